@@ -1,0 +1,223 @@
+//! Comparing on a machine that drifts: what is compared takes turns, and only ratios within a round count.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Spread;
+
+/// One of the things compared: a name, and work that reports how long its timed part took.
+///
+/// The work returns its own time, so that it can prepare and verify outside of the timed part; [`timed`] measures a part.
+pub struct Contestant<'a> {
+    name: &'a str,
+    work: Box<dyn FnMut() -> Duration + 'a>,
+}
+
+/// What [`alternate`] measured: a time for each contestant in each round.
+#[derive(Clone, Debug)]
+pub struct Rounds {
+    names: Vec<String>,
+    /// `ns[contestant][round]`.
+    ns: Vec<Vec<f64>>,
+}
+
+impl<'a> Contestant<'a> {
+    /// `work`, called once a round.
+    pub fn new(name: &'a str, work: impl FnMut() -> Duration + 'a) -> Self {
+        Self { name, work: Box::new(work) }
+    }
+}
+
+impl std::fmt::Debug for Contestant<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contestant").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The time that `work` takes, and its result.
+pub fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
+    let start = Instant::now();
+    let result = black_box(work());
+    (start.elapsed(), result)
+}
+
+/// Runs every contestant once a round: forwards in one round, backwards in the next (`A B`, `B A`, `A B`, …), so that
+/// neither drift of the machine nor what one leaves in the caches for the next favours anyone.
+///
+/// A round before the first is run and not counted: it faults memory in and trains what can be trained.
+///
+/// # Panics
+///
+/// When `rounds` or `contestants` is empty; what a contestant panics with goes through.
+pub fn alternate(rounds: usize, contestants: &mut [Contestant<'_>]) -> Rounds {
+    assert!(rounds > 0 && !contestants.is_empty(), "there is nothing to compare");
+    for contestant in contestants.iter_mut() {
+        (contestant.work)();
+    }
+    let mut ns = vec![Vec::with_capacity(rounds); contestants.len()];
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    for _ in 0..rounds {
+        for &i in &order {
+            ns[i].push((contestants[i].work)().as_nanos() as f64);
+        }
+        order.reverse();
+    }
+    Rounds { names: contestants.iter().map(|c| c.name.to_owned()).collect(), ns }
+}
+
+impl Rounds {
+    /// The contestants' names, in the order they were given.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Nanoseconds a round of contestant `i`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no contestant `i`.
+    pub fn ns(&self, i: usize) -> Spread {
+        spread(self.ns[i].iter().copied())
+    }
+
+    /// Time of contestant `i` over that of contestant `base`, round by round: below 1 means that `i` is faster.
+    ///
+    /// A round in which `base` took no measurable time counts as 1 ns for it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no contestant `i` or `base`.
+    pub fn ratio(&self, i: usize, base: usize) -> Spread {
+        spread(self.ns[i].iter().zip(&self.ns[base]).map(|(time, base)| time / base.max(1.0)))
+    }
+}
+
+/// How much faster two threads are than one here: [`scaling`] with two threads, nine pairs of windows of 100 ms (about 2 s).
+///
+/// The yardstick for anything said to scale: a store cannot scale better than this loop, which shares nothing and touches no
+/// memory. On two hardware threads of one core it is far below 2.
+pub fn scaling_of_the_machine() -> Spread {
+    scaling(2, Duration::from_millis(100), 9)
+}
+
+/// The rate of an integer xorshift loop on `threads` threads at once over its rate on one, in `rounds` pairs of windows;
+/// which of a pair comes first alternates.
+///
+/// # Panics
+///
+/// When `threads` or `rounds` is zero, or a thread cannot be started.
+pub fn scaling(threads: usize, window: Duration, rounds: usize) -> Spread {
+    assert!(threads > 0 && rounds > 0, "there is nothing to compare");
+    let ratios = (0..rounds).map(|round| {
+        if round % 2 == 0 {
+            let one = xorshift_rate(1, window);
+            xorshift_rate(threads, window) / one
+        } else {
+            let many = xorshift_rate(threads, window);
+            many / xorshift_rate(1, window)
+        }
+    });
+    spread(ratios)
+}
+
+/// Steps a second of all threads together.
+fn xorshift_rate(threads: usize, window: Duration) -> f64 {
+    const STEPS_BETWEEN_LOOKS: u64 = 1 << 14;
+    let together = Barrier::new(threads);
+    let work = |seed: u64| {
+        let mut state = black_box(seed);
+        let mut steps = 0;
+        together.wait();
+        let start = Instant::now();
+        loop {
+            for _ in 0..STEPS_BETWEEN_LOOKS {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+            }
+            steps += STEPS_BETWEEN_LOOKS;
+            let elapsed = start.elapsed();
+            if elapsed >= window {
+                black_box(state);
+                return steps as f64 / elapsed.as_secs_f64();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (1..=threads as u64).map(|seed| scope.spawn(move || work(seed))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("the loop does not panic")).sum()
+    })
+}
+
+fn spread(values: impl Iterator<Item = f64>) -> Spread {
+    Spread::of(values).expect("there is at least one round and every time is a number")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn turns_alternate_and_the_first_round_is_not_counted() {
+        let turns = RefCell::new(String::new());
+        let turn = |c: char| {
+            turns.borrow_mut().push(c);
+            Duration::from_nanos(1)
+        };
+        let mut contestants = [
+            Contestant::new("a", || turn('a')),
+            Contestant::new("b", || turn('b')),
+            Contestant::new("c", || turn('c')),
+        ];
+        let rounds = alternate(3, &mut contestants);
+        drop(contestants);
+        assert_eq!(rounds.names(), ["a", "b", "c"]);
+        assert_eq!(turns.into_inner(), "abc abc cba abc".replace(' ', ""));
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        // The machine becomes four times slower in the second round; the ratio of the two stays 2 to 3.
+        let scripted = |script: [u64; 4]| {
+            let mut times = script.into_iter().map(Duration::from_nanos);
+            move || times.next().unwrap()
+        };
+        let mut contestants = [
+            Contestant::new("base", scripted([9, 100, 400, 100])),
+            Contestant::new("other", scripted([9, 200, 1200, 250])),
+        ];
+        let rounds = alternate(3, &mut contestants);
+        assert_eq!(rounds.ratio(1, 0), Spread { median: 2.5, low: 2.0, high: 3.0 });
+        assert_eq!(rounds.ratio(0, 0), Spread { median: 1.0, low: 1.0, high: 1.0 });
+        assert_eq!(rounds.ns(0), Spread { median: 100.0, low: 100.0, high: 400.0 });
+    }
+
+    #[test]
+    fn a_base_that_took_no_time_gives_a_finite_ratio() {
+        let mut contestants =
+            [Contestant::new("zero", || Duration::ZERO), Contestant::new("one", || Duration::from_nanos(5))];
+        assert_eq!(alternate(1, &mut contestants).ratio(1, 0).median, 5.0);
+    }
+
+    #[test]
+    fn timed_hands_the_result_through() {
+        assert_eq!(timed(|| 42).1, 42);
+    }
+
+    #[test]
+    fn scaling_counts_what_every_thread_did() {
+        let spread = scaling(2, Duration::from_millis(2), 3);
+        assert!(spread.low > 0.0 && spread.low <= spread.median && spread.median <= spread.high);
+        assert!(spread.high.is_finite());
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing to compare")]
+    fn no_contestant_is_a_programmer_error() {
+        alternate(1, &mut []);
+    }
+}

@@ -1,0 +1,96 @@
+//! What the programs of this workspace measure with: real pages to work on, and ways to measure that can be repeated.
+//!
+//! ```text
+//!     files ───────┐                                       ┌─► Latencies     mean, p50, p99, p999, max
+//!                  ├─► Pages ──► the program under test ───┼─► Growth        bytes the OS counts
+//!     processes ───┘     │       (an allocator, a codec,   ├─► alternate     ratios with their range
+//!                        │        a store)                 └─► churn         fill, replace, free half
+//!                        │                                            │
+//!                        └─► Isolated: the same program again,        ▼
+//!                            one process a measurement            Report: one JSON object
+//! ```
+//!
+//! # The nouns
+//!
+//! * [`Pages`] are blocks of one size, owned, in one allocation. They come from files ([`read_files`]) or from the resident
+//!   anonymous memory of processes ([`sample_process`], [`sample_own_uid`]). Bytes of a process are never printed, logged
+//!   or written to a file by this crate: the `Debug` forms show counts only.
+//! * [`Latencies`] is a histogram of nanoseconds of fixed size, so that recording neither allocates nor grows.
+//! * [`Growth`] and [`Isolated`] answer "how many bytes did that cost": the first asks the kernel to walk this process'
+//!   page tables, the second gives each measurement a process of its own, so that none inherits another's heap.
+//! * A [`Figure`] is a named value with its range; a [`Report`] is a list of them, printed as JSON.
+//!
+//! # Example
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//! use workload::{Latencies, Pages};
+//!
+//! let block = NonZeroUsize::new(4096).unwrap();
+//! let mut bytes = vec![0_u8; 4096];                        // same-filled
+//! bytes.extend((0..4096_u32).map(|i| (i % 251) as u8));    // not
+//! let pages = Pages::from_bytes(block, bytes);
+//! assert_eq!(pages.len(), 2);
+//!
+//! let pages = pages.without_same_filled();
+//! assert_eq!(pages.len(), 1);
+//!
+//! let mut latencies = Latencies::new();
+//! for page in pages.iter() {
+//!     latencies.time(|| page.iter().map(|&b| u64::from(b)).sum::<u64>());
+//! }
+//! assert_eq!(latencies.count(), 1);
+//! ```
+//!
+//! # Rules of measurement that are built in
+//!
+//! * A sample is runs of neighbouring blocks spread over the whole input, chosen by a fixed seed ([`spread_runs`]): two
+//!   runs of a program on the same file see the same blocks.
+//! * What is compared is measured in alternating order and reported as the median of the ratios with their range
+//!   ([`alternate`]), because a shared machine drifts by more than most differences.
+//! * Bytes held are asked of the OS, not summed up from what an allocator believes.
+//!
+//! # Features
+//!
+//! None. Processes and resident bytes are read from Linux' `/proc`; elsewhere those calls return an error.
+//!
+//! # Where to read next
+//!
+//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `files`, `regions`,
+//! `presence`, `process`, `resident`, `isolated`, `percentile`, `figure`, `alternate`, `churn`. Start with `pages` and
+//! `process` for the data, with `alternate` and `resident` for the method.
+
+#![forbid(unsafe_code)]
+
+mod alternate;
+mod churn;
+mod figure;
+mod files;
+mod isolated;
+mod pages;
+mod percentile;
+mod presence;
+mod process;
+mod regions;
+mod resident;
+mod rng;
+mod spread;
+mod units;
+mod zipf;
+
+pub use alternate::{Contestant, Rounds, alternate, scaling, scaling_of_the_machine, timed};
+pub use churn::{ChurnError, Contents, Slots, Stage, churn};
+pub use figure::{Figure, Report, Spread};
+pub use files::{FilesError, read_files};
+pub use isolated::{Isolated, IsolatedError, answer};
+pub use pages::{Pages, is_same_filled};
+pub use percentile::{Latencies, Summary};
+pub use process::{
+    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, ProcessError, Sample, SampledProcess, own_uid_processes,
+    sample_own_uid, sample_process, sample_processes,
+};
+pub use resident::{Growth, Resident, ResidentError, anonymous_bytes, resident_bytes};
+pub use rng::Rng;
+pub use spread::{RUN_BLOCKS, spread_runs};
+pub use units::{format_bytes, format_ns};
+pub use zipf::Zipf;

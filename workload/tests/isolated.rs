@@ -1,0 +1,106 @@
+//! Measuring in a process of its own: this test is started again to be one.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+use workload::{Growth, Isolated, IsolatedError, Pages, Rng, answer};
+
+const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const ROLE: &str = "WORKLOAD_TEST_CHILD";
+
+fn isolated(role: &str) -> Isolated {
+    Isolated::new()
+        .args(["--exact", "pages_arrive_and_the_answer_comes_back"])
+        .arg("--nocapture")
+        .env(ROLE, role)
+}
+
+fn noise(blocks: usize) -> Pages {
+    let mut rng = Rng::new(1);
+    let bytes = (0..blocks * 512).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
+    Pages::from_bytes(BLOCK, bytes)
+}
+
+fn checksum(pages: &Pages) -> u64 {
+    pages.bytes().iter().fold(0, |sum, &byte| u64::rotate_left(sum, 5) ^ u64::from(byte))
+}
+
+fn read() -> Pages {
+    Pages::read_from(std::io::stdin().lock()).unwrap()
+}
+
+/// Does nothing in the process that runs the tests, and does not return in a child.
+fn be_a_child_if_asked() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    match role.as_str() {
+        "checksum" => {
+            let pages = read();
+            answer(&(pages.len(), checksum(&pages), std::process::id())).unwrap();
+        }
+        "growth" => {
+            let pages = read();
+            let (copied, copy) = Growth::around(|| pages.repeat(2)).unwrap();
+            let growth = Growth::start().unwrap();
+            drop(copy);
+            answer(&(copied, growth.bytes().unwrap())).unwrap();
+        }
+        "deaf" => answer(&"did not listen").unwrap(),
+        "talkative" => {
+            let mut stdout = std::io::stdout().lock();
+            (0..20_000)
+                .for_each(|i| writeln!(stdout, "line {i} that is written before the input is read").unwrap());
+            drop(stdout);
+            answer(&read().len()).unwrap();
+        }
+        "silent" => drop(read()),
+        "failing" => std::process::exit(3),
+        other => panic!("unknown role {other}"),
+    }
+    std::process::exit(0);
+}
+
+#[test]
+fn pages_arrive_and_the_answer_comes_back() {
+    be_a_child_if_asked();
+    let pages = noise(2000);
+    let (blocks, sum, pid): (usize, u64, u32) = isolated("checksum").run(&pages).unwrap();
+    assert_eq!((blocks, sum), (2000, checksum(&pages)));
+    assert_ne!(pid, std::process::id());
+}
+
+#[test]
+fn growth_in_a_process_of_its_own_is_what_was_touched() {
+    let (copied, freed): (i64, i64) = isolated("growth").run(&noise(4096)).unwrap();
+    let bytes = 2 * 4096 * 4096;
+    let slack = 1 << 20;
+    assert!((bytes..bytes + slack).contains(&copied), "{copied}");
+    assert!((-bytes - slack..=-bytes + slack).contains(&freed), "{freed}");
+}
+
+#[test]
+fn a_child_that_does_not_read_its_input_may_answer() {
+    assert_eq!(isolated("deaf").run::<String>(&noise(2000)).unwrap(), "did not listen");
+}
+
+#[test]
+fn a_child_that_writes_much_before_it_reads_does_not_lock_up() {
+    assert_eq!(isolated("talkative").run::<usize>(&noise(2000)).unwrap(), 2000);
+}
+
+#[test]
+fn a_child_without_input_answers_too() {
+    assert_eq!(isolated("deaf").run_without_input::<String>().unwrap(), "did not listen");
+}
+
+#[test]
+fn failure_and_silence_are_errors_of_one_line() {
+    let failed = isolated("failing").run::<u32>(&noise(2000)).unwrap_err();
+    assert!(matches!(&failed, IsolatedError::Failed(status) if status.code() == Some(3)), "{failed}");
+    let silent = isolated("silent").run::<u32>(&noise(1)).unwrap_err();
+    assert!(matches!(silent, IsolatedError::Answer(_)), "{silent}");
+    let other_type = isolated("deaf").run::<u32>(&noise(1)).unwrap_err();
+    assert!(matches!(other_type, IsolatedError::Answer(_)), "{other_type}");
+    for error in [failed, silent, other_type] {
+        assert_eq!(error.to_string().lines().count(), 1);
+    }
+}

@@ -1,0 +1,45 @@
+//! The record of facts by which callers and suites choose what to do with a pool.
+
+/// What a pool can do. Used to select policy and test cases; never probe by calling and catching an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The largest object in bytes; every length from 1 to this is accepted.
+    pub max_object_len: usize,
+    /// Objects may change their address while no guard holds them.
+    pub moves_objects: bool,
+    /// [`ZPool::compact`](crate::ZPool::compact) does something.
+    pub can_compact: bool,
+    /// [`ZPool::reclaim`](crate::ZPool::reclaim) does something.
+    pub can_reclaim: bool,
+    /// At most this many objects share a page, whatever their length; `None` where only their length counts.
+    pub objects_per_page: Option<u32>,
+}
+
+impl Capabilities {
+    /// A pool that takes objects up to `max_object_len` bytes, leaves them where they are, and does nothing beyond the required methods.
+    pub const fn new(max_object_len: usize) -> Capabilities {
+        Capabilities {
+            max_object_len,
+            moves_objects: false,
+            can_compact: false,
+            can_reclaim: false,
+            objects_per_page: None,
+        }
+    }
+
+    /// The same with objects that move, and a `compact` that moves them.
+    pub const fn compacting(self) -> Capabilities {
+        Capabilities { moves_objects: true, can_compact: true, ..self }
+    }
+
+    /// The same with a `reclaim`.
+    pub const fn reclaiming(self) -> Capabilities {
+        Capabilities { can_reclaim: true, ..self }
+    }
+
+    /// The same with a bound on the objects of a page.
+    pub const fn with_objects_per_page(self, bound: u32) -> Capabilities {
+        Capabilities { objects_per_page: Some(bound), ..self }
+    }
+}

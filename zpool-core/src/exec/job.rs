@@ -1,0 +1,255 @@
+//! A job: a closure in a linkable node that is allocated when the job is made and freed when it has run.
+//!
+//! ```text
+//!   Job / PreparedJob ──► +--------------------------+  Node<P, F>, #[repr(C)]
+//!                         | Header  next  ───────────┼──► the next node of a JobList, or null
+//!                         |         vtable ──────────┼──► run, set payload, drop: for this P and F
+//!                         |         label            |
+//!                         +--------------------------+
+//!                         | payload  Option<P>       |  filled by PreparedJob::arm
+//!                         | work     F               |
+//!                         +--------------------------+
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. `Job.node` and `PreparedJob.node` point to the header of a live `Node<P, F>` that the value owns alone, made by `Box::into_raw`, and whose
+//!    `vtable` is that of the same `P` and `F`.
+//! 2. The payload of a node owned by a `Job` is `Some`.
+
+use core::any::Any;
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ptr::{self, NonNull};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub(super) struct Header {
+    /// Plain, not atomic: only the owner of the node writes it, and a list hands ownership over with its own orderings.
+    pub(super) next: *mut Header,
+    vtable: &'static VTable,
+    label: &'static str,
+}
+
+struct VTable {
+    /// Takes the node apart, frees it, then runs the work. Consumes the node.
+    run: unsafe fn(NonNull<Header>),
+    /// Drops the work and the payload unrun and frees the node. Consumes the node.
+    discard: unsafe fn(NonNull<Header>),
+}
+
+#[repr(C)]
+struct Node<P, F> {
+    header: Header,
+    payload: Option<P>,
+    work: F,
+}
+
+impl<P, F: FnOnce(P)> Node<P, F> {
+    const VTABLE: VTable = VTable { run: Self::run, discard: Self::discard };
+
+    fn allocate(label: &'static str, payload: Option<P>, work: F) -> NonNull<Header> {
+        let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label };
+        NonNull::from(Box::leak(Box::new(Node { header, payload, work }))).cast()
+    }
+
+    /// # Safety
+    ///
+    /// 1. `node` is the header of a live `Node<P, F>` made by `allocate`, owned by the caller, who gives it up.
+    unsafe fn run(node: NonNull<Header>) {
+        // SAFETY: (1), and `Header` is the first field of a #[repr(C)] struct, so the pointers are the same.
+        let node = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
+        let Node { payload, work, .. } = *node;
+        work(payload.expect("only an armed node becomes a job"));
+    }
+
+    /// # Safety
+    ///
+    /// 1. As for `run`.
+    unsafe fn discard(node: NonNull<Header>) {
+        // SAFETY: as in `run`.
+        drop(unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) });
+    }
+
+    /// # Safety
+    ///
+    /// 1. `node` is the header of a live `Node<P, F>` that the caller owns.
+    unsafe fn set_payload(node: NonNull<Header>, payload: P) {
+        // SAFETY: (1); nobody else has a reference to a node that the caller owns.
+        let node = unsafe { node.cast::<Self>().as_mut() };
+        node.payload = Some(payload);
+    }
+}
+
+/// A piece of work to run once, on some executor. Handing it over allocates nothing.
+///
+/// Dropping a job drops its closure unrun. What is captured says what that means: a pool's own job then destroys the pool as if it had run.
+#[must_use = "a job that is dropped is not run"]
+pub struct Job {
+    node: NonNull<Header>,
+}
+
+// SAFETY: a job owns its node alone (invariant 1), and `new`/`PreparedJob::new` ask `Send` of all that is in it.
+unsafe impl Send for Job {}
+
+impl Job {
+    /// A job that runs `work`. `label` names it in logs and errors. Allocates once.
+    pub fn new(label: &'static str, work: impl FnOnce() + Send + 'static) -> Job {
+        Job { node: Node::allocate(label, Some(()), move |()| work()) }
+    }
+
+    /// The name it was made with.
+    pub fn label(&self) -> &'static str {
+        // SAFETY: invariant 1.
+        unsafe { self.node.as_ref() }.label
+    }
+
+    /// Runs the work on this thread, inside a catch: a panic is returned, not passed on.
+    ///
+    /// # Errors
+    ///
+    /// [`JobPanic`] when the work panicked.
+    pub fn run(self) -> Result<(), JobPanic> {
+        let label = self.label();
+        let node = self.into_node();
+        // SAFETY: invariant 1.
+        let run = unsafe { node.as_ref() }.vtable.run;
+        // AssertUnwindSafe: what the closure captured is consumed by it, and what it shares with others is theirs to keep consistent.
+        catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: `run`(1): invariant 1, and `into_node` gave up this job's ownership.
+            unsafe { run(node) }
+        }))
+        .map_err(|panic| JobPanic { label, message: message_of(&*panic) })
+    }
+
+    pub(super) fn into_node(self) -> NonNull<Header> {
+        ManuallyDrop::new(self).node
+    }
+
+    /// # Safety
+    ///
+    /// 1. `node` came from `into_node`, and this is the only `Job` made of it since.
+    pub(super) unsafe fn from_node(node: NonNull<Header>) -> Job {
+        // Invariants 1 and 2: by (1) they held for the job that `node` came from.
+        Job { node }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // SAFETY: invariant 1.
+        let discard = unsafe { self.node.as_ref() }.vtable.discard;
+        // SAFETY: `discard`(1): invariant 1; `self` is not used again.
+        unsafe { discard(self.node) }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Job").field(&self.label()).finish()
+    }
+}
+
+/// A job made ahead of time, that still lacks the value it is to work on: a pool's own destruction, made with the pool.
+pub struct PreparedJob<P> {
+    node: NonNull<Header>,
+    set_payload: unsafe fn(NonNull<Header>, P),
+    payload: PhantomData<fn(P)>,
+}
+
+// SAFETY: as for Job: sole owner of a node whose contents are Send.
+unsafe impl<P: Send> Send for PreparedJob<P> {}
+// SAFETY: a shared reference gives no access to the node at all.
+unsafe impl<P: Send> Sync for PreparedJob<P> {}
+
+impl<P: Send + 'static> PreparedJob<P> {
+    /// A job that will run `work` on a value given later. Allocates once.
+    pub fn new<F: FnOnce(P) + Send + 'static>(label: &'static str, work: F) -> PreparedJob<P> {
+        let node = Node::<P, F>::allocate(label, None, work);
+        PreparedJob { node, set_payload: Node::<P, F>::set_payload, payload: PhantomData }
+    }
+
+    /// Gives it the value. Neither blocks nor allocates.
+    pub fn arm(self, payload: P) -> Job {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `set_payload`(1): invariant 1, which `new` established with the function of the same `P` and `F`.
+        unsafe { (this.set_payload)(this.node, payload) };
+        Job { node: this.node }
+    }
+}
+
+impl<P> Drop for PreparedJob<P> {
+    fn drop(&mut self) {
+        // SAFETY: invariant 1.
+        let discard = unsafe { self.node.as_ref() }.vtable.discard;
+        // SAFETY: `discard`(1): invariant 1; `self` is not used again.
+        unsafe { discard(self.node) }
+    }
+}
+
+impl<P> fmt::Debug for PreparedJob<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PreparedJob")
+    }
+}
+
+/// A job's work panicked; the panic was contained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobPanic {
+    /// The job's label.
+    pub label: &'static str,
+    /// The panic's message.
+    pub message: String,
+}
+
+impl fmt::Display for JobPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job `{}` panicked: {}", self.label, self.message)
+    }
+}
+
+impl core::error::Error for JobPanic {}
+
+/// The text of a caught panic.
+pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("(no message)").to_owned()
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn runs_once_and_frees_what_it_captured() {
+        let (shared, done) = (Arc::new(()), std::sync::mpsc::channel());
+        let held = shared.clone();
+        let job = Job::new("count", move || done.0.send(Arc::strong_count(&held)).unwrap());
+        job.run().unwrap();
+        assert_eq!(done.1.recv().unwrap(), 2);
+        assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    #[test]
+    fn dropped_unrun_it_frees_closure_and_payload() {
+        let shared = Arc::new(());
+        let held = shared.clone();
+        let job = PreparedJob::new("never", move |payload: Arc<()>| drop((payload, held)));
+        drop(job.arm(shared.clone()));
+        assert_eq!(Arc::strong_count(&shared), 1);
+        let held = shared.clone();
+        drop(PreparedJob::new("never", move |(): ()| drop(held)));
+        assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    #[test]
+    fn a_panic_is_returned_with_label_and_message() {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let panic = Job::new("bad", || panic!("no {}", 7)).run().unwrap_err();
+        std::panic::set_hook(hook);
+        assert_eq!(panic, JobPanic { label: "bad", message: "no 7".into() });
+    }
+}

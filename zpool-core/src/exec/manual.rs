@@ -1,0 +1,168 @@
+//! The executor that does nothing until it is told to: for tests that choose the moment.
+
+use std::collections::VecDeque;
+
+use super::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, Refused, RefusedReason};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+std::thread_local! {
+    /// The manual executors whose jobs are on this thread's stack, innermost last.
+    static RUNNING: core::cell::RefCell<Vec<*const Manual>> = const { core::cell::RefCell::new(Vec::new()) };
+}
+
+/// Keeps jobs until [`run_one`](Self::run_one), [`run_all`](Self::run_all) or a flush runs them on the calling thread.
+#[derive(Debug, Default)]
+pub struct Manual {
+    submitted: JobList,
+    /// Jobs taken out of `submitted` and not yet run, oldest first.
+    taken: Mutex<VecDeque<Job>>,
+    run: AtomicU64,
+    panicked: AtomicU64,
+}
+
+impl Manual {
+    /// An open executor without jobs.
+    pub fn new() -> Manual {
+        Manual::default()
+    }
+
+    /// Runs the oldest pending job. False when there is none.
+    pub fn run_one(&self) -> bool {
+        let Some(job) = self.next() else { return false };
+        RUNNING.with(|r| r.borrow_mut().push(self));
+        let outcome = job.run();
+        RUNNING.with(|r| r.borrow_mut().pop());
+        // Relaxed: statistics only, as is the next.
+        self.run.fetch_add(1, Ordering::Relaxed);
+        if outcome.is_err() {
+            self.panicked.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Runs jobs until none is pending, those included that jobs submit. Returns how many.
+    pub fn run_all(&self) -> usize {
+        let mut n = 0;
+        while self.run_one() {
+            n += 1;
+        }
+        n
+    }
+
+    /// Jobs that wait to be run.
+    pub fn pending(&self) -> usize {
+        let mut taken = self.taken.lock();
+        taken.extend(self.submitted.take_all());
+        taken.len()
+    }
+
+    /// Jobs that it has run.
+    pub fn jobs_run(&self) -> u64 {
+        self.run.load(Ordering::Relaxed)
+    }
+
+    /// Jobs that panicked; the panics were contained.
+    pub fn jobs_panicked(&self) -> u64 {
+        self.panicked.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut taken = self.taken.lock();
+        taken.extend(self.submitted.take_all());
+        taken.pop_front()
+    }
+
+    fn not_from_own_job(&self) -> Result<(), DrainError> {
+        let own = RUNNING.with(|r| r.borrow().iter().any(|&running| core::ptr::eq(running, self)));
+        if own { Err(DrainError) } else { Ok(()) }
+    }
+}
+
+impl Executor for Manual {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        match self.submitted.push(job) {
+            Ok(_) => Ok(()),
+            Err(job) => Err(Refused { job, reason: RefusedReason::ShutDown }),
+        }
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        ExecutorProperties::CAUTIOUS.with_submit_in_no_block().with_order()
+    }
+}
+
+impl DrainExecutor for Manual {
+    fn flush(&self) -> Result<(), DrainError> {
+        self.not_from_own_job()?;
+        self.run_all();
+        Ok(())
+    }
+
+    fn shutdown(&self) -> Result<(), DrainError> {
+        self.not_from_own_job()?;
+        let rest = self.submitted.close();
+        self.taken.lock().extend(rest);
+        self.run_all();
+        Ok(())
+    }
+
+    fn shutdown_now(&self) -> Result<Vec<Job>, DrainError> {
+        self.not_from_own_job()?;
+        let rest = self.submitted.close();
+        let mut taken = self.taken.lock();
+        taken.extend(rest);
+        Ok(taken.drain(..).collect())
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn nothing_runs_before_it_is_told_to() {
+        let (manual, seen) = (Manual::new(), Arc::new(AtomicU64::new(0)));
+        for i in 1..=3 {
+            let seen = seen.clone();
+            manual
+                .submit(Job::new("digit", move || {
+                    seen.store(seen.load(Ordering::Relaxed) * 10 + i, Ordering::Relaxed)
+                }))
+                .unwrap();
+        }
+        assert_eq!((manual.pending(), seen.load(Ordering::Relaxed)), (3, 0));
+        assert!(manual.run_one());
+        assert_eq!((manual.run_all(), seen.load(Ordering::Relaxed)), (2, 123));
+    }
+
+    #[test]
+    fn a_flush_or_shutdown_from_its_own_job_is_an_error() {
+        let manual = Arc::new(Manual::new());
+        let (inner, outcome) = (manual.clone(), Arc::new(Mutex::new(None)));
+        let report = outcome.clone();
+        let job = Job::new("reenter", move || {
+            *report.lock() = Some((inner.flush(), inner.shutdown(), inner.shutdown_now().err()))
+        });
+        manual.submit(job).unwrap();
+        manual.flush().unwrap();
+        assert_eq!(outcome.lock().take(), Some((Err(DrainError), Err(DrainError), Some(DrainError))));
+        assert!(manual.submit(Job::new("still open", || {})).is_ok());
+    }
+
+    #[test]
+    fn shutdown_runs_what_is_pending_and_shutdown_now_returns_it() {
+        let manual = Manual::new();
+        manual.submit(Job::new("pending", || {})).unwrap();
+        manual.shutdown().unwrap();
+        assert_eq!(manual.jobs_run(), 1);
+        assert_eq!(manual.submit(Job::new("late", || {})).unwrap_err().reason, RefusedReason::ShutDown);
+
+        let manual = Manual::new();
+        manual.submit(Job::new("a", || {})).unwrap();
+        manual.submit(Job::new("b", || {})).unwrap();
+        let labels: Vec<_> = manual.shutdown_now().unwrap().iter().map(Job::label).collect();
+        assert_eq!((labels, manual.jobs_run()), (vec!["a", "b"], 0));
+    }
+}

@@ -1,0 +1,205 @@
+//! Handles: what a pool gives out for an object, and the mint that makes and opens them.
+//!
+//! ```text
+//!   63            48 47            32 31                             0
+//!  +----------------+----------------+--------------------------------+
+//!  |    pool tag    |   generation   |             index              |
+//!  +----------------+----------------+--------------------------------+
+//!   never 0 (niche)   of the slot      of the slot in the pool's table
+//! ```
+//!
+//! The pool tag is the pool's process-unique [`PoolId`] folded to 16 bits, the generation is the slot's, cut to 16 bits by the
+//! pool. Both wrap, so finding a foreign or stale handle is best effort; **soundness never rests on it**: a back end treats what it
+//! opened as untrusted numbers (bounds, slot state), and the worst that a confused caller can do is to read or free another object
+//! of the same pool.
+
+use core::fmt;
+use core::num::NonZeroU64;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::PoolError;
+
+const INDEX_BITS: u32 = 32;
+const GENERATION_BITS: u32 = 16;
+const TAG_BITS: u32 = 16;
+const _: () = assert!(INDEX_BITS + GENERATION_BITS + TAG_BITS == u64::BITS, "a handle is one word");
+const _: () =
+    assert!(size_of::<Handle>() == 8, "callers keep one per object: it is part of every density figure");
+const _: () =
+    assert!(size_of::<Option<Handle>>() == 8, "the pool tag is never 0, so an absent handle costs nothing");
+
+/// The process-unique number of a pool, handed out in order of creation and never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(NonZeroU64);
+
+impl PoolId {
+    fn next() -> PoolId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: only uniqueness matters, and one RMW on one word gives that.
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        PoolId(NonZeroU64::new(id).expect("2^64 pools were not made"))
+    }
+
+    /// The number itself, for logs.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The id folded into what fits a handle: 1..=65535.
+    fn tag(self) -> u64 {
+        (self.0.get() - 1) % ((1 << TAG_BITS) - 1) + 1
+    }
+}
+
+impl fmt::Debug for PoolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolId({})", self.0)
+    }
+}
+
+impl fmt::Display for PoolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A token for one stored object: 8 bytes, neither `Copy` nor `Clone`, consumed by [`ZPool::free`](crate::ZPool::free).
+///
+/// Dropping a handle without freeing it leaks the object until its pool is dropped.
+#[must_use = "dropping a handle leaks its object until the pool is dropped: free it"]
+#[derive(PartialEq, Eq, Hash)]
+pub struct Handle(NonZeroU64);
+
+impl Handle {
+    /// A name for this handle that can be copied, put in maps and logged, and gives no access.
+    #[inline]
+    pub fn id(&self) -> HandleId {
+        HandleId(self.0)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_word("Handle", self.0, f)
+    }
+}
+
+/// The name of a [`Handle`]: for maps, logs and [evict callbacks](crate::Evict). It gives no access by itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HandleId(NonZeroU64);
+
+impl HandleId {
+    /// The name as a number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// A second token for the handle of this name, the way a caller's bug would make one.
+    ///
+    /// For test suites that show what a pool does with stale handles; hence behind the `testing` feature.
+    #[cfg(feature = "testing")]
+    pub fn forge(self) -> Handle {
+        Handle(self.0)
+    }
+}
+
+impl fmt::Debug for HandleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_word("HandleId", self.0, f)
+    }
+}
+
+fn fmt_word(name: &str, word: NonZeroU64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let opened = Opened::decode(word);
+    let tag = word.get() >> (INDEX_BITS + GENERATION_BITS);
+    write!(f, "{name}(pool#{tag} slot {} gen {})", opened.index, opened.generation)
+}
+
+/// What a pool finds in its own handle: numbers it once minted, or (after a wrap or a caller's bug) numbers to distrust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Index of the slot in the pool's handle table.
+    pub index: u32,
+    /// The slot's generation when the handle was minted, in whatever width (up to 16 bits) the pool keeps.
+    pub generation: u16,
+}
+
+impl Opened {
+    #[inline]
+    fn decode(word: NonZeroU64) -> Opened {
+        Opened { index: word.get() as u32, generation: (word.get() >> INDEX_BITS) as u16 }
+    }
+}
+
+/// The only thing that makes and opens handles. A pool makes itself one and keeps it private, and so needs no `unsafe`
+/// to have handles of its own.
+#[derive(Debug)]
+pub struct HandleMint {
+    id: PoolId,
+}
+
+impl HandleMint {
+    /// A mint with a pool id nobody else has.
+    #[expect(clippy::new_without_default, reason = "each call takes a new id: not a default value")]
+    pub fn new() -> HandleMint {
+        HandleMint { id: PoolId::next() }
+    }
+
+    /// The id of the pool that this mint belongs to.
+    pub fn pool_id(&self) -> PoolId {
+        self.id
+    }
+
+    /// Makes the handle of slot `index` in its current `generation`.
+    #[inline]
+    pub fn mint(&self, index: u32, generation: u16) -> Handle {
+        let word = u64::from(index)
+            | u64::from(generation) << INDEX_BITS
+            | self.id.tag() << (INDEX_BITS + GENERATION_BITS);
+        // The pool tag is never 0, so neither is the word.
+        Handle(NonZeroU64::new(word).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Looks into a handle.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::ForeignHandle`] when another mint made it (unless 65 535 pools lie between the two: see the module).
+    #[inline]
+    pub fn open(&self, handle: &Handle) -> Result<Opened, PoolError> {
+        if handle.0.get() >> (INDEX_BITS + GENERATION_BITS) == self.id.tag() {
+            Ok(Opened::decode(handle.0))
+        } else {
+            Err(PoolError::ForeignHandle)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_minted_opens_to_the_same_numbers() {
+        let mint = HandleMint::new();
+        for (index, generation) in [(0, 0), (1, 65_535), (u32::MAX, 0), (u32::MAX, u16::MAX), (77, 5)] {
+            let handle = mint.mint(index, generation);
+            assert_eq!(mint.open(&handle).unwrap(), Opened { index, generation });
+        }
+    }
+
+    #[test]
+    fn another_mint_calls_it_foreign() {
+        let (a, b) = (HandleMint::new(), HandleMint::new());
+        assert_ne!(a.pool_id(), b.pool_id());
+        assert!(matches!(b.open(&a.mint(3, 1)), Err(PoolError::ForeignHandle)));
+    }
+
+    #[test]
+    fn the_tag_is_never_zero_even_where_the_id_wraps_it() {
+        for id in [1, 65_534, 65_535, 65_536, 131_070, 131_071, u64::MAX] {
+            let tag = PoolId(NonZeroU64::new(id).unwrap()).tag();
+            assert!((1..=65_535).contains(&tag), "id {id} has tag {tag}");
+        }
+    }
+}

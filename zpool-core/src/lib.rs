@@ -1,0 +1,93 @@
+//! The words that a compressed memory pool (zswap's zpool) is made of: traits for its allocators, compressors and executors, and what they share.
+//!
+//! ```text
+//!            zswap, zpool-manager                      who uses a pool
+//!   ───────────┬───────────────┬──────────────┬─────────────────────────────────────────
+//!          ZPool           Compressor      Executor    this crate: contracts ...
+//!        insert read       compress        submit(Job)
+//!        free  ...         decompress
+//!   ───────────┼───────────────┼──────────────┼─────────────────────────────────────────
+//!      zbud, zsmalloc     lz4, lzo, zstd    queues     who implements one
+//!              │
+//!         PageSource                                   ... and where frames come from
+//! ```
+//!
+//! # The nouns
+//!
+//! - An *object* is a run of bytes that is stored once, read any number of times and freed. A [`ZPool`] packs objects into pages.
+//! - A [`Handle`] is the token for one object: move-only, consumed by `free`. A [`ReadGuard`] borrows the object's bytes and pins them.
+//! - A *frame* is a page of the operating system; a [`PageSource`](page::PageSource) hands out runs of them.
+//! - A *driver* makes plug-ins by name and parameters: [`ZPoolDriver`], [`CompressorDriver`](compress::CompressorDriver).
+//!
+//! # Example
+//!
+//! An allocator of one's own needs no `unsafe`: a [`HandleMint`] makes its handles, [`ReadGuard::shared`] its guards.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use zpool_core::{HandleMint, PoolError, ReadGuard};
+//!
+//! let (mint, other) = (HandleMint::new(), HandleMint::new());
+//! let object: Arc<[u8]> = Arc::from(&b"a compressed block"[..]);
+//! let handle = mint.mint(7, 0); // slot 7 of the pool's table, never used before
+//!
+//! assert_eq!(mint.open(&handle)?.index, 7);
+//! assert_eq!(&*ReadGuard::shared(object), b"a compressed block");
+//! assert_eq!(other.open(&handle), Err(PoolError::ForeignHandle));
+//! # Ok::<(), PoolError>(())
+//! ```
+//!
+//! # Rules that span crates
+//!
+//! - *May block* means: may wait without bound. Whoever must not opens a [`NoBlock`] section; whoever may calls [`might_block`].
+//! - A [`Job`](exec::Job) is work that may block, in a node that was allocated beforehand, so that handing it over cannot fail for memory.
+//! - A [`Counted`] value is referenced without a shared hot word, and reports exactly once that the last reference has gone.
+//! - Lock order: none of this crate's locks is held while another is taken, except that [`Counted`]'s retirement lock is the outermost of all.
+//!
+//! # Safety model
+//!
+//! No safe caller, plug-in or decoder can cause undefined behaviour: handles are opened as untrusted numbers, guards own their pins, and the one
+//! unsafe trait is [`PageSource`](page::PageSource), because references are made of what it promises. The files that contain `unsafe` are listed
+//! in UNSAFE.md.
+//!
+//! # Features
+//!
+//! - `testing`: [`HandleId::forge`](handle::HandleId) for suites that try stale handles. Off by default.
+//!
+//! # Where to read next
+//!
+//! [`pool`](ZPool) for the contract of an allocator, [`compress`] of a compressor, [`exec`] of an executor; zpool-conformance has suites for all
+//! three and the tutorial.
+
+mod capabilities;
+mod compaction;
+pub mod compress;
+#[allow(unsafe_code, reason = "a reference count whose references are plain pointers")]
+mod counted;
+mod cpu;
+mod error;
+pub mod exec;
+#[allow(unsafe_code, reason = "a guard that must not hold a reference while it unpins")]
+mod guard;
+pub mod handle;
+mod noblock;
+pub mod page;
+mod pool;
+pub mod spec;
+mod stats;
+pub mod sync;
+
+pub use capabilities::Capabilities;
+pub use compaction::{CompactionBudget, CompactionReport, Evict, NotEvicted, ReclaimError, ReclaimReport};
+pub use counted::{Counted, Dying, Ref, Released};
+#[cfg(zpool_loom)]
+pub use cpu::set_loom_cpu;
+pub use cpu::{PerCpu, cpu_shards, current_cpu};
+pub use error::{CreateError, FreeError, PoolError, Violation};
+pub use guard::{Pins, ReadGuard};
+pub use handle::{Handle, HandleId, HandleMint, PoolId};
+pub use noblock::{
+    BlockViolation, CheckPolicy, NoBlock, first_violation, might_block, set_check_policy, violations,
+};
+pub use pool::{PoolConfig, ZPool, ZPoolDriver};
+pub use stats::{GroupStats, PoolStats};

@@ -1,0 +1,94 @@
+//! A source with a limit.
+
+use core::ops::Range;
+use std::sync::Arc;
+
+use super::{OutOfFrames, PageSource, Run};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// Lets at most so many frames of the source behind it be charged at a time.
+#[derive(Debug)]
+pub struct BudgetedSource {
+    inner: Arc<dyn PageSource>,
+    budget: AtomicUsize,
+    used: AtomicUsize,
+}
+
+impl BudgetedSource {
+    /// At most `frames` frames of `inner`.
+    pub fn new(inner: Arc<dyn PageSource>, frames: usize) -> BudgetedSource {
+        BudgetedSource { inner, budget: AtomicUsize::new(frames), used: AtomicUsize::new(0) }
+    }
+
+    /// Sets the limit. Frames charged before stay, also where they are more than that.
+    pub fn set_budget(&self, frames: usize) {
+        // Relaxed: a charge that runs at the same time may go by either limit.
+        self.budget.store(frames, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: runs are those of `inner`, which makes the same promises; only accounts are added.
+#[expect(unsafe_code, reason = "passes the promises of the inner source on")]
+unsafe impl PageSource for BudgetedSource {
+    fn frame_size(&self) -> usize {
+        self.inner.frame_size()
+    }
+
+    fn reserve(&self, frames: usize) -> Result<Run, OutOfFrames> {
+        self.inner.reserve(frames)
+    }
+
+    fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
+        let budget = self.budget.load(Ordering::Relaxed);
+        let within = |used: usize| used.checked_add(frames).filter(|&sum| sum <= budget);
+        // Relaxed: an account; nothing is published through it. So below.
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).map_err(|_| OutOfFrames)?;
+        self.inner.charge(frames).inspect_err(|_| {
+            self.used.fetch_sub(frames, Ordering::Relaxed);
+        })
+    }
+
+    fn uncharge(&self, frames: usize) {
+        self.used.fetch_sub(frames, Ordering::Relaxed);
+        self.inner.uncharge(frames);
+    }
+
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
+        // SAFETY: the caller's promises are the same.
+        unsafe { self.inner.discard(run, frames) };
+    }
+
+    unsafe fn release(&self, run: Run) {
+        // SAFETY: the caller's promises are the same.
+        unsafe { self.inner.release(run) };
+    }
+
+    unsafe fn release_all(&self, runs: Vec<Run>) {
+        // SAFETY: the caller's promises are the same.
+        unsafe { self.inner.release_all(runs) };
+    }
+
+    fn charged_frames(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+    use crate::page::HeapSource;
+
+    #[test]
+    fn stops_at_the_budget_and_goes_on_below_it() {
+        let inner = Arc::new(HeapSource::new(4096));
+        let source = BudgetedSource::new(inner.clone(), 3);
+        source.charge(2).unwrap();
+        assert_eq!(source.charge(2), Err(OutOfFrames));
+        source.uncharge(1);
+        source.charge(2).unwrap();
+        assert_eq!((source.charged_frames(), inner.charged_frames()), (3, 3));
+        source.set_budget(4);
+        source.charge(1).unwrap();
+        assert_eq!(source.charge(usize::MAX), Err(OutOfFrames));
+    }
+}

@@ -1,0 +1,98 @@
+//! loom's locks behind parking_lot's interface: no poisoning, `try_lock` gives an `Option`, a condition variable borrows the guard.
+
+use core::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+/// See [`parking_lot::Mutex`].
+#[derive(Debug)]
+pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+/// See [`parking_lot::MutexGuard`].
+#[derive(Debug)]
+pub struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+
+/// See [`parking_lot::Condvar`].
+#[derive(Debug)]
+pub struct Condvar(loom::sync::Condvar);
+
+/// What [`Condvar::wait_for`] returns: loom has no clock, so a wait never times out.
+#[derive(Debug, Clone, Copy)]
+pub struct WaitTimeoutResult;
+
+impl WaitTimeoutResult {
+    /// Always false: see the type.
+    pub fn timed_out(self) -> bool {
+        false
+    }
+}
+
+impl<T> Mutex<T> {
+    /// A new mutex.
+    pub fn new(value: T) -> Self {
+        Mutex(loom::sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(self.0.lock().unwrap_or_else(|e| e.into_inner())))
+    }
+
+    /// The lock, if it is free.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(|g| MutexGuard(Some(g)))
+    }
+
+    /// The value, out of its lock.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Mutex::new(T::default())
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("a guard is empty only inside Condvar::wait")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("a guard is empty only inside Condvar::wait")
+    }
+}
+
+impl Condvar {
+    /// A new condition variable.
+    #[expect(clippy::new_without_default, reason = "loom's has none, and none is needed")]
+    pub fn new() -> Self {
+        Condvar(loom::sync::Condvar::new())
+    }
+
+    /// Gives the lock away and waits for a notification.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let inner = guard.0.take().expect("a guard is empty only inside Condvar::wait");
+        guard.0 = Some(self.0.wait(inner).unwrap_or_else(|e| e.into_inner()));
+    }
+
+    /// Like [`wait`](Self::wait): the model has no clock.
+    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _timeout: Duration) -> WaitTimeoutResult {
+        self.wait(guard);
+        WaitTimeoutResult
+    }
+
+    /// Wakes one waiter.
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    /// Wakes all waiters.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}

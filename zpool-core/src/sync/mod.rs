@@ -1,0 +1,45 @@
+//! The one place where the workspace takes its locks, atomics and threads from.
+//!
+//! Normally these are [parking_lot](https://docs.rs/parking_lot)'s locks (std's show false races under ThreadSanitizer, because std is
+//! not instrumented) and core's atomics. With `--cfg zpool_loom` they are loom's, so that the protocols built on them can be
+//! model-checked. Statics (id counters, the check policy) stay core's atomics in both: they are not part of any protocol.
+
+#[cfg(zpool_loom)]
+mod loom_locks;
+
+#[cfg(not(zpool_loom))]
+pub use parking_lot::{Condvar, Mutex, MutexGuard};
+
+#[cfg(zpool_loom)]
+pub use loom_locks::{Condvar, Mutex, MutexGuard};
+
+/// Atomics: core's, or loom's under `--cfg zpool_loom`.
+pub mod atomic {
+    #[cfg(zpool_loom)]
+    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+
+    #[cfg(not(zpool_loom))]
+    pub use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+
+    pub use core::sync::atomic::Ordering;
+}
+
+/// Threads: std's, or loom's under `--cfg zpool_loom`.
+pub mod thread {
+    #[cfg(zpool_loom)]
+    pub use loom::thread::{JoinHandle, spawn, yield_now};
+
+    #[cfg(not(zpool_loom))]
+    pub use std::thread::{JoinHandle, spawn, yield_now};
+}
+
+/// Tells the processor (or loom's scheduler) that this thread waits for another one's bounded step.
+#[inline]
+pub fn spin_hint() {
+    #[cfg(zpool_loom)]
+    loom::thread::yield_now();
+    #[cfg(not(zpool_loom))]
+    core::hint::spin_loop();
+}
+
+pub(crate) mod take_cell;

@@ -1,0 +1,43 @@
+//! A cell that holds a box or nothing, emptied and filled by one exchange.
+
+/// Holds a `Box<T>` or nothing. Both operations are one atomic exchange of a pointer; under loom a mutex stands for it.
+pub(crate) struct TakeCell<T> {
+    #[cfg(not(zpool_loom))]
+    slot: crossbeam_utils::atomic::AtomicCell<Option<Box<T>>>,
+    #[cfg(zpool_loom)]
+    slot: super::Mutex<Option<Box<T>>>,
+}
+
+impl<T> TakeCell<T> {
+    #[cfg(not(zpool_loom))]
+    pub(crate) fn empty() -> Self {
+        const {
+            // A pointer-sized option: were it any larger, AtomicCell would fall back to a lock shared by the process.
+            assert!(size_of::<Option<Box<T>>>() == size_of::<usize>());
+        }
+        TakeCell { slot: crossbeam_utils::atomic::AtomicCell::new(None) }
+    }
+
+    #[cfg(zpool_loom)]
+    pub(crate) fn empty() -> Self {
+        TakeCell { slot: super::Mutex::new(None) }
+    }
+
+    /// Takes what is there.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Box<T>> {
+        #[cfg(not(zpool_loom))]
+        return self.slot.take();
+        #[cfg(zpool_loom)]
+        return self.slot.lock().take();
+    }
+
+    /// Puts `value` in and gives back what was there.
+    #[inline]
+    pub(crate) fn swap(&self, value: Option<Box<T>>) -> Option<Box<T>> {
+        #[cfg(not(zpool_loom))]
+        return self.slot.swap(value);
+        #[cfg(zpool_loom)]
+        return core::mem::replace(&mut *self.slot.lock(), value);
+    }
+}
