@@ -1,1 +1,70 @@
-//! Under construction.
+//! Makes compressed memory pools, switches between them while data lives in them, and destroys them where blocking is allowed.
+//!
+//! ```text
+//!    registry: zbud zsmalloc ... │ lz4 lzo zstd ...
+//!                    │ switch("zsmalloc+zstd")
+//!                    ▼
+//!   readers ──► [ current ]     retired      retired        dying
+//!               zsmalloc+zstd   zbud+lz4     zsmalloc+lz4   zbud+lzo ──► executor ──► destroyed
+//!                               412 entries  1 entry        0 entries
+//! ```
+//!
+//! # The nouns
+//!
+//! - A [`Pool`] is an allocator and a compressor with its contexts. A [`PoolRef`] is a counted reference to one; whoever stores an object keeps one with
+//!   the object's handle, so a pool lives as long as anything is stored in it.
+//! - The *current* pool is where new objects go. A switch makes another one current and *retires* the old: it lives on until its last
+//!   object goes, and is *revived* when a switch asks for the same spec before that.
+//! - When the last reference of a retired pool goes, the thread that drops it only hands the pool's own, preallocated job to the *executor*; the job
+//!   destroys the pool. The default executor is a [`WorkQueue`] with one thread.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//! use zpool_conformance::{NullDriver, ReferenceDriver};
+//! use zpool_manager::{PoolManager, Registry, Switched};
+//!
+//! let registry = Arc::new(Registry::new());
+//! registry.register_allocator(Arc::new(ReferenceDriver))?;
+//! registry.register_compressor(Arc::new(NullDriver))?;
+//! let manager = PoolManager::builder(registry).build(&"reference+null".parse()?)?;
+//!
+//! let pool = manager.current().expect("there is one since it was built");
+//! let handle = pool.zpool().insert(b"a compressed block")?;
+//! assert_eq!(&*pool.zpool().read(&handle)?, b"a compressed block");
+//! assert!(matches!(manager.switch(&"reference+null".parse()?)?, Switched::Unchanged(_)));
+//! pool.zpool().free(handle)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Lock order
+//!
+//! The switchers' mutex first; below it the hub's list, gate and executor locks, the registry's tables and a queue's lists, each a leaf. Plug-ins'
+//! constructors run under the switchers' mutex alone, destructors under none. Readers and releasers take at most leaves.
+//!
+//! # Where to read next
+//!
+//! [`PoolManager`], then the modules `switch` and `release` in the source: the two halves of a pool's life. The reference count is
+//! [`zpool_core::Counted`].
+
+#![forbid(unsafe_code)]
+
+mod current;
+mod error;
+mod hub;
+mod manager;
+mod pool;
+mod queue;
+mod registry;
+mod release;
+mod stats;
+mod switch;
+
+pub use error::{RegistryError, SwitchError};
+pub use manager::{BuildError, DEFAULT_BLOCK_LEN, DEFAULT_MAX_PENDING, ManagerBuilder, PoolManager};
+pub use pool::{Pool, PoolLabel, PoolRef};
+pub use queue::{QueueStats, WorkQueue};
+pub use registry::Registry;
+pub use stats::{ManagerStats, PoolInfo, PoolState};
+pub use switch::Switched;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{CodecError, Compressed, CompressionContext, Compressor, DecompressionContext};
 use crate::cpu::PerCpu;
-use crate::exec::message_of;
+use crate::exec::panic_message;
 use crate::noblock::might_block;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -125,7 +125,7 @@ impl Codec {
             }
             Err(panic) => {
                 self.discard(&*slot);
-                Err(CodecError::Panicked(message_of(&*panic)))
+                Err(CodecError::Panicked(panic_message(&*panic)))
             }
         }
     }
@@ -139,7 +139,7 @@ impl Codec {
     pub fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         if self.stateless {
             return catch_unwind(AssertUnwindSafe(|| self.compressor.decompress(compressed, block)))
-                .unwrap_or_else(|panic| Err(CodecError::Panicked(message_of(&*panic))));
+                .unwrap_or_else(|panic| Err(CodecError::Panicked(panic_message(&*panic))));
         }
         let mut slot = match self.decompression.take() {
             Some(slot) => slot,
@@ -152,7 +152,7 @@ impl Codec {
             }
             Err(panic) => {
                 self.discard(&*slot);
-                Err(CodecError::Panicked(message_of(&*panic)))
+                Err(CodecError::Panicked(panic_message(&*panic)))
             }
         }
     }
@@ -190,7 +190,7 @@ impl Codec {
         let make = || self.compressor.compression_context(self.max_block_len);
         let context = self.count_attempt(catch_unwind(AssertUnwindSafe(make)))?;
         let bound = catch_unwind(AssertUnwindSafe(|| self.compressor.compress_bound(self.max_block_len)))
-            .map_err(|panic| CodecError::Panicked(message_of(&*panic)))?;
+            .map_err(|panic| CodecError::Panicked(panic_message(&*panic)))?;
         let scratch = vec![0; bound].into_boxed_slice();
         let counted = context.bytes_held() + scratch.len();
         self.bytes.fetch_add(counted, Ordering::Relaxed);
@@ -208,7 +208,7 @@ impl Codec {
     }
 
     fn count_attempt<C>(&self, outcome: std::thread::Result<Result<C, CodecError>>) -> Result<C, CodecError> {
-        let result = outcome.unwrap_or_else(|panic| Err(CodecError::Panicked(message_of(&*panic))));
+        let result = outcome.unwrap_or_else(|panic| Err(CodecError::Panicked(panic_message(&*panic))));
         // Relaxed: statistics only.
         let counter = if result.is_ok() { &self.made } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -114,12 +114,13 @@ impl Job {
         let node = self.into_node();
         // SAFETY: invariant 1.
         let run = unsafe { node.as_ref() }.vtable.run;
+        let _inside = InJob::enter();
         // AssertUnwindSafe: what the closure captured is consumed by it, and what it shares with others is theirs to keep consistent.
         catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: `run`(1): invariant 1, and `into_node` gave up this job's ownership.
             unsafe { run(node) }
         }))
-        .map_err(|panic| JobPanic { label, message: message_of(&*panic) })
+        .map_err(|panic| JobPanic { label, message: panic_message(&*panic) })
     }
 
     pub(super) fn into_node(self) -> NonNull<Header> {
@@ -210,8 +211,33 @@ impl fmt::Display for JobPanic {
 
 impl core::error::Error for JobPanic {}
 
-/// The text of a caught panic.
-pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
+std::thread_local! {
+    /// Jobs on this thread's stack.
+    static JOBS: core::cell::Cell<u32> = const { core::cell::Cell::new(0) };
+}
+
+/// Is this thread inside a job? Waiting for other jobs may then be waiting for oneself.
+pub fn in_job() -> bool {
+    JOBS.with(core::cell::Cell::get) > 0
+}
+
+struct InJob;
+
+impl InJob {
+    fn enter() -> InJob {
+        JOBS.with(|jobs| jobs.set(jobs.get() + 1));
+        InJob
+    }
+}
+
+impl Drop for InJob {
+    fn drop(&mut self) {
+        JOBS.with(|jobs| jobs.set(jobs.get() - 1));
+    }
+}
+
+/// The text of a caught panic, for errors that contain it.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text =
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("(no message)").to_owned()

@@ -25,8 +25,7 @@ mod manual;
 use core::fmt::{self, Debug};
 
 pub use inline::Inline;
-pub(crate) use job::message_of;
-pub use job::{Job, JobPanic, PreparedJob};
+pub use job::{Job, JobPanic, PreparedJob, in_job, panic_message};
 pub use list::{JobList, Jobs};
 pub use manual::Manual;
 

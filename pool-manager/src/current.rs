@@ -1,0 +1,110 @@
+//! The current pool: one atomic pointer for readers, replaced by switchers.
+//!
+//! The block that the pointer owns keeps a pool's count, not the pool: a reader whose guard outlives a switch may free the block, never the pool.
+//! Under loom a mutex stands for arc-swap, which has no model of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use zpool_core::{Counted, Released};
+
+use self::cell::Cell;
+use zpool_core::Ref;
+
+/// Where readers find the value that is current.
+pub(crate) struct Current<T: Released> {
+    cell: Cell<T>,
+}
+
+impl<T: Released> Current<T> {
+    /// Nothing is current.
+    pub(crate) fn none() -> Current<T> {
+        Current { cell: Cell::none() }
+    }
+
+    /// A reference to the current value, or `None` when there is none.
+    ///
+    /// Never fails because of a switch (B50): a value whose count is at zero has been replaced before, so the next look finds its successor.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<Ref<T>> {
+        loop {
+            match self.cell.with(Counted::try_ref) {
+                None => return None,
+                Some(Some(reference)) => return Some(reference),
+                Some(None) => zpool_core::sync::spin_hint(),
+            }
+        }
+    }
+
+    /// The block of the current value.
+    pub(crate) fn block(&self) -> Option<Arc<Counted<T>>> {
+        self.cell.load()
+    }
+
+    /// Makes `next` current. The caller still has the old one's block, to retire it after this.
+    pub(crate) fn set(&self, next: Option<Arc<Counted<T>>>) {
+        self.cell.store(next);
+    }
+}
+
+#[cfg(not(zpool_loom))]
+mod cell {
+    use super::{Arc, Counted, Released};
+    use arc_swap::ArcSwapOption;
+
+    pub(super) struct Cell<T: Released>(ArcSwapOption<Counted<T>>);
+
+    impl<T: Released> Cell<T> {
+        pub(super) fn none() -> Self {
+            Cell(ArcSwapOption::empty())
+        }
+
+        #[inline]
+        pub(super) fn with<R>(&self, look: impl FnOnce(&Counted<T>) -> R) -> Option<R> {
+            let guard = self.0.load();
+            guard.as_deref().map(look)
+        }
+
+        pub(super) fn load(&self) -> Option<Arc<Counted<T>>> {
+            self.0.load_full()
+        }
+
+        pub(super) fn store(&self, next: Option<Arc<Counted<T>>>) {
+            self.0.store(next);
+        }
+    }
+}
+
+#[cfg(zpool_loom)]
+mod cell {
+    use super::{Arc, Counted, Released};
+    use zpool_core::sync::Mutex;
+
+    pub(super) struct Cell<T: Released>(Mutex<Option<Arc<Counted<T>>>>);
+
+    impl<T: Released> Cell<T> {
+        pub(super) fn none() -> Self {
+            Cell(Mutex::new(None))
+        }
+
+        pub(super) fn with<R>(&self, look: impl FnOnce(&Counted<T>) -> R) -> Option<R> {
+            // Cloned out, so that the look happens without the lock, as it does behind arc-swap's guard.
+            self.load().as_deref().map(look)
+        }
+
+        pub(super) fn load(&self) -> Option<Arc<Counted<T>>> {
+            self.0.lock().clone()
+        }
+
+        pub(super) fn store(&self, next: Option<Arc<Counted<T>>>) {
+            let old = core::mem::replace(&mut *self.0.lock(), next);
+            drop(old);
+        }
+    }
+}
+
+impl<T: Released> fmt::Debug for Current<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Current").field(&self.block()).finish()
+    }
+}

@@ -1,0 +1,233 @@
+//! What outlives the manager: the part that pools refer to when they come and go. The list of pools, the current one, and the gate to the executor.
+//!
+//! Locks, all leaves: `pools` (list and current pool change together under it), `gate`, `executor`.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use zpool_core::exec::{Executor, Job, JobList};
+use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use zpool_core::sync::{Condvar, Mutex};
+use zpool_core::{Counted, PoolId};
+
+use crate::current::Current;
+use crate::pool::{Pool, PoolLabel};
+
+/// Shared by a manager and all its pools.
+pub(crate) struct Hub {
+    pub(crate) current: Current<Pool>,
+    /// Every pool that is not destroyed, oldest first: the current one, retired ones, and those whose destruction is pending.
+    pools: Mutex<Vec<Listed>>,
+    /// There until the manager goes.
+    executor: Mutex<Option<Arc<dyn Executor>>>,
+    /// Jobs that the executor refused.
+    orphans: JobList,
+    gate: Mutex<Gate>,
+    gate_moved: Condvar,
+    pub(crate) counters: Counters,
+}
+
+/// A pool on the list. Its label and times are known also when it cannot be referenced any more.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) label: Arc<PoolLabel>,
+    pub(crate) block: Arc<Counted<Pool>>,
+    pub(crate) created: Instant,
+    pub(crate) retired: Option<Instant>,
+}
+
+/// Who is on the way to destruction.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Pools whose last reference has gone and which are not destroyed yet.
+    pending: usize,
+    /// Threads that are handing a job to the executor.
+    in_flight: usize,
+    manager_gone: bool,
+}
+
+/// Events so far. Each is a statistic: relaxed, and not synchronised with the others.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) switches: AtomicU64,
+    pub(crate) created: AtomicU64,
+    pub(crate) revived: AtomicU64,
+    pub(crate) destroyed: AtomicU64,
+    pub(crate) destroyed_on_caller: AtomicU64,
+    pub(crate) destructors_panicked: AtomicU64,
+    pub(crate) jobs_refused: AtomicU64,
+    pub(crate) pools_leaked: AtomicU64,
+    pub(crate) pending_max: AtomicUsize,
+}
+
+/// Adds one to a statistic.
+pub(crate) fn count(counter: &AtomicU64) {
+    // Relaxed: statistics only.
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Hub {
+    pub(crate) fn new(executor: Arc<dyn Executor>) -> Arc<Hub> {
+        Arc::new(Hub {
+            current: Current::none(),
+            pools: Mutex::default(),
+            executor: Mutex::new(Some(executor)),
+            orphans: JobList::new(),
+            gate: Mutex::default(),
+            gate_moved: Condvar::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Lists a new pool and makes it current, in one step for whoever takes a snapshot. Gives the block of the pool that was current.
+    pub(crate) fn publish_new(
+        &self,
+        label: Arc<PoolLabel>,
+        block: Arc<Counted<Pool>>,
+    ) -> Option<Arc<Counted<Pool>>> {
+        let listed = Listed { label, block: block.clone(), created: Instant::now(), retired: None };
+        let mut pools = self.pools.lock();
+        pools.push(listed);
+        self.make_current(&mut pools, Some(block))
+    }
+
+    /// Makes a listed pool, or none, current. Gives the block of the pool that was.
+    pub(crate) fn publish(&self, block: Option<Arc<Counted<Pool>>>) -> Option<Arc<Counted<Pool>>> {
+        self.make_current(&mut self.pools.lock(), block)
+    }
+
+    fn make_current(
+        &self,
+        pools: &mut [Listed],
+        next: Option<Arc<Counted<Pool>>>,
+    ) -> Option<Arc<Counted<Pool>>> {
+        let old = self.current.block();
+        for listed in pools {
+            if next.as_ref().is_some_and(|next| Arc::ptr_eq(&listed.block, next)) {
+                listed.retired = None;
+            } else if old.as_ref().is_some_and(|old| Arc::ptr_eq(&listed.block, old)) {
+                listed.retired = Some(Instant::now());
+            }
+        }
+        self.current.set(next);
+        old
+    }
+
+    /// Takes a pool off the list.
+    pub(crate) fn unlist(&self, id: PoolId) {
+        let mut pools = self.pools.lock();
+        let at = pools.iter().position(|listed| listed.label.id == id);
+        let listed = at.map(|at| pools.remove(at));
+        drop(pools);
+        // Its block is freed, if nobody else has it, outside the lock.
+        drop(listed);
+    }
+
+    /// All pools at one moment, and which of them was current then (B49).
+    pub(crate) fn snapshot(&self) -> (Vec<Listed>, Option<Arc<Counted<Pool>>>) {
+        let pools = self.pools.lock();
+        (pools.clone(), self.current.block())
+    }
+
+    /// Pools on the list.
+    pub(crate) fn alive(&self) -> usize {
+        self.pools.lock().len()
+    }
+
+    /// Gives the job that destroys a pool to the executor. Never blocks, allocates or fails: a job that is refused becomes an orphan.
+    ///
+    /// # Errors
+    ///
+    /// Gives the job back when the manager is gone.
+    pub(crate) fn hand_over(&self, job: Job) -> Result<(), Job> {
+        let mut gate = self.gate.lock();
+        gate.pending += 1;
+        // Relaxed: statistics only.
+        self.counters.pending_max.fetch_max(gate.pending, Ordering::Relaxed);
+        if gate.manager_gone {
+            return Err(job);
+        }
+        gate.in_flight += 1;
+        drop(gate);
+        self.submit(job);
+        // The executor is taken away only when nobody is in flight, so the clone in `submit` was never its last owner.
+        self.gate.lock().in_flight -= 1;
+        self.gate_moved.notify_all();
+        Ok(())
+    }
+
+    fn submit(&self, job: Job) {
+        let executor = self.executor.lock().clone();
+        let Some(executor) = executor else { return self.adopt(job) };
+        // A panic in a foreign `submit` must not leave the drop of a reference. The job, if it was not taken, is dropped by the unwinding, which
+        // destroys the pool right here: late, but not lost.
+        match catch_unwind(AssertUnwindSafe(|| executor.submit(job))) {
+            Ok(Ok(())) => {}
+            Ok(Err(refused)) => self.adopt(refused.job),
+            Err(_panic) => count(&self.counters.jobs_refused),
+        }
+    }
+
+    fn adopt(&self, job: Job) {
+        count(&self.counters.jobs_refused);
+        if let Err(job) = self.orphans.push(job) {
+            // The list is never closed while somebody is in flight.
+            drop(job);
+        }
+    }
+
+    /// Runs the jobs that the executor refused. Returns how many. May block.
+    pub(crate) fn run_orphans(&self) -> usize {
+        // A destructor's panic is contained in the job and counted by it.
+        self.orphans.take_all().map(|job| drop(job.run())).count()
+    }
+
+    /// A pool is destroyed, or lost.
+    pub(crate) fn one_less_pending(&self) {
+        self.gate.lock().pending -= 1;
+        self.gate_moved.notify_all();
+    }
+
+    /// Waits until fewer than `limit` pools await destruction, running orphans meanwhile.
+    pub(crate) fn wait_for_pending_below(&self, limit: usize) {
+        loop {
+            self.run_orphans();
+            let mut gate = self.gate.lock();
+            if gate.pending < limit {
+                return;
+            }
+            // An orphan is pushed before its pusher takes the gate's lock to say so: no wake-up is lost.
+            if self.orphans.is_empty() {
+                self.gate_moved.wait(&mut gate);
+            }
+        }
+    }
+
+    /// Pools whose destruction is pending.
+    pub(crate) fn pending(&self) -> usize {
+        self.gate.lock().pending
+    }
+
+    /// From now on no job goes to the executor. Waits for those who are handing one over, unless `may_wait` is false.
+    pub(crate) fn manager_goes(&self, may_wait: bool) -> Option<Arc<dyn Executor>> {
+        let mut gate = self.gate.lock();
+        gate.manager_gone = true;
+        while may_wait && gate.in_flight > 0 {
+            self.gate_moved.wait(&mut gate);
+        }
+        let idle = gate.in_flight == 0;
+        drop(gate);
+        if idle { self.executor.lock().take() } else { None }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("alive", &self.alive())
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}

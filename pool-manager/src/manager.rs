@@ -1,0 +1,283 @@
+//! The pool manager: makes pools, keeps one of them current, and sees the others out.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use zpool_core::exec::{DrainExecutor, Executor, in_job};
+use zpool_core::page::{PageSource, default_source};
+use zpool_core::spec::PoolSpec;
+use zpool_core::sync::Mutex;
+use zpool_core::sync::atomic::Ordering;
+use zpool_core::{Counted, might_block};
+
+use crate::error::SwitchError;
+use crate::hub::Hub;
+use crate::pool::{Pool, PoolRef};
+use crate::queue::WorkQueue;
+use crate::registry::Registry;
+use crate::stats::{ManagerStats, PoolInfo, PoolState};
+use crate::switch::Wanted;
+
+/// The largest block, in bytes, unless the builder is told otherwise.
+pub const DEFAULT_BLOCK_LEN: usize = 4096;
+
+/// Pools that may await destruction before a switcher waits, unless the builder is told otherwise.
+pub const DEFAULT_MAX_PENDING: usize = 16;
+
+/// Makes pools and switches between them while data lives in them. See the [crate's essay](crate).
+///
+/// Dropping the manager retires the current pool and gives up the executor: its own queue completes what is pending first. Pools that still hold
+/// objects live on until their last reference goes; then the thread that drops it destroys the pool.
+pub struct PoolManager {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) config: Config,
+    /// One switcher at a time. Held while plug-ins construct, and while waiting for pending destructions; never by readers or releasers.
+    pub(crate) switcher: Mutex<Wanted>,
+    queue: Option<Arc<WorkQueue>>,
+}
+
+/// What the builder settled.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) block_len: usize,
+    pub(crate) source: Arc<dyn PageSource>,
+    pub(crate) pool_executor: Arc<dyn Executor>,
+    pub(crate) max_pending: usize,
+    pub(crate) revive: bool,
+}
+
+/// Settings of a [`PoolManager`] to be.
+#[derive(Debug)]
+pub struct ManagerBuilder {
+    registry: Arc<Registry>,
+    block_len: usize,
+    source: Option<Arc<dyn PageSource>>,
+    executor: Option<Arc<dyn Executor>>,
+    max_pending: usize,
+    revive: bool,
+}
+
+impl ManagerBuilder {
+    /// The largest block in bytes (default [`DEFAULT_BLOCK_LEN`]): what pools and contexts are made for.
+    pub fn block_len(self, bytes: usize) -> Self {
+        ManagerBuilder { block_len: bytes, ..self }
+    }
+
+    /// Where pools take their frames (default: mapped memory, shared by the process).
+    pub fn page_source(self, source: Arc<dyn PageSource>) -> Self {
+        ManagerBuilder { source: Some(source), ..self }
+    }
+
+    /// Who destroys pools (default: a [`WorkQueue`] of the manager's own). One whose `submit` is not legal inside a no-block section is used
+    /// behind such a queue, except one that runs jobs on the caller: that is done as asked.
+    pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
+        ManagerBuilder { executor: Some(executor), ..self }
+    }
+
+    /// How many pools may await destruction before a switcher waits (default [`DEFAULT_MAX_PENDING`], at least 1).
+    pub fn max_pending(self, pools: usize) -> Self {
+        ManagerBuilder { max_pending: pools.max(1), ..self }
+    }
+
+    /// Whether a switch takes a live retired pool of the same spec instead of making one (default true).
+    pub fn revive(self, revive: bool) -> Self {
+        ManagerBuilder { revive, ..self }
+    }
+
+    /// A manager without a current pool: there is one after the first successful switch.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no thread for the queue.
+    pub fn build_idle(self) -> io::Result<PoolManager> {
+        let (executor, queue) = match self.executor {
+            Some(executor) => {
+                let properties = executor.properties();
+                if properties.submit_in_no_block || properties.runs_on_caller {
+                    (executor, None)
+                } else {
+                    let queue = Arc::new(WorkQueue::relay("zpool-relay", executor)?);
+                    (queue.clone() as Arc<dyn Executor>, Some(queue))
+                }
+            }
+            None => {
+                let queue = Arc::new(WorkQueue::new("zpool-work")?);
+                (queue.clone() as Arc<dyn Executor>, Some(queue))
+            }
+        };
+        let config = Config {
+            block_len: self.block_len,
+            source: self.source.unwrap_or_else(default_source),
+            pool_executor: executor.clone(),
+            max_pending: self.max_pending,
+            revive: self.revive,
+        };
+        let hub = Hub::new(executor);
+        Ok(PoolManager { hub, registry: self.registry, config, switcher: Mutex::default(), queue })
+    }
+
+    /// A manager with a current pool of this spec.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Thread`] as for `build_idle`, [`BuildError::Switch`] when the pool cannot be made.
+    pub fn build(self, spec: &PoolSpec) -> Result<PoolManager, BuildError> {
+        let manager = self.build_idle().map_err(BuildError::Thread)?;
+        manager.switch(spec).map_err(BuildError::Switch)?;
+        Ok(manager)
+    }
+}
+
+/// Why there is no manager.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The operating system gave no thread for the work queue.
+    Thread(io::Error),
+    /// The first pool could not be made.
+    Switch(SwitchError),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Thread(error) => write!(f, "no thread for the work queue: {error}"),
+            BuildError::Switch(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BuildError::Thread(error) => Some(error),
+            BuildError::Switch(error) => Some(error),
+        }
+    }
+}
+
+impl PoolManager {
+    /// Starts to build a manager that makes pools of the drivers in `registry`. The registry stays open: more may be registered later.
+    pub fn builder(registry: Arc<Registry>) -> ManagerBuilder {
+        ManagerBuilder {
+            registry,
+            block_len: DEFAULT_BLOCK_LEN,
+            source: None,
+            executor: None,
+            max_pending: DEFAULT_MAX_PENDING,
+            revive: true,
+        }
+    }
+
+    /// A reference to the current pool; `None` only before the first successful switch. Costs an atomic load and a count; never blocks.
+    #[inline]
+    pub fn current(&self) -> Option<PoolRef> {
+        self.hub.current.get()
+    }
+
+    /// The drivers.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The largest block in bytes.
+    pub fn block_len(&self) -> usize {
+        self.config.block_len
+    }
+
+    /// Where pools that want to do work in the background submit it.
+    pub fn executor(&self) -> &Arc<dyn Executor> {
+        &self.config.pool_executor
+    }
+
+    /// Bytes that all pools hold together, retired ones included: allocators and contexts.
+    pub fn bytes_held(&self) -> usize {
+        let (pools, _) = self.hub.snapshot();
+        pools.iter().filter_map(|listed| listed.block.try_ref()).map(|pool| pool.bytes_held()).sum()
+    }
+
+    /// All pools at one moment, oldest first.
+    pub fn pools(&self) -> Vec<PoolInfo> {
+        let (pools, current) = self.hub.snapshot();
+        let is_current = |block: &Arc<Counted<Pool>>| current.as_ref().is_some_and(|c| Arc::ptr_eq(c, block));
+        let info = |listed: &crate::hub::Listed| {
+            let pool = listed.block.try_ref();
+            let state = match (&pool, is_current(&listed.block)) {
+                (None, _) => PoolState::Dying,
+                (Some(_), true) => PoolState::Current,
+                (Some(_), false) => PoolState::Retired,
+            };
+            PoolInfo {
+                label: (*listed.label).clone(),
+                state,
+                // Less the one this snapshot holds.
+                references: listed.block.references().saturating_sub(u64::from(pool.is_some())),
+                bytes_held: pool.as_deref().map_or(0, Pool::bytes_held),
+                age: listed.created.elapsed(),
+                retired_for: listed.retired.map(|since| since.elapsed()),
+            }
+        };
+        pools.iter().map(info).collect()
+    }
+
+    /// The manager's counters.
+    pub fn stats(&self) -> ManagerStats {
+        let counters = &self.hub.counters;
+        // Relaxed: statistics only.
+        let read = |counter: &zpool_core::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        ManagerStats {
+            switches: read(&counters.switches),
+            pools_created: read(&counters.created),
+            pools_revived: read(&counters.revived),
+            pools_destroyed: read(&counters.destroyed),
+            destroyed_on_caller: read(&counters.destroyed_on_caller),
+            destructors_panicked: read(&counters.destructors_panicked),
+            jobs_refused: read(&counters.jobs_refused),
+            pools_leaked: read(&counters.pools_leaked),
+            pools_alive: self.hub.alive(),
+            pending_destroy: self.hub.pending(),
+            pending_destroy_max: counters.pending_max.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Runs the jobs that the executor refused. Returns how many. May block.
+    pub fn reap(&self) -> usize {
+        might_block("PoolManager::reap");
+        self.hub.run_orphans()
+    }
+
+    /// Waits until no pool awaits destruction, and runs refused jobs meanwhile. May block; for ever, if the executor never runs its jobs.
+    pub fn flush(&self) {
+        might_block("PoolManager::flush");
+        self.hub.wait_for_pending_below(1);
+    }
+}
+
+impl Drop for PoolManager {
+    fn drop(&mut self) {
+        might_block("dropping a PoolManager");
+        let last = self.hub.publish(None);
+        if let Some(block) = last {
+            block.retire();
+        }
+        // From inside a job nobody can be waited for: the executor then stays with the hub until the last pool goes.
+        let executor = self.hub.manager_goes(!in_job());
+        if let Some(queue) = self.queue.take() {
+            // An error means: inside one of the queue's own jobs. It then completes what is pending after this one.
+            let _ = queue.shutdown();
+        }
+        self.hub.run_orphans();
+        drop(executor);
+    }
+}
+
+impl fmt::Debug for PoolManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolManager")
+            .field("current", &self.current())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

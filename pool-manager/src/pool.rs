@@ -1,0 +1,132 @@
+//! A pool: an allocator, a codec, and the job that will destroy them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use zpool_core::compress::{Codec, CompressorDriver};
+use zpool_core::exec::PreparedJob;
+use zpool_core::spec::PoolSpec;
+use zpool_core::sync::Mutex;
+use zpool_core::{PoolId, Ref, ZPool, ZPoolDriver, might_block};
+
+use crate::hub::Hub;
+use crate::registry::Used;
+use crate::release::Doomed;
+
+/// A counted reference to a live pool. Whoever stores an object keeps one with its handle; the pool is destroyed, on the manager's
+/// executor, after the last one has gone.
+///
+/// Taking and dropping one is an atomic operation on a word of the current processor; dropping never blocks, allocates or fails.
+pub type PoolRef = Ref<Pool>;
+
+/// An allocator and a compressor with its contexts, made together from a [`PoolSpec`].
+///
+/// Only the manager makes pools, and only the job of a pool whose last reference has gone takes one apart.
+pub struct Pool {
+    label: Arc<PoolLabel>,
+    zpool: Box<dyn ZPool>,
+    codec: Codec,
+    /// Made with the pool, taken by its release.
+    job: Mutex<Option<PreparedJob<Doomed>>>,
+    hub: Arc<Hub>,
+    drivers: Drivers,
+}
+
+/// What a pool is called: known also when the pool itself is on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolLabel {
+    /// The process-unique id.
+    pub id: PoolId,
+    /// A name that no other pool has or had, live or retired: `zpool-` and the id.
+    pub name: String,
+    /// What it is made of, in canonical form: pools of equal specs are interchangeable.
+    pub spec: PoolSpec,
+}
+
+/// Keeps a pool's drivers registered.
+#[derive(Debug)]
+pub(crate) struct Drivers {
+    pub(crate) allocator: Used<dyn ZPoolDriver>,
+    pub(crate) compressor: Used<dyn CompressorDriver>,
+}
+
+/// A pool taken apart, in the order in which it goes: contexts, allocator, and then only the drivers may be unregistered.
+pub(crate) struct Parts {
+    pub(crate) codec: Codec,
+    pub(crate) zpool: Box<dyn ZPool>,
+    pub(crate) drivers: Drivers,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        spec: PoolSpec,
+        zpool: Box<dyn ZPool>,
+        codec: Codec,
+        hub: Arc<Hub>,
+        drivers: Drivers,
+    ) -> Pool {
+        let id = zpool.id();
+        let job = PreparedJob::new("destroy pool", |doomed: Doomed| {
+            might_block("destroying a pool");
+            drop(doomed);
+        });
+        let label = Arc::new(PoolLabel { id, name: format!("zpool-{id}"), spec });
+        Pool { label, zpool, codec, job: Mutex::new(Some(job)), hub, drivers }
+    }
+
+    /// The process-unique id.
+    pub fn id(&self) -> PoolId {
+        self.label.id
+    }
+
+    /// A name that no other pool has or had.
+    pub fn name(&self) -> &str {
+        &self.label.name
+    }
+
+    /// What it is made of, in canonical form.
+    pub fn spec(&self) -> &PoolSpec {
+        &self.label.spec
+    }
+
+    /// Id, name and spec, to keep.
+    pub fn label(&self) -> &Arc<PoolLabel> {
+        &self.label
+    }
+
+    /// The allocator.
+    #[inline]
+    pub fn zpool(&self) -> &dyn ZPool {
+        &*self.zpool
+    }
+
+    /// The compressor, with its contexts.
+    #[inline]
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Bytes this pool holds: the allocator's and the contexts'.
+    pub fn bytes_held(&self) -> usize {
+        self.zpool.bytes_held() + self.codec.stats().context_bytes
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The job that destroys this pool: there once.
+    pub(crate) fn take_job(&self) -> PreparedJob<Doomed> {
+        self.job.lock().take().expect("a pool is released once")
+    }
+
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts { codec: self.codec, zpool: self.zpool, drivers: self.drivers }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} {})", self.label.name, self.label.spec)
+    }
+}

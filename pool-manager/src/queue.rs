@@ -1,0 +1,255 @@
+//! The work queue: one named thread that runs jobs in order.
+//!
+//! ```text
+//!   submit ──► JobList ──► taken ──► run            worker asleep? the push that finds the list empty unparks it
+//!              (push: one exchange)   (its own thread, one at a time)
+//! ```
+//!
+//! Submitting is legal inside a no-block section: one exchange and at most one wake-up, no allocation, no lock. Waiting for the queue or ending it from
+//! inside one of its own jobs is an error, not a deadlock.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use zpool_core::exec::{
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, JobPanic, Refused, RefusedReason,
+};
+use zpool_core::might_block;
+use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use zpool_core::sync::{Condvar, Mutex, thread};
+
+/// An executor with a thread of its own. Dropping it completes what is pending, as [`shutdown`](DrainExecutor::shutdown) does.
+pub struct WorkQueue {
+    inner: Arc<Inner>,
+    worker: thread::Thread,
+    join: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+struct Inner {
+    submitted: JobList,
+    /// Jobs taken out of `submitted`, oldest first. Also the lock under which the list is closed, so that the worker sees the rest when it sees the end.
+    taken: Mutex<VecDeque<Job>>,
+    /// Where refused or relayed jobs go: `None` runs them here.
+    relay: Option<Arc<dyn Executor>>,
+    exited: Mutex<bool>,
+    exit: Condvar,
+    depth: AtomicUsize,
+    run: AtomicU64,
+    panicked: AtomicU64,
+    last_panic: Mutex<Option<JobPanic>>,
+}
+
+/// What a queue has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Jobs submitted and not yet finished.
+    pub depth: usize,
+    /// Jobs run, those that panicked included.
+    pub jobs_run: u64,
+    /// Jobs that panicked; the panics were contained.
+    pub jobs_panicked: u64,
+    /// The latest of those panics.
+    pub last_panic: Option<JobPanic>,
+}
+
+impl WorkQueue {
+    /// Starts a queue whose thread is called `name`.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no thread.
+    pub fn new(name: &str) -> io::Result<WorkQueue> {
+        WorkQueue::start(name, None)
+    }
+
+    /// Starts a queue that passes its jobs on to `executor`: for executors whose own `submit` is not legal inside a no-block section (most thread
+    /// pools and async runtimes allocate there). A job that `executor` refuses is run on the queue's thread.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no thread.
+    pub fn relay(name: &str, executor: Arc<dyn Executor>) -> io::Result<WorkQueue> {
+        WorkQueue::start(name, Some(executor))
+    }
+
+    fn start(name: &str, relay: Option<Arc<dyn Executor>>) -> io::Result<WorkQueue> {
+        let inner = Arc::new(Inner {
+            submitted: JobList::new(),
+            taken: Mutex::default(),
+            relay,
+            exited: Mutex::default(),
+            exit: Condvar::new(),
+            depth: AtomicUsize::new(0),
+            run: AtomicU64::new(0),
+            panicked: AtomicU64::new(0),
+            last_panic: Mutex::default(),
+        });
+        let mine = inner.clone();
+        let join = thread::Builder::new().name(name.to_owned()).spawn(move || mine.work())?;
+        Ok(WorkQueue { inner, worker: join.thread().clone(), join: Mutex::new(Some(join)) })
+    }
+
+    /// What it has done.
+    pub fn stats(&self) -> QueueStats {
+        // Relaxed: statistics only.
+        QueueStats {
+            depth: self.inner.depth.load(Ordering::Relaxed),
+            jobs_run: self.inner.run.load(Ordering::Relaxed),
+            jobs_panicked: self.inner.panicked.load(Ordering::Relaxed),
+            last_panic: self.inner.last_panic.lock().clone(),
+        }
+    }
+
+    fn not_from_own_job(&self) -> Result<(), DrainError> {
+        if thread::current().id() == self.worker.id() { Err(DrainError) } else { Ok(()) }
+    }
+
+    /// Closes the list for further jobs; what was in it is `taken`'s now.
+    fn close(&self) -> zpool_core::sync::MutexGuard<'_, VecDeque<Job>> {
+        let mut taken = self.inner.taken.lock();
+        taken.extend(self.inner.submitted.close());
+        taken
+    }
+
+    /// Waits for the worker to end.
+    fn wait_for_exit(&self) {
+        let mut exited = self.inner.exited.lock();
+        while !*exited {
+            self.inner.exit.wait(&mut exited);
+        }
+        drop(exited);
+        let join = self.join.lock().take();
+        if let Some(join) = join {
+            // The worker contains panics, so there is none to pass on.
+            let _ = join.join();
+        }
+    }
+}
+
+impl Executor for WorkQueue {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        // Relaxed: statistics only. Counted before, so that the worker's decrement comes after.
+        self.inner.depth.fetch_add(1, Ordering::Relaxed);
+        match self.inner.submitted.push(job) {
+            Ok(was_empty) => {
+                if was_empty {
+                    self.worker.unpark();
+                }
+                Ok(())
+            }
+            Err(job) => {
+                self.inner.depth.fetch_sub(1, Ordering::Relaxed);
+                Err(Refused { job, reason: RefusedReason::ShutDown })
+            }
+        }
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        let own = ExecutorProperties::CAUTIOUS.with_submit_in_no_block();
+        match &self.inner.relay {
+            None => own.with_order(),
+            Some(relay) if relay.properties().ordered => own.with_order(),
+            Some(_) => own,
+        }
+    }
+}
+
+impl DrainExecutor for WorkQueue {
+    fn flush(&self) -> Result<(), DrainError> {
+        might_block("WorkQueue::flush");
+        self.not_from_own_job()?;
+        let passed = Arc::new((Mutex::new(false), Condvar::new()));
+        let mark = passed.clone();
+        let job = Job::new("flush", move || {
+            *mark.0.lock() = true;
+            mark.1.notify_all();
+        });
+        // One worker, first in first out: when this job runs, all before it have run.
+        if self.submit(job).is_err() {
+            self.wait_for_exit();
+            return Ok(());
+        }
+        let mut done = passed.0.lock();
+        while !*done {
+            passed.1.wait(&mut done);
+        }
+        Ok(())
+    }
+
+    fn shutdown(&self) -> Result<(), DrainError> {
+        might_block("WorkQueue::shutdown");
+        self.not_from_own_job()?;
+        drop(self.close());
+        self.worker.unpark();
+        self.wait_for_exit();
+        Ok(())
+    }
+
+    fn shutdown_now(&self) -> Result<Vec<Job>, DrainError> {
+        might_block("WorkQueue::shutdown_now");
+        self.not_from_own_job()?;
+        let pending: Vec<Job> = self.close().drain(..).collect();
+        self.inner.depth.fetch_sub(pending.len(), Ordering::Relaxed);
+        self.worker.unpark();
+        self.wait_for_exit();
+        Ok(pending)
+    }
+}
+
+impl Inner {
+    /// The worker's life.
+    fn work(&self) {
+        loop {
+            let mut taken = self.taken.lock();
+            if taken.is_empty() {
+                taken.extend(self.submitted.take_all());
+            }
+            // Read under the lock: `close` empties the list into `taken` under it.
+            let ended = self.submitted.is_closed();
+            let job = taken.pop_front();
+            drop(taken);
+            match job {
+                Some(job) => self.run(job),
+                None if ended => break,
+                None => thread::park(),
+            }
+        }
+        *self.exited.lock() = true;
+        self.exit.notify_all();
+    }
+
+    fn run(&self, job: Job) {
+        let outcome = match &self.relay {
+            None => job.run(),
+            Some(relay) => relay.submit(job).or_else(|refused| refused.job.run()),
+        };
+        // Relaxed: statistics only.
+        self.run.fetch_add(1, Ordering::Relaxed);
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+        if let Err(panic) = outcome {
+            self.panicked.fetch_add(1, Ordering::Relaxed);
+            *self.last_panic.lock() = Some(panic);
+        }
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        if self.shutdown().is_err() {
+            // Dropped by one of its own jobs: nobody can wait. The worker runs what is pending and ends by itself.
+            drop(self.close());
+        }
+    }
+}
+
+impl fmt::Debug for WorkQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkQueue")
+            .field("thread", &self.worker.name())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

@@ -1,0 +1,145 @@
+//! Which allocators and compressors there are, by name, and how many pools use each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use zpool_core::ZPoolDriver;
+use zpool_core::compress::CompressorDriver;
+use zpool_core::sync::Mutex;
+use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::{RegistryError, SwitchError};
+
+/// The drivers a manager can make pools with. Its locks are leaves: no driver is called under them.
+#[derive(Debug, Default)]
+pub struct Registry {
+    allocators: Mutex<BTreeMap<String, Registered<dyn ZPoolDriver>>>,
+    compressors: Mutex<BTreeMap<String, Registered<dyn CompressorDriver>>>,
+}
+
+#[derive(Debug)]
+struct Registered<D: ?Sized> {
+    driver: Arc<D>,
+    users: Arc<AtomicUsize>,
+}
+
+/// A driver in use: while this lives the driver cannot be unregistered.
+pub(crate) struct Used<D: ?Sized> {
+    pub(crate) driver: Arc<D>,
+    users: Arc<AtomicUsize>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Registry {
+        Registry::default()
+    }
+
+    /// Adds an allocator.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Duplicate`] if one of that name is there.
+    pub fn register_allocator(&self, driver: Arc<dyn ZPoolDriver>) -> Result<(), RegistryError> {
+        let name = driver.name().to_owned();
+        register(&self.allocators, name, driver)
+    }
+
+    /// Adds a compressor.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Duplicate`] if one of that name is there.
+    pub fn register_compressor(&self, driver: Arc<dyn CompressorDriver>) -> Result<(), RegistryError> {
+        let name = driver.name().to_owned();
+        register(&self.compressors, name, driver)
+    }
+
+    /// Removes an allocator.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Busy`] while a pool of it exists, one that only waits for its destruction included; [`RegistryError::Unknown`].
+    pub fn unregister_allocator(&self, name: &str) -> Result<(), RegistryError> {
+        unregister(&self.allocators, name)
+    }
+
+    /// Removes a compressor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`unregister_allocator`](Self::unregister_allocator).
+    pub fn unregister_compressor(&self, name: &str) -> Result<(), RegistryError> {
+        unregister(&self.compressors, name)
+    }
+
+    /// The allocators' names, sorted.
+    pub fn allocators(&self) -> Vec<String> {
+        self.allocators.lock().keys().cloned().collect()
+    }
+
+    /// The compressors' names, sorted.
+    pub fn compressors(&self) -> Vec<String> {
+        self.compressors.lock().keys().cloned().collect()
+    }
+
+    pub(crate) fn use_allocator(&self, name: &str) -> Result<Used<dyn ZPoolDriver>, SwitchError> {
+        find(&self.allocators, name)
+            .ok_or_else(|| SwitchError::UnknownAllocator { name: name.to_owned(), known: self.allocators() })
+    }
+
+    pub(crate) fn use_compressor(&self, name: &str) -> Result<Used<dyn CompressorDriver>, SwitchError> {
+        find(&self.compressors, name).ok_or_else(|| SwitchError::UnknownCompressor {
+            name: name.to_owned(),
+            known: self.compressors(),
+        })
+    }
+}
+
+type Table<D> = Mutex<BTreeMap<String, Registered<D>>>;
+
+fn register<D: ?Sized>(table: &Table<D>, name: String, driver: Arc<D>) -> Result<(), RegistryError> {
+    let mut table = table.lock();
+    if table.contains_key(&name) {
+        return Err(RegistryError::Duplicate(name));
+    }
+    table.insert(name, Registered { driver, users: Arc::default() });
+    Ok(())
+}
+
+fn unregister<D: ?Sized>(table: &Table<D>, name: &str) -> Result<(), RegistryError> {
+    let mut table = table.lock();
+    let registered = table.get(name).ok_or_else(|| RegistryError::Unknown(name.to_owned()))?;
+    // Acquire: pairs with the Release of `Used`'s drop: the pool is gone before its driver is. A use begins under this lock.
+    let users = registered.users.load(Ordering::Acquire);
+    if users > 0 {
+        return Err(RegistryError::Busy { name: name.to_owned(), pools: users });
+    }
+    let removed = table.remove(name);
+    drop(table);
+    // The driver's own drop is foreign code: outside the lock.
+    drop(removed);
+    Ok(())
+}
+
+fn find<D: ?Sized>(table: &Table<D>, name: &str) -> Option<Used<D>> {
+    let table = table.lock();
+    let Registered { driver, users } = table.get(name)?;
+    // Relaxed: ordered by the lock.
+    users.fetch_add(1, Ordering::Relaxed);
+    Some(Used { driver: driver.clone(), users: users.clone() })
+}
+
+impl<D: ?Sized> Drop for Used<D> {
+    fn drop(&mut self) {
+        // Release: see `unregister`.
+        self.users.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<D: ?Sized> fmt::Debug for Used<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Used")
+    }
+}

@@ -1,0 +1,63 @@
+//! What a manager has done and what it has now.
+
+use std::time::Duration;
+
+use crate::pool::PoolLabel;
+
+/// A manager's counters. Each was true at some moment during the call; when nothing runs, `pools_created = pools_destroyed + pools_alive + pools_leaked`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ManagerStats {
+    /// Changes of the current pool.
+    pub switches: u64,
+    /// Pools made.
+    pub pools_created: u64,
+    /// Switches that took a retired pool instead of making one.
+    pub pools_revived: u64,
+    /// Pools destroyed.
+    pub pools_destroyed: u64,
+    /// Of those, pools destroyed inside the call that dropped their last reference: only with an executor that runs jobs on the caller.
+    pub destroyed_on_caller: u64,
+    /// Destructors of allocators or contexts that panicked; contained, but what they had not freed yet is lost.
+    pub destructors_panicked: u64,
+    /// Jobs that the executor did not take.
+    pub jobs_refused: u64,
+    /// Pools whose last reference went inside a no-block section after the manager was gone.
+    pub pools_leaked: u64,
+    /// Pools that exist: current, retired, and awaiting destruction.
+    pub pools_alive: usize,
+    /// Of those, pools that await destruction.
+    pub pending_destroy: usize,
+    /// The most there ever were of those at a time.
+    pub pending_destroy_max: usize,
+}
+
+/// One pool in a snapshot.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PoolInfo {
+    /// Id, name and spec.
+    pub label: PoolLabel,
+    /// Where it is in its life.
+    pub state: PoolState,
+    /// References that entries and running calls hold.
+    pub references: u64,
+    /// Bytes it holds; 0 once it is dying, when nobody may look any more.
+    pub bytes_held: usize,
+    /// Time since it was made.
+    pub age: Duration,
+    /// Time since it was retired; `None` while current. A large value with references left is a pool that something keeps alive.
+    pub retired_for: Option<Duration>,
+}
+
+/// Where a pool is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PoolState {
+    /// New blocks go here.
+    Current,
+    /// Kept by what is stored in it; may be revived.
+    Retired,
+    /// Its last reference has gone: waits for its destruction.
+    Dying,
+}

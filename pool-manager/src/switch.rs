@@ -1,0 +1,237 @@
+//! Switching: another allocator, another compressor, or both, while data lives in the pools.
+//!
+//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held, publishes it, and only then retires the old one. The old
+//! pool's last reference is dropped after the mutex is free again, so whatever its release sets off may switch in turn.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use zpool_core::compress::{Codec, Compressor};
+use zpool_core::exec::in_job;
+use zpool_core::spec::{Component, Params, PoolSpec};
+use zpool_core::{Counted, CreateError, PoolConfig, PoolId, might_block};
+
+use crate::error::SwitchError;
+use crate::hub::count;
+use crate::manager::PoolManager;
+use crate::pool::{Drivers, Pool, PoolRef};
+
+/// What was last asked for, one parameter at a time: known also while no pool could be made of it.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    allocator: Option<Component>,
+    compressor: Option<Component>,
+}
+
+/// What a switch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Switched {
+    /// The current pool has this spec already.
+    Unchanged(PoolId),
+    /// A new pool was made.
+    Created(PoolId),
+    /// A retired pool that still had references became current again.
+    Revived(PoolId),
+}
+
+impl Switched {
+    /// The pool that is current now.
+    pub fn pool(self) -> PoolId {
+        match self {
+            Switched::Unchanged(id) | Switched::Created(id) | Switched::Revived(id) => id,
+        }
+    }
+}
+
+thread_local! {
+    /// Plug-in constructors on this thread's stack.
+    static CONSTRUCTING: Cell<u32> = const { Cell::new(0) };
+}
+
+impl PoolManager {
+    /// Makes a pool of `spec` the current one.
+    ///
+    /// Blocks stored from then on go there; blocks stored before stay where they are, and are loaded from there. The pool that was
+    /// current is retired: it goes when its last block does.
+    ///
+    /// # Errors
+    ///
+    /// [`SwitchError`]; the current pool is then what it was before, and nothing is left of the attempt.
+    ///
+    /// # Concurrency
+    ///
+    /// May block: for other switchers, for plug-ins' constructors, and while [too many](crate::ManagerBuilder::max_pending) pools await destruction.
+    pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
+        self.switch_to(Some(&spec.allocator), Some(&spec.compressor))
+    }
+
+    /// Changes the allocator and keeps the compressor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`switch`](Self::switch); [`SwitchError::Incomplete`] while no compressor was ever given. Before the first pool exists, the choice is remembered all
+    /// the same, so that choosing the other one can complete it.
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`switch`](Self::switch).
+    pub fn set_allocator(&self, allocator: &Component) -> Result<Switched, SwitchError> {
+        self.switch_to(Some(allocator), None)
+    }
+
+    /// Changes the compressor and keeps the allocator.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_allocator`](Self::set_allocator), the other way round.
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`switch`](Self::switch).
+    pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
+        self.switch_to(None, Some(compressor))
+    }
+
+    fn switch_to(
+        &self,
+        allocator: Option<&Component>,
+        compressor: Option<&Component>,
+    ) -> Result<Switched, SwitchError> {
+        might_block("switching pools");
+        if CONSTRUCTING.with(Cell::get) > 0 {
+            return Err(SwitchError::InsideConstructor);
+        }
+        loop {
+            let mut wanted = self.switcher.lock();
+            let next = Wanted {
+                allocator: allocator.or(wanted.allocator.as_ref()).cloned(),
+                compressor: compressor.or(wanted.compressor.as_ref()).cloned(),
+            };
+            let attempt = self.switch_locked(&next);
+            if matches!(attempt, Ok(Attempt::Done(..))) || self.hub.current.block().is_none() {
+                *wanted = next;
+            }
+            drop(wanted);
+            match attempt? {
+                // The reference that kept the old pool through its retirement goes here, with no lock held.
+                Attempt::Done(switched, _old) => return Ok(switched),
+                Attempt::Crowded if in_job() => return Err(SwitchError::InsideJob),
+                // Without the mutex: a destructor that is waited for may itself want to switch.
+                Attempt::Crowded => self.hub.wait_for_pending_below(self.config.max_pending),
+            }
+        }
+    }
+
+    fn switch_locked(&self, wanted: &Wanted) -> Result<Attempt, SwitchError> {
+        let incomplete = |missing| SwitchError::Incomplete { missing };
+        let allocator = wanted.allocator.as_ref().ok_or(incomplete("allocator"))?;
+        let compressor = wanted.compressor.as_ref().ok_or(incomplete("compressor"))?;
+        self.hub.run_orphans();
+        let plan = self.resolve(allocator, compressor)?;
+        if let Some(current) = self.current()
+            && *current.spec() == plan.spec
+        {
+            return Ok(Attempt::Done(Switched::Unchanged(current.id()), None));
+        }
+        if self.config.revive
+            && let Some(done) = self.revive(&plan.spec)
+        {
+            return Ok(done);
+        }
+        if self.hub.pending() >= self.config.max_pending {
+            return Ok(Attempt::Crowded);
+        }
+        self.create(plan)
+    }
+
+    /// Takes a live retired pool of `spec` back.
+    fn revive(&self, spec: &PoolSpec) -> Option<Attempt> {
+        let (pools, _) = self.hub.snapshot();
+        // One at zero is about to be destroyed: skipped, and the search goes on (a live twin may follow).
+        let twins = pools.into_iter().filter(|listed| listed.label.spec == *spec);
+        let (block, pool) =
+            twins.filter_map(|twin| twin.block.try_ref().map(|pool| (twin.block, pool))).next()?;
+        let revived = Counted::revive(&pool);
+        debug_assert!(revived, "what is listed, alive and not current is retired");
+        pool.codec().revive_compression();
+        let old = self.replace_current(|| self.hub.publish(Some(block)));
+        count(&self.hub.counters.revived);
+        Some(Attempt::Done(Switched::Revived(pool.id()), old))
+    }
+
+    fn create(&self, plan: Plan) -> Result<Attempt, SwitchError> {
+        let pool = self.construct(plan)?;
+        let (id, label) = (pool.id(), pool.label().clone());
+        count(&self.hub.counters.created);
+        let old = self.replace_current(|| self.hub.publish_new(label, Counted::new(pool)));
+        Ok(Attempt::Done(Switched::Created(id), old))
+    }
+
+    /// Publishes, then retires what was current before. Gives a reference to that, so that its release comes when the caller drops it.
+    fn replace_current(&self, publish: impl FnOnce() -> Option<Arc<Counted<Pool>>>) -> Option<PoolRef> {
+        let old = publish();
+        count(&self.hub.counters.switches);
+        let old = old?;
+        let kept = old.try_ref();
+        old.retire();
+        kept
+    }
+
+    /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's canonical form.
+    fn resolve(&self, allocator: &Component, compressor: &Component) -> Result<Plan, SwitchError> {
+        let drivers = Drivers {
+            allocator: self.registry.use_allocator(&allocator.name)?,
+            compressor: self.registry.use_compressor(&compressor.name)?,
+        };
+        let params = constructing(allocator, || drivers.allocator.driver.canonical(&allocator.params))?;
+        let algorithm = constructing(compressor, || drivers.compressor.driver.open(&compressor.params))?;
+        let canonical = Component::named(&allocator.name).with_params(params);
+        let spec = PoolSpec::new(canonical, algorithm.identity().clone());
+        Ok(Plan { spec, params: allocator.params.clone(), algorithm, drivers })
+    }
+
+    fn construct(&self, plan: Plan) -> Result<Pool, SwitchError> {
+        let config = PoolConfig::new(self.config.source.clone(), self.config.block_len)
+            .with_params(plan.params)
+            .with_executor(self.config.pool_executor.clone());
+        let driver = &plan.drivers.allocator.driver;
+        let zpool = constructing(&plan.spec.allocator, || driver.create(&config))?;
+        let codec = Codec::new(plan.algorithm, self.config.block_len);
+        Ok(Pool::new(plan.spec, zpool, codec, self.hub.clone(), plan.drivers))
+    }
+}
+
+/// How far one attempt to switch came.
+enum Attempt {
+    /// Switched. With a reference to the pool that was current before: its release comes when this is dropped.
+    Done(Switched, Option<PoolRef>),
+    /// A pool would have to be made, but too many await destruction.
+    Crowded,
+}
+
+/// A switch whose parameters are known to be good.
+struct Plan {
+    spec: PoolSpec,
+    params: Params,
+    algorithm: Arc<dyn Compressor>,
+    drivers: Drivers,
+}
+
+/// Runs a plug-in's constructor: contained, and known to be one.
+fn constructing<T>(
+    component: &Component,
+    make: impl FnOnce() -> Result<T, CreateError>,
+) -> Result<T, SwitchError> {
+    CONSTRUCTING.with(|c| c.set(c.get() + 1));
+    let outcome = catch_unwind(AssertUnwindSafe(make));
+    CONSTRUCTING.with(|c| c.set(c.get() - 1));
+    match outcome {
+        Ok(made) => made.map_err(|error| SwitchError::Create { component: component.clone(), error }),
+        Err(panic) => {
+            let message = zpool_core::exec::panic_message(&*panic);
+            Err(SwitchError::Panicked { component: component.clone(), message })
+        }
+    }
+}
