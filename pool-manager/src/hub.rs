@@ -13,6 +13,7 @@ use zpool_core::sync::{Condvar, Mutex};
 use zpool_core::{Counted, PoolId};
 
 use crate::current::Current;
+use crate::observe::Watch;
 use crate::pool::{Pool, PoolLabel};
 
 /// Shared by a manager and all its pools.
@@ -27,6 +28,7 @@ pub(crate) struct Hub {
     gate: Mutex<Gate>,
     gate_moved: Condvar,
     pub(crate) counters: Counters,
+    pub(crate) watch: Watch,
 }
 
 /// A pool on the list. Its label and times are known also when it cannot be referenced any more.
@@ -69,7 +71,7 @@ pub(crate) fn count(counter: &AtomicU64) {
 }
 
 impl Hub {
-    pub(crate) fn new(executor: Arc<dyn Executor>) -> Arc<Hub> {
+    pub(crate) fn new(executor: Arc<dyn Executor>, watch: Watch) -> Arc<Hub> {
         Arc::new(Hub {
             current: Current::none(),
             pools: Mutex::default(),
@@ -78,16 +80,15 @@ impl Hub {
             gate: Mutex::default(),
             gate_moved: Condvar::new(),
             counters: Counters::default(),
+            watch,
         })
     }
 
     /// Lists a new pool and makes it current, in one step for whoever takes a snapshot. Gives the block of the pool that was current.
-    pub(crate) fn publish_new(
-        &self,
-        label: Arc<PoolLabel>,
-        block: Arc<Counted<Pool>>,
-    ) -> Option<Arc<Counted<Pool>>> {
-        let listed = Listed { label, block: block.clone(), created: Instant::now(), retired: None };
+    pub(crate) fn publish_new(&self, pool: Pool) -> Option<Arc<Counted<Pool>>> {
+        let (label, created) = (pool.label().clone(), pool.created());
+        let block = Counted::new(pool);
+        let listed = Listed { label, block: block.clone(), created, retired: None };
         let mut pools = self.pools.lock();
         pools.push(listed);
         self.make_current(&mut pools, Some(block))

@@ -38,6 +38,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Features
+//!
+//! - `tracing`: `TracingObserver`, which writes what happens to pools as tracing events. Off by default.
+//!
 //! # Lock order
 //!
 //! The switchers' mutex first; below it the hub's list, gate and executor locks, the registry's tables and a queue's lists, each a leaf. Plug-ins'
@@ -54,6 +58,7 @@ mod current;
 mod error;
 mod hub;
 mod manager;
+mod observe;
 mod pool;
 mod queue;
 mod registry;
@@ -63,8 +68,11 @@ mod switch;
 
 pub use error::{RegistryError, SwitchError};
 pub use manager::{BuildError, DEFAULT_BLOCK_LEN, DEFAULT_MAX_PENDING, ManagerBuilder, PoolManager};
+#[cfg(feature = "tracing")]
+pub use observe::TracingObserver;
+pub use observe::{PoolEvent, PoolEventKind, PoolObserver};
 pub use pool::{Pool, PoolLabel, PoolRef};
-pub use queue::{QueueStats, WorkQueue};
+pub use queue::{Periodic, QueueStats, WorkQueue};
 pub use registry::Registry;
 pub use stats::{ManagerStats, PoolInfo, PoolState};
 pub use switch::Switched;

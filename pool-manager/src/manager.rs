@@ -13,6 +13,7 @@ use zpool_core::{Counted, might_block};
 
 use crate::error::SwitchError;
 use crate::hub::Hub;
+use crate::observe::{PoolObserver, Watch};
 use crate::pool::{Pool, PoolRef};
 use crate::queue::WorkQueue;
 use crate::registry::Registry;
@@ -57,6 +58,7 @@ pub struct ManagerBuilder {
     executor: Option<Arc<dyn Executor>>,
     max_pending: usize,
     revive: bool,
+    observer: Option<Arc<dyn PoolObserver>>,
 }
 
 impl ManagerBuilder {
@@ -84,6 +86,11 @@ impl ManagerBuilder {
     /// Whether a switch takes a live retired pool of the same spec instead of making one (default true).
     pub fn revive(self, revive: bool) -> Self {
         ManagerBuilder { revive, ..self }
+    }
+
+    /// Who is told what happens to pools (default: nobody).
+    pub fn observer(self, observer: Arc<dyn PoolObserver>) -> Self {
+        ManagerBuilder { observer: Some(observer), ..self }
     }
 
     /// A manager without a current pool: there is one after the first successful switch.
@@ -114,7 +121,7 @@ impl ManagerBuilder {
             max_pending: self.max_pending,
             revive: self.revive,
         };
-        let hub = Hub::new(executor);
+        let hub = Hub::new(executor, Watch(self.observer));
         Ok(PoolManager { hub, registry: self.registry, config, switcher: Mutex::default(), queue })
     }
 
@@ -168,6 +175,7 @@ impl PoolManager {
             executor: None,
             max_pending: DEFAULT_MAX_PENDING,
             revive: true,
+            observer: None,
         }
     }
 
@@ -198,6 +206,21 @@ impl PoolManager {
         pools.iter().filter_map(|listed| listed.block.try_ref()).map(|pool| pool.bytes_held()).sum()
     }
 
+    /// Bytes that all pools but `pool` hold together: a caller that knows how that one grows need not walk the others, which only shrink
+    /// until the next [switch](Self::switches).
+    pub fn bytes_held_besides(&self, pool: &PoolRef) -> usize {
+        let (pools, _) = self.hub.snapshot();
+        let others = pools.iter().filter(|listed| !PoolRef::is_of(pool, &listed.block));
+        others.filter_map(|listed| listed.block.try_ref()).map(|pool| pool.bytes_held()).sum()
+    }
+
+    /// Changes of the current pool so far. Whoever sees a count also sees, by [`current`](Self::current), the pool that was current then, or a later one.
+    #[inline]
+    pub fn switches(&self) -> u64 {
+        // Acquire: pairs with the Release in `replace_current`.
+        self.hub.counters.switches.load(Ordering::Acquire)
+    }
+
     /// All pools at one moment, oldest first.
     pub fn pools(&self) -> Vec<PoolInfo> {
         let (pools, current) = self.hub.snapshot();
@@ -215,6 +238,7 @@ impl PoolManager {
                 // Less the one this snapshot holds.
                 references: listed.block.references().saturating_sub(u64::from(pool.is_some())),
                 bytes_held: pool.as_deref().map_or(0, Pool::bytes_held),
+                context_bytes: pool.as_deref().map_or(0, |pool| pool.codec().stats().context_bytes),
                 age: listed.created.elapsed(),
                 retired_for: listed.retired.map(|since| since.elapsed()),
             }

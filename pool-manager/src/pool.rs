@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use zpool_core::compress::{Codec, CompressorDriver};
 use zpool_core::exec::PreparedJob;
 use zpool_core::spec::PoolSpec;
 use zpool_core::sync::Mutex;
+use zpool_core::sync::atomic::AtomicBool;
 use zpool_core::{PoolId, Ref, ZPool, ZPoolDriver, might_block};
 
 use crate::hub::Hub;
@@ -24,12 +26,15 @@ pub type PoolRef = Ref<Pool>;
 /// Only the manager makes pools, and only the job of a pool whose last reference has gone takes one apart.
 pub struct Pool {
     label: Arc<PoolLabel>,
+    created: Instant,
     zpool: Box<dyn ZPool>,
     codec: Codec,
     /// Made with the pool, taken by its release.
     job: Mutex<Option<PreparedJob<Doomed>>>,
     hub: Arc<Hub>,
     drivers: Drivers,
+    /// A job that frees the compression contexts is on its way.
+    pub(crate) contexts_job: AtomicBool,
 }
 
 /// What a pool is called: known also when the pool itself is on its way out.
@@ -71,7 +76,17 @@ impl Pool {
             drop(doomed);
         });
         let label = Arc::new(PoolLabel { id, name: format!("zpool-{id}"), spec });
-        Pool { label, zpool, codec, job: Mutex::new(Some(job)), hub, drivers }
+        let contexts_job = AtomicBool::new(false);
+        Pool {
+            label,
+            created: Instant::now(),
+            zpool,
+            codec,
+            job: Mutex::new(Some(job)),
+            hub,
+            drivers,
+            contexts_job,
+        }
     }
 
     /// The process-unique id.
@@ -92,6 +107,16 @@ impl Pool {
     /// Id, name and spec, to keep.
     pub fn label(&self) -> &Arc<PoolLabel> {
         &self.label
+    }
+
+    /// Time since it was made.
+    pub fn age(&self) -> Duration {
+        self.created.elapsed()
+    }
+
+    /// When it was made.
+    pub(crate) fn created(&self) -> Instant {
+        self.created
     }
 
     /// The allocator.

@@ -14,6 +14,7 @@ use zpool_core::exec::Job;
 use zpool_core::{Dying, NoBlock, Released};
 
 use crate::hub::count;
+use crate::observe::PoolEventKind;
 use crate::pool::{Parts, Pool};
 
 thread_local! {
@@ -26,6 +27,7 @@ impl Released for Pool {
         let inside = NoBlock::is_active();
         let section = NoBlock::enter();
         let hub = dying.hub().clone();
+        hub.watch.pool(PoolEventKind::Emptied, &dying);
         let job = dying.take_job().arm(Doomed(Some(dying)));
         RELEASING.with(|r| r.set(r.get() + 1));
         let handed_over = hub.hand_over(job);
@@ -58,7 +60,8 @@ impl Drop for Doomed {
     fn drop(&mut self) {
         let Some(dying) = self.0.take() else { return };
         let hub = dying.hub().clone();
-        hub.unlist(dying.id());
+        let (label, created) = (dying.label().clone(), dying.created());
+        hub.unlist(label.id);
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
         // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs.
         for outcome in
@@ -73,6 +76,7 @@ impl Drop for Doomed {
             count(&hub.counters.destroyed_on_caller);
         }
         count(&hub.counters.destroyed);
+        hub.watch.tell(PoolEventKind::Destroyed, &label, created.elapsed(), 0);
         hub.one_less_pending();
     }
 }

@@ -44,6 +44,8 @@ pub struct PoolInfo {
     pub references: u64,
     /// Bytes it holds; 0 once it is dying, when nobody may look any more.
     pub bytes_held: usize,
+    /// Of those, bytes of its compressor's contexts; the rest is the allocator's.
+    pub context_bytes: usize,
     /// Time since it was made.
     pub age: Duration,
     /// Time since it was retired; `None` while current. A large value with references left is a pool that something keeps alive.

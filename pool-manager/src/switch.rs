@@ -6,16 +6,22 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use zpool_core::compress::{Codec, Compressor};
-use zpool_core::exec::in_job;
+use zpool_core::exec::{Job, in_job};
 use zpool_core::spec::{Component, Params, PoolSpec};
-use zpool_core::{Counted, CreateError, PoolConfig, PoolId, might_block};
+use zpool_core::sync::atomic::Ordering;
+use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, might_block};
 
 use crate::error::SwitchError;
 use crate::hub::count;
 use crate::manager::PoolManager;
+use crate::observe::PoolEventKind;
 use crate::pool::{Drivers, Pool, PoolRef};
+
+/// How long a retired pool keeps its compression contexts, in case it is revived.
+const CONTEXT_GRACE: Duration = Duration::from_millis(100);
 
 /// What was last asked for, one parameter at a time: known also while no pool could be made of it.
 #[derive(Debug, Default)]
@@ -115,8 +121,11 @@ impl PoolManager {
             }
             drop(wanted);
             match attempt? {
-                // The reference that kept the old pool through its retirement goes here, with no lock held.
-                Attempt::Done(switched, _old) => return Ok(switched),
+                Attempt::Done(switched, old) => {
+                    // The reference that kept the old pool through its retirement goes here, with no lock held.
+                    old.into_iter().for_each(|old| self.free_contexts_later(old));
+                    return Ok(switched);
+                }
                 Attempt::Crowded if in_job() => return Err(SwitchError::InsideJob),
                 // Without the mutex: a destructor that is waited for may itself want to switch.
                 Attempt::Crowded => self.hub.wait_for_pending_below(self.config.max_pending),
@@ -156,27 +165,64 @@ impl PoolManager {
         let revived = Counted::revive(&pool);
         debug_assert!(revived, "what is listed, alive and not current is retired");
         pool.codec().revive_compression();
-        let old = self.replace_current(|| self.hub.publish(Some(block)));
+        let old = self.replace_current(PoolEventKind::Revived, || self.hub.publish(Some(block)));
         count(&self.hub.counters.revived);
         Some(Attempt::Done(Switched::Revived(pool.id()), old))
     }
 
     fn create(&self, plan: Plan) -> Result<Attempt, SwitchError> {
         let pool = self.construct(plan)?;
-        let (id, label) = (pool.id(), pool.label().clone());
+        let id = pool.id();
         count(&self.hub.counters.created);
-        let old = self.replace_current(|| self.hub.publish_new(label, Counted::new(pool)));
+        self.hub.watch.pool(PoolEventKind::Created, &pool);
+        let old = self.replace_current(PoolEventKind::Published, || self.hub.publish_new(pool));
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
     /// Publishes, then retires what was current before. Gives a reference to that, so that its release comes when the caller drops it.
-    fn replace_current(&self, publish: impl FnOnce() -> Option<Arc<Counted<Pool>>>) -> Option<PoolRef> {
+    fn replace_current(
+        &self,
+        kind: PoolEventKind,
+        publish: impl FnOnce() -> Option<Arc<Counted<Pool>>>,
+    ) -> Option<PoolRef> {
         let old = publish();
-        count(&self.hub.counters.switches);
+        // Release: pairs with the Acquire in `PoolManager::switches`.
+        self.hub.counters.switches.fetch_add(1, Ordering::Release);
+        if let Some(current) = self.current() {
+            self.hub.watch.pool(kind, &current);
+        }
         let old = old?;
         let kept = old.try_ref();
         old.retire();
+        if let Some(kept) = &kept {
+            self.hub.watch.pool(PoolEventKind::Retired, kept);
+        }
         kept
+    }
+
+    /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon: it will only be read.
+    fn free_contexts_later(&self, pool: PoolRef) {
+        let block = Ref::block(&pool);
+        // Ours is the only reference: the pool goes, and its contexts with it. Relaxed: a hint; the job looks for itself.
+        if block.references() <= 1 || pool.contexts_job.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let job = Job::new("free compression contexts", move || {
+            let Some(pool) = block.try_ref() else { return };
+            // Relaxed: a second job at the same time would do no harm.
+            pool.contexts_job.store(false, Ordering::Relaxed);
+            if block.is_retired() {
+                pool.codec().retire_compression();
+                // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that nobody uses.
+                if !block.is_retired() {
+                    pool.codec().revive_compression();
+                }
+            }
+        });
+        // Refused: the contexts go with the pool.
+        if self.config.pool_executor.submit_later(CONTEXT_GRACE, job).is_err() {
+            pool.contexts_job.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's canonical form.

@@ -130,7 +130,7 @@ impl<T: Released> Counted<T> {
     ///
     /// Returns false, without effect, if it is not retired.
     pub fn revive(of: &Ref<T>) -> bool {
-        let block = of.block();
+        let block = of.counted();
         let mut retired = block.retired.lock();
         if !core::mem::replace(&mut *retired, false) {
             return false;
@@ -219,9 +219,15 @@ unsafe impl<T: Released> Send for Ref<T> {}
 unsafe impl<T: Released> Sync for Ref<T> {}
 
 impl<T: Released> Ref<T> {
-    /// The block that counts this reference.
+    /// The block that counts `this`, to keep: unlike the reference it does not keep the value.
+    #[expect(clippy::missing_panics_doc, reason = "cannot: see the comment")]
+    pub fn block(this: &Ref<T>) -> Arc<Counted<T>> {
+        // Only the zero of the count takes it out, and a reference is held.
+        this.counted().own.lock().clone().expect("the value is there, so its block has itself")
+    }
+
     #[inline]
-    fn block(&self) -> &Counted<T> {
+    fn counted(&self) -> &Counted<T> {
         // SAFETY: alive as long as this reference is counted.
         unsafe { self.block.as_ref() }
     }
@@ -242,7 +248,7 @@ impl<T: Released> Deref for Ref<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        let value = self.block().value.get();
+        let value = self.counted().value.get();
         // SAFETY: invariant 1: the count is not zero, so the value is there and only shared.
         unsafe { &*value }
     }
@@ -251,14 +257,14 @@ impl<T: Released> Deref for Ref<T> {
 impl<T: Released> Clone for Ref<T> {
     #[inline]
     fn clone(&self) -> Self {
-        self.block().try_ref().expect("a reference is held, so the count is not zero")
+        self.counted().try_ref().expect("a reference is held, so the count is not zero")
     }
 }
 
 impl<T: Released> Drop for Ref<T> {
     #[inline]
     fn drop(&mut self) {
-        let block = self.block();
+        let block = self.counted();
         // Release: what this thread did with the value comes before the closing of the shard, which acquires it. Once an open shard has
         // counted this, the block may be gone: nothing touches it afterwards. If the shard was closed, the reference still counts in
         // the central word.

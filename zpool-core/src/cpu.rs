@@ -37,9 +37,10 @@ pub fn cpu_shards() -> usize {
     })
 }
 
+// loom's own: its threads are coroutines of one thread of the system.
 #[cfg(zpool_loom)]
-std::thread_local! {
-    static LOOM_CPU: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+loom::thread_local! {
+    static LOOM_CPU: core::cell::Cell<usize> = core::cell::Cell::new(0);
 }
 
 /// Says which processor the model's current thread runs on: loom has none of its own.

@@ -23,6 +23,7 @@ mod list;
 mod manual;
 
 use core::fmt::{self, Debug};
+use core::time::Duration;
 
 pub use inline::Inline;
 pub use job::{Job, JobPanic, PreparedJob, in_job, panic_message};
@@ -50,6 +51,21 @@ pub trait Executor: Send + Sync + Debug {
     /// - X5. Called from any thread, from inside a job, during unwinding, and if [`ExecutorProperties::submit_in_no_block`] says so inside a
     ///   [`NoBlock`](crate::NoBlock) section; then it neither blocks nor allocates.
     fn submit(&self, job: Job) -> Result<(), Refused>;
+
+    /// Takes `job` to run it when `delay` has passed, or somewhat later. An executor without a clock, like the default, runs it as soon as it can:
+    /// so a delay may spare work, but nothing may depend on it.
+    ///
+    /// # Errors
+    ///
+    /// As for `submit`.
+    ///
+    /// # Concurrency
+    ///
+    /// May allocate: not for a [`NoBlock`](crate::NoBlock) section.
+    fn submit_later(&self, delay: Duration, job: Job) -> Result<(), Refused> {
+        let _ = delay;
+        self.submit(job)
+    }
 
     /// Facts about this executor. The default is the most cautious one.
     fn properties(&self) -> ExecutorProperties {

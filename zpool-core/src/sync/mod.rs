@@ -33,6 +33,17 @@ pub mod thread {
     pub use std::thread::{Builder, JoinHandle, Thread, ThreadId, current, park, spawn, yield_now};
 }
 
+/// Waits for an unpark, or until `timeout` has passed (never, in the model: loom has no clock). May also return for no reason.
+pub fn park_timeout(timeout: core::time::Duration) {
+    #[cfg(zpool_loom)]
+    {
+        let _ = timeout;
+        thread::park();
+    }
+    #[cfg(not(zpool_loom))]
+    std::thread::park_timeout(timeout);
+}
+
 /// Tells the processor (or loom's scheduler) that this thread waits for another one's bounded step.
 #[inline]
 pub fn spin_hint() {

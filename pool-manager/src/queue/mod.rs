@@ -1,24 +1,31 @@
 //! The work queue: one named thread that runs jobs in order.
 //!
 //! ```text
-//!   submit ──► JobList ──► taken ──► run            worker asleep? the push that finds the list empty unparks it
-//!              (push: one exchange)   (its own thread, one at a time)
+//!   submit ──────────► JobList ──► backlog ──► run      worker asleep? the push that finds the list empty unparks it
+//!                 (push: one exchange) ▲     (its own thread, one at a time)
+//!   submit_later, every ───────────────┘ by time: no thread for each
 //! ```
 //!
 //! Submitting is legal inside a no-block section: one exchange and at most one wake-up, no allocation, no lock. Waiting for the queue or ending it from
 //! inside one of its own jobs is an error, not a deadlock.
 
-use std::collections::VecDeque;
+mod backlog;
+mod periodic;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use zpool_core::exec::{
     DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, JobPanic, Refused, RefusedReason,
 };
 use zpool_core::might_block;
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex, thread};
+use zpool_core::sync::{Condvar, Mutex, MutexGuard, park_timeout, thread};
+
+use self::backlog::{Backlog, Next};
+pub use self::periodic::Periodic;
 
 /// An executor with a thread of its own. Dropping it completes what is pending, as [`shutdown`](DrainExecutor::shutdown) does.
 pub struct WorkQueue {
@@ -29,8 +36,8 @@ pub struct WorkQueue {
 
 struct Inner {
     submitted: JobList,
-    /// Jobs taken out of `submitted`, oldest first. Also the lock under which the list is closed, so that the worker sees the rest when it sees the end.
-    taken: Mutex<VecDeque<Job>>,
+    /// Jobs taken out of `submitted`, and those with a time. Also the lock under which the list is closed, so that the worker sees the rest when it sees the end.
+    backlog: Mutex<Backlog>,
     /// Where refused or relayed jobs go: `None` runs them here.
     relay: Option<Arc<dyn Executor>>,
     exited: Mutex<bool>,
@@ -78,7 +85,7 @@ impl WorkQueue {
     fn start(name: &str, relay: Option<Arc<dyn Executor>>) -> io::Result<WorkQueue> {
         let inner = Arc::new(Inner {
             submitted: JobList::new(),
-            taken: Mutex::default(),
+            backlog: Mutex::default(),
             relay,
             exited: Mutex::default(),
             exit: Condvar::new(),
@@ -90,6 +97,21 @@ impl WorkQueue {
         let mine = inner.clone();
         let join = thread::Builder::new().name(name.to_owned()).spawn(move || mine.work())?;
         Ok(WorkQueue { inner, worker: join.thread().clone(), join: Mutex::new(Some(join)) })
+    }
+
+    /// Runs `work` every `period`, first after one, until the returned value is dropped or the queue ends. A run that takes longer than the
+    /// period delays the next; none is made up for.
+    ///
+    /// # Errors
+    ///
+    /// When the queue is shut down.
+    pub fn every(
+        self: &Arc<Self>,
+        period: Duration,
+        label: &'static str,
+        work: impl FnMut() + Send + 'static,
+    ) -> Result<Periodic, Refused> {
+        Periodic::start(self, period, label, work)
     }
 
     /// What it has done.
@@ -107,11 +129,11 @@ impl WorkQueue {
         if thread::current().id() == self.worker.id() { Err(DrainError) } else { Ok(()) }
     }
 
-    /// Closes the list for further jobs; what was in it is `taken`'s now.
-    fn close(&self) -> zpool_core::sync::MutexGuard<'_, VecDeque<Job>> {
-        let mut taken = self.inner.taken.lock();
-        taken.extend(self.inner.submitted.close());
-        taken
+    /// Closes the list for further jobs; what was in it is in the backlog now.
+    fn close(&self) -> MutexGuard<'_, Backlog> {
+        let mut backlog = self.inner.backlog.lock();
+        backlog.push_all(self.inner.submitted.close());
+        backlog
     }
 
     /// Waits for the worker to end.
@@ -145,6 +167,22 @@ impl Executor for WorkQueue {
                 Err(Refused { job, reason: RefusedReason::ShutDown })
             }
         }
+    }
+
+    /// Delayed jobs run in the order of their times. A shutdown runs them at once.
+    fn submit_later(&self, delay: Duration, job: Job) -> Result<(), Refused> {
+        let mut backlog = self.inner.backlog.lock();
+        // Under the lock that `close` takes: the worker has not yet seen the end.
+        if self.inner.submitted.is_closed() {
+            return Err(Refused { job, reason: RefusedReason::ShutDown });
+        }
+        // Relaxed: statistics only.
+        self.inner.depth.fetch_add(1, Ordering::Relaxed);
+        backlog.push_timed(Instant::now() + delay, job);
+        drop(backlog);
+        // The worker may sleep for longer than that.
+        self.worker.unpark();
+        Ok(())
     }
 
     fn properties(&self) -> ExecutorProperties {
@@ -182,7 +220,7 @@ impl DrainExecutor for WorkQueue {
     fn shutdown(&self) -> Result<(), DrainError> {
         might_block("WorkQueue::shutdown");
         self.not_from_own_job()?;
-        drop(self.close());
+        self.close().hurry();
         self.worker.unpark();
         self.wait_for_exit();
         Ok(())
@@ -191,7 +229,7 @@ impl DrainExecutor for WorkQueue {
     fn shutdown_now(&self) -> Result<Vec<Job>, DrainError> {
         might_block("WorkQueue::shutdown_now");
         self.not_from_own_job()?;
-        let pending: Vec<Job> = self.close().drain(..).collect();
+        let pending = self.close().take();
         self.inner.depth.fetch_sub(pending.len(), Ordering::Relaxed);
         self.worker.unpark();
         self.wait_for_exit();
@@ -203,18 +241,19 @@ impl Inner {
     /// The worker's life.
     fn work(&self) {
         loop {
-            let mut taken = self.taken.lock();
-            if taken.is_empty() {
-                taken.extend(self.submitted.take_all());
+            let mut backlog = self.backlog.lock();
+            if !backlog.has_ready() {
+                backlog.push_all(self.submitted.take_all());
             }
-            // Read under the lock: `close` empties the list into `taken` under it.
+            // Read under the lock: `close` empties the list into the backlog under it.
             let ended = self.submitted.is_closed();
-            let job = taken.pop_front();
-            drop(taken);
-            match job {
-                Some(job) => self.run(job),
-                None if ended => break,
-                None => thread::park(),
+            let next = backlog.next(Instant::now());
+            drop(backlog);
+            match next {
+                Next::Run(job) => self.run(job),
+                Next::Wait if ended => break,
+                Next::Wait => thread::park(),
+                Next::WaitFor(time) => park_timeout(time),
             }
         }
         *self.exited.lock() = true;
@@ -240,7 +279,7 @@ impl Drop for WorkQueue {
     fn drop(&mut self) {
         if self.shutdown().is_err() {
             // Dropped by one of its own jobs: nobody can wait. The worker runs what is pending and ends by itself.
-            drop(self.close());
+            self.close().hurry();
         }
     }
 }

@@ -1,0 +1,100 @@
+//! Watching pools come and go.
+
+use std::fmt::{self, Debug};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pool::{Pool, PoolLabel};
+
+/// Is told what happens to pools.
+pub trait PoolObserver: Send + Sync + Debug {
+    /// Something happened. Called on the thread that made it happen, with no lock held but, for all events of a switch, the switchers' own.
+    ///
+    /// [`PoolEventKind::Emptied`] comes from whoever dropped the last reference, inside a [`NoBlock`](zpool_core::NoBlock) section: do not block.
+    /// A panic is contained and ignored.
+    fn observe(&self, event: &PoolEvent<'_>);
+}
+
+/// What happened to a pool.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PoolEvent<'a> {
+    /// What.
+    pub kind: PoolEventKind,
+    /// To which pool.
+    pub pool: &'a PoolLabel,
+    /// Time since the pool was made.
+    pub age: Duration,
+    /// Bytes it holds; 0 once it is destroyed.
+    pub bytes_held: usize,
+}
+
+/// The stations of a pool's life, in order; retired and revived may alternate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PoolEventKind {
+    /// Made, not yet visible to anybody.
+    Created,
+    /// Current: new objects go there.
+    Published,
+    /// Not current any more.
+    Retired,
+    /// Current again.
+    Revived,
+    /// The last reference has gone: its destruction is handed over.
+    Emptied,
+    /// Destroyed.
+    Destroyed,
+}
+
+impl fmt::Display for PoolEventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PoolEventKind::Created => "created",
+            PoolEventKind::Published => "published",
+            PoolEventKind::Retired => "retired",
+            PoolEventKind::Revived => "revived",
+            PoolEventKind::Emptied => "emptied",
+            PoolEventKind::Destroyed => "destroyed",
+        })
+    }
+}
+
+/// An observer, or none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch(pub(crate) Option<Arc<dyn PoolObserver>>);
+
+impl Watch {
+    pub(crate) fn pool(&self, kind: PoolEventKind, pool: &Pool) {
+        if self.0.is_some() {
+            self.tell(kind, pool.label(), pool.age(), pool.bytes_held());
+        }
+    }
+
+    pub(crate) fn tell(&self, kind: PoolEventKind, pool: &PoolLabel, age: Duration, bytes_held: usize) {
+        if let Some(observer) = &self.0 {
+            let event = PoolEvent { kind, pool, age, bytes_held };
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.observe(&event)));
+        }
+    }
+}
+
+/// Writes each event to [`tracing`], at debug level, target `zpool`.
+#[cfg(feature = "tracing")]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TracingObserver;
+
+#[cfg(feature = "tracing")]
+impl PoolObserver for TracingObserver {
+    fn observe(&self, event: &PoolEvent<'_>) {
+        tracing::debug!(
+            target: "zpool",
+            pool = %event.pool.name,
+            spec = %event.pool.spec,
+            bytes_held = event.bytes_held,
+            age_us = u64::try_from(event.age.as_micros()).unwrap_or(u64::MAX),
+            "{}", event.kind
+        );
+    }
+}

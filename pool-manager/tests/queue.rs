@@ -1,0 +1,201 @@
+//! The work queue: every job once, in order, contained, and an end that loses nothing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use zpool_core::NoBlock;
+use zpool_core::exec::{
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused, RefusedReason,
+};
+use zpool_manager::WorkQueue;
+
+fn queue() -> Arc<WorkQueue> {
+    Arc::new(WorkQueue::new("test queue").unwrap())
+}
+
+/// A job that holds the worker until the sender is used or dropped, and a receiver that hears when it has begun.
+fn gate(queue: &WorkQueue) -> (mpsc::Sender<()>, mpsc::Receiver<()>) {
+    let ((open, wait), (begun, begins)) = (mpsc::channel(), mpsc::channel());
+    let job = Job::new("gate", move || {
+        begun.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    queue.submit(job).unwrap();
+    (open, begins)
+}
+
+#[test]
+fn jobs_run_once_in_order_on_the_named_thread() {
+    let (queue, seen) = (queue(), Arc::new(Mutex::new(Vec::new())));
+    for i in 0..1000 {
+        let seen = seen.clone();
+        let job = Job::new("nth", move || {
+            assert_eq!(std::thread::current().name(), Some("test queue"));
+            seen.lock().push(i);
+        });
+        let _section = NoBlock::enter();
+        queue.submit(job).unwrap();
+    }
+    queue.flush().unwrap();
+    assert_eq!(*seen.lock(), (0..1000).collect::<Vec<_>>());
+    assert_eq!((queue.stats().depth, queue.stats().jobs_panicked), (0, 0));
+}
+
+#[test]
+fn a_panicking_job_is_contained_and_reported_and_the_next_one_runs() {
+    let (queue, ran) = (queue(), Arc::new(AtomicUsize::new(0)));
+    queue.submit(Job::new("bad", || panic!("job gave up"))).unwrap();
+    let count = ran.clone();
+    queue.submit(Job::new("good", move || drop(count.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    queue.flush().unwrap();
+    let stats = queue.stats();
+    assert_eq!((stats.jobs_panicked, ran.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(stats.last_panic.unwrap().to_string(), "job `bad` panicked: job gave up");
+}
+
+#[test]
+fn shutdown_completes_and_then_refuses() {
+    let (queue, ran) = (queue(), Arc::new(AtomicUsize::new(0)));
+    let (open, begins) = gate(&queue);
+    begins.recv().unwrap();
+    for _ in 0..10 {
+        let ran = ran.clone();
+        queue.submit(Job::new("pending", move || drop(ran.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    }
+    let timed = ran.clone();
+    let hour = Duration::from_secs(3600);
+    queue.submit_later(hour, Job::new("timed", move || drop(timed.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    let ending = std::thread::spawn({
+        let queue = queue.clone();
+        move || queue.shutdown().unwrap()
+    });
+    drop(open);
+    ending.join().unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 11, "the delayed one, too, without its delay");
+    assert_eq!(queue.submit(Job::new("late", || {})).unwrap_err().reason, RefusedReason::ShutDown);
+    assert!(queue.submit_later(hour, Job::new("late", || {})).is_err());
+    queue.flush().unwrap();
+    queue.shutdown().unwrap();
+}
+
+#[test]
+fn shutdown_now_returns_what_is_pending_in_order() {
+    let queue = queue();
+    let (open, begins) = gate(&queue);
+    begins.recv().unwrap();
+    for label in ["a", "b"] {
+        queue.submit(Job::new(label, || unreachable!("it is given back"))).unwrap();
+    }
+    let ending = std::thread::spawn({
+        let queue = queue.clone();
+        move || queue.shutdown_now().unwrap()
+    });
+    while queue.submit(Job::new("c", || unreachable!("it is given back"))).is_ok() {
+        std::thread::yield_now();
+    }
+    drop(open);
+    let labels: Vec<_> = ending.join().unwrap().iter().map(Job::label).collect();
+    assert_eq!(labels[..2], ["a", "b"]);
+    assert!(labels[2..].iter().all(|&label| label == "c"));
+    assert_eq!(queue.stats().depth, 0);
+}
+
+#[test]
+fn waiting_from_inside_an_own_job_is_an_error_and_dropping_there_is_no_deadlock() {
+    let queue = queue();
+    let (sender, outcome) = mpsc::channel();
+    let inner = queue.clone();
+    let job = Job::new("reenter", move || {
+        let now = inner.shutdown_now().map(drop);
+        sender.send((inner.flush(), inner.shutdown(), now)).unwrap();
+        // The last owner, inside the queue's own job.
+        drop(inner);
+    });
+    let (open, begins) = gate(&queue);
+    begins.recv().unwrap();
+    queue.submit(job).unwrap();
+    let after = Arc::new(AtomicUsize::new(0));
+    let count = after.clone();
+    queue.submit(Job::new("after", move || drop(count.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    drop(queue);
+    drop(open);
+    assert_eq!(outcome.recv().unwrap(), (Err(DrainError), Err(DrainError), Err(DrainError)));
+    while after.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn delayed_jobs_run_by_time_and_periodic_ones_until_dropped() {
+    let queue = queue();
+    let (sender, order) = mpsc::channel();
+    for (label, millis) in [("late", 30), ("early", 5)] {
+        let sender = sender.clone();
+        let job = Job::new(label, move || sender.send(label).unwrap());
+        queue.submit_later(Duration::from_millis(millis), job).unwrap();
+    }
+    assert_eq!([order.recv().unwrap(), order.recv().unwrap()], ["early", "late"]);
+    let (sender, ticks) = mpsc::channel();
+    let periodic = queue.every(Duration::from_millis(1), "tick", move || drop(sender.send(()))).unwrap();
+    for _ in 0..3 {
+        ticks.recv().unwrap();
+    }
+    drop(periodic);
+    // Its closure, with the sender, goes with the last round.
+    while ticks.recv().is_ok() {}
+}
+
+#[test]
+fn many_threads_submit_and_jobs_submit_jobs() {
+    let (queue, ran) = (queue(), Arc::new(AtomicUsize::new(0)));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    let (inner, ran) = (queue.clone(), ran.clone());
+                    let outer = Job::new("outer", move || {
+                        let count = ran.clone();
+                        let job = Job::new("inner", move || drop(count.fetch_add(1, Ordering::SeqCst)));
+                        if let Err(refused) = inner.submit(job) {
+                            refused.job.run().unwrap();
+                        }
+                    });
+                    queue.submit(outer).unwrap();
+                }
+            });
+        }
+    });
+    queue.flush().unwrap();
+    queue.flush().unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 1500);
+}
+
+/// An executor of the kind that thread pools are: it allocates in `submit`, so it is used behind a relay.
+#[derive(Debug, Default)]
+struct Spawning(Mutex<Vec<std::thread::JoinHandle<()>>>);
+
+impl Executor for Spawning {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        assert!(!NoBlock::is_active(), "only ever called where it may allocate");
+        self.0.lock().push(std::thread::spawn(move || job.run().unwrap()));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_relay_makes_a_cautious_executor_legal_in_a_no_block_section() {
+    let (spawning, ran) = (Arc::new(Spawning::default()), Arc::new(AtomicUsize::new(0)));
+    let relay = WorkQueue::relay("relay", spawning.clone()).unwrap();
+    assert_eq!(spawning.properties(), ExecutorProperties::CAUTIOUS);
+    assert!(relay.properties().submit_in_no_block && !relay.properties().ordered);
+    for _ in 0..20 {
+        let ran = ran.clone();
+        let _section = NoBlock::enter();
+        relay.submit(Job::new("relayed", move || drop(ran.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    }
+    relay.shutdown().unwrap();
+    spawning.0.lock().drain(..).for_each(|thread| thread.join().unwrap());
+    assert_eq!(ran.load(Ordering::SeqCst), 20);
+}

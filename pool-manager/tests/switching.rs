@@ -1,0 +1,225 @@
+//! Switching case by case: what the caller gets, and what is current afterwards.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::*;
+use zpool_core::CreateError;
+use zpool_core::exec::Manual;
+use zpool_manager::{PoolManager, PoolState, SwitchError, Switched};
+
+#[test]
+fn a_new_spec_makes_a_pool_and_the_empty_old_one_is_destroyed() {
+    let script = Script::new();
+    let manager = builder(&script).build(&spec("a+x")).unwrap();
+    let first = manager.current().unwrap().id();
+    let Switched::Created(second) = manager.switch(&spec("b+x")).unwrap() else { panic!("not created") };
+    assert_ne!(first, second);
+    assert_eq!(manager.current().unwrap().spec().to_string(), "b+x");
+    manager.flush();
+    let stats = manager.stats();
+    assert_eq!((stats.pools_created, stats.pools_destroyed, stats.pools_alive, script.alive()), (2, 1, 1, 1));
+    assert_eq!((stats.switches, stats.destroyed_on_caller), (2, 0));
+}
+
+#[test]
+fn the_same_spec_is_a_no_op_also_in_other_words() {
+    let script = Script::new();
+    let manager = builder(&script).build(&spec("a(p=1,q=2)+x")).unwrap();
+    let id = manager.current().unwrap().id();
+    assert_eq!(manager.switch(&spec(" a( q=2 , p=1 ) + x()")).unwrap(), Switched::Unchanged(id));
+    assert_eq!(manager.set_compressor(&component("x")).unwrap(), Switched::Unchanged(id));
+    assert_eq!(manager.stats().switches, 1);
+}
+
+#[test]
+fn one_parameter_at_a_time_keeps_the_other() {
+    let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
+    manager.set_compressor(&component("y")).unwrap();
+    assert_eq!(manager.current().unwrap().spec().to_string(), "a+y");
+    manager.set_allocator(&component("b(k=v)")).unwrap();
+    assert_eq!(manager.current().unwrap().spec().to_string(), "b(k=v)+y");
+}
+
+#[test]
+fn stored_objects_keep_their_pool_and_the_last_one_lets_it_go() {
+    let script = Script::new();
+    let manager = builder(&script).build(&spec("a+x")).unwrap();
+    let old = store(&manager, b"stored before the switch");
+    manager.switch(&spec("b+x")).unwrap();
+    let new = store(&manager, b"stored after it");
+    manager.flush();
+    assert_eq!(script.alive(), 2);
+    assert_eq!((old.read(), new.read()), (b"stored before the switch".to_vec(), b"stored after it".to_vec()));
+    let states: Vec<_> = manager.pools().iter().map(|p| (p.state, p.references)).collect();
+    assert_eq!(states, [(PoolState::Retired, 1), (PoolState::Current, 1)]);
+    old.free();
+    manager.flush();
+    assert_eq!((script.alive(), manager.stats().pools_alive), (1, 1));
+    new.free();
+    manager.flush();
+    assert_eq!(script.alive(), 1, "the current pool needs no object to live");
+}
+
+#[test]
+fn a_live_retired_pool_is_revived_unless_that_is_off() {
+    let script = Script::new();
+    let manager = builder(&script).build(&spec("a+x")).unwrap();
+    let kept = store(&manager, b"keeps a+x alive");
+    let id = kept.pool.id();
+    manager.switch(&spec("b+x")).unwrap();
+    assert_eq!(manager.switch(&spec("a+x")).unwrap(), Switched::Revived(id));
+    assert_eq!(manager.stats().pools_revived, 1);
+    kept.free();
+    manager.flush();
+    assert_eq!(manager.current().unwrap().id(), id, "revived, it is current and lives without objects");
+
+    let manager = builder(&script).revive(false).build(&spec("a+x")).unwrap();
+    let kept = store(&manager, b"keeps a+x alive");
+    manager.switch(&spec("b+x")).unwrap();
+    assert!(matches!(manager.switch(&spec("a+x")).unwrap(), Switched::Created(id) if id != kept.pool.id()));
+    kept.free();
+}
+
+#[test]
+fn b2_pools_that_await_destruction_hinder_no_new_one_and_names_are_unique() {
+    let (script, manual) = (Script::new(), Arc::new(Manual::new()));
+    let manager = builder(&script).executor(manual.clone()).revive(false).build(&spec("a+x")).unwrap();
+    let mut kept = Vec::new();
+    for text in ["b+x", "a+x", "b+x", "a+x"] {
+        kept.push(store(&manager, b"keeps it"));
+        manager.switch(&spec(text)).unwrap();
+    }
+    let mut names: Vec<_> = manager.pools().into_iter().map(|p| p.label.name).collect();
+    assert_eq!(names.len(), 5);
+    names.dedup();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 5);
+    kept.into_iter().for_each(Stored::free);
+    assert_eq!((manager.stats().pending_destroy, script.alive()), (4, 5));
+    assert_eq!(manual.run_all(), 4);
+    assert_eq!((manager.stats().pending_destroy, script.alive()), (0, 1));
+}
+
+#[test]
+fn what_is_unknown_is_named_with_what_is_known() {
+    let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
+    let id = manager.current().unwrap().id();
+    let error = manager.switch(&spec("c+x")).unwrap_err();
+    assert_eq!(error.to_string(), "unknown allocator `c` (known: a, b)");
+    let error = manager.switch(&spec("a+z")).unwrap_err();
+    assert_eq!(error.to_string(), "unknown compressor `z` (known: x, y)");
+    assert_eq!(manager.current().unwrap().id(), id);
+}
+
+#[test]
+fn a_failed_switch_leaves_everything_as_it_was() {
+    let script = Script::new();
+    let manager = builder(&script).build(&spec("a+x")).unwrap();
+    let id = manager.current().unwrap().id();
+    script.on_create(|| Err(CreateError::OutOfMemory));
+    let error = manager.switch(&spec("b+x")).unwrap_err();
+    assert!(matches!(&error, SwitchError::Create { error: CreateError::OutOfMemory, .. }), "{error}");
+    script.on_create(|| panic!("constructor gave up"));
+    let error = manager.switch(&spec("b+x")).unwrap_err();
+    assert!(error.to_string().contains("constructor gave up"), "{error}");
+    script.calm();
+    // The failed choice is not remembered: changing the compressor keeps allocator `a`.
+    manager.set_compressor(&component("y")).unwrap();
+    assert_eq!(manager.current().unwrap().spec().to_string(), "a+y");
+    manager.flush();
+    let stats = manager.stats();
+    assert_eq!((stats.pools_created, stats.pools_destroyed, stats.pools_alive), (2, 1, 1));
+    assert_ne!(manager.current().unwrap().id(), id);
+}
+
+#[test]
+fn b5_without_any_pool_one_parameter_is_fixed_and_then_the_other() {
+    let manager = builder(&Script::new()).build_idle().unwrap();
+    assert!(manager.current().is_none());
+    assert!(matches!(
+        manager.set_compressor(&component("y")),
+        Err(SwitchError::Incomplete { missing: "allocator" })
+    ));
+    assert!(manager.switch(&spec("nope+nada")).is_err());
+    assert!(matches!(manager.set_compressor(&component("x")), Err(SwitchError::UnknownAllocator { .. })));
+    assert!(manager.current().is_none());
+    manager.set_allocator(&component("b")).unwrap();
+    assert_eq!(manager.current().unwrap().spec().to_string(), "b+x");
+}
+
+#[test]
+fn a_constructor_must_not_switch() {
+    let script = Script::new();
+    let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
+    let (inner, outcome) = (Arc::downgrade(&manager), Arc::new(parking_lot::Mutex::new(None)));
+    let seen = outcome.clone();
+    script.on_create(move || {
+        *seen.lock() = inner.upgrade().map(|manager: Arc<PoolManager>| manager.switch(&spec("a+y")));
+        Ok(())
+    });
+    manager.switch(&spec("b+x")).unwrap();
+    script.calm();
+    assert_eq!(outcome.lock().take(), Some(Err(SwitchError::InsideConstructor)));
+}
+
+#[test]
+fn a_destructor_may_switch_even_when_the_switcher_waits_for_it() {
+    let script = Script::new();
+    let manager = Arc::new(builder(&script).max_pending(1).build(&spec("a+x")).unwrap());
+    let (inner, again) = (Arc::downgrade(&manager), AtomicBool::new(true));
+    script.on_destroy(move || {
+        if again.swap(false, Ordering::SeqCst)
+            && let Some(manager) = inner.upgrade()
+        {
+            // Either outcome is right; a deadlock is not.
+            let _ = manager.switch(&spec("a+y"));
+        }
+    });
+    for text in ["b+x", "a+x", "b+x", "a+x"] {
+        manager.switch(&spec(text)).unwrap();
+    }
+    manager.flush();
+    script.calm();
+    assert_eq!(manager.stats().pools_alive, 1);
+}
+
+#[test]
+fn the_switcher_waits_when_too_many_pools_await_destruction() {
+    let (script, manual) = (Script::new(), Arc::new(Manual::new()));
+    let manager =
+        Arc::new(builder(&script).executor(manual.clone()).max_pending(2).build(&spec("a+x")).unwrap());
+    for text in ["b+x", "a+x"] {
+        manager.switch(&spec(text)).unwrap();
+    }
+    assert_eq!(manager.stats().pending_destroy, 2);
+    let third = std::thread::spawn({
+        let manager = manager.clone();
+        move || manager.switch(&spec("b+x")).unwrap()
+    });
+    while !third.is_finished() {
+        // The third switch can only come after a destruction.
+        assert!(manager.stats().switches < 4 || manual.jobs_run() > 0);
+        manual.run_one();
+    }
+    third.join().unwrap();
+    assert!(manager.stats().pending_destroy_max <= 2);
+}
+
+#[test]
+fn a_driver_whose_pool_awaits_destruction_is_busy() {
+    let (script, manual) = (Script::new(), Arc::new(Manual::new()));
+    let manager = builder(&script).executor(manual.clone()).build(&spec("a+x")).unwrap();
+    manager.switch(&spec("b+y")).unwrap();
+    let registry = manager.registry();
+    assert!(registry.unregister_allocator("a").unwrap_err().to_string().contains("used by 1"));
+    assert!(registry.unregister_compressor("x").is_err());
+    manual.run_all();
+    registry.unregister_allocator("a").unwrap();
+    registry.unregister_compressor("x").unwrap();
+    assert!(registry.unregister_allocator("a").is_err());
+    assert!(manager.switch(&spec("a+y")).unwrap_err().to_string().ends_with("(known: b)"));
+}
