@@ -40,6 +40,7 @@ fn jobs_run_once_in_order_on_the_named_thread() {
     }
     queue.flush().unwrap();
     assert_eq!(*seen.lock(), (0..1000).collect::<Vec<_>>());
+    queue.shutdown().unwrap();
     assert_eq!((queue.stats().depth, queue.stats().jobs_panicked), (0, 0));
 }
 
