@@ -108,3 +108,51 @@ impl<T: Released> fmt::Debug for Current<T> {
         f.debug_tuple("Current").field(&self.block()).finish()
     }
 }
+
+/// A model, explored by loom (`ci/loom.sh`).
+#[cfg(all(test, zpool_loom))]
+mod models {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use zpool_core::Dying;
+    use zpool_core::sync::thread;
+
+    struct Value(usize, Arc<AtomicUsize>);
+
+    impl Released for Value {
+        fn released(dying: Dying<Self>) {
+            dying.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// B50: a reader against two switches in a row gets a live value each time, never none; each replaced value is released once.
+    /// Preemption bound 2.
+    #[test]
+    fn loom_a_reader_finds_a_live_value_during_switches() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let released = Arc::new(AtomicUsize::new(0));
+            let block = |n| Counted::new(Value(n, released.clone()));
+            let (current, first) = (Arc::new(Current::none()), block(1));
+            current.set(Some(first.clone()));
+            let seen = current.clone();
+            let reader = thread::spawn(move || {
+                zpool_core::set_loom_cpu(1);
+                let found = seen.get().expect("there is always a current one");
+                assert!((1..=3).contains(&found.0));
+            });
+            let second = block(2);
+            current.set(Some(second.clone()));
+            first.retire();
+            let third = block(3);
+            current.set(Some(third.clone()));
+            second.retire();
+            reader.join().unwrap();
+            assert_eq!(released.load(Ordering::Relaxed), 2);
+            current.set(None);
+            third.retire();
+            assert_eq!(released.load(Ordering::Relaxed), 3);
+        });
+    }
+}

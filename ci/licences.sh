@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# What is published under MIT OR Apache-2.0 depends on nothing GPL; what links GPL-2.0-only code links nothing Apache-2.0-only.
+# (The criterion programs of `benches` are built without zpool-lzo: a dev-dependency, criterion, brings in ciborium, Apache-2.0-only.)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tree() { cargo tree --locked -p "$1" --all-features --edges "$2" --prefix none --format '{p}: {l}' | sort -u; }
+bad=0
+for package in zpool-core zpool-zbud zpool-zsmalloc zpool-lz4 zpool-zstd zpool-manager zpool-conformance zswap; do
+    crates=$(tree "$package" normal,build)
+    if grep -E ': .*GPL' <<<"$crates"; then
+        echo "$package must not depend on GPL code" >&2
+        bad=1
+    fi
+done
+for package in zlab benches; do
+    crates=$(tree "$package" normal,build)
+    if grep -E ': (Apache-2\.0|Apache-2\.0 WITH [A-Za-z-]+)( \(\*\))?$' <<<"$crates"; then
+        echo "$package is GPL-2.0-only as a whole and must not link Apache-2.0-only code" >&2
+        bad=1
+    fi
+done
+if grep -rln 'zpool_lzo' benches/benches 2>/dev/null; then
+    echo "criterion programs must not link zpool-lzo" >&2
+    bad=1
+fi
+exit $bad
