@@ -1,8 +1,6 @@
 //! Comparing on a machine that drifts: what is compared takes turns, and only ratios within a round count.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Spread;
@@ -94,63 +92,6 @@ impl Rounds {
     }
 }
 
-/// How much faster two threads are than one here: [`scaling`] with two threads, nine pairs of windows of 100 ms (about 2 s).
-///
-/// The yardstick for anything said to scale: a store cannot scale better than this loop, which shares nothing and touches no
-/// memory. On two hardware threads of one core it is far below 2.
-pub fn scaling_of_the_machine() -> Spread {
-    scaling(2, Duration::from_millis(100), 9)
-}
-
-/// The rate of an integer xorshift loop on `threads` threads at once over its rate on one, in `rounds` pairs of windows;
-/// which of a pair comes first alternates.
-///
-/// # Panics
-///
-/// When `threads` or `rounds` is zero, or a thread cannot be started.
-pub fn scaling(threads: usize, window: Duration, rounds: usize) -> Spread {
-    assert!(threads > 0 && rounds > 0, "there is nothing to compare");
-    let ratios = (0..rounds).map(|round| {
-        if round % 2 == 0 {
-            let one = xorshift_rate(1, window);
-            xorshift_rate(threads, window) / one
-        } else {
-            let many = xorshift_rate(threads, window);
-            many / xorshift_rate(1, window)
-        }
-    });
-    spread(ratios)
-}
-
-/// Steps a second of all threads together.
-fn xorshift_rate(threads: usize, window: Duration) -> f64 {
-    const STEPS_BETWEEN_LOOKS: u64 = 1 << 14;
-    let together = Barrier::new(threads);
-    let work = |seed: u64| {
-        let mut state = black_box(seed);
-        let mut steps = 0;
-        together.wait();
-        let start = Instant::now();
-        loop {
-            for _ in 0..STEPS_BETWEEN_LOOKS {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-            }
-            steps += STEPS_BETWEEN_LOOKS;
-            let elapsed = start.elapsed();
-            if elapsed >= window {
-                black_box(state);
-                return steps as f64 / elapsed.as_secs_f64();
-            }
-        }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (1..=threads as u64).map(|seed| scope.spawn(move || work(seed))).collect();
-        workers.into_iter().map(|worker| worker.join().expect("the loop does not panic")).sum()
-    })
-}
-
 fn spread(values: impl Iterator<Item = f64>) -> Spread {
     Spread::of(values).expect("there is at least one round and every time is a number")
 }
@@ -206,13 +147,6 @@ mod tests {
     #[test]
     fn timed_hands_the_result_through() {
         assert_eq!(timed(|| 42).1, 42);
-    }
-
-    #[test]
-    fn scaling_counts_what_every_thread_did() {
-        let spread = scaling(2, Duration::from_millis(2), 3);
-        assert!(spread.low > 0.0 && spread.low <= spread.median && spread.median <= spread.high);
-        assert!(spread.high.is_finite());
     }
 
     #[test]

@@ -266,7 +266,7 @@ mod tests {
         assert!(read(&short).ends_with("holds 63 bytes, less than one block of 64"));
         assert_eq!(message(read_files(&[] as &[PathBuf], BLOCK, None)), "no file was named");
         let good = write(folder.path(), "good", 0, 1, 0);
-        assert!(message(read_files(&[good.clone()], BLOCK, Some(63))).starts_with("a limit of 63 B is less"));
+        assert!(message(read_files(&[&good], BLOCK, Some(63))).starts_with("a limit of 63 B is less"));
         // One bad file among good ones is an error, not a smaller result.
         assert!(read_files(&[good, missing], BLOCK, None).is_err());
     }

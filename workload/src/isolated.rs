@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -81,23 +82,33 @@ impl Isolated {
     /// See [`IsolatedError`].
     pub fn run<R: DeserializeOwned>(&self, pages: &Pages) -> Result<R, IsolatedError> {
         let mut child = self.spawn(Stdio::piped())?;
-        let mut stdin = child.stdin.take().expect("stdin is a pipe");
+        let stdin = child.stdin.take();
         // Written by a thread of its own: a child that answers while its input still comes would fill its stdout, wait for
         // us to read, and we would wait for it to read.
         thread::scope(|scope| {
-            let writer = scope.spawn(move || {
-                let written = pages.write_to(&mut stdin);
-                drop(stdin);
-                written
-            });
+            // The pipe closes where the writer ends: that is the end of the child's input.
+            let writer = scope.spawn(move || stdin.map_or(Ok(()), |pipe| pages.write_to(pipe)));
             let answer = finish(child);
-            let written = writer.join().expect("writing does not panic");
+            let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
             let answer = answer?;
             match written {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(IsolatedError::Pipe(error)),
                 _ => parse(&answer),
             }
         })
+    }
+
+    /// Runs the child without input and returns the pages that it writes to its stdout with [`Pages::write_to`].
+    ///
+    /// # Errors
+    ///
+    /// See [`IsolatedError`]; [`IsolatedError::Pipe`] when it ended well but wrote no pages.
+    pub fn run_for_pages(&self) -> Result<Pages, IsolatedError> {
+        let mut child = self.spawn(Stdio::null())?;
+        // The pipe is closed before waiting, as in `finish`.
+        let read = child.stdout.take().map_or(Err(io::ErrorKind::UnexpectedEof.into()), Pages::read_from);
+        let status = child.wait().map_err(IsolatedError::Pipe)?;
+        if status.success() { read.map_err(IsolatedError::Pipe) } else { Err(IsolatedError::Failed(status)) }
     }
 
     /// Runs the child without input (its stdin is empty): it makes or opens its own, by its arguments.
@@ -147,10 +158,8 @@ fn own_program() -> io::Result<PathBuf> {
 /// Reads all of stdout and waits.
 fn finish(mut child: Child) -> Result<Vec<u8>, IsolatedError> {
     let mut answer = Vec::new();
-    let mut stdout = child.stdout.take().expect("stdout is a pipe");
-    let read = stdout.read_to_end(&mut answer);
-    // Closed before waiting: a child that still writes gets an error instead of waiting for us for ever.
-    drop(stdout);
+    // The pipe is closed before waiting: a child that still writes gets an error instead of waiting for us for ever.
+    let read = child.stdout.take().map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut answer));
     let status = child.wait().map_err(IsolatedError::Pipe)?;
     if !status.success() {
         return Err(IsolatedError::Failed(status));

@@ -56,13 +56,14 @@
 //!
 //! # Where to read next
 //!
-//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `files`, `regions`,
-//! `presence`, `process`, `resident`, `isolated`, `percentile`, `figure`, `alternate`, `churn`. Start with `pages` and
+//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `variants`, `files`,
+//! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `scaling`, `churn`. Start with `pages` and
 //! `process` for the data, with `alternate` and `resident` for the method.
 
 #![forbid(unsafe_code)]
 
 mod alternate;
+mod archive;
 mod churn;
 mod figure;
 mod files;
@@ -74,11 +75,15 @@ mod process;
 mod regions;
 mod resident;
 mod rng;
+mod scaling;
 mod spread;
+mod target;
 mod units;
+mod variants;
 mod zipf;
 
-pub use alternate::{Contestant, Rounds, alternate, scaling, scaling_of_the_machine, timed};
+pub use alternate::{Contestant, Rounds, alternate, timed};
+pub use archive::Archive;
 pub use churn::{ChurnError, Contents, Slots, Stage, churn};
 pub use figure::{Figure, Report, Spread};
 pub use files::{FilesError, read_files};
@@ -86,11 +91,14 @@ pub use isolated::{Isolated, IsolatedError, answer};
 pub use pages::{Pages, is_same_filled};
 pub use percentile::{Latencies, Summary};
 pub use process::{
-    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, ProcessError, Sample, SampledProcess, own_uid_processes,
-    sample_own_uid, sample_process, sample_processes,
+    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, Sample, SampledProcess, own_uid_processes, sample_own_uid,
+    sample_process, sample_processes,
 };
-pub use resident::{Growth, Resident, ResidentError, anonymous_bytes, resident_bytes};
+pub use resident::{Growth, Resident, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes};
 pub use rng::Rng;
+pub use scaling::{rate, scaling_of, scaling_of_the_machine, xorshift};
 pub use spread::{RUN_BLOCKS, spread_runs};
+pub use target::ProcessError;
 pub use units::{format_bytes, format_ns};
+pub use variants::Variants;
 pub use zipf::Zipf;

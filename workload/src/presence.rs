@@ -202,8 +202,8 @@ mod tests {
     fn blocks_are_located_by_index() {
         let runs = vec![(100 * PAGE, 3), (200 * PAGE, 1), (300 * PAGE, 10)];
         let present = Present { runs, blocks: 14, block_size: PAGE, known: true };
-        assert_eq!(present.locate(&[0..3]), [(100 * PAGE, 3)]);
-        assert_eq!(present.locate(&[2..6]), [(102 * PAGE, 1), (200 * PAGE, 1), (300 * PAGE, 2)]);
+        assert_eq!(present.locate(&[0..2, 2..3]), [(100 * PAGE, 2), (102 * PAGE, 1)]);
+        assert_eq!(present.locate(&[2..6, 6..6]), [(102 * PAGE, 1), (200 * PAGE, 1), (300 * PAGE, 2)]);
         assert_eq!(
             present.locate(&[1..2, 5..6, 13..14]),
             [(101 * PAGE, 1), (301 * PAGE, 1), (309 * PAGE, 1)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Regions above this are left out: nobody fills them. They are address space that is reserved and sparsely used (shadow
-/// memory of sanitizers, sparse heaps), and looking for their few present pages would take minutes.
+/// memory of sanitizers, sparse heaps), and with pages of 4 KiB their `pagemap` alone would be more than half a GiB to read.
 pub(crate) const MAX_REGION_BYTES: u64 = 256 << 30;
 
 /// A mapping that may hold anonymous pages.

@@ -3,12 +3,12 @@
 //! Three places of Linux say it, and they differ:
 //!
 //! * `/proc/self/statm` and `VmRSS` of `/proc/self/status` read counters that newer kernels keep a CPU or a thread and add
-//!   up lazily: they may be off by up to 64 pages for each of those (and `statm` is what old tools read).
-//! * `/proc/self/smaps_rollup` walks the page tables while it is read: exact at that moment, and some 100 us for each
-//!   GiB resident. That is what is read here; `statm` stands in where it is missing (kernels before 4.14, some sandboxes).
+//!   up lazily: they are off by what has not been added up yet.
+//! * `/proc/self/smaps_rollup` walks the page tables while it is read: exact at that moment, and slower the more is
+//!   resident. That is what is read here; `statm` stands in where it is missing (kernels before 4.14, some sandboxes).
 //!
 //! What is counted are whole pages, and under `transparent_hugepage/enabled` = `always` the kernel may back a touched page
-//! by 2 MiB at once; figures taken there are larger than what the program asked for.
+//! by 2 MiB at once; figures taken there are larger than what the program asked for, unless it [refuses](refuse_huge_pages).
 
 use std::fmt;
 use std::fs::File;
@@ -74,6 +74,12 @@ pub fn resident_bytes() -> Result<u64, ResidentError> {
 /// Those of [`Resident::now`].
 pub fn anonymous_bytes() -> Result<u64, ResidentError> {
     Ok(Resident::now()?.anonymous_bytes)
+}
+
+/// Asks the kernel to back this process by huge pages no more, whatever the system's setting: what is touched is then what is
+/// resident, to the page. Huge pages that are there stay. For processes that measure; true when the kernel agreed.
+pub fn refuse_huge_pages() -> bool {
+    rustix::thread::disable_transparent_huge_pages(true).is_ok()
 }
 
 impl Growth {

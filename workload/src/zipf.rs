@@ -5,7 +5,7 @@ use crate::Rng;
 /// Draws ranks `0..n`, rank `r` with probability proportional to `(r + 1)^-exponent`.
 ///
 /// Rejection-inversion (Hörmann and Derflinger, "Rejection-inversion to generate variates from monotone discrete
-/// distributions", 1996): exact, constant memory, about 1.1 tries a draw. A table of sums would be simpler, but a table of
+/// distributions", 1996): exact, in constant memory. A table of sums would be simpler, but a table of
 /// a million entries would push the measured program out of the cache.
 #[derive(Clone, Debug)]
 pub struct Zipf {

@@ -100,7 +100,12 @@ fn failure_and_silence_are_errors_of_one_line() {
     assert!(matches!(silent, IsolatedError::Answer(_)), "{silent}");
     let other_type = isolated("deaf").run::<u32>(&noise(1)).unwrap_err();
     assert!(matches!(other_type, IsolatedError::Answer(_)), "{other_type}");
-    for error in [failed, silent, other_type] {
+    // What the test harness prints first is no header of pages.
+    let no_pages = isolated("deaf").run_for_pages().unwrap_err();
+    assert!(matches!(no_pages, IsolatedError::Pipe(_)), "{no_pages}");
+    let no_success = isolated("failing").run_for_pages().unwrap_err();
+    assert!(matches!(no_success, IsolatedError::Failed(_)), "{no_success}");
+    for error in [failed, silent, other_type, no_pages, no_success] {
         assert_eq!(error.to_string().lines().count(), 1);
     }
 }

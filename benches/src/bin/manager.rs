@@ -1,0 +1,165 @@
+//! What the pool manager costs: `cargo run --release -p benches --bin manager -- --json`.
+//!
+//! - `store_throughput_with_1000_switches_per_s`: stores a second while another thread switches a thousand times a second between two specs that both
+//!   keep entries, over the same without switching. Windows alternate.
+//! - `pool_ref_scaling`, `arc_scaling`: taking and dropping a reference to the current pool, or a clone of an `Arc`, on two threads over one, as a
+//!   share of the scaling of the machine, measured in the same rounds. Below it, the scaling itself.
+//! - `current_pool_ns`: resolving the current pool to a counted reference, and dropping it.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use workload::{Figure, Report, Spread, rate, scaling_of, xorshift};
+use zpool_conformance::Generator;
+use zswap::{PoolSpec, Store};
+
+const BLOCK: usize = 4096;
+const BLOCKS: usize = 4096;
+const WINDOW: Duration = Duration::from_millis(100);
+const ROUNDS: usize = 9;
+/// Two specs of one codec, so that the pools differ and the work does not.
+const SPECS: [&str; 2] = ["zsmalloc+lz4", "zsmalloc(chain=8)+lz4"];
+
+fn main() -> ExitCode {
+    let json = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        [flag] if flag == "--json" => true,
+        _ => {
+            eprintln!("usage: manager [--json]");
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::default();
+    report.push(stores_while_switching());
+    references(&mut report);
+    if json {
+        println!("{report}");
+    } else {
+        for Figure { name, value, low, high, unit } in &report.results {
+            println!("{name:45} {value:8.3} {unit:6} ({low:.3} to {high:.3})");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn spec(text: &str) -> PoolSpec {
+    text.parse().expect("a spec of ours")
+}
+
+fn stores_while_switching() -> Figure {
+    let pages: Vec<Vec<u8>> = Generator::new(1).blocks(BLOCK).take(BLOCKS).collect();
+    let store: Store<u64> =
+        Store::builder().spec(spec(SPECS[0])).build().expect("a store of the default back ends");
+    let specs = SPECS.map(spec);
+    // Keys that the timed loop leaves alone keep both pools alive.
+    for (i, spec) in specs.iter().enumerate() {
+        store.switch(spec).expect("both specs are good");
+        store.store(u64::MAX - i as u64, &pages[0]).expect("there is no limit");
+    }
+    let switches = AtomicU64::new(0);
+    let mut next = 0;
+    let ratios = (0..ROUNDS).map(|round| {
+        let with_first = round % 2 == 0;
+        let first = window(&store, &pages, &mut next, with_first.then_some((&specs, &switches)));
+        let second = window(&store, &pages, &mut next, (!with_first).then_some((&specs, &switches)));
+        if with_first { first / second } else { second / first }
+    });
+    let spread = Spread::of(ratios).expect("every round has a rate");
+    let switched = switches.load(Ordering::Relaxed) as f64 / (ROUNDS as f64 * 3.0 * WINDOW.as_secs_f64());
+    assert!(
+        switched > 800.0,
+        "only {switched:.0} switches a second: the machine is too busy to say anything"
+    );
+    for (i, page) in pages.iter().enumerate() {
+        let loaded = store.load_vec(&(i as u64)).expect("no fault").expect("stored in every round");
+        assert!(&loaded == page, "every block comes back as it was stored");
+    }
+    spread.figure("store_throughput_with_1000_switches_per_s", "ratio")
+}
+
+/// Stores a second over three windows, while another thread switches once a millisecond if `switching`.
+fn window(
+    store: &Store<u64>,
+    pages: &[Vec<u8>],
+    next: &mut usize,
+    switching: Option<(&[PoolSpec; 2], &AtomicU64)>,
+) -> f64 {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        if let Some((specs, switches)) = switching {
+            scope.spawn(|| {
+                let (begun, mut done) = (Instant::now(), 0u32);
+                while !stop.load(Ordering::Relaxed) {
+                    // Catches up when it woke late, so that it is a thousand a second.
+                    while Duration::from_millis(u64::from(done)) < begun.elapsed() {
+                        store.switch(&specs[done as usize % 2]).expect("both specs are good");
+                        switches.fetch_add(1, Ordering::Relaxed);
+                        done += 1;
+                    }
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+        }
+        let (begun, mut stored) = (Instant::now(), 0u64);
+        while begun.elapsed() < WINDOW * 3 {
+            for _ in 0..16 {
+                store
+                    .store(*next as u64 % pages.len() as u64, &pages[*next % pages.len()])
+                    .expect("there is no limit");
+                *next += 1;
+                stored += 1;
+            }
+        }
+        let rate = stored as f64 / begun.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        rate
+    })
+}
+
+fn references(report: &mut Report) {
+    const BATCH: u64 = 1 << 12;
+    let store: Store<u64> = Store::builder().build().expect("a store of the default back ends");
+    let manager = store.manager();
+    let pool = manager.current().expect("there is always a current pool");
+    let shared = Arc::new(0u64);
+    let pool_refs = |threads: usize, window: Duration| {
+        rate(threads, window, |_| {
+            || {
+                (0..BATCH).for_each(|_| drop(black_box(pool.clone())));
+                BATCH
+            }
+        })
+    };
+    let arcs = |threads: usize, window: Duration| {
+        rate(threads, window, |_| {
+            || {
+                (0..BATCH).for_each(|_| drop(black_box(shared.clone())));
+                BATCH
+            }
+        })
+    };
+    let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &pool_refs, &arcs]);
+    let machine = spreads[0];
+    for (name, scaling) in [("pool_ref", spreads[1]), ("arc", spreads[2])] {
+        let share = |value: f64| value / machine.median;
+        let share =
+            Spread { median: share(scaling.median), low: share(scaling.low), high: share(scaling.high) };
+        report.push(share.figure(format!("{name}_scaling"), "ratio"));
+        report.push(scaling.figure(format!("{name}_two_threads_over_one"), "ratio"));
+    }
+    report.push(machine.figure("machine_two_threads_over_one", "ratio"));
+    let current = (0..ROUNDS).map(|_| {
+        let per_second = rate(1, WINDOW, |_| {
+            || {
+                (0..BATCH).for_each(|_| drop(black_box(manager.current())));
+                BATCH
+            }
+        });
+        1e9 / per_second
+    });
+    report.push(Spread::of(current).expect("every round has a rate").figure("current_pool_ns", "ns"));
+}
