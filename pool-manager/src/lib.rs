@@ -22,21 +22,21 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use zpool_conformance::{NullDriver, ReferenceDriver};
-//! use zpool_manager::{PoolManager, Registry, Switched};
+//! use zpool_conformance::ReferenceDriver;
+//! use zpool_manager::{PoolManager, Registry};
 //!
 //! let registry = Arc::new(Registry::new());
 //! registry.register_allocator(Arc::new(ReferenceDriver))?;
-//! registry.register_compressor(Arc::new(NullDriver))?;
-//! let manager = PoolManager::builder(registry).build(&"reference+null".parse()?)?;
+//! let manager = PoolManager::builder(registry).build_idle()?;
 //!
-//! let pool = manager.current().expect("there is one since it was built");
-//! let handle = pool.zpool().insert(b"a compressed block")?;
-//! assert_eq!(&*pool.zpool().read(&handle)?, b"a compressed block");
-//! assert!(matches!(manager.switch(&"reference+null".parse()?)?, Switched::Unchanged(_)));
-//! pool.zpool().free(handle)?;
+//! // There is no compressor yet: the error says what is missing, and what there is.
+//! let error = manager.switch(&"reference+lz4".parse()?).unwrap_err();
+//! assert_eq!(error.to_string(), "unknown compressor `lz4` (known: none)");
+//! assert!(manager.current().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The examples `no_block`, `rayon` and `tokio` store, switch and release.
 //!
 //! # Features
 //!

@@ -15,6 +15,14 @@ fn queue() -> Arc<WorkQueue> {
     Arc::new(WorkQueue::new("test queue").unwrap())
 }
 
+/// A job that counts that it ran.
+fn counting(label: &'static str, ran: &Arc<AtomicUsize>) -> Job {
+    let ran = ran.clone();
+    Job::new(label, move || {
+        ran.fetch_add(1, Ordering::SeqCst);
+    })
+}
+
 /// A job that holds the worker until the sender is used or dropped, and a receiver that hears when it has begun.
 fn gate(queue: &WorkQueue) -> (mpsc::Sender<()>, mpsc::Receiver<()>) {
     let ((open, wait), (begun, begins)) = (mpsc::channel(), mpsc::channel());
@@ -48,8 +56,7 @@ fn jobs_run_once_in_order_on_the_named_thread() {
 fn a_panicking_job_is_contained_and_reported_and_the_next_one_runs() {
     let (queue, ran) = (queue(), Arc::new(AtomicUsize::new(0)));
     queue.submit(Job::new("bad", || panic!("job gave up"))).unwrap();
-    let count = ran.clone();
-    queue.submit(Job::new("good", move || drop(count.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    queue.submit(counting("good", &ran)).unwrap();
     queue.flush().unwrap();
     let stats = queue.stats();
     assert_eq!((stats.jobs_panicked, ran.load(Ordering::SeqCst)), (1, 1));
@@ -62,12 +69,10 @@ fn shutdown_completes_and_then_refuses() {
     let (open, begins) = gate(&queue);
     begins.recv().unwrap();
     for _ in 0..10 {
-        let ran = ran.clone();
-        queue.submit(Job::new("pending", move || drop(ran.fetch_add(1, Ordering::SeqCst)))).unwrap();
+        queue.submit(counting("pending", &ran)).unwrap();
     }
-    let timed = ran.clone();
     let hour = Duration::from_secs(3600);
-    queue.submit_later(hour, Job::new("timed", move || drop(timed.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    queue.submit_later(hour, counting("timed", &ran)).unwrap();
     let ending = std::thread::spawn({
         let queue = queue.clone();
         move || queue.shutdown().unwrap()
@@ -118,8 +123,7 @@ fn waiting_from_inside_an_own_job_is_an_error_and_dropping_there_is_no_deadlock(
     begins.recv().unwrap();
     queue.submit(job).unwrap();
     let after = Arc::new(AtomicUsize::new(0));
-    let count = after.clone();
-    queue.submit(Job::new("after", move || drop(count.fetch_add(1, Ordering::SeqCst)))).unwrap();
+    queue.submit(counting("after", &after)).unwrap();
     drop(queue);
     drop(open);
     assert_eq!(outcome.recv().unwrap(), (Err(DrainError), Err(DrainError), Err(DrainError)));
@@ -139,7 +143,11 @@ fn delayed_jobs_run_by_time_and_periodic_ones_until_dropped() {
     }
     assert_eq!([order.recv().unwrap(), order.recv().unwrap()], ["early", "late"]);
     let (sender, ticks) = mpsc::channel();
-    let periodic = queue.every(Duration::from_millis(1), "tick", move || drop(sender.send(()))).unwrap();
+    let periodic = queue
+        .every(Duration::from_millis(1), "tick", move || {
+            let _ = sender.send(());
+        })
+        .unwrap();
     for _ in 0..3 {
         ticks.recv().unwrap();
     }
@@ -157,8 +165,7 @@ fn many_threads_submit_and_jobs_submit_jobs() {
                 for _ in 0..500 {
                     let (inner, ran) = (queue.clone(), ran.clone());
                     let outer = Job::new("outer", move || {
-                        let count = ran.clone();
-                        let job = Job::new("inner", move || drop(count.fetch_add(1, Ordering::SeqCst)));
+                        let job = counting("inner", &ran);
                         if let Err(refused) = inner.submit(job) {
                             refused.job.run().unwrap();
                         }
@@ -192,9 +199,8 @@ fn a_relay_makes_a_cautious_executor_legal_in_a_no_block_section() {
     assert_eq!(spawning.properties(), ExecutorProperties::CAUTIOUS);
     assert!(relay.properties().submit_in_no_block && !relay.properties().ordered);
     for _ in 0..20 {
-        let ran = ran.clone();
         let _section = NoBlock::enter();
-        relay.submit(Job::new("relayed", move || drop(ran.fetch_add(1, Ordering::SeqCst)))).unwrap();
+        relay.submit(counting("relayed", &ran)).unwrap();
     }
     relay.shutdown().unwrap();
     spawning.0.lock().drain(..).for_each(|thread| thread.join().unwrap());

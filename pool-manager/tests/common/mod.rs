@@ -1,20 +1,21 @@
 //! Plug-ins that do what a test tells them, and a manager over them.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this, and none is outside")]
 
+mod copying;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
-};
 use zpool_core::spec::{Component, Params, PoolSpec};
 use zpool_core::{
     Capabilities, CreateError, FreeError, Handle, HandleMint, PoolConfig, PoolError, PoolId, PoolStats,
     ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
 };
 use zpool_manager::{ManagerBuilder, PoolManager, Registry};
+
+pub use copying::CopyDriver;
 
 type OnCreate = Arc<dyn Fn() -> Result<(), CreateError> + Send + Sync>;
 
@@ -151,68 +152,6 @@ impl ZPool for ScriptedPool {
 
     fn validate(&self) -> Result<(), Violation> {
         Ok(())
-    }
-}
-
-/// A compressor that copies; its parameters are its identity.
-#[derive(Debug)]
-pub struct CopyDriver(pub &'static str);
-
-#[derive(Debug)]
-struct Copying(Component);
-
-#[derive(Debug)]
-struct CopyContext;
-
-impl CompressorDriver for CopyDriver {
-    fn name(&self) -> &str {
-        self.0
-    }
-
-    fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
-        Ok(Arc::new(Copying(Component::named(self.0).with_params(params.clone()))))
-    }
-}
-
-impl Compressor for Copying {
-    fn identity(&self) -> &Component {
-        &self.0
-    }
-
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT").with_stateless_decompression()
-    }
-
-    fn compress_bound(&self, block_len: usize) -> usize {
-        block_len
-    }
-
-    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        Ok(Box::new(CopyContext))
-    }
-
-    fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
-        if compressed.len() != block.len() {
-            return Err(CodecError::Corrupt);
-        }
-        block.copy_from_slice(compressed);
-        Ok(())
-    }
-}
-
-impl CompressionContext for CopyContext {
-    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
-        match out.get_mut(..block.len()) {
-            Some(out) => {
-                out.copy_from_slice(block);
-                Ok(Compressed::Len(block.len()))
-            }
-            None => Ok(Compressed::DoesNotFit),
-        }
-    }
-
-    fn bytes_held(&self) -> usize {
-        0
     }
 }
 

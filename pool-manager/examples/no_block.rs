@@ -1,0 +1,44 @@
+//! A thread with a no-block rule drops the last reference to a pool: `cargo run -p zpool-manager --example no_block`.
+//!
+//! Think of a signal-driven loop, an audio callback, a reactor: it frees blocks as it goes, and one of them happens to be the last of a pool that was
+//! switched away long ago. Destroying that pool takes locks and gives memory back to the system; none of that may happen here.
+
+use std::sync::Arc;
+use std::thread;
+
+use zpool_conformance::ReferenceDriver;
+use zpool_core::{CheckPolicy, NoBlock, set_check_policy, violations};
+use zpool_manager::{PoolManager, Registry};
+
+#[path = "../tests/common/copying.rs"]
+mod copying;
+
+/// Runs the example; its assertions say what it shows.
+pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // From here on an operation that may block panics inside a no-block section.
+    set_check_policy(CheckPolicy::Panic);
+    let registry = Arc::new(Registry::new());
+    registry.register_allocator(Arc::new(ReferenceDriver))?;
+    for name in ["copy", "copy2"] {
+        registry.register_compressor(Arc::new(copying::CopyDriver(name)))?;
+    }
+    let manager = PoolManager::builder(registry).build(&"reference+copy".parse()?)?;
+
+    let pool = manager.current().expect("it was built with one");
+    let handle = pool.zpool().insert(b"the last block of its pool")?;
+    manager.switch(&"reference+copy2".parse()?)?;
+    assert_eq!(manager.stats().pools_alive, 2, "the block keeps the retired pool");
+
+    let strict = thread::spawn(move || {
+        let _section = NoBlock::enter();
+        pool.zpool().free(handle).map_err(|error| error.to_string())
+        // `pool` goes here: the last reference, inside the section. It only hands the pool's own job to the manager's queue.
+    });
+    strict.join().expect("nothing in it blocked")?;
+
+    manager.flush();
+    let stats = manager.stats();
+    assert_eq!((stats.pools_alive, stats.destroyed_on_caller, violations()), (1, 0, 0));
+    println!("the pool was destroyed by the queue; the strict thread never blocked");
+    Ok(())
+}
