@@ -57,7 +57,7 @@
 //! # Where to read next
 //!
 //! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `variants`, `files`,
-//! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `scaling`, `churn`. Start with `pages` and
+//! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `scaling`, `churn`, `kernel`. Start with `pages` and
 //! `process` for the data, with `alternate` and `resident` for the method.
 
 #![forbid(unsafe_code)]
@@ -68,6 +68,7 @@ mod churn;
 mod figure;
 mod files;
 mod isolated;
+mod kernel;
 mod pages;
 mod percentile;
 mod presence;
@@ -88,6 +89,7 @@ pub use churn::{ChurnError, Contents, Slots, Stage, churn};
 pub use figure::{Figure, Report, Spread};
 pub use files::{FilesError, read_files};
 pub use isolated::{Isolated, IsolatedError, answer};
+pub use kernel::{KernelSwitches, KernelZswap, Skipped};
 pub use pages::{Pages, is_same_filled};
 pub use percentile::{Latencies, Summary};
 pub use process::{

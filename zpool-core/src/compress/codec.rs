@@ -22,6 +22,8 @@ pub struct Codec {
     decompression: PerCpu<Slot<dyn DecompressionContext>>,
     /// Compression contexts are not kept: the pool is retired.
     retired: AtomicBool,
+    /// Of the compressor itself; fixed.
+    shared_bytes: usize,
     bytes: AtomicUsize,
     made: AtomicU64,
     failed: AtomicU64,
@@ -40,7 +42,7 @@ struct Slot<C: ?Sized> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecStats {
-    /// Bytes that contexts and their scratch buffers hold.
+    /// Bytes that contexts, their scratch buffers and what they share (a dictionary) hold.
     pub context_bytes: usize,
     /// Contexts made so far.
     pub contexts_made: u64,
@@ -53,6 +55,7 @@ impl Codec {
     pub fn new(compressor: Arc<dyn Compressor>, max_block_len: usize) -> Codec {
         Codec {
             stateless: compressor.properties().stateless_decompression,
+            shared_bytes: compressor.shared_bytes(),
             compressor,
             max_block_len,
             compression: PerCpu::new(),
@@ -116,7 +119,7 @@ impl Codec {
             }
             Ok(Ok(Compressed::Len(len))) => {
                 let max = slot.scratch.len();
-                self.discard(&*slot);
+                self.discard(slot);
                 Err(CodecError::Misbehaved(format!("claims {len} bytes in a buffer of {max}")))
             }
             Ok(Err(error)) => {
@@ -124,7 +127,7 @@ impl Codec {
                 Err(error)
             }
             Err(panic) => {
-                self.discard(&*slot);
+                self.discard(slot);
                 Err(CodecError::Panicked(panic_message(&*panic)))
             }
         }
@@ -151,7 +154,7 @@ impl Codec {
                 result
             }
             Err(panic) => {
-                self.discard(&*slot);
+                self.discard(slot);
                 Err(CodecError::Panicked(panic_message(&*panic)))
             }
         }
@@ -178,7 +181,7 @@ impl Codec {
     pub fn stats(&self) -> CodecStats {
         // Relaxed: statistics only.
         CodecStats {
-            context_bytes: self.bytes.load(Ordering::Relaxed),
+            context_bytes: self.bytes.load(Ordering::Relaxed) + self.shared_bytes,
             contexts_made: self.made.load(Ordering::Relaxed),
             contexts_failed: self.failed.load(Ordering::Relaxed),
         }
@@ -187,39 +190,53 @@ impl Codec {
     #[cold]
     fn make_compression_slot(&self) -> Result<Box<Slot<dyn CompressionContext>>, CodecError> {
         might_block("making a compression context");
-        let make = || self.compressor.compression_context(self.max_block_len);
-        let context = self.count_attempt(catch_unwind(AssertUnwindSafe(make)))?;
-        let bound = catch_unwind(AssertUnwindSafe(|| self.compressor.compress_bound(self.max_block_len)))
-            .map_err(|panic| CodecError::Panicked(panic_message(&*panic)))?;
-        let scratch = vec![0; bound].into_boxed_slice();
-        let counted = context.bytes_held() + scratch.len();
-        self.bytes.fetch_add(counted, Ordering::Relaxed);
-        Ok(Box::new(Slot { scratch, counted, context }))
+        self.count_attempt(|| {
+            let context = self.compressor.compression_context(self.max_block_len)?;
+            let bound = self.compressor.compress_bound(self.max_block_len);
+            let mut scratch = Vec::new();
+            // A codec may ask for more than there is: an error, as for the context itself.
+            scratch.try_reserve_exact(bound).map_err(|_| CodecError::OutOfMemory)?;
+            scratch.resize(bound, 0);
+            let counted = context.bytes_held() + scratch.len();
+            Ok(Box::new(Slot { scratch: scratch.into_boxed_slice(), counted, context }))
+        })
     }
 
     #[cold]
     fn make_decompression_slot(&self) -> Result<Box<Slot<dyn DecompressionContext>>, CodecError> {
         might_block("making a decompression context");
-        let make = || self.compressor.decompression_context();
-        let context = self.count_attempt(catch_unwind(AssertUnwindSafe(make)))?;
-        let counted = context.bytes_held();
-        self.bytes.fetch_add(counted, Ordering::Relaxed);
-        Ok(Box::new(Slot { scratch: Box::default(), counted, context }))
+        self.count_attempt(|| {
+            let context = self.compressor.decompression_context()?;
+            Ok(Box::new(Slot { scratch: Box::default(), counted: context.bytes_held(), context }))
+        })
     }
 
-    fn count_attempt<C>(&self, outcome: std::thread::Result<Result<C, CodecError>>) -> Result<C, CodecError> {
-        let result = outcome.unwrap_or_else(|panic| Err(CodecError::Panicked(panic_message(&*panic))));
+    /// Makes a slot and puts it on the books, or counts a failure. A panic is one.
+    fn count_attempt<C: ?Sized>(
+        &self,
+        make: impl FnOnce() -> Result<Box<Slot<C>>, CodecError>,
+    ) -> Result<Box<Slot<C>>, CodecError> {
+        let result = catch_unwind(AssertUnwindSafe(make))
+            .unwrap_or_else(|panic| Err(CodecError::Panicked(panic_message(&*panic))));
         // Relaxed: statistics only.
-        let counter = if result.is_ok() { &self.made } else { &self.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match &result {
+            Ok(slot) => {
+                self.bytes.fetch_add(slot.counted, Ordering::Relaxed);
+                self.made.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         result
     }
 
     #[inline]
     fn keep_compression(&self, mut slot: Box<Slot<dyn CompressionContext>>) {
-        self.recount(&mut slot.counted, slot.scratch.len() + slot.context.bytes_held());
+        let Slot { scratch, counted, context } = &mut *slot;
+        self.recount(counted, || scratch.len() + context.bytes_held());
         if let Err(surplus) = self.compression.put(slot) {
-            self.discard(&*surplus);
+            self.discard(surplus);
         }
         // SeqCst: see `retire_compression`.
         fence(Ordering::SeqCst);
@@ -230,22 +247,24 @@ impl Codec {
 
     #[inline]
     fn keep_decompression(&self, mut slot: Box<Slot<dyn DecompressionContext>>) {
-        self.recount(&mut slot.counted, slot.context.bytes_held());
+        let Slot { counted, context, .. } = &mut *slot;
+        self.recount(counted, || context.bytes_held());
         if let Err(surplus) = self.decompression.put(slot) {
-            self.discard(&*surplus);
+            self.discard(surplus);
         }
     }
 
     #[cold]
     fn drop_compression_contexts(&self) {
         for slot in self.compression.drain() {
-            self.discard(&*slot);
+            self.discard(slot);
         }
     }
 
-    /// A codec may allocate tables late, so its slots are counted again when they come back.
+    /// A codec may allocate tables late, so its slots are counted again when they come back. Its panic changes nothing: this runs while others unwind.
     #[inline]
-    fn recount(&self, counted: &mut usize, now: usize) {
+    fn recount(&self, counted: &mut usize, now: impl FnOnce() -> usize) {
+        let now = catch_unwind(AssertUnwindSafe(now)).unwrap_or(*counted);
         if *counted != now {
             // Relaxed: statistics only. Wrapping, so that shrinking is adding the difference, too.
             self.bytes.fetch_add(now.wrapping_sub(*counted), Ordering::Relaxed);
@@ -253,10 +272,12 @@ impl Codec {
         }
     }
 
-    /// Takes a slot that is about to be dropped off the books.
-    fn discard<C: ?Sized>(&self, slot: &Slot<C>) {
+    /// Drops a slot and takes it off the books. A context that panics then is gone all the same, and the slots after it are not left out.
+    #[cold]
+    fn discard<C: ?Sized>(&self, slot: Box<Slot<C>>) {
         // Relaxed: statistics only.
         self.bytes.fetch_sub(slot.counted, Ordering::Relaxed);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
     }
 }
 

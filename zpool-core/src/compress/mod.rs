@@ -33,6 +33,11 @@ pub trait Compressor: Send + Sync + Debug {
     /// An upper bound of the compressed length of a block of `block_len` bytes.
     fn compress_bound(&self, block_len: usize) -> usize;
 
+    /// Bytes that the algorithm object itself holds, shared by all contexts: a dictionary.
+    fn shared_bytes(&self) -> usize {
+        0
+    }
+
     /// Makes a context that compresses blocks of up to `max_block_len` bytes, one at a time.
     ///
     /// # Errors

@@ -1,0 +1,80 @@
+//! An allocator that counts, each thread for itself. Included by the test binaries that need it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+std::thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static FREES: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+/// What this thread did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Heap {
+    pub(crate) allocations: u64,
+    pub(crate) frees: u64,
+    /// Bytes allocated less bytes freed.
+    pub(crate) bytes: isize,
+}
+
+impl Heap {
+    pub(crate) fn now() -> Heap {
+        Heap { allocations: ALLOCATIONS.get(), frees: FREES.get(), bytes: BYTES.get() }
+    }
+
+    pub(crate) fn since(before: Heap) -> Heap {
+        let now = Heap::now();
+        Heap {
+            allocations: now.allocations - before.allocations,
+            frees: now.frees - before.frees,
+            bytes: now.bytes - before.bytes,
+        }
+    }
+}
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+// SAFETY: forwards to the system's allocator; the counters are plain cells, which allocate nothing and do not unwind. Reallocation is the trait's own, made of
+// these two.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get() + layout.size() as isize);
+        // SAFETY: the caller's duties are the callee's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        FREES.set(FREES.get() + 1);
+        BYTES.set(BYTES.get() - layout.size() as isize);
+        // SAFETY: the caller's duties are the callee's.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+/// Blocks of 3 to 4000 bytes, some that shrink and some that do not.
+pub(crate) fn blocks() -> Vec<Vec<u8>> {
+    let text = b"a page of memory, compressed and kept; ".repeat(200);
+    let noise: Vec<u8> = (0..9000u32).flat_map(|i| i.wrapping_mul(0x9E37_79B9).to_le_bytes()).collect();
+    (1..40).flat_map(|i| [text[i * 3..i * 100].to_vec(), noise[i..i + 4000].to_vec()]).collect()
+}
+
+/// Takes every block through `codec`, both ways: what that did to the heap.
+pub(crate) fn pass(codec: &zpool_core::compress::Codec, blocks: &[Vec<u8>]) -> Heap {
+    let (mut kept, mut back) = (vec![0; 8192], vec![0; 4096]);
+    let before = Heap::now();
+    for block in blocks {
+        let len = codec.compress(block, kept.len(), |bytes| {
+            let bytes = bytes.expect("8192 is over any bound here");
+            kept[..bytes.len()].copy_from_slice(bytes);
+            bytes.len()
+        });
+        codec.decompress(&kept[..len.unwrap()], &mut back[..block.len()]).unwrap();
+        assert!(back[..block.len()] == block[..]);
+    }
+    Heap::since(before)
+}

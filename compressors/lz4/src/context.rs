@@ -1,0 +1,85 @@
+//! The half with state: hash tables, and a buffer for when the caller's is short.
+
+use core::fmt;
+
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+use zpool_core::compress::{CodecError, Compressed, CompressionContext};
+
+/// Blocks of this many bytes and more have positions that a table of 16-bit entries does not hold.
+const LARGE_BLOCK: usize = u16::MAX as usize;
+
+/// What one thread at a time compresses with.
+///
+/// The table is chosen by the length of the *block*, not by the largest block: so the output depends on the block alone, whatever the context was made for.
+pub(crate) struct Lz4Context {
+    small: CompressTable,
+    /// There if the context is for blocks of [`LARGE_BLOCK`] bytes or more.
+    large: Option<CompressTable>,
+    /// Where a block is compressed to when the caller's buffer is under the bound. Empty until that happens; then for the largest block seen so.
+    staging: Vec<u8>,
+}
+
+/// Bytes of a table: 4096 entries of 16 or of 32 bits.
+const SMALL_TABLE_BYTES: usize = 4096 * size_of::<u16>();
+const LARGE_TABLE_BYTES: usize = 4096 * size_of::<u32>();
+
+impl Lz4Context {
+    pub(crate) fn new(max_block_len: usize) -> Lz4Context {
+        Lz4Context {
+            small: CompressTable::small(),
+            large: (max_block_len >= LARGE_BLOCK).then(CompressTable::large),
+            staging: Vec::new(),
+        }
+    }
+}
+
+impl CompressionContext for Lz4Context {
+    #[inline]
+    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+        let table = if block.len() < LARGE_BLOCK {
+            &mut self.small
+        } else {
+            self.large.get_or_insert_with(CompressTable::large)
+        };
+        let bound = get_maximum_output_size(block.len());
+        if out.len() >= bound {
+            return compress_into_with_table(block, out, table).map(Compressed::Len).map_err(impossible);
+        }
+        compress_to_short(block, out, table, &mut self.staging, bound)
+    }
+
+    fn bytes_held(&self) -> usize {
+        let large = if self.large.is_some() { LARGE_TABLE_BYTES } else { 0 };
+        size_of::<Self>() + SMALL_TABLE_BYTES + large + self.staging.capacity()
+    }
+}
+
+/// The library refuses every buffer under its bound, also where the compressed form would fit: it goes to `staging` first.
+#[cold]
+fn compress_to_short(
+    block: &[u8],
+    out: &mut [u8],
+    table: &mut CompressTable,
+    staging: &mut Vec<u8>,
+    bound: usize,
+) -> Result<Compressed, CodecError> {
+    if staging.len() < bound {
+        staging.resize(bound, 0);
+    }
+    let len = compress_into_with_table(block, staging, table).map_err(impossible)?;
+    let Some(place) = out.get_mut(..len) else { return Ok(Compressed::DoesNotFit) };
+    place.copy_from_slice(&staging[..len]);
+    Ok(Compressed::Len(len))
+}
+
+/// The library's one error is a buffer under its bound, and none is given to it.
+#[cold]
+fn impossible(error: lz4_flex::block::CompressError) -> CodecError {
+    CodecError::Misbehaved(error.to_string())
+}
+
+impl fmt::Debug for Lz4Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lz4Context").field("bytes_held", &self.bytes_held()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,34 @@
+//! What lz4 asks of the heap. A binary of its own, because it replaces the allocator.
+
+use std::sync::Arc;
+
+use counting::{Heap, blocks, pass};
+use zpool_core::compress::{Codec, Compressor};
+use zpool_lz4::Lz4Compressor;
+
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[path = "../../counting.rs"]
+mod counting;
+
+#[test]
+fn warm_compression_and_decompression_make_no_heap_call() {
+    let codec = Codec::new(Arc::new(Lz4Compressor::new()), 4096);
+    let blocks = blocks();
+    assert!(pass(&codec, &blocks).allocations > 0, "the first pass makes a context, or nothing is counted");
+    assert_eq!(pass(&codec, &blocks), Heap { allocations: 0, frees: 0, bytes: 0 });
+}
+
+#[test]
+fn a_context_says_exactly_what_it_holds() {
+    let compressor = Lz4Compressor::new();
+    for max_block_len in [1, 4096, 65_534, 65_535, 1 << 20] {
+        let before = Heap::now();
+        let mut context = compressor.compression_context(max_block_len).unwrap();
+        assert_eq!(context.bytes_held() as isize, Heap::since(before).bytes);
+        // A buffer under the bound makes it take one of its own, once.
+        for _ in 0..2 {
+            context.compress(&[7; 600], &mut [0; 100]).unwrap();
+            assert_eq!(context.bytes_held() as isize, Heap::since(before).bytes);
+        }
+    }
+}

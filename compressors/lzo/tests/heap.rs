@@ -1,0 +1,21 @@
+//! What lzo asks of the heap. A binary of its own, because it replaces the allocator.
+
+use std::sync::Arc;
+
+use counting::{Heap, blocks, pass};
+use zpool_core::compress::Codec;
+use zpool_lzo::LzoCompressor;
+
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[path = "../../counting.rs"]
+mod counting;
+
+/// As the crate's documentation says: a table and the output for each block compressed, nothing for decompression.
+#[test]
+fn makes_two_vectors_a_block() {
+    let codec = Codec::new(Arc::new(LzoCompressor::new()), 4096);
+    let blocks = blocks();
+    pass(&codec, &blocks);
+    let vectors = 2 * blocks.len() as u64;
+    assert_eq!(pass(&codec, &blocks), Heap { allocations: vectors, frees: vectors, bytes: 0 });
+}

@@ -1,0 +1,125 @@
+//! Dictionaries: from training to a codec's identity.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use zpool_core::compress::{Codec, CodecError, Compressor, CompressorDriver};
+use zpool_core::spec::Component;
+use zpool_zstd::{TrainError, ZstdCompressor, ZstdDriver, train};
+
+/// Records that share their structure and differ in their values: what dictionaries are for.
+fn records(seeds: std::ops::Range<u64>) -> Vec<Vec<u8>> {
+    let record = |seed: u64| {
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut text = String::new();
+        for field in ["identifier", "created_at", "owner_name", "permissions", "checksum_of_contents"] {
+            random = (random ^ (random >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            text += &format!("{{\"field\": \"{field}\", \"value\": {random}, \"is_indexed\": false}},\n");
+        }
+        text.into_bytes()
+    };
+    seeds.map(record).collect()
+}
+
+fn compressed_len(codec: &Codec, blocks: &[Vec<u8>]) -> usize {
+    let len = |block: &Vec<u8>| codec.compress(block, usize::MAX, |bytes| bytes.unwrap().len()).unwrap();
+    blocks.iter().map(len).sum()
+}
+
+fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn open(file: &tempfile::NamedTempFile, level: i32) -> Arc<dyn Compressor> {
+    let spec = format!("zstd(level={level},dict={})", file.path().display());
+    ZstdDriver.open(&spec.parse::<Component>().unwrap().params).unwrap()
+}
+
+#[test]
+fn a_trained_dictionary_shrinks_blocks_that_were_not_in_the_sample() {
+    let dictionary = train(&records(0..800), 4096).unwrap();
+    assert!((256..=4096).contains(&dictionary.len()));
+    assert_eq!(train(&records(0..800), 4096).unwrap(), dictionary, "the same samples, the same dictionary");
+
+    let blocks = records(10_000..10_100);
+    for level in [-5, 1, 9] {
+        let without = Codec::new(Arc::new(ZstdCompressor::new(level).unwrap()), 4096);
+        let with = ZstdCompressor::with_dictionary(level, &dictionary).unwrap();
+        let with = Codec::new(Arc::new(with), 4096);
+        let descriptor = with.compress(&blocks[0], 4096, |bytes| bytes.unwrap()[0]).unwrap();
+        assert_eq!(descriptor, 0, "a trained dictionary has an id, but it stays out of the frame");
+        let (len_without, len_with) = (compressed_len(&without, &blocks), compressed_len(&with, &blocks));
+        assert!(2 * len_with < len_without, "level {level}: {len_with} bytes with, {len_without} without");
+    }
+}
+
+#[test]
+fn identity_is_the_content_not_the_file() {
+    let (a, b) = (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
+    assert_ne!(a, b);
+    let codecs = [open(&file_of(&a), 1), open(&file_of(&a), 1), open(&file_of(&b), 1), open(&file_of(&a), 2)];
+    let [first, same, other, level] = codecs.each_ref().map(|codec| codec.identity().clone());
+    assert_eq!(first, same);
+    assert_ne!(first, other);
+    assert_ne!(first, level);
+    let hash = ZstdCompressor::with_dictionary(1, &a).unwrap().dictionary_hash().unwrap();
+    assert_eq!(first.to_string(), format!("zstd(dict=xxh64:{hash:016x})"));
+    assert_eq!(first.to_string().parse::<Component>().unwrap(), first, "the grammar can write it");
+}
+
+#[test]
+fn a_file_that_changes_or_goes_changes_nothing() {
+    let dictionary = train(&records(0..800), 4096).unwrap();
+    let mut file = file_of(&dictionary);
+    let codec = Codec::new(open(&file, 1), 4096);
+    let blocks = records(5..6);
+    let before = codec.compress(&blocks[0], 4096, |bytes| bytes.unwrap().to_vec()).unwrap();
+    file.write_all(b"more").unwrap();
+    drop(file);
+    codec.retire_compression();
+    codec.revive_compression();
+    assert_eq!(codec.compress(&blocks[0], 4096, |bytes| bytes.unwrap().to_vec()).unwrap(), before);
+    let mut back = vec![0; blocks[0].len()];
+    assert_eq!(codec.decompress(&before, &mut back), Ok(()));
+    assert_eq!(back, blocks[0]);
+}
+
+/// Other dictionaries may be found out or give wrong bytes, but never the block, and never bytes of a block before.
+#[test]
+fn k9_another_dictionary_gives_an_error_or_wrong_bytes() {
+    let (a, b) = (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
+    let right = ZstdCompressor::with_dictionary(1, &a).unwrap();
+    let wrong = ZstdCompressor::with_dictionary(1, &b).unwrap();
+    for block in records(50..90) {
+        let mut out = vec![0; right.compress_bound(block.len())];
+        let outcome = right.compression_context(4096).unwrap().compress(&block, &mut out).unwrap();
+        let zpool_core::compress::Compressed::Len(len) = outcome else { panic!("fits the bound") };
+        let results = [0xA5, 0x5A].map(|poison| {
+            let mut back = vec![poison; block.len()];
+            let mut context = wrong.decompression_context().unwrap();
+            context.decompress(&out[..len], &mut back).map(|()| back)
+        });
+        assert_eq!(results[0], results[1]);
+        assert!(results[0].as_ref().is_err_and(|e| *e == CodecError::Corrupt) || results[0] != Ok(block));
+    }
+}
+
+#[test]
+fn training_says_why_it_fails() {
+    assert_eq!(train(&records(0..2), 4096), Err(TrainError::TooFewSamples));
+    assert_eq!(train::<Vec<u8>>(&[], 4096), Err(TrainError::TooFewSamples));
+    assert_eq!(train(&records(0..800), 100), Err(TrainError::TooShort));
+}
+
+#[test]
+fn a_file_without_end_is_refused() {
+    let open = |file: &str| {
+        let spec: Component = format!("zstd(dict={file})").parse().unwrap();
+        ZstdDriver.open(&spec.params).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(open(file_of(b"").path().to_str().unwrap()).contains("8 to 4194304 bytes"));
+    #[cfg(unix)]
+    assert!(open("/dev/zero").contains("8 to 4194304 bytes"));
+}

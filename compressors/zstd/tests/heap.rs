@@ -1,0 +1,94 @@
+//! What zstd asks of the heap; its own allocations are routed through Rust's allocator here. A binary of its own, because it replaces the allocator.
+
+use std::sync::Arc;
+
+use counting::{Heap, blocks, pass};
+use zpool_core::compress::{Codec, Compressor};
+use zpool_zstd::ZstdCompressor;
+
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[path = "../../counting.rs"]
+mod counting;
+
+const NOTHING: Heap = Heap { allocations: 0, frees: 0, bytes: 0 };
+
+/// So that the library's own allocations are seen.
+const LEVELS: [i32; 6] = [-7, -1, 1, 3, 7, 19];
+
+fn compressors() -> impl Iterator<Item = ZstdCompressor> {
+    let dictionary = b"a page of memory, kept and compressed".repeat(30);
+    LEVELS.into_iter().flat_map(move |level| {
+        let with = ZstdCompressor::with_dictionary(level, &dictionary).unwrap();
+        [ZstdCompressor::new(level).unwrap(), with]
+    })
+}
+
+#[test]
+fn warm_compression_and_decompression_make_no_heap_call() {
+    let blocks = blocks();
+    for compressor in compressors() {
+        let codec = Codec::new(Arc::new(compressor), 4096);
+        // One block makes the contexts; they have all they need then, whatever its length.
+        let first = pass(&codec, &blocks[..1]);
+        assert!(first.bytes > 90_000, "zstd's allocations are not seen: {first:?}");
+        assert_eq!(pass(&codec, &blocks), NOTHING, "{codec:?}");
+    }
+}
+
+/// Left to itself, zstd gives memory back when blocks need little of it, and allocates it again for the next that needs more.
+#[test]
+fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
+    let page = blocks().swap_remove(1);
+    for compressor in compressors() {
+        let compressor = Arc::new(compressor);
+        for max_block_len in [4096, 16_384, 65_536] {
+            let codec = Codec::new(compressor.clone(), max_block_len);
+            let (long, short) = (vec![page.clone()], vec![page[..16].to_vec(); 200]);
+            pass(&codec, &long);
+            for blocks in [&short, &long, &short, &long] {
+                assert_eq!(pass(&codec, blocks), NOTHING, "{codec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn contexts_say_what_they_hold() {
+    for compressor in compressors() {
+        for max_block_len in [1, 4096, 65_536] {
+            let before = Heap::now();
+            let mut context = compressor.compression_context(max_block_len).unwrap();
+            // The counting of the library's allocations adds 16 bytes to each.
+            let slack = |held: isize, said: usize| (0..=64).contains(&(held - said as isize));
+            assert!(slack(Heap::since(before).bytes, context.bytes_held()));
+            // A buffer under the bound makes it take one of its own.
+            context.compress(&[7; 600][..600.min(max_block_len)], &mut [0; 10]).unwrap();
+            assert!(slack(Heap::since(before).bytes, context.bytes_held()));
+        }
+        let before = Heap::now();
+        let context = compressor.decompression_context().unwrap();
+        let (held, said) = (Heap::since(before).bytes, context.bytes_held() as isize);
+        assert!((0..=64).contains(&(held - said)), "holds {held}, says {said}");
+    }
+}
+
+#[test]
+fn a_dictionary_is_held_once_and_freed_with_its_last_user() {
+    let dictionary = b"a page of memory, kept and compressed".repeat(300);
+    let before = Heap::now();
+    let compressor = Arc::new(ZstdCompressor::with_dictionary(1, &dictionary).unwrap());
+    let (held, said) = (Heap::since(before).bytes, compressor.dictionary_bytes() as isize);
+    assert!((0..1024).contains(&(held - said)), "holds {held}, says {said}");
+    assert!(said > 2 * dictionary.len() as isize, "both digested forms have a copy");
+
+    let plain = ZstdCompressor::new(1).unwrap().compression_context(4096).unwrap().bytes_held();
+    let contexts: Vec<_> = (0..4).map(|_| compressor.compression_context(4096).unwrap()).collect();
+    assert!(contexts.iter().all(|context| context.bytes_held() < plain + dictionary.len()));
+    // The contexts keep what they need of the codec.
+    drop(compressor);
+    let out = &mut [0; 5000];
+    for mut context in contexts {
+        context.compress(&dictionary[..4096], out).unwrap();
+    }
+    assert_eq!(Heap::since(before).bytes, 0);
+}

@@ -1,0 +1,428 @@
+//! `Codec` stays usable and keeps its books whatever the compressor in it does.
+#![cfg(not(zpool_loom))]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, Mutex};
+
+use zpool_core::compress::{
+    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor, DecompressionContext,
+};
+use zpool_core::spec::Component;
+use zpool_core::{CheckPolicy, NoBlock, cpu_shards, set_check_policy};
+
+const BLOCK: usize = 64;
+const CONTEXT_BYTES: usize = 1000;
+/// What one compression slot counts: the context and its scratch.
+const SLOT_BYTES: usize = CONTEXT_BYTES + BLOCK;
+
+/// What the compressor does next, once; then it is good again. Good means: copies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Next {
+    Compress(Fault),
+    Decompress(Fault),
+    MakeContext(Fault),
+    Bound(usize),
+    PanicInBound,
+    PanicInBytesHeld,
+    PanicInDrop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    Error,
+    Panic,
+    Claim(usize),
+    DoesNotFit,
+}
+
+impl Fault {
+    fn act(self) -> Result<Compressed, CodecError> {
+        match self {
+            Fault::Error => Err(CodecError::Failed("as told".into())),
+            Fault::Panic => panic!("told to"),
+            Fault::Claim(len) => Ok(Compressed::Len(len)),
+            Fault::DoesNotFit => Ok(Compressed::DoesNotFit),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: Mutex<Option<Next>>,
+    /// Contexts alive.
+    alive: AtomicUsize,
+    /// What a context says it holds, over [`CONTEXT_BYTES`].
+    grown: AtomicUsize,
+}
+
+impl State {
+    fn is_next(&self, wanted: impl Fn(Next) -> bool) -> Option<Next> {
+        self.next.lock().unwrap().take_if(|next| wanted(*next))
+    }
+
+    fn fault_in(&self, pick: impl Fn(Next) -> Option<Fault>) -> Option<Fault> {
+        self.is_next(|next| pick(next).is_some()).and_then(pick)
+    }
+}
+
+#[derive(Debug)]
+struct Scripted {
+    identity: Component,
+    stateless: bool,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct Context(Arc<State>);
+
+impl Compressor for Scripted {
+    fn identity(&self) -> &Component {
+        &self.identity
+    }
+    fn properties(&self) -> CodecProperties {
+        let properties = CodecProperties::new("MIT");
+        if self.stateless { properties.with_stateless_decompression() } else { properties }
+    }
+    fn compress_bound(&self, block_len: usize) -> usize {
+        match self.state.is_next(|next| matches!(next, Next::Bound(_) | Next::PanicInBound)) {
+            Some(Next::Bound(bound)) => bound,
+            Some(_) => panic!("told to"),
+            None => block_len,
+        }
+    }
+    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+        Ok(Box::new(Context::make(&self.state)?))
+    }
+    fn decompression_context(&self) -> Result<Box<dyn DecompressionContext>, CodecError> {
+        Ok(Box::new(Context::make(&self.state)?))
+    }
+    fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+        copy_back(&self.state, compressed, block)
+    }
+}
+
+impl Context {
+    fn make(state: &Arc<State>) -> Result<Context, CodecError> {
+        let fault =
+            state.fault_in(|next| if let Next::MakeContext(fault) = next { Some(fault) } else { None });
+        fault.map_or(Ok(Compressed::DoesNotFit), Fault::act)?;
+        state.alive.fetch_add(1, SeqCst);
+        Ok(Context(state.clone()))
+    }
+
+    fn held(&self) -> usize {
+        assert!(self.0.is_next(|next| next == Next::PanicInBytesHeld).is_none(), "told to");
+        CONTEXT_BYTES + self.0.grown.load(SeqCst)
+    }
+}
+
+impl CompressionContext for Context {
+    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+        let fault = self.0.fault_in(|next| if let Next::Compress(fault) = next { Some(fault) } else { None });
+        if let Some(fault) = fault {
+            return fault.act();
+        }
+        out[..block.len()].copy_from_slice(block);
+        Ok(Compressed::Len(block.len()))
+    }
+    fn bytes_held(&self) -> usize {
+        self.held()
+    }
+}
+
+impl DecompressionContext for Context {
+    fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+        copy_back(&self.0, compressed, block)
+    }
+    fn bytes_held(&self) -> usize {
+        self.held()
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, SeqCst);
+        assert!(self.0.is_next(|next| next == Next::PanicInDrop).is_none(), "told to");
+    }
+}
+
+fn copy_back(state: &State, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+    let fault = state.fault_in(|next| if let Next::Decompress(fault) = next { Some(fault) } else { None });
+    if let Some(fault) = fault {
+        return fault.act().map(|_| ());
+    }
+    block.copy_from_slice(compressed);
+    Ok(())
+}
+
+/// A codec over a scripted compressor.
+struct Subject {
+    codec: Codec,
+    state: Arc<State>,
+}
+
+impl Subject {
+    fn new(stateless: bool) -> Subject {
+        let state = Arc::new(State::default());
+        let identity = Component::named("scripted");
+        let compressor = Scripted { identity, stateless, state: state.clone() };
+        Subject { codec: Codec::new(Arc::new(compressor), BLOCK), state }
+    }
+
+    fn next(&self, next: Next) {
+        *self.state.next.lock().unwrap() = Some(next);
+    }
+
+    fn compress(&self) -> Result<Option<Vec<u8>>, CodecError> {
+        self.codec.compress(&[5; BLOCK], BLOCK, |bytes| bytes.map(<[u8]>::to_vec))
+    }
+
+    fn decompress(&self) -> Result<(), CodecError> {
+        let mut block = [0; BLOCK];
+        self.codec.decompress(&[5; BLOCK], &mut block).inspect(|()| assert_eq!(block, [5; BLOCK]))
+    }
+
+    /// Contexts alive, contexts made, attempts failed; and the bytes must be theirs.
+    fn contexts(&self) -> (usize, u64, u64) {
+        let (stats, alive) = (self.codec.stats(), self.state.alive.load(SeqCst));
+        assert!(
+            (alive * CONTEXT_BYTES..=alive * SLOT_BYTES).contains(&stats.context_bytes),
+            "{alive}: {stats:?}"
+        );
+        (alive, stats.contexts_made, stats.contexts_failed)
+    }
+}
+
+#[test]
+fn contexts_are_made_on_first_use_and_reused() {
+    let subject = Subject::new(false);
+    assert_eq!(subject.contexts(), (0, 0, 0));
+    for _ in 0..10 {
+        assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
+        assert_eq!(subject.decompress(), Ok(()));
+    }
+    assert_eq!(subject.contexts(), (2, 2, 0));
+    assert_eq!(subject.codec.stats().context_bytes, SLOT_BYTES + CONTEXT_BYTES);
+
+    let stateless = Subject::new(true);
+    assert_eq!(stateless.decompress(), Ok(()));
+    assert_eq!(stateless.contexts(), (0, 0, 0));
+}
+
+#[test]
+fn too_long_is_none_and_the_caller_sees_only_what_was_compressed() {
+    let subject = Subject::new(false);
+    let len = |block: &[u8], max| subject.codec.compress(block, max, |bytes| bytes.map(<[u8]>::len)).unwrap();
+    assert_eq!(len(&[1; 64], 64), Some(64));
+    assert_eq!(len(&[1; 64], 63), None);
+    assert_eq!(len(&[1; 9], 63), Some(9));
+    subject.next(Next::Compress(Fault::DoesNotFit));
+    assert_eq!(len(&[1; 9], 63), None);
+    assert_eq!(subject.contexts(), (1, 1, 0));
+}
+
+#[test]
+fn an_error_keeps_the_context() {
+    let subject = Subject::new(false);
+    let error = CodecError::Failed("as told".into());
+    for _ in 0..3 {
+        subject.next(Next::Compress(Fault::Error));
+        assert_eq!(subject.compress(), Err(error.clone()));
+        subject.next(Next::Decompress(Fault::Error));
+        assert_eq!(subject.decompress(), Err(error.clone()));
+    }
+    assert_eq!(subject.contexts(), (2, 2, 0));
+}
+
+#[test]
+fn a_panic_is_an_error_and_costs_the_context() {
+    for stateless in [false, true] {
+        let subject = Subject::new(stateless);
+        let panicked = CodecError::Panicked("told to".into());
+        subject.next(Next::Compress(Fault::Panic));
+        assert_eq!(subject.compress(), Err(panicked.clone()));
+        subject.next(Next::Decompress(Fault::Panic));
+        assert_eq!(subject.decompress(), Err(panicked));
+        assert_eq!(subject.contexts().0, 0);
+        assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
+        assert_eq!(subject.decompress(), Ok(()));
+    }
+}
+
+#[test]
+fn lengths_that_cannot_be_are_misbehaviour() {
+    let subject = Subject::new(false);
+    for len in [0, BLOCK + 1, usize::MAX] {
+        subject.next(Next::Compress(Fault::Claim(len)));
+        let error = subject.compress().unwrap_err();
+        assert_eq!(error, CodecError::Misbehaved(format!("claims {len} bytes in a buffer of {BLOCK}")));
+        assert_eq!(subject.contexts().0, 0);
+    }
+    assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
+}
+
+#[test]
+fn a_context_that_cannot_be_made_is_tried_again() {
+    let subject = Subject::new(false);
+    let mut failed = 0;
+    for next in [
+        Next::MakeContext(Fault::Error),
+        Next::MakeContext(Fault::Panic),
+        Next::PanicInBound,
+        Next::PanicInBytesHeld,
+        Next::Bound(usize::MAX),
+    ] {
+        subject.next(next);
+        let called = |_: Option<&[u8]>| panic!("called without a context");
+        assert!(subject.codec.compress(&[5; BLOCK], BLOCK, called).is_err(), "{next:?}");
+        failed += 1;
+        assert_eq!(subject.contexts(), (0, 0, failed));
+    }
+    subject.next(Next::MakeContext(Fault::Panic));
+    assert_eq!(subject.decompress(), Err(CodecError::Panicked("told to".into())));
+    assert_eq!(subject.decompress(), Ok(()));
+    assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
+    assert_eq!(subject.contexts(), (2, 2, failed + 1));
+}
+
+#[test]
+fn a_context_that_grows_is_counted_again_and_one_that_panics_then_is_not() {
+    let subject = Subject::new(false);
+    subject.compress().unwrap();
+    subject.state.grown.store(500, SeqCst);
+    subject.compress().unwrap();
+    assert_eq!(subject.codec.stats().context_bytes, SLOT_BYTES + 500);
+    subject.next(Next::PanicInBytesHeld);
+    assert!(subject.compress().is_ok());
+    assert_eq!(subject.codec.stats().context_bytes, SLOT_BYTES + 500);
+    subject.state.grown.store(0, SeqCst);
+    subject.compress().unwrap();
+    assert_eq!(subject.contexts(), (1, 1, 0));
+}
+
+#[test]
+fn a_retired_codec_keeps_no_compression_context_until_it_is_revived() {
+    let subject = Subject::new(false);
+    subject.compress().unwrap();
+    subject.decompress().unwrap();
+    subject.codec.retire_compression();
+    assert_eq!(subject.contexts(), (1, 2, 0), "only the one that decompresses");
+    for made in 3..6 {
+        assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])), "but it still compresses");
+        assert_eq!(subject.decompress(), Ok(()));
+        assert_eq!(subject.contexts(), (1, made, 0));
+    }
+    subject.codec.revive_compression();
+    subject.compress().unwrap();
+    subject.compress().unwrap();
+    assert_eq!(subject.contexts(), (2, 6, 0));
+}
+
+#[test]
+fn a_context_that_panics_when_dropped_is_contained() {
+    let subject = Subject::new(false);
+    // Two contexts: the second is made while the first is out.
+    subject.codec.compress(&[1], 1, |_| subject.compress().unwrap()).unwrap();
+    assert_eq!(subject.contexts().0, 2);
+    subject.next(Next::PanicInDrop);
+    subject.codec.retire_compression();
+    assert_eq!(subject.contexts().0, 0, "the one after it was dropped, too");
+}
+
+#[test]
+fn may_be_used_from_inside_its_own_use() {
+    let subject = Subject::new(false);
+    let depth = 3 * 2 * cpu_shards();
+    fn nest(subject: &Subject, depth: usize) {
+        let bytes = [depth as u8; 7];
+        let seen = subject.codec.compress(&bytes, BLOCK, |mine| {
+            if depth > 0 {
+                nest(subject, depth - 1);
+            }
+            mine.map(<[u8]>::to_vec)
+        });
+        assert_eq!(seen, Ok(Some(bytes.to_vec())), "the scratch is this call's own");
+    }
+    nest(&subject, depth);
+    let (alive, made, _) = subject.contexts();
+    assert_eq!((alive, made), (2 * cpu_shards(), depth as u64 + 1), "as many are kept as there are slots");
+}
+
+#[test]
+fn a_caller_that_panics_loses_no_context() {
+    let subject = Subject::new(false);
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _ = subject.codec.compress(&[5; BLOCK], BLOCK, |_| panic!("the caller's own"));
+    }));
+    assert!(unwound.is_err());
+    subject.compress().unwrap();
+    assert_eq!(subject.contexts(), (1, 1, 0));
+    let too_long = catch_unwind(AssertUnwindSafe(|| {
+        let _ = subject.codec.compress(&[5; BLOCK + 1], BLOCK, |_| ());
+    }));
+    assert!(too_long.is_err(), "a block over the maximum is the caller's bug");
+}
+
+#[test]
+fn more_threads_at_once_than_slots_share_nothing_and_leave_no_more_than_slots() {
+    let subject = Subject::new(false);
+    let threads = 3 * 2 * cpu_shards();
+    let all_inside = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        for i in 0..threads {
+            let (subject, all_inside) = (&subject, &all_inside);
+            scope.spawn(move || {
+                let seen = subject.codec.compress(&[i as u8; 9], BLOCK, |bytes| {
+                    all_inside.wait();
+                    bytes.map(<[u8]>::to_vec)
+                });
+                assert_eq!(seen, Ok(Some(vec![i as u8; 9])));
+            });
+        }
+    });
+    assert_eq!(subject.contexts(), (2 * cpu_shards(), threads as u64, 0));
+}
+
+#[test]
+fn retiring_while_threads_compress_leaves_nothing_behind() {
+    for _ in 0..50 {
+        let subject = Subject::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope
+                    .spawn(|| (0..50).for_each(|_| assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])))));
+            }
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    subject.codec.retire_compression();
+                    std::thread::yield_now();
+                    subject.codec.revive_compression();
+                }
+                subject.codec.retire_compression();
+            });
+        });
+        assert_eq!(subject.contexts().0, 0);
+        assert_eq!(subject.codec.stats().context_bytes, 0);
+    }
+}
+
+/// The policy is the process's, so this is the only test here that sets it.
+#[test]
+fn only_making_and_freeing_contexts_may_block() {
+    let subject = Subject::new(false);
+    let before = set_check_policy(CheckPolicy::Panic);
+    let inside = |what: &dyn Fn()| {
+        let _section = NoBlock::enter();
+        catch_unwind(AssertUnwindSafe(what)).is_ok()
+    };
+    assert!(!inside(&|| drop(subject.compress())), "makes a context");
+    assert!(!inside(&|| drop(subject.decompress())), "makes a context");
+    subject.compress().unwrap();
+    subject.decompress().unwrap();
+    assert!(inside(&|| drop(subject.compress())));
+    assert!(inside(&|| drop(subject.decompress())));
+    assert!(!inside(&|| subject.codec.retire_compression()), "frees contexts");
+    set_check_policy(before);
+    assert_eq!(subject.contexts(), (2, 2, 0));
+}
