@@ -66,7 +66,7 @@ impl Packer for Boxes {
         drop(token);
     }
 
-    /// An estimate: the box, its pointer and its length, [`BOX_OVERHEAD`] in the allocator.
+    /// An estimate: the box, its pointer and its length, and what the allocator adds.
     fn bytes_held(&self, tokens: &[Box<[u8]>]) -> usize {
         tokens.iter().map(|object| object.len() + size_of::<Box<[u8]>>() + BOX_OVERHEAD).sum()
     }

@@ -66,6 +66,11 @@ pub fn alternate(rounds: usize, contestants: &mut [Contestant<'_>]) -> Rounds {
 }
 
 impl Rounds {
+    /// `ns[contestant][round]`, for contestants of these names.
+    pub(crate) fn from_ns(names: Vec<String>, ns: Vec<Vec<f64>>) -> Rounds {
+        Rounds { names, ns }
+    }
+
     /// The contestants' names, in the order they were given.
     pub fn names(&self) -> &[String] {
         &self.names

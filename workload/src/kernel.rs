@@ -23,6 +23,12 @@ pub struct KernelZswap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped(String);
 
+impl Skipped {
+    pub(crate) fn because(why: String) -> Skipped {
+        Skipped(why)
+    }
+}
+
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the kernel is left out: {}", self.0)

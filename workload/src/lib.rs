@@ -48,6 +48,8 @@
 //!   runs of a program on the same file see the same blocks.
 //! * What is compared is measured in alternating order and reported as the median of the ratios with their range
 //!   ([`alternate`]), because a shared machine drifts by more than most differences.
+//!   Where even that is not enough, passes over the same data are cut into parts that take turns ([`interleave`]), and
+//!   timed by the thread's own clock as well ([`Elapsed`]).
 //! * Bytes held are asked of the OS, not summed up from what an allocator believes.
 //!
 //! # Features
@@ -57,7 +59,8 @@
 //! # Where to read next
 //!
 //! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `variants`, `files`,
-//! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `scaling`, `churn`, `kernel`. Start with `pages` and
+//! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `clock`,
+//! `interleave`, `scaling`, `churn`, `kernel`, `zram`. Start with `pages` and
 //! `process` for the data, with `alternate` and `resident` for the method.
 
 #![forbid(unsafe_code)]
@@ -65,8 +68,10 @@
 mod alternate;
 mod archive;
 mod churn;
+mod clock;
 mod figure;
 mod files;
+mod interleave;
 mod isolated;
 mod kernel;
 mod pages;
@@ -82,12 +87,15 @@ mod target;
 mod units;
 mod variants;
 mod zipf;
+mod zram;
 
 pub use alternate::{Contestant, Rounds, alternate, timed};
 pub use archive::Archive;
 pub use churn::{ChurnError, Contents, Slots, Stage, churn};
+pub use clock::{Elapsed, clocked};
 pub use figure::{Figure, Report, Spread};
 pub use files::{FilesError, read_files};
+pub use interleave::{Interleaved, PartWork, interleave};
 pub use isolated::{Isolated, IsolatedError, answer};
 pub use kernel::{KernelSwitches, KernelZswap, Skipped};
 pub use pages::{Pages, is_same_filled};
@@ -104,3 +112,4 @@ pub use target::ProcessError;
 pub use units::{format_bytes, format_ns};
 pub use variants::Variants;
 pub use zipf::Zipf;
+pub use zram::KernelZram;

@@ -1,0 +1,192 @@
+//! Where the blocks come from, and what is said about it.
+
+use std::num::NonZeroUsize;
+
+use workload::{
+    DEFAULT_SAMPLE_BYTES, Isolated, Pages, Sample, SampledProcess, format_bytes, read_files, sample_own_uid,
+    sample_process,
+};
+
+use crate::cli::AnalyzeArgs;
+use crate::failure::Failure;
+
+/// Below this, processes do not tell enough, and a child is loaded with data instead.
+const ENOUGH_BYTES: u64 = 16 << 20;
+
+/// Of files, this much is taken unless asked for more: all of it is kept in memory, several times over.
+const DEFAULT_FILE_BYTES: u64 = 1 << 30;
+
+/// Processes that are named one by one.
+const NAMED_PROCESSES: usize = 8;
+
+/// Blocks, and whose.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) pages: Pages,
+    pub(super) source: Source,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Files(usize),
+    Process(SampledProcess),
+    /// Of the caller's own user; so many more may not be read.
+    Processes(Vec<SampledProcess>, usize),
+    /// One that was started for it, because of this.
+    Child(String),
+}
+
+impl Input {
+    /// As the command line asks.
+    pub(super) fn gather(args: &AnalyzeArgs) -> Result<Input, Failure> {
+        let max_bytes = |default| args.max_mib.map_or(default, |mib| mib << 20);
+        let input = if !args.files.is_empty() {
+            let pages = read_files(&args.files, args.block_size, Some(max_bytes(DEFAULT_FILE_BYTES)))?;
+            Input { pages, source: Source::Files(args.files.len()) }
+        } else if let Some(pid) = args.pid {
+            let sample = sample_process(pid, args.block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?;
+            let process = sample.sources.into_iter().next();
+            let process = process.unwrap_or(SampledProcess { pid, name: String::new(), bytes: 0 });
+            Input { pages: sample.pages, source: Source::Process(process) }
+        } else {
+            Input::of_own_processes(args.block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?
+        };
+        if input.pages.is_empty() {
+            return Err(Failure::new("there is no block to analyze"));
+        }
+        Ok(input)
+    }
+
+    fn of_own_processes(block_size: NonZeroUsize, max_bytes: u64) -> Result<Input, Failure> {
+        let why = match sample_own_uid(block_size, max_bytes) {
+            Ok(sample) if readable_bytes(&sample) >= ENOUGH_BYTES.min(max_bytes) => {
+                let source = Source::Processes(sample.sources, sample.refused);
+                return Ok(Input { pages: sample.pages, source });
+            }
+            Ok(sample) => too_little(&sample),
+            Err(error) => error.to_string(),
+        };
+        let child = Isolated::new().arg("hold-files");
+        let child = child.arg(block_size.to_string()).arg(max_bytes.to_string());
+        Ok(Input { pages: child.run_for_pages()?, source: Source::Child(why) })
+    }
+
+    /// What is analyzed, for people.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let pages = &self.pages;
+        let bytes = format_bytes(pages.bytes().len() as u64);
+        let mut first = format!("{bytes} in {} blocks of {} bytes, ", pages.len(), pages.block_size());
+        let available = pages.available_blocks();
+        if available > pages.len() as u64 {
+            let all = format_bytes(available.saturating_mul(pages.block_size() as u64));
+            first += &format!("chosen evenly among {all} ");
+        }
+        let mut lines = Vec::new();
+        match &self.source {
+            Source::Files(1) => first += "from a file",
+            Source::Files(n) => first += &format!("from {n} files"),
+            Source::Process(process) => first += &format!("from the memory of {}", name(process)),
+            Source::Processes(processes, refused) => {
+                first += &format!("from the memory of {} of your processes", processes.len());
+                if *refused > 0 {
+                    first += &format!(" ({refused} more may not be read)");
+                }
+                lines = share_lines(processes);
+            }
+            Source::Child(why) => {
+                first += "from the memory of a process started for this, which holds files of this build";
+                lines.push(format!("  because {why}"));
+            }
+        }
+        lines.insert(0, first);
+        if pages.dropped_bytes() > 0 {
+            lines.push(format!("  {} bytes at the ends of files are no whole block", pages.dropped_bytes()));
+        }
+        lines
+    }
+}
+
+impl Source {
+    /// A word for JSON.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Source::Files(_) => "files",
+            Source::Process(_) => "process",
+            Source::Processes(..) => "processes",
+            Source::Child(_) => "child",
+        }
+    }
+
+    /// The processes that were sampled.
+    pub(super) fn processes(&self) -> &[SampledProcess] {
+        match self {
+            Source::Process(process) => std::slice::from_ref(process),
+            Source::Processes(processes, _) => processes,
+            Source::Files(_) | Source::Child(_) => &[],
+        }
+    }
+}
+
+fn readable_bytes(sample: &Sample) -> u64 {
+    sample.pages.available_blocks().saturating_mul(sample.pages.block_size() as u64)
+}
+
+/// Why the processes of the user are not analyzed.
+fn too_little(sample: &Sample) -> String {
+    let bytes = format_bytes(readable_bytes(sample));
+    if sample.refused == 0 {
+        return format!("the other processes of your user hold only {bytes} together");
+    }
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let scope = match scope.trim() {
+        "" | "0" => String::new(),
+        scope => format!("; kernel.yama.ptrace_scope is {scope}"),
+    };
+    format!("only {bytes} of your user's processes can be read ({} may not be read{scope})", sample.refused)
+}
+
+fn share_lines(processes: &[SampledProcess]) -> Vec<String> {
+    let share =
+        |process: &&SampledProcess| format!("  {:>8}  {}", format_bytes(process.bytes), name(process));
+    let mut processes: Vec<&SampledProcess> = processes.iter().collect();
+    processes.sort_by_key(|process| std::cmp::Reverse(process.bytes));
+    let (named, others) = processes.split_at(processes.len().min(NAMED_PROCESSES));
+    let mut lines: Vec<String> = named.iter().map(share).collect();
+    if !others.is_empty() {
+        let bytes = others.iter().map(|process| process.bytes).sum();
+        lines.push(format!("  {:>8}  {} smaller ones", format_bytes(bytes), others.len()));
+    }
+    lines
+}
+
+fn name(process: &SampledProcess) -> String {
+    format!("{} (process {})", process.name, process.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(blocks: usize, refused: usize) -> Sample {
+        let pages = Pages::from_bytes(NonZeroUsize::new(1024).unwrap(), vec![1; blocks * 1024]);
+        Sample { pages, sources: Vec::new(), refused }
+    }
+
+    #[test]
+    fn the_reason_names_what_is_missing() {
+        assert!(too_little(&sample(3, 0)).ends_with("hold only 3.00 KiB together"));
+        assert!(
+            too_little(&sample(3, 2))
+                .starts_with("only 3.00 KiB of your user's processes can be read (2 may")
+        );
+    }
+
+    #[test]
+    fn many_processes_are_summed_up() {
+        let process = |pid| SampledProcess { pid, name: format!("p{pid}"), bytes: 1024 };
+        let lines = share_lines(&(1..=11).map(process).collect::<Vec<_>>());
+        assert_eq!(lines.len(), NAMED_PROCESSES + 1);
+        assert_eq!(lines[0].trim(), "1.00 KiB  p1 (process 1)");
+        assert_eq!(lines[8].trim(), "3.00 KiB  3 smaller ones");
+    }
+}

@@ -1,0 +1,74 @@
+//! `zlab analyze`: every pair of allocator and compressor on the same blocks, each in a process of its own.
+
+mod input;
+mod pair;
+mod report;
+
+use std::process::ExitCode;
+
+use workload::{Archive, Isolated, Pages, sample_process};
+use zpool_core::spec::PoolSpec;
+
+use crate::cli::{AnalyzeArgs, HoldFilesArgs, MeasurePairArgs};
+use crate::failure::Failure;
+use crate::lineup;
+use crate::output::{Progress, print_report};
+use input::Input;
+use pair::PairReport;
+use report::Report;
+
+/// Work on more bytes than these takes long enough for a progress bar.
+const LONG_INPUT_BYTES: usize = 4 << 20;
+
+/// Gets blocks, measures, prints.
+pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
+    let pairs = lineup::pairs(&args.allocators, &args.compressors);
+    for pair in &pairs {
+        lineup::check(pair, args.block_size)?;
+    }
+    let input = Input::gather(args)?;
+    if args.json {
+        input.lines().iter().for_each(|line| eprintln!("{line}"));
+    }
+    let results = measure(&pairs, &input.pages)?;
+    let report = Report::new(&input, results);
+    print_report(args.json, &report, || report.text(&input.lines()))?;
+    match report.broken() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(what) => Err(Failure::broken(what)),
+    }
+}
+
+fn measure(pairs: &[PoolSpec], pages: &Pages) -> Result<Vec<PairReport>, Failure> {
+    let progress = Progress::start(pages.bytes().len() > LONG_INPUT_BYTES, pairs.len() as u64);
+    let mut reports = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        progress.doing(pair.to_string());
+        let child = Isolated::new().arg("measure-pair").arg(pair.to_string());
+        let report: Result<PairReport, String> = child.run(pages)?;
+        reports.push(report.map_err(|why| Failure::new(format!("{pair}: {why}")))?);
+        progress.done(reports.len() as u64);
+    }
+    Ok(reports)
+}
+
+/// The child that measures one pair. What goes wrong is part of its answer: the parent has the line on stderr.
+pub(crate) fn measure_pair(args: &MeasurePairArgs) -> Result<ExitCode, Failure> {
+    let pages = Pages::read_from(std::io::stdin().lock())?;
+    let report = pair::measure(&args.spec, &pages).map_err(|failure| failure.message());
+    workload::answer(&report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The child whose memory is looked at where no other can be: it looks at itself, which is always allowed.
+pub(crate) fn hold_files(args: &HoldFilesArgs) -> Result<ExitCode, Failure> {
+    let own = std::env::current_exe()?;
+    // The executable first, then all that lies around it: in a target folder, what the build made.
+    let roots = [Some(own.as_path()), own.parent()];
+    let roots: Vec<_> = roots.into_iter().flatten().collect();
+    let archive = Archive::load(&roots, args.max_bytes)?;
+    let sample = sample_process(std::process::id(), args.block_size, args.max_bytes)?;
+    sample.pages.write_to(std::io::stdout().lock())?;
+    drop(archive);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,100 @@
+//! The result, as JSON and as a table.
+
+use serde::Serialize;
+use workload::SampledProcess;
+
+use super::input::Input;
+use super::pair::PairReport;
+use crate::output::table;
+
+/// The one object that `analyze --json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    input: InputReport<'a>,
+    results: Vec<PairReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct InputReport<'a> {
+    bytes: usize,
+    blocks: usize,
+    block_size: usize,
+    /// `files`, `process`, `processes` or `child`.
+    source: &'static str,
+    processes: &'a [SampledProcess],
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(input: &'a Input, results: Vec<PairReport>) -> Report<'a> {
+        let pages = &input.pages;
+        let report = InputReport {
+            bytes: pages.bytes().len(),
+            blocks: pages.len(),
+            block_size: pages.block_size(),
+            source: input.source.word(),
+            processes: input.source.processes(),
+        };
+        Report { input: report, results }
+    }
+
+    /// What did not come back as it was, if anything.
+    pub(super) fn broken(&self) -> Option<String> {
+        let broken: Vec<String> = self.results.iter().filter(|r| !r.verified).map(name).collect();
+        (!broken.is_empty()).then(|| format!("blocks did not come back as they were: {}", broken.join(", ")))
+    }
+
+    /// For people: what was measured, and a row a pair.
+    pub(super) fn text(&self, input: &[String]) -> String {
+        let header = [
+            "\nallocator",
+            "\ncompressor",
+            "\nratio",
+            "held /\npayload",
+            "same-\nfilled",
+            "kept\nraw",
+            "store\nmean ns",
+            "\np50",
+            "\np99",
+            "load\nmean ns",
+            "\np50",
+            "\np99",
+            "\nverified",
+        ];
+        let mut table = table(2, &header);
+        for r in &self.results {
+            table.add_row([
+                r.allocator.clone(),
+                r.compressor.clone(),
+                quotient(self.input.bytes, r.resident_bytes, 2),
+                quotient(r.pool_bytes, r.payload_bytes, 3),
+                r.same_filled.to_string(),
+                r.incompressible.to_string(),
+                format!("{:.0}", r.store_ns.mean),
+                r.store_ns.p50.to_string(),
+                r.store_ns.p99.to_string(),
+                format!("{:.0}", r.load_ns.mean),
+                r.load_ns.p50.to_string(),
+                r.load_ns.p99.to_string(),
+                if r.verified { "yes" } else { "NO" }.to_owned(),
+            ]);
+        }
+        let rejected: usize = self.results.iter().map(|r| r.rejected).sum();
+        let rejected =
+            if rejected > 0 { format!("{rejected} blocks were rejected.\n") } else { String::new() };
+        format!("{}\n\n{}\n\n{rejected}{LEGEND}", input.join("\n"), table.trim_fmt())
+    }
+}
+
+const LEGEND: &str = "\
+ratio: bytes of input / growth of resident memory that the OS reports, index and compressor included.
+held / payload: bytes the allocator holds from the OS / bytes of the objects in it.
+same-filled: blocks of one word over and over, which take no object. kept raw: blocks that do not compress.
+";
+
+fn name(report: &PairReport) -> String {
+    format!("{}+{}", report.allocator, report.compressor)
+}
+
+fn quotient(a: usize, b: usize, decimals: usize) -> String {
+    if b == 0 { "-".to_owned() } else { format!("{:.decimals$}", a as f64 / b as f64) }
+}

@@ -1,0 +1,97 @@
+//! `zlab backends`: what is compiled in, with capabilities and licence.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use zpool_core::PoolConfig;
+use zpool_core::page::default_source;
+use zpool_core::spec::Params;
+
+use crate::cli::BackendsArgs;
+use crate::failure::Failure;
+use crate::lineup;
+use crate::output::{print_report, table};
+
+#[derive(Debug, Serialize)]
+struct Report {
+    allocators: Vec<Allocator>,
+    compressors: Vec<Compressor>,
+}
+
+#[derive(Debug, Serialize)]
+struct Allocator {
+    name: String,
+    /// For the block size asked for.
+    max_object_len: usize,
+    objects_per_page: Option<u32>,
+    moves_objects: bool,
+    can_compact: bool,
+    can_reclaim: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Compressor {
+    name: String,
+    licence: &'static str,
+    stateless_decompression: bool,
+    warm_without_heap: bool,
+}
+
+/// Lists them.
+pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
+    let config = PoolConfig::new(default_source(), args.block_size.get());
+    let mut report = Report { allocators: Vec::new(), compressors: Vec::new() };
+    for driver in lineup::allocators() {
+        let can = driver.capabilities(&config)?;
+        report.allocators.push(Allocator {
+            name: driver.name().to_owned(),
+            max_object_len: can.max_object_len,
+            objects_per_page: can.objects_per_page,
+            moves_objects: can.moves_objects,
+            can_compact: can.can_compact,
+            can_reclaim: can.can_reclaim,
+        });
+    }
+    for driver in lineup::compressors() {
+        let properties = driver.open(&Params::default())?.properties();
+        report.compressors.push(Compressor {
+            name: driver.name().to_owned(),
+            licence: properties.licence,
+            stateless_decompression: properties.stateless_decompression,
+            warm_without_heap: properties.warm_without_heap,
+        });
+    }
+    print_report(args.json, &report, || tables(&report))
+}
+
+fn tables(report: &Report) -> String {
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let header = ["allocator", "largest object", "objects a page", "moves objects", "compacts", "reclaims"];
+    let mut allocators = table(1, &header);
+    for a in &report.allocators {
+        let share = a.objects_per_page.map_or("by length".to_owned(), |n| format!("up to {n}"));
+        allocators.add_row([
+            a.name.clone(),
+            a.max_object_len.to_string(),
+            share,
+            yes(a.moves_objects),
+            yes(a.can_compact),
+            yes(a.can_reclaim),
+        ]);
+    }
+    let header = ["compressor", "licence of the codec", "stateless decompression", "no heap calls once warm"];
+    let mut compressors = table(2, &header);
+    for c in &report.compressors {
+        compressors.add_row([
+            c.name.clone(),
+            c.licence.to_owned(),
+            yes(c.stateless_decompression),
+            yes(c.warm_without_heap),
+        ]);
+    }
+    format!(
+        "{}\n\n{}\n\nA pool is one of each, such as `zsmalloc+lz4`. With lzo in it, this program as a whole is GPL-2.0-only.\n",
+        allocators.trim_fmt(),
+        compressors.trim_fmt()
+    )
+}

@@ -1,0 +1,267 @@
+//! The command line.
+
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use zpool_core::spec::{Component, PoolSpec};
+use zswap::MAX_BLOCK_SIZE;
+
+use crate::failure::{Failure, one_line};
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Help or version.
+    Print(String),
+    Analyze(AnalyzeArgs),
+    Storm(StormArgs),
+    Backends(BackendsArgs),
+    MeasurePair(MeasurePairArgs),
+    HoldFiles(HoldFilesArgs),
+}
+
+/// What keeping memory compressed would save and cost, measured on your own machine's memory
+///
+/// Without a command, analyzes the memory of processes of your own user, as `zlab analyze` does.
+#[derive(Debug, Parser)]
+#[command(name = "zlab", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    analyze: AnalyzeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Store real memory with every allocator and compressor, load it back, verify, and tell what it costs
+    ///
+    /// Without FILE and --pid, samples the anonymous memory of processes of your own user. Nothing of it is printed or written
+    /// to a file. If less than 16 MiB can be read there, a child process that loads files of this build is analyzed instead.
+    Analyze(AnalyzeArgs),
+    /// Switch allocator and compressor in a tight loop, and check that nothing is lost and nobody blocks
+    ///
+    /// The reproducer of the kernel commit "mm/zswap: use workqueue to destroy pool". With `--executor inline`, which is what
+    /// the kernel did before, it finds the bug and exits with 1.
+    Storm(StormArgs),
+    /// List the allocators and compressors that are compiled in
+    Backends(BackendsArgs),
+    /// One pair, blocks on stdin: what `analyze` starts
+    #[command(hide = true)]
+    MeasurePair(MeasurePairArgs),
+    /// Loads files and writes pages of its own memory to stdout: what `analyze` starts where nothing else can be read
+    #[command(hide = true)]
+    HoldFiles(HoldFilesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    /// Files to cut into blocks, instead of memory of processes
+    #[arg(value_name = "FILE", conflicts_with = "pid")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Sample the memory of this process
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// Bytes a block, 1 to 65536
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
+    pub(crate) block_size: NonZeroUsize,
+    /// Blocks of at most this many MiB, spread over all there is [default: 64; 1024 for files]
+    #[arg(long, value_name = "N", value_parser = max_mib)]
+    pub(crate) max_mib: Option<u64>,
+    /// Only this allocator, such as `zsmalloc`; may be given several times
+    #[arg(long = "allocator", value_name = "NAME")]
+    pub(crate) allocators: Vec<Component>,
+    /// Only this compressor, such as `zstd(level=-1)`; may be given several times
+    #[arg(long = "compressor", value_name = "SPEC")]
+    pub(crate) compressors: Vec<Component>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StormArgs {
+    /// A file of pages for the phase `loaded`, instead of generated ones
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Seconds a phase lasts
+    #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Which phases to run
+    #[arg(long, value_enum, default_value_t = PhaseChoice::Both)]
+    pub(crate) phase: PhaseChoice,
+    /// Pools to switch between, two or more different ones [default: zsmalloc+lz4 and zbud+zstd]
+    #[arg(long = "spec", value_name = "SPEC")]
+    pub(crate) specs: Vec<PoolSpec>,
+    /// Threads that store, load, invalidate and verify in the phase `loaded`
+    #[arg(long, value_name = "N", default_value = "2", value_parser = threads)]
+    pub(crate) threads: NonZeroUsize,
+    /// Who destroys pools
+    #[arg(long, value_enum, default_value_t = ExecutorChoice::Queue)]
+    pub(crate) executor: ExecutorChoice,
+    /// Make a new pool at every switch: never take a retired one back
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Milliseconds between two switches
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) delay_ms: u32,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackendsArgs {
+    /// Bytes a block, 1 to 65536: what pools are made for
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
+    pub(crate) block_size: NonZeroUsize,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MeasurePairArgs {
+    pub(crate) spec: PoolSpec,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldFilesArgs {
+    #[arg(value_parser = block_size)]
+    pub(crate) block_size: NonZeroUsize,
+    pub(crate) max_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PhaseChoice {
+    /// Nothing stored: every switch builds a pool and destroys one
+    Empty,
+    /// Under load: pools die when their last block goes, or are taken back
+    Loaded,
+    /// First the one, then the other
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExecutorChoice {
+    /// A thread of its own, as it should be
+    Queue,
+    /// The switching thread, between two switches
+    Manual,
+    /// Whoever drops the last reference: the original bug
+    Inline,
+}
+
+/// Reads the command line of this process.
+pub(crate) fn parse() -> Result<Action, Failure> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Action::Print(error.to_string()));
+        }
+        Err(error) => return Err(Failure::new(usage_error(&error.to_string()))),
+    };
+    Ok(match cli.command {
+        None => Action::Analyze(cli.analyze),
+        Some(Command::Analyze(args)) => Action::Analyze(args),
+        Some(Command::Storm(args)) => Action::Storm(args),
+        Some(Command::Backends(args)) => Action::Backends(args),
+        Some(Command::MeasurePair(args)) => Action::MeasurePair(args),
+        Some(Command::HoldFiles(args)) => Action::HoldFiles(args),
+    })
+}
+
+/// What clap has to say, without the tips, the usage and the hint at `--help` that follow it.
+fn usage_error(rendered: &str) -> String {
+    let tails = ["\n\n  tip:", "\n\nUsage:", "\n\nFor more information"];
+    let end = tails.iter().filter_map(|tail| rendered.find(tail)).min();
+    let message = one_line(&rendered[..end.unwrap_or(rendered.len())]);
+    message.strip_prefix("error: ").unwrap_or(&message).to_owned()
+}
+
+fn block_size(text: &str) -> Result<NonZeroUsize, String> {
+    let size: usize = within(text, 1..=MAX_BLOCK_SIZE, "bytes")?;
+    NonZeroUsize::new(size).ok_or_else(|| "a block has at least 1 byte".to_owned())
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let threads: usize = within(text, 1..=1024, "threads")?;
+    NonZeroUsize::new(threads).ok_or_else(|| "at least 1 thread".to_owned())
+}
+
+/// Up to 1 TiB.
+fn max_mib(text: &str) -> Result<u64, String> {
+    within(text, 1..=1 << 20, "MiB")
+}
+
+/// Up to a week.
+fn seconds(text: &str) -> Result<Duration, String> {
+    within(text, 0.001..=604_800.0, "seconds").map(Duration::from_secs_f64)
+}
+
+fn within<T>(text: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("a number from {} to {} ({unit}) is needed", range.start(), range.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn error(args: &[&str]) -> String {
+        let args = ["zlab"].iter().chain(args);
+        usage_error(&Cli::try_parse_from(args).unwrap_err().to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_are_one_line_without_the_usage() {
+        let cases: [&[&str]; 8] = [
+            &["--nonsense"],
+            &["analyze", "--pid", "x"],
+            &["analyze", "--pid", "1", "file"],
+            &["analyze", "--compressor"],
+            &["storm", "--threads", "0"],
+            &["storm", "--executor", "nobody"],
+            &["storm", "--seconds", "NaN"],
+            &["measure-pair"],
+        ];
+        for args in cases {
+            let error = error(args);
+            assert_eq!(error.lines().count(), 1, "{error}");
+            assert!(!error.is_empty() && !error.contains("Usage") && !error.contains("--help"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_say_the_range() {
+        for text in ["0", "65537", "-1", "4k", ""] {
+            assert_eq!(block_size(text).unwrap_err(), "a number from 1 to 65536 (bytes) is needed");
+        }
+        assert_eq!(block_size("65536").unwrap().get(), 65_536);
+        assert!(seconds("inf").is_err() && seconds("0").is_err() && seconds("-1").is_err());
+        assert_eq!(seconds("0.5").unwrap(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn no_command_is_analyze() {
+        let cli = Cli::try_parse_from(["zlab", "pages.bin", "--json"]).unwrap();
+        assert!(cli.command.is_none() && cli.analyze.json);
+        assert_eq!(cli.analyze.files, [PathBuf::from("pages.bin")]);
+    }
+}

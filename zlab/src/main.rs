@@ -1,0 +1,56 @@
+//! The lab on your desk: what keeping your own machine's memory compressed would save and cost, and whether the pools keep their word.
+//!
+//! ```text
+//!   zlab analyze    processes, files ──► blocks ──► a store per allocator and compressor, each in a process of its own ──► table
+//!   zlab storm      switch as fast as it goes, empty and under load ──► did anything get lost, did anybody block who must not
+//!   zlab backends   what is compiled in
+//! ```
+//!
+//! # The nouns
+//!
+//! - A *pair* is an allocator and a compressor; `analyze` measures each pair in a child process, which gets the blocks through a pipe.
+//! - A *phase* of `storm` is a store, a switcher, and in the phase `loaded` workers that know what they stored.
+//! - A *failure* is one line on stderr and an exit code: 2 for what the user or the machine did, 1 for what the pools did.
+//!
+//! # Example
+//!
+//! ```sh
+//! zlab                                                       # analyze memory of this user's processes
+//! zlab analyze pages.bin --allocator zsmalloc --compressor 'zstd(level=-1)' --json
+//! zlab storm --seconds 10 --threads 2
+//! ```
+//!
+//! # Where to read next
+//!
+//! `cli` for the options, `analyze` and `storm` for the two programs, `lineup` for what is compiled in. What can be used elsewhere lives in
+//! the crate `workload`.
+
+#![forbid(unsafe_code)]
+
+mod analyze;
+mod backends;
+mod cli;
+mod failure;
+mod lineup;
+mod output;
+mod storm;
+
+use std::process::ExitCode;
+
+use cli::Action;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(Failure::report)
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    match cli::parse()? {
+        Action::Print(text) => output::print(&text),
+        Action::Analyze(args) => analyze::run(&args),
+        Action::Storm(args) => storm::run(&args),
+        Action::Backends(args) => backends::run(&args),
+        Action::MeasurePair(args) => analyze::measure_pair(&args),
+        Action::HoldFiles(args) => analyze::hold_files(&args),
+    }
+}

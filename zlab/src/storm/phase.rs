@@ -1,0 +1,96 @@
+//! One phase: a store of its own, the switcher on this thread, workers on theirs, and the books at the end.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use zpool_core::violations;
+use zpool_manager::ManagerStats;
+use zswap::Store;
+
+use super::crew::Crew;
+use super::report::{PhaseReport, SwitchNs};
+use super::switcher::Switcher;
+use super::worker::{Tally, Worker};
+use super::{BLOCK_SIZE, Phase, Setup};
+use crate::failure::Failure;
+use crate::lineup;
+
+/// How finely a phase tells how far it is.
+pub(super) const PROGRESS_STEPS: u64 = 100;
+
+/// Runs one phase.
+pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<PhaseReport, Failure> {
+    let violations_before = violations();
+    let crew = Crew::new(setup.executor)?;
+    let store = store(setup, &crew)?;
+    let mut switcher = Switcher::new(&setup.specs);
+    let workers = if phase == Phase::Loaded { setup.threads } else { 0 };
+    let stop = AtomicBool::new(false);
+    let (switched, tally) = thread::scope(|scope| {
+        let work = |number| {
+            let worker = Worker::new(number, &store, &setup.blocks);
+            let stop = &stop;
+            scope.spawn(move || worker.run(stop))
+        };
+        let workers: Vec<_> = (0..workers).map(work).collect();
+        let pace = (setup.length, setup.delay);
+        let switched = switcher.run(&store, &crew, pace, |share| at((share * PROGRESS_STEPS as f64) as u64));
+        // Relaxed: see Worker::run.
+        stop.store(true, Ordering::Relaxed);
+        let mut tally = Tally::default();
+        for worker in workers {
+            tally.add(worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        (switched, tally)
+    });
+    let seconds = switched?.as_secs_f64();
+    store.clear();
+    crew.drain()?;
+    // The store still exists, and with it the current pool: the one that may be alive.
+    let stats = store.manager().stats();
+    drop(store);
+    let no_block_violations = violations() - violations_before;
+    Ok(report(phase, seconds, &switcher, &stats, tally, no_block_violations))
+}
+
+fn store(setup: &Setup, crew: &Crew) -> Result<Store<u64>, Failure> {
+    let builder = lineup::store(&setup.specs[0], BLOCK_SIZE).executor(crew.executor()).revive(setup.revive);
+    let builder = match crew.max_pending() {
+        Some(pools) => builder.max_pending(pools),
+        None => builder,
+    };
+    Ok(builder.build()?)
+}
+
+fn report(
+    phase: Phase,
+    seconds: f64,
+    switcher: &Switcher,
+    stats: &ManagerStats,
+    tally: Tally,
+    no_block_violations: u64,
+) -> PhaseReport {
+    let ns = switcher.switch_ns.summary();
+    PhaseReport {
+        phase: phase.name(),
+        seconds,
+        switches: stats.switches,
+        switches_per_s: stats.switches as f64 / seconds,
+        switch_ns: SwitchNs { p50: ns.p50, p99: ns.p99, max: ns.max },
+        pools_created: stats.pools_created,
+        pools_destroyed: stats.pools_destroyed,
+        pools_revived: stats.pools_revived,
+        pools_alive: stats.pools_alive as u64,
+        pending_destroy_max: stats.pending_destroy_max as u64,
+        destroyed_on_caller: stats.destroyed_on_caller,
+        no_block_violations,
+        stores: tally.stores,
+        loads: tally.loads,
+        invalidations: tally.invalidations,
+        mismatches: tally.mismatches,
+        lost: tally.lost,
+        errors: tally.errors,
+        first_error: tally.first_error,
+    }
+}

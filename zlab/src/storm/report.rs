@@ -1,0 +1,166 @@
+//! The result, as JSON and as a table, and what of it must not be.
+
+use serde::Serialize;
+use workload::format_ns;
+use zpool_core::first_violation;
+
+use crate::output::table;
+
+/// The one object that `storm --json` prints.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    pub(super) phases: Vec<PhaseReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct PhaseReport {
+    pub(super) phase: &'static str,
+    pub(super) seconds: f64,
+    /// Changes of the current pool, the first pool included.
+    pub(super) switches: u64,
+    pub(super) switches_per_s: f64,
+    pub(super) switch_ns: SwitchNs,
+    pub(super) pools_created: u64,
+    pub(super) pools_destroyed: u64,
+    pub(super) pools_revived: u64,
+    /// At the end, when everything stored was dropped: the current one.
+    pub(super) pools_alive: u64,
+    pub(super) pending_destroy_max: u64,
+    pub(super) destroyed_on_caller: u64,
+    pub(super) no_block_violations: u64,
+    pub(super) stores: u64,
+    pub(super) loads: u64,
+    pub(super) invalidations: u64,
+    pub(super) mismatches: u64,
+    pub(super) lost: u64,
+    pub(super) errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SwitchNs {
+    pub(super) p50: u64,
+    pub(super) p99: u64,
+    pub(super) max: u64,
+}
+
+impl PhaseReport {
+    /// What must not be, in words.
+    fn broken(&self) -> Vec<String> {
+        let mut broken: Vec<String> = [
+            (self.mismatches, "mismatches"),
+            (self.lost, "blocks lost"),
+            (self.errors, "failed operations"),
+            (self.destroyed_on_caller, "pools destroyed by the caller"),
+            (self.no_block_violations, "no-block violations"),
+        ]
+        .into_iter()
+        .filter(|&(count, _)| count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+        let (created, destroyed, alive) = (self.pools_created, self.pools_destroyed, self.pools_alive);
+        if created != destroyed + alive || alive != 1 {
+            broken.push(format!("{created} pools created, {destroyed} destroyed, {alive} alive"));
+        }
+        if let Some(error) = &self.first_error {
+            broken.push(format!("the first error: {error}"));
+        }
+        broken
+    }
+}
+
+impl Report {
+    /// What the pools did wrong, with the first operation that blocked where it must not. `None` when all is well.
+    pub(super) fn broken(&self) -> Option<String> {
+        let phases = self.phases.iter().filter_map(|phase| {
+            let broken = phase.broken();
+            (!broken.is_empty()).then(|| format!("phase {}: {}", phase.phase, broken.join(", ")))
+        });
+        let mut broken: Vec<String> = phases.collect();
+        if broken.is_empty() {
+            return None;
+        }
+        broken.extend(first_violation().map(|violation| format!("the first violation: {violation}")));
+        Some(broken.join("; "))
+    }
+
+    /// For people: a column a phase.
+    pub(super) fn text(&self) -> String {
+        let mut header = vec!["phase"];
+        header.extend(self.phases.iter().map(|phase| phase.phase));
+        let mut table = table(1, &header);
+        let mut row = |name: &str, value: &dyn Fn(&PhaseReport) -> String| {
+            let mut cells = vec![name.to_owned()];
+            cells.extend(self.phases.iter().map(value));
+            table.add_row(cells);
+        };
+        row("seconds", &|p| format!("{:.2}", p.seconds));
+        row("switches", &|p| p.switches.to_string());
+        row("switches a second", &|p| format!("{:.0}", p.switches_per_s));
+        row("a switch takes, p50", &|p| format_ns(p.switch_ns.p50 as f64));
+        row("a switch takes, p99", &|p| format_ns(p.switch_ns.p99 as f64));
+        row("a switch takes, max", &|p| format_ns(p.switch_ns.max as f64));
+        row("pools created", &|p| p.pools_created.to_string());
+        row("pools destroyed", &|p| p.pools_destroyed.to_string());
+        row("pools revived", &|p| p.pools_revived.to_string());
+        row("pools alive at the end", &|p| p.pools_alive.to_string());
+        row("awaiting destruction, max", &|p| p.pending_destroy_max.to_string());
+        row("stores", &|p| p.stores.to_string());
+        row("loads", &|p| p.loads.to_string());
+        row("invalidations", &|p| p.invalidations.to_string());
+        row("mismatches", &|p| p.mismatches.to_string());
+        row("blocks lost", &|p| p.lost.to_string());
+        row("failed operations", &|p| p.errors.to_string());
+        row("destroyed by the caller", &|p| p.destroyed_on_caller.to_string());
+        row("no-block violations", &|p| p.no_block_violations.to_string());
+        table.trim_fmt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phase() -> PhaseReport {
+        PhaseReport {
+            phase: "empty",
+            seconds: 1.0,
+            switches: 10,
+            switches_per_s: 10.0,
+            switch_ns: SwitchNs { p50: 1, p99: 2, max: 3 },
+            pools_created: 10,
+            pools_destroyed: 9,
+            pools_revived: 0,
+            pools_alive: 1,
+            pending_destroy_max: 1,
+            destroyed_on_caller: 0,
+            no_block_violations: 0,
+            stores: 0,
+            loads: 0,
+            invalidations: 0,
+            mismatches: 0,
+            lost: 0,
+            errors: 0,
+            first_error: None,
+        }
+    }
+
+    #[test]
+    fn each_broken_promise_is_named_and_none_is_silence() {
+        assert!(phase().broken().is_empty());
+        let broken = |spoil: fn(&mut PhaseReport)| {
+            let mut phase = phase();
+            spoil(&mut phase);
+            phase.broken().join(", ")
+        };
+        assert_eq!(broken(|p| p.mismatches = 1), "1 mismatches");
+        assert_eq!(broken(|p| p.lost = 2), "2 blocks lost");
+        assert_eq!(broken(|p| p.errors = 3), "3 failed operations");
+        assert_eq!(broken(|p| p.destroyed_on_caller = 4), "4 pools destroyed by the caller");
+        assert_eq!(broken(|p| p.no_block_violations = 5), "5 no-block violations");
+        assert_eq!(broken(|p| p.pools_destroyed = 8), "10 pools created, 8 destroyed, 1 alive");
+        let two_alive = |p: &mut PhaseReport| (p.pools_destroyed, p.pools_alive) = (8, 2);
+        assert_eq!(broken(two_alive), "10 pools created, 8 destroyed, 2 alive");
+    }
+}

@@ -1,0 +1,100 @@
+//! The thread that switches, one parameter at a time, through all specs in turn.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use workload::Latencies;
+use zpool_core::spec::{Component, PoolSpec};
+use zswap::{Store, SwitchError, Switched};
+
+use super::crew::Crew;
+
+/// One change of one parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Compressor(Component),
+    Allocator(Component),
+}
+
+/// A round through the specs: after its last step the first spec is current again.
+#[derive(Debug)]
+pub(super) struct Switcher {
+    round: Vec<Step>,
+    /// How long each change of the current pool took.
+    pub(super) switch_ns: Latencies,
+}
+
+impl Switcher {
+    /// Through `specs`, the first of which is current.
+    pub(super) fn new(specs: &[PoolSpec]) -> Switcher {
+        let mut round = Vec::new();
+        for (i, from) in specs.iter().enumerate() {
+            let to = &specs[(i + 1) % specs.len()];
+            if to.compressor != from.compressor {
+                round.push(Step::Compressor(to.compressor.clone()));
+            }
+            if to.allocator != from.allocator {
+                round.push(Step::Allocator(to.allocator.clone()));
+            }
+        }
+        Switcher { round, switch_ns: Latencies::new() }
+    }
+
+    /// Switches for `length`, with `delay` after each. `at` is told now and then how far it is, as a share of `length`.
+    pub(super) fn run(
+        &mut self,
+        store: &Store<u64>,
+        crew: &Crew,
+        (length, delay): (Duration, Duration),
+        mut at: impl FnMut(f64),
+    ) -> Result<Duration, SwitchError> {
+        let start = Instant::now();
+        let mut told = start;
+        loop {
+            for step in &self.round {
+                let before = Instant::now();
+                let switched = match step {
+                    Step::Compressor(compressor) => store.set_compressor(compressor)?,
+                    Step::Allocator(allocator) => store.set_allocator(allocator)?,
+                };
+                let now = Instant::now();
+                if !matches!(switched, Switched::Unchanged(_)) {
+                    self.switch_ns.record(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
+                }
+                crew.between_switches();
+                let elapsed = now - start;
+                if elapsed >= length {
+                    return Ok(start.elapsed());
+                }
+                if now - told >= Duration::from_millis(100) {
+                    told = now;
+                    at(elapsed.as_secs_f64() / length.as_secs_f64());
+                }
+                if !delay.is_zero() {
+                    thread::sleep(delay.min(length - elapsed));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(specs: &[&str]) -> Vec<String> {
+        let specs: Vec<PoolSpec> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
+        let text = |step: &Step| match step {
+            Step::Compressor(c) => format!("+{c}"),
+            Step::Allocator(a) => format!("{a}+"),
+        };
+        Switcher::new(&specs).round.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_round_changes_one_parameter_at_a_time_and_comes_back() {
+        assert_eq!(round(&["a+x", "b+y"]), ["+y", "b+", "+x", "a+"]);
+        assert_eq!(round(&["a+x", "a+y", "b+y"]), ["+y", "b+", "+x", "a+"]);
+        assert_eq!(round(&["a+x", "a+x", "a+x(n=1)"]), ["+x(n=1)", "+x"]);
+    }
+}

@@ -1,0 +1,329 @@
+//! The program from outside: its errors, the shape and the books of its JSON, short storms.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use workload::{Pages, Rng};
+
+const BLOCK: usize = 4096;
+
+fn zlab(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_zlab")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Bad input: exit code 2, one line on stderr, nothing on stdout. Gives the line.
+#[track_caller]
+fn refused(args: &[&str]) -> String {
+    let output = zlab(args);
+    let line = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
+    assert!(output.stdout.is_empty(), "{args:?} prints to stdout");
+    assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
+    line
+}
+
+/// The one object on stdout.
+#[track_caller]
+fn json(output: &Output) -> Value {
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout:?}, {}", stderr(output)))
+}
+
+#[track_caller]
+fn number(object: &Value, field: &str) -> u64 {
+    object[field].as_u64().unwrap_or_else(|| panic!("no number {field} in {object}"))
+}
+
+/// 3 same-filled blocks, 5 that do not compress, 32 of text, and half a block at the end.
+fn pages(folder: &Path) -> PathBuf {
+    let mut bytes = Vec::new();
+    (0..3).for_each(|i| bytes.extend([i; BLOCK]));
+    let mut rng = Rng::new(1);
+    (0..5 * BLOCK / 8).for_each(|_| bytes.extend(rng.next_u64().to_le_bytes()));
+    let end = bytes.len() + 32 * BLOCK + BLOCK / 2;
+    while bytes.len() < end {
+        bytes.extend(format!("entry {} of {}; ", rng.below(1000), rng.below(10)).bytes());
+    }
+    bytes.truncate(end);
+    let path = folder.join("pages.bin");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn an_unknown_back_end_is_refused_and_the_known_ones_are_listed() {
+    let allocators = "unknown allocator `slab` (known: zbud, zsmalloc)";
+    let compressors = "unknown compressor `lz77` (known: lz4, lzo, zstd)";
+    assert!(refused(&["analyze", "--allocator", "slab"]).contains(allocators));
+    assert!(refused(&["analyze", "--compressor", "lz77"]).contains(compressors));
+    assert!(refused(&["storm", "--spec", "slab+lz4", "--spec", "zbud+lzo"]).contains(allocators));
+    assert!(refused(&["storm", "--spec", "zbud+lzo", "--spec", "zbud+lz77"]).contains(compressors));
+}
+
+#[test]
+fn a_malformed_spec_is_refused_and_the_place_is_shown() {
+    let error = refused(&["analyze", "--compressor", "zstd(level=)"]);
+    assert!(error.contains("zstd(level=▸)") && error.contains("character 12"), "{error}");
+    assert!(refused(&["analyze", "--allocator", "9"]).contains("▸9"));
+    assert!(refused(&["storm", "--spec", "zsmalloc", "--spec", "zbud+lz4"]).contains("zsmalloc▸"));
+    // Well-formed, but the back end does not know it.
+    assert!(refused(&["analyze", "--compressor", "lz4(speed=9)"]).contains("`speed`"));
+}
+
+#[test]
+fn a_missing_empty_or_short_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, contents: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (empty, short) = (file("empty", b""), file("short", b"short"));
+    for command in ["analyze", "storm"] {
+        assert!(refused(&[command, "no such file"]).contains("\"no such file\""));
+        assert!(refused(&[command, &empty]).contains("is empty"));
+        assert!(refused(&[command, &short]).contains("less than one block"));
+        assert!(refused(&[command, folder.path().to_str().unwrap()]).contains("neither a file nor a pipe"));
+        // A name of two lines does not make two lines of the message.
+        refused(&[command, "no such\nfile"]);
+    }
+    // Without a command, too.
+    assert!(refused(&["no such file"]).contains("\"no such file\""));
+}
+
+#[test]
+fn a_process_that_does_not_exist_or_may_not_be_read_is_refused() {
+    assert!(refused(&["analyze", "--pid", "4294967295"]).contains("there is no process 4294967295"));
+    refused(&["analyze", "--pid", "-1"]);
+    refused(&["analyze", "--pid", "init"]);
+    // Who may read everything is not refused anything.
+    if fs::File::open("/proc/1/mem").is_err() {
+        assert!(refused(&["analyze", "--pid", "1"]).contains("process 1 "));
+    }
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    assert!(refused(&["analyze", "--block-size", "0"]).contains("1 to 65536"));
+    assert!(refused(&["analyze", "--block-size", "65537"]).contains("1 to 65536"));
+    assert!(refused(&["analyze", "--max-mib", "0"]).contains("--max-mib"));
+    assert!(refused(&["storm", "--threads", "0"]).contains("--threads"));
+    assert!(refused(&["storm", "--seconds", "0"]).contains("--seconds"));
+    assert!(refused(&["storm", "--seconds", "soon"]).contains("--seconds"));
+    assert!(refused(&["backends", "--block-size", "0"]).contains("1 to 65536"));
+}
+
+#[test]
+fn fewer_than_two_different_specs_are_refused() {
+    assert!(refused(&["storm", "--spec", "zbud+lz4"]).contains("two or more different"));
+    assert!(
+        refused(&["storm", "--spec", "zbud+lz4", "--spec", " zbud + lz4 "]).contains("two or more different")
+    );
+}
+
+#[test]
+fn usage_errors_are_one_line_too() {
+    assert!(refused(&["--nonsense"]).contains("--nonsense"));
+    refused(&["analyze", "--pid", "1", "file"]);
+    refused(&["storm", "--phase", "full"]);
+    refused(&["storm", "--executor", "nobody"]);
+    refused(&["storm", "one file", "another file"]);
+    refused(&["backends", "file"]);
+}
+
+#[test]
+fn every_command_has_help_on_stdout() {
+    for args in [&["--help"][..], &["analyze", "--help"], &["storm", "--help"], &["backends", "--help"]] {
+        let output = zlab(args);
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains("--json"), "{args:?}");
+    }
+}
+
+#[test]
+fn analyze_measures_and_verifies_every_pair() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pages(folder.path());
+    let output = zlab(&["analyze", file.to_str().unwrap(), "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = json(&output);
+    let input = &report["input"];
+    assert_eq!((number(input, "blocks"), number(input, "block_size")), (40, BLOCK as u64));
+    assert_eq!(number(input, "bytes"), 40 * BLOCK as u64);
+    let results = report["results"].as_array().unwrap();
+    let pair =
+        |r: &Value| format!("{}+{}", r["allocator"].as_str().unwrap(), r["compressor"].as_str().unwrap());
+    let mut pairs: Vec<String> = results.iter().map(pair).collect();
+    pairs.sort();
+    let all = ["zbud+lz4", "zbud+lzo", "zbud+zstd", "zsmalloc+lz4", "zsmalloc+lzo", "zsmalloc+zstd"];
+    assert_eq!(pairs, all);
+    for result in results {
+        assert_eq!(result["verified"], Value::Bool(true));
+        let counts =
+            ["stored", "same_filled", "rejected", "incompressible"].map(|field| number(result, field));
+        assert_eq!(counts, [37, 3, 0, 5], "{result}");
+        let payload = number(result, "payload_bytes");
+        assert!((5 * BLOCK as u64..37 * BLOCK as u64).contains(&payload), "{result}");
+        assert!(number(result, "pool_bytes") >= payload, "{result}");
+        assert!(number(result, "index_bytes") > 0 && number(result, "resident_bytes") > 0, "{result}");
+        result["context_bytes"].as_u64().unwrap();
+        for ns in [&result["store_ns"], &result["load_ns"]] {
+            assert!(ns["mean"].as_f64().unwrap() > 0.0, "{result}");
+            assert!(number(ns, "p50") > 0 && number(ns, "p50") <= number(ns, "p99"), "{result}");
+        }
+    }
+    // The same blocks have the same objects, whoever allocates them.
+    let payloads = |compressor: &str| {
+        let of = results.iter().filter(|r| r["compressor"] == compressor);
+        of.map(|r| number(r, "payload_bytes")).collect::<Vec<_>>()
+    };
+    for compressor in ["lz4", "lzo", "zstd"] {
+        let [zbud, zsmalloc] = payloads(compressor)[..] else { panic!("two pairs with {compressor}") };
+        assert_eq!(zbud, zsmalloc);
+    }
+}
+
+#[test]
+fn analyze_can_be_narrowed_and_prints_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pages(folder.path());
+    let narrowed = ["--allocator", "zbud", "--compressor", "zstd(level=3)", "--compressor", "lz4"];
+    let mut args = vec!["analyze", file.to_str().unwrap(), "--block-size", "1024", "--max-mib", "1"];
+    args.extend(narrowed);
+    let output = zlab(&args);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let verified: Vec<&str> = text.lines().filter(|line| line.ends_with("  yes")).collect();
+    let [zstd, lz4] = verified[..] else { panic!("two rows: {text}") };
+    assert!(zstd.starts_with("zbud") && zstd.contains("zstd(level=3)"), "{text}");
+    assert!(lz4.starts_with("zbud") && lz4.contains("lz4"), "{text}");
+    // No input is cut off but the half block: 40.5 blocks of 4096 bytes.
+    assert!(text.starts_with("162 KiB in 162 blocks of 1024 bytes, from a file"), "{text}");
+}
+
+#[test]
+fn analyze_of_the_own_processes_says_whose_memory_it_was() {
+    let args = ["--json", "--max-mib", "1", "--allocator", "zsmalloc", "--compressor", "lz4"];
+    let output = zlab(&args);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = json(&output);
+    let blocks = number(&report["input"], "blocks");
+    assert!((1..=256).contains(&blocks));
+    assert!(stderr(&output).contains(&format!("in {blocks} blocks of 4096 bytes, ")));
+    let result = &report["results"][0];
+    assert_eq!(result["verified"], Value::Bool(true));
+    let sum: u64 = ["stored", "same_filled", "rejected"].iter().map(|field| number(result, field)).sum();
+    assert_eq!(sum, blocks);
+    match report["input"]["source"].as_str().unwrap() {
+        "processes" => assert!(!report["input"]["processes"].as_array().unwrap().is_empty()),
+        "child" => assert!(stderr(&output).contains("because")),
+        other => panic!("unknown source {other}"),
+    }
+}
+
+#[test]
+fn the_child_that_holds_files_gives_pages_of_its_own_memory() {
+    let limit = 4 << 20;
+    let output = zlab(&["hold-files", "4096", &limit.to_string()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let pages = Pages::read_from(&output.stdout[..]).unwrap();
+    assert_eq!(NonZeroUsize::new(pages.block_size()), NonZeroUsize::new(BLOCK));
+    assert!(pages.bytes().len() > limit / 2 && pages.bytes().len() <= limit, "{pages:?}");
+    // What it has read and indexed is there: the name of this program, among its own strings.
+    assert!(pages.bytes().windows(9).any(|window| window == b"zpool-lzo"));
+}
+
+/// A storm of a second a phase.
+fn storm(args: &[&str]) -> (Output, Vec<Value>) {
+    let output = zlab(&[&["storm", "--seconds", "1", "--json"], args].concat());
+    let phases = json(&output)["phases"].as_array().unwrap().clone();
+    (output, phases)
+}
+
+#[track_caller]
+fn all_is_well(phase: &Value) {
+    for field in ["mismatches", "lost", "errors", "destroyed_on_caller", "no_block_violations"] {
+        assert_eq!(number(phase, field), 0, "{field}: {phase}");
+    }
+    balanced(phase);
+}
+
+#[track_caller]
+fn balanced(phase: &Value) {
+    let [created, destroyed, alive] =
+        ["pools_created", "pools_destroyed", "pools_alive"].map(|field| number(phase, field));
+    assert_eq!((created, alive), (destroyed + 1, 1), "{phase}");
+    assert_eq!(number(phase, "switches"), created + number(phase, "pools_revived"), "{phase}");
+    let ns = &phase["switch_ns"];
+    assert!(number(ns, "p50") <= number(ns, "p99") && number(ns, "p99") <= number(ns, "max"), "{phase}");
+    assert!(phase["seconds"].as_f64().unwrap() > 0.0 && phase["switches_per_s"].as_f64().unwrap() > 0.0);
+    number(phase, "pending_destroy_max");
+}
+
+#[test]
+fn a_storm_on_the_queue_loses_nothing_and_blocks_nobody() {
+    let (output, phases) = storm(&["--threads", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [empty, loaded] = &phases[..] else { panic!("two phases: {phases:?}") };
+    all_is_well(empty);
+    all_is_well(loaded);
+    assert_eq!((&empty["phase"], &loaded["phase"]), (&"empty".into(), &"loaded".into()));
+    assert!(number(empty, "pools_destroyed") >= number(empty, "switches") - 1);
+    assert_eq!((number(empty, "stores"), number(empty, "loads")), (0, 0));
+    assert!(number(loaded, "stores") > 0 && number(loaded, "loads") > 0);
+}
+
+#[test]
+fn a_storm_by_hand_with_a_file_of_pages_and_no_revival() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pages(folder.path());
+    let specs = ["--spec", "zbud+lz4", "--spec", "zsmalloc+lzo", "--spec", "zsmalloc+zstd(level=-1)"];
+    let how = ["--executor", "manual", "--fresh", "--phase", "loaded", "--threads", "3"];
+    let (output, phases) = storm(&[&[file.to_str().unwrap()][..], &specs, &how].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [loaded] = &phases[..] else { panic!("one phase: {phases:?}") };
+    all_is_well(loaded);
+    assert_eq!(number(loaded, "pools_revived"), 0);
+}
+
+#[test]
+fn a_storm_without_a_queue_finds_the_original_bug() {
+    let (output, phases) = storm(&["--executor", "inline"]);
+    assert_eq!(output.status.code(), Some(1));
+    let [empty, loaded] = &phases[..] else { panic!("two phases: {phases:?}") };
+    for phase in [empty, loaded] {
+        balanced(phase);
+        assert_eq!((number(phase, "mismatches"), number(phase, "lost")), (0, 0), "{phase}");
+    }
+    assert!(number(empty, "no_block_violations") > 0);
+    assert_eq!(number(empty, "destroyed_on_caller"), number(empty, "pools_destroyed"));
+    // The operation, and the line where it says that it may block.
+    let line = stderr(&output);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.contains("may block") && line.contains(".rs:"), "{line}");
+}
+
+#[test]
+fn backends_are_listed_with_capabilities_and_licences() {
+    let report = json(&zlab(&["backends", "--json"]));
+    let rows = |kind: &str| report[kind].as_array().unwrap().clone();
+    let names = |kind| rows(kind).iter().map(|r| r["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names("allocators"), ["zbud", "zsmalloc"]);
+    assert_eq!(names("compressors"), ["lz4", "lzo", "zstd"]);
+    for allocator in rows("allocators") {
+        assert!(number(&allocator, "max_object_len") >= BLOCK as u64, "{allocator}");
+    }
+    let lzo = rows("compressors").into_iter().find(|c| c["name"] == "lzo").unwrap();
+    assert_eq!(lzo["licence"], "GPL-2.0-only");
+    let table = String::from_utf8(zlab(&["backends"]).stdout).unwrap();
+    for name in ["zbud", "zsmalloc", "lz4", "lzo", "zstd", "GPL-2.0-only"] {
+        assert!(table.contains(name), "{name}: {table}");
+    }
+}
