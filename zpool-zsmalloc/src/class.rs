@@ -1,0 +1,246 @@
+//! The geometry of size classes: how long a zspage of each class is, and how many objects it holds.
+//!
+//! ```text
+//!   class of 1456-byte slots, frames of 4096 bytes, chain 16:  16 frames, 45 slots, 16 bytes left over
+//!
+//!   frame   |    0      |    1      |    2      |  ...  |    15     |
+//!   slot    |  0  |  1  |  2  |  3  |  4  |  ...          |  44  |##|  tail: no further slot fits
+//! ```
+//!
+//! Slots lie one after the other from the front, across frame boundaries: a zspage is contiguous memory. A class takes the shortest
+//! chain of frames whose tail is smallest. Sizes whose zspages would have as many frames and as many slots as those of the next larger size
+//! are merged into it: they would only keep a second half-empty zspage.
+
+use core::fmt;
+
+use zpool_core::CreateError;
+
+/// Frames of a zspage at most: its resident frames are one word of bits.
+pub(crate) const MAX_CHAIN: usize = 64;
+
+/// The largest `max_object_len`, in bytes: 64 frames of the smallest size there is.
+pub const MAX_OBJECT_LEN: usize = 64 * 4096;
+
+/// What a class table depends on. Sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassConfig {
+    /// Bytes of a frame of the page source.
+    pub frame_size: usize,
+    /// Distance between size classes: a power of two from 8 to 256.
+    pub step: usize,
+    /// Frames of a zspage at most, 1 to 64; objects that need more get as many as they need.
+    pub chain: usize,
+    /// The largest object, which is also the largest class (but no class is smaller than a step).
+    pub max_object_len: usize,
+}
+
+impl ClassConfig {
+    /// Distance between classes unless told otherwise, in bytes.
+    pub const DEFAULT_STEP: usize = 16;
+    /// Longest chain unless told otherwise, in frames. Measured: see the crate's essay.
+    pub const DEFAULT_CHAIN: usize = 32;
+
+    /// The default classes over frames of `frame_size` bytes, for objects up to `max_object_len`.
+    pub fn new(frame_size: usize, max_object_len: usize) -> ClassConfig {
+        ClassConfig { frame_size, step: Self::DEFAULT_STEP, chain: Self::DEFAULT_CHAIN, max_object_len }
+    }
+
+    /// Are these values a table can be made of?
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::BadValue`] names the first that is not.
+    pub fn check(&self) -> Result<(), CreateError> {
+        let bad = |name: &str, value: usize, expected: &str| {
+            Err(CreateError::BadValue {
+                name: name.into(),
+                value: value.to_string(),
+                expected: expected.into(),
+            })
+        };
+        if !(self.step.is_power_of_two() && (8..=256).contains(&self.step)) {
+            return bad("step", self.step, EXPECTED_STEP);
+        }
+        if !(1..=MAX_CHAIN).contains(&self.chain) {
+            return bad("chain", self.chain, EXPECTED_CHAIN);
+        }
+        if !(1..=MAX_OBJECT_LEN).contains(&self.max_object_len) {
+            return bad("max_object_len", self.max_object_len, "1 to 262144 bytes");
+        }
+        if !(self.frame_size.is_power_of_two() && (4096..=MAX_FRAME_SIZE).contains(&self.frame_size)) {
+            return bad("frame_size", self.frame_size, "a power of two from 4096 to 65536 bytes");
+        }
+        Ok(())
+    }
+}
+
+pub(crate) const EXPECTED_STEP: &str = "a power of two from 8 to 256 (bytes)";
+pub(crate) const EXPECTED_CHAIN: &str = "1 to 64 (frames)";
+const MAX_FRAME_SIZE: usize = 65_536;
+const _: () = assert!(MAX_OBJECT_LEN == 262_144, "as the message above says");
+
+/// One size class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeClass {
+    /// Bytes of a slot.
+    pub slot_bytes: u32,
+    /// Frames of a zspage.
+    pub frames: u16,
+    /// Slots of a zspage.
+    pub objects: u16,
+    /// Bytes at the end of a zspage that no slot uses.
+    pub tail_bytes: u32,
+    /// The shortest object of this class, in bytes.
+    pub shortest: u32,
+}
+
+/// Index of a size class.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassIndex(pub(crate) u16);
+
+impl fmt::Debug for ClassIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "class {}", self.0)
+    }
+}
+
+/// All size classes of a configuration, in order of size.
+#[derive(Debug)]
+pub struct ClassTable {
+    config: ClassConfig,
+    classes: Vec<SizeClass>,
+    /// Class of the lengths `i * step + 1 ..= (i + 1) * step`.
+    by_step: Vec<ClassIndex>,
+    step_shift: u32,
+}
+
+impl ClassTable {
+    /// Computes the table: up to a millisecond for objects of 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ClassConfig::check`].
+    pub fn new(config: ClassConfig) -> Result<ClassTable, CreateError> {
+        config.check()?;
+        let steps = config.max_object_len.div_ceil(config.step);
+        let mut descending: Vec<SizeClass> = Vec::new();
+        let mut from_largest = vec![0; steps];
+        for i in (0..steps).rev() {
+            let size = ((i + 1) * config.step).min(config.max_object_len.max(config.step));
+            let class = min_waste_class(size, i * config.step + 1, &config);
+            match descending.last_mut() {
+                Some(last) if (last.frames, last.objects) == (class.frames, class.objects) => {
+                    last.shortest = class.shortest;
+                }
+                _ => descending.push(class),
+            }
+            from_largest[i] = descending.len() - 1;
+        }
+        let largest = descending.len() - 1;
+        let by_step = from_largest.into_iter().map(|at| ClassIndex((largest - at) as u16)).collect();
+        descending.reverse();
+        Ok(ClassTable { config, classes: descending, by_step, step_shift: config.step.trailing_zeros() })
+    }
+
+    /// What it was made for.
+    pub fn config(&self) -> &ClassConfig {
+        &self.config
+    }
+
+    /// The classes, smallest first.
+    pub fn classes(&self) -> &[SizeClass] {
+        &self.classes
+    }
+
+    /// The class of objects of `len` bytes, which is 1 to `max_object_len`.
+    #[inline]
+    pub fn class_of(&self, len: usize) -> ClassIndex {
+        self.by_step[(len - 1) >> self.step_shift]
+    }
+
+    /// The class of this index.
+    #[inline]
+    pub(crate) fn get(&self, class: ClassIndex) -> &SizeClass {
+        &self.classes[usize::from(class.0)]
+    }
+
+    /// Frames that `objects` objects of `class` need when they are packed to the front: what an ideal compaction leaves.
+    pub(crate) fn frames_needed(&self, class: &SizeClass, objects: usize) -> usize {
+        let (full, rest) = (objects / usize::from(class.objects), objects % usize::from(class.objects));
+        let frames = |objects: usize| (objects * class.slot_bytes as usize).div_ceil(self.config.frame_size);
+        full * frames(usize::from(class.objects)) + frames(rest)
+    }
+
+    /// Bytes that a slot of a larger class may exceed an object's own class by, where it takes one.
+    pub(crate) fn reach(&self) -> usize {
+        self.config.frame_size / 64
+    }
+}
+
+/// The class of slots of `size` bytes: of all chains, the shortest with the smallest tail.
+fn min_waste_class(size: usize, shortest: usize, config: &ClassConfig) -> SizeClass {
+    let fewest = size.div_ceil(config.frame_size);
+    let tail = |frames: usize| frames * config.frame_size % size;
+    let frames = (fewest..=config.chain.max(fewest)).min_by_key(|&k| tail(k)).unwrap_or(fewest);
+    SizeClass {
+        slot_bytes: size as u32,
+        frames: frames as u16,
+        objects: (frames * config.frame_size / size) as u16,
+        tail_bytes: tail(frames) as u32,
+        shortest: shortest as u32,
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    fn table(chain: usize, max: usize) -> ClassTable {
+        ClassTable::new(ClassConfig { chain, ..ClassConfig::new(4096, max) }).unwrap()
+    }
+
+    /// Figures of the min-waste rule over 4 KiB frames, computed independently for sizes from 32 bytes up (ours begin at 16).
+    #[test]
+    fn distinct_classes_are_as_many_as_the_rule_gives() {
+        for (chain, distinct) in [(4, 69), (8, 119), (16, 192)] {
+            let from_32 = table(chain, 4096).classes().iter().filter(|c| c.slot_bytes >= 32).count();
+            assert_eq!(from_32, distinct, "chain {chain}");
+        }
+    }
+
+    #[test]
+    fn single_classes_are_as_the_rule_gives() {
+        let class = |chain, size| *table(chain, 4096).get(table(chain, 4096).class_of(size));
+        let of = |c: SizeClass| (c.slot_bytes, c.frames, c.objects, c.tail_bytes);
+        assert_eq!(of(class(16, 1456)), (1456, 16, 45, 16));
+        assert_eq!(of(class(16, 1648)), (1648, 15, 37, 464));
+        assert_eq!(of(class(8, 3600)), (3632, 8, 9, 80));
+        assert_eq!(of(class(4, 3000)), (3072, 3, 4, 0));
+        assert_eq!(of(class(1, 4096)), (4096, 1, 1, 0));
+    }
+
+    #[test]
+    fn every_length_fits_its_class_and_no_smaller_one() {
+        for (frame_size, step, max) in
+            [(4096, 16, 4096), (4096, 8, 5000), (16_384, 16, 65_536), (65_536, 64, MAX_OBJECT_LEN)]
+        {
+            let t =
+                ClassTable::new(ClassConfig { frame_size, step, chain: 16, max_object_len: max }).unwrap();
+            assert_eq!(t.classes().last().unwrap().slot_bytes as usize, max);
+            for len in 1..=max {
+                let class = t.class_of(len);
+                assert!(t.get(class).slot_bytes as usize >= len);
+                assert!(t.get(class).shortest as usize <= len);
+                assert!(class.0 == 0 || (t.classes()[usize::from(class.0) - 1].slot_bytes as usize) < len);
+            }
+        }
+    }
+
+    #[test]
+    fn frames_needed_counts_full_zspages_and_the_front_of_the_last() {
+        let t = table(16, 4096);
+        let c = *t.get(t.class_of(1456));
+        let needed: Vec<_> = [0, 1, 2, 3, 45, 46, 90].map(|n| t.frames_needed(&c, n)).into();
+        assert_eq!(needed, [0, 1, 1, 2, 16, 17, 32]);
+    }
+}

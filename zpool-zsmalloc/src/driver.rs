@@ -1,0 +1,152 @@
+//! The driver: makes pools by parameters.
+
+use zpool_core::spec::Params;
+use zpool_core::{Capabilities, CreateError, PoolConfig, ZPool, ZPoolDriver};
+
+use crate::class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, SizeClass};
+use crate::classes;
+use crate::pool::Zsmalloc;
+
+/// Makes [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.
+///
+/// | parameter | meaning | default |
+/// |---|---|---|
+/// | `step` | bytes between size classes, a power of two from 8 to 256 | [`ClassConfig::DEFAULT_STEP`] |
+/// | `chain` | frames of a zspage at most, 1 to 64 | [`ClassConfig::DEFAULT_CHAIN`] |
+/// | `compact` | `auto`: compaction runs by itself on the pool's executor when there is enough to gain; `off`: only when called | `auto` |
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ZsmallocDriver;
+
+const KNOWN: &str = "chain=1..64, compact=auto|off, step=8..256";
+const COMPACT: &str = "compact";
+const EXPECTED_COMPACT: &str = "`auto` or `off`";
+
+/// The parameters, read.
+#[derive(Debug, PartialEq, Eq)]
+struct Settings {
+    step: usize,
+    chain: usize,
+    compact: bool,
+}
+
+impl ZsmallocDriver {
+    /// The driver. It has no state.
+    pub const fn new() -> ZsmallocDriver {
+        ZsmallocDriver
+    }
+
+    /// The size classes of the pools that `create` would make with this configuration, smallest first.
+    ///
+    /// # Errors
+    ///
+    /// As for `create`.
+    pub fn classes(&self, config: &PoolConfig) -> Result<Vec<SizeClass>, CreateError> {
+        Ok(classes::table(class_config(config, &settings(&config.params)?))?.classes().to_vec())
+    }
+}
+
+impl ZPoolDriver for ZsmallocDriver {
+    fn name(&self) -> &str {
+        "zsmalloc"
+    }
+
+    fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
+        let settings = settings(params)?;
+        let mut canonical = Params::default();
+        if settings.chain != ClassConfig::DEFAULT_CHAIN {
+            canonical.set("chain", settings.chain.to_string());
+        }
+        if !settings.compact {
+            canonical.set(COMPACT, "off");
+        }
+        if settings.step != ClassConfig::DEFAULT_STEP {
+            canonical.set("step", settings.step.to_string());
+        }
+        Ok(canonical)
+    }
+
+    fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        let settings = settings(&config.params)?;
+        let table = classes::table(class_config(config, &settings))?;
+        Ok(Box::new(Zsmalloc::new(config, table, settings.compact)))
+    }
+
+    fn capabilities(&self, config: &PoolConfig) -> Result<Capabilities, CreateError> {
+        class_config(config, &settings(&config.params)?).check()?;
+        Ok(Capabilities::new(config.max_object_len).compacting())
+    }
+}
+
+fn class_config(config: &PoolConfig, settings: &Settings) -> ClassConfig {
+    ClassConfig {
+        frame_size: config.source.frame_size(),
+        step: settings.step,
+        chain: settings.chain,
+        max_object_len: config.max_object_len,
+    }
+}
+
+fn settings(params: &Params) -> Result<Settings, CreateError> {
+    let mut settings =
+        Settings { step: ClassConfig::DEFAULT_STEP, chain: ClassConfig::DEFAULT_CHAIN, compact: true };
+    for (name, value) in params.iter() {
+        let bad = |expected: &str| CreateError::BadValue {
+            name: name.into(),
+            value: value.into(),
+            expected: expected.into(),
+        };
+        match name {
+            "step" => settings.step = value.parse().map_err(|_| bad(EXPECTED_STEP))?,
+            "chain" => settings.chain = value.parse().map_err(|_| bad(EXPECTED_CHAIN))?,
+            COMPACT => {
+                settings.compact = match value {
+                    "auto" => true,
+                    "off" => false,
+                    _ => return Err(bad(EXPECTED_COMPACT)),
+                }
+            }
+            _ => return Err(CreateError::UnknownParameter { name: name.into(), known: KNOWN }),
+        }
+    }
+    // The frame size and the longest object are not known yet; these are good ones.
+    ClassConfig { step: settings.step, chain: settings.chain, ..ClassConfig::new(4096, 4096) }.check()?;
+    Ok(settings)
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    fn params(text: &str) -> Params {
+        text.parse::<zpool_core::spec::Component>().unwrap().params
+    }
+
+    #[test]
+    fn defaults_are_left_out_of_canonical_parameters() {
+        let canonical = |text| ZsmallocDriver.canonical(&params(text)).map(|p| p.to_string());
+        assert_eq!(canonical("zsmalloc(chain=32,step=16,compact=auto)").unwrap(), "");
+        assert_eq!(
+            canonical("zsmalloc(step=8, chain=4, compact=off)").unwrap(),
+            "chain=4,compact=off,step=8"
+        );
+    }
+
+    #[test]
+    fn bad_parameters_are_named() {
+        for (text, name) in [
+            ("z(step=12)", "step"),
+            ("z(step=4)", "step"),
+            ("z(chain=0)", "chain"),
+            ("z(chain=65)", "chain"),
+            ("z(chain=x)", "chain"),
+            ("z(compact=maybe)", "compact"),
+        ] {
+            match ZsmallocDriver.canonical(&params(text)) {
+                Err(CreateError::BadValue { name: bad, .. }) => assert_eq!(bad, name),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        let unknown = ZsmallocDriver.canonical(&params("z(steps=8)")).unwrap_err();
+        assert!(unknown.to_string().contains("chain=1..64"), "{unknown}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Freeing: one exchange ends the object's life for everybody; whoever made the last step takes slot and handle down.
+//!
+//! Nothing here blocks, allocates or fails. Memory that becomes empty is left to [`housekeeping`](crate::housekeeping).
+
+use zpool_core::sync::atomic::Ordering;
+use zpool_core::{FreeError, Handle, PoolError};
+
+use crate::class::ClassIndex;
+use crate::inner::Inner;
+use crate::slot::{Content, Freed};
+
+impl Inner {
+    /// See `ZPool::free`.
+    pub(crate) fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        match self.end(&handle) {
+            Ok((index, Freed::Now(content))) => self.take_down(index, content),
+            Ok((_, Freed::Later)) => {
+                // Relaxed: statistics only.
+                self.counters.zombies.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => return Err(FreeError::new(error, handle)),
+        }
+        Ok(())
+    }
+
+    fn end(&self, handle: &Handle) -> Result<(u32, Freed), PoolError> {
+        let opened = self.mint.open(handle)?;
+        let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
+        Ok((opened.index, slot.free(opened.generation)?))
+    }
+
+    /// Takes down an object that was freed while it was pinned: for whoever took back the last pin.
+    #[cold]
+    pub(crate) fn bury(&self, index: u32, content: Content) {
+        // Relaxed: statistics only.
+        self.counters.zombies.fetch_sub(1, Ordering::Relaxed);
+        self.take_down(index, content);
+    }
+
+    /// Gives back the slot of an object that has no name and no reader any more, then its handle's slot.
+    fn take_down(&self, index: u32, content: Content) {
+        let (at, slack) = self.layout.unpack(content);
+        let zspage = self.zspages.get(at.zspage).expect("an object's zspage exists");
+        let class = zspage.class();
+        let len = self.table.get(class).slot_bytes - slack;
+        self.settle_debt(class, len);
+        let freed = self.release_slot(class, at.zspage, at.object, len);
+        if let Some(slot) = self.handles.get(index) {
+            self.handles.put(index, slot);
+        }
+        if freed {
+            self.kick_if_worthwhile();
+        }
+    }
+
+    /// Clears a claimed slot. Says whether this is a moment to look at what could be given back.
+    pub(crate) fn release_slot(&self, class: ClassIndex, zspage: u32, object: u16, len: u32) -> bool {
+        let entry = self.zspages.get(zspage).expect("a claimed slot's zspage exists");
+        self.locked(self.class(class), |state| {
+            // Only now: under the lock nobody moves the zspage among its class's members.
+            state.release(entry.local(), object, len);
+            self.note_release(state)
+        })
+    }
+
+    /// An object of `len` bytes leaves a slot of `class`: if that is larger than its own, the own class's debt shrinks.
+    pub(crate) fn settle_debt(&self, class: ClassIndex, len: u32) {
+        let home = self.table.class_of(len as usize);
+        if home != class {
+            let waste = self.table.get(class).slot_bytes - self.table.get(home).slot_bytes;
+            // Relaxed: an account.
+            self.class(home).debt.fetch_sub(waste, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Fullness groups: which zspage of a class the next object goes to.
+//!
+//! ```text
+//!   heads:  empty ──► a zspage ──► ...         linked by the members' own indices, newest first
+//!           up to 1/4, 1/2, 3/4, < full        have a free slot whose frames are resident: taken from the fullest
+//!           growing                            free slots only in frames that are not resident yet
+//! ```
+//!
+//! Full zspages and isolated ones are in no group.
+
+/// A fullness group of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Group {
+    Empty = 0,
+    Quarter = 1,
+    Half = 2,
+    ThreeQuarters = 3,
+    AlmostFull = 4,
+    Growing = 5,
+    /// In no list.
+    None = 6,
+}
+
+const GROUPS: usize = 6;
+pub(crate) const NIL: u32 = u32::MAX;
+
+impl Group {
+    /// Where an object is put without touching a new frame: the fullest first.
+    pub(crate) const FULLEST_FIRST: [Group; 4] =
+        [Group::AlmostFull, Group::ThreeQuarters, Group::Half, Group::Quarter];
+
+    /// The group of a zspage with `inuse` of `objects` slots taken, `open` of the others in resident frames.
+    pub(crate) fn of(inuse: u16, objects: u16, open: u16) -> Group {
+        match (inuse, open) {
+            (0, _) => Group::Empty,
+            _ if inuse == objects => Group::None,
+            (_, 0) => Group::Growing,
+            _ => match u32::from(inuse) * 4 / u32::from(objects) {
+                0 => Group::Quarter,
+                1 => Group::Half,
+                2 => Group::ThreeQuarters,
+                _ => Group::AlmostFull,
+            },
+        }
+    }
+}
+
+/// What a member of a group carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Links {
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+    pub(crate) group: Group,
+}
+
+impl Links {
+    pub(crate) const UNLINKED: Links = Links { prev: NIL, next: NIL, group: Group::None };
+}
+
+/// Whatever has links.
+pub(crate) trait Linked {
+    fn links(&mut self) -> &mut Links;
+}
+
+/// The heads of a class's groups.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    heads: [u32; GROUPS],
+}
+
+impl Groups {
+    pub(crate) fn new() -> Groups {
+        Groups { heads: [NIL; GROUPS] }
+    }
+
+    /// The first member of a group.
+    #[inline]
+    pub(crate) fn head(&self, group: Group) -> Option<u32> {
+        self.heads.get(group as usize).copied().filter(|&head| head != NIL)
+    }
+
+    /// Puts a member that is in no group at the head of one.
+    pub(crate) fn link<T: Linked>(&mut self, members: &mut [T], at: u32, group: Group) {
+        debug_assert_eq!(*members[at as usize].links(), Links::UNLINKED);
+        if group == Group::None {
+            return;
+        }
+        let head = core::mem::replace(&mut self.heads[group as usize], at);
+        *members[at as usize].links() = Links { prev: NIL, next: head, group };
+        if head != NIL {
+            members[head as usize].links().prev = at;
+        }
+    }
+
+    /// Takes a member out of its group.
+    pub(crate) fn unlink<T: Linked>(&mut self, members: &mut [T], at: u32) {
+        let Links { prev, next, group } = core::mem::replace(members[at as usize].links(), Links::UNLINKED);
+        if group == Group::None {
+            return;
+        }
+        match prev {
+            NIL => self.heads[group as usize] = next,
+            _ => members[prev as usize].links().next = next,
+        }
+        if next != NIL {
+            members[next as usize].links().prev = prev;
+        }
+    }
+
+    /// Says that the member at index `old` is now at `new`.
+    pub(crate) fn renumber<T: Linked>(&mut self, members: &mut [T], new: u32) {
+        let Links { prev, next, group } = *members[new as usize].links();
+        if group == Group::None {
+            return;
+        }
+        match prev {
+            NIL => self.heads[group as usize] = new,
+            _ => members[prev as usize].links().next = new,
+        }
+        if next != NIL {
+            members[next as usize].links().prev = new;
+        }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    impl Linked for Links {
+        fn links(&mut self) -> &mut Links {
+            self
+        }
+    }
+
+    fn walk(groups: &Groups, members: &[Links], group: Group) -> Vec<u32> {
+        let next = |&at: &u32| Some(members[at as usize].next).filter(|&n| n != NIL);
+        core::iter::successors(groups.head(group), next).collect()
+    }
+
+    #[test]
+    fn members_come_and_go_in_any_order() {
+        let (mut groups, mut members) = (Groups::new(), vec![Links::UNLINKED; 5]);
+        for at in 0..5 {
+            groups.link(&mut members, at, Group::Half);
+        }
+        assert_eq!(walk(&groups, &members, Group::Half), [4, 3, 2, 1, 0]);
+        groups.unlink(&mut members, 2);
+        groups.unlink(&mut members, 4);
+        groups.unlink(&mut members, 0);
+        assert_eq!(walk(&groups, &members, Group::Half), [3, 1]);
+        // Member 3 moves to index 2.
+        members.swap(2, 3);
+        members.truncate(3);
+        groups.renumber(&mut members, 2);
+        assert_eq!(walk(&groups, &members, Group::Half), [2, 1]);
+        assert_eq!(members[1].prev, 2);
+    }
+
+    #[test]
+    fn groups_are_quarters() {
+        let of = |inuse| Group::of(inuse, 8, 1);
+        assert_eq!(
+            [of(0), of(1), of(2), of(4)],
+            [Group::Empty, Group::Quarter, Group::Half, Group::ThreeQuarters]
+        );
+        assert_eq!([of(6), of(7), of(8)], [Group::AlmostFull, Group::AlmostFull, Group::None]);
+        assert_eq!(Group::of(3, 8, 0), Group::Growing);
+    }
+}

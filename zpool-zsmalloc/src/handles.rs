@@ -1,0 +1,130 @@
+//! The handle table: a slot for each handle, found without a lock.
+//!
+//! Free slots are linked through their own words. The lists are sharded by processor, so that threads that insert and free do not share a
+//! lock; a shard that runs dry takes another shard's whole list before the table grows.
+
+use crossbeam_utils::CachePadded;
+use zpool_core::sync::Mutex;
+use zpool_core::sync::atomic::{AtomicU32, Ordering};
+use zpool_core::{cpu_shards, current_cpu};
+
+use crate::chunked::{CAPACITY, Chunked};
+use crate::slot::Slot;
+
+/// Shards at most: each is two cache lines of every pool.
+const MAX_SHARDS: usize = 16;
+
+/// The slots of a pool.
+#[derive(Debug)]
+pub(crate) struct HandleTable {
+    slots: Chunked<Slot>,
+    /// Slots that were ever taken: the table is dense below.
+    used: AtomicU32,
+    /// Index + 1 of the first free slot of each list; 0 ends a list.
+    free: Box<[CachePadded<Mutex<u32>>]>,
+}
+
+impl HandleTable {
+    pub(crate) fn new() -> HandleTable {
+        let shards = cpu_shards().min(MAX_SHARDS);
+        HandleTable {
+            slots: Chunked::new(),
+            used: AtomicU32::new(0),
+            free: (0..shards).map(|_| CachePadded::new(Mutex::new(0))).collect(),
+        }
+    }
+
+    /// Bytes on the heap that a new table has.
+    pub(crate) fn base_bytes(&self) -> usize {
+        size_of_val::<[_]>(&self.free)
+    }
+
+    /// The slot, if it was ever taken.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(index)
+    }
+
+    /// Slots ever taken: at least as many as there are objects.
+    pub(crate) fn used(&self) -> usize {
+        // Relaxed: a figure.
+        self.used.load(Ordering::Relaxed) as usize
+    }
+
+    /// All slots ever taken, with their indices.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        // Relaxed: a slot that is taken meanwhile may be missed, as if the walk had been earlier.
+        let used = self.used.load(Ordering::Relaxed);
+        (0..used).filter_map(|index| Some((index, self.slots.get(index)?)))
+    }
+
+    /// Takes a free slot for the caller alone. `grown` is told the bytes that the table grew by. `None` when the table is full.
+    pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Option<(u32, &Slot)> {
+        let home = self.home();
+        let mut list = self.free[home].lock();
+        if *list == 0 {
+            *list = self.steal(home);
+        }
+        if let Some(index) = list.checked_sub(1) {
+            let slot = self.slots.get(index)?;
+            *list = slot.link();
+            return Some((index, slot));
+        }
+        drop(list);
+        let index = self.fresh()?;
+        grown(self.slots.ensure(index));
+        Some((index, self.slots.get(index)?))
+    }
+
+    /// Takes back a slot that is the caller's alone and whose object is gone. Never blocks or allocates.
+    pub(crate) fn put(&self, index: u32, slot: &Slot) {
+        let mut list = self.free[self.home()].lock();
+        slot.set_link(*list);
+        *list = index + 1;
+    }
+
+    /// Another shard's whole list. Busy shards are passed over: waiting for one while holding one's own could deadlock.
+    fn steal(&self, home: usize) -> u32 {
+        let others = (1..self.free.len()).map(|i| (home + i) % self.free.len());
+        others
+            .filter_map(|other| self.free[other].try_lock().map(|mut list| core::mem::take(&mut *list)))
+            .find(|&list| list != 0)
+            .unwrap_or(0)
+    }
+
+    fn fresh(&self) -> Option<u32> {
+        let next = |used: u32| (used < CAPACITY).then_some(used + 1);
+        // Relaxed: only uniqueness matters; the chunk is published by its own lock.
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+    }
+
+    #[inline]
+    fn home(&self) -> usize {
+        current_cpu() % self.free.len()
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_reused_before_the_table_grows_whoever_freed_them() {
+        let table = HandleTable::new();
+        let take = || table.take(|_| ()).unwrap().0;
+        let mut first: Vec<_> = (0..100).map(|_| take()).collect();
+        first.sort_unstable();
+        assert_eq!(first, (0..100).collect::<Vec<_>>());
+        for &index in &first {
+            // As if freed on every processor in turn.
+            let mut list = table.free[index as usize % table.free.len()].lock();
+            let slot = table.get(index).unwrap();
+            slot.set_link(*list);
+            *list = index + 1;
+        }
+        let mut second: Vec<_> = (0..100).map(|_| take()).collect();
+        second.sort_unstable();
+        assert_eq!((second, take()), (first, 100));
+        assert_eq!(table.iter().count(), 101);
+    }
+}

@@ -1,0 +1,184 @@
+//! When memory that became empty is given back, and who does it.
+//!
+//! ```text
+//!   free ── enough idle, or enough to gain? ── executor that takes jobs anywhere? ── submit the pool's own job
+//!                                                    │ none
+//!   insert ◄─────────────────────────────────────────┘  does it first, when enough has gathered
+//!   trim, compact: always, all of it
+//! ```
+//!
+//! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
+//! dropped waits for one that runs: no job touches a pool after its end.
+
+use std::sync::{Arc, Weak};
+
+use zpool_core::CompactionBudget;
+use zpool_core::exec::{Executor, Job};
+use zpool_core::sync::Mutex;
+use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::class_state::ClassState;
+use crate::inner::Inner;
+
+/// Idle frames that are kept in any case: giving them back would not be worth a call.
+const IDLE_FLOOR: usize = 32;
+
+/// Of all frames, one in so many may be idle.
+const IDLE_SHARE: usize = 16;
+
+/// Compaction runs by itself when it could free one frame in so many, and [`GAIN_FLOOR`] more.
+const GAIN_SHARE: usize = 128;
+const GAIN_FLOOR: usize = 4;
+
+/// It runs again when one in so many objects has been freed since the last time.
+const REST_SHARE: usize = 16;
+
+/// Objects that one job moves at most: a few milliseconds of the executor's time.
+const JOB_MOVES: CompactionBudget = CompactionBudget::moves(4096);
+
+/// Every so many releases of a class the estimate is brought up to date.
+const NOTE_EVERY: usize = 4;
+
+/// The pool's side of its background work.
+#[derive(Debug)]
+pub(crate) struct Housekeeping {
+    /// Taken out when the pool goes.
+    executor: Mutex<Option<Arc<dyn Executor>>>,
+    /// Is there an executor that may be used from `free`? Never changes.
+    usable: bool,
+    /// May it compact?
+    compact: bool,
+    /// The job, while it is not out.
+    job: Mutex<Option<Job>>,
+    /// Held while a job runs. True: the pool is gone.
+    gate: Mutex<bool>,
+    /// Frames that compaction could free, summed over what the classes noted last. Wraps for a moment.
+    gain: AtomicUsize,
+    /// Objects freed since the last compaction, in steps of [`NOTE_EVERY`].
+    freed: AtomicUsize,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(executor: Option<Arc<dyn Executor>>, compact: bool) -> Housekeeping {
+        let usable = executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
+        Housekeeping {
+            executor: Mutex::new(executor.filter(|_| usable)),
+            usable,
+            compact,
+            job: Mutex::new(None),
+            gate: Mutex::new(false),
+            gain: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Inner {
+    /// Makes the pool's job, if there is an executor for it. Once, when the pool is made.
+    pub(crate) fn prepare_job(self: &Arc<Self>) {
+        if self.housekeeping.usable {
+            *self.housekeeping.job.lock() = Some(job(Arc::downgrade(self)));
+        }
+    }
+
+    /// Waits for a job that runs, and keeps later ones from doing anything.
+    pub(crate) fn close_gate(&self) {
+        *self.housekeeping.gate.lock() = true;
+        // On this thread, not on that of a job: it may be the executor's last reference.
+        drop(self.housekeeping.executor.lock().take());
+        drop(self.housekeeping.job.lock().take());
+    }
+
+    /// Notes what a class has to gain, now and then. True: look whether it is time to do something. Under the class's lock.
+    pub(crate) fn note_release(&self, state: &mut ClassState) -> bool {
+        state.releases = state.releases.wrapping_add(1);
+        let now = state.releases.is_multiple_of(NOTE_EVERY);
+        if now {
+            self.note_gain(state);
+            // Relaxed: a policy's figure.
+            self.housekeeping.freed.fetch_add(NOTE_EVERY, Ordering::Relaxed);
+        }
+        now || state.idle > 0
+    }
+
+    /// Brings the pool's estimate up to date with one class. Under its lock.
+    pub(crate) fn note_gain(&self, state: &mut ClassState) {
+        let gain = self.gain_of(state);
+        let before = core::mem::replace(&mut state.noted_gain, gain);
+        // Relaxed: a policy's figure.
+        self.housekeeping.gain.fetch_add(gain.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Frames that packing a class to the front would free.
+    pub(crate) fn gain_of(&self, state: &ClassState) -> usize {
+        let class = self.table.get(self.table.class_of(state.shape.slot as usize));
+        state.resident.saturating_sub(self.table.frames_needed(class, state.objects))
+    }
+
+    /// Submits the job if there is enough to do. Never blocks or allocates.
+    pub(crate) fn kick_if_worthwhile(&self) {
+        if self.housekeeping.usable && (self.too_much_idle() || self.much_to_gain()) {
+            self.kick();
+        }
+    }
+
+    fn kick(&self) {
+        let Some(executor) = self.housekeeping.executor.lock().clone() else { return };
+        let Some(job) = self.housekeeping.job.lock().take() else { return };
+        if let Err(refused) = executor.submit(job) {
+            // Left for later: a next free tries again, trim does it in any case.
+            *self.housekeeping.job.lock() = Some(refused.job);
+        }
+    }
+
+    /// Without an executor, an insert gives idle frames back when enough has gathered.
+    pub(crate) fn tidy_before_insert(&self) {
+        if !self.housekeeping.usable && self.too_much_idle() {
+            self.release_empty_zspages(1);
+        }
+    }
+
+    fn too_much_idle(&self) -> bool {
+        // Relaxed: policy. So below.
+        let idle = self.counters.idle.load(Ordering::Relaxed);
+        idle > IDLE_FLOOR && idle > self.counters.frames.load(Ordering::Relaxed) / IDLE_SHARE
+    }
+
+    fn much_to_gain(&self) -> bool {
+        let housekeeping = &self.housekeeping;
+        // The sum wraps for a moment while classes note in another order than they changed; half the range is below zero then.
+        let gain = housekeeping.gain.load(Ordering::Relaxed) as isize;
+        let freed = housekeeping.freed.load(Ordering::Relaxed);
+        housekeeping.compact
+            && gain > (self.counters.frames.load(Ordering::Relaxed) / GAIN_SHARE + GAIN_FLOOR) as isize
+            && freed > self.handles.used() / REST_SHARE
+    }
+
+    /// What the job does.
+    fn housekeep(&self) {
+        if self.much_to_gain() {
+            let report = self.compact(JOB_MOVES);
+            if !report.exhausted {
+                self.housekeeping.freed.store(0, Ordering::Relaxed);
+            }
+        }
+        if self.too_much_idle() {
+            self.release_empty_zspages(1);
+        }
+    }
+}
+
+fn job(pool: Weak<Inner>) -> Job {
+    Job::new("zsmalloc housekeeping", move || {
+        let Some(inner) = pool.upgrade() else { return };
+        let closed = inner.housekeeping.gate.lock();
+        if *closed {
+            return;
+        }
+        inner.housekeep();
+        *inner.housekeeping.job.lock() = Some(job(pool));
+        // What came up while this job ran found none to submit.
+        inner.kick_if_worthwhile();
+        drop(closed);
+    })
+}

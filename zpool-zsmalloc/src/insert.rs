@@ -1,0 +1,191 @@
+//! Inserting: a slot is claimed under one class lock, the bytes are written under none, then the handle is published.
+//!
+//! ```text
+//!   lock class ── open slot? ──────────────────────────────────► claimed
+//!       │ no
+//!   unlock ── open slot in a class a little larger? ───────────► claimed there
+//!       │ no
+//!   page source: charge frames, reserve a zspage ── lock class ─► claimed, what is left over goes back
+//! ```
+//!
+//! The page source is never called under a lock: what it gives is carried into the lock as a [`Supply`].
+
+use zpool_core::page::OutOfFrames;
+use zpool_core::sync::atomic::Ordering;
+use zpool_core::{Handle, PoolError, might_block};
+
+use crate::class::ClassIndex;
+use crate::class_state::{Claimed, ClassState, Need, Room};
+use crate::inner::{Class, Inner};
+use crate::memory::OwnedRun;
+use crate::slot::Location;
+
+impl Inner {
+    /// See `ZPool::insert`.
+    pub(crate) fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        let max = self.table.config().max_object_len;
+        match object.len() {
+            0 => return Err(PoolError::EmptyObject),
+            len if len > max => return Err(PoolError::TooLarge { len, max }),
+            _ => {}
+        }
+        might_block("Zsmalloc::insert");
+        self.tidy_before_insert();
+        self.store(object).inspect_err(|_| {
+            // Relaxed: statistics only.
+            self.counters.failed_inserts.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn store(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        let len = object.len() as u32;
+        let (class, claimed) = self.claim(self.table.class_of(object.len()), len)?;
+        let Some((index, slot)) = self.handles.take(|bytes| self.counters.metadata_changed(0, bytes)) else {
+            self.unclaim(class, claimed, len);
+            return Err(PoolError::OutOfMemory);
+        };
+        let geometry = self.table.get(class);
+        let run_len = usize::from(geometry.frames) * self.table.config().frame_size;
+        let offset = usize::from(claimed.object) * geometry.slot_bytes as usize;
+        let zspage = self.zspages.get(claimed.zspage).expect("a claimed slot's zspage exists");
+        // SAFETY: `write` (1): claimed above, published below; (2): as computed from its class.
+        unsafe { zspage.write(run_len, offset, object) };
+        let at = Location { zspage: claimed.zspage, object: claimed.object };
+        let generation = slot.publish(self.layout.pack(at, geometry.slot_bytes - len));
+        Ok(self.mint.mint(index, generation))
+    }
+
+    /// Claims a slot for an object of `len` bytes: in its own class, or in a larger one that has an open slot.
+    fn claim(&self, index: ClassIndex, len: u32) -> Result<(ClassIndex, Claimed), PoolError> {
+        let class = self.class(index);
+        let mut supply = Supply { pool: self, class, frames: 0, zspage: None, room: Room::default() };
+        let mut borrow = true;
+        loop {
+            let need = match self.locked(class, |state| supply.claim(state, len)) {
+                Ok(claimed) => return Ok((index, claimed)),
+                Err(need) => need,
+            };
+            if core::mem::take(&mut borrow)
+                && let Some(borrowed) = self.borrow_slot(class, len)
+            {
+                return Ok(borrowed);
+            }
+            supply.fetch(need)?;
+        }
+    }
+
+    /// Claims an open slot of a class that is a little larger, so that a class with few objects does not keep a frame of its own half empty. What this
+    /// wastes is the class's debt, and the debt is limited.
+    fn borrow_slot(&self, home: &Class, len: u32) -> Option<(ClassIndex, Claimed)> {
+        let size = self.table.get(home.index).slot_bytes;
+        let limit = self.table.config().frame_size / 16;
+        // Relaxed, here and below: an account; a race may overdraw it by a slot.
+        let left = limit.saturating_sub(home.debt.load(Ordering::Relaxed) as usize);
+        let within = self.table.reach().min(left) as u32;
+        for next in home.index.0 + 1..self.table.classes().len() as u16 {
+            let waste = self.table.get(ClassIndex(next)).slot_bytes - size;
+            if waste > within {
+                break;
+            }
+            let Some(class) = self.existing_class(ClassIndex(next)) else { continue };
+            if class.open_hint() == 0 {
+                continue;
+            }
+            if let Some(claimed) = self.locked(class, |state| state.claim_open(len)) {
+                home.debt.fetch_add(waste, Ordering::Relaxed);
+                return Some((class.index, claimed));
+            }
+        }
+        None
+    }
+
+    /// Gives back a slot that was claimed and never published.
+    pub(crate) fn unclaim(&self, class: ClassIndex, claimed: Claimed, len: u32) {
+        self.settle_debt(class, len);
+        self.release_slot(class, claimed.zspage, claimed.object, len);
+    }
+}
+
+/// What the page source has given for one insert, on its way into the class. What is left goes back when dropped.
+struct Supply<'a> {
+    pool: &'a Inner,
+    class: &'a Class,
+    /// Charged, not yet used.
+    frames: usize,
+    /// An entry of the table and its run.
+    zspage: Option<(u32, OwnedRun)>,
+    /// Before the claim new room, after it the old.
+    room: Room,
+}
+
+impl Supply<'_> {
+    /// Claims a slot of the class, or says what is lacking. Under the class's lock.
+    fn claim(&mut self, state: &mut ClassState, len: u32) -> Result<Claimed, Need> {
+        if let Some(claimed) = state.claim_open(len) {
+            return Ok(claimed);
+        }
+        let none = Need { frames: 0, zspage: false, room: 0 };
+        match state.claim_growing(len, &mut self.frames) {
+            Ok(Some(claimed)) => return Ok(claimed),
+            Ok(None) => {}
+            Err(frames) => return Err(Need { frames, ..none }),
+        }
+        let frames = state.shape.frames_of(0, len).count_ones() as usize;
+        self.enlarge(state);
+        let need = Need { frames, zspage: self.zspage.is_none(), room: state.room_needed() };
+        if self.frames < frames || need.room > 0 {
+            return Err(need);
+        }
+        let Some((id, run)) = self.zspage.take() else { return Err(need) };
+        let entry = self.pool.zspages.get(id).expect("taken from the table");
+        entry.begin(self.class.index);
+        entry.install(run);
+        state.adopt(id, &self.pool.zspages);
+        match state.claim_growing(len, &mut self.frames) {
+            Ok(Some(claimed)) => Ok(claimed),
+            // An adopted zspage has a free slot, and the frames for it are there.
+            _ => Err(need),
+        }
+    }
+
+    fn enlarge(&mut self, state: &mut ClassState) {
+        let offered = self.room.bytes();
+        if offered > 0 {
+            self.room = state.enlarge(core::mem::take(&mut self.room));
+            self.pool.counters.metadata_changed(self.room.bytes(), offered);
+        }
+    }
+
+    /// Gets what is lacking. Under no lock.
+    fn fetch(&mut self, need: Need) -> Result<(), PoolError> {
+        if need.frames > self.frames {
+            self.pool.source.charge(need.frames - self.frames)?;
+            self.frames = need.frames;
+        }
+        if need.zspage {
+            let grown = |bytes| self.pool.counters.metadata_changed(0, bytes);
+            let id = self.pool.zspages.take(grown).ok_or(PoolError::OutOfMemory)?;
+            let frames = usize::from(self.pool.table.get(self.class.index).frames);
+            let run = OwnedRun::reserve(&self.pool.source, frames)
+                .inspect_err(|_: &OutOfFrames| self.pool.zspages.put(id))?;
+            self.zspage = Some((id, run));
+        }
+        if need.room > 0 {
+            let shape = crate::shape::Shape::of(&self.pool.table, self.pool.table.get(self.class.index));
+            self.room = Room::with_capacity(&shape, need.room);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Supply<'_> {
+    fn drop(&mut self) {
+        if self.frames > 0 {
+            self.pool.source.uncharge(self.frames);
+        }
+        if let Some((id, run)) = self.zspage.take() {
+            drop(run);
+            self.pool.zspages.put(id);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The second half of compaction: last frames with few objects are emptied into open slots of classes a little larger.
+//!
+//! ```text
+//!   class of 1440 bytes  [####|####|#   ]           the last frame holds one object ...
+//!                                   │
+//!   class of 1456 bytes  [####|##.#|##  ]           ... which wastes 16 bytes here, and there a frame
+//!                                ▲
+//! ```
+//!
+//! A packed class keeps half a frame open on average, which is little in a large pool and much in a small one. An object never goes further than
+//! [`ClassTable::reach`](crate::ClassTable) above its own class, and a frame is emptied whole or not at all.
+
+use crate::class::ClassIndex;
+use crate::class_state::{Claimed, ClassState};
+use crate::compact::{Marked, Run};
+use crate::fullness::Group;
+use crate::inner::{Class, Inner};
+use crate::plan::Plan;
+use crate::relocate::Outcome;
+use crate::slot::Peeked;
+
+/// Rounds at most. A round finds all merges that do not depend on each other; few need a third.
+const ROUNDS: usize = 64;
+
+/// Objects marked in a round at most. Not cut to the moves that are left: with none left, a round says whether there would be something to do.
+const ROUND_LIMIT: usize = 1 << 15;
+
+/// Of a frame, the part that emptying it may waste in larger slots.
+const WORTHWHILE: (usize, usize) = (3, 4);
+
+impl Run<'_> {
+    /// Empties last frames into larger classes until no more can be.
+    pub(crate) fn merge_tails(&mut self) {
+        for _ in 0..ROUNDS {
+            let pool = self.pool;
+            let mut open: Vec<usize> = vec![0; pool.table.classes().len()];
+            for class in pool.existing_classes() {
+                open[usize::from(class.index.0)] = class.open_hint();
+            }
+            let plan = plan(pool, &mut open, ROUND_LIMIT);
+            let moved = self.carry_out(plan, |run, marked| {
+                for zspage in marked.chunk_by(|a, b| a.zspage == b.zspage) {
+                    run.merge_zspage(zspage, &mut open);
+                }
+            });
+            if moved == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Empties the frames of one zspage from the last one on, as long as the objects of a whole frame fit. `marked`: from the last slot down.
+    fn merge_zspage(&mut self, marked: &[Marked], open: &mut [usize]) {
+        let pool = self.pool;
+        let Some(first) = marked.first() else { return };
+        let shape = pool.locked(pool.class(first.class), |state| state.shape);
+        let last_frame = |m: &Marked| shape.frames_of_slot(m.object).ilog2();
+        for frame in marked.chunk_by(|a, b| last_frame(a) == last_frame(b)) {
+            let Some(targets) = fit(pool, frame, open) else { return };
+            for (object, target) in frame.iter().zip(targets) {
+                if self.is_over() {
+                    self.report.exhausted = true;
+                    return;
+                }
+                let claim = |_, len| claim_in(pool, target, len);
+                let outcome = pool.relocate(object.index, claim);
+                self.note(outcome);
+                if outcome == Outcome::Moved {
+                    open[usize::from(target.0)] -= 1;
+                }
+            }
+        }
+    }
+}
+
+/// Marks the last objects of each class, as many as larger classes may have room for. A class that others move into is not marked itself; a class that is
+/// marked is left without open slots in `open`.
+fn plan(pool: &Inner, open: &mut [usize], limit: usize) -> Plan {
+    let mut plan = Plan::default();
+    let mut left = open.to_vec();
+    for class in pool.existing_classes() {
+        let at = usize::from(class.index.0);
+        // Somebody moves into this one: next round.
+        if left[at] != open[at] || plan.is_full(limit) {
+            continue;
+        }
+        let Some((zspage, first)) = tail(pool, class, &mut left) else { continue };
+        if plan.mark(pool, class, zspage, first) {
+            open[at] = 0;
+            left[at] = 0;
+        }
+    }
+    plan
+}
+
+/// The zspage of a class with the fewest objects, and the first of its last slots that could be emptied into what is `left` open in larger classes, which is taken.
+fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
+    let larger: Vec<usize> = within_reach(pool, class.index).map(|(to, _)| to).collect();
+    if larger.iter().all(|&to| left[to] == 0) {
+        return None;
+    }
+    pool.locked(class, |state| {
+        let local = emptiest(state)?;
+        let mut frames = state.member(local).resident & !state.hollow(local);
+        let mut end = state.shape.objects;
+        let mut first = None;
+        while frames != 0 && end > 0 {
+            let frame = frames.ilog2();
+            frames &= !(1 << frame);
+            let from = state.shape.slots_in(frame..frame + 1).start.min(end);
+            let mut count = state.count_from(local, from) - state.count_from(local, end);
+            if larger.iter().map(|&to| left[to]).sum::<usize>() < count {
+                break;
+            }
+            for &to in &larger {
+                let here = count.min(left[to]);
+                left[to] -= here;
+                count -= here;
+            }
+            (first, end) = (Some(from), from);
+        }
+        Some((state.member(local).id, first?))
+    })
+}
+
+/// The class that each object of a frame goes to, nearest first; `None` if one has nowhere to go, is pinned, or all together waste too much.
+fn fit(pool: &Inner, frame: &[Marked], open: &[usize]) -> Option<Vec<ClassIndex>> {
+    let mut taken: Vec<(usize, usize)> = Vec::new();
+    let mut waste = 0;
+    let mut targets = Vec::with_capacity(frame.len());
+    for object in frame {
+        let slot = pool.handles.get(object.index)?;
+        if !matches!(slot.peek(), Peeked::Live { pins: 0, .. }) {
+            return None;
+        }
+        let home = pool.table.class_of(object.len as usize);
+        let own = pool.table.get(object.class).slot_bytes;
+        let mut larger =
+            within_reach(pool, home).map(|(to, _)| to).filter(|&to| to > usize::from(object.class.0));
+        let used = |to: usize| taken.iter().find(|&&(at, _)| at == to).map_or(0, |&(_, n)| n);
+        let to = larger.find(|&to| open[to] > used(to))?;
+        match taken.iter_mut().find(|(at, _)| *at == to) {
+            Some((_, n)) => *n += 1,
+            None => taken.push((to, 1)),
+        }
+        let to = ClassIndex(to as u16);
+        waste += (pool.table.get(to).slot_bytes - own) as usize;
+        targets.push(to);
+    }
+    (waste * WORTHWHILE.1 <= pool.table.config().frame_size * WORTHWHILE.0).then_some(targets)
+}
+
+fn claim_in(pool: &Inner, class: ClassIndex, len: u32) -> Option<(ClassIndex, Claimed)> {
+    let claimed = pool.locked(pool.existing_class(class)?, |state| state.claim_open(len))?;
+    Some((class, claimed))
+}
+
+/// The classes whose slots objects of `class` may take, nearest first, with what that wastes.
+fn within_reach(pool: &Inner, class: ClassIndex) -> impl Iterator<Item = (usize, usize)> {
+    let (classes, at) = (pool.table.classes(), usize::from(class.0));
+    let size = classes[at].slot_bytes;
+    let larger = classes.iter().enumerate().skip(at + 1);
+    larger
+        .map(move |(to, larger)| (to, (larger.slot_bytes - size) as usize))
+        .take_while(|&(_, waste)| waste <= pool.table.reach())
+}
+
+/// The zspage of a class with the fewest objects, but at least one, and a free slot; as the groups know it.
+fn emptiest(state: &ClassState) -> Option<u32> {
+    let groups = [Group::Growing, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull];
+    let heads = groups.into_iter().filter_map(|group| state.head(group));
+    heads.min_by_key(|&local| state.member(local).inuse)
+}

@@ -1,0 +1,83 @@
+//! The pool as its users see it.
+
+use std::sync::Arc;
+
+use zpool_core::{
+    Capabilities, CompactionBudget, CompactionReport, FreeError, Handle, PoolConfig, PoolError, PoolId,
+    PoolStats, ReadGuard, Violation, ZPool, might_block,
+};
+
+use crate::class::{ClassTable, SizeClass};
+use crate::inner::Inner;
+
+/// A pool of the [`ZsmallocDriver`](crate::ZsmallocDriver).
+///
+/// Dropping it gives back everything, with one call to the page source; it waits for a job of its own that is running.
+#[derive(Debug)]
+pub struct Zsmalloc {
+    inner: Arc<Inner>,
+}
+
+impl Zsmalloc {
+    pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, compact: bool) -> Zsmalloc {
+        let inner = Arc::new(Inner::new(config, table, compact));
+        inner.prepare_job();
+        Zsmalloc { inner }
+    }
+
+    /// The size classes of this pool, smallest first.
+    pub fn classes(&self) -> &[SizeClass] {
+        self.inner.table.classes()
+    }
+}
+
+impl Drop for Zsmalloc {
+    fn drop(&mut self) {
+        might_block("Zsmalloc::drop");
+        self.inner.close_gate();
+        self.inner.tear_down();
+    }
+}
+
+impl ZPool for Zsmalloc {
+    fn id(&self) -> PoolId {
+        self.inner.mint.pool_id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(self.inner.table.config().max_object_len).compacting()
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        self.inner.insert(object)
+    }
+
+    #[inline]
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        self.inner.read(handle)
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        self.inner.free(handle)
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.inner.bytes_held()
+    }
+
+    fn stats(&self) -> PoolStats {
+        self.inner.stats()
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        self.inner.validate()
+    }
+
+    fn compact(&self, budget: CompactionBudget) -> CompactionReport {
+        self.inner.compact(budget)
+    }
+
+    fn trim(&self) -> usize {
+        self.inner.trim()
+    }
+}

@@ -1,0 +1,420 @@
+//! The word behind a handle, and the protocol of pins on it.
+//!
+//! ```text
+//!   63                                              20 19        10 9   8 7         0
+//!  +--------------------------------------------------+------------+-----+-----------+
+//!  |  zspage      |  object        |  slack           | generation |state|   pins    |   live, dead
+//!  |                 content: 44 bits                 |  10 bits   |  2  |  8 bits   |
+//!  +--------------------------------------------------+------------+-----+-----------+
+//!  |              index of the next free slot + 1     |            |free |     0     |   free
+//!  +--------------------------------------------------+------------+-----+-----------+
+//! ```
+//!
+//! How the content is split depends on the pool's classes: see [`Layout`].
+//!
+//! # The protocol
+//!
+//! ```text
+//!          publish                 free, no pins
+//!   free ───────────► live ─────────────────────────► free        whoever makes this step gives the object's bytes back
+//!                      │ free, pins > 0                 ▲
+//!                      └───────────► dead ──────────────┘
+//!                                     last unpin
+//! ```
+//!
+//! - A reader pins by compare-exchange of the whole word (live, its generation, pins + 1): where the object is and that it stays there are read in
+//!   one step. It unpins by subtracting.
+//! - `free` is one compare-exchange: from a live word without pins to free, and the object is the caller's to take down; from a live word with
+//!   pins to dead, and that falls to the last unpin. Nobody pins a dead word.
+//! - Compaction has no state of its own. It pins an object that nobody else has pinned, copies it, and exchanges (old place, its one pin) for (new
+//!   place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
+//! - The content is only interpreted by whoever's exchange succeeded, so it does not matter if the word was the same before, in another life (ABA).
+//!
+//! # Orderings
+//!
+//! | step | ordering | pairs with |
+//! |---|---|---|
+//! | publish | Release | pin's Acquire: the bytes are in place |
+//! | pin, move's pin | Acquire | publish, move: the bytes where the content says |
+//! | unpin | Release | the Acquire of free, of move, or of the last unpin: the reader's reads come before whoever reuses the bytes |
+//! | free | Acquire | unpin; publish, for an owner on another thread |
+//! | last unpin of a dead word | Acquire fence | the other readers' unpins |
+//! | move | Acquire and Release | unpins before it: the old place may be reused; pins after it: the new one is filled |
+//!
+//! All steps are read-modify-writes but publish, so the release sequence of a step runs through all later ones until the next publish.
+
+use core::fmt;
+
+use zpool_core::PoolError;
+use zpool_core::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::class::ClassTable;
+
+const PIN_BITS: u32 = 8;
+const STATE_BITS: u32 = 2;
+const GENERATION_BITS: u32 = 10;
+const CONTENT_BITS: u32 = 44;
+const _: () = assert!(PIN_BITS + STATE_BITS + GENERATION_BITS + CONTENT_BITS == u64::BITS, "one word");
+const _: () = assert!(CONTENT_BITS > u32::BITS, "a free slot's link fits the content");
+
+const STATE_SHIFT: u32 = PIN_BITS;
+const GENERATION_SHIFT: u32 = STATE_SHIFT + STATE_BITS;
+const CONTENT_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
+
+/// Guards that may hold one object at a time.
+pub(crate) const MAX_PINS: u64 = (1 << PIN_BITS) - 1;
+const _: () = assert!(MAX_PINS >= 255, "promised by ZPool::read");
+
+const FREE: u64 = 0;
+const LIVE: u64 = 1;
+const DEAD: u64 = 2;
+
+/// The value of a slot's word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+impl Word {
+    fn new(content: u64, generation: u64, state: u64, pins: u64) -> Word {
+        Word(content << CONTENT_SHIFT | generation << GENERATION_SHIFT | state << STATE_SHIFT | pins)
+    }
+    fn pins(self) -> u64 {
+        self.0 & MAX_PINS
+    }
+    fn state(self) -> u64 {
+        self.0 >> STATE_SHIFT & ((1 << STATE_BITS) - 1)
+    }
+    fn generation(self) -> u16 {
+        (self.0 >> GENERATION_SHIFT) as u16 & ((1 << GENERATION_BITS) - 1)
+    }
+    fn content(self) -> Content {
+        Content(self.0 >> CONTENT_SHIFT)
+    }
+    fn is_live(self, generation: u16) -> bool {
+        self.state() == LIVE && self.generation() == generation
+    }
+    /// The generation of the slot's next life.
+    fn next_generation(self) -> u64 {
+        (u64::from(self.generation()) + 1) & ((1 << GENERATION_BITS) - 1)
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = ["free", "live", "dead", "?"][self.state() as usize];
+        write!(f, "{state} gen {} pins {} {:?}", self.generation(), self.pins(), self.content())
+    }
+}
+
+/// Where an object is and how long, or for a free slot the link to the next one. [`Layout`] packs and unpacks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content(pub u64);
+
+/// The word of one handle.
+#[derive(Default)]
+pub struct Slot(AtomicU64);
+
+/// What [`Slot::free`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freed {
+    /// The object is the caller's, to take down; the slot too.
+    Now(Content),
+    /// Guards hold the object: the last unpin takes it down.
+    Later,
+}
+
+impl Slot {
+    /// Makes a free slot, which the caller owns, the name of an object whose bytes are in place. Gives the generation for its handle.
+    pub fn publish(&self, content: Content) -> u16 {
+        // Relaxed: the slot is the caller's alone.
+        let generation = Word(self.0.load(Ordering::Relaxed)).generation();
+        // Release: pairs with the Acquire of `pin`.
+        self.0.store(Word::new(content.0, u64::from(generation), LIVE, 0).0, Ordering::Release);
+        generation
+    }
+
+    /// Keeps the object where it is until [`unpin`](Self::unpin), and says where that is.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::StaleHandle`], [`PoolError::TooManyReaders`].
+    #[inline]
+    pub fn pin(&self, generation: u16) -> Result<Content, PoolError> {
+        // Relaxed: a first guess; the exchange checks it.
+        let mut word = Word(self.0.load(Ordering::Relaxed));
+        loop {
+            if !word.is_live(generation) {
+                return Err(PoolError::StaleHandle);
+            }
+            if word.pins() == MAX_PINS {
+                return Err(PoolError::TooManyReaders);
+            }
+            match self.exchange_weak(word, Word(word.0 + 1), Ordering::Acquire) {
+                Ok(()) => return Ok(word.content()),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Takes one pin back. Gives the content if this was the last pin of a dead object: then the caller takes object and slot down.
+    #[inline]
+    pub fn unpin(&self) -> Option<Content> {
+        // Release: pairs with the Acquire of whoever reuses the bytes next.
+        let before = Word(self.0.fetch_sub(1, Ordering::Release));
+        debug_assert!(before.pins() > 0 && before.state() != FREE, "unpinned without a pin: {before:?}");
+        if before.pins() == 1 && before.state() == DEAD {
+            // Acquire: pairs with the Release of the other readers' unpins.
+            fence(Ordering::Acquire);
+            return Some(before.content());
+        }
+        None
+    }
+
+    /// Ends the object's life for everybody.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::StaleHandle`].
+    #[inline]
+    pub fn free(&self, generation: u16) -> Result<Freed, PoolError> {
+        // Relaxed: a first guess; the exchange checks it.
+        let mut word = Word(self.0.load(Ordering::Relaxed));
+        loop {
+            if !word.is_live(generation) {
+                return Err(PoolError::StaleHandle);
+            }
+            let (freed, state, content) = match word.pins() {
+                0 => (Freed::Now(word.content()), FREE, 0),
+                _ => (Freed::Later, DEAD, word.content().0),
+            };
+            let next = Word::new(content, word.next_generation(), state, word.pins());
+            match self.exchange_weak(word, next, Ordering::Acquire) {
+                Ok(()) => return Ok(freed),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Compaction's pin: only of a live object that nobody has pinned, whatever its generation.
+    ///
+    /// # Errors
+    ///
+    /// Says whether the object is there, but pinned.
+    pub fn pin_idle(&self) -> Result<Content, NotIdle> {
+        // Relaxed: a first guess; the exchange checks it.
+        let mut word = Word(self.0.load(Ordering::Relaxed));
+        loop {
+            if word.state() != LIVE {
+                return Err(NotIdle::Gone);
+            }
+            if word.pins() > 0 {
+                return Err(NotIdle::Pinned);
+            }
+            match self.exchange_weak(word, Word(word.0 + 1), Ordering::Acquire) {
+                Ok(()) => return Ok(word.content()),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Exchanges the caller's pin on the object at `from` for its new place `to`. False, with the pin still held, if somebody
+    /// else pinned or freed it.
+    pub fn relocate(&self, from: Content, to: Content) -> bool {
+        // Relaxed: a first guess; the exchange checks it.
+        let mut word = Word(self.0.load(Ordering::Relaxed));
+        while word.state() == LIVE && word.pins() == 1 {
+            debug_assert_eq!(word.content(), from, "only its holder moves a pinned object");
+            let next = Word::new(to.0, u64::from(word.generation()), LIVE, 0);
+            match self.exchange_weak(word, next, Ordering::AcqRel) {
+                Ok(()) => return true,
+                Err(seen) => word = seen,
+            }
+        }
+        false
+    }
+
+    /// What is in the slot now: for walks over the table. Nothing keeps it so.
+    pub(crate) fn peek(&self) -> Peeked {
+        // Relaxed: a snapshot that its reader distrusts.
+        let word = Word(self.0.load(Ordering::Relaxed));
+        match word.state() {
+            LIVE => Peeked::Live { content: word.content(), pins: word.pins() as u32 },
+            DEAD => Peeked::Dead { content: word.content(), pins: word.pins() as u32 },
+            _ => Peeked::Free,
+        }
+    }
+
+    /// The link of a free slot, which the caller's lock protects.
+    pub(crate) fn link(&self) -> u32 {
+        // Relaxed: ordered by the lock of the free list.
+        Word(self.0.load(Ordering::Relaxed)).content().0 as u32
+    }
+
+    /// Makes the slot, which the caller owns and whose object is gone, free with this link. Keeps its generation.
+    pub(crate) fn set_link(&self, link: u32) {
+        // Relaxed: the slot is the caller's, and the free list's lock passes it on.
+        let generation = u64::from(Word(self.0.load(Ordering::Relaxed)).generation());
+        self.0.store(Word::new(u64::from(link), generation, FREE, 0).0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn exchange_weak(&self, current: Word, new: Word, success: Ordering) -> Result<(), Word> {
+        // Relaxed on failure: a new guess.
+        match self.0.compare_exchange_weak(current.0, new.0, success, Ordering::Relaxed) {
+            Ok(_) => Ok(()),
+            Err(seen) => Err(Word(seen)),
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Word(self.0.load(Ordering::Relaxed)).fmt(f)
+    }
+}
+
+/// Why [`Slot::pin_idle`] did not pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotIdle {
+    /// There is no live object.
+    Gone,
+    /// A guard holds it.
+    Pinned,
+}
+
+/// A slot as a walk over the table sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peeked {
+    Free,
+    Live { content: Content, pins: u32 },
+    Dead { content: Content, pins: u32 },
+}
+
+/// Where an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// Index in the table of zspages.
+    pub(crate) zspage: u32,
+    /// Slot of the zspage.
+    pub(crate) object: u16,
+}
+
+/// How the content of a slot is split: as many bits for slack and object as the pool's classes need, the rest for the zspage.
+///
+/// ```text
+///   | zspage: the rest | object: up to slots of a zspage | slack: slot size less the object's length |
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    slack_bits: u32,
+    object_bits: u32,
+}
+
+impl Layout {
+    pub(crate) fn of(table: &ClassTable) -> Layout {
+        let slack = |c: &crate::class::SizeClass| c.slot_bytes - c.shortest;
+        let most_slack = table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
+        let most_objects = table.classes().iter().map(|c| c.objects).max().unwrap_or(1);
+        let bits = |largest: usize| usize::BITS - largest.leading_zeros();
+        Layout { slack_bits: bits(most_slack), object_bits: bits(usize::from(most_objects - 1)) }
+    }
+
+    /// Zspages that can be named.
+    pub(crate) fn zspages(self) -> u32 {
+        let bits = CONTENT_BITS - self.slack_bits - self.object_bits;
+        1u32.checked_shl(bits).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    pub(crate) fn pack(self, at: Location, slack: u32) -> Content {
+        let word = u64::from(at.zspage) << self.object_bits | u64::from(at.object);
+        Content(word << self.slack_bits | u64::from(slack))
+    }
+
+    #[inline]
+    pub(crate) fn unpack(self, content: Content) -> (Location, u32) {
+        let mask = |bits: u32| (1u64 << bits) - 1;
+        let slack = (content.0 & mask(self.slack_bits)) as u32;
+        let object = (content.0 >> self.slack_bits & mask(self.object_bits)) as u16;
+        let zspage = (content.0 >> (self.slack_bits + self.object_bits)) as u32;
+        (Location { zspage, object }, slack)
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+    use crate::class::{ClassConfig, MAX_OBJECT_LEN};
+
+    #[test]
+    fn a_life_and_the_next() {
+        let slot = Slot::default();
+        let first = slot.publish(Content(77));
+        assert_eq!(slot.pin(first), Ok(Content(77)));
+        assert_eq!(slot.pin(first), Ok(Content(77)));
+        assert_eq!(slot.free(first), Ok(Freed::Later));
+        assert_eq!(
+            (slot.pin(first), slot.free(first)),
+            (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle))
+        );
+        assert_eq!((slot.unpin(), slot.unpin()), (None, Some(Content(77))));
+        slot.set_link(9);
+        assert_eq!(slot.link(), 9);
+        let second = slot.publish(Content(5));
+        assert_ne!(first, second);
+        assert_eq!(slot.pin(first), Err(PoolError::StaleHandle));
+        assert_eq!(slot.free(second), Ok(Freed::Now(Content(5))));
+        assert_eq!(slot.free(second), Err(PoolError::StaleHandle));
+    }
+
+    #[test]
+    fn pins_are_counted_up_to_the_limit() {
+        let slot = Slot::default();
+        let generation = slot.publish(Content(1));
+        for _ in 0..MAX_PINS {
+            slot.pin(generation).unwrap();
+        }
+        assert_eq!(slot.pin(generation), Err(PoolError::TooManyReaders));
+        assert_eq!(slot.unpin(), None);
+        slot.pin(generation).unwrap();
+    }
+
+    #[test]
+    fn a_move_succeeds_only_while_nobody_else_is_there() {
+        let slot = Slot::default();
+        let generation = slot.publish(Content(1));
+        assert_eq!(slot.pin_idle(), Ok(Content(1)));
+        assert!(slot.relocate(Content(1), Content(2)));
+        assert_eq!(slot.pin(generation), Ok(Content(2)));
+        assert_eq!(slot.pin_idle(), Err(NotIdle::Pinned));
+        slot.unpin();
+
+        slot.pin_idle().unwrap();
+        slot.pin(generation).unwrap();
+        assert!(!slot.relocate(Content(2), Content(3)));
+        assert_eq!((slot.unpin(), slot.unpin()), (None, None));
+
+        slot.pin_idle().unwrap();
+        assert_eq!(slot.free(generation), Ok(Freed::Later));
+        assert!(!slot.relocate(Content(2), Content(3)));
+        assert_eq!(slot.unpin(), Some(Content(2)), "the mover takes the freed object down");
+        assert_eq!(slot.pin_idle(), Err(NotIdle::Gone));
+    }
+
+    #[test]
+    fn the_content_has_room_for_every_class_table() {
+        for frame_size in [4096, 16_384, 65_536] {
+            for (step, chain) in [(8, 1), (16, 16), (16, 32), (8, 64), (256, 1)] {
+                for max_object_len in [1, 4096, 65_536, MAX_OBJECT_LEN] {
+                    let config = ClassConfig { frame_size, step, chain, max_object_len };
+                    let table = ClassTable::new(config).unwrap();
+                    let layout = Layout::of(&table);
+                    assert!(layout.zspages() >= 1 << 13, "{config:?}: {layout:?}");
+                    let at =
+                        Location { zspage: layout.zspages() - 1, object: table.classes()[0].objects - 1 };
+                    let slack = (table.classes()[0].slot_bytes - 1) + table.reach() as u32;
+                    assert_eq!(layout.unpack(layout.pack(at, slack)), (at, slack));
+                }
+            }
+        }
+    }
+}

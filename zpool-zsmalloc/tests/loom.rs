@@ -1,0 +1,164 @@
+//! Models of the slot's word, explored by loom: a cell stands for the bytes of a place, so that a read, a write or a reuse without order is an error.
+//!
+//! Bounds stand at the model.
+#![cfg(zpool_loom)]
+#![allow(unsafe_code, reason = "reads and writes loom's cell, which is how loom sees them")]
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::thread;
+use zpool_core::sync::Mutex;
+use zpool_zsmalloc::slot::{Content, Freed, Slot};
+
+/// Two places that an object may be in, a bit for each under a lock as in a class, and the word of its handle.
+struct Pool {
+    slot: Slot,
+    places: [UnsafeCell<u32>; 2],
+    /// Claimed?
+    bits: Mutex<[bool; 2]>,
+    /// The object was taken down.
+    gone: Mutex<bool>,
+}
+
+// SAFETY: the cells are loom's, which checks at run time what this promises.
+unsafe impl Sync for Pool {}
+// SAFETY: as above.
+unsafe impl Send for Pool {}
+
+const OBJECT: u32 = 7;
+
+impl Pool {
+    fn with_object() -> (Arc<Pool>, u16) {
+        let places = [UnsafeCell::new(OBJECT), UnsafeCell::new(0)];
+        let pool =
+            Pool { slot: Slot::default(), places, bits: Mutex::new([true, false]), gone: Mutex::new(false) };
+        let generation = pool.slot.publish(Content(0));
+        (Arc::new(pool), generation)
+    }
+
+    fn write(&self, place: Content, value: u32) {
+        // SAFETY: loom checks that nobody reads or writes meanwhile.
+        self.places[place.0 as usize].with_mut(|bytes| unsafe { *bytes = value });
+    }
+
+    fn look(&self, place: Content) -> u32 {
+        // SAFETY: loom checks that nobody writes meanwhile.
+        self.places[place.0 as usize].with(|bytes| unsafe { *bytes })
+    }
+
+    fn claim(&self) -> Option<Content> {
+        let mut bits = self.bits.lock();
+        let place = bits.iter().position(|claimed| !claimed)?;
+        bits[place] = true;
+        Some(Content(place as u64))
+    }
+
+    fn release(&self, place: Content) {
+        assert!(std::mem::replace(&mut self.bits.lock()[place.0 as usize], false), "released twice");
+    }
+
+    fn take_down(&self, place: Content) {
+        assert!(!std::mem::replace(&mut *self.gone.lock(), true), "taken down twice");
+        self.release(place);
+    }
+
+    fn read(&self, generation: u16) {
+        if let Ok(place) = self.slot.pin(generation) {
+            assert_eq!(self.look(place), OBJECT);
+            self.unpin();
+        }
+    }
+
+    fn unpin(&self) {
+        if let Some(place) = self.slot.unpin() {
+            self.take_down(place);
+        }
+    }
+
+    fn free(&self, generation: u16) {
+        if let Freed::Now(place) = self.slot.free(generation).expect("freed once") {
+            self.take_down(place);
+        }
+    }
+
+    fn compact(&self) {
+        let Ok(from) = self.slot.pin_idle() else { return };
+        let Some(to) = self.claim() else { return self.unpin() };
+        self.write(to, self.look(from));
+        if self.slot.relocate(from, to) {
+            self.release(from);
+        } else {
+            self.release(to);
+            self.unpin();
+        }
+    }
+
+    /// Another object is put where there is room, as an insert would.
+    fn insert(&self) {
+        if let Some(place) = self.claim() {
+            self.write(place, 99);
+        }
+    }
+}
+
+fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(f);
+}
+
+/// A reader, the owner's free and compaction meet at one object: read whole or not at all, taken down once, moved or not. Preemption bound 3.
+#[test]
+fn pin_against_move_against_free() {
+    model(3, || {
+        let (pool, generation) = Pool::with_object();
+        let (reader, mover) = (pool.clone(), pool.clone());
+        let threads =
+            [thread::spawn(move || reader.read(generation)), thread::spawn(move || mover.compact())];
+        pool.free(generation);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(*pool.gone.lock(), "whoever was last took it down");
+        assert_eq!(*pool.bits.lock(), [false, false]);
+    });
+}
+
+/// Compaction moves an object while an insert looks for a place and a reader looks at the object: the place left behind is reused only
+/// after the reader is done with it. Preemption bound 3.
+#[test]
+fn compaction_against_insert_and_read() {
+    model(3, || {
+        let (pool, generation) = Pool::with_object();
+        let (reader, mover) = (pool.clone(), pool.clone());
+        let threads =
+            [thread::spawn(move || reader.read(generation)), thread::spawn(move || mover.compact())];
+        pool.insert();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        pool.read(generation);
+        assert!(!*pool.gone.lock());
+    });
+}
+
+/// Two readers of an object that is freed meanwhile: the last one takes it down, and its place is reused after both. Preemption bound 5:
+/// with fewer, the order that needs the fence of the last unpin is not tried.
+#[test]
+fn readers_against_free_and_reuse() {
+    model(5, || {
+        let (pool, generation) = Pool::with_object();
+        let threads = [(); 2].map(|()| {
+            let reader = pool.clone();
+            thread::spawn(move || reader.read(generation))
+        });
+        pool.free(generation);
+        pool.insert();
+        pool.insert();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(*pool.gone.lock());
+    });
+}

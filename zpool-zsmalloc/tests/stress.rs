@@ -1,0 +1,110 @@
+//! Threads that insert, read and free while others compact and trim: contents, books and structures stay right.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use zpool_core::page::{HeapSource, MmapSource, PageSource};
+use zpool_core::sync::Mutex;
+use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
+use zpool_zsmalloc::ZsmallocDriver;
+
+const STEPS: usize = if cfg!(miri) { 200 } else { 20_000 };
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n
+    }
+}
+
+/// An object that says what it is: its length and its fill are in its first bytes.
+fn object(random: &mut Random) -> Vec<u8> {
+    // Few classes, so that threads meet.
+    let len = 300 + random.below(6) * 400;
+    let fill = random.below(256) as u8;
+    let mut bytes = vec![fill; len];
+    bytes[..2].copy_from_slice(&(len as u16).to_le_bytes());
+    bytes
+}
+
+fn check(bytes: &[u8]) {
+    let len = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+    assert_eq!(bytes.len(), len);
+    assert!(bytes[2..].iter().all(|byte| *byte == bytes[2]), "torn object of {len} bytes");
+}
+
+fn storm(source: Arc<dyn PageSource>) {
+    let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
+    let pool: &dyn ZPool = &*pool;
+    // Handles are shared: what one thread inserts another reads and frees.
+    let shelf: Vec<Mutex<Option<Handle>>> = (0..600).map(|_| Mutex::new(None)).collect();
+    let (working, moved) = (AtomicBool::new(true), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3u64)
+            .map(|seed| {
+                let shelf = &shelf;
+                scope.spawn(move || {
+                    let mut random = Random(seed * 77 + 1);
+                    for _ in 0..STEPS {
+                        let mut place = shelf[random.below(shelf.len())].lock();
+                        match place.take() {
+                            None if random.below(2) == 0 => {
+                                *place = Some(pool.insert(&object(&mut random)).unwrap())
+                            }
+                            None => {}
+                            Some(handle) => {
+                                let guard = pool.read(&handle).unwrap();
+                                if random.below(3) == 0 {
+                                    pool.free(handle).unwrap();
+                                } else {
+                                    *place = Some(handle);
+                                }
+                                // Held beyond the lock: others may free it, and compaction pass by.
+                                drop(place);
+                                check(&guard);
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            let mut round = 0;
+            while working.load(Ordering::Relaxed) {
+                round += 1;
+                moved.fetch_add(pool.compact(CompactionBudget::moves(64)).moved_objects, Ordering::Relaxed);
+                if round % 8 == 0 {
+                    pool.trim();
+                    pool.validate().unwrap();
+                }
+            }
+        });
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        working.store(false, Ordering::Relaxed);
+    });
+    pool.validate().unwrap();
+    let live: Vec<_> = shelf.into_iter().filter_map(Mutex::into_inner).collect();
+    assert_eq!(pool.stats().objects, live.len());
+    for handle in live {
+        check(&pool.read(&handle).unwrap());
+        pool.free(handle).unwrap();
+    }
+    pool.trim();
+    assert_eq!((source.charged_frames(), pool.stats().zombies), (0, 0));
+    pool.validate().unwrap();
+    assert!(moved.into_inner() > 0 || cfg!(miri), "compaction had something to do");
+}
+
+#[test]
+fn b13_b14_threads_and_compaction_over_mapped_frames() {
+    storm(Arc::new(MmapSource::new()));
+}
+
+#[test]
+fn b13_b14_threads_and_compaction_over_large_frames() {
+    storm(Arc::new(HeapSource::new(16_384)));
+}
