@@ -111,6 +111,9 @@ pub(crate) struct StormArgs {
     /// Milliseconds between two switches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) delay_ms: u32,
+    /// Afterwards switch the kernel's own zswap the same way, for comparison (root; its settings are restored)
+    #[arg(long)]
+    pub(crate) kernel: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,

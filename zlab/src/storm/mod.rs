@@ -3,10 +3,12 @@
 //! ```text
 //!   phase empty     switcher ──► set_compressor, set_allocator, set_compressor, ...      every switch makes a pool and destroys one
 //!   phase loaded    the same, while each worker stores, loads, invalidates and compares with what it knows it stored
+//!   --kernel        the loop of phase empty against the kernel's own zswap, for comparison
 //!   end of each     everything dropped, the executor drained, pools created = destroyed + alive
 //! ```
 
 mod crew;
+mod kernel;
 mod phase;
 mod report;
 mod switcher;
@@ -97,6 +99,9 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         report.phases.push(phase::run(phase, &setup, |steps| progress.done(done_before + steps))?);
     }
     drop(progress);
+    if args.kernel {
+        report.kernel = kernel::run(setup.length)?;
+    }
     print_report(args.json, &report, || report.text())?;
     match report.broken() {
         None => Ok(ExitCode::SUCCESS),

@@ -10,6 +10,17 @@ use crate::output::table;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) phases: Vec<PhaseReport>,
+    /// What the kernel's zswap does, if that was asked for and can be measured here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kernel: Option<KernelReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct KernelReport {
+    pub(super) seconds: f64,
+    pub(super) switches: u64,
+    pub(super) switches_per_s: f64,
+    pub(super) switch_ns: SwitchNs,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,7 +125,16 @@ impl Report {
         row("failed operations", &|p| p.errors.to_string());
         row("destroyed by the caller", &|p| p.destroyed_on_caller.to_string());
         row("no-block violations", &|p| p.no_block_violations.to_string());
-        table.trim_fmt()
+        let mut text = table.trim_fmt();
+        if let Some(kernel) = &self.kernel {
+            let (rate, ns) = (kernel.switches_per_s, &kernel.switch_ns);
+            text += &format!(
+                "\n\nThe kernel's zswap, with nothing stored: {rate:.0} switches a second, p50 {}, p99 {}.",
+                format_ns(ns.p50 as f64),
+                format_ns(ns.p99 as f64)
+            );
+        }
+        text
     }
 }
 
