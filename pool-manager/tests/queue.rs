@@ -202,7 +202,14 @@ fn a_relay_makes_a_cautious_executor_legal_in_a_no_block_section() {
         let _section = NoBlock::enter();
         relay.submit(counting("relayed", &ran)).unwrap();
     }
+    relay.flush().unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 20, "flushed: they have run, not only been passed on");
+    let (relay, outcome) = (Arc::new(relay), Arc::new(Mutex::new(None)));
+    let (inner, seen) = (relay.clone(), outcome.clone());
+    relay
+        .submit(Job::new("reenter", move || *seen.lock() = Some((inner.flush(), inner.shutdown()))))
+        .unwrap();
     relay.shutdown().unwrap();
+    assert_eq!(outcome.lock().take(), Some((Err(DrainError), Err(DrainError))));
     spawning.0.lock().drain(..).for_each(|thread| thread.join().unwrap());
-    assert_eq!(ran.load(Ordering::SeqCst), 20);
 }

@@ -42,7 +42,7 @@
 //! - *May block* means: may wait without bound. Whoever must not opens a [`NoBlock`] section; whoever may calls [`might_block`].
 //! - A [`Job`](exec::Job) is work that may block, in a node that was allocated beforehand, so that handing it over cannot fail for memory.
 //! - A [`Counted`] value is referenced without a shared hot word, and reports exactly once that the last reference has gone.
-//! - Lock order: none of this crate's locks is held while another is taken, except that [`Counted`]'s retirement lock is the outermost of all.
+//! - Lock order: every lock of this crate is a leaf: nothing else is taken, and nobody else's code runs, under it.
 //!
 //! # Safety model
 //!

@@ -11,6 +11,7 @@
 
 mod backlog;
 mod periodic;
+mod relay;
 
 use std::fmt;
 use std::io;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use zpool_core::exec::{
     DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, JobPanic, Refused, RefusedReason,
+    in_job,
 };
 use zpool_core::might_block;
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,6 +28,7 @@ use zpool_core::sync::{Condvar, Mutex, MutexGuard, park_timeout, thread};
 
 use self::backlog::{Backlog, Next};
 pub use self::periodic::Periodic;
+use self::relay::Relay;
 
 /// An executor with a thread of its own. Dropping it completes what is pending, as [`shutdown`](DrainExecutor::shutdown) does.
 pub struct WorkQueue {
@@ -38,10 +41,16 @@ struct Inner {
     submitted: JobList,
     /// Jobs taken out of `submitted`, and those with a time. Also the lock under which the list is closed, so that the worker sees the rest when it sees the end.
     backlog: Mutex<Backlog>,
-    /// Where refused or relayed jobs go: `None` runs them here.
-    relay: Option<Arc<dyn Executor>>,
+    /// Who runs the jobs: `None` is the worker itself.
+    relay: Option<Relay>,
     exited: Mutex<bool>,
     exit: Condvar,
+    tally: Arc<Tally>,
+}
+
+/// What became of the jobs.
+#[derive(Debug)]
+struct Tally {
     depth: AtomicUsize,
     run: AtomicU64,
     panicked: AtomicU64,
@@ -73,26 +82,29 @@ impl WorkQueue {
     }
 
     /// Starts a queue that passes its jobs on to `executor`: for executors whose own `submit` is not legal inside a no-block section (most thread
-    /// pools and async runtimes allocate there). A job that `executor` refuses is run on the queue's thread.
+    /// pools and async runtimes allocate there). A job that `executor` refuses is run on the queue's thread. Waiting for this queue
+    /// is waiting until no job of its is with `executor`: an error from inside any job, since it could be one of them.
     ///
     /// # Errors
     ///
     /// When the operating system gives no thread.
     pub fn relay(name: &str, executor: Arc<dyn Executor>) -> io::Result<WorkQueue> {
-        WorkQueue::start(name, Some(executor))
+        WorkQueue::start(name, Some(Relay::to(executor)))
     }
 
-    fn start(name: &str, relay: Option<Arc<dyn Executor>>) -> io::Result<WorkQueue> {
+    fn start(name: &str, relay: Option<Relay>) -> io::Result<WorkQueue> {
         let inner = Arc::new(Inner {
             submitted: JobList::new(),
             backlog: Mutex::default(),
             relay,
             exited: Mutex::default(),
             exit: Condvar::new(),
-            depth: AtomicUsize::new(0),
-            run: AtomicU64::new(0),
-            panicked: AtomicU64::new(0),
-            last_panic: Mutex::default(),
+            tally: Arc::new(Tally {
+                depth: AtomicUsize::new(0),
+                run: AtomicU64::new(0),
+                panicked: AtomicU64::new(0),
+                last_panic: Mutex::default(),
+            }),
         });
         let mine = inner.clone();
         let join = thread::Builder::new().name(name.to_owned()).spawn(move || mine.work())?;
@@ -118,15 +130,16 @@ impl WorkQueue {
     pub fn stats(&self) -> QueueStats {
         // Relaxed: statistics only.
         QueueStats {
-            depth: self.inner.depth.load(Ordering::Relaxed),
-            jobs_run: self.inner.run.load(Ordering::Relaxed),
-            jobs_panicked: self.inner.panicked.load(Ordering::Relaxed),
-            last_panic: self.inner.last_panic.lock().clone(),
+            depth: self.inner.tally.depth.load(Ordering::Relaxed),
+            jobs_run: self.inner.tally.run.load(Ordering::Relaxed),
+            jobs_panicked: self.inner.tally.panicked.load(Ordering::Relaxed),
+            last_panic: self.inner.tally.last_panic.lock().clone(),
         }
     }
 
     fn not_from_own_job(&self) -> Result<(), DrainError> {
-        if thread::current().id() == self.worker.id() { Err(DrainError) } else { Ok(()) }
+        let own = thread::current().id() == self.worker.id() || (self.inner.relay.is_some() && in_job());
+        if own { Err(DrainError) } else { Ok(()) }
     }
 
     /// Closes the list for further jobs; what was in it is in the backlog now.
@@ -143,6 +156,7 @@ impl WorkQueue {
             self.inner.exit.wait(&mut exited);
         }
         drop(exited);
+        self.inner.relay.iter().for_each(Relay::wait);
         let join = self.join.lock().take();
         if let Some(join) = join {
             // The worker contains panics, so there is none to pass on.
@@ -154,7 +168,7 @@ impl WorkQueue {
 impl Executor for WorkQueue {
     fn submit(&self, job: Job) -> Result<(), Refused> {
         // Relaxed: statistics only. Counted before, so that the worker's decrement comes after.
-        self.inner.depth.fetch_add(1, Ordering::Relaxed);
+        self.inner.tally.depth.fetch_add(1, Ordering::Relaxed);
         match self.inner.submitted.push(job) {
             Ok(was_empty) => {
                 if was_empty {
@@ -163,7 +177,7 @@ impl Executor for WorkQueue {
                 Ok(())
             }
             Err(job) => {
-                self.inner.depth.fetch_sub(1, Ordering::Relaxed);
+                self.inner.tally.depth.fetch_sub(1, Ordering::Relaxed);
                 Err(Refused { job, reason: RefusedReason::ShutDown })
             }
         }
@@ -177,7 +191,7 @@ impl Executor for WorkQueue {
             return Err(Refused { job, reason: RefusedReason::ShutDown });
         }
         // Relaxed: statistics only.
-        self.inner.depth.fetch_add(1, Ordering::Relaxed);
+        self.inner.tally.depth.fetch_add(1, Ordering::Relaxed);
         backlog.push_timed(Instant::now() + delay, job);
         drop(backlog);
         // The worker may sleep for longer than that.
@@ -189,7 +203,7 @@ impl Executor for WorkQueue {
         let own = ExecutorProperties::CAUTIOUS.with_submit_in_no_block();
         match &self.inner.relay {
             None => own.with_order(),
-            Some(relay) if relay.properties().ordered => own.with_order(),
+            Some(relay) if relay.is_ordered() => own.with_order(),
             Some(_) => own,
         }
     }
@@ -214,6 +228,9 @@ impl DrainExecutor for WorkQueue {
         while !*done {
             passed.1.wait(&mut done);
         }
+        drop(done);
+        // All before it have been passed on; now they have to run.
+        self.inner.relay.iter().for_each(Relay::wait);
         Ok(())
     }
 
@@ -230,7 +247,7 @@ impl DrainExecutor for WorkQueue {
         might_block("WorkQueue::shutdown_now");
         self.not_from_own_job()?;
         let pending = self.close().take();
-        self.inner.depth.fetch_sub(pending.len(), Ordering::Relaxed);
+        self.inner.tally.depth.fetch_sub(pending.len(), Ordering::Relaxed);
         self.worker.unpark();
         self.wait_for_exit();
         Ok(pending)
@@ -261,10 +278,15 @@ impl Inner {
     }
 
     fn run(&self, job: Job) {
-        let outcome = match &self.relay {
-            None => job.run(),
-            Some(relay) => relay.submit(job).or_else(|refused| refused.job.run()),
-        };
+        match &self.relay {
+            None => self.tally.finished(job.run()),
+            Some(relay) => relay.pass_on(job, &self.tally),
+        }
+    }
+}
+
+impl Tally {
+    fn finished(&self, outcome: Result<(), JobPanic>) {
         // Relaxed: statistics only.
         self.run.fetch_add(1, Ordering::Relaxed);
         self.depth.fetch_sub(1, Ordering::Relaxed);
