@@ -59,7 +59,10 @@ pub fn interleave(rounds: usize, parts: usize, contestants: &mut [PartWork<'_>])
     let rounds = |clock: fn(&Elapsed) -> f64| {
         Rounds::from_ns(names(), taken.iter().map(|sums| sums.iter().map(clock).collect()).collect())
     };
-    Interleaved { cpu: rounds(|sum| sum.cpu.as_nanos() as f64), wall: rounds(|sum| sum.wall.as_nanos() as f64) }
+    Interleaved {
+        cpu: rounds(|sum| sum.cpu.as_nanos() as f64),
+        wall: rounds(|sum| sum.wall.as_nanos() as f64),
+    }
 }
 
 fn one_round(parts: usize, contestants: &mut [PartWork<'_>]) -> Vec<Elapsed> {

@@ -18,6 +18,7 @@
 //! * [`Latencies`] is a histogram of nanoseconds of fixed size, so that recording neither allocates nor grows.
 //! * [`Growth`] and [`Isolated`] answer "how many bytes did that cost": the first asks the kernel to walk this process'
 //!   page tables, the second gives each measurement a process of its own, so that none inherits another's heap.
+//! * [`Objects`] are pages compressed; a [`Keeper`] is an allocator that keeps them: a pool, or a box each; [`density`] is what that holds.
 //! * A [`Figure`] is a named value with its range; a [`Report`] is a list of them, printed as JSON.
 //!
 //! # Example
@@ -60,7 +61,7 @@
 //!
 //! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `variants`, `files`,
 //! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `clock`,
-//! `interleave`, `scaling`, `churn`, `kernel`, `zram`. Start with `pages` and
+//! `interleave`, `scaling`, `churn`, `objects`, `keeper`, `density`, `kernel`, `zram`. Start with `pages` and
 //! `process` for the data, with `alternate` and `resident` for the method.
 
 #![forbid(unsafe_code)]
@@ -69,11 +70,14 @@ mod alternate;
 mod archive;
 mod churn;
 mod clock;
+mod density;
 mod figure;
 mod files;
 mod interleave;
 mod isolated;
+mod keeper;
 mod kernel;
+mod objects;
 mod pages;
 mod percentile;
 mod presence;
@@ -93,11 +97,14 @@ pub use alternate::{Contestant, Rounds, alternate, timed};
 pub use archive::Archive;
 pub use churn::{ChurnError, Contents, Slots, Stage, churn};
 pub use clock::{Elapsed, clocked};
+pub use density::{DENSITY_SEED, Density, DensityError, density};
 pub use figure::{Figure, Report, Spread};
 pub use files::{FilesError, read_files};
 pub use interleave::{Interleaved, PartWork, interleave};
 pub use isolated::{Isolated, IsolatedError, answer};
+pub use keeper::{BoxKeeper, Keeper, PoolKeeper};
 pub use kernel::{KernelSwitches, KernelZswap, Skipped};
+pub use objects::Objects;
 pub use pages::{Pages, is_same_filled};
 pub use percentile::{Latencies, Summary};
 pub use process::{

@@ -1,1 +1,89 @@
-//! Under construction.
+//! A compressed store in memory: give it blocks of bytes, get them back exactly; change how they are packed and compressed while they are in it.
+//!
+//! ```text
+//!   store(key, block) ─► same-filled? ─► limit ─► current pool: compress ─► insert ─► index: key ─► {pool, handle, length}
+//!   load(key, buffer) ◄─────────────────────────── decompress ◄─ pin ◄────────────────┘
+//!
+//!   switch(spec)          current pool            retired pools, which live as long as blocks are in them
+//!   "zsmalloc+zstd" ─►  [ zsmalloc+zstd ]         zsmalloc+lz4   zbud+lz4
+//! ```
+//!
+//! # The nouns
+//!
+//! - A *block* is 1 byte to the block size (4 KiB unless chosen otherwise), stored under a *key* and given back whole. A block that repeats eight bytes is
+//!   *same-filled* and costs no pool memory; one that does not shrink is *incompressible* and kept raw.
+//! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New blocks go to the *current* pool.
+//! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before, and it is destroyed, by an executor, after the last has gone.
+//! - A [`Store`] is all of this: cheap to clone, used by any number of threads at once.
+//!
+//! # Example
+//!
+//! ```
+#![cfg_attr(all(feature = "zsmalloc", feature = "lz4"), doc = include_str!("../examples/first.rs"))]
+//! ```
+//!
+//! # What is promised
+//!
+//! - A load gives the block last stored under its key, or nothing: never an older one, never another's. A `store` that fails removes the older block.
+//! - No store or load fails, waits or sees a difference because of a switch.
+//! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed elsewhere.
+//! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the key; nothing is lost, and no safe
+//!   code can cause undefined behaviour.
+//! - Once warm, stores over existing keys and loads make no heap call, with a compressor that makes none (lz4).
+//! - Not promised: that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
+//!
+//! # Lock order
+//!
+//! A shard of the index, below it the allocator's own (in `read`, which never blocks), each held for a bounded time. Compressors, `insert`, `free`
+//! and drops of keys run under no lock of the store's.
+//!
+//! # Features
+//!
+//! - `zsmalloc`, `lz4` (default): these are known by name, and are what a store is made of unless told otherwise. Pure Rust, no C.
+//! - `zbud`: known by name. `zstd`: known by name; compiles C.
+//! - Everything else is registered by hand: see [`StoreBuilder::allocator`] and [`StoreBuilder::compressor`].
+//!
+//! # Where to read next
+//!
+//! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; in the source `storing.rs` and `loading.rs`, the two ways through the store.
+
+#![forbid(unsafe_code)]
+
+mod builder;
+mod entry;
+mod error;
+mod index;
+mod limit;
+mod loading;
+mod object;
+mod same_filled;
+mod shard;
+mod stats;
+mod store;
+mod storing;
+
+pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
+pub use error::{BuildError, Error, ErrorKind};
+pub use stats::{Rejected, StoreStats};
+pub use store::Store;
+
+/// What else a plug-in needs.
+pub use zpool_core;
+
+pub use zpool_core::compress::{
+    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    DecompressionContext,
+};
+pub use zpool_core::exec::{
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused, RefusedReason,
+};
+pub use zpool_core::page::{BudgetedSource, HeapSource, PageSource};
+pub use zpool_core::spec::{Component, Params, PoolSpec, SpecError};
+pub use zpool_core::{
+    Capabilities, CreateError, FreeError, Handle, HandleId, HandleMint, NoBlock, PoolConfig, PoolError,
+    PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
+};
+pub use zpool_manager::{
+    ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry, RegistryError,
+    SwitchError, Switched, WorkQueue,
+};
