@@ -1,0 +1,97 @@
+//! The codecs measured: for each, ours and the crate beneath it.
+
+use std::sync::Arc;
+
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
+use lzo1x::CompressLevel;
+use zpool_core::compress::{Compressor, CompressorDriver};
+use zpool_core::spec::Component;
+use zpool_lz4::Lz4Driver;
+use zpool_lzo::LzoDriver;
+use zpool_zstd::ZstdDriver;
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
+
+/// A codec with its setting.
+pub(crate) struct Setting {
+    pub(crate) spec: &'static str,
+    driver: Arc<dyn CompressorDriver>,
+    raw: fn() -> Raw,
+}
+
+/// All that are measured.
+pub(crate) fn settings() -> [Setting; 4] {
+    [
+        Setting { spec: "lz4", driver: Arc::new(Lz4Driver), raw: || Raw::Lz4(CompressTable::small()) },
+        Setting { spec: "zstd", driver: Arc::new(ZstdDriver), raw: || Raw::zstd(1) },
+        Setting { spec: "zstd(level=-1)", driver: Arc::new(ZstdDriver), raw: || Raw::zstd(-1) },
+        Setting { spec: "lzo", driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
+    ]
+}
+
+impl Setting {
+    pub(crate) fn driver(&self) -> Arc<dyn CompressorDriver> {
+        self.driver.clone()
+    }
+
+    pub(crate) fn compressor(&self) -> Arc<dyn Compressor> {
+        let component: Component = self.spec.parse().expect("a spec of ours");
+        self.driver.open(&component.params).expect("a setting that the codec has")
+    }
+
+    pub(crate) fn raw(&self) -> Raw {
+        (self.raw)()
+    }
+}
+
+/// A codec's crate, called directly, with the state that it reuses.
+pub(crate) enum Raw {
+    Lz4(CompressTable),
+    Zstd { compression: Box<CCtx<'static>>, decompression: Box<DCtx<'static>> },
+    Lzo,
+}
+
+impl Raw {
+    /// zstd with the same parameters as ours, so that the frames are the same.
+    fn zstd(level: i32) -> Raw {
+        let (mut compression, mut decompression) = (CCtx::create(), DCtx::create());
+        for parameter in [
+            CParameter::CompressionLevel(level),
+            CParameter::Format(FrameFormat::Magicless),
+            CParameter::ContentSizeFlag(false),
+            CParameter::ChecksumFlag(false),
+            CParameter::DictIdFlag(false),
+        ] {
+            compression.set_parameter(parameter).expect("zstd has this parameter");
+        }
+        decompression.set_parameter(DParameter::Format(FrameFormat::Magicless)).expect("zstd has this one");
+        Raw::Zstd { compression: Box::new(compression), decompression: Box::new(decompression) }
+    }
+
+    /// Compresses to the front of `out`, which has the bound's length.
+    #[inline]
+    pub(crate) fn compress(&mut self, page: &[u8], out: &mut [u8]) -> usize {
+        match self {
+            Raw::Lz4(table) => compress_into_with_table(page, out, table).expect("the bound is enough"),
+            Raw::Zstd { compression, .. } => compression.compress2(out, page).expect("the bound is enough"),
+            Raw::Lzo => {
+                // The crate returns a vector and takes no buffer; whoever wants the bytes elsewhere copies them.
+                let compressed = lzo1x::compress(page, const { CompressLevel::new(1) });
+                out[..compressed.len()].copy_from_slice(&compressed);
+                compressed.len()
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn decompress(&mut self, object: &[u8], page: &mut [u8]) {
+        match self {
+            Raw::Lz4(_) => {
+                decompress_into(object, page).expect("an object of ours");
+            }
+            Raw::Zstd { decompression, .. } => {
+                decompression.decompress(page, object).expect("an object of ours");
+            }
+            Raw::Lzo => lzo1x::decompress(object, page).expect("an object of ours"),
+        }
+    }
+}

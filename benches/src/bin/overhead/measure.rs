@@ -1,0 +1,133 @@
+//! One file with one codec.
+
+use std::error::Error;
+use std::path::Path;
+
+use workload::{Elapsed, Interleaved, Pages, PartWork, Rounds, Spread, interleave};
+use zswap::{Component, PoolSpec, Store};
+
+use crate::codecs::Setting;
+use crate::contest::{
+    Field, Zram, codec, layer_compress, layer_decompress, load, raw_compress, raw_decompress, store,
+};
+use crate::result::{Outcome, Ratios, ZramRatios};
+
+/// Odd, so that a median is a round's.
+const ROUNDS: usize = 9;
+
+/// Who is who in a contest.
+const RAW: usize = 0;
+const LAYER: usize = 1;
+const STORE: usize = 2;
+const ZRAM: usize = 3;
+
+/// Measures `setting` on `pages`.
+pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<Outcome, Box<dyn Error>> {
+    let field = Field::new(pages, setting);
+    let codec = codec(setting);
+    let kept = filled(&field, setting)?;
+    let mut zram = kernel(&field, setting);
+
+    let mut failed = None;
+    let mut contestants = vec![
+        PartWork::new("raw", raw_compress(&field, setting.raw())),
+        PartWork::new("layer", layer_compress(&field, &codec)),
+        PartWork::new("store", store(&field, &kept)),
+    ];
+    if let Some(zram) = &mut zram {
+        contestants.push(PartWork::new("zram", |part| or_note(zram.write(&field, part), &mut failed)));
+    }
+    let storing = interleave(ROUNDS, field.parts(), &mut contestants);
+    drop(contestants);
+
+    let mut contestants = vec![
+        PartWork::new("raw", raw_decompress(&field, setting.raw())),
+        PartWork::new("layer", layer_decompress(&field, &codec)),
+        PartWork::new("store", load(&field, &kept)),
+    ];
+    if let Some(zram) = &mut zram {
+        contestants.push(PartWork::new("zram", |part| or_note(zram.read(&field, part), &mut failed)));
+    }
+    let loading = interleave(ROUNDS, field.parts(), &mut contestants);
+    drop(contestants);
+
+    if let Some(error) = failed {
+        eprintln!("{}: the kernel is left out: zram: {error}", file.display());
+        zram = None;
+    }
+    let with_zram = zram.is_some();
+    let per_page = |rounds: &Rounds, who| rounds.ns(who).median / pages.len() as f64;
+    Ok(Outcome {
+        file: file.display().to_string(),
+        codec: setting.spec.to_owned(),
+        pages: pages.len(),
+        rounds: ROUNDS,
+        ratio: pages.bytes().len() as f64 / field.object_bytes() as f64,
+        raw_compress_ns: per_page(&storing.cpu, RAW),
+        raw_decompress_ns: per_page(&loading.cpu, RAW),
+        ratios: ratios(&storing, &loading, |both| &both.cpu, with_zram, |spread| spread.median),
+        ranges: ratios(&storing, &loading, |both| &both.cpu, with_zram, |spread| [spread.low, spread.high]),
+        wall: ratios(&storing, &loading, |both| &both.wall, with_zram, |spread| spread.median),
+    })
+}
+
+/// A store that has every page.
+fn filled(field: &Field<'_>, setting: &Setting) -> Result<Store<u64>, Box<dyn Error>> {
+    let spec = PoolSpec::new(Component::named("zsmalloc"), setting.spec.parse()?);
+    let kept: Store<u64> = Store::builder().spec(spec).compressor(setting.driver()).build()?;
+    for (key, page) in (0..).zip(field.pages) {
+        kept.store(key, page)?;
+    }
+    Ok(kept)
+}
+
+/// zram, for lz4, where it can be had.
+fn kernel(field: &Field<'_>, setting: &Setting) -> Option<Zram> {
+    if setting.spec != "lz4" {
+        return None;
+    }
+    let mut zram = match Zram::add(field, setting.spec) {
+        Ok(zram) => zram,
+        Err(skipped) => {
+            eprintln!("{skipped}");
+            return None;
+        }
+    };
+    let filled = (0..field.parts()).try_for_each(|part| zram.write(field, part).map(drop));
+    if let Err(error) = filled {
+        eprintln!("the kernel is left out: zram: {error}");
+        return None;
+    }
+    Some(zram)
+}
+
+/// A device that fails in the middle is left out of the report.
+fn or_note(outcome: std::io::Result<Elapsed>, failed: &mut Option<std::io::Error>) -> Elapsed {
+    outcome.unwrap_or_else(|error| {
+        *failed = Some(error);
+        Elapsed::default()
+    })
+}
+
+fn ratios<T>(
+    storing: &Interleaved,
+    loading: &Interleaved,
+    clock: fn(&Interleaved) -> &Rounds,
+    with_zram: bool,
+    of: fn(Spread) -> T,
+) -> Ratios<T> {
+    let stores = |who, base| of(clock(storing).ratio(who, base));
+    let loads = |who, base| of(clock(loading).ratio(who, base));
+    Ratios {
+        compress_over_raw: stores(LAYER, RAW),
+        decompress_over_raw: loads(LAYER, RAW),
+        store_over_raw: stores(STORE, RAW),
+        load_over_raw: loads(STORE, RAW),
+        zram: with_zram.then(|| ZramRatios {
+            store_speedup: stores(ZRAM, STORE),
+            load_speedup: loads(ZRAM, STORE),
+            raw_store_speedup: stores(ZRAM, RAW),
+            raw_load_speedup: loads(ZRAM, RAW),
+        }),
+    }
+}

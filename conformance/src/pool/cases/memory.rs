@@ -1,0 +1,125 @@
+//! The page source has no more to give.
+
+use std::sync::Arc;
+
+use zpool_core::page::{BudgetedSource, FaultPlan, FaultySource, PageSource};
+use zpool_core::{CreateError, PoolError};
+
+use crate::pool::PoolMaker;
+use crate::pool::rig::{Object, Rig, fresh_source, scaled, source_of_16_kib};
+use crate::rng::Rng;
+
+/// N3, N5, D3, D4: whichever single call of the page source fails, the insert (or the creation) that it belongs to is an error that changes nothing, and
+/// the same insert succeeds when tried again.
+pub fn one_refusal_at_every_call_of_the_page_source(maker: &PoolMaker) {
+    refuse_everywhere(maker, fresh_source, FaultPlan::Nth, 40);
+}
+
+/// N3, N5, F5: from whichever call on the page source fails, all that is stored stays readable and can be freed.
+pub fn no_memory_from_every_call_on(maker: &PoolMaker) {
+    refuse_everywhere(maker, fresh_source, FaultPlan::From, 40);
+}
+
+/// The two cases above, over a source with frames of 16 KiB.
+pub fn refusals_with_frames_of_16_kib(maker: &PoolMaker) {
+    refuse_everywhere(maker, source_of_16_kib, FaultPlan::Nth, 20);
+    refuse_everywhere(maker, source_of_16_kib, FaultPlan::From, 20);
+}
+
+/// N5, F2: a pool at its budget refuses, and takes objects again after a free.
+pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
+    let budget = Arc::new(BudgetedSource::new(fresh_source(), 24));
+    let rig = Rig::over(maker, budget.clone());
+    let len = rig.max().min(3000);
+    let mut live = Vec::new();
+    for fill in 0..scaled(400) as u64 {
+        match rig.try_put(fill, len) {
+            Ok(object) => live.push(object),
+            Err(error) => {
+                assert_eq!(error, PoolError::OutOfMemory, "N5: an insert over the budget");
+                rig.balance(&live);
+                rig.take(live.swap_remove(live.len() / 2));
+                live.push(rig.put(fill, len));
+            }
+        }
+        assert!(budget.charged_frames() <= 24, "A2: {} frames of 24", budget.charged_frames());
+    }
+    rig.check_all(&live);
+    rig.take_all(live);
+    rig.assert_gives_all_back();
+}
+
+/// Runs the same workload once without a fault, to count the calls that can fail, and then once for each of them.
+fn refuse_everywhere(
+    maker: &PoolMaker,
+    source: fn() -> Arc<dyn PageSource>,
+    plan: fn(u64) -> FaultPlan,
+    inserts: usize,
+) {
+    let calls = workload(maker, source(), FaultPlan::Never, inserts);
+    assert!(calls < 10_000, "{calls} calls of the page source for {inserts} inserts");
+    for n in 0..calls.min(scaled(200) as u64) {
+        workload(maker, source(), plan(n), inserts);
+    }
+}
+
+/// Gives the number of calls that could have failed.
+fn workload(maker: &PoolMaker, source: Arc<dyn PageSource>, plan: FaultPlan, inserts: usize) -> u64 {
+    let source = Arc::new(FaultySource::new(source, plan));
+    let pool = match maker.try_make(source.clone()) {
+        Ok(pool) => pool,
+        Err(error) => {
+            assert_eq!(error, CreateError::OutOfMemory, "D4: a refusal during creation");
+            assert_eq!(source.charged_frames(), 0, "D3: charged after a failed creation");
+            return source.calls();
+        }
+    };
+    let rig = Rig::of(maker, pool, source);
+    let (mut rng, mut live, mut refused) = (Rng::new(0xFA_117), Vec::new(), 0);
+    for fill in 0..inserts as u64 {
+        let len = rig.len(&mut rng);
+        match insert_or_change_nothing(&rig, fill, len, &live) {
+            Some(object) => live.push(object),
+            None => {
+                refused += 1;
+                if let FaultPlan::Nth(_) = plan {
+                    assert_eq!(refused, 1, "N5: one call failed, but a second insert too");
+                    live.push(rig.put(fill, len));
+                }
+            }
+        }
+        if fill % 4 == 3 && !live.is_empty() {
+            rig.take(live.swap_remove(rng.below(live.len())));
+        }
+    }
+    assert_eq!(
+        rig.source.failures() > 0,
+        refused > 0,
+        "N5: inserts refused: {refused}, of calls of the source: {}",
+        rig.source.failures()
+    );
+    rig.check_all(&live);
+    rig.balance(&live);
+    let calls = rig.source.calls();
+    rig.take_all(live);
+    rig.assert_gives_all_back();
+    calls
+}
+
+/// An insert that may fail for want of memory; then the pool is as it was.
+fn insert_or_change_nothing(rig: &Rig<'_>, fill: u64, len: usize, live: &[Object]) -> Option<Object> {
+    rig.pool.trim();
+    let before = (rig.source.charged_frames(), rig.pool.stats().objects);
+    match rig.try_put(fill, len) {
+        Ok(object) => Some(object),
+        Err(error) => {
+            assert_eq!(error, PoolError::OutOfMemory, "N5: an insert of {len} bytes without memory");
+            rig.balance(live);
+            rig.check_all(live);
+            rig.pool.trim();
+            let after = (rig.source.charged_frames(), rig.pool.stats().objects);
+            assert_eq!(after, before, "N3: frames charged and objects, after a failed insert and a trim");
+            None
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The cases, by topic. Each doc comment names the bullets of [`ZPool`](zpool_core::ZPool)'s contract that it checks.
+//!
+//! Every function here takes the maker of the pool under test, returns when the pool behaves, and panics with what was wrong when it does not.
+
+#![expect(clippy::missing_panics_doc, reason = "to panic is how a case fails: said above, once for all")]
+
+pub mod books;
+pub mod compaction;
+pub mod contents;
+pub mod errors;
+pub mod guards;
+pub mod memory;
+pub mod noblock;
+pub mod random;
+pub mod reclaim;
+pub mod threads;

@@ -1,0 +1,46 @@
+//! Lists of actions that nobody thought of.
+
+use proptest::collection::vec;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use std::sync::Arc;
+use zpool_core::page::PageSource;
+
+use crate::action::{self, pool_action};
+use crate::pool::rig::{Rig, fresh_source, scaled, source_of_16_kib};
+use crate::pool::{PoolMaker, PoolSubject};
+
+/// Every bullet that a single thread can see (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3, T1): after each action of a random list the pool agrees with
+/// [`ReferencePool`](crate::ReferencePool), and its books balance. A failure prints the shortest list that fails.
+pub fn random_actions_agree_with_the_reference(maker: &PoolMaker) {
+    random_actions(maker, fresh_source);
+}
+
+/// The same over a source with frames of 16 KiB.
+pub fn random_actions_with_frames_of_16_kib(maker: &PoolMaker) {
+    random_actions(maker, source_of_16_kib);
+}
+
+fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
+    let max_len = Rig::new(maker).max();
+    let config = Config {
+        cases: scaled(48) as u32,
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..Config::default()
+    };
+    // The same lists in every run: a red test stays red.
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, b"zpool-conformance: seed of lists");
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let outcome = runner.run(&vec(pool_action(max_len), 1..160), |actions| {
+        let rig = Rig::over(maker, source());
+        action::run(&actions, PoolSubject::new(&*rig.pool, Some(&rig.source)))
+            .map_err(|error| TestCaseError::fail(error.to_string()))
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(why, actions)) => {
+            panic!("{why}\nThe shortest list of actions that fails:\n{}", action::to_text(&actions))
+        }
+        Err(TestError::Abort(why)) => panic!("no list of actions could be made: {why}"),
+    }
+}

@@ -1,0 +1,246 @@
+//! Pages are emptied with the help of whoever owns the objects.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use zpool_core::page::PageSource;
+use zpool_core::{Evict, HandleId, NotEvicted, PoolError, ZPool};
+
+use crate::pool::PoolMaker;
+use crate::pool::rig::{Object, Rig, assert_contents, scaled};
+use crate::rng::Rng;
+
+/// An owner of objects, by the names that a pool asks for.
+struct Owner<'a> {
+    pool: &'a dyn ZPool,
+    objects: HashMap<HandleId, Object>,
+    asked: Vec<HandleId>,
+}
+
+impl<'a> Owner<'a> {
+    fn of(rig: &'a Rig<'_>, objects: Vec<Object>) -> Owner<'a> {
+        let objects = objects.into_iter().map(|object| (object.handle.id(), object)).collect();
+        Owner { pool: &*rig.pool, objects, asked: Vec::new() }
+    }
+
+    /// Notes that it was asked, and frees the object.
+    fn give_up(&mut self, id: HandleId) {
+        self.asked.push(id);
+        let object =
+            self.objects.remove(&id).unwrap_or_else(|| panic!("E1: asked for {id:?}, which is not live"));
+        self.pool.free(object.handle).unwrap_or_else(|e| panic!("E1: {e}"));
+    }
+
+    fn left(self) -> Vec<Object> {
+        self.objects.into_values().collect()
+    }
+}
+
+/// An owner together with what it does when asked.
+struct Asked<'o, 'a, F>(&'o mut Owner<'a>, F);
+
+impl<'a, F: FnMut(&mut Owner<'a>, HandleId) -> Result<(), NotEvicted>> Evict for Asked<'_, 'a, F> {
+    fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
+        (self.1)(self.0, id)
+    }
+}
+
+fn agree(owner: &mut Owner<'_>, id: HandleId) -> Result<(), NotEvicted> {
+    owner.give_up(id);
+    Ok(())
+}
+
+fn refuse(owner: &mut Owner<'_>, id: HandleId) -> Result<(), NotEvicted> {
+    owner.asked.push(id);
+    Err(NotEvicted)
+}
+
+fn filled(rig: &Rig<'_>, n: usize) -> Vec<Object> {
+    let mut rng = Rng::new(0x2EC1A13);
+    (0..scaled(n) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect()
+}
+
+/// E3: the error names what the pool cannot do, and nobody is asked.
+pub fn a_pool_that_cannot_reclaim_says_so(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 20));
+    let error = rig.pool.reclaim(1, &mut Asked(&mut owner, agree)).expect_err("E3");
+    assert_eq!((error.error, error.report.pages), (PoolError::Unsupported("reclaim"), 0), "E3");
+    assert_eq!(owner.asked, [], "E3: objects that their owner was asked for");
+    rig.balance(&owner.left());
+}
+
+/// E1, E2: an owner who gives up what it is asked for gets the pages it wants, and the frames are off the books at once; what stays is whole.
+pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let objects = filled(&rig, 300);
+    rig.pool.trim();
+    let mut owner = Owner::of(&rig, objects);
+    for pages in [1, 1, 2, 5, 13] {
+        let before = rig.source.charged_frames();
+        let report =
+            rig.pool.reclaim(pages, &mut Asked(&mut owner, agree)).expect("E2: there are pages left");
+        assert!(report.pages >= pages, "E2: {report:?} for {pages} pages");
+        let given = before - rig.source.charged_frames();
+        assert!(given >= report.pages, "E2: {given} frames went back, {report:?}");
+    }
+    // The oldest first: nothing of the newest tenth was asked for.
+    let newest = scaled(300) as u64 * 9 / 10;
+    assert!(
+        owner.objects.values().filter(|o| o.fill >= newest).count() as u64 >= scaled(300) as u64 - newest
+    );
+    let everything =
+        rig.pool.reclaim(usize::MAX, &mut Asked(&mut owner, agree)).expect_err("E2: not so many pages");
+    assert!(everything.report.pages > 0 && owner.objects.is_empty(), "E2: {everything:?}");
+    rig.assert_gives_all_back();
+}
+
+/// E2: no page asked for, or none there: nobody is asked.
+pub fn reclaim_of_nothing_calls_nobody(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, Vec::new());
+    let error = rig
+        .pool
+        .reclaim(1, &mut Asked(&mut owner, agree))
+        .expect_err("E2: an empty pool has no page to give");
+    assert_eq!(error.report.pages, 0, "E2");
+    let mut owner = Owner::of(&rig, filled(&rig, 10));
+    assert_eq!(rig.pool.reclaim(0, &mut Asked(&mut owner, agree)).expect("E2: no page was wanted").pages, 0);
+    assert_eq!(owner.asked, [], "E2");
+    rig.balance(&owner.left());
+}
+
+/// E1, E2 (B41: a retry worked on the page before): an owner that refuses some pages loses nothing of them, others are tried, and one that refuses
+/// all ends the call.
+pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 200));
+    let error = rig.pool.reclaim(3, &mut Asked(&mut owner, refuse)).expect_err("E2: nothing was given up");
+    assert_eq!(error.report.pages, 0, "E2: {error:?}");
+    assert!(!owner.asked.is_empty(), "E1: nobody was asked");
+    let mut round = 0;
+    let every_third = |owner: &mut Owner<'_>, id| {
+        round += 1;
+        if round % 3 == 0 { agree(owner, id) } else { refuse(owner, id) }
+    };
+    let before = rig.source.charged_frames();
+    let report = match rig.pool.reclaim(20, &mut Asked(&mut owner, every_third)) {
+        Ok(report) => report,
+        Err(error) => error.report,
+    };
+    rig.pool.validate().unwrap_or_else(|violation| panic!("V1: {violation}"));
+    assert!(before - rig.source.charged_frames() >= report.pages, "E2: {report:?}");
+    let left = owner.left();
+    rig.check_all(&left);
+    rig.balance(&left);
+    rig.take_all(left);
+    rig.assert_gives_all_back();
+}
+
+/// E2 (B43): an owner that agrees and frees nothing is not believed, and the call ends.
+pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 50));
+    let lie = |owner: &mut Owner<'_>, id| {
+        owner.asked.push(id);
+        Ok(())
+    };
+    let before = rig.source.charged_frames();
+    let error = rig.pool.reclaim(2, &mut Asked(&mut owner, lie)).expect_err("E2: nothing was freed");
+    assert_eq!(error.report.pages, 0, "E2: {error:?}");
+    assert!(!owner.asked.is_empty(), "E1: nobody was asked");
+    let left = owner.left();
+    assert_eq!(rig.source.charged_frames(), before, "E2: frames that hold live objects");
+    rig.balance(&left);
+    rig.take_all(left);
+}
+
+/// E1, E4 (B43): what the owner inserts while it is asked goes to another page, and stays.
+pub fn b43_an_owner_may_insert_during_eviction(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 100));
+    let mut fresh = Vec::new();
+    let swap = |owner: &mut Owner<'_>, id| {
+        owner.give_up(id);
+        // Small: would fit into the hole, were the page not set apart.
+        fresh.push(rig.put(10_000 + fresh.len() as u64, 1));
+        Ok(())
+    };
+    let report = rig.pool.reclaim(5, &mut Asked(&mut owner, swap)).expect("E2: pages that were emptied");
+    assert!(report.pages >= 5, "E2: {report:?}");
+    fresh.extend(owner.left());
+    rig.check_all(&fresh);
+    rig.balance(&fresh);
+    rig.take_all(fresh);
+    rig.assert_gives_all_back();
+}
+
+/// E1, E2 (B42: a freer dropped the last reference under locks; B17: a freed object's slot was read after its choice): whatever the owner frees while
+/// it is asked (the object, others, all) the pool keeps its books, and asks for what is left.
+pub fn b42_objects_freed_by_others_during_eviction(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 120));
+    let mut rng = Rng::new(42);
+    let free_many = |owner: &mut Owner<'_>, id: HandleId| {
+        // Freed meanwhile by this very callback: an unknown id is no error.
+        let mut ids: Vec<_> = owner.objects.keys().copied().collect();
+        ids.sort_unstable();
+        for _ in 0..3.min(ids.len()) {
+            let other = ids.swap_remove(rng.below(ids.len()));
+            let object = owner.objects.remove(&other).expect("it was listed");
+            owner.pool.free(object.handle).expect("F1");
+        }
+        if owner.objects.contains_key(&id) {
+            owner.give_up(id);
+        }
+        Ok(())
+    };
+    let outcome = rig.pool.reclaim(10, &mut Asked(&mut owner, free_many));
+    assert!(outcome.is_ok() || owner.objects.is_empty(), "E2: {outcome:?} with objects left");
+    let left = owner.left();
+    rig.check_all(&left);
+    rig.balance(&left);
+    rig.take_all(left);
+    rig.assert_gives_all_back();
+}
+
+/// E1: a panic of the owner passes through, and the pool goes on with all its objects.
+pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 60));
+    for free_first in [false, true] {
+        let burst = |owner: &mut Owner<'_>, id| {
+            if free_first {
+                owner.give_up(id);
+            }
+            panic!("the owner's own trouble")
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| rig.pool.reclaim(1, &mut Asked(&mut owner, burst))));
+        assert!(outcome.is_err(), "E1: the owner was not asked, or its panic was swallowed");
+        rig.pool.validate().unwrap_or_else(|violation| panic!("V1: {violation}"));
+    }
+    let report = rig.pool.reclaim(2, &mut Asked(&mut owner, agree)).expect("E2: the pages are still there");
+    assert!(report.pages >= 2, "E2: {report:?}");
+    let left = owner.left();
+    rig.check_all(&left);
+    rig.balance(&left);
+    rig.take_all(left);
+    rig.assert_gives_all_back();
+}
+
+/// E2, F2: a page whose object was given up under a guard is not given back before the guard has gone, and not reported.
+pub fn a_held_object_keeps_its_page(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut objects = filled(&rig, 1);
+    let first = objects.swap_remove(0);
+    let (fill, len, guard) = (first.fill, first.len, rig.guard(&first));
+    let mut owner = Owner::of(&rig, vec![first]);
+    let before = rig.source.charged_frames();
+    let error = rig.pool.reclaim(1, &mut Asked(&mut owner, agree)).expect_err("E2: the only page is held");
+    assert_eq!(error.report.pages, 0, "E2: {error:?}");
+    assert_eq!(rig.source.charged_frames(), before, "E2: frames under a guard");
+    assert_contents(&guard, fill, len);
+    rig.balance_with_zombies(&[], 1, len);
+    drop(guard);
+    rig.assert_gives_all_back();
+}

@@ -1,0 +1,293 @@
+//! The suite for allocators: [`pool_suite!`](crate::pool_suite) and the cases behind it.
+//!
+//! ```text
+//!   pool_suite!(name, [capabilities], |source| ...)     one line in your tests/ folder
+//!        │ makes one named #[test] a case, ignored where a capability is missing
+//!        ▼
+//!   cases::* (&PoolMaker)      plain functions; each makes the pools it needs over page sources of its own choice
+//! ```
+//!
+//! [`POOL_CASES`] lists the same functions, for whoever wants to run them otherwise: the suite's own tests run them against pools
+//! with a bug each, and expect a panic.
+
+pub mod cases;
+mod rig;
+mod subject;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use zpool_core::page::PageSource;
+use zpool_core::{CreateError, ZPool};
+
+pub use subject::PoolSubject;
+
+/// Makes the pools that are tested: all of the same kind and the same settings, each over the page source it is given.
+pub struct PoolMaker {
+    make: Box<MakeFn>,
+    copies: OnceLock<bool>,
+}
+
+type MakeFn = dyn Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync;
+
+impl PoolMaker {
+    /// Wraps the closure of a [`pool_suite!`](crate::pool_suite) line.
+    pub fn new(
+        make: impl Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync + 'static,
+    ) -> PoolMaker {
+        PoolMaker { make: Box::new(make), copies: OnceLock::new() }
+    }
+
+    /// A new pool over `source`.
+    ///
+    /// # Errors
+    ///
+    /// What the closure returns.
+    pub fn try_make(&self, source: Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> {
+        (self.make)(source)
+    }
+
+    /// Do these pools hand out copies? Then a guard holds nothing of the pool, and an object that is freed under one is gone at once.
+    fn copies(&self) -> bool {
+        *self.copies.get_or_init(|| {
+            let rig = rig::Rig::new(self);
+            let object = rig.put(0, rig.max());
+            let (one, other) = (rig.guard(&object), rig.guard(&object));
+            one.as_ptr() != other.as_ptr()
+        })
+    }
+
+    /// A new pool over `source`, which has memory.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to be had.
+    pub fn make(&self, source: Arc<dyn PageSource>) -> Box<dyn ZPool> {
+        self.try_make(source).unwrap_or_else(|error| panic!("no pool over a source that has memory: {error}"))
+    }
+}
+
+impl fmt::Debug for PoolMaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PoolMaker")
+    }
+}
+
+/// What a pool must be able to do for a case to say anything about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolNeeds {
+    /// Nothing beyond the required methods.
+    Nothing,
+    /// [`Capabilities::can_compact`](zpool_core::Capabilities::can_compact).
+    Compaction,
+    /// That it cannot compact.
+    NoCompaction,
+    /// [`Capabilities::can_reclaim`](zpool_core::Capabilities::can_reclaim).
+    Reclaim,
+    /// That it cannot reclaim.
+    NoReclaim,
+}
+
+impl PoolNeeds {
+    /// Does a pool with these capabilities meet it?
+    pub fn met_by(self, capabilities: zpool_core::Capabilities) -> bool {
+        match self {
+            PoolNeeds::Nothing => true,
+            PoolNeeds::Compaction => capabilities.can_compact,
+            PoolNeeds::NoCompaction => !capabilities.can_compact,
+            PoolNeeds::Reclaim => capabilities.can_reclaim,
+            PoolNeeds::NoReclaim => !capabilities.can_reclaim,
+        }
+    }
+}
+
+/// A case of the suite. It passes by returning and fails by panicking.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolCase {
+    /// The name of its function and of its test.
+    pub name: &'static str,
+    /// What it asks of the pool.
+    pub needs: PoolNeeds,
+    /// The function in [`cases`].
+    pub run: fn(&PoolMaker),
+}
+
+/// Checks that the capabilities of a [`pool_suite!`](crate::pool_suite) line are those of the pool, so that no case is skipped that could run.
+///
+/// # Panics
+///
+/// If they are not.
+pub fn capabilities_are_those_listed(maker: &PoolMaker, listed: &[&str]) {
+    let capabilities = maker.make(rig::fresh_source()).capabilities();
+    for (name, has) in [("compact", capabilities.can_compact), ("reclaim", capabilities.can_reclaim)] {
+        assert_eq!(
+            listed.contains(&name),
+            has,
+            "`{name}` on the suite's line, and in Capabilities (which say {capabilities:?})"
+        );
+    }
+}
+
+/// Makes a module `$name` with one `#[test]` for each case of the pool suite.
+///
+/// ```
+/// use zpool_conformance::{ReferenceDriver, pool_suite};
+/// use zpool_core::{PoolConfig, ZPoolDriver};
+///
+/// pool_suite!(reference, [], |source| ReferenceDriver.create(&PoolConfig::new(source, 4096)));
+/// ```
+///
+/// - The list names what the pool can do: `compact`, `reclaim`. Cases that need a capability that is not listed are made all the same, as
+///   `#[ignore = "cannot compact"]`, so that the skip is seen; one case compares the list with the pool's
+///   [`Capabilities`](zpool_core::Capabilities).
+/// - The closure makes a pool over the page source it is given: `Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError>`. It is called many
+///   times, and must make the same kind of pool each time. Use the macro several times for several settings.
+///
+/// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy) and leave it there.
+#[macro_export]
+macro_rules! pool_suite {
+    ($name:ident, [$($capability:ident),* $(,)?], $make:expr $(,)?) => {
+        #[cfg(test)]
+        mod $name {
+            #[allow(unused_imports, reason = "what the closure names may be a full path")]
+            use super::*;
+
+            $($crate::__pool_capability!($capability);)*
+
+            fn maker() -> $crate::pool::PoolMaker {
+                $crate::pool::PoolMaker::new($make)
+            }
+
+            #[test]
+            fn capabilities_are_those_listed() {
+                $crate::pool::capabilities_are_those_listed(&maker(), &[$(stringify!($capability)),*]);
+            }
+
+            $crate::__pool_cases! { [$crate::__pool_tests] [$($capability)*] }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __pool_capability {
+    (compact) => {};
+    (reclaim) => {};
+    ($other:ident) => {
+        compile_error!(concat!("unknown capability `", stringify!($other), "` (known: compact, reclaim)"));
+    };
+}
+
+/// The table of cases: group, function, what it needs. Hands it to the macro in the first brackets.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __pool_cases {
+    ([$($callback:tt)+] $context:tt) => {
+        $($callback)+! {
+            $context
+            contents every_length_comes_back: Nothing,
+            contents b16_neighbours_are_not_touched: Nothing,
+            contents a_slot_used_again_shows_nothing_of_its_last_object: Nothing,
+            contents id_and_capabilities_stay_the_same: Nothing,
+            errors empty_and_too_large_objects_are_refused: Nothing,
+            errors foreign_handles_are_refused_and_given_back: Nothing,
+            errors stale_handles_are_refused: Nothing,
+            errors b18_made_up_handles_are_stale: Nothing,
+            books the_books_balance_after_every_step: Nothing,
+            books the_books_balance_with_frames_of_16_kib: Nothing,
+            books an_empty_pool_holds_no_frame: Nothing,
+            books freed_memory_is_used_again: Nothing,
+            books trim_gives_everything_back_once_empty: Nothing,
+            books dropping_a_pool_gives_every_frame_back: Nothing,
+            memory one_refusal_at_every_call_of_the_page_source: Nothing,
+            memory no_memory_from_every_call_on: Nothing,
+            memory refusals_with_frames_of_16_kib: Nothing,
+            memory a_full_pool_goes_on_after_a_free: Nothing,
+            guards a_guard_outlives_the_free_of_its_object: Nothing,
+            guards bytes_under_a_guard_are_not_used_again: Nothing,
+            guards many_guards_hold_one_object: Nothing,
+            guards guards_go_to_other_threads: Nothing,
+            guards holding_guards_blocks_nobody: Nothing,
+            guards b9_a_leaked_guard_costs_its_bytes_only: Nothing,
+            threads threads_insert_read_and_free: Nothing,
+            threads reads_that_race_with_free_see_the_object_or_nothing: Nothing,
+            threads one_of_two_racing_frees_wins: Nothing,
+            threads b15_books_stay_sane_while_threads_work: Nothing,
+            noblock reading_and_freeing_never_block: Nothing,
+            noblock an_insert_that_would_block_says_so_and_harms_nothing: Nothing,
+            noblock destroying_a_pool_says_that_it_blocks: Nothing,
+            compaction a_pool_that_cannot_compact_does_nothing: NoCompaction,
+            compaction compaction_gives_frames_back_and_is_not_seen: Compaction,
+            compaction compaction_skips_what_guards_hold: Compaction,
+            compaction compaction_keeps_to_its_budget: Compaction,
+            compaction b14_compaction_races_with_reads_and_frees: Compaction,
+            reclaim a_pool_that_cannot_reclaim_says_so: NoReclaim,
+            reclaim reclaim_gives_back_the_pages_it_reports: Reclaim,
+            reclaim reclaim_of_nothing_calls_nobody: Reclaim,
+            reclaim b41_an_owner_that_keeps_some_loses_nothing: Reclaim,
+            reclaim b43_an_owner_that_lies_is_found_out: Reclaim,
+            reclaim b43_an_owner_may_insert_during_eviction: Reclaim,
+            reclaim b42_objects_freed_by_others_during_eviction: Reclaim,
+            reclaim an_owner_that_panics_leaves_the_pool_whole: Reclaim,
+            reclaim a_held_object_keeps_its_page: Reclaim,
+            random random_actions_agree_with_the_reference: Nothing,
+            random random_actions_with_frames_of_16_kib: Nothing,
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __pool_tests {
+    ($capabilities:tt $($group:ident $case:ident: $needs:ident,)*) => {
+        $($crate::__pool_test! { $capabilities $needs $group $case })*
+    };
+}
+
+/// One test: the first argument is what is left to look through of the capabilities listed.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __pool_test {
+    ($any:tt Nothing $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+
+    ([compact $($rest:ident)*] Compaction $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([compact $($rest:ident)*] NoCompaction $group:ident $case:ident) => {
+        $crate::__pool_test! { @ignore "can compact" $group $case }
+    };
+    ([] Compaction $group:ident $case:ident) => { $crate::__pool_test! { @ignore "cannot compact" $group $case } };
+    ([] NoCompaction $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+
+    ([reclaim $($rest:ident)*] Reclaim $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([reclaim $($rest:ident)*] NoReclaim $group:ident $case:ident) => {
+        $crate::__pool_test! { @ignore "can reclaim" $group $case }
+    };
+    ([] Reclaim $group:ident $case:ident) => { $crate::__pool_test! { @ignore "cannot reclaim" $group $case } };
+    ([] NoReclaim $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+
+    ([$other:ident $($rest:ident)*] $needs:ident $group:ident $case:ident) => {
+        $crate::__pool_test! { [$($rest)*] $needs $group $case }
+    };
+
+    (@run $group:ident $case:ident) => {
+        #[test]
+        fn $case() {
+            $crate::pool::cases::$group::$case(&maker());
+        }
+    };
+    (@ignore $why:literal $group:ident $case:ident) => {
+        #[test]
+        #[ignore = $why]
+        fn $case() {
+            $crate::pool::cases::$group::$case(&maker());
+        }
+    };
+}
+
+macro_rules! list_of_cases {
+    ([] $($group:ident $case:ident: $needs:ident,)*) => {
+        /// Every case of [`pool_suite!`](crate::pool_suite), in its order.
+        pub const POOL_CASES: &[PoolCase] =
+            &[$(PoolCase { name: stringify!($case), needs: PoolNeeds::$needs, run: cases::$group::$case }),*];
+    };
+}
+__pool_cases! { [list_of_cases] [] }

@@ -1,0 +1,226 @@
+//! The pool that every other one is compared with: a map, and nothing clever.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use zpool_core::sync::{Mutex, MutexGuard};
+use zpool_core::{
+    Capabilities, CreateError, FreeError, Handle, HandleMint, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
+};
+
+/// Makes [`ReferencePool`]s, under the name `reference`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReferenceDriver;
+
+impl ZPoolDriver for ReferenceDriver {
+    fn name(&self) -> &str {
+        "reference"
+    }
+
+    fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        self.canonical(&config.params)?;
+        if config.max_object_len == 0 {
+            return Err(CreateError::BadValue {
+                name: "max_object_len".to_owned(),
+                value: "0".to_owned(),
+                expected: "at least 1".to_owned(),
+            });
+        }
+        Ok(Box::new(ReferencePool::new(config.max_object_len)))
+    }
+}
+
+/// A map from slot numbers to objects, each an allocation of its own: the oracle of the suites and the first example of a back end.
+///
+/// It takes its memory from the heap and none from a page source, so it charges nothing: `resident_frames` is 0, and `bytes_held` is what
+/// the objects and the map take on the heap (without what the global allocator adds to each allocation, some 16 bytes).
+/// An object that is freed while guards hold it stays on the books until the last of them has gone; its memory goes back at the next look.
+/// Every method takes the one lock: nothing is clever here.
+#[derive(Debug)]
+pub struct ReferencePool {
+    mint: HandleMint,
+    max_object_len: usize,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    objects: HashMap<u32, Object>,
+    /// Freed while a guard held them. Has room for every object, so that freeing allocates nothing.
+    zombies: Vec<Arc<[u8]>>,
+    payload: usize,
+    /// Slot numbers are used in turn, so that a number comes back as late as possible.
+    next: u32,
+    /// Generation of every slot: how often the numbers have wrapped.
+    generation: u16,
+}
+
+#[derive(Debug)]
+struct Object {
+    generation: u16,
+    bytes: Arc<[u8]>,
+}
+
+/// Counts that stand before the bytes in the allocation of an `Arc<[u8]>`.
+const ARC_HEADER: usize = 2 * size_of::<usize>();
+
+impl ReferencePool {
+    /// A pool of objects of up to `max_object_len` bytes.
+    pub fn new(max_object_len: usize) -> ReferencePool {
+        ReferencePool { mint: HandleMint::new(), max_object_len, books: Mutex::new(Books::default()) }
+    }
+
+    /// The books, without what nobody looks at any more.
+    fn books(&self) -> MutexGuard<'_, Books> {
+        let mut books = self.books.lock();
+        books.bury();
+        books
+    }
+}
+
+impl ZPool for ReferencePool {
+    fn id(&self) -> PoolId {
+        self.mint.pool_id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(self.max_object_len)
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        match object.len() {
+            0 => return Err(PoolError::EmptyObject),
+            len if len > self.max_object_len => {
+                return Err(PoolError::TooLarge { len, max: self.max_object_len });
+            }
+            _ => {}
+        }
+        might_block("ReferencePool::insert");
+        let bytes = Arc::from(object);
+        let (index, generation) = self.books().add(bytes)?;
+        Ok(self.mint.mint(index, generation))
+    }
+
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        let opened = self.mint.open(handle)?;
+        let books = self.books.lock();
+        let object = books.objects.get(&opened.index).filter(|o| o.generation == opened.generation);
+        Ok(ReadGuard::shared(object.ok_or(PoolError::StaleHandle)?.bytes.clone()))
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        let opened = match self.mint.open(&handle) {
+            Ok(opened) => opened,
+            Err(error) => return Err(FreeError::new(error, handle)),
+        };
+        if self.books.lock().remove(opened.index, opened.generation) {
+            Ok(())
+        } else {
+            Err(FreeError::new(PoolError::StaleHandle, handle))
+        }
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.books().bytes_held()
+    }
+
+    fn stats(&self) -> PoolStats {
+        let books = self.books();
+        let mut stats = PoolStats::default();
+        stats.objects = books.objects.len();
+        stats.zombies = books.zombies.len();
+        stats.payload_bytes = books.payload;
+        stats.metadata_bytes = books.metadata();
+        stats
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        let books = self.books();
+        let live: usize = books.objects.values().map(|o| o.bytes.len()).sum();
+        let dead: usize = books.zombies.iter().map(|bytes| bytes.len()).sum();
+        if live + dead == books.payload {
+            Ok(())
+        } else {
+            Err(Violation::new(format!("{live} live and {dead} dead bytes, booked {}", books.payload)))
+        }
+    }
+
+    fn trim(&self) -> usize {
+        might_block("ReferencePool::trim");
+        let mut books = self.books();
+        let before = books.bytes_held();
+        books.objects.shrink_to_fit();
+        let room = books.objects.len() + books.zombies.len();
+        books.zombies.shrink_to(room);
+        before - books.bytes_held()
+    }
+}
+
+impl Drop for ReferencePool {
+    fn drop(&mut self) {
+        might_block("ReferencePool::drop");
+    }
+}
+
+impl Books {
+    /// Puts an object into a slot that is free, and tells which and in which generation.
+    fn add(&mut self, bytes: Arc<[u8]>) -> Result<(u32, u16), PoolError> {
+        if self.objects.len() >= u32::MAX as usize {
+            return Err(PoolError::OutOfMemory);
+        }
+        self.zombies.reserve(self.objects.len() + 1);
+        loop {
+            let (index, generation) = (self.next, self.generation);
+            self.next = self.next.wrapping_add(1);
+            if self.next == 0 {
+                self.generation = self.generation.wrapping_add(1);
+            }
+            if let Entry::Vacant(slot) = self.objects.entry(index) {
+                self.payload += bytes.len();
+                slot.insert(Object { generation, bytes });
+                return Ok((index, generation));
+            }
+        }
+    }
+
+    /// Takes an object out of its slot; false when it is not there.
+    fn remove(&mut self, index: u32, generation: u16) -> bool {
+        let Entry::Occupied(slot) = self.objects.entry(index) else { return false };
+        if slot.get().generation != generation {
+            return false;
+        }
+        let bytes = slot.remove().bytes;
+        debug_assert!(self.zombies.len() < self.zombies.capacity(), "`add` made room");
+        self.zombies.push(bytes);
+        self.bury();
+        true
+    }
+
+    /// Drops what was freed and no guard holds. New guards come from live handles only, so a count of 1 stays 1.
+    fn bury(&mut self) {
+        let payload = &mut self.payload;
+        self.zombies.retain(|bytes| {
+            let held = Arc::strong_count(bytes) > 1;
+            *payload -= if held { 0 } else { bytes.len() };
+            held
+        });
+    }
+
+    fn metadata(&self) -> usize {
+        // std's hash map: a power of two of buckets, filled to 7/8, each with one control byte beside it.
+        let buckets = match self.objects.capacity() {
+            0 => 0,
+            capacity => (capacity * 8 / 7).next_power_of_two(),
+        };
+        size_of::<ReferencePool>()
+            + buckets * (size_of::<(u32, Object)>() + 1)
+            + self.zombies.capacity() * size_of::<Arc<[u8]>>()
+            + (self.objects.len() + self.zombies.len()) * ARC_HEADER
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.payload + self.metadata()
+    }
+}

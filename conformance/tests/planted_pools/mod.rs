@@ -1,0 +1,299 @@
+//! The reference pool with one thing wrong (or odd) at a time.
+
+use std::fmt::Debug;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zpool_conformance::ReferencePool;
+use zpool_core::page::PageSource;
+use zpool_core::sync::Mutex;
+use zpool_core::{
+    Capabilities, FreeError, Handle, HandleMint, PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool,
+    might_block,
+};
+
+const MAX_LEN: usize = 4096;
+
+/// What is wrong with a [`Planted`] pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    // Contents.
+    ForgetsTheLastByteOfOddPages,
+    FlipsABitOfOneReadInAThousand,
+    PadsShortObjectsToEightBytes,
+    // Errors.
+    TakesEmptyObjects,
+    TakesObjectsOverTheMaximum,
+    SaysStaleForForeign,
+    SwallowsForeignHandles,
+    FreesTwice,
+    ReadsAfterFree,
+    // Books.
+    LosesFreesOfLongObjects,
+    CountsPayloadTwice,
+    CountsObjectsOnceTooOften,
+    HoldsMoreThanItSays,
+    ChargesAFrameAndKeepsIt,
+    ChargesAndForgetsWhenRefused,
+    LiesAboutTrim,
+    // Guards and threads.
+    RefusesEverySecondFree,
+    // Blocking.
+    BlocksInFree,
+    BlocksInRead,
+    DiesInSilence,
+    // Facts.
+    ChangesItsId,
+    SaysItReclaims,
+    SaysItCompacts,
+    FindsItselfBroken,
+    // Odd, but right.
+    Nothing,
+    CopiesOnRead,
+    ChargesAFrameAnObject,
+}
+
+use Bug::*;
+
+/// Everything that a case has to catch.
+pub(crate) const BUGS: &[Bug] = &[
+    ForgetsTheLastByteOfOddPages,
+    FlipsABitOfOneReadInAThousand,
+    PadsShortObjectsToEightBytes,
+    TakesEmptyObjects,
+    TakesObjectsOverTheMaximum,
+    SaysStaleForForeign,
+    SwallowsForeignHandles,
+    FreesTwice,
+    ReadsAfterFree,
+    LosesFreesOfLongObjects,
+    CountsPayloadTwice,
+    CountsObjectsOnceTooOften,
+    HoldsMoreThanItSays,
+    ChargesAFrameAndKeepsIt,
+    ChargesAndForgetsWhenRefused,
+    LiesAboutTrim,
+    RefusesEverySecondFree,
+    BlocksInFree,
+    BlocksInRead,
+    DiesInSilence,
+    ChangesItsId,
+    SaysItReclaims,
+    SaysItCompacts,
+    FindsItselfBroken,
+];
+
+/// What no case may object to.
+pub(crate) const ODDITIES: &[Bug] = &[Nothing, CopiesOnRead, ChargesAFrameAnObject];
+
+/// A [`ReferencePool`] with a bug.
+pub(crate) struct Planted {
+    inner: ManuallyDrop<ReferencePool>,
+    bug: Bug,
+    source: Arc<dyn PageSource>,
+    /// Calls of `read`, `id` or whatever the bug counts.
+    calls: AtomicU64,
+    /// Frames charged, by those that charge: one an object.
+    charged: Mutex<usize>,
+    mint: HandleMint,
+}
+
+impl Planted {
+    pub(crate) fn new(bug: Bug, source: Arc<dyn PageSource>) -> Planted {
+        let inner = ManuallyDrop::new(ReferencePool::new(MAX_LEN + 1));
+        let (calls, charged) = (AtomicU64::new(0), Mutex::new(0));
+        Planted { inner, bug, source, calls, charged, mint: HandleMint::new() }
+    }
+
+    pub(crate) fn facts(bug: Bug) -> Capabilities {
+        let facts = Capabilities::new(MAX_LEN);
+        match bug {
+            SaysItReclaims => facts.reclaiming(),
+            SaysItCompacts => facts.compacting(),
+            _ => facts,
+        }
+    }
+
+    fn is(&self, bug: Bug) -> bool {
+        self.bug == bug
+    }
+
+    /// Every so many calls of this.
+    fn each(&self, n: u64) -> bool {
+        self.calls.fetch_add(1, Ordering::Relaxed) % n == n - 1
+    }
+
+    fn charges(&self) -> bool {
+        let charging = [
+            ChargesAFrameAnObject,
+            ChargesAFrameAndKeepsIt,
+            ChargesAndForgetsWhenRefused,
+            HoldsMoreThanItSays,
+        ];
+        charging.contains(&self.bug)
+    }
+
+    /// Frames come in twos here, one of which goes back.
+    fn charge(&self) -> Result<(), PoolError> {
+        self.source.charge(1)?;
+        if let Err(error) = self.source.charge(1) {
+            if !self.is(ChargesAndForgetsWhenRefused) {
+                self.source.uncharge(1);
+            }
+            return Err(error.into());
+        }
+        self.source.uncharge(1);
+        Ok(())
+    }
+
+    /// The books, after the frames of objects that have gone were uncharged.
+    fn settle(&self) -> PoolStats {
+        let mut charged = self.charged.lock();
+        let mut stats = self.inner.stats();
+        if self.charges() {
+            let wanted = stats.objects + stats.zombies;
+            self.source.uncharge(*charged - wanted);
+            *charged = wanted;
+            stats.resident_frames = wanted;
+            stats.fragmentation_bytes = wanted * self.source.frame_size() - stats.payload_bytes;
+        }
+        stats
+    }
+
+    fn insert_in_inner(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        match object {
+            [most @ .., _] if self.is(ForgetsTheLastByteOfOddPages) && object.len() == 4095 => {
+                self.inner.insert(most)
+            }
+            short if self.is(PadsShortObjectsToEightBytes) && (1..8).contains(&short.len()) => {
+                let mut padded = [0; 8];
+                padded[..short.len()].copy_from_slice(short);
+                self.inner.insert(&padded)
+            }
+            object => self.inner.insert(object),
+        }
+    }
+
+    fn read_copy(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        let mut copy = self.inner.read(handle)?.to_vec();
+        if self.is(FlipsABitOfOneReadInAThousand) && self.each(1000) {
+            copy[0] ^= 0x10;
+        }
+        Ok(ReadGuard::shared(copy.into()))
+    }
+}
+
+impl ZPool for Planted {
+    fn id(&self) -> PoolId {
+        if self.is(ChangesItsId) && self.each(2) { self.mint.pool_id() } else { self.inner.id() }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Planted::facts(self.bug)
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        match object.len() {
+            0 if self.is(TakesEmptyObjects) => return self.inner.insert(b"?"),
+            len if len > MAX_LEN && !self.is(TakesObjectsOverTheMaximum) => {
+                return Err(PoolError::TooLarge { len, max: MAX_LEN });
+            }
+            _ => {}
+        }
+        might_block("Planted::insert");
+        if !self.charges() || object.is_empty() {
+            return self.insert_in_inner(object);
+        }
+        let mut charged = self.charged.lock();
+        self.charge()?;
+        *charged += 1;
+        self.insert_in_inner(object)
+    }
+
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        if self.is(BlocksInRead) {
+            might_block("Planted::read");
+        }
+        match self.bug {
+            CopiesOnRead | FlipsABitOfOneReadInAThousand => self.read_copy(handle),
+            SaysStaleForForeign => self.inner.read(handle).map_err(|_| PoolError::StaleHandle),
+            ReadsAfterFree => self.inner.read(handle).or_else(|e| match e {
+                PoolError::StaleHandle => Ok(ReadGuard::shared(Arc::from(&b"what was there"[..]))),
+                e => Err(e),
+            }),
+            _ => self.inner.read(handle),
+        }
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        if self.is(BlocksInFree) {
+            might_block("Planted::free");
+        }
+        match self.bug {
+            LosesFreesOfLongObjects if self.inner.read(&handle).is_ok_and(|object| object.len() > 4000) => {
+                return Ok(());
+            }
+            RefusesEverySecondFree if self.each(2) => {
+                // As if the count of its readers were wrong.
+                return Err(FreeError::new(PoolError::TooManyReaders, handle));
+            }
+            _ => {}
+        }
+        match self.inner.free(handle) {
+            Err(e) if self.is(FreesTwice) && *e.error() == PoolError::StaleHandle => Ok(()),
+            Err(e) if self.is(SwallowsForeignHandles) => {
+                Err(FreeError::new(e.error().clone(), self.mint.mint(0, 0)))
+            }
+            other => {
+                self.settle();
+                other
+            }
+        }
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.stats().pool_bytes() - if self.is(HoldsMoreThanItSays) { 64 } else { 0 }
+    }
+
+    fn stats(&self) -> PoolStats {
+        let mut stats = self.settle();
+        match self.bug {
+            CountsPayloadTwice => stats.payload_bytes *= 2,
+            CountsObjectsOnceTooOften => stats.objects += 1,
+            _ => {}
+        }
+        stats
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        if self.is(FindsItselfBroken) && self.inner.stats().objects > 10 {
+            return Err(Violation::new("more than ten objects"));
+        }
+        self.inner.validate()
+    }
+
+    fn trim(&self) -> usize {
+        self.settle();
+        self.inner.trim() + if self.is(LiesAboutTrim) { 4096 } else { 0 }
+    }
+}
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        let kept = usize::from(self.is(ChargesAFrameAndKeepsIt));
+        self.source.uncharge(self.charged.lock().saturating_sub(kept));
+        let inner = std::mem::replace(&mut self.inner, ManuallyDrop::new(ReferencePool::new(1)));
+        let inner = ManuallyDrop::into_inner(inner);
+        if self.is(DiesInSilence) {
+            // Where no section is open, so that nothing is found.
+            std::thread::scope(|scope| drop(scope.spawn(|| drop(inner))));
+        }
+    }
+}
+
+impl Debug for Planted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Planted({:?})", self.bug)
+    }
+}

@@ -1,0 +1,233 @@
+//! The density of an allocator over time: bytes held over bytes of live payload.
+
+use std::fmt;
+use std::hint::black_box;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::churn::{Contents, Slots, churn};
+use crate::{Growth, Keeper, Objects, ResidentError};
+
+/// The seed of every comparison: all allocators see the same replacements.
+pub const DENSITY_SEED: u64 = 5;
+
+/// What an allocator holds at four moments, over the bytes of the objects in it then.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Density {
+    /// Bytes of the objects of the fill.
+    pub payload_bytes: u64,
+    /// When every slot was filled.
+    pub fill: f64,
+    /// After four times as many random replacements.
+    pub churn: f64,
+    /// After half of the objects, chosen at random, were freed.
+    pub half_freed: f64,
+    /// After it was told to compact and to give back what is empty. As `half_freed` for one that can do neither.
+    pub compacted: f64,
+    /// Milliseconds that the call to compact took.
+    pub compact_ms: f64,
+}
+
+/// Why there is no density. The message is one line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DensityError {
+    /// There is no object.
+    NoObjects,
+    /// The allocator failed, here.
+    Keeper(String),
+    /// An object did not come back as it was.
+    Changed {
+        /// Its slot.
+        slot: usize,
+    },
+    /// The OS did not say what is resident.
+    Resident(ResidentError),
+}
+
+/// Puts `objects`, over and over until `n` slots are full, into what `make` makes, and measures through the procedure of [`churn`].
+///
+/// Bytes held are the growth of this process' resident memory, so this wants a process of its own ([`crate::Isolated`]). What the procedure
+/// itself needs, the callers' tokens among it, is there before it is counted from. Every object is compared at the end.
+///
+/// # Errors
+///
+/// See [`DensityError`].
+pub fn density<K: Keeper>(
+    objects: &Objects,
+    n: usize,
+    make: impl FnOnce() -> Result<K, String>,
+) -> Result<Density, DensityError> {
+    if objects.is_empty() || n == 0 {
+        return Err(DensityError::NoObjects);
+    }
+    let contents = Contents::empty(n);
+    let mut tokens: Vec<Option<K::Token>> = Vec::with_capacity(n);
+    touch(&mut tokens);
+    let growth = Growth::start()?;
+    let mut shelf = Shelf { keeper: make().map_err(DensityError::Keeper)?, objects, tokens };
+    shelf.tokens.extend((0..n).map(|_| None));
+    let mut held: [Result<f64, ResidentError>; 3] = [Ok(0.0), Ok(0.0), Ok(0.0)];
+    let contents = churn(&mut shelf, contents, DENSITY_SEED, |stage, shelf, contents| {
+        shelf.keeper.settle();
+        held[stage as usize] = ratio(&growth, shelf, contents);
+    });
+    let contents = contents.map_err(|error| DensityError::Keeper(error.to_string()))?;
+    let [fill, churn, half_freed] = held;
+    let begun = Instant::now();
+    shelf.keeper.compact();
+    let compact_ms = begun.elapsed().as_secs_f64() * 1e3;
+    shelf.keeper.trim();
+    let compacted = ratio(&growth, &shelf, &contents)?;
+    shelf.verify(&contents)?;
+    let payload_bytes = (0..n).map(|slot| shelf.object(slot).len() as u64).sum();
+    Ok(Density { payload_bytes, fill: fill?, churn: churn?, half_freed: half_freed?, compacted, compact_ms })
+}
+
+fn ratio<K: Keeper>(
+    growth: &Growth,
+    shelf: &Shelf<'_, K>,
+    contents: &Contents,
+) -> Result<f64, ResidentError> {
+    let live: usize = contents.iter().map(|(_, page)| shelf.object(page).len()).sum();
+    // Asked with nothing on the way that would allocate.
+    let held = growth.bytes()?;
+    Ok(held as f64 / live.max(1) as f64)
+}
+
+/// Makes the room of an empty vector resident.
+fn touch<T>(room: &mut Vec<Option<T>>) {
+    let n = room.capacity();
+    room.extend((0..n).map(|_| None));
+    black_box(&mut *room);
+    room.clear();
+}
+
+/// Objects in slots.
+struct Shelf<'a, K: Keeper> {
+    keeper: K,
+    objects: &'a Objects,
+    tokens: Vec<Option<K::Token>>,
+}
+
+impl<'a, K: Keeper> Shelf<'a, K> {
+    /// What page `page` stands for.
+    fn object(&self, page: usize) -> &'a [u8] {
+        self.objects.get(page % self.objects.len())
+    }
+
+    fn verify(&self, contents: &Contents) -> Result<(), DensityError> {
+        let wrong = contents.iter().find(|&(slot, page)| {
+            !self.tokens[slot].as_ref().is_some_and(|token| self.keeper.holds(token, self.object(page)))
+        });
+        wrong.map_or(Ok(()), |(slot, _)| Err(DensityError::Changed { slot }))
+    }
+}
+
+impl<K: Keeper> Slots for Shelf<'_, K> {
+    type Error = K::Error;
+
+    fn put(&mut self, slot: usize, page: usize) -> Result<(), K::Error> {
+        if self.tokens[slot].is_some() {
+            self.remove(slot)?;
+        }
+        self.tokens[slot] = Some(self.keeper.insert(self.object(page))?);
+        Ok(())
+    }
+
+    fn remove(&mut self, slot: usize) -> Result<(), K::Error> {
+        self.tokens[slot].take().map_or(Ok(()), |token| self.keeper.free(token))
+    }
+}
+
+impl From<ResidentError> for DensityError {
+    fn from(error: ResidentError) -> DensityError {
+        DensityError::Resident(error)
+    }
+}
+
+impl fmt::Display for DensityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoObjects => f.write_str("there is no object to keep"),
+            Self::Keeper(error) => f.write_str(error),
+            Self::Changed { slot } => write!(f, "the object in slot {slot} did not come back as it was"),
+            Self::Resident(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DensityError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resident(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BoxKeeper, Rng};
+
+    fn objects() -> Objects {
+        let mut objects = Objects::default();
+        let mut rng = Rng::new(3);
+        for i in 0..500_usize {
+            objects.push(&vec![i as u8; 1 + rng.below(4096)]);
+        }
+        objects
+    }
+
+    #[test]
+    fn boxes_hold_at_least_what_is_in_them() {
+        let objects = objects();
+        let payload: usize = objects.iter().map(<[u8]>::len).sum();
+        // Other tests run in this process, so the figures are not looked at here, but their shape is.
+        let density = density(&objects, 1200, || Ok(BoxKeeper)).unwrap();
+        assert!(density.payload_bytes > 2 * payload as u64 && density.payload_bytes < 3 * payload as u64);
+        assert!(density.compact_ms >= 0.0 && density.fill.is_finite());
+    }
+
+    /// Keeps another object than it was given, once.
+    struct Confused(usize);
+
+    impl Keeper for Confused {
+        type Token = Vec<u8>;
+        type Error = &'static str;
+
+        fn insert(&mut self, object: &[u8]) -> Result<Vec<u8>, &'static str> {
+            self.0 += 1;
+            match self.0 {
+                usize::MAX => Err("full"),
+                _ => Ok(object.iter().map(|byte| byte ^ 1).collect()),
+            }
+        }
+
+        fn free(&mut self, _: Vec<u8>) -> Result<(), &'static str> {
+            Ok(())
+        }
+
+        fn holds(&self, token: &Vec<u8>, bytes: &[u8]) -> bool {
+            token == bytes
+        }
+
+        fn settle(&mut self) {}
+        fn compact(&mut self) {}
+        fn trim(&mut self) {}
+    }
+
+    #[test]
+    fn changed_objects_and_failures_are_errors() {
+        let objects = objects();
+        assert!(matches!(density(&objects, 9, || Ok(Confused(0))), Err(DensityError::Changed { .. })));
+        let full = density(&objects, 9, || Ok(Confused(usize::MAX - 5))).unwrap_err().to_string();
+        assert!(full.ends_with("full"), "{full}");
+        let no_pool = density::<BoxKeeper>(&objects, 9, || Err("no pool".to_owned())).unwrap_err();
+        assert_eq!(no_pool.to_string(), "no pool");
+        let none = density(&Objects::default(), 9, || Ok(BoxKeeper)).unwrap_err();
+        assert_eq!(none.to_string().lines().count(), 1);
+    }
+}

@@ -1,0 +1,306 @@
+//! Everything that touches the bytes of pages, and why nobody else does at that moment.
+//!
+//! ```text
+//!   who                        may do what with which bytes                        from                   until
+//!   Spot (an insert)           write the bytes of one slot                         Slot::fill, occupy     publish, or abandon
+//!   a guard                    read the bytes of one slot                          Slot::pin              Slot::unpin
+//!   SetApart (trim, the job)   discard the frames under no slot of its pages       Books::isolate         Books::settle
+//!   close                      everything                                          the pool's drop        -
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Slots that are not free have chunks of their own: `chunks_for(len)` of them, from `offset` on (`check` compares them). A slot is taken and given
+//!    up under the lock only, and given up only when nothing pins it and its insert is over.
+//! 2. A page is isolated by one thread at a time, and while it is, `find` does not name it: no slot of it is taken.
+//! 3. The run of a table's entry is neither moved nor released before `close`.
+
+use core::ops::Range;
+use core::{mem, ptr};
+
+use zpool_core::page::Run;
+use zpool_core::{Handle, NoBlock, PoolError, might_block};
+
+use crate::books::Books;
+use crate::geometry::{Frames, PageIndex, Side, SlotIndex};
+use crate::page::{PageEntry, Pages, Place};
+use crate::shared::Shared;
+use crate::table::{MAX_RUNS, PAGES_PER_RUN, PageRun};
+
+/// A place for an object that is about to be stored; given up again when dropped before it is filled.
+pub(crate) struct Spot<'a> {
+    shared: &'a Shared,
+    page: PageIndex,
+    side: Side,
+    len: usize,
+    /// Frames under it that were not charged when it was taken.
+    missing: Frames,
+}
+
+impl<'a> Spot<'a> {
+    /// Takes a place for `len` bytes, with its frames charged.
+    pub(crate) fn take(shared: &'a Shared, len: usize) -> Result<Spot<'a>, PoolError> {
+        let mut spot = loop {
+            match Spot::find(shared, len) {
+                Some(spot) => break spot,
+                None => shared.grow()?,
+            }
+        };
+        spot.charge()?;
+        Ok(spot)
+    }
+
+    fn find(shared: &'a Shared, len: usize) -> Option<Spot<'a>> {
+        let chunks = shared.geometry.chunks_for(len);
+        let mut books = shared.lock();
+        // Before this insert takes its place: should the page source panic, nothing of it is there to be lost.
+        if shared.too_many_empty(&books) && !NoBlock::is_active() {
+            drop(books);
+            shared.give_back_some(shared.kept());
+            books = shared.lock();
+        }
+        let (page, side) = books.find(chunks)?;
+        let (_, slot) = shared.table.slot(SlotIndex::new(page, side)).expect("every page has slots");
+        slot.fill(len);
+        books.occupy(page, side, chunks, len);
+        let missing = shared.geometry.frames(side, chunks) & !books.pages[page].resident;
+        Some(Spot { shared, page, side, len, missing })
+    }
+
+    /// Charges the frames that are missing, without the lock.
+    fn charge(&mut self) -> Result<(), PoolError> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        might_block("Zbud::insert");
+        let Shared { source, .. } = self.shared;
+        if let Err(refused) = source.charge(self.missing.count()) {
+            self.shared.lock().failed_inserts += 1;
+            return Err(refused.into());
+        }
+        let missing = mem::take(&mut self.missing);
+        let already = self.shared.lock().make_resident(self.page, missing);
+        // The page's other object lies on the same frame, and was stored at the same time.
+        if !already.is_empty() {
+            source.uncharge(already.count());
+        }
+        Ok(())
+    }
+
+    /// Writes the object and makes its handle.
+    pub(crate) fn fill(self, object: &[u8]) -> Handle {
+        assert_eq!(object.len(), self.len, "the place is as long as the object");
+        let Spot { shared, page, side, len, .. } = self;
+        let index = SlotIndex::new(page, side);
+        let (run, slot) = shared.table.slot(index).expect("every page has slots");
+        let at = shared.offset_in_run(index, len);
+        // SAFETY: `write`(1): by invariant 1 these bytes are this slot's, and no guard reads them before `publish`; their frames are not
+        // discarded, because `SetApart` leaves out the frames under slots.
+        unsafe { run.memory.write(at, object) };
+        let generation = slot.publish();
+        mem::forget(self);
+        shared.mint.mint(index.bits(), generation)
+    }
+}
+
+impl Drop for Spot<'_> {
+    fn drop(&mut self) {
+        let Spot { shared, page, side, len, .. } = *self;
+        let mut books = shared.lock();
+        let (_, slot) = shared.table.slot(SlotIndex::new(page, side)).expect("every page has slots");
+        slot.abandon();
+        books.objects -= 1;
+        books.vacate(page, side, len);
+    }
+}
+
+/// Isolated pages whose frames, as far as they are under no slot, go back to the page source. Dropped before that, the pages go back as they were.
+struct SetApart<'a> {
+    shared: &'a Shared,
+    pages: [(PageIndex, Frames); PAGES_PER_RUN],
+    len: usize,
+}
+
+impl<'a> SetApart<'a> {
+    fn none(shared: &'a Shared) -> SetApart<'a> {
+        SetApart { shared, pages: [(PageIndex(0), Frames::NONE); PAGES_PER_RUN], len: 0 }
+    }
+
+    /// Takes the empty pages that lie idle the longest, all but `keep` of them or as many as fit.
+    fn empty_pages(shared: &'a Shared, keep: usize) -> SetApart<'a> {
+        let mut set = SetApart::none(shared);
+        let mut books = shared.lock();
+        while set.len < set.pages.len() && books.empty.len() > keep {
+            let Some(page) = books.empty.last() else { break };
+            set.isolate(&mut books, page);
+        }
+        set
+    }
+
+    /// Takes the pages of run number `run` that have objects, and frames under none of them.
+    fn uncovered(shared: &'a Shared, run: usize) -> SetApart<'a> {
+        let mut set = SetApart::none(shared);
+        let mut books = shared.lock();
+        for page in Pages::of_run(run) {
+            let entry = &books.pages[page];
+            if entry.place != Place::Isolated && !shared.uncovered(entry).is_empty() {
+                set.isolate(&mut books, page);
+            }
+        }
+        set
+    }
+
+    fn isolate(&mut self, books: &mut Books, page: PageIndex) {
+        let uncovered = self.shared.uncovered(&books.pages[page]);
+        books.isolate(page);
+        self.pages[self.len] = (page, uncovered);
+        self.len += 1;
+    }
+
+    /// Gives the frames back; returns how many.
+    fn give_back(mut self) -> usize {
+        let shared = self.shared;
+        self.pages[..self.len].sort_unstable_by_key(|(page, _)| *page);
+        self.for_each_range(|run, frames| {
+            // SAFETY: `discard`(1): the range is made of pages of this run. (2): no slot lies on these frames (they were chosen so under the lock), and by
+            // invariant 2 none is taken there before the page is settled; by invariant 3 the run is still ours.
+            unsafe { shared.source.discard(&run.memory, frames) };
+        });
+        let pages = &self.pages[..mem::take(&mut self.len)];
+        let given = pages.iter().map(|(_, frames)| frames.count()).sum();
+        let mut books = shared.lock();
+        // The last one settled is the first one used: that in front.
+        for &(page, frames) in pages.iter().rev() {
+            books.make_absent(page, frames);
+            books.settle(page);
+        }
+        drop(books);
+        shared.source.uncharge(given);
+        given
+    }
+
+    /// The frames as ranges in their runs, neighbours together: each costs a call into the operating system.
+    fn for_each_range(&self, mut each: impl FnMut(&PageRun, Range<usize>)) {
+        let per_page = self.shared.geometry.frames_per_page();
+        let mut pending: Option<(&PageRun, Range<usize>)> = None;
+        for &(page, frames) in &self.pages[..self.len] {
+            let run = self.shared.table.run_of(page).expect("every page is in a run");
+            let first = page.0 as usize % PAGES_PER_RUN * per_page;
+            for stretch in frames.stretches() {
+                let (from, to) = (first + stretch.start, first + stretch.end);
+                match &mut pending {
+                    Some((same, range)) if ptr::eq(*same, run) && range.end == from => range.end = to,
+                    _ => {
+                        if let Some((run, range)) = pending.replace((run, from..to)) {
+                            each(run, range);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some((run, range)) = pending {
+            each(run, range);
+        }
+    }
+}
+
+impl Drop for SetApart<'_> {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            let mut books = self.shared.lock();
+            self.pages[..self.len].iter().for_each(|&(page, _)| books.settle(page));
+        }
+    }
+}
+
+impl Shared {
+    /// The bytes of the live object in this slot, of this generation, under a pin: [`Pins::unpin`](zpool_core::Pins) of the slot's number takes it back.
+    #[inline]
+    pub(crate) fn borrow(&self, index: SlotIndex, generation: u16) -> Result<&[u8], PoolError> {
+        let (run, slot) = self.table.slot(index).ok_or(PoolError::StaleHandle)?;
+        let len = slot.pin(generation)?;
+        let at = self.offset_in_run(index, len);
+        // SAFETY: `slice`(1): until the pin is taken back, which the borrower does last of all, the slot is not given up (invariant 1), so nobody else writes its
+        // bytes and `SetApart` leaves out its frames; `close` runs when no borrow of the pool is left.
+        Ok(unsafe { run.memory.slice(at, len) })
+    }
+
+    /// Gives back empty pages, a batch at a time, as long as more than `keep` are there. True when there may be more to do.
+    pub(crate) fn give_back_some(&self, keep: usize) -> bool {
+        might_block("Zbud: giving pages back");
+        let set = SetApart::empty_pages(self, keep);
+        let full = set.len == set.pages.len();
+        set.give_back();
+        full
+    }
+
+    /// Gives back every frame that is under no object. Returns how many.
+    pub(crate) fn give_back_all(&self) -> usize {
+        let mut given = 0;
+        loop {
+            let set = SetApart::empty_pages(self, 0);
+            if set.len == 0 {
+                break;
+            }
+            given += set.give_back();
+        }
+        // Where a page is one frame, a page with an object has no frame to give.
+        if self.geometry.frames_per_page() > 1 {
+            let runs = self.lock().pages.runs();
+            given += (0..runs).map(|run| SetApart::uncovered(self, run).give_back()).sum::<usize>();
+        }
+        given
+    }
+
+    /// Adds a run of pages, of which nothing is resident.
+    fn grow(&self) -> Result<(), PoolError> {
+        might_block("Zbud::insert");
+        if self.lock().pages.runs() >= MAX_RUNS {
+            return Err(PoolError::OutOfMemory);
+        }
+        let reserved = self.source.reserve(PAGES_PER_RUN * self.geometry.frames_per_page());
+        let memory = reserved.inspect_err(|_| self.lock().failed_inserts += 1)?;
+        let (run, entries, job) = (Box::new(PageRun::new(memory)), Pages::entries(), self.new_job());
+        loop {
+            // Others may add runs meanwhile: the number is ours only under the lock, where nothing is allocated.
+            let next = self.lock().pages.runs();
+            self.table.make_room(next);
+            let mut books = self.lock();
+            let number = books.pages.runs();
+            if self.table.has_room(number) {
+                self.table.install(number, run);
+                books.add_run(entries);
+                self.count_metadata(&books);
+                if number == 0 {
+                    books.job = job;
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives everything back. For the drop of the pool: it has no user, no guard and no job any more.
+    pub(crate) fn close(&self) {
+        self.stop_jobs();
+        let resident = self.lock().resident;
+        // SAFETY: `Run::new`(1): the same memory under the same promise; the run it is copied from is not used again, as nobody is left to use it.
+        let runs =
+            self.table.runs().map(|run| unsafe { Run::new(run.memory.base(), run.memory.len()) }).collect();
+        // SAFETY: `release_all`(1): runs of this source; no guard borrows the pool, and no method or job of it runs.
+        unsafe { self.source.release_all(runs) };
+        self.source.uncharge(resident);
+    }
+
+    /// Where the object of `len` bytes in this slot begins, in bytes from the front of its run.
+    #[inline]
+    fn offset_in_run(&self, index: SlotIndex, len: usize) -> usize {
+        let page = index.page().0 as usize % PAGES_PER_RUN;
+        page * self.geometry.page() + self.geometry.offset(index.side(), self.geometry.chunks_for(len))
+    }
+
+    /// Frames of a page that are charged and under no object.
+    fn uncovered(&self, entry: &PageEntry) -> Frames {
+        let under = |side| self.geometry.frames(side, entry.chunks(side));
+        entry.resident & !(under(Side::First) | under(Side::Last))
+    }
+}

@@ -1,0 +1,188 @@
+//! The pool and its driver.
+
+use core::fmt;
+use std::sync::Arc;
+
+use zpool_core::spec::Params;
+use zpool_core::{
+    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
+    Violation, ZPool, ZPoolDriver, might_block,
+};
+
+use crate::geometry::{Geometry, MAX_PAGE, MIN_PAGE, SIDES, SlotIndex};
+use crate::memory::Spot;
+use crate::shared::Shared;
+use crate::slot::Killed;
+use crate::{check, stats};
+
+/// Makes [`Zbud`] pools, under the name `zbud`.
+///
+/// One parameter, `page`: bytes of a page, a power of two from 4096 to 262144. Without it a page is the smallest of these that takes an object of
+/// [`PoolConfig::max_object_len`]. Where the page source's frames are larger than that, a page is a frame.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ZbudDriver;
+
+const KNOWN: &str = "page=4096..262144, a power of two";
+
+impl ZbudDriver {
+    /// The size of a page that the parameters ask for, if they do.
+    fn page_of(params: &Params) -> Result<Option<usize>, CreateError> {
+        if let Some((name, _)) = params.iter().find(|(name, _)| *name != "page") {
+            return Err(CreateError::UnknownParameter { name: name.to_owned(), known: KNOWN });
+        }
+        let Some(value) = params.get("page") else { return Ok(None) };
+        match value.parse::<usize>() {
+            Ok(page) if page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page) => Ok(Some(page)),
+            _ => Err(bad("page", value, format!("a power of two from {MIN_PAGE} to {MAX_PAGE}"))),
+        }
+    }
+
+    /// The sizes of a pool of this configuration.
+    fn geometry(config: &PoolConfig) -> Result<Geometry, CreateError> {
+        let (asked, longest) = (ZbudDriver::page_of(&config.params)?, config.max_object_len);
+        if !(1..=MAX_PAGE).contains(&longest) {
+            return Err(bad("max_object_len", &longest.to_string(), format!("1 to {MAX_PAGE} bytes")));
+        }
+        let fitting = longest.next_power_of_two().max(MIN_PAGE);
+        match asked {
+            Some(page) if page < fitting => {
+                Err(bad("page", &page.to_string(), format!("room for an object of {longest} bytes")))
+            }
+            asked => Ok(Geometry::new(asked.unwrap_or(fitting), config.source.frame_size())),
+        }
+    }
+
+    fn facts(config: &PoolConfig) -> Capabilities {
+        Capabilities::new(config.max_object_len).with_objects_per_page(SIDES.len() as u32)
+    }
+}
+
+fn bad(name: &str, value: &str, expected: String) -> CreateError {
+    CreateError::BadValue { name: name.to_owned(), value: value.to_owned(), expected }
+}
+
+impl ZPoolDriver for ZbudDriver {
+    fn name(&self) -> &str {
+        "zbud"
+    }
+
+    fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
+        let mut canonical = Params::default();
+        // A page that was asked for is kept, also where it is what the pool would take anyway: that depends on the block size.
+        if let Some(page) = ZbudDriver::page_of(params)? {
+            canonical.set("page", page.to_string());
+        }
+        Ok(canonical)
+    }
+
+    fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        let geometry = ZbudDriver::geometry(config)?;
+        let capabilities = ZbudDriver::facts(config);
+        let shared = Shared::new(geometry, config.source.clone(), config.executor.clone());
+        Ok(Box::new(Zbud { shared, capabilities }))
+    }
+
+    fn capabilities(&self, config: &PoolConfig) -> Result<Capabilities, CreateError> {
+        ZbudDriver::geometry(config).map(|_| ZbudDriver::facts(config))
+    }
+}
+
+/// A pool with at most two objects a page. Made by [`ZbudDriver`]; see the [crate](crate) for what it looks like inside.
+pub struct Zbud {
+    shared: Arc<Shared>,
+    capabilities: Capabilities,
+}
+
+impl ZPool for Zbud {
+    fn id(&self) -> PoolId {
+        self.shared.mint.pool_id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        let (len, max) = (object.len(), self.capabilities.max_object_len);
+        if len == 0 {
+            return Err(PoolError::EmptyObject);
+        }
+        if len > max {
+            return Err(PoolError::TooLarge { len, max });
+        }
+        Ok(Spot::take(&self.shared, len)?.fill(object))
+    }
+
+    #[inline]
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        let opened = self.shared.mint.open(handle)?;
+        let index = SlotIndex::from_bits(opened.index);
+        let bytes = self.shared.borrow(index, opened.generation)?;
+        Ok(ReadGuard::pinned(bytes, &*self.shared, u64::from(index.bits())))
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        let opened = match self.shared.mint.open(&handle) {
+            Ok(opened) => opened,
+            Err(error) => return Err(FreeError::new(error, handle)),
+        };
+        let index = SlotIndex::from_bits(opened.index);
+        let Some((_, slot)) = self.shared.table.slot(index) else {
+            return Err(FreeError::new(PoolError::StaleHandle, handle));
+        };
+        let mut books = self.shared.lock();
+        match slot.kill(opened.generation) {
+            Ok(Killed::Gone { len }) => {
+                books.objects -= 1;
+                books.vacate(index.page(), index.side(), len);
+            }
+            Ok(Killed::Zombie) => {
+                books.objects -= 1;
+                books.zombies += 1;
+            }
+            Err(error) => return Err(FreeError::new(error, handle)),
+        }
+        self.shared.unlock_and_hand_over(books);
+        Ok(())
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.shared.bytes_held()
+    }
+
+    fn stats(&self) -> PoolStats {
+        stats::snapshot(&self.shared)
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        let books = self.shared.lock();
+        check::check(&books, &self.shared.table, self.shared.geometry)
+    }
+
+    fn trim(&self) -> usize {
+        might_block("Zbud::trim");
+        self.shared.give_back_all() * self.shared.geometry.frame()
+    }
+}
+
+impl Drop for Zbud {
+    fn drop(&mut self) {
+        // Also when the check below panics: what is found is the caller's bug, and no reason to leak.
+        let _closing = Closing(&self.shared);
+        might_block("Zbud::drop");
+    }
+}
+
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl fmt::Debug for Zbud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}

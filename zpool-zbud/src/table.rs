@@ -1,0 +1,126 @@
+//! Every page a pool ever had: a table that grows and never moves, so that readers need no lock.
+//!
+//! ```text
+//!   shelves   0: [run 0]     1: [run 1, run 2]     2: [run 3, .., run 6]     3: ...        each made when first needed
+//!                   │
+//!                   ▼
+//!   PageRun   memory of 64 pages | slots: first, last | first, last | ...                  64 pairs
+//! ```
+
+use std::sync::OnceLock;
+
+use zpool_core::page::Run;
+
+use crate::geometry::{MAX_PAGES, PageIndex, SIDES, SlotIndex};
+use crate::slot::Slot;
+
+/// Pages that are reserved together: one call of the page source, one mapping's worth of neighbours.
+pub(crate) const PAGES_PER_RUN: usize = 64;
+
+/// Shelf `k` has room for `2^k` runs.
+const SHELVES: usize = (MAX_PAGES / PAGES_PER_RUN).ilog2() as usize + 1;
+
+/// Runs whose slots a handle can number. The shelves have room for more, so that a few inserts that grow the pool at once may pass it.
+pub(crate) const MAX_RUNS: usize = MAX_PAGES / PAGES_PER_RUN - 1024;
+
+type Shelf = Box<[OnceLock<Box<PageRun>>]>;
+
+/// 64 pages, neighbours in memory, and their slots.
+#[derive(Debug)]
+pub(crate) struct PageRun {
+    pub(crate) memory: Run,
+    slots: [[Slot; SIDES.len()]; PAGES_PER_RUN],
+}
+
+impl PageRun {
+    pub(crate) fn new(memory: Run) -> PageRun {
+        PageRun { memory, slots: core::array::from_fn(|_| SIDES.map(|_| Slot::new())) }
+    }
+}
+
+/// The runs by number.
+#[derive(Debug)]
+pub(crate) struct Table {
+    shelves: [OnceLock<Shelf>; SHELVES],
+}
+
+impl Table {
+    pub(crate) fn new() -> Table {
+        Table { shelves: [const { OnceLock::new() }; SHELVES] }
+    }
+
+    /// The run that `page` is in, if there is one.
+    #[inline]
+    pub(crate) fn run_of(&self, page: PageIndex) -> Option<&PageRun> {
+        let (shelf, at) = Table::find(page.0 as usize / PAGES_PER_RUN);
+        self.shelves.get(shelf)?.get()?.get(at)?.get().map(|run| &**run)
+    }
+
+    /// The slot of this number and its run, if there is one.
+    #[inline]
+    pub(crate) fn slot(&self, index: SlotIndex) -> Option<(&PageRun, &Slot)> {
+        let run = self.run_of(index.page())?;
+        let pair = &run.slots[index.page().0 as usize % PAGES_PER_RUN];
+        Some((run, &pair[index.side() as usize]))
+    }
+
+    /// Makes room for run number `run`. Allocates.
+    pub(crate) fn make_room(&self, run: usize) {
+        let (shelf, _) = Table::find(run);
+        self.shelves[shelf].get_or_init(|| (0..1 << shelf).map(|_| OnceLock::new()).collect());
+    }
+
+    /// Is there room for run number `run`?
+    pub(crate) fn has_room(&self, run: usize) -> bool {
+        self.shelves[Table::find(run).0].get().is_some()
+    }
+
+    /// Puts run number `run` in its place, for which there is room. Allocates nothing.
+    pub(crate) fn install(&self, run: usize, pages: Box<PageRun>) {
+        let (shelf, at) = Table::find(run);
+        let shelf = self.shelves[shelf].get().expect("room was made");
+        shelf[at].set(pages).expect("each number is given once");
+    }
+
+    /// All runs, in order.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &PageRun> {
+        let shelves = self.shelves.iter().map_while(OnceLock::get);
+        shelves.flat_map(|shelf| shelf.iter()).filter_map(|cell| cell.get().map(|run| &**run))
+    }
+
+    /// Bytes on the heap of a table of `runs` runs.
+    pub(crate) fn bytes(runs: usize) -> usize {
+        let room = (runs + 1).next_power_of_two() - 1;
+        room * size_of::<OnceLock<Box<PageRun>>>() + runs * size_of::<PageRun>()
+    }
+
+    fn find(run: usize) -> (usize, usize) {
+        let shelf = (run + 1).ilog2() as usize;
+        (shelf, run + 1 - (1 << shelf))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_fill_the_shelves_without_gap() {
+        let mut next = (0, 0);
+        for run in 0..1000 {
+            assert_eq!(Table::find(run), next);
+            next = if next.1 + 1 == 1 << next.0 { (next.0 + 1, 0) } else { (next.0, next.1 + 1) };
+        }
+        assert!(Table::find(MAX_PAGES / PAGES_PER_RUN).0 < SHELVES);
+    }
+
+    #[test]
+    fn a_slot_that_is_not_there_is_none() {
+        let table = Table::new();
+        for bits in [0, 1, 127, 128, u32::MAX] {
+            assert!(table.slot(SlotIndex::from_bits(bits)).is_none());
+        }
+        table.make_room(0);
+        assert!(table.slot(SlotIndex::from_bits(0)).is_none());
+    }
+}

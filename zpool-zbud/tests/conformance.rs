@@ -1,0 +1,22 @@
+//! zbud passes the suite for pools: with a frame a page, with more, and with objects of a block of 64 KiB.
+
+use std::sync::Arc;
+
+use zpool_conformance::pool_suite;
+use zpool_core::page::PageSource;
+use zpool_core::{CreateError, PoolConfig, ZPool, ZPoolDriver};
+use zpool_zbud::ZbudDriver;
+
+fn zbud(
+    source: Arc<dyn PageSource>,
+    max_object_len: usize,
+    page: usize,
+) -> Result<Box<dyn ZPool>, CreateError> {
+    let mut config = PoolConfig::new(source, max_object_len);
+    config.params.set("page", page.to_string());
+    ZbudDriver.create(&config)
+}
+
+pool_suite!(defaults, [], |source| ZbudDriver.create(&PoolConfig::new(source, 4096)));
+pool_suite!(page_of_16_kib, [], |source| zbud(source, 5000, 16 << 10));
+pool_suite!(blocks_of_64_kib, [], |source| ZbudDriver.create(&PoolConfig::new(source, 64 << 10)));

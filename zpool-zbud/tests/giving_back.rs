@@ -1,0 +1,189 @@
+//! Pages that become empty: kept a little, given back in bulk, never by `free` itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use zpool_core::exec::{DrainExecutor, Executor, Inline, Manual};
+use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource};
+use zpool_core::{CheckPolicy, Handle, NoBlock, PoolConfig, ZPool, ZPoolDriver, set_check_policy};
+use zpool_zbud::ZbudDriver;
+
+const PAGES: usize = 500;
+/// What a pool with pages of 4 KiB keeps at most, and after giving some back.
+const MOST: usize = 32;
+const AFTER: usize = 8;
+
+fn pool(executor: Option<Arc<dyn Executor>>) -> (Box<dyn ZPool>, Arc<FaultySource>) {
+    let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(4096)), FaultPlan::Never));
+    let mut config = PoolConfig::new(source.clone(), 4096);
+    config.executor = executor;
+    (ZbudDriver.create(&config).unwrap(), source)
+}
+
+fn fill(pool: &dyn ZPool) -> Vec<Handle> {
+    (0..PAGES).map(|i| pool.insert(&[i as u8; 4096]).unwrap()).collect()
+}
+
+fn free_all(pool: &dyn ZPool, handles: Vec<Handle>) {
+    handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
+}
+
+#[test]
+fn making_a_pool_calls_the_page_source_for_nothing() {
+    let (pool, source) = pool(None);
+    assert_eq!((source.calls(), pool.stats().resident_frames), (0, 0));
+}
+
+#[test]
+fn without_an_executor_inserts_give_back_in_bulk() {
+    let (pool, source) = pool(None);
+    let handles = fill(&*pool);
+    free_all(&*pool, handles);
+    assert_eq!(source.charged_frames(), PAGES, "free gives nothing back itself");
+    let mut charged = vec![PAGES];
+    for _ in 0..20 {
+        let _ = pool.insert(&[1]).unwrap();
+        charged.push(source.charged_frames());
+    }
+    let steps: Vec<_> = charged.windows(2).map(|w| w[0] - w[1]).filter(|&step| step > 0).collect();
+    assert!(steps.iter().all(|&step| step <= 64), "a batch an insert: {steps:?}");
+    assert!(*charged.last().unwrap() <= MOST + 10, "20 objects and what is kept: {charged:?}");
+    pool.validate().unwrap();
+}
+
+#[test]
+fn a_few_empty_pages_are_kept_and_used_again() {
+    let (pool, source) = pool(None);
+    let handles: Vec<_> = (0..MOST).map(|_| pool.insert(&[1; 4096]).unwrap()).collect();
+    free_all(&*pool, handles);
+    let calls = source.calls();
+    let handles: Vec<_> = (0..MOST).map(|_| pool.insert(&[2; 4096]).unwrap()).collect();
+    assert_eq!((source.calls(), source.charged_frames()), (calls, MOST));
+    free_all(&*pool, handles);
+    assert_eq!((pool.trim(), source.charged_frames()), (MOST * 4096, 0));
+}
+
+#[test]
+fn an_insert_in_a_no_block_section_leaves_the_surplus_to_others() {
+    set_check_policy(CheckPolicy::Panic);
+    let (pool, source) = pool(None);
+    let handles = fill(&*pool);
+    free_all(&*pool, handles);
+    let handle = {
+        let _section = NoBlock::enter();
+        pool.insert(&[1; 4096]).unwrap()
+    };
+    assert_eq!(source.charged_frames(), PAGES);
+    let other = pool.insert(&[2; 4096]).unwrap();
+    assert!(source.charged_frames() < PAGES);
+    free_all(&*pool, vec![handle, other]);
+}
+
+#[test]
+fn an_executor_gets_one_job_that_gives_back_all_but_a_few() {
+    let manual = Arc::new(Manual::new());
+    let (pool, source) = pool(Some(manual.clone()));
+    for round in 1..=3 {
+        let handles = fill(&*pool);
+        free_all(&*pool, handles);
+        assert_eq!((manual.pending(), source.charged_frames()), (1, PAGES), "round {round}");
+        manual.run_all();
+        assert_eq!(source.charged_frames(), AFTER, "round {round}");
+        pool.validate().unwrap();
+    }
+    assert_eq!((manual.jobs_run(), manual.jobs_panicked()), (3, 0));
+}
+
+#[test]
+fn the_last_guard_hands_the_job_over_too() {
+    let manual = Arc::new(Manual::new());
+    let (pool, _) = pool(Some(manual.clone()));
+    let handles = fill(&*pool);
+    let guards: Vec<_> = handles.iter().map(|handle| pool.read(handle).unwrap()).collect();
+    free_all(&*pool, handles);
+    assert_eq!(manual.pending(), 0);
+    drop(guards);
+    assert_eq!(manual.pending(), 1);
+}
+
+#[test]
+fn a_job_that_comes_after_its_pool_finds_nothing_to_do() {
+    let manual = Arc::new(Manual::new());
+    let (pool, source) = pool(Some(manual.clone()));
+    let handles = fill(&*pool);
+    free_all(&*pool, handles);
+    drop(pool);
+    assert_eq!((manual.pending(), source.charged_frames()), (1, 0));
+    manual.run_all();
+    assert_eq!(manual.jobs_panicked(), 0);
+}
+
+#[test]
+fn an_executor_that_refuses_costs_nothing() {
+    let manual = Arc::new(Manual::new());
+    manual.shutdown().unwrap();
+    let (pool, source) = pool(Some(manual));
+    for _ in 0..3 {
+        let handles = fill(&*pool);
+        free_all(&*pool, handles);
+    }
+    assert_eq!((pool.trim(), source.charged_frames()), (PAGES * 4096, 0));
+    pool.validate().unwrap();
+}
+
+#[test]
+fn an_executor_that_would_block_the_free_is_not_used() {
+    let inline = Arc::new(Inline::new());
+    let (pool, source) = pool(Some(inline.clone()));
+    let handles = fill(&*pool);
+    free_all(&*pool, handles);
+    assert_eq!((inline.jobs_run(), source.charged_frames()), (0, PAGES));
+}
+
+/// B10: a pool dropped while its job is handed over, pending or running gives everything back, and the job touches nothing of it afterwards.
+#[test]
+fn b10_a_pool_may_be_dropped_while_its_job_runs() {
+    for _ in 0..40 {
+        let manual = Arc::new(Manual::new());
+        let (pool, source) = pool(Some(manual.clone()));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    manual.run_all();
+                    thread::yield_now();
+                }
+            });
+            let handles = fill(&*pool);
+            free_all(&*pool, handles);
+            drop(pool);
+            assert_eq!(source.charged_frames(), 0, "right after the drop, whatever the job is doing");
+            done.store(true, Ordering::Release);
+        });
+        manual.run_all();
+        assert_eq!(manual.jobs_panicked(), 0);
+    }
+}
+
+#[test]
+fn threads_free_while_the_job_runs() {
+    let manual = Arc::new(Manual::new());
+    let (pool, source) = pool(Some(manual.clone()));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    let handles = fill(&*pool);
+                    free_all(&*pool, handles);
+                    manual.run_all();
+                }
+            });
+        }
+    });
+    manual.run_all();
+    pool.validate().unwrap();
+    assert!(source.charged_frames() <= MOST, "{} pages are left", source.charged_frames());
+    pool.trim();
+    assert_eq!(source.charged_frames(), 0);
+}

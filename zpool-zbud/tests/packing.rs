@@ -1,0 +1,165 @@
+//! Where objects go: two a page, justified to its ends, into the smallest hole that is enough.
+
+use std::sync::Arc;
+
+use zpool_core::page::{HeapSource, PageSource};
+use zpool_core::spec::Params;
+use zpool_core::{CreateError, Handle, PoolConfig, ZPool, ZPoolDriver};
+use zpool_zbud::ZbudDriver;
+
+const PAGE: usize = 4096;
+const CHUNK: usize = PAGE / 64;
+
+fn pool(max_object_len: usize) -> (Box<dyn ZPool>, Arc<HeapSource>) {
+    let source = Arc::new(HeapSource::new(PAGE));
+    (ZbudDriver.create(&PoolConfig::new(source.clone(), max_object_len)).unwrap(), source)
+}
+
+fn put(pool: &dyn ZPool, len: usize) -> Handle {
+    pool.insert(&vec![len as u8; len]).unwrap()
+}
+
+/// The page that an object is in, and where it begins there.
+fn place(pool: &dyn ZPool, handle: &Handle) -> (usize, usize) {
+    let address = pool.read(handle).unwrap().as_ptr().addr();
+    (address / PAGE, address % PAGE)
+}
+
+#[test]
+fn two_objects_a_page_when_none_is_over_half() {
+    let (pool, source) = pool(PAGE);
+    let lens = (0..5000).map(|i| 1 + i * 977 % (PAGE / 2));
+    let handles: Vec<_> = lens.map(|len| put(&*pool, len)).collect();
+    assert_eq!(source.charged_frames(), handles.len() / 2);
+}
+
+#[test]
+fn one_object_a_page_at_worst() {
+    let (pool, source) = pool(PAGE);
+    let lens = (0..1000).map(|i| PAGE / 2 + 1 + i * 977 % (PAGE / 2));
+    let handles: Vec<_> = lens.map(|len| put(&*pool, len)).collect();
+    assert_eq!(source.charged_frames(), handles.len());
+    // A short one shares the page of any that leaves a chunk; the rest share with each other.
+    let short: Vec<_> = (0..1000).map(|_| put(&*pool, 1)).collect();
+    let full = handles.iter().filter(|h| pool.read(h).unwrap().len() > PAGE - CHUNK).count();
+    assert_eq!((short.len(), source.charged_frames()), (1000, handles.len() + full.div_ceil(2)));
+}
+
+#[test]
+fn one_object_may_fill_a_page() {
+    let (pool, source) = pool(PAGE);
+    let handle = put(&*pool, PAGE);
+    assert_eq!((place(&*pool, &handle).1, source.charged_frames()), (0, 1));
+    let stats = pool.stats();
+    assert_eq!((stats.rounding_bytes, stats.fragmentation_bytes), (0, 0));
+}
+
+#[test]
+fn the_first_begins_in_front_and_the_last_ends_at_the_back() {
+    let (pool, _) = pool(PAGE);
+    let (first, last) = (put(&*pool, 1000), put(&*pool, 65));
+    let (page, at) = place(&*pool, &first);
+    assert_eq!(at, 0);
+    assert_eq!(place(&*pool, &last), (page, PAGE - 2 * CHUNK));
+    // Whichever goes, the other one stays where it is, and the hole is all the rest.
+    pool.free(first).unwrap();
+    let long = put(&*pool, PAGE - 2 * CHUNK);
+    assert_eq!((place(&*pool, &long), place(&*pool, &last)), ((page, 0), (page, PAGE - 2 * CHUNK)));
+    pool.free(last).unwrap();
+    assert_eq!(place(&*pool, &put(&*pool, 2 * CHUNK)), (page, PAGE - 2 * CHUNK));
+}
+
+#[test]
+fn the_smallest_hole_that_is_enough_is_taken() {
+    let (pool, source) = pool(PAGE);
+    // Objects of over half a page, each alone in its page, leaving holes of 1 to 31 chunks.
+    let alone: Vec<_> = (1..32).map(|hole| (hole, put(&*pool, PAGE - hole * CHUNK))).collect();
+    for (hole, big) in alone.iter().rev() {
+        let fits = put(&*pool, (hole - 1) * CHUNK + 1);
+        assert_eq!(place(&*pool, &fits).0, place(&*pool, big).0, "the hole of {hole} chunks");
+        pool.free(fits).unwrap();
+    }
+    // With the hole of 20 chunks taken, the next larger one serves.
+    let taken = put(&*pool, 20 * CHUNK);
+    let next = put(&*pool, 20 * CHUNK);
+    assert_eq!(place(&*pool, &taken).0, place(&*pool, &alone[19].1).0);
+    assert_eq!(place(&*pool, &next).0, place(&*pool, &alone[20].1).0);
+    assert_eq!(source.charged_frames(), alone.len());
+    // And where no hole is enough, a new page.
+    let new = put(&*pool, 32 * CHUNK);
+    assert_eq!(source.charged_frames(), alone.len() + 1);
+    drop(new);
+}
+
+#[test]
+fn of_equal_holes_the_newest_is_taken() {
+    let (pool, _) = pool(PAGE);
+    let alone: Vec<_> = (0..5).map(|_| put(&*pool, 40 * CHUNK)).collect();
+    for big in alone.iter().rev() {
+        assert_eq!(place(&*pool, &put(&*pool, 20 * CHUNK)).0, place(&*pool, big).0);
+    }
+}
+
+#[test]
+fn a_page_of_several_frames_charges_those_that_are_written() {
+    let source = Arc::new(HeapSource::new(4096));
+    let mut config = PoolConfig::new(source.clone(), 16 << 10);
+    config.params.set("page", "16384");
+    let pool = ZbudDriver.create(&config).unwrap();
+    let first = put(&*pool, 1);
+    assert_eq!(source.charged_frames(), 1);
+    let last = put(&*pool, 5000);
+    assert_eq!(source.charged_frames(), 3);
+    pool.free(last).unwrap();
+    // Still resident, until trim; then only what is under the first buddy.
+    assert_eq!(source.charged_frames(), 3);
+    assert_eq!((pool.trim(), source.charged_frames()), (2 * 4096, 1));
+    // 15 of 16 KiB fill the hole: three whole frames, and the first one shared.
+    let last = put(&*pool, 15 << 10);
+    assert_eq!(source.charged_frames(), 4);
+    pool.validate().unwrap();
+    pool.free(first).unwrap();
+    assert_eq!((pool.trim(), source.charged_frames()), (0, 4));
+    pool.free(last).unwrap();
+    assert_eq!((pool.trim(), source.charged_frames()), (4 * 4096, 0));
+}
+
+#[test]
+fn a_frame_larger_than_the_page_is_the_page() {
+    let source = Arc::new(HeapSource::new(16 << 10));
+    let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), PAGE)).unwrap();
+    let handles: Vec<_> = (0..10).map(|_| put(&*pool, PAGE)).collect();
+    assert_eq!((handles.len(), source.charged_frames()), (10, 5));
+    assert_eq!(pool.capabilities().objects_per_page, Some(2));
+}
+
+#[test]
+fn parameters_are_checked_and_kept() {
+    let source: Arc<dyn PageSource> = Arc::new(HeapSource::new(4096));
+    let create = |name: &str, value: &str, max: usize| {
+        let mut config = PoolConfig::new(source.clone(), max);
+        config.params.set(name, value);
+        (ZbudDriver.create(&config).err(), ZbudDriver.canonical(&config.params))
+    };
+    for page in ["0", "4095", "5000", "524288", "-1", "4k", "99999999999999999999"] {
+        let (error, canonical) = create("page", page, 4096);
+        assert!(
+            matches!(&error, Some(CreateError::BadValue { name, value, .. }) if name == "page" && value == page)
+        );
+        assert_eq!(canonical.err(), error);
+    }
+    assert!(matches!(create("pages", "4096", 4096).0, Some(CreateError::UnknownParameter { .. })));
+    assert!(matches!(create("page", "4096", 4097).0, Some(CreateError::BadValue { .. })));
+    assert_eq!(create("page", "8192", 4097).0, None);
+    let (_, canonical) = create("page", "08192", 1);
+    assert_eq!(canonical.unwrap().get("page"), Some("8192"));
+    assert_eq!(ZbudDriver.canonical(&Params::default()), Ok(Params::default()));
+    for max in [0, (256 << 10) + 1, usize::MAX] {
+        let config = PoolConfig::new(source.clone(), max);
+        assert!(
+            matches!(ZbudDriver.create(&config), Err(CreateError::BadValue { .. })),
+            "objects of {max} bytes"
+        );
+        assert!(ZbudDriver.capabilities(&config).is_err());
+    }
+}

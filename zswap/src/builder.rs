@@ -1,0 +1,206 @@
+//! Settings of a store, and its making.
+
+use std::hash::RandomState;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use zpool_core::ZPoolDriver;
+use zpool_core::compress::CompressorDriver;
+use zpool_core::exec::Executor;
+use zpool_core::page::PageSource;
+use zpool_core::spec::{Component, PoolSpec};
+use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
+
+use crate::error::BuildError;
+use crate::limit::Limit;
+use crate::store::Store;
+
+/// The largest block in bytes, unless the builder is told otherwise.
+pub const DEFAULT_BLOCK_SIZE: usize = 4096;
+
+/// The largest block size in bytes that a store can be built with.
+pub const MAX_BLOCK_SIZE: usize = 65_536;
+
+/// Percent of its limit at which a store that was full takes blocks again, unless the builder is told otherwise. The kernel's figure.
+pub const DEFAULT_ACCEPT_PERCENT: u8 = 90;
+
+/// Settings of a [`Store`] to be. Made by [`Store::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct StoreBuilder<K, S = RandomState> {
+    block_size: usize,
+    spec: Option<PoolSpec>,
+    allocators: Vec<Arc<dyn ZPoolDriver>>,
+    compressors: Vec<Arc<dyn CompressorDriver>>,
+    executor: Option<Arc<dyn Executor>>,
+    source: Option<Arc<dyn PageSource>>,
+    max_pending: usize,
+    revive: bool,
+    limit_bytes: Option<usize>,
+    accept_percent: u8,
+    hasher: S,
+    keys: PhantomData<fn(K)>,
+}
+
+impl<K> StoreBuilder<K, RandomState> {
+    pub(crate) fn new() -> Self {
+        StoreBuilder {
+            block_size: DEFAULT_BLOCK_SIZE,
+            spec: None,
+            allocators: Vec::new(),
+            compressors: Vec::new(),
+            executor: None,
+            source: None,
+            max_pending: DEFAULT_MAX_PENDING,
+            revive: true,
+            limit_bytes: None,
+            accept_percent: DEFAULT_ACCEPT_PERCENT,
+            hasher: RandomState::new(),
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K, S> StoreBuilder<K, S> {
+    /// The largest block in bytes: 1 to [`MAX_BLOCK_SIZE`] (default [`DEFAULT_BLOCK_SIZE`]). Larger blocks compress better and cost more to load.
+    pub fn block_size(self, bytes: usize) -> Self {
+        StoreBuilder { block_size: bytes, ..self }
+    }
+
+    /// What the first pool is made of (default `zsmalloc+lz4`, where those features are on).
+    pub fn spec(self, spec: PoolSpec) -> Self {
+        StoreBuilder { spec: Some(spec), ..self }
+    }
+
+    /// One more allocator to choose from. One that has the name of a built-in one takes its place.
+    pub fn allocator(mut self, driver: Arc<dyn ZPoolDriver>) -> Self {
+        self.allocators.push(driver);
+        self
+    }
+
+    /// One more compressor to choose from. One that has the name of a built-in one takes its place.
+    pub fn compressor(mut self, driver: Arc<dyn CompressorDriver>) -> Self {
+        self.compressors.push(driver);
+        self
+    }
+
+    /// Who destroys retired pools (default: a thread of the store's own). See [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
+    pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
+        StoreBuilder { executor: Some(executor), ..self }
+    }
+
+    /// Where pools take their memory (default: mapped memory, shared by the process).
+    pub fn page_source(self, source: Arc<dyn PageSource>) -> Self {
+        StoreBuilder { source: Some(source), ..self }
+    }
+
+    /// How many pools may await destruction before a switch waits (default [`DEFAULT_MAX_PENDING`], at least 1).
+    pub fn max_pending(self, pools: usize) -> Self {
+        StoreBuilder { max_pending: pools, ..self }
+    }
+
+    /// Whether a switch takes a live retired pool of the same spec instead of making one (default true).
+    pub fn revive(self, revive: bool) -> Self {
+        StoreBuilder { revive, ..self }
+    }
+
+    /// At this many bytes, as the operating system counts them (pools, contexts and index), the store is full (default: never).
+    pub fn limit_bytes(self, bytes: usize) -> Self {
+        StoreBuilder { limit_bytes: Some(bytes), ..self }
+    }
+
+    /// Once full, the store takes blocks again when it holds no more than this part of its limit: 1 to 100 percent (default [`DEFAULT_ACCEPT_PERCENT`]).
+    pub fn accept_percent(self, percent: u8) -> Self {
+        StoreBuilder { accept_percent: percent, ..self }
+    }
+
+    /// How keys are hashed (default: std's `RandomState`, keyed for each store, so that keys chosen by an enemy do no harm).
+    pub fn hasher<S2>(self, hasher: S2) -> StoreBuilder<K, S2> {
+        StoreBuilder {
+            block_size: self.block_size,
+            spec: self.spec,
+            allocators: self.allocators,
+            compressors: self.compressors,
+            executor: self.executor,
+            source: self.source,
+            max_pending: self.max_pending,
+            revive: self.revive,
+            limit_bytes: self.limit_bytes,
+            accept_percent: self.accept_percent,
+            hasher,
+            keys: PhantomData,
+        }
+    }
+
+    /// Makes the store and its first pool. May block.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`].
+    pub fn build(self) -> Result<Store<K, S>, BuildError> {
+        if !(1..=MAX_BLOCK_SIZE).contains(&self.block_size) {
+            return Err(BuildError::BlockSize(self.block_size));
+        }
+        if !(1..=100).contains(&self.accept_percent) {
+            return Err(BuildError::AcceptPercent(self.accept_percent));
+        }
+        let spec = self.spec.or_else(default_spec).ok_or(BuildError::NoSpec)?;
+        let registry = registry(self.allocators, self.compressors).map_err(BuildError::Registry)?;
+        let mut manager = PoolManager::builder(Arc::new(registry))
+            .block_len(self.block_size)
+            .max_pending(self.max_pending)
+            .revive(self.revive);
+        if let Some(executor) = self.executor {
+            manager = manager.executor(executor);
+        }
+        if let Some(source) = self.source {
+            manager = manager.page_source(source);
+        }
+        let manager = manager.build_idle().map_err(BuildError::Thread)?;
+        manager.switch(&spec).map_err(BuildError::Switch)?;
+        let limit = self.limit_bytes.map(|bytes| Limit::new(bytes, self.accept_percent));
+        Ok(Store::new(manager, self.block_size, limit, self.hasher))
+    }
+}
+
+/// The spec of a store that was given none.
+fn default_spec() -> Option<PoolSpec> {
+    let built_in = cfg!(all(feature = "zsmalloc", feature = "lz4"));
+    built_in.then(|| PoolSpec::new(Component::named("zsmalloc"), Component::named("lz4")))
+}
+
+/// All drivers: those given, and the built-in ones whose names are still free.
+fn registry(
+    allocators: Vec<Arc<dyn ZPoolDriver>>,
+    compressors: Vec<Arc<dyn CompressorDriver>>,
+) -> Result<Registry, RegistryError> {
+    let registry = Registry::new();
+    allocators.into_iter().try_for_each(|driver| registry.register_allocator(driver))?;
+    compressors.into_iter().try_for_each(|driver| registry.register_compressor(driver))?;
+    for built_in in built_in_allocators() {
+        // An error means: one of that name was given, and is meant to take its place.
+        let _ = registry.register_allocator(built_in);
+    }
+    for built_in in built_in_compressors() {
+        let _ = registry.register_compressor(built_in);
+    }
+    Ok(registry)
+}
+
+fn built_in_allocators() -> Vec<Arc<dyn ZPoolDriver>> {
+    vec![
+        #[cfg(feature = "zsmalloc")]
+        Arc::new(zpool_zsmalloc::ZsmallocDriver),
+        #[cfg(feature = "zbud")]
+        Arc::new(zpool_zbud::ZbudDriver),
+    ]
+}
+
+fn built_in_compressors() -> Vec<Arc<dyn CompressorDriver>> {
+    vec![
+        #[cfg(feature = "lz4")]
+        Arc::new(zpool_lz4::Lz4Driver),
+        #[cfg(feature = "zstd")]
+        Arc::new(zpool_zstd::ZstdDriver),
+    ]
+}

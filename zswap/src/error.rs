@@ -1,0 +1,142 @@
+//! What goes wrong with a block, told by what the caller can do about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use zpool_core::PoolError;
+use zpool_core::compress::CodecError;
+use zpool_manager::{RegistryError, SwitchError};
+
+/// What went wrong with the block of which key. After an error of `store` no block is stored under that key; after one of a load or take
+/// everything is as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error<K> {
+    /// The key that was given.
+    pub key: K,
+    /// What went wrong.
+    pub kind: ErrorKind,
+}
+
+/// What went wrong with a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// `store`: a block has at least one byte.
+    EmptyBlock,
+    /// `store`: the block is over the block size.
+    BlockTooLong {
+        /// Its bytes.
+        len: usize,
+        /// The store's block size.
+        max: usize,
+    },
+    /// `load`, `take`: the block does not fit the buffer. Nothing was decompressed.
+    BufferTooSmall {
+        /// Bytes of the block.
+        needed: usize,
+        /// Bytes of the buffer.
+        given: usize,
+    },
+    /// `store`: the store is at its limit, or was and is not back below its accept threshold: invalidate something and try again.
+    Full {
+        /// Bytes held.
+        held: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// `store`: there is no current pool.
+    NoPool,
+    /// `store`: no memory for the index to grow.
+    IndexOutOfMemory,
+    /// The allocator refused.
+    Pool(PoolError),
+    /// The allocator panicked, with this message. The panic was contained.
+    AllocatorPanicked(String),
+    /// The compressor failed; a load reports a corrupt object by [`CodecError::Corrupt`].
+    Codec(CodecError),
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ErrorKind::EmptyBlock => f.write_str("a block needs at least one byte"),
+            ErrorKind::BlockTooLong { len, max } => {
+                write!(f, "a block of {len} bytes is over the block size of {max}")
+            }
+            ErrorKind::BufferTooSmall { needed, given } => {
+                write!(f, "the block has {needed} bytes, the buffer {given}")
+            }
+            ErrorKind::Full { held, limit } => {
+                write!(f, "the store is full: it holds {held} bytes, its limit is {limit}")
+            }
+            ErrorKind::NoPool => f.write_str("there is no current pool"),
+            ErrorKind::IndexOutOfMemory => f.write_str("no memory for the index"),
+            ErrorKind::Pool(error) => error.fmt(f),
+            ErrorKind::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
+            ErrorKind::Codec(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<K: fmt::Debug> fmt::Display for Error<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key {:?}: {}", self.key, self.kind)
+    }
+}
+
+impl<K: fmt::Debug> StdError for Error<K> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.kind {
+            ErrorKind::Pool(error) => Some(error),
+            ErrorKind::Codec(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why there is no store.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The block size is 0 or over [`MAX_BLOCK_SIZE`](crate::MAX_BLOCK_SIZE).
+    BlockSize(usize),
+    /// The accept threshold is no percentage from 1 to 100.
+    AcceptPercent(u8),
+    /// No spec was given, and the features that the default one needs are off.
+    NoSpec,
+    /// Two drivers of one name were given.
+    Registry(RegistryError),
+    /// The operating system gave no thread for the work queue.
+    Thread(io::Error),
+    /// The first pool could not be made.
+    Switch(SwitchError),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::BlockSize(size) => {
+                write!(f, "a block size of {size} bytes (allowed: 1 to {})", crate::MAX_BLOCK_SIZE)
+            }
+            BuildError::AcceptPercent(percent) => {
+                write!(f, "an accept threshold of {percent} % (allowed: 1 to 100)")
+            }
+            BuildError::NoSpec => f.write_str("no spec was given, and this build has no default one"),
+            BuildError::Registry(error) => error.fmt(f),
+            BuildError::Thread(error) => write!(f, "no thread for the work queue: {error}"),
+            BuildError::Switch(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for BuildError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            BuildError::Registry(error) => Some(error),
+            BuildError::Thread(error) => Some(error),
+            BuildError::Switch(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the tests share: back ends that do what they are told, blocks that say what they are, and stores over all of it.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this, and none is outside")]
+
+pub mod codec;
+pub mod pool;
+
+use std::sync::Arc;
+
+use zpool_conformance::ReferenceDriver;
+use zswap::{PoolSpec, Store, StoreBuilder};
+
+use codec::{CodecScript, RleDriver};
+use pool::{PoolScript, ScriptedDriver};
+
+/// What tests that try every back end try.
+pub const SPECS: &[&str] =
+    &["reference+rle", "zbud+lz4", "zsmalloc+lz4", "zsmalloc(chain=4)+rle", "zbud+rle"];
+
+pub fn spec(text: &str) -> PoolSpec {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A builder that knows every back end here.
+pub fn builder() -> StoreBuilder<u64> {
+    scripted(PoolScript::new(), CodecScript::new())
+}
+
+/// The same, with `scripted` (an allocator, over the reference one) and `rle` (a compressor) under these scripts.
+pub fn scripted(pool: Arc<PoolScript>, codec: Arc<CodecScript>) -> StoreBuilder<u64> {
+    Store::builder()
+        .spec(spec("scripted+rle"))
+        .allocator(Arc::new(ReferenceDriver))
+        .allocator(Arc::new(ScriptedDriver { inner: Arc::new(ReferenceDriver), script: pool }))
+        .allocator(Arc::new(zpool_zbud::ZbudDriver))
+        .allocator(Arc::new(zpool_zsmalloc::ZsmallocDriver))
+        .compressor(Arc::new(RleDriver { script: codec }))
+        .compressor(Arc::new(zpool_lz4::Lz4Driver))
+}
+
+/// A store over `text`, with default settings.
+pub fn store_of(text: &str) -> Store<u64> {
+    builder().spec(spec(text)).build().unwrap()
+}
+
+/// A generator of numbers, the same ones for the same seed (xorshift64*).
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n
+    }
+}
+
+/// How a block looks to a compressor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    SameFilled,
+    /// Runs of one byte: every compressor here shrinks it, from some 40 bytes on.
+    Runs,
+    /// Noise: no compressor shrinks it.
+    Noise,
+}
+
+/// A block of `len` bytes that differs from that of every other seed.
+pub fn block(seed: u64, len: usize, look: Look) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    match look {
+        Look::SameFilled => rng.next().to_le_bytes().into_iter().cycle().take(len).collect(),
+        Look::Noise => (0..len).map(|_| rng.next() as u8).collect(),
+        Look::Runs => {
+            // Runs of 20: from a period of eight bytes they stay away, whatever the seed.
+            (0..len.div_ceil(20)).flat_map(|_| [rng.next() as u8; 20]).take(len).collect()
+        }
+    }
+}
+
+/// A block that shrinks, and says in its first 16 bytes of which key and which version it is.
+pub fn stamped(key: u64, version: u64, len: usize) -> Vec<u8> {
+    let mut bytes = block(key ^ version.rotate_left(32), len, Look::Runs);
+    bytes[..8].copy_from_slice(&key.to_le_bytes());
+    bytes[8..16].copy_from_slice(&version.to_le_bytes());
+    bytes
+}
+
+/// The key and version of a stamped block, every byte of which is checked.
+pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let (key, version) = (word(0), word(8));
+    assert!(stamped(key, version, bytes.len()) == bytes, "torn or foreign bytes under key {key}");
+    (key, version)
+}
+
+/// The books of an idle store: entries by kind, and objects in all live pools (one for each entry that is not same-filled).
+pub fn check_books<S>(store: &Store<u64, S>) {
+    let stats = store.stats();
+    assert_eq!(stats.entries, stats.stored_compressed + stats.stored_raw + stats.same_filled);
+    assert_eq!(stats.entries, store.len());
+    let references: u64 = store.manager().pools().iter().map(|pool| pool.references).sum();
+    assert_eq!(references as usize, stats.stored_compressed + stats.stored_raw, "one reference an object");
+    assert_eq!(stats.free_failed, 0);
+}

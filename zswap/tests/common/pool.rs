@@ -1,0 +1,172 @@
+//! An allocator around another one, which does what its script says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicUsize, Ordering};
+
+use zswap::{
+    Capabilities, CreateError, FreeError, Handle, Params, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, Violation, ZPool, ZPoolDriver,
+};
+
+/// What inserting an object does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OnInsert {
+    Work,
+    OutOfMemory,
+    Panic,
+}
+
+/// What reading an object does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OnRead {
+    Work,
+    /// Gives the object with its middle bit flipped.
+    Flip,
+    /// Gives all but the last byte.
+    Cut,
+    Fail,
+    Panic,
+}
+
+/// What freeing an object does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OnFree {
+    Work,
+    Refuse,
+    Panic,
+}
+
+const ON_INSERT: [OnInsert; 3] = [OnInsert::Work, OnInsert::OutOfMemory, OnInsert::Panic];
+const ON_READ: [OnRead; 5] = [OnRead::Work, OnRead::Flip, OnRead::Cut, OnRead::Fail, OnRead::Panic];
+const ON_FREE: [OnFree; 3] = [OnFree::Work, OnFree::Refuse, OnFree::Panic];
+
+#[derive(Debug, Default)]
+pub struct PoolScript {
+    insert: AtomicU8,
+    read: AtomicU8,
+    free: AtomicU8,
+    /// Objects inserted and not freed.
+    live: AtomicIsize,
+    /// Pools dropped with objects in them.
+    pub dropped_with_objects: AtomicUsize,
+}
+
+impl PoolScript {
+    pub fn new() -> Arc<PoolScript> {
+        Arc::default()
+    }
+
+    pub fn on_insert(&self, what: OnInsert) {
+        self.insert.store(what as u8, Ordering::SeqCst);
+    }
+
+    pub fn on_read(&self, what: OnRead) {
+        self.read.store(what as u8, Ordering::SeqCst);
+    }
+
+    pub fn on_free(&self, what: OnFree) {
+        self.free.store(what as u8, Ordering::SeqCst);
+    }
+
+    pub fn live(&self) -> isize {
+        self.live.load(Ordering::SeqCst)
+    }
+}
+
+/// Makes the allocator `scripted`, over another one.
+#[derive(Debug)]
+pub struct ScriptedDriver {
+    pub inner: Arc<dyn ZPoolDriver>,
+    pub script: Arc<PoolScript>,
+}
+
+impl ZPoolDriver for ScriptedDriver {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
+        self.inner.canonical(params)
+    }
+
+    fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        Ok(Box::new(ScriptedPool { inner: self.inner.create(config)?, script: self.script.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct ScriptedPool {
+    inner: Box<dyn ZPool>,
+    script: Arc<PoolScript>,
+}
+
+impl ZPool for ScriptedPool {
+    fn id(&self) -> PoolId {
+        self.inner.id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        match ON_INSERT[usize::from(self.script.insert.load(Ordering::SeqCst))] {
+            OnInsert::Work => {}
+            OnInsert::OutOfMemory => return Err(PoolError::OutOfMemory),
+            OnInsert::Panic => panic!("an allocator that panics in insert"),
+        }
+        let handle = self.inner.insert(object)?;
+        self.script.live.fetch_add(1, Ordering::SeqCst);
+        Ok(handle)
+    }
+
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        let guard = self.inner.read(handle)?;
+        match ON_READ[usize::from(self.script.read.load(Ordering::SeqCst))] {
+            OnRead::Work => Ok(guard),
+            OnRead::Flip => {
+                let mut bytes = guard.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+                Ok(ReadGuard::shared(bytes.into()))
+            }
+            OnRead::Cut => Ok(ReadGuard::shared(guard[..guard.len() - 1].into())),
+            OnRead::Fail => Err(PoolError::TooManyReaders),
+            OnRead::Panic => panic!("an allocator that panics in read"),
+        }
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        match ON_FREE[usize::from(self.script.free.load(Ordering::SeqCst))] {
+            OnFree::Work => {}
+            OnFree::Refuse => return Err(FreeError::new(PoolError::StaleHandle, handle)),
+            OnFree::Panic => panic!("an allocator that panics in free"),
+        }
+        self.inner.free(handle)?;
+        self.script.live.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.inner.bytes_held()
+    }
+
+    fn stats(&self) -> PoolStats {
+        self.inner.stats()
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        self.inner.validate()
+    }
+}
+
+impl Drop for ScriptedPool {
+    fn drop(&mut self) {
+        if self.inner.stats().objects > 0 {
+            self.script.dropped_with_objects.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Many threads on one store: what is loaded is whole and was stored under its key, and nothing is freed twice or never.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use common::codec::CodecScript;
+use common::pool::PoolScript;
+use common::{Look, Rng, SPECS, block, builder, check_books, scripted, spec, stamped, store_of, unstamp};
+
+#[test]
+fn b44_two_threads_that_store_the_same_key_leave_one_object() {
+    let pool = PoolScript::new();
+    let store = scripted(pool.clone(), CodecScript::new()).build().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..2u64 {
+            let store = store.clone();
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    store.store(n % 3, &stamped(n % 3, thread << 32 | n, 400)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!((store.len(), pool.live()), (3, 3));
+    (0..3).for_each(|key| assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()).0, key));
+    (0..3).for_each(|key| assert!(store.invalidate(&key)));
+    assert_eq!(pool.live(), 0);
+}
+
+#[test]
+fn b50_a_store_never_fails_for_want_of_a_pool_while_pools_are_switched() {
+    let store = store_of("reference+rle");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..400 {
+                store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        for thread in 0..2u64 {
+            let (store, done) = (store.clone(), &done);
+            scope.spawn(move || {
+                let mut n = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let key = thread << 32 | n % 16;
+                    store.store(key, &stamped(key, n, 300)).unwrap();
+                    assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()), (key, n));
+                    n += 1;
+                }
+                assert!(n > 0);
+            });
+        }
+    });
+    check_books(&store);
+    store.clear();
+    store.manager().flush();
+    let stats = store.stats();
+    assert_eq!((stats.rejected.total(), stats.manager.pools_alive), (0, 1));
+}
+
+#[test]
+fn b25_of_several_takers_of_a_block_one_gets_it() {
+    let pool = PoolScript::new();
+    let store = scripted(pool.clone(), CodecScript::new()).build().unwrap();
+    let (taken, invalidated) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let rounds = 1_000u64;
+    let gate = std::sync::Barrier::new(3);
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (store, taken, invalidated, gate) = (&store, &taken, &invalidated, &gate);
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    if thread == 0 {
+                        let look = if round % 3 == 0 { Look::SameFilled } else { Look::Runs };
+                        store.store(round, &block(round, 200, look)).unwrap();
+                    }
+                    gate.wait();
+                    if thread == 2 && round % 2 == 0 {
+                        invalidated.fetch_add(usize::from(store.invalidate(&round)), Ordering::Relaxed);
+                    } else if let Some(bytes) = store.take_vec(&round).unwrap() {
+                        assert_eq!(bytes.len(), 200);
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let (taken, invalidated) = (taken.into_inner(), invalidated.into_inner());
+    assert_eq!((taken + invalidated) as u64, rounds);
+    let stats = store.stats();
+    assert_eq!((stats.taken, stats.invalidated), (taken as u64, invalidated as u64));
+    assert_eq!((store.len(), pool.live()), (0, 0));
+}
+
+#[test]
+fn b26_a_take_gets_the_newest_block_or_leaves_it() {
+    let store = store_of("reference+rle");
+    let (key, rounds) = (5, 4_000u64);
+    let last_taken = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 1..=rounds {
+                store.store(key, &stamped(key, version, 100)).unwrap();
+                // Ours is the only thread that stores: what is taken is no older than what was taken before it.
+                if version % 2 == 0
+                    && let Some(bytes) = store.take_vec(&key).unwrap()
+                {
+                    assert_eq!(unstamp(&bytes), (key, version));
+                }
+            }
+        });
+        scope.spawn(|| {
+            while last_taken.load(Ordering::Relaxed) < rounds - 1 {
+                match store.take_vec(&key).unwrap() {
+                    Some(bytes) => {
+                        let (_, version) = unstamp(&bytes);
+                        let before = last_taken.swap(version, Ordering::Relaxed);
+                        assert!(version > before, "{version} after {before}: taken twice or out of order");
+                    }
+                    // The storer took or is done.
+                    None if store.stats().stores >= rounds => break,
+                    None => std::thread::yield_now(),
+                }
+            }
+        });
+    });
+    store.invalidate(&key);
+    check_books(&store);
+}
+
+#[test]
+fn b8_a_decompressor_that_waits_holds_nobody_up_and_loses_nothing() {
+    let codec = CodecScript::new();
+    let store = scripted(PoolScript::new(), codec.clone()).spec(spec("zsmalloc+rle")).build().unwrap();
+    (0..200).for_each(|key| store.store(key, &stamped(key, 1, 2000)).unwrap());
+    std::thread::scope(|scope| {
+        let closed = codec.gate.write().unwrap();
+        let loader = scope.spawn(|| store.load_vec(&7).unwrap());
+        codec.wait_for_arrivals(1);
+        // Everything else goes on, on the same key, in the same shard, in the same zspage.
+        assert_eq!(store.len_of(&7), Some(2000));
+        store.store(7, &stamped(7, 2, 2000)).unwrap();
+        (0..200).for_each(|key| assert!(store.invalidate(&key)));
+        let pool = store.manager().current().unwrap();
+        pool.zpool().compact(zswap::zpool_core::CompactionBudget::UNLIMITED);
+        pool.zpool().trim();
+        assert_eq!((pool.zpool().stats().objects, pool.zpool().stats().zombies), (0, 1));
+        (0..200).for_each(|key| store.store(key, &stamped(key, 3, 2000)).unwrap());
+        drop(closed);
+        let loaded = loader.join().unwrap().expect("it was there");
+        assert_eq!(unstamp(&loaded), (7, 1));
+    });
+    check_books(&store);
+}
+
+#[test]
+fn b26_a_block_replaced_while_it_is_taken_stays_and_the_newer_one_is_taken() {
+    let codec = CodecScript::new();
+    let store = scripted(PoolScript::new(), codec.clone()).build().unwrap();
+    store.store(7, &stamped(7, 1, 2000)).unwrap();
+    std::thread::scope(|scope| {
+        let closed = codec.gate.write().unwrap();
+        let taker = scope.spawn(|| store.take_vec(&7).unwrap());
+        codec.wait_for_arrivals(1);
+        store.store(7, &stamped(7, 2, 1500)).unwrap();
+        drop(closed);
+        let taken = taker.join().unwrap().expect("there was always one");
+        assert_eq!((unstamp(&taken), taken.len()), ((7, 2), 1500));
+    });
+    assert!(store.is_empty());
+
+    // Removed meanwhile: nothing is left to take.
+    store.store(7, &stamped(7, 3, 2000)).unwrap();
+    std::thread::scope(|scope| {
+        let closed = codec.gate.write().unwrap();
+        let taker = scope.spawn(|| store.take_vec(&7).unwrap());
+        codec.wait_for_arrivals(3);
+        assert!(store.invalidate(&7));
+        drop(closed);
+        assert_eq!(taker.join().unwrap(), None);
+    });
+    assert_eq!((store.stats().taken, store.stats().invalidated), (1, 1));
+}
+
+/// Each key has one thread that stores and removes it; everybody loads everything, while pools are switched.
+#[test]
+fn i7_a_storm_of_stores_loads_invalidations_and_switches() {
+    for limit in [None, Some(600 << 10)] {
+        let mut builder = builder().spec(spec("reference+rle"));
+        if let Some(limit) = limit {
+            builder = builder.limit_bytes(limit);
+        }
+        let store = builder.build().unwrap();
+        let running = AtomicUsize::new(2);
+        std::thread::scope(|scope| {
+            for thread in 0..2u64 {
+                let (store, running) = (store.clone(), &running);
+                scope.spawn(move || {
+                    storm(&store, thread, limit.is_some());
+                    running.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            let mut n = 0;
+            while running.load(Ordering::Relaxed) > 0 {
+                store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
+                n += 1;
+                std::thread::yield_now();
+            }
+        });
+        check_books(&store);
+        store.clear();
+        store.manager().flush();
+        let stats = store.stats();
+        assert_eq!((stats.manager.pools_alive, stats.decompress_failed, stats.free_failed), (1, 0, 0));
+        assert_eq!(stats.rejected.total(), stats.rejected.full, "nothing else fails");
+    }
+}
+
+fn storm(store: &zswap::Store<u64>, thread: u64, may_be_full: bool) {
+    let mut rng = Rng::new(thread + 1);
+    let mut mine = [None; 200];
+    let mut buffer = vec![0; 4096];
+    for version in 1..6_000u64 {
+        let slot = rng.below(mine.len());
+        let key = thread << 32 | slot as u64;
+        match rng.below(10) {
+            0..4 => {
+                let len = 16 + rng.below(4080);
+                match store.store(key, &stamped(key, version, len)) {
+                    Ok(()) => mine[slot] = Some(version),
+                    Err(error) => {
+                        assert!(may_be_full, "{error}");
+                        mine[slot] = None;
+                    }
+                }
+            }
+            4..7 => {
+                let found = store.load(&key, &mut buffer).unwrap();
+                assert_eq!(
+                    found.map(|len| unstamp(&buffer[..len])),
+                    mine[slot].map(|version| (key, version))
+                );
+            }
+            7 => {
+                // Another thread's: any version, but whole and of that key.
+                let other = (1 - thread) << 32 | slot as u64;
+                if let Some(bytes) = store.load_vec(&other).unwrap() {
+                    assert_eq!(unstamp(&bytes).0, other);
+                }
+            }
+            8 => assert_eq!(store.invalidate(&key), mine[slot].take().is_some()),
+            _ => {
+                let taken = store.take_vec(&key).unwrap();
+                assert_eq!(taken.map(|bytes| unstamp(&bytes).1), mine[slot].take());
+            }
+        }
+    }
+}

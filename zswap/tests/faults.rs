@@ -1,0 +1,291 @@
+//! Plug-ins and memory that fail: a clear error, nothing lost, nothing left behind, and the older block gone.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::codec::{CodecScript, OnCompress, OnDecompress};
+use common::pool::{OnFree, OnInsert, OnRead, PoolScript};
+use common::{Look, block, builder, check_books, scripted, spec, store_of};
+use zpool_core::page::{FaultPlan, FaultySource, MmapSource, PageSource};
+use zswap::{CodecError, ErrorKind, Manual, PoolError, Store};
+
+fn rig() -> (Arc<PoolScript>, Arc<CodecScript>, Store<u64>) {
+    let (pool, codec) = (PoolScript::new(), CodecScript::new());
+    let store = scripted(pool.clone(), codec.clone()).build().unwrap();
+    (pool, codec, store)
+}
+
+#[test]
+fn b23_a_store_that_fails_in_the_compressor_removes_the_older_block() {
+    let (pool, codec, store) = rig();
+    let cases: [(OnCompress, fn(&CodecError) -> bool); 4] = [
+        (OnCompress::Fail, |error| matches!(error, CodecError::Failed(_))),
+        (OnCompress::Panic, |error| matches!(error, CodecError::Panicked(m) if m.contains("panics"))),
+        (OnCompress::ClaimTooMuch, |error| matches!(error, CodecError::Misbehaved(_))),
+        (OnCompress::ClaimNothing, |error| matches!(error, CodecError::Misbehaved(_))),
+    ];
+    for (what, expected) in cases {
+        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        codec.on_compress(what);
+        let error = store.store(1, &block(2, 4096, Look::Runs)).unwrap_err();
+        assert!(matches!(&error.kind, ErrorKind::Codec(kind) if expected(kind)), "{error}");
+        assert_eq!((error.key, store.contains(&1), pool.live()), (1, false, 0));
+        codec.on_compress(OnCompress::Work);
+    }
+    assert_eq!(store.stats().rejected.compress_failed, 4);
+    store.store(1, &block(3, 4096, Look::Runs)).unwrap();
+    check_books(&store);
+}
+
+#[test]
+fn a_compressor_that_expands_makes_raw_blocks() {
+    let (_, codec, store) = rig();
+    codec.on_compress(OnCompress::Expand);
+    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    assert_eq!((store.stats().stored_raw, store.stats().payload_bytes), (1, 4096));
+    codec.on_decompress(OnDecompress::Panic);
+    assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 4096, Look::Runs), "raw needs no codec");
+}
+
+#[test]
+fn b23_a_store_that_fails_in_the_allocator_removes_the_older_block() {
+    let (pool, _, store) = rig();
+    for (what, look) in [OnInsert::OutOfMemory, OnInsert::Panic]
+        .into_iter()
+        .flat_map(|what| [(what, Look::Runs), (what, Look::Noise)])
+    {
+        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        pool.on_insert(what);
+        let error = store.store(1, &block(2, 4096, look)).unwrap_err();
+        match what {
+            OnInsert::OutOfMemory => assert_eq!(error.kind, ErrorKind::Pool(PoolError::OutOfMemory)),
+            _ => assert!(matches!(&error.kind, ErrorKind::AllocatorPanicked(m) if m.contains("insert"))),
+        }
+        assert_eq!((store.contains(&1), pool.live()), (false, 0));
+        pool.on_insert(OnInsert::Work);
+    }
+    assert_eq!(store.stats().rejected.alloc_failed, 4);
+    // The context that was lent out during the panic is back.
+    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    assert_eq!(store.manager().current().unwrap().codec().stats().contexts_made, 1);
+    check_books(&store);
+}
+
+#[test]
+fn b36_a_load_that_fails_keeps_the_block_and_the_buffer_is_all_that_suffers() {
+    let (pool, codec, store) = rig();
+    let expected = block(1, 4096, Look::Runs);
+    store.store(1, &expected).unwrap();
+    store.store(2, &block(2, 4096, Look::Noise)).unwrap();
+    let attempt = |store: &Store<u64>| {
+        let load = store.load(&1, &mut [0; 4096]).unwrap_err();
+        let take = store.take(&1, &mut [0; 4096]).unwrap_err();
+        assert_eq!((load.key, &load), (1, &take));
+        load.kind
+    };
+    codec.on_decompress(OnDecompress::Fail);
+    assert_eq!(attempt(&store), ErrorKind::Codec(CodecError::Corrupt));
+    codec.on_decompress(OnDecompress::Panic);
+    assert!(matches!(attempt(&store), ErrorKind::Codec(CodecError::Panicked(_))));
+    codec.on_decompress(OnDecompress::Work);
+    pool.on_read(OnRead::Fail);
+    assert_eq!(attempt(&store), ErrorKind::Pool(PoolError::TooManyReaders));
+    pool.on_read(OnRead::Panic);
+    assert!(matches!(attempt(&store), ErrorKind::AllocatorPanicked(_)));
+    pool.on_read(OnRead::Cut);
+    assert_eq!(attempt(&store), ErrorKind::Codec(CodecError::Corrupt));
+    let raw = store.load_vec(&2).unwrap_err();
+    assert_eq!(raw.kind, ErrorKind::Codec(CodecError::Corrupt), "raw blocks have a length, too");
+    pool.on_read(OnRead::Work);
+
+    let stats = store.stats();
+    assert_eq!((stats.decompress_failed, stats.read_failed, stats.taken), (7, 4, 0));
+    assert!(store.invalidate(&2));
+    assert_eq!(store.load_vec(&1).unwrap().unwrap(), expected);
+    assert!(store.invalidate(&1));
+    assert_eq!(pool.live(), 0);
+}
+
+#[test]
+fn b36_a_flipped_bit_is_an_error_or_wrong_bytes_of_the_full_length() {
+    for compressor in ["rle", "lz4"] {
+        let (pool, codec) = (PoolScript::new(), CodecScript::new());
+        let spec = spec(&format!("scripted+{compressor}"));
+        let store = scripted(pool.clone(), codec).spec(spec).build().unwrap();
+        let mut wrong = 0;
+        for key in 0..200 {
+            let expected = block(key, 4096, if key % 4 == 0 { Look::Noise } else { Look::Runs });
+            store.store(key, &expected).unwrap();
+            pool.on_read(OnRead::Flip);
+            match store.load_vec(&key) {
+                Ok(bytes) => {
+                    let bytes = bytes.expect("the key is there");
+                    assert_eq!(bytes.len(), 4096);
+                    wrong += u32::from(bytes != expected);
+                }
+                Err(error) => assert_eq!(error.kind, ErrorKind::Codec(CodecError::Corrupt)),
+            }
+            pool.on_read(OnRead::Work);
+            assert_eq!(store.load_vec(&key).unwrap().unwrap(), expected, "stored bytes are as they were");
+            assert!(store.invalidate(&key));
+        }
+        assert!(wrong >= 50, "raw blocks have no other way to show it");
+        assert_eq!(pool.live(), 0);
+    }
+}
+
+#[test]
+fn an_allocator_that_does_not_free_is_counted_and_stops_nothing() {
+    let (pool, _, store) = rig();
+    for (n, what) in [OnFree::Refuse, OnFree::Panic].into_iter().enumerate() {
+        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        pool.on_free(what);
+        assert!(store.invalidate(&1));
+        assert_eq!((store.contains(&1), store.stats().free_failed), (false, n as u64 + 1));
+        pool.on_free(OnFree::Work);
+    }
+    assert_eq!(pool.live(), 2, "lost until their pool goes");
+    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    assert!(store.load_vec(&1).unwrap().is_some());
+}
+
+/// What fails is every call of the page source in turn, then all from that call on.
+#[test]
+fn b47_out_of_memory_at_every_call_leaks_nothing_and_removes_the_older_block() {
+    for text in ["zbud+lz4", "zsmalloc+lz4", "zsmalloc+rle"] {
+        let mapped = Arc::new(MmapSource::new());
+        let source = Arc::new(FaultySource::new(mapped.clone(), FaultPlan::Never));
+        // A pool's own jobs run when they are told to: one in the middle of giving memory back would be in the way of counting it.
+        let manual = Arc::new(Manual::new());
+        let builder = builder().spec(spec(text)).executor(manual.clone());
+        let store = builder.page_source(source.clone()).build().unwrap();
+        // Lengths of many size classes, so that stores need memory again and again.
+        let blocks: Vec<_> = (1..40).map(|i| block(i, 100 * i as usize, Look::Noise)).collect();
+        let fill = |expect_failure: bool| {
+            let mut failed = 0;
+            for (key, block) in blocks.iter().enumerate() {
+                let key = key as u64;
+                match store.store(key, block) {
+                    Ok(()) => assert_eq!(store.load_vec(&key).unwrap().as_ref(), Some(block)),
+                    Err(error) => {
+                        assert_eq!((error.key, error.kind), (key, ErrorKind::Pool(PoolError::OutOfMemory)));
+                        assert!(!store.contains(&key), "the older block is gone");
+                        failed += 1;
+                    }
+                }
+            }
+            assert!(expect_failure || failed == 0);
+            check_books(&store);
+            failed
+        };
+        fill(false);
+        store.clear();
+        store.manager().current().unwrap().zpool().trim();
+        source.plan(FaultPlan::Never);
+        fill(false);
+        let calls = source.calls();
+        assert!(calls > 0, "stores ask the source");
+        let mut failures = 0;
+        for plan in (0..calls).flat_map(|n| [FaultPlan::Nth(n), FaultPlan::From(n)]) {
+            store.clear();
+            store.manager().current().unwrap().zpool().trim();
+            source.plan(FaultPlan::Never);
+            // Older blocks, small ones, that are to be replaced.
+            (0..blocks.len() as u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+            source.plan(plan);
+            failures += fill(true);
+            source.plan(FaultPlan::Never);
+            let pool = store.manager().current().unwrap();
+            pool.zpool().validate().unwrap();
+            store.clear();
+            manual.run_all();
+            pool.zpool().trim();
+            let stats = pool.zpool().stats();
+            assert_eq!((stats.objects, stats.resident_frames), (0, 0), "{text}, {plan:?}");
+            assert_eq!(mapped.charged_frames(), 0, "{text}, {plan:?}");
+        }
+        assert!(failures >= calls, "{failures} failures in {calls} calls");
+    }
+}
+
+#[test]
+fn a_key_that_panics_leaves_the_store_usable_and_its_books_balanced() {
+    use std::cell::Cell;
+    use std::hash::{Hash, Hasher};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    thread_local! {
+        /// Calls of `Hash` and `Eq` until one panics.
+        static FUSE: Cell<u32> = const { Cell::new(u32::MAX) };
+    }
+    fn burn() {
+        FUSE.set(FUSE.get().wrapping_sub(1));
+        assert!(FUSE.get() != 0, "a key that panics");
+    }
+    #[derive(Debug, Clone)]
+    struct Fused(u64);
+    impl PartialEq for Fused {
+        fn eq(&self, other: &Fused) -> bool {
+            burn();
+            self.0 == other.0
+        }
+    }
+    impl Eq for Fused {}
+    impl Hash for Fused {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            burn();
+            self.0.hash(state);
+        }
+    }
+
+    let (pool, codec) = (PoolScript::new(), CodecScript::new());
+    let store: Store<Fused> = Store::builder()
+        .spec(spec("scripted+rle"))
+        .allocator(Arc::new(common::pool::ScriptedDriver {
+            inner: Arc::new(zpool_conformance::ReferenceDriver),
+            script: pool.clone(),
+        }))
+        .compressor(Arc::new(common::codec::RleDriver { script: codec }))
+        .build()
+        .unwrap();
+    let mut panics = 0;
+    for round in 0..3_000u64 {
+        FUSE.set(1 + (round % 7) as u32);
+        let key = Fused(round % 500);
+        let work = AssertUnwindSafe(|| match round % 5 {
+            0..3 => drop(store.store(key, &block(round % 500, 200, Look::Runs))),
+            3 => drop(store.take_vec(&key)),
+            _ => drop(store.invalidate(&key)),
+        });
+        panics += u32::from(catch_unwind(work).is_err());
+        FUSE.set(u32::MAX);
+        if round % 50 == 0 {
+            let stats = store.stats();
+            assert_eq!((stats.entries, pool.live()), (store.len(), store.len() as isize));
+        }
+    }
+    assert!(panics > 500, "{panics}");
+    let found = (0..500).filter(|&n| match store.load_vec(&Fused(n)).unwrap() {
+        Some(bytes) => bytes == block(n, 200, Look::Runs),
+        None => false,
+    });
+    assert_eq!(found.count(), store.len());
+    drop(store);
+    assert_eq!((pool.live(), pool.dropped_with_objects.load(std::sync::atomic::Ordering::SeqCst)), (0, 0));
+}
+
+#[test]
+fn an_error_is_one_line_and_has_its_source() {
+    use std::error::Error as _;
+    let store = store_of("reference+rle");
+    let error = store.store(7, &[0; 5000]).unwrap_err();
+    assert_eq!(error.to_string(), "key 7: a block of 5000 bytes is over the block size of 4096");
+    assert!(error.source().is_none());
+    let (pool, _, store) = rig();
+    pool.on_insert(OnInsert::OutOfMemory);
+    let error = store.store(7, &block(1, 100, Look::Runs)).unwrap_err();
+    assert_eq!(error.source().unwrap().to_string(), PoolError::OutOfMemory.to_string());
+    assert_eq!(error.to_string().lines().count(), 1);
+}

@@ -1,0 +1,47 @@
+//! What a warm store asks of the heap: nothing. A binary of its own, because it replaces the allocator.
+#![cfg(not(zpool_loom))]
+
+mod common;
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[path = "common/counting.rs"]
+mod counting;
+
+use std::sync::Arc;
+
+use common::{Look, block, builder, spec};
+use counting::heap_calls;
+use zswap::Manual;
+
+/// The executor is one that does nothing, so that no compaction rearranges the pool between the passes: an allocator's tables grow by what it has to hold.
+#[test]
+fn warm_stores_over_existing_keys_and_loads_make_no_heap_call() {
+    for (text, limit) in [("zsmalloc+lz4", None), ("zbud+lz4", None), ("zsmalloc+lz4", Some(64 << 20))] {
+        let mut builder = builder().spec(spec(text)).executor(Arc::new(Manual::new()));
+        if let Some(limit) = limit {
+            builder = builder.limit_bytes(limit);
+        }
+        let store = builder.build().unwrap();
+        let looks = [Look::Runs, Look::Runs, Look::Noise, Look::SameFilled];
+        let version = |seed: u64| -> Vec<_> {
+            let look = |n: u64| looks[n as usize % looks.len()];
+            (0..400).map(|n| block(n + seed, 500 + 9 * n as usize, look(n))).collect()
+        };
+        let versions = [version(0), version(1000)];
+        let mut buffer = [0; 4096];
+        let mut pass = |turn: usize| {
+            for (key, block) in versions[turn % 2].iter().enumerate() {
+                store.store(key as u64, block).unwrap();
+            }
+            for (key, block) in versions[turn % 2].iter().enumerate() {
+                let len = store.load(&(key as u64), &mut buffer).unwrap().expect("just stored");
+                assert!(buffer[..len] == block[..]);
+                assert!(store.contains(&(key as u64)) && store.len_of(&(key as u64 + 1_000_000)).is_none());
+            }
+        };
+        let cold = heap_calls(|| pass(0));
+        assert!(cold > 0, "the first pass makes contexts and tables, or nothing is counted");
+        // The two versions are not of quite the same lengths.
+        (1..8).for_each(&mut pass);
+        assert_eq!(heap_calls(|| (8..12).for_each(&mut pass)), 0, "{text}, limit {limit:?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! The limit and its hysteresis.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use common::{Look, block, builder, check_books, spec};
+use zswap::{ErrorKind, Store};
+
+const MIB: usize = 1 << 20;
+
+/// Stores noise under rising keys until the store is full. Gives the next key.
+fn fill(store: &Store<u64>, mut key: u64) -> u64 {
+    loop {
+        match store.store(key, &block(key, 4096, Look::Noise)) {
+            Ok(()) => key += 1,
+            Err(error) => {
+                assert!(matches!(error.kind, ErrorKind::Full { held, limit } if held >= limit * 9 / 10));
+                return key;
+            }
+        }
+        assert!(key < 100_000, "never full");
+    }
+}
+
+#[test]
+fn full_at_the_limit_and_open_again_below_the_threshold() {
+    for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
+        let store = builder().spec(spec(text)).limit_bytes(4 * MIB).accept_percent(75).build().unwrap();
+        let end = fill(&store, 0);
+        let held = store.stats().held_bytes();
+        assert!((4 * MIB..4 * MIB + 128 * 1024).contains(&held), "{text}: {held}");
+        assert_eq!(store.stats().limit_bytes, Some(4 * MIB));
+
+        // A little less is not enough...
+        let mut key = 0;
+        while store.stats().held_bytes() > 4 * MIB * 76 / 100 {
+            assert!(matches!(
+                store.store(end, b"a block, not same-filled").unwrap_err().kind,
+                ErrorKind::Full { .. }
+            ));
+            assert!(store.invalidate(&key), "{text}");
+            key += 1;
+            store.manager().current().unwrap().zpool().trim();
+        }
+        assert!(key > 100, "{text}: {key}");
+        // ...but at the threshold it opens, up to the limit again.
+        while store.stats().held_bytes() > 3 * MIB {
+            assert!(store.invalidate(&key));
+            key += 1;
+            store.manager().current().unwrap().zpool().trim();
+        }
+        store.store(end, &block(end, 4096, Look::Noise)).unwrap();
+        assert!(fill(&store, end + 1) > end + 100, "{text}");
+        assert!(store.stats().rejected.full > 100);
+        check_books(&store);
+    }
+}
+
+#[test]
+fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
+    let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
+    fill(&store, 0);
+    assert!(store.contains(&0));
+    let error = store.store(0, &block(9, 4096, Look::Runs)).unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Full { limit: MIB, .. }), "{error}");
+    assert!(!store.contains(&0));
+    // Same-filled blocks need a place in the index, so they are refused, too.
+    store.store(1, &[7; 4096]).unwrap_err();
+    assert!(!store.contains(&1));
+    check_books(&store);
+}
+
+#[test]
+fn retired_pools_count_and_every_switch_is_noticed() {
+    let store = builder().spec(spec("reference+rle")).limit_bytes(4 * MIB).build().unwrap();
+    let specs = ["reference+lz4", "reference+rle(n=2)", "reference+rle", "reference+rle(n=3)"];
+    let mut key = 0;
+    'full: loop {
+        for text in specs {
+            store.switch(&spec(text)).unwrap();
+            for _ in 0..200 {
+                if store.store(key, &block(key, 4096, Look::Noise)).is_err() {
+                    break 'full;
+                }
+                key += 1;
+            }
+        }
+        assert!(key < 10_000, "never full");
+    }
+    assert!(store.stats().manager.pools_alive == 4);
+    let held = store.stats().held_bytes();
+    assert!((4 * MIB..4 * MIB + 32 * 1024).contains(&held), "{held}");
+    // Blocks leave a retired pool: the bound is too high now, and the exact figure decides.
+    (0..key / 2).for_each(|key| assert!(store.invalidate(&key)));
+    store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+    check_books(&store);
+}
+
+#[test]
+fn the_index_counts() {
+    let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
+    let stored = (0..100_000u64).take_while(|key| store.store(*key, &key.to_le_bytes()).is_ok()).count();
+    assert!((10_000..40_000).contains(&stored), "{stored} same-filled blocks, 33 bytes each in a table");
+    assert!(store.stats().index_bytes >= MIB / 2);
+}
+
+#[test]
+fn a_limit_of_nothing_takes_nothing() {
+    let store = builder().spec(spec("reference+rle")).limit_bytes(0).build().unwrap();
+    let error = store.store(1, b"not a byte of it").unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held } if held > 0));
+}
+
+#[test]
+fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
+    let store = builder().spec(spec("zsmalloc+lz4")).limit_bytes(4 * MIB).build().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let store = store.clone();
+            scope.spawn(move || {
+                for n in 0..1_000 {
+                    let key = thread << 32 | n;
+                    let _ = store.store(key, &block(key, 4096, Look::Noise));
+                    let held = store.manager().bytes_held() + store.stats().index_bytes;
+                    // Four blocks in flight, each of which may open a zspage of its own, and a context.
+                    assert!(held < 4 * MIB + 4 * 128 * 1024, "{held}");
+                }
+            });
+        }
+    });
+    assert!(store.stats().rejected.full > 0);
+    check_books(&store);
+}

@@ -1,0 +1,208 @@
+//! Pools under a store: handles, guards, switches, and their end.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use common::codec::CodecScript;
+use common::pool::PoolScript;
+use common::{Look, SPECS, block, builder, check_books, scripted, spec, store_of};
+use zpool_core::exec::Manual;
+use zswap::{
+    Compressor, CompressorDriver, CreateError, NoBlock, Params, PoolError, PoolState, Store, SwitchError,
+    Switched,
+};
+
+#[test]
+fn a_handle_of_another_pool_is_refused_and_comes_back() {
+    for text in SPECS {
+        let store = store_of(text);
+        let first = store.manager().current().unwrap();
+        store.switch(&spec("reference+lz4")).unwrap();
+        let second = store.manager().current().unwrap();
+        let handle = first.zpool().insert(b"an object of the first pool").unwrap();
+        assert_eq!(second.zpool().read(&handle).unwrap_err(), PoolError::ForeignHandle);
+        let refused = second.zpool().free(handle).unwrap_err();
+        assert_eq!(refused.error(), &PoolError::ForeignHandle);
+        first.zpool().free(refused.into_handle()).unwrap();
+        assert_eq!(first.zpool().stats().objects, 0);
+    }
+}
+
+#[test]
+fn b18_a_stale_handle_is_refused() {
+    for text in SPECS {
+        let store = store_of(text);
+        let pool = store.manager().current().unwrap();
+        let handle = pool.zpool().insert(b"an object").unwrap();
+        let forged = || handle.id().forge();
+        pool.zpool().free(forged()).unwrap();
+        assert_eq!(pool.zpool().read(&handle).unwrap_err(), PoolError::StaleHandle, "{text}");
+        assert_eq!(pool.zpool().free(forged()).unwrap_err().error(), &PoolError::StaleHandle, "{text}");
+        pool.zpool().validate().unwrap();
+    }
+}
+
+#[test]
+fn blocks_freed_while_a_guard_holds_them_stay_readable_and_go_with_the_guard() {
+    for text in SPECS {
+        let store = store_of(text);
+        let pool = store.manager().current().unwrap();
+        let bytes = block(1, 2000, Look::Noise);
+        let handle = pool.zpool().insert(&bytes).unwrap();
+        let guard = pool.zpool().read(&handle).unwrap();
+        pool.zpool().free(handle).unwrap();
+        // Others come and go around it.
+        for key in 0..50 {
+            store.store(key, &block(key + 2, 2000, Look::Noise)).unwrap();
+        }
+        assert_eq!(*guard, bytes[..], "{text}");
+        store.clear();
+        assert_eq!(*guard, bytes[..], "{text}");
+        assert_eq!(pool.zpool().stats().zombies, 1);
+        drop(guard);
+        let stats = pool.zpool().stats();
+        assert_eq!((stats.objects, stats.zombies, stats.payload_bytes), (0, 0, 0), "{text}");
+        pool.zpool().validate().unwrap();
+    }
+}
+
+#[test]
+fn i5_blocks_survive_switches_and_only_the_current_pool_survives_them() {
+    let store = store_of(SPECS[0]);
+    for (round, text) in SPECS.iter().cycle().take(12).enumerate() {
+        store.switch(&spec(text)).unwrap();
+        for key in 0..30 {
+            let key = round as u64 * 30 + key;
+            store.store(key, &block(key, 1500, Look::Runs)).unwrap();
+        }
+    }
+    let alive = store.stats().manager.pools_alive;
+    assert_eq!(alive, SPECS.len(), "each kept by its blocks, and revived");
+    for key in 0..360 {
+        assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 1500, Look::Runs));
+    }
+    check_books(&store);
+    store.clear();
+    store.manager().flush();
+    let stats = store.stats();
+    assert_eq!((stats.manager.pools_alive, stats.manager.pending_destroy), (1, 0));
+    assert_eq!(stats.manager.pools_created, stats.manager.pools_destroyed + 1);
+    assert_eq!(stats.payload_bytes, 0);
+}
+
+#[test]
+fn the_last_block_of_a_retired_pool_takes_it_along_by_way_of_the_executor() {
+    let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
+    let store =
+        scripted(pool.clone(), CodecScript::new()).executor(manual.clone()).max_pending(4).build().unwrap();
+    store.store(1, &block(1, 500, Look::Runs)).unwrap();
+    store.store(2, &block(2, 500, Look::Runs)).unwrap();
+    assert!(matches!(store.switch(&spec("reference+rle")).unwrap(), Switched::Created(_)));
+    assert_eq!(store.take_vec(&1).unwrap().unwrap(), block(1, 500, Look::Runs));
+    assert_eq!(store.manager().pools()[0].state, PoolState::Retired);
+    // Replaced: the new block goes to the current pool, the old one frees the last object of the other.
+    store.store(2, &block(3, 500, Look::Runs)).unwrap();
+    assert_eq!((pool.live(), store.manager().pools()[0].state), (0, PoolState::Dying));
+    assert_eq!(store.stats().manager.pools_destroyed, 0, "nobody ran the job yet");
+    manual.run_all();
+    let stats = store.stats().manager;
+    assert_eq!((stats.pools_destroyed, stats.destroyed_on_caller, stats.pools_alive), (1, 0, 1));
+    assert_eq!(pool.dropped_with_objects.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn b1_invalidating_the_last_block_of_a_retired_pool_does_not_block() {
+    for text in SPECS {
+        let store = store_of(text);
+        store.store(1, &block(1, 500, Look::Noise)).unwrap();
+        store.store(2, &block(2, 500, Look::Noise)).unwrap();
+        store.switch(&spec("reference+lz4")).unwrap();
+        let before = zpool_core::set_check_policy(zpool_core::CheckPolicy::Panic);
+        let section = NoBlock::enter();
+        assert!(store.invalidate(&1) && store.invalidate(&2));
+        drop(section);
+        zpool_core::set_check_policy(before);
+        store.manager().flush();
+        assert_eq!(store.stats().manager.pools_alive, 1);
+    }
+}
+
+#[test]
+fn dropping_the_store_frees_every_object_and_destroys_every_pool() {
+    let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
+    let store = scripted(pool.clone(), CodecScript::new()).executor(manual.clone()).build().unwrap();
+    for key in 0..100 {
+        store.store(key, &block(key, 700, Look::Runs)).unwrap();
+        if key == 50 {
+            store.switch(&spec("reference+rle")).unwrap();
+            store.switch(&spec("scripted+rle(n=2)")).unwrap();
+        }
+    }
+    let second = store.clone();
+    drop(store);
+    assert_eq!(pool.live(), 100, "a clone is left");
+    drop(second);
+    assert_eq!((pool.live(), pool.dropped_with_objects.load(Ordering::SeqCst)), (0, 0));
+    manual.run_all();
+}
+
+#[test]
+fn one_parameter_at_a_time_and_errors_that_change_nothing() {
+    let store = store_of("reference+rle");
+    let named = |text: &str| text.parse().unwrap();
+    store.set_compressor(&named("lz4")).unwrap();
+    assert_eq!(store.manager().current().unwrap().spec().to_string(), "reference+lz4");
+    store.set_allocator(&named("zsmalloc")).unwrap();
+    store.set_compressor(&named("zip")).unwrap_err();
+    store.set_allocator(&named("reference(chain=3)")).unwrap_err();
+    assert_eq!(store.manager().current().unwrap().spec().to_string(), "zsmalloc+lz4");
+    assert!(matches!(store.switch(&spec("zsmalloc+lz4")).unwrap(), Switched::Unchanged(_)));
+    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    check_books(&store);
+}
+
+#[test]
+fn a_page_source_of_large_frames_will_do() {
+    let source = Arc::new(zswap::HeapSource::new(16 << 10));
+    let store = builder().spec(spec("zsmalloc+lz4")).page_source(source).build().unwrap();
+    for key in 0..300 {
+        store.store(key, &block(key, 4096, Look::Runs)).unwrap();
+    }
+    for key in 0..300 {
+        assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 4096, Look::Runs));
+    }
+    check_books(&store);
+}
+
+#[test]
+fn b34_a_store_from_inside_a_plug_ins_constructor_goes_to_the_pool_that_is_current() {
+    #[derive(Debug)]
+    struct Reentrant(OnceLock<Store<u64>>);
+    impl CompressorDriver for Reentrant {
+        fn name(&self) -> &str {
+            "reentrant"
+        }
+        fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
+            let store = self.0.get().expect("set before it is used");
+            store
+                .store(1, &block(1, 700, Look::Runs))
+                .map_err(|error| CreateError::Failed(error.to_string()))?;
+            let switched = store.switch(&spec("reference+lz4"));
+            assert_eq!(switched, Err(SwitchError::InsideConstructor));
+            zpool_lz4::Lz4Driver.open(params)
+        }
+    }
+    let driver = Arc::new(Reentrant(OnceLock::new()));
+    let store = builder().spec(spec("reference+rle")).compressor(driver.clone()).build().unwrap();
+    driver.0.set(store.clone()).unwrap();
+    let first = store.manager().current().unwrap().id();
+    store.switch(&spec("reference+reentrant")).unwrap();
+    assert_ne!(store.manager().current().unwrap().id(), first);
+    assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 700, Look::Runs));
+    let pools = store.manager().pools();
+    let holder = pools.iter().find(|pool| pool.references == 1).expect("one block is stored");
+    assert_eq!(holder.label.id, first);
+}
