@@ -25,6 +25,8 @@ pub enum PoolError {
     StaleHandle,
     /// More guards than can be counted hold this object: drop some and try again.
     TooManyReaders,
+    /// A reclaim ran out of pages to try: none is left, or their owner keeps what is in them.
+    NothingToReclaim,
     /// The pool's [`Capabilities`](crate::Capabilities) do not include this.
     Unsupported(&'static str),
 }
@@ -40,6 +42,7 @@ impl fmt::Display for PoolError {
             PoolError::ForeignHandle => f.write_str("the handle belongs to another pool"),
             PoolError::StaleHandle => f.write_str("the handle's object was freed before"),
             PoolError::TooManyReaders => f.write_str("too many guards hold the object"),
+            PoolError::NothingToReclaim => f.write_str("no page is left that its owner would give up"),
             PoolError::Unsupported(what) => write!(f, "the pool cannot {what}"),
         }
     }

@@ -20,6 +20,7 @@ mod heap;
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "maps, advises and unmaps memory")]
 mod mmap;
+mod observed;
 #[allow(unsafe_code, reason = "reads and writes memory behind a raw pointer, bounds checked")]
 mod run;
 
@@ -32,6 +33,7 @@ pub use faulty::{FaultPlan, FaultySource};
 pub use heap::HeapSource;
 #[cfg(unix)]
 pub use mmap::MmapSource;
+pub use observed::{ObservedSource, SourceCall};
 pub use run::Run;
 
 /// Hands out address space in runs of frames and keeps the account of frames in use.

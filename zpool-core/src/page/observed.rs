@@ -1,0 +1,84 @@
+//! A source that tells somebody of every call.
+
+use core::fmt;
+use core::ops::Range;
+use std::sync::Arc;
+
+use super::{OutOfFrames, PageSource, Run};
+
+/// A call of a page source, as an [`ObservedSource`] tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SourceCall {
+    /// `reserve` of so many frames.
+    Reserve(usize),
+    /// `charge` of so many frames.
+    Charge(usize),
+    /// `uncharge` of so many frames.
+    Uncharge(usize),
+    /// `discard` of so many frames.
+    Discard(usize),
+    /// `release` of so many bytes.
+    Release(usize),
+}
+
+/// Runs a closure before each call of the source behind it: for tests that look at a pool, wait, or panic while it is calling out.
+pub struct ObservedSource {
+    inner: Arc<dyn PageSource>,
+    observe: Box<dyn Fn(SourceCall) + Send + Sync>,
+}
+
+impl ObservedSource {
+    /// Tells `observe` of every call of `inner`, before it is made.
+    pub fn new(
+        inner: Arc<dyn PageSource>,
+        observe: impl Fn(SourceCall) + Send + Sync + 'static,
+    ) -> ObservedSource {
+        ObservedSource { inner, observe: Box::new(observe) }
+    }
+}
+
+impl fmt::Debug for ObservedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservedSource").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+// SAFETY: runs are those of `inner`, which makes the same promises; only calls of a closure are added.
+#[expect(unsafe_code, reason = "passes the promises of the inner source on")]
+unsafe impl PageSource for ObservedSource {
+    fn frame_size(&self) -> usize {
+        self.inner.frame_size()
+    }
+
+    fn reserve(&self, frames: usize) -> Result<Run, OutOfFrames> {
+        (self.observe)(SourceCall::Reserve(frames));
+        self.inner.reserve(frames)
+    }
+
+    fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
+        (self.observe)(SourceCall::Charge(frames));
+        self.inner.charge(frames)
+    }
+
+    fn uncharge(&self, frames: usize) {
+        (self.observe)(SourceCall::Uncharge(frames));
+        self.inner.uncharge(frames);
+    }
+
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
+        (self.observe)(SourceCall::Discard(frames.len()));
+        // SAFETY: the caller's promises are the same.
+        unsafe { self.inner.discard(run, frames) };
+    }
+
+    unsafe fn release(&self, run: Run) {
+        (self.observe)(SourceCall::Release(run.len()));
+        // SAFETY: the caller's promises are the same.
+        unsafe { self.inner.release(run) };
+    }
+
+    fn charged_frames(&self) -> usize {
+        self.inner.charged_frames()
+    }
+}
