@@ -20,6 +20,10 @@
 //!
 //! ```
 #![cfg_attr(all(feature = "zsmalloc", feature = "lz4"), doc = include_str!("../examples/first.rs"))]
+#![cfg_attr(
+    not(all(feature = "zsmalloc", feature = "lz4")),
+    doc = "use zswap::Store; // and so on, as in examples/first.rs, with the features `zsmalloc` and `lz4`"
+)]
 //! ```
 //!
 //! # What is promised
@@ -29,7 +33,8 @@
 //! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed elsewhere.
 //! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the key; nothing is lost, and no safe
 //!   code can cause undefined behaviour.
-//! - Once warm, stores over existing keys and loads make no heap call, with a compressor that makes none (lz4).
+//! - Once warm, loads and stores over existing keys make no heap call, with a compressor that makes none (lz4), except where a table of the
+//!   allocator has to grow.
 //! - Not promised: that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
 //!
 //! # Lock order
@@ -87,3 +92,8 @@ pub use zpool_manager::{
     ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry, RegistryError,
     SwitchError, Switched, WorkQueue,
 };
+
+/// The program in README.md runs as a doctest of this crate with its default features.
+#[cfg(all(doctest, feature = "zsmalloc", feature = "lz4"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

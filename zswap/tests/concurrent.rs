@@ -3,11 +3,20 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::codec::CodecScript;
 use common::pool::PoolScript;
 use common::{Look, Rng, SPECS, block, builder, check_books, scripted, spec, stamped, store_of, unstamp};
+
+/// Ends the loops of other threads when a thread ends, also when it fails.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn b44_two_threads_that_store_the_same_key_leave_one_object() {
@@ -32,26 +41,23 @@ fn b44_two_threads_that_store_the_same_key_leave_one_object() {
 #[test]
 fn b50_a_store_never_fails_for_want_of_a_pool_while_pools_are_switched() {
     let store = store_of("reference+rle");
-    let done = AtomicBool::new(false);
+    let done = [AtomicBool::new(false), AtomicBool::new(false)];
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for n in 0..400 {
-                store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
-            }
-            done.store(true, Ordering::Relaxed);
-        });
         for thread in 0..2u64 {
-            let (store, done) = (store.clone(), &done);
+            let (store, done) = (store.clone(), &done[thread as usize]);
             scope.spawn(move || {
-                let mut n = 0;
-                while !done.load(Ordering::Relaxed) {
-                    let key = thread << 32 | n % 16;
+                let _done = SetWhenDropped(done);
+                for n in 0..3_000 {
+                    let key = (thread << 32) | (n % 16);
                     store.store(key, &stamped(key, n, 300)).unwrap();
                     assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()), (key, n));
-                    n += 1;
                 }
-                assert!(n > 0);
             });
+        }
+        let mut n = 0;
+        while n < 50 || !done.iter().all(|done| done.load(Ordering::Relaxed)) {
+            n += 1;
+            store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
         }
     });
     check_books(&store);
@@ -65,22 +71,22 @@ fn b50_a_store_never_fails_for_want_of_a_pool_while_pools_are_switched() {
 fn b25_of_several_takers_of_a_block_one_gets_it() {
     let pool = PoolScript::new();
     let store = scripted(pool.clone(), CodecScript::new()).build().unwrap();
+    let keys = 3_000u64;
+    for key in 0..keys {
+        let look = if key % 3 == 0 { Look::SameFilled } else { Look::Runs };
+        store.store(key, &block(key, 200, look)).unwrap();
+    }
     let (taken, invalidated) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let rounds = 1_000u64;
     let gate = std::sync::Barrier::new(3);
     std::thread::scope(|scope| {
         for thread in 0..3 {
             let (store, taken, invalidated, gate) = (&store, &taken, &invalidated, &gate);
             scope.spawn(move || {
-                for round in 0..rounds {
-                    if thread == 0 {
-                        let look = if round % 3 == 0 { Look::SameFilled } else { Look::Runs };
-                        store.store(round, &block(round, 200, look)).unwrap();
-                    }
-                    gate.wait();
-                    if thread == 2 && round % 2 == 0 {
-                        invalidated.fetch_add(usize::from(store.invalidate(&round)), Ordering::Relaxed);
-                    } else if let Some(bytes) = store.take_vec(&round).unwrap() {
+                gate.wait();
+                for key in 0..keys {
+                    if thread == 2 && key % 2 == 0 {
+                        invalidated.fetch_add(usize::from(store.invalidate(&key)), Ordering::Relaxed);
+                    } else if let Some(bytes) = store.take_vec(&key).unwrap() {
                         assert_eq!(bytes.len(), 200);
                         taken.fetch_add(1, Ordering::Relaxed);
                     }
@@ -89,7 +95,7 @@ fn b25_of_several_takers_of_a_block_one_gets_it() {
         }
     });
     let (taken, invalidated) = (taken.into_inner(), invalidated.into_inner());
-    assert_eq!((taken + invalidated) as u64, rounds);
+    assert_eq!((taken + invalidated) as u64, keys);
     let stats = store.stats();
     assert_eq!((stats.taken, stats.invalidated), (taken as u64, invalidated as u64));
     assert_eq!((store.len(), pool.live()), (0, 0));
@@ -98,13 +104,13 @@ fn b25_of_several_takers_of_a_block_one_gets_it() {
 #[test]
 fn b26_a_take_gets_the_newest_block_or_leaves_it() {
     let store = store_of("reference+rle");
-    let (key, rounds) = (5, 4_000u64);
-    let last_taken = AtomicU64::new(0);
+    let (key, done) = (5, AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for version in 1..=rounds {
+            let _done = SetWhenDropped(&done);
+            for version in 1..=4_000 {
                 store.store(key, &stamped(key, version, 100)).unwrap();
-                // Ours is the only thread that stores: what is taken is no older than what was taken before it.
+                // Ours is the only thread that stores: what it takes is what it stored.
                 if version % 2 == 0
                     && let Some(bytes) = store.take_vec(&key).unwrap()
                 {
@@ -113,16 +119,12 @@ fn b26_a_take_gets_the_newest_block_or_leaves_it() {
             }
         });
         scope.spawn(|| {
-            while last_taken.load(Ordering::Relaxed) < rounds - 1 {
-                match store.take_vec(&key).unwrap() {
-                    Some(bytes) => {
-                        let (_, version) = unstamp(&bytes);
-                        let before = last_taken.swap(version, Ordering::Relaxed);
-                        assert!(version > before, "{version} after {before}: taken twice or out of order");
-                    }
-                    // The storer took or is done.
-                    None if store.stats().stores >= rounds => break,
-                    None => std::thread::yield_now(),
+            let mut before = 0;
+            while !done.load(Ordering::Relaxed) {
+                if let Some(bytes) = store.take_vec(&key).unwrap() {
+                    let (_, version) = unstamp(&bytes);
+                    assert!(version > before, "{version} after {before}: taken twice or out of order");
+                    before = version;
                 }
             }
         });
@@ -194,17 +196,17 @@ fn i7_a_storm_of_stores_loads_invalidations_and_switches() {
             builder = builder.limit_bytes(limit);
         }
         let store = builder.build().unwrap();
-        let running = AtomicUsize::new(2);
+        let done = [AtomicBool::new(false), AtomicBool::new(false)];
         std::thread::scope(|scope| {
             for thread in 0..2u64 {
-                let (store, running) = (store.clone(), &running);
+                let (store, done) = (store.clone(), &done[thread as usize]);
                 scope.spawn(move || {
+                    let _done = SetWhenDropped(done);
                     storm(&store, thread, limit.is_some());
-                    running.fetch_sub(1, Ordering::Relaxed);
                 });
             }
             let mut n = 0;
-            while running.load(Ordering::Relaxed) > 0 {
+            while !done.iter().all(|done| done.load(Ordering::Relaxed)) {
                 store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
                 n += 1;
                 std::thread::yield_now();
@@ -225,7 +227,7 @@ fn storm(store: &zswap::Store<u64>, thread: u64, may_be_full: bool) {
     let mut buffer = vec![0; 4096];
     for version in 1..6_000u64 {
         let slot = rng.below(mine.len());
-        let key = thread << 32 | slot as u64;
+        let key = (thread << 32) | slot as u64;
         match rng.below(10) {
             0..4 => {
                 let len = 16 + rng.below(4080);
@@ -246,7 +248,7 @@ fn storm(store: &zswap::Store<u64>, thread: u64, may_be_full: bool) {
             }
             7 => {
                 // Another thread's: any version, but whole and of that key.
-                let other = (1 - thread) << 32 | slot as u64;
+                let other = ((1 - thread) << 32) | slot as u64;
                 if let Some(bytes) = store.load_vec(&other).unwrap() {
                     assert_eq!(unstamp(&bytes).0, other);
                 }

@@ -20,7 +20,8 @@ fn rig() -> (Arc<PoolScript>, Arc<CodecScript>, Store<u64>) {
 #[test]
 fn b23_a_store_that_fails_in_the_compressor_removes_the_older_block() {
     let (pool, codec, store) = rig();
-    let cases: [(OnCompress, fn(&CodecError) -> bool); 4] = [
+    type Case = (OnCompress, fn(&CodecError) -> bool);
+    let cases: [Case; 4] = [
         (OnCompress::Fail, |error| matches!(error, CodecError::Failed(_))),
         (OnCompress::Panic, |error| matches!(error, CodecError::Panicked(m) if m.contains("panics"))),
         (OnCompress::ClaimTooMuch, |error| matches!(error, CodecError::Misbehaved(_))),

@@ -119,7 +119,7 @@ fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
             let store = store.clone();
             scope.spawn(move || {
                 for n in 0..1_000 {
-                    let key = thread << 32 | n;
+                    let key = (thread << 32) | n;
                     let _ = store.store(key, &block(key, 4096, Look::Noise));
                     let held = store.manager().bytes_held() + store.stats().index_bytes;
                     // Four blocks in flight, each of which may open a zspage of its own, and a context.

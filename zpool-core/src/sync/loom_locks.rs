@@ -48,6 +48,12 @@ impl<T> Mutex<T> {
     }
 }
 
+impl Default for Condvar {
+    fn default() -> Self {
+        Condvar::new()
+    }
+}
+
 impl<T: Default> Default for Mutex<T> {
     fn default() -> Self {
         Mutex::new(T::default())
@@ -69,7 +75,6 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 impl Condvar {
     /// A new condition variable.
-    #[expect(clippy::new_without_default, reason = "loom's has none, and none is needed")]
     pub fn new() -> Self {
         Condvar(loom::sync::Condvar::new())
     }
