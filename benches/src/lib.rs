@@ -29,8 +29,10 @@
 
 #![forbid(unsafe_code)]
 
+mod density_boxes;
 mod objects;
 mod packer;
 
+pub use density_boxes::density_of_boxes;
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};

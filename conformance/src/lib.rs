@@ -58,10 +58,19 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod compressor;
+pub mod executor;
 mod generator;
+mod moving;
+mod null;
 pub mod pool;
 mod reference;
+mod rle;
 mod rng;
+mod scale;
 
 pub use generator::{Generator, Kind, MIX};
+pub use moving::{MovingDriver, MovingPool};
+pub use null::NullDriver;
 pub use reference::{ReferenceDriver, ReferencePool};
+pub use rle::RleDriver;

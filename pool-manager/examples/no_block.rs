@@ -6,12 +6,9 @@
 use std::sync::Arc;
 use std::thread;
 
-use zpool_conformance::ReferenceDriver;
+use zpool_conformance::{NullDriver, ReferenceDriver, RleDriver};
 use zpool_core::{CheckPolicy, NoBlock, set_check_policy, violations};
 use zpool_manager::{PoolManager, Registry};
-
-#[path = "../tests/common/copying.rs"]
-mod copying;
 
 /// Runs the example; its assertions say what it shows.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,14 +16,13 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     set_check_policy(CheckPolicy::Panic);
     let registry = Arc::new(Registry::new());
     registry.register_allocator(Arc::new(ReferenceDriver))?;
-    for name in ["copy", "copy2"] {
-        registry.register_compressor(Arc::new(copying::CopyDriver(name)))?;
-    }
-    let manager = PoolManager::builder(registry).build(&"reference+copy".parse()?)?;
+    registry.register_compressor(Arc::new(NullDriver))?;
+    registry.register_compressor(Arc::new(RleDriver))?;
+    let manager = PoolManager::builder(registry).build(&"reference+null".parse()?)?;
 
     let pool = manager.current().expect("it was built with one");
     let handle = pool.zpool().insert(b"the last block of its pool")?;
-    manager.switch(&"reference+copy2".parse()?)?;
+    manager.switch(&"reference+rle".parse()?)?;
     assert_eq!(manager.stats().pools_alive, 2, "the block keeps the retired pool");
 
     let strict = thread::spawn(move || {

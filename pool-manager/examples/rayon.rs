@@ -5,12 +5,9 @@
 
 use std::sync::Arc;
 
-use zpool_conformance::ReferenceDriver;
+use zpool_conformance::{NullDriver, ReferenceDriver, RleDriver};
 use zpool_core::exec::{Executor, Job, Refused};
 use zpool_manager::{PoolManager, Registry};
-
-#[path = "../tests/common/copying.rs"]
-mod copying;
 
 /// Runs jobs on a rayon thread pool.
 #[derive(Debug)]
@@ -32,14 +29,13 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build()?);
     let registry = Arc::new(Registry::new());
     registry.register_allocator(Arc::new(ReferenceDriver))?;
-    for name in ["copy", "copy2"] {
-        registry.register_compressor(Arc::new(copying::CopyDriver(name)))?;
-    }
+    registry.register_compressor(Arc::new(NullDriver))?;
+    registry.register_compressor(Arc::new(RleDriver))?;
     let manager = PoolManager::builder(registry)
         .executor(Arc::new(RayonExecutor(threads)))
-        .build(&"reference+copy".parse()?)?;
+        .build(&"reference+null".parse()?)?;
     for i in 0..1000 {
-        manager.set_compressor(&["copy2", "copy"][i % 2].parse()?)?;
+        manager.set_compressor(&["rle", "null"][i % 2].parse()?)?;
     }
     manager.flush();
     let stats = manager.stats();

@@ -1,6 +1,9 @@
 //! The examples are tests as well: thread pools that are not ours, behind the one-method trait.
 
-#![allow(clippy::duplicate_mod, reason = "each example brings its compressor along")]
+use std::sync::{Arc, LazyLock};
+
+use zpool_conformance::executor_suite;
+use zpool_manager::WorkQueue;
 
 #[path = "../examples/no_block.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
@@ -26,3 +29,27 @@ fn pools_are_destroyed_on_tokios_blocking_threads() {
 fn a_thread_with_a_no_block_rule_drops_the_last_reference() {
     no_block::main().unwrap();
 }
+
+fn on_rayon() -> rayon::RayonExecutor {
+    rayon::RayonExecutor(Arc::new(::rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap()))
+}
+
+/// On a runtime that outlives the tests: one that ends drops what was spawned and has not begun.
+fn on_tokio() -> tokio::TokioExecutor {
+    static RUNTIME: LazyLock<::tokio::runtime::Runtime> = LazyLock::new(|| {
+        ::tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4)
+            .build()
+            .unwrap()
+    });
+    tokio::TokioExecutor(RUNTIME.handle().clone())
+}
+
+executor_suite!(rayons_threads, [], on_rayon);
+executor_suite!(tokios_threads, [], on_tokio);
+// Behind a relay they can be waited for, and taken to where nothing may block.
+executor_suite!(relay_to_rayon, [no_block, drain], || WorkQueue::relay("relay", Arc::new(on_rayon()))
+    .unwrap());
+executor_suite!(relay_to_tokio, [no_block, drain], || WorkQueue::relay("relay", Arc::new(on_tokio()))
+    .unwrap());

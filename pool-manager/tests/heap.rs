@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use common::*;
+use zpool_conformance::executor_suite;
 use zpool_core::NoBlock;
 use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
 use zpool_manager::{PoolManager, PoolRef, WorkQueue};
@@ -35,6 +36,24 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
+
+fn calls_so_far() -> u64 {
+    CALLS.with(Cell::get) as u64
+}
+
+// The suite is in this program for its counter.
+executor_suite!(
+    queue,
+    [no_block, ordered, drain],
+    || WorkQueue::new("queue").unwrap(),
+    heap_calls = calls_so_far,
+);
+executor_suite!(
+    relay_to_a_queue,
+    [no_block, ordered, drain],
+    || WorkQueue::relay("relay", Arc::new(WorkQueue::new("queue").unwrap())).unwrap(),
+    heap_calls = calls_so_far,
+);
 
 /// Heap calls of this thread in `f`.
 fn calls(f: impl FnOnce()) -> usize {

@@ -32,9 +32,22 @@ pub fn clocked<R>(work: impl FnOnce() -> R) -> (Elapsed, R) {
     (Elapsed { cpu, wall: start.elapsed() }, result)
 }
 
+/// As [`clocked`], with the time that all threads of this process ran as `cpu`: for work that is partly done in the background. Such work must be
+/// over when `work` returns, or it counts for whoever is measured next.
+pub fn clocked_process<R>(work: impl FnOnce() -> R) -> (Elapsed, R) {
+    let (start, ran) = (Instant::now(), time_of(ClockId::ProcessCPUTime));
+    let result = std::hint::black_box(work());
+    let cpu = time_of(ClockId::ProcessCPUTime).saturating_sub(ran);
+    (Elapsed { cpu, wall: start.elapsed() }, result)
+}
+
 /// Time that this thread has run so far.
 fn thread_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
+    time_of(ClockId::ThreadCPUTime)
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
     // Never negative, and its nanoseconds are below a second.
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
@@ -51,6 +64,14 @@ mod tests {
         });
         assert_eq!(result, 7);
         assert!(elapsed.wall >= Duration::from_millis(20) && elapsed.cpu < elapsed.wall, "{elapsed:?}");
+    }
+
+    #[test]
+    fn the_work_of_other_threads_is_on_the_clock_of_the_process() {
+        let spin = || (0..2_000_000u64).fold(1, |a, b| std::hint::black_box(a ^ b));
+        let (elapsed, thread) =
+            clocked_process(|| std::thread::spawn(move || clocked(spin).0).join().unwrap());
+        assert!(elapsed.cpu >= thread.cpu && thread.cpu > Duration::ZERO, "{elapsed:?} {thread:?}");
     }
 
     #[test]

@@ -29,6 +29,18 @@ pub struct Density {
     pub compact_ms: f64,
 }
 
+/// A line of a report: one allocator on one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DensityRow {
+    /// The file, as it was named.
+    pub file: String,
+    /// The allocator.
+    pub allocator: String,
+    /// What it held.
+    #[serde(flatten)]
+    pub density: Density,
+}
+
 /// Why there is no density. The message is one line.
 #[derive(Debug)]
 #[non_exhaustive]

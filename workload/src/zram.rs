@@ -53,6 +53,10 @@ impl KernelZram {
     /// # Errors
     ///
     /// The kernel's; `UnexpectedEof` or `WriteZero` when it did less.
+    ///
+    /// # Panics
+    ///
+    /// When the buffer is shorter than `len`.
     pub fn write_at(&mut self, len: usize, offset: u64) -> io::Result<()> {
         let done = self.file().write_at(&self.bounce.slice_ref()[..len], offset)?;
         if done == len { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
@@ -63,6 +67,10 @@ impl KernelZram {
     /// # Errors
     ///
     /// As for [`write_at`](Self::write_at).
+    ///
+    /// # Panics
+    ///
+    /// When the buffer is shorter than `len`.
     pub fn read_at(&mut self, len: usize, offset: u64) -> io::Result<()> {
         let device = self.device.as_ref().expect("there until this is dropped");
         let done = device.read_at(&mut self.bounce.slice()[..len], offset)?;

@@ -21,8 +21,11 @@ pub(crate) enum Action {
     Print(String),
     Analyze(AnalyzeArgs),
     Storm(StormArgs),
+    Density(DensityArgs),
+    Classes(ClassesArgs),
     Backends(BackendsArgs),
     MeasurePair(MeasurePairArgs),
+    MeasureDensity(MeasureDensityArgs),
     HoldFiles(HoldFilesArgs),
 }
 
@@ -50,11 +53,20 @@ enum Command {
     /// The reproducer of the kernel commit "mm/zswap: use workqueue to destroy pool". With `--executor inline`, which is what
     /// the kernel did before, it finds the bug and exits with 1.
     Storm(StormArgs),
+    /// Fill each allocator with pages compressed by lz4, replace, free half, compact, and tell what the OS says it holds
+    ///
+    /// Each allocator runs in a process of its own; beside the pools, one box an object on the allocator of the system.
+    Density(DensityArgs),
+    /// List the size classes of zsmalloc and what they waste
+    Classes(ClassesArgs),
     /// List the allocators and compressors that are compiled in
     Backends(BackendsArgs),
     /// One pair, blocks on stdin: what `analyze` starts
     #[command(hide = true)]
     MeasurePair(MeasurePairArgs),
+    /// One allocator, blocks on stdin: what `density` starts
+    #[command(hide = true)]
+    MeasureDensity(MeasureDensityArgs),
     /// Loads files and writes pages of its own memory to stdout: what `analyze` starts where nothing else can be read
     #[command(hide = true)]
     HoldFiles(HoldFilesArgs),
@@ -120,6 +132,38 @@ pub(crate) struct StormArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DensityArgs {
+    /// Files of pages of 4096 bytes
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Store every page this many times, for the density of a larger pool
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
+    pub(crate) repeat: NonZeroUsize,
+    /// Only this many blocks, the first ones that are not same-filled
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) max_blocks: Option<NonZeroUsize>,
+    /// Only this allocator, such as `zsmalloc(chain=16)`; may be given several times
+    #[arg(long = "allocator", value_name = "NAME")]
+    pub(crate) allocators: Vec<Component>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClassesArgs {
+    /// With these parameters
+    #[arg(long, value_name = "SPEC", default_value = "zsmalloc")]
+    pub(crate) allocator: Component,
+    /// Bytes of the largest object, 1 to 65536
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
+    pub(crate) block_size: NonZeroUsize,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct BackendsArgs {
     /// Bytes a block, 1 to 65536: what pools are made for
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
@@ -132,6 +176,12 @@ pub(crate) struct BackendsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct MeasurePairArgs {
     pub(crate) spec: PoolSpec,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MeasureDensityArgs {
+    pub(crate) allocator: Component,
+    pub(crate) slots: usize,
 }
 
 #[derive(Debug, Args)]
@@ -174,8 +224,11 @@ pub(crate) fn parse() -> Result<Action, Failure> {
         None => Action::Analyze(cli.analyze),
         Some(Command::Analyze(args)) => Action::Analyze(args),
         Some(Command::Storm(args)) => Action::Storm(args),
+        Some(Command::Density(args)) => Action::Density(args),
+        Some(Command::Classes(args)) => Action::Classes(args),
         Some(Command::Backends(args)) => Action::Backends(args),
         Some(Command::MeasurePair(args)) => Action::MeasurePair(args),
+        Some(Command::MeasureDensity(args)) => Action::MeasureDensity(args),
         Some(Command::HoldFiles(args)) => Action::HoldFiles(args),
     })
 }
@@ -196,6 +249,12 @@ fn block_size(text: &str) -> Result<NonZeroUsize, String> {
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     let threads: usize = within(text, 1..=1024, "threads")?;
     NonZeroUsize::new(threads).ok_or_else(|| "at least 1 thread".to_owned())
+}
+
+/// Up to as many blocks as anybody has.
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    let count: usize = within(text, 1..=1 << 32, "a count")?;
+    NonZeroUsize::new(count).ok_or_else(|| "at least 1".to_owned())
 }
 
 /// Up to 1 TiB.
@@ -234,7 +293,10 @@ mod tests {
 
     #[test]
     fn usage_errors_are_one_line_without_the_usage() {
-        let cases: [&[&str]; 8] = [
+        let cases: [&[&str]; 11] = [
+            &["density"],
+            &["density", "file", "--repeat", "0"],
+            &["classes", "--block-size", "0"],
             &["--nonsense"],
             &["analyze", "--pid", "x"],
             &["analyze", "--pid", "1", "file"],

@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
 use zpool_core::spec::{Component, PoolSpec};
+use zpool_core::{PoolConfig, ZPool, ZPoolDriver};
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
 use zpool_zbud::ZbudDriver;
@@ -43,6 +43,16 @@ pub(crate) fn pairs(allocators: &[Component], compressors: &[Component]) -> Vec<
         }
     }
     pairs
+}
+
+/// A pool of the allocator that `spec` names, with its parameters in place of those of `config`.
+pub(crate) fn pool(spec: &Component, config: &PoolConfig) -> Result<Box<dyn ZPool>, Failure> {
+    let drivers = allocators();
+    let driver = drivers.iter().find(|driver| driver.name() == spec.name).ok_or_else(|| {
+        let known: Vec<&str> = drivers.iter().map(|driver| driver.name()).collect();
+        Failure::new(format!("there is no allocator `{}`; there are {}", spec.name, known.join(", ")))
+    })?;
+    Ok(driver.create(&config.clone().with_params(spec.params.clone()))?)
 }
 
 /// A store that knows all of the above, and nothing else, whatever its features are.

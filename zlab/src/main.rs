@@ -3,6 +3,8 @@
 //! ```text
 //!   zlab analyze    processes, files ──► blocks ──► a store per allocator and compressor, each in a process of its own ──► table
 //!   zlab storm      switch as fast as it goes, empty and under load ──► did anything get lost, did anybody block who must not
+//!   zlab density    fill, replace, free half, compact: bytes the OS counts over bytes of objects, allocator by allocator
+//!   zlab classes    the size classes of zsmalloc
 //!   zlab backends   what is compiled in
 //! ```
 //!
@@ -29,7 +31,9 @@
 
 mod analyze;
 mod backends;
+mod classes;
 mod cli;
+mod density;
 mod failure;
 mod lineup;
 mod output;
@@ -49,8 +53,11 @@ fn run() -> Result<ExitCode, Failure> {
         Action::Print(text) => output::print(&text),
         Action::Analyze(args) => analyze::run(&args),
         Action::Storm(args) => storm::run(&args),
+        Action::Density(args) => density::run(&args),
+        Action::Classes(args) => classes::run(&args),
         Action::Backends(args) => backends::run(&args),
         Action::MeasurePair(args) => analyze::measure_pair(&args),
+        Action::MeasureDensity(args) => density::measure(&args),
         Action::HoldFiles(args) => analyze::hold_files(&args),
     }
 }

@@ -327,3 +327,54 @@ fn backends_are_listed_with_capabilities_and_licences() {
         assert!(table.contains(name), "{name}: {table}");
     }
 }
+
+#[test]
+fn density_has_a_row_an_allocator_and_counts_what_the_os_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pages(folder.path());
+    let output = zlab(&["density", file.to_str().unwrap(), "--repeat", "40", "--json"]);
+    let report = json(&output);
+    let rows = report["results"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    let payload = number(&rows[0], "payload_bytes");
+    for row in rows {
+        assert_eq!(row["file"], file.to_str().unwrap());
+        assert_eq!(number(row, "payload_bytes"), payload);
+        for stage in ["fill", "churn", "half_freed", "compacted"] {
+            let ratio = row[stage].as_f64().unwrap();
+            // Growth is counted from what the process had free: a heap may find a few pages there.
+            assert!((0.95..4.0).contains(&ratio), "{stage}: {row}");
+        }
+        assert!(row["compact_ms"].as_f64().unwrap() >= 0.0);
+    }
+    let few = json(&zlab(&[
+        "density",
+        file.to_str().unwrap(),
+        "--max-blocks",
+        "9",
+        "--allocator",
+        "zbud",
+        "--json",
+    ]));
+    assert!(number(&few["results"][0], "payload_bytes") <= 9 * 4096);
+    assert!(refused(&["density", file.to_str().unwrap(), "--allocator", "nobody"]).contains("nobody"));
+    refused(&["density", folder.path().join("none").to_str().unwrap()]);
+}
+
+#[test]
+fn classes_cover_every_length_once() {
+    let report = json(&zlab(&["classes", "--json"]));
+    let rows = report["results"].as_array().unwrap();
+    let mut next = 1;
+    for row in rows {
+        assert_eq!(number(row, "shortest"), next);
+        next = number(row, "slot_bytes") + 1;
+        let used = number(row, "slot_bytes") * number(row, "objects") + number(row, "tail_bytes");
+        assert_eq!(used, number(row, "frames") * number(&report, "frame_bytes"));
+    }
+    assert_eq!(next, 4097);
+    assert!(report["mean_waste"].as_f64().unwrap() < report["worst_waste"].as_f64().unwrap());
+    let short = json(&zlab(&["classes", "--allocator", "zsmalloc(chain=4,step=64)", "--json"]));
+    assert!(short["results"].as_array().unwrap().len() < rows.len());
+    assert!(refused(&["classes", "--allocator", "zbud"]).contains("no size classes"));
+}

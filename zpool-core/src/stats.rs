@@ -66,6 +66,8 @@ pub struct GroupStats {
     pub pages_by_fullness: [usize; 6],
     /// Objects, zombies included.
     pub objects: usize,
+    /// Of these, objects that a guard holds now.
+    pub pinned: usize,
     /// Frames resident.
     pub resident_frames: usize,
     /// Bytes that an ideal packing of this group would give back.

@@ -181,6 +181,13 @@ impl Books {
         }
     }
 
+    /// Makes a page on the list by age the youngest.
+    pub(crate) fn rejuvenate(&mut self, page: PageIndex) {
+        debug_assert!(self.pages[page].aged, "{page:?} is on the list by age");
+        self.by_age.unlink(&mut self.pages, By::Age, page);
+        self.by_age.push_front(&mut self.pages, By::Age, page);
+    }
+
     /// Takes a page off its list by place.
     fn displace(&mut self, page: PageIndex) {
         match self.pages[page].place {

@@ -4,7 +4,8 @@
 //!   who                        may do what with which bytes                        from                   until
 //!   Spot (an insert)           write the bytes of one slot                         Slot::fill, occupy     publish, or abandon
 //!   a guard                    read the bytes of one slot                          Slot::pin              Slot::unpin
-//!   SetApart (trim, the job)   discard the frames under no slot of its pages       Books::isolate         Books::settle
+//!   SetApart (trim, the job,   discard the frames under no slot of its pages       Books::isolate         Books::settle
+//!     reclaim)
 //!   close                      everything                                          the pool's drop        -
 //! ```
 //!
@@ -115,7 +116,7 @@ impl Drop for Spot<'_> {
 }
 
 /// Isolated pages whose frames, as far as they are under no slot, go back to the page source. Dropped before that, the pages go back as they were.
-struct SetApart<'a> {
+pub(crate) struct SetApart<'a> {
     shared: &'a Shared,
     pages: [(PageIndex, Frames); PAGES_PER_RUN],
     len: usize,
@@ -126,11 +127,12 @@ impl<'a> SetApart<'a> {
         SetApart { shared, pages: [(PageIndex(0), Frames::NONE); PAGES_PER_RUN], len: 0 }
     }
 
-    /// Takes the empty pages that lie idle the longest, all but `keep` of them or as many as fit.
-    fn empty_pages(shared: &'a Shared, keep: usize) -> SetApart<'a> {
+    /// Takes the empty pages that lie idle the longest: all but `keep` of them, `at_most` so many, or as many as fit.
+    pub(crate) fn empty_pages(shared: &'a Shared, keep: usize, at_most: usize) -> SetApart<'a> {
         let mut set = SetApart::none(shared);
+        let at_most = at_most.min(set.pages.len());
         let mut books = shared.lock();
-        while set.len < set.pages.len() && books.empty.len() > keep {
+        while set.len < at_most && books.empty.len() > keep {
             let Some(page) = books.empty.last() else { break };
             set.isolate(&mut books, page);
         }
@@ -150,6 +152,27 @@ impl<'a> SetApart<'a> {
         set
     }
 
+    /// Takes one page, which has objects and is on no list by age.
+    pub(crate) fn one(shared: &'a Shared, books: &mut Books, page: PageIndex) -> SetApart<'a> {
+        let mut set = SetApart::none(shared);
+        set.isolate(books, page);
+        set
+    }
+
+    /// How many there are.
+    pub(crate) fn pages(&self) -> usize {
+        self.len
+    }
+
+    /// Looks again at a [single](Self::one) page: true when its objects have gone, and all its frames can go as well.
+    pub(crate) fn is_now_empty(&mut self) -> bool {
+        let books = self.shared.lock();
+        let (page, frames) = &mut self.pages[0];
+        let entry = &books.pages[*page];
+        *frames = self.shared.uncovered(entry);
+        entry.buddies() == 0
+    }
+
     fn isolate(&mut self, books: &mut Books, page: PageIndex) {
         let uncovered = self.shared.uncovered(&books.pages[page]);
         books.isolate(page);
@@ -158,8 +181,11 @@ impl<'a> SetApart<'a> {
     }
 
     /// Gives the frames back; returns how many.
-    fn give_back(mut self) -> usize {
+    pub(crate) fn give_back(mut self) -> usize {
         let shared = self.shared;
+        if self.len == 0 {
+            return 0;
+        }
         self.pages[..self.len].sort_unstable_by_key(|(page, _)| *page);
         self.for_each_range(|run, frames| {
             // SAFETY: `discard`(1): the range is made of pages of this run. (2): no slot lies on these frames (they were chosen so under the lock), and by
@@ -228,7 +254,7 @@ impl Shared {
     /// Gives back empty pages, a batch at a time, as long as more than `keep` are there. True when there may be more to do.
     pub(crate) fn give_back_some(&self, keep: usize) -> bool {
         might_block("Zbud: giving pages back");
-        let set = SetApart::empty_pages(self, keep);
+        let set = SetApart::empty_pages(self, keep, PAGES_PER_RUN);
         let full = set.len == set.pages.len();
         set.give_back();
         full
@@ -237,11 +263,12 @@ impl Shared {
     /// Gives back every frame that is under no object. Returns how many.
     pub(crate) fn give_back_all(&self) -> usize {
         let mut given = 0;
-        loop {
-            let set = SetApart::empty_pages(self, 0);
-            if set.len == 0 {
-                break;
-            }
+        // Those that are empty now: pages that others empty meanwhile would keep this going as long as they do.
+        let mut left = self.lock().empty.len();
+        while left > 0 {
+            let set = SetApart::empty_pages(self, 0, left);
+            // Others may have taken some.
+            left = if set.len == 0 { 0 } else { left - set.len };
             given += set.give_back();
         }
         // Where a page is one frame, a page with an object has no frame to give.

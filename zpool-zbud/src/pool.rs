@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use zpool_core::spec::Params;
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
-    Violation, ZPool, ZPoolDriver, might_block,
+    Capabilities, CreateError, Evict, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
+    ReclaimError, ReclaimReport, Violation, ZPool, ZPoolDriver, might_block,
 };
 
 use crate::geometry::{Geometry, MAX_PAGE, MIN_PAGE, SIDES, SlotIndex};
@@ -53,7 +53,7 @@ impl ZbudDriver {
     }
 
     fn facts(config: &PoolConfig) -> Capabilities {
-        Capabilities::new(config.max_object_len).with_objects_per_page(SIDES.len() as u32)
+        Capabilities::new(config.max_object_len).with_objects_per_page(SIDES.len() as u32).reclaiming()
     }
 }
 
@@ -157,6 +157,11 @@ impl ZPool for Zbud {
     fn validate(&self) -> Result<(), Violation> {
         let books = self.shared.lock();
         check::check(&books, &self.shared.table, self.shared.geometry)
+    }
+
+    fn reclaim(&self, pages: usize, owner: &mut dyn Evict) -> Result<ReclaimReport, ReclaimError> {
+        might_block("Zbud::reclaim");
+        self.shared.reclaim(pages, owner)
     }
 
     fn trim(&self) -> usize {

@@ -17,6 +17,6 @@ fn zbud(
     ZbudDriver.create(&config)
 }
 
-pool_suite!(defaults, [], |source| ZbudDriver.create(&PoolConfig::new(source, 4096)));
-pool_suite!(page_of_16_kib, [], |source| zbud(source, 5000, 16 << 10));
-pool_suite!(blocks_of_64_kib, [], |source| ZbudDriver.create(&PoolConfig::new(source, 64 << 10)));
+pool_suite!(defaults, [reclaim], |source| ZbudDriver.create(&PoolConfig::new(source, 4096)));
+pool_suite!(page_of_16_kib, [reclaim], |source| zbud(source, 5000, 16 << 10));
+pool_suite!(blocks_of_64_kib, [reclaim], |source| ZbudDriver.create(&PoolConfig::new(source, 64 << 10)));

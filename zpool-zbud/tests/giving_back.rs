@@ -1,14 +1,16 @@
 //! Pages that become empty: kept a little, given back in bulk, never by `free` itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use zpool_core::exec::{
     DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused, RefusedReason,
 };
-use zpool_core::page::{FaultPlan, FaultySource, HeapSource, MmapSource, PageSource};
+use zpool_core::page::{
+    FaultPlan, FaultySource, HeapSource, MmapSource, ObservedSource, PageSource, SourceCall,
+};
 use zpool_core::{CheckPolicy, Handle, NoBlock, PoolConfig, ZPool, ZPoolDriver, set_check_policy};
 use zpool_zbud::ZbudDriver;
 
@@ -240,4 +242,65 @@ fn threads_free_while_the_job_runs() {
     assert!(source.charged_frames() <= MOST, "{} pages are left", source.charged_frames());
     pool.trim();
     assert_eq!(source.charged_frames(), 0);
+}
+
+/// While trim gives pages back, others empty pages as fast: it gives back those that were empty when it began, and ends.
+#[test]
+fn a_trim_ends_although_pages_become_empty_meanwhile() {
+    let stage: Arc<OnceLock<&'static dyn ZPool>> = Arc::default();
+    let pool_of_source = stage.clone();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let observe = move |call| {
+        if let (SourceCall::Uncharge(_), Some(pool)) = (call, pool_of_source.get()) {
+            assert!(count.fetch_add(1, Ordering::Relaxed) < 1000, "no end in sight");
+            pool.free(pool.insert(&[1]).unwrap()).unwrap();
+        }
+    };
+    let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
+    // The closure needs a pool that outlives the source: one test's worth of memory stays with the process.
+    let pool: &'static dyn ZPool = Box::leak(ZbudDriver.create(&PoolConfig::new(source, 4096)).unwrap());
+    stage.set(pool).expect("set once");
+    // So few that no insert gives any back.
+    let handles = (0..MOST).map(|_| pool.insert(&[1; 4096]).unwrap()).collect();
+    free_all(pool, handles);
+    assert_eq!((pool.trim(), calls.load(Ordering::Relaxed)), (MOST * 4096, 1));
+    assert_eq!(pool.stats().resident_frames, 1);
+    pool.validate().unwrap();
+}
+
+/// Whichever call of a trim panics, the next trim gives back all that is empty; only an uncharge that the source did not hear of stays on its books.
+#[test]
+fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
+    for nth in 0.. {
+        let (armed, calls) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
+        let (breaks, unheard) = (armed.clone(), Arc::new(AtomicUsize::new(0)));
+        let lost = unheard.clone();
+        let observe = move |call| {
+            if breaks.load(Ordering::Relaxed) && calls.fetch_add(1, Ordering::Relaxed) == nth {
+                if let SourceCall::Uncharge(frames) = call {
+                    lost.store(frames, Ordering::Relaxed);
+                }
+                panic!("the source's own trouble, in {call:?}");
+            }
+        };
+        let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
+        let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
+        let mut handles = fill(&*pool);
+        // Every other page, so that each is a stretch of its own.
+        let (kept, freed): (Vec<_>, Vec<_>) = handles.drain(..).enumerate().partition(|(i, _)| i % 2 == 0);
+        free_all(&*pool, freed.into_iter().map(|(_, handle)| handle).collect());
+        armed.store(true, Ordering::Relaxed);
+        let broken = catch_unwind(AssertUnwindSafe(|| pool.trim())).is_err();
+        armed.store(false, Ordering::Relaxed);
+        pool.validate().unwrap();
+        pool.trim();
+        assert_eq!(pool.stats().resident_frames, PAGES / 2, "call {nth}");
+        assert_eq!(source.charged_frames(), PAGES / 2 + unheard.load(Ordering::Relaxed), "call {nth}");
+        free_all(&*pool, kept.into_iter().map(|(_, handle)| handle).collect());
+        if !broken {
+            assert!(nth > 200, "a call a stretch: {nth}");
+            break;
+        }
+    }
 }

@@ -1,46 +1,59 @@
-//! A table that grows and never moves what is in it, so that it can be read without a lock.
+//! A table that grows and never moves what is in it, so that it can be read without a lock: two loads that depend on each other.
 //!
 //! ```text
-//!   levels   [0]──► 8 chunks of 8       level l has 8 chunks of 8 << l entries; together 64 << l
-//!            [1]──► 8 chunks of 16
-//!            [2]──► 8 chunks of 32      a chunk ──► | entry | entry | ...
-//!            [3]    not yet allocated
+//!   level     0                1                 2               level l has 8 chunks of 8 << l entries; together 64 << l
+//!   chunks  | 8 pointers     | 8 pointers      | 8 pointers ...  in one array
+//!              │                │                 not yet allocated: null
+//!              ▼                ▼
+//!            | 8 entries      | 16 entries
 //! ```
 //!
 //! Chunks grow with the table, so there are few; each is at most an eighth of what was there, so on average a sixteenth of the table is unused.
 
-use std::sync::OnceLock;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+use zpool_core::sync::atomic::{AtomicPtr, Ordering};
 
 /// Entries of level 0, and its logarithm.
 const FIRST: u32 = 1 << FIRST_BITS;
 const FIRST_BITS: u32 = 6;
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 3;
 const LEVELS: usize = 22;
-const _: () = assert!(CHUNKS == 1 << CHUNK_BITS && FIRST_BITS > CHUNK_BITS, "a chunk has entries");
+const _: () = assert!(FIRST_BITS > CHUNK_BITS, "a chunk has entries");
 
 /// Entries that fit a table.
 pub(crate) const CAPACITY: u32 = FIRST * ((1 << LEVELS) - 1);
 
-type Level<T> = [OnceLock<Box<[T]>>; CHUNKS];
-
 /// The table. Indices are dense from 0; who hands them out is another's business.
-#[derive(Debug)]
 pub(crate) struct Chunked<T> {
-    levels: [OnceLock<Box<Level<T>>>; LEVELS],
+    /// # Invariants
+    ///
+    /// 1. Null, or the slice of a box of as many entries as a chunk at that place has ([`Position::chunk_len`]); the table owns it, and it stays until the
+    ///    table is dropped.
+    chunks: [AtomicPtr<T>; LEVELS * CHUNKS],
+    owned: PhantomData<Box<[T]>>,
 }
 
 impl<T: Default> Chunked<T> {
     /// An empty table, which has allocated nothing.
     pub(crate) fn new() -> Chunked<T> {
-        Chunked { levels: [const { OnceLock::new() }; LEVELS] }
+        let chunks = core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
+        Chunked { chunks, owned: PhantomData }
     }
 
     /// The entry, if its chunk was made.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         let at = Position::of(index)?;
-        self.levels[at.level].get()?[at.chunk].get()?.get(at.offset)
+        // Acquire: pairs with the Release in `ensure`: the entries are there.
+        let chunk = NonNull::new(self.chunks.get(at.chunk)?.load(Ordering::Acquire))?;
+        // SAFETY: invariant 1, and a position's offset is below its chunk's length.
+        let entry = unsafe { chunk.add(at.offset) };
+        // SAFETY: as above; entries are only shared, and live as long as the table.
+        Some(unsafe { entry.as_ref() })
     }
 
     /// Makes the chunk of `index` if nobody has. Gives the bytes that this call allocated.
@@ -50,22 +63,59 @@ impl<T: Default> Chunked<T> {
     /// If `index` is not below [`CAPACITY`].
     pub(crate) fn ensure(&self, index: u32) -> usize {
         let at = Position::of(index).expect("an index below the table's capacity");
-        let mut allocated = 0;
-        let level = self.levels[at.level].get_or_init(|| {
-            allocated += size_of::<Level<T>>();
-            Box::new([const { OnceLock::new() }; CHUNKS])
-        });
-        level[at.chunk].get_or_init(|| {
-            let entries = at.chunk_len();
-            allocated += entries * size_of::<T>();
-            (0..entries).map(|_| T::default()).collect()
-        });
-        allocated
+        let place = &self.chunks[at.chunk];
+        // Relaxed: only whether it is there; who uses it loads it again.
+        if !place.load(Ordering::Relaxed).is_null() {
+            return 0;
+        }
+        let entries: Box<[T]> = (0..at.chunk_len()).map(|_| T::default()).collect();
+        let bytes = size_of_val::<[T]>(&entries);
+        let made = Box::into_raw(entries).cast::<T>();
+        // Release: pairs with the Acquire in `get`. Relaxed on failure: somebody was faster, and what he made is not looked at.
+        match place.compare_exchange(ptr::null_mut(), made, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => bytes,
+            Err(_) => {
+                // SAFETY: made above, of this length, and never shared.
+                unsafe { drop_chunk(made, at.chunk_len()) };
+                0
+            }
+        }
     }
 }
 
+impl<T> Drop for Chunked<T> {
+    fn drop(&mut self) {
+        for (chunk, place) in self.chunks.iter().enumerate() {
+            // Relaxed: dropped by one who has it alone.
+            let made = place.load(Ordering::Relaxed);
+            if !made.is_null() {
+                // SAFETY: invariant 1; the table goes.
+                unsafe { drop_chunk(made, Position { chunk, offset: 0 }.chunk_len()) };
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Chunked<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let made = self.chunks.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count();
+        f.debug_struct("Chunked").field("chunks", &made).finish_non_exhaustive()
+    }
+}
+
+/// Drops a chunk.
+///
+/// # Safety
+///
+/// 1. `entries` is what a box of a slice of `len` entries was turned into, and nobody uses it afterwards.
+unsafe fn drop_chunk<T>(entries: *mut T, len: usize) {
+    let slice = ptr::slice_from_raw_parts_mut(entries, len);
+    // SAFETY: (1).
+    drop(unsafe { Box::from_raw(slice) });
+}
+
 struct Position {
-    level: usize,
+    /// Place among all chunks; beyond the last one for an index that is too large.
     chunk: usize,
     offset: usize,
 }
@@ -73,21 +123,19 @@ struct Position {
 impl Position {
     #[inline]
     fn of(index: u32) -> Option<Position> {
-        // Level l begins at index FIRST * (2^l - 1), so at 2^(l + FIRST_BITS) once FIRST is added: the level is the top bit.
+        // Level l begins at index FIRST * (2^l - 1), so at 2^(l + FIRST_BITS) once FIRST is added: the level is the top bit, the chunk the next ones.
         let shifted = index.checked_add(FIRST)?;
         let bits = shifted.ilog2();
-        let level = (bits - FIRST_BITS) as usize;
-        if level >= LEVELS {
-            return None;
-        }
         let chunk_bits = bits - CHUNK_BITS;
-        let chunk = (shifted >> chunk_bits) as usize & (CHUNKS - 1);
+        let level = (bits - FIRST_BITS) as usize;
+        let chunk = level * CHUNKS + ((shifted >> chunk_bits) as usize & (CHUNKS - 1));
         let offset = (shifted & ((1 << chunk_bits) - 1)) as usize;
-        Some(Position { level, chunk, offset })
+        Some(Position { chunk, offset })
     }
 
+    /// Entries of the chunk: more than any offset in it.
     fn chunk_len(&self) -> usize {
-        (FIRST as usize >> CHUNK_BITS) << self.level
+        (FIRST as usize >> CHUNK_BITS) << (self.chunk / CHUNKS)
     }
 }
 
@@ -113,9 +161,10 @@ mod tests {
 
     #[test]
     fn the_capacity_is_where_the_last_level_ends() {
-        assert!(Position::of(CAPACITY - 1).is_some());
-        assert!(Position::of(CAPACITY).is_none() && Position::of(u32::MAX).is_none());
         let last = Position::of(CAPACITY - 1).unwrap();
-        assert_eq!((last.level, last.chunk, last.offset), (LEVELS - 1, CHUNKS - 1, last.chunk_len() - 1));
+        assert_eq!((last.chunk, last.offset), (LEVELS * CHUNKS - 1, last.chunk_len() - 1));
+        assert!(Position::of(CAPACITY).unwrap().chunk >= LEVELS * CHUNKS && Position::of(u32::MAX).is_none());
+        let table = Chunked::<u8>::new();
+        assert!(table.get(CAPACITY).is_none() && table.get(u32::MAX).is_none());
     }
 }

@@ -13,15 +13,14 @@ use core::cmp::Reverse;
 use zpool_core::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::{CompactionBudget, CompactionReport, might_block};
 
-use crate::class::ClassIndex;
 use crate::class_state::Claimed;
 use crate::inner::{Class, Inner};
 use crate::plan::Plan;
 use crate::relocate::Outcome;
 use crate::slot::{Location, Peeked};
 
-/// Objects that a round moves at most: it keeps their handle indices, 24 bytes each.
-const ROUND: usize = 1 << 15;
+/// Objects that a round moves at most: it keeps where they are, 12 bytes each, on the heap of whoever compacts, whose allocator may keep that for good.
+pub(crate) const ROUND: usize = 1 << 12;
 
 impl Inner {
     /// See `ZPool::compact`.
@@ -74,24 +73,24 @@ impl Drop for Only<'_> {
 pub(crate) struct Run<'a> {
     pub(crate) pool: &'a Inner,
     /// Moves left.
-    left: usize,
+    pub(crate) left: usize,
     /// Frames charged on the way.
-    charged: usize,
+    pub(crate) charged: usize,
     pub(crate) report: CompactionReport,
 }
 
 /// An object that lies in a marked slot, as a walk over the handle table saw it. In the order of moving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Marked {
-    pub(crate) class: ClassIndex,
     pub(crate) zspage: u32,
-    /// From the last slot down.
-    order: Reverse<u16>,
-    pub(crate) object: u16,
+    /// Its slot of the zspage: from the last one down.
+    pub(crate) object: Reverse<u16>,
+    /// What its slot is longer than the object.
+    pub(crate) slack: u16,
     /// Its handle's slot.
     pub(crate) index: u32,
-    pub(crate) len: u32,
 }
+const _: () = assert!(size_of::<Marked>() == 12, "counts into what a process holds after it has compacted");
 
 impl Run<'_> {
     /// Packs every class to the front.
@@ -171,12 +170,11 @@ impl Run<'_> {
             let Peeked::Live { content, .. } = slot.peek() else { continue };
             let (Location { zspage, object }, slack) = pool.layout.unpack(content);
             // A guess: `relocate` looks again once it has pinned the object.
-            let Some(entry) = pool.zspages.get(zspage).filter(|entry| entry.is_evacuated(object)) else {
-                continue;
-            };
-            let class = entry.class();
-            let len = pool.table.get(class).slot_bytes.saturating_sub(slack).max(1);
-            found.push(Marked { class, zspage, order: Reverse(object), object, index, len });
+            let entry = pool.zspages.get(zspage);
+            if entry.is_some_and(|entry| entry.is_evacuated(object)) {
+                let slack = u16::try_from(slack).unwrap_or(u16::MAX);
+                found.push(Marked { zspage, object: Reverse(object), slack, index });
+            }
         }
         found.sort_unstable();
         found

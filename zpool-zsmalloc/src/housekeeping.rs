@@ -33,8 +33,8 @@ const GAIN_FLOOR: usize = 4;
 /// It runs again when one in so many objects has been freed since the last time.
 const REST_SHARE: usize = 16;
 
-/// Objects that one job moves at most: a few milliseconds of the executor's time.
-const JOB_MOVES: CompactionBudget = CompactionBudget::moves(4096);
+/// Objects that one job moves at most: a millisecond of the executor's time.
+const JOB_MOVES: CompactionBudget = CompactionBudget::moves(2048);
 
 /// Every so many releases of a class the estimate is brought up to date.
 const NOTE_EVERY: usize = 4;

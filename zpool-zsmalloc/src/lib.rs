@@ -52,7 +52,9 @@
 //! | 32 | 1.030 | 1.044 | 1.046 | 1.016 | 1.021 | 1.023 |
 //! | 64 | 1.029 | 1.038 | 1.044 | 1.015 | 1.020 | 1.021 |
 //!
-//! `cargo run --release -p zpool-zsmalloc --example density -- PAGES [--repeat 8] [--params chain=16]` measures that.
+//! `cargo run --release -p zpool-zsmalloc --example density -- PAGES [--repeat 8] [--params chain=16]` measures that from the pool's own books, `zlab density` from
+//! what the operating system says. `zlab classes` prints the geometry: rounding and tail together are 2.1 % in the mean over all lengths up to 4096 bytes (less
+//! on real ones, which are longer), and at most 3.2 % from 512 bytes up.
 //!
 //! # Locks
 //!
@@ -70,6 +72,7 @@
 //! `class` for the geometry, `slot` for handles and pins, `class_state` for what the class lock protects, then `insert`, `read`, `free`, and `compact`. The
 //! contract is that of [`ZPool`](zpool_core::ZPool).
 
+#[allow(unsafe_code, reason = "follows a pointer to a chunk that it has made")]
 mod chunked;
 mod class;
 mod class_state;

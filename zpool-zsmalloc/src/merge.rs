@@ -12,18 +12,19 @@
 
 use crate::class::ClassIndex;
 use crate::class_state::{Claimed, ClassState};
-use crate::compact::{Marked, Run};
+use crate::compact::{Marked, ROUND, Run};
 use crate::fullness::Group;
 use crate::inner::{Class, Inner};
 use crate::plan::Plan;
 use crate::relocate::Outcome;
+use crate::shape::Shape;
 use crate::slot::Peeked;
 
 /// Rounds at most. A round finds all merges that do not depend on each other; few need a third.
 const ROUNDS: usize = 64;
 
 /// Objects marked in a round at most. Not cut to the moves that are left: with none left, a round says whether there would be something to do.
-const ROUND_LIMIT: usize = 1 << 15;
+const ROUND_LIMIT: usize = ROUND;
 
 /// Of a frame, the part that emptying it may waste in larger slots.
 const WORTHWHILE: (usize, usize) = (3, 4);
@@ -53,16 +54,28 @@ impl Run<'_> {
     fn merge_zspage(&mut self, marked: &[Marked], open: &mut [usize]) {
         let pool = self.pool;
         let Some(first) = marked.first() else { return };
-        let shape = pool.locked(pool.class(first.class), |state| state.shape);
-        let last_frame = |m: &Marked| shape.frames_of_slot(m.object).ilog2();
+        let zspage = pool.zspages.get(first.zspage).expect("a walk found it");
+        // A guess, as all that is known of the objects: the zspage may have been given back since. `relocate` looks again.
+        let class = zspage.class();
+        let shape = Shape::of(&pool.table, pool.table.get(class));
+        let found = Found { class, shape };
+        if marked.iter().any(|object| object.object.0 >= shape.objects) {
+            return;
+        }
+        let last_frame = |m: &Marked| shape.frames_of_slot(m.object.0).ilog2();
         for frame in marked.chunk_by(|a, b| last_frame(a) == last_frame(b)) {
-            let Some(targets) = fit(pool, frame, open) else { return };
+            let Some(targets) = fit(pool, &found, frame, open) else { return };
             for (object, target) in frame.iter().zip(targets) {
                 if self.is_over() {
                     self.report.exhausted = true;
                     return;
                 }
-                let claim = |_, len| claim_in(pool, target, len);
+                // Its handle's slot may have been freed since, and taken for an object that `target` is not for.
+                let expected = (class, found.len(object));
+                let claim = |class, len| {
+                    let same = (class, len) == expected;
+                    same.then(|| claim_in(pool, target, len)).flatten()
+                };
                 let outcome = pool.relocate(object.index, claim);
                 self.note(outcome);
                 if outcome == Outcome::Moved {
@@ -70,6 +83,18 @@ impl Run<'_> {
                 }
             }
         }
+    }
+}
+
+/// What a walk over the handle table could tell of the class of some objects.
+struct Found {
+    class: ClassIndex,
+    shape: Shape,
+}
+
+impl Found {
+    fn len(&self, object: &Marked) -> u32 {
+        self.shape.slot.saturating_sub(u32::from(object.slack)).max(1)
     }
 }
 
@@ -124,7 +149,7 @@ fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
 }
 
 /// The class that each object of a frame goes to, nearest first; `None` if one has nowhere to go, is pinned, or all together waste too much.
-fn fit(pool: &Inner, frame: &[Marked], open: &[usize]) -> Option<Vec<ClassIndex>> {
+fn fit(pool: &Inner, found: &Found, frame: &[Marked], open: &[usize]) -> Option<Vec<ClassIndex>> {
     let mut taken: Vec<(usize, usize)> = Vec::new();
     let mut waste = 0;
     let mut targets = Vec::with_capacity(frame.len());
@@ -133,10 +158,10 @@ fn fit(pool: &Inner, frame: &[Marked], open: &[usize]) -> Option<Vec<ClassIndex>
         if !matches!(slot.peek(), Peeked::Live { pins: 0, .. }) {
             return None;
         }
-        let home = pool.table.class_of(object.len as usize);
-        let own = pool.table.get(object.class).slot_bytes;
+        let home = pool.table.class_of(found.len(object) as usize);
+        let own = pool.table.get(found.class).slot_bytes;
         let mut larger =
-            within_reach(pool, home).map(|(to, _)| to).filter(|&to| to > usize::from(object.class.0));
+            within_reach(pool, home).map(|(to, _)| to).filter(|&to| to > usize::from(found.class.0));
         let used = |to: usize| taken.iter().find(|&&(at, _)| at == to).map_or(0, |&(_, n)| n);
         let to = larger.find(|&to| open[to] > used(to))?;
         match taken.iter_mut().find(|(at, _)| *at == to) {
@@ -170,4 +195,54 @@ fn emptiest(state: &ClassState) -> Option<u32> {
     let groups = [Group::Growing, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull];
     let heads = groups.into_iter().filter_map(|group| state.head(group));
     heads.min_by_key(|&local| state.member(local).inuse)
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use core::cmp::Reverse;
+    use std::sync::Arc;
+
+    use zpool_core::page::HeapSource;
+    use zpool_core::{CompactionReport, Handle, PoolConfig};
+
+    use super::*;
+    use crate::class::{ClassConfig, ClassTable};
+    use crate::inner::Inner;
+
+    fn pool() -> Inner {
+        let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096);
+        Inner::new(&config, Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap()), false)
+    }
+
+    /// Between the walk that found an object and its turn, its handle's slot may have been freed and taken again for a longer one.
+    #[test]
+    fn an_object_that_is_not_the_one_found_stays_where_it_is() {
+        let pool = pool();
+        // The short one first: else it would take a slot beside the target.
+        let short = pool.insert(&[3; 1000]).unwrap();
+        let target = pool.insert(&[1; 1020]).unwrap();
+        let long = pool.insert(&[2; 3000]).unwrap();
+        let mut plan = Plan::default();
+        let mut mark = |handle: &Handle, len: usize| {
+            let index = pool.mint.open(handle).unwrap().index;
+            let Peeked::Live { content, .. } = pool.handles.get(index).unwrap().peek() else {
+                panic!("live")
+            };
+            let (at, slack) = pool.layout.unpack(content);
+            assert!(plan.mark(&pool, pool.class(pool.table.class_of(len)), at.zspage, 0));
+            Marked { zspage: at.zspage, object: Reverse(at.object), slack: slack as u16, index }
+        };
+        let (found, later) = (mark(&short, 1000), mark(&long, 3000));
+        let mut open: Vec<usize> = vec![0; pool.table.classes().len()];
+        open[usize::from(pool.table.class_of(1020).0)] = 1;
+        let found = Marked { index: later.index, ..found };
+        let mut run = Run { pool: &pool, left: 9, charged: 0, report: CompactionReport::default() };
+        run.merge_zspage(&[found], &mut open);
+        assert_eq!(run.report.moved_objects, 0);
+        plan.unmark(&pool);
+        pool.validate().unwrap();
+        assert!(pool.read(&long).unwrap().iter().all(|&byte| byte == 2));
+        assert!(pool.read(&target).unwrap().iter().all(|&byte| byte == 1));
+        assert!(pool.read(&short).unwrap().iter().all(|&byte| byte == 3));
+    }
 }

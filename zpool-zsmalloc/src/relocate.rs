@@ -27,7 +27,8 @@ pub(crate) enum Outcome {
 }
 
 impl Inner {
-    /// Moves the object of handle slot `index`, if it lies in slots marked for evacuation, to a slot that `claim` finds for an object of its length in its class.
+    /// Moves the object of handle slot `index`, if it lies in slots marked for evacuation, to a slot that `claim`, given its class and its length as
+    /// they are now, finds for it.
     pub(crate) fn relocate(
         &self,
         index: u32,
@@ -61,6 +62,8 @@ impl Inner {
             return unpin(Outcome::NoPlace);
         }
         let new = self.table.get(new_class);
+        // What the copy below rests on.
+        assert!(len <= new.slot_bytes, "{len} bytes do not go into a slot of {}", new.slot_bytes);
         let frame_size = self.table.config().frame_size;
         let (old_len, new_len) = (usize::from(old.frames) * frame_size, usize::from(new.frames) * frame_size);
         let old_offset = usize::from(from.object) * old.slot_bytes as usize;

@@ -7,14 +7,19 @@ use crate::class::SizeClass;
 use crate::class_state::ClassState;
 use crate::inner::Inner;
 use crate::shape::{bit, runs};
+use crate::slot::Peeked;
 
 impl Inner {
     /// See `ZPool::stats`.
     pub(crate) fn stats(&self) -> PoolStats {
         let mut stats = PoolStats::default();
+        let pinned = self.pinned_by_class();
         for class in self.existing_classes() {
             let geometry = self.table.get(class.index);
             self.locked(class, |state| self.add_class(geometry, state, &mut stats));
+            if let Some(group) = stats.groups.last_mut() {
+                group.pinned = pinned[usize::from(class.index.0)];
+            }
         }
         let count = |counter: &zpool_core::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
         // The count of zombies may be below 0 for a moment.
@@ -24,6 +29,20 @@ impl Inner {
         stats.failed_inserts = self.counters.failed_inserts.load(Ordering::Relaxed);
         stats.moved_objects = self.counters.moved_objects.load(Ordering::Relaxed);
         stats
+    }
+
+    /// Pinned objects of each class: a walk over the handle table, since nobody counts pins as they come and go.
+    fn pinned_by_class(&self) -> Vec<usize> {
+        let mut pinned = vec![0; self.table.classes().len()];
+        for (_, slot) in self.handles.iter() {
+            if let Peeked::Live { content, pins } | Peeked::Dead { content, pins } = slot.peek()
+                && pins > 0
+                && let Some(zspage) = self.zspages.get(self.layout.unpack(content).0.zspage)
+            {
+                pinned[usize::from(zspage.class().0)] += 1;
+            }
+        }
+        pinned
     }
 
     /// Adds a class. `stats.objects` counts claimed slots. Under the lock of the class.

@@ -205,6 +205,22 @@ fn the_limit_of_guards_is_an_error_and_no_more() {
 }
 
 #[test]
+fn pinned_objects_are_counted_in_their_class() {
+    let pool = pool(heap(), "");
+    let handles = fill(&*pool, 10, 1000);
+    let _others = fill(&*pool, 10, 3000);
+    let guards: Vec<_> =
+        handles[..4].iter().flat_map(|handle| [pool.read(handle), pool.read(handle)]).collect();
+    let pinned = |pool: &dyn ZPool| {
+        let groups = pool.stats().groups;
+        groups.iter().map(|group| (group.slot_bytes >= 3000, group.pinned)).collect::<Vec<_>>()
+    };
+    assert_eq!(pinned(&*pool), [(false, 4), (true, 0)]);
+    drop(guards);
+    assert_eq!(pinned(&*pool), [(false, 0), (true, 0)]);
+}
+
+#[test]
 fn an_empty_pool_takes_no_frame_and_little_heap() {
     let source = Arc::new(FaultySource::new(heap(), FaultPlan::From(0)));
     let pool = pool(source.clone(), "");

@@ -8,7 +8,7 @@ use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-const STEPS: usize = if cfg!(miri) { 200 } else { 20_000 };
+const STEPS: usize = if cfg!(miri) { 200 } else { 40_000 };
 
 struct Random(u64);
 
@@ -21,10 +21,17 @@ impl Random {
     }
 }
 
+/// Lengths of objects: few classes, so that threads meet.
+type Lengths = fn(&mut Random) -> usize;
+
+const FAR_APART: Lengths = |random| 300 + random.below(6) * 400;
+
+/// Classes so near to each other that compaction empties one into another.
+const NEIGHBOURS: Lengths = |random| 900 + random.below(24) * 16;
+
 /// An object that says what it is: its length and its fill are in its first bytes.
-fn object(random: &mut Random) -> Vec<u8> {
-    // Few classes, so that threads meet.
-    let len = 300 + random.below(6) * 400;
+fn object(random: &mut Random, lengths: Lengths) -> Vec<u8> {
+    let len = lengths(random);
     let fill = random.below(256) as u8;
     let mut bytes = vec![fill; len];
     bytes[..2].copy_from_slice(&(len as u16).to_le_bytes());
@@ -37,7 +44,7 @@ fn check(bytes: &[u8]) {
     assert!(bytes[2..].iter().all(|byte| *byte == bytes[2]), "torn object of {len} bytes");
 }
 
-fn storm(source: Arc<dyn PageSource>) {
+fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
     let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
     let pool: &dyn ZPool = &*pool;
     // Handles are shared: what one thread inserts another reads and frees.
@@ -53,7 +60,7 @@ fn storm(source: Arc<dyn PageSource>) {
                         let mut place = shelf[random.below(shelf.len())].lock();
                         match place.take() {
                             None if random.below(2) == 0 => {
-                                *place = Some(pool.insert(&object(&mut random)).unwrap())
+                                *place = Some(pool.insert(&object(&mut random, lengths)).unwrap())
                             }
                             None => {}
                             Some(handle) => {
@@ -76,7 +83,10 @@ fn storm(source: Arc<dyn PageSource>) {
             let mut round = 0;
             while working.load(Ordering::Relaxed) {
                 round += 1;
-                moved.fetch_add(pool.compact(CompactionBudget::moves(64)).moved_objects, Ordering::Relaxed);
+                // Without an end, it goes on to merge classes.
+                let budget =
+                    if round % 2 == 0 { CompactionBudget::moves(64) } else { CompactionBudget::UNLIMITED };
+                moved.fetch_add(pool.compact(budget).moved_objects, Ordering::Relaxed);
                 if round % 8 == 0 {
                     pool.trim();
                     pool.validate().unwrap();
@@ -101,10 +111,16 @@ fn storm(source: Arc<dyn PageSource>) {
 
 #[test]
 fn b13_b14_threads_and_compaction_over_mapped_frames() {
-    storm(Arc::new(MmapSource::new()));
+    storm(Arc::new(MmapSource::new()), FAR_APART);
 }
 
 #[test]
 fn b13_b14_threads_and_compaction_over_large_frames() {
-    storm(Arc::new(HeapSource::new(16_384)));
+    storm(Arc::new(HeapSource::new(16_384)), FAR_APART);
+}
+
+/// A handle's slot that is reused while a merge is under way names an object of another length, which must not go where the old one was to go.
+#[test]
+fn b13_b14_threads_and_compaction_that_merges_classes() {
+    storm(Arc::new(HeapSource::new(4096)), NEIGHBOURS);
 }

@@ -19,6 +19,14 @@
 //! Loads that must cost as little as possible: it decodes faster than any other codec here, needs no state to do so, and makes no heap call once
 //! its contexts exist. It compresses least.
 //!
+//! | pages of 4 KiB of | ratio | compress | decompress | through a pool's `Codec`, over the library alone |
+//! |---|---|---|---|---|
+//! | a Python process | 2.89 | 4.1 us | 1.26 us | 1.00-1.01, 0.98-0.99 |
+//! | a Node.js process | 2.29 | 4.3 us | 1.29 us | 1.00-1.01, 0.98-0.99 |
+//!
+//! From `cargo run --release -p benches --bin overhead -- FILE --codec lz4`, on a shared virtual machine with two processors: compare rows, and with the
+//! other codecs, rather than read the times.
+//!
 //! # Format
 //!
 //! A plain LZ4 block, as any other LZ4 decoder reads it: no frame, no length, no checksum. The bytes are exactly those of

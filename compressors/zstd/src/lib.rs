@@ -13,12 +13,27 @@
 //! - [`ZstdDriver`] makes the codec under the name `zstd`. Parameters: `level` from -7 to 19, [`ZstdCompressor::DEFAULT_LEVEL`] if not
 //!   given; `dict`, a file.
 //! - [`ZstdCompressor`] is the codec, a [`Compressor`](zpool_core::compress::Compressor). Both its kinds of contexts have state, reused from block to block.
-//! - A *dictionary* is bytes that blocks are likely to share, known to both sides beforehand. [`train`] makes one from samples.
+//! - A *dictionary* is bytes that blocks are likely to share, known to both sides beforehand. [`train`] makes one from samples;
+//!   [`train_and_judge`] does and gives it only if it pays on other blocks.
 //!
 //! # What it is good for
 //!
 //! Fitting the most into memory: the densest codec here at any level from -1 up. Negative levels are its fast ones; levels over 3 cost much more time for
-//! little on blocks as short as a page. Larger blocks and a dictionary both help where blocks resemble each other.
+//! little on blocks as short as a page.
+//!
+//! | pages of 4 KiB of | level | ratio | compress | decompress | through a pool's `Codec`, over the library alone |
+//! |---|---|---|---|---|---|
+//! | a Python process | 1 | 4.55 | 12.2 us | 4.7 us | 1.00, 1.01 |
+//! | | -1 | 4.18 | 7.6 us | 3.1 us | 1.01, 1.01 |
+//! | a Node.js process | 1 | 3.81 | 12.3 us | 4.9 us | 1.01-1.02, 1.00-1.01 |
+//! | | -1 | 3.32 | 7.8 us | 2.9 us | 1.00-1.02, 1.00 |
+//!
+//! A dictionary helps where blocks resemble each other, and harms where they do not; [`train_and_judge`] finds out. On blocks that it was not trained
+//! on, at level 1, one of 4 KiB makes compression of the Python pages 1.34 times and decompression 1.41 times as fast, with 4 % fewer bytes. On the
+//! Node.js pages it adds 6 % to the bytes, and is refused. At level -1 it takes 4 % off the bytes of the Python pages and saves no time.
+//!
+//! From `cargo run --release -p benches --bin overhead -- FILE` and `cargo run --release -p zpool-zstd --example judge -- FILE LEVEL`, on a shared virtual
+//! machine with two processors: compare rows, and with the other codecs, rather than read the times.
 //!
 //! # Format
 //!
@@ -52,16 +67,18 @@
 //!
 //! # Where to read next
 //!
-//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for the halves with state, `dictionary.rs` and `train.rs` for
-//! dictionaries. `attached.rs` has the one piece of `unsafe`.
+//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for the halves with state, `dictionary.rs`, `train.rs`
+//! and `judge.rs` for dictionaries. `attached.rs` has the one piece of `unsafe`.
 
 #[allow(unsafe_code, reason = "a C context that refers to a dictionary it shares")]
 mod attached;
 mod compressor;
 mod context;
 mod dictionary;
+mod judge;
 mod train;
 mod xxh64;
 
 pub use compressor::{ZstdCompressor, ZstdDriver};
+pub use judge::{Cost, Trained, Verdict, judge, train_and_judge};
 pub use train::{TrainError, train};

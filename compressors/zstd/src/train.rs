@@ -5,10 +5,12 @@ use core::fmt;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{get_error_name, is_error_kind, train_from_buffer};
 
+use crate::judge::Verdict;
+
 /// Makes a dictionary of at most `max_len` bytes from samples of blocks like those it is to help with.
 ///
 /// zstd's advice: samples of about a hundred times `max_len` in all, each a block of its own; 16 KiB of dictionary go far for blocks of a page. Judge the
-/// result on blocks that were not in the sample. The same samples in the same order give the same dictionary. Takes seconds for some MiB.
+/// result on blocks that were not in the sample: [`train_and_judge`](crate::train_and_judge) does both. The same samples in the same order give the same dictionary. Takes seconds for some MiB.
 ///
 /// # Errors
 ///
@@ -33,6 +35,8 @@ pub enum TrainError {
     TooShort,
     /// No memory.
     OutOfMemory,
+    /// The dictionary does not pay, with what it does.
+    Refused(Verdict),
     /// zstd failed for another reason.
     Failed(String),
 }
@@ -55,6 +59,7 @@ impl fmt::Display for TrainError {
             TrainError::TooFewSamples => f.write_str("too few samples to train a dictionary"),
             TrainError::TooShort => f.write_str("a dictionary needs at least 256 bytes"),
             TrainError::OutOfMemory => f.write_str("no memory to train a dictionary"),
+            TrainError::Refused(verdict) => write!(f, "the dictionary does not pay {verdict}"),
             TrainError::Failed(why) => write!(f, "training failed: {why}"),
         }
     }

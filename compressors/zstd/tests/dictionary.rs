@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zpool_core::compress::{Codec, CodecError, Compressor, CompressorDriver};
 use zpool_core::spec::Component;
-use zpool_zstd::{TrainError, ZstdCompressor, ZstdDriver, train};
+use zpool_zstd::{TrainError, ZstdCompressor, ZstdDriver, judge, train, train_and_judge};
 
 /// Records that share their structure and differ in their values: what dictionaries are for.
 fn records(seeds: std::ops::Range<u64>) -> Vec<Vec<u8>> {
@@ -104,6 +104,36 @@ fn k9_another_dictionary_gives_an_error_or_wrong_bytes() {
         assert_eq!(results[0], results[1]);
         assert!(results[0].as_ref().is_err_and(|e| *e == CodecError::Corrupt) || results[0] != Ok(block));
     }
+}
+
+/// Whether it pays depends on time, too, and that is no matter for a test; the bytes are.
+#[test]
+fn judges_on_blocks_that_were_not_in_the_sample() {
+    let blocks = records(0..1600);
+    let (verdict, dictionary) = match train_and_judge(&blocks, 1, 4096) {
+        Ok(trained) => (trained.verdict, Some(trained.dictionary)),
+        Err(TrainError::Refused(verdict)) => (verdict, None),
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(dictionary.is_some(), verdict.pays());
+    assert_eq!(
+        (verdict.trained_blocks, verdict.judged_blocks, verdict.level),
+        (832, 768, 1),
+        "runs of 64 in turn"
+    );
+    assert!(verdict.bytes_ratio() < 0.5, "{verdict}");
+    let Some(dictionary) = dictionary else { return };
+    let again = judge(&dictionary, &blocks[64..128], 1).unwrap();
+    assert_eq!((again.judged_blocks, again.dictionary_bytes), (64, dictionary.len()));
+    assert_eq!(judge(&dictionary, &blocks[64..128], 1).unwrap().with.bytes, again.with.bytes);
+}
+
+#[test]
+fn judging_says_why_it_fails() {
+    assert_eq!(train_and_judge(&records(0..1), 1, 4096).unwrap_err(), TrainError::TooFewSamples);
+    let error = train_and_judge(&records(0..1600), 20, 4096).unwrap_err().to_string();
+    assert!(error.contains("-7 to 19"), "{error}");
+    assert!(judge(&[1; 7], &records(0..9), 1).unwrap_err().to_string().contains("8 to 4194304 bytes"));
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! What the frames look like, and that others can read them.
 
 use proptest::prelude::*;
+use zpool_conformance::compressor::recipe;
 use zpool_core::compress::{Compressed, Compressor};
 use zpool_zstd::ZstdCompressor;
-
-#[path = "../../contract.rs"]
-#[allow(dead_code, unused_macros, unused_imports, reason = "only its blocks are used here")]
-mod contract;
 
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
@@ -24,7 +21,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn with_the_magic_number_in_front_it_is_an_ordinary_frame(recipe in contract::recipe(), level in -7..=9) {
+    fn with_the_magic_number_in_front_it_is_an_ordinary_frame(recipe in recipe(), level in -7..=9) {
         let block = recipe.block();
         let frame = frame(&ZstdCompressor::new(level).unwrap(), block.len(), &block);
         let ordinary = [&MAGIC[..], &frame].concat();
@@ -32,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn an_ordinary_frame_without_its_magic_number_is_read(recipe in contract::recipe(), level in -7..=9) {
+    fn an_ordinary_frame_without_its_magic_number_is_read(recipe in recipe(), level in -7..=9) {
         let block = recipe.block();
         let ordinary = zstd::bulk::compress(&block, level).unwrap();
         let mut context = ZstdCompressor::new(1).unwrap().decompression_context().unwrap();
@@ -44,7 +41,7 @@ proptest! {
     /// The descriptor's flags are all clear, so there is no size, checksum or dictionary id; and the window is that of the block and the dictionary, however
     /// large the blocks that the context is for.
     #[test]
-    fn the_header_is_two_bytes_and_the_window_bounded_by_the_block(recipe in contract::recipe(), level in -7..=9) {
+    fn the_header_is_two_bytes_and_the_window_bounded_by_the_block(recipe in recipe(), level in -7..=9) {
         let block = recipe.block();
         let dictionary = b"the page of a pool is\nkey: compressed".repeat(600);
         let plain = ZstdCompressor::new(level).unwrap();

@@ -1,4 +1,6 @@
-//! The reference pool with one thing wrong (or odd) at a time.
+//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, and [`paged`] ones.
+
+mod paged;
 
 use std::fmt::Debug;
 use std::mem::ManuallyDrop;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zpool_conformance::ReferencePool;
+use zpool_conformance::pool::{POOL_CASES, PoolMaker};
 use zpool_core::page::PageSource;
 use zpool_core::sync::Mutex;
 use zpool_core::{
@@ -13,7 +16,38 @@ use zpool_core::{
     might_block,
 };
 
+use crate::{Found, fails, try_each};
+use paged::Paged;
+
 const MAX_LEN: usize = 4096;
+
+/// What the suite for pools says about all of these.
+pub(crate) fn found() -> Found {
+    let mut found = Found {
+        what: "pools",
+        bugs: try_each(BUGS, planted_failing),
+        oddities: try_each(ODDITIES, planted_failing),
+    };
+    found.bugs.extend(try_each(paged::FLAWS, paged_failing));
+    found.oddities.extend(try_each(paged::ODDITIES, paged_failing));
+    found
+}
+
+fn planted_failing(bug: Bug) -> Option<&'static str> {
+    let make = move |source| Ok(Box::new(Planted::new(bug, source)) as Box<dyn ZPool>);
+    first_failing(&PoolMaker::new(make), Planted::facts(bug))
+}
+
+fn paged_failing(flaw: paged::Flaw) -> Option<&'static str> {
+    let make = move |source| Ok(Box::new(Paged::new(flaw, source)) as Box<dyn ZPool>);
+    first_failing(&PoolMaker::new(make), Paged::facts(flaw))
+}
+
+/// The first case that fails for these pools.
+fn first_failing(maker: &PoolMaker, capabilities: Capabilities) -> Option<&'static str> {
+    let mut met = POOL_CASES.iter().filter(|case| case.needs.met_by(capabilities));
+    met.find(|case| fails(|| (case.run)(maker))).map(|case| case.name)
+}
 
 /// What is wrong with a [`Planted`] pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,8 +187,9 @@ impl Planted {
         let mut stats = self.inner.stats();
         if self.charges() {
             let wanted = stats.objects + stats.zombies;
-            self.source.uncharge(*charged - wanted);
-            *charged = wanted;
+            let surplus = std::mem::replace(&mut *charged, wanted) - wanted;
+            drop(charged);
+            self.source.uncharge(surplus);
             stats.resident_frames = wanted;
             stats.fragmentation_bytes = wanted * self.source.frame_size() - stats.payload_bytes;
         }
@@ -205,8 +240,9 @@ impl ZPool for Planted {
         if !self.charges() || object.is_empty() {
             return self.insert_in_inner(object);
         }
-        let mut charged = self.charged.lock();
+        // Before the lock: no pool holds one while the page source works.
         self.charge()?;
+        let mut charged = self.charged.lock();
         *charged += 1;
         self.insert_in_inner(object)
     }

@@ -1,5 +1,6 @@
 //! A compressor with its contexts: what a pool compresses and decompresses through.
 
+use core::any::Any;
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -37,6 +38,11 @@ struct Slot<C: ?Sized> {
     counted: usize,
     context: Box<C>,
 }
+
+// What a compression came to, in one word: a length, or one of these, which are none. A `Result` with an error's fields goes through memory, where it is
+// written in pieces and read as a whole; such a read waits until everything that was written before, the compressed block included, is in the cache.
+const FAILED: usize = usize::MAX;
+const DOES_NOT_FIT: usize = usize::MAX - 1;
 
 /// What a codec's contexts cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,25 +112,33 @@ impl Codec {
             None => self.make_compression_slot()?,
         };
         let Slot { scratch, context, .. } = &mut *slot;
-        let outcome = catch_unwind(AssertUnwindSafe(|| context.compress(block, scratch)));
+        let mut failed = None;
+        let outcome = catch_unwind(AssertUnwindSafe(|| match context.compress(block, scratch) {
+            Ok(Compressed::Len(len)) => len.min(DOES_NOT_FIT - 1),
+            Ok(Compressed::DoesNotFit) => DOES_NOT_FIT,
+            Err(error) => {
+                failed = Some(error);
+                FAILED
+            }
+        }));
         match outcome {
-            Ok(Ok(Compressed::Len(len))) if (1..=slot.scratch.len()).contains(&len) => {
+            Ok(FAILED) => {
+                self.keep_compression(slot);
+                Err(failed.expect("set where the outcome was"))
+            }
+            Ok(DOES_NOT_FIT) => {
+                self.keep_compression(slot);
+                Ok(with(None))
+            }
+            Ok(len) if (1..=slot.scratch.len()).contains(&len) => {
                 let mut lease = Lease { codec: self, slot: Some(slot) };
                 let slot = lease.slot.as_mut().expect("just put there");
                 Ok(with((len <= max_len).then(|| &slot.scratch[..len])))
             }
-            Ok(Ok(Compressed::DoesNotFit)) => {
-                self.keep_compression(slot);
-                Ok(with(None))
-            }
-            Ok(Ok(Compressed::Len(len))) => {
+            Ok(len) => {
                 let max = slot.scratch.len();
                 self.discard(slot);
                 Err(CodecError::Misbehaved(format!("claims {len} bytes in a buffer of {max}")))
-            }
-            Ok(Err(error)) => {
-                self.keep_compression(slot);
-                Err(error)
             }
             Err(panic) => {
                 self.discard(slot);
@@ -141,14 +155,14 @@ impl Codec {
     #[inline]
     pub fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         if self.stateless {
-            return catch_unwind(AssertUnwindSafe(|| self.compressor.decompress(compressed, block)))
+            return contained(|| self.compressor.decompress(compressed, block))
                 .unwrap_or_else(|panic| Err(CodecError::Panicked(panic_message(&*panic))));
         }
         let mut slot = match self.decompression.take() {
             Some(slot) => slot,
             None => self.make_decompression_slot()?,
         };
-        match catch_unwind(AssertUnwindSafe(|| slot.context.decompress(compressed, block))) {
+        match contained(|| slot.context.decompress(compressed, block)) {
             Ok(result) => {
                 self.keep_decompression(slot);
                 result
@@ -278,6 +292,26 @@ impl Codec {
         // Relaxed: statistics only.
         self.bytes.fetch_sub(slot.counted, Ordering::Relaxed);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
+    }
+}
+
+/// Calls foreign code and contains its panic. What passes through the containment is one bit, for the reason given at [`FAILED`].
+#[inline]
+fn contained(
+    call: impl FnOnce() -> Result<(), CodecError>,
+) -> Result<Result<(), CodecError>, Box<dyn Any + Send>> {
+    let mut failed = None;
+    let fine = catch_unwind(AssertUnwindSafe(|| match call() {
+        Ok(()) => true,
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    }));
+    match fine {
+        Ok(true) => Ok(Ok(())),
+        Ok(false) => Ok(Err(failed.expect("set where the outcome was"))),
+        Err(panic) => Err(panic),
     }
 }
 

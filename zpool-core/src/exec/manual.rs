@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, Refused, RefusedReason};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex};
 
 std::thread_local! {
     /// The manual executors whose jobs are on this thread's stack, innermost last.
@@ -15,10 +15,19 @@ std::thread_local! {
 #[derive(Debug, Default)]
 pub struct Manual {
     submitted: JobList,
-    /// Jobs taken out of `submitted` and not yet run, oldest first.
-    taken: Mutex<VecDeque<Job>>,
+    state: Mutex<State>,
+    /// A job has ended.
+    ended: Condvar,
     run: AtomicU64,
     panicked: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Jobs taken out of `submitted` and not yet run, oldest first.
+    taken: VecDeque<Job>,
+    /// Jobs that have begun and not ended, on whatever thread.
+    running: usize,
 }
 
 impl Manual {
@@ -38,6 +47,8 @@ impl Manual {
         if outcome.is_err() {
             self.panicked.fetch_add(1, Ordering::Relaxed);
         }
+        self.state.lock().running -= 1;
+        self.ended.notify_all();
         true
     }
 
@@ -52,9 +63,9 @@ impl Manual {
 
     /// Jobs that wait to be run.
     pub fn pending(&self) -> usize {
-        let mut taken = self.taken.lock();
-        taken.extend(self.submitted.take_all());
-        taken.len()
+        let mut state = self.state.lock();
+        state.taken.extend(self.submitted.take_all());
+        state.taken.len()
     }
 
     /// Jobs that it has run.
@@ -67,10 +78,32 @@ impl Manual {
         self.panicked.load(Ordering::Relaxed)
     }
 
+    /// The oldest pending job, which counts as running from now on. One at a time, so that jobs run in order also when several threads flush; but a job may run
+    /// those after it, on top of itself.
     fn next(&self) -> Option<Job> {
-        let mut taken = self.taken.lock();
-        taken.extend(self.submitted.take_all());
-        taken.pop_front()
+        let on_top = self.not_from_own_job().is_err();
+        let mut state = self.state.lock();
+        while state.running > 0 && !on_top {
+            self.ended.wait(&mut state);
+        }
+        state.taken.extend(self.submitted.take_all());
+        let job = state.taken.pop_front()?;
+        state.running += 1;
+        Some(job)
+    }
+
+    /// Takes no further job; those it had are in `taken` now.
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.taken.extend(self.submitted.close());
+    }
+
+    /// Waits for jobs that other threads run. Not from inside a job of its own.
+    fn wait_for_others(&self) {
+        let mut state = self.state.lock();
+        while state.running > 0 {
+            self.ended.wait(&mut state);
+        }
     }
 
     fn not_from_own_job(&self) -> Result<(), DrainError> {
@@ -96,23 +129,24 @@ impl DrainExecutor for Manual {
     fn flush(&self) -> Result<(), DrainError> {
         self.not_from_own_job()?;
         self.run_all();
+        self.wait_for_others();
         Ok(())
     }
 
     fn shutdown(&self) -> Result<(), DrainError> {
         self.not_from_own_job()?;
-        let rest = self.submitted.close();
-        self.taken.lock().extend(rest);
+        self.close();
         self.run_all();
+        self.wait_for_others();
         Ok(())
     }
 
     fn shutdown_now(&self) -> Result<Vec<Job>, DrainError> {
         self.not_from_own_job()?;
-        let rest = self.submitted.close();
-        let mut taken = self.taken.lock();
-        taken.extend(rest);
-        Ok(taken.drain(..).collect())
+        self.close();
+        let pending = self.state.lock().taken.drain(..).collect();
+        self.wait_for_others();
+        Ok(pending)
     }
 }
 

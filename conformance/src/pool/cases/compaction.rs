@@ -54,6 +54,13 @@ pub fn compaction_skips_what_guards_hold(maker: &PoolMaker) {
         assert_contents(guard, *fill, *len);
     }
     rig.check_all(&objects);
+    for (object, (.., guard)) in objects.iter().step_by(3).zip(&guards).filter(|_| !maker.copies()) {
+        assert_eq!(
+            rig.guard(object).as_ptr(),
+            guard.as_ptr(),
+            "R2: a pinned object, as another guard sees it"
+        );
+    }
     drop(guards);
     rig.pool.compact(CompactionBudget::UNLIMITED);
     rig.check_all(&objects);
@@ -111,6 +118,23 @@ pub fn b14_compaction_races_with_reads_and_frees(maker: &PoolMaker) {
         rig.take_all(read);
     }
     rig.assert_gives_all_back();
+}
+
+/// F3, T1, M1 (B12: an empty zspage stayed because it was isolated): pages that become empty while compaction works on them go back with the next trim.
+pub fn b12_pages_emptied_during_compaction_go_back(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    for _ in 0..scaled(10) {
+        let objects = half_freed(&rig, 300);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    rig.pool.compact(CompactionBudget::moves(40));
+                }
+            });
+            rig.take_all(objects);
+        });
+        rig.assert_gives_all_back();
+    }
 }
 
 /// Inserts `n` objects of all lengths and frees every second one, chosen at random.

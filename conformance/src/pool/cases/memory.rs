@@ -28,7 +28,10 @@ pub fn refusals_with_frames_of_16_kib(maker: &PoolMaker) {
 
 /// N5, F2: a pool at its budget refuses, and takes objects again after a free.
 pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
-    let budget = Arc::new(BudgetedSource::new(fresh_source(), 24));
+    let unlimited = Rig::new(maker);
+    // Room for a dozen of the longest, in case a pool takes pages for several of those.
+    let frames = 24.max(12 * unlimited.max().div_ceil(unlimited.source.frame_size()));
+    let budget = Arc::new(BudgetedSource::new(fresh_source(), frames));
     let rig = Rig::over(maker, budget.clone());
     let len = rig.max().min(3000);
     let mut live = Vec::new();
@@ -42,7 +45,7 @@ pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
                 live.push(rig.put(fill, len));
             }
         }
-        assert!(budget.charged_frames() <= 24, "A2: {} frames of 24", budget.charged_frames());
+        assert!(budget.charged_frames() <= frames, "A2: {} frames of {frames}", budget.charged_frames());
     }
     rig.check_all(&live);
     rig.take_all(live);

@@ -5,9 +5,11 @@
 #![expect(clippy::missing_panics_doc, reason = "to panic is how a case fails: said above, once for all")]
 
 pub mod books;
+pub mod calling_out;
 pub mod compaction;
 pub mod contents;
 pub mod errors;
+pub mod eviction;
 pub mod guards;
 pub mod memory;
 pub mod noblock;

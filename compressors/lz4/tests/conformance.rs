@@ -1,25 +1,23 @@
 //! lz4 keeps the contract of a compressor.
 
-use std::sync::Arc;
-
 use lz4_flex::block::{compress_into, get_maximum_output_size};
 use proptest::prelude::*;
+use zpool_conformance::compressor::recipe;
+use zpool_conformance::compressor_suite;
 use zpool_core::compress::{Compressed, Compressor};
-use zpool_lz4::Lz4Compressor;
+use zpool_lz4::{Lz4Compressor, Lz4Driver};
 
-#[path = "../../contract.rs"]
-mod contract;
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[allow(dead_code, reason = "only the count is used here")]
+#[path = "../../counting.rs"]
+mod counting;
 
-fn lz4() -> Arc<dyn Compressor> {
-    Arc::new(Lz4Compressor::new())
-}
-
-contract::contract!(plain, 200, lz4);
+compressor_suite!(lz4, [stateless, no_heap], Lz4Driver, "", heap_calls = counting::calls);
 
 proptest! {
     /// So any LZ4 decoder reads them, and the context's size makes no difference.
     #[test]
-    fn the_bytes_are_those_of_the_library(recipe in contract::recipe(), max_block_len in 1..70_000usize) {
+    fn the_bytes_are_those_of_the_library(recipe in recipe(), max_block_len in 1..70_000usize) {
         let block = recipe.block();
         let mut expected = vec![0; get_maximum_output_size(block.len())];
         let len = compress_into(&block, &mut expected).unwrap();

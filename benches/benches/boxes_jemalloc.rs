@@ -1,0 +1,19 @@
+//! One box an object on jemalloc: what `zsmalloc` is compared with.
+
+#![allow(missing_docs, reason = "criterion's macros make undocumented items")]
+
+#[expect(dead_code, reason = "boxes do not compact")]
+mod suite;
+
+use benches::Boxes;
+use criterion::{Criterion, criterion_group, criterion_main};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn all(criterion: &mut Criterion) {
+    suite::bench(criterion, "boxes (jemalloc)", &Boxes, &suite::objects());
+}
+
+criterion_group! { name = benches; config = suite::short(); targets = all }
+criterion_main!(benches);

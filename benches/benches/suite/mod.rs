@@ -1,0 +1,145 @@
+//! What is measured of each allocator.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use benches::{Boxes, Packer, verify};
+use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
+use workload::Rng;
+use zpool_core::page::default_source;
+use zpool_core::{CompactionBudget, PoolConfig, ZPoolDriver};
+use zpool_zsmalloc::ZsmallocDriver;
+
+/// About 5 MiB of objects: more than the caches next to a core hold.
+const OBJECTS: usize = 4096;
+const SEED: u64 = 1;
+
+pub(crate) fn objects() -> Vec<Box<[u8]>> {
+    benches::objects(SEED, OBJECTS)
+}
+
+pub(crate) fn short() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1))
+}
+
+/// Insert, read, free and churn; verified first.
+pub(crate) fn bench<P>(criterion: &mut Criterion, name: &str, packer: &P, objects: &[Box<[u8]>])
+where
+    P: Packer + Sync,
+    P::Token: Send + Sync,
+{
+    verify(packer, objects);
+    verify(&Boxes, objects);
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(objects.len() as u64));
+    group.bench_function("insert", |bencher| {
+        let fill_fresh = |packer: P| (fill(&packer, objects), packer);
+        bencher.iter_batched(|| packer.fresh(), fill_fresh, BatchSize::PerIteration);
+    });
+    group.bench_function("free", |bencher| {
+        let filled = || {
+            let packer = packer.fresh();
+            (shuffled(fill(&packer, objects)), packer)
+        };
+        let free_all = |(tokens, packer): (Vec<P::Token>, P)| {
+            tokens.into_iter().for_each(|token| packer.free(token));
+            packer
+        };
+        bencher.iter_batched(filled, free_all, BatchSize::PerIteration);
+    });
+    for threads in [1, 2] {
+        on_threads(&mut group, "read", threads, packer, objects, |packer, tokens, _| {
+            let ends = |bytes: &[u8]| black_box(bytes[0]) ^ black_box(bytes[bytes.len() - 1]);
+            black_box(tokens.iter().flatten().fold(0, |sum, token| sum ^ packer.read(token, ends)));
+        });
+        on_threads(&mut group, "churn", threads, packer, objects, |packer, tokens, rng| {
+            for _ in 0..tokens.len() {
+                let (at, with) = (rng.below(tokens.len()), rng.below(objects.len()));
+                if let Some(token) = tokens[at].take() {
+                    packer.free(token);
+                }
+                tokens[at] = Some(packer.insert(&objects[with]));
+            }
+        });
+    }
+    group.finish();
+}
+
+/// Compacting after a random half was freed: time of the call.
+pub(crate) fn bench_compaction(criterion: &mut Criterion, objects: &[Box<[u8]>]) {
+    criterion.bench_function("zsmalloc/compaction", |bencher| {
+        let half_empty = || {
+            let pool = ZsmallocDriver
+                .create(&PoolConfig::new(default_source(), 4096))
+                .expect("the defaults are good");
+            let mut rng = Rng::new(SEED);
+            for object in objects {
+                let handle = pool.insert(object).expect("there is memory");
+                if rng.chance(0.5) {
+                    pool.free(handle).expect("our handle");
+                } else {
+                    // Lives until the pool goes.
+                    let _ = handle;
+                }
+            }
+            pool
+        };
+        let compact = |pool: Box<dyn zpool_core::ZPool>| {
+            black_box(pool.compact(CompactionBudget::UNLIMITED));
+            pool
+        };
+        bencher.iter_batched(half_empty, compact, BatchSize::PerIteration);
+    });
+}
+
+fn fill<P: Packer>(packer: &P, objects: &[Box<[u8]>]) -> Vec<P::Token> {
+    objects.iter().map(|object| packer.insert(object)).collect()
+}
+
+fn shuffled<T>(mut tokens: Vec<T>) -> Vec<T> {
+    Rng::new(SEED).shuffle(&mut tokens);
+    tokens
+}
+
+/// `pass` over all objects of each of `threads` threads, which share a packer and have their own objects: time of a pass of all.
+fn on_threads<P>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    what: &str,
+    threads: usize,
+    packer: &P,
+    objects: &[Box<[u8]>],
+    pass: impl Fn(&P, &mut [Option<P::Token>], &mut Rng) + Sync,
+) where
+    P: Packer + Sync,
+    P::Token: Send + Sync,
+{
+    group.bench_function(format!("{what}, {threads} threads"), |bencher| {
+        bencher.iter_custom(|passes| {
+            let packer = packer.fresh();
+            let mut shares: Vec<Vec<Option<P::Token>>> = (0..threads)
+                .map(|_| shuffled(fill(&packer, objects)).into_iter().map(Some).collect())
+                .collect();
+            let together = Barrier::new(threads + 1);
+            thread::scope(|scope| {
+                let workers: Vec<_> = shares
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(i, tokens)| {
+                        let (packer, pass, together) = (&packer, &pass, &together);
+                        scope.spawn(move || {
+                            let mut rng = Rng::new(i as u64);
+                            together.wait();
+                            (0..passes).for_each(|_| pass(packer, tokens, &mut rng));
+                        })
+                    })
+                    .collect();
+                together.wait();
+                let begun = Instant::now();
+                workers.into_iter().for_each(|worker| worker.join().expect("no worker panics"));
+                begun.elapsed()
+            })
+        });
+    });
+}

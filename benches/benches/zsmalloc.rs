@@ -1,0 +1,23 @@
+//! zsmalloc, and one box an object on the allocator of the system: insert, read, free, churn and compaction, on one thread and on two.
+//!
+//! The same boxes on mimalloc and jemalloc: `boxes_mimalloc`, `boxes_jemalloc`. This program must not link zpool-lzo: criterion links ciborium, which is
+//! Apache-2.0 only.
+
+#![allow(missing_docs, reason = "criterion's macros make undocumented items")]
+
+mod suite;
+
+use benches::{Boxes, pools};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn all(criterion: &mut Criterion) {
+    let objects = suite::objects();
+    for pool in pools().iter().filter(|pool| benches::Packer::name(*pool) == "zsmalloc") {
+        suite::bench(criterion, "zsmalloc", pool, &objects);
+        suite::bench_compaction(criterion, &objects);
+    }
+    suite::bench(criterion, "boxes (system)", &Boxes, &objects);
+}
+
+criterion_group! { name = benches; config = suite::short(); targets = all }
+criterion_main!(benches);

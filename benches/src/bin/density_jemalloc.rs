@@ -1,0 +1,10 @@
+//! One box an object on jemalloc: `cargo run --release -p benches --bin density_jemalloc -- FILE... [--repeat N] [--max-blocks N] [--json]`.
+//!
+//! The procedure and the output are those of `zlab density`, which has the pools and the system's allocator.
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> std::process::ExitCode {
+    benches::density_of_boxes("jemalloc")
+}

@@ -1,0 +1,78 @@
+//! Replacing objects, against boxes on mimalloc.
+
+use std::hint::black_box;
+
+use workload::{Elapsed, Objects, PartWork, Report, Rng, Spread, clocked, clocked_process, interleave};
+use zpool_core::exec::DrainExecutor;
+
+use crate::shelf::{Shelf, insert};
+
+const ROUNDS: usize = 11;
+
+/// A round replaces as many objects as there are, in so many parts.
+const PARTS: usize = 8;
+
+/// Time of replacing random objects, over the same with boxes: that of the thread that does so, and that of all threads, for what the pool does in the
+/// background, which is over when its part ends.
+pub(crate) fn over_mimalloc(objects: &Objects, report: &mut Report) {
+    let n = objects.len();
+    let Shelf { pool, handles, executor } = Shelf::filled(objects);
+    let mut handles: Vec<_> = handles.into_iter().map(Some).collect();
+    let mut boxes: Vec<Box<[u8]>> = objects.iter().map(Box::from).collect();
+    let draws = |rng: &mut Rng| -> Vec<(usize, usize)> {
+        (0..n / PARTS).map(|_| (rng.below(n), rng.below(n))).collect()
+    };
+    let (mut ours, mut theirs) = (Rng::new(5), Rng::new(5));
+    // What each slot holds at the end, to verify against.
+    let mut contents: Vec<usize> = (0..n).collect();
+    let rounds = interleave(
+        ROUNDS,
+        PARTS,
+        &mut [
+            PartWork::new("zsmalloc", |_| {
+                let draws = draws(&mut ours);
+                draws.iter().for_each(|&(slot, with)| contents[slot] = with);
+                let replace = |&(slot, with): &(usize, usize)| {
+                    if let Some(handle) = handles[slot].take() {
+                        pool.free(handle).expect("our handle");
+                    }
+                    handles[slot] = Some(insert(&*pool, objects.get(with)));
+                };
+                both_clocks(
+                    || draws.iter().for_each(replace),
+                    || executor.flush().expect("this thread is none of the executor's"),
+                )
+            }),
+            PartWork::new("mimalloc", |_| {
+                let draws = draws(&mut theirs);
+                let replace = |&(slot, with): &(usize, usize)| {
+                    // Freed first, as above.
+                    drop(std::mem::take(&mut boxes[slot]));
+                    boxes[slot] = black_box(Box::from(objects.get(with)));
+                };
+                both_clocks(|| draws.iter().for_each(replace), || ())
+            }),
+        ],
+    );
+    for ((handle, &page), boxed) in handles.iter().zip(&contents).zip(&boxes) {
+        let handle = handle.as_ref().expect("every slot is full");
+        assert!(&*pool.read(handle).expect("live") == objects.get(page) && **boxed == *objects.get(page));
+    }
+    report.push(rounds.cpu.ratio(0, 1).figure("churn_over_mimalloc", "ratio"));
+    report.push(rounds.wall.ratio(0, 1).figure("churn_with_background_over_mimalloc", "ratio"));
+    for (i, name) in [(0, "churn_ns"), (1, "churn_mimalloc_ns")] {
+        let (ns, each) = (rounds.cpu.ns(i), (n / PARTS * PARTS) as f64);
+        let spread = Spread { median: ns.median / each, low: ns.low / each, high: ns.high / each };
+        report.push(spread.figure(name, "ns"));
+    }
+}
+
+/// As `cpu` what this thread worked for `work`; as `wall` what all threads worked until `rest` was over.
+fn both_clocks(work: impl FnOnce(), rest: impl FnOnce()) -> Elapsed {
+    let (all, own) = clocked_process(|| {
+        let (own, ()) = clocked(work);
+        rest();
+        own
+    });
+    Elapsed { cpu: own.cpu, wall: all.cpu }
+}

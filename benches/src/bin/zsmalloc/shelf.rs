@@ -1,0 +1,38 @@
+//! A pool with all objects in it.
+
+use std::sync::Arc;
+
+use workload::Objects;
+use zpool_core::page::default_source;
+use zpool_core::{Handle, PoolConfig, ZPool, ZPoolDriver};
+use zpool_manager::WorkQueue;
+use zpool_zsmalloc::ZsmallocDriver;
+
+pub(crate) struct Shelf {
+    pub(crate) pool: Box<dyn ZPool>,
+    pub(crate) handles: Vec<Handle>,
+    /// Ends after the pool.
+    pub(crate) executor: Arc<WorkQueue>,
+}
+
+impl Shelf {
+    /// A pool as a store has it, empty.
+    pub(crate) fn empty() -> Shelf {
+        let executor = Arc::new(WorkQueue::new("zsmalloc").expect("a thread can be started"));
+        let config = PoolConfig::new(default_source(), crate::BLOCK.get()).with_executor(executor.clone());
+        let pool = ZsmallocDriver.create(&config).expect("the defaults are good");
+        Shelf { pool, handles: Vec::new(), executor }
+    }
+
+    /// Handle `i` is that of object `i`.
+    pub(crate) fn filled(objects: &Objects) -> Shelf {
+        let mut shelf = Shelf::empty();
+        shelf.handles = objects.iter().map(|object| insert(&*shelf.pool, object)).collect();
+        shelf
+    }
+}
+
+#[inline]
+pub(crate) fn insert(pool: &dyn ZPool, object: &[u8]) -> Handle {
+    pool.insert(object).expect("there is memory")
+}

@@ -1,0 +1,29 @@
+//! What is stored is a plain LZO1X stream: another implementation reads it, and we read what that writes.
+
+use proptest::prelude::*;
+use zpool_conformance::compressor::recipe;
+use zpool_core::compress::{Compressed, Compressor};
+use zpool_lzo::LzoCompressor;
+
+proptest! {
+    #[test]
+    fn another_decoder_reads_what_we_write(recipe in recipe()) {
+        let (block, ours) = (recipe.block(), LzoCompressor::new());
+        let mut out = vec![0; ours.compress_bound(block.len())];
+        let outcome = ours.compression_context(block.len()).unwrap().compress(&block, &mut out);
+        let Ok(Compressed::Len(len)) = outcome else { panic!("fits the bound") };
+        let mut back = vec![0xA5; block.len()];
+        let read = lzokay::decompress::decompress(&out[..len], &mut back).unwrap();
+        prop_assert!(read == block.len() && back == block);
+    }
+
+    /// That encoder searches longer, so it uses forms of matches that ours does not make.
+    #[test]
+    fn we_read_what_another_encoder_writes(recipe in recipe()) {
+        let (block, ours) = (recipe.block(), LzoCompressor::new());
+        let theirs = lzokay::compress::compress(&block).unwrap();
+        let mut back = vec![0xA5; block.len()];
+        prop_assert_eq!(ours.decompress(&theirs, &mut back), Ok(()));
+        prop_assert!(back == block);
+    }
+}

@@ -1,0 +1,322 @@
+//! Whether a dictionary pays, judged on blocks that it was not trained on.
+//!
+//! ```text
+//!   blocks   | run 0 | run 1 | run 2 | run 3 | ...        runs of neighbours, because neighbours resemble each other
+//!                │       │       │       │
+//!            training  held    training  held             held-out blocks that a training block equals are left out
+//!                │       out     │       out
+//!                └────► train ◄──┘        │
+//!                          └─ dictionary ─┴──► bytes and time, with and without it ──► Verdict
+//! ```
+
+use core::fmt;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use zpool_core::compress::{CodecError, Compressed, CompressionContext, Compressor, DecompressionContext};
+use zpool_core::might_block;
+
+use crate::ZstdCompressor;
+use crate::train::{TrainError, train};
+
+/// Neighbouring blocks that go to the same side, where there are enough.
+const RUN_BLOCKS: usize = 64;
+/// Training takes a second for this many bytes, and more of them do not make a better dictionary.
+const MAX_TRAINING_BYTES: usize = 32 << 20;
+/// Enough to judge by.
+const MAX_JUDGED_BYTES: usize = 32 << 20;
+/// Blocks that are timed together: some hundred microseconds, so that reading the clock costs nothing.
+const BATCH_BLOCKS: usize = 32;
+/// Of so many times the shortest counts, for each batch: what interrupts it makes it longer, never shorter.
+const ROUNDS: usize = 5;
+
+/// A dictionary that pays.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Trained {
+    /// Its bytes: a file for `dict=`, or for [`ZstdCompressor::with_dictionary`].
+    pub dictionary: Vec<u8>,
+    /// What it does for blocks that it was not trained on.
+    pub verdict: Verdict,
+}
+
+/// What a dictionary does for blocks that it was not trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// The level it was judged at.
+    pub level: i32,
+    /// Bytes of the dictionary.
+    pub dictionary_bytes: usize,
+    /// Blocks it was trained on.
+    pub trained_blocks: usize,
+    /// Other blocks, which it was judged on.
+    pub judged_blocks: usize,
+    /// Bytes of those.
+    pub judged_bytes: usize,
+    /// What they cost without the dictionary.
+    pub without: Cost,
+    /// What they cost with it.
+    pub with: Cost,
+}
+
+/// What compressing all judged blocks costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cost {
+    /// Bytes of the compressed forms.
+    pub bytes: usize,
+    /// Time to compress.
+    pub compression: Duration,
+    /// Time to decompress.
+    pub decompression: Duration,
+}
+
+impl Verdict {
+    /// Compressed bytes with the dictionary over those without: under 1 is better.
+    pub fn bytes_ratio(&self) -> f64 {
+        self.with.bytes as f64 / self.without.bytes.max(1) as f64
+    }
+
+    /// Time to compress with the dictionary over that without: under 1 is better.
+    pub fn compression_ratio(&self) -> f64 {
+        ratio(self.with.compression, self.without.compression)
+    }
+
+    /// The same for decompression. Does not decide: a dictionary that makes blocks shorter makes this faster, too.
+    pub fn decompression_ratio(&self) -> f64 {
+        ratio(self.with.decompression, self.without.decompression)
+    }
+
+    /// Does the dictionary pay? Either it takes at least 3 % off the bytes and costs no time, or it makes compression at least 10 % faster and
+    /// costs no bytes. Times within 2 % of each other are equal.
+    pub fn pays(&self) -> bool {
+        let (bytes, time) = (self.bytes_ratio(), self.compression_ratio());
+        (bytes <= 0.97 && time <= 1.02) || (time <= 1.0 / 1.1 && bytes <= 1.0)
+    }
+}
+
+/// Trains a dictionary of at most `max_len` bytes on one half of `blocks`, judges it at `level` on the other, and gives it if it
+/// [pays](Verdict::pays).
+///
+/// The halves are the same for the same blocks, and so is the dictionary; the times are measured. Same-filled blocks are left out, since a store does
+/// not compress them. Takes seconds.
+///
+/// # Errors
+///
+/// [`TrainError::Refused`] with the verdict if it does not pay; else as for [`train`].
+pub fn train_and_judge<S: AsRef<[u8]>>(
+    blocks: &[S],
+    level: i32,
+    max_len: usize,
+) -> Result<Trained, TrainError> {
+    might_block("training a dictionary");
+    let (training, held_out) = split(blocks);
+    if held_out.is_empty() {
+        return Err(TrainError::TooFewSamples);
+    }
+    let dictionary = train(&training, max_len)?;
+    let mut verdict = judge(&dictionary, &held_out, level)?;
+    verdict.trained_blocks = training.len();
+    if verdict.pays() { Ok(Trained { dictionary, verdict }) } else { Err(TrainError::Refused(verdict)) }
+}
+
+/// Judges any dictionary at `level`, on blocks that it was not made from.
+///
+/// # Errors
+///
+/// [`TrainError::Failed`] if the level or the dictionary is none, or zstd fails.
+pub fn judge<S: AsRef<[u8]>>(dictionary: &[u8], blocks: &[S], level: i32) -> Result<Verdict, TrainError> {
+    might_block("judging a dictionary");
+    let failed = |error: &dyn fmt::Display| TrainError::Failed(error.to_string());
+    let plain = ZstdCompressor::new(level).map_err(|error| failed(&error))?;
+    let with = ZstdCompressor::with_dictionary(level, dictionary).map_err(|error| failed(&error))?;
+    let longest = blocks.iter().map(|block| block.as_ref().len()).max().unwrap_or(0);
+    let mut sides = [&plain, &with].map(|compressor| Side::new(compressor, longest));
+    for batch in blocks.chunks(BATCH_BLOCKS) {
+        let batch: Vec<&[u8]> = batch.iter().map(AsRef::as_ref).filter(|block| !block.is_empty()).collect();
+        let mut shortest = [Cost::MAX; 2];
+        for round in 0..ROUNDS {
+            for i in [round % 2, (round + 1) % 2] {
+                let side = sides[i].as_mut().map_err(|error| failed(error))?;
+                shortest[i] = shortest[i].min(side.cost(&batch).map_err(|error| failed(&error))?);
+            }
+        }
+        for (side, shortest) in sides.iter_mut().flatten().zip(shortest) {
+            side.total = side.total.plus(shortest);
+        }
+    }
+    let totals = sides.map(|side| side.map_or_else(|_| Cost::default(), |side| side.total));
+    Ok(Verdict {
+        level,
+        dictionary_bytes: dictionary.len(),
+        trained_blocks: 0,
+        judged_blocks: blocks.len(),
+        judged_bytes: blocks.iter().map(|block| block.as_ref().len()).sum(),
+        without: totals[0],
+        with: totals[1],
+    })
+}
+
+/// Training blocks and held-out ones, no block on both sides.
+fn split<S: AsRef<[u8]>>(blocks: &[S]) -> (Vec<&[u8]>, Vec<&[u8]>) {
+    let blocks: Vec<&[u8]> =
+        blocks.iter().map(AsRef::as_ref).filter(|block| !is_same_filled(block)).collect();
+    // At least sixteen runs, where there are so many blocks.
+    let run = (blocks.len() / 16).clamp(1, RUN_BLOCKS);
+    let side = |odd| blocks.chunks(run).skip(odd).step_by(2).flatten().copied();
+    let training = thinned(side(0).collect(), MAX_TRAINING_BYTES);
+    let known: HashSet<&[u8]> = training.iter().copied().collect();
+    let held_out = side(1).filter(|block| !known.contains(block)).collect();
+    (training, thinned(held_out, MAX_JUDGED_BYTES))
+}
+
+/// Every n-th block, so that they have about `max_bytes`.
+fn thinned(blocks: Vec<&[u8]>, max_bytes: usize) -> Vec<&[u8]> {
+    let bytes: usize = blocks.iter().map(|block| block.len()).sum();
+    blocks.into_iter().step_by(bytes.div_ceil(max_bytes).max(1)).collect()
+}
+
+/// Eight bytes repeated: what a store keeps without compressing it.
+fn is_same_filled(block: &[u8]) -> bool {
+    block.len() <= 8 || block[8..] == block[..block.len() - 8]
+}
+
+/// zstd with or without the dictionary.
+struct Side {
+    compression: Box<dyn CompressionContext>,
+    decompression: Box<dyn DecompressionContext>,
+    /// The compressed forms of a batch, each with room for the bound.
+    objects: Vec<Vec<u8>>,
+    lens: Vec<usize>,
+    back: Vec<u8>,
+    total: Cost,
+}
+
+impl Side {
+    fn new(compressor: &ZstdCompressor, longest: usize) -> Result<Side, CodecError> {
+        Ok(Side {
+            compression: compressor.compression_context(longest)?,
+            decompression: compressor.decompression_context()?,
+            objects: vec![vec![0; compressor.compress_bound(longest)]; BATCH_BLOCKS],
+            lens: Vec::with_capacity(BATCH_BLOCKS),
+            back: vec![0; longest],
+            total: Cost::default(),
+        })
+    }
+
+    /// One pass over a batch, both ways.
+    fn cost(&mut self, batch: &[&[u8]]) -> Result<Cost, CodecError> {
+        self.lens.clear();
+        let start = Instant::now();
+        for (block, object) in batch.iter().zip(&mut self.objects) {
+            let Compressed::Len(len) = self.compression.compress(block, object)? else {
+                return Err(CodecError::Misbehaved("does not fit its own bound".to_owned()));
+            };
+            self.lens.push(len);
+        }
+        let compression = start.elapsed();
+        let start = Instant::now();
+        for ((block, object), &len) in batch.iter().zip(&self.objects).zip(&self.lens) {
+            self.decompression.decompress(&object[..len], &mut self.back[..block.len()])?;
+        }
+        Ok(Cost { bytes: self.lens.iter().sum(), compression, decompression: start.elapsed() })
+    }
+}
+
+impl Cost {
+    const MAX: Cost = Cost { bytes: usize::MAX, compression: Duration::MAX, decompression: Duration::MAX };
+
+    /// The lesser of each.
+    fn min(self, other: Cost) -> Cost {
+        Cost {
+            bytes: self.bytes.min(other.bytes),
+            compression: self.compression.min(other.compression),
+            decompression: self.decompression.min(other.decompression),
+        }
+    }
+
+    fn plus(self, other: Cost) -> Cost {
+        Cost {
+            bytes: self.bytes + other.bytes,
+            compression: self.compression + other.compression,
+            decompression: self.decompression + other.decompression,
+        }
+    }
+}
+
+fn ratio(time: Duration, base: Duration) -> f64 {
+    time.as_secs_f64() / base.as_secs_f64().max(1e-9)
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "at level {}, on {} blocks not trained on: {:+.1} % bytes, {:.2}x the speed of compression, {:.2}x of decompression",
+            self.level,
+            self.judged_blocks,
+            (self.bytes_ratio() - 1.0) * 100.0,
+            1.0 / self.compression_ratio().max(1e-9),
+            1.0 / self.decompression_ratio().max(1e-9)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(bytes: usize, micros: u64) -> Verdict {
+        let cost =
+            |bytes, micros| Cost { bytes, compression: Duration::from_micros(micros), ..Cost::default() };
+        Verdict {
+            level: 1,
+            dictionary_bytes: 4096,
+            trained_blocks: 10,
+            judged_blocks: 10,
+            judged_bytes: 40_960,
+            without: cost(10_000, 10_000),
+            with: cost(bytes, micros),
+        }
+    }
+
+    #[test]
+    fn pays_by_fewer_bytes_or_by_less_time_but_not_by_one_for_the_other() {
+        assert!(verdict(9_700, 10_000).pays());
+        assert!(verdict(9_700, 10_200).pays(), "within the error of measurement");
+        assert!(!verdict(9_701, 10_000).pays());
+        assert!(!verdict(9_000, 10_300).pays());
+        assert!(verdict(10_000, 9_090).pays());
+        assert!(!verdict(10_000, 9_100).pays());
+        assert!(!verdict(10_001, 5_000).pays());
+    }
+
+    #[test]
+    fn no_block_is_on_both_sides_and_none_is_lost() {
+        let blocks: Vec<Vec<u8>> = (0..4000u32)
+            .map(|i| {
+                (i % 3900).to_le_bytes().repeat(5).into_iter().chain([1, 2, 3, 4, 5, 6, 7, 8, 9]).collect()
+            })
+            .collect();
+        let (training, held_out) = split(&blocks);
+        assert_eq!(split(&blocks), (training.clone(), held_out.clone()), "the same each time");
+        let known: HashSet<&[u8]> = training.iter().copied().collect();
+        assert!(held_out.iter().all(|block| !known.contains(block)));
+        let all: HashSet<&[u8]> = training.iter().chain(&held_out).copied().collect();
+        assert_eq!(all.len(), 3900);
+        assert!(training.len().abs_diff(held_out.len()) < 200, "{} and {}", training.len(), held_out.len());
+    }
+
+    #[test]
+    fn same_filled_blocks_are_left_out_and_the_rest_is_thinned_evenly() {
+        let zeros = vec![vec![0u8; 4096]; 100];
+        assert_eq!(split(&zeros), (vec![], vec![]));
+        let bytes = [1u8; 100];
+        let blocks: Vec<&[u8]> = (0..90).map(|i| &bytes[..10 + i % 2]).collect();
+        let thin = thinned(blocks.clone(), 500);
+        assert!((300..=500).contains(&thin.iter().map(|block| block.len()).sum::<usize>()));
+        assert_eq!(thinned(blocks.clone(), 5000).len(), 90);
+        assert!(thinned(vec![], 10).is_empty());
+    }
+}

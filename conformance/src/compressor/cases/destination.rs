@@ -1,0 +1,45 @@
+//! Where compressed bytes go.
+
+use crate::compressor::CompressorMaker;
+use crate::compressor::rig::{MAX_BLOCK, Subject, block_of, compress, noise};
+use crate::generator::{Kind, MIX};
+
+/// B37, K4, K5: a destination of every length from 0 to the bound gets the whole compressed form or none, whether the block shrinks or not; nothing is written past it, none is an
+/// error, and where it fits it is the same bytes (K3).
+pub fn b37_k4_k5_a_destination_of_any_length(maker: &CompressorMaker) {
+    let subject = Subject::new(maker);
+    let mut context = subject.context();
+    let random = [1, 12, 13, 100, 1100, 4096].map(|len| noise(7, len));
+    let others = [(Kind::Text, 700), (Kind::Records, 4096), (Kind::Zero, 4096)];
+    let others = others.map(|(kind, len)| block_of(kind, 7, len));
+    for block in random.into_iter().chain(others) {
+        let bound = subject.compressor.compress_bound(block.len());
+        let full = subject.compressed_by(&mut *context, &block);
+        // Every length where it matters; between, for speed, lengths that share no factor with anything.
+        let near =
+            |out_len: usize| out_len.abs_diff(full.len()) <= 40 || out_len + 80 >= bound || out_len < 80;
+        let step = if maker.scaled(100) < 100 { 97 } else { 7 };
+        let every = if step == 7 { 2000 } else { 0 };
+        for out_len in (0..=bound + 1).filter(|&l| bound < every || near(l) || l % step == 0) {
+            match compress(&mut *context, &block, out_len) {
+                Some(bytes) => assert!(bytes == full, "K3: other bytes into a destination of {out_len}"),
+                None => assert!(out_len < full.len(), "K5: {} bytes should fit {out_len}", full.len()),
+            }
+        }
+    }
+}
+
+/// K5, `compress_bound`: holds for every short length and for long ones, for blocks that do not shrink above all.
+pub fn k5_the_bound_holds_for_every_length(maker: &CompressorMaker) {
+    let subject = Subject::new(maker);
+    let mut context = subject.context();
+    let long = [1 << 10, 4095, 4096, 4097, 1 << 14, (1 << 15) + 1, MAX_BLOCK];
+    for len in (1..=maker.scaled(600).max(40)).chain(long) {
+        subject.compressed_by(&mut *context, &noise(len as u64, len));
+    }
+    for (kind, _) in MIX {
+        for len in long {
+            subject.compressed_by(&mut *context, &block_of(kind, 5, len));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The cases, by topic. Each doc comment names the bullets (K1 to K10) of [`zpool_core::compress`] that it checks.
+//!
+//! Every function here takes the maker of the compressor under test, returns when it behaves, and panics with what was wrong when it does not.
+
+#![expect(clippy::missing_panics_doc, reason = "to panic is how a case fails: said above, once for all")]
+
+pub mod contents;
+pub mod contexts;
+pub mod destination;
+pub mod facts;
+pub mod hostile;
+pub mod warm;

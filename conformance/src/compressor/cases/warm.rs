@@ -1,0 +1,108 @@
+//! A compressor at work, through the [`Codec`] that a pool has.
+
+use std::hint::black_box;
+
+use zpool_core::compress::Codec;
+
+use crate::compressor::CompressorMaker;
+use crate::compressor::rig::{MAX_BLOCK, Subject, block_of, noise};
+use crate::generator::{Generator, Kind};
+
+use super::contexts::steps;
+use super::hostile::{damages, is_allowed};
+
+/// `warm_without_heap`: once a block has been compressed and decompressed, blocks of any length that the contexts are for make no heap call, whether
+/// they fit or not, shrink or not, or are corrupt.
+pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
+    let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
+    let before = heap_calls();
+    drop(black_box(vec![0_u8; black_box(100)]));
+    assert!(
+        heap_calls() >= before + 2,
+        "the counter of the suite's line does not see this thread's heap calls"
+    );
+
+    for max_len in [4096, 16 << 10] {
+        let codec = Codec::new(maker.open(), max_len);
+        let lens = (1..40).map(|i| i * 100).chain([max_len, 3, max_len, 16, 16, max_len]);
+        let blocks: Vec<_> = lens
+            .flat_map(|len| [noise(1, len), block_of(Kind::Text, 2, len), block_of(Kind::Records, 3, len)])
+            .collect();
+        let compressed: Vec<_> = blocks.iter().map(|block| kept(&codec, block, usize::MAX)).collect();
+        let mut back = vec![0; max_len];
+        // One block warms them: the first was compressed above.
+        pass_one(&codec, &blocks[0], &compressed[0], &mut back);
+        for (block, compressed) in blocks.iter().zip(&compressed) {
+            let before = heap_calls();
+            pass_one(&codec, block, compressed, &mut back);
+            let calls = heap_calls() - before;
+            assert_eq!(calls, 0, "heap calls with warm contexts, for a block of {} bytes", block.len());
+        }
+    }
+}
+
+/// One block in every way that allocates nothing here: compressed, refused for its length, decompressed, cut short.
+fn pass_one(codec: &Codec, block: &[u8], compressed: &[u8], back: &mut [u8]) {
+    let back = &mut back[..block.len()];
+    for max_len in [usize::MAX, block.len() / 2] {
+        codec
+            .compress(block, max_len, |bytes| black_box(bytes.map_or(0, <[u8]>::len)))
+            .expect("it did before");
+    }
+    codec.decompress(compressed, back).unwrap_or_else(|e| panic!("K8: {e}"));
+    assert!(*back == *block, "K8: another block");
+    let _ = codec.decompress(&compressed[..compressed.len() / 2], back);
+}
+
+fn kept(codec: &Codec, block: &[u8], max_len: usize) -> Vec<u8> {
+    codec
+        .compress(block, max_len, |bytes| bytes.map(<[u8]>::to_vec))
+        .unwrap_or_else(|e| panic!("K7: {e}"))
+        .expect("there is no limit to its length")
+}
+
+/// K3, K5, K8, K9 as a pool meets them: blocks that fit a limit and blocks that do not, damaged bytes, contexts given up and made again; and as many contexts are made as one
+/// thread needs.
+pub fn through_a_codec(maker: &CompressorMaker) {
+    maker.for_all(60, (steps(), damages()), |(steps, damages)| {
+        let subject = Subject::new(maker);
+        let codec = Codec::new(subject.compressor.clone(), MAX_BLOCK);
+        for (recipe, less) in steps {
+            let block = recipe.block();
+            let fresh = subject.compressed(&block);
+            let max_len = block.len().saturating_sub(less);
+            let bytes = codec.compress(&block, max_len, |bytes| bytes.map(<[u8]>::to_vec));
+            let bytes = bytes.unwrap_or_else(|e| panic!("K7: {e}"));
+            assert_eq!(bytes.is_some(), fresh.len() <= max_len, "K5: {} bytes into {max_len}", fresh.len());
+            assert!(bytes.is_none_or(|bytes| bytes == fresh), "K3: other bytes than a new context's");
+
+            let (mut bytes, mut len) = (fresh.clone(), block.len());
+            damages.iter().for_each(|damage| damage.inflict(&mut bytes, &mut len));
+            let outcome = codec.decompress(&bytes, &mut vec![0xA5; len]);
+            assert!(is_allowed(&outcome), "K9, K10: {outcome:?}");
+            let mut back = vec![0xA5; block.len()];
+            assert_eq!(codec.decompress(&fresh, &mut back), Ok(()), "K8: after damaged bytes");
+            assert!(back == block, "K8: another block after damaged bytes");
+        }
+        let contexts = 1 + u64::from(!subject.compressor.properties().stateless_decompression);
+        let stats = codec.stats();
+        assert_eq!(
+            (stats.contexts_made, stats.contexts_failed),
+            (contexts, 0),
+            "K1: contexts made and failed"
+        );
+        codec.retire_compression();
+        let shared = subject.compressor.shared_bytes();
+        let left = codec.stats().context_bytes;
+        assert!(
+            left >= shared && left <= stats.context_bytes,
+            "bytes_held: {left} once retired, of {stats:?}"
+        );
+    });
+    let codec = Codec::new(maker.open(), 4096);
+    for block in Generator::new(8).blocks(4096).take(maker.scaled(20)) {
+        assert!(!kept(&codec, &block, usize::MAX).is_empty(), "K5: a compressed form has at least one byte");
+        codec.retire_compression();
+        codec.revive_compression();
+    }
+}

@@ -1,0 +1,40 @@
+//! Blocks for property tests: a kind, a seed and a length, so that a block that fails prints in one line.
+
+use proptest::prelude::{Just, Strategy, any};
+use proptest::prop_oneof;
+
+use super::rig::MAX_BLOCK;
+use crate::generator::{Generator, Kind, MIX};
+
+/// How a block is made: with [`Generator`], of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// What it is made of.
+    pub kind: Kind,
+    /// Where in the generator's endless supply of that kind.
+    pub seed: u64,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+impl Recipe {
+    /// The block.
+    pub fn block(&self) -> Vec<u8> {
+        let mut block = vec![0; self.len];
+        Generator::new(self.seed).block_of(self.kind, &mut block);
+        block
+    }
+}
+
+/// Recipes of every kind with lengths from 1 to 65 537 bytes, short ones and pages most; shrinks to shorter blocks.
+pub fn recipe() -> impl Strategy<Value = Recipe> {
+    let len = prop_oneof![
+        4 => 1..=64usize,
+        4 => 1..=4096usize,
+        4 => Just(4096usize),
+        1 => 1..=MAX_BLOCK,
+        1 => MAX_BLOCK - 3..=MAX_BLOCK,
+    ];
+    let kind = (0..MIX.len()).prop_map(|nth| MIX[nth].0);
+    (kind, any::<u64>(), len).prop_map(|(kind, seed, len)| Recipe { kind, seed, len })
+}

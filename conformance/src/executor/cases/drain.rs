@@ -1,0 +1,96 @@
+//! Waiting: `flush`, and waits that would never end.
+
+use std::sync::Arc;
+use std::thread;
+
+use zpool_core::exec::DrainError;
+use zpool_core::sync::Mutex;
+use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::executor::ExecutorMaker;
+use crate::executor::rig::{Rig, dawdle};
+use crate::scale::scaled;
+
+/// `flush`: every job that this thread submitted before has run when it returns, also those that it submitted to be run later than others.
+pub fn flush_waits_for_all_that_was_submitted_before(maker: &ExecutorMaker) {
+    let rig = Rig::new(maker);
+    rig.drain().flush().expect("a flush of nothing");
+    for round in 0..scaled(40) {
+        for _ in 0..round {
+            rig.submit(rig.job(dawdle));
+        }
+        rig.drain().flush().expect("a flush from outside");
+        rig.assert_all_ran();
+    }
+}
+
+/// `flush`: a job that has begun has ended.
+pub fn flush_waits_for_jobs_that_run(maker: &ExecutorMaker) {
+    let rig = Rig::new(maker);
+    for _ in 0..scaled(20) {
+        let (begun, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (begins, ends) = (begun.clone(), ended.clone());
+        rig.submit(rig.job(move || {
+            begins.store(true, Ordering::Release);
+            (0..5).for_each(|_| dawdle());
+            ends.store(true, Ordering::Release);
+        }));
+        // An executor with threads may have begun by now; one without has not. Both must have ended the job after the flush.
+        (0..20).take_while(|_| !begun.load(Ordering::Acquire)).for_each(|_| thread::yield_now());
+        rig.drain().flush().expect("a flush from outside");
+        // Acquire: pairs with the job's Release.
+        assert!(ended.load(Ordering::Acquire), "flush: it returned while a job submitted before still ran");
+    }
+}
+
+/// `flush`: threads submit and flush, each sees its own jobs done.
+pub fn flushes_of_many_threads(maker: &ExecutorMaker) {
+    let rig = Rig::new(maker);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in 1..=scaled(30) {
+                    let done = Arc::new(AtomicUsize::new(0));
+                    for _ in 0..n {
+                        let done = done.clone();
+                        rig.submit(rig.job(move || {
+                            dawdle();
+                            done.fetch_add(1, Ordering::Release);
+                        }));
+                    }
+                    rig.drain().flush().expect("a flush from outside");
+                    // Acquire: pairs with the jobs' Release.
+                    assert_eq!(
+                        done.load(Ordering::Acquire),
+                        n,
+                        "flush: own jobs done, with other threads at work"
+                    );
+                }
+            });
+        }
+    });
+    rig.settle();
+}
+
+/// `flush`, `shutdown`, `shutdown_now`: from inside a job of the executor each is an error and not a deadlock, and nothing has changed: it takes jobs and runs them, the one
+/// that asked and those after it included.
+pub fn waiting_from_inside_an_own_job_is_an_error(maker: &ExecutorMaker) {
+    let rig = Rig::new(maker);
+    for _ in 0..3 {
+        let (inner, outcomes) = (rig.clone(), Arc::new(Mutex::new(None)));
+        let report = outcomes.clone();
+        rig.submit(rig.job(move || {
+            let drain = inner.drain();
+            *report.lock() = Some([drain.flush(), drain.shutdown(), drain.shutdown_now().map(drop)]);
+            // Released before the job ends: an executor dropped by its own job is another matter.
+            drop(inner);
+        }));
+        rig.submit(rig.job(|| {}));
+        rig.settle();
+        assert_eq!(
+            *outcomes.lock(),
+            Some([Err(DrainError); 3]),
+            "flush, shutdown, shutdown_now from inside a job"
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! Where jobs are submitted from.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use zpool_core::NoBlock;
+use zpool_core::exec::Job;
+
+use crate::executor::ExecutorMaker;
+use crate::executor::rig::{Rig, dawdle};
+use crate::scale::scaled;
+
+/// X5, X1: jobs submit jobs, which submit jobs; all run once.
+pub fn x5_from_inside_a_job(maker: &ExecutorMaker) {
+    let rig = Rig::new(maker);
+    for _ in 0..scaled(30) {
+        submit_nested(&rig, 3);
+    }
+    rig.settle();
+}
+
+/// A job that submits two like it, `depth` levels deep.
+fn submit_nested(rig: &Rig, depth: usize) {
+    let inner = rig.clone();
+    rig.submit(rig.job(move || {
+        for _ in 0..if depth == 0 { 0 } else { 2 } {
+            submit_nested(&inner, depth - 1);
+        }
+    }));
+}
+
+/// X5, X1: a thread that unwinds submits, from a destructor.
+pub fn x5_while_the_thread_unwinds(maker: &ExecutorMaker) {
+    let rig = Rig::new(maker);
+    for _ in 0..scaled(10) {
+        let refused = Cell::new(None);
+        let unwinding = catch_unwind(AssertUnwindSafe(|| {
+            let _submits = SubmitsWhenDropped { rig: &rig, refused: &refused };
+            resume_unwind(Box::new("not a panic of the executor"));
+        }));
+        assert!(unwinding.is_err(), "it unwound");
+        // Kept until here: a second panic would end the program.
+        assert!(refused.take().is_none(), "X5: refused from a thread that unwinds");
+    }
+    rig.settle();
+}
+
+struct SubmitsWhenDropped<'a> {
+    rig: &'a Rig,
+    refused: &'a Cell<Option<Job>>,
+}
+
+impl Drop for SubmitsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.refused.set(self.rig.try_submit(self.rig.job(|| {})).err());
+    }
+}
+
+/// X5, X1: threads submit in no-block sections, to an executor that sleeps and to one that is at work, and nothing says that it blocks.
+pub fn x5_in_a_no_block_section(maker: &ExecutorMaker) {
+    let rig = Rig::new(maker);
+    for _ in 0..scaled(20) {
+        let job = rig.job(dawdle);
+        {
+            let _section = NoBlock::enter();
+            rig.submit(job);
+        }
+        rig.settle();
+    }
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..scaled(300) {
+                    let job = rig.job(|| {});
+                    let _section = NoBlock::enter();
+                    rig.submit(job);
+                }
+            });
+        }
+    });
+    rig.settle();
+    assert_eq!(rig.on_caller(), [], "X3: jobs that ran inside the call that submitted them");
+}
+
+/// X5: `submit` makes no heap call, for the first job and for many, with the executor asleep or at work.
+pub fn x5_without_a_heap_call(maker: &ExecutorMaker) {
+    let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
+    let before = heap_calls();
+    let rig = Rig::new(maker);
+    assert!(heap_calls() > before, "the counter of the suite's line does not see this thread's heap calls");
+    for burst in [1, 1, scaled(500), 1, scaled(500)] {
+        let jobs: Vec<_> = (0..burst).map(|_| rig.job(|| {})).collect();
+        for job in jobs {
+            let before = heap_calls();
+            let section = NoBlock::enter();
+            rig.submit(job);
+            drop(section);
+            assert_eq!(heap_calls() - before, 0, "X5: heap calls of a submit in a no-block section");
+        }
+        rig.settle();
+    }
+}

@@ -1,0 +1,330 @@
+//! The suite for executors: [`executor_suite!`](crate::executor_suite) and the cases behind it.
+//!
+//! ```text
+//!   executor_suite!(name, [capabilities], || MyExecutor::new())     one line in your tests/ folder
+//!        │ makes one named #[test] a case, ignored where a capability is missing
+//!        ▼
+//!   cases::* (&ExecutorMaker)      plain functions; each makes the executors it needs, and a ledger of what became of its jobs
+//! ```
+//!
+//! [`EXECUTOR_CASES`] lists the same functions, for whoever wants to run them otherwise.
+//!
+//! That a job runs twice needs no case: [`Job::run`](zpool_core::exec::Job::run) consumes it. A job that is kept for ever is found by a flush, or where there is none after
+//! [`PATIENCE`]. An executor that waits for itself hangs its test.
+
+pub mod cases;
+mod rig;
+
+use std::fmt;
+use std::sync::Arc;
+
+use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties};
+
+pub use rig::PATIENCE;
+
+/// Makes the executors that are tested: all of the same kind, each with threads of its own or none.
+pub struct ExecutorMaker {
+    make: Box<dyn Fn() -> Made + Send + Sync>,
+    heap_calls: Option<HeapCalls>,
+}
+
+/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
+type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// An executor, and the same one as what can be waited for, if it can.
+#[derive(Clone)]
+struct Made {
+    executor: Arc<dyn Executor>,
+    drain: Option<Arc<dyn DrainExecutor>>,
+}
+
+impl ExecutorMaker {
+    /// Wraps the closure of an [`executor_suite!`](crate::executor_suite) line without `drain`.
+    pub fn new<E: Executor + 'static>(make: impl Fn() -> E + Send + Sync + 'static) -> ExecutorMaker {
+        let make = Box::new(move || Made { executor: Arc::new(make()), drain: None });
+        ExecutorMaker { make, heap_calls: None }
+    }
+
+    /// Wraps the closure of a line with `drain`.
+    pub fn draining<E: DrainExecutor + 'static>(
+        make: impl Fn() -> E + Send + Sync + 'static,
+    ) -> ExecutorMaker {
+        let make = Box::new(move || {
+            let executor = Arc::new(make());
+            Made { executor: executor.clone(), drain: Some(executor) }
+        });
+        ExecutorMaker { make, heap_calls: None }
+    }
+
+    /// Counts allocations and frees of the calling thread so far. Only a test program's own global allocator can know.
+    pub fn heap_calls(self, heap_calls: impl Fn() -> u64 + Send + Sync + 'static) -> ExecutorMaker {
+        ExecutorMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
+    }
+
+    /// A new executor.
+    pub fn make(&self) -> Arc<dyn Executor> {
+        (self.make)().executor
+    }
+}
+
+impl fmt::Debug for ExecutorMaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExecutorMaker")
+    }
+}
+
+/// What must be true of an executor for a case to say anything about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecutorNeeds {
+    /// Nothing.
+    Nothing,
+    /// [`ExecutorProperties::runs_on_caller`].
+    OnCaller,
+    /// That it runs jobs elsewhere, or later.
+    Elsewhere,
+    /// [`ExecutorProperties::ordered`].
+    Order,
+    /// [`ExecutorProperties::submit_in_no_block`].
+    NoBlock,
+    /// The same, and a counter of heap calls.
+    NoHeap,
+    /// That it is a [`DrainExecutor`].
+    Drain,
+}
+
+impl ExecutorNeeds {
+    /// Does an executor with these properties meet it, that can be waited for or not, in a program that can count heap calls or not?
+    pub fn met_by(self, properties: ExecutorProperties, drains: bool, counts_heap_calls: bool) -> bool {
+        match self {
+            ExecutorNeeds::Nothing => true,
+            ExecutorNeeds::OnCaller => properties.runs_on_caller,
+            ExecutorNeeds::Elsewhere => !properties.runs_on_caller,
+            ExecutorNeeds::Order => properties.ordered,
+            ExecutorNeeds::NoBlock => properties.submit_in_no_block,
+            ExecutorNeeds::NoHeap => properties.submit_in_no_block && counts_heap_calls,
+            ExecutorNeeds::Drain => drains,
+        }
+    }
+}
+
+/// A case of the suite. It passes by returning and fails by panicking.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecutorCase {
+    /// The name of its function and of its test.
+    pub name: &'static str,
+    /// What it asks of the executor.
+    pub needs: ExecutorNeeds,
+    /// The function in [`cases`].
+    pub run: fn(&ExecutorMaker),
+}
+
+/// Checks that the capabilities of an [`executor_suite!`](crate::executor_suite) line are those of the executor, so that no case is skipped that could run.
+/// (`drain` is checked by the compiler where it is listed; that it is not forgotten cannot be.)
+///
+/// # Panics
+///
+/// If they are not.
+pub fn capabilities_are_those_listed(maker: &ExecutorMaker, listed: &[&str]) {
+    let properties = maker.make().properties();
+    let facts = [
+        ("no_block", properties.submit_in_no_block),
+        ("ordered", properties.ordered),
+        ("on_caller", properties.runs_on_caller),
+    ];
+    for (name, has) in facts {
+        assert_eq!(
+            listed.contains(&name),
+            has,
+            "`{name}` on the suite's line, and in ExecutorProperties (which say {properties:?})"
+        );
+    }
+}
+
+/// Makes a module `$name` with one `#[test]` for each case of the executor suite.
+///
+/// ```
+/// use zpool_conformance::executor_suite;
+/// use zpool_core::exec::{Inline, Manual};
+///
+/// executor_suite!(manual, [no_block, ordered, drain], Manual::new);
+/// executor_suite!(inline, [ordered, on_caller], Inline::new);
+/// ```
+///
+/// - The list names what is true of the executor: `no_block` (submitting is legal in a no-block section), `ordered`, `on_caller` (jobs run inside `submit`), and `drain`
+///   (it is a [`DrainExecutor`](zpool_core::exec::DrainExecutor)). Cases that need what is not listed are made all the same, as `#[ignore = "..."]`, so that the
+///   skip is seen; one case compares the list with the executor's [`ExecutorProperties`](zpool_core::exec::ExecutorProperties).
+/// - The closure makes an executor: `Fn() -> E`. It is called many times, and must make the same kind each time.
+/// - Last, if need be, `heap_calls = closure` in a program whose global allocator counts: see
+///   [`ExecutorMaker::heap_calls`](crate::executor::ExecutorMaker::heap_calls).
+///
+/// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy) and leave it there.
+#[macro_export]
+macro_rules! executor_suite {
+    ($name:ident, [$($capability:ident),* $(,)?], $make:expr $(, $setting:ident = $value:expr)* $(,)?) => {
+        #[cfg(test)]
+        mod $name {
+            #[allow(unused_imports, reason = "what the closure names may be a full path")]
+            use super::*;
+
+            $($crate::__executor_capability!($capability);)*
+
+            fn maker() -> $crate::executor::ExecutorMaker {
+                $crate::__executor_maker!([$($capability)*] $make)$(.$setting($value))*
+            }
+
+            #[test]
+            fn capabilities_are_those_listed() {
+                $crate::executor::capabilities_are_those_listed(&maker(), &[$(stringify!($capability)),*]);
+            }
+
+            $crate::__executor_cases! { [$crate::__executor_tests] [$($capability)* $($setting)*] }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __executor_capability {
+    (no_block) => {};
+    (ordered) => {};
+    (on_caller) => {};
+    (drain) => {};
+    ($other:ident) => {
+        compile_error!(concat!(
+            "unknown capability `",
+            stringify!($other),
+            "` (known: no_block, ordered, on_caller, drain)"
+        ));
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __executor_maker {
+    ([drain $($rest:ident)*] $make:expr) => { $crate::executor::ExecutorMaker::draining($make) };
+    ([] $make:expr) => { $crate::executor::ExecutorMaker::new($make) };
+    ([$other:ident $($rest:ident)*] $make:expr) => { $crate::__executor_maker!([$($rest)*] $make) };
+}
+
+/// The table of cases: group, function, what it needs. Hands it to the macro in the first brackets.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __executor_cases {
+    ([$($callback:tt)+] $context:tt) => {
+        $($callback)+! {
+            $context
+            jobs properties_stay_the_same: Nothing,
+            jobs x1_every_job_runs_once: Nothing,
+            jobs x1_jobs_of_many_threads_run_once: Nothing,
+            jobs x1_delayed_jobs_run_once: Nothing,
+            jobs x2_a_panicking_job_does_not_stop_the_next: Nothing,
+            jobs x3_no_job_runs_inside_submit: Elsewhere,
+            jobs jobs_run_inside_submit: OnCaller,
+            jobs jobs_of_a_thread_run_in_order_one_at_a_time: Order,
+            submit x5_from_inside_a_job: Nothing,
+            submit x5_while_the_thread_unwinds: Nothing,
+            submit x5_in_a_no_block_section: NoBlock,
+            submit x5_without_a_heap_call: NoHeap,
+            drain flush_waits_for_all_that_was_submitted_before: Drain,
+            drain flush_waits_for_jobs_that_run: Drain,
+            drain flushes_of_many_threads: Drain,
+            drain waiting_from_inside_an_own_job_is_an_error: Drain,
+            shutdown shutdown_runs_what_is_pending: Drain,
+            shutdown shutdown_twice_and_from_two_threads: Drain,
+            shutdown x4_once_shut_down_jobs_come_back: Drain,
+            shutdown x1_submitting_races_with_shutdown: Drain,
+            shutdown shutdown_now_gives_back_what_is_pending_in_order: Drain,
+            shutdown shutdown_now_lets_the_running_job_finish: Drain,
+            shutdown x1_submitting_races_with_shutdown_now: Drain,
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __executor_tests {
+    ($context:tt $($group:ident $case:ident: $needs:ident,)*) => {
+        $($crate::__executor_test! { $context $needs $group $case })*
+    };
+}
+
+/// One test: the first argument is what is left to look through of the capabilities and settings listed.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __executor_test {
+    ($any:tt Nothing $group:ident $case:ident) => { $crate::__executor_test! { @run $group $case } };
+
+    ([on_caller $($rest:ident)*] OnCaller $group:ident $case:ident) => {
+        $crate::__executor_test! { @run $group $case }
+    };
+    ([on_caller $($rest:ident)*] Elsewhere $group:ident $case:ident) => {
+        $crate::__executor_test! { @ignore "runs jobs on the caller" $group $case }
+    };
+    ([] OnCaller $group:ident $case:ident) => {
+        $crate::__executor_test! { @ignore "does not run jobs on the caller" $group $case }
+    };
+    ([] Elsewhere $group:ident $case:ident) => { $crate::__executor_test! { @run $group $case } };
+
+    ([ordered $($rest:ident)*] Order $group:ident $case:ident) => {
+        $crate::__executor_test! { @run $group $case }
+    };
+    ([] Order $group:ident $case:ident) => {
+        $crate::__executor_test! { @ignore "promises no order" $group $case }
+    };
+
+    ([no_block $($rest:ident)*] NoBlock $group:ident $case:ident) => {
+        $crate::__executor_test! { @run $group $case }
+    };
+    ([] NoBlock $group:ident $case:ident) => {
+        $crate::__executor_test! { @ignore "not for no-block sections" $group $case }
+    };
+    ([no_block $($rest:ident)*] NoHeap $group:ident $case:ident) => {
+        $crate::__executor_test! { [$($rest)*] NoHeapCounted $group $case }
+    };
+    ([] NoHeap $group:ident $case:ident) => {
+        $crate::__executor_test! { @ignore "not for no-block sections" $group $case }
+    };
+    ([heap_calls $($rest:ident)*] NoHeapCounted $group:ident $case:ident) => {
+        $crate::__executor_test! { @run $group $case }
+    };
+    ([] NoHeapCounted $group:ident $case:ident) => {
+        $crate::__executor_test! { @ignore "no counter of heap calls on the suite's line" $group $case }
+    };
+
+    ([drain $($rest:ident)*] Drain $group:ident $case:ident) => {
+        $crate::__executor_test! { @run $group $case }
+    };
+    ([] Drain $group:ident $case:ident) => {
+        $crate::__executor_test! { @ignore "cannot be waited for" $group $case }
+    };
+
+    ([$other:ident $($rest:ident)*] $needs:ident $group:ident $case:ident) => {
+        $crate::__executor_test! { [$($rest)*] $needs $group $case }
+    };
+
+    (@run $group:ident $case:ident) => {
+        #[test]
+        fn $case() {
+            $crate::executor::cases::$group::$case(&maker());
+        }
+    };
+    (@ignore $why:literal $group:ident $case:ident) => {
+        #[test]
+        #[ignore = $why]
+        fn $case() {
+            $crate::executor::cases::$group::$case(&maker());
+        }
+    };
+}
+
+macro_rules! list_of_cases {
+    ([] $($group:ident $case:ident: $needs:ident,)*) => {
+        /// Every case of [`executor_suite!`](crate::executor_suite), in its order.
+        pub const EXECUTOR_CASES: &[ExecutorCase] = &[$(ExecutorCase {
+            name: stringify!($case),
+            needs: ExecutorNeeds::$needs,
+            run: cases::$group::$case,
+        }),*];
+    };
+}
+__executor_cases! { [list_of_cases] [] }

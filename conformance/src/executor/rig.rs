@@ -1,0 +1,186 @@
+//! What the cases share: an executor, and a ledger that says what became of each job.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zpool_core::exec::{DrainExecutor, Executor, Job, RefusedReason};
+use zpool_core::sync::Mutex;
+use zpool_core::{CheckPolicy, set_check_policy};
+
+use super::{ExecutorMaker, Made};
+
+/// How long a case waits for a job of an executor that cannot be flushed, before it says that the job is lost.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How deep jobs of the cases submit further jobs, and some: so many flushes wait for all of them.
+const DEPTH: usize = 6;
+
+std::thread_local! {
+    /// This thread is inside a `submit` of a case.
+    static SUBMITTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// An executor that is tested, and the jobs that it got.
+#[derive(Clone)]
+pub(crate) struct Rig {
+    made: Made,
+    ledger: Arc<Ledger>,
+}
+
+/// What became of the jobs of a rig.
+#[derive(Debug, Default)]
+struct Ledger(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    made: usize,
+    /// Numbers of the jobs that have begun, in that order.
+    ran: Vec<usize>,
+    /// How many of those have ended, by a panic or not.
+    ended: usize,
+    /// Jobs whose closure was dropped without being called.
+    dropped: Vec<usize>,
+    /// Jobs that ran inside the call of `submit` that gave them away.
+    on_caller: Vec<usize>,
+}
+
+/// Goes with a job's closure.
+struct Ticket {
+    ledger: Arc<Ledger>,
+    number: usize,
+    ran: bool,
+}
+
+impl Rig {
+    pub(crate) fn new(maker: &ExecutorMaker) -> Rig {
+        // For the process and for good: cases run in parallel, and a section is its thread's business anyway.
+        set_check_policy(CheckPolicy::Panic);
+        Rig { made: (maker.make)(), ledger: Arc::default() }
+    }
+
+    pub(crate) fn executor(&self) -> &dyn Executor {
+        &*self.made.executor
+    }
+
+    /// The executor as what can be waited for.
+    pub(crate) fn drain(&self) -> &dyn DrainExecutor {
+        self.made.drain.as_deref().expect("cases that wait need `drain`")
+    }
+
+    /// A job with a number, counted from 0, that does this when it runs.
+    pub(crate) fn job(&self, work: impl FnOnce() + Send + 'static) -> Job {
+        let mut entries = self.ledger.0.lock();
+        let mut ticket = Ticket { ledger: self.ledger.clone(), number: entries.made, ran: false };
+        entries.made += 1;
+        drop(entries);
+        Job::new("case", move || {
+            ticket.punch();
+            work();
+            drop(ticket);
+        })
+    }
+
+    /// Submits, and runs a job that comes back from a full executor, as whoever submits would.
+    #[track_caller]
+    pub(crate) fn submit(&self, job: Job) {
+        if let Err(job) = self.try_submit(job) {
+            panic!("X4: `{}` refused for a shutdown that nobody asked for", job.label());
+        }
+    }
+
+    /// Submits to an executor that may be shut down: gives the job back then.
+    pub(crate) fn try_submit(&self, job: Job) -> Result<(), Job> {
+        let was = SUBMITTING.replace(true);
+        let outcome = self.executor().submit(job);
+        SUBMITTING.set(was);
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(refused) if refused.reason == RefusedReason::ShutDown => Err(refused.job),
+            Err(refused) => {
+                let _ = refused.job.run();
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until every job has run, and checks that each did so once.
+    #[track_caller]
+    pub(crate) fn settle(&self) {
+        match &self.made.drain {
+            Some(drain) => (0..DEPTH).for_each(|_| drain.flush().expect("no job of its is on this stack")),
+            None => self.wait(),
+        }
+        self.assert_all_ran();
+    }
+
+    /// X1, now: nothing is pending.
+    #[track_caller]
+    pub(crate) fn assert_all_ran(&self) {
+        let entries = self.ledger.0.lock();
+        let mut ran = entries.ran.clone();
+        ran.sort_unstable();
+        assert_eq!(entries.dropped, [], "X1: jobs dropped unrun");
+        let missing: Vec<_> = (0..entries.made).filter(|n| ran.binary_search(n).is_err()).collect();
+        assert_eq!(missing, [], "X1: jobs that have not run, of {}", entries.made);
+        assert_eq!(entries.ended, entries.made, "X1: jobs that have ended, and jobs submitted");
+    }
+
+    /// Jobs that have begun, in that order.
+    pub(crate) fn ran(&self) -> Vec<usize> {
+        self.ledger.0.lock().ran.clone()
+    }
+
+    /// Jobs that ran inside their own `submit`.
+    pub(crate) fn on_caller(&self) -> Vec<usize> {
+        self.ledger.0.lock().on_caller.clone()
+    }
+
+    /// Makes an executor run what is due, if it wants to be told; else gives it a moment.
+    pub(crate) fn nudge(&self) {
+        match &self.made.drain {
+            Some(drain) => drain.flush().expect("no job of its is on this stack"),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+
+    fn wait(&self) {
+        let begin = Instant::now();
+        loop {
+            let entries = self.ledger.0.lock();
+            let (made, done) = (entries.made, entries.ended + entries.dropped.len());
+            drop(entries);
+            if done >= made {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "X1: {done} of {made} jobs have run after {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Ticket {
+    fn punch(&mut self) {
+        self.ran = true;
+        let mut entries = self.ledger.0.lock();
+        entries.ran.push(self.number);
+        if SUBMITTING.get() {
+            entries.on_caller.push(self.number);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut entries = self.ledger.0.lock();
+        match self.ran {
+            true => entries.ended += 1,
+            false => entries.dropped.push(self.number),
+        }
+    }
+}
+
+/// Lets other threads run for a while.
+pub(crate) fn dawdle() {
+    (0..50).for_each(|_| std::thread::yield_now());
+}

@@ -1,0 +1,331 @@
+//! What the moving pool's lock protects.
+
+use std::sync::Arc;
+
+use zpool_core::{CompactionReport, Violation};
+
+/// Places that an object has: the one it is in and the one it goes to next.
+pub(super) const PLACES: usize = 2;
+
+/// What is left behind where an object was.
+const WIPED: u8 = 0xDD;
+
+/// An object and its two places.
+#[derive(Debug)]
+pub(super) struct Object {
+    here: Arc<[u8]>,
+    /// As long, and nobody's but ours: objects are moved only while no guard shares `here`, which is then what this becomes.
+    there: Arc<[u8]>,
+    page: usize,
+}
+
+impl Object {
+    /// Not in a page yet.
+    pub(super) fn new(bytes: &[u8]) -> Object {
+        Object { here: Arc::from(bytes), there: Arc::from(vec![WIPED; bytes.len()]), page: usize::MAX }
+    }
+
+    fn len(&self) -> usize {
+        self.here.len()
+    }
+
+    fn held(&self) -> bool {
+        // New guards come from the pool, whose lock we have: a count of 1 stays 1.
+        Arc::strong_count(&self.here) > 1
+    }
+
+    /// Moves to the other place, unless a guard holds it. Allocates nothing.
+    fn change_places(&mut self) -> bool {
+        let (Some(here), Some(there)) = (Arc::get_mut(&mut self.here), Arc::get_mut(&mut self.there)) else {
+            return false;
+        };
+        there.copy_from_slice(here);
+        here.fill(WIPED);
+        std::mem::swap(&mut self.here, &mut self.there);
+        true
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u16,
+    object: Option<Object>,
+}
+
+/// A page: so many bytes of objects, in no order.
+#[derive(Debug, Clone, Copy, Default)]
+struct Page {
+    /// Bytes of both places of all its objects, zombies included.
+    used: usize,
+    objects: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Books {
+    slots: Vec<Slot>,
+    /// Slots without object. Has room for every slot, so that freeing allocates nothing; as has the next.
+    free: Vec<u32>,
+    /// Freed while a guard held them.
+    zombies: Vec<Object>,
+    /// By number; `None` where a page was given back.
+    pages: Vec<Option<Page>>,
+    page_bytes: usize,
+    payload: usize,
+    /// The slot whose object is moved next.
+    turn: usize,
+    pub(super) failed_inserts: u64,
+    pub(super) moved_by_compaction: u64,
+}
+
+impl Books {
+    pub(super) fn new(page_bytes: usize) -> Books {
+        Books {
+            slots: Vec::new(),
+            free: Vec::new(),
+            zombies: Vec::new(),
+            pages: Vec::new(),
+            page_bytes,
+            payload: 0,
+            turn: 0,
+            failed_inserts: 0,
+            moved_by_compaction: 0,
+        }
+    }
+
+    pub(super) fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    pub(super) fn pages(&self) -> usize {
+        self.pages.iter().flatten().count()
+    }
+
+    pub(super) fn objects(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn zombies(&self) -> usize {
+        self.zombies.len()
+    }
+
+    pub(super) fn payload(&self) -> usize {
+        self.payload
+    }
+
+    /// Are all numbers of slots taken?
+    pub(super) fn is_at_its_limit(&self) -> bool {
+        self.free.is_empty() && self.slots.len() > u32::MAX as usize
+    }
+
+    /// Bytes on the heap, but for the objects' own: those are booked as the pages'.
+    pub(super) fn metadata(&self) -> usize {
+        /// The counts of an `Arc`.
+        const HEADER: usize = 2 * size_of::<usize>();
+        self.slots.capacity() * size_of::<Slot>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.zombies.capacity() * size_of::<Object>()
+            + self.pages.capacity() * size_of::<Option<Page>>()
+            + (self.objects() + self.zombies.len()) * PLACES * HEADER
+    }
+
+    pub(super) fn add_page(&mut self) {
+        match self.pages.iter_mut().find(|page| page.is_none()) {
+            Some(gone) => *gone = Some(Page::default()),
+            None => self.pages.push(Some(Page::default())),
+        }
+    }
+
+    /// Drops pages without objects; returns how many.
+    pub(super) fn drop_empty_pages(&mut self) -> usize {
+        let before = self.pages();
+        for page in &mut self.pages {
+            *page = page.filter(|page| page.objects > 0);
+        }
+        before - self.pages()
+    }
+
+    /// Puts an object into the fullest page that has room, and tells its slot and generation; gives it back when none has.
+    pub(super) fn add(&mut self, mut object: Object) -> Result<(u32, u16), Object> {
+        let Some(page) = self.room_for(object.len(), |_| true) else { return Err(object) };
+        if self.free.is_empty() {
+            let Ok(new) = u32::try_from(self.slots.len()) else { return Err(object) };
+            self.slots.push(Slot { generation: 0, object: None });
+            self.free.reserve(self.slots.len());
+            self.zombies.reserve(self.slots.len());
+            self.free.push(new);
+        }
+        let index = self.free.pop().expect("one was added");
+        object.page = page;
+        self.payload += object.len();
+        self.put_in(page, object.len());
+        let slot = &mut self.slots[index as usize];
+        slot.object = Some(object);
+        Ok((index, slot.generation))
+    }
+
+    /// The place of a live object.
+    pub(super) fn find(&self, index: u32, generation: u16) -> Option<&Arc<[u8]>> {
+        let slot = self.slots.get(index as usize).filter(|slot| slot.generation == generation)?;
+        slot.object.as_ref().map(|object| &object.here)
+    }
+
+    /// Takes an object out of its slot; false when it is not there. Allocates nothing.
+    pub(super) fn remove(&mut self, index: u32, generation: u16) -> bool {
+        let slot = self.slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
+        let Some((slot, object)) = slot.and_then(|slot| slot.object.take().map(|object| (slot, object)))
+        else {
+            return false;
+        };
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index);
+        self.zombies.push(object);
+        self.bury();
+        true
+    }
+
+    /// Drops what was freed and no guard holds.
+    pub(super) fn bury(&mut self) {
+        let mut at = 0;
+        while let Some(zombie) = self.zombies.get(at) {
+            if zombie.held() {
+                at += 1;
+                continue;
+            }
+            let zombie = self.zombies.swap_remove(at);
+            self.payload -= zombie.len();
+            self.take_out(zombie.page, zombie.len());
+        }
+    }
+
+    /// Moves up to `n` objects that no guard holds, those first that were not moved for the longest time.
+    pub(super) fn move_some(&mut self, n: usize) {
+        for _ in 0..n.min(self.slots.len()) {
+            self.turn = (self.turn + 1) % self.slots.len();
+            if let Some(object) = &mut self.slots[self.turn].object {
+                object.change_places();
+            }
+        }
+    }
+
+    /// Empties pages, the one with the least in it first, as long as all its objects find room in pages that have more.
+    pub(super) fn compact(&mut self, max_moves: usize, report: &mut CompactionReport) {
+        while let Some((page, plan)) = self.next_to_empty(report) {
+            report.estimated_bytes += self.page_bytes;
+            for (slot, to) in plan {
+                if report.moved_objects == max_moves {
+                    report.exhausted = true;
+                    return;
+                }
+                let object = self.slots[slot].object.as_mut().expect("planned under this very lock");
+                assert!(object.change_places(), "no guard held it when it was planned");
+                object.page = to;
+                let len = object.len();
+                self.take_out(page, len);
+                self.put_in(to, len);
+                report.moved_objects += 1;
+                self.moved_by_compaction += 1;
+            }
+        }
+    }
+
+    /// A page that can be emptied, and where its objects go.
+    fn next_to_empty(&mut self, report: &mut CompactionReport) -> Option<(usize, Vec<(usize, usize)>)> {
+        report.pinned_objects = self.zombies.len()
+            + self.slots.iter().filter_map(|s| s.object.as_ref()).filter(|o| o.held()).count();
+        let mut order: Vec<_> = self.numbered().filter(|(_, page)| page.objects > 0).collect();
+        order.sort_unstable_by_key(|&(number, page)| (page.used, number));
+        order.into_iter().find_map(|(number, _)| self.plan(number).map(|plan| (number, plan)))
+    }
+
+    /// Where the objects of a page would go: slots and pages. None when some have to stay.
+    fn plan(&mut self, from: usize) -> Option<Vec<(usize, usize)>> {
+        let mut movable = Vec::new();
+        for (number, slot) in self.slots.iter().enumerate() {
+            match &slot.object {
+                Some(object) if object.page == from && object.held() => return None,
+                Some(object) if object.page == from => movable.push((number, object.len())),
+                _ => {}
+            }
+        }
+        let page = self.pages[from].expect("it is one of those numbered");
+        if movable.len() < page.objects {
+            return None; // the rest are zombies
+        }
+        // Longest first: what is left over is easier to place. Tried on a copy.
+        movable.sort_unstable_by_key(|&(_, len)| std::cmp::Reverse(len));
+        let before = self.pages.clone();
+        let fuller = |number: usize, used: usize| number != from && (used, number) > (page.used, from);
+        let mut plan = Vec::new();
+        for (slot, len) in movable {
+            let Some(to) =
+                self.room_for(len, |number| before[number].is_some_and(|page| fuller(number, page.used)))
+            else {
+                break;
+            };
+            self.put_in(to, len);
+            plan.push((slot, to));
+        }
+        self.pages = before;
+        (plan.len() == page.objects).then_some(plan)
+    }
+
+    /// The fullest page, of those allowed, that has room for an object.
+    fn room_for(&self, len: usize, allowed: impl Fn(usize) -> bool) -> Option<usize> {
+        let enough = |page: &Page| page.used + PLACES * len <= self.page_bytes;
+        let with_room = self.numbered().filter(|(number, page)| enough(page) && allowed(*number));
+        with_room.max_by_key(|(_, page)| page.used).map(|(number, _)| number)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (usize, Page)> {
+        self.pages.iter().enumerate().filter_map(|(number, page)| page.map(|page| (number, page)))
+    }
+
+    fn put_in(&mut self, page: usize, len: usize) {
+        let page = self.pages[page].as_mut().expect("objects are in pages that are there");
+        page.used += PLACES * len;
+        page.objects += 1;
+    }
+
+    fn take_out(&mut self, page: usize, len: usize) {
+        let page = self.pages[page].as_mut().expect("objects are in pages that are there");
+        page.used -= PLACES * len;
+        page.objects -= 1;
+    }
+
+    /// Counts everything again.
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        let mut counted = vec![Page::default(); self.pages.len()];
+        let (mut objects, mut payload) = (0, 0);
+        for (object, live) in self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.object.as_ref())
+            .map(|object| (object, true))
+            .chain(self.zombies.iter().map(|zombie| (zombie, false)))
+        {
+            objects += usize::from(live);
+            payload += object.len();
+            counted[object.page].used += PLACES * object.len();
+            counted[object.page].objects += 1;
+            if object.there.len() != object.len() || object.there.iter().any(|&byte| byte != WIPED) {
+                return Err(Violation::new(format!("the other place of {} bytes is in use", object.len())));
+            }
+        }
+        if (objects, payload) != (self.objects(), self.payload) {
+            let booked = (self.objects(), self.payload);
+            return Err(Violation::new(format!(
+                "objects and bytes {:?} counted, {booked:?} booked",
+                (objects, payload)
+            )));
+        }
+        for (number, counted) in counted.into_iter().enumerate() {
+            let booked = self.pages[number].unwrap_or_default();
+            if (counted.used, counted.objects) != (booked.used, booked.objects)
+                || booked.used > self.page_bytes
+            {
+                return Err(Violation::new(format!("page {number}: {counted:?} counted, {booked:?} booked")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! What a pool owes its page source, and itself, while that is at work.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use zpool_core::page::{ObservedSource, SourceCall};
+use zpool_core::sync::Mutex;
+use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use zpool_core::{CompactionBudget, HandleId};
+
+use super::reclaim::{Asked, Owner};
+use crate::pool::PoolMaker;
+use crate::pool::rig::{Object, Rig, fresh_source};
+use crate::rng::Rng;
+use crate::scale::scaled;
+
+/// How long a call of the page source waits for another thread that uses the pool meanwhile. No measure of anything: a pool that keeps to N6 never comes near
+/// it, one that does not would hang for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Objects that the prober inserts and frees. Not one at every call: a trim may go on for as long as others empty pages.
+const INSERTS: usize = 200;
+
+/// Calls of the page source that the work below takes at most, with a margin of ten times.
+const MOST_CALLS: usize = 50_000;
+
+/// A page source that, at each call, waits until the [`Prober`] has used the pool.
+struct Stage {
+    armed: AtomicBool,
+    prober: OnceLock<ThreadId>,
+    count: AtomicUsize,
+    calls: Sender<Option<SourceCall>>,
+    done: Mutex<Receiver<()>>,
+}
+
+impl Stage {
+    fn new() -> (Arc<Stage>, Receiver<Option<SourceCall>>, Sender<()>) {
+        let ((calls, called), (answer, done)) = (mpsc::channel(), mpsc::channel());
+        let stage = Stage {
+            armed: AtomicBool::new(false),
+            prober: OnceLock::new(),
+            count: AtomicUsize::new(0),
+            calls,
+            done: Mutex::new(done),
+        };
+        (Arc::new(stage), called, answer)
+    }
+
+    /// In the page source.
+    fn observe(&self, call: SourceCall) {
+        let own = self.prober.get() == Some(&thread::current().id());
+        // Relaxed: set by the one thread that works, before it does.
+        if own || !self.armed.load(Ordering::Relaxed) {
+            return;
+        }
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        assert!(count < MOST_CALLS, "{count} calls of the page source, and no end: now {call:?}");
+        self.calls.send(Some(call)).expect("the prober listens as long as the stage is armed");
+        let answer = self.done.lock().recv_timeout(PATIENCE);
+        // Unwinding gives up the lock that is held, so that the prober comes to its end.
+        assert!(answer.is_ok(), "N6: another thread cannot use the pool during {call:?} of the page source");
+    }
+}
+
+/// Ends the prober, also when the pool fails.
+struct Curtain<'a>(&'a Stage);
+
+impl Drop for Curtain<'_> {
+    fn drop(&mut self) {
+        self.0.armed.store(false, Ordering::Relaxed);
+        let _ = self.0.calls.send(None);
+    }
+}
+
+/// N6, R5, F5, A3: while the page source works, no lock of the pool is held: another thread reads, frees, inserts and asks, and the source waits for it.
+pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
+    let (stage, called, answer) = Stage::new();
+    let observer = stage.clone();
+    let source = ObservedSource::new(fresh_source(), move |call| observer.observe(call));
+    let rig = Rig::over(maker, Arc::new(source));
+    let mut rng = Rng::new(0x0A11);
+    let mut read: Vec<_> = (0..4).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let freed: Vec<_> = (0..scaled(100) as u64).map(|i| rig.put(1000 + i, rig.len(&mut rng))).collect();
+    let calls = thread::scope(|scope| {
+        let prober = scope.spawn(|| probe(&rig, &stage, called, answer, &read, freed));
+        let curtain = Curtain(&stage);
+        stage.armed.store(true, Ordering::Relaxed);
+        work(&rig, &mut rng);
+        drop(curtain);
+        prober.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    assert!(calls > 0 || rig.source.calls() == 0, "the page source was called, and nobody saw it");
+    rig.check_all(&read);
+    rig.balance(&read);
+    read.drain(..).for_each(|object| rig.take(object));
+    rig.assert_gives_all_back();
+}
+
+/// Uses the pool at each call of its source, with an object to free as long as there are some; returns the number of calls.
+fn probe(
+    rig: &Rig<'_>,
+    stage: &Stage,
+    called: Receiver<Option<SourceCall>>,
+    answer: Sender<()>,
+    read: &[Object],
+    mut freed: Vec<Object>,
+) -> usize {
+    stage.prober.set(thread::current().id()).expect("one prober a stage");
+    let mut calls = 0;
+    while let Ok(Some(_)) = called.recv() {
+        rig.check_all(read);
+        freed.pop().into_iter().for_each(|object| rig.take(object));
+        if calls < INSERTS {
+            rig.take(rig.put(calls as u64, rig.max().min(100)));
+        }
+        assert!(rig.pool.stats().objects >= read.len() && rig.pool.bytes_held() > 0, "S1, A1");
+        if let Err(violation) = rig.pool.validate() {
+            panic!("V1: found while the page source works: {violation}");
+        }
+        calls += 1;
+        answer.send(()).expect("the stage is there");
+    }
+    rig.take_all(freed);
+    calls
+}
+
+/// Everything that makes a pool call its source.
+fn work(rig: &Rig<'_>, rng: &mut Rng) {
+    let mut live = Vec::new();
+    for step in 0..scaled(120) as u64 {
+        live.push(rig.put(step << 16, rig.len(rng)));
+        if rng.percent(40) {
+            rig.take(live.swap_remove(rng.below(live.len())));
+        }
+        match step % 40 {
+            19 => drop(rig.pool.trim()),
+            39 => drop(rig.pool.compact(CompactionBudget::UNLIMITED)),
+            _ => {}
+        }
+    }
+    let mut owner = Owner::of(rig, live);
+    if rig.pool.capabilities().can_reclaim {
+        let agree_if_ours = |owner: &mut Owner<'_>, id: HandleId| {
+            if owner.objects.contains_key(&id) {
+                owner.give_up(id);
+            }
+            Ok(())
+        };
+        let _ = rig.pool.reclaim(5, &mut Asked(&mut owner, agree_if_ours));
+    }
+    rig.take_all(owner.left());
+    rig.pool.trim();
+}

@@ -1,0 +1,161 @@
+//! What owners do while a reclaim asks them, and what others do meanwhile.
+
+use std::collections::HashMap;
+use std::thread;
+
+use zpool_core::page::PageSource;
+use zpool_core::sync::Mutex;
+use zpool_core::{CompactionBudget, Evict, HandleId, NotEvicted, PoolError};
+
+use super::reclaim::{Asked, Owner, agree, filled};
+use crate::pool::PoolMaker;
+use crate::pool::rig::{Object, Rig, assert_contents, scaled};
+use crate::rng::Rng;
+
+/// E2, F2: an owner that reads what it gives up (to write it elsewhere) and keeps the guard is not waited for: the page stays, and is not reported.
+pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let len = rig.max().min(983);
+    let mut owner = Owner::of(&rig, vec![rig.put(1, len)]);
+    let mut kept = Vec::new();
+    let read_and_free = |owner: &mut Owner<'_>, id: HandleId| {
+        kept.push(rig.guard(&owner.objects[&id]));
+        owner.give_up(id);
+        Ok(())
+    };
+    let outcome = rig.pool.reclaim(1, &mut Asked(&mut owner, read_and_free));
+    assert_eq!(kept.len(), 1, "E1: asked once for the only object");
+    // A pool that hands out copies has given the page back.
+    let pages = outcome.map_or_else(|error| error.report.pages, |report| report.pages);
+    assert_eq!(pages == 0, !maker.copies(), "E2: {pages} pages, under a guard");
+    for guard in &kept {
+        assert_contents(guard, 1, len);
+    }
+    rig.balance_with_zombies(&[], 1, len);
+    drop(kept);
+    rig.assert_gives_all_back();
+}
+
+/// E1 (B42, B43): another thread frees what the owner is asked for, and its neighbours in line, and the owner waits for it: a lock of the pool that was held
+/// here would hang. The pages are given back all the same.
+pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 120));
+    let elsewhere = |owner: &mut Owner<'_>, id: HandleId| {
+        owner.asked.push(id);
+        // The object and the next three by age: the page's other one is likely to be among them.
+        let fill = owner.objects.get(&id).map_or(0, |object| object.fill);
+        let near: Vec<_> = owner.objects.iter().filter(|(_, o)| (fill..fill + 4).contains(&o.fill)).collect();
+        let ids: Vec<_> = near.into_iter().map(|(id, _)| *id).collect();
+        let objects: Vec<_> = ids.into_iter().filter_map(|id| owner.objects.remove(&id)).collect();
+        thread::scope(|scope| drop(scope.spawn(|| rig.take_all(objects))));
+        Ok(())
+    };
+    let before = rig.source.charged_frames();
+    let report = rig.pool.reclaim(6, &mut Asked(&mut owner, elsewhere)).expect("E2: there are pages left");
+    assert!(report.pages >= 6, "E2: {report:?}");
+    assert!(before - rig.source.charged_frames() >= report.pages, "E2: {report:?}");
+    let left = owner.left();
+    rig.check_all(&left);
+    rig.balance(&left);
+    rig.take_all(left);
+    rig.assert_gives_all_back();
+}
+
+/// E4: while it is asked, the owner may call whatever else the pool has.
+pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let mut owner = Owner::of(&rig, filled(&rig, 80));
+    let mut fresh: Vec<Object> = Vec::new();
+    let busy = |owner: &mut Owner<'_>, id: HandleId| {
+        rig.check(&owner.objects[&id]);
+        owner.give_up(id);
+        fresh.push(rig.put(20_000 + fresh.len() as u64, rig.max()));
+        rig.pool.compact(CompactionBudget::UNLIMITED);
+        rig.pool.trim();
+        rig.pool.validate().unwrap_or_else(|violation| panic!("V1: found during eviction: {violation}"));
+        assert_eq!(
+            rig.pool.stats().objects,
+            owner.objects.len() + fresh.len(),
+            "S1: objects, during eviction"
+        );
+        assert!(rig.pool.bytes_held() > 0 && rig.pool.capabilities().can_reclaim, "C1");
+        Ok(())
+    };
+    let report = rig.pool.reclaim(4, &mut Asked(&mut owner, busy)).expect("E2: there are pages left");
+    assert!(report.pages >= 4, "E2: {report:?}");
+    fresh.extend(owner.left());
+    rig.check_all(&fresh);
+    rig.balance(&fresh);
+    rig.take_all(fresh);
+    rig.assert_gives_all_back();
+}
+
+/// Objects that several threads own together.
+type Shelf = Mutex<HashMap<HandleId, Object>>;
+
+/// Gives up what is on the shelf.
+struct FromShelf<'a>(&'a Rig<'a>, &'a Shelf);
+
+impl Evict for FromShelf<'_> {
+    fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
+        let taken = self.1.lock().remove(&id);
+        // Somebody else may have freed it: no error.
+        taken.into_iter().for_each(|object| self.0.take(object));
+        Ok(())
+    }
+}
+
+/// E1, E2 (B42): reclaims race with inserts, reads, frees and trims of other threads, and with each other; no object is lost or freed twice, and the books balance
+/// when all is over.
+pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let shelf: Shelf = Mutex::new(HashMap::new());
+    let put = |fill, len| {
+        // Under the shelf's lock, so that no reclaim asks for an object that is not on it yet.
+        let mut shelf = shelf.lock();
+        let object = rig.put(fill, len);
+        shelf.insert(object.handle.id(), object);
+    };
+    for fill in 0..scaled(200) as u64 {
+        put(fill, rig.len(&mut Rng::new(fill)));
+    }
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..scaled(100) {
+                    let outcome = rig.pool.reclaim(2, &mut FromShelf(&rig, &shelf));
+                    let error = outcome.err().map(|e| e.error);
+                    assert!(matches!(error, None | Some(PoolError::NothingToReclaim)), "E3: {error:?}");
+                }
+            });
+        }
+        for thread in 1..3 {
+            let (rig, shelf, put) = (&rig, &shelf, &put);
+            scope.spawn(move || {
+                let mut rng = Rng::new(thread);
+                for step in 0..scaled(600) as u64 {
+                    if rng.percent(60) {
+                        put(thread << 32 | step, rig.len(&mut rng));
+                    } else {
+                        let mut shelf = shelf.lock();
+                        let id = shelf.keys().next().copied();
+                        let object = id.and_then(|id| shelf.remove(&id));
+                        drop(shelf);
+                        object.into_iter().for_each(|object| rig.take(object));
+                    }
+                    if step % 64 == 63 {
+                        rig.pool.trim();
+                    }
+                }
+            });
+        }
+    });
+    let left: Vec<_> = shelf.into_inner().into_values().collect();
+    rig.check_all(&left);
+    rig.balance(&left);
+    let mut owner = Owner::of(&rig, left);
+    let all = rig.pool.reclaim(usize::MAX, &mut Asked(&mut owner, agree)).expect_err("E2: not so many pages");
+    assert!(owner.objects.is_empty(), "E2: {all:?}, and objects are left that nobody kept");
+    rig.assert_gives_all_back();
+}

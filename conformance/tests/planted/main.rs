@@ -1,0 +1,110 @@
+//! The suites bite: back ends with one bug each are caught, and those that are odd but right pass.
+//!
+//! Run with `--nocapture` for the table of which case caught which bug. Each part is a file of this folder with a function that gives what its
+//! suite [`Found`].
+
+mod compressors;
+mod executors;
+mod pools;
+
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use zpool_conformance::compressor::COMPRESSOR_CASES;
+use zpool_conformance::executor::EXECUTOR_CASES;
+use zpool_conformance::pool::POOL_CASES;
+
+/// The parts, by suite. Called once each, with panics silenced.
+const PARTS: &[fn() -> Found] = &[pools::found, compressors::found, executors::found];
+
+/// What a suite found.
+struct Found {
+    /// What was tried: `pools`.
+    what: &'static str,
+    /// Each back end with a bug, and the first case that failed for it.
+    bugs: Vec<Tried>,
+    /// Each back end that is odd but right; no case may fail for it.
+    oddities: Vec<Tried>,
+}
+
+/// A back end's name, and the name of the first case that failed for it.
+type Tried = (String, Option<&'static str>);
+
+impl Found {
+    fn caught(&self) -> usize {
+        self.bugs.iter().filter(|(_, case)| case.is_some()).count()
+    }
+}
+
+/// Runs `first_failing` on each of `all`, as many at a time as there are processors.
+fn try_each<B: Debug + Copy + Sync>(
+    all: &[B],
+    first_failing: impl Fn(B) -> Option<&'static str> + Sync,
+) -> Vec<Tried> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mine = std::iter::from_fn(|| {
+            // Relaxed: only uniqueness matters.
+            let nth = next.fetch_add(1, Ordering::Relaxed);
+            all.get(nth).map(|&one| (nth, one))
+        });
+        mine.map(|(nth, one)| (nth, (format!("{one:?}"), first_failing(one)))).collect::<Vec<_>>()
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut tried: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("cases are caught")).collect()
+    });
+    tried.sort_by_key(|&(nth, _)| nth);
+    tried.into_iter().map(|(_, tried)| tried).collect()
+}
+
+/// Does this case fail? A case fails by panicking.
+fn fails(case: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(case)).is_err()
+}
+
+/// One test, because it silences the panics of the whole process.
+#[test]
+fn planted_bugs_are_caught_and_odd_back_ends_pass() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let found: Vec<Found> = PARTS.iter().map(|part| part()).collect();
+    std::panic::set_hook(hook);
+
+    for part in &found {
+        for (bug, case) in &part.bugs {
+            println!("{:<12} {bug:<40} {}", part.what, case.unwrap_or("MISSED"));
+        }
+    }
+    for part in &found {
+        println!("planted bugs in {}: caught {} of {}", part.what, part.caught(), part.bugs.len());
+    }
+    let caught: usize = found.iter().map(Found::caught).sum();
+    let all: usize = found.iter().map(|part| part.bugs.len()).sum();
+    println!("planted bugs: caught {caught} of {all}");
+    for part in &found {
+        println!("odd but right {}: {}", part.what, part.oddities.len());
+    }
+    assert_eq!(caught, all, "bugs that no case caught: see the table above");
+    for (oddity, case) in found.iter().flat_map(|part| &part.oddities) {
+        assert_eq!(*case, None, "{oddity} is odd but right");
+    }
+}
+
+/// A name that comes twice would be a test that hides another.
+#[test]
+fn the_cases_of_a_suite_have_names_of_their_own() {
+    let suites = [
+        ("pools", POOL_CASES.iter().map(|case| case.name).collect::<Vec<_>>()),
+        ("compressors", COMPRESSOR_CASES.iter().map(|case| case.name).collect()),
+        ("executors", EXECUTOR_CASES.iter().map(|case| case.name).collect()),
+    ];
+    for (what, mut names) in suites {
+        println!("cases of the suite for {what}: {}", names.len());
+        names.sort_unstable();
+        assert!(!names.is_empty() && names.windows(2).all(|pair| pair[0] != pair[1]), "{what}: {names:?}");
+    }
+}

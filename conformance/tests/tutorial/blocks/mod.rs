@@ -1,0 +1,180 @@
+//! A pool that takes its memory from a page source: equal objects in blocks, in cells of a power of two, which never move.
+
+mod books;
+mod layout;
+
+use std::sync::Arc;
+
+use books::Books;
+use layout::Class;
+use zpool_core::page::{OutOfFrames, PageSource, Run};
+use zpool_core::sync::Mutex;
+use zpool_core::{
+    Capabilities, CreateError, FreeError, Handle, HandleMint, Pins, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
+    Violation, ZPool, ZPoolDriver, might_block,
+};
+
+/// Makes pools of blocks, under the name `blocks`. No parameters.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BlocksDriver;
+
+impl ZPoolDriver for BlocksDriver {
+    fn name(&self) -> &str {
+        "blocks"
+    }
+
+    fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        self.canonical(&config.params)?;
+        let max_object_len = config.max_object_len;
+        if !(1..=1 << 16).contains(&max_object_len) {
+            return Err(CreateError::BadValue {
+                name: "max_object_len".to_owned(),
+                value: max_object_len.to_string(),
+                expected: "1 to 65536".to_owned(),
+            });
+        }
+        let (mint, source) = (HandleMint::new(), config.source.clone());
+        Ok(Box::new(Blocks { mint, source, max_object_len, books: Mutex::default() }))
+    }
+}
+
+/// # Invariants
+///
+/// 1. A cell that is live or a zombie is in a run, nobody writes it, and the run is not released: its block is in use, and `take_runs` leaves such blocks
+///    alone, but for `drop`, when no guard is left.
+/// 2. A free cell has no reader: a zombie becomes free with its last guard.
+#[derive(Debug)]
+pub struct Blocks {
+    mint: HandleMint,
+    source: Arc<dyn PageSource>,
+    max_object_len: usize,
+    books: Mutex<Books>,
+}
+
+impl ZPool for Blocks {
+    fn id(&self) -> PoolId {
+        self.mint.pool_id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(self.max_object_len)
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        match object.len() {
+            0 => return Err(PoolError::EmptyObject),
+            len if len > self.max_object_len => return Err(PoolError::TooLarge { len, max: self.max_object_len }),
+            _ => {}
+        }
+        let class = Class::of(object.len());
+        loop {
+            let mut books = self.books.lock();
+            if let Some((number, generation)) = books.take(object.len()) {
+                let place = books.place(number);
+                // SAFETY: (1) the cell was free until now (invariant 2), and the lock keeps others from taking it.
+                unsafe { place.run.write(place.offset, object) };
+                return Ok(self.mint.mint(number as u32, generation));
+            }
+            // The source may block, so no lock is held meanwhile (N6). Somebody may take the new cells first: then once more.
+            let full = books.is_full();
+            drop(books);
+            if full {
+                return Err(PoolError::OutOfMemory);
+            }
+            let run = self.new_run(class)?;
+            self.books.lock().add(class, run, class.frames(self.source.frame_size()));
+        }
+    }
+
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        let opened = self.mint.open(handle)?;
+        let mut books = self.books.lock();
+        let number = books.find(opened)?;
+        books.pin(number)?;
+        let place = books.place(number);
+        // SAFETY: (1) until the guard unpins it, the cell is live or a zombie: invariant 1.
+        let bytes = unsafe { place.run.slice(place.offset, place.len) };
+        Ok(ReadGuard::pinned(bytes, self, number as u64))
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        let mut books = self.books.lock();
+        match self.mint.open(&handle).and_then(|opened| books.find(opened)) {
+            Ok(number) => books.remove(number),
+            Err(error) => return Err(FreeError::new(error, handle)),
+        }
+        Ok(())
+    }
+
+    fn bytes_held(&self) -> usize {
+        let books = self.books.lock();
+        books.frames * self.source.frame_size() + self.metadata(&books)
+    }
+
+    fn stats(&self) -> PoolStats {
+        let books = self.books.lock();
+        let mut stats = PoolStats::default();
+        stats.objects = books.objects;
+        stats.zombies = books.zombies;
+        stats.payload_bytes = books.payload;
+        stats.rounding_bytes = books.in_cells - books.payload;
+        stats.fragmentation_bytes = books.frames * self.source.frame_size() - books.in_cells;
+        stats.metadata_bytes = self.metadata(&books);
+        stats.resident_frames = books.frames;
+        stats
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        self.books.lock().recount().map_err(Violation::new)
+    }
+
+    fn trim(&self) -> usize {
+        might_block("Blocks::trim");
+        let runs = self.books.lock().take_runs(false);
+        self.give_back(runs)
+    }
+}
+
+impl Pins for Blocks {
+    fn unpin(&self, token: u64) {
+        self.books.lock().unpin(token as usize);
+    }
+}
+
+impl Blocks {
+    /// A run for a block of `class`, charged.
+    fn new_run(&self, class: Class) -> Result<Run, OutOfFrames> {
+        might_block("Blocks::insert");
+        let frames = class.frames(self.source.frame_size());
+        let run = self.source.reserve(frames)?;
+        if let Err(refused) = self.source.charge(frames) {
+            // SAFETY: (1) it came from there; (2) nobody has seen it.
+            unsafe { self.source.release(run) };
+            return Err(refused);
+        }
+        Ok(run)
+    }
+
+    /// Gives runs back that were taken out of the books. Returns the bytes.
+    fn give_back(&self, runs: Vec<Run>) -> usize {
+        let bytes: usize = runs.iter().map(Run::len).sum();
+        let frames = bytes / self.source.frame_size();
+        // SAFETY: (1) they came from there; (2) no cell in them is live or a zombie (invariant 1), and nobody finds them any more.
+        unsafe { self.source.release_all(runs) };
+        self.source.uncharge(frames);
+        self.books.lock().frames -= frames;
+        bytes
+    }
+
+    fn metadata(&self, books: &Books) -> usize {
+        size_of::<Blocks>() + books.metadata()
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        might_block("Blocks::drop");
+        let runs = self.books.lock().take_runs(true);
+        self.give_back(runs);
+    }
+}

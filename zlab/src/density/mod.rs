@@ -1,0 +1,122 @@
+//! `zlab density`: bytes that each allocator holds over bytes of objects in it, while objects come and go.
+//!
+//! ```text
+//!   file ──► pages ──► a child an allocator: lz4 ──► fill ──► 4n random replacements ──► free half at random ──► compact, trim
+//!                                                     └── resident bytes, as the OS counts them, after each ──┘
+//! ```
+
+mod report;
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use workload::{
+    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, PoolKeeper, density, read_files,
+    refuse_huge_pages,
+};
+use zpool_core::PoolConfig;
+use zpool_core::compress::Codec;
+use zpool_core::exec::{Executor, Job};
+use zpool_core::page::default_source;
+use zpool_core::spec::Component;
+use zpool_lz4::Lz4Compressor;
+use zpool_manager::WorkQueue;
+
+use crate::cli::{DensityArgs, MeasureDensityArgs};
+use crate::failure::Failure;
+use crate::lineup;
+use crate::output::{Progress, print_report};
+use report::Report;
+
+const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
+
+/// What the allocator of this program's boxes is called: that of the system.
+const BOXES: &str = if cfg!(target_env = "gnu") { "glibc" } else { "system" };
+
+/// Measures every allocator on every file, prints.
+pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
+    let allocators = match args.allocators.as_slice() {
+        [] => everybody(),
+        given => given.to_vec(),
+    };
+    for allocator in allocators.iter().filter(|&allocator| !is_boxes(allocator)) {
+        lineup::pool(allocator, &PoolConfig::new(default_source(), BLOCK.get()))?;
+    }
+    let mut report = Report::default();
+    let progress = Progress::start(true, (args.files.len() * allocators.len()) as u64);
+    for file in &args.files {
+        let mut pages = read_files(std::slice::from_ref(file), BLOCK, None)?.without_same_filled();
+        pages.truncate(args.max_blocks.map_or(usize::MAX, NonZeroUsize::get));
+        if pages.is_empty() {
+            return Err(Failure::new(format!("every block of {file:?} is one word over and over")));
+        }
+        let all = pages.len().saturating_mul(args.repeat.get());
+        let slots = args.max_blocks.map_or(all, |max| all.min(max.get()));
+        for allocator in &allocators {
+            progress.doing(format!("{} {allocator}", file.display()));
+            let child =
+                Isolated::new().arg("measure-density").arg(allocator.to_string()).arg(slots.to_string());
+            let density: Result<Density, String> = child.run(&pages)?;
+            let density = density.map_err(|why| Failure::new(format!("{allocator}: {why}")))?;
+            let file = file.display().to_string();
+            report.results.push(DensityRow { file, allocator: allocator.to_string(), density });
+            progress.done(report.results.len() as u64);
+        }
+    }
+    drop(progress);
+    print_report(args.json, &report, || report.text())
+}
+
+/// The child that measures one allocator. What goes wrong is part of its answer.
+pub(crate) fn measure(args: &MeasureDensityArgs) -> Result<ExitCode, Failure> {
+    let pages = Pages::read_from(std::io::stdin().lock())?;
+    let density = measure_one(&args.allocator, &pages, args.slots).map_err(|failure| failure.message());
+    workload::answer(&density)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure_one(allocator: &Component, pages: &Pages, slots: usize) -> Result<Density, Failure> {
+    refuse_huge_pages();
+    let codec = Codec::new(Arc::new(Lz4Compressor::new()), pages.block_size());
+    let objects = Objects::compressed(pages, &codec)?;
+    if is_boxes(allocator) {
+        return Ok(density(&objects, slots, || Ok(BoxKeeper))?);
+    }
+    let executor = Arc::new(WorkQueue::new("density")?);
+    // Its thread's stack is there before anything is counted.
+    executor.submit(Job::new("first job", || ()))?;
+    let config = PoolConfig::new(default_source(), BLOCK.get()).with_executor(executor.clone());
+    let make = || {
+        let pool = lineup::pool(allocator, &config).map_err(|failure| failure.message())?;
+        Ok(PoolKeeper { pool, executor })
+    };
+    Ok(density(&objects, slots, make)?)
+}
+
+fn everybody() -> Vec<Component> {
+    let pools = lineup::allocators().into_iter().map(|driver| Component::named(driver.name()));
+    pools.chain([Component::named(BOXES)]).collect()
+}
+
+fn is_boxes(allocator: &Component) -> bool {
+    *allocator == Component::named(BOXES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_allocator_is_measured_on_what_it_is_given() {
+        let bytes = (0..400 * BLOCK.get()).map(|i| (i / 7 * (i >> 9)) as u8).collect();
+        let pages = Pages::from_bytes(BLOCK, bytes).without_same_filled();
+        for allocator in everybody() {
+            let density = measure_one(&allocator, &pages, 2 * pages.len()).unwrap();
+            assert!(density.payload_bytes > 0, "{allocator}");
+        }
+        assert!(
+            measure_one(&Component::named("nobody"), &pages, 1).unwrap_err().message().contains("nobody")
+        );
+    }
+}
