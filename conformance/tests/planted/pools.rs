@@ -1,6 +1,4 @@
-//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, and [`paged`] ones.
-
-mod paged;
+//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time.
 
 use std::fmt::Debug;
 use std::mem::ManuallyDrop;
@@ -17,30 +15,21 @@ use zpool_core::{
 };
 
 use crate::{Found, fails, try_each};
-use paged::Paged;
 
 const MAX_LEN: usize = 4096;
 
 /// What the suite for pools says about all of these.
 pub(crate) fn found() -> Found {
-    let mut found = Found {
+    Found {
         what: "pools",
         bugs: try_each(BUGS, planted_failing),
         oddities: try_each(ODDITIES, planted_failing),
-    };
-    found.bugs.extend(try_each(paged::FLAWS, paged_failing));
-    found.oddities.extend(try_each(paged::ODDITIES, paged_failing));
-    found
+    }
 }
 
 fn planted_failing(bug: Bug) -> Option<&'static str> {
     let make = move |source| Ok(Box::new(Planted::new(bug, source)) as Box<dyn ZPool>);
     first_failing(&PoolMaker::new(make), Planted::facts(bug))
-}
-
-fn paged_failing(flaw: paged::Flaw) -> Option<&'static str> {
-    let make = move |source| Ok(Box::new(Paged::new(flaw, source)) as Box<dyn ZPool>);
-    first_failing(&PoolMaker::new(make), Paged::facts(flaw))
 }
 
 /// The first case that fails for these pools.
