@@ -17,6 +17,7 @@ mod rig;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties};
 
@@ -26,6 +27,7 @@ pub use rig::PATIENCE;
 pub struct ExecutorMaker {
     make: Box<dyn Fn() -> Made + Send + Sync>,
     heap_calls: Option<HeapCalls>,
+    patience: Duration,
 }
 
 /// Counts the calling thread's heap calls, as the test program's global allocator sees them.
@@ -41,24 +43,31 @@ struct Made {
 impl ExecutorMaker {
     /// Wraps the closure of an [`executor_suite!`](crate::executor_suite) line without `drain`.
     pub fn new<E: Executor + 'static>(make: impl Fn() -> E + Send + Sync + 'static) -> ExecutorMaker {
-        let make = Box::new(move || Made { executor: Arc::new(make()), drain: None });
-        ExecutorMaker { make, heap_calls: None }
+        ExecutorMaker::of(move || Made { executor: Arc::new(make()), drain: None })
     }
 
     /// Wraps the closure of a line with `drain`.
     pub fn draining<E: DrainExecutor + 'static>(
         make: impl Fn() -> E + Send + Sync + 'static,
     ) -> ExecutorMaker {
-        let make = Box::new(move || {
+        ExecutorMaker::of(move || {
             let executor = Arc::new(make());
             Made { executor: executor.clone(), drain: Some(executor) }
-        });
-        ExecutorMaker { make, heap_calls: None }
+        })
+    }
+
+    fn of(make: impl Fn() -> Made + Send + Sync + 'static) -> ExecutorMaker {
+        ExecutorMaker { make: Box::new(make), heap_calls: None, patience: PATIENCE }
     }
 
     /// Counts allocations and frees of the calling thread so far. Only a test program's own global allocator can know.
     pub fn heap_calls(self, heap_calls: impl Fn() -> u64 + Send + Sync + 'static) -> ExecutorMaker {
         ExecutorMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
+    }
+
+    /// How long a case waits for a job before it says that the job is lost: [`PATIENCE`] unless set. Nobody who keeps the contract waits that long.
+    pub fn patience(self, patience: Duration) -> ExecutorMaker {
+        ExecutorMaker { patience, ..self }
     }
 
     /// A new executor.
@@ -154,8 +163,8 @@ pub fn capabilities_are_those_listed(maker: &ExecutorMaker, listed: &[&str]) {
 ///   (it is a [`DrainExecutor`](zpool_core::exec::DrainExecutor)). Cases that need what is not listed are made all the same, as `#[ignore = "..."]`, so that the
 ///   skip is seen; one case compares the list with the executor's [`ExecutorProperties`](zpool_core::exec::ExecutorProperties).
 /// - The closure makes an executor: `Fn() -> E`. It is called many times, and must make the same kind each time.
-/// - Last, if need be, `heap_calls = closure` in a program whose global allocator counts: see
-///   [`ExecutorMaker::heap_calls`](crate::executor::ExecutorMaker::heap_calls).
+/// - Last, if need be, settings of [`ExecutorMaker`](crate::executor::ExecutorMaker): `heap_calls = closure` in a program whose global allocator counts,
+///   `patience = duration`.
 ///
 /// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy) and leave it there.
 #[macro_export]

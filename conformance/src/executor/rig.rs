@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zpool_core::exec::{DrainExecutor, Executor, Job, RefusedReason};
+use zpool_core::exec::{DrainExecutor, Executor, Job, Refused, RefusedReason};
 use zpool_core::sync::Mutex;
 use zpool_core::{CheckPolicy, set_check_policy};
 
 use super::{ExecutorMaker, Made};
 
-/// How long a case waits for a job of an executor that cannot be flushed, before it says that the job is lost.
+/// How long a case waits for a job that no flush answers for, before it says that the job is lost.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How deep jobs of the cases submit further jobs, and some: so many flushes wait for all of them.
@@ -26,6 +26,7 @@ std::thread_local! {
 pub(crate) struct Rig {
     made: Made,
     ledger: Arc<Ledger>,
+    pub(crate) patience: Duration,
 }
 
 /// What became of the jobs of a rig.
@@ -56,7 +57,7 @@ impl Rig {
     pub(crate) fn new(maker: &ExecutorMaker) -> Rig {
         // For the process and for good: cases run in parallel, and a section is its thread's business anyway.
         set_check_policy(CheckPolicy::Panic);
-        Rig { made: (maker.make)(), ledger: Arc::default() }
+        Rig { made: (maker.make)(), ledger: Arc::default(), patience: maker.patience }
     }
 
     pub(crate) fn executor(&self) -> &dyn Executor {
@@ -91,16 +92,18 @@ impl Rig {
 
     /// Submits to an executor that may be shut down: gives the job back then.
     pub(crate) fn try_submit(&self, job: Job) -> Result<(), Job> {
-        let was = SUBMITTING.replace(true);
-        let outcome = self.executor().submit(job);
-        SUBMITTING.set(was);
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(refused) if refused.reason == RefusedReason::ShutDown => Err(refused.job),
-            Err(refused) => {
-                let _ = refused.job.run();
-                Ok(())
-            }
+        let outcome = {
+            let _inside = Submitting::begin();
+            self.executor().submit(job)
+        };
+        run_if_full(outcome)
+    }
+
+    /// Submits with a delay, and runs a job that comes back from a full executor.
+    #[track_caller]
+    pub(crate) fn submit_later(&self, delay: Duration, job: Job) {
+        if let Err(job) = run_if_full(self.executor().submit_later(delay, job)) {
+            panic!("X4: `{}` refused for a shutdown that nobody asked for", job.label());
         }
     }
 
@@ -153,9 +156,40 @@ impl Rig {
             if done >= made {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "X1: {done} of {made} jobs have run after {PATIENCE:?}");
+            let patience = self.patience;
+            assert!(begin.elapsed() < patience, "X1: {done} of {made} jobs have run after {patience:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// Runs what a full executor refused; what a shut down one refused comes back.
+pub(crate) fn run_if_full(outcome: Result<(), Refused>) -> Result<(), Job> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(refused) if refused.reason == RefusedReason::ShutDown => Err(refused.job),
+        Err(refused) => {
+            let _ = refused.job.run();
+            Ok(())
+        }
+    }
+}
+
+/// Marks this thread for as long as it lives.
+struct Submitting {
+    /// A job that runs on the caller may submit in turn.
+    was: bool,
+}
+
+impl Submitting {
+    fn begin() -> Submitting {
+        Submitting { was: SUBMITTING.replace(true) }
+    }
+}
+
+impl Drop for Submitting {
+    fn drop(&mut self) {
+        SUBMITTING.set(self.was);
     }
 }
 

@@ -14,7 +14,7 @@ use zpool_core::compress::{
 };
 use zpool_core::spec::{Component, Params};
 
-use crate::{Found, fails, try_each};
+use crate::{Failed, Found, failure, try_each};
 
 #[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
 #[allow(dead_code, reason = "only the count is used here")]
@@ -97,12 +97,12 @@ pub(crate) fn found() -> Found {
 }
 
 /// The first case that fails for compressors with this bug.
-fn first_failing(bug: Bug) -> Option<&'static str> {
+fn first_failing(bug: Bug) -> Option<Failed> {
     // The whole suite takes seconds for what is right; a bug is found by a tenth of it, or it is too well hidden.
     let maker = CompressorMaker::new(Driver(bug), "").rounds(10).heap_calls(counting::calls);
     let properties = maker.open().properties();
     let mut met = COMPRESSOR_CASES.iter().filter(|case| case.needs.met_by(properties, true));
-    met.find(|case| fails(|| (case.run)(&maker))).map(|case| case.name)
+    met.find_map(|case| failure(case.name, || (case.run)(&maker)))
 }
 
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use zpool_core::{
     might_block,
 };
 
-use crate::{Found, fails, try_each};
+use crate::{Failed, Found, failure, try_each};
 
 const MAX_LEN: usize = 4096;
 
@@ -27,15 +27,15 @@ pub(crate) fn found() -> Found {
     }
 }
 
-fn planted_failing(bug: Bug) -> Option<&'static str> {
+fn planted_failing(bug: Bug) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Planted::new(bug, source)) as Box<dyn ZPool>);
     first_failing(&PoolMaker::new(make), Planted::facts(bug))
 }
 
 /// The first case that fails for these pools.
-fn first_failing(maker: &PoolMaker, capabilities: Capabilities) -> Option<&'static str> {
+fn first_failing(maker: &PoolMaker, capabilities: Capabilities) -> Option<Failed> {
     let mut met = POOL_CASES.iter().filter(|case| case.needs.met_by(capabilities));
-    met.find(|case| fails(|| (case.run)(maker))).map(|case| case.name)
+    met.find_map(|case| failure(case.name, || (case.run)(maker)))
 }
 
 /// What is wrong with a [`Planted`] pool.

@@ -39,10 +39,11 @@ struct Slot<C: ?Sized> {
     context: Box<C>,
 }
 
-// What a compression came to, in one word: a length, or one of these, which are none. A `Result` with an error's fields goes through memory, where it is
+// What a compression came to, in one word: a length, or one of these, which no buffer has. A `Result` with an error's fields goes through memory, where it is
 // written in pieces and read as a whole; such a read waits until everything that was written before, the compressed block included, is in the cache.
 const FAILED: usize = usize::MAX;
 const DOES_NOT_FIT: usize = usize::MAX - 1;
+const MISBEHAVED: usize = usize::MAX - 2;
 
 /// What a codec's contexts cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,9 +113,14 @@ impl Codec {
             None => self.make_compression_slot()?,
         };
         let Slot { scratch, context, .. } = &mut *slot;
-        let mut failed = None;
+        let (mut failed, max) = (None, scratch.len());
         let outcome = catch_unwind(AssertUnwindSafe(|| match context.compress(block, scratch) {
-            Ok(Compressed::Len(len)) => len.min(DOES_NOT_FIT - 1),
+            Ok(Compressed::Len(len)) if (1..=max).contains(&len) => len,
+            Ok(Compressed::Len(len)) => {
+                let how = format!("claims {len} bytes in a buffer of {max}");
+                failed = Some(CodecError::Misbehaved(how));
+                MISBEHAVED
+            }
             Ok(Compressed::DoesNotFit) => DOES_NOT_FIT,
             Err(error) => {
                 failed = Some(error);
@@ -130,15 +136,14 @@ impl Codec {
                 self.keep_compression(slot);
                 Ok(with(None))
             }
-            Ok(len) if (1..=slot.scratch.len()).contains(&len) => {
+            Ok(MISBEHAVED) => {
+                self.discard(slot);
+                Err(failed.expect("set where the outcome was"))
+            }
+            Ok(len) => {
                 let mut lease = Lease { codec: self, slot: Some(slot) };
                 let slot = lease.slot.as_mut().expect("just put there");
                 Ok(with((len <= max_len).then(|| &slot.scratch[..len])))
-            }
-            Ok(len) => {
-                let max = slot.scratch.len();
-                self.discard(slot);
-                Err(CodecError::Misbehaved(format!("claims {len} bytes in a buffer of {max}")))
             }
             Err(panic) => {
                 self.discard(slot);

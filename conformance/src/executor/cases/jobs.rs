@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use zpool_core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::executor::ExecutorMaker;
 use crate::executor::rig::{Rig, dawdle};
-use crate::executor::{ExecutorMaker, PATIENCE};
 use crate::scale::scaled;
 
 /// `properties`: the same before and after work.
@@ -51,14 +51,12 @@ pub fn x1_delayed_jobs_run_once(maker: &ExecutorMaker) {
         let mark = Arc::new(AtomicBool::new(false));
         let seen = mark.clone();
         let job = rig.job(move || seen.store(true, Ordering::Release));
-        if let Err(refused) = rig.executor().submit_later(delay, job) {
-            let _ = refused.job.run();
-        }
+        rig.submit_later(delay, job);
         rig.submit(rig.job(|| {}));
         // Acquire: pairs with the Release above. A flush waits for what is due, so the job comes with one of the next.
         let begin = Instant::now();
         while !mark.load(Ordering::Acquire) {
-            assert!(begin.elapsed() < PATIENCE, "X1: a job with a delay of {delay:?} is lost");
+            assert!(begin.elapsed() < rig.patience, "X1: a job with a delay of {delay:?} is lost");
             rig.nudge();
         }
     }

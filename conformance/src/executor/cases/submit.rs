@@ -8,7 +8,7 @@ use zpool_core::NoBlock;
 use zpool_core::exec::Job;
 
 use crate::executor::ExecutorMaker;
-use crate::executor::rig::{Rig, dawdle};
+use crate::executor::rig::{Rig, dawdle, run_if_full};
 use crate::scale::scaled;
 
 /// X5, X1: jobs submit jobs, which submit jobs; all run once.
@@ -94,9 +94,13 @@ pub fn x5_without_a_heap_call(maker: &ExecutorMaker) {
         for job in jobs {
             let before = heap_calls();
             let section = NoBlock::enter();
-            rig.submit(job);
+            let outcome = rig.executor().submit(job);
             drop(section);
+            // Before a job that came back is run: that gives its memory back.
             assert_eq!(heap_calls() - before, 0, "X5: heap calls of a submit in a no-block section");
+            if run_if_full(outcome).is_err() {
+                panic!("X4: refused for a shutdown that nobody asked for");
+            }
         }
         rig.settle();
     }

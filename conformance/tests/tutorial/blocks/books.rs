@@ -1,7 +1,8 @@
 //! Who has which cell. Safe code, behind one lock; the bytes are not looked at here.
 
 use zpool_core::page::Run;
-use zpool_core::{Opened, PoolError};
+use zpool_core::PoolError;
+use zpool_core::handle::Opened;
 
 use super::layout::Class;
 
