@@ -14,7 +14,7 @@ use zpool_core::{Counted, PoolId};
 
 use crate::current::Current;
 use crate::observe::Watch;
-use crate::pool::{Pool, PoolLabel};
+use crate::pool::{Pool, PoolLabel, PoolRef};
 
 /// Shared by a manager and all its pools.
 pub(crate) struct Hub {
@@ -38,6 +38,14 @@ pub(crate) struct Listed {
     pub(crate) block: Arc<Counted<Pool>>,
     pub(crate) created: Instant,
     pub(crate) retired: Option<Instant>,
+}
+
+/// A pool in a snapshot.
+pub(crate) struct Seen {
+    pub(crate) listed: Listed,
+    /// `None` when its last reference has gone.
+    pub(crate) pool: Option<PoolRef>,
+    pub(crate) is_current: bool,
 }
 
 /// Who is on the way to destruction.
@@ -126,10 +134,22 @@ impl Hub {
         drop(listed);
     }
 
-    /// All pools at one moment, and which of them was current then (B49).
-    pub(crate) fn snapshot(&self) -> (Vec<Listed>, Option<Arc<Counted<Pool>>>) {
+    /// The list. What is on it may be at zero.
+    pub(crate) fn listed(&self) -> Vec<Listed> {
+        self.pools.lock().clone()
+    }
+
+    /// All pools at one moment (B49). To be dropped where the last reference of a pool may be: it may hold that.
+    pub(crate) fn snapshot(&self) -> Vec<Seen> {
         let pools = self.pools.lock();
-        (pools.clone(), self.current.block())
+        let current = self.current.block();
+        let see = |listed: &Listed| Seen {
+            listed: listed.clone(),
+            // Under the lock: what is current keeps its identity reference until another one is, and that takes the lock.
+            pool: listed.block.try_ref(),
+            is_current: current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
+        };
+        pools.iter().map(see).collect()
     }
 
     /// Pools on the list.

@@ -5,14 +5,14 @@ use std::io;
 use std::sync::Arc;
 
 use zpool_core::exec::{DrainExecutor, Executor, in_job};
+use zpool_core::might_block;
 use zpool_core::page::{PageSource, default_source};
 use zpool_core::spec::PoolSpec;
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Counted, might_block};
 
 use crate::error::SwitchError;
-use crate::hub::Hub;
+use crate::hub::{Hub, Seen};
 use crate::observe::{PoolObserver, Watch};
 use crate::pool::{Pool, PoolRef};
 use crate::queue::WorkQueue;
@@ -202,16 +202,16 @@ impl PoolManager {
 
     /// Bytes that all pools hold together, retired ones included: allocators and contexts.
     pub fn bytes_held(&self) -> usize {
-        let (pools, _) = self.hub.snapshot();
-        pools.iter().filter_map(|listed| listed.block.try_ref()).map(|pool| pool.bytes_held()).sum()
+        self.hub.snapshot().iter().filter_map(|seen| seen.pool.as_deref()).map(Pool::bytes_held).sum()
     }
 
     /// Bytes that all pools but `pool` hold together: a caller that knows how that one grows need not walk the others, which only shrink
     /// until the next [switch](Self::switches).
     pub fn bytes_held_besides(&self, pool: &PoolRef) -> usize {
-        let (pools, _) = self.hub.snapshot();
-        let others = pools.iter().filter(|listed| !PoolRef::is_of(pool, &listed.block));
-        others.filter_map(|listed| listed.block.try_ref()).map(|pool| pool.bytes_held()).sum()
+        let pools = self.hub.snapshot();
+        let others =
+            pools.iter().filter_map(|seen| seen.pool.as_ref()).filter(|other| !PoolRef::same(pool, other));
+        others.map(|other| other.bytes_held()).sum()
     }
 
     /// Changes of the current pool so far. Whoever sees a count also sees, by [`current`](Self::current), the pool that was current then, or a later one.
@@ -223,27 +223,24 @@ impl PoolManager {
 
     /// All pools at one moment, oldest first.
     pub fn pools(&self) -> Vec<PoolInfo> {
-        let (pools, current) = self.hub.snapshot();
-        let is_current = |block: &Arc<Counted<Pool>>| current.as_ref().is_some_and(|c| Arc::ptr_eq(c, block));
-        let info = |listed: &crate::hub::Listed| {
-            let pool = listed.block.try_ref();
-            let state = match (&pool, is_current(&listed.block)) {
-                (None, _) => PoolState::Dying,
-                (Some(_), true) => PoolState::Current,
-                (Some(_), false) => PoolState::Retired,
-            };
+        let info = |seen: &Seen| {
+            let (listed, pool) = (&seen.listed, seen.pool.as_deref());
             PoolInfo {
                 label: (*listed.label).clone(),
-                state,
+                state: match pool {
+                    None => PoolState::Dying,
+                    Some(_) if seen.is_current => PoolState::Current,
+                    Some(_) => PoolState::Retired,
+                },
                 // Less the one this snapshot holds.
                 references: listed.block.references().saturating_sub(u64::from(pool.is_some())),
-                bytes_held: pool.as_deref().map_or(0, Pool::bytes_held),
-                context_bytes: pool.as_deref().map_or(0, |pool| pool.codec().stats().context_bytes),
+                bytes_held: pool.map_or(0, Pool::bytes_held),
+                context_bytes: pool.map_or(0, |pool| pool.codec().stats().context_bytes),
                 age: listed.created.elapsed(),
                 retired_for: listed.retired.map(|since| since.elapsed()),
             }
         };
-        pools.iter().map(info).collect()
+        self.hub.snapshot().iter().map(info).collect()
     }
 
     /// The manager's counters.

@@ -157,9 +157,8 @@ impl PoolManager {
 
     /// Takes a live retired pool of `spec` back.
     fn revive(&self, spec: &PoolSpec) -> Option<Attempt> {
-        let (pools, _) = self.hub.snapshot();
         // One at zero is about to be destroyed: skipped, and the search goes on (a live twin may follow).
-        let twins = pools.into_iter().filter(|listed| listed.label.spec == *spec);
+        let twins = self.hub.listed().into_iter().filter(|listed| listed.label.spec == *spec);
         let (block, pool) =
             twins.filter_map(|twin| twin.block.try_ref().map(|pool| (twin.block, pool))).next()?;
         let revived = Counted::revive(&pool);

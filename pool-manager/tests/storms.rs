@@ -84,6 +84,10 @@ fn b49_a_snapshot_is_of_one_moment() {
             let pools = manager.pools();
             let current = pools.iter().filter(|pool| pool.state == PoolState::Current).count();
             assert_eq!((pools.len(), current), (2, 1), "{pools:?}");
+            assert!(
+                pools.iter().all(|pool| (pool.state == PoolState::Current) == pool.retired_for.is_none()),
+                "{pools:?}"
+            );
             assert_eq!(manager.bytes_held(), 30);
         }
     });

@@ -236,11 +236,6 @@ impl<T: Released> Ref<T> {
     pub fn same(a: &Ref<T>, b: &Ref<T>) -> bool {
         a.block == b.block
     }
-
-    /// Does it refer to the value of `block`?
-    pub fn is_of(this: &Ref<T>, block: &Counted<T>) -> bool {
-        core::ptr::eq(this.block.as_ptr(), block)
-    }
 }
 
 impl<T: Released> Deref for Ref<T> {
