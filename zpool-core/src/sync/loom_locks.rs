@@ -42,6 +42,11 @@ impl<T> Mutex<T> {
         self.0.try_lock().ok().map(|g| MutexGuard(Some(g)))
     }
 
+    /// The value, which nobody else can lock.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// The value, out of its lock.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(|e| e.into_inner())
