@@ -1,7 +1,7 @@
 //! Settings of a store, and its making.
 
+use std::fmt;
 use std::hash::RandomState;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use zpool_core::ZPoolDriver;
@@ -12,8 +12,10 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
 use crate::error::BuildError;
+use crate::evict::{AtLimit, Eviction, Listener};
 use crate::limit::Limit;
-use crate::store::Store;
+use crate::store::{Settings, Store};
+use crate::storing::Coding;
 
 /// The largest block in bytes, unless the builder is told otherwise.
 pub const DEFAULT_BLOCK_SIZE: usize = 4096;
@@ -25,7 +27,6 @@ pub const MAX_BLOCK_SIZE: usize = 65_536;
 pub const DEFAULT_ACCEPT_PERCENT: u8 = 90;
 
 /// Settings of a [`Store`] to be. Made by [`Store::builder`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct StoreBuilder<K, S = RandomState> {
     block_size: usize,
@@ -38,8 +39,11 @@ pub struct StoreBuilder<K, S = RandomState> {
     revive: bool,
     limit_bytes: Option<usize>,
     accept_percent: u8,
+    eviction: Eviction<K>,
+    max_value_len: Option<usize>,
+    coding: Coding,
+    latencies: bool,
     hasher: S,
-    keys: PhantomData<fn(K)>,
 }
 
 impl<K> StoreBuilder<K, RandomState> {
@@ -55,8 +59,11 @@ impl<K> StoreBuilder<K, RandomState> {
             revive: true,
             limit_bytes: None,
             accept_percent: DEFAULT_ACCEPT_PERCENT,
+            eviction: Eviction { at_limit: AtLimit::Refuse, spare_dense: false, listener: None },
+            max_value_len: None,
+            coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
+            latencies: false,
             hasher: RandomState::new(),
-            keys: PhantomData,
         }
     }
 }
@@ -114,6 +121,57 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { accept_percent: percent, ..self }
     }
 
+    /// What to do at the limit (default: refuse).
+    pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
+        self.eviction.at_limit = at_limit;
+        self
+    }
+
+    /// Is told the key and the length in bytes of everything that is evicted, after it is gone, on the thread whose store made it go (default: nobody).
+    ///
+    /// Runs with no lock held and may use the store; what it stores evicts nothing itself. Its panics are contained and
+    /// [counted](crate::StoreStats::listeners_panicked).
+    pub fn on_evict(mut self, listener: impl Fn(&K, usize) + Send + Sync + 'static) -> Self {
+        let listener: Listener<K> = Box::new(listener);
+        self.eviction.listener = Some(listener);
+        self
+    }
+
+    /// Whether what compresses to a quarter or less is spared by every second turn of the eviction clock, since evicting it gains little (default false).
+    pub fn spare_dense(mut self, spare: bool) -> Self {
+        self.eviction.spare_dense = spare;
+        self
+    }
+
+    /// The longest value in bytes (default: the block size). Longer ones than a block are cut up and joined again, and are there whole or not at all.
+    pub fn max_value_len(self, bytes: usize) -> Self {
+        StoreBuilder { max_value_len: Some(bytes), ..self }
+    }
+
+    /// By how many percent compression has to make a block shorter, for it not to be kept raw: 0 to 99 (default 0, at least a byte). A raw block is loaded by a
+    /// copy instead of a decompression.
+    pub fn min_gain_percent(mut self, percent: u8) -> Self {
+        self.coding.min_gain_percent = percent;
+        self
+    }
+
+    /// Whether blocks whose bytes look random are kept raw without asking the compressor (default true). See docs/decisions/0018 for how seldom that is wrong.
+    pub fn skip_noise(mut self, skip: bool) -> Self {
+        self.coding.skip_noise = skip;
+        self
+    }
+
+    /// Whether every object has a checksum of four bytes in the index, without which a load may give wrong bytes after memory was corrupted (default false).
+    pub fn checksums(mut self, checksums: bool) -> Self {
+        self.coding.checksums = checksums;
+        self
+    }
+
+    /// Whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two looks at the clock each (default false).
+    pub fn latency_histograms(self, on: bool) -> Self {
+        StoreBuilder { latencies: on, ..self }
+    }
+
     /// How keys are hashed (default: std's `RandomState`, keyed for each store, so that keys chosen by an enemy do no harm).
     pub fn hasher<S2>(self, hasher: S2) -> StoreBuilder<K, S2> {
         StoreBuilder {
@@ -127,8 +185,11 @@ impl<K, S> StoreBuilder<K, S> {
             revive: self.revive,
             limit_bytes: self.limit_bytes,
             accept_percent: self.accept_percent,
+            eviction: self.eviction,
+            max_value_len: self.max_value_len,
+            coding: self.coding,
+            latencies: self.latencies,
             hasher,
-            keys: PhantomData,
         }
     }
 
@@ -144,6 +205,13 @@ impl<K, S> StoreBuilder<K, S> {
         if !(1..=100).contains(&self.accept_percent) {
             return Err(BuildError::AcceptPercent(self.accept_percent));
         }
+        if self.coding.min_gain_percent > 99 {
+            return Err(BuildError::MinGainPercent(self.coding.min_gain_percent));
+        }
+        let max_value_len = self.max_value_len.unwrap_or(self.block_size);
+        if max_value_len < self.block_size {
+            return Err(BuildError::MaxValueLen { bytes: max_value_len, block_size: self.block_size });
+        }
         let spec = self.spec.or_else(default_spec).ok_or(BuildError::NoSpec)?;
         let registry = registry(self.allocators, self.compressors).map_err(BuildError::Registry)?;
         let mut manager = PoolManager::builder(Arc::new(registry))
@@ -158,8 +226,26 @@ impl<K, S> StoreBuilder<K, S> {
         }
         let manager = manager.build_idle().map_err(BuildError::Thread)?;
         manager.switch(&spec).map_err(BuildError::Switch)?;
-        let limit = self.limit_bytes.map(|bytes| Limit::new(bytes, self.accept_percent));
-        Ok(Store::new(manager, self.block_size, limit, self.hasher))
+        let settings = Settings {
+            block_size: self.block_size,
+            max_value_len,
+            coding: self.coding,
+            eviction: self.eviction,
+        };
+        let limit = Limit::new(self.limit_bytes, self.accept_percent);
+        Ok(Store::new(manager, settings, limit, self.latencies, self.hasher))
+    }
+}
+
+impl<K, S> fmt::Debug for StoreBuilder<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreBuilder")
+            .field("block_size", &self.block_size)
+            .field("spec", &self.spec)
+            .field("limit_bytes", &self.limit_bytes)
+            .field("eviction", &self.eviction)
+            .field("coding", &self.coding)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,80 +1,185 @@
-//! What the index keeps for a block.
+//! What the index keeps for a key, packed: 16 bytes, of which one byte says what it is and whether it is there at all.
+//!
+//! ```text
+//!   object        | handle: 8 bytes                      | length 2 | object's length 2 | place 3 | kind 1 |
+//!   same-filled   | the word: 8 bytes                    | length 2 |                     place 3 |        |
+//!   large         | number of the value: 4 bytes         |                                place 3 |        |
+//!
+//!   place         | distance from home: 11 bits | pool: 11 bits | heat: 2 bits |
+//! ```
+//!
+//! Lengths are 1 to 65 536 and kept less one. The distance belongs to the [table](crate::table), the pool's number to the shard's
+//! [list of pools](crate::pools), the heat to the [clock](crate::clock).
 
-use crate::object::{Object, ObjectId};
+use zpool_core::Handle;
 
-/// Where a block is.
+use crate::MAX_BLOCK_SIZE;
+
+/// What is stored under a key. Owns the handle, but cannot free it: that takes the pool, which the shard knows.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    /// Nowhere: it is eight bytes repeated.
-    Same {
-        /// Those bytes, the first one lowest.
-        word: u64,
-        /// Bytes of the block.
-        len: u32,
-    },
-    /// In a pool, compressed.
-    Compressed {
-        object: Object,
-        /// Bytes of the block.
-        len: u32,
-        /// Bytes of the object: less than the block's, which has 65 536 at most.
-        object_len: u16,
-    },
-    /// In a pool as it is, since it does not shrink.
-    Raw {
-        object: Object,
-        /// Bytes of the block and of the object.
-        len: u32,
-    },
+    /// A block that is eight bytes repeated, and in no pool.
+    Same { word: [u8; 8], len: Length, place: Place },
+    /// A block in a pool.
+    Object { handle: Handle, len: Length, object_len: Length, place: Place, kind: Kind },
+    /// A value of several blocks: its number in the shard's list of them.
+    Large { number: [u8; 4], place: Place },
 }
 
-const _: () = assert!(size_of::<Entry>() == 24, "one a block: it is part of every density figure");
-const _: () =
-    assert!(crate::MAX_BLOCK_SIZE - 1 <= u16::MAX as usize, "an object that shrank has a length of 16 bits");
-
-/// Tells an entry from one that may have taken its place under the same key.
+/// How a block is kept in its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EntryId {
-    /// Same-filled blocks that are equal need not be told apart.
-    Same {
-        word: u64,
-        len: u32,
-    },
-    Object(ObjectId),
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Compressed.
+    Compressed,
+    /// As it is, since it does not shrink.
+    Raw,
+}
+
+const _: () = assert!(size_of::<Entry>() == 16, "one a block: it is part of every density figure");
+const _: () = assert!(size_of::<Option<(u64, Entry)>>() == 24, "an empty place of a table costs no flag");
+
+/// Bytes of a block or of an object: 1 to [`MAX_BLOCK_SIZE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Length([u8; 2]);
+
+impl Length {
+    #[inline]
+    pub(crate) fn new(bytes: usize) -> Length {
+        const { assert!(MAX_BLOCK_SIZE - 1 <= u16::MAX as usize) };
+        debug_assert!((1..=MAX_BLOCK_SIZE).contains(&bytes), "{bytes} bytes");
+        Length((bytes.wrapping_sub(1) as u16).to_le_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn get(self) -> usize {
+        usize::from(u16::from_le_bytes(self.0)) + 1
+    }
+}
+
+/// Where an entry is in the table, which pool it is in, and how lately it was used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place([u8; 3]);
+
+const DISTANCE_BITS: u32 = 11;
+const POOL_BITS: u32 = 11;
+const HEAT_BITS: u32 = 2;
+const _: () = assert!(DISTANCE_BITS + POOL_BITS + HEAT_BITS == 24, "three bytes");
+const POOL_SHIFT: u32 = DISTANCE_BITS;
+const HEAT_SHIFT: u32 = DISTANCE_BITS + POOL_BITS;
+
+impl Place {
+    /// How far from its home an entry may be.
+    pub(crate) const MAX_DISTANCE: usize = (1 << DISTANCE_BITS) - 1;
+    /// Pools that the entries of a shard may be in.
+    pub(crate) const MAX_POOLS: usize = 1 << POOL_BITS;
+    /// The most that an entry can be warmed.
+    pub(crate) const MAX_HEAT: u32 = (1 << HEAT_BITS) - 1;
+
+    /// Of an entry in `pool`, not in a table yet.
+    #[inline]
+    pub(crate) fn in_pool(pool: u16) -> Place {
+        debug_assert!(usize::from(pool) < Place::MAX_POOLS);
+        Place::pack(u32::from(pool) << POOL_SHIFT)
+    }
+
+    #[inline]
+    fn bits(self) -> u32 {
+        u32::from_le_bytes([self.0[0], self.0[1], self.0[2], 0])
+    }
+
+    #[inline]
+    fn pack(bits: u32) -> Place {
+        let [a, b, c, _] = bits.to_le_bytes();
+        Place([a, b, c])
+    }
+
+    #[inline]
+    pub(crate) fn distance(self) -> usize {
+        self.bits() as usize & Place::MAX_DISTANCE
+    }
+
+    #[inline]
+    pub(crate) fn set_distance(&mut self, distance: usize) {
+        debug_assert!(distance <= Place::MAX_DISTANCE);
+        *self = Place::pack(self.bits() & !(Place::MAX_DISTANCE as u32) | distance as u32);
+    }
+
+    #[inline]
+    pub(crate) fn pool(self) -> u16 {
+        (self.bits() >> POOL_SHIFT) as u16 & (Place::MAX_POOLS - 1) as u16
+    }
+
+    #[inline]
+    pub(crate) fn heat(self) -> u32 {
+        self.bits() >> HEAT_SHIFT
+    }
+
+    #[inline]
+    pub(crate) fn set_heat(&mut self, heat: u32) {
+        debug_assert!(heat <= Place::MAX_HEAT);
+        *self = Place::pack(self.bits() & ((1 << HEAT_SHIFT) - 1) | heat << HEAT_SHIFT);
+    }
 }
 
 impl Entry {
-    /// Bytes of the block.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn place(&self) -> Place {
         match self {
-            Entry::Same { len, .. } | Entry::Compressed { len, .. } | Entry::Raw { len, .. } => *len as usize,
-        }
-    }
-
-    /// Bytes of the object in the pool.
-    #[inline]
-    pub(crate) fn object_len(&self) -> usize {
-        match self {
-            Entry::Same { .. } => 0,
-            Entry::Compressed { object_len, .. } => usize::from(*object_len),
-            Entry::Raw { len, .. } => *len as usize,
+            Entry::Same { place, .. } | Entry::Object { place, .. } | Entry::Large { place, .. } => *place,
         }
     }
 
     #[inline]
-    pub(crate) fn id(&self) -> EntryId {
+    pub(crate) fn place_mut(&mut self) -> &mut Place {
         match self {
-            Entry::Same { word, len } => EntryId::Same { word: *word, len: *len },
-            Entry::Compressed { object, .. } | Entry::Raw { object, .. } => EntryId::Object(object.id()),
+            Entry::Same { place, .. } | Entry::Object { place, .. } | Entry::Large { place, .. } => place,
         }
     }
 
-    /// Frees what it has in a pool. False when the allocator did not.
-    pub(crate) fn free(self) -> bool {
-        match self {
-            Entry::Same { .. } => true,
-            Entry::Compressed { object, .. } | Entry::Raw { object, .. } => object.free(),
+    /// Used once more: the clock passes it over a turn longer. Written only where it changes something, so that hot entries stay clean in the caches.
+    #[inline]
+    pub(crate) fn warm(&mut self) {
+        let place = self.place_mut();
+        let heat = place.heat();
+        if heat < Place::MAX_HEAT {
+            place.set_heat(heat + 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_from_one_to_the_largest_come_back() {
+        for bytes in [1, 2, 255, 256, 4096, MAX_BLOCK_SIZE - 1, MAX_BLOCK_SIZE] {
+            assert_eq!(Length::new(bytes).get(), bytes);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_place_do_not_touch_each_other() {
+        for pool in [0, 1, 1000, Place::MAX_POOLS as u16 - 1] {
+            for distance in [0, 1, Place::MAX_DISTANCE] {
+                for heat in 0..=Place::MAX_HEAT {
+                    let mut place = Place::in_pool(pool);
+                    place.set_heat(heat);
+                    place.set_distance(distance);
+                    assert_eq!((place.pool(), place.distance(), place.heat()), (pool, distance, heat));
+                    place.set_heat(0);
+                    place.set_distance(0);
+                    assert_eq!(place, Place::in_pool(pool));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn warming_ends_at_the_top() {
+        let mut entry = Entry::Same { word: [0; 8], len: Length::new(8), place: Place::default() };
+        (0..10).for_each(|_| entry.warm());
+        assert_eq!((entry.place().heat(), entry.place().distance()), (Place::MAX_HEAT, 0));
     }
 }

@@ -24,11 +24,11 @@ pub struct Error<K> {
 pub enum ErrorKind {
     /// `store`: a block has at least one byte.
     EmptyBlock,
-    /// `store`: the block is over the block size.
+    /// `store`: the block is over the block size, or the value over the longest one.
     BlockTooLong {
         /// Its bytes.
         len: usize,
-        /// The store's block size.
+        /// The store's longest value: its block size, unless told otherwise.
         max: usize,
     },
     /// `load`, `take`: the block does not fit the buffer. Nothing was decompressed.
@@ -47,7 +47,7 @@ pub enum ErrorKind {
     },
     /// `store`: there is no current pool.
     NoPool,
-    /// `store`: no memory for the index to grow.
+    /// `store`: no memory for the index to grow, or no place in it: thousands of keys with one hash, or blocks of a shard in thousands of pools.
     IndexOutOfMemory,
     /// The allocator refused.
     Pool(PoolError),
@@ -103,6 +103,15 @@ pub enum BuildError {
     BlockSize(usize),
     /// The accept threshold is no percentage from 1 to 100.
     AcceptPercent(u8),
+    /// The minimum gain is no percentage from 0 to 99.
+    MinGainPercent(u8),
+    /// The longest value is shorter than a block.
+    MaxValueLen {
+        /// Its bytes.
+        bytes: usize,
+        /// The block size.
+        block_size: usize,
+    },
     /// No spec was given, and the features that the default one needs are off.
     NoSpec,
     /// Two drivers of one name were given.
@@ -121,6 +130,12 @@ impl fmt::Display for BuildError {
             }
             BuildError::AcceptPercent(percent) => {
                 write!(f, "an accept threshold of {percent} % (allowed: 1 to 100)")
+            }
+            BuildError::MinGainPercent(percent) => {
+                write!(f, "a minimum gain of {percent} % (allowed: 0 to 99)")
+            }
+            BuildError::MaxValueLen { bytes, block_size } => {
+                write!(f, "a longest value of {bytes} bytes is shorter than a block of {block_size}")
             }
             BuildError::NoSpec => f.write_str("no spec was given, and this build has no default one"),
             BuildError::Registry(error) => error.fmt(f),

@@ -1,63 +1,105 @@
-//! The index: from a key to its entry, in shards with a lock each.
+//! The index: from a key to what is stored under it, in shards with a lock each.
 //!
 //! ```text
 //!   hash of the key, computed once, before any lock
-//!        │ times an odd constant: top bits          │ as it is
-//!        ▼                                          ▼
-//!   +---------+---------+-- ... --+         tables: tag and bucket
+//!        │ times an odd constant
+//!        │ top bits            the bits below them
+//!        ▼                              ▼
+//!   +---------+---------+-- ... --+   the home in the shard's table
 //!   | shard 0 | shard 1 |         |
-//!   +---------+---------+-- ... --+         each: Mutex { table of (key, entry), tally }
+//!   +---------+---------+-- ... --+   each: Mutex { table, pools, tally }
 //! ```
 //!
-//! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's `Eq`, and `Hash` when the table grows, and the
-//! allocator's `read`, which never blocks; nothing else of anybody's. What is taken out is freed after the lock is.
+//! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's `Eq`, its `Hash` when the table grows, its `Clone` when
+//! keys are listed, and the allocator's `read`, which never blocks; nothing else of anybody's. What is taken out is freed after the lock is.
 
 use crossbeam_utils::CachePadded;
+use zpool_core::PoolId;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Mutex, MutexGuard};
 
-use crate::entry::Entry;
-use crate::shard::{Item, Shard, Tally};
+use crate::clock::Coldest;
+use crate::shard::{Item, Put, Shard, Tally};
+use crate::table::NoRoom;
 
-/// Shards there are at least, so that two threads seldom meet, and at most.
-const SHARDS: std::ops::RangeInclusive<usize> = 16..=256;
+/// Shards there are at least and at most. A shard grows on its own, so the more there are, the shorter a store has to wait for that.
+const SHARDS: std::ops::RangeInclusive<usize> = 64..=1024;
 
-/// Shards for each processor.
-const SHARDS_PER_CPU: usize = 4;
+/// Shards for each processor, so that two threads seldom meet.
+const SHARDS_PER_CPU: usize = 16;
 
-/// A sharded map from keys to entries.
+/// A sharded map from keys to what is stored.
 #[derive(Debug)]
 pub(crate) struct Index<K> {
     shards: Box<[CachePadded<Mutex<Shard<K>>>]>,
-    /// What `hash` is shifted by to give the number of a shard.
-    shift: u32,
+    /// The number of shards as a power of two.
+    bits: u32,
     /// Bytes of all tables.
     bytes: AtomicUsize,
+    /// The shard that is asked next for its coldest entry.
+    next: AtomicUsize,
 }
 
 impl<K> Index<K> {
-    pub(crate) fn new() -> Index<K> {
+    pub(crate) fn new(with_sums: bool) -> Index<K> {
         let wanted = zpool_core::cpu_shards() * SHARDS_PER_CPU;
         let shards = wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
         Index {
-            shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new()))).collect(),
-            shift: u64::BITS - shards.trailing_zeros(),
+            shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(with_sums)))).collect(),
+            bits: shards.trailing_zeros(),
             bytes: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 
-    /// Locks the shard of `hash`.
+    /// The number of the shard of a key's hash, and the hash for its table. The multiplication (by 2^64 over the golden ratio) makes both depend on all bits,
+    /// so that they do not suffer from a weak hasher.
     #[inline]
-    pub(crate) fn lock(&self, hash: u64) -> MutexGuard<'_, Shard<K>> {
-        // The table takes its tag from the top bits and its bucket from the low ones. The multiplication (by 2^64 over the golden ratio)
-        // makes the shard depend on all bits, so that neither the table nor a weak hasher suffers.
+    fn split(&self, hash: u64) -> (usize, u64) {
         let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.shards[(mixed >> self.shift) as usize].lock()
+        ((mixed >> (u64::BITS - self.bits)) as usize, mixed << self.bits)
+    }
+
+    /// Locks the shard of a hash, to look. Also gives the hash for its table.
+    #[inline]
+    pub(crate) fn lock(&self, hash: u64) -> (MutexGuard<'_, Shard<K>>, u64) {
+        let (shard, hash) = self.split(hash);
+        (self.shards[shard].lock(), hash)
+    }
+
+    /// Changes the shard of a hash.
+    #[inline]
+    pub(crate) fn edit<R>(&self, hash: u64, change: impl FnOnce(&mut Shard<K>, u64) -> R) -> R {
+        let (shard, hash) = self.split(hash);
+        self.edit_shard(shard, |shard| change(shard, hash))
+    }
+
+    #[inline]
+    fn edit_shard<R>(&self, shard: usize, change: impl FnOnce(&mut Shard<K>) -> R) -> R {
+        let mut shard = self.shards[shard].lock();
+        let before = shard.bytes();
+        let result = change(&mut shard);
+        let after = shard.bytes();
+        if before != after {
+            // Under the lock, so that nobody subtracts it before. Wrapping, so that shrinking is adding the difference, too. Relaxed: an account.
+            self.bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Shards, each of which can be asked by number.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Looks at the shard of this number.
+    pub(crate) fn look<R>(&self, shard: usize, look: impl FnOnce(&Shard<K>) -> R) -> R {
+        look(&self.shards[shard].lock())
     }
 
     /// Entries. Exact while nothing runs.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.shards.iter().map(|shard| shard.lock().table.len()).sum()
     }
 
     /// The sum of all shards' tallies.
@@ -68,58 +110,89 @@ impl<K> Index<K> {
             sum.compressed += tally.compressed;
             sum.raw += tally.raw;
             sum.same += tally.same;
+            sum.large += tally.large;
             sum.payload += tally.payload;
+            sum.stored_bytes += tally.stored_bytes;
             sum.stores += tally.stores;
             sum.hits += tally.hits;
             sum.misses += tally.misses;
             sum.taken += tally.taken;
             sum.invalidated += tally.invalidated;
+            sum.evicted += tally.evicted;
         }
         sum
+    }
+
+    /// Entries by pool, oldest pool first.
+    pub(crate) fn entries_by_pool(&self) -> Vec<(PoolId, usize)> {
+        let mut by_pool = std::collections::BTreeMap::new();
+        for shard in &self.shards {
+            shard.lock().entries_by_pool(|pool, entries| *by_pool.entry(pool).or_insert(0) += entries);
+        }
+        by_pool.into_iter().collect()
     }
 
     /// Bytes of the index: tables and shards. What keys own on the heap is not in it.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        // Relaxed: an account; nothing is published through it. So below.
         self.bytes.load(Ordering::Relaxed) + size_of_val(&*self.shards)
     }
 
-    /// Takes everything out, a shard at a time, and drops it.
-    pub(crate) fn clear(&self) {
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            self.bytes.fetch_sub(shard.bytes(), Ordering::Relaxed);
-            let table = shard.take_all();
-            shard.tally.invalidated += table.len() as u64;
-            drop(shard);
-            drop(table);
+    /// Takes everything out, a shard at a time, and hands it over with no lock held.
+    pub(crate) fn clear(&self, mut discard: impl FnMut(Item<K>)) {
+        for shard in 0..self.shards() {
+            let items = self.edit_shard(shard, |shard| {
+                let items = shard.take_all();
+                shard.tally.invalidated += items.len() as u64;
+                items
+            });
+            items.into_iter().for_each(&mut discard);
+        }
+    }
+
+    /// Takes out the coldest entry of the next shard that has one, so that all are asked in turn. `None` when all are empty.
+    ///
+    /// A shard whose entries are all in use passes the question on; so does an empty one, however often it is asked (B30).
+    pub(crate) fn take_coldest(&self, spare_dense: bool) -> Option<Item<K>> {
+        let mut empty = 0;
+        while empty < self.shards() {
+            // Relaxed: whoever gets which number does not matter.
+            let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards();
+            let coldest = self.edit_shard(shard, |shard| {
+                let coldest = shard.take_coldest(spare_dense);
+                shard.tally.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
+                coldest
+            });
+            match coldest {
+                Coldest::Taken(item) => return Some(item),
+                Coldest::Warm => empty = 0,
+                Coldest::Nothing => empty += 1,
+            }
+        }
+        None
+    }
+
+    /// Gives back memory of tables that are far from full.
+    pub(crate) fn shrink(&self, rehash: impl Fn(&K) -> u64) {
+        for shard in 0..self.shards() {
+            self.edit_shard(shard, |shard| shard.table.shrink(|key| self.split(rehash(key)).1));
         }
     }
 }
 
 impl<K: Eq> Index<K> {
-    /// Makes `entry` that of `key`, in one critical section, and gives what it took the place of. For the caller to drop: no lock is held then.
+    /// Stores what `new` has, in one critical section, and gives what it took the place of. For the caller to drop: no lock is held then.
     ///
     /// # Errors
     ///
-    /// When there is no memory for the table to grow; gives both back.
+    /// When there is no memory or no place; `new` still has it.
     #[inline]
     pub(crate) fn put(
         &self,
         hash: u64,
-        key: K,
-        entry: Entry,
+        new: &mut Option<Item<K>>,
         rehash: impl Fn(&K) -> u64,
-    ) -> Result<Option<Item<K>>, Item<K>> {
-        let mut shard = self.lock(hash);
-        let before = shard.bytes();
-        let outcome = shard.put(hash, key, entry, rehash);
-        let after = shard.bytes();
-        if before != after {
-            // Under the lock, so that nobody subtracts it before. Wrapping, so that shrinking is adding the difference, too.
-            self.bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-        }
-        outcome
+    ) -> Result<Put<K>, NoRoom> {
+        self.edit(hash, |shard, hash| shard.put(hash, new, |key| self.split(rehash(key)).1))
     }
 }

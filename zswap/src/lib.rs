@@ -55,21 +55,32 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod checksum;
+mod clock;
 mod entry;
 mod error;
+mod evict;
+mod incompressible;
 mod index;
+mod keys;
+mod latency;
 mod limit;
 mod loading;
 mod object;
+mod pools;
 mod same_filled;
 mod shard;
 mod stats;
 mod store;
+mod stored;
 mod storing;
+mod table;
 
 pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
 pub use error::{BuildError, Error, ErrorKind};
-pub use stats::{Rejected, StoreStats};
+pub use evict::AtLimit;
+pub use latency::LatencySummary;
+pub use stats::{LatencyStats, Rejected, StoreStats};
 pub use store::Store;
 
 /// What else a plug-in needs.

@@ -10,18 +10,19 @@ use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use zpool_manager::{PoolManager, PoolRef};
 
-use crate::error::ErrorKind;
-
 /// No count of switches: nothing is known yet.
 const NEVER: u64 = u64::MAX;
+
+/// No limit.
+const NONE: usize = usize::MAX;
 
 /// A limit, and whether it was reached.
 #[derive(Debug)]
 pub(crate) struct Limit {
     /// At this many bytes the store is full.
-    max: usize,
-    /// Once full, it takes blocks again below this many bytes.
-    accept_below: usize,
+    max: AtomicUsize,
+    /// Once full, it stays so until it holds no more than this part of it.
+    accept_percent: u8,
     full: AtomicBool,
     /// What all pools but the current one held at most...
     others: AtomicUsize,
@@ -31,14 +32,23 @@ pub(crate) struct Limit {
     refresh: Mutex<()>,
 }
 
+/// What the limit says to one more block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There is room.
+    Room,
+    /// Below the limit, but it was reached and the threshold is not yet.
+    Pressed { held: usize },
+    /// At the limit.
+    Full { held: usize },
+}
+
 impl Limit {
-    /// A limit of `max` bytes; once full, the store takes blocks again at `accept_percent` of it.
-    pub(crate) fn new(max: usize, accept_percent: u8) -> Limit {
-        let threshold = max as u128 * u128::from(accept_percent) / 100;
-        let threshold = usize::try_from(threshold).unwrap_or(max);
+    /// A limit of `max` bytes, or none; once full, the store takes blocks again at `accept_percent` of it.
+    pub(crate) fn new(max: Option<usize>, accept_percent: u8) -> Limit {
         Limit {
-            max,
-            accept_below: threshold.saturating_add(1).min(max),
+            max: AtomicUsize::new(max.unwrap_or(NONE)),
+            accept_percent,
             full: AtomicBool::new(false),
             others: AtomicUsize::new(0),
             as_of: AtomicU64::new(NEVER),
@@ -46,36 +56,69 @@ impl Limit {
         }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.max
+    /// The limit, if there is one.
+    #[inline]
+    pub(crate) fn bytes(&self) -> Option<usize> {
+        // Relaxed: whoever is late to see a new limit goes by the old one once more.
+        let max = self.max.load(Ordering::Relaxed);
+        (max != NONE).then_some(max)
     }
 
-    /// May a block be stored in `pool`?
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Full`].
+    /// Sets another limit, or none.
+    pub(crate) fn set(&self, max: Option<usize>) {
+        // Relaxed: as above.
+        self.max.store(max.unwrap_or(NONE), Ordering::Relaxed);
+        self.full.store(false, Ordering::Relaxed);
+    }
+
+    /// Was the limit reached, and the threshold not yet?
     #[inline]
-    pub(crate) fn admit(
+    pub(crate) fn is_pressed(&self) -> bool {
+        // Relaxed: whoever is late to see the flag goes by the other threshold once more.
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// May a block be stored in `pool`? Only where there [is](Self::bytes) a limit, `max`.
+    ///
+    /// `pays`: a store under pressure makes room for its own, so that an upper bound below the limit is all it has to know.
+    #[inline]
+    pub(crate) fn ask(
         &self,
+        max: usize,
         pool: &PoolRef,
         manager: &PoolManager,
         index_bytes: usize,
-    ) -> Result<(), ErrorKind> {
-        // Relaxed: whoever is late to see the flag goes by the other threshold once more.
-        let full = self.full.load(Ordering::Relaxed);
-        let below = if full { self.accept_below } else { self.max };
+        pays: bool,
+    ) -> Verdict {
+        let full = self.is_pressed();
+        let below = if full { self.accept_below(max) } else { max };
         // Acquire: pairs with the Release in `walk`: the bound is that of the count.
         if self.as_of.load(Ordering::Acquire) == manager.switches() {
             let others = self.others.load(Ordering::Relaxed);
-            if pool.bytes_held() + others + index_bytes < below {
+            let held = pool.bytes_held() + others + index_bytes;
+            if held < below {
                 self.set_full(full, false);
-                return Ok(());
+                return Verdict::Room;
+            }
+            if pays && held < max {
+                return Verdict::Pressed { held };
             }
         }
         let held = self.walk(manager) + index_bytes;
         self.set_full(full, held >= below);
-        if held < below { Ok(()) } else { Err(ErrorKind::Full { held, limit: self.max }) }
+        if held < below {
+            Verdict::Room
+        } else if held < max {
+            Verdict::Pressed { held }
+        } else {
+            Verdict::Full { held }
+        }
+    }
+
+    /// Once full, the store takes blocks again below this many bytes.
+    fn accept_below(&self, max: usize) -> usize {
+        let threshold = max as u128 * u128::from(self.accept_percent) / 100;
+        usize::try_from(threshold).unwrap_or(max).saturating_add(1).min(max)
     }
 
     #[inline]
@@ -97,7 +140,7 @@ impl Limit {
         if manager.switches() == before {
             // A reader between the two stores uses the new bound with the old count, once.
             self.others.store(others, Ordering::Relaxed);
-            // Release: pairs with the Acquire in `admit`.
+            // Release: pairs with the Acquire in `ask`.
             self.as_of.store(before, Ordering::Release);
         }
         drop(refresh);

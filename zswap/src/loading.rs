@@ -8,23 +8,29 @@
 //!
 //! The guard keeps the object's bytes, whatever becomes of the entry; the reference keeps the pool.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
 use zpool_core::compress::CodecError;
+use zpool_manager::Pool;
 
-use crate::entry::{Entry, EntryId};
+use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
+use crate::object::pin;
 use crate::same_filled;
+use crate::shard::Found;
 use crate::store::Store;
+use crate::stored::{Large, Stored, StoredId};
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Copies the block of `key` to the front of `buffer` and gives its length; `None` when there is none.
+    /// Copies what is stored under `key` to the front of `buffer` and gives its length; `None` when there is nothing. Counts as a use: it is evicted later.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BufferTooSmall`] with the length needed; or the pool or the compressor failed, and the front of the buffer is unspecified. The
-    /// block stays stored in any case. [`PoolError::TooManyReaders`](crate::PoolError::TooManyReaders) if more threads than the allocator can count
-    /// (255 at least) load this block at the same moment.
+    /// [`ErrorKind::BufferTooSmall`] with the length needed; or the pool or the compressor failed, or the checksum is wrong, and the front of the buffer is
+    /// unspecified. What is stored stays in any case. [`PoolError::TooManyReaders`](crate::PoolError::TooManyReaders) if more threads than the allocator can
+    /// count (255 at least) load this block at the same moment.
     ///
     /// # Concurrency
     ///
@@ -39,16 +45,45 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// As for [`load`](Self::load).
     pub fn load_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
-        let mut block = Vec::new();
-        let found = self.fetch(key, &mut block, Then::Keep)?;
-        Ok(found.map(|_| block))
+        self.fetch_vec(key, Then::Keep)
     }
 
-    /// Like [`load`](Self::load), and removes the block once its bytes are in the buffer: of several that take the same block, one gets it.
+    /// Hands what is stored under `key` to `look`, in a buffer that the thread keeps for that; `None` when there is nothing. Counts as a use.
+    ///
+    /// `look` runs with no lock held and may use the store. The buffer holds on to the memory of the thread's longest value.
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load): the block stays stored.
+    /// As for [`load`](Self::load), but for the buffer.
+    pub fn load_with<R>(&self, key: &K, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error<K>> {
+        let mut scratch = Scratch::take();
+        let found = self.fetch(key, &mut scratch.0, Then::Keep)?;
+        Ok(found.map(|len| look(&scratch.0[..len])))
+    }
+
+    /// Like [`load`](Self::load), but does not count as a use: for those who look through everything.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn peek(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
+        self.fetch(key, &mut { buffer }, Then::Peek)
+    }
+
+    /// The same, into a vector of its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn peek_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
+        self.fetch_vec(key, Then::Peek)
+    }
+
+    /// Like [`load`](Self::load), and removes what is stored once its bytes are in the buffer: of several that take the same, one gets it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load): what is stored stays.
     ///
     /// # Concurrency
     ///
@@ -63,24 +98,36 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// As for [`take`](Self::take).
     pub fn take_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
-        let mut block = Vec::new();
-        let found = self.fetch(key, &mut block, Then::Remove)?;
-        Ok(found.map(|_| block))
+        self.fetch_vec(key, Then::Remove)
     }
 
+    fn fetch_vec(&self, key: &K, then: Then) -> Result<Option<Vec<u8>>, Error<K>> {
+        let mut block = Vec::new();
+        let found = self.fetch(key, &mut block, then)?;
+        Ok(found.map(|len| {
+            // An earlier try may have found a longer one.
+            block.truncate(len);
+            block
+        }))
+    }
+
+    #[inline]
     fn fetch(&self, key: &K, to: &mut impl Destination, then: Then) -> Result<Option<usize>, Error<K>> {
+        let timer = self.latencies().map(|latencies| latencies.load.timer());
         let hash = self.hash(key);
-        loop {
+        let outcome = loop {
             match self.fetch_once(hash, key, to, then) {
-                Ok(Fetched::Block(len)) => return Ok(Some(len)),
-                Ok(Fetched::Nothing) => return Ok(None),
+                Ok(Fetched::Block(len)) => break Ok(Some(len)),
+                Ok(Fetched::Nothing) => break Ok(None),
                 Ok(Fetched::Replaced) => {}
                 Err(kind) => {
                     self.counters().load_failed(&kind);
-                    return Err(Error { key: key.clone(), kind });
+                    break Err(Error { key: key.clone(), kind });
                 }
             }
-        }
+        };
+        drop(timer);
+        outcome
     }
 
     #[inline]
@@ -91,54 +138,105 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         to: &mut impl Destination,
         then: Then,
     ) -> Result<Fetched, ErrorKind> {
-        let mut shard = self.index().lock(hash);
-        let Some(entry) = shard.look_up(hash, key, then) else { return Ok(Fetched::Nothing) };
-        let len = entry.len();
-        let seen = (then == Then::Remove).then(|| entry.id());
-        let (object, raw) = match entry {
-            Entry::Same { word, .. } => {
-                let word = *word;
+        let (mut shard, table_hash) = self.index().lock(hash);
+        let Some(found) = shard.look_up(table_hash, key, then) else { return Ok(Fetched::Nothing) };
+        let seen = (then == Then::Remove).then(|| found.id());
+        match found {
+            Found::Block { handle, pool, len, object_len, raw, sum } => {
+                let pool = pool.clone();
+                let guard = pin(&pool, handle);
+                drop(shard);
+                let guard = guard?;
+                self.decode(&pool, &guard, Shape { object_len, raw, sum }, to.room(len)?)?;
+                // The guard goes after this: while it holds the object, no other entry can have its id. It holds no lock, so the order of locks is no matter (B20).
+                Ok(self.finish(hash, key, len, seen))
+            }
+            Found::Same { word, len } => {
                 drop(shard);
                 same_filled::fill(to.room(len)?, word);
-                return Ok(self.finish(hash, key, len, seen));
+                Ok(self.finish(hash, key, len, seen))
             }
-            Entry::Compressed { object, .. } => (object, false),
-            Entry::Raw { object, .. } => (object, true),
-        };
-        let object_len = entry.object_len();
-        let pool = object.pool().clone();
-        let guard = object.pin(&pool);
-        drop(shard);
-        let guard = guard?;
-        let block = to.room(len)?;
-        if guard.len() != object_len {
-            return Err(ErrorKind::Codec(CodecError::Corrupt));
+            Found::Large(large) => {
+                let large = Arc::clone(large);
+                drop(shard);
+                self.join(&large, to.room(large.len)?)?;
+                Ok(self.finish(hash, key, large.len, seen))
+            }
         }
-        if raw {
-            block.copy_from_slice(&guard);
-        } else {
-            pool.codec().decompress(&guard, block).map_err(ErrorKind::Codec)?;
-        }
-        // The guard goes after this: while it holds the object, no other entry can have its id. It holds no lock, so the order of locks is no matter (B20).
-        Ok(self.finish(hash, key, len, seen))
     }
 
     /// The second half of a take: the bytes are in the buffer, so the entry may go, if it is still the one `seen`.
     #[inline]
-    fn finish(&self, hash: u64, key: &K, len: usize, seen: Option<EntryId>) -> Fetched {
+    fn finish(&self, hash: u64, key: &K, len: usize, seen: Option<StoredId>) -> Fetched {
         let Some(seen) = seen else { return Fetched::Block(len) };
-        let mut shard = self.index().lock(hash);
-        let taken = shard.remove_if(hash, key, |entry| entry.id() == seen);
-        shard.tally.taken += u64::from(taken.is_some());
-        drop(shard);
+        let taken = self.index().edit(hash, |shard, hash| {
+            let taken = shard.remove_if(hash, key, |found| found.id() == seen);
+            shard.tally.taken += u64::from(taken.is_some());
+            taken
+        });
         if self.discard(taken) { Fetched::Block(len) } else { Fetched::Replaced }
     }
+}
+
+impl<K, S> Store<K, S> {
+    /// Brings a block back from its object.
+    #[inline]
+    pub(crate) fn decode(
+        &self,
+        pool: &Pool,
+        object: &[u8],
+        shape: Shape,
+        block: &mut [u8],
+    ) -> Result<(), ErrorKind> {
+        let corrupt = Err(ErrorKind::Codec(CodecError::Corrupt));
+        if object.len() != shape.object_len {
+            return corrupt;
+        }
+        if self.coding().checksums && checksum(object, block.len()) != shape.sum {
+            return corrupt;
+        }
+        if shape.raw {
+            block.copy_from_slice(object);
+            return Ok(());
+        }
+        pool.codec().decompress(object, block).map_err(ErrorKind::Codec)
+    }
+
+    /// Brings a value of several blocks back.
+    pub(crate) fn join(&self, large: &Large, mut value: &mut [u8]) -> Result<(), ErrorKind> {
+        for part in &large.parts {
+            let (block, rest) = value.split_at_mut(part.len());
+            value = rest;
+            match part {
+                Stored::Same { word, .. } => same_filled::fill(block, *word),
+                Stored::Block(part) => {
+                    let pool = part.object.pool();
+                    let guard = pin(pool, part.object.handle())?;
+                    let shape = Shape { object_len: part.object_len, raw: part.raw, sum: part.sum };
+                    self.decode(pool, &guard, shape, block)?;
+                }
+                Stored::Large(large) => self.join(large, block)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an object has to be like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) object_len: usize,
+    pub(crate) raw: bool,
+    pub(crate) sum: u32,
 }
 
 /// What becomes of the entry once its block is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
+    /// It stays, and was used.
     Keep,
+    /// It stays.
+    Peek,
     Remove,
 }
 
@@ -167,7 +265,30 @@ impl Destination for &mut [u8] {
 impl Destination for Vec<u8> {
     #[inline]
     fn room(&mut self, len: usize) -> Result<&mut [u8], ErrorKind> {
-        self.resize(len, 0);
-        Ok(self)
+        if self.len() < len {
+            self.resize(len, 0);
+        }
+        Ok(&mut self[..len])
+    }
+}
+
+thread_local! {
+    /// Where `load_with` puts what it loads. Empty while in use: a call inside of another one has a buffer of its own.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The thread's buffer, on loan.
+struct Scratch(Vec<u8>);
+
+impl Scratch {
+    fn take() -> Scratch {
+        Scratch(SCRATCH.take())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // While the thread ends there is nowhere to put it.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(std::mem::take(&mut self.0)));
     }
 }

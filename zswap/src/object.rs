@@ -5,61 +5,54 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zpool_core::exec::panic_message;
-use zpool_core::{Handle, HandleId, PoolError, PoolId, ReadGuard};
+use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::error::ErrorKind;
 
-/// A stored object: its handle, and a reference to the pool that it is in.
+/// An object that is in no index, or not any more: its handle, and a reference to the pool that it is in.
 #[derive(Debug)]
 pub(crate) struct Object {
-    pool: PoolRef,
-    /// There until the object is freed, which is the last thing that happens to it.
-    handle: Option<Handle>,
-}
-
-/// Tells one stored object from every other, as long as a guard holds it: no allocator gives a pinned object's handle out again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ObjectId {
-    pool: PoolId,
-    handle: HandleId,
+    /// There until the object is freed or goes into an index, which is the last thing that happens to this.
+    held: Option<(PoolRef, Handle)>,
 }
 
 impl Object {
+    #[inline]
     pub(crate) fn new(pool: PoolRef, handle: Handle) -> Object {
-        Object { pool, handle: Some(handle) }
+        Object { held: Some((pool, handle)) }
     }
 
     #[inline]
     pub(crate) fn pool(&self) -> &PoolRef {
-        &self.pool
+        &self.held().0
     }
 
-    /// Pins the object in `pool`, a reference to its own pool which the caller holds longer than this entry may live. Never blocks.
-    #[inline]
-    pub(crate) fn pin<'p>(&self, pool: &'p PoolRef) -> Result<ReadGuard<'p>, ErrorKind> {
-        contained(|| pool.zpool().read(self.handle()))
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.held().1
     }
 
-    #[inline]
-    pub(crate) fn id(&self) -> ObjectId {
-        ObjectId { pool: self.pool.id(), handle: self.handle().id() }
+    fn held(&self) -> &(PoolRef, Handle) {
+        self.held.as_ref().expect("there until the end")
     }
 
     /// Frees the object. False when the allocator did not: then it is lost until its pool goes.
+    #[inline]
     pub(crate) fn free(mut self) -> bool {
         self.give_back()
     }
 
-    fn handle(&self) -> &Handle {
-        self.handle.as_ref().expect("there until the object is freed")
-    }
-
     #[inline]
     fn give_back(&mut self) -> bool {
-        let Some(handle) = self.handle.take() else { return true };
-        let free = || self.pool.zpool().free(handle).is_ok();
+        let Some((pool, handle)) = self.held.take() else { return true };
+        let free = || pool.zpool().free(handle).is_ok();
         catch_unwind(AssertUnwindSafe(free)).unwrap_or(false)
+    }
+
+    /// The handle and a reference to its pool, for an index to keep.
+    #[inline]
+    pub(crate) fn into_parts(mut self) -> (PoolRef, Handle) {
+        self.held.take().expect("there until the end")
     }
 }
 
@@ -68,6 +61,12 @@ impl Drop for Object {
     fn drop(&mut self) {
         self.give_back();
     }
+}
+
+/// Pins the object of `handle` in `pool`. Never blocks.
+#[inline]
+pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<ReadGuard<'p>, ErrorKind> {
+    contained(|| pool.zpool().read(handle))
 }
 
 /// Puts `bytes` into `pool`. May block.

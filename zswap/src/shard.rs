@@ -1,232 +1,356 @@
-//! A shard of the index: a table of entries, and the counts of what is in it and what happened to it, all under one lock.
+//! A shard of the index: a table of entries, the pools that they are in, and the counts of what is in it and what happened to it, all under one lock.
 
-use hashbrown::{HashTable, TryReserveError};
+use std::sync::Arc;
 
-use crate::entry::Entry;
+use zpool_core::{Handle, PoolId};
+use zpool_manager::PoolRef;
+
+use crate::entry::{Entry, Kind, Length, Place};
 use crate::loading::Then;
+use crate::object::Object;
+use crate::pools::Pools;
+use crate::stored::{Block, Large, Stored, StoredId};
+use crate::table::{NoRoom, Table};
 
-/// A key with its entry, in or out of a table. Dropping one runs the key's own drop and frees the block: do it after the shard's lock is free.
-pub(crate) type Item<K> = (K, Entry);
+/// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop and frees the block: do it after the shard's lock is free.
+pub(crate) type Item<K> = (K, Stored);
 
 /// A part of the index.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Shard<K> {
-    table: HashTable<Item<K>>,
+    // In the order of use: a load that hits needs the lock before this, and what fits its cache line.
+    pub(crate) table: Table<K>,
+    pools: Pools,
     pub(crate) tally: Tally,
+    /// Values of several blocks: few, if any.
+    large: Vec<Option<Arc<Large>>>,
+    free_numbers: Vec<u32>,
+    large_bytes: usize,
+    /// Where the clock's hand points: see [`clock`](crate::clock).
+    pub(crate) hand: usize,
+    pub(crate) odd_turn: bool,
 }
 
 /// Counts of a shard. What is stored is exact at any moment, since it changes under the same lock as the table.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) stores: u64,
     pub(crate) compressed: usize,
     pub(crate) raw: usize,
     pub(crate) same: usize,
+    pub(crate) large: usize,
     /// Bytes of the objects of all entries.
     pub(crate) payload: usize,
-    pub(crate) stores: u64,
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
+    /// Bytes of all blocks and values, as they were given.
+    pub(crate) stored_bytes: usize,
     pub(crate) taken: u64,
     pub(crate) invalidated: u64,
+    pub(crate) evicted: u64,
+}
+
+/// What a look-up found, borrowed from the shard.
+#[derive(Debug)]
+pub(crate) enum Found<'s> {
+    Same { word: u64, len: usize },
+    Block { handle: &'s Handle, pool: &'s PoolRef, len: usize, object_len: usize, raw: bool, sum: u32 },
+    Large(&'s Arc<Large>),
+}
+
+/// What was put in has taken the place of an item (with the key that is not needed), or none; and a reference that was not needed, either. To be
+/// dropped when the lock is free.
+#[derive(Debug)]
+pub(crate) struct Put<K> {
+    pub(crate) replaced: Option<Item<K>>,
+    pub(crate) _spare: Option<PoolRef>,
 }
 
 impl<K> Shard<K> {
-    pub(crate) fn new() -> Shard<K> {
-        Shard { table: HashTable::new(), tally: Tally::default() }
+    pub(crate) fn new(with_sums: bool) -> Shard<K> {
+        Shard {
+            table: Table::new(with_sums),
+            pools: Pools::default(),
+            tally: Tally::default(),
+            large: Vec::new(),
+            free_numbers: Vec::new(),
+            large_bytes: 0,
+            hand: 0,
+            odd_turn: false,
+        }
     }
 
-    /// Bytes of the table.
+    /// Bytes of the table, and of what says where large values are.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.table.allocation_size()
+        self.table.bytes() + self.large_bytes
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
+    /// Entries in pools, by pool; parts of large values among them.
+    pub(crate) fn entries_by_pool(&self, mut add: impl FnMut(PoolId, usize)) {
+        self.pools.entries().for_each(|(pool, entries)| add(pool, entries));
+        for part in self.large.iter().flatten().flat_map(|large| large.parts.iter()) {
+            if let Stored::Block(block) = part {
+                add(block.object.pool().id(), 1);
+            }
+        }
     }
 
-    /// Takes everything out, table included.
-    pub(crate) fn take_all(&mut self) -> HashTable<Item<K>> {
-        let (stores, hits) = (self.tally.stores, self.tally.hits);
-        let Tally { misses, taken, invalidated, .. } = self.tally;
-        self.tally = Tally { stores, hits, misses, taken, invalidated, ..Tally::default() };
-        std::mem::take(&mut self.table)
+    /// What is at slot `at`, which is in use.
+    #[inline]
+    fn found(&self, at: usize) -> Option<Found<'_>> {
+        let (_, entry) = self.table.get(at)?;
+        Some(match entry {
+            Entry::Same { word, len, .. } => Found::Same { word: u64::from_le_bytes(*word), len: len.get() },
+            Entry::Object { handle, len, object_len, place, kind } => Found::Block {
+                handle,
+                pool: self.pools.get(place.pool()),
+                len: len.get(),
+                object_len: object_len.get(),
+                raw: *kind == Kind::Raw,
+                sum: self.table.sum(at),
+            },
+            Entry::Large { number, .. } => Found::Large(self.large_value(*number)),
+        })
+    }
+
+    /// All keys with what is stored under them.
+    pub(crate) fn items(&self) -> impl Iterator<Item = (&K, Found<'_>)> {
+        let slots = 0..self.table.slots();
+        slots.filter_map(|at| Some((&self.table.get(at)?.0, self.found(at)?)))
+    }
+
+    fn large_value(&self, number: [u8; 4]) -> &Arc<Large> {
+        let value = self.large[u32::from_le_bytes(number) as usize].as_ref();
+        value.expect("an entry's value is in the list")
+    }
+
+    /// Takes the item at slot `at`, which is in use, out.
+    pub(crate) fn remove_at(&mut self, at: usize) -> Option<Item<K>> {
+        let sum = self.table.sum(at);
+        let (key, entry) = self.table.remove(at)?;
+        Some((key, self.leave(entry, sum, None)))
+    }
+
+    /// An entry comes: what of it is kept in the table.
+    fn enter(&mut self, stored: Stored) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+        self.tally.add(&stored);
+        match stored {
+            Stored::Same { word, len } => {
+                let (word, place) = (word.to_le_bytes(), Place::default());
+                Ok((Entry::Same { word, len: Length::new(len), place }, 0, None))
+            }
+            Stored::Block(Block { object, len, object_len, raw, sum }) => {
+                let (pool, handle) = object.into_parts();
+                match self.pools.enter(pool) {
+                    Ok((number, spare)) => {
+                        let kind = if raw { Kind::Raw } else { Kind::Compressed };
+                        let (place, len, object_len) =
+                            (Place::in_pool(number), Length::new(len), Length::new(object_len));
+                        Ok((Entry::Object { handle, len, object_len, place, kind }, sum, spare))
+                    }
+                    Err(pool) => {
+                        let object = Object::new(pool, handle);
+                        let stored = Stored::Block(Block { object, len, object_len, raw, sum });
+                        self.tally.subtract(&stored);
+                        Err(stored)
+                    }
+                }
+            }
+            Stored::Large(large) => {
+                self.large_bytes += large.heap_bytes();
+                let number = self.free_numbers.pop().unwrap_or_else(|| {
+                    self.large.push(None);
+                    (self.large.len() - 1) as u32
+                });
+                self.large[number as usize] = Some(large);
+                let number = number.to_le_bytes();
+                Ok((Entry::Large { number, place: Place::default() }, 0, None))
+            }
+        }
+    }
+
+    /// An entry goes: what it stood for. `beside` is a reference to the same pool that the caller has and does not need.
+    fn leave(&mut self, entry: Entry, sum: u32, beside: Option<&mut Option<PoolRef>>) -> Stored {
+        let stored = match entry {
+            Entry::Same { word, len, .. } => Stored::Same { word: u64::from_le_bytes(word), len: len.get() },
+            Entry::Object { handle, len, object_len, place, kind } => {
+                let pool = match beside.and_then(Option::take) {
+                    Some(pool) => self.pools.one_less(place.pool()).unwrap_or(pool),
+                    None => self.pools.leave(place.pool()),
+                };
+                let (len, object_len, raw) = (len.get(), object_len.get(), kind == Kind::Raw);
+                Stored::Block(Block { object: Object::new(pool, handle), len, object_len, raw, sum })
+            }
+            Entry::Large { number, .. } => {
+                let number = u32::from_le_bytes(number);
+                let large = self.large[number as usize].take().expect("an entry's value is in the list");
+                self.free_numbers.push(number);
+                self.large_bytes -= large.heap_bytes();
+                Stored::Large(large)
+            }
+        };
+        self.tally.subtract(&stored);
+        stored
+    }
+
+    /// Takes all items out, memory included.
+    pub(crate) fn take_all(&mut self) -> Vec<Item<K>> {
+        let mut items = Vec::with_capacity(self.table.len());
+        for (key, entry) in self.table.take_all().into_iter().flatten() {
+            let stored = self.leave(entry, 0, None);
+            items.push((key, stored));
+        }
+        (self.large, self.free_numbers) = (Vec::new(), Vec::new());
+        self.hand = 0;
+        items
     }
 }
 
 impl<K: Eq> Shard<K> {
-    /// The entry of `key`, whose hash is `hash`.
+    /// What is stored under `key`, whose hash is `hash`.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, key: &K) -> Option<&Entry> {
-        self.table.find(hash, |item| item.0 == *key).map(|item| &item.1)
+    pub(crate) fn find(&self, hash: u64, key: &K) -> Option<Found<'_>> {
+        let at = self.table.find(hash, |other| other == key)?;
+        self.found(at)
     }
 
-    /// The same for a load or take: counted as a miss, or for a load as a hit.
+    /// The same for a load, peek or take: counted, and for a load as a use.
     #[inline]
-    pub(crate) fn look_up(&mut self, hash: u64, key: &K, then: Then) -> Option<&Entry> {
-        let found = self.table.find(hash, |item| item.0 == *key);
-        match found {
-            Some(_) => self.tally.hits += u64::from(then == Then::Keep),
-            None => self.tally.misses += 1,
+    pub(crate) fn look_up(&mut self, hash: u64, key: &K, then: Then) -> Option<Found<'_>> {
+        let Some(at) = self.table.find(hash, |other| other == key) else {
+            self.tally.misses += 1;
+            return None;
+        };
+        self.tally.hits += u64::from(then != Then::Remove);
+        if then == Then::Keep
+            && let Some((_, entry)) = self.table.get_mut(at)
+        {
+            entry.warm();
         }
-        found.map(|item| &item.1)
+        self.found(at)
     }
 
-    /// Makes `entry` that of `key`, and gives what it took the place of (with the key that is not needed).
+    /// Stores what `new` has, in the place of what was stored under that key before. Whatever panics here (`Eq`, `rehash`), `new` still has it then.
     ///
     /// # Errors
     ///
-    /// When there is no memory for the table to grow; gives both back.
+    /// When there is no memory or no place; `new` still has it.
     #[inline]
     pub(crate) fn put(
         &mut self,
         hash: u64,
-        key: K,
-        entry: Entry,
+        new: &mut Option<Item<K>>,
         rehash: impl Fn(&K) -> u64,
-    ) -> Result<Option<Item<K>>, Item<K>> {
-        if let Some(item) = self.table.find_mut(hash, |item| item.0 == key) {
-            self.tally.add(&entry);
-            let old = std::mem::replace(&mut item.1, entry);
-            self.tally.subtract(&old);
-            self.tally.stores += 1;
-            return Ok(Some((key, old)));
+    ) -> Result<Put<K>, NoRoom> {
+        let Some((key, _)) = &*new else { return Err(NoRoom) };
+        let found = self.table.find(hash, |other| other == key);
+        if found.is_none() {
+            self.table.make_room(rehash)?;
         }
-        if self.make_room(rehash).is_err() {
-            return Err((key, entry));
+        let Some((key, stored)) = new.take() else { return Err(NoRoom) };
+        let (entry, sum, spare) = match self.enter(stored) {
+            Ok(entered) => entered,
+            Err(stored) => {
+                *new = Some((key, stored));
+                return Err(NoRoom);
+            }
+        };
+        match found {
+            Some(at) => Ok(self.exchange(at, key, entry, sum, spare)),
+            None => match self.table.insert(hash, (key, entry)) {
+                Ok(at) => {
+                    self.table.set_sum(at, sum);
+                    self.tally.stores += 1;
+                    Ok(Put { replaced: None, _spare: spare })
+                }
+                Err((key, entry)) => {
+                    let mut spare = spare;
+                    *new = Some((key, self.leave(entry, sum, Some(&mut spare))));
+                    Err(NoRoom)
+                }
+            },
         }
-        self.tally.add(&entry);
-        self.tally.stores += 1;
-        self.table.insert_unique(hash, (key, entry), |_| unreachable!("room was made"));
-        Ok(None)
     }
 
-    /// Takes the item of `key` out, if its entry is one that is `wanted`.
+    fn exchange(
+        &mut self,
+        at: usize,
+        key: K,
+        mut entry: Entry,
+        sum: u32,
+        mut spare: Option<PoolRef>,
+    ) -> Put<K> {
+        let (old_sum, item) = (self.table.sum(at), self.table.get_mut(at));
+        let Some((_, old)) = item else { unreachable!("the key was found there") };
+        let (from, to) = (old.place(), entry.place_mut());
+        to.set_distance(from.distance());
+        to.set_heat(from.heat());
+        let same_pool = matches!((&*old, &entry), (Entry::Object { place: a, .. }, Entry::Object { place: b, .. }) if a.pool() == b.pool());
+        entry.warm();
+        let old = std::mem::replace(old, entry);
+        self.table.set_sum(at, sum);
+        self.tally.stores += 1;
+        let stored = self.leave(old, old_sum, same_pool.then_some(&mut spare));
+        Put { replaced: Some((key, stored)), _spare: spare }
+    }
+
+    /// Takes the item of `key` out, if it is one that is `wanted`.
     #[inline]
     pub(crate) fn remove_if(
         &mut self,
         hash: u64,
         key: &K,
-        wanted: impl FnOnce(&Entry) -> bool,
+        wanted: impl FnOnce(&Found<'_>) -> bool,
     ) -> Option<Item<K>> {
-        let place = self.table.find_entry(hash, |item| item.0 == *key).ok()?;
-        if !wanted(&place.get().1) {
+        let at = self.table.find(hash, |other| other == key)?;
+        if !wanted(&self.found(at)?) {
             return None;
         }
-        let (item, _) = place.remove();
-        self.tally.subtract(&item.1);
-        Some(item)
+        self.remove_at(at)
     }
+}
 
-    /// Sees to it that one more item fits without rehashing.
-    ///
-    /// The table's own rehash would lose items where a key's hash panics. Here all hashes are known before the first item moves.
+impl Found<'_> {
+    /// Bytes of the block or value.
     #[inline]
-    fn make_room(&mut self, rehash: impl Fn(&K) -> u64) -> Result<(), TryReserveError> {
-        if self.table.len() < self.table.capacity() { Ok(()) } else { self.grow(rehash) }
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Found::Same { len, .. } | Found::Block { len, .. } => *len,
+            Found::Large(large) => large.len,
+        }
     }
 
-    #[cold]
-    fn grow(&mut self, rehash: impl Fn(&K) -> u64) -> Result<(), TryReserveError> {
-        let mut places: Vec<(usize, u64)> = Vec::new();
-        let out_of_memory = |_| TryReserveError::CapacityOverflow;
-        places.try_reserve_exact(self.table.len()).map_err(out_of_memory)?;
-        for bucket in self.table.iter_buckets() {
-            let item = self.table.get_bucket(bucket).expect("the iterator gives buckets in use");
-            places.push((bucket, rehash(&item.0)));
+    #[inline]
+    pub(crate) fn id(&self) -> StoredId {
+        match self {
+            Found::Same { word, len } => StoredId::Same { word: *word, len: *len },
+            Found::Block { handle, pool, .. } => StoredId::Object { pool: pool.id(), handle: handle.id() },
+            Found::Large(large) => large.id(),
         }
-        // Half of a full table may be places of removed items: then it is only swept, as hashbrown would.
-        let full = self.table.num_buckets() * 7 / 8;
-        let capacity = if 2 * (self.table.len() + 1) > full { full + 1 } else { full };
-        let mut grown = HashTable::new();
-        grown.try_reserve(capacity, |_| unreachable!("it is empty"))?;
-        for (bucket, hash) in places {
-            let place = self.table.get_bucket_entry(bucket).ok().expect("nothing was removed in between");
-            grown.insert_unique(hash, place.remove().0, |_| unreachable!("it is larger"));
-        }
-        self.table = grown;
-        Ok(())
     }
 }
 
 impl Tally {
-    fn add(&mut self, entry: &Entry) {
-        *self.count(entry) += 1;
-        self.payload += entry.object_len();
+    fn add(&mut self, stored: &Stored) {
+        *self.count(stored) += 1;
+        self.payload += stored.object_len();
+        self.stored_bytes += stored.len();
     }
 
-    fn subtract(&mut self, entry: &Entry) {
-        *self.count(entry) -= 1;
-        self.payload -= entry.object_len();
+    fn subtract(&mut self, stored: &Stored) {
+        *self.count(stored) -= 1;
+        self.payload -= stored.object_len();
+        self.stored_bytes -= stored.len();
     }
 
-    fn count(&mut self, entry: &Entry) -> &mut usize {
-        match entry {
-            Entry::Same { .. } => &mut self.same,
-            Entry::Compressed { .. } => &mut self.compressed,
-            Entry::Raw { .. } => &mut self.raw,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(word: u64) -> Entry {
-        Entry::Same { word, len: 8 }
-    }
-
-    fn word(entry: Option<&Entry>) -> Option<u64> {
-        match entry {
-            Some(Entry::Same { word, .. }) => Some(*word),
-            _ => None,
-        }
-    }
-
-    fn hash(key: &u64) -> u64 {
-        key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    }
-
-    #[test]
-    fn growing_and_sweeping_keep_every_item() {
-        let mut shard = Shard::new();
-        for key in 0..5_000u64 {
-            assert!(shard.put(hash(&key), key, entry(key), hash).unwrap().is_none());
-        }
-        let bytes = shard.bytes();
-        // Few at a time, but many in all: the places of removed items have to be swept.
-        for key in 0..100_000u64 {
-            assert!(shard.remove_if(hash(&key), &key, |_| true).is_some());
-            let new = key + 5_000;
-            assert!(shard.put(hash(&new), new, entry(new), hash).unwrap().is_none());
-        }
-        for key in 100_000..105_000u64 {
-            assert_eq!(word(shard.find(hash(&key), &key)), Some(key));
-        }
-        assert_eq!((shard.len(), shard.tally.same), (5_000, 5_000));
-        assert!(shard.bytes() <= 2 * bytes, "{} after {bytes}", shard.bytes());
-    }
-
-    #[test]
-    fn a_panicking_hash_changes_nothing_wherever_it_strikes() {
-        for nth in 0..28 {
-            let mut shard = Shard::new();
-            for key in 0..28u64 {
-                shard.put(hash(&key), key, entry(key), hash).unwrap();
-            }
-            let (len, calls) = (shard.len(), std::cell::Cell::new(0));
-            assert_eq!(len, shard.table.capacity(), "the next one makes it grow");
-            let hostile = |key: &u64| {
-                calls.set(calls.get() + 1);
-                assert!(calls.get() <= nth, "a hasher that panics");
-                hash(key)
-            };
-            let put = std::panic::AssertUnwindSafe(|| shard.put(hash(&99), 99, entry(99), hostile).is_ok());
-            assert!(std::panic::catch_unwind(put).is_err());
-            assert_eq!((shard.len(), shard.tally.same), (len, len));
-            assert!((0..28).all(|key| word(shard.find(hash(&key), &key)) == Some(key)));
-            assert!(shard.put(hash(&99), 99, entry(99), hash).unwrap().is_none());
+    fn count(&mut self, stored: &Stored) -> &mut usize {
+        match stored {
+            Stored::Same { .. } => &mut self.same,
+            Stored::Block(block) if block.raw => &mut self.raw,
+            Stored::Block(_) => &mut self.compressed,
+            Stored::Large(_) => &mut self.large,
         }
     }
 }

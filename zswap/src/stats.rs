@@ -1,20 +1,27 @@
 //! What a store holds and what it has done.
 
+use std::fmt;
+
+use zpool_core::PoolId;
+use zpool_core::PoolStats;
 use zpool_core::sync::atomic::{AtomicU64, Ordering};
 use zpool_manager::ManagerStats;
 
 use crate::error::ErrorKind;
+use crate::latency::LatencySummary;
+use crate::store::Store;
 
-/// A store's books. Each figure was true at some moment during the call; what is stored adds up exactly while nothing runs.
+/// A store's books. Each figure was true at some moment during the call; what is stored adds up exactly while nothing runs. Its `Display` form is a table.
 ///
 /// ```text
-///   entries    = stored_compressed + stored_raw + same_filled
+///   entries    = stored_compressed + stored_raw + same_filled + large_values
 ///   held_bytes = pool_bytes + context_bytes + index_bytes
+///   pool_bytes = the parts of `current`, summed over all pools
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// Blocks stored.
+    /// Keys with something stored.
     pub entries: usize,
     /// Of those, blocks in a pool, compressed.
     pub stored_compressed: usize,
@@ -22,36 +29,62 @@ pub struct StoreStats {
     pub stored_raw: usize,
     /// Of those, blocks that repeat eight bytes: they are in no pool.
     pub same_filled: usize,
+    /// Of those, values longer than a block.
+    pub large_values: usize,
+    /// Bytes of all that is stored, as it was given.
+    pub stored_bytes: usize,
     /// The sum of the lengths of the objects in all pools.
     pub payload_bytes: usize,
+    /// Objects by pool, oldest pool first.
+    pub objects_by_pool: Vec<(PoolId, usize)>,
     /// Bytes that the allocators of all pools hold, their metadata included; retired pools too.
     pub pool_bytes: usize,
+    /// Of the current pool, what they are used for.
+    pub current: PoolStats,
     /// Bytes of the compressors' contexts of all pools.
     pub context_bytes: usize,
     /// Bytes of the index. What keys own on the heap is not in it.
     pub index_bytes: usize,
     /// The limit of the sum of those three, if there is one.
     pub limit_bytes: Option<usize>,
-    /// Blocks stored so far.
+    /// Stores that succeeded, so far.
     pub stores: u64,
-    /// Loads that found a block, those that could not give it back included.
+    /// Loads and peeks that found something, those that could not give it back included.
     pub loads_hit: u64,
-    /// Loads and takes that found none.
+    /// Loads, peeks and takes that found nothing.
     pub loads_missed: u64,
-    /// Blocks taken.
+    /// Taken.
     pub taken: u64,
-    /// Blocks removed by `invalidate`, by `clear` or because a newer block of their key could not be stored.
+    /// Removed by `invalidate`, `retain`, `clear` or because what was newer could not be stored.
     pub invalidated: u64,
+    /// Removed to make room.
+    pub evicted: u64,
+    /// Blocks that were not compressed because they look random.
+    pub noise_skipped: u64,
     /// Stores that returned an error.
     pub rejected: Rejected,
-    /// Loads and takes that found a block whose object the compressor could not decompress.
+    /// Loads and takes that found a block whose object the compressor could not decompress, or whose checksum was wrong.
     pub decompress_failed: u64,
     /// Loads and takes that found a block whose object the allocator did not give.
     pub read_failed: u64,
     /// Objects that an allocator did not free: lost until their pool goes. Not zero only with a broken allocator.
     pub free_failed: u64,
+    /// Calls of the eviction listener that panicked.
+    pub listeners_panicked: u64,
+    /// How long stores and loads took, if the builder was [asked](crate::StoreBuilder::latency_histograms) for that.
+    pub latencies: Option<LatencyStats>,
     /// The pool manager's counters.
     pub manager: ManagerStats,
+}
+
+/// How long calls took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LatencyStats {
+    /// Of `store`, failed ones included.
+    pub store: LatencySummary,
+    /// Of loads, peeks and takes, misses and failed ones included.
+    pub load: LatencySummary,
 }
 
 /// Stores that returned an error, by reason.
@@ -75,6 +108,100 @@ impl StoreStats {
     pub fn held_bytes(&self) -> usize {
         self.pool_bytes + self.context_bytes + self.index_bytes
     }
+
+    pub(crate) fn of<K, S>(store: &Store<K, S>) -> StoreStats {
+        let tally = store.index().tally();
+        let pools = store.manager().pools();
+        let context_bytes = pools.iter().map(|pool| pool.context_bytes).sum();
+        let mut stats = StoreStats {
+            entries: tally.compressed + tally.raw + tally.same + tally.large,
+            stored_compressed: tally.compressed,
+            stored_raw: tally.raw,
+            same_filled: tally.same,
+            large_values: tally.large,
+            stored_bytes: tally.stored_bytes,
+            payload_bytes: tally.payload,
+            objects_by_pool: store.index().entries_by_pool(),
+            pool_bytes: pools.iter().map(|pool| pool.bytes_held).sum::<usize>().saturating_sub(context_bytes),
+            current: store.manager().current().map(|pool| pool.zpool().stats()).unwrap_or_default(),
+            context_bytes,
+            index_bytes: store.index().bytes(),
+            limit_bytes: store.limit_bytes(),
+            stores: tally.stores,
+            loads_hit: tally.hits,
+            loads_missed: tally.misses,
+            taken: tally.taken,
+            invalidated: tally.invalidated,
+            evicted: tally.evicted,
+            latencies: store.latencies().map(|latencies| LatencyStats {
+                store: latencies.store.summary(),
+                load: latencies.load.summary(),
+            }),
+            manager: store.manager().stats(),
+            ..StoreStats::default()
+        };
+        store.counters().fill(&mut stats);
+        stats
+    }
+}
+
+impl fmt::Display for StoreStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+        let held = self.held_bytes();
+        writeln!(
+            f,
+            "entries  {} ({} compressed, {} raw, {} same-filled, {} large)",
+            self.entries, self.stored_compressed, self.stored_raw, self.same_filled, self.large_values
+        )?;
+        let times = self.stored_bytes as f64 / held.max(1) as f64;
+        writeln!(
+            f,
+            "bytes    {:.1} MiB stored in {:.1} MiB: {times:.2} to 1",
+            mib(self.stored_bytes),
+            mib(held)
+        )?;
+        let limit = self.limit_bytes.map(|limit| format!(", limit {:.1}", mib(limit))).unwrap_or_default();
+        writeln!(
+            f,
+            "held     pools {:.1}, contexts {:.1}, index {:.1} MiB{limit}",
+            mib(self.pool_bytes),
+            mib(self.context_bytes),
+            mib(self.index_bytes)
+        )?;
+        let PoolStats {
+            payload_bytes, rounding_bytes, tail_bytes, fragmentation_bytes, metadata_bytes, ..
+        } = &self.current;
+        writeln!(
+            f,
+            "current  payload {:.1}, rounding {:.1}, tails {:.1}, fragmentation {:.1}, metadata {:.1} MiB",
+            mib(*payload_bytes),
+            mib(*rounding_bytes),
+            mib(*tail_bytes),
+            mib(*fragmentation_bytes),
+            mib(*metadata_bytes)
+        )?;
+        let ManagerStats { pools_alive, switches, pools_destroyed, .. } = &self.manager;
+        writeln!(f, "pools    {pools_alive} alive, {switches} switches, {pools_destroyed} destroyed")?;
+        let looked = self.loads_hit + self.loads_missed;
+        let share = 100.0 * self.loads_hit as f64 / looked.max(1) as f64;
+        writeln!(f, "loads    {} hit, {} missed: {share:.1} %", self.loads_hit, self.loads_missed)?;
+        writeln!(
+            f,
+            "removed  {} taken, {} invalidated, {} evicted",
+            self.taken, self.invalidated, self.evicted
+        )?;
+        let Rejected { full, compress_failed, alloc_failed, no_pool, bad_input } = self.rejected;
+        write!(
+            f,
+            "stores   {}; rejected: {full} full, {compress_failed} compress, {alloc_failed} alloc, {no_pool} no pool, {bad_input} bad input",
+            self.stores
+        )?;
+        if let Some(LatencyStats { store, load }) = &self.latencies {
+            write!(f, "\nstore    {store}\nload     {load}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Rejected {
@@ -95,6 +222,8 @@ pub(crate) struct Counters {
     decompress_failed: AtomicU64,
     read_failed: AtomicU64,
     free_failed: AtomicU64,
+    listeners_panicked: AtomicU64,
+    noise_skipped: AtomicU64,
 }
 
 impl Counters {
@@ -126,6 +255,15 @@ impl Counters {
         count(&self.free_failed);
     }
 
+    pub(crate) fn listener_panicked(&self) {
+        count(&self.listeners_panicked);
+    }
+
+    /// Once for each block that is as good as random: such stores are slow enough for that.
+    pub(crate) fn noise_skipped(&self) {
+        count(&self.noise_skipped);
+    }
+
     pub(crate) fn fill(&self, stats: &mut StoreStats) {
         // Relaxed: statistics only.
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -139,6 +277,8 @@ impl Counters {
         stats.decompress_failed = read(&self.decompress_failed);
         stats.read_failed = read(&self.read_failed);
         stats.free_failed = read(&self.free_failed);
+        stats.listeners_panicked = read(&self.listeners_panicked);
+        stats.noise_skipped = read(&self.noise_skipped);
     }
 }
 

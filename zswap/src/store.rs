@@ -1,4 +1,4 @@
-//! The store: the front door. Storing is in `storing`, loading in `loading`.
+//! The store: the front door. Storing is in `storing`, loading in `loading`, many at once in `batch`, what is at the limit in `evict`, lists of keys in `keys`.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -9,10 +9,14 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{PoolManager, SwitchError, Switched};
 
 use crate::builder::StoreBuilder;
+use crate::evict::Eviction;
 use crate::index::Index;
+use crate::latency::Latencies;
 use crate::limit::Limit;
 use crate::shard::Item;
 use crate::stats::{Counters, StoreStats};
+use crate::stored::Stored;
+use crate::storing::Coding;
 
 /// A compressed store: from keys to blocks of bytes, in memory. See the [crate's essay](crate).
 ///
@@ -25,6 +29,12 @@ use crate::stats::{Counters, StoreStats};
 ///
 /// `Eq` and, when the index grows, `Hash` of keys run under a lock of the index: they must not call the store. If they panic, so does the call, and the store is
 /// as it was before, except that a block that was to be stored is not.
+///
+/// # Fork
+///
+/// A child that is forked without an `exec` has a copy of the store that it must not use: the thread that destroys pools, and every thread that held a lock
+/// at that moment, are not there. It also shares the pages of all blocks with its parent, which the system copies when one of the two writes to them: a store of
+/// a gigabyte may cost the two of them a gigabyte more. A child that calls `exec` at once has neither problem, and so has one made by `std::process::Command`.
 pub struct Store<K, S = RandomState> {
     inner: Arc<Inner<K, S>>,
 }
@@ -34,9 +44,18 @@ struct Inner<K, S> {
     index: Index<K>,
     manager: PoolManager,
     hasher: S,
-    block_size: usize,
-    limit: Option<Limit>,
+    settings: Settings<K>,
+    limit: Limit,
     counters: Counters,
+    latencies: Option<Box<Latencies>>,
+}
+
+/// What the builder settled.
+pub(crate) struct Settings<K> {
+    pub(crate) block_size: usize,
+    pub(crate) max_value_len: usize,
+    pub(crate) coding: Coding,
+    pub(crate) eviction: Eviction<K>,
 }
 
 impl<K> Store<K, RandomState> {
@@ -49,18 +68,26 @@ impl<K> Store<K, RandomState> {
 impl<K, S> Store<K, S> {
     pub(crate) fn new(
         manager: PoolManager,
-        block_size: usize,
-        limit: Option<Limit>,
+        settings: Settings<K>,
+        limit: Limit,
+        latencies: bool,
         hasher: S,
     ) -> Store<K, S> {
-        let (index, counters) = (Index::new(), Counters::default());
-        Store { inner: Arc::new(Inner { index, manager, hasher, block_size, limit, counters }) }
+        let (index, counters) = (Index::new(settings.coding.checksums), Counters::default());
+        let latencies = latencies.then(Box::default);
+        Store { inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }) }
     }
 
     /// The largest block in bytes.
     #[inline]
     pub fn block_size(&self) -> usize {
-        self.inner.block_size
+        self.inner.settings.block_size
+    }
+
+    /// The longest value in bytes: the block size, unless the builder was told otherwise.
+    #[inline]
+    pub fn max_value_len(&self) -> usize {
+        self.inner.settings.max_value_len
     }
 
     /// The pool manager: its pools, its registry, its executor.
@@ -69,19 +96,31 @@ impl<K, S> Store<K, S> {
         &self.inner.manager
     }
 
-    /// Blocks stored.
+    /// Keys with something stored.
     pub fn len(&self) -> usize {
         self.inner.index.len()
     }
 
-    /// Is no block stored?
+    /// Is nothing stored?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Removes every block that was there when the call began, and gives back the index's memory. A block stored meanwhile may stay.
+    /// Removes everything that was there when the call began, and gives back the index's memory. What is stored meanwhile may stay.
     pub fn clear(&self) {
-        self.inner.index.clear();
+        self.inner.index.clear(|item| {
+            self.discard(Some(item));
+        });
+    }
+
+    /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
+    pub fn held_bytes(&self) -> usize {
+        self.inner.manager.bytes_held() + self.index().bytes()
+    }
+
+    /// The limit of [`held_bytes`](Self::held_bytes), if there is one.
+    pub fn limit_bytes(&self) -> Option<usize> {
+        self.limit().bytes()
     }
 
     /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before stay where they are, and load as before. May block.
@@ -113,29 +152,7 @@ impl<K, S> Store<K, S> {
 
     /// What the store holds and what it has done. Walks shards and pools: not for every store.
     pub fn stats(&self) -> StoreStats {
-        let tally = self.index().tally();
-        let pools = self.inner.manager.pools();
-        let context_bytes = pools.iter().map(|pool| pool.context_bytes).sum();
-        let mut stats = StoreStats {
-            entries: tally.compressed + tally.raw + tally.same,
-            stored_compressed: tally.compressed,
-            stored_raw: tally.raw,
-            same_filled: tally.same,
-            payload_bytes: tally.payload,
-            pool_bytes: pools.iter().map(|pool| pool.bytes_held).sum::<usize>().saturating_sub(context_bytes),
-            context_bytes,
-            index_bytes: self.index().bytes(),
-            limit_bytes: self.limit().map(Limit::bytes),
-            stores: tally.stores,
-            loads_hit: tally.hits,
-            loads_missed: tally.misses,
-            taken: tally.taken,
-            invalidated: tally.invalidated,
-            manager: self.inner.manager.stats(),
-            ..StoreStats::default()
-        };
-        self.counters().fill(&mut stats);
-        stats
+        StoreStats::of(self)
     }
 
     #[inline]
@@ -144,8 +161,23 @@ impl<K, S> Store<K, S> {
     }
 
     #[inline]
-    pub(crate) fn limit(&self) -> Option<&Limit> {
-        self.inner.limit.as_ref()
+    pub(crate) fn limit(&self) -> &Limit {
+        &self.inner.limit
+    }
+
+    #[inline]
+    pub(crate) fn coding(&self) -> Coding {
+        self.inner.settings.coding
+    }
+
+    #[inline]
+    pub(crate) fn eviction(&self) -> &Eviction<K> {
+        &self.inner.settings.eviction
+    }
+
+    #[inline]
+    pub(crate) fn latencies(&self) -> Option<&Latencies> {
+        self.inner.latencies.as_deref()
     }
 
     #[inline]
@@ -156,18 +188,23 @@ impl<K, S> Store<K, S> {
     /// Frees what was taken out of the index, if anything was. Called with no lock held.
     #[inline]
     pub(crate) fn discard(&self, item: Option<Item<K>>) -> bool {
-        let Some((key, entry)) = item else { return false };
-        if !entry.free() {
-            self.counters().free_failed();
-        }
+        let Some((key, stored)) = item else { return false };
+        self.free(stored);
         // The key last: its drop is foreign.
         drop(key);
         true
     }
+
+    #[inline]
+    pub(crate) fn free(&self, stored: Stored) {
+        if !stored.free() {
+            self.counters().free_failed();
+        }
+    }
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Removes the block of `key`. False when there is none.
+    /// Removes what is stored under `key`. False when there is nothing.
     ///
     /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as far as the drop of a key is.
     pub fn invalidate(&self, key: &K) -> bool {
@@ -175,13 +212,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.remove(hash, key)
     }
 
-    /// Bytes of the block of `key`. Not counted as a load.
+    /// Bytes of what is stored under `key`. Not counted as a load.
     pub fn len_of(&self, key: &K) -> Option<usize> {
-        let hash = self.hash(key);
-        self.index().lock(hash).find(hash, key).map(|entry| entry.len())
+        let (shard, hash) = self.index().lock(self.hash(key));
+        shard.find(hash, key).map(|found| found.len())
     }
 
-    /// Is there a block of `key`? Not counted as a load.
+    /// Is something stored under `key`? Not counted as a load.
     pub fn contains(&self, key: &K) -> bool {
         self.len_of(key).is_some()
     }
@@ -192,12 +229,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     pub(crate) fn remove(&self, hash: u64, key: &K) -> bool {
-        let removed = {
-            let mut shard = self.index().lock(hash);
+        let removed = self.index().edit(hash, |shard, hash| {
             let removed = shard.remove_if(hash, key, |_| true);
             shard.tally.invalidated += u64::from(removed.is_some());
             removed
-        };
+        });
         self.discard(removed)
     }
 }
@@ -211,7 +247,7 @@ impl<K, S> Clone for Store<K, S> {
 impl<K, S> fmt::Debug for Store<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("block_size", &self.inner.block_size)
+            .field("block_size", &self.block_size())
             .field("len", &self.len())
             .field("manager", &self.inner.manager)
             .finish_non_exhaustive()
@@ -221,6 +257,6 @@ impl<K, S> fmt::Debug for Store<K, S> {
 impl<K, S> Drop for Inner<K, S> {
     fn drop(&mut self) {
         might_block("dropping a Store");
-        self.index.clear();
+        self.index.clear(drop);
     }
 }

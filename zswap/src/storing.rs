@@ -1,102 +1,179 @@
 //! From a block to an entry in the index.
 //!
 //! ```text
-//!   length ─► hash ─► same-filled? ─► limit ─► current pool ─► compress ─► insert ─► put into the index, in the older entry's place
+//!   length ─► hash ─► current pool ─► limit ─► same-filled? ─► noise? ─► compress ─► insert ─► put into the index, in the older entry's place
 //!                                                              └──── whatever fails: remove the older entry, tell why
 //! ```
+//!
+//! A value longer than a block is cut up; its parts are stored one by one, and only then put into the index, as one entry. If one part fails, the others are
+//! freed.
 
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
 use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
-use crate::entry::Entry;
+use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
+use crate::evict::cost;
+use crate::incompressible;
 use crate::object::{Object, insert};
 use crate::same_filled;
+use crate::shard::Put;
 use crate::store::Store;
+use crate::stored::{Block, Large, Stored};
+
+/// How blocks are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coding {
+    /// An object has to be shorter than its block by this part of it, or the block is kept raw.
+    pub(crate) min_gain_percent: u8,
+    /// Blocks that look incompressible are not compressed.
+    pub(crate) skip_noise: bool,
+    pub(crate) checksums: bool,
+}
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Stores a copy of `block` under `key`, in the place of the block that was stored under it before.
+    /// Stores a copy of `block` under `key`, in the place of what was stored under it before.
     ///
-    /// A block that repeats eight bytes costs no pool memory, and one that does not shrink is kept as it is.
+    /// A block that repeats eight bytes costs no pool memory, and one that does not shrink is kept as it is. Where values longer than a block are
+    /// [allowed](crate::StoreBuilder::max_value_len), they are stored whole or not at all.
     ///
     /// # Errors
     ///
-    /// [`Error`]. No block is stored under `key` then, whatever the reason: an older one is removed, since stale data is worse than none.
+    /// [`Error`]. Nothing is stored under `key` then, whatever the reason: what was there is removed, since stale data is worse than none.
     ///
     /// # Panics
     ///
-    /// If the key's `Hash` or `Eq` does. Panics of allocators and compressors are contained and become errors.
+    /// If the key's `Hash` or `Eq` does. Panics of allocators, compressors and listeners are contained.
     ///
     /// # Concurrency
     ///
-    /// May block: allocators may ask for memory, and a first store makes a compression context. A [`switch`](Self::switch) at the same time never
-    /// makes it fail or wait.
+    /// May block: allocators may ask for memory, a first store makes a compression context, and one at the limit may have to [evict](crate::AtLimit). A
+    /// [`switch`](Self::switch) at the same time never makes it fail or wait.
     pub fn store(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         might_block("Store::store");
+        let timer = self.latencies().map(|latencies| latencies.store.timer());
         let hash = self.hash(&key);
-        let entry = match self.entry_of(block) {
-            Ok(entry) => entry,
-            Err(kind) => return Err(self.store_failed(hash, key, kind)),
+        let outcome = match self.stored(block) {
+            Ok(stored) => self.put(hash, key, stored),
+            Err(kind) => Err(self.store_failed(hash, key, kind)),
         };
-        match self.index().put(hash, key, entry, |key| self.hash(key)) {
-            Ok(replaced) => {
+        drop(timer);
+        outcome
+    }
+
+    /// Checks a block or value and puts it where it belongs.
+    fn stored(&self, block: &[u8]) -> Result<Stored, ErrorKind> {
+        self.check_len(block)?;
+        if block.len() > self.block_size() {
+            return self.large(block);
+        }
+        let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
+        // A same-filled block costs its place in the index, so it is subject to the limit as well.
+        self.admit(&pool)?;
+        self.compress_into(pool, block)
+    }
+
+    pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), ErrorKind> {
+        if block.is_empty() {
+            return Err(ErrorKind::EmptyBlock);
+        }
+        if block.len() > self.max_value_len() {
+            return Err(ErrorKind::BlockTooLong { len: block.len(), max: self.max_value_len() });
+        }
+        Ok(())
+    }
+
+    /// Stores the parts of a long value.
+    fn large(&self, value: &[u8]) -> Result<Stored, ErrorKind> {
+        let mut parts = Vec::new();
+        let count = value.len().div_ceil(self.block_size());
+        parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;
+        for part in value.chunks(self.block_size()) {
+            // Asked for each: a switch or a limit in between is as for any other block.
+            let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
+            self.admit(&pool)?;
+            parts.push(self.compress_into(pool, part)?);
+        }
+        Ok(Stored::Large(Arc::new(Large { parts: parts.into_boxed_slice(), len: value.len() })))
+    }
+
+    /// Compresses `block` and inserts the result into `pool`; as it is, if it does not get much shorter. The context's scratch is borrowed meanwhile, so
+    /// nothing is copied twice.
+    #[inline]
+    fn compress_into(&self, pool: PoolRef, block: &[u8]) -> Result<Stored, ErrorKind> {
+        if let Some(word) = same_filled::detect(block) {
+            return Ok(Stored::Same { word, len: block.len() });
+        }
+        let coding = self.coding();
+        if coding.skip_noise && incompressible::looks_so(block) {
+            self.counters().noise_skipped();
+            return keep(pool, block, None, coding);
+        }
+        let max_len = block.len() - coding.min_gain(block.len());
+        let outcome = pool.codec().compress(block, max_len, |shorter| {
+            let object = shorter.unwrap_or(block);
+            let sum = if coding.checksums { checksum(object, block.len()) } else { 0 };
+            insert(&pool, object).map(|handle| (handle, shorter.is_none(), object.len(), sum))
+        });
+        let (handle, raw, object_len, sum) = outcome.map_err(ErrorKind::Codec)??;
+        let object = Object::new(pool, handle);
+        Ok(Stored::Block(Block { object, len: block.len(), object_len, raw, sum }))
+    }
+
+    /// Puts what was made of a block into the index.
+    #[inline]
+    pub(crate) fn put(&self, hash: u64, key: K, stored: Stored) -> Result<(), Error<K>> {
+        let added = cost(&stored);
+        // Here, so that it is freed without the shard's lock if the key panics.
+        let mut new = Some((key, stored));
+        match self.index().put(hash, &mut new, |key| self.hash(key)) {
+            Ok(Put { replaced, _spare }) => {
+                let replaced_cost = replaced.as_ref().map_or(0, |(_, stored)| cost(stored));
                 self.discard(replaced);
+                self.pay(added, replaced_cost);
                 Ok(())
             }
-            Err((key, entry)) => {
-                drop(entry);
+            Err(_) => {
+                let Some((key, stored)) = new else {
+                    unreachable!("an entry that was not put in is still here")
+                };
+                self.free(stored);
                 Err(self.store_failed(hash, key, ErrorKind::IndexOutOfMemory))
             }
         }
     }
 
-    /// Checks a block and puts it where it belongs.
-    fn entry_of(&self, block: &[u8]) -> Result<Entry, ErrorKind> {
-        if block.is_empty() {
-            return Err(ErrorKind::EmptyBlock);
-        }
-        if block.len() > self.block_size() {
-            return Err(ErrorKind::BlockTooLong { len: block.len(), max: self.block_size() });
-        }
-        let word = same_filled::detect(block);
-        let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
-        if let Some(limit) = self.limit() {
-            // A same-filled block costs its place in the index, so it is subject to the limit as well.
-            limit.admit(&pool, self.manager(), self.index().bytes())?;
-        }
-        match word {
-            Some(word) => Ok(Entry::Same { word, len: len_of(block) }),
-            None => compress_into(pool, block),
-        }
-    }
-
     /// The end of a store that failed: nothing older is left behind (B23).
     #[cold]
-    fn store_failed(&self, hash: u64, key: K, kind: ErrorKind) -> Error<K> {
+    pub(crate) fn store_failed(&self, hash: u64, key: K, kind: ErrorKind) -> Error<K> {
         self.counters().store_failed(&kind);
         self.remove(hash, &key);
         Error { key, kind }
     }
 }
 
-/// Compresses `block` and inserts the result into `pool`; as it is, if it does not get shorter. The context's scratch is borrowed meanwhile, so nothing
-/// is copied twice.
-fn compress_into(pool: PoolRef, block: &[u8]) -> Result<Entry, ErrorKind> {
-    let outcome = pool.codec().compress(block, block.len() - 1, |shorter| {
-        let object_len = shorter.and_then(|bytes| u16::try_from(bytes.len()).ok());
-        insert(&pool, shorter.unwrap_or(block)).map(|handle| (handle, object_len))
-    });
-    let (handle, object_len) = outcome.map_err(ErrorKind::Codec)??;
-    let object = Object::new(pool, handle);
-    Ok(match object_len {
-        Some(object_len) => Entry::Compressed { object, len: len_of(block), object_len },
-        None => Entry::Raw { object, len: len_of(block) },
-    })
+impl Coding {
+    /// Bytes that an object has to be shorter by than its block of `len` bytes.
+    #[inline]
+    pub(crate) fn min_gain(self, len: usize) -> usize {
+        (len * usize::from(self.min_gain_percent) / 100).max(1)
+    }
 }
 
-fn len_of(block: &[u8]) -> u32 {
-    const { assert!(crate::MAX_BLOCK_SIZE <= u32::MAX as usize) };
-    block.len() as u32
+/// Inserts what a block was compressed to, or the block itself if that is `None`.
+pub(crate) fn keep(
+    pool: PoolRef,
+    block: &[u8],
+    shorter: Option<&[u8]>,
+    coding: Coding,
+) -> Result<Stored, ErrorKind> {
+    let object = shorter.unwrap_or(block);
+    let sum = if coding.checksums { checksum(object, block.len()) } else { 0 };
+    let handle = insert(&pool, object)?;
+    let object_len = object.len();
+    let (raw, object) = (shorter.is_none(), Object::new(pool, handle));
+    Ok(Stored::Block(Block { object, len: block.len(), object_len, raw, sum }))
 }

@@ -81,7 +81,7 @@ fn the_index_gives_its_memory_back_when_it_is_cleared() {
     let empty = store.stats().index_bytes;
     for _ in 0..3 {
         (0..10_000).for_each(|key| store.store(key, &[7; 100]).unwrap());
-        assert!(store.stats().index_bytes > empty + 10_000 * 32);
+        assert!(store.stats().index_bytes > empty + 10_000 * 24);
         store.clear();
         assert_eq!(store.stats().index_bytes, empty);
     }

@@ -102,12 +102,25 @@ pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
     (key, version)
 }
 
-/// The books of an idle store: entries by kind, and objects in all live pools (one for each entry that is not same-filled).
+/// The books of an idle store: entries by kind, and objects by pool (one for each entry that is in a pool, parts of large values besides).
 pub fn check_books<S>(store: &Store<u64, S>) {
     let stats = store.stats();
-    assert_eq!(stats.entries, stats.stored_compressed + stats.stored_raw + stats.same_filled);
+    let in_pools = stats.stored_compressed + stats.stored_raw;
+    assert_eq!(stats.entries, in_pools + stats.same_filled + stats.large_values);
     assert_eq!(stats.entries, store.len());
-    let references: u64 = store.manager().pools().iter().map(|pool| pool.references).sum();
-    assert_eq!(references as usize, stats.stored_compressed + stats.stored_raw, "one reference an object");
+    assert_eq!(store.keys().count(), stats.entries);
+    let objects: usize = stats.objects_by_pool.iter().map(|(_, objects)| objects).sum();
+    assert!(objects >= in_pools, "{objects} objects, {in_pools} blocks in pools");
+    assert!(objects == in_pools || stats.large_values > 0, "{objects} objects, {in_pools} blocks in pools");
+    let held = |id| store.manager().pools().into_iter().find(|pool| pool.label.id == id);
+    for &(id, objects) in &stats.objects_by_pool {
+        let references = held(id).expect("a pool with objects is alive").references as usize;
+        assert!((1..=objects).contains(&references), "{references} references, {objects} objects");
+    }
+    let in_current: usize = stats.current.objects;
+    let current = store.manager().current().expect("there is always one").id();
+    let entries =
+        stats.objects_by_pool.iter().find(|(id, _)| *id == current).map_or(0, |(_, objects)| *objects);
+    assert_eq!(in_current, entries, "objects in the current pool, and entries for them");
     assert_eq!(stats.free_failed, 0);
 }

@@ -1,0 +1,68 @@
+//! Which entry of a shard is the coldest: a second chance for what was used, instead of a list that every load would have to rewrite.
+//!
+//! ```text
+//!   slots   | 0 | . | 2 | 1 | . | 0 | 3 | ...     heat: uses since the hand came by, up to three
+//!                     ▲ hand: warm entries get colder as it passes; the first that is cold already goes
+//! ```
+//!
+//! Costs two bits an entry. The order of the slots is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon
+//! the hand comes, and an entry that is never used again tends to go before one that is. Entries that are kept raw are in the same order as the others.
+
+use crate::entry::Entry;
+use crate::shard::{Item, Shard};
+
+/// Slots that are looked at while the shard is locked once.
+const SCAN: usize = 128;
+
+/// What the hand found.
+#[derive(Debug)]
+pub(crate) enum Coldest<K> {
+    /// The coldest, taken out.
+    Taken(Item<K>),
+    /// All that it passed was warm: the next turn may find something.
+    Warm,
+    /// The shard is empty.
+    Nothing,
+}
+
+impl<K> Shard<K> {
+    /// Takes out the entry that the hand comes to first among those that were not used since it last came by.
+    ///
+    /// `spare_dense`: what takes up at most a quarter of its block cools at every second turn only.
+    pub(crate) fn take_coldest(&mut self, spare_dense: bool) -> Coldest<K> {
+        if self.table.len() == 0 {
+            return Coldest::Nothing;
+        }
+        for _ in 0..SCAN {
+            if self.hand >= self.table.slots() {
+                self.hand = 0;
+                self.odd_turn = !self.odd_turn;
+            }
+            let (at, odd_turn) = (self.hand, self.odd_turn);
+            let Some((_, entry)) = self.table.get_mut(at) else {
+                self.hand += 1;
+                continue;
+            };
+            let spared = spare_dense && odd_turn && is_dense(entry);
+            let heat = entry.place().heat();
+            if heat == 0 && !spared {
+                // The hand stays: the next entry of the run moves here.
+                return self.remove_at(at).map_or(Coldest::Nothing, Coldest::Taken);
+            }
+            if !spared {
+                entry.place_mut().set_heat(heat - 1);
+            }
+            self.hand += 1;
+        }
+        Coldest::Warm
+    }
+}
+
+/// Little would be gained by evicting it.
+fn is_dense(entry: &Entry) -> bool {
+    match entry {
+        Entry::Same { .. } => true,
+        Entry::Object { len, object_len, .. } => object_len.get() * 4 <= len.get(),
+        Entry::Large { .. } => false,
+    }
+}

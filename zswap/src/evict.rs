@@ -1,0 +1,218 @@
+//! Making room: what a store does at its limit, if it was told to evict.
+//!
+//! ```text
+//!   held      0 ─────────────────── threshold ─────────── limit
+//!                                        │                  │ reached: evict a step, have the pools give frames back, look again (B7); until below
+//!               ◄── room ───────────────►│◄── pressed ─────►│
+//!                                                 until below the threshold: whoever adds to what is stored evicts as much in exchange
+//! ```
+//!
+//! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard, then freed, then the listener is told. What the allocators
+//! give back by themselves meanwhile (zsmalloc's compaction, on the executor) brings the store below its threshold again.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use zpool_core::{CompactionBudget, might_block};
+use zpool_manager::PoolRef;
+
+use crate::error::ErrorKind;
+use crate::limit::Verdict;
+use crate::shard::Item;
+use crate::store::Store;
+use crate::stored::Stored;
+
+/// What a store does when it is at its limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtLimit {
+    /// Refuses what is to be stored, with [`ErrorKind::Full`], until it holds no more than the threshold.
+    #[default]
+    Refuse,
+    /// Removes the blocks that were not used for the longest time.
+    Evict,
+}
+
+/// Is told what was evicted.
+pub(crate) type Listener<K> = Box<dyn Fn(&K, usize) + Send + Sync>;
+
+/// How to evict.
+pub(crate) struct Eviction<K> {
+    pub(crate) at_limit: AtLimit,
+    pub(crate) spare_dense: bool,
+    pub(crate) listener: Option<Listener<K>>,
+}
+
+/// What an entry costs besides its object: its place in the index and its handle, roughly.
+const ENTRY_BYTES: usize = 40;
+
+/// At the limit a sixty-fourth of it is evicted at a time, but from these bounds.
+const STEP_SHARE: usize = 64;
+const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
+
+thread_local! {
+    /// This thread is evicting: whatever it calls (a listener that stores, say) makes no room of its own.
+    static EVICTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks this thread as evicting while it lives; there is one at a time.
+struct Mark;
+
+impl Mark {
+    fn set() -> Option<Mark> {
+        (!EVICTING.replace(true)).then_some(Mark)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        EVICTING.set(false);
+    }
+}
+
+impl<K> Eviction<K> {
+    #[inline]
+    pub(crate) fn evicts(&self) -> bool {
+        self.at_limit == AtLimit::Evict
+    }
+}
+
+/// What it costs to keep something.
+pub(crate) fn cost(stored: &Stored) -> usize {
+    stored.object_len() + ENTRY_BYTES
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// May a block be stored in `pool`? Makes room for it where that is the policy.
+    #[inline]
+    pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
+        let Some(max) = self.limit().bytes() else { return Ok(()) };
+        let evicts = self.eviction().evicts();
+        match self.limit().ask(max, pool, self.manager(), self.index().bytes(), evicts) {
+            Verdict::Room => Ok(()),
+            Verdict::Pressed { .. } if evicts => Ok(()),
+            Verdict::Full { .. } if evicts => self.make_room(max, pool),
+            Verdict::Pressed { held } | Verdict::Full { held } => Err(ErrorKind::Full { held, limit: max }),
+        }
+    }
+
+    /// Evicts until the store is below its limit of `max` bytes.
+    #[cold]
+    fn make_room(&self, max: usize, pool: &PoolRef) -> Result<(), ErrorKind> {
+        let full = |held| Err(ErrorKind::Full { held, limit: max });
+        let verdict = || self.limit().ask(max, pool, self.manager(), self.index().bytes(), true);
+        let Some(_mark) = Mark::set() else {
+            return match verdict() {
+                Verdict::Full { held } => full(held),
+                _ => Ok(()),
+            };
+        };
+        might_block("evicting");
+        let step = (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end());
+        loop {
+            let mut pools = vec![pool.clone()];
+            let evicted = self.evict_bytes(step, |pool| {
+                if !pools.iter().any(|known| PoolRef::same(known, pool)) {
+                    pools.push(pool.clone());
+                }
+            });
+            for pool in &pools {
+                contained(|| pool.zpool().trim());
+            }
+            if !matches!(verdict(), Verdict::Full { .. }) {
+                return Ok(());
+            }
+            // Holes in frames that others use: the objects have to move.
+            for pool in &pools {
+                contained(|| pool.zpool().compact(CompactionBudget::UNLIMITED));
+                contained(|| pool.zpool().trim());
+            }
+            self.index().shrink(|key| self.hash(key));
+            drop(pools);
+            match verdict() {
+                Verdict::Full { held } if evicted == 0 => return full(held),
+                Verdict::Full { .. } => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go.
+    #[inline]
+    pub(crate) fn pay(&self, added: usize, replaced: usize) {
+        if added > replaced && self.limit().is_pressed() && self.eviction().evicts() {
+            self.pay_now(added - replaced);
+        }
+    }
+
+    #[cold]
+    fn pay_now(&self, bytes: usize) {
+        if let Some(_mark) = Mark::set() {
+            self.evict_bytes(bytes, |_| ());
+        }
+    }
+
+    /// Evicts the coldest until they cost `bytes` together, or none is left. Gives how many these were.
+    fn evict_bytes(&self, bytes: usize, mut from: impl FnMut(&PoolRef)) -> usize {
+        let (mut freed, mut evicted) = (0, 0);
+        while freed < bytes {
+            let Some((key, stored)) = self.index().take_coldest(self.eviction().spare_dense) else { break };
+            if let Stored::Block(block) = &stored {
+                from(block.object.pool());
+            }
+            freed += cost(&stored);
+            evicted += 1;
+            self.tell((key, stored));
+        }
+        evicted
+    }
+
+    /// Frees what was evicted, and then tells the listener. A listener that panics is counted, and that is all.
+    fn tell(&self, (key, stored): Item<K>) {
+        let len = stored.len();
+        self.free(stored);
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(listener) = &self.eviction().listener {
+                listener(&key, len);
+            }
+            drop(key);
+        }));
+        if told.is_err() {
+            self.counters().listener_panicked();
+        }
+    }
+
+    /// Sets another limit in bytes, or none. A store that evicts and holds more makes room at once, which may block; one that refuses is full until what
+    /// it holds has become less.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Full`] when what cannot be evicted (contexts, the shards of the index) is over the limit by itself. The new limit holds in any case.
+    pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), ErrorKind> {
+        self.limit().set(bytes);
+        if !self.eviction().evicts() {
+            return Ok(());
+        }
+        match self.manager().current() {
+            Some(pool) => self.admit(&pool),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Allocators are plug-ins: a panic while one gives memory back changes nothing for the caller.
+fn contained<R>(call: impl FnOnce() -> R) {
+    let _ = catch_unwind(AssertUnwindSafe(call));
+}
+
+impl<K> fmt::Debug for Eviction<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Eviction")
+            .field("at_limit", &self.at_limit)
+            .field("spare_dense", &self.spare_dense)
+            .field("listener", &self.listener.is_some())
+            .finish()
+    }
+}

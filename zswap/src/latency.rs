@@ -1,0 +1,135 @@
+//! Histograms of how long calls take: what is asked for when averages are not enough.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use zpool_core::sync::atomic::{AtomicU64, Ordering};
+
+/// Buckets of a histogram: four for each power of two nanoseconds, up to 2^40 (18 minutes).
+const BUCKETS: usize = 4 * 40;
+
+/// The histograms of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies {
+    pub(crate) store: Histogram,
+    pub(crate) load: Histogram,
+}
+
+/// Counts of durations.
+pub(crate) struct Histogram([AtomicU64; BUCKETS]);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+/// Records the time since it was made when it is dropped.
+pub(crate) struct Timer<'h> {
+    histogram: &'h Histogram,
+    begun: Instant,
+}
+
+impl Histogram {
+    pub(crate) fn timer(&self) -> Timer<'_> {
+        Timer { histogram: self, begun: Instant::now() }
+    }
+
+    fn record(&self, ns: u64) {
+        // Relaxed: statistics only.
+        self.0[bucket(ns)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn summary(&self) -> LatencySummary {
+        // Relaxed: statistics only.
+        let counts = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let calls = counts.iter().sum();
+        let at = |share: f64| {
+            let rank = (share * calls as f64).ceil().max(1.0) as u64;
+            let mut seen = 0;
+            let reached = counts.iter().position(|count| {
+                seen += count;
+                seen >= rank
+            });
+            Duration::from_nanos(reached.map_or(0, upper))
+        };
+        LatencySummary { calls, p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    }
+}
+
+impl Drop for Timer<'_> {
+    fn drop(&mut self) {
+        self.histogram.record(self.begun.elapsed().as_nanos() as u64);
+    }
+}
+
+/// How long calls took: each figure is the upper end of its bucket, at most a quarter too high.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LatencySummary {
+    /// How many there were.
+    pub calls: u64,
+    /// Half of them took no longer.
+    pub p50: Duration,
+    /// 99 of 100 took no longer.
+    pub p99: Duration,
+    /// 999 of 1000 took no longer.
+    pub p999: Duration,
+    /// None took longer.
+    pub max: Duration,
+}
+
+impl fmt::Display for LatencySummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LatencySummary { calls, p50, p99, p999, max } = self;
+        write!(f, "{calls} calls, p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}, max {max:.1?}")
+    }
+}
+
+/// The power of two, and the two bits after the highest.
+fn bucket(ns: u64) -> usize {
+    let ns = ns.max(4);
+    let power = ns.ilog2();
+    let quarter = (ns >> (power - 2)) as usize & 3;
+    ((power as usize - 2) * 4 + quarter).min(BUCKETS - 1)
+}
+
+/// The longest time that is counted there.
+fn upper(bucket: usize) -> u64 {
+    let (power, quarter) = (bucket as u32 / 4 + 2, bucket as u64 % 4);
+    ((4 + quarter + 1) << (power - 2)) - 1
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.summary().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_duration_is_at_most_a_quarter_below_its_bucket() {
+        for ns in (4..5_000).chain([1 << 20, (1 << 30) + 12345, 1 << 39]) {
+            let upper = upper(bucket(ns));
+            assert!(ns <= upper && upper <= ns + ns / 4, "{ns} counts as {upper}");
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+        assert_eq!(bucket(0), 0);
+    }
+
+    #[test]
+    fn percentiles_are_those_of_what_was_recorded() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.summary(), LatencySummary::default());
+        (1..=1000).for_each(|ns| histogram.record(ns * 1000));
+        let LatencySummary { calls, p50, p99, max, .. } = histogram.summary();
+        assert_eq!(calls, 1000);
+        let near = |found: Duration, us: u64| {
+            found >= Duration::from_micros(us) && found <= Duration::from_micros(us + us / 4 + 1)
+        };
+        assert!(near(p50, 500) && near(p99, 990) && near(max, 1000), "{p50:?} {p99:?} {max:?}");
+    }
+}

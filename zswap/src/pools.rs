@@ -1,0 +1,100 @@
+//! The pools that a shard's entries are in: one counted reference for all entries of a pool, and how many these are.
+//!
+//! An entry names its pool by a number of eleven bits in this list, instead of holding a reference of eight bytes. The reference that the list holds keeps the
+//! pool as long as an entry of the shard is in it. References that become superfluous are handed out, to be dropped when the shard's lock is free.
+
+use zpool_core::PoolId;
+use zpool_manager::PoolRef;
+
+use crate::entry::Place;
+
+/// A pool in use.
+#[derive(Debug)]
+struct Used {
+    pool: PoolRef,
+    entries: u32,
+}
+
+/// The list. Numbers are reused once no entry has them.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    /// Nearly always there is one, or two after a switch: found without another look at memory.
+    first: [Option<Used>; FIRST],
+    more: Vec<Option<Used>>,
+}
+
+const FIRST: usize = 2;
+
+impl Pools {
+    /// The pool of this number, which an entry has.
+    #[inline]
+    pub(crate) fn get(&self, number: u16) -> &PoolRef {
+        &self.used(number).expect("an entry's pool is in the list").pool
+    }
+
+    /// One more entry in `pool`: its number, and the reference if that was not needed.
+    ///
+    /// # Errors
+    ///
+    /// Gives the reference back when the shard's entries are in too many pools.
+    #[inline]
+    pub(crate) fn enter(&mut self, pool: PoolRef) -> Result<(u16, Option<PoolRef>), PoolRef> {
+        let known =
+            |used: &&mut Option<Used>| used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, &pool));
+        let found = self.first.iter_mut().chain(&mut self.more).zip(0..).find(|(used, _)| known(&used));
+        if let Some((Some(used), number)) = found {
+            used.entries += 1;
+            return Ok((number, Some(pool)));
+        }
+        self.add(pool).map(|number| (number, None))
+    }
+
+    #[cold]
+    fn add(&mut self, pool: PoolRef) -> Result<u16, PoolRef> {
+        let free = self.first.iter_mut().chain(&mut self.more).zip(0..).find(|(used, _)| used.is_none());
+        let used = Some(Used { pool, entries: 1 });
+        if let Some((place, number)) = free {
+            *place = used;
+            return Ok(number);
+        }
+        let number = FIRST + self.more.len();
+        if number == Place::MAX_POOLS {
+            return Err(used.expect("just made").pool);
+        }
+        self.more.push(used);
+        Ok(number as u16)
+    }
+
+    /// One entry less in the pool of this number: a reference, for the entry to be freed with.
+    #[inline]
+    pub(crate) fn leave(&mut self, number: u16) -> PoolRef {
+        self.one_less(number).unwrap_or_else(|| self.get(number).clone())
+    }
+
+    /// The same where the caller has a reference to that pool already: gives the list's own, if it is not needed any more.
+    #[inline]
+    pub(crate) fn one_less(&mut self, number: u16) -> Option<PoolRef> {
+        let place = self.place(number);
+        let used = place.as_mut().expect("an entry's pool is in the list");
+        used.entries -= 1;
+        if used.entries > 0 { None } else { place.take().map(|used| used.pool) }
+    }
+
+    /// Pools with how many entries are in each.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (PoolId, usize)> {
+        self.first.iter().chain(&self.more).flatten().map(|used| (used.pool.id(), used.entries as usize))
+    }
+
+    fn used(&self, number: u16) -> Option<&Used> {
+        let number = usize::from(number);
+        match self.first.get(number) {
+            Some(used) => used.as_ref(),
+            None => self.more.get(number - FIRST)?.as_ref(),
+        }
+    }
+
+    fn place(&mut self, number: u16) -> &mut Option<Used> {
+        let number = usize::from(number);
+        if number < FIRST { &mut self.first[number] } else { &mut self.more[number - FIRST] }
+    }
+}
