@@ -39,12 +39,13 @@ impl Pools {
     /// Gives the reference back when the shard's entries are in too many pools.
     #[inline]
     pub(crate) fn enter(&mut self, pool: PoolRef) -> Result<(u16, Option<PoolRef>), PoolRef> {
-        let known =
-            |used: &&mut Option<Used>| used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, &pool));
-        let found = self.first.iter_mut().chain(&mut self.more).zip(0..).find(|(used, _)| known(&used));
-        if let Some((Some(used), number)) = found {
-            used.entries += 1;
-            return Ok((number, Some(pool)));
+        for (place, number) in self.first.iter_mut().chain(&mut self.more).zip(0..) {
+            if let Some(used) = place
+                && PoolRef::same(&used.pool, &pool)
+            {
+                used.entries += 1;
+                return Ok((number, Some(pool)));
+            }
         }
         self.add(pool).map(|number| (number, None))
     }
@@ -52,16 +53,16 @@ impl Pools {
     #[cold]
     fn add(&mut self, pool: PoolRef) -> Result<u16, PoolRef> {
         let free = self.first.iter_mut().chain(&mut self.more).zip(0..).find(|(used, _)| used.is_none());
-        let used = Some(Used { pool, entries: 1 });
+        let used = Used { pool, entries: 1 };
         if let Some((place, number)) = free {
-            *place = used;
+            *place = Some(used);
             return Ok(number);
         }
         let number = FIRST + self.more.len();
         if number == Place::MAX_POOLS {
-            return Err(used.expect("just made").pool);
+            return Err(used.pool);
         }
-        self.more.push(used);
+        self.more.push(Some(used));
         Ok(number as u16)
     }
 

@@ -78,7 +78,8 @@ impl Stored {
             Stored::Block(block) => block.object.free(),
             Stored::Large(large) => {
                 let parts = Arc::into_inner(large).map(|large| large.parts).unwrap_or_default();
-                parts.into_iter().fold(true, |freed, part| part.free() && freed)
+                // All of them, whatever becomes of one.
+                parts.into_iter().map(Stored::free).filter(|freed| !freed).count() == 0
             }
         }
     }
