@@ -1,13 +1,13 @@
-//! Suites that the plug-ins of a compressed memory pool must pass, for now the one for allocators, and what they are made of.
+//! Suites that the plug-ins of a compressed memory pool must pass, allocators, compressors and executors, and what they are made of.
 //!
 //! ```text
 //!   your tests/conformance.rs            this crate
 //!   ┌─────────────────────────┐          ┌──────────────────────────────────────────────────────┐
-//!   │ pool_suite!(mine, [],   │ ───────► │ pool::cases    one #[test] a case, each names the     │
-//!   │   |source| ...);        │          │                bullets of ZPool's contract it checks  │
-//!   └─────────────────────────┘          │   compares with ReferencePool   the oracle            │
-//!                                        │   does random  Action lists     printed when they fail│
-//!                                        │ Generator      blocks like those of a live process    │
+//!   │ pool_suite!(mine, [],   │ ───────► │ *::cases       one #[test] a case, each names the     │
+//!   │   |source| ...);        │          │                bullets of the contract it checks      │
+//!   │ compressor_suite!(...); │          │   compares with ReferencePool   the oracle            │
+//!   │ executor_suite!(...);   │          │   does random  Action lists     printed when they fail│
+//!   └─────────────────────────┘          │ Generator      blocks like those of a live process    │
 //!                                        └──────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -15,7 +15,8 @@
 //!
 //! - A *case* is a plain function that returns when the back end behaves and panics with the bullet it broke when it does not.
 //! - A *suite* is a macro line that makes a test of each case. Cases that need what the back end cannot do are ignored, visibly.
-//! - The *reference* is the simplest back end that keeps the contract: [`ReferencePool`], a map.
+//! - The *reference* is the simplest back end that keeps the contract: [`ReferencePool`], a map; [`NullDriver`] and [`RleDriver`]; the manual executor of
+//!   zpool-core. [`MovingPool`] moves its objects at every chance, so that pins are exercised.
 //! - An [`Action`](action::Action) is something done to a pool, with a text form; a failing list is shrunk and printed in that form.
 //!
 //! # Example
@@ -53,12 +54,14 @@
 //!
 //! # Where to read next
 //!
-//! [`pool`] for the suite and its cases, [`Generator`] for blocks to compress, [`action`] for replay.
+//! [`docs`] for how a back end is written, step by step; [`pool`], [`compressor`] and [`executor`] for the suites and their cases; [`Generator`] for blocks to
+//! compress; [`action`] for replay, which `zlab replay FILE` does. That the suites find bugs is shown by `tests/planted`.
 
 #![forbid(unsafe_code)]
 
 pub mod action;
 pub mod compressor;
+pub mod docs;
 pub mod executor;
 mod generator;
 mod moving;

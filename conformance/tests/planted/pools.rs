@@ -1,13 +1,18 @@
-//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time.
+//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, and [`paged`] ones.
+
+mod paged;
 
 use std::fmt::Debug;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zpool_conformance::ReferencePool;
-use zpool_conformance::pool::{POOL_CASES, PoolMaker};
-use zpool_core::page::PageSource;
+use zpool_conformance::action::{from_text, run};
+use zpool_conformance::pool::{POOL_CASES, PoolMaker, PoolSubject};
+use zpool_core::CreateError;
+use zpool_core::page::{PageSource, default_source};
 use zpool_core::sync::Mutex;
 use zpool_core::{
     Capabilities, FreeError, Handle, HandleMint, PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool,
@@ -15,21 +20,51 @@ use zpool_core::{
 };
 
 use crate::{Failed, Found, failure, try_each};
+use paged::Paged;
 
 const MAX_LEN: usize = 4096;
 
 /// What the suite for pools says about all of these.
 pub(crate) fn found() -> Found {
-    Found {
+    let mut found = Found {
         what: "pools",
         bugs: try_each(BUGS, planted_failing),
         oddities: try_each(ODDITIES, planted_failing),
-    }
+    };
+    found.bugs.extend(try_each(paged::FLAWS, paged_failing));
+    found.oddities.extend(try_each(paged::ODDITIES, paged_failing));
+    found
 }
 
 fn planted_failing(bug: Bug) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Planted::new(bug, source)) as Box<dyn ZPool>);
     first_failing(&PoolMaker::new(make), Planted::facts(bug))
+}
+
+/// What the case for random actions prints for a pool with a bug is a list that is read back, goes wrong again, and is right on the reference.
+#[test]
+fn the_list_of_a_failure_is_one_that_fails_when_replayed() {
+    let make = |source| -> Result<_, CreateError> {
+        Ok(Box::new(Paged::new(paged::Flaw::ForgetsWhereItMovedAnObject, source)) as Box<dyn ZPool>)
+    };
+    let case = POOL_CASES.iter().find(|case| case.name == "random_actions_agree_with_the_reference");
+    let case = case.expect("a case of the suite");
+    let failed = failure(case.name, || (case.run)(&PoolMaker::new(make))).expect("the bug is caught");
+    let (_, list) = failed.why.split_once("that fails:\n").expect("a list at the end");
+    let list = from_text(list).expect("a list of actions");
+    assert!((2..60).contains(&list.len()), "not shrunk: {list:?}");
+
+    let pool = make(default_source()).expect("a pool");
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| run(&list, PoolSubject::new(&*pool, None))))
+            .map_or(true, |run| run.is_err())
+    );
+    run(&list, PoolSubject::new(&ReferencePool::new(MAX_LEN), None)).expect("the reference is right");
+}
+
+fn paged_failing(flaw: paged::Flaw) -> Option<Failed> {
+    let make = move |source| Ok(Box::new(Paged::new(flaw, source)) as Box<dyn ZPool>);
+    first_failing(&PoolMaker::new(make), Paged::facts(flaw))
 }
 
 /// The first case that fails for these pools.
@@ -160,14 +195,12 @@ impl Planted {
     /// Frames come in twos here, one of which goes back.
     fn charge(&self) -> Result<(), PoolError> {
         self.source.charge(1)?;
-        if let Err(error) = self.source.charge(1) {
-            if !self.is(ChargesAndForgetsWhenRefused) {
-                self.source.uncharge(1);
-            }
-            return Err(error.into());
+        let first = Charged(&*self.source);
+        let second = self.source.charge(1);
+        if second.is_err() && self.is(ChargesAndForgetsWhenRefused) {
+            std::mem::forget(first);
         }
-        self.source.uncharge(1);
-        Ok(())
+        Ok(second?)
     }
 
     /// The books, after the frames of objects that have gone were uncharged.
@@ -205,6 +238,15 @@ impl Planted {
             copy[0] ^= 0x10;
         }
         Ok(ReadGuard::shared(copy.into()))
+    }
+}
+
+/// A frame that goes back, also when its source panics.
+struct Charged<'a>(&'a dyn PageSource);
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        self.0.uncharge(1);
     }
 }
 

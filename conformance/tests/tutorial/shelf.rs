@@ -1,4 +1,4 @@
-//! The least that a pool is: a shelf of numbered vectors.
+// The least that a pool is: a shelf of numbered vectors.
 
 use std::{collections::HashMap, sync::Arc, sync::Mutex};
 use zpool_core::{
@@ -8,8 +8,10 @@ use zpool_core::{
 #[derive(Debug)]
 pub struct Shelf {
     pub mint: HandleMint,
-    pub objects: Mutex<(u32, HashMap<(u32, u16), Vec<u8>>)>, // how many there were, and those there are
+    pub objects: Mutex<(u32, Objects)>, // how many there were, and those there are
 }
+
+type Objects = HashMap<(u32, u16), Vec<u8>>;
 
 impl ZPool for Shelf {
     fn id(&self) -> PoolId { self.mint.pool_id() }

@@ -1,8 +1,10 @@
 //! The page source has no more to give.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use zpool_core::page::{BudgetedSource, FaultPlan, FaultySource, PageSource};
+use zpool_core::page::{BudgetedSource, FaultPlan, FaultySource, ObservedSource, PageSource, SourceCall};
+use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{CreateError, PoolError};
 
 use crate::pool::PoolMaker;
@@ -50,6 +52,43 @@ pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
     rig.check_all(&live);
     rig.take_all(live);
     rig.assert_gives_all_back();
+}
+
+/// N3, F3: a page source that panics instead of giving memory costs that insert and nothing else: what is stored stays, the books balance, the same insert
+/// succeeds when tried again, and no frame stays charged.
+pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
+    for nth in 0..scaled(40) {
+        let (left, panics) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicUsize::new(0)));
+        let (counter, seen) = (left.clone(), panics.clone());
+        let source = ObservedSource::new(fresh_source(), move |call| {
+            let asks = matches!(call, SourceCall::Reserve(_) | SourceCall::Charge(_));
+            // Relaxed: one thread.
+            if asks && counter.fetch_sub(1, Ordering::Relaxed) == 0 {
+                seen.fetch_add(1, Ordering::Relaxed);
+                // Unlike `panic!` it does not tell the hook, which would print it.
+                resume_unwind(Box::new("the page source panics"));
+            }
+        });
+        let rig = Rig::over(maker, Arc::new(source));
+        let (mut rng, mut live) = (Rng::new(nth as u64), Vec::new());
+        left.store(nth, Ordering::Relaxed);
+        for fill in 0..60 {
+            let len = rig.len(&mut rng);
+            let tried = catch_unwind(AssertUnwindSafe(|| rig.put(fill, len)));
+            live.push(tried.unwrap_or_else(|_| {
+                rig.check_all(&live);
+                rig.balance(&live);
+                rig.put(fill, len)
+            }));
+        }
+        rig.balance(&live);
+        rig.take_all(live);
+        rig.assert_gives_all_back();
+        // Later calls than there are need no try.
+        if panics.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+    }
 }
 
 /// Runs the same workload once without a fault, to count the calls that can fail, and then once for each of them.

@@ -1,8 +1,8 @@
 //! Who has which cell. Safe code, behind one lock; the bytes are not looked at here.
 
-use zpool_core::page::Run;
 use zpool_core::PoolError;
 use zpool_core::handle::Opened;
+use zpool_core::page::Run;
 
 use super::layout::Class;
 
@@ -183,7 +183,8 @@ impl Books {
 
     /// Bytes on the heap.
     pub fn metadata(&self) -> usize {
-        let lists = |class: &ClassBooks| (class.free.capacity() + class.vacant.capacity()) * size_of::<usize>();
+        let lists =
+            |class: &ClassBooks| (class.free.capacity() + class.vacant.capacity()) * size_of::<usize>();
         self.cells.capacity() * size_of::<Cell>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.classes.capacity() * size_of::<ClassBooks>()

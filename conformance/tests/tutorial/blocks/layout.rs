@@ -23,9 +23,4 @@ impl Class {
     pub fn frames(self, frame_size: usize) -> usize {
         self.cell().div_ceil(frame_size)
     }
-
-    /// Cells of a block.
-    pub fn cells(self, frame_size: usize) -> usize {
-        self.frames(frame_size) * frame_size / self.cell()
-    }
 }

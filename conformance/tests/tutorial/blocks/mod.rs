@@ -10,8 +10,8 @@ use layout::Class;
 use zpool_core::page::{OutOfFrames, PageSource, Run};
 use zpool_core::sync::Mutex;
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, HandleMint, Pins, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
-    Violation, ZPool, ZPoolDriver, might_block,
+    Capabilities, CreateError, FreeError, Handle, HandleMint, Pins, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
 };
 
 /// Makes pools of blocks, under the name `blocks`. No parameters.
@@ -63,7 +63,9 @@ impl ZPool for Blocks {
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
         match object.len() {
             0 => return Err(PoolError::EmptyObject),
-            len if len > self.max_object_len => return Err(PoolError::TooLarge { len, max: self.max_object_len }),
+            len if len > self.max_object_len => {
+                return Err(PoolError::TooLarge { len, max: self.max_object_len });
+            }
             _ => {}
         }
         let class = Class::of(object.len());

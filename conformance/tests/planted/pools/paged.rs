@@ -1,0 +1,487 @@
+//! An allocator of the usual kind, with size classes, compaction and reclaim, and one thing wrong (or odd) at a time.
+//!
+//! Pages of at least 8 KiB are cut into slots of a power of two; guards are copies.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use zpool_core::page::PageSource;
+use zpool_core::sync::{Mutex, MutexGuard};
+use zpool_core::{
+    Capabilities, CompactionBudget, CompactionReport, Evict, FreeError, Handle, HandleMint, PoolError,
+    PoolId, PoolStats, ReadGuard, ReclaimError, ReclaimReport, Violation, ZPool, might_block,
+};
+
+pub(crate) const MAX_LEN: usize = 4096;
+const SMALLEST: usize = 64;
+
+/// What is wrong with a [`Paged`] pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    // Placing.
+    TakesASizeClassTooSmall,
+    TakesASlotThatBeginsWithZeroForFree,
+    ShowsTheTailOfTheLastObject,
+    TellsGenerationsApartByTwoBits,
+    // Books and pages.
+    TakesEveryFrameFor4Kib,
+    KeepsAPageAfterTrim,
+    LosesASlotWhenTheSourceRefuses,
+    LosesASlotWhenTheSourcePanics,
+    LocksWhileTheSourceWorks,
+    // Compaction.
+    ForgetsWhereItMovedAnObject,
+    MovesOneMoreThanAllowed,
+    SaysItFreedTwiceAsMuch,
+    IsNeverDoneCompacting,
+    CompactsNothingAndSaysSo,
+    // Reclaim.
+    BelievesItsOwner,
+    ReportsPagesThatStay,
+    AsksForTheFirstObjectTwice,
+    StopsAtTheFirstRefusal,
+    InsertsIntoThePageItEmpties,
+    EmptiesTheNewestFirst,
+    SwallowsThePanicOfItsOwner,
+    ForgetsThePageWhenItsOwnerPanics,
+    // Odd, but right.
+    None,
+    GivesOutSlotsFromTheBack,
+    UsesHalfOfEachPage,
+}
+
+use Flaw::*;
+
+pub(crate) const FLAWS: &[Flaw] = &[
+    TakesASizeClassTooSmall,
+    TakesASlotThatBeginsWithZeroForFree,
+    ShowsTheTailOfTheLastObject,
+    TellsGenerationsApartByTwoBits,
+    TakesEveryFrameFor4Kib,
+    KeepsAPageAfterTrim,
+    LosesASlotWhenTheSourceRefuses,
+    LosesASlotWhenTheSourcePanics,
+    LocksWhileTheSourceWorks,
+    ForgetsWhereItMovedAnObject,
+    MovesOneMoreThanAllowed,
+    SaysItFreedTwiceAsMuch,
+    IsNeverDoneCompacting,
+    CompactsNothingAndSaysSo,
+    BelievesItsOwner,
+    ReportsPagesThatStay,
+    AsksForTheFirstObjectTwice,
+    StopsAtTheFirstRefusal,
+    InsertsIntoThePageItEmpties,
+    EmptiesTheNewestFirst,
+    SwallowsThePanicOfItsOwner,
+    ForgetsThePageWhenItsOwnerPanics,
+];
+
+pub(crate) const ODDITIES: &[Flaw] = &[None, GivesOutSlotsFromTheBack, UsesHalfOfEachPage];
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    page: usize,
+    slot: usize,
+    len: usize,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    generation: u16,
+    place: Option<Place>,
+    /// Length of the last object, for those that show it.
+    last_len: usize,
+}
+
+#[derive(Debug)]
+struct Page {
+    bytes: Vec<u8>,
+    slot_bytes: usize,
+    /// Which entry has a slot.
+    slots: Vec<Option<u32>>,
+    /// How many of them are taken.
+    objects: usize,
+    /// Being emptied: nothing is inserted.
+    isolated: bool,
+    /// When it got its newest object.
+    age: u64,
+}
+
+impl Page {
+    fn vacate(&mut self, slot: usize) -> Option<u32> {
+        let index = self.slots[slot].take();
+        self.objects -= usize::from(index.is_some());
+        index
+    }
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    pages: Vec<Option<Page>>,
+    clock: u64,
+}
+
+pub(crate) struct Paged {
+    mint: HandleMint,
+    flaw: Flaw,
+    source: Arc<dyn PageSource>,
+    books: Mutex<Books>,
+}
+
+impl Paged {
+    pub(crate) fn new(flaw: Flaw, source: Arc<dyn PageSource>) -> Paged {
+        Paged { mint: HandleMint::new(), flaw, source, books: Mutex::new(Books::default()) }
+    }
+
+    pub(crate) fn facts(_: Flaw) -> Capabilities {
+        Capabilities::new(MAX_LEN).compacting().reclaiming()
+    }
+
+    fn is(&self, flaw: Flaw) -> bool {
+        self.flaw == flaw
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.source.frame_size().max(2 * MAX_LEN)
+    }
+
+    fn frames_per_page(&self) -> usize {
+        let frame = if self.is(TakesEveryFrameFor4Kib) { 4096 } else { self.source.frame_size() };
+        self.page_bytes() / frame
+    }
+
+    fn class_of(&self, len: usize) -> usize {
+        let len = if self.is(TakesASizeClassTooSmall) && len < 2000 { len - len / 40 } else { len };
+        len.next_power_of_two().max(SMALLEST)
+    }
+
+    /// Puts an object into a slot; false where no page has one. One that is moved goes into another page, and into none that is empty.
+    fn place(&self, books: &mut Books, index: u32, object: &[u8], from: Option<usize>) -> bool {
+        let class = self.class_of(object.len());
+        let (leave_isolated, front) =
+            (!self.is(InsertsIntoThePageItEmpties), !self.is(GivesOutSlotsFromTheBack));
+        let half = self.is(UsesHalfOfEachPage) && class < 2048;
+        let zero_is_free = self.is(TakesASlotThatBeginsWithZeroForFree);
+        let clock = books.clock;
+        for (number, page) in books.pages.iter_mut().enumerate() {
+            let Some(page) = page.as_mut().filter(|page| page.slot_bytes == class) else { continue };
+            let full = page.objects >= if half { page.slots.len() / 2 } else { page.slots.len() };
+            if page.isolated && leave_isolated || full && !zero_is_free {
+                continue;
+            }
+            if from.is_some_and(|from| from == number || page.objects == 0) {
+                continue;
+            }
+            let is_free = |slot: &usize| {
+                page.slots[*slot].is_none()
+                    || zero_is_free && page.bytes[slot * class] == 0 && page.objects == page.slots.len()
+            };
+            let mut slots = 0..page.slots.len();
+            let found = if front { slots.find(is_free) } else { slots.rfind(is_free) };
+            let Some(slot) = found else { continue };
+            let (at, len) = (slot * class, object.len());
+            let end = (at + len).min(page.bytes.len());
+            page.bytes[at..end].copy_from_slice(&object[..end - at]);
+            page.objects += usize::from(page.slots[slot].is_none());
+            page.slots[slot] = Some(index);
+            page.age = clock;
+            books.clock += 1;
+            books.entries[index as usize].place = Some(Place { page: number, slot, len });
+            return true;
+        }
+        false
+    }
+
+    fn new_entry(books: &mut Books) -> u32 {
+        books.free.pop().unwrap_or_else(|| {
+            books.entries.push(Entry::default());
+            let room = books.entries.len();
+            books.free.reserve(room);
+            room as u32 - 1
+        })
+    }
+
+    fn find(&self, books: &Books, handle: &Handle) -> Result<(u32, Place), PoolError> {
+        let opened = self.mint.open(handle)?;
+        let mask = if self.is(TellsGenerationsApartByTwoBits) { 3 } else { u16::MAX };
+        let entry = books.entries.get(opened.index as usize);
+        let entry = entry.filter(|entry| (entry.generation ^ opened.generation) & mask == 0);
+        let place = entry.and_then(|entry| entry.place).ok_or(PoolError::StaleHandle)?;
+        Ok((opened.index, place))
+    }
+
+    /// Gives empty pages back; returns their number.
+    fn give_back(&self, mut books: MutexGuard<'_, Books>) -> usize {
+        let mut given = 0;
+        for page in &mut books.pages {
+            if page.as_ref().is_some_and(|page| page.objects == 0 && !page.isolated) {
+                *page = Option::None;
+                given += 1;
+            }
+        }
+        drop(books);
+        self.source.uncharge(given * self.frames_per_page());
+        given
+    }
+
+    /// Moves the objects of the emptiest page of a class into its other pages, if they all fit. True when something was moved.
+    fn merge(&self, books: &mut Books, class: usize, left: &mut usize) -> bool {
+        let of_class = |page: &Option<Page>| {
+            page.as_ref().is_some_and(|page| page.slot_bytes == class && page.objects > 0 && !page.isolated)
+        };
+        let pages: Vec<usize> = (0..books.pages.len()).filter(|&at| of_class(&books.pages[at])).collect();
+        let count = |books: &Books, at: usize| books.pages[at].as_ref().map_or(0, |page| page.objects);
+        let Some(&from) = pages.iter().min_by_key(|&&at| (count(books, at), at)) else { return false };
+        let per_page = self.page_bytes() / class;
+        let per_page = if self.is(UsesHalfOfEachPage) && class < 2048 { per_page / 2 } else { per_page };
+        let room: usize =
+            pages.iter().filter(|&&at| at != from).map(|&at| per_page.saturating_sub(count(books, at))).sum();
+        if room < count(books, from) || *left == 0 {
+            return false;
+        }
+        let page = books.pages[from].as_mut().expect("listed");
+        let slot = page.slots.iter().position(Option::is_some).expect("it has objects");
+        let index = page.vacate(slot).expect("found");
+        let old = books.entries[index as usize].place.expect("live");
+        let bytes = page.bytes[slot * class..][..old.len.min(class)].to_vec();
+        assert!(self.place(books, index, &bytes, Some(from)), "there is room");
+        if self.is(ForgetsWhereItMovedAnObject) && index % 8 == 7 {
+            books.entries[index as usize].place = Some(old);
+        }
+        *left -= 1;
+        true
+    }
+
+    /// Sets the oldest page apart; gives its number and its objects' names.
+    fn choose(&self, tried: &[usize]) -> Option<(usize, Vec<Handle>)> {
+        let mut books = self.books.lock();
+        let numbered = books.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
+        let candidates =
+            numbered.filter(|(at, page)| !page.isolated && !tried.contains(at) && page.objects > 0);
+        let (at, _) = if self.is(EmptiesTheNewestFirst) {
+            candidates.max_by_key(|(_, page)| page.age)?
+        } else {
+            candidates.min_by_key(|(_, page)| page.age)?
+        };
+        let page = books.pages[at].as_mut().expect("chosen");
+        page.isolated = true;
+        let indices: Vec<u32> = page.slots.iter().flatten().copied().collect();
+        let handle = |index: u32| self.mint.mint(index, books.entries[index as usize].generation);
+        Some((at, indices.into_iter().map(handle).collect()))
+    }
+
+    fn empty_one(&self, owner: &mut dyn Evict, tried: &mut Vec<usize>) -> Result<bool, ()> {
+        let (at, handles) = self.choose(tried).ok_or(())?;
+        tried.push(at);
+        let rejoin = Rejoin { pool: self, at, forgets: self.is(ForgetsThePageWhenItsOwnerPanics) };
+        let mut asked = handles.iter().chain(handles.first().filter(|_| self.is(AsksForTheFirstObjectTwice)));
+        let agreed = asked.all(|handle| {
+            if self.is(SwallowsThePanicOfItsOwner) {
+                let evict = std::panic::AssertUnwindSafe(|| owner.evict(handle.id()).is_ok());
+                return std::panic::catch_unwind(evict).unwrap_or(false);
+            }
+            owner.evict(handle.id()).is_ok()
+        });
+        if !agreed && self.is(StopsAtTheFirstRefusal) {
+            return Err(());
+        }
+        if agreed && self.is(BelievesItsOwner) {
+            let mut books = self.books.lock();
+            let page = books.pages[at].as_mut().expect("isolated");
+            let left: Vec<u32> = (0..page.slots.len()).filter_map(|slot| page.vacate(slot)).collect();
+            left.into_iter().for_each(|index| books.entries[index as usize].place = Option::None);
+        }
+        std::mem::forget(rejoin);
+        self.books.lock().pages[at].as_mut().expect("isolated").isolated = false;
+        let empty = self.books.lock().pages[at].as_ref().is_some_and(|page| page.objects == 0);
+        if empty {
+            self.give_back(self.books.lock());
+        }
+        Ok(empty || self.is(ReportsPagesThatStay))
+    }
+}
+
+/// Puts a page back that is set apart when its owner panics.
+struct Rejoin<'a> {
+    pool: &'a Paged,
+    at: usize,
+    forgets: bool,
+}
+
+impl Drop for Rejoin<'_> {
+    fn drop(&mut self) {
+        if !self.forgets {
+            self.pool.books.lock().pages[self.at].as_mut().expect("isolated").isolated = false;
+        }
+    }
+}
+
+impl ZPool for Paged {
+    fn id(&self) -> PoolId {
+        self.mint.pool_id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Paged::facts(self.flaw)
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        match object.len() {
+            0 => return Err(PoolError::EmptyObject),
+            len if len > MAX_LEN => return Err(PoolError::TooLarge { len, max: MAX_LEN }),
+            _ => {}
+        }
+        loop {
+            let mut books = self.books.lock();
+            let index = Paged::new_entry(&mut books);
+            if self.place(&mut books, index, object, Option::None) {
+                let entry = &mut books.entries[index as usize];
+                if self.is(ShowsTheTailOfTheLastObject) && entry.last_len > object.len() {
+                    entry.place.as_mut().expect("placed").len += 1;
+                }
+                entry.last_len = object.len();
+                return Ok(self.mint.mint(index, entry.generation));
+            }
+            let early = !self.is(LosesASlotWhenTheSourcePanics) && !self.is(LosesASlotWhenTheSourceRefuses);
+            if early {
+                books.free.push(index);
+            } else {
+                // Booked as an object while the source is asked.
+                books.entries[index as usize].place =
+                    Some(Place { page: usize::MAX, slot: 0, len: object.len() });
+            }
+            let locked = self.is(LocksWhileTheSourceWorks).then_some(books);
+            might_block("Paged::insert");
+            let outcome = self.source.charge(self.frames_per_page());
+            let mut books = locked.unwrap_or_else(|| self.books.lock());
+            if !(early || self.is(LosesASlotWhenTheSourceRefuses) && outcome.is_err()) {
+                books.entries[index as usize].place = Option::None;
+                books.free.push(index);
+            }
+            outcome?;
+            let (class, bytes) = (self.class_of(object.len()), self.page_bytes());
+            let slots = vec![Option::None; bytes / class];
+            let page = Page {
+                bytes: vec![0xEE; bytes],
+                slot_bytes: class,
+                slots,
+                objects: 0,
+                isolated: false,
+                age: books.clock,
+            };
+            match books.pages.iter_mut().find(|page| page.is_none()) {
+                Some(gone) => *gone = Some(page),
+                Option::None => books.pages.push(Some(page)),
+            }
+        }
+    }
+
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        let books = self.books.lock();
+        let (_, place) = self.find(&books, handle)?;
+        let page = books.pages[place.page].as_ref().expect("the page of a live object");
+        let at = place.slot * page.slot_bytes;
+        let end = (at + place.len).min(page.bytes.len());
+        Ok(ReadGuard::shared(Arc::from(&page.bytes[at..end])))
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        let mut books = self.books.lock();
+        let (index, place) = match self.find(&books, &handle) {
+            Ok(found) => found,
+            Err(error) => return Err(FreeError::new(error, handle)),
+        };
+        let entry = &mut books.entries[index as usize];
+        entry.place = Option::None;
+        entry.generation = entry.generation.wrapping_add(1);
+        books.free.push(index);
+        if let Some(page) = books.pages[place.page].as_mut() {
+            page.vacate(place.slot);
+        }
+        Ok(())
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.stats().pool_bytes()
+    }
+
+    fn stats(&self) -> PoolStats {
+        let books = self.books.lock();
+        let mut stats = PoolStats::default();
+        let places: Vec<Place> = books.entries.iter().filter_map(|entry| entry.place).collect();
+        let pages = books.pages.iter().flatten().count();
+        stats.objects = places.len();
+        stats.payload_bytes = places.iter().map(|place| place.len).sum();
+        stats.resident_frames = pages * self.frames_per_page();
+        let bytes = stats.resident_frames * self.source.frame_size();
+        stats.fragmentation_bytes = bytes.saturating_sub(stats.payload_bytes);
+        stats.metadata_bytes = size_of::<Paged>() + books.entries.capacity() * size_of::<Entry>();
+        stats
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    fn compact(&self, budget: CompactionBudget) -> CompactionReport {
+        might_block("Paged::compact");
+        let mut report = CompactionReport::default();
+        if self.is(CompactsNothingAndSaysSo) {
+            return report;
+        }
+        let mut books = self.books.lock();
+        let more = usize::from(self.is(MovesOneMoreThanAllowed));
+        let allowed = budget.max_moves.saturating_add(more);
+        let mut left = allowed;
+        let mut class = SMALLEST;
+        while class <= MAX_LEN {
+            while self.merge(&mut books, class, &mut left) {}
+            class *= 2;
+        }
+        report.moved_objects = allowed - left;
+        report.exhausted = left == 0 || self.is(IsNeverDoneCompacting);
+        report.freed_bytes = self.give_back(books) * self.page_bytes();
+        if self.is(SaysItFreedTwiceAsMuch) {
+            report.freed_bytes *= 2;
+        }
+        report
+    }
+
+    fn reclaim(&self, pages: usize, owner: &mut dyn Evict) -> Result<ReclaimReport, ReclaimError> {
+        might_block("Paged::reclaim");
+        let (mut report, mut tried) = (ReclaimReport::default(), Vec::new());
+        while report.pages < pages {
+            match self.empty_one(owner, &mut tried) {
+                Ok(true) => report.pages += 1,
+                Ok(false) => {}
+                Err(()) => return Err(ReclaimError { error: PoolError::NothingToReclaim, report }),
+            }
+        }
+        Ok(report)
+    }
+
+    fn trim(&self) -> usize {
+        might_block("Paged::trim");
+        if self.is(KeepsAPageAfterTrim) && self.books.lock().pages.iter().flatten().count() == 1 {
+            return 0;
+        }
+        self.give_back(self.books.lock()) * self.page_bytes()
+    }
+}
+
+impl Drop for Paged {
+    fn drop(&mut self) {
+        let pages = self.books.get_mut().pages.iter().flatten().count();
+        self.source.uncharge(pages * self.frames_per_page());
+        might_block("Paged::drop");
+    }
+}
+
+impl Debug for Paged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Paged({:?})", self.flaw)
+    }
+}

@@ -1,0 +1,52 @@
+//! What `docs` builds step by step is built here, and passes its suites.
+
+#![allow(missing_docs, unreachable_pub, reason = "listings, as a program would have them")]
+
+#[allow(unsafe_code, reason = "memory from a page source is read and written through raw pointers")]
+mod blocks;
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[allow(dead_code, reason = "only some of it is used here")]
+#[path = "../../../compressors/counting.rs"]
+mod counting;
+mod deflate;
+#[rustfmt::skip]
+mod shelf;
+
+use std::sync::Mutex;
+
+use counting::Heap;
+use zpool_conformance::{compressor_suite, pool_suite};
+use zpool_core::compress::CompressorDriver;
+use zpool_core::{HandleMint, PoolConfig, ZPoolDriver};
+
+pool_suite!(shelf_pool, [], |_| {
+    Ok(Box::new(shelf::Shelf { mint: HandleMint::new(), objects: Mutex::default() }))
+});
+pool_suite!(blocks_pool, [], |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 4096)));
+pool_suite!(blocks_pool_of_64_kib, [], |source| {
+    blocks::BlocksDriver.create(&PoolConfig::new(source, 1 << 16))
+});
+compressor_suite!(deflate_codec, [no_heap], deflate::DeflateDriver, "", heap_calls = counting::calls);
+compressor_suite!(
+    deflate_codec_at_level_1,
+    [no_heap],
+    deflate::DeflateDriver,
+    "level=1",
+    heap_calls = counting::calls,
+);
+
+/// `bytes_held` is what the heap says.
+#[test]
+fn contexts_of_deflate_say_what_they_hold() {
+    let codec = deflate::DeflateDriver.open(&Default::default()).unwrap();
+    let before = Heap::now();
+    let mut writer = codec.compression_context(4096).unwrap();
+    assert_eq!(Heap::since(before).bytes, writer.bytes_held() as isize);
+    writer.compress(&[1; 4096], &mut [0; 100]).unwrap();
+    assert_eq!(Heap::since(before).bytes, writer.bytes_held() as isize);
+
+    let before = Heap::now();
+    let reader = codec.decompression_context().unwrap();
+    // And a box around the box.
+    assert_eq!(Heap::since(before).bytes, (reader.bytes_held() + size_of::<usize>()) as isize);
+}
