@@ -13,6 +13,7 @@ use zpool_core::spec::{Component, PoolSpec};
 use zswap::MAX_BLOCK_SIZE;
 
 use crate::failure::{Failure, one_line};
+use crate::train::TrainArgs;
 
 /// What to do.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) enum Action {
     Print(String),
     Analyze(AnalyzeArgs),
     Storm(StormArgs),
+    Train(TrainArgs),
     Density(DensityArgs),
     Classes(ClassesArgs),
     Backends(BackendsArgs),
@@ -53,6 +55,11 @@ enum Command {
     /// The reproducer of the kernel commit "mm/zswap: use workqueue to destroy pool". With `--executor inline`, which is what
     /// the kernel did before, it finds the bug and exits with 1.
     Storm(StormArgs),
+    /// Train a zstd dictionary from the blocks of files, and write it if it pays on blocks that it was not trained on
+    ///
+    /// Half of the blocks train it, the other half judge it. Where it costs bytes, or saves neither bytes nor time, nothing is written and the
+    /// exit code is 1. The file holds bytes of the blocks.
+    Train(TrainArgs),
     /// Fill each allocator with pages compressed by lz4, replace, free half, compact, and tell what the OS says it holds
     ///
     /// Each allocator runs in a process of its own; beside the pools, one box an object on the allocator of the system.
@@ -61,6 +68,9 @@ enum Command {
     Classes(ClassesArgs),
     /// List the allocators and compressors that are compiled in
     Backends(BackendsArgs),
+    /// Do a list of actions to pools or a store, as a failing case of the conformance suites or a fuzzer prints it
+    ///
+    /// Exits with 1 and says what is wrong where something is.
     /// One pair, blocks on stdin: what `analyze` starts
     #[command(hide = true)]
     MeasurePair(MeasurePairArgs),
@@ -80,9 +90,9 @@ pub(crate) struct AnalyzeArgs {
     /// Sample the memory of this process
     #[arg(long)]
     pub(crate) pid: Option<u32>,
-    /// Bytes a block, 1 to 65536
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
-    pub(crate) block_size: NonZeroUsize,
+    /// Bytes a block, 1 to 65536 [default: 4096; with --sweep, every power of two from 1024 on]
+    #[arg(long, value_name = "N", value_parser = block_size)]
+    pub(crate) block_size: Option<NonZeroUsize>,
     /// Blocks of at most this many MiB, spread over all there is [default: 64; 1024 for files]
     #[arg(long, value_name = "N", value_parser = max_mib)]
     pub(crate) max_mib: Option<u64>,
@@ -92,6 +102,12 @@ pub(crate) struct AnalyzeArgs {
     /// Only this compressor, such as `zstd(level=-1)`; may be given several times
     #[arg(long = "compressor", value_name = "SPEC")]
     pub(crate) compressors: Vec<Component>,
+    /// Try levels, dictionaries and block sizes instead, and recommend a setting for `fast`, `balanced` and `small`
+    #[arg(long, conflicts_with_all = ["allocators", "compressors"])]
+    pub(crate) sweep: bool,
+    /// Draw what the sweep found, as an SVG file
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    pub(crate) plot: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -224,6 +240,7 @@ pub(crate) fn parse() -> Result<Action, Failure> {
         None => Action::Analyze(cli.analyze),
         Some(Command::Analyze(args)) => Action::Analyze(args),
         Some(Command::Storm(args)) => Action::Storm(args),
+        Some(Command::Train(args)) => Action::Train(args),
         Some(Command::Density(args)) => Action::Density(args),
         Some(Command::Classes(args)) => Action::Classes(args),
         Some(Command::Backends(args)) => Action::Backends(args),
@@ -241,7 +258,7 @@ fn usage_error(rendered: &str) -> String {
     message.strip_prefix("error: ").unwrap_or(&message).to_owned()
 }
 
-fn block_size(text: &str) -> Result<NonZeroUsize, String> {
+pub(crate) fn block_size(text: &str) -> Result<NonZeroUsize, String> {
     let size: usize = within(text, 1..=MAX_BLOCK_SIZE, "bytes")?;
     NonZeroUsize::new(size).ok_or_else(|| "a block has at least 1 byte".to_owned())
 }
@@ -267,7 +284,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     within(text, 0.001..=604_800.0, "seconds").map(Duration::from_secs_f64)
 }
 
-fn within<T>(text: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, String>
+pub(crate) fn within<T>(text: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, String>
 where
     T: FromStr + PartialOrd + Display,
 {

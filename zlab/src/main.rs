@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   zlab analyze    processes, files ──► blocks ──► a store per allocator and compressor, each in a process of its own ──► table
+//!   zlab analyze --sweep   levels, dictionaries, block sizes ──► which setting is fast, balanced, small; a chart
+//!   zlab train      blocks ──► a zstd dictionary, if it pays on others
 //!   zlab storm      switch as fast as it goes, empty and under load ──► did anything get lost, did anybody block who must not
 //!   zlab density    fill, replace, free half, compact: bytes the OS counts over bytes of objects, allocator by allocator
 //!   zlab classes    the size classes of zsmalloc
@@ -38,6 +40,8 @@ mod failure;
 mod lineup;
 mod output;
 mod storm;
+mod sweep;
+mod train;
 
 use std::process::ExitCode;
 
@@ -53,6 +57,7 @@ fn run() -> Result<ExitCode, Failure> {
         Action::Print(text) => output::print(&text),
         Action::Analyze(args) => analyze::run(&args),
         Action::Storm(args) => storm::run(&args),
+        Action::Train(args) => train::run(&args),
         Action::Density(args) => density::run(&args),
         Action::Classes(args) => classes::run(&args),
         Action::Backends(args) => backends::run(&args),

@@ -37,19 +37,19 @@ pub(super) enum Source {
 }
 
 impl Input {
-    /// As the command line asks.
-    pub(super) fn gather(args: &AnalyzeArgs) -> Result<Input, Failure> {
+    /// As the command line asks, in blocks of this size.
+    pub(super) fn gather(args: &AnalyzeArgs, block_size: NonZeroUsize) -> Result<Input, Failure> {
         let max_bytes = |default| args.max_mib.map_or(default, |mib| mib << 20);
         let input = if !args.files.is_empty() {
-            let pages = read_files(&args.files, args.block_size, Some(max_bytes(DEFAULT_FILE_BYTES)))?;
+            let pages = read_files(&args.files, block_size, Some(max_bytes(DEFAULT_FILE_BYTES)))?;
             Input { pages, source: Source::Files(args.files.len()) }
         } else if let Some(pid) = args.pid {
-            let sample = sample_process(pid, args.block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?;
+            let sample = sample_process(pid, block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?;
             let process = sample.sources.into_iter().next();
             let process = process.unwrap_or(SampledProcess { pid, name: String::new(), bytes: 0 });
             Input { pages: sample.pages, source: Source::Process(process) }
         } else {
-            Input::of_own_processes(args.block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?
+            Input::of_own_processes(block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?
         };
         if input.pages.is_empty() {
             return Err(Failure::new("there is no block to analyze"));

@@ -4,6 +4,7 @@ mod input;
 mod pair;
 mod report;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use workload::{Archive, Isolated, Pages, sample_process};
@@ -13,20 +14,29 @@ use crate::cli::{AnalyzeArgs, HoldFilesArgs, MeasurePairArgs};
 use crate::failure::Failure;
 use crate::lineup;
 use crate::output::{Progress, print_report};
+use crate::sweep;
 use input::Input;
 use pair::PairReport;
 use report::Report;
+
+/// A page, nearly everywhere.
+const DEFAULT_BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
 /// Work on more bytes than these takes long enough for a progress bar.
 const LONG_INPUT_BYTES: usize = 4 << 20;
 
 /// Gets blocks, measures, prints.
 pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
+    if args.sweep {
+        let input = Input::gather(args, sweep::UNIT)?;
+        return sweep::run(args, &input.pages, &input.lines());
+    }
+    let block_size = args.block_size.unwrap_or(DEFAULT_BLOCK);
     let pairs = lineup::pairs(&args.allocators, &args.compressors);
     for pair in &pairs {
-        lineup::check(pair, args.block_size)?;
+        lineup::check(pair, block_size)?;
     }
-    let input = Input::gather(args)?;
+    let input = Input::gather(args, block_size)?;
     if args.json {
         input.lines().iter().for_each(|line| eprintln!("{line}"));
     }

@@ -1,0 +1,163 @@
+//! What each setting costs.
+//!
+//! Every setting is a store of its own that keeps the whole sample. In each round every store overwrites all its blocks and loads them again; the rounds take turns,
+//! so that what slows the machine down for a while slows all settings down. Of each stretch of blocks the shortest time of all rounds counts: what
+//! interrupts it makes it longer, never shorter. Times are those of the thread's clock.
+
+use std::time::{Duration, Instant};
+
+use workload::clocked;
+use zswap::Store;
+
+use super::grid::{Family, Setting};
+use crate::failure::Failure;
+use crate::lineup;
+use crate::output::Progress;
+
+/// Bytes that are timed together: long against the clock's resolution, short against what interrupts.
+const STRETCH_BYTES: usize = 256 << 10;
+const MAX_ROUNDS: usize = 9;
+/// Rounds go on until so much time has passed, or there are enough of them.
+const BUDGET: Duration = Duration::from_secs(45);
+/// A setting that takes this long for a round is measured once: nothing will be as slow by chance.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// What one setting costs.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub(super) compressor: String,
+    pub(super) family: Family,
+    pub(super) block_size: usize,
+    /// Bytes that the pool holds and the index needs, for each KiB of input.
+    pub(super) bytes_per_kib: f64,
+    pub(super) store_ns_per_kib: f64,
+    pub(super) load_ns_per_kib: f64,
+    /// Bytes that somebody wants at a time.
+    pub(super) wanted: usize,
+}
+
+impl Point {
+    /// To have the bytes back that somebody wants: a block is loaded whole, however little of it is wanted.
+    pub(super) fn load_ns(&self) -> f64 {
+        self.load_ns_per_kib * self.wanted.max(self.block_size) as f64 / 1024.0
+    }
+
+    /// To store these bytes, as part of a block, and to load them once.
+    pub(super) fn ns(&self) -> f64 {
+        self.store_ns_per_kib * self.wanted as f64 / 1024.0 + self.load_ns()
+    }
+}
+
+/// A point for each setting.
+pub(super) fn measure(settings: Vec<Setting>, sample: &[u8], wanted: usize) -> Result<Vec<Point>, Failure> {
+    let progress = Progress::start(true, (MAX_ROUNDS * settings.len()) as u64);
+    let mut contestants = Vec::new();
+    for setting in settings {
+        progress.doing(format!("filling {}", setting.compressor));
+        contestants.push(Contestant::new(setting, sample)?);
+    }
+    let (total, begin) = (contestants.len(), Instant::now());
+    for round in 0..MAX_ROUNDS {
+        if round >= 2 && begin.elapsed() > BUDGET {
+            break;
+        }
+        for (i, contestant) in contestants.iter_mut().enumerate() {
+            progress.doing(format!(
+                "{} in blocks of {}",
+                contestant.setting.compressor, contestant.setting.block_size
+            ));
+            progress.done((round * total + i) as u64);
+            if round == 0 || contestant.time() < SLOW {
+                contestant.round(sample)?;
+            }
+        }
+    }
+    Ok(contestants.into_iter().map(|contestant| contestant.point(sample.len(), wanted)).collect())
+}
+
+/// A setting's store, and its best times so far.
+struct Contestant {
+    setting: Setting,
+    store: Store<u64>,
+    buffer: Vec<u8>,
+    /// Of each stretch.
+    best: Vec<Times>,
+    /// Bytes that the store held when it was filled: the same each time, which they are not while blocks are replaced.
+    held: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    store: Duration,
+    load: Duration,
+}
+
+impl Contestant {
+    /// With all blocks stored, and verified.
+    fn new(setting: Setting, sample: &[u8]) -> Result<Contestant, Failure> {
+        let store = lineup::store(&setting.spec, setting.block_size).build()?;
+        let worst = Times { store: Duration::MAX, load: Duration::MAX };
+        let best = vec![worst; sample.len().div_ceil(STRETCH_BYTES)];
+        let buffer = vec![0; setting.block_size.get()];
+        let mut new = Contestant { setting, store, buffer, best, held: 0 };
+        for (key, block) in sample.chunks_exact(new.setting.block_size.get()).enumerate() {
+            new.store.store(key as u64, block)?;
+            let loaded = new.store.load(&(key as u64), &mut new.buffer)?;
+            if loaded != Some(block.len()) || new.buffer != block {
+                return Err(Failure::broken(format!(
+                    "{}: a block did not come back as it was",
+                    new.setting.spec
+                )));
+            }
+        }
+        new.store.manager().flush();
+        let stats = new.store.stats();
+        new.held = stats.pool_bytes + stats.index_bytes;
+        Ok(new)
+    }
+
+    /// Stores and loads every block once more.
+    fn round(&mut self, sample: &[u8]) -> Result<(), Failure> {
+        let size = self.setting.block_size.get();
+        for (i, stretch) in sample.chunks(STRETCH_BYTES).enumerate() {
+            let first = (i * STRETCH_BYTES / size) as u64;
+            let blocks = || (first..).zip(stretch.chunks_exact(size));
+            let (elapsed, stored) =
+                clocked(|| blocks().try_for_each(|(key, block)| self.store.store(key, block)));
+            stored?;
+            self.best[i].store = self.best[i].store.min(elapsed.cpu);
+        }
+        for (i, stretch) in sample.chunks(STRETCH_BYTES).enumerate() {
+            let keys = (i * STRETCH_BYTES / size) as u64..((i * STRETCH_BYTES + stretch.len()) / size) as u64;
+            let (elapsed, loaded) = clocked(|| {
+                keys.into_iter().try_for_each(|key| self.store.load(&key, &mut self.buffer).map(drop))
+            });
+            loaded?;
+            self.best[i].load = self.best[i].load.min(elapsed.cpu);
+        }
+        Ok(())
+    }
+
+    /// For a round.
+    fn time(&self) -> Duration {
+        self.best
+            .iter()
+            .map(|times| times.store.saturating_add(times.load))
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    fn point(self, sample_bytes: usize, wanted: usize) -> Point {
+        let kib = sample_bytes as f64 / 1024.0;
+        let per_kib =
+            |of: fn(&Times) -> Duration| self.best.iter().map(of).sum::<Duration>().as_nanos() as f64 / kib;
+        Point {
+            bytes_per_kib: self.held as f64 / kib,
+            store_ns_per_kib: per_kib(|times| times.store),
+            load_ns_per_kib: per_kib(|times| times.load),
+            compressor: self.setting.compressor,
+            family: self.setting.family,
+            block_size: self.setting.block_size.get(),
+            wanted,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The sweep's result, as JSON and as a table.
+
+use serde::Serialize;
+
+use super::choose::Choice;
+use super::grid::Sample;
+use super::measure::Point;
+use crate::output::table;
+
+/// The one object that `analyze --sweep --json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    input: InputReport,
+    settings: Vec<Row<'a>>,
+    recommended: Recommended<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct InputReport {
+    measured_bytes: usize,
+    wanted_bytes: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Row<'a> {
+    /// The compressor's spec. `dict=DICT` stands for a dictionary that `zlab train` makes.
+    compressor: &'a str,
+    block_size: usize,
+    bytes_per_kib: f64,
+    store_ns_per_kib: f64,
+    load_ns_per_kib: f64,
+    /// Until the bytes that are wanted at a time are back: a block is loaded whole.
+    load_ns: f64,
+    front: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Recommended<'a> {
+    fast: Advice<'a>,
+    balanced: Advice<'a>,
+    small: Advice<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Advice<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    why: &'static str,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(sample: &Sample, points: &'a [Point], choice: &Choice) -> Report<'a> {
+        let row = |(point, &front): (&'a Point, &bool)| Row {
+            compressor: &point.compressor,
+            block_size: point.block_size,
+            bytes_per_kib: point.bytes_per_kib,
+            store_ns_per_kib: point.store_ns_per_kib,
+            load_ns_per_kib: point.load_ns_per_kib,
+            load_ns: point.load_ns(),
+            front,
+        };
+        let settings: Vec<Row<'_>> = points.iter().zip(&choice.front).map(row).collect();
+        let [fast, balanced, small] =
+            choice.named().map(|(_, i, why)| Advice { row: settings[i].clone(), why });
+        Report {
+            input: InputReport { measured_bytes: sample.measured.len(), wanted_bytes: points[0].wanted },
+            recommended: Recommended { fast, balanced, small },
+            settings,
+        }
+    }
+
+    /// For people: the front, by the time of a load, and the advice.
+    pub(super) fn text(&self, input: &[String]) -> String {
+        let wanted = format!("load {} bytes, us", self.input.wanted_bytes);
+        let header = ["compressor", "block", "bytes / KiB", "store ns / KiB", "load ns / KiB", &wanted];
+        let mut rows: Vec<&Row<'_>> = self.settings.iter().filter(|row| row.front).collect();
+        rows.sort_by(|a, b| a.load_ns.total_cmp(&b.load_ns));
+        let mut table = table(1, &header);
+        for row in rows {
+            table.add_row([
+                row.compressor.to_owned(),
+                row.block_size.to_string(),
+                format!("{:.0}", row.bytes_per_kib),
+                format!("{:.0}", row.store_ns_per_kib),
+                format!("{:.0}", row.load_ns_per_kib),
+                format!("{:.1}", row.load_ns / 1000.0),
+            ]);
+        }
+        let advice = [
+            ("fast", &self.recommended.fast),
+            ("balanced", &self.recommended.balanced),
+            ("small", &self.recommended.small),
+        ];
+        let advice: Vec<String> = advice
+            .iter()
+            .map(|(name, advice)| {
+                let Advice { row, why } = advice;
+                format!(
+                    "{name:<9} zsmalloc+{}, blocks of {}\n          {why}",
+                    row.compressor, row.block_size
+                )
+            })
+            .collect();
+        format!(
+            "{}\n\n{} of {} settings that no other beats at once in bytes, store time, load time a KiB and load time for what is wanted:\n\n{}\n\n{}\n\n{LEGEND}",
+            input.join("\n"),
+            self.settings.iter().filter(|row| row.front).count(),
+            self.settings.len(),
+            table.trim_fmt(),
+            advice.join("\n")
+        )
+    }
+}
+
+const LEGEND: &str = "\
+bytes / KiB: what the pool holds and the index needs for each KiB of input, same-filled blocks included; compressors' contexts are left out.
+A load decompresses a whole block, however little of it is wanted: a page of 4096 bytes at random, or with --block-size a block. DICT: what `zlab train` makes, refused where it does not pay.
+";

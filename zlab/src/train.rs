@@ -1,0 +1,115 @@
+//! `zlab train`: a zstd dictionary from the blocks of files, if it pays on blocks that it was not trained on.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use workload::read_files;
+use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
+
+use crate::cli::{block_size, within};
+use crate::failure::Failure;
+use crate::output::print_report;
+
+/// Of larger inputs, a spread sample: more makes no better dictionary.
+const MAX_BYTES: u64 = 128 << 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// Files of blocks like those that will be stored
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Where the dictionary goes, to be used as `zstd(dict=DICT)`; it has bytes of the blocks in it
+    #[arg(short, long, value_name = "DICT")]
+    output: PathBuf,
+    /// The level that it is judged at, -7 to 19
+    #[arg(long, value_name = "N", default_value_t = ZstdCompressor::DEFAULT_LEVEL, allow_negative_numbers = true, value_parser = level)]
+    level: i32,
+    /// Bytes a block, 1 to 65536: that of the store
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
+    block_size: NonZeroUsize,
+    /// Bytes of the dictionary at most, 256 to 1048576
+    #[arg(long, value_name = "N", default_value_t = DICTIONARY_BYTES, value_parser = dictionary_bytes)]
+    max_bytes: usize,
+    /// Print one JSON object instead of a sentence
+    #[arg(long)]
+    json: bool,
+}
+
+/// On blocks of a page, longer ones were no better: more of the dictionary has to be looked through.
+pub(crate) const DICTIONARY_BYTES: usize = 4096;
+
+/// What `train --json` prints. Ratios are of what the dictionary does over what is without it.
+#[derive(Debug, Serialize)]
+struct Report {
+    output: String,
+    spec: String,
+    written: bool,
+    dictionary_bytes: usize,
+    trained_blocks: usize,
+    judged_blocks: usize,
+    bytes_over_plain: f64,
+    compress_speedup: f64,
+    decompress_speedup: f64,
+}
+
+/// Trains, judges, and writes the dictionary if it pays. One that does not is an error, and nothing is written.
+pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
+    let pages = read_files(&args.files, args.block_size, Some(MAX_BYTES))?;
+    let blocks: Vec<&[u8]> = pages.iter().collect();
+    let (dictionary, verdict) = match train_and_judge(&blocks, args.level, args.max_bytes) {
+        Ok(trained) => (Some(trained.dictionary), trained.verdict),
+        Err(TrainError::Refused(verdict)) => (None, verdict),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(dictionary) = &dictionary {
+        std::fs::write(&args.output, dictionary)
+            .map_err(|error| Failure::new(format!("cannot write {:?}: {error}", args.output)))?;
+    }
+    let report = Report::new(args, &verdict, dictionary.is_some());
+    if args.json || report.written {
+        print_report(args.json, &report, || report.text(&verdict))?;
+    }
+    match report.written {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(Failure::broken(format!("a dictionary does not pay here: {verdict}"))),
+    }
+}
+
+impl Report {
+    fn new(args: &TrainArgs, verdict: &Verdict, written: bool) -> Report {
+        let level = match args.level {
+            ZstdCompressor::DEFAULT_LEVEL => String::new(),
+            level => format!("level={level},"),
+        };
+        let output = args.output.display().to_string();
+        Report {
+            spec: format!("zstd({level}dict={output})"),
+            output,
+            written,
+            dictionary_bytes: verdict.dictionary_bytes,
+            trained_blocks: verdict.trained_blocks,
+            judged_blocks: verdict.judged_blocks,
+            bytes_over_plain: verdict.bytes_ratio(),
+            compress_speedup: 1.0 / verdict.compression_ratio(),
+            decompress_speedup: 1.0 / verdict.decompression_ratio(),
+        }
+    }
+
+    fn text(&self, verdict: &Verdict) -> String {
+        format!(
+            "{}: {} bytes, trained on {} blocks\n{verdict}\nuse it as {}",
+            self.output, self.dictionary_bytes, self.trained_blocks, self.spec
+        )
+    }
+}
+
+fn level(text: &str) -> Result<i32, String> {
+    within(text, ZstdCompressor::LEVELS, "a level")
+}
+
+fn dictionary_bytes(text: &str) -> Result<usize, String> {
+    within(text, 256..=1 << 20, "bytes")
+}

@@ -1,0 +1,122 @@
+//! `train` and `analyze --sweep` from outside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use workload::Rng;
+
+fn zlab(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_zlab")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Records that share their words but not their order: what dictionaries are for.
+fn records(folder: &Path, bytes: usize) -> PathBuf {
+    let mut rng = Rng::new(7);
+    let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
+    let mut text = String::new();
+    while text.len() < bytes {
+        text += &format!("{{\"name\":\"{}\",\"at\":{}}},", words[rng.below(300) as usize], rng.below(1000));
+    }
+    text.truncate(bytes);
+    let path = folder.join("records.bin");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn noise(folder: &Path, bytes: usize) -> PathBuf {
+    let mut rng = Rng::new(8);
+    let noise: Vec<u8> = (0..bytes / 8).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
+    let path = folder.join("noise.bin");
+    fs::write(&path, noise).unwrap();
+    path
+}
+
+#[test]
+fn a_dictionary_that_pays_is_written_and_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = records(folder.path(), 1 << 20);
+    let dictionary = folder.path().join("dictionary");
+    let (file, dictionary) = (file.to_str().unwrap(), dictionary.to_str().unwrap());
+    let output = zlab(&["train", file, "-o", dictionary, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["written"], true);
+    assert!(report["bytes_over_plain"].as_f64().unwrap() < 1.0, "{report}");
+    assert!(fs::metadata(dictionary).unwrap().len() <= 4096);
+
+    let spec = report["spec"].as_str().unwrap();
+    let output = zlab(&["analyze", file, "--allocator", "zsmalloc", "--compressor", spec, "--json"]);
+    let analyzed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(analyzed["results"][0]["verified"], true);
+    assert!(analyzed["results"][0]["compressor"].as_str().unwrap().contains("dict=xxh64:"), "{analyzed}");
+}
+
+#[test]
+fn a_dictionary_that_does_not_pay_is_refused_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = noise(folder.path(), 1 << 20);
+    let dictionary = folder.path().join("dictionary");
+    let output = zlab(&["train", file.to_str().unwrap(), "-o", dictionary.to_str().unwrap()]);
+    let line = stderr(&output);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{line}");
+    assert!(line.lines().count() == 1 && output.stdout.is_empty(), "{line}");
+    assert!(!dictionary.exists());
+}
+
+#[test]
+fn a_sweep_names_three_settings_of_the_front_and_draws_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = records(folder.path(), 1 << 20);
+    let plot = folder.path().join("chart.svg");
+    let (file, plot) = (file.to_str().unwrap(), plot.to_str().unwrap());
+    let output = zlab(&["analyze", file, "--sweep", "--block-size", "4096", "--plot", plot, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let settings = report["settings"].as_array().unwrap();
+    assert!(settings.len() >= 16, "lz4, lzo, levels, dictionaries");
+    let bytes = |setting: &Value| setting["bytes_per_kib"].as_f64().unwrap();
+    let fewest = settings.iter().map(bytes).fold(f64::INFINITY, f64::min);
+    for name in ["fast", "balanced", "small"] {
+        let advice = &report["recommended"][name];
+        assert_eq!(advice["block_size"], 4096, "{name}");
+        assert!(!advice["why"].as_str().unwrap().is_empty(), "{name}");
+    }
+    assert!(bytes(&report["recommended"]["small"]) <= fewest * 1.02 + 1e-9);
+    assert!(settings.iter().any(|setting| setting["front"] == true));
+    let chart = fs::read_to_string(plot).unwrap();
+    assert!(chart.starts_with("<svg") && chart.trim_end().ends_with("</svg>"));
+    assert!(chart.matches("<circle").count() >= 2 * settings.len());
+}
+
+#[test]
+fn bad_input_is_one_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = records(folder.path(), 1 << 20);
+    let short = noise(folder.path(), 8192);
+    let (file, short) = (file.to_str().unwrap(), short.to_str().unwrap());
+    let cases: &[(&[&str], &str)] = &[
+        (&["train", file], "--output"),
+        (&["train", "/no/such/file", "-o", "/dev/null"], "/no/such/file"),
+        (&["train", file, "-o", "/no/such/folder/dictionary"], "/no/such/folder"),
+        (&["train", short, "-o", "/dev/null"], "too few samples"),
+        (&["train", file, "-o", "/dev/null", "--level", "20"], "-7 to 19"),
+        (&["train", file, "-o", "/dev/null", "--max-bytes", "255"], "256"),
+        (&["analyze", short, "--sweep"], "65536"),
+        (&["analyze", file, "--sweep", "--block-size", "3000"], "not of 3000"),
+        (&["analyze", file, "--sweep", "--compressor", "lz4"], "cannot be used"),
+        (&["analyze", file, "--plot", "chart.svg"], "--sweep"),
+    ];
+    for (args, part) in cases {
+        let output = zlab(args);
+        let line = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
+        assert!(output.stdout.is_empty() && line.lines().count() == 1, "{args:?}: {line}");
+        assert!(line.contains(part), "{args:?}: {line}");
+    }
+}
