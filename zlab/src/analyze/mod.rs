@@ -55,8 +55,10 @@ fn measure(pairs: &[PoolSpec], pages: &Pages) -> Result<Vec<PairReport>, Failure
     for pair in pairs {
         progress.doing(pair.to_string());
         let child = Isolated::new().arg("measure-pair").arg(pair.to_string());
-        let report: Result<PairReport, String> = child.run(pages)?;
-        reports.push(report.map_err(|why| Failure::new(format!("{pair}: {why}")))?);
+        // The input is read and the pair can be made: what goes wrong from here on is not the user's doing.
+        let report: Result<PairReport, String> =
+            child.run(pages).map_err(|error| Failure::broken(format!("{pair}: {error}")))?;
+        reports.push(report.map_err(|why| Failure::broken(format!("{pair}: {why}")))?);
         progress.done(reports.len() as u64);
     }
     Ok(reports)

@@ -44,7 +44,8 @@ pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<Phase
         }
         (switched, tally)
     });
-    let seconds = switched?.as_secs_f64();
+    // Pools of these specs could be made before.
+    let seconds = switched.map_err(|error| Failure::broken(error.to_string()))?.as_secs_f64();
     store.clear();
     crew.drain()?;
     // The store still exists, and with it the current pool: the one that may be alive.
