@@ -7,9 +7,13 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+
+# What stands before each command: a wrapper that waits for its turn, say.
+WRAPPER = os.environ.get("WRAPPER", "").split()
 
 # What a mutant changes: a pattern, what it becomes, and how often such sites are wanted compared with others.
 CHANGES = [
@@ -60,13 +64,30 @@ def sites(root, crate):
 
 
 def cargo(copy, *arguments, timeout):
+    """Gives the exit code (124 after the timeout), what was printed, and the first test that failed, at which the run is ended."""
     environment = dict(os.environ, CARGO_TARGET_DIR=str(copy / "target"), RUST_BACKTRACE="0", PROPTEST_CASES="64")
-    command = ["timeout", "-k", "5", str(timeout), "cargo", "test", "-q", *arguments]
-    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, preexec_fn=limit)
+    command = [*WRAPPER, "timeout", "--foreground", "-k", "5", str(timeout), "cargo", "test", *arguments]
+    run = subprocess.Popen(command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           errors="replace", preexec_fn=limit)
+    lines = []
+    for line in run.stdout:
+        lines.append(line)
+        if failed := re.match(r"test (\S+) \.\.\. FAILED", line):
+            end(run)
+            return 1, "".join(lines), failed.group(1)
+    return run.wait(), "".join(lines), None
+
+
+def end(run):
+    """The run with its test program: they are a process group of their own."""
+    os.killpg(run.pid, signal.SIGKILL)
+    run.stdout.close()
+    run.wait()
 
 
 def limit():
     """A mutant may ask for all the memory there is."""
+    os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
 
 
@@ -87,15 +108,13 @@ def attempt(copy, crate, mutant):
     path.write_text("".join(lines))
     try:
         for suite in suites(copy, crate):
-            run = cargo(copy, "-p", crate, *suite, timeout=240)
-            output = run.stdout + run.stderr
+            code, output, failed = cargo(copy, "-p", crate, *suite, timeout=150)
             if "could not compile" in output:
                 return "does not compile", ""
-            if run.returncode == 124:
-                return "killed", "hangs"
-            if run.returncode != 0:
-                failed = re.findall(r"^---- (\S+) stdout", output, re.M)
-                return "killed", f"{len(failed)} of {suite[-1]}, such as {failed[0]}" if failed else suite[-1]
+            if code == 124:
+                return "killed", f"{suite[-1]} hangs"
+            if code != 0:
+                return "killed", f"{suite[-1]} {failed}" if failed else f"{suite[-1]} aborts"
         return "survived", ""
     finally:
         path.write_text(text)
@@ -115,9 +134,9 @@ def main():
         results = []
         for crate in crates:
             for suite in suites(copies[0], crate):
-                run = cargo(copies[0], "-p", crate, *suite, timeout=1200)
-                if run.returncode != 0:
-                    sys.exit(f"{crate} fails without any change:\n{run.stdout}{run.stderr}")
+                code, output, _ = cargo(copies[0], "-p", crate, *suite, timeout=1200)
+                if code != 0:
+                    sys.exit(f"{crate} fails without any change:\n{output}")
             all_sites = sites(copies[0], crate)
             random.Random(f"{seed} {crate}").shuffle(all_sites)
             print(f"{crate}: {len(all_sites)} sites", flush=True)

@@ -13,6 +13,7 @@ use zpool_core::spec::{Component, PoolSpec};
 use zswap::MAX_BLOCK_SIZE;
 
 use crate::failure::{Failure, one_line};
+use crate::replay::ReplayArgs;
 use crate::train::TrainArgs;
 
 /// What to do.
@@ -26,6 +27,7 @@ pub(crate) enum Action {
     Density(DensityArgs),
     Classes(ClassesArgs),
     Backends(BackendsArgs),
+    Replay(ReplayArgs),
     MeasurePair(MeasurePairArgs),
     MeasureDensity(MeasureDensityArgs),
     HoldFiles(HoldFilesArgs),
@@ -71,6 +73,7 @@ enum Command {
     /// Do a list of actions to pools or a store, as a failing case of the conformance suites or a fuzzer prints it
     ///
     /// Exits with 1 and says what is wrong where something is.
+    Replay(ReplayArgs),
     /// One pair, blocks on stdin: what `analyze` starts
     #[command(hide = true)]
     MeasurePair(MeasurePairArgs),
@@ -244,6 +247,7 @@ pub(crate) fn parse() -> Result<Action, Failure> {
         Some(Command::Density(args)) => Action::Density(args),
         Some(Command::Classes(args)) => Action::Classes(args),
         Some(Command::Backends(args)) => Action::Backends(args),
+        Some(Command::Replay(args)) => Action::Replay(args),
         Some(Command::MeasurePair(args)) => Action::MeasurePair(args),
         Some(Command::MeasureDensity(args)) => Action::MeasureDensity(args),
         Some(Command::HoldFiles(args)) => Action::HoldFiles(args),

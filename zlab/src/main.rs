@@ -8,6 +8,7 @@
 //!   zlab density    fill, replace, free half, compact: bytes the OS counts over bytes of objects, allocator by allocator
 //!   zlab classes    the size classes of zsmalloc
 //!   zlab backends   what is compiled in
+//!   zlab replay     a list of actions that a suite or a fuzzer printed, done again
 //! ```
 //!
 //! # The nouns
@@ -39,6 +40,7 @@ mod density;
 mod failure;
 mod lineup;
 mod output;
+mod replay;
 mod storm;
 mod sweep;
 mod train;
@@ -61,6 +63,7 @@ fn run() -> Result<ExitCode, Failure> {
         Action::Density(args) => density::run(&args),
         Action::Classes(args) => classes::run(&args),
         Action::Backends(args) => backends::run(&args),
+        Action::Replay(args) => replay::run(&args),
         Action::MeasurePair(args) => analyze::measure_pair(&args),
         Action::MeasureDensity(args) => density::measure(&args),
         Action::HoldFiles(args) => analyze::hold_files(&args),

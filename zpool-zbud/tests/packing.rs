@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zpool_core::page::{HeapSource, PageSource};
 use zpool_core::spec::Params;
-use zpool_core::{CreateError, Handle, PoolConfig, ZPool, ZPoolDriver};
+use zpool_core::{CreateError, GroupStats, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zbud::ZbudDriver;
 
 const PAGE: usize = 4096;
@@ -122,6 +122,32 @@ fn a_page_of_several_frames_charges_those_that_are_written() {
     assert_eq!((pool.trim(), source.charged_frames()), (0, 4));
     pool.free(last).unwrap();
     assert_eq!((pool.trim(), source.charged_frames()), (4 * 4096, 0));
+}
+
+#[test]
+fn tables_take_some_50_bytes_a_page_and_are_counted() {
+    let (pool, source) = pool(PAGE);
+    let alone = pool.stats().metadata_bytes;
+    let handles: Vec<_> = (0..6400).map(|_| put(&*pool, PAGE)).collect();
+    let tables = pool.stats().metadata_bytes - alone;
+    let pages = source.charged_frames();
+    println!("{} bytes a page", tables / pages);
+    assert_eq!(pages, handles.len());
+    assert!((40 * pages..60 * pages).contains(&tables), "{tables} bytes for {pages} pages");
+    assert_eq!(pool.bytes_held(), pages * PAGE + alone + tables);
+}
+
+#[test]
+fn groups_say_what_their_pages_are() {
+    let source = Arc::new(HeapSource::new(4096));
+    let mut config = PoolConfig::new(source.clone(), PAGE);
+    config.params.set("page", "16384");
+    let pool = ZbudDriver.create(&config).unwrap();
+    let _handles: Vec<_> = (0..5).map(|_| put(&*pool, 100)).collect();
+    let groups = pool.stats().groups;
+    let of = |group: &GroupStats| (group.frames_per_page, group.slots_per_page, group.pages, group.objects);
+    let said: Vec<_> = groups.iter().map(of).collect();
+    assert_eq!(said, [(4, 2, 0, 0), (4, 2, 1, 1), (4, 2, 2, 4)], "pages with no object, with one, with two");
 }
 
 #[test]

@@ -1,0 +1,10 @@
+//! Any bytes for the decoder of lzo.
+#![no_main]
+
+use std::cell::RefCell;
+
+use zpool_fuzz::decoder::Decoder;
+
+thread_local!(static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new(&zpool_lzo::LzoDriver)));
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| DECODER.with_borrow_mut(|decoder| decoder.check(bytes)));

@@ -1,0 +1,7 @@
+//! Actions on a pool of zsmalloc.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| zpool_fuzz::actions::on_pool(
+    &zpool_zsmalloc::ZsmallocDriver,
+    bytes
+));

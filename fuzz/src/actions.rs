@@ -1,0 +1,97 @@
+//! Lists of actions out of bytes, and what they are done to.
+
+use std::sync::Arc;
+
+use zpool_conformance::action::{Action, run, to_text};
+use zpool_conformance::pool::PoolSubject;
+use zpool_core::exec::Manual;
+use zpool_core::page::{FaultPlan, FaultySource, HeapSource};
+use zpool_core::spec::PoolSpec;
+use zpool_core::{PoolConfig, ZPoolDriver};
+use zpool_lz4::Lz4Driver;
+use zpool_zbud::ZbudDriver;
+use zpool_zsmalloc::ZsmallocDriver;
+use zpool_zstd::ZstdDriver;
+use zswap::Store;
+
+use crate::store::StoreSubject;
+
+/// What a store switches between; the last is an error, after which it must be as before.
+const SPECS: [&str; 6] =
+    ["zbud+lz4", "zsmalloc+lz4", "zsmalloc+zstd", "zbud+zstd", "zsmalloc(chain=8)+lz4", "zbud+nobody"];
+
+/// Four bytes an action; what is left over is nothing. More than 500 would be slow and find no more.
+pub fn decode(bytes: &[u8]) -> Vec<Action> {
+    bytes.chunks_exact(4).take(500).map(decode_one).collect()
+}
+
+fn decode_one(bytes: &[u8]) -> Action {
+    let (kind, low, number) = (bytes[0], usize::from(bytes[1]), u16::from_le_bytes([bytes[2], bytes[3]]));
+    let nth = usize::from(number);
+    match kind % 29 {
+        // Short ones, some of half a page, and of any length.
+        0..=3 => Action::Insert { len: low % 64 + 1, fill: number.into() },
+        4..=6 => Action::Insert { len: 1800 + low * 2, fill: number.into() },
+        7..=10 => Action::Insert { len: nth % 4096 + 1, fill: low as u64 },
+        11..=13 => Action::Read { nth },
+        14..=15 => Action::Hold { nth },
+        16..=17 => Action::Release { nth },
+        18..=24 => Action::Free { nth },
+        25 => Action::Compact { moves: if low < 128 { usize::MAX } else { nth % 20 } },
+        26 => Action::Reclaim { pages: nth % 4 },
+        27 => Action::Trim,
+        _ => Action::Switch { spec: SPECS[nth % SPECS.len()].to_owned() },
+    }
+}
+
+/// Does the actions to a pool of this driver, with frames of one size or the other.
+///
+/// # Panics
+///
+/// If anything is not as it must be.
+pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
+    let Some((&first, bytes)) = bytes.split_first() else { return };
+    let actions = told(decode(bytes));
+    let frame = if first % 4 == 0 { 16 << 10 } else { 4096 };
+    let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(frame)), FaultPlan::Never));
+    let pool = driver.create(&PoolConfig::new(source.clone(), 4096)).expect("a pool");
+    if let Err(error) = run(&actions, PoolSubject::new(&*pool, Some(&source))) {
+        panic!("{error}\n{}", to_text(&actions));
+    }
+}
+
+/// Does the actions to a store.
+///
+/// # Panics
+///
+/// If anything is not as it must be.
+pub fn on_store(bytes: &[u8]) {
+    let Some((&first, bytes)) = bytes.split_first() else { return };
+    let actions = told(decode(bytes));
+    let spec: PoolSpec = SPECS[usize::from(first) % (SPECS.len() - 1)].parse().expect("a spec");
+    let executor = Arc::new(Manual::new());
+    let store = Store::<u64>::builder()
+        .spec(spec)
+        .executor(executor.clone())
+        .page_source(Arc::new(HeapSource::new(4096)))
+        .allocator(Arc::new(ZbudDriver))
+        .allocator(Arc::new(ZsmallocDriver))
+        .compressor(Arc::new(Lz4Driver))
+        .compressor(Arc::new(ZstdDriver))
+        .max_pending(64)
+        .build()
+        .expect("a store");
+    if let Err(error) = run(&actions, StoreSubject::new(&store)) {
+        panic!("{error}\n{}", to_text(&actions));
+    }
+    drop(store);
+    executor.run_all();
+}
+
+/// Prints the list where somebody asks for it: a finding is replayed by `zlab replay`.
+fn told(actions: Vec<Action>) -> Vec<Action> {
+    if std::env::var_os("PRINT_ACTIONS").is_some() {
+        print!("{}", to_text(&actions));
+    }
+    actions
+}

@@ -1,0 +1,72 @@
+//! A decoder given any bytes (docs/decisions/0016), and its compressor given the same.
+
+use std::sync::Arc;
+
+use zpool_core::compress::{CodecError, Compressed, Compressor, CompressorDriver, DecompressionContext};
+use zpool_core::spec::Params;
+
+/// A codec with its contexts, which are used for input after input: one must not see what the other left.
+#[derive(Debug)]
+pub struct Decoder {
+    compressor: Arc<dyn Compressor>,
+    context: Option<Box<dyn DecompressionContext>>,
+}
+
+const MAX_BLOCK_LEN: usize = 1 << 16;
+
+impl Decoder {
+    /// Opens the codec with its defaults.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be opened.
+    pub fn new(driver: &dyn CompressorDriver) -> Decoder {
+        let compressor = driver.open(&Params::default()).expect("defaults");
+        let stateless = compressor.properties().stateless_decompression;
+        let context = (!stateless).then(|| compressor.decompression_context().expect("a context"));
+        Decoder { compressor, context }
+    }
+
+    /// Decodes `bytes`, of which the first two say how long the block is, and compresses them and decodes that.
+    ///
+    /// # Panics
+    ///
+    /// If K8, K9 or K10 is broken.
+    pub fn check(&mut self, bytes: &[u8]) {
+        let [low, high, bytes @ ..] = bytes else { return };
+        let len = usize::from(u16::from_le_bytes([*low, *high])) + 1;
+        self.decode_anything(bytes, len);
+        if (1..=MAX_BLOCK_LEN).contains(&bytes.len()) {
+            self.round_trip(bytes);
+        }
+    }
+
+    /// An error, or the same bytes whatever was in the block before.
+    fn decode_anything(&mut self, bytes: &[u8], len: usize) {
+        let (mut one, mut other) = (vec![0x5A; len], vec![0xA5; len]);
+        let outcomes = (self.decompress(bytes, &mut one), self.decompress(bytes, &mut other));
+        match outcomes {
+            (Ok(()), Ok(())) => assert_eq!(one, other, "K9: bytes that were there before"),
+            (Err(CodecError::Corrupt), Err(CodecError::Corrupt)) => {}
+            outcomes => panic!("K9, K10: {outcomes:?}"),
+        }
+    }
+
+    fn round_trip(&mut self, block: &[u8]) {
+        let mut out = vec![0; self.compressor.compress_bound(block.len())];
+        let mut context = self.compressor.compression_context(block.len()).expect("a context");
+        let Ok(Compressed::Len(len)) = context.compress(block, &mut out) else {
+            panic!("K5: a block of {} bytes does not fit the bound", block.len());
+        };
+        let mut back = vec![0xA5; block.len()];
+        self.decompress(&out[..len], &mut back).expect("K8: what the compressor made");
+        assert_eq!(back, block, "K8: another block");
+    }
+
+    fn decompress(&mut self, bytes: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+        match &mut self.context {
+            Some(context) => context.decompress(bytes, block),
+            None => self.compressor.decompress(bytes, block),
+        }
+    }
+}

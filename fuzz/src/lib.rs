@@ -1,0 +1,15 @@
+//! What the fuzz targets do with the bytes they are given.
+//!
+//! ```text
+//!   bytes ──► actions::decode ──► Actions ──► run on a pool (PoolSubject) or a store (StoreSubject), compared with the reference
+//!   bytes ──► decoder::check  ──► a decoder that must not mind them, and a round trip
+//! ```
+//!
+//! An input that fails is a list of actions, too: `PRINT_ACTIONS=1 target INPUT` prints it, and `zlab replay` takes it.
+
+#![forbid(unsafe_code)]
+
+pub mod actions;
+pub mod decoder;
+#[path = "../../zlab/src/replay/store.rs"]
+pub mod store;

@@ -1,0 +1,112 @@
+//! `zlab replay`: lists of actions as the suites and the fuzzers print them, done again to pools or to a store.
+
+mod store;
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use zpool_conformance::action::{Action, RunError, from_text, run as run_actions};
+use zpool_conformance::pool::PoolSubject;
+use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource, os_frame_size};
+use zpool_core::spec::{Component, PoolSpec};
+use zpool_core::{CheckPolicy, PoolConfig, set_check_policy};
+use zswap::MAX_BLOCK_SIZE;
+
+use crate::failure::{Failure, one_line};
+use crate::{lineup, output};
+use store::StoreSubject;
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Actions, one a line; `-` reads them from stdin
+    #[arg(value_name = "FILE")]
+    file: std::path::PathBuf,
+    /// Only this allocator, such as `zsmalloc(chain=8)`; may be given several times [default: all]
+    #[arg(long = "allocator", value_name = "SPEC", conflicts_with = "store")]
+    allocators: Vec<Component>,
+    /// A store that begins with this pool, such as `zsmalloc+lz4`, instead of pools by themselves; only here `switch` does something
+    #[arg(long, value_name = "SPEC")]
+    store: Option<PoolSpec>,
+    /// Bytes of the longest object, 1 to 65536
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    max_len: usize,
+    /// Bytes of a frame [default: the system's]
+    #[arg(long, value_name = "N")]
+    frame: Option<usize>,
+}
+
+/// Does them, and tells of the first thing that is not as it must be.
+pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
+    let frame = args.frame.unwrap_or_else(os_frame_size);
+    if !frame.is_power_of_two() || !(4096..=1 << 16).contains(&frame) {
+        return Err(Failure::new(format!(
+            "a frame of {frame} bytes: a power of two from 4096 to 65536 is needed"
+        )));
+    }
+    if !(1..=MAX_BLOCK_SIZE).contains(&args.max_len) {
+        return Err(Failure::new(format!(
+            "objects of {} bytes: 1 to {MAX_BLOCK_SIZE} are possible",
+            args.max_len
+        )));
+    }
+    let file = args.file.display();
+    let text = read(args).map_err(|error| Failure::new(format!("cannot read {file}: {error}")))?;
+    let actions = from_text(&text).map_err(|error| Failure::new(format!("{file}: {error}")))?;
+    set_check_policy(CheckPolicy::Panic);
+    match &args.store {
+        Some(spec) => on_store(args, spec, &actions, frame),
+        None => on_pools(args, &actions, frame),
+    }
+}
+
+fn read(args: &ReplayArgs) -> std::io::Result<String> {
+    if args.file.as_os_str() != "-" {
+        return std::fs::read_to_string(&args.file);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map(|_| text)
+}
+
+fn on_pools(args: &ReplayArgs, actions: &[Action], frame: usize) -> Result<ExitCode, Failure> {
+    let all = || lineup::allocators().iter().map(|driver| Component::named(driver.name())).collect();
+    let allocators: Vec<Component> = if args.allocators.is_empty() { all() } else { args.allocators.clone() };
+    for spec in &allocators {
+        let source = Arc::new(FaultySource::new(new_source(frame), FaultPlan::Never));
+        let pool = lineup::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
+        let outcome = run_actions(actions, PoolSubject::new(&*pool, Some(&source)));
+        tell(&spec.to_string(), actions, outcome)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn on_store(
+    args: &ReplayArgs,
+    spec: &PoolSpec,
+    actions: &[Action],
+    frame: usize,
+) -> Result<ExitCode, Failure> {
+    let block_size = args.max_len.try_into()?;
+    let store = lineup::store(spec, block_size).page_source(new_source(frame)).build()?;
+    let outcome = run_actions(actions, StoreSubject::new(&store));
+    tell(&format!("a store of {spec}"), actions, outcome)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Frames of the system come from the system: those read as zero once given back, so that a use after that is seen.
+fn new_source(frame: usize) -> Arc<dyn PageSource> {
+    #[cfg(unix)]
+    if frame == os_frame_size() {
+        return Arc::new(zpool_core::page::MmapSource::new());
+    }
+    Arc::new(HeapSource::new(frame))
+}
+
+fn tell(subject: &str, actions: &[Action], outcome: Result<(), RunError>) -> Result<(), Failure> {
+    let count = actions.len();
+    match outcome {
+        Ok(()) => output::print(&format!("{count} actions on {subject}: all as it must be\n")).map(drop),
+        Err(error) => Err(Failure::broken(format!("{subject}: {}", one_line(&error.to_string())))),
+    }
+}
