@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(store.load_vec(&"page 7")?, Some(page));
 
     store.invalidate(&"page 7");
-    store.manager().flush();
+    store.manager().flush()?;
     assert_eq!(store.stats().manager.pools_alive, 1);
     Ok(())
 }

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_length_shows() {
-        let bytes: Vec<u8> = (0..1500u32).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..1500u32).map(|i| ((i * i) >> 3) as u8).collect();
         for len in [1, 7, 8, 31, 32, 33, 64, 1500] {
             let mut changed = bytes[..len].to_vec();
             let sum = checksum(&changed, 4096);

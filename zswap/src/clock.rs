@@ -1,12 +1,14 @@
-//! Which entry of a shard is the coldest: a second chance for what was used, instead of a list that every load would have to rewrite.
+//! Which entry is the coldest: a second chance for what was used, instead of a list that every load would have to rewrite.
 //!
 //! ```text
-//!   slots   | 0 | . | 2 | 1 | . | 0 | 3 | ...     heat: uses since the hand came by, up to three
+//!   shard            0                                       1                     2
+//!   slots   | 0 | . | 2 | 1 | . | 0 | 3 | ... | | . | 1 | 0 | . | ... | | 0 | 0 | ...     heat: uses since the hand came by, up to three
 //!                     ▲ hand: warm entries get colder as it passes; the first that is cold already goes
 //! ```
 //!
-//! Costs two bits an entry. The order of the slots is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon
-//! the hand comes, and an entry that is never used again tends to go before one that is. Entries that are kept raw are in the same order as the others.
+//! One hand goes over the slots of all shards, one shard after the other, so that each entry is visited once a turn, whichever shard it is in. Costs two bits
+//! an entry. The order of the slots is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon the hand comes,
+//! and an entry that is never used again tends to go before one that is. Entries that are kept raw are in the same order as the others.
 
 use crate::entry::Entry;
 use crate::shard::{Item, Shard};
@@ -19,10 +21,12 @@ const SCAN: usize = 128;
 pub(crate) enum Coldest<K> {
     /// The coldest, taken out.
     Taken(Item<K>),
-    /// All that it passed was warm: the next turn may find something.
+    /// All that it passed was warm: it has not come to the end yet.
     Warm,
-    /// The shard is empty.
-    Nothing,
+    /// It came to the end of the shard.
+    End,
+    /// It came to the end of the shard, in which there is nothing.
+    Empty,
 }
 
 impl<K> Shard<K> {
@@ -31,12 +35,13 @@ impl<K> Shard<K> {
     /// `spare_dense`: what takes up at most a quarter of its block cools at every second turn only.
     pub(crate) fn take_coldest(&mut self, spare_dense: bool) -> Coldest<K> {
         if self.table.len() == 0 {
-            return Coldest::Nothing;
+            return Coldest::Empty;
         }
         for _ in 0..SCAN {
             if self.hand >= self.table.slots() {
                 self.hand = 0;
                 self.odd_turn = !self.odd_turn;
+                return Coldest::End;
             }
             let (at, odd_turn) = (self.hand, self.odd_turn);
             let Some((_, entry)) = self.table.get_mut(at) else {
@@ -47,7 +52,7 @@ impl<K> Shard<K> {
             let heat = entry.place().heat();
             if heat == 0 && !spared {
                 // The hand stays: the next entry of the run moves here.
-                return self.remove_at(at).map_or(Coldest::Nothing, Coldest::Taken);
+                return self.remove_at(at).map_or(Coldest::Warm, Coldest::Taken);
             }
             if !spared {
                 entry.place_mut().set_heat(heat - 1);

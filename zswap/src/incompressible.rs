@@ -23,15 +23,15 @@ pub(crate) fn looks_so(block: &[u8]) -> bool {
     if block.len() < MIN_LEN {
         return false;
     }
-    // Not the beginning, which is often a header unlike the rest.
-    let gap = block.len() / STRETCHES;
+    // The beginning first: it has just been looked at, so it costs no wait for memory.
     let mut seen = Seen([0; 256]);
-    seen.add(&block[gap / 2..][..STRETCH]);
-    seen.different() >= FIRST && rest_looks_so(block, gap, seen)
+    seen.add(&block[..STRETCH]);
+    seen.different() >= FIRST && rest_looks_so(block, seen)
 }
 
 #[inline(never)]
-fn rest_looks_so(block: &[u8], gap: usize, mut seen: Seen) -> bool {
+fn rest_looks_so(block: &[u8], mut seen: Seen) -> bool {
+    let gap = block.len() / STRETCHES;
     for stretch in 1..STRETCHES {
         seen.add(&block[stretch * gap + gap / 2..][..STRETCH]);
     }

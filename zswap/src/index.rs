@@ -36,8 +36,8 @@ pub(crate) struct Index<K> {
     bits: u32,
     /// Bytes of all tables.
     bytes: AtomicUsize,
-    /// The shard that is asked next for its coldest entry.
-    next: AtomicUsize,
+    /// The shard that the clock's hand is in: the rest by the number of shards.
+    hand: AtomicUsize,
 }
 
 impl<K> Index<K> {
@@ -48,7 +48,7 @@ impl<K> Index<K> {
             shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(with_sums)))).collect(),
             bits: shards.trailing_zeros(),
             bytes: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
         }
     }
 
@@ -150,23 +150,32 @@ impl<K> Index<K> {
         }
     }
 
-    /// Takes out the coldest entry of the next shard that has one, so that all are asked in turn. `None` when all are empty.
+    /// Takes out the entry that the clock's hand comes to first among those that are cold. `None` when there is none in any shard.
     ///
-    /// A shard whose entries are all in use passes the question on; so does an empty one, however often it is asked (B30).
+    /// An empty shard passes the question on, however often it is asked (B30).
     pub(crate) fn take_coldest(&self, spare_dense: bool) -> Option<Item<K>> {
         let mut empty = 0;
         while empty < self.shards() {
-            // Relaxed: whoever gets which number does not matter.
-            let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards();
-            let coldest = self.edit_shard(shard, |shard| {
+            // Relaxed, here and below: where the hand is matters to nobody else, and two that find it in the same shard look there one after the other.
+            let at = self.hand.load(Ordering::Relaxed);
+            let coldest = self.edit_shard(at % self.shards(), |shard| {
                 let coldest = shard.take_coldest(spare_dense);
                 shard.tally.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
                 coldest
             });
+            let on = || {
+                self.hand
+                    .compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+            };
             match coldest {
                 Coldest::Taken(item) => return Some(item),
                 Coldest::Warm => empty = 0,
-                Coldest::Nothing => empty += 1,
+                Coldest::End => {
+                    empty = 0;
+                    on();
+                }
+                Coldest::Empty => empty += usize::from(on()),
             }
         }
         None
@@ -195,4 +204,37 @@ impl<K: Eq> Index<K> {
     ) -> Result<Put<K>, NoRoom> {
         self.edit(hash, |shard, hash| shard.put(hash, new, |key| self.split(rehash(key)).1))
     }
+
+    /// The same for several: each shard is locked once, and of several items of one key the last one is there in the end. `outcome` is told the place of
+    /// each in `news`, and what became of it, under no lock.
+    pub(crate) fn put_all(
+        &self,
+        news: &mut [New<K>],
+        rehash: impl Fn(&K) -> u64,
+        mut outcome: impl FnMut(usize, Result<Put<K>, NoRoom>),
+    ) {
+        // Stable: the order of those of one key stays.
+        let mut order: Vec<(usize, usize)> =
+            news.iter().enumerate().map(|(at, new)| (self.split(new.hash).0, at)).collect();
+        order.sort_by_key(|&(shard, _)| shard);
+        let mut done = Vec::with_capacity(order.len());
+        for run in order.chunk_by(|a, b| a.0 == b.0) {
+            self.edit_shard(run[0].0, |shard| {
+                for &(_, at) in run {
+                    let New { hash, item } = &mut news[at];
+                    let (_, hash) = self.split(*hash);
+                    done.push((at, shard.put(hash, item, |key| self.split(rehash(key)).1)));
+                }
+            });
+            done.drain(..).for_each(|(at, put)| outcome(at, put));
+        }
+    }
+}
+
+/// An item on its way in.
+#[derive(Debug)]
+pub(crate) struct New<K> {
+    pub(crate) hash: u64,
+    /// Taken out when it is in.
+    pub(crate) item: Option<Item<K>>,
 }

@@ -54,6 +54,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod builder;
 mod checksum;
 mod clock;

@@ -99,7 +99,7 @@ impl<K> Shard<K> {
 
     /// What is at slot `at`, which is in use.
     #[inline]
-    fn found(&self, at: usize) -> Option<Found<'_>> {
+    pub(crate) fn found(&self, at: usize) -> Option<Found<'_>> {
         let (_, entry) = self.table.get(at)?;
         Some(match entry {
             Entry::Same { word, len, .. } => Found::Same { word: u64::from_le_bytes(*word), len: len.get() },
@@ -219,17 +219,33 @@ impl<K: Eq> Shard<K> {
     /// The same for a load, peek or take: counted, and for a load as a use.
     #[inline]
     pub(crate) fn look_up(&mut self, hash: u64, key: &K, then: Then) -> Option<Found<'_>> {
-        let Some(at) = self.table.find(hash, |other| other == key) else {
-            self.tally.misses += 1;
-            return None;
-        };
+        match self.table.find(hash, |other| other == key) {
+            Some(at) => {
+                self.count_hit(at, then);
+                self.found(at)
+            }
+            None => {
+                self.tally.misses += 1;
+                None
+            }
+        }
+    }
+
+    /// Where `key` is, for [`found`](Self::found) and [`count_hit`](Self::count_hit).
+    #[inline]
+    pub(crate) fn slot_of(&self, hash: u64, key: &K) -> Option<usize> {
+        self.table.find(hash, |other| other == key)
+    }
+
+    /// What is at slot `at` is being loaded, peeked or taken.
+    #[inline]
+    pub(crate) fn count_hit(&mut self, at: usize, then: Then) {
         self.tally.hits += u64::from(then != Then::Remove);
         if then == Then::Keep
             && let Some((_, entry)) = self.table.get_mut(at)
         {
             entry.warm();
         }
-        self.found(at)
     }
 
     /// Stores what `new` has, in the place of what was stored under that key before. Whatever panics here (`Eq`, `rehash`), `new` still has it then.

@@ -87,7 +87,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Stores the parts of a long value.
-    fn large(&self, value: &[u8]) -> Result<Stored, ErrorKind> {
+    pub(crate) fn large(&self, value: &[u8]) -> Result<Stored, ErrorKind> {
         let mut parts = Vec::new();
         let count = value.len().div_ceil(self.block_size());
         parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;

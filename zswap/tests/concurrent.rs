@@ -62,7 +62,7 @@ fn b50_a_store_never_fails_for_want_of_a_pool_while_pools_are_switched() {
     });
     check_books(&store);
     store.clear();
-    store.manager().flush();
+    store.manager().flush().unwrap();
     let stats = store.stats();
     assert_eq!((stats.rejected.total(), stats.manager.pools_alive), (0, 1));
 }
@@ -214,7 +214,7 @@ fn i7_a_storm_of_stores_loads_invalidations_and_switches() {
         });
         check_books(&store);
         store.clear();
-        store.manager().flush();
+        store.manager().flush().unwrap();
         let stats = store.stats();
         assert_eq!((stats.manager.pools_alive, stats.decompress_failed, stats.free_failed), (1, 0, 0));
         assert_eq!(stats.rejected.total(), stats.rejected.full, "nothing else fails");

@@ -110,7 +110,7 @@ impl Rig {
             }
             Step::FailCompressor(how) => self.codec.on_compress(how),
             Step::FailAllocator(how) => self.pool.on_insert(how),
-            Step::Flush => store.manager().flush(),
+            Step::Flush => store.manager().flush().unwrap(),
         }
     }
 
@@ -139,7 +139,7 @@ proptest! {
         }
         rig.check();
         rig.store.clear();
-        rig.store.manager().flush();
+        rig.store.manager().flush().unwrap();
         prop_assert_eq!(rig.store.stats().manager.pools_alive, 1);
         prop_assert_eq!(rig.pool.live(), 0);
         let Rig { store, pool, .. } = rig;

@@ -86,7 +86,7 @@ fn i5_blocks_survive_switches_and_only_the_current_pool_survives_them() {
     }
     check_books(&store);
     store.clear();
-    store.manager().flush();
+    store.manager().flush().unwrap();
     let stats = store.stats();
     assert_eq!((stats.manager.pools_alive, stats.manager.pending_destroy), (1, 0));
     assert_eq!(stats.manager.pools_created, stats.manager.pools_destroyed + 1);
@@ -125,7 +125,7 @@ fn b1_invalidating_the_last_block_of_a_retired_pool_does_not_block() {
         assert!(store.invalidate(&1) && store.invalidate(&2));
         drop(section);
         zpool_core::set_check_policy(before);
-        store.manager().flush();
+        store.manager().flush().unwrap();
         assert_eq!(store.stats().manager.pools_alive, 1);
     }
 }

@@ -112,21 +112,8 @@ impl Codec {
             Some(slot) => slot,
             None => self.make_compression_slot()?,
         };
-        let Slot { scratch, context, .. } = &mut *slot;
-        let (mut failed, max) = (None, scratch.len());
-        let outcome = catch_unwind(AssertUnwindSafe(|| match context.compress(block, scratch) {
-            Ok(Compressed::Len(len)) if (1..=max).contains(&len) => len,
-            Ok(Compressed::Len(len)) => {
-                let how = format!("claims {len} bytes in a buffer of {max}");
-                failed = Some(CodecError::Misbehaved(how));
-                MISBEHAVED
-            }
-            Ok(Compressed::DoesNotFit) => DOES_NOT_FIT,
-            Err(error) => {
-                failed = Some(error);
-                FAILED
-            }
-        }));
+        let mut failed = None;
+        let outcome = attempt(&mut slot, block, &mut failed);
         match outcome {
             Ok(FAILED) => {
                 self.keep_compression(slot);
@@ -152,7 +139,15 @@ impl Codec {
         }
     }
 
+    /// For compressing several blocks, one after the other, with one context.
+    pub fn session(&self) -> Session<'_> {
+        Session { codec: self, slot: None }
+    }
+
     /// Decompresses `compressed` into `block`, whose length is exactly that of the original.
+    ///
+    /// May block where a codec that needs contexts has to make one, or to drop one that panicked or that there is no slot for; never where decompression is
+    /// stateless.
     ///
     /// # Errors
     ///
@@ -292,11 +287,101 @@ impl Codec {
     }
 
     /// Drops a slot and takes it off the books. A context that panics then is gone all the same, and the slots after it are not left out.
+    ///
+    /// May block, as the drop of a context may. Whoever comes here from a load has used a context that panicked, or one that there is no slot for: then twice
+    /// as many were in use as there are processors, so one was made, which may block as well.
     #[cold]
     fn discard<C: ?Sized>(&self, slot: Box<Slot<C>>) {
         // Relaxed: statistics only.
         self.bytes.fetch_sub(slot.counted, Ordering::Relaxed);
+        might_block("dropping a codec context");
         let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
+    }
+}
+
+/// Has a context compress `block` into its scratch: a length, or one of the words above, with what went wrong in `failed`.
+#[inline(always)]
+fn attempt(
+    slot: &mut Slot<dyn CompressionContext>,
+    block: &[u8],
+    failed: &mut Option<CodecError>,
+) -> Result<usize, Box<dyn Any + Send>> {
+    let Slot { scratch, context, .. } = slot;
+    let max = scratch.len();
+    catch_unwind(AssertUnwindSafe(|| match context.compress(block, scratch) {
+        Ok(Compressed::Len(len)) if (1..=max).contains(&len) => len,
+        Ok(Compressed::Len(len)) => {
+            let how = format!("claims {len} bytes in a buffer of {max}");
+            *failed = Some(CodecError::Misbehaved(how));
+            MISBEHAVED
+        }
+        Ok(Compressed::DoesNotFit) => DOES_NOT_FIT,
+        Err(error) => {
+            *failed = Some(error);
+            FAILED
+        }
+    }))
+}
+
+/// A context that is out of its slot for several blocks. Made by [`Codec::session`]; the context goes back when this is dropped.
+pub struct Session<'c> {
+    codec: &'c Codec,
+    /// Taken for the first block.
+    slot: Option<Box<Slot<dyn CompressionContext>>>,
+}
+
+impl Session<'_> {
+    /// Compresses `block`, as [`Codec::compress`] does, and lends the result until the next one: `None` when it would be longer than `max_len`.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`], a panic of the codec included. The session is good for further blocks.
+    ///
+    /// # Panics
+    ///
+    /// If `block` is longer than [`max_block_len`](Codec::max_block_len).
+    pub fn compress(&mut self, block: &[u8], max_len: usize) -> Result<Option<&[u8]>, CodecError> {
+        let codec = self.codec;
+        assert!(
+            block.len() <= codec.max_block_len,
+            "a block of {} bytes is over the codec's maximum",
+            block.len()
+        );
+        let mut slot = match self.slot.take().or_else(|| codec.compression.take()) {
+            Some(slot) => slot,
+            None => codec.make_compression_slot()?,
+        };
+        let mut failed = None;
+        let outcome = match attempt(&mut slot, block, &mut failed) {
+            Ok(outcome) => outcome,
+            Err(panic) => {
+                codec.discard(slot);
+                return Err(CodecError::Panicked(panic_message(&*panic)));
+            }
+        };
+        match outcome {
+            MISBEHAVED => codec.discard(slot),
+            _ => self.slot = Some(slot),
+        }
+        match (outcome, failed, &self.slot) {
+            (_, Some(error), _) => Err(error),
+            (len, None, Some(slot)) if len <= max_len && len != DOES_NOT_FIT => Ok(Some(&slot.scratch[..len])),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.codec.keep_compression(slot);
+        }
+    }
+}
+
+impl fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("codec", self.codec).field("begun", &self.slot.is_some()).finish()
     }
 }
 

@@ -13,7 +13,7 @@ mod codec;
 use core::fmt::{self, Debug};
 use std::sync::Arc;
 
-pub use codec::{Codec, CodecStats};
+pub use codec::{Codec, CodecStats, Session};
 
 use crate::error::CreateError;
 use crate::spec::{Component, Params};

@@ -1,0 +1,176 @@
+//! Batches: every item has the result that it would have had alone.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use common::codec::{CodecScript, OnCompress};
+use common::pool::{OnInsert, OnRead, PoolScript};
+use common::{Look, block, builder, check_books, scripted, spec};
+use zpool_core::page::{FaultPlan, FaultySource, MmapSource};
+use zswap::{AtLimit, ErrorKind, Manual, Store};
+
+fn blocks(count: u64) -> Vec<(u64, Vec<u8>)> {
+    let looks = [Look::Runs, Look::Runs, Look::Noise, Look::SameFilled];
+    (0..count).map(|n| (n, block(n, 1 + (n as usize * 37) % 4096, looks[n as usize % 4]))).collect()
+}
+
+fn borrowed(blocks: &[(u64, Vec<u8>)]) -> impl Iterator<Item = (u64, &[u8])> {
+    blocks.iter().map(|(key, block)| (*key, block.as_slice()))
+}
+
+#[test]
+fn a_batch_of_any_length_stores_and_loads_what_single_calls_do() {
+    for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
+        for count in [0, 1, 15, 16, 17, 63, 64, 65, 500] {
+            let store = builder().spec(spec(text)).checksums(count % 2 == 0).build().unwrap();
+            let blocks = blocks(count);
+            assert!(store.store_many(borrowed(&blocks)).iter().all(Result::is_ok));
+            check_books(&store);
+            assert_eq!(store.stats().stores, count);
+            let keys: Vec<u64> = (0..count + 3).collect();
+            let mut buffers = vec![[0xEE; 4096]; keys.len()];
+            let loaded = store.load_many(&keys, &mut buffers);
+            for (key, (result, buffer)) in keys.iter().zip(loaded.into_iter().zip(&buffers)) {
+                let expected = blocks.get(*key as usize).map(|(_, block)| block);
+                assert_eq!(result.unwrap(), expected.map(Vec::len));
+                assert!(expected.is_none_or(|block| buffer.starts_with(block)), "{text}, key {key}");
+            }
+            let stats = store.stats();
+            assert_eq!((stats.loads_hit, stats.loads_missed), (count, 3));
+        }
+    }
+}
+
+#[test]
+fn of_one_key_the_last_block_counts_and_a_failure_among_them_does_as_alone() {
+    let pool = PoolScript::new();
+    let store = scripted(pool.clone(), CodecScript::new()).block_size(1024).build().unwrap();
+    let (a, b) = (block(1, 500, Look::Runs), block(2, 600, Look::Runs));
+    let too_long = vec![1; 1025];
+    let items: Vec<(u64, &[u8])> =
+        vec![(1, &a), (1, &b), (2, &a), (2, &too_long), (3, &too_long), (3, &b), (4, &[]), (5, &a)];
+    let results = store.store_many(items);
+    let failed: Vec<usize> = (0..8).filter(|&n| results[n].is_err()).collect();
+    assert_eq!(failed, [3, 4, 6]);
+    assert_eq!(results[3].as_ref().unwrap_err().key, 2);
+    assert_eq!(store.load_vec(&1).unwrap().unwrap(), b);
+    assert_eq!(store.load_vec(&2).unwrap(), None);
+    assert_eq!(store.load_vec(&3).unwrap().unwrap(), b);
+    assert_eq!((store.len(), pool.live()), (3, 3));
+    check_books(&store);
+}
+
+#[test]
+fn b35_a_batch_that_fails_at_any_of_its_items_keeps_exact_accounts() {
+    // Lengths of many size classes, so that nearly every insert asks the page source.
+    let blocks: Vec<_> = (0..8u64).map(|n| (n, block(n, 300 + 450 * n as usize, Look::Noise))).collect();
+    for text in ["zbud+lz4", "zsmalloc+lz4"] {
+        let mut failures = 0;
+        for nth in 0..40 {
+            let source = std::sync::Arc::new(FaultySource::new(
+                std::sync::Arc::new(MmapSource::new()),
+                FaultPlan::Never,
+            ));
+            let manual = std::sync::Arc::new(Manual::new());
+            let store =
+                builder().spec(spec(text)).executor(manual).page_source(source.clone()).build().unwrap();
+            // Older blocks of every second key: gone where the newer one fails.
+            (0..8).step_by(2).for_each(|key| store.store(key, &[7; 64]).unwrap());
+            source.plan(FaultPlan::Nth(nth));
+            let results = store.store_many(borrowed(&blocks));
+            for ((key, block), result) in blocks.iter().zip(&results) {
+                match result {
+                    Ok(()) => assert_eq!(store.load_vec(key).unwrap().as_ref(), Some(block)),
+                    Err(error) => {
+                        assert_eq!(error.key, *key);
+                        assert!(!store.contains(key));
+                        failures += 1;
+                    }
+                }
+            }
+            let failed = results.iter().filter(|result| result.is_err()).count();
+            let stats = store.stats();
+            assert_eq!((stats.entries, stats.rejected.total() as usize), (8 - failed, failed));
+            assert_eq!(stats.stores as usize, 4 + 8 - failed);
+            check_books(&store);
+            store.clear();
+            let stats = store.stats();
+            assert_eq!((stats.entries, stats.payload_bytes, stats.current.objects), (0, 0, 0));
+        }
+        assert!(failures > 5, "{text}: {failures}");
+    }
+}
+
+#[test]
+fn plug_ins_that_fail_in_a_batch() {
+    let (pool, codec) = (PoolScript::new(), CodecScript::new());
+    let store: Store<u64> = scripted(pool.clone(), codec.clone()).build().unwrap();
+    let blocks: Vec<_> = (0..20u64).map(|n| (n, block(n, 900, Look::Runs))).collect();
+    for what in [OnCompress::Fail, OnCompress::Panic, OnCompress::ClaimTooMuch, OnCompress::ClaimNothing] {
+        codec.on_compress(what);
+        let results = store.store_many(borrowed(&blocks));
+        assert!(
+            results.iter().all(|r| matches!(r, Err(e) if matches!(e.kind, ErrorKind::Codec(_)))),
+            "{what:?}"
+        );
+        assert_eq!((store.len(), pool.live()), (0, 0));
+    }
+    codec.on_compress(OnCompress::Work);
+    for what in [OnInsert::OutOfMemory, OnInsert::Panic] {
+        pool.on_insert(what);
+        assert!(store.store_many(borrowed(&blocks)).iter().all(Result::is_err));
+        assert_eq!((store.len(), pool.live()), (0, 0));
+    }
+    pool.on_insert(OnInsert::Work);
+    assert!(store.store_many(borrowed(&blocks)).iter().all(Result::is_ok));
+    let keys: Vec<u64> = (0..20).collect();
+    pool.on_read(OnRead::Fail);
+    let mut buffers = vec![[0; 900]; 20];
+    assert!(store.load_many(&keys, &mut buffers).iter().all(Result::is_err));
+    pool.on_read(OnRead::Work);
+    let mut short = vec![[0; 899]; 20];
+    let short = store.load_many(&keys, &mut short);
+    assert!(
+        short
+            .iter()
+            .all(|r| matches!(r, Err(e) if e.kind == ErrorKind::BufferTooSmall { needed: 900, given: 899 }))
+    );
+    assert!(store.load_many(&keys, &mut buffers).iter().all(|r| r == &Ok(Some(900))));
+    check_books(&store);
+}
+
+#[test]
+fn batches_hold_long_values_switches_and_limits() {
+    let store = builder()
+        .spec(spec("zsmalloc+lz4"))
+        .max_value_len(1 << 18)
+        .limit_bytes(3 << 20)
+        .at_limit(AtLimit::Evict)
+        .build()
+        .unwrap();
+    for round in 0..30u64 {
+        if round % 7 == 3 {
+            store.switch(&spec(["zbud+lz4", "zsmalloc+lz4"][round as usize % 2])).unwrap();
+        }
+        let blocks: Vec<_> = (0..100u64)
+            .map(|n| {
+                (
+                    round * 100 + n,
+                    block(round * 100 + n, if n % 25 == 0 { 50_000 } else { 3_000 }, Look::Noise),
+                )
+            })
+            .collect();
+        assert!(store.store_many(borrowed(&blocks)).iter().all(Result::is_ok));
+        assert!(store.held_bytes() < (3 << 20) + 64 * (256 << 10));
+        let keys: Vec<u64> = blocks.iter().map(|(key, _)| *key).collect();
+        let mut buffers = vec![vec![0; 50_000]; 100];
+        for ((result, buffer), (_, block)) in
+            store.load_many(&keys, &mut buffers).into_iter().zip(&buffers).zip(&blocks)
+        {
+            // Some may have been evicted already.
+            assert!(result.unwrap().is_none_or(|len| buffer[..len] == block[..]));
+        }
+    }
+    assert!(store.stats().evicted > 500);
+    check_books(&store);
+}

@@ -1,0 +1,230 @@
+//! Eviction at the limit: what goes, what stays, who is told, and how far over the limit it gets.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use common::{Look, Rng, block, builder, check_books, spec};
+use zswap::{AtLimit, ErrorKind, Manual, Store, StoreBuilder};
+
+const MIB: usize = 1 << 20;
+
+/// What a store in flight may add beyond the limit, as `AtLimit` says: its object, and a share of tables that grow.
+const IN_FLIGHT: usize = 256 << 10;
+
+fn evicting(text: &str, limit: usize) -> StoreBuilder<u64> {
+    builder().spec(spec(text)).limit_bytes(limit).at_limit(AtLimit::Evict)
+}
+
+#[test]
+fn b7_a_store_that_evicts_never_fails_and_stays_within_its_limit() {
+    for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
+        let store = evicting(text, 4 * MIB).build().unwrap();
+        let mut rng = Rng::new(1);
+        for key in 0..6_000u64 {
+            let look = [Look::Noise, Look::Runs, Look::Noise, Look::SameFilled][rng.below(4)];
+            store.store(key, &block(key, 1 + rng.below(4096), look)).unwrap();
+            let held = store.held_bytes();
+            assert!(held < 4 * MIB + IN_FLIGHT, "{text}: {held} held");
+        }
+        let stats = store.stats();
+        assert!(stats.evicted > 1000 && stats.rejected.total() == 0, "{text}: {stats}");
+        assert_eq!(stats.entries as u64, stats.stores - stats.evicted, "{text}");
+        assert!(stats.payload_bytes > 2 * MIB, "{text}: it does not throw away more than it has to: {stats}");
+        check_books(&store);
+    }
+}
+
+#[test]
+fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
+    let store = evicting("zsmalloc+lz4", 4 * MIB).build().unwrap();
+    let worst = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (store, worst) = (&store, &worst);
+            scope.spawn(move || {
+                for n in 0..1_500 {
+                    let key = (thread << 32) | n;
+                    store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+                    worst.fetch_max(store.held_bytes(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let worst = worst.into_inner();
+    assert!(worst < 4 * MIB + 4 * IN_FLIGHT, "{worst}");
+    assert!(store.stats().evicted > 4_000);
+    check_books(&store);
+}
+
+#[test]
+fn what_is_used_stays_and_the_listener_is_told_of_the_rest() {
+    let gone: Arc<Mutex<HashSet<u64>>> = Arc::default();
+    let told = gone.clone();
+    let store = evicting("zsmalloc+lz4", 4 * MIB)
+        .on_evict(move |&key, len| {
+            assert_eq!(len, 1000 + key as usize % 1000);
+            assert!(told.lock().unwrap().insert(key), "evicted twice");
+        })
+        .build()
+        .unwrap();
+    let len = |key: u64| 1000 + key as usize % 1000;
+    for key in 0..20_000u64 {
+        store.store(key, &block(key, len(key), Look::Noise)).unwrap();
+        // A hundred blocks are in use all the time.
+        let hot = key % 100;
+        if hot < key {
+            assert!(store.load_vec(&hot).unwrap().is_some(), "key {hot} was used a moment ago");
+        }
+    }
+    let gone = gone.lock().unwrap();
+    assert!((0..20_000).all(|key| store.contains(&key) != gone.contains(&key)), "there, or told of");
+    assert_eq!(gone.len() as u64, store.stats().evicted);
+    assert!((0..100).all(|key| store.contains(&key)));
+}
+
+#[test]
+fn peeks_do_not_keep_a_block_and_loads_do() {
+    let store = evicting("reference+rle", 2 * MIB).build().unwrap();
+    for key in 0..3_000u64 {
+        store.store(key, &block(key, 2000, Look::Noise)).unwrap();
+        store.load_vec(&(key % 50)).unwrap();
+        if key >= 100 {
+            store.peek_vec(&(50 + key % 50)).unwrap();
+        }
+    }
+    let there = |range: std::ops::Range<u64>| range.filter(|key| store.contains(key)).count();
+    assert_eq!((there(0..50), there(50..100)), (50, 0));
+}
+
+#[test]
+fn b30_shards_without_entries_do_not_keep_the_clock_from_the_others() {
+    // Three keys in 64 shards, and entries that are in use: the question goes round until one is cold.
+    let store = evicting("reference+rle", usize::MAX).build().unwrap();
+    for key in 0..3u64 {
+        store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+        (0..10).for_each(|_| drop(store.load_vec(&key).unwrap()));
+    }
+    let empty = builder().build().unwrap().held_bytes();
+    let error = store.set_limit(Some(empty / 2)).unwrap_err();
+    assert!(matches!(error, ErrorKind::Full { .. }), "the shards alone are more: {error}");
+    assert_eq!((store.len(), store.stats().evicted), (0, 3));
+    store.set_limit(None).unwrap();
+    store.store(1, b"and there is room again").unwrap();
+}
+
+#[test]
+fn b27_evicting_holds_no_reference_to_a_pool_after_it_is_done() {
+    let manual = Arc::new(Manual::new());
+    let store = evicting("zsmalloc+lz4", 2 * MIB).executor(manual.clone()).build().unwrap();
+    (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    store.switch(&spec("reference+lz4")).unwrap();
+    // The executor is blocked all the while; stores that evict from the retired pool go on until it is empty.
+    (2_000..4_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    assert!((0..2_000).all(|key| !store.contains(&key)));
+    manual.run_all();
+    let stats = store.stats();
+    assert_eq!((stats.manager.pools_alive, stats.objects_by_pool.len()), (1, 1));
+    check_books(&store);
+}
+
+#[test]
+fn same_filled_blocks_are_evicted_too_and_the_index_gets_smaller() {
+    let store = evicting("reference+rle", MIB).build().unwrap();
+    (0..200_000u64).for_each(|key| store.store(key, &key.to_le_bytes()).unwrap());
+    assert!(store.held_bytes() < MIB + IN_FLIGHT);
+    assert!(store.len() > 10_000, "{}", store.len());
+    store.set_limit(Some(MIB / 2)).unwrap();
+    assert!(store.held_bytes() < MIB / 2, "{}", store.stats());
+    assert!(store.len() > 1_000, "{}", store.len());
+}
+
+#[test]
+fn a_limit_is_changed_at_run_time() {
+    for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
+        let store = builder().spec(spec("zsmalloc+lz4")).at_limit(at_limit).build().unwrap();
+        assert_eq!(store.limit_bytes(), None);
+        (0..2_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
+        store.set_limit(Some(4 * MIB)).unwrap();
+        assert_eq!((store.limit_bytes(), store.stats().limit_bytes), (Some(4 * MIB), Some(4 * MIB)));
+        if at_limit == AtLimit::Evict {
+            assert!(store.held_bytes() < 4 * MIB && store.len() > 500, "{}", store.stats());
+            store.store(9_999, &block(1, 4096, Look::Noise)).unwrap();
+        } else {
+            assert_eq!(store.len(), 2_000);
+            let refused = store.store(9_999, &block(1, 4096, Look::Noise)).unwrap_err();
+            assert!(matches!(refused.kind, ErrorKind::Full { limit, .. } if limit == 4 * MIB));
+        }
+        store.set_limit(Some(64 * MIB)).unwrap();
+        (3_000..5_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
+        assert!(store.held_bytes() > 8 * MIB);
+        check_books(&store);
+    }
+}
+
+#[test]
+fn what_compresses_well_is_spared_longer_when_asked() {
+    let survivors = |spare: bool| {
+        let store = evicting("zsmalloc+lz4", 4 * MIB).spare_dense(spare).build().unwrap();
+        for key in 0..8_000u64 {
+            let look = if key % 2 == 0 { Look::Noise } else { Look::Runs };
+            store.store(key, &block(key, 3000, look)).unwrap();
+        }
+        let there = |odd| (0..8_000).filter(|key| key % 2 == odd && store.contains(key)).count() as f64;
+        there(1) / there(0)
+    };
+    let (plain, sparing) = (survivors(false), survivors(true));
+    assert!((0.8..1.25).contains(&plain), "{plain}: kind is no matter");
+    assert!(sparing > 1.4, "{sparing}");
+}
+
+#[test]
+fn a_listener_that_panics_is_counted_and_changes_nothing() {
+    let store =
+        evicting("zsmalloc+lz4", 2 * MIB).on_evict(|_, _| panic!("a listener that panics")).build().unwrap();
+    (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    let stats = store.stats();
+    assert!(stats.listeners_panicked > 1_000 && stats.listeners_panicked == stats.evicted, "{stats}");
+    check_books(&store);
+}
+
+#[test]
+fn a_listener_may_use_the_store_and_what_it_stores_evicts_nothing_itself() {
+    let itself: Arc<OnceLock<Store<u64>>> = Arc::default();
+    let again = itself.clone();
+    let (depth, told) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let counted = told.clone();
+    let store = evicting("zsmalloc+lz4", 2 * MIB)
+        .on_evict(move |&key, len| {
+            let store = again.get().expect("set before anything is stored");
+            assert_eq!(depth.fetch_add(1, Ordering::Relaxed), 0, "what it stores evicts nothing");
+            assert!(!store.contains(&key));
+            // Where there is no room yet it is refused, as by a store that does not evict.
+            if let Err(error) = store.store(key | 1 << 32, &len.to_le_bytes()) {
+                assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
+            }
+            counted.fetch_add(1, Ordering::Relaxed);
+            depth.fetch_sub(1, Ordering::Relaxed);
+        })
+        .build()
+        .unwrap();
+    itself.set(store.clone()).unwrap();
+    (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    let stats = store.stats();
+    assert_eq!((stats.listeners_panicked, stats.evicted), (0, told.load(Ordering::Relaxed) as u64));
+    assert!(stats.evicted > 1_000, "{stats}");
+    check_books(&store);
+}
+
+#[test]
+fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
+    let store = builder().at_limit(AtLimit::Evict).build().unwrap();
+    (0..1_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    assert_eq!((store.len(), store.stats().evicted), (1_000, 0));
+    let nothing = evicting("reference+rle", 0).build().unwrap();
+    let error = nothing.store(1, b"not a byte of it").unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held } if held > 0));
+}

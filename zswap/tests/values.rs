@@ -1,0 +1,223 @@
+//! Values longer than a block, checksums, minimum gain, and ways to look.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use common::codec::{CodecScript, OnCompress};
+use common::pool::{OnInsert, OnRead, PoolScript};
+use common::{Look, block, builder, check_books, scripted, spec, store_of};
+use zswap::{AtLimit, BuildError, CodecError, ErrorKind};
+
+/// A value of blocks of every kind.
+fn value(seed: u64, len: usize) -> Vec<u8> {
+    let looks = [Look::Runs, Look::Noise, Look::SameFilled];
+    let parts = len.div_ceil(1024);
+    let part = |n: usize| block(seed + n as u64, 1024, looks[n % looks.len()]);
+    let mut value: Vec<u8> = (0..parts).flat_map(part).collect();
+    value.truncate(len);
+    value
+}
+
+#[test]
+fn values_of_any_length_come_back_whole() {
+    for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
+        let store = builder()
+            .spec(spec(text))
+            .block_size(1024)
+            .max_value_len(1 << 20)
+            .checksums(true)
+            .build()
+            .unwrap();
+        let lens = [1, 1023, 1024, 1025, 2047, 2048, 2049, 5_000, 70_000, 1 << 20];
+        for (key, len) in lens.into_iter().enumerate() {
+            store.store(key as u64, &value(key as u64, len)).unwrap();
+        }
+        check_books(&store);
+        assert_eq!(store.stats().large_values, 7);
+        assert_eq!(store.stats().stored_bytes, lens.iter().sum());
+        for (key, len) in lens.into_iter().enumerate() {
+            let key = key as u64;
+            let expected = value(key, len);
+            assert_eq!(store.len_of(&key), Some(len));
+            assert_eq!(store.load_vec(&key).unwrap().as_ref(), Some(&expected));
+            assert_eq!(store.peek_vec(&key).unwrap().as_ref(), Some(&expected));
+            assert_eq!(store.load_with(&key, |bytes| bytes == expected).unwrap(), Some(true));
+            let short = store.load(&key, &mut vec![0; len - 1]).unwrap_err().kind;
+            assert_eq!(short, ErrorKind::BufferTooSmall { needed: len, given: len - 1 });
+            assert_eq!(store.take_vec(&key).unwrap().as_ref(), Some(&expected));
+        }
+        assert!(store.is_empty());
+        check_books(&store);
+        let too_long = store.store(1, &value(1, (1 << 20) + 1)).unwrap_err().kind;
+        assert_eq!(too_long, ErrorKind::BlockTooLong { len: (1 << 20) + 1, max: 1 << 20 });
+    }
+}
+
+#[test]
+fn a_long_value_is_there_whole_or_not_at_all() {
+    let (pool, codec) = (PoolScript::new(), CodecScript::new());
+    let store =
+        scripted(pool.clone(), codec.clone()).block_size(1024).max_value_len(1 << 16).build().unwrap();
+    store.store(1, &value(1, 20_000)).unwrap();
+    assert!(pool.live() > 10);
+    pool.on_insert(OnInsert::OutOfMemory);
+    store.store(1, &value(2, 20_000)).unwrap_err();
+    assert_eq!((store.len(), pool.live()), (0, 0));
+    pool.on_insert(OnInsert::Work);
+    store.store(1, &value(1, 20_000)).unwrap();
+    codec.on_compress(OnCompress::Panic);
+    store.store(1, &value(2, 20_000)).unwrap_err();
+    assert_eq!((store.len(), pool.live()), (0, 0));
+    codec.on_compress(OnCompress::Work);
+    // A part that cannot be read: the load fails, the value stays and can be removed.
+    store.store(1, &value(1, 20_000)).unwrap();
+    pool.on_read(OnRead::Fail);
+    store.load_vec(&1).unwrap_err();
+    store.take_vec(&1).unwrap_err();
+    pool.on_read(OnRead::Work);
+    assert_eq!(store.load_vec(&1).unwrap().unwrap(), value(1, 20_000));
+    assert!(store.invalidate(&1));
+    assert_eq!(pool.live(), 0);
+}
+
+#[test]
+fn long_values_are_evicted_whole() {
+    let store = builder()
+        .spec(spec("zsmalloc+lz4"))
+        .max_value_len(1 << 20)
+        .limit_bytes(4 << 20)
+        .at_limit(AtLimit::Evict)
+        .build()
+        .unwrap();
+    for key in 0..200 {
+        store.store(key, &value(key, 100_000)).unwrap();
+        assert!(store.held_bytes() < 5 << 20);
+    }
+    let left: Vec<u64> = store.keys().collect();
+    assert!((10..100).contains(&left.len()), "{}", left.len());
+    assert!(left.iter().all(|&key| store.load_vec(&key).unwrap().unwrap() == value(key, 100_000)));
+    check_books(&store);
+}
+
+#[test]
+fn b36_with_checksums_every_flipped_bit_is_an_error_and_the_block_can_be_removed() {
+    for compressor in ["rle", "lz4"] {
+        let (pool, codec) = (PoolScript::new(), CodecScript::new());
+        let spec = spec(&format!("scripted+{compressor}"));
+        let store = scripted(pool.clone(), codec).spec(spec).checksums(true).build().unwrap();
+        for key in 0..300 {
+            let expected =
+                block(key, 1 + key as usize * 13, if key % 4 == 0 { Look::Noise } else { Look::Runs });
+            store.store(key, &expected).unwrap();
+            if expected.len() > 40 {
+                pool.on_read(OnRead::Flip);
+                assert_eq!(store.load_vec(&key).unwrap_err().kind, ErrorKind::Codec(CodecError::Corrupt));
+                assert_eq!(store.take_vec(&key).unwrap_err().kind, ErrorKind::Codec(CodecError::Corrupt));
+                pool.on_read(OnRead::Work);
+            }
+            assert_eq!(store.load_vec(&key).unwrap().unwrap(), expected);
+        }
+        assert!(store.stats().decompress_failed > 500);
+        // Sums go with their entries, whatever is removed around them.
+        (0..300).filter(|key| key % 3 == 0).for_each(|key| assert!(store.invalidate(&key)));
+        for key in (0..300).filter(|key| key % 3 != 0) {
+            assert!(store.load_vec(&key).unwrap().is_some());
+        }
+        store.clear();
+        assert_eq!(pool.live(), 0);
+    }
+}
+
+#[test]
+fn a_checksum_costs_four_bytes_a_place() {
+    let bytes = |checksums| {
+        let store = builder().spec(spec("reference+rle")).checksums(checksums).build().unwrap();
+        let empty = store.stats().index_bytes;
+        (0..20_000).for_each(|key| store.store(key, &[7; 100]).unwrap());
+        store.stats().index_bytes - empty
+    };
+    let (with, without) = (bytes(true), bytes(false));
+    // Which shard a key is in is another matter in each store.
+    let share = with as f64 / without as f64;
+    assert!((share - 28.0 / 24.0).abs() < 0.06, "24 bytes without, 28 with: {share}");
+}
+
+#[test]
+fn a_block_that_gains_too_little_is_kept_raw() {
+    // Runs of 20 bytes: two bytes each.
+    let len = 2000;
+    for (percent, raw) in [(0, 0), (50, 0), (90, 0), (91, 1), (99, 1)] {
+        let store = builder().spec(spec("reference+rle")).min_gain_percent(percent).build().unwrap();
+        let block: Vec<u8> = (0..len / 20).flat_map(|i| [i as u8 + 1; 20]).collect();
+        store.store(1, &block).unwrap();
+        assert_eq!(store.stats().stored_raw, raw, "{percent} %");
+        assert_eq!(store.load_vec(&1).unwrap().unwrap(), block);
+    }
+    assert!(matches!(builder().min_gain_percent(100).build(), Err(BuildError::MinGainPercent(100))));
+    let short = builder().max_value_len(4095).build();
+    assert!(matches!(short, Err(BuildError::MaxValueLen { bytes: 4095, block_size: 4096 })));
+}
+
+#[test]
+fn noise_is_not_shown_to_the_compressor_unless_asked() {
+    let codec = CodecScript::new();
+    let store = scripted(PoolScript::new(), codec.clone()).build().unwrap();
+    codec.on_compress(OnCompress::Fail);
+    store.store(1, &block(1, 4096, Look::Noise)).unwrap();
+    store.store(2, &block(1, 4096, Look::Runs)).unwrap_err();
+    assert_eq!((store.stats().stored_raw, store.stats().noise_skipped), (1, 1));
+    let asking = scripted(PoolScript::new(), codec.clone()).skip_noise(false).build().unwrap();
+    asking.store(1, &block(1, 4096, Look::Noise)).unwrap_err();
+}
+
+#[test]
+fn load_with_may_load_inside_and_panic() {
+    let store = store_of("reference+rle");
+    (0..3).for_each(|key| store.store(key, &block(key, 1000 + key as usize, Look::Runs)).unwrap());
+    let nested = store.load_with(&1, |outer| {
+        let inner = store.load_with(&2, <[u8]>::to_vec).unwrap().unwrap();
+        (outer.to_vec(), inner)
+    });
+    assert_eq!(nested.unwrap().unwrap(), (block(1, 1001, Look::Runs), block(2, 1002, Look::Runs)));
+    let panics = std::panic::AssertUnwindSafe(|| store.load_with(&1, |_| panic!("a closure that panics")));
+    assert!(std::panic::catch_unwind(panics).is_err());
+    assert_eq!(store.load_with(&0, <[u8]>::len).unwrap(), Some(1000));
+    assert_eq!(store.load_with(&7, <[u8]>::len).unwrap(), None);
+}
+
+#[test]
+fn keys_and_retain() {
+    let store = builder().max_value_len(1 << 16).build().unwrap();
+    (0..5_000u64).for_each(|key| store.store(key, &block(key, 100 + key as usize, Look::Runs)).unwrap());
+    let mut keys: Vec<u64> = store.keys().collect();
+    keys.sort_unstable();
+    assert!(keys.into_iter().eq(0..5_000));
+    let before = store.stats().index_bytes;
+    let removed = store.retain(|&key, len| {
+        assert_eq!(len, 100 + key as usize);
+        // Not under a lock.
+        assert!(store.contains(&key));
+        key % 5 == 0
+    });
+    assert_eq!((removed, store.len(), store.stats().invalidated), (4_000, 1_000, 4_000));
+    assert!(store.stats().index_bytes < before / 2, "it gives memory back");
+    assert!((0..5_000).all(|key| store.contains(&key) == (key % 5 == 0)));
+    check_books(&store);
+}
+
+#[test]
+fn the_books_can_be_read_and_calls_are_timed_when_asked() {
+    let store = builder().latency_histograms(true).limit_bytes(64 << 20).build().unwrap();
+    assert!(builder().build().unwrap().stats().latencies.is_none());
+    (0..100u64).for_each(|key| store.store(key, &block(key, 4096, Look::Runs)).unwrap());
+    (0..150u64).for_each(|key| drop(store.load_vec(&key).unwrap()));
+    let stats = store.stats();
+    let latencies = stats.latencies.expect("asked for");
+    assert_eq!((latencies.store.calls, latencies.load.calls), (100, 150));
+    assert!(latencies.store.p50 <= latencies.store.p99 && latencies.store.p99 <= latencies.store.max);
+    let text = stats.to_string();
+    for part in ["100 compressed", "limit 64.0", "100 hit, 50 missed: 66.7 %", "p99", "0 full"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    assert_eq!(stats.current.pool_bytes(), stats.pool_bytes);
+}
