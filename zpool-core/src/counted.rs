@@ -121,7 +121,8 @@ impl<T: Released> Counted<T> {
         let after = self.central.fetch_add(change, Ordering::AcqRel).wrapping_add(change);
         drop(retired);
         if after == 0 {
-            self.report_zero();
+            // SAFETY: this addition brought the word to zero; the caller's reference keeps the block for the whole call.
+            unsafe { Counted::report_zero(NonNull::from(self)) }
         }
         true
     }
@@ -183,20 +184,37 @@ impl<T: Released> Counted<T> {
         false
     }
 
-    /// Decrements the central word; who brings it to zero reports it.
+    /// Decrements the central word; who brings it to zero reports it. Takes a pointer: once this thread's reference is not counted any more,
+    /// others may free the block before this returns, and a reference must be good for as long as the function it was given to.
+    ///
+    /// # Safety
+    ///
+    /// 1. The caller has a reference that counts in the central word of `this`, and gives it up.
     #[cold]
-    fn drop_central(&self) {
+    unsafe fn drop_central(this: NonNull<Self>) {
+        // SAFETY: (1): the block is there until the subtraction; what is borrowed from it is an atomic, as in std's own Arc.
+        let central: &AtomicU64 = unsafe { &(*this.as_ptr()).central };
         // AcqRel: releases this thread's use of the value, acquires everybody else's for the one that sees zero.
-        if self.central.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.report_zero();
+        if central.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: `report_zero`(1): this subtraction did it, and `own` has kept the block (invariant 2).
+            unsafe { Counted::report_zero(this) }
         }
     }
 
+    /// Takes a pointer for the reason given at `drop_central`: what is released may be gone before this returns.
+    ///
+    /// # Safety
+    ///
+    /// 1. The calling thread has just brought the central word of `this` to zero, and has not reported it.
     #[cold]
-    fn report_zero(&self) {
+    unsafe fn report_zero(this: NonNull<Self>) {
         // Acquire: pairs with the Release part of every central RMW; the loads of those RMWs did already, this says so once for the value.
         fence(Ordering::Acquire);
-        let block = self.own.lock().take().expect("zero is reached once");
+        let block = {
+            // SAFETY: (1), and invariant 2: the block is there until `own` is taken, and then `block` has it.
+            let own = unsafe { &(*this.as_ptr()).own };
+            own.lock().take().expect("zero is reached once")
+        };
         T::released(Dying { block, taken: false });
     }
 }
@@ -259,13 +277,14 @@ impl<T: Released> Clone for Ref<T> {
 impl<T: Released> Drop for Ref<T> {
     #[inline]
     fn drop(&mut self) {
-        let block = self.counted();
+        let shard = self.counted().shard();
         // Release: what this thread did with the value comes before the closing of the shard, which acquires it. Once an open shard has
         // counted this, the block may be gone: nothing touches it afterwards. If the shard was closed, the reference still counts in
         // the central word.
-        let before = block.shard().fetch_sub(1, Ordering::Release);
+        let before = shard.fetch_sub(1, Ordering::Release);
         if before & CLOSED != 0 {
-            block.drop_central();
+            // SAFETY: `drop_central`(1): the closed shard counted nothing, so this reference counts there; this is its drop.
+            unsafe { Counted::drop_central(self.block) }
         }
     }
 }
@@ -283,6 +302,11 @@ pub struct Dying<T: Released> {
 }
 
 impl<T: Released> Dying<T> {
+    /// The block that counted `this`. Its count is zero for good.
+    pub fn block(this: &Dying<T>) -> &Arc<Counted<T>> {
+        &this.block
+    }
+
     /// The value, whole, out of its block. The block itself goes with the last Arc.
     pub fn into_value(mut self) -> T {
         self.taken = true;

@@ -65,7 +65,7 @@ impl JobList {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             if head.is_null() || head == closed() {
-                return Jobs { next: ptr::null_mut() };
+                return Jobs::none();
             }
             // Acquire: pairs with the Release of every push in the chain (each later push's exchange continues the release sequence).
             match self.head.compare_exchange_weak(head, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed)
@@ -80,7 +80,7 @@ impl JobList {
     pub fn close(&self) -> Jobs {
         // Acquire: as in `take_all`.
         let chain = self.head.swap(closed(), Ordering::Acquire);
-        if chain == closed() { Jobs { next: ptr::null_mut() } } else { Jobs::from_newest(chain) }
+        if chain == closed() { Jobs::none() } else { Jobs::from_newest(chain) }
     }
 
     /// Is there nothing to take? A moment later there may be.
@@ -125,6 +125,11 @@ pub struct Jobs {
 unsafe impl Send for Jobs {}
 
 impl Jobs {
+    /// No jobs.
+    pub const fn none() -> Jobs {
+        Jobs { next: ptr::null_mut() }
+    }
+
     /// Turns a chain that begins with its newest node round.
     fn from_newest(mut chain: *mut Header) -> Jobs {
         let mut oldest = ptr::null_mut();

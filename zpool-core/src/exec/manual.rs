@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, Refused, RefusedReason};
+use crate::noblock::might_block;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex};
 
@@ -36,8 +37,9 @@ impl Manual {
         Manual::default()
     }
 
-    /// Runs the oldest pending job. False when there is none.
+    /// Runs the oldest pending job. False when there is none. May block, as jobs do.
     pub fn run_one(&self) -> bool {
+        might_block("Manual::run_one");
         let Some(job) = self.next() else { return false };
         RUNNING.with(|r| r.borrow_mut().push(self));
         let outcome = job.run();
@@ -127,6 +129,7 @@ impl Executor for Manual {
 
 impl DrainExecutor for Manual {
     fn flush(&self) -> Result<(), DrainError> {
+        might_block("Manual::flush");
         self.not_from_own_job()?;
         self.run_all();
         self.wait_for_others();
@@ -134,6 +137,7 @@ impl DrainExecutor for Manual {
     }
 
     fn shutdown(&self) -> Result<(), DrainError> {
+        might_block("Manual::shutdown");
         self.not_from_own_job()?;
         self.close();
         self.run_all();
@@ -142,6 +146,7 @@ impl DrainExecutor for Manual {
     }
 
     fn shutdown_now(&self) -> Result<Vec<Job>, DrainError> {
+        might_block("Manual::shutdown_now");
         self.not_from_own_job()?;
         self.close();
         let pending = self.state.lock().taken.drain(..).collect();
