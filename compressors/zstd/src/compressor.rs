@@ -13,6 +13,7 @@ use zstd::zstd_safe::compress_bound;
 
 use crate::context::{ZstdCompression, ZstdDecompression};
 use crate::dictionary::{self, Dictionary};
+use crate::remembered;
 
 /// zstd at one level, with or without a dictionary.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl ZstdCompressor {
             params.set("level", level.to_string());
         }
         if let Some(dictionary) = &dictionary {
-            params.set("dict", format!("xxh64:{:016x}", dictionary.hash));
+            params.set("dict", remembered::name(dictionary.hash));
         }
         let identity = Component::named(ZstdDriver::NAME).with_params(params);
         Ok(ZstdCompressor { level, dictionary: dictionary.map(Arc::new), identity })
@@ -116,7 +117,7 @@ impl ZstdDriver {
     /// The codec's name in a spec.
     pub const NAME: &'static str = "zstd";
 
-    const KNOWN: &'static str = "level (-7 to 19), dict (a file)";
+    const KNOWN: &'static str = "level (-7 to 19), dict (a file, or xxh64:HASH)";
 }
 
 impl CompressorDriver for ZstdDriver {
@@ -138,6 +139,9 @@ impl CompressorDriver for ZstdDriver {
         }
         let dictionary = match file {
             None => None,
+            Some(name) if name.starts_with(remembered::PREFIX) => {
+                Some(digest(&remembered::find(name)?, level, name)?)
+            }
             Some(file) => {
                 might_block("reading a dictionary");
                 let bytes = dictionary::read(Path::new(file))
@@ -171,7 +175,7 @@ fn bad_level(value: &str) -> CreateError {
     bad("level", value, format!("a whole number from {first} to {last}"))
 }
 
-fn bad_dictionary(value: &str, expected: &str) -> CreateError {
+pub(crate) fn bad_dictionary(value: &str, expected: &str) -> CreateError {
     bad("dict", value, expected.to_owned())
 }
 
@@ -206,7 +210,10 @@ mod tests {
             assert_eq!(error, expected);
         }
         let error = open("zstd(window=10)").unwrap_err().to_string();
-        assert_eq!(error, "unknown parameter `window` (known: level (-7 to 19), dict (a file))");
+        assert_eq!(
+            error,
+            "unknown parameter `window` (known: level (-7 to 19), dict (a file, or xxh64:HASH))"
+        );
         assert!(matches!(ZstdCompressor::new(20), Err(CreateError::BadValue { .. })));
     }
 

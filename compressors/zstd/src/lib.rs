@@ -11,7 +11,7 @@
 //! # The nouns
 //!
 //! - [`ZstdDriver`] makes the codec under the name `zstd`. Parameters: `level` from -7 to 19, [`ZstdCompressor::DEFAULT_LEVEL`] if not
-//!   given; `dict`, a file.
+//!   given; `dict`, a file, or the name that [`remember`] gives.
 //! - [`ZstdCompressor`] is the codec, a [`Compressor`](zpool_core::compress::Compressor). Both its kinds of contexts have state, reused from block to block.
 //! - A *dictionary* is bytes that blocks are likely to share, known to both sides beforehand. [`train`] makes one from samples;
 //!   [`train_and_judge`] does and gives it only if it pays on other blocks.
@@ -76,9 +76,11 @@ mod compressor;
 mod context;
 mod dictionary;
 mod judge;
+mod remembered;
 mod train;
 mod xxh64;
 
 pub use compressor::{ZstdCompressor, ZstdDriver};
 pub use judge::{Cost, Trained, Verdict, judge, train_and_judge};
+pub use remembered::{forget, remember};
 pub use train::{TrainError, train};
