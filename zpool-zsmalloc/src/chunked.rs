@@ -21,6 +21,8 @@ const FIRST: u32 = 1 << FIRST_BITS;
 const FIRST_BITS: u32 = 6;
 const CHUNKS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 3;
+/// Entries of the shortest chunk, which divide those of every other.
+pub(crate) const SHORTEST_CHUNK: u32 = FIRST >> CHUNK_BITS;
 const LEVELS: usize = 22;
 const _: () = assert!(FIRST_BITS > CHUNK_BITS, "a chunk has entries");
 

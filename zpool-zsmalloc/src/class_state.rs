@@ -81,8 +81,6 @@ pub(crate) struct ClassState {
     groups: Groups,
     /// Slots claimed.
     pub(crate) objects: usize,
-    /// The lengths of the objects in them.
-    pub(crate) payload: usize,
     /// Open slots of all zspages that are not isolated.
     pub(crate) open: usize,
     /// Resident frames.
@@ -102,7 +100,6 @@ impl ClassState {
             room: Room::default(),
             groups: Groups::new(),
             objects: 0,
-            payload: 0,
             open: 0,
             resident: 0,
             idle: 0,
@@ -231,12 +228,11 @@ impl ClassState {
         self.groups.link(&mut self.room.members, local, Group::Empty);
     }
 
-    /// Clears a slot. Its object, of `len` bytes, has no name and no reader any more.
-    pub(crate) fn release(&mut self, local: u32, object: u16, len: u32) {
+    /// Clears a slot. Its object has no name and no reader any more.
+    pub(crate) fn release(&mut self, local: u32, object: u16) {
         debug_assert!(bit(self.bits(local), object), "a slot is released once");
         self.bits_mut(local)[usize::from(object / 64)] &= !(1 << (object % 64));
         self.objects -= 1;
-        self.payload -= len as usize;
         let slot = self.shape.frames_of_slot(object);
         let member = &mut self.room.members[local as usize];
         member.inuse -= 1;
@@ -345,7 +341,6 @@ impl ClassState {
     fn occupy(&mut self, local: u32, object: u16, len: u32) -> Claimed {
         self.bits_mut(local)[usize::from(object / 64)] |= 1 << (object % 64);
         self.objects += 1;
-        self.payload += len as usize;
         let slot = self.shape.frames_of_slot(object);
         let touched = self.shape.frames_of(object, len);
         let member = &mut self.room.members[local as usize];

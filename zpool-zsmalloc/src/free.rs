@@ -7,7 +7,7 @@ use zpool_core::{FreeError, Handle, PoolError};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;
-use crate::slot::{Content, Freed};
+use crate::slot::{Content, Freed, Slot};
 
 impl Inner {
     /// See `ZPool::free`.
@@ -37,28 +37,43 @@ impl Inner {
         self.take_down(index, content);
     }
 
-    /// Gives back the slot of an object that has no name and no reader any more, then its handle's slot.
+    /// Gives back the slot of an object that has no name and no reader any more, and its handle's slot: as a spare, or to the class.
     fn take_down(&self, index: u32, content: Content) {
         let (at, slack) = self.layout.unpack(content);
         let zspage = self.zspages.get(at.zspage).expect("an object's zspage exists");
         let class = zspage.class();
-        let len = self.table.get(class).slot_bytes - slack;
-        self.settle_debt(class, len);
-        let freed = self.release_slot(class, at.zspage, at.object, len);
-        if let Some(slot) = self.handles.get(index) {
-            self.handles.put(index, slot);
-        }
-        if freed {
+        self.settle_debt(class, self.table.get(class).slot_bytes - slack);
+        let Some(slot) = self.handles.get(index) else { return };
+        slot.set_parked(content);
+        if !self.spares.park(class, index) && self.release_parked(index, slot) {
             self.kick_if_worthwhile();
         }
     }
 
+    /// Takes back the spares of a class, or of all.
+    pub(crate) fn take_back_spares(&self, class: Option<ClassIndex>) {
+        for index in self.spares.drain(class) {
+            if let Some(slot) = self.handles.get(index) {
+                self.release_parked(index, slot);
+            }
+        }
+    }
+
+    /// Gives back a parked slot, which the caller owns, with the slot of its handle. Says whether this is a moment to look at what could be given back.
+    pub(crate) fn release_parked(&self, index: u32, slot: &Slot) -> bool {
+        let (at, _) = self.layout.unpack(slot.parked());
+        let zspage = self.zspages.get(at.zspage).expect("a parked slot's zspage exists");
+        let freed = self.release_slot(zspage.class(), at.zspage, at.object);
+        self.handles.put(index, slot);
+        freed
+    }
+
     /// Clears a claimed slot. Says whether this is a moment to look at what could be given back.
-    pub(crate) fn release_slot(&self, class: ClassIndex, zspage: u32, object: u16, len: u32) -> bool {
+    pub(crate) fn release_slot(&self, class: ClassIndex, zspage: u32, object: u16) -> bool {
         let entry = self.zspages.get(zspage).expect("a claimed slot's zspage exists");
         self.locked(self.class(class), |state| {
             // Only now: under the lock nobody moves the zspage among its class's members.
-            state.release(entry.local(), object, len);
+            state.release(entry.local(), object);
             self.note_release(state)
         })
     }

@@ -6,7 +6,7 @@ use zpool_core::might_block;
 
 use crate::class_state::{ClassState, Room};
 use crate::inner::{Class, Inner};
-use crate::memory::{OwnedRun, release_all};
+use crate::memory::{Charged, OwnedRun, release_all};
 use crate::shape::runs;
 
 /// Zspages handled under one hold of a class's lock.
@@ -16,6 +16,20 @@ impl Inner {
     /// See `ZPool::trim`.
     pub(crate) fn trim(&self) -> usize {
         might_block("Zsmalloc::trim");
+        // A job of our own that runs meanwhile has taken out what we do not see, and will not see what we free: so once more, and when we return
+        // the books are right. Twice at most: a pool that is in use is never done.
+        let before = self.jobs_run();
+        let freed = self.trim_once();
+        if self.jobs_run() == before {
+            return freed;
+        }
+        let rest = self.trim_once();
+        self.jobs_run();
+        freed + rest
+    }
+
+    fn trim_once(&self) -> usize {
+        self.take_back_spares(None);
         let hollow: usize = self.existing_classes().map(|class| self.discard_hollow_frames(class)).sum();
         let frames = hollow + self.release_empty_zspages(0);
         self.existing_classes().for_each(|class| self.fit_room(class));
@@ -24,36 +38,41 @@ impl Inner {
 
     /// Gives back all empty zspages but `keep` a class, 0 or 1. Returns frames that were resident.
     pub(crate) fn release_empty_zspages(&self, keep: usize) -> usize {
+        self.existing_classes().map(|class| self.release_empty_zspages_of(class, keep)).sum()
+    }
+
+    /// The same for one class.
+    pub(crate) fn release_empty_zspages_of(&self, class: &Class, keep: usize) -> usize {
         use crate::fullness::Group::Empty;
         let surplus = |state: &ClassState| match keep {
             0 => state.head(Empty),
             _ => state.head(Empty).and_then(|kept| state.next(kept)),
         };
         let mut frames = 0;
-        let mut gone = Vec::with_capacity(BATCH);
-        for class in self.existing_classes() {
-            loop {
-                let resident = self.locked(class, |state| {
-                    let mut resident = 0;
-                    while gone.len() < BATCH
-                        && let Some(local) = surplus(state)
-                    {
-                        let (id, frames) = state.remove(local, &self.zspages);
-                        gone.push(id);
-                        resident += frames;
-                    }
-                    self.note_gain(state);
-                    resident
-                });
-                if gone.is_empty() {
-                    break;
+        let mut gone = Vec::new();
+        loop {
+            // Space made outside the lock.
+            gone.reserve(BATCH);
+            let resident = self.locked(class, |state| {
+                let mut resident = 0;
+                while gone.len() < BATCH
+                    && let Some(local) = surplus(state)
+                {
+                    let (id, frames) = state.remove(local, &self.zspages);
+                    gone.push(id);
+                    resident += frames;
                 }
-                self.release_zspages(class, &mut gone);
-                self.source.uncharge(resident);
-                frames += resident;
+                self.note_gain(state);
+                resident
+            });
+            if gone.is_empty() {
+                return frames;
             }
+            let charged = Charged::taken_out(&*self.source, resident);
+            self.release_zspages(class, &mut gone);
+            drop(charged);
+            frames += resident;
         }
-        frames
     }
 
     /// Gives back zspages that were removed from their class.
@@ -76,24 +95,18 @@ impl Inner {
     pub(crate) fn discard_hollow_frames(&self, class: &Class) -> usize {
         let len = usize::from(self.table.get(class.index).frames) * self.source.frame_size();
         let (mut cursor, mut total) = (0, 0);
-        let mut batch: Vec<(u32, u64)> = Vec::with_capacity(BATCH);
+        let mut hollow = Hollow { pool: self, class, zspages: Vec::with_capacity(BATCH) };
         loop {
-            let more = self.locked(class, |state| isolate_hollow(state, &mut cursor, &mut batch));
-            for &(id, frames) in &batch {
+            let more = self.locked(class, |state| isolate_hollow(state, &mut cursor, &mut hollow.zspages));
+            while let Some(&(id, frames)) = hollow.zspages.last() {
                 let zspage = self.zspages.get(id).expect("an isolated zspage stays");
                 for run in runs(frames) {
                     let run = run.start as usize..run.end as usize;
                     // SAFETY: `discard` (1): isolated above, and no claimed slot reached into these frames then; (2): as computed from its class.
                     unsafe { zspage.discard(len, &self.source, run) };
                 }
-                self.source.uncharge(frames.count_ones() as usize);
-                total += frames.count_ones() as usize;
-                self.locked(class, |state| {
-                    state.rejoin(zspage.local());
-                    self.note_gain(state);
-                });
+                total += hollow.strike_last();
             }
-            batch.clear();
             if !more {
                 return total;
             }
@@ -111,7 +124,8 @@ impl Inner {
 
     /// Gives back everything, objects and all. Only when nobody uses the pool any more.
     pub(crate) fn tear_down(&self) {
-        let (mut runs, mut frames) = (Vec::new(), 0);
+        let mut runs = Vec::new();
+        let mut charged = Charged::none(&*self.source);
         for class in self.existing_classes() {
             let len = usize::from(self.table.get(class.index).frames) * self.source.frame_size();
             self.locked(class, |state| {
@@ -121,16 +135,50 @@ impl Inner {
                     // (2): as computed from its class.
                     runs.push(unsafe { zspage.take_out(len, &self.source) });
                 }
-                frames += state.resident;
+                *charged.credit() += state.resident;
                 *state = ClassState::new(state.shape);
             });
         }
         release_all(&self.source, runs);
-        self.source.uncharge(frames);
     }
 }
 
-/// Isolates zspages from `cursor` on that have hollow frames, and strikes those off. False: there are no more.
+/// Isolated zspages with the frames of theirs that are hollow. Those that are left when it is dropped keep their frames: the source has panicked.
+struct Hollow<'a> {
+    pool: &'a Inner,
+    class: &'a Class,
+    zspages: Vec<(u32, u64)>,
+}
+
+impl Hollow<'_> {
+    /// The hollow frames of the last zspage were given back: strikes them off. Returns how many.
+    fn strike_last(&mut self) -> usize {
+        let Some((id, frames)) = self.zspages.pop() else { return 0 };
+        self.rejoin(id, frames);
+        let count = frames.count_ones() as usize;
+        drop(Charged::taken_out(&*self.pool.source, count));
+        count
+    }
+
+    fn rejoin(&self, id: u32, gone: u64) {
+        let local = || self.pool.zspages.get(id).expect("an isolated zspage stays").local();
+        self.pool.locked(self.class, |state| {
+            state.strike(local(), gone);
+            state.rejoin(local());
+            self.pool.note_gain(state);
+        });
+    }
+}
+
+impl Drop for Hollow<'_> {
+    fn drop(&mut self) {
+        while let Some((id, _)) = self.zspages.pop() {
+            self.rejoin(id, 0);
+        }
+    }
+}
+
+/// Isolates zspages from `cursor` on that have hollow frames. False: there are no more.
 fn isolate_hollow(state: &mut ClassState, cursor: &mut u32, batch: &mut Vec<(u32, u64)>) -> bool {
     while (*cursor as usize) < state.members().len() {
         if batch.len() == BATCH {
@@ -146,7 +194,6 @@ fn isolate_hollow(state: &mut ClassState, cursor: &mut u32, batch: &mut Vec<(u32
         let (id, hollow) = (member.id, state.hollow(local));
         if hollow != 0 {
             state.isolate(local);
-            state.strike(local, hollow);
             batch.push((id, hollow));
         }
     }

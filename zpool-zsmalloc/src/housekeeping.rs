@@ -14,8 +14,8 @@ use std::sync::{Arc, Weak};
 
 use zpool_core::CompactionBudget;
 use zpool_core::exec::{Executor, Job};
-use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::sync::{Condvar, Mutex};
 
 use crate::class_state::ClassState;
 use crate::inner::Inner;
@@ -50,8 +50,10 @@ pub(crate) struct Housekeeping {
     compact: bool,
     /// The job, while it is not out.
     job: Mutex<Option<Job>>,
-    /// Held while a job runs. True: the pool is gone.
-    gate: Mutex<bool>,
+    /// Whether a job runs. The lock is held to look and to change it, never while one runs: a job calls the page source and the executor.
+    gate: Mutex<Gate>,
+    /// Told when a job has ended.
+    ended: Condvar,
     /// Frames that compaction could free, summed over what the classes noted last. Wraps for a moment.
     gain: AtomicUsize,
     /// Objects freed since the last compaction, in steps of [`NOTE_EVERY`].
@@ -66,7 +68,8 @@ impl Housekeeping {
             usable,
             compact,
             job: Mutex::new(None),
-            gate: Mutex::new(false),
+            gate: Mutex::new(Gate::default()),
+            ended: Condvar::new(),
             gain: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
         }
@@ -74,19 +77,34 @@ impl Housekeeping {
 }
 
 impl Inner {
-    /// Makes the pool's job, if there is an executor for it. Once, when the pool is made.
+    /// Makes the pool's job, if there is an executor for it. When the pool is made, and when the one before has run.
     pub(crate) fn prepare_job(self: &Arc<Self>) {
         if self.housekeeping.usable {
-            *self.housekeeping.job.lock() = Some(job(Arc::downgrade(self)));
+            let job = job(Arc::downgrade(self));
+            *self.housekeeping.job.lock() = Some(job);
         }
     }
 
     /// Waits for a job that runs, and keeps later ones from doing anything.
     pub(crate) fn close_gate(&self) {
-        *self.housekeeping.gate.lock() = true;
-        // On this thread, not on that of a job: it may be the executor's last reference.
-        drop(self.housekeeping.executor.lock().take());
-        drop(self.housekeeping.job.lock().take());
+        self.wait_for_job(|gate| gate.closed = true);
+        // On this thread, not on that of a job: it may be the executor's last reference. And with no lock held: its drop is foreign code.
+        let executor = self.housekeeping.executor.lock().take();
+        let job = self.housekeeping.job.lock().take();
+        drop((executor, job));
+    }
+
+    /// Waits until no job runs. Returns how many have run so far.
+    pub(crate) fn jobs_run(&self) -> usize {
+        self.wait_for_job(|gate| gate.runs)
+    }
+
+    fn wait_for_job<R>(&self, then: impl FnOnce(&mut Gate) -> R) -> R {
+        let mut gate = self.housekeeping.gate.lock();
+        while gate.running {
+            self.housekeeping.ended.wait(&mut gate);
+        }
+        then(&mut gate)
     }
 
     /// Notes what a class has to gain, now and then. True: look whether it is time to do something. Under the class's lock.
@@ -134,6 +152,7 @@ impl Inner {
     /// Without an executor, an insert gives idle frames back when enough has gathered.
     pub(crate) fn tidy_before_insert(&self) {
         if !self.housekeeping.usable && self.too_much_idle() {
+            self.take_back_spares(None);
             self.release_empty_zspages(1);
         }
     }
@@ -156,6 +175,7 @@ impl Inner {
 
     /// What the job does.
     fn housekeep(&self) {
+        self.take_back_spares(None);
         if self.much_to_gain() {
             let report = self.compact(JOB_MOVES);
             if !report.exhausted {
@@ -171,14 +191,52 @@ impl Inner {
 fn job(pool: Weak<Inner>) -> Job {
     Job::new("zsmalloc housekeeping", move || {
         let Some(inner) = pool.upgrade() else { return };
-        let closed = inner.housekeeping.gate.lock();
-        if *closed {
-            return;
-        }
+        let Some(_running) = Running::begin(&inner) else { return };
+        let next = Next(&inner);
         inner.housekeep();
-        *inner.housekeeping.job.lock() = Some(job(pool));
+        drop(next);
         // What came up while this job ran found none to submit.
         inner.kick_if_worthwhile();
-        drop(closed);
     })
+}
+
+/// What the gate of a pool's jobs knows.
+#[derive(Debug, Default)]
+struct Gate {
+    running: bool,
+    /// The pool is gone.
+    closed: bool,
+    /// Jobs that have begun so far.
+    runs: usize,
+}
+
+/// A job that runs. Ends with it, even where it panics: the pool's drop waits for it.
+struct Running<'a>(&'a Inner);
+
+impl<'a> Running<'a> {
+    fn begin(inner: &'a Inner) -> Option<Running<'a>> {
+        let mut gate = inner.housekeeping.gate.lock();
+        if gate.closed {
+            return None;
+        }
+        gate.running = true;
+        gate.runs += 1;
+        Some(Running(inner))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.housekeeping.gate.lock().running = false;
+        self.0.housekeeping.ended.notify_all();
+    }
+}
+
+/// Makes the pool's next job when this one is done, or has panicked in the page source.
+struct Next<'a>(&'a Arc<Inner>);
+
+impl Drop for Next<'_> {
+    fn drop(&mut self) {
+        self.0.prepare_job();
+    }
 }

@@ -13,6 +13,7 @@ use crate::handles::HandleTable;
 use crate::housekeeping::Housekeeping;
 use crate::shape::Shape;
 use crate::slot::Layout;
+use crate::spares::Spares;
 use crate::zspages::ZspageTable;
 
 /// A pool, shared with its own jobs.
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) zspages: ZspageTable,
     /// Made when the first object comes: most pools use a part of their classes, and pools come and go.
     classes: Box<[OnceLock<Box<Class>>]>,
+    pub(crate) spares: Spares,
     pub(crate) counters: Counters,
     pub(crate) housekeeping: Housekeeping,
     /// Somebody compacts.
@@ -81,6 +83,7 @@ impl Inner {
             handles: HandleTable::new(),
             zspages: ZspageTable::new(layout.zspages()),
             classes: table.classes().iter().map(|_| OnceLock::new()).collect(),
+            spares: Spares::new(table.classes().len()),
             table,
             counters: Counters::default(),
             housekeeping: Housekeeping::new(config.executor.clone(), compact),

@@ -1,6 +1,8 @@
 //! Inserting: a slot is claimed under one class lock, the bytes are written under none, then the handle is published.
 //!
 //! ```text
+//!   spare of this processor? ───────────────────────────────────► claimed, without a lock
+//!       │ no
 //!   lock class ── open slot? ──────────────────────────────────► claimed
 //!       │ no
 //!   unlock ── open slot in a class a little larger? ───────────► claimed there
@@ -10,15 +12,14 @@
 //!
 //! The page source is never called under a lock: what it gives is carried into the lock as a [`Supply`].
 
-use zpool_core::page::OutOfFrames;
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Handle, PoolError, might_block};
 
 use crate::class::ClassIndex;
 use crate::class_state::{Claimed, ClassState, Need, Room};
 use crate::inner::{Class, Inner};
-use crate::memory::OwnedRun;
-use crate::slot::Location;
+use crate::memory::{Charged, OwnedRun};
+use crate::slot::{Location, Slot};
 
 impl Inner {
     /// See `ZPool::insert`.
@@ -39,10 +40,10 @@ impl Inner {
 
     fn store(&self, object: &[u8]) -> Result<Handle, PoolError> {
         let len = object.len() as u32;
-        let (class, claimed) = self.claim(self.table.class_of(object.len()), len)?;
-        let Some((index, slot)) = self.handles.take(|bytes| self.counters.metadata_changed(0, bytes)) else {
-            self.unclaim(class, claimed, len);
-            return Err(PoolError::OutOfMemory);
+        let home = self.table.class_of(object.len());
+        let (class, claimed, index, slot) = match self.take_spare(home, len) {
+            Some((claimed, index, slot)) => (home, claimed, index, slot),
+            None => self.claim_with_handle(home, len)?,
         };
         let geometry = self.table.get(class);
         let run_len = usize::from(geometry.frames) * self.table.config().frame_size;
@@ -55,11 +56,52 @@ impl Inner {
         Ok(self.mint.mint(index, generation))
     }
 
+    /// Takes this processor's spare slot of a class, with its handle's slot, if the frames that an object of `len` bytes needs are resident there: those of the
+    /// object before are.
+    #[inline]
+    fn take_spare(&self, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
+        let index = self.spares.take(class)?;
+        let slot = self.handles.get(index)?;
+        let (at, slack) = self.layout.unpack(slot.parked());
+        let size = self.table.get(class).slot_bytes;
+        let offset = usize::from(at.object) * size as usize;
+        let last = |len: u32| offset + len as usize - 1;
+        if len <= size - slack || last(len) ^ last(size - slack) < self.table.config().frame_size {
+            return Some((Claimed { zspage: at.zspage, object: at.object }, index, slot));
+        }
+        self.release_parked(index, slot);
+        None
+    }
+
+    /// Claims a slot for an object of `len` bytes, and one for its handle.
+    fn claim_with_handle(
+        &self,
+        home: ClassIndex,
+        len: u32,
+    ) -> Result<(ClassIndex, Claimed, u32, &Slot), PoolError> {
+        let grown = |bytes| self.counters.metadata_changed(0, bytes);
+        self.spares.prepare(grown);
+        let (class, claimed) = self.claim(home, len)?;
+        match self.handles.take(grown) {
+            Some((index, slot)) => Ok((class, claimed, index, slot)),
+            None => {
+                self.unclaim(class, claimed, len);
+                Err(PoolError::OutOfMemory)
+            }
+        }
+    }
+
     /// Claims a slot for an object of `len` bytes: in its own class, or in a larger one that has an open slot.
     fn claim(&self, index: ClassIndex, len: u32) -> Result<(ClassIndex, Claimed), PoolError> {
         let class = self.class(index);
-        let mut supply = Supply { pool: self, class, frames: 0, zspage: None, room: Room::default() };
-        let mut borrow = true;
+        let mut supply = Supply {
+            pool: self,
+            class,
+            frames: Charged::none(&*self.source),
+            zspage: None,
+            room: Room::default(),
+        };
+        let (mut borrow, mut spares) = (true, true);
         loop {
             let need = match self.locked(class, |state| supply.claim(state, len)) {
                 Ok(claimed) => return Ok((index, claimed)),
@@ -69,6 +111,11 @@ impl Inner {
                 && let Some(borrowed) = self.borrow_slot(class, len)
             {
                 return Ok(borrowed);
+            }
+            // Other processors' spares may do instead of a new frame.
+            if core::mem::take(&mut spares) {
+                self.take_back_spares(Some(index));
+                continue;
             }
             supply.fetch(need)?;
         }
@@ -102,16 +149,16 @@ impl Inner {
     /// Gives back a slot that was claimed and never published.
     pub(crate) fn unclaim(&self, class: ClassIndex, claimed: Claimed, len: u32) {
         self.settle_debt(class, len);
-        self.release_slot(class, claimed.zspage, claimed.object, len);
+        self.release_slot(class, claimed.zspage, claimed.object);
     }
 }
 
-/// What the page source has given for one insert, on its way into the class. What is left goes back when dropped.
+/// What the page source has given for one insert, on its way into the class. What is left goes back when dropped, whatever the source does.
 struct Supply<'a> {
     pool: &'a Inner,
     class: &'a Class,
     /// Charged, not yet used.
-    frames: usize,
+    frames: Charged<'a>,
     /// An entry of the table and its run.
     zspage: Option<(u32, OwnedRun)>,
     /// Before the claim new room, after it the old.
@@ -125,7 +172,7 @@ impl Supply<'_> {
             return Ok(claimed);
         }
         let none = Need { frames: 0, zspage: false, room: 0 };
-        match state.claim_growing(len, &mut self.frames) {
+        match state.claim_growing(len, self.frames.credit()) {
             Ok(Some(claimed)) => return Ok(claimed),
             Ok(None) => {}
             Err(frames) => return Err(Need { frames, ..none }),
@@ -133,7 +180,7 @@ impl Supply<'_> {
         let frames = state.shape.frames_of(0, len).count_ones() as usize;
         self.enlarge(state);
         let need = Need { frames, zspage: self.zspage.is_none(), room: state.room_needed() };
-        if self.frames < frames || need.room > 0 {
+        if *self.frames.credit() < frames || need.room > 0 {
             return Err(need);
         }
         let Some((id, run)) = self.zspage.take() else { return Err(need) };
@@ -141,7 +188,7 @@ impl Supply<'_> {
         entry.begin(self.class.index);
         entry.install(run);
         state.adopt(id, &self.pool.zspages);
-        match state.claim_growing(len, &mut self.frames) {
+        match state.claim_growing(len, self.frames.credit()) {
             Ok(Some(claimed)) => Ok(claimed),
             // An adopted zspage has a free slot, and the frames for it are there.
             _ => Err(need),
@@ -158,16 +205,13 @@ impl Supply<'_> {
 
     /// Gets what is lacking. Under no lock.
     fn fetch(&mut self, need: Need) -> Result<(), PoolError> {
-        if need.frames > self.frames {
-            self.pool.source.charge(need.frames - self.frames)?;
-            self.frames = need.frames;
-        }
+        self.frames.fill_up(need.frames)?;
         if need.zspage {
+            // First the run: the source may panic, and an entry has no drop that would give it back.
+            let frames = usize::from(self.pool.table.get(self.class.index).frames);
+            let run = OwnedRun::reserve(&self.pool.source, frames)?;
             let grown = |bytes| self.pool.counters.metadata_changed(0, bytes);
             let id = self.pool.zspages.take(grown).ok_or(PoolError::OutOfMemory)?;
-            let frames = usize::from(self.pool.table.get(self.class.index).frames);
-            let run = OwnedRun::reserve(&self.pool.source, frames)
-                .inspect_err(|_: &OutOfFrames| self.pool.zspages.put(id))?;
             self.zspage = Some((id, run));
         }
         if need.room > 0 {
@@ -180,12 +224,9 @@ impl Supply<'_> {
 
 impl Drop for Supply<'_> {
     fn drop(&mut self) {
-        if self.frames > 0 {
-            self.pool.source.uncharge(self.frames);
-        }
         if let Some((id, run)) = self.zspage.take() {
-            drop(run);
             self.pool.zspages.put(id);
+            drop(run);
         }
     }
 }

@@ -39,7 +39,7 @@
 //! # Density
 //!
 //! What a pool holds beyond its payload: rounding to [`ClassConfig::DEFAULT_STEP`] (on average half of it an object), the tails of zspages (0.1 %), the
-//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class. The
+//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class and 4 more a processor. The
 //! handle table is on average 1/16 larger than used, and never shrinks. Two things keep the open ends small: an object whose class would need a new frame
 //! takes an open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame ([`insert`](ZsmallocDriver)); and compaction empties last
 //! frames in the same way. There is no reverse table from objects to handles (4 bytes an object): compaction walks the handle table instead.
@@ -58,10 +58,11 @@
 //!
 //! # Locks
 //!
-//! One mutex a class, and leaf locks that are held for a few instructions: free lists of handle slots (another shard's is only tried), ids of zspages, the job's place.
+//! One mutex a class, and leaf locks that are held for a few instructions: free lists of handle slots (another shard's is only tried), ids of zspages, the job's place
+//! and gate.
 //! No two classes are locked at once, but by `validate`, in order of size. The page source and the executor are called under none of them.
-//! A read takes no lock: see `slot` for its atomics. `free`, and the drop of a guard, take one class lock and a leaf lock, and leave the rest to a job,
-//! the next insert, or `trim`.
+//! A read takes no lock: see `slot` for its atomics. `free`, and the drop of a guard, take one class lock and a leaf lock at most, and leave the rest to a job,
+//! the next insert, or `trim`. Each class keeps one spare slot a processor, which a free leaves and an insert takes by one exchange and no lock: see `spares`.
 //!
 //! # Features
 //!
@@ -103,6 +104,11 @@ mod shape;
 mod slot;
 #[cfg(zpool_loom)]
 pub mod slot;
+#[cfg(not(zpool_loom))]
+#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
+mod spares;
+#[cfg(zpool_loom)]
+pub mod spares;
 mod stats;
 mod validate;
 mod zspages;

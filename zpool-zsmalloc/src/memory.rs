@@ -4,8 +4,8 @@
 //!
 //! 1. The base of a zspage's entry, from `install` to `take_out`, is that of a run of the pool's source that this zspage owns alone, of as many frames as its
 //!    class says.
-//! 2. A slot's bytes are written only by whoever has claimed it (its bit is set, under the class lock, and no handle names it yet), and not at
-//!    all while a handle does.
+//! 2. A slot's bytes are written only by whoever has claimed it (its bit is set, under the class lock, and no handle names it yet) or has taken it over as a
+//!    spare, which stays claimed and has one owner at a time; and not at all while a handle names it.
 //! 3. A slot's bit is cleared only after nobody can read it any more: no pin is left, and no handle names it.
 //! 4. Frames are discarded only while no claimed slot reaches into them and their zspage is isolated, so that none is claimed.
 
@@ -50,6 +50,47 @@ impl Drop for OwnedRun {
 impl fmt::Debug for OwnedRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OwnedRun").field(&self.run).finish()
+    }
+}
+
+/// Frames on the source's books that no class counts: taken off when dropped, also when the source panics meanwhile.
+#[derive(Debug)]
+pub(crate) struct Charged<'a> {
+    source: &'a dyn PageSource,
+    frames: usize,
+}
+
+impl<'a> Charged<'a> {
+    /// No frames.
+    pub(crate) fn none(source: &'a dyn PageSource) -> Charged<'a> {
+        Charged { source, frames: 0 }
+    }
+
+    /// Frames that a class counted until now.
+    pub(crate) fn taken_out(source: &'a dyn PageSource, frames: usize) -> Charged<'a> {
+        Charged { source, frames }
+    }
+
+    /// Charges what is missing to `frames`.
+    pub(crate) fn fill_up(&mut self, frames: usize) -> Result<(), OutOfFrames> {
+        if frames > self.frames {
+            self.source.charge(frames - self.frames)?;
+            self.frames = frames;
+        }
+        Ok(())
+    }
+
+    /// How many there are: what is taken from here, a class counts from then on.
+    pub(crate) fn credit(&mut self) -> &mut usize {
+        &mut self.frames
+    }
+}
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        if self.frames > 0 {
+            self.source.uncharge(self.frames);
+        }
     }
 }
 

@@ -100,8 +100,8 @@ impl Found {
 
 /// Marks the last objects of each class, as many as larger classes may have room for. A class that others move into is not marked itself; a class that is
 /// marked is left without open slots in `open`.
-fn plan(pool: &Inner, open: &mut [usize], limit: usize) -> Plan {
-    let mut plan = Plan::default();
+fn plan<'a>(pool: &'a Inner, open: &mut [usize], limit: usize) -> Plan<'a> {
+    let mut plan = Plan::new(pool);
     let mut left = open.to_vec();
     for class in pool.existing_classes() {
         let at = usize::from(class.index.0);
@@ -110,7 +110,7 @@ fn plan(pool: &Inner, open: &mut [usize], limit: usize) -> Plan {
             continue;
         }
         let Some((zspage, first)) = tail(pool, class, &mut left) else { continue };
-        if plan.mark(pool, class, zspage, first) {
+        if plan.mark(class, zspage, first) {
             open[at] = 0;
             left[at] = 0;
         }
@@ -222,14 +222,14 @@ mod tests {
         let short = pool.insert(&[3; 1000]).unwrap();
         let target = pool.insert(&[1; 1020]).unwrap();
         let long = pool.insert(&[2; 3000]).unwrap();
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(&pool);
         let mut mark = |handle: &Handle, len: usize| {
             let index = pool.mint.open(handle).unwrap().index;
             let Peeked::Live { content, .. } = pool.handles.get(index).unwrap().peek() else {
                 panic!("live")
             };
             let (at, slack) = pool.layout.unpack(content);
-            assert!(plan.mark(&pool, pool.class(pool.table.class_of(len)), at.zspage, 0));
+            assert!(plan.mark(pool.class(pool.table.class_of(len)), at.zspage, 0));
             Marked { zspage: at.zspage, object: Reverse(at.object), slack: slack as u16, index }
         };
         let (found, later) = (mark(&short, 1000), mark(&long, 3000));
@@ -239,7 +239,7 @@ mod tests {
         let mut run = Run { pool: &pool, left: 9, charged: 0, report: CompactionReport::default() };
         run.merge_zspage(&[found], &mut open);
         assert_eq!(run.report.moved_objects, 0);
-        plan.unmark(&pool);
+        drop(plan);
         pool.validate().unwrap();
         assert!(pool.read(&long).unwrap().iter().all(|&byte| byte == 2));
         assert!(pool.read(&target).unwrap().iter().all(|&byte| byte == 1));

@@ -13,9 +13,10 @@ use crate::class::ClassIndex;
 use crate::class_state::ClassState;
 use crate::inner::{Class, Inner};
 
-/// The marks of one round.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
+/// The marks of one round, which are taken away when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pool: &'a Inner,
     /// Zspages that are evacuated, from a slot on or (isolated) whole.
     pub(crate) sources: Vec<Source>,
     /// Objects that lie in the marked slots.
@@ -32,9 +33,15 @@ pub(crate) struct Source {
     pub(crate) isolated: bool,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
+    /// Without marks.
+    pub(crate) fn new(pool: &'a Inner) -> Plan<'a> {
+        Plan { pool, sources: Vec::new(), objects: 0, cut_short: false }
+    }
+
     /// Adds what packs `class` to the front, moving at most `limit` objects in the whole plan.
-    pub(crate) fn pack(&mut self, pool: &Inner, class: &Class, limit: usize) {
+    pub(crate) fn pack(&mut self, class: &Class, limit: usize) {
+        let pool = self.pool;
         let members =
             pool.locked(class, |state| if pool.gain_of(state) > 0 { state.members().len() } else { 0 });
         if members == 0 {
@@ -58,7 +65,7 @@ impl Plan {
                 return;
             }
             self.cut_short |= self.objects + usize::from(inuse) > limit;
-            self.mark(pool, class, zspage, 0);
+            self.mark(class, zspage, 0);
         }
         if let Some(&(_, last)) = kept.checked_sub(1).and_then(|at| partial.get(at))
             && !self.is_full(limit)
@@ -66,23 +73,7 @@ impl Plan {
             let rest = objects - (kept - 1) * per_zspage;
             let frames = pool.table.frames_needed(pool.table.get(class.index), rest);
             let first = pool.locked(class, |state| state.shape.slots_within(frames));
-            self.mark(pool, class, last, first);
-        }
-    }
-
-    /// Takes all marks away, and gives each isolated zspage back to its class.
-    pub(crate) fn unmark(&mut self, pool: &Inner) {
-        for source in self.sources.drain(..) {
-            let zspage = pool.zspages.get(source.zspage).expect("it was a member");
-            pool.locked(pool.class(source.class), |state| {
-                if !is_member(state, zspage.local(), source.zspage) {
-                    return;
-                }
-                zspage.evacuate_from(None);
-                if source.isolated {
-                    state.rejoin(zspage.local());
-                }
-            });
+            self.mark(class, last, first);
         }
     }
 
@@ -92,7 +83,8 @@ impl Plan {
     }
 
     /// Marks the slots of a zspage from `first` on. False if there is nothing in them, or somebody else is at it.
-    pub(crate) fn mark(&mut self, pool: &Inner, class: &Class, id: u32, first: u16) -> bool {
+    pub(crate) fn mark(&mut self, class: &Class, id: u32, first: u16) -> bool {
+        let pool = self.pool;
         let zspage = pool.zspages.get(id).expect("it was a member");
         let count = pool.locked(class, |state| {
             let local = zspage.local();
@@ -113,6 +105,25 @@ impl Plan {
             self.sources.push(Source { class: class.index, zspage: id, isolated: first == 0 });
         }
         count > 0
+    }
+}
+
+impl Drop for Plan<'_> {
+    /// Takes all marks away, and gives each isolated zspage back to its class.
+    fn drop(&mut self) {
+        let pool = self.pool;
+        for source in self.sources.drain(..) {
+            let zspage = pool.zspages.get(source.zspage).expect("it was a member");
+            pool.locked(pool.class(source.class), |state| {
+                if !is_member(state, zspage.local(), source.zspage) {
+                    return;
+                }
+                zspage.evacuate_from(None);
+                if source.isolated {
+                    state.rejoin(zspage.local());
+                }
+            });
+        }
     }
 }
 

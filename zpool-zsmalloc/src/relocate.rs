@@ -12,7 +12,7 @@ use zpool_core::sync::atomic::Ordering;
 use crate::class::ClassIndex;
 use crate::class_state::Claimed;
 use crate::inner::Inner;
-use crate::slot::{Location, NotIdle};
+use crate::slot::{Location, NotIdle, Slot};
 
 /// What became of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,22 @@ pub(crate) enum Outcome {
     Gone,
     /// There is no open slot for it.
     NoPlace,
+}
+
+/// Compaction's pin on an object. Taken back when dropped, also where `claim` panics: it calls the page source.
+struct Held<'a> {
+    pool: &'a Inner,
+    slot: &'a Slot,
+    index: u32,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Freed while we held it: then it is ours to take down.
+        if let Some(content) = self.slot.unpin() {
+            self.pool.bury(self.index, content);
+        }
+    }
 }
 
 impl Inner {
@@ -45,21 +61,15 @@ impl Inner {
         let old_class = source.class();
         let old = self.table.get(old_class);
         let len = old.slot_bytes - slack;
-        let unpin = |outcome| {
-            // Freed while we held it: then it is ours to take down.
-            if let Some(content) = slot.unpin() {
-                self.bury(index, content);
-            }
-            outcome
-        };
+        let held = Held { pool: self, slot, index };
         if !source.is_evacuated(from.object) {
-            return unpin(Outcome::Gone);
+            return Outcome::Gone;
         }
-        let Some((new_class, claimed)) = claim(old_class, len) else { return unpin(Outcome::NoPlace) };
+        let Some((new_class, claimed)) = claim(old_class, len) else { return Outcome::NoPlace };
         let target = self.zspages.get(claimed.zspage).expect("a claimed slot's zspage exists");
         if target.is_evacuated(claimed.object) {
-            self.release_slot(new_class, claimed.zspage, claimed.object, len);
-            return unpin(Outcome::NoPlace);
+            self.release_slot(new_class, claimed.zspage, claimed.object);
+            return Outcome::NoPlace;
         }
         let new = self.table.get(new_class);
         // What the copy below rests on.
@@ -74,12 +84,14 @@ impl Inner {
         self.shift_debt(old_class, new_class, len);
         if !slot.relocate(content, self.layout.pack(at, new.slot_bytes - len)) {
             self.shift_debt(new_class, old_class, len);
-            self.release_slot(new_class, claimed.zspage, claimed.object, len);
-            return unpin(Outcome::Pinned);
+            self.release_slot(new_class, claimed.zspage, claimed.object);
+            return Outcome::Pinned;
         }
+        // The exchange took the pin too.
+        core::mem::forget(held);
         // Relaxed: statistics only.
         self.counters.moved_objects.fetch_add(1, Ordering::Relaxed);
-        self.release_slot(old_class, from.zspage, from.object, len);
+        self.release_slot(old_class, from.zspage, from.object);
         Outcome::Moved
     }
 

@@ -6,6 +6,8 @@
 //!  |  zspage      |  object        |  slack           | generation |state|   pins    |   live, dead
 //!  |                 content: 44 bits                 |  10 bits   |  2  |  8 bits   |
 //!  +--------------------------------------------------+------------+-----+-----------+
+//!  |  zspage      |  object        |  what it was     |            |park |     0     |   parked: see `spares`
+//!  +--------------------------------------------------+------------+-----+-----------+
 //!  |              index of the next free slot + 1     |            |free |     0     |   free
 //!  +--------------------------------------------------+------------+-----+-----------+
 //! ```
@@ -28,6 +30,7 @@
 //!   pins to dead, and that falls to the last unpin. Nobody pins a dead word.
 //! - Compaction has no state of its own. It pins an object that nobody else has pinned, copies it, and exchanges (old place, its one pin) for (new
 //!   place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
+//! - A free slot may be parked: it keeps the place of the object that is gone, still claimed, and whoever takes it publishes the next object there.
 //! - The content is only interpreted by whoever's exchange succeeded, so it does not matter if the word was the same before, in another life (ABA).
 //!
 //! # Orderings
@@ -68,6 +71,7 @@ const _: () = assert!(MAX_PINS >= 255, "promised by ZPool::read");
 const FREE: u64 = 0;
 const LIVE: u64 = 1;
 const DEAD: u64 = 2;
+const PARKED: u64 = 3;
 
 /// The value of a slot's word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,7 +104,7 @@ impl Word {
 
 impl fmt::Debug for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = ["free", "live", "dead", "?"][self.state() as usize];
+        let state = ["free", "live", "dead", "parked"][self.state() as usize];
         write!(f, "{state} gen {} pins {} {:?}", self.generation(), self.pins(), self.content())
     }
 }
@@ -254,6 +258,23 @@ impl Slot {
         // Relaxed: the slot is the caller's, and the free list's lock passes it on.
         let generation = u64::from(Word(self.0.load(Ordering::Relaxed)).generation());
         self.0.store(Word::new(u64::from(link), generation, FREE, 0).0, Ordering::Relaxed);
+    }
+
+    /// Makes the slot, which the caller owns and whose object is gone, say where a claimed slot of a zspage is, for the next object. Keeps its generation.
+    #[inline]
+    pub fn set_parked(&self, content: Content) {
+        // Relaxed: the slot is the caller's, and whoever passes it on orders that.
+        let generation = u64::from(Word(self.0.load(Ordering::Relaxed)).generation());
+        self.0.store(Word::new(content.0, generation, PARKED, 0).0, Ordering::Relaxed);
+    }
+
+    /// What a parked slot, which the caller owns, says.
+    #[inline]
+    pub fn parked(&self) -> Content {
+        // Relaxed: as above.
+        let word = Word(self.0.load(Ordering::Relaxed));
+        debug_assert!(word.state() == PARKED && word.pins() == 0, "not parked: {word:?}");
+        word.content()
     }
 
     #[inline]

@@ -13,13 +13,12 @@ impl Inner {
     /// See `ZPool::stats`.
     pub(crate) fn stats(&self) -> PoolStats {
         let mut stats = PoolStats::default();
-        let pinned = self.pinned_by_class();
+        self.take_back_spares(None);
+        let tallies = self.tallies();
         for class in self.existing_classes() {
             let geometry = self.table.get(class.index);
-            self.locked(class, |state| self.add_class(geometry, state, &mut stats));
-            if let Some(group) = stats.groups.last_mut() {
-                group.pinned = pinned[usize::from(class.index.0)];
-            }
+            let tally = &tallies[usize::from(class.index.0)];
+            self.locked(class, |state| self.add_class(geometry, state, tally, &mut stats));
         }
         let count = |counter: &zpool_core::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
         // The count of zombies may be below 0 for a moment.
@@ -31,22 +30,26 @@ impl Inner {
         stats
     }
 
-    /// Pinned objects of each class: a walk over the handle table, since nobody counts pins as they come and go.
-    fn pinned_by_class(&self) -> Vec<usize> {
-        let mut pinned = vec![0; self.table.classes().len()];
+    /// What nobody counts as it comes and goes, by class: a walk over the handle table.
+    fn tallies(&self) -> Vec<Tally> {
+        let mut tallies = vec![Tally::default(); self.table.classes().len()];
         for (_, slot) in self.handles.iter() {
             if let Peeked::Live { content, pins } | Peeked::Dead { content, pins } = slot.peek()
-                && pins > 0
-                && let Some(zspage) = self.zspages.get(self.layout.unpack(content).0.zspage)
+                && let (at, slack) = self.layout.unpack(content)
+                && let Some(zspage) = self.zspages.get(at.zspage)
             {
-                pinned[usize::from(zspage.class().0)] += 1;
+                let class = usize::from(zspage.class().0);
+                tallies[class].objects += 1;
+                tallies[class].pinned += usize::from(pins > 0);
+                tallies[class].payload +=
+                    self.table.classes()[class].slot_bytes.saturating_sub(slack) as usize;
             }
         }
-        pinned
+        tallies
     }
 
-    /// Adds a class. `stats.objects` counts claimed slots. Under the lock of the class.
-    fn add_class(&self, class: &SizeClass, state: &ClassState, stats: &mut PoolStats) {
+    /// Adds a class. `stats.objects` counts zombies too. Under the lock of the class.
+    fn add_class(&self, class: &SizeClass, state: &ClassState, tally: &Tally, stats: &mut PoolStats) {
         let frame_size = state.shape.frame_size();
         let (mut absent, mut tail, mut by_fullness) = (0, 0, [0; 6]);
         for local in 0..state.members().len() as u32 {
@@ -55,9 +58,13 @@ impl Inner {
             by_fullness[fullness(state.member(local).inuse, class.objects)] += 1;
         }
         let slots = state.objects * class.slot_bytes as usize - absent;
-        stats.objects += state.objects;
-        stats.payload_bytes += state.payload;
-        stats.rounding_bytes += slots - state.payload;
+        // A claimed slot may be a spare again by now, and the walk may have met an object that moved twice.
+        let objects = tally.objects.min(state.objects);
+        stats.objects += objects;
+        // What came and went between the walk and this lock must not unbalance the books: the parts always sum to what is held.
+        let payload = tally.payload.min(slots);
+        stats.payload_bytes += payload;
+        stats.rounding_bytes += slots - payload;
         stats.tail_bytes += tail;
         stats.fragmentation_bytes += state.resident * frame_size - slots - tail;
         stats.resident_frames += state.resident;
@@ -67,11 +74,22 @@ impl Inner {
         group.slots_per_page = usize::from(class.objects);
         group.pages = state.members().len();
         group.pages_by_fullness = by_fullness;
-        group.objects = state.objects;
+        group.objects = objects;
+        group.pinned = tally.pinned;
         group.resident_frames = state.resident;
         group.reclaimable_bytes = self.gain_of(state) * frame_size;
         stats.groups.push(group);
     }
+}
+
+/// What a walk over the handle table finds of a class.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    objects: usize,
+    /// Of these, that a guard holds.
+    pinned: usize,
+    /// Bytes of all objects.
+    payload: usize,
 }
 
 /// Bytes of claimed slots in frames that are not resident: an object's slot is longer than the object.

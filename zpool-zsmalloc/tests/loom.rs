@@ -10,6 +10,8 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use zpool_core::sync::Mutex;
 use zpool_zsmalloc::slot::{Content, Freed, Slot};
+use zpool_zsmalloc::spares::Spares;
+use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 
 /// Two places that an object may be in, a bit for each under a lock as in a class, and the word of its handle.
 struct Pool {
@@ -80,6 +82,11 @@ impl Pool {
         if let Freed::Now(place) = self.slot.free(generation).expect("freed once") {
             self.take_down(place);
         }
+    }
+
+    fn park(&self, spares: &Spares, class: ClassIndex, place: Content) {
+        self.slot.set_parked(place);
+        assert!(spares.park(class, 0), "nobody else parks");
     }
 
     fn compact(&self) {
@@ -160,5 +167,44 @@ fn readers_against_free_and_reuse() {
             thread.join().unwrap();
         }
         assert!(*pool.gone.lock());
+    });
+}
+
+/// A free parks the place as a spare while a reader looks at the object and an insert takes the spare: the next object is written there only after the
+/// reader is done, under a new generation. Preemption bound 3.
+#[test]
+fn a_spare_against_a_reader_and_an_insert() {
+    let table = ClassTable::new(ClassConfig::new(4096, 16)).expect("good parameters");
+    let class: ClassIndex = table.class_of(1);
+    model(3, move || {
+        let (pool, generation) = Pool::with_object();
+        let spares = Arc::new(Spares::new(1));
+        spares.prepare(|_| ());
+        let (reader, inserter, spare) = (pool.clone(), pool.clone(), spares.clone());
+        let taken = spares.clone();
+        let threads = [
+            thread::spawn(move || {
+                if let Ok(place) = reader.slot.pin(generation) {
+                    assert_eq!(reader.look(place), OBJECT);
+                    if let Some(place) = reader.slot.unpin() {
+                        reader.park(&spare, class, place);
+                    }
+                }
+            }),
+            thread::spawn(move || {
+                if taken.take(class).is_some() {
+                    let place = inserter.slot.parked();
+                    inserter.write(place, 99);
+                    assert_ne!(inserter.slot.publish(place), generation);
+                }
+            }),
+        ];
+        if let Freed::Now(place) = pool.slot.free(generation).expect("freed once") {
+            pool.park(&spares, class, place);
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(pool.slot.pin(generation).is_err());
     });
 }

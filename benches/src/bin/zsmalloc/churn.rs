@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use workload::{Elapsed, Objects, PartWork, Report, Rng, Spread, clocked, clocked_process, interleave};
 use zpool_core::exec::DrainExecutor;
+use zpool_core::spec::Params;
 
 use crate::shelf::{Shelf, insert};
 
@@ -14,9 +15,9 @@ const PARTS: usize = 8;
 
 /// Time of replacing random objects, over the same with boxes: that of the thread that does so, and that of all threads, for what the pool does in the
 /// background, which is over when its part ends.
-pub(crate) fn over_mimalloc(objects: &Objects, report: &mut Report) {
+pub(crate) fn over_mimalloc(objects: &Objects, params: &Params, report: &mut Report) {
     let n = objects.len();
-    let Shelf { pool, handles, executor } = Shelf::filled(objects);
+    let Shelf { pool, handles, executor } = Shelf::filled(objects, params);
     let mut handles: Vec<_> = handles.into_iter().map(Some).collect();
     let mut boxes: Vec<Box<[u8]>> = objects.iter().map(Box::from).collect();
     let draws = |rng: &mut Rng| -> Vec<(usize, usize)> {

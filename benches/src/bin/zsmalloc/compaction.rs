@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use workload::{Latencies, Objects, Report, Rng, Spread};
+use zpool_core::spec::Params;
 use zpool_core::{CompactionBudget, Handle, ZPool};
 
 use crate::reads::touch;
@@ -17,8 +18,8 @@ const WINDOW: Duration = Duration::from_millis(1000);
 const SHARE: usize = 20;
 
 /// The 99.9th percentile of a read: with compaction over without.
-pub(crate) fn p999(objects: &Objects, report: &mut Report) {
-    let Shelf { pool, handles, executor: _executor } = Shelf::filled(objects);
+pub(crate) fn p999(objects: &Objects, params: &Params, report: &mut Report) {
+    let Shelf { pool, handles, executor: _executor } = Shelf::filled(objects, params);
     let pool = &*pool;
     // Half of the objects, at random, are read; the others come and go between them.
     let (mut read, mut rest): (Vec<Handle>, Vec<(usize, Option<Handle>)>) = Default::default();

@@ -1,4 +1,5 @@
-//! How fast zsmalloc is: `cargo run --release -p benches --bin zsmalloc -- FILE... [--only churn|reads|threads|compaction] [--json]`.
+//! How fast zsmalloc is: `cargo run --release -p benches --bin zsmalloc -- FILE... [--only churn|reads|threads|compaction]
+//! [--params chain=16,compact=off] [--json]`.
 //!
 //! Objects are the files' pages of 4096 bytes, compressed by lz4, same-filled ones left out. The program runs on mimalloc. The pool is as a store
 //! has it: with a work queue, automatic compaction on.
@@ -25,8 +26,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use workload::{Figure, Objects, Report, read_files, refuse_huge_pages};
+use zpool_core::ZPoolDriver;
 use zpool_core::compress::Codec;
+use zpool_core::spec::{Component, Params};
 use zpool_lz4::Lz4Compressor;
+use zpool_zsmalloc::ZsmallocDriver;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,16 +38,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
 fn main() -> ExitCode {
-    let (mut files, mut json, mut only) = (Vec::new(), false, None);
+    let (mut files, mut json, mut only, mut params) = (Vec::new(), false, None, String::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = true,
             "--only" => only = args.next(),
+            "--params" => params = args.next().unwrap_or_default(),
             _ => files.push(PathBuf::from(arg)),
         }
     }
     refuse_huge_pages();
+    let params = match parse(&params) {
+        Ok(params) => params,
+        Err(error) => {
+            eprintln!("zsmalloc: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let objects = match objects(&files) {
         Ok(objects) => objects,
         Err(error) => {
@@ -52,7 +64,7 @@ fn main() -> ExitCode {
         }
     };
     let mut report = Report::default();
-    type Part = fn(&Objects, &mut Report);
+    type Part = fn(&Objects, &Params, &mut Report);
     let parts: [(&str, Part); 4] = [
         ("churn", churn::over_mimalloc),
         ("reads", reads::over_slices),
@@ -60,7 +72,7 @@ fn main() -> ExitCode {
         ("compaction", compaction::p999),
     ];
     for (_, measure) in parts.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
-        measure(&objects, &mut report);
+        measure(&objects, &params, &mut report);
     }
     if json {
         println!("{report}");
@@ -70,6 +82,12 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// The pool's parameters, checked.
+fn parse(params: &str) -> Result<Params, String> {
+    let spec: Component = format!("zsmalloc({params})").parse().map_err(|error| format!("{error}"))?;
+    ZsmallocDriver.canonical(&spec.params).map_err(|error| error.to_string())
 }
 
 fn objects(files: &[PathBuf]) -> Result<Objects, String> {

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use workload::{Objects, PartWork, Report, Rng, Spread, clocked, interleave};
+use zpool_core::spec::Params;
 use zpool_core::{Handle, ZPool};
 
 use crate::shelf::Shelf;
@@ -13,8 +14,8 @@ const ROUNDS: usize = 25;
 const PARTS: usize = 16;
 
 /// Nanoseconds of a read, of touching a slice, and the difference.
-pub(crate) fn over_slices(objects: &Objects, report: &mut Report) {
-    let shelf = Shelf::filled(objects);
+pub(crate) fn over_slices(objects: &Objects, params: &Params, report: &mut Report) {
+    let shelf = Shelf::filled(objects, params);
     let pool = &*shelf.pool;
     for (handle, object) in shelf.handles.iter().zip(objects.iter()) {
         assert!(&*pool.read(handle).expect("live") == object, "every object comes back as it was");

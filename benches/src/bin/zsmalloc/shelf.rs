@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use workload::Objects;
 use zpool_core::page::default_source;
+use zpool_core::spec::Params;
 use zpool_core::{Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_manager::WorkQueue;
 use zpool_zsmalloc::ZsmallocDriver;
@@ -17,16 +18,18 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     /// A pool as a store has it, empty.
-    pub(crate) fn empty() -> Shelf {
+    pub(crate) fn empty(params: &Params) -> Shelf {
         let executor = Arc::new(WorkQueue::new("zsmalloc").expect("a thread can be started"));
-        let config = PoolConfig::new(default_source(), crate::BLOCK.get()).with_executor(executor.clone());
+        let config = PoolConfig::new(default_source(), crate::BLOCK.get())
+            .with_executor(executor.clone())
+            .with_params(params.clone());
         let pool = ZsmallocDriver.create(&config).expect("the defaults are good");
         Shelf { pool, handles: Vec::new(), executor }
     }
 
     /// Handle `i` is that of object `i`.
-    pub(crate) fn filled(objects: &Objects) -> Shelf {
-        let mut shelf = Shelf::empty();
+    pub(crate) fn filled(objects: &Objects, params: &Params) -> Shelf {
+        let mut shelf = Shelf::empty(params);
         shelf.handles = objects.iter().map(|object| insert(&*shelf.pool, object)).collect();
         shelf
     }

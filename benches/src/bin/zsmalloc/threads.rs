@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use workload::{Objects, Report, Rng, Spread, rate, scaling_of, xorshift};
 use zpool_core::Handle;
+use zpool_core::spec::Params;
 
 use crate::reads::read_all;
 use crate::shelf::{Shelf, insert};
@@ -15,8 +16,8 @@ const ROUNDS: usize = 9;
 const KEPT: usize = 256;
 
 /// Reads, and inserts with frees, on two threads over one, beside what the machine does.
-pub(crate) fn scaling(objects: &Objects, report: &mut Report) {
-    let shelf = Shelf::filled(objects);
+pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
+    let shelf = Shelf::filled(objects, params);
     let pool = &*shelf.pool;
     let mut handles = shelf.handles;
     Rng::new(3).shuffle(&mut handles);
@@ -34,7 +35,7 @@ pub(crate) fn scaling(objects: &Objects, report: &mut Report) {
     };
     let length = median_length(objects);
     let object = vec![7; length];
-    let empty = Shelf::empty();
+    let empty = Shelf::empty(params);
     let inserts = |threads: usize, window: Duration| {
         let (pool, object) = (&*empty.pool, &object[..]);
         rate(threads, window, |_| {

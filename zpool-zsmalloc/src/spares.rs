@@ -1,0 +1,117 @@
+//! Spare slots: one a class and a processor, kept with its handle's slot from a free to the next insert.
+//!
+//! ```text
+//!   free ───► spare of this class and processor ─ none yet? ─► parked: still claimed, its handle's slot says where it is
+//!                                                └ taken? ──► the class's lock
+//!   insert ─► spare of this class and processor ─ parked? ──► one exchange, and no lock
+//!                                                └ none? ───► the class's lock; before it grows, it takes back the spares of other processors
+//! ```
+//!
+//! Objects of a class come and go in turns, so every other free finds the place for a spare empty and every other insert finds it filled; threads
+//! that replace objects of one size on different processors do not meet at all. A spare is an open slot under another name, so it costs no frame: what looks
+//! for empty frames (compaction, `trim`, the books) takes the spares back first.
+
+use std::sync::OnceLock;
+
+use zpool_core::sync::atomic::{AtomicU32, Ordering};
+use zpool_core::{cpu_shards, current_cpu};
+
+use crate::class::ClassIndex;
+
+/// Processors told apart: each costs four bytes a class.
+const MAX_SHARDS: usize = 16;
+
+/// Entries of a cache line.
+const LINE: usize = 16;
+
+/// The spares of a pool.
+#[derive(Debug)]
+pub struct Spares {
+    /// Index + 1 of the handle's slot for each class, or 0; processor by processor. Made by the first insert: pools come and go, and a free allocates nothing.
+    places: OnceLock<Box<[AtomicU32]>>,
+    shards: usize,
+    classes: usize,
+}
+
+impl Spares {
+    pub fn new(classes: usize) -> Spares {
+        Spares { places: OnceLock::new(), shards: cpu_shards().min(MAX_SHARDS), classes }
+    }
+
+    /// Makes the places. `grown` is told the bytes that this call allocated.
+    #[inline]
+    pub fn prepare(&self, grown: impl FnOnce(usize)) {
+        self.places.get_or_init(|| {
+            let places: Box<[AtomicU32]> =
+                (0..self.shards * self.stride()).map(|_| AtomicU32::new(0)).collect();
+            grown(size_of_val::<[_]>(&places));
+            places
+        });
+    }
+
+    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked. False if this processor has a spare of that class.
+    #[inline]
+    pub fn park(&self, class: ClassIndex, index: u32) -> bool {
+        let Some(place) = self.place(class) else { return false };
+        // Relaxed: a glance, which spares the exchange below if it can only fail.
+        if place.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
+        place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes this processor's spare of a class: the caller owns slot and handle's slot.
+    #[inline]
+    pub fn take(&self, class: ClassIndex) -> Option<u32> {
+        claim(self.place(class)?)
+    }
+
+    /// Takes the spares of one class, or of all, on all processors.
+    pub fn drain(&self, class: Option<ClassIndex>) -> impl Iterator<Item = u32> {
+        let range = class.map_or(0..self.classes, |class| usize::from(class.0)..usize::from(class.0) + 1);
+        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
+        shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
+    }
+
+    #[inline]
+    fn place(&self, class: ClassIndex) -> Option<&AtomicU32> {
+        self.places.get()?.get(current_cpu() % self.shards * self.stride() + usize::from(class.0))
+    }
+
+    /// Places from one processor's to the next one's: they share no cache line.
+    #[inline]
+    fn stride(&self) -> usize {
+        (self.classes + LINE).next_multiple_of(LINE)
+    }
+}
+
+#[inline]
+fn claim(place: &AtomicU32) -> Option<u32> {
+    // Relaxed: most places are empty, and looking is cheaper than exchanging.
+    if place.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    // Acquire: pairs with the Release of `park`.
+    place.swap(0, Ordering::Acquire).checked_sub(1)
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_has_one_spare_a_processor_and_nobody_takes_it_twice() {
+        let spares = Spares::new(3);
+        let (first, last) = (ClassIndex(0), ClassIndex(2));
+        assert!(!spares.park(first, 7), "no room before an insert has made it");
+        spares.prepare(|bytes| assert!(bytes > 0));
+        spares.prepare(|_| panic!("made once"));
+        let parked = (0..100).filter(|&index| spares.park(first, index)).count();
+        assert!((1..=spares.shards).contains(&parked), "{parked}");
+        assert!(spares.park(last, u32::MAX - 1));
+        assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
+        assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));
+        assert_eq!(spares.take(first), None);
+    }
+}
