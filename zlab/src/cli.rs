@@ -142,6 +142,12 @@ pub(crate) struct StormArgs {
     /// Milliseconds between two switches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) delay_ms: u32,
+    /// A limit of the store in MiB: workers then have keys for four times as much, or more
+    #[arg(long, value_name = "N", value_parser = max_mib)]
+    pub(crate) limit_mib: Option<u64>,
+    /// What the store does at its limit
+    #[arg(long, value_enum, default_value_t = PolicyChoice::Refuse, requires = "limit_mib")]
+    pub(crate) policy: PolicyChoice,
     /// Afterwards switch the kernel's own zswap the same way, for comparison (root; its settings are restored)
     #[arg(long)]
     pub(crate) kernel: bool,
@@ -218,6 +224,14 @@ pub(crate) enum PhaseChoice {
     Loaded,
     /// First the one, then the other
     Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyChoice {
+    /// Refuses what is to be stored
+    Refuse,
+    /// Removes what was not used for the longest time
+    Evict,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

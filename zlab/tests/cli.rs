@@ -134,6 +134,9 @@ fn usage_errors_are_one_line_too() {
     refused(&["analyze", "--pid", "1", "file"]);
     refused(&["storm", "--phase", "full"]);
     refused(&["storm", "--executor", "nobody"]);
+    refused(&["storm", "--limit-mib", "0"]);
+    refused(&["storm", "--limit-mib", "8", "--policy", "forget"]);
+    refused(&["storm", "--policy", "evict"]);
     refused(&["storm", "one file", "another file"]);
     refused(&["backends", "file"]);
 }
@@ -291,6 +294,18 @@ fn a_storm_by_hand_with_a_file_of_pages_and_no_revival() {
     let [loaded] = &phases[..] else { panic!("one phase: {phases:?}") };
     all_is_well(loaded);
     assert_eq!(number(loaded, "pools_revived"), 0);
+}
+
+#[test]
+fn a_storm_at_a_limit_stays_within_its_bound_and_gives_nothing_stale() {
+    for (policy, at_limit) in [("refuse", "refused"), ("evict", "evicted")] {
+        let (output, phases) = storm(&["--phase", "loaded", "--limit-mib", "6", "--policy", policy]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let number = |name: &str| phases[0][name].as_u64().unwrap();
+        assert!(number(at_limit) > 100, "{policy}: {phases:?}");
+        assert!(number("over_limit_max_bytes") <= number("over_limit_bound_bytes"));
+        assert_eq!((number("stale"), number("mismatches"), number("lost"), number("errors")), (0, 0, 0, 0));
+    }
 }
 
 #[test]

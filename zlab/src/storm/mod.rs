@@ -3,6 +3,7 @@
 //! ```text
 //!   phase empty     switcher ──► set_compressor, set_allocator, set_compressor, ...      every switch makes a pool and destroys one
 //!   phase loaded    the same, while each worker stores, loads, invalidates and compares with what it knows it stored
+//!   --limit-mib     the store has a limit, and the workers keys for more than four times as much
 //!   --kernel        the loop of phase empty against the kernel's own zswap, for comparison
 //!   end of each     everything dropped, the executor drained, pools created = destroyed + alive
 //! ```
@@ -22,8 +23,9 @@ use workload::{Pages, Variants, read_files};
 use zpool_conformance::Generator;
 use zpool_core::spec::PoolSpec;
 use zpool_core::{CheckPolicy, set_check_policy};
+use zswap::AtLimit;
 
-use crate::cli::{ExecutorChoice, PhaseChoice, StormArgs};
+use crate::cli::{ExecutorChoice, PhaseChoice, PolicyChoice, StormArgs};
 use crate::failure::Failure;
 use crate::lineup;
 use crate::output::{Progress, print_report};
@@ -41,6 +43,12 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Pages that are made where no file is given.
 const GENERATED_PAGES: usize = 2048;
 const GENERATOR_SEED: u64 = 3;
+
+/// With a limit, blocks of so many times its bytes are stored: four times as much as fits, if they shrink to a quarter.
+const TIMES_THE_LIMIT: usize = 16;
+
+/// What a store in flight may add beyond the limit: see [`AtLimit`]. Its context comes on top.
+const IN_FLIGHT: u64 = 256 << 10;
 
 /// Phases longer than this deserve a progress bar.
 const LONG: Duration = Duration::from_secs(2);
@@ -71,6 +79,18 @@ struct Setup {
     length: Duration,
     threads: usize,
     blocks: Variants,
+    limit: Option<Limit>,
+}
+
+/// A limit of the store, and what workers do to reach it.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    at_limit: AtLimit,
+    /// Keys of each worker.
+    slots: usize,
+    /// By how much the limit may be passed.
+    bound: u64,
 }
 
 /// Runs the phases, prints, and fails when the pools did not keep their word.
@@ -83,6 +103,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         length: args.seconds,
         threads: args.threads.get(),
         blocks: blocks(args)?,
+        limit: limit(args)?,
     };
     let phases = match args.phase {
         PhaseChoice::Empty => vec![Phase::Empty],
@@ -129,6 +150,25 @@ fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
     }
     // In turn as given, repetitions included: A B A C is a way to go.
     Ok(given)
+}
+
+fn limit(args: &StormArgs) -> Result<Option<Limit>, Failure> {
+    let Some(mib) = args.limit_mib else { return Ok(None) };
+    let at_limit = match args.policy {
+        PolicyChoice::Refuse => AtLimit::Refuse,
+        PolicyChoice::Evict => AtLimit::Evict,
+    };
+    let bytes = usize::try_from(mib << 20).map_err(|_| Failure::new("a limit beyond all addresses"))?;
+    let slots = (bytes / BLOCK_SIZE * TIMES_THE_LIMIT).div_ceil(args.threads.get());
+    let mut context = 0;
+    for spec in &specs(args)? {
+        let store = lineup::store(spec, BLOCK_SIZE).build()?;
+        // Any block that is compressed.
+        store.store(0, "a block that shrinks ".repeat(100).as_bytes())?;
+        context = context.max(store.stats().context_bytes as u64);
+    }
+    let bound = args.threads.get() as u64 * (IN_FLIGHT + context);
+    Ok(Some(Limit { bytes, at_limit, slots, bound }))
 }
 
 fn blocks(args: &StormArgs) -> Result<Variants, Failure> {

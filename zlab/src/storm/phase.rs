@@ -29,7 +29,7 @@ pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<Phase
     let stop = AtomicBool::new(false);
     let (switched, tally) = thread::scope(|scope| {
         let work = |number| {
-            let worker = Worker::new(number, &store, &setup.blocks);
+            let worker = Worker::new(number, &store, &setup.blocks, setup.limit);
             let stop = &stop;
             scope.spawn(move || worker.run(stop))
         };
@@ -46,17 +46,25 @@ pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<Phase
     });
     // Pools of these specs could be made before.
     let seconds = switched.map_err(|error| Failure::broken(error.to_string()))?.as_secs_f64();
+    let evicted = store.stats().evicted;
     store.clear();
     crew.drain()?;
     // The store still exists, and with it the current pool: the one that may be alive.
     let stats = store.manager().stats();
     drop(store);
     let no_block_violations = violations() - violations_before;
-    Ok(report(phase, seconds, &switcher, &stats, tally, no_block_violations))
+    let mut report = report(phase, seconds, &switcher, &stats, tally, no_block_violations);
+    report.evicted = evicted;
+    report.over_limit_bound_bytes = setup.limit.map(|limit| limit.bound);
+    Ok(report)
 }
 
 fn store(setup: &Setup, crew: &Crew) -> Result<Store<u64>, Failure> {
     let builder = lineup::store(&setup.specs[0], BLOCK_SIZE).executor(crew.executor()).revive(setup.revive);
+    let builder = match setup.limit {
+        Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit),
+        None => builder,
+    };
     let builder = match crew.max_pending() {
         Some(pools) => builder.max_pending(pools),
         None => builder,
@@ -91,6 +99,11 @@ fn report(
         invalidations: tally.invalidations,
         mismatches: tally.mismatches,
         lost: tally.lost,
+        stale: tally.stale,
+        evicted: 0,
+        refused: tally.refused,
+        over_limit_max_bytes: tally.over_limit_max_bytes,
+        over_limit_bound_bytes: None,
         errors: tally.errors,
         first_error: tally.first_error,
     }

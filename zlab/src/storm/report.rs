@@ -44,6 +44,17 @@ pub(super) struct PhaseReport {
     pub(super) invalidations: u64,
     pub(super) mismatches: u64,
     pub(super) lost: u64,
+    /// Of the mismatches, loads that gave an older block of that key.
+    pub(super) stale: u64,
+    /// Blocks removed at the limit, by the store's account.
+    pub(super) evicted: u64,
+    /// Stores refused at the limit.
+    pub(super) refused: u64,
+    /// The most that workers saw held beyond the limit.
+    pub(super) over_limit_max_bytes: u64,
+    /// What that may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) over_limit_bound_bytes: Option<u64>,
     pub(super) errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_error: Option<String>,
@@ -62,6 +73,7 @@ impl PhaseReport {
         let mut broken: Vec<String> = [
             (self.mismatches, "mismatches"),
             (self.lost, "blocks lost"),
+            (self.stale, "stale blocks"),
             (self.errors, "failed operations"),
             (self.destroyed_on_caller, "pools destroyed by the caller"),
             (self.no_block_violations, "no-block violations"),
@@ -73,6 +85,11 @@ impl PhaseReport {
         let (created, destroyed, alive) = (self.pools_created, self.pools_destroyed, self.pools_alive);
         if created != destroyed + alive || alive != 1 {
             broken.push(format!("{created} pools created, {destroyed} destroyed, {alive} alive"));
+        }
+        if let Some(bound) = self.over_limit_bound_bytes
+            && self.over_limit_max_bytes > bound
+        {
+            broken.push(format!("{} bytes over the limit, {bound} are allowed", self.over_limit_max_bytes));
         }
         if let Some(error) = &self.first_error {
             broken.push(format!("the first error: {error}"));
@@ -122,6 +139,12 @@ impl Report {
         row("invalidations", &|p| p.invalidations.to_string());
         row("mismatches", &|p| p.mismatches.to_string());
         row("blocks lost", &|p| p.lost.to_string());
+        row("stale blocks", &|p| p.stale.to_string());
+        if self.phases.iter().any(|phase| phase.over_limit_bound_bytes.is_some()) {
+            row("evicted", &|p| p.evicted.to_string());
+            row("refused", &|p| p.refused.to_string());
+            row("bytes over the limit, max", &|p| p.over_limit_max_bytes.to_string());
+        }
         row("failed operations", &|p| p.errors.to_string());
         row("destroyed by the caller", &|p| p.destroyed_on_caller.to_string());
         row("no-block violations", &|p| p.no_block_violations.to_string());
@@ -161,6 +184,11 @@ mod tests {
             invalidations: 0,
             mismatches: 0,
             lost: 0,
+            stale: 0,
+            evicted: 0,
+            refused: 0,
+            over_limit_max_bytes: 0,
+            over_limit_bound_bytes: None,
             errors: 0,
             first_error: None,
         }
@@ -176,6 +204,9 @@ mod tests {
         };
         assert_eq!(broken(|p| p.mismatches = 1), "1 mismatches");
         assert_eq!(broken(|p| p.lost = 2), "2 blocks lost");
+        assert_eq!(broken(|p| p.stale = 6), "6 stale blocks");
+        let over = |p: &mut PhaseReport| (p.over_limit_max_bytes, p.over_limit_bound_bytes) = (8, Some(7));
+        assert_eq!(broken(over), "8 bytes over the limit, 7 are allowed");
         assert_eq!(broken(|p| p.errors = 3), "3 failed operations");
         assert_eq!(broken(|p| p.destroyed_on_caller = 4), "4 pools destroyed by the caller");
         assert_eq!(broken(|p| p.no_block_violations = 5), "5 no-block violations");

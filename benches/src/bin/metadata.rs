@@ -1,0 +1,108 @@
+//! What an entry costs besides its data: `cargo run --release -p benches --bin metadata -- [--entries N] [--json]`.
+//!
+//! A store with `u64` keys gets entries one by one, a million unless told otherwise: a power-of-two table would be at its worst there. What the operating system
+//! then counts for this process beyond what it counted before, less the frames that objects lie in, is what is not payload: index, handles, the allocator's
+//! tables, contexts, and whatever the heap makes of them. Objects have the lengths that pages compressed by lz4 have, 200 to 2600 bytes.
+//!
+//! `split` is what the store says of it, in bytes an entry, `unexplained` what the operating system counts beyond that. `frames` is beside it: what is lost
+//! inside of frames, to rounding up to size classes, at the ends of zspages and in free slots, also in bytes an entry.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+use workload::{Growth, Rng, refuse_huge_pages};
+use zpool_core::page::{MmapSource, PageSource};
+use zswap::Store;
+
+const ENTRIES: u64 = 1_000_000;
+const LENGTHS: std::ops::Range<usize> = 200..2600;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    entries: u64,
+    bytes_per_entry: f64,
+    split: Split,
+    frames: Frames,
+}
+
+#[derive(Debug, Serialize)]
+struct Split {
+    index: f64,
+    allocator_metadata: f64,
+    contexts: f64,
+    unexplained: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Frames {
+    payload: f64,
+    rounding: f64,
+    tails: f64,
+    fragmentation: f64,
+}
+
+fn main() -> ExitCode {
+    let (mut json, mut entries) = (false, ENTRIES);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match (argument.as_str(), arguments.next()) {
+            ("--json", None) => json = true,
+            ("--entries", Some(number)) if number.parse().is_ok_and(|n: u64| n > 0) => {
+                entries = number.parse().unwrap_or(ENTRIES);
+                json |= arguments.next().as_deref() == Some("--json");
+            }
+            _ => {
+                eprintln!("usage: metadata [--entries N] [--json]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match measure(entries) {
+        Ok(report) if json => println!("{}", serde_json::to_string(&report).expect("numbers can be written")),
+        Ok(report) => println!("{report:#?}"),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn measure(entries: u64) -> Result<Report, Box<dyn Error>> {
+    refuse_huge_pages();
+    let source = Arc::new(MmapSource::new());
+    let mut rng = Rng::new(1);
+    let mut block = [0; LENGTHS.end];
+    let before = Growth::start()?;
+    let store: Store<u64> = Store::builder().page_source(source.clone()).build()?;
+    for key in 0..entries {
+        let len = LENGTHS.start + rng.below(LENGTHS.len());
+        // Noise, so that the object has the length of the block.
+        for word in block[..len].chunks_mut(8) {
+            word.copy_from_slice(&rng.next_u64().to_le_bytes()[..word.len()]);
+        }
+        store.store(key, &block[..len])?;
+    }
+    let grown = before.bytes()?;
+    let stats = store.stats();
+    assert_eq!(stats.entries as u64, entries, "every entry is there");
+    let each = |bytes: f64| bytes / entries as f64;
+    let besides = grown as f64 - source.charged_bytes() as f64;
+    let (index, contexts) = (each(stats.index_bytes as f64), each(stats.context_bytes as f64));
+    let allocator_metadata = each(stats.current.metadata_bytes as f64);
+    let bytes_per_entry = each(besides);
+    let unexplained = bytes_per_entry - index - contexts - allocator_metadata;
+    Ok(Report {
+        entries,
+        bytes_per_entry,
+        split: Split { index, allocator_metadata, contexts, unexplained },
+        frames: Frames {
+            payload: each(stats.current.payload_bytes as f64),
+            rounding: each(stats.current.rounding_bytes as f64),
+            tails: each(stats.current.tail_bytes as f64),
+            fragmentation: each(stats.current.fragmentation_bytes as f64),
+        },
+    })
+}

@@ -1,0 +1,163 @@
+//! What people write today: a sharded map of lz4 vectors, and a cache crate with such vectors in it.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lz4_flex::block::{compress, decompress_into};
+use quick_cache::sync::Cache;
+use workload::{
+    Elapsed, Figure, Growth, Isolated, Pages, PartWork, Report, answer, clocked, interleave,
+    refuse_huge_pages,
+};
+use zswap::Store;
+
+use crate::{PAGE, PART, ROUNDS, plain};
+
+/// The argument that makes this program keep the pages on its stdin, and say what that costs.
+pub(crate) const HOLD: &str = "--hold";
+
+const SHARDS: usize = 64;
+const NAMES: [&str; 3] = ["ours", "map", "quick_cache"];
+
+/// Somewhere to keep pages.
+trait Keeps {
+    fn store(&self, key: u64, page: &[u8]);
+    fn load(&self, key: u64, page: &mut [u8]) -> bool;
+}
+
+impl Keeps for Store<u64> {
+    fn store(&self, key: u64, page: &[u8]) {
+        Store::store(self, key, page).expect("there is no limit");
+    }
+
+    fn load(&self, key: u64, page: &mut [u8]) -> bool {
+        Store::load(self, &key, page).expect("no fault").is_some()
+    }
+}
+
+struct Map {
+    shards: Vec<Mutex<HashMap<u64, Arc<[u8]>>>>,
+    hasher: RandomState,
+}
+
+impl Map {
+    fn new() -> Map {
+        Map { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    }
+
+    fn shard(&self, key: u64) -> &Mutex<HashMap<u64, Arc<[u8]>>> {
+        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+}
+
+impl Keeps for Map {
+    fn store(&self, key: u64, page: &[u8]) {
+        let object = Arc::from(compress(page));
+        let old = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).insert(key, object);
+        drop(old);
+    }
+
+    fn load(&self, key: u64, page: &mut [u8]) -> bool {
+        // Cloned, so that nobody waits while this is decompressed.
+        let object = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        object.is_some_and(|object| decompress_into(&object, page).is_ok())
+    }
+}
+
+impl Keeps for Cache<u64, Arc<[u8]>> {
+    fn store(&self, key: u64, page: &[u8]) {
+        self.insert(key, Arc::from(compress(page)));
+    }
+
+    fn load(&self, key: u64, page: &mut [u8]) -> bool {
+        self.get(&key).is_some_and(|object| decompress_into(&object, page).is_ok())
+    }
+}
+
+fn keeper(name: &str, pages: usize) -> Option<Box<dyn Keeps>> {
+    Some(match name {
+        "ours" => Box::new(plain()),
+        "map" => Box::new(Map::new()),
+        // Room for twice as many, so that nothing is evicted.
+        "quick_cache" => Box::new(Cache::new(2 * pages)),
+        _ => return None,
+    })
+}
+
+pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let held = NAMES.map(|name| Isolated::new().args([HOLD, name]).run::<i64>(pages));
+    let [ours, map, cache] = held;
+    let (ours, map, cache) = (ours? as f64, map? as f64, cache? as f64);
+    report.push(Figure::exact("ours_bytes_over_pages", ours / pages.bytes().len() as f64, "ratio"));
+    report.push(Figure::exact("map_bytes_over_ours", map / ours, "ratio"));
+    report.push(Figure::exact("quick_cache_bytes_over_ours", cache / ours, "ratio"));
+
+    let keepers = NAMES.map(|name| keeper(name, pages.len()).expect("one of the names"));
+    let parts = pages.len() / PART;
+    let part_of = |part: usize| part * PART..(part + 1) * PART;
+    let stores = |keeper: &dyn Keeps, part| -> Elapsed {
+        clocked(|| part_of(part).for_each(|i| keeper.store(i as u64, pages.block(i)))).0
+    };
+    let mut contestants: Vec<PartWork<'_>> = NAMES
+        .iter()
+        .zip(&keepers)
+        .map(|(name, keeper)| PartWork::new(name, move |part| stores(&**keeper, part)))
+        .collect();
+    let stored = interleave(ROUNDS, parts, &mut contestants).cpu;
+    drop(contestants);
+    let loads = |keeper: &dyn Keeps, part, to: &mut Vec<u8>| -> Elapsed {
+        to.clear();
+        to.resize(PART * PAGE.get(), 0xA5);
+        let (elapsed, ()) = clocked(|| {
+            for (i, page) in part_of(part).zip(to.chunks_exact_mut(PAGE.get())) {
+                assert!(keeper.load(i as u64, page), "page {i}");
+            }
+        });
+        assert!(part_of(part).zip(to.chunks_exact(PAGE.get())).all(|(i, page)| page == pages.block(i)));
+        elapsed
+    };
+    let mut contestants: Vec<PartWork<'_>> = NAMES
+        .iter()
+        .zip(&keepers)
+        .map(|(name, keeper)| {
+            let mut to = Vec::new();
+            PartWork::new(name, move |part| loads(&**keeper, part, &mut to))
+        })
+        .collect();
+    let loaded = interleave(ROUNDS, parts, &mut contestants).cpu;
+    drop(contestants);
+    for (i, name) in NAMES.iter().enumerate().skip(1) {
+        report.push(stored.ratio(i, 0).figure(format!("{name}_store_over_ours"), "ratio"));
+        report.push(loaded.ratio(i, 0).figure(format!("{name}_load_over_ours"), "ratio"));
+    }
+    Ok(())
+}
+
+/// The child: keeps the pages on stdin, and answers with the bytes that the operating system counts for that.
+pub(crate) fn hold(name: &str) -> ExitCode {
+    refuse_huge_pages();
+    let outcome = || -> Result<i64, Box<dyn Error>> {
+        let pages = Pages::read_from(std::io::stdin().lock())?;
+        let before = Growth::start()?;
+        let keeper = keeper(name, pages.len()).ok_or("no such rival")?;
+        for (key, page) in (0..).zip(&pages) {
+            keeper.store(key, page);
+        }
+        let bytes = before.bytes()?;
+        let mut page = vec![0; PAGE.get()];
+        for (key, expected) in (0..).zip(&pages) {
+            assert!(keeper.load(key, &mut page) && page == expected, "page {key}");
+        }
+        Ok(bytes)
+    };
+    match outcome().and_then(|bytes| Ok(answer(&bytes)?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
