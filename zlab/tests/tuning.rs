@@ -21,7 +21,7 @@ fn records(folder: &Path, bytes: usize) -> PathBuf {
     let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
     let mut text = String::new();
     while text.len() < bytes {
-        text += &format!("{{\"name\":\"{}\",\"at\":{}}},", words[rng.below(300) as usize], rng.below(1000));
+        text += &format!("{{\"name\":\"{}\",\"at\":{}}},", words[rng.below(300)], rng.below(1000));
     }
     text.truncate(bytes);
     let path = folder.join("records.bin");
