@@ -2,23 +2,62 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zpool_core::exec::Job;
+use zpool_core::sync::{Condvar, Mutex};
 
 /// Jobs in the order in which they will run. Guarded by the queue's mutex.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    ready: VecDeque<Job>,
+    ready: VecDeque<Entry>,
     timed: BinaryHeap<Timed>,
     /// Makes jobs that are due at the same instant run in the order of their submission.
     sequence: u64,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Job(Job),
+    /// Not a job: a shutdown gives it to nobody, and no count has it.
+    Marker(Marker),
+}
+
+/// Stands in the backlog for somebody who waits until what is before it has had its turn. However it goes, by its turn or with the backlog,
+/// its drop tells them.
+#[derive(Debug)]
+pub(super) struct Marker(Arc<Passed>);
+
+/// Where they wait.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    gone: Mutex<bool>,
+    moved: Condvar,
+}
+
+impl Passed {
+    pub(super) fn wait(&self) {
+        let mut gone = self.gone.lock();
+        while !*gone {
+            self.moved.wait(&mut gone);
+        }
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        *self.0.gone.lock() = true;
+        self.0.moved.notify_all();
+    }
 }
 
 /// What the worker does next.
 #[derive(Debug)]
 pub(super) enum Next {
     Run(Job),
+    /// Everything before this has had its turn: to be dropped.
+    Passed(Marker),
     /// Nothing is due for so long.
     WaitFor(Duration),
     /// Nothing is there.
@@ -27,10 +66,17 @@ pub(super) enum Next {
 
 impl Backlog {
     pub(super) fn push_all(&mut self, jobs: impl Iterator<Item = Job>) {
-        self.ready.extend(jobs);
+        self.ready.extend(jobs.map(Entry::Job));
     }
 
-    pub(super) fn push_timed(&mut self, due: Instant, job: Job) {
+    /// Marks the place behind all that is ready now.
+    pub(super) fn push_marker(&mut self) -> Arc<Passed> {
+        let passed = Arc::<Passed>::default();
+        self.ready.push_back(Entry::Marker(Marker(passed.clone())));
+        passed
+    }
+
+    pub(super) fn push_timed(&mut self, due: Due, job: Job) {
         self.sequence += 1;
         self.timed.push(Timed { due, sequence: self.sequence, job });
     }
@@ -41,34 +87,53 @@ impl Backlog {
 
     pub(super) fn next(&mut self, now: Instant) -> Next {
         while let Some(first) = self.timed.peek()
-            && first.due <= now
+            && first.due <= Due::At(now)
         {
-            self.ready.extend(self.timed.pop().map(|timed| timed.job));
+            self.ready.extend(self.timed.pop().map(|timed| Entry::Job(timed.job)));
         }
-        match (self.ready.pop_front(), self.timed.peek()) {
-            (Some(job), _) => Next::Run(job),
-            (None, Some(first)) => Next::WaitFor(first.due - now),
-            (None, None) => Next::Wait,
+        match (self.ready.pop_front(), self.timed.peek().map(|first| first.due)) {
+            (Some(Entry::Job(job)), _) => Next::Run(job),
+            (Some(Entry::Marker(marker)), _) => Next::Passed(marker),
+            (None, Some(Due::At(due))) => Next::WaitFor(due - now),
+            (None, Some(Due::Never) | None) => Next::Wait,
         }
     }
 
     /// All that is left, in order: a queue that ends does not wait for anybody's time.
     pub(super) fn hurry(&mut self) {
         while let Some(timed) = self.timed.pop() {
-            self.ready.push_back(timed.job);
+            self.ready.push_back(Entry::Job(timed.job));
         }
     }
 
-    /// Takes all that is left, in order.
+    /// Takes all jobs that are left, in order. Who waits behind some of them is told.
     pub(super) fn take(&mut self) -> Vec<Job> {
         self.hurry();
-        self.ready.drain(..).collect()
+        let job = |entry| match entry {
+            Entry::Job(job) => Some(job),
+            Entry::Marker(_) => None,
+        };
+        self.ready.drain(..).filter_map(job).collect()
+    }
+}
+
+/// When a delayed job's time comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    At(Instant),
+    /// The clock does not go that far: only a shutdown runs it, or gives it back.
+    Never,
+}
+
+impl Due {
+    pub(super) fn after(delay: Duration) -> Due {
+        Instant::now().checked_add(delay).map_or(Due::Never, Due::At)
     }
 }
 
 #[derive(Debug)]
 struct Timed {
-    due: Instant,
+    due: Due,
     sequence: u64,
     job: Job,
 }
@@ -103,8 +168,9 @@ mod tests {
         let (mut backlog, now) = (Backlog::default(), Instant::now());
         let second = Duration::from_secs(1);
         for (label, due) in [("c", now + second * 2), ("b", now + second), ("B", now + second)] {
-            backlog.push_timed(due, Job::new(label, || {}));
+            backlog.push_timed(Due::At(due), Job::new(label, || {}));
         }
+        backlog.push_timed(Due::Never, Job::new("never", || {}));
         backlog.push_all([Job::new("a", || {})].into_iter());
         let mut ran = Vec::new();
         loop {
@@ -112,9 +178,10 @@ mod tests {
                 Next::Run(job) => ran.push(job.label()),
                 Next::WaitFor(wait) => break assert_eq!(wait, second),
                 Next::Wait => panic!("c is left"),
+                Next::Passed(_) => panic!("nobody waits"),
             }
         }
         assert_eq!(ran, ["a", "b", "B"]);
-        assert_eq!(backlog.take().iter().map(Job::label).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(backlog.take().iter().map(Job::label).collect::<Vec<_>>(), ["c", "never"]);
     }
 }

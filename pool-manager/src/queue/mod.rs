@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Submitting is legal inside a no-block section: one exchange and at most one wake-up, no allocation, no lock. Waiting for the queue or ending it from
-//! inside one of its own jobs is an error, not a deadlock.
+//! inside one of its own jobs is an error, not a deadlock. Whoever waits is told by drops, so that no panic and no lost job leaves them waiting.
 
 mod backlog;
 mod periodic;
@@ -26,7 +26,7 @@ use zpool_core::might_block;
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex, MutexGuard, park_timeout, thread};
 
-use self::backlog::{Backlog, Next};
+use self::backlog::{Backlog, Due, Next};
 pub use self::periodic::Periodic;
 use self::relay::Relay;
 
@@ -54,6 +54,7 @@ struct Tally {
     depth: AtomicUsize,
     run: AtomicU64,
     panicked: AtomicU64,
+    dropped: AtomicU64,
     last_panic: Mutex<Option<JobPanic>>,
 }
 
@@ -67,7 +68,9 @@ pub struct QueueStats {
     pub jobs_run: u64,
     /// Jobs that panicked; the panics were contained.
     pub jobs_panicked: u64,
-    /// The latest of those panics.
+    /// Jobs that the executor behind a relay dropped unrun.
+    pub jobs_dropped: u64,
+    /// The latest of the panics.
     pub last_panic: Option<JobPanic>,
 }
 
@@ -82,8 +85,9 @@ impl WorkQueue {
     }
 
     /// Starts a queue that passes its jobs on to `executor`: for executors whose own `submit` is not legal inside a no-block section (most thread
-    /// pools and async runtimes allocate there). A job that `executor` refuses is run on the queue's thread. Waiting for this queue
-    /// is waiting until no job of its is with `executor`: an error from inside any job, since it could be one of them.
+    /// pools and async runtimes allocate there). A job that `executor` refuses is run on the queue's thread; one that it drops unrun, as an async runtime
+    /// does when it ends, is over then, and so is one whose `submit` panics. Waiting for this queue is waiting until no job of its is with `executor`:
+    /// an error from inside any job, since it could be one of them, and for ever if `executor` keeps a job and never runs it.
     ///
     /// # Errors
     ///
@@ -103,6 +107,7 @@ impl WorkQueue {
                 depth: AtomicUsize::new(0),
                 run: AtomicU64::new(0),
                 panicked: AtomicU64::new(0),
+                dropped: AtomicU64::new(0),
                 last_panic: Mutex::default(),
             }),
         });
@@ -133,6 +138,7 @@ impl WorkQueue {
             depth: self.inner.tally.depth.load(Ordering::Relaxed),
             jobs_run: self.inner.tally.run.load(Ordering::Relaxed),
             jobs_panicked: self.inner.tally.panicked.load(Ordering::Relaxed),
+            jobs_dropped: self.inner.tally.dropped.load(Ordering::Relaxed),
             last_panic: self.inner.tally.last_panic.lock().clone(),
         }
     }
@@ -147,6 +153,13 @@ impl WorkQueue {
         let mut backlog = self.inner.backlog.lock();
         backlog.push_all(self.inner.submitted.close());
         backlog
+    }
+
+    /// Ends the queue without waiting: the worker runs what is pending, also what has a time, and ends by itself. Then no drop waits for it either.
+    pub(crate) fn end_unwaited(&self) {
+        self.close().hurry();
+        // It may be asleep: a relay's worker is, while its jobs run elsewhere.
+        self.worker.unpark();
     }
 
     /// Waits for the worker to end.
@@ -183,8 +196,9 @@ impl Executor for WorkQueue {
         }
     }
 
-    /// Delayed jobs run in the order of their times. A shutdown runs them at once.
+    /// Delayed jobs run in the order of their times. A shutdown runs them at once. A delay that the clock does not reach never ends.
     fn submit_later(&self, delay: Duration, job: Job) -> Result<(), Refused> {
+        let due = Due::after(delay);
         let mut backlog = self.inner.backlog.lock();
         // Under the lock that `close` takes: the worker has not yet seen the end.
         if self.inner.submitted.is_closed() {
@@ -192,7 +206,7 @@ impl Executor for WorkQueue {
         }
         // Relaxed: statistics only.
         self.inner.tally.depth.fetch_add(1, Ordering::Relaxed);
-        backlog.push_timed(Instant::now() + delay, job);
+        backlog.push_timed(due, job);
         drop(backlog);
         // The worker may sleep for longer than that.
         self.worker.unpark();
@@ -213,22 +227,18 @@ impl DrainExecutor for WorkQueue {
     fn flush(&self) -> Result<(), DrainError> {
         might_block("WorkQueue::flush");
         self.not_from_own_job()?;
-        let passed = Arc::new((Mutex::new(false), Condvar::new()));
-        let mark = passed.clone();
-        let job = Job::new("flush", move || {
-            *mark.0.lock() = true;
-            mark.1.notify_all();
-        });
-        // One worker, first in first out: when this job runs, all before it have run.
-        if self.submit(job).is_err() {
+        let mut backlog = self.inner.backlog.lock();
+        // Under the lock that `close` takes, and in the order of the submissions: what is in the list is younger than what is in the backlog.
+        if self.inner.submitted.is_closed() {
+            drop(backlog);
             self.wait_for_exit();
             return Ok(());
         }
-        let mut done = passed.0.lock();
-        while !*done {
-            passed.1.wait(&mut done);
-        }
-        drop(done);
+        backlog.push_all(self.inner.submitted.take_all());
+        let passed = backlog.push_marker();
+        drop(backlog);
+        self.worker.unpark();
+        passed.wait();
         // All before it have been passed on; now they have to run.
         self.inner.relay.iter().for_each(Relay::wait);
         Ok(())
@@ -257,6 +267,7 @@ impl DrainExecutor for WorkQueue {
 impl Inner {
     /// The worker's life.
     fn work(&self) {
+        let _exit = Exit(self);
         loop {
             let mut backlog = self.backlog.lock();
             if !backlog.has_ready() {
@@ -268,13 +279,12 @@ impl Inner {
             drop(backlog);
             match next {
                 Next::Run(job) => self.run(job),
+                Next::Passed(marker) => drop(marker),
                 Next::Wait if ended => break,
                 Next::Wait => thread::park(),
                 Next::WaitFor(time) => park_timeout(time),
             }
         }
-        *self.exited.lock() = true;
-        self.exit.notify_all();
     }
 
     fn run(&self, job: Job) {
@@ -282,6 +292,22 @@ impl Inner {
             None => self.tally.finished(job.run()),
             Some(relay) => relay.pass_on(job, &self.tally),
         }
+    }
+}
+
+/// The end of the worker, in whatever way.
+struct Exit<'q>(&'q Inner);
+
+impl Drop for Exit<'_> {
+    fn drop(&mut self) {
+        // Something is left only if a panic ended the worker, which nothing of ours lets through: then dropping is all that can be done with it.
+        let mut backlog = self.0.backlog.lock();
+        backlog.push_all(self.0.submitted.close());
+        let left = backlog.take();
+        drop(backlog);
+        drop(left);
+        *self.0.exited.lock() = true;
+        self.0.exit.notify_all();
     }
 }
 
@@ -295,13 +321,21 @@ impl Tally {
             *self.last_panic.lock() = Some(panic);
         }
     }
+
+    /// A job is over that did not run.
+    fn dropped(&self) {
+        // Relaxed: statistics only.
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        if self.shutdown().is_err() {
-            // Dropped by one of its own jobs: nobody can wait. The worker runs what is pending and ends by itself.
-            self.close().hurry();
+        // Ended before: whoever did it has waited, or wanted nobody to wait.
+        if !self.inner.submitted.is_closed() && self.shutdown().is_err() {
+            // Dropped by one of its own jobs, or by one of whatever executor if it is a relay: nobody can wait.
+            self.end_unwaited();
         }
     }
 }

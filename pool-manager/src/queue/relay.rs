@@ -1,8 +1,9 @@
-//! Passing jobs on to an executor that is not ours, and knowing when they have run.
+//! Passing jobs on to an executor that is not ours, and knowing when they are over.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use zpool_core::exec::{Executor, Job};
+use zpool_core::exec::{Executor, Job, JobPanic};
 use zpool_core::sync::{Condvar, Mutex};
 
 use super::Tally;
@@ -21,8 +22,19 @@ struct Handed {
     fewer: Condvar,
 }
 
-/// One of them. Dropped when the job has run, or was dropped unrun.
-struct Mark(Arc<Handed>);
+/// A job on its way through the other executor.
+struct Envelope {
+    /// Dropped before the mark, so that whoever waits for this one waits for what its drop does.
+    job: Option<Job>,
+    mark: Mark,
+}
+
+/// Enters a job in the books when it is over: it has run, or was dropped unrun, which is what an async runtime that ends does with what is left.
+struct Mark {
+    handed: Arc<Handed>,
+    tally: Arc<Tally>,
+    outcome: Option<Result<(), JobPanic>>,
+}
 
 impl Relay {
     pub(super) fn to(executor: Arc<dyn Executor>) -> Relay {
@@ -33,15 +45,15 @@ impl Relay {
         self.executor.properties().ordered
     }
 
-    /// Passes `job` on, in an envelope that tells when it has run. May allocate. A job that is refused runs here.
+    /// Passes `job` on, in an envelope that tells when it is over. May allocate. A job that is refused runs here.
     pub(super) fn pass_on(&self, job: Job, tally: &Arc<Tally>) {
         *self.handed.running.lock() += 1;
-        let (mark, tally) = (Mark(self.handed.clone()), tally.clone());
-        let envelope = Job::new(job.label(), move || {
-            tally.finished(job.run());
-            drop(mark);
-        });
-        if let Err(refused) = self.executor.submit(envelope) {
+        let label = job.label();
+        let mark = Mark { handed: self.handed.clone(), tally: tally.clone(), outcome: None };
+        let envelope = Envelope { job: Some(job), mark };
+        let envelope = Job::new(label, move || envelope.open());
+        // A panic in a foreign `submit` must not end the queue's thread. The unwinding drops the envelope, unless somebody has it.
+        if let Ok(Err(refused)) = catch_unwind(AssertUnwindSafe(|| self.executor.submit(envelope))) {
             // The envelope contains the job's own panic.
             let _ = refused.job.run();
         }
@@ -56,9 +68,19 @@ impl Relay {
     }
 }
 
+impl Envelope {
+    fn open(mut self) {
+        self.mark.outcome = self.job.take().map(Job::run);
+    }
+}
+
 impl Drop for Mark {
     fn drop(&mut self) {
-        *self.0.running.lock() -= 1;
-        self.0.fewer.notify_all();
+        match self.outcome.take() {
+            Some(outcome) => self.tally.finished(outcome),
+            None => self.tally.dropped(),
+        }
+        *self.handed.running.lock() -= 1;
+        self.handed.fewer.notify_all();
     }
 }

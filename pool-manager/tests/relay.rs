@@ -1,0 +1,194 @@
+//! Queues that end at awkward moments, and relays to executors that misbehave: nobody waits for ever, and the books hold.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use zpool_core::exec::{DrainExecutor, Executor, Job, Refused, RefusedReason};
+use zpool_manager::WorkQueue;
+
+fn counting(ran: &Arc<AtomicUsize>) -> Job {
+    let ran = ran.clone();
+    Job::new("count", move || {
+        ran.fetch_add(1, Ordering::SeqCst);
+    })
+}
+
+/// What an executor does with a job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mood {
+    Runs,
+    Refuses,
+    Drops,
+    Panics,
+    /// Keeps the job, and panics then.
+    KeepsAndPanics,
+}
+
+#[derive(Debug)]
+struct Moody {
+    mood: Mutex<Mood>,
+    kept: Mutex<Vec<Job>>,
+}
+
+impl Moody {
+    fn new(mood: Mood) -> Arc<Moody> {
+        Arc::new(Moody { mood: Mutex::new(mood), kept: Mutex::default() })
+    }
+}
+
+impl Executor for Moody {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        let mood = *self.mood.lock();
+        match mood {
+            Mood::Runs => job.run().unwrap(),
+            Mood::Refuses => return Err(Refused { job, reason: RefusedReason::Full }),
+            Mood::Drops => drop(job),
+            Mood::Panics => panic!("no job today"),
+            Mood::KeepsAndPanics => {
+                self.kept.lock().push(job);
+                panic!("taken, but");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_relay_outlives_an_executor_that_panics_drops_or_refuses() {
+    let (moody, ran) = (Moody::new(Mood::Runs), Arc::new(AtomicUsize::new(0)));
+    let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
+    for (mood, runs) in [(Mood::Panics, 0), (Mood::Drops, 0), (Mood::Refuses, 1), (Mood::Runs, 1)] {
+        *moody.mood.lock() = mood;
+        let (before, stats) = (ran.load(Ordering::SeqCst), relay.stats());
+        relay.submit(counting(&ran)).unwrap();
+        relay.flush().unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst) - before, runs, "{mood:?}");
+        let now = relay.stats();
+        assert_eq!((now.depth, now.jobs_run - stats.jobs_run), (0, runs as u64), "{mood:?}");
+        assert_eq!(now.jobs_dropped - stats.jobs_dropped, 1 - runs as u64, "{mood:?}");
+    }
+    relay.shutdown().unwrap();
+}
+
+#[test]
+fn a_job_that_an_executor_kept_although_it_panicked_is_waited_for() {
+    let (moody, ran) = (Moody::new(Mood::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
+    let relay = Arc::new(WorkQueue::relay("moody", moody.clone()).unwrap());
+    relay.submit(counting(&ran)).unwrap();
+    let waiting = std::thread::spawn({
+        let (relay, ran) = (relay.clone(), ran.clone());
+        move || {
+            relay.flush().unwrap();
+            ran.load(Ordering::SeqCst)
+        }
+    });
+    let job = loop {
+        let job = moody.kept.lock().pop();
+        match job {
+            Some(job) => break job,
+            None => std::thread::yield_now(),
+        }
+    };
+    job.run().unwrap();
+    assert_eq!(waiting.join().unwrap(), 1, "the flush returned after it had run");
+    assert_eq!(relay.stats().depth, 0);
+}
+
+#[test]
+fn a_relay_dropped_with_jobs_pending_ends_whatever_the_executor_does() {
+    for mood in [Mood::Panics, Mood::Drops, Mood::Refuses] {
+        let (moody, ran) = (Moody::new(mood), Arc::new(AtomicUsize::new(0)));
+        let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
+        for _ in 0..10 {
+            relay.submit(counting(&ran)).unwrap();
+        }
+        drop(relay);
+        assert_eq!(ran.load(Ordering::SeqCst), if mood == Mood::Refuses { 10 } else { 0 });
+        assert_eq!(Arc::strong_count(&moody), 1, "the relay's thread has ended");
+    }
+}
+
+#[test]
+fn a_relay_dropped_inside_a_foreign_job_ends_its_thread() {
+    let foreign = Arc::new(WorkQueue::new("foreign").unwrap());
+    let relay = WorkQueue::relay("dropped", foreign.clone() as Arc<dyn Executor>).unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    relay.submit(counting(&ran)).unwrap();
+    relay.flush().unwrap();
+    relay.submit_later(Duration::from_secs(3600), counting(&ran)).unwrap();
+    foreign.submit(Job::new("drop the relay", move || drop(relay))).unwrap();
+    foreign.flush().unwrap();
+    // The relay's thread has its executor until it ends. If it sleeps on, so does this test.
+    while Arc::strong_count(&foreign) > 1 {
+        std::thread::yield_now();
+    }
+    foreign.flush().unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 2, "the delayed job was not lost");
+}
+
+#[test]
+fn a_flush_ends_when_shutdown_now_takes_what_it_waits_for() {
+    for round in 0..300 {
+        let (queue, given_back) =
+            (Arc::new(WorkQueue::new("ending").unwrap()), Arc::new(AtomicUsize::new(0)));
+        let ((open, wait), (begun, begins)) = (mpsc::channel::<()>(), mpsc::channel());
+        queue
+            .submit(Job::new("gate", move || {
+                begun.send(()).unwrap();
+                let _ = wait.recv();
+            }))
+            .unwrap();
+        begins.recv().unwrap();
+        queue.submit(Job::new("mine", || ())).unwrap();
+        std::thread::scope(|scope| {
+            let flushing = scope.spawn(|| queue.flush().unwrap());
+            let ending = scope.spawn(|| {
+                // Some rounds with the flush before it, some after.
+                (0..round % 8).for_each(|_| std::thread::yield_now());
+                let jobs = queue.shutdown_now().unwrap();
+                assert!(jobs.iter().all(|job| job.label() == "mine"), "{jobs:?}");
+                given_back.fetch_add(jobs.len(), Ordering::SeqCst);
+                // Unrun: nobody may wait for them any more.
+                drop(jobs);
+            });
+            while queue.submit(Job::new("mine", || ())).is_ok() {
+                std::thread::yield_now();
+            }
+            drop(open);
+            flushing.join().unwrap();
+            ending.join().unwrap();
+        });
+        assert!(given_back.load(Ordering::SeqCst) >= 1);
+        assert_eq!(queue.stats().depth, 0);
+    }
+}
+
+#[test]
+fn a_flush_waits_for_all_before_it_and_is_no_job_itself() {
+    let (queue, ran) = (WorkQueue::new("flushed").unwrap(), Arc::new(AtomicUsize::new(0)));
+    for n in 1..=200 {
+        queue.submit(counting(&ran)).unwrap();
+        queue.flush().unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), n);
+    }
+    assert_eq!((queue.stats().jobs_run, queue.stats().depth), (200, 0));
+}
+
+#[test]
+fn a_delay_beyond_the_clock_never_ends_and_hinders_nobody() {
+    let (queue, ran) = (Arc::new(WorkQueue::new("never").unwrap()), Arc::new(AtomicUsize::new(0)));
+    queue.submit_later(Duration::MAX, counting(&ran)).unwrap();
+    let periodic = queue.every(Duration::MAX, "never", || unreachable!("its time never comes")).unwrap();
+    assert_eq!(queue.stats().depth, 2, "pending both");
+    queue.submit_later(Duration::from_millis(1), counting(&ran)).unwrap();
+    while ran.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    queue.flush().unwrap();
+    assert_eq!((ran.load(Ordering::SeqCst), queue.stats().depth), (1, 2));
+    drop(periodic);
+    assert_eq!(queue.shutdown_now().unwrap().len(), 2);
+    assert_eq!((ran.load(Ordering::SeqCst), queue.stats().depth), (1, 0));
+}
