@@ -32,7 +32,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     strict.join().expect("nothing in it blocked")?;
 
-    manager.flush();
+    manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!((stats.pools_alive, stats.destroyed_on_caller, violations()), (1, 0, 0));
     println!("the pool was destroyed by the queue; the strict thread never blocked");

@@ -37,7 +37,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     for i in 0..1000 {
         manager.set_compressor(&["rle", "null"][i % 2].parse()?)?;
     }
-    manager.flush();
+    manager.flush().unwrap();
     let stats = manager.stats();
     println!("{} pools made, {} destroyed on rayon's threads", stats.pools_created, stats.pools_destroyed);
     assert_eq!((stats.pools_destroyed, stats.destroyed_on_caller), (1000, 0));

@@ -38,7 +38,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     for i in 0..1000 {
         manager.set_compressor(&["rle", "null"][i % 2].parse()?)?;
     }
-    manager.flush();
+    manager.flush().unwrap();
     let stats = manager.stats();
     println!(
         "{} pools made, {} destroyed on tokio's blocking threads",

@@ -1,16 +1,16 @@
 //! What outlives the manager: the part that pools refer to when they come and go. The list of pools, the current one, and the gate to the executor.
 //!
-//! Locks, all leaves: `pools` (list and current pool change together under it), `gate`, `executor`.
+//! Locks, all leaves: `pools` (list and current pool change together under it, and nothing is allocated or freed), `gate`, `executor`, `kept_blocks`.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use zpool_core::exec::{Executor, Job, JobList};
+use zpool_core::Counted;
+use zpool_core::exec::{Executor, Job, JobList, Jobs};
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex};
-use zpool_core::{Counted, PoolId};
+use zpool_core::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::current::Current;
 use crate::observe::Watch;
@@ -27,6 +27,8 @@ pub(crate) struct Hub {
     orphans: JobList,
     gate: Mutex<Gate>,
     gate_moved: Condvar,
+    /// Blocks of destroyed pools that somebody still looked at, so that it is not the reader who frees one.
+    kept_blocks: Mutex<Vec<Arc<Counted<Pool>>>>,
     pub(crate) counters: Counters,
     pub(crate) watch: Watch,
 }
@@ -56,6 +58,19 @@ struct Gate {
     /// Threads that are handing a job to the executor.
     in_flight: usize,
     manager_gone: bool,
+    /// The manager has not waited for those: the last of them sees to what it left.
+    left_to_last: bool,
+}
+
+/// What is left to the thread that drops a reference, because the manager is gone.
+#[derive(Debug)]
+pub(crate) struct Left {
+    /// The pool's job, if it was not handed over.
+    pub(crate) job: Option<Job>,
+    /// Jobs that were refused while the manager went.
+    pub(crate) orphans: Jobs,
+    /// The executor, which the manager could not wait to take.
+    pub(crate) executor: Option<Arc<dyn Executor>>,
 }
 
 /// Events so far. Each is a statistic: relaxed, and not synchronised with the others.
@@ -68,7 +83,6 @@ pub(crate) struct Counters {
     pub(crate) destroyed_on_caller: AtomicU64,
     pub(crate) destructors_panicked: AtomicU64,
     pub(crate) jobs_refused: AtomicU64,
-    pub(crate) pools_leaked: AtomicU64,
     pub(crate) pending_max: AtomicUsize,
 }
 
@@ -87,6 +101,7 @@ impl Hub {
             orphans: JobList::new(),
             gate: Mutex::default(),
             gate_moved: Condvar::new(),
+            kept_blocks: Mutex::default(),
             counters: Counters::default(),
             watch,
         })
@@ -97,13 +112,57 @@ impl Hub {
         let (label, created) = (pool.label().clone(), pool.created());
         let block = Counted::new(pool);
         let listed = Listed { label, block: block.clone(), created, retired: None };
-        let mut pools = self.pools.lock();
+        let mut pools = self.list_with_room();
         pools.push(listed);
         self.make_current(&mut pools, Some(block))
     }
 
+    /// The list, locked, with room for one more: memory is taken and given back while it is not locked.
+    fn list_with_room(&self) -> MutexGuard<'_, Vec<Listed>> {
+        self.warm();
+        loop {
+            let mut pools = self.pools.lock();
+            if pools.len() < pools.capacity() {
+                return pools;
+            }
+            let room = 2 * pools.len() + 4;
+            drop(pools);
+            let mut larger = Vec::with_capacity(room);
+            pools = self.pools.lock();
+            if larger.capacity() > pools.len() {
+                larger.append(&mut pools);
+                core::mem::swap(&mut *pools, &mut larger);
+            }
+            drop(pools);
+        }
+    }
+
+    /// Fills a vector from the list, `look`ing at each pool under the lock.
+    fn look<T>(&self, look: impl Fn(&Listed, Option<&Arc<Counted<Pool>>>) -> T) -> Vec<T> {
+        self.warm();
+        let mut seen = Vec::new();
+        loop {
+            let pools = self.pools.lock();
+            if pools.len() <= seen.capacity() {
+                let current = self.current.block();
+                seen.extend(pools.iter().map(|listed| look(listed, current.as_ref())));
+                drop(pools);
+                return seen;
+            }
+            let room = pools.len();
+            drop(pools);
+            seen.reserve(room);
+        }
+    }
+
+    /// arc-swap allocates at a thread's first look: not under the list's lock.
+    fn warm(&self) {
+        drop(self.current.block());
+    }
+
     /// Makes a listed pool, or none, current. Gives the block of the pool that was.
     pub(crate) fn publish(&self, block: Option<Arc<Counted<Pool>>>) -> Option<Arc<Counted<Pool>>> {
+        self.warm();
         self.make_current(&mut self.pools.lock(), block)
     }
 
@@ -124,32 +183,45 @@ impl Hub {
         old
     }
 
-    /// Takes a pool off the list.
-    pub(crate) fn unlist(&self, id: PoolId) {
+    /// Takes a pool off the list, by its block: an allocator's id is what the allocator says.
+    pub(crate) fn unlist(&self, block: &Arc<Counted<Pool>>) {
         let mut pools = self.pools.lock();
-        let at = pools.iter().position(|listed| listed.label.id == id);
+        let at = pools.iter().position(|listed| Arc::ptr_eq(&listed.block, block));
         let listed = at.map(|at| pools.remove(at));
         drop(pools);
-        // Its block is freed, if nobody else has it, outside the lock.
+        // Memory is freed outside the lock.
         drop(listed);
+    }
+
+    /// Takes the block of a destroyed pool, to free it when nobody looks at it any more. A reader whose look outlived a switch may be the last to have it, and
+    /// a reader makes no heap call.
+    pub(crate) fn free_block(&self, block: Arc<Counted<Pool>>) {
+        let mut kept = self.kept_blocks.lock();
+        kept.push(block);
+        // One whose only owner is this list can get no other: it is neither current nor listed.
+        let free: Vec<_> = kept.extract_if(.., |block| Arc::strong_count(block) == 1).collect();
+        drop(kept);
+        drop(free);
     }
 
     /// The list. What is on it may be at zero.
     pub(crate) fn listed(&self) -> Vec<Listed> {
-        self.pools.lock().clone()
+        self.look(|listed, _| listed.clone())
     }
 
     /// All pools at one moment (B49). To be dropped where the last reference of a pool may be: it may hold that.
     pub(crate) fn snapshot(&self) -> Vec<Seen> {
-        let pools = self.pools.lock();
-        let current = self.current.block();
-        let see = |listed: &Listed| Seen {
+        self.look(|listed, current| Seen {
             listed: listed.clone(),
             // Under the lock: what is current keeps its identity reference until another one is, and that takes the lock.
             pool: listed.block.try_ref(),
-            is_current: current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
-        };
-        pools.iter().map(see).collect()
+            is_current: current.is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
+        })
+    }
+
+    /// Is the list locked at this moment?
+    pub(crate) fn list_is_locked(&self) -> bool {
+        self.pools.try_lock().is_none()
     }
 
     /// Pools on the list.
@@ -159,24 +231,30 @@ impl Hub {
 
     /// Gives the job that destroys a pool to the executor. Never blocks, allocates or fails: a job that is refused becomes an orphan.
     ///
-    /// # Errors
-    ///
-    /// Gives the job back when the manager is gone.
-    pub(crate) fn hand_over(&self, job: Job) -> Result<(), Job> {
+    /// When the manager is gone, gives back what is then the caller's to see to.
+    pub(crate) fn hand_over(&self, job: Job) -> Option<Left> {
         let mut gate = self.gate.lock();
         gate.pending += 1;
         // Relaxed: statistics only.
         self.counters.pending_max.fetch_max(gate.pending, Ordering::Relaxed);
         if gate.manager_gone {
-            return Err(job);
+            drop(gate);
+            return Some(Left { job: Some(job), orphans: Jobs::none(), executor: None });
         }
         gate.in_flight += 1;
         drop(gate);
         self.submit(job);
-        // The executor is taken away only when nobody is in flight, so the clone in `submit` was never its last owner.
-        self.gate.lock().in_flight -= 1;
+        let mut gate = self.gate.lock();
+        gate.in_flight -= 1;
+        let last = gate.in_flight == 0 && gate.left_to_last;
+        drop(gate);
         self.gate_moved.notify_all();
-        Ok(())
+        if !last {
+            return None;
+        }
+        // The manager went meanwhile and did not wait. Nobody else looks at the orphans again, each of which keeps this hub, and nobody takes the executor.
+        let executor = self.executor.lock().take();
+        Some(Left { job: None, orphans: self.orphans.take_all(), executor })
     }
 
     fn submit(&self, job: Job) {
@@ -189,6 +267,8 @@ impl Hub {
             Ok(Err(refused)) => self.adopt(refused.job),
             Err(_panic) => count(&self.counters.jobs_refused),
         }
+        // Never the executor's last owner: it is taken out when nobody is in flight.
+        drop(executor);
     }
 
     fn adopt(&self, job: Job) {
@@ -231,7 +311,8 @@ impl Hub {
         self.gate.lock().pending
     }
 
-    /// From now on no job goes to the executor. Waits for those who are handing one over, unless `may_wait` is false.
+    /// From now on no job goes to the executor. Waits for those who are handing one over, and gives the executor; if `may_wait` is false, the last of
+    /// them takes it.
     pub(crate) fn manager_goes(&self, may_wait: bool) -> Option<Arc<dyn Executor>> {
         let mut gate = self.gate.lock();
         gate.manager_gone = true;
@@ -239,6 +320,7 @@ impl Hub {
             self.gate_moved.wait(&mut gate);
         }
         let idle = gate.in_flight == 0;
+        gate.left_to_last = !idle;
         drop(gate);
         if idle { self.executor.lock().take() } else { None }
     }

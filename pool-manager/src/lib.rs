@@ -45,7 +45,8 @@
 //! # Lock order
 //!
 //! The switchers' mutex first; below it the hub's list, gate and executor locks, the registry's tables and a queue's lists, each a leaf. Plug-ins'
-//! constructors run under the switchers' mutex alone, destructors under none. Readers and releasers take at most leaves.
+//! constructors run under the switchers' mutex alone, destructors under none, but for what a constructor that fails destroys itself. Readers and
+//! releasers take at most leaves.
 //!
 //! # Where to read next
 //!
@@ -74,5 +75,6 @@ pub use observe::{PoolEvent, PoolEventKind, PoolObserver};
 pub use pool::{Pool, PoolLabel, PoolRef};
 pub use queue::{Periodic, QueueStats, WorkQueue};
 pub use registry::Registry;
+pub use release::pools_leaked;
 pub use stats::{ManagerStats, PoolInfo, PoolState};
 pub use switch::Switched;

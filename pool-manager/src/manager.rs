@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use zpool_core::exec::{DrainExecutor, Executor, in_job};
+use zpool_core::exec::{DrainError, DrainExecutor, Executor, in_job};
 use zpool_core::might_block;
 use zpool_core::page::{PageSource, default_source};
 use zpool_core::spec::PoolSpec;
@@ -29,12 +29,16 @@ pub const DEFAULT_MAX_PENDING: usize = 16;
 /// Makes pools and switches between them while data lives in them. See the [crate's essay](crate).
 ///
 /// Dropping the manager retires the current pool and gives up the executor: its own queue completes what is pending first. Pools that still hold
-/// objects live on until their last reference goes; then the thread that drops it destroys the pool.
+/// objects live on until their last reference goes; then the thread that drops it destroys the pool, or leaks it inside a
+/// [`NoBlock`](zpool_core::NoBlock) section ([`pools_leaked`](crate::pools_leaked)).
+///
+/// Dropped inside a job, it waits for nobody. If another thread is handing a pool over at that moment, the executor goes when that thread is done with it.
 pub struct PoolManager {
     pub(crate) hub: Arc<Hub>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) config: Config,
-    /// One switcher at a time. Held while plug-ins construct, and while waiting for pending destructions; never by readers or releasers.
+    /// One switcher at a time. Held while plug-ins construct; not while they destroy, nor while waiting for pending destructions. Never taken by
+    /// readers or releasers.
     pub(crate) switcher: Mutex<Wanted>,
     queue: Option<Arc<WorkQueue>>,
 }
@@ -256,7 +260,6 @@ impl PoolManager {
             destroyed_on_caller: read(&counters.destroyed_on_caller),
             destructors_panicked: read(&counters.destructors_panicked),
             jobs_refused: read(&counters.jobs_refused),
-            pools_leaked: read(&counters.pools_leaked),
             pools_alive: self.hub.alive(),
             pending_destroy: self.hub.pending(),
             pending_destroy_max: counters.pending_max.load(Ordering::Relaxed),
@@ -270,9 +273,23 @@ impl PoolManager {
     }
 
     /// Waits until no pool awaits destruction, and runs refused jobs meanwhile. May block; for ever, if the executor never runs its jobs.
-    pub fn flush(&self) {
+    ///
+    /// # Errors
+    ///
+    /// [`DrainError`] from inside a job, of whatever executor, a plug-in's destructor among them: it could be waiting for itself.
+    pub fn flush(&self) -> Result<(), DrainError> {
         might_block("PoolManager::flush");
+        if in_job() {
+            return Err(DrainError);
+        }
         self.hub.wait_for_pending_below(1);
+        Ok(())
+    }
+
+    /// Is the lock of the list of pools taken at this moment? For the test that nothing is allocated under it (B6).
+    #[doc(hidden)]
+    pub fn list_is_locked(&self) -> bool {
+        self.hub.list_is_locked()
     }
 }
 
@@ -283,11 +300,13 @@ impl Drop for PoolManager {
         if let Some(block) = last {
             block.retire();
         }
-        // From inside a job nobody can be waited for: the executor then stays with the hub until the last pool goes.
+        // From inside a job nobody can be waited for: then the last thread that is handing a job over takes the executor.
         let executor = self.hub.manager_goes(!in_job());
         if let Some(queue) = self.queue.take() {
-            // An error means: inside one of the queue's own jobs. It then completes what is pending after this one.
-            let _ = queue.shutdown();
+            if queue.shutdown().is_err() {
+                // Inside one of the queue's own jobs: it completes what is pending after this one, and whoever drops it last does not wait.
+                queue.end_unwaited();
+            }
         }
         self.hub.run_orphans();
         drop(executor);

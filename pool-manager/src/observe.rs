@@ -26,7 +26,7 @@ pub struct PoolEvent<'a> {
     pub pool: &'a PoolLabel,
     /// Time since the pool was made.
     pub age: Duration,
-    /// Bytes it holds; 0 once it is destroyed.
+    /// Bytes it holds; 0 once it is destroyed, and if its allocator panicked when asked.
     pub bytes_held: usize,
 }
 
@@ -68,7 +68,9 @@ pub(crate) struct Watch(pub(crate) Option<Arc<dyn PoolObserver>>);
 impl Watch {
     pub(crate) fn pool(&self, kind: PoolEventKind, pool: &Pool) {
         if self.0.is_some() {
-            self.tell(kind, pool.label(), pool.age(), pool.bytes_held());
+            // Foreign code, on the release path among others.
+            let bytes = catch_unwind(AssertUnwindSafe(|| pool.bytes_held())).unwrap_or(0);
+            self.tell(kind, pool.label(), pool.age(), bytes);
         }
     }
 

@@ -63,14 +63,15 @@ pub(crate) struct Parts {
 }
 
 impl Pool {
+    /// `id` is the allocator's, which has been asked for it where a panic is contained.
     pub(crate) fn new(
+        id: PoolId,
         spec: PoolSpec,
         zpool: Box<dyn ZPool>,
         codec: Codec,
         hub: Arc<Hub>,
         drivers: Drivers,
     ) -> Pool {
-        let id = zpool.id();
         let job = PreparedJob::new("destroy pool", |doomed: Doomed| {
             might_block("destroying a pool");
             drop(doomed);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::{ZPoolDriver, might_block};
 
 use crate::error::{RegistryError, SwitchError};
 
@@ -56,21 +56,23 @@ impl Registry {
         register(&self.compressors, name, driver)
     }
 
-    /// Removes an allocator.
+    /// Removes an allocator. May block, as the drop of its driver may.
     ///
     /// # Errors
     ///
     /// [`RegistryError::Busy`] while a pool of it exists, one that only waits for its destruction included; [`RegistryError::Unknown`].
     pub fn unregister_allocator(&self, name: &str) -> Result<(), RegistryError> {
+        might_block("Registry::unregister_allocator");
         unregister(&self.allocators, name)
     }
 
-    /// Removes a compressor.
+    /// Removes a compressor. May block, as the drop of its driver may.
     ///
     /// # Errors
     ///
     /// As for [`unregister_allocator`](Self::unregister_allocator).
     pub fn unregister_compressor(&self, name: &str) -> Result<(), RegistryError> {
+        might_block("Registry::unregister_compressor");
         unregister(&self.compressors, name)
     }
 
@@ -129,6 +131,14 @@ fn find<D: ?Sized>(table: &Table<D>, name: &str) -> Option<Used<D>> {
     // Relaxed: ordered by the lock.
     users.fetch_add(1, Ordering::Relaxed);
     Some(Used { driver: driver.clone(), users: users.clone() })
+}
+
+impl<D: ?Sized> Clone for Used<D> {
+    fn clone(&self) -> Self {
+        // Relaxed: as ours is counted, nobody sees none meanwhile.
+        self.users.fetch_add(1, Ordering::Relaxed);
+        Used { driver: self.driver.clone(), users: self.users.clone() }
+    }
 }
 
 impl<D: ?Sized> Drop for Used<D> {

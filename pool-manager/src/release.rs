@@ -6,16 +6,30 @@
 //!                                  ├──► orphan list ──► next switch, reap(), manager's drop
 //!                                  └ manager gone ──► run here; inside a no-block section: leak, and count
 //! ```
+//!
+//! Nothing in it unwinds: what is foreign is called inside a catch.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use zpool_core::exec::Job;
+use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Dying, NoBlock, Released};
 
-use crate::hub::count;
+use crate::hub::{Hub, Left, count};
 use crate::observe::PoolEventKind;
 use crate::pool::{Parts, Pool};
+
+/// Pools leaked so far. The process's, because a manager is gone when one of its pools is; core's, since statics are no part of a protocol.
+static LEAKED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+/// Pools of this process that were leaked, because their last reference was dropped inside a [`NoBlock`] section after their manager
+/// was gone: nobody was there to destroy them, and the thread that dropped it must not block.
+pub fn pools_leaked() -> u64 {
+    // Relaxed: statistics only.
+    LEAKED.load(Ordering::Relaxed)
+}
 
 thread_local! {
     /// Releases on this thread's stack: a pool destroyed while this is not zero was destroyed by the call that dropped it.
@@ -30,25 +44,46 @@ impl Released for Pool {
         hub.watch.pool(PoolEventKind::Emptied, &dying);
         let job = dying.take_job().arm(Doomed(Some(dying)));
         RELEASING.with(|r| r.set(r.get() + 1));
-        let handed_over = hub.hand_over(job);
+        let left = hub.hand_over(job);
         RELEASING.with(|r| r.set(r.get() - 1));
         drop(section);
-        if let Err(job) = handed_over {
-            run_or_leak(job, inside, &hub.counters.pools_leaked);
+        if let Some(left) = left {
+            see_to(left, inside);
         }
-        // If this was the last owner of the hub: the manager is gone and took the executor with it, so only memory is freed here.
+        // If this was the last owner of the hub: the manager is gone and the executor out of it, so only memory is freed here.
         drop(hub);
     }
 }
 
-/// The manager is gone: nobody else will run the job.
-fn run_or_leak(job: Job, must_not_block: bool, leaked: &zpool_core::sync::atomic::AtomicU64) {
+/// The manager is gone: nobody else will do it.
+fn see_to(left: Left, must_not_block: bool) {
+    let Left { job, orphans, executor } = left;
+    for job in job.into_iter().chain(orphans) {
+        run_or_leak(job, must_not_block);
+    }
+    if must_not_block && executor.as_ref().is_some_and(|executor| Arc::strong_count(executor) == 1) {
+        // The drop of an executor may wait for its jobs. (The manager's own queue was told to end when the manager went.)
+        std::mem::forget(executor);
+    } else {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(executor)));
+    }
+}
+
+fn run_or_leak(job: Job, must_not_block: bool) {
     if must_not_block {
-        count(leaked);
+        // Relaxed: statistics only.
+        LEAKED.fetch_add(1, Ordering::Relaxed);
         std::mem::forget(job);
     } else {
         // A destructor's panic is contained and counted where it happens.
         let _ = job.run();
+    }
+}
+
+/// Drops what a plug-in made. A panic in that is contained and counted.
+pub(crate) fn destroy<T>(made: T, hub: &Hub) {
+    if catch_unwind(AssertUnwindSafe(|| drop(made))).is_err() {
+        count(&hub.counters.destructors_panicked);
     }
 }
 
@@ -60,18 +95,15 @@ impl Drop for Doomed {
     fn drop(&mut self) {
         let Some(dying) = self.0.take() else { return };
         let hub = dying.hub().clone();
-        let (label, created) = (dying.label().clone(), dying.created());
-        hub.unlist(label.id);
+        let (label, created, block) = (dying.label().clone(), dying.created(), Dying::block(&dying).clone());
+        // First: what is destroyed, or half destroyed, is on no list (I2).
+        hub.unlist(&block);
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
+        hub.free_block(block);
         // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs.
-        for outcome in
-            [catch_unwind(AssertUnwindSafe(|| drop(codec))), catch_unwind(AssertUnwindSafe(|| drop(zpool)))]
-        {
-            if outcome.is_err() {
-                count(&hub.counters.destructors_panicked);
-            }
-        }
-        drop(drivers);
+        destroy(codec, &hub);
+        destroy(zpool, &hub);
+        destroy(drivers, &hub);
         if RELEASING.with(Cell::get) > 0 {
             count(&hub.counters.destroyed_on_caller);
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::pool::PoolLabel;
 
-/// A manager's counters. Each was true at some moment during the call; when nothing runs, `pools_created = pools_destroyed + pools_alive + pools_leaked`.
+/// A manager's counters. Each was true at some moment during the call; when nothing runs, `pools_created = pools_destroyed + pools_alive`. A pool can only be
+/// leaked once its manager is gone: [`pools_leaked`](crate::pools_leaked) counts those.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManagerStats {
@@ -22,8 +23,6 @@ pub struct ManagerStats {
     pub destructors_panicked: u64,
     /// Jobs that the executor did not take.
     pub jobs_refused: u64,
-    /// Pools whose last reference went inside a no-block section after the manager was gone.
-    pub pools_leaked: u64,
     /// Pools that exist: current, retired, and awaiting destruction.
     pub pools_alive: usize,
     /// Of those, pools that await destruction.

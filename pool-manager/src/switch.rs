@@ -1,24 +1,27 @@
 //! Switching: another allocator, another compressor, or both, while data lives in the pools.
 //!
-//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held, publishes it, and only then retires the old one. The old
-//! pool's last reference is dropped after the mutex is free again, so whatever its release sets off may switch in turn.
+//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held, publishes it, and only then retires the old one. What
+//! runs plug-ins' destructors comes before the mutex or after it, so that a destructor may switch, or want a lock that another switcher holds: refused jobs, what
+//! an attempt made and did not use, the old pool's last reference.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use zpool_core::compress::{Codec, Compressor};
+use zpool_core::compress::{Codec, Compressor, CompressorDriver};
 use zpool_core::exec::{Job, in_job};
 use zpool_core::spec::{Component, Params, PoolSpec};
 use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, might_block};
+use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, ZPoolDriver, might_block};
 
 use crate::error::SwitchError;
-use crate::hub::count;
+use crate::hub::{Hub, count};
 use crate::manager::PoolManager;
 use crate::observe::PoolEventKind;
 use crate::pool::{Drivers, Pool, PoolRef};
+use crate::registry::Used;
+use crate::release::destroy;
 
 /// How long a retired pool keeps its compression contexts, in case it is revived.
 const CONTEXT_GRACE: Duration = Duration::from_millis(100);
@@ -68,7 +71,8 @@ impl PoolManager {
     ///
     /// # Concurrency
     ///
-    /// May block: for other switchers, for plug-ins' constructors, and while [too many](crate::ManagerBuilder::max_pending) pools await destruction.
+    /// May block: for other switchers, for plug-ins' constructors, and while [too many](crate::ManagerBuilder::max_pending) pools await destruction. Runs the
+    /// jobs that the executor refused, unless called from inside a job: hold no lock that a plug-in's destructor wants.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
         self.switch_to(Some(&spec.allocator), Some(&spec.compressor))
     }
@@ -110,16 +114,21 @@ impl PoolManager {
             return Err(SwitchError::InsideConstructor);
         }
         loop {
+            if !in_job() {
+                self.hub.run_orphans();
+            }
+            let mut kept = Kept::default();
             let mut wanted = self.switcher.lock();
             let next = Wanted {
                 allocator: allocator.or(wanted.allocator.as_ref()).cloned(),
                 compressor: compressor.or(wanted.compressor.as_ref()).cloned(),
             };
-            let attempt = self.switch_locked(&next);
+            let attempt = self.switch_locked(&next, &mut kept);
             if matches!(attempt, Ok(Attempt::Done(..))) || self.hub.current.block().is_none() {
                 *wanted = next;
             }
             drop(wanted);
+            kept.destroy(&self.hub);
             match attempt? {
                 Attempt::Done(switched, old) => {
                     // The reference that kept the old pool through its retirement goes here, with no lock held.
@@ -133,12 +142,11 @@ impl PoolManager {
         }
     }
 
-    fn switch_locked(&self, wanted: &Wanted) -> Result<Attempt, SwitchError> {
+    fn switch_locked(&self, wanted: &Wanted, kept: &mut Kept) -> Result<Attempt, SwitchError> {
         let incomplete = |missing| SwitchError::Incomplete { missing };
         let allocator = wanted.allocator.as_ref().ok_or(incomplete("allocator"))?;
         let compressor = wanted.compressor.as_ref().ok_or(incomplete("compressor"))?;
-        self.hub.run_orphans();
-        let plan = self.resolve(allocator, compressor)?;
+        let plan = self.resolve(allocator, compressor, kept)?;
         if let Some(current) = self.current()
             && *current.spec() == plan.spec
         {
@@ -206,7 +214,9 @@ impl PoolManager {
         if block.references() <= 1 || pool.contexts_job.swap(true, Ordering::Relaxed) {
             return;
         }
+        let block = Arc::downgrade(&block);
         let job = Job::new("free compression contexts", move || {
+            let Some(block) = block.upgrade() else { return };
             let Some(pool) = block.try_ref() else { return };
             // Relaxed: a second job at the same time would do no harm.
             pool.contexts_job.store(false, Ordering::Relaxed);
@@ -218,22 +228,31 @@ impl PoolManager {
                 }
             }
         });
-        // Refused: the contexts go with the pool.
-        if self.config.pool_executor.submit_later(CONTEXT_GRACE, job).is_err() {
+        // Refused, or foreign code that panicked: the contexts go with the pool.
+        let executor = &self.config.pool_executor;
+        let submitted = catch_unwind(AssertUnwindSafe(|| executor.submit_later(CONTEXT_GRACE, job)));
+        if !matches!(submitted, Ok(Ok(()))) {
             pool.contexts_job.store(false, Ordering::Relaxed);
         }
     }
 
     /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's canonical form.
-    fn resolve(&self, allocator: &Component, compressor: &Component) -> Result<Plan, SwitchError> {
+    fn resolve(
+        &self,
+        allocator: &Component,
+        compressor: &Component,
+        kept: &mut Kept,
+    ) -> Result<Plan, SwitchError> {
         let drivers = Drivers {
-            allocator: self.registry.use_allocator(&allocator.name)?,
-            compressor: self.registry.use_compressor(&compressor.name)?,
+            allocator: kept.allocator.insert(self.registry.use_allocator(&allocator.name)?).clone(),
+            compressor: kept.compressor.insert(self.registry.use_compressor(&compressor.name)?).clone(),
         };
         let params = constructing(allocator, || drivers.allocator.driver.canonical(&allocator.params))?;
-        let algorithm = constructing(compressor, || drivers.compressor.driver.open(&compressor.params))?;
-        let canonical = Component::named(&allocator.name).with_params(params);
-        let spec = PoolSpec::new(canonical, algorithm.identity().clone());
+        let (algorithm, identity) = constructing(compressor, || {
+            let algorithm = kept.algorithm.insert(drivers.compressor.driver.open(&compressor.params)?);
+            Ok((algorithm.clone(), algorithm.identity().clone()))
+        })?;
+        let spec = PoolSpec::new(Component::named(&allocator.name).with_params(params), identity);
         Ok(Plan { spec, params: allocator.params.clone(), algorithm, drivers })
     }
 
@@ -241,10 +260,34 @@ impl PoolManager {
         let config = PoolConfig::new(self.config.source.clone(), self.config.block_len)
             .with_params(plan.params)
             .with_executor(self.config.pool_executor.clone());
+        // The codec first: it has no context yet, and asks the compressor for its properties.
+        let codec =
+            constructing(&plan.spec.compressor, || Ok(Codec::new(plan.algorithm, self.config.block_len)))?;
         let driver = &plan.drivers.allocator.driver;
-        let zpool = constructing(&plan.spec.allocator, || driver.create(&config))?;
-        let codec = Codec::new(plan.algorithm, self.config.block_len);
-        Ok(Pool::new(plan.spec, zpool, codec, self.hub.clone(), plan.drivers))
+        let (zpool, id) = constructing(&plan.spec.allocator, || {
+            let zpool = driver.create(&config)?;
+            let id = zpool.id();
+            Ok((zpool, id))
+        })?;
+        Ok(Pool::new(id, plan.spec, zpool, codec, self.hub.clone(), plan.drivers))
+    }
+}
+
+/// A second owner of whatever an attempt gets from plug-ins, so that nothing of theirs is dropped under the switchers' mutex, however the attempt ends.
+#[derive(Default)]
+struct Kept {
+    algorithm: Option<Arc<dyn Compressor>>,
+    allocator: Option<Used<dyn ZPoolDriver>>,
+    compressor: Option<Used<dyn CompressorDriver>>,
+}
+
+impl Kept {
+    /// Gives it up: with no lock held.
+    fn destroy(self, hub: &Hub) {
+        let Kept { algorithm, allocator, compressor } = self;
+        destroy(algorithm, hub);
+        destroy(allocator, hub);
+        destroy(compressor, hub);
     }
 }
 

@@ -5,7 +5,8 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, OnceLock};
 
 use common::*;
 use zpool_conformance::executor_suite;
@@ -19,16 +20,35 @@ thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
 }
 
+thread_local! {
+    /// This thread's calls are looked at: is [`WATCHED`]'s list locked during one?
+    static WATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+static WATCHED: OnceLock<PoolManager> = OnceLock::new();
+/// Calls of watching threads, and how many of them came while the list was locked.
+static WATCHED_CALLS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+fn called() {
+    CALLS.with(|calls| calls.set(calls.get() + 1));
+    if WATCHING.with(Cell::get)
+        && let Some(manager) = WATCHED.get()
+    {
+        WATCHED_CALLS[0].fetch_add(1, Ordering::Relaxed);
+        WATCHED_CALLS[1].fetch_add(usize::from(manager.list_is_locked()), Ordering::Relaxed);
+    }
+}
+
 // SAFETY: every call is passed on to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.with(|calls| calls.set(calls.get() + 1));
+        called();
         // SAFETY: the caller's promises are the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        CALLS.with(|calls| calls.set(calls.get() + 1));
+        called();
         // SAFETY: the caller's promises are the same.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -140,4 +160,118 @@ fn finding_the_current_pool_and_letting_it_go_makes_no_heap_call_once_warm() {
     // arc-swap registers a thread at its first look.
     drop(manager.current());
     assert_eq!(calls(|| drop(manager.current().unwrap().clone())), 0);
+}
+
+/// parking_lot's table of waiting threads grows when more of them wait than ever before, by a heap call of whoever waits then. That is the process's, not the
+/// release path's: here it comes before anything is counted.
+fn grow_the_table_of_waiting_threads() {
+    const THREADS: usize = 64;
+    let (barrier, waiting) =
+        (Barrier::new(THREADS), (parking_lot::Mutex::new(0), parking_lot::Condvar::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut arrived = waiting.0.lock();
+                *arrived += 1;
+                waiting.1.notify_all();
+                waiting.1.wait_while(&mut arrived, |arrived| *arrived < THREADS);
+                drop(arrived);
+                barrier.wait();
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reference_dropped_while_the_executor_is_shutting_down_makes_no_heap_call() {
+    grow_the_table_of_waiting_threads();
+    for round in 0..300 {
+        let queue = Arc::new(WorkQueue::new("ending").unwrap());
+        let script = Script::new();
+        let manager = builder(&script).executor(queue.clone()).build(&spec("a+x")).unwrap();
+        let (last, start) = (last_reference(&manager), Barrier::new(2));
+        let given_back = std::thread::scope(|scope| {
+            let ending = scope.spawn(|| {
+                start.wait();
+                // Sooner and later than the other thread.
+                (0..round % 5).for_each(|_| std::hint::spin_loop());
+                if round % 2 == 0 {
+                    queue.shutdown_now().unwrap()
+                } else {
+                    queue.shutdown().map(|()| Vec::new()).unwrap()
+                }
+            });
+            start.wait();
+            assert_eq!(calls(|| drop(last)), 0, "round {round}");
+            ending.join().unwrap()
+        });
+        given_back.into_iter().for_each(|job| job.run().unwrap());
+        manager.flush().unwrap();
+        assert_eq!(script.alive(), 1, "round {round}: nothing lost");
+    }
+}
+
+#[test]
+fn a_reader_whose_look_outlives_a_switch_makes_no_heap_call() {
+    grow_the_table_of_waiting_threads();
+    let manager = builder(&Script::new()).max_pending(64).build(&spec("a+x")).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    drop(manager.current());
+                    calls(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            drop(manager.current());
+                        }
+                    })
+                })
+            })
+            .collect();
+        let specs = ["a+x", "b+x"].map(spec);
+        for i in 0..30_000 {
+            manager.switch(&specs[i % 2]).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            // It drops the last reference of many a pool, and may be the last to look at its block.
+            assert_eq!(reader.join().unwrap(), 0);
+        }
+    });
+    manager.flush().unwrap();
+    assert_eq!(manager.stats().pools_alive, 1);
+}
+
+#[test]
+fn b6_nothing_is_allocated_or_freed_under_the_lists_lock() {
+    let manual = Arc::new(Manual::new());
+    let manager = builder(&Script::new())
+        .executor(manual.clone())
+        .revive(false)
+        .max_pending(1_000)
+        .build_idle()
+        .unwrap();
+    let manager = WATCHED.get_or_init(|| manager);
+    // Other tests of this program use other managers, so only this thread takes the list's lock. A thread of its own, which arc-swap does not know yet.
+    let watching = std::thread::spawn(move || {
+        WATCHING.with(|watching| watching.set(true));
+        let mut kept = Vec::new();
+        for i in 0..100 {
+            manager.switch(&spec(["a+x", "b+x"][i % 2])).unwrap();
+            kept.push(store(manager, b"keeps it"));
+            assert_eq!(manager.pools().len(), i + 1);
+            manager.bytes_held();
+        }
+        // Revives nothing and finds the current one.
+        manager.switch(&spec("b+x")).unwrap();
+        kept.into_iter().for_each(Stored::free);
+        manual.run_all();
+        WATCHING.with(|watching| watching.set(false));
+        manager.stats().pools_alive
+    });
+    assert_eq!(watching.join().unwrap(), 1);
+    let [all, under_the_lock] = [0, 1].map(|i: usize| WATCHED_CALLS[i].load(Ordering::Relaxed));
+    assert!(all > 1_000, "{all} calls were looked at");
+    assert_eq!(under_the_lock, 0, "of {all} calls");
 }

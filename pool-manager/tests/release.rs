@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::*;
 use zpool_core::NoBlock;
 use zpool_core::exec::{DrainExecutor, Executor, Inline, Job, Manual, Refused, RefusedReason};
-use zpool_manager::WorkQueue;
+use zpool_manager::{WorkQueue, pools_leaked};
 
 /// Takes nothing.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ fn an_executor_that_refuses_everything_stops_no_switcher() {
     for i in 0..50 {
         manager.switch(&spec(if i % 2 == 0 { "b+x" } else { "a+x" })).unwrap();
     }
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!((script.alive(), manager.stats().jobs_refused), (1, 50));
 }
 
@@ -73,7 +73,7 @@ fn i6_dropping_the_manager_completes_what_its_queue_has_pending() {
 
 #[test]
 fn after_the_manager_the_dropping_thread_destroys_or_leaks_in_a_no_block_section() {
-    let script = Script::new();
+    let (script, leaked) = (Script::new(), pools_leaked());
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let first = store(&manager, b"outlives the manager");
     manager.switch(&spec("b+x")).unwrap();
@@ -86,6 +86,7 @@ fn after_the_manager_the_dropping_thread_destroys_or_leaks_in_a_no_block_section
     second.free();
     drop(section);
     assert_eq!(script.alive(), 1, "leaked rather than blocked");
+    assert_eq!(pools_leaked() - leaked, 1, "and counted");
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn a_user_owned_queue_that_is_shut_down_makes_orphans_not_losses() {
     queue.shutdown().unwrap();
     manager.switch(&spec("b+x")).unwrap();
     assert_eq!(script.alive(), 2);
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!((script.alive(), manager.stats().jobs_refused), (1, 1));
 }
 
@@ -118,12 +119,12 @@ fn a_destructor_that_panics_is_counted_and_delays_nobody() {
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     script.on_destroy(|| panic!("destructor gave up"));
     manager.switch(&spec("b+x")).unwrap();
-    manager.flush();
+    manager.flush().unwrap();
     script.calm();
     let stats = manager.stats();
     assert_eq!((stats.destructors_panicked, stats.pools_destroyed, stats.pools_alive), (1, 1, 1));
     manager.switch(&spec("a+x")).unwrap();
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!(manager.stats().pools_destroyed, 2);
 }
 
@@ -135,7 +136,7 @@ fn b1_a_hundred_thousand_switches_without_delay() {
     for i in 0..100_000 {
         manager.switch(&specs[i % 2]).unwrap();
     }
-    manager.flush();
+    manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!((stats.switches, stats.pools_created), (100_001, 100_001));
     assert_eq!((stats.pools_destroyed, stats.pools_alive, stats.destroyed_on_caller), (100_000, 1, 0));
@@ -158,6 +159,6 @@ fn b38_two_specs_that_both_keep_entries_for_many_switches() {
     assert_eq!((first.read(), second.read()), (b"of a+x".to_vec(), b"of b+x".to_vec()));
     first.free();
     second.free();
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1), "i5: only the current pool is left");
 }

@@ -2,14 +2,15 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use common::*;
 use parking_lot::Mutex;
-use zpool_core::CreateError;
 use zpool_core::exec::{Executor, Job, Manual};
-use zpool_manager::{PoolEvent, PoolManager, PoolObserver, SwitchError, WorkQueue};
+use zpool_core::{CreateError, PoolId};
+use zpool_manager::{PoolEvent, PoolEventKind, PoolManager, PoolObserver, SwitchError, Switched, WorkQueue};
 
 #[derive(Debug)]
 struct Failing;
@@ -30,7 +31,7 @@ fn b3_an_observer_that_fails_stops_no_pool() {
         assert_eq!(stored.read(), b"stored all the same");
         stored.free();
     }
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!((script.alive(), manager.stats().pools_destroyed), (1, 2));
 }
 
@@ -72,7 +73,7 @@ fn b6_constructors_and_destructors_run_under_no_lock_that_readers_take() {
     for text in ["b+x", "a+x"] {
         manager.switch(&spec(text)).unwrap();
     }
-    manager.flush();
+    manager.flush().unwrap();
     script.calm();
     assert_eq!(looks.load(Ordering::SeqCst), 4, "two constructors and two destructors");
 }
@@ -124,7 +125,7 @@ fn b11_whoever_waits_for_the_last_destruction_wakes_up() {
             scope.spawn(move || {
                 for i in 0..3_000 {
                     manager.switch(&spec(["a+x", "b+x", "b+y"][(i + t) % 3])).unwrap();
-                    manager.flush();
+                    manager.flush().unwrap();
                 }
             });
         }
@@ -179,7 +180,7 @@ fn i5_after_all_objects_are_gone_only_the_current_pool_exists() {
     }
     assert_eq!(manager.stats().pools_alive, 4);
     stored.into_iter().for_each(Stored::free);
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
     assert_eq!(manager.pools()[0].label.spec, *manager.current().unwrap().spec());
 }
@@ -201,29 +202,58 @@ fn a_retired_pool_that_something_keeps_is_seen_in_the_snapshot() {
     kept.into_iter().for_each(Stored::free);
 }
 
-/// A switch of one thread against one of another: each sees its own result, and the books hold.
-#[test]
-fn two_switchers_take_turns() {
-    let script = Script::new();
-    let manager = builder(&script).build(&spec("a+x")).unwrap();
-    let (wrong, done) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for text in ["a+y", "b+x"] {
-            let (manager, wrong, done) = (&manager, &wrong, &done);
-            scope.spawn(move || {
-                for _ in 0..2_000 {
-                    let switched = manager.switch(&spec(text)).unwrap();
-                    if manager.pools().iter().all(|pool| pool.label.id != switched.pool())
-                        && manager.current().is_none()
-                    {
-                        wrong.store(true, Ordering::Relaxed);
-                    }
-                }
-                done.lock().push(text);
-            });
+/// Which pool was made of what, and each time one became current.
+#[derive(Debug, Default)]
+struct Register {
+    specs: Mutex<HashMap<PoolId, String>>,
+    became_current: Mutex<Vec<(PoolEventKind, PoolId)>>,
+}
+
+impl PoolObserver for Register {
+    fn observe(&self, event: &PoolEvent<'_>) {
+        match event.kind {
+            PoolEventKind::Created => {
+                self.specs.lock().insert(event.pool.id, event.pool.spec.to_string());
+            }
+            PoolEventKind::Published | PoolEventKind::Revived => {
+                self.became_current.lock().push((event.kind, event.pool.id));
+            }
+            _ => (),
         }
+    }
+}
+
+/// A switch of one thread against one of another: each is told what its own switch did, and the books hold.
+#[test]
+fn two_switchers_take_turns_and_each_is_told_its_own_result() {
+    let (script, register) = (Script::new(), Arc::new(Register::default()));
+    let manager = builder(&script).observer(register.clone()).build_idle().unwrap();
+    let switch_often = |text: &str| -> Vec<_> {
+        let told: Vec<_> = (0..2_000).map(|_| manager.switch(&spec(text)).unwrap()).collect();
+        let specs = register.specs.lock();
+        for switched in &told {
+            assert_eq!(specs[&switched.pool()], text, "{switched:?}");
+        }
+        told
+    };
+    let told: Vec<Switched> = std::thread::scope(|scope| {
+        let threads = ["a+y", "b+x"].map(|text| scope.spawn(move || switch_often(text)));
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    manager.flush();
-    assert!(!wrong.into_inner() && done.into_inner().len() == 2);
+    // Whatever became current did so for one of the two, who was told so, and nobody else was.
+    let mut seen = register.became_current.lock().clone();
+    let mut heard: Vec<_> = told
+        .iter()
+        .filter_map(|switched| match *switched {
+            Switched::Created(id) => Some((PoolEventKind::Published, id)),
+            Switched::Revived(id) => Some((PoolEventKind::Revived, id)),
+            _ => None,
+        })
+        .collect();
+    let by_pool = |&(kind, id): &(PoolEventKind, PoolId)| (id.get(), kind == PoolEventKind::Revived);
+    seen.sort_by_key(by_pool);
+    heard.sort_by_key(by_pool);
+    assert_eq!((seen.len() as u64, &seen), (manager.stats().switches, &heard));
+    manager.flush().unwrap();
     assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
 }

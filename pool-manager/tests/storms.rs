@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
+use parking_lot::Mutex;
 use proptest::prelude::*;
+use zpool_core::PoolId;
 use zpool_core::exec::DrainExecutor;
 use zpool_manager::{PoolManager, PoolState, WorkQueue};
 
@@ -40,7 +43,7 @@ fn work(manager: &PoolManager, rounds: u32) {
 }
 
 fn books_balance(manager: &PoolManager, script: &Script) {
-    manager.flush();
+    manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!(stats.pools_created, stats.pools_destroyed + stats.pools_alive as u64, "{stats:?}");
     assert_eq!((stats.pools_alive, script.alive(), stats.destroyed_on_caller), (1, 1, 0), "i5: {stats:?}");
@@ -113,33 +116,60 @@ fn i3_there_is_always_a_current_pool_and_it_is_alive() {
     books_balance(&manager, &script);
 }
 
+/// What the test itself knows of each pool: references that it holds.
+type Held = Arc<Mutex<HashMap<PoolId, usize>>>;
+
+/// Stores, reads and frees `rounds` objects, and notes which pools it has references to for as long as it has them.
+fn work_noting(manager: &PoolManager, held: &Held, rounds: u32) {
+    let mut kept = Vec::new();
+    for i in 0..rounds {
+        let pool = manager.current().unwrap();
+        *held.lock().entry(pool.id()).or_default() += 1;
+        let handle = pool.zpool().insert(&i.to_ne_bytes()).unwrap();
+        kept.push((i, Stored { pool, handle }));
+        if kept.len() > 20 || i + 1 == rounds {
+            for (i, stored) in kept.drain(..) {
+                assert_eq!(stored.read(), i.to_ne_bytes());
+                // Noted before: from then on the pool may go at any moment.
+                *held.lock().get_mut(&stored.pool.id()).unwrap() -= 1;
+                stored.free();
+            }
+        }
+    }
+}
+
 #[test]
-fn i2_a_destroyed_pool_is_not_listed_and_has_no_reader() {
-    let script = Script::new();
+fn i2_a_pool_that_is_destroyed_is_not_listed_and_has_no_object_no_reference_and_no_reader() {
+    let (script, held) = (Script::new(), Held::default());
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
-    let watcher = Arc::downgrade(&manager);
-    let bad = Arc::new(AtomicBool::new(false));
-    let seen = bad.clone();
-    script.on_destroy(move || {
-        // Inside the destructor: all that is listed is alive or on its way, and none of it is more than what exists.
+    let (watcher, known) = (Arc::downgrade(&manager), held.clone());
+    let (destroyed, wrong) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(Vec::new())));
+    let (seen, errors) = (destroyed.clone(), wrong.clone());
+    // Runs inside the pool's destructor.
+    script.on_destroy_of(move |id, objects| {
         let Some(manager) = watcher.upgrade() else { return };
-        let listed = manager.pools();
-        let current = listed.iter().filter(|pool| pool.state == PoolState::Current).count();
-        if current != 1 || listed.iter().any(|pool| pool.state == PoolState::Dying && pool.references != 0) {
-            seen.store(true, Ordering::Relaxed);
+        let listed = manager.pools().iter().any(|pool| pool.label.id == id);
+        let current = manager.current().unwrap().id() == id;
+        let references = known.lock().get(&id).copied().unwrap_or(0);
+        let again = !seen.lock().insert(id);
+        if listed || current || again || (objects, references) != (0, 0) {
+            errors.lock().push(format!("{id}: {listed} {current} {again} {objects} {references}"));
         }
     });
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| work(&manager, 10_000));
+        let workers: Vec<_> = (0..2).map(|_| scope.spawn(|| work_noting(&manager, &held, 5_000))).collect();
         let switcher = scope.spawn(|| switch_until(&manager, &stop));
-        worker.join().unwrap();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
         stop.store(true, Ordering::Relaxed);
         switcher.join().unwrap();
     });
-    manager.flush();
+    manager.flush().unwrap();
     script.calm();
-    assert!(!bad.load(Ordering::Relaxed));
+    assert_eq!(*wrong.lock(), Vec::<String>::new(), "listed, current, again, objects, references");
+    let stats = manager.stats();
+    assert!(stats.pools_destroyed > 0);
+    assert_eq!(destroyed.lock().len() as u64, stats.pools_destroyed, "each was looked at once");
 }
 
 proptest! {

@@ -18,7 +18,7 @@ fn a_new_spec_makes_a_pool_and_the_empty_old_one_is_destroyed() {
     let Switched::Created(second) = manager.switch(&spec("b+x")).unwrap() else { panic!("not created") };
     assert_ne!(first, second);
     assert_eq!(manager.current().unwrap().spec().to_string(), "b+x");
-    manager.flush();
+    manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!((stats.pools_created, stats.pools_destroyed, stats.pools_alive, script.alive()), (2, 1, 1, 1));
     assert_eq!((stats.switches, stats.destroyed_on_caller), (2, 0));
@@ -50,16 +50,16 @@ fn stored_objects_keep_their_pool_and_the_last_one_lets_it_go() {
     let old = store(&manager, b"stored before the switch");
     manager.switch(&spec("b+x")).unwrap();
     let new = store(&manager, b"stored after it");
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!(script.alive(), 2);
     assert_eq!((old.read(), new.read()), (b"stored before the switch".to_vec(), b"stored after it".to_vec()));
     let states: Vec<_> = manager.pools().iter().map(|p| (p.state, p.references)).collect();
     assert_eq!(states, [(PoolState::Retired, 1), (PoolState::Current, 1)]);
     old.free();
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!((script.alive(), manager.stats().pools_alive), (1, 1));
     new.free();
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!(script.alive(), 1, "the current pool needs no object to live");
 }
 
@@ -73,7 +73,7 @@ fn a_live_retired_pool_is_revived_unless_that_is_off() {
     assert_eq!(manager.switch(&spec("a+x")).unwrap(), Switched::Revived(id));
     assert_eq!(manager.stats().pools_revived, 1);
     kept.free();
-    manager.flush();
+    manager.flush().unwrap();
     assert_eq!(manager.current().unwrap().id(), id, "revived, it is current and lives without objects");
 
     let manager = builder(&script).revive(false).build(&spec("a+x")).unwrap();
@@ -131,7 +131,7 @@ fn a_failed_switch_leaves_everything_as_it_was() {
     // The failed choice is not remembered: changing the compressor keeps allocator `a`.
     manager.set_compressor(&component("y")).unwrap();
     assert_eq!(manager.current().unwrap().spec().to_string(), "a+y");
-    manager.flush();
+    manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!((stats.pools_created, stats.pools_destroyed, stats.pools_alive), (2, 1, 1));
     assert_ne!(manager.current().unwrap().id(), id);
@@ -183,7 +183,7 @@ fn a_destructor_may_switch_even_when_the_switcher_waits_for_it() {
     for text in ["b+x", "a+x", "b+x", "a+x"] {
         manager.switch(&spec(text)).unwrap();
     }
-    manager.flush();
+    manager.flush().unwrap();
     script.calm();
     assert_eq!(manager.stats().pools_alive, 1);
 }

@@ -17,6 +17,7 @@ use zpool_manager::{ManagerBuilder, PoolManager, Registry};
 
 pub use copying::CopyDriver;
 
+pub type OnDestroyOf = Arc<dyn Fn(PoolId, usize) + Send + Sync>;
 type OnCreate = Arc<dyn Fn() -> Result<(), CreateError> + Send + Sync>;
 
 /// What to run inside a plug-in, and how many of its products are alive.
@@ -26,6 +27,8 @@ pub struct Script {
     pub on_create: Mutex<Option<OnCreate>>,
     /// Runs in every destructor of the allocator.
     pub on_destroy: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    /// The same, with the pool's id and how many objects are left in it.
+    pub on_destroy_of: Mutex<Option<OnDestroyOf>>,
     pub alive: AtomicUsize,
     pub destroyed: AtomicUsize,
 }
@@ -43,9 +46,14 @@ impl Script {
         *self.on_destroy.lock() = Some(Arc::new(f));
     }
 
+    pub fn on_destroy_of(&self, f: impl Fn(PoolId, usize) + Send + Sync + 'static) {
+        *self.on_destroy_of.lock() = Some(Arc::new(f));
+    }
+
     pub fn calm(&self) {
         *self.on_create.lock() = None;
         *self.on_destroy.lock() = None;
+        *self.on_destroy_of.lock() = None;
     }
 
     pub fn alive(&self) -> usize {
@@ -104,6 +112,10 @@ impl Drop for ScriptedPool {
         let on_destroy = self.script.on_destroy.lock().clone();
         if let Some(f) = on_destroy {
             f();
+        }
+        let on_destroy_of = self.script.on_destroy_of.lock().clone();
+        if let Some(f) = on_destroy_of {
+            f(self.mint.pool_id(), self.objects.get_mut().1.len());
         }
         might_block("ScriptedPool::drop");
     }

@@ -110,7 +110,7 @@ impl Contestant {
                 )));
             }
         }
-        new.store.manager().flush();
+        new.store.manager().flush()?;
         let stats = new.store.stats();
         new.held = stats.pool_bytes + stats.index_bytes;
         Ok(new)

@@ -1,0 +1,163 @@
+//! Contexts of a compressor are made and freed under no lock.
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+use common::*;
+use parking_lot::Mutex;
+use zpool_core::CreateError;
+use zpool_core::compress::{
+    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+};
+use zpool_core::exec::Manual;
+use zpool_core::spec::{Component, Params};
+use zpool_manager::{PoolManager, PoolRef};
+
+type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// What to do the next time a context is made, or dropped.
+#[derive(Default)]
+struct Hooks {
+    on_make: Hook,
+    on_drop: Hook,
+    alive: AtomicUsize,
+}
+
+impl Hooks {
+    fn call(hook: &Hook) {
+        let hook = hook.lock().take();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+#[derive(Debug)]
+struct HookedDriver(Arc<Hooks>);
+
+#[derive(Debug)]
+struct Hooked(Component, Arc<Hooks>);
+
+#[derive(Debug)]
+struct HookedContext(Arc<Hooks>);
+
+impl CompressorDriver for HookedDriver {
+    fn name(&self) -> &str {
+        "hooked"
+    }
+
+    fn open(&self, _: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
+        Ok(Arc::new(Hooked(Component::named("hooked"), self.0.clone())))
+    }
+}
+
+impl Compressor for Hooked {
+    fn identity(&self) -> &Component {
+        &self.0
+    }
+
+    fn properties(&self) -> CodecProperties {
+        CodecProperties::new("MIT").with_stateless_decompression()
+    }
+
+    fn compress_bound(&self, block_len: usize) -> usize {
+        block_len
+    }
+
+    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+        Hooks::call(&self.1.on_make);
+        self.1.alive.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(HookedContext(self.1.clone())))
+    }
+}
+
+impl CompressionContext for HookedContext {
+    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+        out[..block.len()].copy_from_slice(block);
+        Ok(Compressed::Len(block.len()))
+    }
+
+    fn bytes_held(&self) -> usize {
+        1
+    }
+}
+
+impl Drop for HookedContext {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, Ordering::SeqCst);
+        Hooks::call(&self.0.on_drop);
+    }
+}
+
+fn compress(pool: &PoolRef) {
+    pool.codec().compress(b"block", 5, |out| assert_eq!(out, Some(&b"block"[..]))).unwrap();
+}
+
+/// A manager over `a+hooked`, its pool, and what drives both.
+fn hooked() -> (PoolManager, PoolRef, Arc<Hooks>, Arc<Manual>) {
+    let (hooks, manual, registry) =
+        (Arc::<Hooks>::default(), Arc::new(Manual::new()), registry(&Script::new()));
+    registry.register_compressor(Arc::new(HookedDriver(hooks.clone()))).unwrap();
+    let manager = PoolManager::builder(registry).executor(manual.clone()).build(&spec("a+hooked")).unwrap();
+    let pool = manager.current().unwrap();
+    (manager, pool, hooks, manual)
+}
+
+/// A thread holds a lock and needs a context; another one frees a context, whose drop wants that lock. With a lock of the codec's around either, each would
+/// wait for the other, and this test for both. The maker comes back into the codec as well, which needs a second context.
+#[test]
+fn b33_a_context_is_freed_while_its_drop_waits_for_a_lock_of_somebody_who_makes_one() {
+    let (manager, pool, hooks, manual) = hooked();
+    let (lock, (begun, begins)) = (Arc::new(Mutex::new(())), mpsc::channel());
+    compress(&pool);
+    manager.switch(&spec("b+hooked")).unwrap();
+    let (wanted, again) = (lock.clone(), pool.clone());
+    *hooks.on_drop.lock() = Some(Box::new(move || {
+        begun.send(()).unwrap();
+        drop(wanted.lock());
+    }));
+    *hooks.on_make.lock() = Some(Box::new(move || compress(&again)));
+    let held = lock.lock();
+    std::thread::scope(|scope| {
+        // The job that frees the contexts of a retired pool.
+        scope.spawn(|| manual.run_all());
+        begins.recv().unwrap();
+        compress(&pool);
+        drop(held);
+    });
+    assert!(hooks.on_make.lock().is_none() && hooks.on_drop.lock().is_none(), "both came to it");
+    assert_eq!((pool.codec().stats().contexts_made, hooks.alive.load(Ordering::SeqCst)), (3, 0));
+}
+
+/// The other way round: the maker waits for a lock, and its holder frees a context, whose drop comes back into the codec.
+#[test]
+fn b33_a_context_is_made_while_its_maker_waits_for_a_lock_of_somebody_who_frees_one() {
+    let (_manager, pool, hooks, _manual) = hooked();
+    let (lock, (begun, begins)) = (Arc::new(Mutex::new(())), mpsc::channel());
+    let (wanted, again) = (lock.clone(), pool.clone());
+    *hooks.on_make.lock() = Some(Box::new(move || {
+        begun.send(()).unwrap();
+        drop(wanted.lock());
+    }));
+    let held = lock.lock();
+    std::thread::scope(|scope| {
+        scope.spawn(|| compress(&pool));
+        begins.recv().unwrap();
+        // Makes a second one, and frees it.
+        compress(&pool);
+        *hooks.on_drop.lock() = Some(Box::new(move || compress(&again)));
+        pool.codec().retire_compression();
+        drop(held);
+    });
+    assert!(hooks.on_make.lock().is_none() && hooks.on_drop.lock().is_none(), "both came to it");
+    // The waiting maker's, ours, and the one that the drop needed; none is kept by a codec that is retired.
+    assert_eq!((pool.codec().stats().contexts_made, hooks.alive.load(Ordering::SeqCst)), (3, 0));
+}

@@ -1,0 +1,475 @@
+//! Plug-ins and executors that call back, panic or give up at the worst moment: no deadlock, nothing unwinds, nothing is lost.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak, mpsc};
+
+use common::*;
+use parking_lot::Mutex;
+use zpool_core::NoBlock;
+use zpool_core::compress::{
+    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver, DecompressionContext,
+};
+use zpool_core::exec::{
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused, RefusedReason,
+};
+use zpool_core::spec::{Component, Params};
+use zpool_core::{
+    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
+    Violation, ZPool, ZPoolDriver,
+};
+use zpool_manager::{
+    PoolEvent, PoolManager, PoolObserver, Registry, SwitchError, Switched, WorkQueue, pools_leaked,
+};
+
+/// Takes nothing.
+#[derive(Debug)]
+struct Refusing;
+
+impl Executor for Refusing {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        Err(Refused { job, reason: RefusedReason::Full })
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    }
+}
+
+#[test]
+fn an_orphans_destructor_may_switch() {
+    let script = Script::new();
+    let manager = Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
+    let (weak, switched) = (Arc::downgrade(&manager), Arc::new(Mutex::new(Vec::new())));
+    let seen = switched.clone();
+    script.on_destroy(move || {
+        if let Some(manager) = weak.upgrade()
+            && seen.lock().is_empty()
+        {
+            let outcome = manager.switch(&spec("b+y"));
+            seen.lock().push(outcome);
+        }
+    });
+    manager.switch(&spec("b+x")).unwrap();
+    manager.switch(&spec("a+y")).unwrap();
+    assert!(matches!(switched.lock()[..], [Ok(Switched::Created(_))]));
+    manager.flush().unwrap();
+    script.calm();
+    assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
+}
+
+#[test]
+fn an_orphans_destructor_may_want_a_lock_that_another_switcher_holds() {
+    let script = Script::new();
+    let manager = Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
+    let (lock, (begun, begins)) = (Arc::new(Mutex::new(())), mpsc::channel());
+    let wanted = lock.clone();
+    script.on_destroy(move || {
+        let _ = begun.send(());
+        drop(wanted.lock());
+    });
+    manager.switch(&spec("b+x")).unwrap();
+    let held = lock.lock();
+    std::thread::scope(|scope| {
+        scope.spawn(|| manager.switch(&spec("a+y")).unwrap());
+        begins.recv().unwrap();
+        // That switcher waits inside the destructor for our lock, and so must not hold what we want.
+        manager.switch(&spec("b+y")).unwrap();
+        drop(held);
+    });
+    manager.flush().unwrap();
+    script.calm();
+    assert_eq!(script.alive(), 1);
+}
+
+/// What a compressor does besides copying.
+#[derive(Default)]
+struct Whims {
+    manager: Mutex<Weak<PoolManager>>,
+    /// Its drop switches.
+    switches: AtomicBool,
+    /// Switches that its drops have made.
+    switched: AtomicUsize,
+    /// The method that panics.
+    panics_in: Mutex<&'static str>,
+}
+
+impl Whims {
+    fn panic_in(&self, method: &str) {
+        assert!(*self.panics_in.lock() != method, "{method} gave up");
+    }
+}
+
+impl std::fmt::Debug for Whims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Whims")
+    }
+}
+
+/// Its driver, called `w`.
+#[derive(Debug, Clone, Default)]
+struct Whimsical(Arc<Whims>);
+
+#[derive(Debug)]
+struct Wrapped(Arc<dyn Compressor>, Component, Arc<Whims>);
+
+impl CompressorDriver for Whimsical {
+    fn name(&self) -> &str {
+        "w"
+    }
+
+    fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
+        let own = Component::named("w").with_params(params.clone());
+        Ok(Arc::new(Wrapped(CopyDriver("x").open(params)?, own, self.0.clone())))
+    }
+}
+
+impl Compressor for Wrapped {
+    fn identity(&self) -> &Component {
+        self.2.panic_in("identity");
+        &self.1
+    }
+
+    fn properties(&self) -> CodecProperties {
+        self.2.panic_in("properties");
+        self.0.properties()
+    }
+
+    fn compress_bound(&self, block_len: usize) -> usize {
+        self.0.compress_bound(block_len)
+    }
+
+    fn shared_bytes(&self) -> usize {
+        self.2.panic_in("shared_bytes");
+        self.0.shared_bytes()
+    }
+
+    fn compression_context(&self, max: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+        self.0.compression_context(max)
+    }
+
+    fn decompression_context(&self) -> Result<Box<dyn DecompressionContext>, CodecError> {
+        self.0.decompression_context()
+    }
+}
+
+impl Drop for Wrapped {
+    fn drop(&mut self) {
+        let manager = self.2.manager.lock().upgrade();
+        if self.2.switches.swap(false, Ordering::SeqCst)
+            && let Some(manager) = manager
+        {
+            manager.switch(&spec("b+y")).unwrap();
+            self.2.switched.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[test]
+fn a_compressor_that_a_switch_does_not_use_may_switch_when_it_is_dropped() {
+    let (script, whimsical) = (Script::new(), Whimsical::default());
+    let manager = Arc::new(builder(&script).max_pending(1_000).build(&spec("a+x")).unwrap());
+    manager.registry().register_compressor(Arc::new(whimsical.clone())).unwrap();
+    *whimsical.0.manager.lock() = Arc::downgrade(&manager);
+    let drop_switches = || {
+        manager.flush().unwrap();
+        whimsical.0.switches.store(true, Ordering::SeqCst);
+    };
+    manager.switch(&spec("a+w")).unwrap();
+    drop_switches();
+    assert!(matches!(manager.switch(&spec("a+w")), Ok(Switched::Unchanged(_))));
+
+    manager.switch(&spec("a+w")).unwrap();
+    let kept = store(&manager, b"keeps a+w");
+    manager.switch(&spec("b+x")).unwrap();
+    drop_switches();
+    assert!(matches!(manager.switch(&spec("a+w")), Ok(Switched::Revived(_))));
+
+    drop_switches();
+    script.on_create(|| Err(CreateError::OutOfMemory));
+    // The compressor is there when the allocator fails.
+    assert!(matches!(manager.switch(&spec("b(n=1)+w")), Err(SwitchError::Create { .. })));
+    script.calm();
+    assert_eq!(whimsical.0.switched.load(Ordering::SeqCst), 3);
+    kept.free();
+    manager.flush().unwrap();
+    assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
+}
+
+#[test]
+fn a_compressor_that_panics_when_asked_about_itself_is_an_error_of_the_switch() {
+    let (script, whimsical) = (Script::new(), Whimsical::default());
+    let manager = builder(&script).build(&spec("a+x")).unwrap();
+    manager.registry().register_compressor(Arc::new(whimsical.clone())).unwrap();
+    for method in ["identity", "properties", "shared_bytes"] {
+        *whimsical.0.panics_in.lock() = method;
+        let error = manager.switch(&spec("b+w")).unwrap_err();
+        assert!(
+            matches!(&error, SwitchError::Panicked { component, message }
+                if component.name == "w" && message.contains(method)),
+            "{error}"
+        );
+    }
+    manager.flush().unwrap();
+    assert_eq!(manager.current().unwrap().spec().to_string(), "a+x");
+    assert_eq!((manager.stats().switches, script.alive()), (1, 1));
+    *whimsical.0.panics_in.lock() = "";
+    manager.switch(&spec("b+w")).unwrap();
+}
+
+/// An allocator over one that several share: it says the same id each time, and panics when told to.
+#[derive(Debug, Clone)]
+struct Layered {
+    inner: Arc<dyn ZPool>,
+    panics_in: Arc<Mutex<&'static str>>,
+}
+
+impl Layered {
+    fn panic_in(&self, method: &str) {
+        assert!(*self.panics_in.lock() != method, "{method} gave up");
+    }
+}
+
+impl ZPoolDriver for Layered {
+    fn name(&self) -> &str {
+        "l"
+    }
+
+    fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
+        Ok(params.clone())
+    }
+
+    fn create(&self, _: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl ZPool for Layered {
+    fn id(&self) -> PoolId {
+        self.panic_in("id");
+        self.inner.id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        self.inner.insert(object)
+    }
+
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        self.inner.read(handle)
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        self.inner.free(handle)
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.panic_in("bytes_held");
+        self.inner.bytes_held()
+    }
+
+    fn stats(&self) -> PoolStats {
+        self.inner.stats()
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        self.inner.validate()
+    }
+}
+
+/// A registry with an allocator `l` beside the usual ones.
+fn with_layered(script: &Arc<Script>) -> (Arc<Registry>, Layered) {
+    let registry = registry(script);
+    let config = PoolConfig::new(zpool_core::page::default_source(), 4096);
+    let inner = zpool_conformance::ReferenceDriver.create(&config).unwrap();
+    let layered = Layered { inner: inner.into(), panics_in: Arc::default() };
+    registry.register_allocator(Arc::new(layered.clone())).unwrap();
+    (registry, layered)
+}
+
+#[test]
+fn of_two_pools_with_one_id_the_one_that_is_destroyed_is_taken_off_the_list() {
+    let manager = PoolManager::builder(with_layered(&Script::new()).0).build(&spec("l+x")).unwrap();
+    let kept = store(&manager, b"kept");
+    manager.switch(&spec("l(n=2)+x")).unwrap();
+    manager.switch(&spec("a+x")).unwrap();
+    manager.flush().unwrap();
+    let specs: Vec<_> = manager.pools().iter().map(|pool| pool.label.spec.to_string()).collect();
+    assert_eq!(specs, ["l+x", "a+x"]);
+    kept.free();
+    manager.flush().unwrap();
+    assert_eq!(manager.stats().pools_alive, 1);
+}
+
+#[test]
+fn an_allocator_that_panics_when_asked_for_its_id_is_an_error_of_the_switch() {
+    let (registry, layered) = with_layered(&Script::new());
+    let manager = PoolManager::builder(registry).build(&spec("a+x")).unwrap();
+    *layered.panics_in.lock() = "id";
+    let error = manager.switch(&spec("l+x")).unwrap_err();
+    assert!(matches!(&error, SwitchError::Panicked { component, .. } if component.name == "l"), "{error}");
+    assert_eq!((manager.stats().pools_alive, manager.stats().switches), (1, 1));
+}
+
+#[derive(Debug)]
+struct Watching;
+
+impl PoolObserver for Watching {
+    fn observe(&self, _: &PoolEvent<'_>) {}
+}
+
+#[test]
+fn an_allocator_that_panics_when_asked_for_its_bytes_stops_neither_switch_nor_release() {
+    let (registry, layered) = with_layered(&Script::new());
+    let manager = PoolManager::builder(registry).observer(Arc::new(Watching)).build(&spec("l+x")).unwrap();
+    let last = manager.current().unwrap();
+    *layered.panics_in.lock() = "bytes_held";
+    manager.switch(&spec("a+x")).unwrap();
+    // Would unwind out of this drop, and the pool be lost.
+    drop(last);
+    manager.flush().unwrap();
+    let stats = manager.stats();
+    assert_eq!((stats.pools_created, stats.pools_destroyed, stats.pools_alive), (2, 1, 1));
+}
+
+#[test]
+fn a_flush_inside_a_job_is_an_error() {
+    let script = Script::new();
+    let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
+    let (weak, outcome) = (Arc::downgrade(&manager), Arc::new(Mutex::new(None)));
+    let seen = outcome.clone();
+    script.on_destroy(move || {
+        if let Some(manager) = weak.upgrade() {
+            *seen.lock() = Some(manager.flush());
+        }
+    });
+    manager.switch(&spec("b+x")).unwrap();
+    manager.flush().unwrap();
+    script.calm();
+    assert_eq!(outcome.lock().take(), Some(Err(DrainError)));
+}
+
+/// Its delayed jobs, which are about contexts, meet a panic.
+#[derive(Debug)]
+struct NoLater(WorkQueue);
+
+impl Executor for NoLater {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        self.0.submit(job)
+    }
+
+    fn submit_later(&self, _: std::time::Duration, _: Job) -> Result<(), Refused> {
+        panic!("no clock")
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        self.0.properties()
+    }
+}
+
+#[test]
+fn an_executor_that_panics_at_a_delayed_job_fails_no_switch() {
+    let executor = Arc::new(NoLater(WorkQueue::new("no clock").unwrap()));
+    let manager = builder(&Script::new()).executor(executor).build(&spec("a+x")).unwrap();
+    let kept = store(&manager, b"so the old pool lives on, and its contexts are to be freed");
+    assert!(matches!(manager.switch(&spec("b+x")), Ok(Switched::Created(_))));
+    kept.free();
+    manager.flush().unwrap();
+    assert_eq!(manager.stats().pools_alive, 1);
+}
+
+/// Refuses each job; the next one, once `begun` is set, only when it is told to.
+#[derive(Debug)]
+struct Slow {
+    begun: Mutex<Option<mpsc::Sender<()>>>,
+    go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Executor for Slow {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        let first = self.begun.lock().take();
+        if let Some(begun) = first {
+            begun.send(()).unwrap();
+            self.go.lock().recv().unwrap();
+        }
+        Err(Refused { job, reason: RefusedReason::Full })
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    }
+}
+
+#[test]
+fn a_manager_dropped_in_a_job_leaves_pool_and_executor_to_the_thread_that_hands_over() {
+    for inside in [false, true] {
+        let (script, leaked) = (Script::new(), pools_leaked());
+        let ((begun, begins), (go, goes)) = (mpsc::channel(), mpsc::channel());
+        let executor = Arc::new(Slow { begun: Mutex::default(), go: Mutex::new(goes) });
+        let manager = builder(&script).executor(executor.clone()).build(&spec("a+x")).unwrap();
+        let last = manager.current().unwrap();
+        manager.switch(&spec("b+x")).unwrap();
+        *executor.begun.lock() = Some(begun);
+        let releaser = std::thread::spawn(move || {
+            let _section = inside.then(NoBlock::enter);
+            drop(last);
+        });
+        begins.recv().unwrap();
+        // It is in `submit`. The manager goes inside a job, so it waits for nobody.
+        Job::new("drop the manager", move || drop(manager)).run().unwrap();
+        assert_eq!(script.alive(), 1, "the current pool is destroyed, the other one on its way");
+        go.send(()).unwrap();
+        releaser.join().unwrap();
+        let (alive, lost) = if inside { (1, 1) } else { (0, 0) };
+        assert_eq!((script.alive(), pools_leaked() - leaked), (alive, lost));
+        assert_eq!(Arc::strong_count(&executor), 1, "nothing that is left has the executor");
+    }
+}
+
+#[test]
+fn a_manager_dropped_inside_its_own_queue_is_waited_for_by_nobody() {
+    let script = Script::new();
+    let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
+    let (mine, (done, ended)) = (Mutex::new(Some(manager.clone())), mpsc::channel());
+    script.on_destroy(move || {
+        // The first one: the queue's own thread is the last owner of the manager.
+        if let Some(manager) = mine.lock().take() {
+            while Arc::strong_count(&manager) > 1 {
+                std::thread::yield_now();
+            }
+            drop(manager);
+        }
+        let _ = done.send(());
+    });
+    manager.switch(&spec("b+x")).unwrap();
+    drop(manager);
+    ended.recv().unwrap();
+    ended.recv().unwrap();
+    assert_eq!(script.alive(), 0);
+}
+
+#[test]
+fn an_orphans_destructor_that_always_switches_ends_with_one_pool() {
+    let (script, queue) = (Script::new(), Arc::new(WorkQueue::new("ended").unwrap()));
+    let manager = Arc::new(builder(&script).executor(queue.clone()).build(&spec("a+x")).unwrap());
+    queue.shutdown().unwrap();
+    let (weak, calls) = (Arc::downgrade(&manager), Arc::new(AtomicUsize::new(0)));
+    let count = calls.clone();
+    script.on_destroy(move || {
+        let Some(manager) = weak.upgrade() else { return };
+        if count.fetch_add(1, Ordering::SeqCst) < 10 {
+            assert_eq!(manager.flush(), Err(DrainError));
+            let next = if manager.current().unwrap().spec().allocator.name == "a" { "b+y" } else { "a+y" };
+            manager.switch(&spec(next)).unwrap();
+        }
+    });
+    manager.switch(&spec("b+x")).unwrap();
+    manager.flush().unwrap();
+    script.calm();
+    assert_eq!((calls.load(Ordering::SeqCst), manager.stats().destructors_panicked), (11, 0));
+    assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
+}
