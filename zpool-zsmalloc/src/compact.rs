@@ -28,6 +28,11 @@ impl Inner {
     /// See `ZPool::compact`.
     pub(crate) fn compact(&self, budget: CompactionBudget) -> CompactionReport {
         might_block("Zsmalloc::compact");
+        self.compact_as(budget, Thorough::Yes)
+    }
+
+    /// Compaction by our own job is not thorough: what merging saves a pool that is in use, its next objects take back.
+    pub(crate) fn compact_as(&self, budget: CompactionBudget, thorough: Thorough) -> CompactionReport {
         let Some(_only) = Only::begin(&self.compacting) else { return CompactionReport::default() };
         let frame_size = self.source.frame_size();
         let mut run =
@@ -36,7 +41,7 @@ impl Inner {
         run.report.estimated_bytes = self.estimate() * frame_size;
         run.give_back(self.existing_classes());
         run.pack();
-        if !run.report.exhausted {
+        if thorough == Thorough::Yes && !run.report.exhausted {
             run.merge_tails();
         }
         self.estimate();
@@ -54,6 +59,13 @@ impl Inner {
         };
         self.existing_classes().map(gain).sum()
     }
+}
+
+/// Does compaction also empty last frames into larger classes?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thorough {
+    Yes,
+    No,
 }
 
 /// The right to compact, which one thread at a time has. A flag rather than a lock: the page source is called meanwhile.

@@ -18,6 +18,7 @@ use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex};
 
 use crate::class_state::ClassState;
+use crate::compact::Thorough;
 use crate::inner::Inner;
 
 /// Idle frames that are kept in any case: giving them back would not be worth a call.
@@ -30,8 +31,9 @@ const IDLE_SHARE: usize = 16;
 const GAIN_SHARE: usize = 128;
 const GAIN_FLOOR: usize = 4;
 
-/// It runs again when one in so many objects has been freed since the last time.
-const REST_SHARE: usize = 16;
+/// It runs again when one in so many objects has been freed since the last time, those not counted that were kept as spares. Measured: at 16 a small pool
+/// came to 1.05 bytes held a byte of payload just before it ran, at 32 it moved a quarter more objects.
+const REST_SHARE: usize = 20;
 
 /// Objects that one job moves at most: a millisecond of the executor's time.
 const JOB_MOVES: CompactionBudget = CompactionBudget::moves(2048);
@@ -177,7 +179,7 @@ impl Inner {
     fn housekeep(&self) {
         self.take_back_spares(None);
         if self.much_to_gain() {
-            let report = self.compact(JOB_MOVES);
+            let report = self.compact_as(JOB_MOVES, Thorough::No);
             if !report.exhausted {
                 self.housekeeping.freed.store(0, Ordering::Relaxed);
             }
