@@ -302,11 +302,11 @@ impl Drop for PoolManager {
         }
         // From inside a job nobody can be waited for: then the last thread that is handing a job over takes the executor.
         let executor = self.hub.manager_goes(!in_job());
-        if let Some(queue) = self.queue.take() {
-            if queue.shutdown().is_err() {
-                // Inside one of the queue's own jobs: it completes what is pending after this one, and whoever drops it last does not wait.
-                queue.end_unwaited();
-            }
+        if let Some(queue) = self.queue.take()
+            && queue.shutdown().is_err()
+        {
+            // Inside one of the queue's own jobs: it completes what is pending after this one, and whoever drops it last does not wait.
+            queue.end_unwaited();
         }
         self.hub.run_orphans();
         drop(executor);

@@ -1,8 +1,10 @@
 //! The examples are tests as well: thread pools that are not ours, behind the one-method trait.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
 
 use zpool_conformance::executor_suite;
+use zpool_core::exec::{DrainExecutor, Executor, Job};
 use zpool_manager::WorkQueue;
 
 #[path = "../examples/no_block.rs"]
@@ -28,6 +30,39 @@ fn pools_are_destroyed_on_tokios_blocking_threads() {
 #[test]
 fn a_thread_with_a_no_block_rule_drops_the_last_reference() {
     no_block::main().unwrap();
+}
+
+/// A runtime that ends drops what was spawned and has not begun.
+#[test]
+fn a_relay_to_a_runtime_that_ends_waits_for_no_job_that_the_runtime_drops() {
+    let runtime = ::tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let relay = WorkQueue::relay("relay", Arc::new(tokio::TokioExecutor(runtime.handle().clone()))).unwrap();
+    let ((open, wait), (begun, begins)) = (mpsc::channel::<()>(), mpsc::channel());
+    let gate = Job::new("gate", move || {
+        begun.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    relay.submit(gate).unwrap();
+    begins.recv().unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    for _ in 0..10 {
+        let ran = ran.clone();
+        let job = Job::new("pending", move || {
+            ran.fetch_add(1, Ordering::SeqCst);
+        });
+        relay.submit(job).unwrap();
+    }
+    runtime.shutdown_background();
+    drop(open);
+    relay.flush().unwrap();
+    let stats = relay.stats();
+    assert_eq!((stats.depth, stats.jobs_run), (0, 1 + ran.load(Ordering::SeqCst) as u64));
+    assert_eq!(stats.jobs_run + stats.jobs_dropped, 11, "{stats:?}");
+    relay.shutdown().unwrap();
 }
 
 fn on_rayon() -> rayon::RayonExecutor {

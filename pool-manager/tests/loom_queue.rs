@@ -46,3 +46,21 @@ fn shutdown_now_gives_back_what_has_not_run() {
         assert_eq!(ran.load(Ordering::Relaxed) + back, 2);
     });
 }
+
+/// A flush against the shutdown that gives back what it waits for: it ends, whether the job before it ran or came back.
+/// Preemption bound 2; TIME.
+#[test]
+fn flush_against_shutdown_now_ends() {
+    model(|| {
+        let (queue, ran) = (Arc::new(WorkQueue::new("model").unwrap()), Arc::new(AtomicUsize::new(0)));
+        queue.submit(marking(&ran)).unwrap();
+        let flusher = queue.clone();
+        let other = thread::spawn(move || flusher.flush().unwrap());
+        let back = queue.shutdown_now().unwrap();
+        assert!(back.iter().all(|job| job.label() == "mark"));
+        let given_back = back.len();
+        drop(back);
+        other.join().unwrap();
+        assert_eq!(ran.load(Ordering::Relaxed) + given_back, 1);
+    });
+}

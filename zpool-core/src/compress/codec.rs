@@ -340,6 +340,7 @@ impl Session<'_> {
     /// # Panics
     ///
     /// If `block` is longer than [`max_block_len`](Codec::max_block_len).
+    #[inline]
     pub fn compress(&mut self, block: &[u8], max_len: usize) -> Result<Option<&[u8]>, CodecError> {
         let codec = self.codec;
         assert!(
@@ -365,7 +366,9 @@ impl Session<'_> {
         }
         match (outcome, failed, &self.slot) {
             (_, Some(error), _) => Err(error),
-            (len, None, Some(slot)) if len <= max_len && len != DOES_NOT_FIT => Ok(Some(&slot.scratch[..len])),
+            (len, None, Some(slot)) if len <= max_len && len != DOES_NOT_FIT => {
+                Ok(Some(&slot.scratch[..len]))
+            }
             _ => Ok(None),
         }
     }
