@@ -3,6 +3,7 @@
 #
 #   ci/mutants.sh [MUTANTS [CRATE...]]     40 of each of zpool-zbud and zpool-zsmalloc, unless told otherwise
 #   SEED=n                                 another sample
+#   SKIP=n                                 go on after the first n sites of the sample, where an earlier run was ended
 #   JOBS=n                                 mutants at a time (1)
 #
 # Prints a line a mutant, then those that survived, and fails if fewer than 90 % of those that compile were killed. A survivor is either a gap in the tests

@@ -143,11 +143,15 @@ fn groups_say_what_their_pages_are() {
     let mut config = PoolConfig::new(source.clone(), PAGE);
     config.params.set("page", "16384");
     let pool = ZbudDriver.create(&config).unwrap();
-    let _handles: Vec<_> = (0..5).map(|_| put(&*pool, 100)).collect();
+    let mut handles: Vec<_> = (0..5).map(|_| put(&*pool, 100)).collect();
     let groups = pool.stats().groups;
     let of = |group: &GroupStats| (group.frames_per_page, group.slots_per_page, group.pages, group.objects);
     let said: Vec<_> = groups.iter().map(of).collect();
     assert_eq!(said, [(4, 2, 0, 0), (4, 2, 1, 1), (4, 2, 2, 4)], "pages with no object, with one, with two");
+    drop(handles.drain(..).map(|handle| pool.free(handle).unwrap()).collect::<Vec<_>>());
+    let gone: Vec<_> =
+        pool.stats().groups.iter().map(|g| (g.reclaimable_bytes, g.pages_by_fullness[0])).collect();
+    assert_eq!(gone, [(source.charged_bytes(), 3), (0, 0), (0, 0)], "all pages are empty, and can go back");
 }
 
 #[test]

@@ -156,6 +156,7 @@ pub fn capabilities_are_those_listed(maker: &CompressorMaker, listed: &[&str]) {
 /// compressor_suite!(rle, [stateless, no_heap], RleDriver, "");
 /// ```
 ///
+/// - `$name` becomes a module of the file, so another name than that of your crate.
 /// - The list names what is true of the codec: `stateless` (decompression needs no context), `no_heap` (no heap call once warm). Cases that need what is not
 ///   listed are made all the same, as `#[ignore = "..."]`, so that the skip is seen; one case compares the list with the codec's
 ///   [`CodecProperties`](zpool_core::compress::CodecProperties).

@@ -15,14 +15,14 @@
 //! use zpool_core::HandleMint;
 //!
 //! pool_suite!(shelf_pool, [], |_source| {
-//!     Ok(Box::new(Shelf { mint: HandleMint::new(), objects: Default::default() }))
+//!     Ok(Box::new(Shelf { mint: HandleMint::new(), shelf: Default::default() }))
 //! });
 //! ```
 //!
 //! What it shows:
 //!
 //! - *Handles* come from a [`HandleMint`](zpool_core::HandleMint) and are opened by it; it finds those of other pools. What an opened handle says is not to be
-//!   trusted: here a map is asked, so that a handle somebody made up finds nothing.
+//!   trusted: here a map of [names](zpool_core::HandleId) is asked, so that a handle somebody made up finds nothing.
 //! - *Guards* own what they show: [`ReadGuard::shared`](zpool_core::ReadGuard::shared) takes an `Arc` of the bytes. This pool copies the object for each read, so an object that is freed
 //!   under a guard is gone at once; there are no zombies to count.
 //! - *Errors* come before anything is done, and `free` gives a handle back that it does not take.

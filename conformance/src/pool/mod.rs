@@ -137,6 +137,7 @@ pub fn capabilities_are_those_listed(maker: &PoolMaker, listed: &[&str]) {
 /// pool_suite!(reference, [], |source| ReferenceDriver.create(&PoolConfig::new(source, 4096)));
 /// ```
 ///
+/// - `$name` becomes a module of the file, so another name than that of your crate.
 /// - The list names what the pool can do: `compact`, `reclaim`. Cases that need a capability that is not listed are made all the same, as
 ///   `#[ignore = "cannot compact"]`, so that the skip is seen; one case compares the list with the pool's
 ///   [`Capabilities`](zpool_core::Capabilities).

@@ -20,7 +20,7 @@ use zpool_core::compress::CompressorDriver;
 use zpool_core::{HandleMint, PoolConfig, ZPoolDriver};
 
 pool_suite!(shelf_pool, [], |_| {
-    Ok(Box::new(shelf::Shelf { mint: HandleMint::new(), objects: Mutex::default() }))
+    Ok(Box::new(shelf::Shelf { mint: HandleMint::new(), shelf: Mutex::default() }))
 });
 pool_suite!(blocks_pool, [], |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 4096)));
 pool_suite!(blocks_pool_of_64_kib, [], |source| {
