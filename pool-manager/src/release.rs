@@ -62,7 +62,7 @@ fn see_to(left: Left, must_not_block: bool) {
         run_or_leak(job, must_not_block);
     }
     if must_not_block && executor.as_ref().is_some_and(|executor| Arc::strong_count(executor) == 1) {
-        // The drop of an executor may wait for its jobs. (The manager's own queue was told to end when the manager went.)
+        // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end when the manager went.) Whoever else has it ends it.
         std::mem::forget(executor);
     } else {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(executor)));

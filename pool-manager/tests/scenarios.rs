@@ -218,6 +218,8 @@ impl PoolObserver for Register {
             PoolEventKind::Published | PoolEventKind::Revived => {
                 self.became_current.lock().push((event.kind, event.pool.id));
             }
+            // Comes from a switcher that has given the mutex back and not yet returned: the other one's turn.
+            PoolEventKind::Emptied => (0..50).for_each(|_| std::thread::yield_now()),
             _ => (),
         }
     }
