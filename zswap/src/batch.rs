@@ -26,11 +26,15 @@ use crate::store::Store;
 use crate::stored::Stored;
 use crate::storing::keep;
 
-/// Blocks that are worked on together.
-const GROUP: usize = 64;
+/// Blocks that are worked on together: as many as have what they were compressed to in the first cache at a time.
+const GROUP: usize = 16;
 
 /// Blocks that are pinned together: as many as have their first lines under way at a time.
 const PINNED: usize = 16;
+
+/// Lines of each object that are asked for ahead; for the rest the processor sees what comes.
+const LINES: usize = 4;
+const LINE: usize = 64;
 
 /// An arena that has grown beyond this is not kept.
 const MAX_ARENA: usize = 1 << 20;
@@ -43,7 +47,7 @@ enum Staged<'a> {
     Raw,
     /// Longer than a block: stored on its own.
     Large,
-    Failed(ErrorKind),
+    Failed(Box<ErrorKind>),
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
@@ -55,7 +59,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// As for [`store`](Self::store); at the limit a batch counts as one store in flight for each block of its group of 64.
+    /// As for [`store`](Self::store); at the limit a batch counts as one store in flight for each block of its group of 16.
     pub fn store_many<'b>(
         &self,
         items: impl IntoIterator<Item = (K, &'b [u8])>,
@@ -63,6 +67,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         might_block("Store::store_many");
         let mut items = items.into_iter();
         let mut results = Vec::with_capacity(items.size_hint().0);
+        let Some(pool) = self.manager().current() else {
+            let refuse = |(key, _)| {
+                let hash = self.hash(&key);
+                Err(self.store_failed(hash, key, ErrorKind::NoPool))
+            };
+            return items.map(refuse).collect();
+        };
+        let mut session = pool.codec().session();
         let mut arena = self.arenas().take().unwrap_or_default();
         let mut group = Vec::with_capacity(GROUP);
         loop {
@@ -70,7 +82,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             if group.is_empty() {
                 break;
             }
-            self.store_group(&mut group, &arena, &mut results);
+            self.store_group(&pool, &mut session, &mut group, &arena, &mut results);
             arena.reset();
         }
         if arena.allocated_bytes() <= MAX_ARENA {
@@ -82,25 +94,18 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     fn store_group(
         &self,
+        pool: &PoolRef,
+        session: &mut Session<'_>,
         group: &mut Vec<(K, &[u8])>,
         arena: &Bump,
         results: &mut Vec<Result<(), Error<K>>>,
     ) {
-        let Some(pool) = self.manager().current() else {
-            for (key, _) in group.drain(..) {
-                let hash = self.hash(&key);
-                results.push(Err(self.store_failed(hash, key, ErrorKind::NoPool)));
-            }
-            return;
-        };
-        let mut session = pool.codec().session();
         let staged: Vec<Staged<'_>> =
-            group.iter().map(|(_, block)| self.stage(&mut session, block, arena)).collect();
-        drop(session);
+            group.iter().map(|(_, block)| self.stage(session, block, arena)).collect();
         let (first, mut news) = (results.len(), Vec::with_capacity(group.len()));
         for ((key, block), staged) in group.drain(..).zip(staged) {
             let hash = self.hash(&key);
-            match self.insert_staged(&pool, block, staged) {
+            match self.insert_staged(pool, block, staged) {
                 Ok(stored) => {
                     news.push((results.len(), cost(&stored), New { hash, item: Some((key, stored)) }))
                 }
@@ -119,7 +124,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Compresses a block into the arena.
     fn stage<'a>(&self, session: &mut Session<'_>, block: &[u8], arena: &'a Bump) -> Staged<'a> {
         if let Err(kind) = self.check_len(block) {
-            return Staged::Failed(kind);
+            return Staged::Failed(Box::new(kind));
         }
         if block.len() > self.block_size() {
             return Staged::Large;
@@ -134,16 +139,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match session.compress(block, block.len() - self.coding().min_gain(block.len())) {
             Ok(Some(shorter)) => match arena.try_alloc_slice_copy(shorter) {
                 Ok(copy) => Staged::Shorter(copy),
-                Err(_) => Staged::Failed(ErrorKind::IndexOutOfMemory),
+                Err(_) => Staged::Failed(Box::new(ErrorKind::IndexOutOfMemory)),
             },
             Ok(None) => Staged::Raw,
-            Err(error) => Staged::Failed(ErrorKind::Codec(error)),
+            Err(error) => Staged::Failed(Box::new(ErrorKind::Codec(error))),
         }
     }
 
     fn insert_staged(&self, pool: &PoolRef, block: &[u8], staged: Staged<'_>) -> Result<Stored, ErrorKind> {
         let shorter = match staged {
-            Staged::Failed(kind) => return Err(kind),
+            Staged::Failed(kind) => return Err(*kind),
             Staged::Large => return self.large(block),
             Staged::Same(word) => {
                 self.admit(pool)?;
@@ -211,7 +216,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         for (keys, buffers) in keys.chunks(PINNED).zip(buffers.chunks_mut(PINNED)) {
             let pinned: [_; PINNED] = std::array::from_fn(|i| self.pin_in(&pool, keys.get(i)?));
             // Read now, so that all are under way at once, and the decoder finds them.
-            let begun = pinned.iter().flatten().fold(0, |sum, (guard, ..)| sum ^ guard.first().unwrap_or(&0));
+            let lines =
+                pinned.iter().flatten().flat_map(|(guard, ..)| guard.iter().step_by(LINE).take(LINES));
+            let begun = lines.fold(0, |sum, byte| sum ^ byte);
             std::hint::black_box(begun);
             for ((key, buffer), pinned) in keys.iter().zip(buffers).zip(pinned) {
                 let buffer = buffer.as_mut();

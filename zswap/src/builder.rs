@@ -7,6 +7,8 @@ use std::sync::Arc;
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
 use zpool_core::exec::Executor;
+#[cfg(unix)]
+use zpool_core::page::MmapSource;
 use zpool_core::page::PageSource;
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
@@ -43,6 +45,7 @@ pub struct StoreBuilder<K, S = RandomState> {
     max_value_len: Option<usize>,
     coding: Coding,
     latencies: bool,
+    exclude_from_dumps: bool,
     hasher: S,
 }
 
@@ -63,6 +66,7 @@ impl<K> StoreBuilder<K, RandomState> {
             max_value_len: None,
             coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
             latencies: false,
+            exclude_from_dumps: false,
             hasher: RandomState::new(),
         }
     }
@@ -94,6 +98,12 @@ impl<K, S> StoreBuilder<K, S> {
     /// Who destroys retired pools (default: a thread of the store's own). See [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
         StoreBuilder { executor: Some(executor), ..self }
+    }
+
+    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone then, unless a [`page_source`](Self::page_source) is given
+    /// (default false). Keys and the compressors' contexts, which hold the latest blocks, are on the heap and not covered.
+    pub fn exclude_from_dumps(self, exclude: bool) -> Self {
+        StoreBuilder { exclude_from_dumps: exclude, ..self }
     }
 
     /// Where pools take their memory (default: mapped memory, shared by the process).
@@ -189,6 +199,7 @@ impl<K, S> StoreBuilder<K, S> {
             max_value_len: self.max_value_len,
             coding: self.coding,
             latencies: self.latencies,
+            exclude_from_dumps: self.exclude_from_dumps,
             hasher,
         }
     }
@@ -221,7 +232,14 @@ impl<K, S> StoreBuilder<K, S> {
         if let Some(executor) = self.executor {
             manager = manager.executor(executor);
         }
-        if let Some(source) = self.source {
+        #[cfg(unix)]
+        let source = self.source.or_else(|| {
+            self.exclude_from_dumps
+                .then(|| Arc::new(MmapSource::excluded_from_dumps()) as Arc<dyn PageSource>)
+        });
+        #[cfg(not(unix))]
+        let source = self.source;
+        if let Some(source) = source {
             manager = manager.page_source(source);
         }
         let manager = manager.build_idle().map_err(BuildError::Thread)?;

@@ -62,7 +62,7 @@ struct Mark;
 
 impl Mark {
     fn set() -> Option<Mark> {
-        (!EVICTING.replace(true)).then_some(Mark)
+        (!EVICTING.replace(true)).then(|| Mark)
     }
 }
 

@@ -70,10 +70,25 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if block.len() > self.block_size() {
             return self.large(block);
         }
+        self.block(block)
+    }
+
+    /// Puts a block where it belongs.
+    #[inline]
+    fn block(&self, block: &[u8]) -> Result<Stored, ErrorKind> {
+        let word = same_filled::detect(block);
+        if let Some(word) = word
+            && self.limit().bytes().is_none()
+        {
+            return Ok(Stored::Same { word, len: block.len() });
+        }
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
         // A same-filled block costs its place in the index, so it is subject to the limit as well.
         self.admit(&pool)?;
-        self.compress_into(pool, block)
+        match word {
+            Some(word) => Ok(Stored::Same { word, len: block.len() }),
+            None => self.compress_into(pool, block),
+        }
     }
 
     pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), ErrorKind> {
@@ -92,10 +107,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let count = value.len().div_ceil(self.block_size());
         parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;
         for part in value.chunks(self.block_size()) {
-            // Asked for each: a switch or a limit in between is as for any other block.
-            let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
-            self.admit(&pool)?;
-            parts.push(self.compress_into(pool, part)?);
+            // A switch or the limit in between is as for any other block.
+            parts.push(self.block(part)?);
         }
         Ok(Stored::Large(Arc::new(Large { parts: parts.into_boxed_slice(), len: value.len() })))
     }
@@ -104,9 +117,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// nothing is copied twice.
     #[inline]
     fn compress_into(&self, pool: PoolRef, block: &[u8]) -> Result<Stored, ErrorKind> {
-        if let Some(word) = same_filled::detect(block) {
-            return Ok(Stored::Same { word, len: block.len() });
-        }
         let coding = self.coding();
         if coding.skip_noise && incompressible::looks_so(block) {
             self.counters().noise_skipped();

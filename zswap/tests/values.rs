@@ -221,3 +221,28 @@ fn the_books_can_be_read_and_calls_are_timed_when_asked() {
     }
     assert_eq!(stats.current.pool_bytes(), stats.pool_bytes);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn pool_memory_is_left_out_of_core_dumps_when_asked() {
+    /// MiB of this process that are mapped so.
+    fn excluded() -> usize {
+        let (mut excluded, mut kib) = (0, 0);
+        for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {
+            if let Some(size) = line.strip_prefix("Size:") {
+                kib = size.trim().trim_end_matches(" kB").parse().unwrap();
+            } else if line
+                .strip_prefix("VmFlags:")
+                .is_some_and(|flags| flags.split(' ').any(|flag| flag == "dd"))
+            {
+                excluded += kib;
+            }
+        }
+        excluded / 1024
+    }
+    let (before, store) =
+        (excluded(), builder().exclude_from_dumps(true).spec(spec("zsmalloc+lz4")).build().unwrap());
+    store.store(1, &block(1, 4096, Look::Noise)).unwrap();
+    assert!(excluded() >= before + 16, "an arena");
+    assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 4096, Look::Noise));
+}

@@ -49,6 +49,8 @@ struct Arenas {
     free: BTreeMap<usize, Vec<usize>>,
     /// Bases of arenas without a run, other than the current one.
     idle: Vec<usize>,
+    /// New arenas are kept out of core dumps.
+    excluded_from_dumps: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,13 @@ impl MmapSource {
             charged: AtomicUsize::new(0),
             arenas: Mutex::new(Arenas::default()),
         }
+    }
+
+    /// A source whose memory the system leaves out of core dumps, where it can (Linux; elsewhere this is [`new`](Self::new)).
+    pub fn excluded_from_dumps() -> MmapSource {
+        let source = MmapSource::new();
+        source.arenas.lock().excluded_from_dumps = true;
+        source
     }
 
     /// Arenas mapped now, idle ones included: each is one mapping of the process, or less where the kernel merges neighbours.
@@ -189,7 +198,7 @@ impl Arenas {
         let base = match self.idle.iter().position(|base| self.mapped[base].left() >= len) {
             Some(i) => self.idle.swap_remove(i),
             None => {
-                let arena = Arena::map(len)?;
+                let arena = Arena::map(len, self.excluded_from_dumps)?;
                 let base = arena.base.as_ptr().addr();
                 self.mapped.insert(base, arena);
                 base
@@ -247,7 +256,7 @@ impl Drop for Arenas {
 
 impl Arena {
     /// Reserves address space for an arena with room for `len` bytes: the usual size, or as much as the system allows.
-    fn map(len: usize) -> Result<Arena, OutOfFrames> {
+    fn map(len: usize, excluded_from_dumps: bool) -> Result<Arena, OutOfFrames> {
         let mut want = len.max(ARENA_LEN);
         loop {
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -257,6 +266,9 @@ impl Arena {
             match base.map(|base| NonNull::new(base.cast::<u8>())) {
                 Ok(Some(base)) => {
                     no_huge_pages(base, want);
+                    if excluded_from_dumps {
+                        no_dump(base, want);
+                    }
                     return Ok(Arena { base, len: want, bump: 0, runs: 0 });
                 }
                 // Under a limit on address space, or with overcommit off, a smaller arena may do.
@@ -298,6 +310,18 @@ fn no_huge_pages(base: NonNull<u8>, len: usize) {
         let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxNoHugepage) };
         // EINVAL where the kernel has no huge pages: then there is nothing to forbid.
         let _ = result;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (base, len);
+}
+
+/// Leaves a mapping out of core dumps.
+fn no_dump(base: NonNull<u8>, len: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: our own mapping; the advice changes no contents.
+        let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontDump) };
+        debug_assert!(result.is_ok(), "every kernel since 3.4 knows this: {result:?}");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (base, len);

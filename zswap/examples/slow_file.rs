@@ -1,0 +1,89 @@
+//! A cache of blocks in front of a slow file: `cargo run -p zswap --example slow_file`.
+//!
+//! Reads go to the cache first; what was not there comes from the file, and is kept. The cache has a limit and evicts what was not read for the longest time. A
+//! write goes to the file and takes the old block out of the cache: a cache that gives old data is worse than none.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use zswap::{AtLimit, Store};
+
+const BLOCK: usize = 4096;
+const BLOCKS: u64 = 4096;
+
+/// A file of blocks whose reads are as slow as those of a disk, and what was read of it lately.
+struct Cached {
+    file: Mutex<File>,
+    cache: Store<u64>,
+    reads: AtomicU64,
+}
+
+impl Cached {
+    fn new(file: File, limit_bytes: usize) -> Result<Cached, zswap::BuildError> {
+        let cache =
+            Store::builder().block_size(BLOCK).limit_bytes(limit_bytes).at_limit(AtLimit::Evict).build()?;
+        Ok(Cached { file: Mutex::new(file), cache, reads: AtomicU64::new(0) })
+    }
+
+    fn read(&self, number: u64, block: &mut [u8; BLOCK]) -> std::io::Result<()> {
+        // An error of the cache is no error: the file has everything.
+        if let Ok(Some(BLOCK)) = self.cache.load(&number, block) {
+            return Ok(());
+        }
+        let mut file = self.file.lock().unwrap_or_else(|e| e.into_inner());
+        std::thread::sleep(Duration::from_micros(100));
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        file.seek(SeekFrom::Start(number * BLOCK as u64))?;
+        file.read_exact(block)?;
+        // Under the file's lock, so that nobody writes in between; if it cannot be kept, the next read is slow again.
+        let _ = self.cache.store(number, block);
+        Ok(())
+    }
+
+    fn write(&self, number: u64, block: &[u8; BLOCK]) -> std::io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(|e| e.into_inner());
+        self.cache.invalidate(&number);
+        file.seek(SeekFrom::Start(number * BLOCK as u64))?;
+        file.write_all(block)
+    }
+}
+
+/// A block that says which one it is, and of which version.
+fn block(number: u64, version: u64) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    for (i, line) in block.chunks_exact_mut(64).enumerate() {
+        let text = format!("block {number} version {version} line {i}");
+        line[..text.len()].copy_from_slice(text.as_bytes());
+    }
+    block
+}
+
+/// Runs the example; its assertions say what it shows.
+pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut file = tempfile::tempfile()?;
+    (0..BLOCKS).try_for_each(|number| file.write_all(&block(number, 0)))?;
+    // 16 MiB of blocks behind a cache of two.
+    let cached = Cached::new(file, 2 << 20)?;
+    let mut versions = vec![0; BLOCKS as usize];
+    let (mut state, mut read) = (1u64, [0; BLOCK]);
+    const READS: u64 = 20_000;
+    for n in 0..READS {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // Of two numbers the smaller: low ones are read more often.
+        let number = ((state >> 40) % BLOCKS).min((state >> 20) % BLOCKS);
+        if n % 16 == 0 {
+            versions[number as usize] += 1;
+            cached.write(number, &block(number, versions[number as usize]))?;
+        }
+        cached.read(number, &mut read)?;
+        assert!(read == block(number, versions[number as usize]), "never an older version");
+    }
+    let (reads, stats) = (cached.reads.into_inner(), cached.cache.stats());
+    println!("{READS} reads, {reads} of them from the file\n{stats}");
+    assert!(reads < READS / 2);
+    assert!(stats.held_bytes() < (2 << 20) + (256 << 10));
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! The examples are tests as well: each runs to its end, and its assertions hold.
+#![cfg(not(zpool_loom))]
+
+#[path = "../examples/json_cache.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod json_cache;
+#[path = "../examples/metrics_export.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod metrics_export;
+#[path = "../examples/slow_file.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod slow_file;
+#[path = "../examples/tokio_server.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod tokio_server;
+
+#[test]
+fn a_block_cache_in_front_of_a_slow_file() {
+    slow_file::main().unwrap();
+}
+
+#[test]
+fn a_cache_of_json_values_of_any_size() {
+    json_cache::main().unwrap();
+}
+
+#[test]
+fn statistics_through_metrics() {
+    metrics_export::main().unwrap();
+}
+
+#[test]
+fn a_server_whose_compressor_is_switched_under_load() {
+    tokio_server::main().unwrap();
+}
