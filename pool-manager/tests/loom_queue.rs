@@ -48,7 +48,7 @@ fn shutdown_now_gives_back_what_has_not_run() {
 }
 
 /// A flush against the shutdown that gives back what it waits for: it ends, whether the job before it ran or came back.
-/// Preemption bound 2; TIME.
+/// Preemption bound 2.
 #[test]
 fn flush_against_shutdown_now_ends() {
     model(|| {
