@@ -21,8 +21,12 @@ use crate::plan::Plan;
 use crate::relocate::Outcome;
 use crate::slot::{Location, Peeked};
 
-/// Objects that a round moves at most: it keeps where they are, 12 bytes each, on the heap of whoever compacts, whose allocator may keep that for good.
-pub(crate) const ROUND: usize = 1 << 12;
+/// Of all objects, a round moves one in so many at most: it keeps where they are, 12 bytes each, on the heap of whoever compacts, whose allocator may keep that
+/// for good. A walk over the handle table looks at so many for each that is moved.
+const ROUND_SHARE: usize = 32;
+
+/// Objects that a round may move in any case, and the most that it ever does.
+const ROUND: core::ops::RangeInclusive<usize> = 256..=4096;
 
 impl Inner {
     /// See `ZPool::compact`.
@@ -47,6 +51,11 @@ impl Inner {
         self.estimate();
         run.report.freed_bytes = run.report.freed_bytes.saturating_sub(run.charged * frame_size);
         run.report
+    }
+
+    /// Objects that a round moves at most.
+    pub(crate) fn round(&self) -> usize {
+        (self.handles.used() / ROUND_SHARE).clamp(*ROUND.start(), *ROUND.end())
     }
 
     /// Frames that packing every class to the front would free.
@@ -152,7 +161,7 @@ impl Run<'_> {
 
     /// Objects that a round may move.
     pub(crate) fn round_limit(&self) -> usize {
-        self.left.min(ROUND)
+        self.left.min(self.pool.round())
     }
 
     /// Are there no moves left?

@@ -12,7 +12,7 @@
 
 use crate::class::ClassIndex;
 use crate::class_state::{Claimed, ClassState};
-use crate::compact::{Marked, ROUND, Run};
+use crate::compact::{Marked, Run};
 use crate::fullness::Group;
 use crate::inner::{Class, Inner};
 use crate::plan::Plan;
@@ -22,9 +22,6 @@ use crate::slot::Peeked;
 
 /// Rounds at most. A round finds all merges that do not depend on each other; few need a third.
 const ROUNDS: usize = 64;
-
-/// Objects marked in a round at most. Not cut to the moves that are left: with none left, a round says whether there would be something to do.
-const ROUND_LIMIT: usize = ROUND;
 
 /// Of a frame, the part that emptying it may waste in larger slots.
 const WORTHWHILE: (usize, usize) = (3, 4);
@@ -38,7 +35,8 @@ impl Run<'_> {
             for class in pool.existing_classes() {
                 open[usize::from(class.index.0)] = class.open_hint();
             }
-            let plan = plan(pool, &mut open, ROUND_LIMIT);
+            // Not cut to the moves that are left: with none left, a round says whether there would be something to do.
+            let plan = plan(pool, &mut open, pool.round());
             let moved = self.carry_out(plan, |run, marked| {
                 for zspage in marked.chunk_by(|a, b| a.zspage == b.zspage) {
                     run.merge_zspage(zspage, &mut open);
