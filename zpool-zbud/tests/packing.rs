@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zpool_core::page::{HeapSource, PageSource};
+use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource};
 use zpool_core::spec::Params;
 use zpool_core::{CreateError, GroupStats, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zbud::ZbudDriver;
@@ -152,6 +152,21 @@ fn groups_say_what_their_pages_are() {
     let gone: Vec<_> =
         pool.stats().groups.iter().map(|g| (g.reclaimable_bytes, g.pages_by_fullness[0])).collect();
     assert_eq!(gone, [(source.charged_bytes(), 3), (0, 0), (0, 0)], "all pages are empty, and can go back");
+}
+
+#[test]
+fn each_refused_insert_is_counted_once() {
+    let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(PAGE)), FaultPlan::From(0)));
+    let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), PAGE)).unwrap();
+    // First the reservation is refused, then the charge.
+    for (refused, plan) in [(1, FaultPlan::From(0)), (2, FaultPlan::From(1)), (3, FaultPlan::From(0))] {
+        source.plan(plan);
+        assert!(pool.insert(&[1]).is_err());
+        assert_eq!(pool.stats().failed_inserts, refused);
+    }
+    source.plan(FaultPlan::Never);
+    let _handle = put(&*pool, 1);
+    assert_eq!(pool.stats().failed_inserts, 3);
 }
 
 #[test]
