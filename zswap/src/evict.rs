@@ -25,6 +25,12 @@ use crate::store::Store;
 use crate::stored::Stored;
 
 /// What a store does when it is at its limit.
+///
+/// # How far over the limit
+///
+/// What is stored is admitted below the limit, so each store in flight may pass it by what it adds itself: its object's frames, the growth of a shard's table and
+/// of the allocator's tables, together at most 256 KiB (in stores of up to some ten million blocks of up to 64 KiB), and besides that a compression context where
+/// it needs a new one. A batch counts as 16 stores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {

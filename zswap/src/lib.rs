@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   store(key, block) ─► same-filled? ─► limit ─► current pool: compress ─► insert ─► index: key ─► {pool, handle, length}
+//!                                          └► evict the coldest, if told to
 //!   load(key, buffer) ◄─────────────────────────── decompress ◄─ pin ◄────────────────┘
 //!
 //!   switch(spec)          current pool            retired pools, which live as long as blocks are in them
@@ -12,6 +13,8 @@
 //!
 //! - A *block* is 1 byte to the block size (4 KiB unless chosen otherwise), stored under a *key* and given back whole. A block that repeats eight bytes is
 //!   *same-filled* and costs no pool memory; one that does not shrink is *incompressible* and kept raw.
+//! - A *value* longer than a block is cut up and joined again inside, where that is [allowed](StoreBuilder::max_value_len).
+//! - A *limit* is in bytes as the operating system counts them. A store that reaches it refuses, or evicts what was not used for the longest time: [`AtLimit`].
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New blocks go to the *current* pool.
 //! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before, and it is destroyed, by an executor, after the last has gone.
 //! - A [`Store`] is all of this: cheap to clone, used by any number of threads at once.
@@ -35,12 +38,13 @@
 //!   code can cause undefined behaviour.
 //! - Once warm, loads and stores over existing keys make no heap call, with a compressor that makes none (lz4), except where a table of the
 //!   allocator has to grow.
-//! - Not promised: that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
+//! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`].
+//! - Not promised, without [checksums](StoreBuilder::checksums): that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
 //!
 //! # Lock order
 //!
 //! A shard of the index, below it the allocator's own (in `read`, which never blocks), each held for a bounded time. Compressors, `insert`, `free`
-//! and drops of keys run under no lock of the store's.
+//! and drops of keys, eviction listeners and the closures of `retain` and `load_with` run under no lock of the store's.
 //!
 //! # Features
 //!
@@ -50,7 +54,8 @@
 //!
 //! # Where to read next
 //!
-//! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; in the source `storing.rs` and `loading.rs`, the two ways through the store.
+//! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; the examples `slow_file`, `json_cache`, `tokio_server` and `metrics_export`; in the source
+//! `storing.rs` and `loading.rs`, the two ways through the store, and `table.rs` and `clock.rs` for what an entry costs and when it goes.
 
 #![forbid(unsafe_code)]
 

@@ -58,7 +58,7 @@ impl Owner<'_> {
         match self.rng.below(16) {
             0..6 => {
                 // Now and then longer than a block.
-                let len = 16 + self.rng.below(if version % 32 == 0 { 9_000 } else { 2_000 });
+                let len = 16 + self.rng.below(if version.is_multiple_of(32) { 9_000 } else { 2_000 });
                 let result = self.store.store(key, &stamped(key, version, len));
                 self.stored(key, version, result);
             }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::codec::{CodecScript, OnCompress};
+use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnInsert, OnRead, PoolScript};
 use common::{Look, block, builder, check_books, scripted, spec, store_of};
 use zswap::{AtLimit, BuildError, CodecError, ErrorKind};
@@ -245,4 +245,39 @@ fn pool_memory_is_left_out_of_core_dumps_when_asked() {
     store.store(1, &block(1, 4096, Look::Noise)).unwrap();
     assert!(excluded() >= before + 16, "an arena");
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 4096, Look::Noise));
+}
+
+#[test]
+fn b9_a_load_that_fails_anywhere_leaves_no_pin_behind() {
+    let codec = CodecScript::new();
+    let store = scripted(PoolScript::new(), codec.clone())
+        .spec(spec("zsmalloc+rle"))
+        .max_value_len(1 << 14)
+        .build()
+        .unwrap();
+    let fill = || {
+        for key in 0..40 {
+            store.store(key, &block(key, 500 + 200 * key as usize, Look::Runs)).unwrap();
+        }
+    };
+    for fail in [OnDecompress::Fail, OnDecompress::Panic] {
+        fill();
+        codec.on_decompress(fail);
+        for key in 0..40 {
+            store.load_vec(&key).unwrap_err();
+            store.peek_vec(&key).unwrap_err();
+            store.take_vec(&key).unwrap_err();
+            store.load_with(&key, |_| unreachable!("nothing was loaded")).unwrap_err();
+            store.load(&key, &mut [0; 10]).unwrap_err();
+            store.load_many(&[key], &mut [vec![0; 9_000]])[0].as_ref().unwrap_err();
+        }
+        codec.on_decompress(OnDecompress::Work);
+        let pool = store.manager().current().unwrap();
+        assert!(pool.zpool().stats().groups.iter().all(|group| group.pinned == 0));
+        let report = pool.zpool().compact(zswap::zpool_core::CompactionBudget::UNLIMITED);
+        assert_eq!(report.pinned_objects, 0);
+        store.clear();
+        assert_eq!((pool.zpool().stats().objects, pool.zpool().stats().zombies), (0, 0));
+        pool.zpool().validate().unwrap();
+    }
 }
