@@ -126,7 +126,7 @@ mod models {
     }
 
     /// B50: a reader against two switches in a row gets a live value each time, never none; each replaced value is released once.
-    /// Preemption bound 2.
+    /// Preemption bound 2; under 0.1 s.
     #[test]
     fn loom_a_reader_finds_a_live_value_during_switches() {
         let mut model = loom::model::Builder::new();

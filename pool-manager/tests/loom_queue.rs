@@ -1,4 +1,6 @@
 //! A model of the work queue's end, explored by loom (`ci/loom.sh`): every job submitted runs once or comes back, and nobody hangs.
+//!
+//! A flush against `shutdown_now` is a stress test instead (`relay.rs`): loom wakes a thread that is unparked also when it waits for a lock, and stops there.
 #![cfg(zpool_loom)]
 
 use std::sync::Arc;
@@ -35,7 +37,7 @@ fn shutdown_against_submit_loses_no_job_and_no_wake_up() {
     });
 }
 
-/// Preemption bound 2; 0.1 s.
+/// Preemption bound 2; under 0.1 s.
 #[test]
 fn shutdown_now_gives_back_what_has_not_run() {
     model(|| {
@@ -44,23 +46,5 @@ fn shutdown_now_gives_back_what_has_not_run() {
         queue.submit(marking(&ran)).unwrap();
         let back = queue.shutdown_now().unwrap().len();
         assert_eq!(ran.load(Ordering::Relaxed) + back, 2);
-    });
-}
-
-/// A flush against the shutdown that gives back what it waits for: it ends, whether the job before it ran or came back.
-/// Preemption bound 2.
-#[test]
-fn flush_against_shutdown_now_ends() {
-    model(|| {
-        let (queue, ran) = (Arc::new(WorkQueue::new("model").unwrap()), Arc::new(AtomicUsize::new(0)));
-        queue.submit(marking(&ran)).unwrap();
-        let flusher = queue.clone();
-        let other = thread::spawn(move || flusher.flush().unwrap());
-        let back = queue.shutdown_now().unwrap();
-        assert!(back.iter().all(|job| job.label() == "mark"));
-        let given_back = back.len();
-        drop(back);
-        other.join().unwrap();
-        assert_eq!(ran.load(Ordering::Relaxed) + given_back, 1);
     });
 }

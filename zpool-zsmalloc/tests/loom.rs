@@ -115,7 +115,7 @@ fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// A reader, the owner's free and compaction meet at one object: read whole or not at all, taken down once, moved or not. Preemption bound 3.
+/// A reader, the owner's free and compaction meet at one object: read whole or not at all, taken down once, moved or not. Preemption bound 3; 0.1 s.
 #[test]
 fn pin_against_move_against_free() {
     model(3, || {
@@ -133,7 +133,7 @@ fn pin_against_move_against_free() {
 }
 
 /// Compaction moves an object while an insert looks for a place and a reader looks at the object: the place left behind is reused only
-/// after the reader is done with it. Preemption bound 3.
+/// after the reader is done with it. Preemption bound 3; 0.1 s.
 #[test]
 fn compaction_against_insert_and_read() {
     model(3, || {
@@ -150,7 +150,7 @@ fn compaction_against_insert_and_read() {
     });
 }
 
-/// Two readers of an object that is freed meanwhile: the last one takes it down, and its place is reused after both. Preemption bound 5:
+/// Two readers of an object that is freed meanwhile: the last one takes it down, and its place is reused after both. Preemption bound 5; 0.5 s:
 /// with fewer, the order that needs the fence of the last unpin is not tried.
 #[test]
 fn readers_against_free_and_reuse() {
@@ -171,7 +171,7 @@ fn readers_against_free_and_reuse() {
 }
 
 /// A free parks the place as a spare while a reader looks at the object and an insert takes the spare: the next object is written there only after the
-/// reader is done, under a new generation. Preemption bound 3.
+/// reader is done, under a new generation. Preemption bound 3; 0.1 s.
 #[test]
 fn a_spare_against_a_reader_and_an_insert() {
     let table = ClassTable::new(ClassConfig::new(4096, 16)).expect("good parameters");
