@@ -48,9 +48,9 @@
 //!
 //! | chain | fill | churn | compacted | fill, large | churn, large | compacted, large |
 //! |---|---|---|---|---|---|---|
-//! | 16 | 1.032 | 1.045 | 1.044 | 1.020 | 1.022 | 1.027 |
-//! | 32 | 1.030 | 1.044 | 1.046 | 1.016 | 1.021 | 1.023 |
-//! | 64 | 1.029 | 1.038 | 1.044 | 1.015 | 1.020 | 1.021 |
+//! | 16 | 1.033 | 1.036 | 1.045 | 1.020 | 1.022 | 1.026 |
+//! | 32 | 1.030 | 1.044 | 1.043 | 1.016 | 1.023 | 1.023 |
+//! | 64 | 1.030 | 1.044 | 1.043 | 1.015 | 1.021 | 1.022 |
 //!
 //! `cargo run --release -p zpool-zsmalloc --example density -- PAGES [--repeat 8] [--params chain=16]` measures that from the pool's own books, `zlab density` from
 //! what the operating system says. `zlab classes` prints the geometry: rounding and tail together are 2.1 % in the mean over all lengths up to 4096 bytes (less
