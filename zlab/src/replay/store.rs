@@ -23,7 +23,8 @@ impl<'a> StoreSubject<'a> {
         let mut block = vec![0; (len.max(1) - 1) % self.store.block_size() + 1];
         // Blocks as they come: same-filled ones, text, noise.
         Generator::new(fill).block(&mut block);
-        let old = (fill.is_multiple_of(4) && !self.live.is_empty()).then(|| fill as usize / 4 % self.live.len());
+        let old =
+            (fill.is_multiple_of(4) && !self.live.is_empty()).then(|| fill as usize / 4 % self.live.len());
         let key = old.map_or(self.next_key, |nth| self.live[nth].0);
         self.next_key += 1;
         if let Some(nth) = old {
