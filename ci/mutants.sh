@@ -7,7 +7,7 @@
 #   JOBS=n                                 mutants at a time (1)
 #
 # Prints a line a mutant, then those that survived, and fails if fewer than 90 % of those that compile were killed. A survivor is either a gap in the tests
-# or a change that nobody can see: look at each. Takes about half a minute a mutant, so it is no part of .ci/run.
+# or a change that nobody can see: look at each. Takes about half a minute a mutant, so it is no part of .ci/run; docs/mutants.md tells what was found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
