@@ -20,6 +20,7 @@ use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
 use crate::limit::Verdict;
+use crate::object::asked;
 use crate::shard::Item;
 use crate::store::Store;
 use crate::stored::Stored;
@@ -96,7 +97,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
         let evicts = self.eviction().evicts();
-        match self.limit().ask(max, pool, self.manager(), self.index().bytes(), evicts) {
+        match self.verdict(max, pool, evicts)? {
             Verdict::Room => Ok(()),
             Verdict::Pressed { .. } if evicts => Ok(()),
             Verdict::Full { .. } if evicts => self.make_room(max, pool),
@@ -104,13 +105,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
+    /// What the limit says; or that an allocator panicked when it was asked what it holds: then nothing is stored, and nothing older left.
+    #[inline]
+    fn verdict(&self, max: usize, pool: &PoolRef, pays: bool) -> Result<Verdict, ErrorKind> {
+        asked(|| self.limit().ask(max, pool, self.manager(), self.index().bytes(), pays))
+    }
+
     /// Evicts until the store is below its limit of `max` bytes.
     #[cold]
     fn make_room(&self, max: usize, pool: &PoolRef) -> Result<(), ErrorKind> {
         let full = |held| Err(ErrorKind::Full { held, limit: max });
-        let verdict = || self.limit().ask(max, pool, self.manager(), self.index().bytes(), true);
+        let verdict = || self.verdict(max, pool, true);
         let Some(_mark) = Mark::set() else {
-            return match verdict() {
+            return match verdict()? {
                 Verdict::Full { held } => full(held),
                 _ => Ok(()),
             };
@@ -127,7 +134,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             for pool in &pools {
                 contained(|| pool.zpool().trim());
             }
-            if !matches!(verdict(), Verdict::Full { .. }) {
+            if !matches!(verdict()?, Verdict::Full { .. }) {
                 return Ok(());
             }
             // Holes in frames that others use: the objects have to move.
@@ -137,7 +144,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             self.index().shrink(|key| self.hash(key));
             drop(pools);
-            match verdict() {
+            match verdict()? {
                 Verdict::Full { held } if evicted == 0 => return full(held),
                 Verdict::Full { .. } => {}
                 _ => return Ok(()),

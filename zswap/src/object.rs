@@ -75,6 +75,12 @@ pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, ErrorKind> {
     contained(|| pool.zpool().insert(bytes))
 }
 
+/// Whatever else asks allocators and may say that one panicked.
+#[inline]
+pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
+    contained(|| Ok(ask()))
+}
+
 #[inline]
 fn contained<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, ErrorKind> {
     match catch_unwind(AssertUnwindSafe(call)) {

@@ -9,7 +9,7 @@ use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnFree, OnInsert, OnRead, PoolScript};
 use common::{Look, block, builder, check_books, scripted, spec, store_of};
 use zpool_core::page::{FaultPlan, FaultySource, MmapSource, PageSource};
-use zswap::{CodecError, ErrorKind, Manual, PoolError, Store};
+use zswap::{AtLimit, CodecError, ErrorKind, Manual, PoolError, Store};
 
 fn rig() -> (Arc<PoolScript>, Arc<CodecScript>, Store<u64>) {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
@@ -38,6 +38,24 @@ fn b23_a_store_that_fails_in_the_compressor_removes_the_older_block() {
     assert_eq!(store.stats().rejected.compress_failed, 4);
     store.store(1, &block(3, 4096, Look::Runs)).unwrap();
     check_books(&store);
+}
+
+#[test]
+fn b23_an_allocator_that_panics_when_asked_what_it_holds_fails_the_store_and_removes_the_older_block() {
+    for evicts in [false, true] {
+        let (pool, codec) = (PoolScript::new(), CodecScript::new());
+        let at_limit = if evicts { AtLimit::Evict } else { AtLimit::Refuse };
+        let builder = scripted(pool.clone(), codec).limit_bytes(1 << 20).at_limit(at_limit);
+        let store: Store<u64> = builder.build().unwrap();
+        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        pool.panics_when_asked(true);
+        let error = store.store(1, &block(2, 4096, Look::Runs)).unwrap_err();
+        assert!(matches!(&error.kind, ErrorKind::AllocatorPanicked(m) if m.contains("asked")), "{error}");
+        pool.panics_when_asked(false);
+        assert_eq!((store.contains(&1), pool.live()), (false, 0));
+        store.store(1, &block(3, 4096, Look::Runs)).unwrap();
+        check_books(&store);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! An allocator around another one, which does what its script says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicUsize, Ordering};
 
 use zswap::{
     Capabilities, CreateError, FreeError, Handle, Params, PoolConfig, PoolError, PoolId, PoolStats,
@@ -48,6 +48,8 @@ pub struct PoolScript {
     insert: AtomicU8,
     read: AtomicU8,
     free: AtomicU8,
+    /// Asked what it holds, it panics.
+    asked_panics: AtomicBool,
     /// Objects inserted and not freed.
     live: AtomicIsize,
     /// Pools dropped with objects in them.
@@ -69,6 +71,10 @@ impl PoolScript {
 
     pub fn on_free(&self, what: OnFree) {
         self.free.store(what as u8, Ordering::SeqCst);
+    }
+
+    pub fn panics_when_asked(&self, panics: bool) {
+        self.asked_panics.store(panics, Ordering::SeqCst);
     }
 
     pub fn live(&self) -> isize {
@@ -151,6 +157,7 @@ impl ZPool for ScriptedPool {
     }
 
     fn bytes_held(&self) -> usize {
+        assert!(!self.script.asked_panics.load(Ordering::SeqCst), "an allocator that panics when asked");
         self.inner.bytes_held()
     }
 

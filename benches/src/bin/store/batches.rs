@@ -6,6 +6,9 @@ use crate::{PAGE, PART, ROUNDS, filled};
 
 const BATCH: usize = 64;
 
+/// Loads the blocks of some keys into as many buffers.
+type Work<'a> = &'a dyn Fn(&[u64], &mut [[u8; 4096]]);
+
 pub(crate) fn measure(pages: &Pages, report: &mut Report) {
     let parts = pages.len() / PART;
     let (single, many) = (filled(pages), filled(pages));
@@ -17,14 +20,13 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) {
             "a page came back changed"
         );
     };
-    let load =
-        |part: usize, buffers: &mut Vec<[u8; 4096]>, work: &dyn Fn(&[u64], &mut [[u8; 4096]])| -> Elapsed {
-            buffers.clear();
-            buffers.resize(PART, [0xA5; PAGE.get()]);
-            let (elapsed, ()) = clocked(|| work(&keys[part_of(part)], buffers));
-            right(buffers, part);
-            elapsed
-        };
+    let load = |part: usize, buffers: &mut Vec<[u8; 4096]>, work: Work<'_>| -> Elapsed {
+        buffers.clear();
+        buffers.resize(PART, [0xA5; PAGE.get()]);
+        let (elapsed, ()) = clocked(|| work(&keys[part_of(part)], buffers));
+        right(buffers, part);
+        elapsed
+    };
     let (mut a, mut b) = (Vec::new(), Vec::new());
     let one_by_one = |keys: &[u64], buffers: &mut [[u8; 4096]]| {
         for (key, buffer) in keys.iter().zip(buffers) {
