@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   free ── enough idle, or enough to gain? ── executor that takes jobs anywhere? ── submit the pool's own job
-//!                                                    │ none
+//!                                                    │ none, or it does not take or run the job
 //!   insert ◄─────────────────────────────────────────┘  does it first, when enough has gathered
 //!   trim, compact: always, all of it
 //! ```
@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 
 use zpool_core::CompactionBudget;
 use zpool_core::exec::{Executor, Job};
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex};
 
 use crate::class_state::ClassState;
@@ -48,6 +48,8 @@ pub(crate) struct Housekeeping {
     executor: Mutex<Option<Arc<dyn Executor>>>,
     /// Is there an executor that may be used from `free`? Never changes.
     usable: bool,
+    /// The executor did not take the last job, or dropped it: inserts do the work until it takes one again.
+    forsaken: AtomicBool,
     /// May it compact?
     compact: bool,
     /// The job, while it is not out.
@@ -68,6 +70,7 @@ impl Housekeeping {
         Housekeeping {
             executor: Mutex::new(executor.filter(|_| usable)),
             usable,
+            forsaken: AtomicBool::new(false),
             compact,
             job: Mutex::new(None),
             gate: Mutex::new(Gate::default()),
@@ -83,7 +86,8 @@ impl Inner {
     pub(crate) fn prepare_job(self: &Arc<Self>) {
         if self.housekeeping.usable {
             let job = job(Arc::downgrade(self));
-            *self.housekeeping.job.lock() = Some(job);
+            let before = self.housekeeping.job.lock().replace(job);
+            debug_assert!(before.is_none(), "it is out while the next one is made");
         }
     }
 
@@ -145,15 +149,20 @@ impl Inner {
     fn kick(&self) {
         let Some(executor) = self.housekeeping.executor.lock().clone() else { return };
         let Some(job) = self.housekeeping.job.lock().take() else { return };
+        // Before, so that a job which is dropped at once is noted after this. Relaxed: policy.
+        self.housekeeping.forsaken.store(false, Ordering::Relaxed);
         if let Err(refused) = executor.submit(job) {
-            // Left for later: a next free tries again, trim does it in any case.
+            // Left for later: a next free tries again, an insert or trim does it in any case.
             *self.housekeeping.job.lock() = Some(refused.job);
+            self.housekeeping.forsaken.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Without an executor, an insert gives idle frames back when enough has gathered.
+    /// Without an executor that does it, an insert gives idle frames back when enough has gathered.
     pub(crate) fn tidy_before_insert(&self) {
-        if !self.housekeeping.usable && self.too_much_idle() {
+        let housekeeping = &self.housekeeping;
+        let alone = !housekeeping.usable || housekeeping.forsaken.load(Ordering::Relaxed);
+        if alone && self.too_much_idle() {
             self.take_back_spares(None);
             self.release_empty_zspages(1);
         }
@@ -196,8 +205,10 @@ impl Inner {
 }
 
 fn job(pool: Weak<Inner>) -> Job {
+    let mut chance = Chance { pool, taken: false };
     Job::new("zsmalloc housekeeping", move || {
-        let Some(inner) = pool.upgrade() else { return };
+        chance.taken = true;
+        let Some(inner) = chance.pool.upgrade() else { return };
         let Some(_running) = Running::begin(&inner) else { return };
         let next = Next(&inner);
         inner.housekeep();
@@ -205,6 +216,22 @@ fn job(pool: Weak<Inner>) -> Job {
         // What came up while this job ran found none to submit.
         inner.kick_if_worthwhile();
     })
+}
+
+/// Goes with a job. One that is dropped unrun, as by an executor that ends, is made again.
+struct Chance {
+    pool: Weak<Inner>,
+    taken: bool,
+}
+
+impl Drop for Chance {
+    fn drop(&mut self) {
+        let Some(inner) = self.pool.upgrade().filter(|_| !self.taken) else { return };
+        if !inner.housekeeping.gate.lock().closed {
+            inner.housekeeping.forsaken.store(true, Ordering::Relaxed);
+            inner.prepare_job();
+        }
+    }
 }
 
 /// What the gate of a pool's jobs knows.
