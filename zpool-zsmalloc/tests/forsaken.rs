@@ -23,7 +23,11 @@ impl Executor for Unwilling {
         if self.works.load(Ordering::Relaxed) {
             return self.jobs.submit(job);
         }
-        if self.drops { Ok(drop(job)) } else { Err(Refused { job, reason: RefusedReason::Full }) }
+        if !self.drops {
+            return Err(Refused { job, reason: RefusedReason::Full });
+        }
+        drop(job);
+        Ok(())
     }
 
     fn submit_later(&self, _delay: Duration, job: Job) -> Result<(), Refused> {
