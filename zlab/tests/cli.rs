@@ -299,10 +299,10 @@ fn a_storm_by_hand_with_a_file_of_pages_and_no_revival() {
 #[test]
 fn a_storm_at_a_limit_stays_within_its_bound_and_gives_nothing_stale() {
     for (policy, at_limit) in [("refuse", "refused"), ("evict", "evicted")] {
-        let (output, phases) = storm(&["--phase", "loaded", "--limit-mib", "6", "--policy", policy]);
+        let (output, phases) = storm(&["--phase", "loaded", "--limit-mib", "2", "--policy", policy]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let number = |name: &str| phases[0][name].as_u64().unwrap();
-        assert!(number(at_limit) > 100, "{policy}: {phases:?}");
+        assert!(number(at_limit) > 0, "{policy}: {phases:?}");
         assert!(number("over_limit_max_bytes") <= number("over_limit_bound_bytes"));
         assert_eq!((number("stale"), number("mismatches"), number("lost"), number("errors")), (0, 0, 0, 0));
     }
