@@ -39,7 +39,8 @@ pub struct PoolInfo {
     pub label: PoolLabel,
     /// Where it is in its life.
     pub state: PoolState,
-    /// References that entries and running calls hold.
+    /// References that owners of objects and running calls hold: one an object, or fewer where an owner keeps one for many (zswap: one for each shard of its
+    /// index; its statistics count the objects of each pool).
     pub references: u64,
     /// Bytes it holds; 0 once it is dying, when nobody may look any more.
     pub bytes_held: usize,
