@@ -53,6 +53,12 @@ impl Spread {
         Some(Self { median, low: values[0], high: values[values.len() - 1] })
     }
 
+    /// Each value as a share of `whole`.
+    #[must_use]
+    pub fn over(self, whole: f64) -> Spread {
+        Spread { median: self.median / whole, low: self.low / whole, high: self.high / whole }
+    }
+
     /// This as a line of a report.
     pub fn figure(self, name: impl Into<String>, unit: impl Into<String>) -> Figure {
         Figure { name: name.into(), value: self.median, low: self.low, high: self.high, unit: unit.into() }
@@ -88,6 +94,12 @@ mod tests {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, low: 1.0, high: 3.0 }));
         assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, low: 1.0, high: 4.0 }));
         assert_eq!(Spread::of([7.0]), Some(Spread { median: 7.0, low: 7.0, high: 7.0 }));
+    }
+
+    #[test]
+    fn a_share_has_the_range_of_the_values() {
+        let spread = Spread { median: 1.5, low: 1.0, high: 3.0 };
+        assert_eq!(spread.over(2.0), Spread { median: 0.75, low: 0.5, high: 1.5 });
     }
 
     #[test]

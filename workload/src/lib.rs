@@ -113,7 +113,7 @@ pub use process::{
 };
 pub use resident::{Growth, Resident, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes};
 pub use rng::Rng;
-pub use scaling::{rate, scaling_of, scaling_of_the_machine, xorshift};
+pub use scaling::{RateOn, rate, report_scaling, scaling_of, scaling_of_the_machine, xorshift};
 pub use spread::{RUN_BLOCKS, spread_runs};
 pub use target::ProcessError;
 pub use units::{format_bytes, format_ns};

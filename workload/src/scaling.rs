@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Spread;
+use crate::{Report, Spread};
 
 /// Operations a second of all of `threads` threads together, over a window of time. `make(i)` gives thread `i` its work; each call of that does a
 /// batch (well under a millisecond) and returns how many operations it was.
@@ -37,19 +37,16 @@ pub fn rate<W: FnMut() -> u64>(threads: usize, window: Duration, make: impl Fn(u
     })
 }
 
+/// What takes its turn in a comparison: its rate, on so many threads over such a window; see [`rate`].
+pub type RateOn<'a> = &'a dyn Fn(usize, Duration) -> f64;
+
 /// How much higher each contestant's rate is on `threads` threads than on one, in `rounds` pairs of windows. All take turns, so that the ratio of
-/// two contestants' medians (one of them the machine: [`xorshift`]) is of one and the same time. A contestant is a function of the number of
-/// threads and the window; which of a pair comes first alternates.
+/// two contestants' medians (one of them the machine: [`xorshift`]) is of one and the same time. Which of a pair comes first alternates.
 ///
 /// # Panics
 ///
 /// When `threads` or `rounds` is zero, or a contestant panics.
-pub fn scaling_of(
-    threads: usize,
-    window: Duration,
-    rounds: usize,
-    contestants: &[&dyn Fn(usize, Duration) -> f64],
-) -> Vec<Spread> {
+pub fn scaling_of(threads: usize, window: Duration, rounds: usize, contestants: &[RateOn]) -> Vec<Spread> {
     assert!(threads > 0 && rounds > 0, "there is nothing to compare");
     let mut ratios = vec![Vec::with_capacity(rounds); contestants.len()];
     for round in 0..rounds {
@@ -66,6 +63,23 @@ pub fn scaling_of(
     let spread =
         |ratios| Spread::of(ratios).expect("there is at least one round, and every rate is a number");
     ratios.into_iter().map(spread).collect()
+}
+
+/// Reports how each contestant scales to two threads: `NAME_scaling` as a share of the scaling of the machine, `NAME_two_threads_over_one` as it is, and
+/// that of the machine last. All in turns, as in [`scaling_of`].
+///
+/// # Panics
+///
+/// As [`scaling_of`].
+pub fn report_scaling(report: &mut Report, window: Duration, rounds: usize, contestants: &[(&str, RateOn)]) {
+    let works: Vec<_> = contestants.iter().map(|&(_, work)| work).chain([&xorshift as _]).collect();
+    let mut spreads = scaling_of(2, window, rounds, &works);
+    let machine = spreads.pop().expect("the machine's is the last");
+    for (&(name, _), scaling) in contestants.iter().zip(spreads) {
+        report.push(scaling.over(machine.median).figure(format!("{name}_scaling"), "ratio"));
+        report.push(scaling.figure(format!("{name}_two_threads_over_one"), "ratio"));
+    }
+    report.push(machine.figure("machine_two_threads_over_one", "ratio"));
 }
 
 /// How much faster two threads are than one here: [`xorshift`], nine pairs of windows of 100 ms (about 2 s).
@@ -124,5 +138,17 @@ mod tests {
         assert_eq!(spreads[0], Spread { median: 4.0, low: 4.0, high: 4.0 });
         assert_eq!((spreads.len(), calls.into_inner()), (2, 6));
         assert!(spreads[1].low > 0.0 && spreads[1].low <= spreads[1].median);
+    }
+
+    #[test]
+    fn a_report_has_each_contestant_as_a_share_of_the_machine() {
+        let mut report = Report::default();
+        let scripted = |threads: usize, _: Duration| threads as f64;
+        report_scaling(&mut report, Duration::from_millis(1), 3, &[("it", &scripted)]);
+        let names: Vec<&str> = report.results.iter().map(|figure| figure.name.as_str()).collect();
+        assert_eq!(names, ["it_scaling", "it_two_threads_over_one", "machine_two_threads_over_one"]);
+        let [share, scaling, machine] = &report.results[..] else { unreachable!("three, see above") };
+        assert_eq!(scaling.value, 2.0);
+        assert!((share.value - 2.0 / machine.value).abs() < 1e-9);
     }
 }

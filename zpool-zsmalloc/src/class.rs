@@ -38,7 +38,7 @@ impl ClassConfig {
     /// Distance between classes unless told otherwise, in bytes.
     pub const DEFAULT_STEP: usize = 16;
     /// Longest chain unless told otherwise, in frames. Measured: see the crate's essay.
-    pub const DEFAULT_CHAIN: usize = 32;
+    pub const DEFAULT_CHAIN: usize = 64;
 
     /// The default classes over frames of `frame_size` bytes, for objects up to `max_object_len`.
     pub fn new(frame_size: usize, max_object_len: usize) -> ClassConfig {

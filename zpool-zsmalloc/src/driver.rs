@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn defaults_are_left_out_of_canonical_parameters() {
         let canonical = |text| ZsmallocDriver.canonical(&params(text)).map(|p| p.to_string());
-        assert_eq!(canonical("zsmalloc(chain=32,step=16,compact=auto)").unwrap(), "");
+        assert_eq!(canonical("zsmalloc(chain=64,step=16,compact=auto)").unwrap(), "");
         assert_eq!(
             canonical("zsmalloc(step=8, chain=4, compact=off)").unwrap(),
             "chain=4,compact=off,step=8"

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use workload::{Figure, Report, Spread, rate, scaling_of, xorshift};
+use workload::{Figure, Report, Spread, rate, report_scaling};
 use zpool_conformance::Generator;
 use zswap::{PoolSpec, Store};
 
@@ -149,16 +149,7 @@ fn references(report: &mut Report) {
             }
         })
     };
-    let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &pool_refs, &arcs]);
-    let machine = spreads[0];
-    for (name, scaling) in [("pool_ref", spreads[1]), ("arc", spreads[2])] {
-        let share = |value: f64| value / machine.median;
-        let share =
-            Spread { median: share(scaling.median), low: share(scaling.low), high: share(scaling.high) };
-        report.push(share.figure(format!("{name}_scaling"), "ratio"));
-        report.push(scaling.figure(format!("{name}_two_threads_over_one"), "ratio"));
-    }
-    report.push(machine.figure("machine_two_threads_over_one", "ratio"));
+    report_scaling(report, WINDOW, ROUNDS, &[("pool_ref", &pool_refs), ("arc", &arcs)]);
     let current = (0..ROUNDS).map(|_| {
         let per_second = rate(1, WINDOW, |_| {
             || {

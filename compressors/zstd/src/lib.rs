@@ -32,8 +32,8 @@
 //! on, at level 1, one of 4 KiB makes compression of the Python pages 1.34 times and decompression 1.41 times as fast, with 4 % fewer bytes. On the
 //! Node.js pages it adds 6 % to the bytes, and is refused. At level -1 it takes 4 % off the bytes of the Python pages and saves no time.
 //!
-//! From `cargo run --release -p benches --bin overhead -- FILE` and `cargo run --release -p zpool-zstd --example judge -- FILE LEVEL`, on a shared virtual
-//! machine with two processors: compare rows, and with the other codecs, rather than read the times.
+//! From `cargo run --release -p benches --bin overhead -- FILE` and `zlab train FILE -o DICT --level LEVEL`, on a shared virtual machine with two
+//! processors: compare rows, and with the other codecs, rather than read the times.
 //!
 //! # Format
 //!

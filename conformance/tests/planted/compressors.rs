@@ -21,71 +21,48 @@ use crate::{Failed, Found, failure, try_each};
 #[path = "../../../compressors/counting.rs"]
 pub(crate) mod counting;
 
-/// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bug {
-    // Destinations.
-    ClaimsMoreThanItsDestination,
-    ErrsWhereItDoesNotFit,
-    ForgetsExpansionInItsBound,
-    CutsOffWhatDoesNotFit,
-    PanicsOnAShortDestination,
-    MakesNothingOfZeros,
-    // Contents.
-    LosesTheLastByteOfOddBlocks,
-    CountsIn16Bits,
-    // Contexts.
-    NumbersItsBlocks,
-    AppendsTheBlockBefore,
-    ScribblesTheBlockBefore,
-    IsSpoiledByAShortDestination,
-    StaysOnItsThread,
-    MakesContextsForPagesOnly,
-    AllocatesForEveryBlock,
-    // Hostile bytes.
-    LeavesTheRestAsItWas,
-    AnswersWithTheBlockBefore,
-    PanicsOnACutStream,
-    HasErrorsOfItsOwn,
-    // Facts.
-    IsAnotherEachTime,
-    TakesAnyParameter,
-    SaysStateless,
-    // Odd, but right.
-    Nothing,
-    KeepsADecompressionContext,
-    ScribblesZeros,
-    NeverShrinks,
+planted! {
+    /// What is wrong.
+    enum Bug {
+        bugs {
+            // Destinations.
+            ClaimsMoreThanItsDestination,
+            ErrsWhereItDoesNotFit,
+            ForgetsExpansionInItsBound,
+            CutsOffWhatDoesNotFit,
+            PanicsOnAShortDestination,
+            MakesNothingOfZeros,
+            // Contents.
+            LosesTheLastByteOfOddBlocks,
+            CountsIn16Bits,
+            // Contexts.
+            NumbersItsBlocks,
+            AppendsTheBlockBefore,
+            ScribblesTheBlockBefore,
+            IsSpoiledByAShortDestination,
+            StaysOnItsThread,
+            MakesContextsForPagesOnly,
+            AllocatesForEveryBlock,
+            // Hostile bytes.
+            LeavesTheRestAsItWas,
+            AnswersWithTheBlockBefore,
+            PanicsOnACutStream,
+            HasErrorsOfItsOwn,
+            // Facts.
+            IsAnotherEachTime,
+            TakesAnyParameter,
+            SaysStateless,
+        }
+        oddities {
+            Nothing,
+            KeepsADecompressionContext,
+            ScribblesZeros,
+            NeverShrinks,
+        }
+    }
 }
 
 use Bug::*;
-
-const BUGS: &[Bug] = &[
-    ClaimsMoreThanItsDestination,
-    ErrsWhereItDoesNotFit,
-    ForgetsExpansionInItsBound,
-    CutsOffWhatDoesNotFit,
-    PanicsOnAShortDestination,
-    MakesNothingOfZeros,
-    LosesTheLastByteOfOddBlocks,
-    CountsIn16Bits,
-    NumbersItsBlocks,
-    AppendsTheBlockBefore,
-    ScribblesTheBlockBefore,
-    IsSpoiledByAShortDestination,
-    StaysOnItsThread,
-    MakesContextsForPagesOnly,
-    AllocatesForEveryBlock,
-    LeavesTheRestAsItWas,
-    AnswersWithTheBlockBefore,
-    PanicsOnACutStream,
-    HasErrorsOfItsOwn,
-    IsAnotherEachTime,
-    TakesAnyParameter,
-    SaysStateless,
-];
-
-const ODDITIES: &[Bug] = &[Nothing, KeepsADecompressionContext, ScribblesZeros, NeverShrinks];
 
 /// What the suite says of each.
 pub(crate) fn found() -> Found {

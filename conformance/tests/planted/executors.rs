@@ -17,77 +17,51 @@ use zpool_core::sync::Mutex;
 use crate::compressors::counting;
 use crate::{Failed, Found, failure, try_each};
 
-/// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bug {
-    // Jobs.
-    ForgetsOneInTen,
-    DropsOneInTen,
-    LosesDelayedJobs,
-    StopsAtAPanic,
-    RunsOnTheCallerWhenIdle,
-    RunsTheLatestFirst,
-    RunsTwoAtATime,
-    // Submitting.
-    LosesWhatJobsSubmit,
-    RefusesWhileUnwinding,
-    BlocksInSubmit,
-    AllocatesInSubmit,
-    // Waiting.
-    FlushReturnsAtOnce,
-    FlushMissesTheRunningJob,
-    WaitsForItselfInSilence,
-    // The end.
-    ShutdownDropsWhatIsPending,
-    ShutdownMissesTheRunningJob,
-    ShutdownTwiceIsRefused,
-    TakesJobsAfterTheEnd,
-    GivesBackAnotherJob,
-    RunsWhatItRefuses,
-    SaysFullAtTheEnd,
-    ShutdownNowDropsWhatIsPending,
-    ShutdownNowTurnsTheOrderRound,
-    ShutdownNowMissesTheRunningJob,
-    // Facts.
-    ChangesItsMind,
-    // Odd, but right.
-    Nothing,
-    RunsWhenFlushedOnly,
-    TakesThreeAtMost,
-    PromisesNothing,
+planted! {
+    /// What is wrong.
+    enum Bug {
+        bugs {
+            // Jobs.
+            ForgetsOneInTen,
+            DropsOneInTen,
+            LosesDelayedJobs,
+            StopsAtAPanic,
+            RunsOnTheCallerWhenIdle,
+            RunsTheLatestFirst,
+            RunsTwoAtATime,
+            // Submitting.
+            LosesWhatJobsSubmit,
+            RefusesWhileUnwinding,
+            BlocksInSubmit,
+            AllocatesInSubmit,
+            // Waiting.
+            FlushReturnsAtOnce,
+            FlushMissesTheRunningJob,
+            WaitsForItselfInSilence,
+            // The end.
+            ShutdownDropsWhatIsPending,
+            ShutdownMissesTheRunningJob,
+            ShutdownTwiceIsRefused,
+            TakesJobsAfterTheEnd,
+            GivesBackAnotherJob,
+            RunsWhatItRefuses,
+            SaysFullAtTheEnd,
+            ShutdownNowDropsWhatIsPending,
+            ShutdownNowTurnsTheOrderRound,
+            ShutdownNowMissesTheRunningJob,
+            // Facts.
+            ChangesItsMind,
+        }
+        oddities {
+            Nothing,
+            RunsWhenFlushedOnly,
+            TakesThreeAtMost,
+            PromisesNothing,
+        }
+    }
 }
 
 use Bug::*;
-
-const BUGS: &[Bug] = &[
-    ForgetsOneInTen,
-    DropsOneInTen,
-    LosesDelayedJobs,
-    StopsAtAPanic,
-    RunsOnTheCallerWhenIdle,
-    RunsTheLatestFirst,
-    RunsTwoAtATime,
-    LosesWhatJobsSubmit,
-    RefusesWhileUnwinding,
-    BlocksInSubmit,
-    AllocatesInSubmit,
-    FlushReturnsAtOnce,
-    FlushMissesTheRunningJob,
-    WaitsForItselfInSilence,
-    ShutdownDropsWhatIsPending,
-    ShutdownMissesTheRunningJob,
-    ShutdownTwiceIsRefused,
-    TakesJobsAfterTheEnd,
-    GivesBackAnotherJob,
-    RunsWhatItRefuses,
-    SaysFullAtTheEnd,
-    ShutdownNowDropsWhatIsPending,
-    ShutdownNowTurnsTheOrderRound,
-    ShutdownNowMissesTheRunningJob,
-    ChangesItsMind,
-];
-
-const ODDITIES: &[Bug] = &[Nothing, RunsWhenFlushedOnly, TakesThreeAtMost, PromisesNothing];
 
 /// What the suite says of each.
 pub(crate) fn found() -> Found {

@@ -3,6 +3,24 @@
 //! Run with `--nocapture` for the table of which case caught which bug. Each part is a file of this folder with a function that gives what its
 //! suite [`Found`].
 
+/// Back ends by what is wrong with them, or odd: an enum, and the two lists of its variants, so that none is planted and not tried.
+macro_rules! planted {
+    ($(#[$attribute:meta])* enum $name:ident { bugs { $($bug:ident),* $(,)? } oddities { $($oddity:ident),* $(,)? } }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($bug,)*
+            $($oddity,)*
+        }
+
+        /// Everything that a case has to catch.
+        pub(crate) const BUGS: &[$name] = &[$($name::$bug),*];
+
+        /// What no case may object to.
+        pub(crate) const ODDITIES: &[$name] = &[$($name::$oddity),*];
+    };
+}
+
 mod compressors;
 mod executors;
 mod pools;

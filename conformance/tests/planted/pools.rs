@@ -31,7 +31,7 @@ pub(crate) fn found() -> Found {
         bugs: try_each(BUGS, planted_failing),
         oddities: try_each(ODDITIES, planted_failing),
     };
-    found.bugs.extend(try_each(paged::FLAWS, paged_failing));
+    found.bugs.extend(try_each(paged::BUGS, paged_failing));
     found.oddities.extend(try_each(paged::ODDITIES, paged_failing));
     found
 }
@@ -73,77 +73,50 @@ fn first_failing(maker: &PoolMaker, capabilities: Capabilities) -> Option<Failed
     met.find_map(|case| failure(case.name, || (case.run)(maker)))
 }
 
-/// What is wrong with a [`Planted`] pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {
-    // Contents.
-    ForgetsTheLastByteOfOddPages,
-    FlipsABitOfOneReadInAThousand,
-    PadsShortObjectsToEightBytes,
-    // Errors.
-    TakesEmptyObjects,
-    TakesObjectsOverTheMaximum,
-    SaysStaleForForeign,
-    SwallowsForeignHandles,
-    FreesTwice,
-    ReadsAfterFree,
-    // Books.
-    LosesFreesOfLongObjects,
-    CountsPayloadTwice,
-    CountsObjectsOnceTooOften,
-    HoldsMoreThanItSays,
-    ChargesAFrameAndKeepsIt,
-    ChargesAndForgetsWhenRefused,
-    LiesAboutTrim,
-    // Guards and threads.
-    RefusesEverySecondFree,
-    // Blocking.
-    BlocksInFree,
-    BlocksInRead,
-    DiesInSilence,
-    // Facts.
-    ChangesItsId,
-    SaysItReclaims,
-    SaysItCompacts,
-    FindsItselfBroken,
-    // Odd, but right.
-    Nothing,
-    CopiesOnRead,
-    ChargesAFrameAnObject,
+planted! {
+    /// What is wrong with a [`Planted`] pool.
+    enum Bug {
+        bugs {
+            // Contents.
+            ForgetsTheLastByteOfOddPages,
+            FlipsABitOfOneReadInAThousand,
+            PadsShortObjectsToEightBytes,
+            // Errors.
+            TakesEmptyObjects,
+            TakesObjectsOverTheMaximum,
+            SaysStaleForForeign,
+            SwallowsForeignHandles,
+            FreesTwice,
+            ReadsAfterFree,
+            // Books.
+            LosesFreesOfLongObjects,
+            CountsPayloadTwice,
+            CountsObjectsOnceTooOften,
+            HoldsMoreThanItSays,
+            ChargesAFrameAndKeepsIt,
+            ChargesAndForgetsWhenRefused,
+            LiesAboutTrim,
+            // Guards and threads.
+            RefusesEverySecondFree,
+            // Blocking.
+            BlocksInFree,
+            BlocksInRead,
+            DiesInSilence,
+            // Facts.
+            ChangesItsId,
+            SaysItReclaims,
+            SaysItCompacts,
+            FindsItselfBroken,
+        }
+        oddities {
+            Nothing,
+            CopiesOnRead,
+            ChargesAFrameAnObject,
+        }
+    }
 }
 
 use Bug::*;
-
-/// Everything that a case has to catch.
-pub(crate) const BUGS: &[Bug] = &[
-    ForgetsTheLastByteOfOddPages,
-    FlipsABitOfOneReadInAThousand,
-    PadsShortObjectsToEightBytes,
-    TakesEmptyObjects,
-    TakesObjectsOverTheMaximum,
-    SaysStaleForForeign,
-    SwallowsForeignHandles,
-    FreesTwice,
-    ReadsAfterFree,
-    LosesFreesOfLongObjects,
-    CountsPayloadTwice,
-    CountsObjectsOnceTooOften,
-    HoldsMoreThanItSays,
-    ChargesAFrameAndKeepsIt,
-    ChargesAndForgetsWhenRefused,
-    LiesAboutTrim,
-    RefusesEverySecondFree,
-    BlocksInFree,
-    BlocksInRead,
-    DiesInSilence,
-    ChangesItsId,
-    SaysItReclaims,
-    SaysItCompacts,
-    FindsItselfBroken,
-];
-
-/// What no case may object to.
-pub(crate) const ODDITIES: &[Bug] = &[Nothing, CopiesOnRead, ChargesAFrameAnObject];
 
 /// A [`ReferencePool`] with a bug.
 pub(crate) struct Planted {

@@ -1,15 +1,11 @@
 //! What is tried, and on which bytes.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Write;
 use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use workload::Pages;
 use zpool_core::spec::{Component, PoolSpec};
-use zpool_zstd::{TrainError, train};
+use zpool_zstd::{TrainError, remember, train};
 
 use super::UNIT_BYTES;
 use crate::failure::Failure;
@@ -42,11 +38,9 @@ pub(super) struct Sample {
 pub(super) struct Setting {
     pub(super) spec: PoolSpec,
     pub(super) block_size: NonZeroUsize,
-    /// What people and other programs call the compressor: the spec, but for the dictionary's file.
+    /// What people and other programs call the compressor: the spec, but for the dictionary's name.
     pub(super) compressor: String,
     pub(super) family: Family,
-    /// Keeps the dictionary's file.
-    _dictionary: Option<std::sync::Arc<Trained>>,
 }
 
 /// Settings that are drawn alike.
@@ -57,10 +51,6 @@ pub(super) enum Family {
     Zstd,
     ZstdDictionary,
 }
-
-/// A dictionary in a file that has no name: bytes of somebody's memory may be in it, so it never reaches a disk.
-#[derive(Debug)]
-struct Trained(File);
 
 impl Sample {
     /// Runs of units, in turns for measuring and for training, both spread over the whole input.
@@ -78,30 +68,18 @@ impl Sample {
         Ok(Sample { measured: side(0, MEASURED_BYTES), training: side(1, TRAINING_BYTES) })
     }
 
-    /// A dictionary from blocks of this size, none of which is measured. `None` if they have nothing in common.
-    fn dictionary(&self, block_size: usize) -> Result<Option<Trained>, Failure> {
+    /// The name of a dictionary from blocks of this size, none of which is measured; `None` if they have nothing in common. It never reaches a disk: bytes of
+    /// somebody's memory may be in it.
+    fn dictionary(&self, block_size: usize) -> Result<Option<String>, Failure> {
         let measured: HashSet<&[u8]> = self.measured.chunks_exact(block_size).collect();
         let blocks = self.training.chunks_exact(block_size);
         let blocks: Vec<&[u8]> =
             blocks.filter(|block| !measured.contains(block) && !workload::is_same_filled(block)).collect();
         match train(&blocks, DICTIONARY_BYTES) {
-            Ok(bytes) => Trained::keep(&bytes).map(Some),
+            Ok(bytes) => Ok(Some(remember(&bytes)?)),
             Err(TrainError::TooFewSamples) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-impl Trained {
-    fn keep(bytes: &[u8]) -> Result<Trained, Failure> {
-        let mut file = File::from(memfd_create("dictionary", MemfdFlags::CLOEXEC)?);
-        file.write_all(bytes)?;
-        Ok(Trained(file))
-    }
-
-    /// A name by which this process can open it.
-    fn path(&self) -> String {
-        format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
 }
 
@@ -120,31 +98,30 @@ pub(super) fn block_sizes(asked: Option<NonZeroUsize>) -> Result<Vec<usize>, Fai
 pub(super) fn settings(sample: &Sample, block_sizes: &[usize]) -> Result<Vec<Setting>, Failure> {
     let mut settings = Vec::new();
     for &block_size in block_sizes {
-        let mut add = |spec: &str, label: &str, family, dictionary| {
+        let mut add = |spec: &str, label: &str, family| {
             let compressor: Component = spec.parse()?;
             settings.push(Setting {
                 spec: PoolSpec::new(Component::named("zsmalloc"), compressor),
                 block_size: NonZeroUsize::new(block_size).expect("none is 0"),
                 compressor: label.to_owned(),
                 family,
-                _dictionary: dictionary,
             });
             Ok::<(), Failure>(())
         };
-        add("lz4", "lz4", Family::Lz4, None)?;
-        add("lzo", "lzo", Family::Lzo, None)?;
+        add("lz4", "lz4", Family::Lz4)?;
+        add("lzo", "lzo", Family::Lzo)?;
         for level in LEVELS {
             let spec = format!("zstd(level={level})");
-            add(&spec, &spec, Family::Zstd, None)?;
+            add(&spec, &spec, Family::Zstd)?;
         }
         if !DICTIONARY_BLOCK_SIZES.contains(&block_size) {
             continue;
         }
-        let Some(dictionary) = sample.dictionary(block_size)?.map(std::sync::Arc::new) else { continue };
+        let Some(dictionary) = sample.dictionary(block_size)? else { continue };
         for level in DICTIONARY_LEVELS {
-            let spec = format!("zstd(level={level},dict={})", dictionary.path());
+            let spec = format!("zstd(level={level},dict={dictionary})");
             let label = format!("zstd(level={level},dict=DICT)");
-            add(&spec, &label, Family::ZstdDictionary, Some(dictionary.clone()))?;
+            add(&spec, &label, Family::ZstdDictionary)?;
         }
     }
     Ok(settings)

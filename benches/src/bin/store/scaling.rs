@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use workload::{Pages, Report, Rng, Spread, rate, scaling_of, xorshift};
+use workload::{Pages, Report, Rng, rate, report_scaling};
 
 use crate::{PAGE, filled};
 
@@ -36,14 +36,5 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) {
             }
         })
     };
-    let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &loads, &stores]);
-    let machine = spreads[0];
-    for (name, scaling) in [("load", spreads[1]), ("store", spreads[2])] {
-        let share = |value: f64| value / machine.median;
-        let share =
-            Spread { median: share(scaling.median), low: share(scaling.low), high: share(scaling.high) };
-        report.push(share.figure(format!("{name}_scaling"), "ratio"));
-        report.push(scaling.figure(format!("{name}_two_threads_over_one"), "ratio"));
-    }
-    report.push(machine.figure("machine_two_threads_over_one", "ratio"));
+    report_scaling(report, WINDOW, ROUNDS, &[("load", &loads), ("store", &stores)]);
 }

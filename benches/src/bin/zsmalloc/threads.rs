@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use workload::{Objects, Report, Rng, Spread, rate, scaling_of, xorshift};
+use workload::{Objects, Report, Rng, rate, scaling_of, xorshift};
 use zpool_core::Handle;
 use zpool_core::spec::Params;
 
@@ -55,9 +55,7 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
     };
     let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &reads, &inserts]);
     let (machine, reads, inserts) = (spreads[0], spreads[1], spreads[2]);
-    let share = |value: f64| value / machine.median;
-    let of_machine = Spread { median: share(reads.median), low: share(reads.low), high: share(reads.high) };
-    report.push(of_machine.figure("read_scaling", "ratio"));
+    report.push(reads.over(machine.median).figure("read_scaling", "ratio"));
     report.push(reads.figure("read_two_threads_over_one", "ratio"));
     report.push(inserts.figure("insert_free_speedup", "ratio"));
     report.push(machine.figure("machine_two_threads_over_one", "ratio"));

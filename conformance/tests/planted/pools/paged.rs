@@ -15,69 +15,46 @@ use zpool_core::{
 pub(crate) const MAX_LEN: usize = 4096;
 const SMALLEST: usize = 64;
 
-/// What is wrong with a [`Paged`] pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    // Placing.
-    TakesASizeClassTooSmall,
-    TakesASlotThatBeginsWithZeroForFree,
-    ShowsTheTailOfTheLastObject,
-    TellsGenerationsApartByTwoBits,
-    // Books and pages.
-    TakesEveryFrameFor4Kib,
-    KeepsAPageAfterTrim,
-    LosesASlotWhenTheSourceRefuses,
-    LosesASlotWhenTheSourcePanics,
-    LocksWhileTheSourceWorks,
-    // Compaction.
-    ForgetsWhereItMovedAnObject,
-    MovesOneMoreThanAllowed,
-    SaysItFreedTwiceAsMuch,
-    IsNeverDoneCompacting,
-    CompactsNothingAndSaysSo,
-    // Reclaim.
-    BelievesItsOwner,
-    ReportsPagesThatStay,
-    AsksForTheFirstObjectTwice,
-    StopsAtTheFirstRefusal,
-    InsertsIntoThePageItEmpties,
-    EmptiesTheNewestFirst,
-    SwallowsThePanicOfItsOwner,
-    ForgetsThePageWhenItsOwnerPanics,
-    // Odd, but right.
-    None,
-    GivesOutSlotsFromTheBack,
-    UsesHalfOfEachPage,
+planted! {
+    /// What is wrong with a [`Paged`] pool.
+    enum Flaw {
+        bugs {
+            // Placing.
+            TakesASizeClassTooSmall,
+            TakesASlotThatBeginsWithZeroForFree,
+            ShowsTheTailOfTheLastObject,
+            TellsGenerationsApartByTwoBits,
+            // Books and pages.
+            TakesEveryFrameFor4Kib,
+            KeepsAPageAfterTrim,
+            LosesASlotWhenTheSourceRefuses,
+            LosesASlotWhenTheSourcePanics,
+            LocksWhileTheSourceWorks,
+            // Compaction.
+            ForgetsWhereItMovedAnObject,
+            MovesOneMoreThanAllowed,
+            SaysItFreedTwiceAsMuch,
+            IsNeverDoneCompacting,
+            CompactsNothingAndSaysSo,
+            // Reclaim.
+            BelievesItsOwner,
+            ReportsPagesThatStay,
+            AsksForTheFirstObjectTwice,
+            StopsAtTheFirstRefusal,
+            InsertsIntoThePageItEmpties,
+            EmptiesTheNewestFirst,
+            SwallowsThePanicOfItsOwner,
+            ForgetsThePageWhenItsOwnerPanics,
+        }
+        oddities {
+            None,
+            GivesOutSlotsFromTheBack,
+            UsesHalfOfEachPage,
+        }
+    }
 }
 
 use Flaw::*;
-
-pub(crate) const FLAWS: &[Flaw] = &[
-    TakesASizeClassTooSmall,
-    TakesASlotThatBeginsWithZeroForFree,
-    ShowsTheTailOfTheLastObject,
-    TellsGenerationsApartByTwoBits,
-    TakesEveryFrameFor4Kib,
-    KeepsAPageAfterTrim,
-    LosesASlotWhenTheSourceRefuses,
-    LosesASlotWhenTheSourcePanics,
-    LocksWhileTheSourceWorks,
-    ForgetsWhereItMovedAnObject,
-    MovesOneMoreThanAllowed,
-    SaysItFreedTwiceAsMuch,
-    IsNeverDoneCompacting,
-    CompactsNothingAndSaysSo,
-    BelievesItsOwner,
-    ReportsPagesThatStay,
-    AsksForTheFirstObjectTwice,
-    StopsAtTheFirstRefusal,
-    InsertsIntoThePageItEmpties,
-    EmptiesTheNewestFirst,
-    SwallowsThePanicOfItsOwner,
-    ForgetsThePageWhenItsOwnerPanics,
-];
-
-pub(crate) const ODDITIES: &[Flaw] = &[None, GivesOutSlotsFromTheBack, UsesHalfOfEachPage];
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
