@@ -65,7 +65,7 @@ impl ExecutorMaker {
         ExecutorMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
     }
 
-    /// How long a case waits for a job before it says that the job is lost: [`PATIENCE`] unless set. Nobody who keeps the contract waits that long.
+    /// How long a case waits, with no job ending, before it says that one is lost: [`PATIENCE`] unless set. Nobody who keeps the contract waits that long.
     pub fn patience(self, patience: Duration) -> ExecutorMaker {
         ExecutorMaker { patience, ..self }
     }

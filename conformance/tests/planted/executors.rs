@@ -79,10 +79,11 @@ fn first_failing(bug: Bug) -> Option<Failed> {
         true => ExecutorMaker::draining(move || Planted::new(bug)),
         false => ExecutorMaker::new(move || Planted::new(bug)),
     };
-    // Bugs that wrap jobs allocate in `submit`, and would be caught for that.
-    let counts = matches!(bug, AllocatesInSubmit | Nothing | TakesThreeAtMost | RunsWhenFlushedOnly);
+    // Bugs that wrap jobs allocate in `submit`, and would be caught for that; so does, now and then, a thread that waits for the lock of who counts.
+    let counts = matches!(bug, AllocatesInSubmit | Nothing | RunsWhenFlushedOnly);
     let maker = if counts { maker.heap_calls(counting::calls) } else { maker };
-    let maker = maker.patience(Duration::from_secs(3));
+    // Short where a job is lost for sure. What is right loses none, however busy the machine is.
+    let maker = if BUGS.contains(&bug) { maker.patience(Duration::from_secs(3)) } else { maker };
     let properties = maker.make().properties();
     let mut met = EXECUTOR_CASES.iter().filter(|case| case.needs.met_by(properties, drains, counts));
     met.find_map(|case| failure(case.name, || (case.run)(&maker)))
