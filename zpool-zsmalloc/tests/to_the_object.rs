@@ -1,0 +1,183 @@
+//! What the pool says and what compaction does, to the last object: counts of pinned objects, rows of fullness, where a compaction ends, and which frames it
+//! empties. Not what a caller may rely on, but what nobody would notice if it were wrong.
+
+use std::sync::Arc;
+
+use zpool_core::page::{HeapSource, PageSource};
+use zpool_core::spec::Component;
+use zpool_core::{CompactionBudget, GroupStats, Handle, PoolConfig, ZPool, ZPoolDriver};
+use zpool_zsmalloc::ZsmallocDriver;
+
+fn pool(params: &str) -> (Arc<HeapSource>, Box<dyn ZPool>) {
+    let source = Arc::new(HeapSource::new(4096));
+    let spec: Component = format!("z({params})").parse().unwrap();
+    let config = PoolConfig::new(source.clone(), 4096).with_params(spec.params);
+    (source, ZsmallocDriver.create(&config).unwrap())
+}
+
+fn fill(pool: &dyn ZPool, count: usize, len: usize) -> Vec<Handle> {
+    (0..count).map(|i| pool.insert(&vec![i as u8; len]).unwrap()).collect()
+}
+
+/// The class of objects of `len` bytes.
+fn group(pool: &dyn ZPool, len: usize) -> GroupStats {
+    let groups = pool.stats().groups;
+    groups.into_iter().find(|group| group.slot_bytes >= len && group.pages > 0).expect("it has objects")
+}
+
+#[test]
+fn an_object_is_pinned_by_its_first_guard_and_counts_once() {
+    let (_, pool) = pool("");
+    let objects = fill(&*pool, 10, 700);
+    assert_eq!(group(&*pool, 700).pinned, 0);
+    let one = pool.read(&objects[3]).unwrap();
+    assert_eq!(group(&*pool, 700).pinned, 1, "one guard");
+    let again = (pool.read(&objects[3]).unwrap(), pool.read(&objects[3]).unwrap());
+    assert_eq!(group(&*pool, 700).pinned, 1, "three guards of one object");
+    let other = pool.read(&objects[7]).unwrap();
+    assert_eq!(group(&*pool, 700).pinned, 2, "and one of another");
+    drop((one, again));
+    assert_eq!(group(&*pool, 700).pinned, 1, "the other one is left");
+    for object in objects {
+        pool.free(object).unwrap();
+    }
+    assert_eq!((group(&*pool, 700).pinned, group(&*pool, 700).objects), (1, 1), "a zombie is pinned");
+    drop(other);
+    pool.trim();
+    assert!(pool.stats().groups.iter().all(|group| (group.pinned, group.pages) == (0, 0)));
+}
+
+/// The row of a zspage is the fourth it has reached, as `GroupStats` says it, for every number of objects.
+#[test]
+fn a_zspage_is_in_the_row_of_its_quarter() {
+    for (params, len) in [("chain=4", 500), ("chain=4", 1100), ("chain=8", 150), ("", 2700)] {
+        let (_, pool) = pool(params);
+        let _first = fill(&*pool, 1, len);
+        let slots = group(&*pool, len).slots_per_page;
+        for n in 1..=slots {
+            let group = group(&*pool, len);
+            assert_eq!((group.pages, group.objects), (1, n), "{params}, {len} bytes");
+            let row = match n {
+                n if n == slots => 5,
+                n if 4 * n <= slots => 1,
+                n if 4 * n <= 2 * slots => 2,
+                n if 4 * n <= 3 * slots => 3,
+                _ => 4,
+            };
+            let mut rows = [0; 6];
+            rows[row] = 1;
+            assert_eq!(group.pages_by_fullness, rows, "{params}, {len} bytes, {n} objects in {slots} slots");
+            let _next = fill(&*pool, 1, len);
+        }
+    }
+}
+
+/// Three of four objects freed, evenly, so that every zspage has some.
+fn thinned(pool: &dyn ZPool, count: usize, len: usize) -> Vec<Handle> {
+    let (kept, freed): (Vec<_>, Vec<_>) =
+        fill(pool, count, len).into_iter().enumerate().partition(|(i, _)| i % 4 == 0);
+    freed.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
+    kept.into_iter().map(|(_, handle)| handle).collect()
+}
+
+/// Moves more objects than a round does, so that a class is not over after the first one.
+#[test]
+fn one_compaction_packs_all_there_is() {
+    let (source, pool) = pool("chain=4");
+    let objects = thinned(&*pool, 8000, 600);
+    pool.trim();
+    let before = source.charged_frames();
+    let report = pool.compact(CompactionBudget::UNLIMITED);
+    assert!(report.moved_objects > 256, "one round would do: {report:?}");
+    assert!(!report.exhausted, "{report:?}");
+    let group = group(&*pool, 600);
+    let least = objects.len() * group.slot_bytes / 4096;
+    assert!((least..=least + 8).contains(&source.charged_frames()), "{group:?}");
+    assert_eq!(group.reclaimable_bytes, 0, "{group:?}");
+    assert_eq!(report.freed_bytes, (before - source.charged_frames()) * 4096, "{report:?}");
+    assert_eq!(pool.compact(CompactionBudget::UNLIMITED).moved_objects, 0, "something was left");
+    pool.validate().unwrap();
+}
+
+/// A call that was not the last one has used its budget up; a budget that is just enough is not reported as too small, and one less is.
+#[test]
+fn a_budget_is_used_up_before_a_compaction_ends() {
+    let with = |moves: usize| {
+        let (_, pool) = pool("chain=4");
+        let _objects = thinned(&*pool, 3000, 600);
+        (pool.compact(CompactionBudget::moves(moves)), pool)
+    };
+    let (whole, _) = with(usize::MAX);
+    let all = whole.moved_objects;
+    assert!(all > 512, "{whole:?}");
+    for moves in [1, 100, 256, 257, 512, all - 1] {
+        let (report, _) = with(moves);
+        assert_eq!((report.moved_objects, report.exhausted), (moves, true), "of {all}");
+    }
+    for moves in [all, all + 1, 2 * all] {
+        let (report, _) = with(moves);
+        assert_eq!((report.moved_objects, report.exhausted), (all, false), "of {all}");
+    }
+    let (first, pool) = with(all / 2);
+    let second = pool.compact(CompactionBudget::UNLIMITED);
+    assert_eq!(first.freed_bytes + second.freed_bytes, whole.freed_bytes, "in two steps");
+}
+
+/// More of them than a round looks at: it ends when a round moves nothing.
+#[test]
+fn a_compaction_ends_where_everything_is_pinned() {
+    let (_, pool) = pool("chain=4");
+    let objects = thinned(&*pool, 8000, 600);
+    let guards: Vec<_> = objects.iter().map(|object| pool.read(object).unwrap()).collect();
+    let report = pool.compact(CompactionBudget::UNLIMITED);
+    assert_eq!(report.moved_objects, 0);
+    assert!(report.pinned_objects > 0, "{report:?}");
+    drop(guards);
+    assert!(pool.compact(CompactionBudget::UNLIMITED).moved_objects > 256, "nothing is pinned");
+}
+
+/// One frame's worth of a class and a few more, and room for these few in the next class. Gives their handles, the last ones inserted last.
+fn a_tail_and_room_for_it(pool: &dyn ZPool) -> (Vec<Handle>, Vec<Handle>) {
+    // The shorter ones first: they would be put beside the others.
+    let short = fill(pool, 4 + 3, 1000);
+    let long = fill(pool, 4 + 1, 1020);
+    assert!(pool.stats().groups.iter().filter(|group| group.objects > 0).count() == 2, "two classes");
+    (short, long)
+}
+
+#[test]
+fn a_last_frame_is_emptied_into_the_next_class() {
+    let (source, pool) = pool("");
+    let (short, long) = a_tail_and_room_for_it(&*pool);
+    let before = source.charged_frames();
+    let report = pool.compact(CompactionBudget::UNLIMITED);
+    assert_eq!((report.moved_objects, before - source.charged_frames()), (3, 1), "{report:?}");
+    pool.validate().unwrap();
+    assert_contents(&*pool, &short, 1000);
+    assert_contents(&*pool, &long, 1020);
+}
+
+/// The other objects of its frame stay where they are: moving them would free nothing.
+#[test]
+fn a_frame_with_a_pinned_object_is_not_emptied_in_part() {
+    for pinned in 4..7 {
+        let (source, pool) = pool("");
+        let (short, long) = a_tail_and_room_for_it(&*pool);
+        let before = source.charged_frames();
+        let guard = pool.read(&short[pinned]).unwrap();
+        let report = pool.compact(CompactionBudget::UNLIMITED);
+        assert_eq!((report.moved_objects, report.freed_bytes), (0, 0), "object {pinned} is pinned");
+        assert_eq!(source.charged_frames(), before);
+        drop(guard);
+        assert_eq!(pool.compact(CompactionBudget::UNLIMITED).moved_objects, 3, "nothing is pinned");
+        assert_contents(&*pool, &short, 1000);
+        assert_contents(&*pool, &long, 1020);
+    }
+}
+
+/// Each object is its number among those inserted, `len` times.
+fn assert_contents(pool: &dyn ZPool, objects: &[Handle], len: usize) {
+    for (i, object) in objects.iter().enumerate() {
+        assert!(*pool.read(object).unwrap() == *vec![i as u8; len], "object {i} of {len} bytes");
+    }
+}
