@@ -8,6 +8,12 @@
 //!   switch zbud+lz4        stores only                               trim
 //! ```
 //!
+//! ```text
+//!   a case of the suite that fails   prints the shortest list              ZPOOL_ACTIONS=FILE cargo test random_actions   does a list
+//!   a fuzz target that fails         ci/fuzz.sh prints its list            target FILE                                    does a list
+//!   by hand                                                                zlab replay FILE                               does a list
+//! ```
+//!
 //! One action a line; empty lines and what follows a `#` are skipped. Numbers of objects and guards are taken modulo how many there are, so that every list of
 //! actions means something, and a list cut short still does: that is what lets a failing list shrink.
 

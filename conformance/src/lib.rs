@@ -71,6 +71,7 @@ mod reference;
 mod rle;
 mod rng;
 mod scale;
+mod tell;
 
 pub use generator::{Generator, Kind, MIX};
 pub use moving::{MovingDriver, MovingPool};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zpool_conformance::action::{Action, run, to_text};
+use zpool_conformance::action::{Action, from_text, run, to_text};
 use zpool_conformance::pool::PoolSubject;
 use zpool_core::exec::Manual;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource};
@@ -20,9 +20,15 @@ use crate::store::StoreSubject;
 const SPECS: [&str; 6] =
     ["zbud+lz4", "zsmalloc+lz4", "zsmalloc+zstd", "zbud+zstd", "zsmalloc(chain=8)+lz4", "zbud+nobody"];
 
-/// Four bytes an action; what is left over is nothing. More than 500 would be slow and find no more.
-pub fn decode(bytes: &[u8]) -> Vec<Action> {
-    bytes.chunks_exact(4).take(500).map(decode_one).collect()
+/// The actions of an input, and a number that chooses the circumstances. Four bytes an action after the number, and what is left over is nothing: more than 500 would be slow and
+/// find no more. Or a list in text form, whole, so that a target replays what anybody else saw fail.
+pub fn decode(input: &[u8]) -> Option<(u8, Vec<Action>)> {
+    let text = core::str::from_utf8(input).ok().and_then(|text| from_text(text).ok());
+    if let Some(actions) = text.filter(|actions| !actions.is_empty()) {
+        return Some((1, actions));
+    }
+    let (&first, bytes) = input.split_first()?;
+    Some((first, bytes.chunks_exact(4).take(500).map(decode_one).collect()))
 }
 
 fn decode_one(bytes: &[u8]) -> Action {
@@ -50,8 +56,8 @@ fn decode_one(bytes: &[u8]) -> Action {
 ///
 /// If anything is not as it must be.
 pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
-    let Some((&first, bytes)) = bytes.split_first() else { return };
-    let actions = told(decode(bytes));
+    let Some((first, actions)) = decode(bytes) else { return };
+    let actions = told(actions);
     let frame = if first % 4 == 0 { 16 << 10 } else { 4096 };
     let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(frame)), FaultPlan::Never));
     let pool = driver.create(&PoolConfig::new(source.clone(), 4096)).expect("a pool");
@@ -66,8 +72,8 @@ pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
 ///
 /// If anything is not as it must be.
 pub fn on_store(bytes: &[u8]) {
-    let Some((&first, bytes)) = bytes.split_first() else { return };
-    let actions = told(decode(bytes));
+    let Some((first, actions)) = decode(bytes) else { return };
+    let actions = told(actions);
     let spec: PoolSpec = SPECS[usize::from(first) % (SPECS.len() - 1)].parse().expect("a spec");
     let executor = Arc::new(Manual::new());
     let store = Store::<u64>::builder()

@@ -5,7 +5,8 @@
 //!   bytes ──► decoder::check  ──► a decoder that must not mind them, and a round trip
 //! ```
 //!
-//! An input that fails is a list of actions, too: `PRINT_ACTIONS=1 target INPUT` prints it, and `zlab replay` takes it.
+//! An input that fails is a list of actions, too: `PRINT_ACTIONS=1 target INPUT` prints it, and `zlab replay` takes it. And the other way round: a list in text form is an
+//! input, so `target FILE` does what a suite printed, and a copy in `fuzz/corpus` is a seed.
 
 #![forbid(unsafe_code)]
 

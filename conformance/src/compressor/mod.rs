@@ -20,6 +20,8 @@ use zpool_core::CreateError;
 use zpool_core::compress::{CodecProperties, Compressor, CompressorDriver};
 use zpool_core::spec::{Component, Params};
 
+use crate::tell::tell;
+
 pub use recipe::{Recipe, recipe};
 
 /// Opens the compressors that are tested: one driver, with one set of parameters.
@@ -130,13 +132,20 @@ pub struct CompressorCase {
     pub run: fn(&CompressorMaker),
 }
 
-/// Checks that the capabilities of a [`compressor_suite!`](crate::compressor_suite) line are those of the compressor, so that no case is skipped that could run.
+/// Checks that the capabilities of a [`compressor_suite!`](crate::compressor_suite) line are those of the compressor, so that no case is skipped that could run,
+/// and says on standard error how many cases the suite has and how many of them run. `suite` is its name.
 ///
 /// # Panics
 ///
 /// If they are not.
-pub fn capabilities_are_those_listed(maker: &CompressorMaker, listed: &[&str]) {
+pub fn capabilities_are_those_listed(maker: &CompressorMaker, suite: &str, listed: &[&str]) {
     let properties = maker.open().properties();
+    let counts = maker.heap_calls.is_some();
+    tell(
+        "compressor suite",
+        suite,
+        COMPRESSOR_CASES.iter().map(|case| case.needs.met_by(properties, counts)),
+    );
     for (name, has) in
         [("stateless", properties.stateless_decompression), ("no_heap", properties.warm_without_heap)]
     {
@@ -188,7 +197,11 @@ macro_rules! compressor_suite {
 
             #[test]
             fn capabilities_are_those_listed() {
-                $crate::compressor::capabilities_are_those_listed(&maker(), &[$(stringify!($capability)),*]);
+                $crate::compressor::capabilities_are_those_listed(
+                    &maker(),
+                    module_path!(),
+                    &[$(stringify!($capability)),*],
+                );
             }
 
             $crate::__compressor_cases! { [$crate::__compressor_tests] [$($capability)* $($setting)*] }

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties};
 
+use crate::tell::tell;
+
 pub use rig::PATIENCE;
 
 /// Makes the executors that are tested: all of the same kind, each with threads of its own or none.
@@ -127,14 +129,20 @@ pub struct ExecutorCase {
     pub run: fn(&ExecutorMaker),
 }
 
-/// Checks that the capabilities of an [`executor_suite!`](crate::executor_suite) line are those of the executor, so that no case is skipped that could run.
+/// Checks that the capabilities of an [`executor_suite!`](crate::executor_suite) line are those of the executor, so that no case is skipped that could run,
+/// and says on standard error how many cases the suite has and how many of them run. `suite` is its name.
+///
 /// (`drain` is checked by the compiler where it is listed; that it is not forgotten cannot be.)
 ///
 /// # Panics
 ///
 /// If they are not.
-pub fn capabilities_are_those_listed(maker: &ExecutorMaker, listed: &[&str]) {
-    let properties = maker.make().properties();
+pub fn capabilities_are_those_listed(maker: &ExecutorMaker, suite: &str, listed: &[&str]) {
+    let made = (maker.make)();
+    let properties = made.executor.properties();
+    let (drains, counts) = (made.drain.is_some(), maker.heap_calls.is_some());
+    let can_run = EXECUTOR_CASES.iter().map(|case| case.needs.met_by(properties, drains, counts));
+    tell("executor suite", suite, can_run);
     let facts = [
         ("no_block", properties.submit_in_no_block),
         ("ordered", properties.ordered),
@@ -183,7 +191,11 @@ macro_rules! executor_suite {
 
             #[test]
             fn capabilities_are_those_listed() {
-                $crate::executor::capabilities_are_those_listed(&maker(), &[$(stringify!($capability)),*]);
+                $crate::executor::capabilities_are_those_listed(
+                    &maker(),
+                    module_path!(),
+                    &[$(stringify!($capability)),*],
+                );
             }
 
             $crate::__executor_cases! { [$crate::__executor_tests] [$($capability)* $($setting)*] }

@@ -20,6 +20,8 @@ use std::sync::{Arc, OnceLock};
 use zpool_core::page::PageSource;
 use zpool_core::{CreateError, ZPool};
 
+use crate::tell::tell;
+
 pub use subject::PoolSubject;
 
 /// Makes the pools that are tested: all of the same kind and the same settings, each over the page source it is given.
@@ -112,13 +114,15 @@ pub struct PoolCase {
     pub run: fn(&PoolMaker),
 }
 
-/// Checks that the capabilities of a [`pool_suite!`](crate::pool_suite) line are those of the pool, so that no case is skipped that could run.
+/// Checks that the capabilities of a [`pool_suite!`](crate::pool_suite) line are those of the pool, so that no case is skipped that could run, and says on standard
+/// error how many cases the suite has and how many of them run. `suite` is its name.
 ///
 /// # Panics
 ///
 /// If they are not.
-pub fn capabilities_are_those_listed(maker: &PoolMaker, listed: &[&str]) {
+pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&str]) {
     let capabilities = maker.make(rig::fresh_source()).capabilities();
+    tell("pool suite", suite, POOL_CASES.iter().map(|case| case.needs.met_by(capabilities)));
     for (name, has) in [("compact", capabilities.can_compact), ("reclaim", capabilities.can_reclaim)] {
         assert_eq!(
             listed.contains(&name),
@@ -161,7 +165,11 @@ macro_rules! pool_suite {
 
             #[test]
             fn capabilities_are_those_listed() {
-                $crate::pool::capabilities_are_those_listed(&maker(), &[$(stringify!($capability)),*]);
+                $crate::pool::capabilities_are_those_listed(
+                    &maker(),
+                    module_path!(),
+                    &[$(stringify!($capability)),*],
+                );
             }
 
             $crate::__pool_cases! { [$crate::__pool_tests] [$($capability)*] }
@@ -223,6 +231,7 @@ macro_rules! __pool_cases {
             compaction compaction_gives_frames_back_and_is_not_seen: Compaction,
             compaction compaction_skips_what_guards_hold: Compaction,
             compaction compaction_keeps_to_its_budget: Compaction,
+            compaction compaction_without_memory_loses_nothing: Compaction,
             compaction b12_pages_emptied_during_compaction_go_back: Compaction,
             compaction b14_compaction_races_with_reads_and_frees: Compaction,
             reclaim a_pool_that_cannot_reclaim_says_so: NoReclaim,

@@ -5,11 +5,13 @@ mod paged;
 use std::fmt::Debug;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zpool_conformance::ReferencePool;
 use zpool_conformance::action::{from_text, run};
+use zpool_conformance::pool::cases::random::{LIST, random_actions_agree_with_the_reference};
 use zpool_conformance::pool::{POOL_CASES, PoolMaker, PoolSubject};
 use zpool_core::CreateError;
 use zpool_core::page::{PageSource, default_source};
@@ -62,6 +64,36 @@ fn the_list_of_a_failure_is_one_that_fails_when_replayed() {
     run(&list, PoolSubject::new(&ReferencePool::new(MAX_LEN), None)).expect("the reference is right");
 }
 
+/// The other way: a list from a file is done by the case for random actions, and by none else.
+#[test]
+fn a_list_from_a_file_is_done_by_the_suite() {
+    let right = "insert 100 fill 1\nhold 0\nfree 0\ncompact all\nrelease 0\n";
+    let wrong = "insert 2000 fill 1\ntrim\nswallow 3\n";
+    for (list, expected) in [(right, None), (wrong, Some("line 3: `swallow 3` is no action"))] {
+        let file = std::env::temp_dir().join(format!("zpool-actions-{}", std::process::id()));
+        std::fs::write(&file, list).expect("a file");
+        let program = std::env::current_exe().expect("this program");
+        let run = Command::new(program)
+            .args(["--exact", "pools::random_actions_on_a_pool_with_a_bug", "--ignored", "--nocapture"])
+            .env(LIST, &file)
+            .output();
+        std::fs::remove_file(&file).expect("it was written");
+        let run = run.expect("it runs");
+        let told = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.success(), expected.is_none(), "{told}");
+        assert!(expected.is_none_or(|expected| told.contains(expected)), "{told}");
+    }
+}
+
+#[test]
+#[ignore = "run by the test above, with a list of actions: random ones fail"]
+fn random_actions_on_a_pool_with_a_bug() {
+    let make = |source| -> Result<_, CreateError> {
+        Ok(Box::new(Paged::new(paged::Flaw::ForgetsWhereItMovedAnObject, source)) as Box<dyn ZPool>)
+    };
+    random_actions_agree_with_the_reference(&PoolMaker::new(make));
+}
+
 fn paged_failing(flaw: paged::Flaw) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Paged::new(flaw, source)) as Box<dyn ZPool>);
     first_failing(&PoolMaker::new(make), Paged::facts(flaw))
@@ -112,6 +144,7 @@ planted! {
             Nothing,
             CopiesOnRead,
             ChargesAFrameAnObject,
+            TrimsWithEachInsert,
         }
     }
 }
@@ -241,6 +274,9 @@ impl ZPool for Planted {
             _ => {}
         }
         might_block("Planted::insert");
+        if self.is(TrimsWithEachInsert) {
+            self.inner.trim();
+        }
         if !self.charges() || object.is_empty() {
             return self.insert_in_inner(object);
         }

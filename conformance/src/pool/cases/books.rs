@@ -13,7 +13,7 @@ pub fn the_books_balance_after_every_step(maker: &PoolMaker) {
     grow_and_shrink(&Rig::over(maker, fresh_source()));
 }
 
-/// The same over a source with frames of 16 KiB.
+/// A1, A2, S1, V1, F2: the same over a source with frames of 16 KiB.
 pub fn the_books_balance_with_frames_of_16_kib(maker: &PoolMaker) {
     grow_and_shrink(&Rig::over(maker, source_of_16_kib()));
 }

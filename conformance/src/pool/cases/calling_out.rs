@@ -8,7 +8,7 @@ use std::time::Duration;
 use zpool_core::page::{ObservedSource, SourceCall};
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use zpool_core::{CompactionBudget, HandleId};
+use zpool_core::{CompactionBudget, CompactionReport, HandleId};
 
 use super::reclaim::{Asked, Owner};
 use crate::pool::PoolMaker;
@@ -29,6 +29,8 @@ const MOST_CALLS: usize = 50_000;
 /// A page source that, at each call, waits until the [`Prober`] has used the pool.
 struct Stage {
     armed: AtomicBool,
+    /// The thread that works is in a call of `compact`.
+    compacting: AtomicBool,
     prober: OnceLock<ThreadId>,
     count: AtomicUsize,
     calls: Sender<Option<SourceCall>>,
@@ -40,6 +42,7 @@ impl Stage {
         let ((calls, called), (answer, done)) = (mpsc::channel(), mpsc::channel());
         let stage = Stage {
             armed: AtomicBool::new(false),
+            compacting: AtomicBool::new(false),
             prober: OnceLock::new(),
             count: AtomicUsize::new(0),
             calls,
@@ -74,7 +77,8 @@ impl Drop for Curtain<'_> {
     }
 }
 
-/// N6, R5, F5, A3: while the page source works, no lock of the pool is held: another thread reads, frees, inserts and asks, and the source waits for it.
+/// N6, R5, F5, A3, M4: while the page source works, no lock of the pool is held: another thread reads, frees, inserts and asks, and the source waits for it. If it works for a
+/// compaction, a second one does nothing.
 pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
     let (stage, called, answer) = Stage::new();
     let observer = stage.clone();
@@ -87,7 +91,7 @@ pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
         let prober = scope.spawn(|| probe(&rig, &stage, called, answer, &read, freed));
         let curtain = Curtain(&stage);
         stage.armed.store(true, Ordering::Relaxed);
-        work(&rig, &mut rng);
+        work(&rig, &stage, &mut rng);
         drop(curtain);
         prober.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
@@ -110,6 +114,10 @@ fn probe(
     stage.prober.set(thread::current().id()).expect("one prober a stage");
     let mut calls = 0;
     while let Ok(Some(_)) = called.recv() {
+        if stage.compacting.load(Ordering::Relaxed) {
+            let second = rig.pool.compact(CompactionBudget::UNLIMITED);
+            assert_eq!(second, CompactionReport::default(), "M4: a second compaction at the same time");
+        }
         rig.check_all(read);
         freed.pop().into_iter().for_each(|object| rig.take(object));
         if calls < INSERTS {
@@ -127,7 +135,7 @@ fn probe(
 }
 
 /// Everything that makes a pool call its source.
-fn work(rig: &Rig<'_>, rng: &mut Rng) {
+fn work(rig: &Rig<'_>, stage: &Stage, rng: &mut Rng) {
     let mut live = Vec::new();
     for step in 0..scaled(120) as u64 {
         live.push(rig.put(step << 16, rig.len(rng)));
@@ -136,7 +144,12 @@ fn work(rig: &Rig<'_>, rng: &mut Rng) {
         }
         match step % 40 {
             19 => drop(rig.pool.trim()),
-            39 => drop(rig.pool.compact(CompactionBudget::UNLIMITED)),
+            39 => {
+                // Relaxed, as where it is read: the channels between the two threads order it.
+                stage.compacting.store(true, Ordering::Relaxed);
+                rig.pool.compact(CompactionBudget::UNLIMITED);
+                stage.compacting.store(false, Ordering::Relaxed);
+            }
             _ => {}
         }
     }

@@ -1,13 +1,22 @@
-//! Lists of actions that nobody thought of.
+//! Lists of actions that nobody thought of, or one that somebody kept.
+//!
+//! `ZPOOL_ACTIONS=FILE cargo test random_actions` does the list of a file to every pool that has the suite, instead of random ones.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use std::sync::Arc;
 use zpool_core::page::PageSource;
 
-use crate::action::{self, pool_action};
+use crate::action::{self, Action, from_text, pool_action};
 use crate::pool::rig::{Rig, fresh_source, scaled, source_of_16_kib};
 use crate::pool::{PoolMaker, PoolSubject};
+
+/// Names a file with a list of actions, which the cases here do instead of random ones.
+pub const LIST: &str = "ZPOOL_ACTIONS";
 
 /// Every bullet that a single thread can see (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3, T1): after each action of a random list the pool agrees with
 /// [`ReferencePool`](crate::ReferencePool), and its books balance. A failure prints the shortest list that fails.
@@ -15,12 +24,19 @@ pub fn random_actions_agree_with_the_reference(maker: &PoolMaker) {
     random_actions(maker, fresh_source);
 }
 
-/// The same over a source with frames of 16 KiB.
+/// The same bullets (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3, T1) over a source with frames of 16 KiB.
 pub fn random_actions_with_frames_of_16_kib(maker: &PoolMaker) {
     random_actions(maker, source_of_16_kib);
 }
 
 fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
+    let attempt = |actions: &[Action]| {
+        let rig = Rig::over(maker, source());
+        action::run(actions, PoolSubject::new(&*rig.pool, Some(&rig.source)))
+    };
+    if let Some(file) = env::var_os(LIST) {
+        return attempt(&read(&file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
     let max_len = Rig::new(maker).max();
     let config = Config {
         cases: scaled(48) as u32,
@@ -32,9 +48,7 @@ fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, b"zpool-conformance: seed of lists");
     let mut runner = TestRunner::new_with_rng(config, rng);
     let outcome = runner.run(&vec(pool_action(max_len), 1..160), |actions| {
-        let rig = Rig::over(maker, source());
-        action::run(&actions, PoolSubject::new(&*rig.pool, Some(&rig.source)))
-            .map_err(|error| TestCaseError::fail(error.to_string()))
+        attempt(&actions).map_err(|error| TestCaseError::fail(error.to_string()))
     });
     match outcome {
         Ok(()) => {}
@@ -43,4 +57,9 @@ fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
         }
         Err(TestError::Abort(why)) => panic!("no list of actions could be made: {why}"),
     }
+}
+
+fn read(file: &OsStr) -> Vec<Action> {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{LIST}={}: {error}", file.display()));
+    from_text(&text).unwrap_or_else(|error| panic!("{LIST}={}: {error}", file.display()))
 }

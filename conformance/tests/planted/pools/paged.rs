@@ -36,6 +36,7 @@ planted! {
             SaysItFreedTwiceAsMuch,
             IsNeverDoneCompacting,
             CompactsNothingAndSaysSo,
+            LetsASecondCompactionIn,
             // Reclaim.
             BelievesItsOwner,
             ReportsPagesThatStay,
@@ -47,9 +48,10 @@ planted! {
             ForgetsThePageWhenItsOwnerPanics,
         }
         oddities {
-            None,
+            Nothing,
             GivesOutSlotsFromTheBack,
             UsesHalfOfEachPage,
+            GivesPagesBackInFree,
         }
     }
 }
@@ -195,7 +197,7 @@ impl Paged {
         let mut given = 0;
         for page in &mut books.pages {
             if page.as_ref().is_some_and(|page| page.objects == 0 && !page.isolated) {
-                *page = Option::None;
+                *page = None;
                 given += 1;
             }
         }
@@ -269,7 +271,7 @@ impl Paged {
             let mut books = self.books.lock();
             let page = books.pages[at].as_mut().expect("isolated");
             let left: Vec<u32> = (0..page.slots.len()).filter_map(|slot| page.vacate(slot)).collect();
-            left.into_iter().for_each(|index| books.entries[index as usize].place = Option::None);
+            left.into_iter().for_each(|index| books.entries[index as usize].place = None);
         }
         std::mem::forget(rejoin);
         self.books.lock().pages[at].as_mut().expect("isolated").isolated = false;
@@ -314,7 +316,7 @@ impl ZPool for Paged {
         loop {
             let mut books = self.books.lock();
             let index = Paged::new_entry(&mut books);
-            if self.place(&mut books, index, object, Option::None) {
+            if self.place(&mut books, index, object, None) {
                 let entry = &mut books.entries[index as usize];
                 if self.is(ShowsTheTailOfTheLastObject) && entry.last_len > object.len() {
                     entry.place.as_mut().expect("placed").len += 1;
@@ -335,12 +337,12 @@ impl ZPool for Paged {
             let outcome = self.source.charge(self.frames_per_page());
             let mut books = locked.unwrap_or_else(|| self.books.lock());
             if !(early || self.is(LosesASlotWhenTheSourceRefuses) && outcome.is_err()) {
-                books.entries[index as usize].place = Option::None;
+                books.entries[index as usize].place = None;
                 books.free.push(index);
             }
             outcome?;
             let (class, bytes) = (self.class_of(object.len()), self.page_bytes());
-            let slots = vec![Option::None; bytes / class];
+            let slots = vec![None; bytes / class];
             let page = Page {
                 bytes: vec![0xEE; bytes],
                 slot_bytes: class,
@@ -351,7 +353,7 @@ impl ZPool for Paged {
             };
             match books.pages.iter_mut().find(|page| page.is_none()) {
                 Some(gone) => *gone = Some(page),
-                Option::None => books.pages.push(Some(page)),
+                None => books.pages.push(Some(page)),
             }
         }
     }
@@ -372,11 +374,14 @@ impl ZPool for Paged {
             Err(error) => return Err(FreeError::new(error, handle)),
         };
         let entry = &mut books.entries[index as usize];
-        entry.place = Option::None;
+        entry.place = None;
         entry.generation = entry.generation.wrapping_add(1);
         books.free.push(index);
         if let Some(page) = books.pages[place.page].as_mut() {
             page.vacate(place.slot);
+        }
+        if self.is(GivesPagesBackInFree) {
+            self.give_back(books);
         }
         Ok(())
     }
@@ -417,10 +422,14 @@ impl ZPool for Paged {
         while class <= MAX_LEN {
             while self.merge(&mut books, class, &mut left) {}
             class *= 2;
+            if self.is(LetsASecondCompactionIn) {
+                report.freed_bytes += self.give_back(books) * self.page_bytes();
+                books = self.books.lock();
+            }
         }
         report.moved_objects = allowed - left;
         report.exhausted = left == 0 || self.is(IsNeverDoneCompacting);
-        report.freed_bytes = self.give_back(books) * self.page_bytes();
+        report.freed_bytes += self.give_back(books) * self.page_bytes();
         if self.is(SaysItFreedTwiceAsMuch) {
             report.freed_bytes *= 2;
         }
