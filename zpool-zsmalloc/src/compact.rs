@@ -83,7 +83,8 @@ struct Only<'a>(&'a AtomicBool);
 impl<'a> Only<'a> {
     fn begin(flag: &'a AtomicBool) -> Option<Only<'a>> {
         // Acquire: pairs with the Release in `drop`, so that the marks of the compaction before are seen to be gone.
-        (!flag.swap(true, Ordering::Acquire)).then_some(Only(flag))
+        // Made only if it is ours: the drop of another would end the compaction that goes on.
+        (!flag.swap(true, Ordering::Acquire)).then(|| Only(flag))
     }
 }
 
