@@ -135,6 +135,14 @@ impl<'m> Rig<'m> {
         assert_books(&*self.pool, &self.source, objects.len(), zombies, payload);
     }
 
+    /// The end of a case: what is left is whole and on the books, can be freed, and leaves nothing behind.
+    pub(crate) fn end(&self, left: Vec<Object>) {
+        self.check_all(&left);
+        self.balance(&left);
+        self.take_all(left);
+        self.assert_gives_all_back();
+    }
+
     /// The pool is empty: it gives all its frames back when asked to.
     pub(crate) fn assert_gives_all_back(&self) {
         self.balance(&[]);

@@ -63,10 +63,7 @@ pub fn compaction_skips_what_guards_hold(maker: &PoolMaker) {
     }
     drop(guards);
     rig.pool.compact(CompactionBudget::UNLIMITED);
-    rig.check_all(&objects);
-    rig.balance(&objects);
-    rig.take_all(objects);
-    rig.assert_gives_all_back();
+    rig.end(objects);
 }
 
 /// M2: no more moves than allowed, `exhausted` says whether more were wanted, and small steps reach the same end as a large one.

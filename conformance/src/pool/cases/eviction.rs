@@ -55,11 +55,7 @@ pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
     let report = rig.pool.reclaim(6, &mut Asked(&mut owner, elsewhere)).expect("E2: there are pages left");
     assert!(report.pages >= 6, "E2: {report:?}");
     assert!(before - rig.source.charged_frames() >= report.pages, "E2: {report:?}");
-    let left = owner.left();
-    rig.check_all(&left);
-    rig.balance(&left);
-    rig.take_all(left);
-    rig.assert_gives_all_back();
+    rig.end(owner.left());
 }
 
 /// E4: while it is asked, the owner may call whatever else the pool has.
@@ -85,10 +81,7 @@ pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
     let report = rig.pool.reclaim(4, &mut Asked(&mut owner, busy)).expect("E2: there are pages left");
     assert!(report.pages >= 4, "E2: {report:?}");
     fresh.extend(owner.left());
-    rig.check_all(&fresh);
-    rig.balance(&fresh);
-    rig.take_all(fresh);
-    rig.assert_gives_all_back();
+    rig.end(fresh);
 }
 
 /// Objects that several threads own together.

@@ -56,9 +56,7 @@ pub fn bytes_under_a_guard_are_not_used_again(maker: &PoolMaker) {
         assert_contents(guard, *fill, *len);
     }
     drop(guards);
-    rig.balance(&fresh);
-    rig.take_all(fresh);
-    rig.assert_gives_all_back();
+    rig.end(fresh);
 }
 
 /// R3, R4: at least 255 guards hold an object at once. Where there is a limit, the next read is refused and succeeds after a guard has gone.
@@ -141,9 +139,7 @@ pub fn holding_guards_blocks_nobody(maker: &PoolMaker) {
         assert_contents(guard, object.fill, object.len);
     }
     drop(guards);
-    rig.balance(&objects);
-    rig.take_all(objects);
-    rig.assert_gives_all_back();
+    rig.end(objects);
 }
 
 /// R1, F2 (B9: early exits forgot to unmap): a guard that is leaked pins its object for ever; everything else goes on, and the drop of the pool still gives every

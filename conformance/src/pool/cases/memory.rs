@@ -49,9 +49,7 @@ pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
         }
         assert!(budget.charged_frames() <= frames, "A2: {} frames of {frames}", budget.charged_frames());
     }
-    rig.check_all(&live);
-    rig.take_all(live);
-    rig.assert_gives_all_back();
+    rig.end(live);
 }
 
 /// N3, F3: a page source that panics instead of giving memory costs that insert and nothing else: what is stored stays, the books balance, the same insert

@@ -139,11 +139,7 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
     };
     rig.pool.validate().unwrap_or_else(|violation| panic!("V1: {violation}"));
     assert!(before - rig.source.charged_frames() >= report.pages, "E2: {report:?}");
-    let left = owner.left();
-    rig.check_all(&left);
-    rig.balance(&left);
-    rig.take_all(left);
-    rig.assert_gives_all_back();
+    rig.end(owner.left());
 }
 
 /// E2 (B43): an owner that agrees and frees nothing is not believed, and the call ends.
@@ -187,10 +183,7 @@ fn swap_during_eviction(rig: &Rig<'_>, objects: Vec<Object>, len: usize) {
     let report = rig.pool.reclaim(5, &mut Asked(&mut owner, swap)).expect("E2: pages that were emptied");
     assert!(report.pages >= 5, "E2: {report:?}");
     fresh.extend(owner.left());
-    rig.check_all(&fresh);
-    rig.balance(&fresh);
-    rig.take_all(fresh);
-    rig.assert_gives_all_back();
+    rig.end(fresh);
 }
 
 /// E1, E2 (B42: a freer dropped the last reference under locks; B17: a freed object's slot was read after its choice): whatever the owner frees while
@@ -215,11 +208,7 @@ pub fn b42_objects_freed_by_others_during_eviction(maker: &PoolMaker) {
     };
     let outcome = rig.pool.reclaim(10, &mut Asked(&mut owner, free_many));
     assert!(outcome.is_ok() || owner.objects.is_empty(), "E2: {outcome:?} with objects left");
-    let left = owner.left();
-    rig.check_all(&left);
-    rig.balance(&left);
-    rig.take_all(left);
-    rig.assert_gives_all_back();
+    rig.end(owner.left());
 }
 
 /// E1: a panic of the owner passes through, and the pool goes on with all its objects.
@@ -239,11 +228,7 @@ pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     }
     let report = rig.pool.reclaim(2, &mut Asked(&mut owner, agree)).expect("E2: the pages are still there");
     assert!(report.pages >= 2, "E2: {report:?}");
-    let left = owner.left();
-    rig.check_all(&left);
-    rig.balance(&left);
-    rig.take_all(left);
-    rig.assert_gives_all_back();
+    rig.end(owner.left());
 }
 
 /// E2, R1: a page with an object that a guard holds is not given back before the guard has gone, and not reported. (Whether its owner is asked for it is the
@@ -266,7 +251,5 @@ pub fn a_held_object_keeps_its_page(maker: &PoolMaker) {
     let zombies = 1 - left.len();
     rig.balance_with_zombies(&left, zombies, zombies * len);
     drop(guard);
-    rig.balance(&left);
-    rig.take_all(left);
-    rig.assert_gives_all_back();
+    rig.end(left);
 }
