@@ -5,7 +5,7 @@
 #
 # Under AddressSanitizer, with the flags that cargo-fuzz gives (which need not be installed; `cargo fuzz run TARGET` works, too, where it is). Needs a nightly
 # toolchain and a C++ compiler. Inputs that were worth keeping are in fuzz/corpus, those that failed in fuzz/artifacts. Of a target that takes actions, the list
-# that failed is printed as `zlab replay` takes it.
+# that failed is printed as `zlab replay` takes it; and a list that others printed is an input: `PROGRAM FILE`, or a file in fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! cargo +nightly --version >/dev/null 2>&1; then

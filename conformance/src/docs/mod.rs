@@ -22,6 +22,7 @@
 //!
 //! 3. Write the suite's line in `tests/conformance.rs` before the back end does anything, and run `cargo test`. A case that fails names the bullet.
 //! 4. Make the cases pass one after the other. When a list of random actions fails, the shortest one is printed: each line is an [`Action`](crate::action::Action).
+//!    Saved to a file it is done again, alone, by `ZPOOL_ACTIONS=FILE cargo test random_actions`.
 //! 5. Register the driver where pools are made: `Registry::register_allocator` of zpool-manager, `StoreBuilder::allocator` of zswap. From there on its name is good in a
 //!    [spec](zpool_core::spec).
 
