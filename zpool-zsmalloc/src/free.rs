@@ -26,7 +26,7 @@ impl Inner {
     fn end(&self, handle: &Handle) -> Result<(u32, Freed), PoolError> {
         let opened = self.mint.open(handle)?;
         let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
-        Ok((opened.index, slot.free(opened.generation)?))
+        Ok((opened.index, slot.free(opened.generation, opened.index, &self.readers)?))
     }
 
     /// Takes down an object that was freed while it was pinned: for whoever took back the last pin.

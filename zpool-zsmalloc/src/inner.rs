@@ -11,6 +11,7 @@ use crate::class::{ClassIndex, ClassTable};
 use crate::class_state::ClassState;
 use crate::handles::HandleTable;
 use crate::housekeeping::Housekeeping;
+use crate::readers::Readers;
 use crate::shape::Shape;
 use crate::slot::Layout;
 use crate::spares::Spares;
@@ -28,6 +29,7 @@ pub(crate) struct Inner {
     /// Made when the first object comes: most pools use a part of their classes, and pools come and go.
     classes: Box<[OnceLock<Box<Class>>]>,
     pub(crate) spares: Spares,
+    pub(crate) readers: Readers,
     pub(crate) counters: Counters,
     pub(crate) housekeeping: Housekeeping,
     /// Somebody compacts.
@@ -84,12 +86,16 @@ impl Inner {
             zspages: ZspageTable::new(layout.zspages()),
             classes: table.classes().iter().map(|_| OnceLock::new()).collect(),
             spares: Spares::new(table.classes().len()),
+            readers: Readers::new(),
             table,
             counters: Counters::default(),
             housekeeping: Housekeeping::new(config.executor.clone(), compact),
             compacting: AtomicBool::new(false),
         };
-        let bytes = size_of::<Inner>() + size_of_val::<[_]>(&inner.classes) + inner.handles.base_bytes();
+        let bytes = size_of::<Inner>()
+            + size_of_val::<[_]>(&inner.classes)
+            + inner.handles.base_bytes()
+            + inner.readers.bytes();
         inner.counters.metadata.store(bytes, Ordering::Relaxed);
         inner
     }

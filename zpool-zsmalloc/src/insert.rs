@@ -56,7 +56,7 @@ impl Inner {
         Ok(self.mint.mint(index, generation))
     }
 
-    /// Takes this processor's spare slot of a class, with its handle's slot, if the frames that an object of `len` bytes needs are resident there: those of the
+    /// Takes a spare slot of a class on this processor, with its handle's slot, if the frames that an object of `len` bytes needs are resident there: those of the
     /// object before are.
     #[inline]
     fn take_spare(&self, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {

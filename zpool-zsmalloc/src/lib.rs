@@ -1,7 +1,7 @@
 //! zsmalloc for user space: a compressed memory pool (zswap's zpool) that packs objects by size into runs of page frames, and may move them closer together.
 //!
 //! ```text
-//!   Handle ─► slot word of 8 bytes                         handles, slot     found and pinned without a lock
+//!   Handle ─► slot word of 8 bytes                handles, slot, readers     found and kept in place without a lock
 //!               │ zspage, object, slack | generation, pins
 //!               ▼
 //!             zspage entry: base, class                    zspages           read without a lock
@@ -39,7 +39,7 @@
 //! # Density
 //!
 //! What a pool holds beyond its payload: rounding to [`ClassConfig::DEFAULT_STEP`] (on average half of it an object), the tails of zspages (0.1 %), the
-//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class and 4 more a processor. The
+//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class and 16 more a processor. The
 //! handle table is on average 1/16 larger than used, and never shrinks. Two things keep the open ends small: an object whose class would need a new frame
 //! takes an open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame ([`insert`](ZsmallocDriver)); and compaction empties last
 //! frames in the same way. There is no reverse table from objects to handles (4 bytes an object): compaction walks the handle table instead.
@@ -61,17 +61,13 @@
 //! One mutex a class, and leaf locks that are held for a few instructions: free lists of handle slots (another shard's is only tried), ids of zspages, the job's place
 //! and gate.
 //! No two classes are locked at once, but by `validate`, in order of size. The page source and the executor are called under none of them.
-//! A read takes no lock: see `slot` for its atomics. `free`, and the drop of a guard, take one class lock and a leaf lock at most, and leave the rest to a job,
-//! the next insert, or `trim`. Each class keeps one spare slot a processor, which a free leaves and an insert takes by one exchange and no lock: see `spares`.
+//! A read takes no lock, and writes to no cache line that readers on other processors write to: see `readers`, and `slot` for its atomics. `free`, and the
+//! drop of a guard, take one class lock and a leaf lock at most, and leave the rest to a job, the next insert, or `trim`. Each class keeps a few spare slots a processor, which frees leave and inserts take by one exchange and no lock: see `spares`.
 //!
-//! # Features
+//! # Features and where to read next
 //!
-//! None. Parameters are those of [`ZsmallocDriver`].
-//!
-//! # Where to read next
-//!
-//! `class` for the geometry, `slot` for handles and pins, `class_state` for what the class lock protects, then `insert`, `read`, `free`, and `compact`. The
-//! contract is that of [`ZPool`](zpool_core::ZPool).
+//! No features: parameters are those of [`ZsmallocDriver`]. Read `class` for the geometry, `slot` and `readers` for handles and pins, `class_state` for what
+//! the class lock protects, then `insert`, `read`, `free`, and `compact`. The contract is that of [`ZPool`](zpool_core::ZPool).
 
 #[allow(unsafe_code, reason = "follows a pointer to a chunk that it has made")]
 mod chunked;
@@ -96,6 +92,11 @@ mod plan;
 mod pool;
 #[allow(unsafe_code, reason = "makes a slice of an object it has pinned")]
 mod read;
+#[cfg(not(zpool_loom))]
+#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
+mod readers;
+#[cfg(zpool_loom)]
+pub mod readers;
 #[allow(unsafe_code, reason = "copies an object it has pinned into a slot it has claimed")]
 mod relocate;
 mod shape;

@@ -153,7 +153,7 @@ fn fit(pool: &Inner, found: &Found, frame: &[Marked], open: &[usize]) -> Option<
     let mut targets = Vec::with_capacity(frame.len());
     for object in frame {
         let slot = pool.handles.get(object.index)?;
-        if !matches!(slot.peek(), Peeked::Live { pins: 0, .. }) {
+        if !matches!(slot.peek(), Peeked::Live { pins: 0, .. }) || pool.readers.is_announced(object.index) {
             return None;
         }
         let home = pool.table.class_of(found.len(object) as usize);

@@ -62,6 +62,10 @@ impl Inner {
         let old = self.table.get(old_class);
         let len = old.slot_bytes - slack;
         let held = Held { pool: self, slot, index };
+        // After the pin: readers that come from now on pin, too.
+        if self.readers.is_announced(index) {
+            return Outcome::Pinned;
+        }
         if !source.is_evacuated(from.object) {
             return Outcome::Gone;
         }

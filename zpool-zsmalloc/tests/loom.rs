@@ -9,6 +9,7 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use zpool_core::sync::Mutex;
+use zpool_zsmalloc::readers::Readers;
 use zpool_zsmalloc::slot::{Content, Freed, Slot};
 use zpool_zsmalloc::spares::Spares;
 use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
@@ -16,6 +17,9 @@ use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 /// Two places that an object may be in, a bit for each under a lock as in a class, and the word of its handle.
 struct Pool {
     slot: Slot,
+    readers: Readers,
+    /// Readers pin, as if no place were empty.
+    pins_only: bool,
     places: [UnsafeCell<u32>; 2],
     /// Claimed?
     bits: Mutex<[bool; 2]>,
@@ -30,11 +34,19 @@ unsafe impl Send for Pool {}
 
 const OBJECT: u32 = 7;
 
+/// Of the handle's slot.
+const INDEX: u32 = 0;
+
 impl Pool {
-    fn with_object() -> (Arc<Pool>, u16) {
-        let places = [UnsafeCell::new(OBJECT), UnsafeCell::new(0)];
-        let pool =
-            Pool { slot: Slot::default(), places, bits: Mutex::new([true, false]), gone: Mutex::new(false) };
+    fn with_object(pins_only: bool) -> (Arc<Pool>, u16) {
+        let pool = Pool {
+            slot: Slot::default(),
+            readers: Readers::new(),
+            pins_only,
+            places: [UnsafeCell::new(OBJECT), UnsafeCell::new(0)],
+            bits: Mutex::new([true, false]),
+            gone: Mutex::new(false),
+        };
         let generation = pool.slot.publish(Content(0));
         (Arc::new(pool), generation)
     }
@@ -65,7 +77,20 @@ impl Pool {
         self.release(place);
     }
 
+    /// As `Inner::read` and the drop of its guard.
     fn read(&self, generation: u16) {
+        if let Some(place) = (!self.pins_only).then(|| self.readers.announce(INDEX)).flatten() {
+            let seen = self.slot.look(generation);
+            if let Some(at) = seen {
+                assert_eq!(self.look(at), OBJECT);
+            }
+            if !self.readers.withdraw(place) {
+                self.unpin();
+            }
+            if seen.is_some() {
+                return;
+            }
+        }
         if let Ok(place) = self.slot.pin(generation) {
             assert_eq!(self.look(place), OBJECT);
             self.unpin();
@@ -79,7 +104,7 @@ impl Pool {
     }
 
     fn free(&self, generation: u16) {
-        if let Freed::Now(place) = self.slot.free(generation).expect("freed once") {
+        if let Freed::Now(place) = self.slot.free(generation, INDEX, &self.readers).expect("freed once") {
             self.take_down(place);
         }
     }
@@ -91,6 +116,9 @@ impl Pool {
 
     fn compact(&self) {
         let Ok(from) = self.slot.pin_idle() else { return };
+        if self.readers.is_announced(INDEX) {
+            return self.unpin();
+        }
         let Some(to) = self.claim() else { return self.unpin() };
         self.write(to, self.look(from));
         if self.slot.relocate(from, to) {
@@ -109,17 +137,23 @@ impl Pool {
     }
 }
 
+/// With readers that pin, and with readers that announce themselves.
+fn both(preemptions: usize, f: impl Fn(bool) + Sync + Send + Copy + 'static) {
+    model(preemptions, move || f(true));
+    model(preemptions, move || f(false));
+}
+
 fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(f);
 }
 
-/// A reader, the owner's free and compaction meet at one object: read whole or not at all, taken down once, moved or not. Preemption bound 3; 0.1 s.
+/// A reader, the owner's free and compaction meet at one object: read whole or not at all, taken down once, moved or not. Preemption bound 3; 0.2 s.
 #[test]
 fn pin_against_move_against_free() {
-    model(3, || {
-        let (pool, generation) = Pool::with_object();
+    both(3, |pins_only| {
+        let (pool, generation) = Pool::with_object(pins_only);
         let (reader, mover) = (pool.clone(), pool.clone());
         let threads =
             [thread::spawn(move || reader.read(generation)), thread::spawn(move || mover.compact())];
@@ -133,11 +167,11 @@ fn pin_against_move_against_free() {
 }
 
 /// Compaction moves an object while an insert looks for a place and a reader looks at the object: the place left behind is reused only
-/// after the reader is done with it. Preemption bound 3; 0.1 s.
+/// after the reader is done with it. Preemption bound 3; 0.2 s.
 #[test]
 fn compaction_against_insert_and_read() {
-    model(3, || {
-        let (pool, generation) = Pool::with_object();
+    both(3, |pins_only| {
+        let (pool, generation) = Pool::with_object(pins_only);
         let (reader, mover) = (pool.clone(), pool.clone());
         let threads =
             [thread::spawn(move || reader.read(generation)), thread::spawn(move || mover.compact())];
@@ -150,12 +184,12 @@ fn compaction_against_insert_and_read() {
     });
 }
 
-/// Two readers of an object that is freed meanwhile: the last one takes it down, and its place is reused after both. Preemption bound 5; 0.5 s:
+/// Two readers of an object that is freed meanwhile: the last one takes it down, and its place is reused after both. Preemption bound 5; 11 s:
 /// with fewer, the order that needs the fence of the last unpin is not tried.
 #[test]
 fn readers_against_free_and_reuse() {
-    model(5, || {
-        let (pool, generation) = Pool::with_object();
+    both(5, |pins_only| {
+        let (pool, generation) = Pool::with_object(pins_only);
         let threads = [(); 2].map(|()| {
             let reader = pool.clone();
             thread::spawn(move || reader.read(generation))
@@ -177,7 +211,7 @@ fn a_spare_against_a_reader_and_an_insert() {
     let table = ClassTable::new(ClassConfig::new(4096, 16)).expect("good parameters");
     let class: ClassIndex = table.class_of(1);
     model(3, move || {
-        let (pool, generation) = Pool::with_object();
+        let (pool, generation) = Pool::with_object(true);
         let spares = Arc::new(Spares::new(1));
         spares.prepare(|_| ());
         let (reader, inserter, spare) = (pool.clone(), pool.clone(), spares.clone());
@@ -199,7 +233,7 @@ fn a_spare_against_a_reader_and_an_insert() {
                 }
             }),
         ];
-        if let Freed::Now(place) = pool.slot.free(generation).expect("freed once") {
+        if let Freed::Now(place) = pool.slot.free(generation, INDEX, &pool.readers).expect("freed once") {
             pool.park(&spares, class, place);
         }
         for thread in threads {

@@ -198,7 +198,9 @@ fn frames_inside_a_zspage_are_given_back_and_used_again() {
 fn the_limit_of_guards_is_an_error_and_no_more() {
     let pool = pool(heap(), "");
     let handle = pool.insert(b"held by many").unwrap();
-    let guards: Vec<_> = (0..255).map(|_| pool.read(&handle).unwrap()).collect();
+    // Those that are announced at a processor's places come on top of 255.
+    let guards: Vec<_> = (0..1000).map_while(|_| pool.read(&handle).ok()).collect();
+    assert!((255..1000).contains(&guards.len()), "{}", guards.len());
     assert_eq!(pool.read(&handle).unwrap_err(), PoolError::TooManyReaders);
     drop(guards);
     assert_eq!(&*pool.read(&handle).unwrap(), b"held by many");

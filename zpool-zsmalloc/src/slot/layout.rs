@@ -1,0 +1,79 @@
+//! What the content of a slot says: where an object is and how long.
+
+use super::{CONTENT_BITS, Content};
+use crate::class::{ClassTable, SizeClass};
+
+/// Where an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// Index in the table of zspages.
+    pub(crate) zspage: u32,
+    /// Slot of the zspage.
+    pub(crate) object: u16,
+}
+
+/// How the content of a slot is split: as many bits for slack and object as the pool's classes need, the rest for the zspage.
+///
+/// ```text
+///   | zspage: the rest | object: up to slots of a zspage | slack: slot size less the object's length |
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    slack_bits: u32,
+    object_bits: u32,
+}
+
+impl Layout {
+    pub(crate) fn of(table: &ClassTable) -> Layout {
+        let slack = |c: &SizeClass| c.slot_bytes - c.shortest;
+        let most_slack = table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
+        let most_objects = table.classes().iter().map(|c| c.objects).max().unwrap_or(1);
+        let bits = |largest: usize| usize::BITS - largest.leading_zeros();
+        Layout { slack_bits: bits(most_slack), object_bits: bits(usize::from(most_objects - 1)) }
+    }
+
+    /// Zspages that can be named.
+    pub(crate) fn zspages(self) -> u32 {
+        let bits = CONTENT_BITS - self.slack_bits - self.object_bits;
+        1u32.checked_shl(bits).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    pub(crate) fn pack(self, at: Location, slack: u32) -> Content {
+        let word = u64::from(at.zspage) << self.object_bits | u64::from(at.object);
+        Content(word << self.slack_bits | u64::from(slack))
+    }
+
+    #[inline]
+    pub(crate) fn unpack(self, content: Content) -> (Location, u32) {
+        let mask = |bits: u32| (1u64 << bits) - 1;
+        let slack = (content.0 & mask(self.slack_bits)) as u32;
+        let object = (content.0 >> self.slack_bits & mask(self.object_bits)) as u16;
+        let zspage = (content.0 >> (self.slack_bits + self.object_bits)) as u32;
+        (Location { zspage, object }, slack)
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+    use crate::class::{ClassConfig, MAX_OBJECT_LEN};
+
+    #[test]
+    fn the_content_has_room_for_every_class_table() {
+        for frame_size in [4096, 16_384, 65_536] {
+            for (step, chain) in [(8, 1), (16, 16), (16, 32), (8, 64), (256, 1)] {
+                for max_object_len in [1, 4096, 65_536, MAX_OBJECT_LEN] {
+                    let config = ClassConfig { frame_size, step, chain, max_object_len };
+                    let table = ClassTable::new(config).unwrap();
+                    let layout = Layout::of(&table);
+                    assert!(layout.zspages() >= 1 << 13, "{config:?}: {layout:?}");
+                    let at =
+                        Location { zspage: layout.zspages() - 1, object: table.classes()[0].objects - 1 };
+                    let slack = (table.classes()[0].slot_bytes - 1) + table.reach() as u32;
+                    assert_eq!(layout.unpack(layout.pack(at, slack)), (at, slack));
+                }
+            }
+        }
+    }
+}
