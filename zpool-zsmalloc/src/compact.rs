@@ -185,8 +185,10 @@ impl Run<'_> {
     /// Gives back what is empty now in these classes.
     fn give_back<'c>(&mut self, classes: impl Iterator<Item = &'c Class>) {
         let pool = self.pool;
-        let empty = |class| pool.discard_hollow_frames(class) + pool.release_empty_zspages_of(class, 0);
-        self.report.freed_bytes += classes.map(empty).sum::<usize>() * pool.source.frame_size();
+        let mut empty = 0;
+        let hollow = pool
+            .discard_hollow_frames(classes.inspect(|class| empty += pool.release_empty_zspages_of(class, 0)));
+        self.report.freed_bytes += (empty + hollow) * pool.source.frame_size();
     }
 
     /// The objects that lie in marked slots, zspage by zspage.

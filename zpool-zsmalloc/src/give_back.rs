@@ -4,9 +4,10 @@
 
 use zpool_core::might_block;
 
+use crate::class::ClassIndex;
 use crate::class_state::{ClassState, Room};
 use crate::inner::{Class, Inner};
-use crate::memory::{Charged, OwnedRun, release_all};
+use crate::memory::{Charged, OwnedRun, discard_all, release_all};
 use crate::shape::runs;
 
 /// Zspages handled under one hold of a class's lock.
@@ -30,7 +31,7 @@ impl Inner {
 
     fn trim_once(&self) -> usize {
         self.take_back_spares(None);
-        let hollow: usize = self.existing_classes().map(|class| self.discard_hollow_frames(class)).sum();
+        let hollow = self.discard_hollow_frames(self.existing_classes());
         let frames = hollow + self.release_empty_zspages(0);
         self.existing_classes().for_each(|class| self.fit_room(class));
         frames * self.source.frame_size()
@@ -91,26 +92,17 @@ impl Inner {
         release_all(&self.source, owned);
     }
 
-    /// Gives back the frames of a class that are resident although no object lies in them, where their zspage is not empty. Returns how many.
-    pub(crate) fn discard_hollow_frames(&self, class: &Class) -> usize {
-        let len = usize::from(self.table.get(class.index).frames) * self.source.frame_size();
-        let (mut cursor, mut total) = (0, 0);
-        let mut hollow = Hollow { pool: self, class, zspages: Vec::with_capacity(BATCH) };
-        loop {
-            let more = self.locked(class, |state| isolate_hollow(state, &mut cursor, &mut hollow.zspages));
-            while let Some(&(id, frames)) = hollow.zspages.last() {
-                let zspage = self.zspages.get(id).expect("an isolated zspage stays");
-                for run in runs(frames) {
-                    let run = run.start as usize..run.end as usize;
-                    // SAFETY: `discard` (1): isolated above, and no claimed slot reached into these frames then; (2): as computed from its class.
-                    unsafe { zspage.discard(len, &self.source, run) };
-                }
-                total += hollow.strike_last();
-            }
-            if !more {
-                return total;
+    /// Gives back frames that are resident although no object lies in them, where their zspage is not empty: many by one call of the source. Returns how many.
+    pub(crate) fn discard_hollow_frames<'c>(&self, classes: impl Iterator<Item = &'c Class>) -> usize {
+        let mut hollow = Hollow { pool: self, zspages: Vec::with_capacity(BATCH) };
+        let mut total = 0;
+        for class in classes {
+            let mut cursor = 0;
+            while self.locked(class, |state| hollow.isolate(class, state, &mut cursor)) {
+                total += hollow.give_back();
             }
         }
+        total + hollow.give_back()
     }
 
     /// Gives back most of the room of a class that has shrunk.
@@ -146,23 +138,58 @@ impl Inner {
 /// Isolated zspages with the frames of theirs that are hollow. Those that are left when it is dropped keep their frames: the source has panicked.
 struct Hollow<'a> {
     pool: &'a Inner,
-    class: &'a Class,
-    zspages: Vec<(u32, u64)>,
+    zspages: Vec<(ClassIndex, u32, u64)>,
 }
 
 impl Hollow<'_> {
-    /// The hollow frames of the last zspage were given back: strikes them off. Returns how many.
-    fn strike_last(&mut self) -> usize {
-        let Some((id, frames)) = self.zspages.pop() else { return 0 };
-        self.rejoin(id, frames);
-        let count = frames.count_ones() as usize;
-        drop(Charged::taken_out(&*self.pool.source, count));
-        count
+    /// Isolates zspages from `cursor` on that have hollow frames. True: the batch is full, go on from there.
+    fn isolate(&mut self, class: &Class, state: &mut ClassState, cursor: &mut u32) -> bool {
+        while (*cursor as usize) < state.members().len() {
+            if self.zspages.len() == BATCH {
+                return true;
+            }
+            let local = *cursor;
+            *cursor += 1;
+            let member = state.member(local);
+            // The empty ones are given back whole.
+            if member.inuse == 0 || member.isolated {
+                continue;
+            }
+            let (id, hollow) = (member.id, state.hollow(local));
+            if hollow != 0 {
+                state.isolate(local);
+                self.zspages.push((class.index, id, hollow));
+            }
+        }
+        false
     }
 
-    fn rejoin(&self, id: u32, gone: u64) {
+    /// Gives the frames back and strikes them off. Returns how many.
+    fn give_back(&mut self) -> usize {
+        let pool = self.pool;
+        if self.zspages.is_empty() {
+            return 0;
+        }
+        let frames = self.zspages.iter().flat_map(|&(class, id, frames)| {
+            let len = usize::from(pool.table.get(class).frames) * pool.source.frame_size();
+            let zspage = pool.zspages.get(id).expect("an isolated zspage stays");
+            runs(frames).map(move |run| (zspage, len, run.start as usize..run.end as usize))
+        });
+        // SAFETY: `discard_all` (1): isolated by `isolate`, and no claimed slot reached into these frames then; (2): as computed from their classes.
+        unsafe { discard_all(&pool.source, frames) };
+        let mut total = 0;
+        while let Some((class, id, frames)) = self.zspages.pop() {
+            self.rejoin(class, id, frames);
+            let count = frames.count_ones() as usize;
+            drop(Charged::taken_out(&*pool.source, count));
+            total += count;
+        }
+        total
+    }
+
+    fn rejoin(&self, class: ClassIndex, id: u32, gone: u64) {
         let local = || self.pool.zspages.get(id).expect("an isolated zspage stays").local();
-        self.pool.locked(self.class, |state| {
+        self.pool.locked(self.pool.class(class), |state| {
             state.strike(local(), gone);
             state.rejoin(local());
             self.pool.note_gain(state);
@@ -172,30 +199,8 @@ impl Hollow<'_> {
 
 impl Drop for Hollow<'_> {
     fn drop(&mut self) {
-        while let Some((id, _)) = self.zspages.pop() {
-            self.rejoin(id, 0);
+        while let Some((class, id, _)) = self.zspages.pop() {
+            self.rejoin(class, id, 0);
         }
     }
-}
-
-/// Isolates zspages from `cursor` on that have hollow frames. False: there are no more.
-fn isolate_hollow(state: &mut ClassState, cursor: &mut u32, batch: &mut Vec<(u32, u64)>) -> bool {
-    while (*cursor as usize) < state.members().len() {
-        if batch.len() == BATCH {
-            return true;
-        }
-        let local = *cursor;
-        *cursor += 1;
-        let member = state.member(local);
-        // The empty ones are given back whole.
-        if member.inuse == 0 || member.isolated {
-            continue;
-        }
-        let (id, hollow) = (member.id, state.hollow(local));
-        if hollow != 0 {
-            state.isolate(local);
-            batch.push((id, hollow));
-        }
-    }
-    false
 }

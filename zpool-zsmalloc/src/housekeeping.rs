@@ -164,7 +164,7 @@ impl Inner {
         let alone = !housekeeping.usable || housekeeping.forsaken.load(Ordering::Relaxed);
         if alone && self.too_much_idle() {
             self.take_back_spares(None);
-            self.release_empty_zspages(1);
+            self.release_surplus();
         }
     }
 
@@ -198,8 +198,16 @@ impl Inner {
                 self.housekeeping.freed.fetch_sub(seen, Ordering::Relaxed);
             }
         }
-        if self.too_much_idle() {
-            self.release_empty_zspages(1);
+        self.release_surplus();
+    }
+
+    /// Gives idle frames back until there are not too many: of each class all zspages but one, and that too if need be. What is left would be too much for ever, and
+    /// the job would submit itself again and again.
+    fn release_surplus(&self) {
+        for keep in [1, 0] {
+            if self.too_much_idle() {
+                self.release_empty_zspages(keep);
+            }
         }
     }
 }

@@ -104,6 +104,22 @@ pub(crate) fn release_all(source: &Arc<dyn PageSource>, runs: Vec<OwnedRun>) {
     }
 }
 
+/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes, and which frames.
+///
+/// # Safety
+///
+/// 1. Each zspage is isolated by the caller, lives, and no claimed slot reaches into these frames.
+/// 2. The lengths are those of zspages of their classes, and `source` is the pool's.
+pub(crate) unsafe fn discard_all<'z>(
+    source: &Arc<dyn PageSource>,
+    frames: impl Iterator<Item = (&'z Zspage, usize, Range<usize>)>,
+) {
+    // SAFETY: `run` (1): (1); (2).
+    let runs: Vec<_> = frames.map(|(zspage, len, frames)| (unsafe { zspage.run(len) }, frames)).collect();
+    // SAFETY: `discard_all` (1): runs of this source, by invariant 1, and by (1) and invariants 2 and 3 nobody looks at these frames.
+    unsafe { source.discard_all(&runs) };
+}
+
 impl Zspage {
     /// Gives the zspage its frames. Establishes invariant 1.
     pub(crate) fn install(&self, run: OwnedRun) {
@@ -175,19 +191,6 @@ impl Zspage {
         let run = unsafe { self.run(len) };
         // SAFETY: `slice` (1): by (1) and invariants 2 to 4.
         unsafe { run.slice(offset, object) }
-    }
-
-    /// Gives frames back to the operating system.
-    ///
-    /// # Safety
-    ///
-    /// 1. The zspage is isolated by the caller, lives, and no claimed slot reaches into these frames.
-    /// 2. `len` is the length of a zspage of its class in bytes, and `source` the pool's.
-    pub(crate) unsafe fn discard(&self, len: usize, source: &Arc<dyn PageSource>, frames: Range<usize>) {
-        // SAFETY: `run` (1): (1); (2).
-        let run = unsafe { self.run(len) };
-        // SAFETY: `discard` (1): a run of this source, by invariant 1; (2): by (1) and invariants 2 and 3 nobody looks at them.
-        unsafe { source.discard(&run, frames) };
     }
 
     /// The run, once more: it has no drop, and only `take_out` gives it away.

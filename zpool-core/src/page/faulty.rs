@@ -97,6 +97,11 @@ unsafe impl PageSource for FaultySource {
         unsafe { self.inner.discard(run, frames) };
     }
 
+    unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
+        // SAFETY: the caller's promises are the same.
+        unsafe { self.inner.discard_all(frames) };
+    }
+
     unsafe fn release(&self, run: Run) {
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.release(run) };

@@ -91,6 +91,8 @@ impl MmapSource {
     /// Gives ranges of free memory back to the system, neighbours together.
     fn discard_ranges(ranges: &mut [(NonNull<u8>, usize)]) {
         ranges.sort_unstable_by_key(|(base, _)| base.as_ptr().addr());
+        // The caller's list stays whole: it says which runs these were.
+        let mut merged = Vec::with_capacity(ranges.len());
         let mut i = 0;
         while i < ranges.len() {
             let (base, mut len) = ranges[i];
@@ -99,9 +101,10 @@ impl MmapSource {
                 len += ranges[i].1;
                 i += 1;
             }
-            // SAFETY: the ranges are runs, or frames of runs, that their owners gave up for good.
-            unsafe { dont_need(base, len) };
+            merged.push((base, len));
         }
+        // SAFETY: (1), (2): the ranges are runs, or frames of runs, that their owners gave up.
+        unsafe { dont_need_all(&merged) };
     }
 }
 
@@ -145,6 +148,18 @@ unsafe impl PageSource for MmapSource {
         let base = unsafe { run.base().add(from) };
         // SAFETY: frames of a run, which by (2) nobody looks at.
         unsafe { dont_need(base, to - from) };
+    }
+
+    unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
+        might_block("MmapSource::discard");
+        let range = |(run, frames): &(Run, Range<usize>)| {
+            let (from, to) = (frames.start * self.frame_size, frames.end * self.frame_size);
+            assert!(from <= to && to <= run.len(), "frames {frames:?} of a run of {} bytes", run.len());
+            // SAFETY: `from` is inside the run.
+            (unsafe { run.base().add(from) }, to - from)
+        };
+        let mut ranges: Vec<_> = frames.iter().map(range).collect();
+        MmapSource::discard_ranges(&mut ranges);
     }
 
     unsafe fn release(&self, run: Run) {
@@ -346,6 +361,78 @@ unsafe fn dont_need(base: NonNull<u8>, len: usize) {
     debug_assert!(result.is_ok(), "madvise of our own frames: {result:?}");
 }
 
+/// The same for many ranges. One call into the system, where it has that: a call takes the mapping's lock and has every processor that runs a thread of ours forget
+/// addresses, which costs that thread more than the page it loses.
+///
+/// # Safety
+///
+/// As for `dont_need`, for each.
+unsafe fn dont_need_all(ranges: &[(NonNull<u8>, usize)]) {
+    let mut done = 0;
+    #[cfg(target_os = "linux")]
+    if ranges.len() > 1 {
+        // SAFETY: (1) and (2).
+        done = unsafe { vectored::dont_need(ranges) };
+    }
+    for &(base, len) in &ranges[done..] {
+        // SAFETY: (1) and (2).
+        unsafe { dont_need(base, len) };
+    }
+}
+
+/// `process_madvise` of this very process, which Linux has since 6.15.
+#[cfg(target_os = "linux")]
+mod vectored {
+    use core::ffi::{c_int, c_long, c_uint};
+    use core::ptr::NonNull;
+
+    use crate::sync::atomic::{AtomicBool, Ordering};
+
+    /// The calling thread's process, in the place of a file descriptor.
+    const PIDFD_SELF: c_int = -10_000;
+
+    /// Ranges that one call takes.
+    const MOST: usize = 1024;
+
+    /// Gives ranges back as long as the system takes them so. Returns how many.
+    ///
+    /// # Safety
+    ///
+    /// As for `dont_need`, for each.
+    pub(super) unsafe fn dont_need(ranges: &[(NonNull<u8>, usize)]) -> usize {
+        // An older system, or one that forbids the call: asked once. No loom atomic, since it outlives models.
+        static REFUSED: std::sync::atomic::AtomicBool = AtomicBool::new(false);
+        let mut done = 0;
+        for chunk in ranges.chunks(MOST) {
+            if REFUSED.load(Ordering::Relaxed) {
+                break;
+            }
+            let vector: Vec<libc::iovec> = chunk
+                .iter()
+                .map(|&(base, len)| libc::iovec { iov_base: base.as_ptr().cast(), iov_len: len })
+                .collect();
+            let all: usize = chunk.iter().map(|&(_, len)| len).sum();
+            // SAFETY: the arguments are those of process_madvise(2); the vector has as many ranges as it says, and their contents may go, by (1) and (2).
+            let advised = unsafe {
+                libc::syscall(
+                    libc::SYS_process_madvise,
+                    PIDFD_SELF,
+                    vector.as_ptr(),
+                    vector.len(),
+                    libc::MADV_DONTNEED,
+                    0 as c_uint,
+                )
+            };
+            if advised != all as c_long {
+                REFUSED.store(advised < 0, Ordering::Relaxed);
+                break;
+            }
+            done += chunk.len();
+        }
+        done
+    }
+}
+
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
@@ -372,6 +459,36 @@ mod tests {
         assert!(unsafe { again.slice(0, again.len()) }.iter().all(|&b| b == 0));
         release(&source, vec![again]);
         assert_eq!(source.arenas(), 1);
+    }
+
+    #[test]
+    fn frames_of_many_runs_are_discarded_and_neighbours_released_together_are_runs_again() {
+        let source = MmapSource::new();
+        let runs: Vec<_> = (0..40).map(|_| source.reserve(4).unwrap()).collect();
+        for run in &runs {
+            // SAFETY: (1) nobody else has this run.
+            unsafe { run.write(0, &vec![7; run.len()]) };
+        }
+        let frame = source.frame_size();
+        // SAFETY: (1) nobody reads or writes meanwhile.
+        let middle: Vec<_> =
+            runs.iter().map(|run| (unsafe { Run::new(run.base(), run.len()) }, 1..3)).collect();
+        // SAFETY: (1) runs of this source, which nobody else has a reference into.
+        unsafe { source.discard_all(&middle) };
+        for run in &runs {
+            // SAFETY: (1) nobody writes meanwhile.
+            let bytes = unsafe { run.slice(0, run.len()) };
+            assert!(bytes[..frame].iter().chain(&bytes[3 * frame..]).all(|&byte| byte == 7));
+            assert!(bytes[frame..3 * frame].iter().all(|&byte| byte == 0));
+        }
+        let keep = source.reserve(1).unwrap();
+        release(&source, runs);
+        let again: Vec<_> = (0..40).map(|_| source.reserve(4).unwrap()).collect();
+        let mut bases: Vec<_> = again.iter().map(|run| run.base().as_ptr().addr()).collect();
+        bases.sort_unstable();
+        assert!(bases.windows(2).all(|pair| pair[0] + 4 * frame <= pair[1]));
+        release(&source, again);
+        release(&source, vec![keep]);
     }
 
     #[test]

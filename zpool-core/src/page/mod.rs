@@ -97,6 +97,22 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// May block.
     unsafe fn discard(&self, run: &Run, frames: Range<usize>);
 
+    /// The same for frames of many runs: one call into the operating system, where it has one for that.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for `discard`, for each.
+    ///
+    /// # Concurrency
+    ///
+    /// May block.
+    unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
+        for (run, frames) in frames {
+            // SAFETY: (1) is the promise of both.
+            unsafe { self.discard(run, frames.clone()) };
+        }
+    }
+
     /// Gives `run` back with all its frames. They must be [uncharged](Self::uncharge) besides.
     ///
     /// # Safety
