@@ -22,4 +22,5 @@ export RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc ${RUSTFLAGS:-}"
 export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp halt_on_error=1 ${TSAN_OPTIONS:-}"
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1
 packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap}
-cargo +nightly test -Zbuild-std --quiet --locked --target "$host" --tests $(printf -- '-p %s ' $packages)
+# One test adds up what this process maps and leaves out of core dumps, and the sanitizer's own shadow, which comes and goes with what it shadows, is left out, too.
+cargo +nightly test -Zbuild-std --quiet --locked --target "$host" --tests $(printf -- '-p %s ' $packages) -- --skip pool_memory_is_left_out_of_core_dumps_when_asked
