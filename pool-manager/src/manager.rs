@@ -51,6 +51,7 @@ pub(crate) struct Config {
     pub(crate) pool_executor: Arc<dyn Executor>,
     pub(crate) max_pending: usize,
     pub(crate) revive: bool,
+    pub(crate) wipe_on_free: bool,
 }
 
 /// Settings of a [`PoolManager`] to be.
@@ -62,6 +63,7 @@ pub struct ManagerBuilder {
     executor: Option<Arc<dyn Executor>>,
     max_pending: usize,
     revive: bool,
+    wipe_on_free: bool,
     observer: Option<Arc<dyn PoolObserver>>,
 }
 
@@ -90,6 +92,11 @@ impl ManagerBuilder {
     /// Whether a switch takes a live retired pool of the same spec instead of making one (default true).
     pub fn revive(self, revive: bool) -> Self {
         ManagerBuilder { revive, ..self }
+    }
+
+    /// Whether pools [overwrite](PoolConfig::wipe_on_free) objects that are gone (default false). Allocators that cannot are refused then.
+    pub fn wipe_on_free(self, wipe_on_free: bool) -> Self {
+        ManagerBuilder { wipe_on_free, ..self }
     }
 
     /// Who is told what happens to pools (default: nobody).
@@ -124,6 +131,7 @@ impl ManagerBuilder {
             pool_executor: executor.clone(),
             max_pending: self.max_pending,
             revive: self.revive,
+            wipe_on_free: self.wipe_on_free,
         };
         let hub = Hub::new(executor, Watch(self.observer));
         Ok(PoolManager { hub, registry: self.registry, config, switcher: Mutex::default(), queue })
@@ -179,6 +187,7 @@ impl PoolManager {
             executor: None,
             max_pending: DEFAULT_MAX_PENDING,
             revive: true,
+            wipe_on_free: false,
             observer: None,
         }
     }

@@ -259,12 +259,18 @@ impl PoolManager {
     fn construct(&self, plan: Plan) -> Result<Pool, SwitchError> {
         let config = PoolConfig::new(self.config.source.clone(), self.config.block_len)
             .with_params(plan.params)
+            .with_wipe_on_free(self.config.wipe_on_free)
             .with_executor(self.config.pool_executor.clone());
         // The codec first: it has no context yet, and asks the compressor for its properties.
         let codec =
             constructing(&plan.spec.compressor, || Ok(Codec::new(plan.algorithm, self.config.block_len)))?;
         let driver = &plan.drivers.allocator.driver;
         let (zpool, id) = constructing(&plan.spec.allocator, || {
+            if config.wipe_on_free && !driver.capabilities(&config)?.wipes_on_free {
+                return Err(CreateError::Failed(
+                    "does not overwrite what is freed, as was asked for".to_owned(),
+                ));
+            }
             let zpool = driver.create(&config)?;
             let id = zpool.id();
             Ok((zpool, id))

@@ -12,6 +12,8 @@ pub struct Capabilities {
     pub can_compact: bool,
     /// [`ZPool::reclaim`](crate::ZPool::reclaim) does something.
     pub can_reclaim: bool,
+    /// With [`PoolConfig::wipe_on_free`](crate::PoolConfig::wipe_on_free) nothing is left of an object that is gone.
+    pub wipes_on_free: bool,
     /// At most this many objects share a page, whatever their length; `None` where only their length counts.
     pub objects_per_page: Option<u32>,
 }
@@ -24,6 +26,7 @@ impl Capabilities {
             moves_objects: false,
             can_compact: false,
             can_reclaim: false,
+            wipes_on_free: false,
             objects_per_page: None,
         }
     }
@@ -36,6 +39,11 @@ impl Capabilities {
     /// The same with a `reclaim`.
     pub const fn reclaiming(self) -> Capabilities {
         Capabilities { can_reclaim: true, ..self }
+    }
+
+    /// The same, wiping what is freed where that is asked for.
+    pub const fn wiping(self) -> Capabilities {
+        Capabilities { wipes_on_free: true, ..self }
     }
 
     /// The same with a bound on the objects of a page.

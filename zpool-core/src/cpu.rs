@@ -108,7 +108,9 @@ impl<T> PerCpu<T> {
 
     #[inline]
     fn home(&self) -> usize {
-        current_cpu() % self.slots.len()
+        let (cpu, slots) = (current_cpu(), self.slots.len());
+        // Seldom more processors than slots: the division is for those.
+        if cpu < slots { cpu } else { cpu % slots }
     }
 
     #[cold]

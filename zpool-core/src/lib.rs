@@ -73,6 +73,8 @@ pub mod handle;
 mod noblock;
 pub mod page;
 mod pool;
+#[allow(unsafe_code, reason = "an instruction that has no safe function")]
+mod prefetch;
 pub mod spec;
 mod stats;
 pub mod sync;
@@ -90,4 +92,5 @@ pub use noblock::{
     BlockViolation, CheckPolicy, NoBlock, first_violation, might_block, set_check_policy, violations,
 };
 pub use pool::{PoolConfig, ZPool, ZPoolDriver};
+pub use prefetch::prefetch;
 pub use stats::{GroupStats, PoolStats};

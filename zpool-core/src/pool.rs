@@ -79,6 +79,8 @@ pub trait ZPool: Send + Sync + Debug {
     /// - F2. If guards hold the object, its bytes stay until the last one is dropped, and count as held; else they can be used again at once.
     /// - F3. Memory that this leaves empty goes back to the page source: now, in a later job, with a later insert, or in
     ///   [`trim`](Self::trim), which gives back all of it.
+    /// - F6. With [`PoolConfig::wipe_on_free`], in a pool that [can](Capabilities::wipes_on_free) do that: when the object is gone (the last guard too), its bytes
+    ///   are overwritten with zeros or their frames given back. So are those of copies that were made to move it.
     ///
     /// # Errors
     ///
@@ -178,17 +180,24 @@ pub struct PoolConfig {
     pub executor: Option<Arc<dyn Executor>>,
     /// The driver's own parameters, as in `zsmalloc(chain=8)`.
     pub params: Params,
+    /// Overwrite objects that are gone (F6): for pools that [can](Capabilities::wipes_on_free), others do as if it were false.
+    pub wipe_on_free: bool,
 }
 
 impl PoolConfig {
     /// A pool of objects up to `max_object_len` bytes over `source`, without an executor, with default parameters.
     pub fn new(source: Arc<dyn PageSource>, max_object_len: usize) -> PoolConfig {
-        PoolConfig { source, max_object_len, executor: None, params: Params::default() }
+        PoolConfig { source, max_object_len, executor: None, params: Params::default(), wipe_on_free: false }
     }
 
     /// The same with the driver's own parameters.
     pub fn with_params(self, params: Params) -> PoolConfig {
         PoolConfig { params, ..self }
+    }
+
+    /// The same with [`wipe_on_free`](Self::wipe_on_free) as given.
+    pub fn with_wipe_on_free(self, wipe_on_free: bool) -> PoolConfig {
+        PoolConfig { wipe_on_free, ..self }
     }
 
     /// The same with an executor for work that blocks.

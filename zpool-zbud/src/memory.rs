@@ -251,6 +251,17 @@ impl Shared {
         Ok(unsafe { run.memory.slice(at, len) })
     }
 
+    /// Gives up the slot of an object that is gone: nothing pins it, and its handle is dead.
+    pub(crate) fn vacate(&self, books: &mut Books, index: SlotIndex, len: usize) {
+        if self.wipe {
+            let (run, _) = self.table.slot(index).expect("every page has slots");
+            let at = self.offset_in_run(index, len);
+            // SAFETY: `wipe`(1): by invariant 1 these bytes are this slot's, which nothing pins and which is given up only below, under the same lock.
+            unsafe { run.memory.wipe(at, len) };
+        }
+        books.vacate(index.page(), index.side(), len);
+    }
+
     /// Gives back empty pages, a batch at a time, as long as more than `keep` are there. True when there may be more to do.
     pub(crate) fn give_back_some(&self, keep: usize) -> bool {
         might_block("Zbud: giving pages back");

@@ -53,7 +53,10 @@ impl ZbudDriver {
     }
 
     fn facts(config: &PoolConfig) -> Capabilities {
-        Capabilities::new(config.max_object_len).with_objects_per_page(SIDES.len() as u32).reclaiming()
+        Capabilities::new(config.max_object_len)
+            .with_objects_per_page(SIDES.len() as u32)
+            .reclaiming()
+            .wiping()
     }
 }
 
@@ -78,7 +81,8 @@ impl ZPoolDriver for ZbudDriver {
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
         let geometry = ZbudDriver::geometry(config)?;
         let capabilities = ZbudDriver::facts(config);
-        let shared = Shared::new(geometry, config.source.clone(), config.executor.clone());
+        let shared =
+            Shared::new(geometry, config.source.clone(), config.executor.clone(), config.wipe_on_free);
         Ok(Box::new(Zbud { shared, capabilities }))
     }
 
@@ -134,7 +138,7 @@ impl ZPool for Zbud {
         match slot.kill(opened.generation) {
             Ok(Killed::Gone { len }) => {
                 books.objects -= 1;
-                books.vacate(index.page(), index.side(), len);
+                self.shared.vacate(&mut books, index, len);
             }
             Ok(Killed::Zombie) => {
                 books.objects -= 1;

@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     /// One that takes jobs inside a no-block section: `free` promises never to block, so any other kind is of no use.
     executor: Option<Arc<dyn Executor>>,
     me: Weak<Shared>,
+    /// Objects that are gone are overwritten.
+    pub(crate) wipe: bool,
 }
 
 impl Shared {
@@ -45,6 +47,7 @@ impl Shared {
         geometry: Geometry,
         source: Arc<dyn PageSource>,
         executor: Option<Arc<dyn Executor>>,
+        wipe: bool,
     ) -> Arc<Shared> {
         let executor = executor.filter(|executor| executor.properties().submit_in_no_block);
         let shared = Arc::new_cyclic(|me| Shared {
@@ -58,6 +61,7 @@ impl Shared {
             metadata: AtomicUsize::new(0),
             executor,
             me: me.clone(),
+            wipe,
         });
         shared.count_metadata(&shared.lock());
         shared
@@ -161,7 +165,7 @@ impl Pins for Shared {
             let mut books = self.lock();
             let len = slot.bury();
             books.zombies -= 1;
-            books.vacate(index.page(), index.side(), len);
+            self.vacate(&mut books, index, len);
             self.unlock_and_hand_over(books);
         }
     }

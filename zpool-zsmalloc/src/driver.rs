@@ -73,7 +73,7 @@ impl ZPoolDriver for ZsmallocDriver {
 
     fn capabilities(&self, config: &PoolConfig) -> Result<Capabilities, CreateError> {
         class_config(config, &settings(&config.params)?).check()?;
-        Ok(Capabilities::new(config.max_object_len).compacting())
+        Ok(Capabilities::new(config.max_object_len).compacting().wiping())
     }
 }
 

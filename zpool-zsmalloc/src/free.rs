@@ -7,7 +7,7 @@ use zpool_core::{FreeError, Handle, PoolError};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;
-use crate::slot::{Content, Freed, Slot};
+use crate::slot::{Content, Freed, Location, Slot};
 
 impl Inner {
     /// See `ZPool::free`.
@@ -42,12 +42,29 @@ impl Inner {
         let (at, slack) = self.layout.unpack(content);
         let zspage = self.zspages.get(at.zspage).expect("an object's zspage exists");
         let class = zspage.class();
-        self.settle_debt(class, self.table.get(class).slot_bytes - slack);
+        let len = self.table.get(class).slot_bytes - slack;
+        self.settle_debt(class, len);
+        self.wipe_if_asked(at, len);
         let Some(slot) = self.handles.get(index) else { return };
         slot.set_parked(content);
         if !self.spares.park(class, index) && self.release_parked(index, slot) {
             self.kick_if_worthwhile();
         }
+    }
+
+    /// Overwrites what was an object of `len` bytes, if the pool is to do that. The slot at `at` is claimed and the caller's: no handle names it, and nothing pins
+    /// what was there.
+    #[inline]
+    pub(crate) fn wipe_if_asked(&self, at: Location, len: u32) {
+        if !self.wipe {
+            return;
+        }
+        let zspage = self.zspages.get(at.zspage).expect("a claimed slot's zspage exists");
+        let class = self.table.get(zspage.class());
+        let run_len = usize::from(class.frames) * self.table.config().frame_size;
+        let offset = usize::from(at.object) * class.slot_bytes as usize;
+        // SAFETY: `wipe` (1): promised by the callers, which have taken the object down, or moved it; (2): as computed from its class.
+        unsafe { zspage.wipe(run_len, offset, len as usize) };
     }
 
     /// Takes back the spares of a class, or of all.

@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) housekeeping: Housekeeping,
     /// Somebody compacts.
     pub(crate) compacting: AtomicBool,
+    /// Objects that are gone are overwritten.
+    pub(crate) wipe: bool,
 }
 
 /// One size class.
@@ -91,6 +93,7 @@ impl Inner {
             counters: Counters::default(),
             housekeeping: Housekeeping::new(config.executor.clone(), compact),
             compacting: AtomicBool::new(false),
+            wipe: config.wipe_on_free,
         };
         let bytes = size_of::<Inner>()
             + size_of_val::<[_]>(&inner.classes)

@@ -156,6 +156,19 @@ impl Zspage {
         unsafe { run.write(offset, bytes) };
     }
 
+    /// Overwrites `object` bytes at `offset` with zeros.
+    ///
+    /// # Safety
+    ///
+    /// 1. The caller has the slot that these bytes lie in: it is claimed, no handle names it, and nothing pins what was there.
+    /// 2. `len` is the length of a zspage of its class in bytes.
+    pub(crate) unsafe fn wipe(&self, len: usize, offset: usize, object: usize) {
+        // SAFETY: `run` (1): a claimed slot is in a zspage that lives; (2).
+        let run = unsafe { self.run(len) };
+        // SAFETY: `wipe` (1): by (1) and invariant 2 nobody else looks at these bytes.
+        unsafe { run.wipe(offset, object) };
+    }
+
     /// Copies `object` bytes at `from` of `source` to `offset`.
     ///
     /// # Safety

@@ -45,7 +45,7 @@ impl ZPool for Zsmalloc {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.inner.table.config().max_object_len).compacting()
+        Capabilities::new(self.inner.table.config().max_object_len).compacting().wiping()
     }
 
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {

@@ -88,6 +88,7 @@ impl Inner {
         self.shift_debt(old_class, new_class, len);
         if !slot.relocate(content, self.layout.pack(at, new.slot_bytes - len)) {
             self.shift_debt(new_class, old_class, len);
+            self.wipe_if_asked(at, len);
             self.release_slot(new_class, claimed.zspage, claimed.object);
             return Outcome::Pinned;
         }
@@ -95,6 +96,7 @@ impl Inner {
         core::mem::forget(held);
         // Relaxed: statistics only.
         self.counters.moved_objects.fetch_add(1, Ordering::Relaxed);
+        self.wipe_if_asked(from, len);
         self.release_slot(old_class, from.zspage, from.object);
         Outcome::Moved
     }

@@ -46,6 +46,7 @@ pub struct StoreBuilder<K, S = RandomState> {
     coding: Coding,
     latencies: bool,
     exclude_from_dumps: bool,
+    wipe_on_free: bool,
     hasher: S,
 }
 
@@ -67,6 +68,7 @@ impl<K> StoreBuilder<K, RandomState> {
             coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
             latencies: false,
             exclude_from_dumps: false,
+            wipe_on_free: false,
             hasher: RandomState::new(),
         }
     }
@@ -104,6 +106,15 @@ impl<K, S> StoreBuilder<K, S> {
     /// (default false). Keys and the compressors' contexts, which hold the latest blocks, are on the heap and not covered.
     pub fn exclude_from_dumps(self, exclude: bool) -> Self {
         StoreBuilder { exclude_from_dumps: exclude, ..self }
+    }
+
+    /// Whether blocks are overwritten with zeros in their pool when they are removed, replaced, evicted or moved, once nobody reads them any more (default false).
+    /// Costs a removal what it takes to write as many bytes. Memory that goes back to the system is zero there in any case, and a pool's memory is when the pool is
+    /// destroyed, if its [source](Self::page_source) gives it back: the default one does, or keeps it for other pools after it has been emptied by the system.
+    /// The compressors' contexts, which hold the latest blocks, are not covered; nor are keys, nor blocks that repeat eight bytes and large
+    /// values' lists, which are in the index. Allocators that [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused then.
+    pub fn wipe_on_free(self, wipe: bool) -> Self {
+        StoreBuilder { wipe_on_free: wipe, ..self }
     }
 
     /// Where pools take their memory (default: mapped memory, shared by the process).
@@ -200,6 +211,7 @@ impl<K, S> StoreBuilder<K, S> {
             coding: self.coding,
             latencies: self.latencies,
             exclude_from_dumps: self.exclude_from_dumps,
+            wipe_on_free: self.wipe_on_free,
             hasher,
         }
     }
@@ -228,7 +240,8 @@ impl<K, S> StoreBuilder<K, S> {
         let mut manager = PoolManager::builder(Arc::new(registry))
             .block_len(self.block_size)
             .max_pending(self.max_pending)
-            .revive(self.revive);
+            .revive(self.revive)
+            .wipe_on_free(self.wipe_on_free);
         if let Some(executor) = self.executor {
             manager = manager.executor(executor);
         }

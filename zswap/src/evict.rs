@@ -31,7 +31,7 @@ use crate::stored::Stored;
 ///
 /// What is stored is admitted below the limit, so each store in flight may pass it by what it adds itself: its object's frames, the growth of a shard's table and
 /// of the allocator's tables, together at most 256 KiB (in stores of up to some ten million blocks of up to 64 KiB), and besides that a compression context where
-/// it needs a new one. A batch counts as 16 stores.
+/// it needs a new one. So may a batch of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {

@@ -67,6 +67,13 @@ impl<K> Index<K> {
         (self.shards[shard].lock(), hash)
     }
 
+    /// Asks memory for the place of a hash, for somebody who has something else to do before it is looked for.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        let (shard, hash) = self.lock(hash);
+        shard.table.prefetch(hash);
+    }
+
     /// Changes the shard of a hash.
     #[inline]
     pub(crate) fn edit<R>(&self, hash: u64, change: impl FnOnce(&mut Shard<K>, u64) -> R) -> R {
@@ -204,37 +211,4 @@ impl<K: Eq> Index<K> {
     ) -> Result<Put<K>, NoRoom> {
         self.edit(hash, |shard, hash| shard.put(hash, new, |key| self.split(rehash(key)).1))
     }
-
-    /// The same for several: each shard is locked once, and of several items of one key the last one is there in the end. `outcome` is told the place of
-    /// each in `news`, and what became of it, under no lock.
-    pub(crate) fn put_all(
-        &self,
-        news: &mut [New<K>],
-        rehash: impl Fn(&K) -> u64,
-        mut outcome: impl FnMut(usize, Result<Put<K>, NoRoom>),
-    ) {
-        // Stable: the order of those of one key stays.
-        let mut order: Vec<(usize, usize)> =
-            news.iter().enumerate().map(|(at, new)| (self.split(new.hash).0, at)).collect();
-        order.sort_by_key(|&(shard, _)| shard);
-        let mut done = Vec::with_capacity(order.len());
-        for run in order.chunk_by(|a, b| a.0 == b.0) {
-            self.edit_shard(run[0].0, |shard| {
-                for &(_, at) in run {
-                    let New { hash, item } = &mut news[at];
-                    let (_, hash) = self.split(*hash);
-                    done.push((at, shard.put(hash, item, |key| self.split(rehash(key)).1)));
-                }
-            });
-            done.drain(..).for_each(|(at, put)| outcome(at, put));
-        }
-    }
-}
-
-/// An item on its way in.
-#[derive(Debug)]
-pub(crate) struct New<K> {
-    pub(crate) hash: u64,
-    /// Taken out when it is in.
-    pub(crate) item: Option<Item<K>>,
 }

@@ -32,6 +32,12 @@ impl Object {
         &self.held().1
     }
 
+    #[inline]
+    pub(crate) fn handle_mut(&mut self) -> &mut Handle {
+        &mut self.held.as_mut().expect("there until the end").1
+    }
+
+    #[inline]
     fn held(&self) -> &(PoolRef, Handle) {
         self.held.as_ref().expect("there until the end")
     }

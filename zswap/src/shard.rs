@@ -64,7 +64,7 @@ pub(crate) enum Found<'s> {
 #[derive(Debug)]
 pub(crate) struct Put<K> {
     pub(crate) replaced: Option<Item<K>>,
-    pub(crate) _spare: Option<PoolRef>,
+    pub(crate) spare: Option<PoolRef>,
 }
 
 impl<K> Shard<K> {
@@ -265,7 +265,12 @@ impl<K: Eq> Shard<K> {
         if found.is_none() {
             self.table.make_room(rehash)?;
         }
-        let Some((key, stored)) = new.take() else { return Err(NoRoom) };
+        let Some((key, mut stored)) = new.take() else { return Err(NoRoom) };
+        if let Some(at) = found
+            && self.swap_alike(at, &mut stored)
+        {
+            return Ok(Put { replaced: Some((key, stored)), spare: None });
+        }
         let (entry, sum, spare) = match self.enter(stored) {
             Ok(entered) => entered,
             Err(stored) => {
@@ -279,7 +284,7 @@ impl<K: Eq> Shard<K> {
                 Ok(at) => {
                     self.table.set_sum(at, sum);
                     self.tally.stores += 1;
-                    Ok(Put { replaced: None, _spare: spare })
+                    Ok(Put { replaced: None, spare })
                 }
                 Err((key, entry)) => {
                     let mut spare = spare;
@@ -290,26 +295,52 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    fn exchange(
-        &mut self,
-        at: usize,
-        key: K,
-        mut entry: Entry,
-        sum: u32,
-        mut spare: Option<PoolRef>,
-    ) -> Put<K> {
+    /// Exchanges `stored` with what is at slot `at`, if both are same-filled or both in one pool: what a store usually meets, and only a few words change.
+    #[inline]
+    fn swap_alike(&mut self, at: usize, stored: &mut Stored) -> bool {
+        let old_sum = self.table.sum(at);
+        let Some((_, entry)) = self.table.get_mut(at) else { return false };
+        let sum = match (&mut *entry, &mut *stored) {
+            (Entry::Same { word, len, .. }, Stored::Same { word: new_word, len: new_len }) => {
+                self.tally.stored_bytes = self.tally.stored_bytes + *new_len - len.get();
+                (*word, *new_word) = (new_word.to_le_bytes(), u64::from_le_bytes(*word));
+                (*len, *new_len) = (Length::new(*new_len), len.get());
+                0
+            }
+            (Entry::Object { handle, len, object_len, place, kind }, Stored::Block(new))
+                if PoolRef::same(self.pools.get(place.pool()), new.object.pool()) =>
+            {
+                let old_raw = *kind == Kind::Raw;
+                self.tally.raw = self.tally.raw + usize::from(new.raw) - usize::from(old_raw);
+                self.tally.compressed = self.tally.compressed + usize::from(old_raw) - usize::from(new.raw);
+                self.tally.stored_bytes = self.tally.stored_bytes + new.len - len.get();
+                self.tally.payload = self.tally.payload + new.object_len - object_len.get();
+                std::mem::swap(handle, new.object.handle_mut());
+                (*len, new.len) = (Length::new(new.len), len.get());
+                (*object_len, new.object_len) = (Length::new(new.object_len), object_len.get());
+                *kind = if new.raw { Kind::Raw } else { Kind::Compressed };
+                new.raw = old_raw;
+                std::mem::replace(&mut new.sum, old_sum)
+            }
+            _ => return false,
+        };
+        entry.warm();
+        self.table.set_sum(at, sum);
+        self.tally.stores += 1;
+        true
+    }
+
+    fn exchange(&mut self, at: usize, key: K, mut entry: Entry, sum: u32, spare: Option<PoolRef>) -> Put<K> {
         let (old_sum, item) = (self.table.sum(at), self.table.get_mut(at));
         let Some((_, old)) = item else { unreachable!("the key was found there") };
         let (from, to) = (old.place(), entry.place_mut());
         to.set_distance(from.distance());
         to.set_heat(from.heat());
-        let same_pool = matches!((&*old, &entry), (Entry::Object { place: a, .. }, Entry::Object { place: b, .. }) if a.pool() == b.pool());
         entry.warm();
         let old = std::mem::replace(old, entry);
         self.table.set_sum(at, sum);
         self.tally.stores += 1;
-        let stored = self.leave(old, old_sum, same_pool.then_some(&mut spare));
-        Put { replaced: Some((key, stored)), _spare: spare }
+        Put { replaced: Some((key, self.leave(old, old_sum, None))), spare }
     }
 
     /// Takes the item of `key` out, if it is one that is `wanted`.

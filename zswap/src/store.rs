@@ -4,9 +4,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-use bumpalo::Bump;
+use zpool_core::might_block;
 use zpool_core::spec::{Component, PoolSpec};
-use zpool_core::{PerCpu, might_block};
 use zpool_manager::{PoolManager, SwitchError, Switched};
 
 use crate::builder::StoreBuilder;
@@ -49,8 +48,6 @@ struct Inner<K, S> {
     limit: Limit,
     counters: Counters,
     latencies: Option<Box<Latencies>>,
-    /// Where batches stage what they compress.
-    arenas: PerCpu<Bump>,
 }
 
 /// What the builder settled.
@@ -78,18 +75,7 @@ impl<K, S> Store<K, S> {
     ) -> Store<K, S> {
         let (index, counters) = (Index::new(settings.coding.checksums), Counters::default());
         let latencies = latencies.then(Box::default);
-        Store {
-            inner: Arc::new(Inner {
-                index,
-                manager,
-                hasher,
-                settings,
-                limit,
-                counters,
-                latencies,
-                arenas: PerCpu::new(),
-            }),
-        }
+        Store { inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }) }
     }
 
     /// The largest block in bytes.
@@ -187,10 +173,6 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn eviction(&self) -> &Eviction<K> {
         &self.inner.settings.eviction
-    }
-
-    pub(crate) fn arenas(&self) -> &PerCpu<Bump> {
-        &self.inner.arenas
     }
 
     #[inline]

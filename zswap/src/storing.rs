@@ -56,7 +56,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         might_block("Store::store");
         let timer = self.latencies().map(|latencies| latencies.store.timer());
         let hash = self.hash(&key);
-        let outcome = match self.stored(block) {
+        let outcome = match self.stored(hash, block) {
             Ok(stored) => self.put(hash, key, stored),
             Err(kind) => Err(self.store_failed(hash, key, kind)),
         };
@@ -65,17 +65,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Checks a block or value and puts it where it belongs.
-    fn stored(&self, block: &[u8]) -> Result<Stored, ErrorKind> {
+    fn stored(&self, hash: u64, block: &[u8]) -> Result<Stored, ErrorKind> {
         self.check_len(block)?;
         if block.len() > self.block_size() {
-            return self.large(block);
+            return self.large(hash, block);
         }
-        self.block(block)
+        self.block(hash, block)
     }
 
     /// Puts a block where it belongs.
     #[inline]
-    fn block(&self, block: &[u8]) -> Result<Stored, ErrorKind> {
+    fn block(&self, hash: u64, block: &[u8]) -> Result<Stored, ErrorKind> {
         let word = same_filled::detect(block);
         if let Some(word) = word
             && self.limit().bytes().is_none()
@@ -87,7 +87,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.admit(&pool)?;
         match word {
             Some(word) => Ok(Stored::Same { word, len: block.len() }),
-            None => self.compress_into(pool, block),
+            None => self.compress_into(pool, hash, block),
         }
     }
 
@@ -102,13 +102,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Stores the parts of a long value.
-    pub(crate) fn large(&self, value: &[u8]) -> Result<Stored, ErrorKind> {
+    pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Stored, ErrorKind> {
         let mut parts = Vec::new();
         let count = value.len().div_ceil(self.block_size());
         parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;
         for part in value.chunks(self.block_size()) {
             // A switch or the limit in between is as for any other block.
-            parts.push(self.block(part)?);
+            parts.push(self.block(hash, part)?);
         }
         Ok(Stored::Large(Arc::new(Large { parts: parts.into_boxed_slice(), len: value.len() })))
     }
@@ -116,8 +116,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Compresses `block` and inserts the result into `pool`; as it is, if it does not get much shorter. The context's scratch is borrowed meanwhile, so
     /// nothing is copied twice.
     #[inline]
-    fn compress_into(&self, pool: PoolRef, block: &[u8]) -> Result<Stored, ErrorKind> {
+    fn compress_into(&self, pool: PoolRef, hash: u64, block: &[u8]) -> Result<Stored, ErrorKind> {
         let coding = self.coding();
+        // Its place in the index is there when the codec is done.
+        self.index().prefetch(hash);
         if coding.skip_noise && incompressible::looks_so(block) {
             self.counters().noise_skipped();
             return keep(pool, block, None, coding);
@@ -140,7 +142,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         // Here, so that it is freed without the shard's lock if the key panics.
         let mut new = Some((key, stored));
         match self.index().put(hash, &mut new, |key| self.hash(key)) {
-            Ok(Put { replaced, _spare }) => {
+            Ok(Put { replaced, spare }) => {
+                drop(spare);
                 let replaced_cost = replaced.as_ref().map_or(0, |(_, stored)| cost(stored));
                 self.discard(replaced);
                 self.pay(added, replaced_cost);

@@ -15,6 +15,8 @@
 
 use std::collections::TryReserveError;
 
+use zpool_core::prefetch;
+
 use crate::entry::{Entry, Place};
 
 /// A key with its entry.
@@ -115,6 +117,13 @@ impl<K> Table<K> {
             at = if at + 1 == slots.len() { 0 } else { at + 1 };
         }
         None
+    }
+
+    /// Asks memory for the slots where a hash is looked for.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        // As many lines as most runs from home to entry touch.
+        prefetch(&self.slots[home(hash, self.slots.len())..], 3);
     }
 
     /// Sees to it that one more entry fits.

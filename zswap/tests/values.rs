@@ -223,6 +223,22 @@ fn the_books_can_be_read_and_calls_are_timed_when_asked() {
 }
 
 #[test]
+fn a_store_that_wipes_takes_only_allocators_that_do() {
+    let store = builder().wipe_on_free(true).spec(spec("zsmalloc+lz4")).build().unwrap();
+    (0..200u64).for_each(|key| store.store(key % 50, &block(key, 3000, Look::Runs)).unwrap());
+    let refused = store.set_allocator(&"reference".parse().unwrap()).unwrap_err();
+    assert!(refused.to_string().contains("does not overwrite what is freed"), "{refused}");
+    store.set_allocator(&"zbud".parse().unwrap()).unwrap();
+    (0..50).step_by(2).for_each(|key| assert!(store.invalidate(&key)));
+    (0..50u64).for_each(|key| {
+        let expected = (key % 2 == 1).then(|| block(150 + key, 3000, Look::Runs));
+        assert_eq!(store.load_vec(&key).unwrap(), expected);
+    });
+    check_books(&store);
+    assert!(builder().wipe_on_free(true).spec(spec("reference+lz4")).build().is_err());
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn pool_memory_is_left_out_of_core_dumps_when_asked() {
     /// MiB of this process that are mapped so.

@@ -13,6 +13,8 @@
 pub mod cases;
 mod rig;
 mod subject;
+#[cfg(target_os = "linux")]
+mod wiping;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +25,8 @@ use zpool_core::{CreateError, ZPool};
 use crate::tell::tell;
 
 pub use subject::PoolSubject;
+#[cfg(target_os = "linux")]
+pub use wiping::assert_wipes_on_free;
 
 /// Makes the pools that are tested: all of the same kind and the same settings, each over the page source it is given.
 pub struct PoolMaker {

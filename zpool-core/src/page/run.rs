@@ -61,6 +61,21 @@ impl Run {
         unsafe { at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
     }
 
+    /// Overwrites `len` bytes at `offset` with zeros.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`write`](Self::write).
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie inside the run.
+    pub unsafe fn wipe(&self, offset: usize, len: usize) {
+        let at = self.at(offset, len);
+        // SAFETY: `at` is inside the run, whose memory is valid (invariant 1), and nobody looks at it, by (1).
+        unsafe { at.write_bytes(0, len) };
+    }
+
     /// Copies `len` bytes from `source_offset` of `source`, which may be this very run, with overlap.
     ///
     /// # Safety
