@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use zpool_core::exec::DrainExecutor;
 use zpool_core::{CompactionBudget, Handle, PoolError, ReadGuard, ZPool};
@@ -67,12 +69,19 @@ impl<E: DrainExecutor> Keeper for PoolKeeper<E> {
         self.pool.read(token).is_ok_and(|guard: ReadGuard<'_>| *guard == *bytes)
     }
 
-    /// A job may submit the next one: waits until none is left that came of those before.
+    /// A job may submit the next one, or put itself off: waits until none is left that came of those before.
     fn settle(&mut self) {
         // A chain of jobs that does not end would be the pool's fault; what it holds after so many says so.
         const CHAIN: usize = 64;
-        for _ in 0..CHAIN {
-            self.executor.flush().expect("this thread is none of the executor's");
+        // Longer than any pool puts work off.
+        const PUT_OFF: Duration = Duration::from_millis(25);
+        for round in 0..2 {
+            if round > 0 {
+                thread::sleep(PUT_OFF);
+            }
+            for _ in 0..CHAIN {
+                self.executor.flush().expect("this thread is none of the executor's");
+            }
         }
     }
 
