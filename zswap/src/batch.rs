@@ -112,7 +112,12 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         };
         for (keys, buffers) in keys.chunks(GROUP).zip(buffers.chunks_mut(GROUP)) {
             // Pinned first, so that the beginnings of all are under way while the first are decoded.
-            let pinned: [_; GROUP] = std::array::from_fn(|i| self.pin_in(&pool, keys.get(i)?));
+            let hashes: [_; GROUP] = std::array::from_fn(|i| {
+                let hash = self.hash(keys.get(i)?);
+                self.index().prefetch(hash);
+                Some(hash)
+            });
+            let pinned: [_; GROUP] = std::array::from_fn(|i| self.pin_in(&pool, keys.get(i)?, hashes[i]?));
             for ((key, buffer), pinned) in keys.iter().zip(buffers).zip(pinned) {
                 let buffer = buffer.as_mut();
                 results.push(match pinned {
@@ -131,8 +136,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left to a load on its own.
     #[inline(always)]
-    fn pin_in<'p>(&self, pool: &'p PoolRef, key: &K) -> Option<(ReadGuard<'p>, Shape, usize)> {
-        let (mut shard, hash) = self.index().lock(self.hash(key));
+    fn pin_in<'p>(&self, pool: &'p PoolRef, key: &K, hash: u64) -> Option<(ReadGuard<'p>, Shape, usize)> {
+        let (mut shard, hash) = self.index().lock(hash);
         let at = shard.slot_of(hash, key)?;
         let Found::Block { handle, pool: its, len, object_len, raw, sum } = shard.found(at)? else {
             return None;
