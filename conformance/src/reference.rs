@@ -187,11 +187,11 @@ impl Books {
 
     /// Takes an object out of its slot; false when it is not there.
     fn remove(&mut self, index: u32, generation: u16) -> bool {
-        let Entry::Occupied(slot) = self.objects.entry(index) else { return false };
-        if slot.get().generation != generation {
+        // Looked for first: an entry that is vacant makes room for itself, and freeing allocates nothing.
+        if self.objects.get(&index).is_none_or(|object| object.generation != generation) {
             return false;
         }
-        let bytes = slot.remove().bytes;
+        let Some(Object { bytes, .. }) = self.objects.remove(&index) else { return false };
         debug_assert!(self.zombies.len() < self.zombies.capacity(), "`add` made room");
         self.zombies.push(bytes);
         self.bury();

@@ -57,8 +57,8 @@ fn decode_one(bytes: &[u8]) -> Action {
 /// If anything is not as it must be.
 pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
     let Some((first, actions)) = decode(bytes) else { return };
-    let actions = told(actions);
     let frame = if first % 4 == 0 { 16 << 10 } else { 4096 };
+    let actions = told(actions, &format!("--frame {frame}"));
     let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(frame)), FaultPlan::Never));
     let pool = driver.create(&PoolConfig::new(source.clone(), 4096)).expect("a pool");
     if let Err(error) = run(&actions, PoolSubject::new(&*pool, Some(&source))) {
@@ -73,8 +73,9 @@ pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
 /// If anything is not as it must be.
 pub fn on_store(bytes: &[u8]) {
     let Some((first, actions)) = decode(bytes) else { return };
-    let actions = told(actions);
-    let spec: PoolSpec = SPECS[usize::from(first) % (SPECS.len() - 1)].parse().expect("a spec");
+    let spec = SPECS[usize::from(first) % (SPECS.len() - 1)];
+    let actions = told(actions, &format!("--store {spec}"));
+    let spec: PoolSpec = spec.parse().expect("a spec");
     let executor = Arc::new(Manual::new());
     let store = Store::<u64>::builder()
         .spec(spec)
@@ -94,10 +95,10 @@ pub fn on_store(bytes: &[u8]) {
     executor.run_all();
 }
 
-/// Prints the list where somebody asks for it: a finding is replayed by `zlab replay`.
-fn told(actions: Vec<Action>) -> Vec<Action> {
+/// Prints the list where somebody asks for it: a finding is replayed by `zlab replay` with these options.
+fn told(actions: Vec<Action>, options: &str) -> Vec<Action> {
     if std::env::var_os("PRINT_ACTIONS").is_some() {
-        print!("{}", to_text(&actions));
+        print!("# zlab replay {options} FILE\n{}", to_text(&actions));
     }
     actions
 }

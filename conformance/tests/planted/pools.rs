@@ -1,6 +1,8 @@
-//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, and [`paged`] ones.
+//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, [`paged`] ones, and [`pinned`] ones.
 
 mod paged;
+#[allow(unsafe_code, reason = "bugs of guards that show the pool's own bytes cannot be made without")]
+mod pinned;
 
 use std::fmt::Debug;
 use std::mem::ManuallyDrop;
@@ -23,6 +25,7 @@ use zpool_core::{
 
 use crate::{Failed, Found, failure, try_each};
 use paged::Paged;
+use pinned::Pinned;
 
 const MAX_LEN: usize = 4096;
 
@@ -35,6 +38,8 @@ pub(crate) fn found() -> Found {
     };
     found.bugs.extend(try_each(paged::BUGS, paged_failing));
     found.oddities.extend(try_each(paged::ODDITIES, paged_failing));
+    found.bugs.extend(try_each(pinned::BUGS, pinned_failing));
+    found.oddities.extend(try_each(pinned::ODDITIES, pinned_failing));
     found
 }
 
@@ -99,6 +104,11 @@ fn paged_failing(flaw: paged::Flaw) -> Option<Failed> {
     first_failing(&PoolMaker::new(make), Paged::facts(flaw))
 }
 
+fn pinned_failing(flaw: pinned::Flaw) -> Option<Failed> {
+    let make = move |source| Ok(Box::new(Pinned::new(flaw, source)?) as Box<dyn ZPool>);
+    first_failing(&PoolMaker::new(make), Pinned::facts(flaw))
+}
+
 /// The first case that fails for these pools.
 fn first_failing(maker: &PoolMaker, capabilities: Capabilities) -> Option<Failed> {
     let mut met = POOL_CASES.iter().filter(|case| case.needs.met_by(capabilities));
@@ -158,6 +168,8 @@ pub(crate) struct Planted {
     source: Arc<dyn PageSource>,
     /// Calls of `read`, `id` or whatever the bug counts.
     calls: AtomicU64,
+    /// Inserts that the page source refused.
+    refused: AtomicU64,
     /// Frames charged, by those that charge: one an object.
     charged: Mutex<usize>,
     mint: HandleMint,
@@ -166,8 +178,8 @@ pub(crate) struct Planted {
 impl Planted {
     pub(crate) fn new(bug: Bug, source: Arc<dyn PageSource>) -> Planted {
         let inner = ManuallyDrop::new(ReferencePool::new(MAX_LEN + 1));
-        let (calls, charged) = (AtomicU64::new(0), Mutex::new(0));
-        Planted { inner, bug, source, calls, charged, mint: HandleMint::new() }
+        let (calls, refused, charged) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(0));
+        Planted { inner, bug, source, calls, refused, charged, mint: HandleMint::new() }
     }
 
     pub(crate) fn facts(bug: Bug) -> Capabilities {
@@ -281,7 +293,9 @@ impl ZPool for Planted {
             return self.insert_in_inner(object);
         }
         // Before the lock: no pool holds one while the page source works.
-        self.charge()?;
+        self.charge().inspect_err(|_| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        })?;
         let mut charged = self.charged.lock();
         *charged += 1;
         self.insert_in_inner(object)
@@ -334,6 +348,7 @@ impl ZPool for Planted {
 
     fn stats(&self) -> PoolStats {
         let mut stats = self.settle();
+        stats.failed_inserts = self.refused.load(Ordering::Relaxed);
         match self.bug {
             CountsPayloadTwice => stats.payload_bytes *= 2,
             CountsObjectsOnceTooOften => stats.objects += 1,

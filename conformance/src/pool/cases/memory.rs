@@ -11,8 +11,8 @@ use crate::pool::PoolMaker;
 use crate::pool::rig::{Object, Rig, fresh_source, scaled, source_of_16_kib};
 use crate::rng::Rng;
 
-/// N3, N5, D3, D4: whichever single call of the page source fails, the insert (or the creation) that it belongs to is an error that changes nothing, and
-/// the same insert succeeds when tried again.
+/// N3, N5, S1, D3, D4: whichever single call of the page source fails, the insert (or the creation) that it belongs to is an error that changes nothing but
+/// the count of such errors, and the same insert succeeds when tried again.
 pub fn one_refusal_at_every_call_of_the_page_source(maker: &PoolMaker) {
     refuse_everywhere(maker, fresh_source, FaultPlan::Nth, 40);
 }
@@ -115,7 +115,7 @@ fn workload(maker: &PoolMaker, source: Arc<dyn PageSource>, plan: FaultPlan, ins
         }
     };
     let rig = Rig::of(maker, pool, source);
-    let (mut rng, mut live, mut refused) = (Rng::new(0xFA_117), Vec::new(), 0);
+    let (mut rng, mut live, mut refused) = (Rng::new(0xFA_117), Vec::new(), 0_u64);
     for fill in 0..inserts as u64 {
         let len = rig.len(&mut rng);
         match insert_or_change_nothing(&rig, fill, len, &live) {
@@ -138,6 +138,7 @@ fn workload(maker: &PoolMaker, source: Arc<dyn PageSource>, plan: FaultPlan, ins
         "N5: inserts refused: {refused}, of calls of the source: {}",
         rig.source.failures()
     );
+    assert_eq!(rig.pool.stats().failed_inserts, refused, "S1: failed inserts");
     rig.check_all(&live);
     rig.balance(&live);
     let calls = rig.source.calls();

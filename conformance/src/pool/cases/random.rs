@@ -53,7 +53,10 @@ fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
     match outcome {
         Ok(()) => {}
         Err(TestError::Fail(why, actions)) => {
-            panic!("{why}\nThe shortest list of actions that fails:\n{}", action::to_text(&actions))
+            let (frame, list) = (source().frame_size(), action::to_text(&actions));
+            // A comment to whoever reads the list back: other frames may not show what is wrong.
+            let how = format!("# zlab replay --frame {frame} --max-len {max_len} FILE");
+            panic!("{why}\nThe shortest list of actions that fails:\n{how}\n{list}")
         }
         Err(TestError::Abort(why)) => panic!("no list of actions could be made: {why}"),
     }

@@ -27,6 +27,8 @@ planted! {
             // Books and pages.
             TakesEveryFrameFor4Kib,
             KeepsAPageAfterTrim,
+            CountsNoRefusals,
+            CountsNoMoves,
             LosesASlotWhenTheSourceRefuses,
             LosesASlotWhenTheSourcePanics,
             LocksWhileTheSourceWorks,
@@ -101,6 +103,8 @@ struct Books {
     free: Vec<u32>,
     pages: Vec<Option<Page>>,
     clock: u64,
+    failed_inserts: u64,
+    moved_objects: u64,
 }
 
 pub(crate) struct Paged {
@@ -231,6 +235,7 @@ impl Paged {
             books.entries[index as usize].place = Some(old);
         }
         *left -= 1;
+        books.moved_objects += u64::from(!self.is(CountsNoMoves));
         true
     }
 
@@ -340,6 +345,7 @@ impl ZPool for Paged {
                 books.entries[index as usize].place = None;
                 books.free.push(index);
             }
+            books.failed_inserts += u64::from(outcome.is_err() && !self.is(CountsNoRefusals));
             outcome?;
             let (class, bytes) = (self.class_of(object.len()), self.page_bytes());
             let slots = vec![None; bytes / class];
@@ -401,6 +407,7 @@ impl ZPool for Paged {
         let bytes = stats.resident_frames * self.source.frame_size();
         stats.fragmentation_bytes = bytes.saturating_sub(stats.payload_bytes);
         stats.metadata_bytes = size_of::<Paged>() + books.entries.capacity() * size_of::<Entry>();
+        (stats.failed_inserts, stats.moved_objects) = (books.failed_inserts, books.moved_objects);
         stats
     }
 

@@ -18,6 +18,7 @@ pub struct Books {
     pub payload: usize,
     pub in_cells: usize,
     pub frames: usize,
+    pub failed_inserts: u64,
 }
 
 #[derive(Debug)]

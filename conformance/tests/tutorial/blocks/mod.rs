@@ -83,7 +83,7 @@ impl ZPool for Blocks {
             if full {
                 return Err(PoolError::OutOfMemory);
             }
-            let run = self.new_run(class)?;
+            let run = self.new_run(class).inspect_err(|_| self.books.lock().failed_inserts += 1)?;
             self.books.lock().add(class, run, class.frames(self.source.frame_size()));
         }
     }
@@ -123,6 +123,7 @@ impl ZPool for Blocks {
         stats.fragmentation_bytes = books.frames * self.source.frame_size() - books.in_cells;
         stats.metadata_bytes = self.metadata(&books);
         stats.resident_frames = books.frames;
+        stats.failed_inserts = books.failed_inserts;
         stats
     }
 
