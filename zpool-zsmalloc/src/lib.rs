@@ -48,9 +48,9 @@
 //!
 //! | chain | fill | churn | compacted | fill, large | churn, large | compacted, large |
 //! |---|---|---|---|---|---|---|
-//! | 16 | 1.031 | 1.046 | 1.050 | 1.020 | 1.026 | 1.032 |
-//! | 32 | 1.028 | 1.034-1.040 | 1.048 | 1.016 | 1.023-1.024 | 1.026 |
-//! | 64 | 1.028 | 1.037-1.038 | 1.044-1.046 | 1.015 | 1.019-1.023 | 1.023 |
+//! | 16 | 1.032 | 1.036 | 1.051 | 1.020 | 1.027 | 1.033 |
+//! | 32 | 1.029 | 1.034 | 1.051 | 1.016 | 1.026 | 1.026 |
+//! | 64 | 1.028 | 1.031-1.034 | 1.046-1.048 | 1.015 | 1.015-1.021 | 1.024 |
 //!
 //! `cargo run --release -p zlab -- density PAGES [--repeat 8] [--allocator 'zsmalloc(chain=16)']` measures that, from
 //! what the operating system says. `zlab classes` prints the geometry: rounding and tail together are 2.0 % in the mean over all lengths up to 4096 bytes (less
