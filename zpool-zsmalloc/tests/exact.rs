@@ -5,6 +5,8 @@
 #![cfg(all(target_os = "linux", not(miri)))]
 #![allow(unsafe_code, reason = "a global allocator and a page source that watches another one")]
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::ops::Range;
@@ -17,6 +19,8 @@ use zpool_core::page::{MmapSource, OutOfFrames, PageSource, Run};
 use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
+
+use common::Random;
 
 /// The system's allocator, with the bytes that are allocated now.
 struct Counting;
@@ -114,17 +118,6 @@ impl Watched {
             seen = seen.max(range.end);
         }
         present
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % n
     }
 }
 

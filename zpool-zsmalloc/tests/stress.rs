@@ -1,5 +1,7 @@
 //! Threads that insert, read and free while others compact and trim: contents, books and structures stay right.
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,18 +10,9 @@ use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
+use common::Random;
+
 const STEPS: usize = if cfg!(miri) { 200 } else { 40_000 };
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % n
-    }
-}
 
 /// Lengths of objects: few classes, so that threads meet.
 type Lengths = fn(&mut Random) -> usize;
