@@ -72,26 +72,6 @@ fn b12_an_object_freed_under_its_guard_leaves_nothing_behind() {
 }
 
 #[test]
-fn b16_neighbours_stay_intact_for_every_length_and_chain() {
-    for chain in [1, 2, 3, 5, 8, 16, 32, 64] {
-        let pool = pool(heap(), &format!("chain={chain}"));
-        // Three of each length: every object has neighbours of its own class, written before it and after it.
-        let written: Vec<_> = (1..=4096usize)
-            .flat_map(|len| (0..3).map(move |copy| (len, (len * 3 + copy) as u8)))
-            .map(|(len, fill)| (pool.insert(&vec![fill; len]).unwrap(), len, fill))
-            .collect();
-        for (handle, len, fill) in &written {
-            let guard = pool.read(handle).unwrap();
-            assert!(
-                guard.len() == *len && guard.iter().all(|byte| byte == fill),
-                "{len} bytes, chain {chain}"
-            );
-        }
-        pool.validate().unwrap();
-    }
-}
-
-#[test]
 fn b19_compaction_interrupted_after_every_move_leaves_all_in_order() {
     let source = heap();
     let pool = pool(source.clone(), "chain=4");
