@@ -94,7 +94,7 @@ impl ManagerBuilder {
         ManagerBuilder { revive, ..self }
     }
 
-    /// Whether pools [overwrite](PoolConfig::wipe_on_free) objects that are gone (default false). Allocators that cannot are refused then.
+    /// Whether pools [overwrite](zpool_core::PoolConfig::wipe_on_free) objects that are gone (default false). Allocators that cannot are refused then.
     pub fn wipe_on_free(self, wipe_on_free: bool) -> Self {
         ManagerBuilder { wipe_on_free, ..self }
     }
