@@ -108,11 +108,10 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { exclude_from_dumps: exclude, ..self }
     }
 
-    /// Whether blocks are overwritten with zeros in their pool when they are removed, replaced, evicted or moved, once nobody reads them any more (default false).
-    /// Costs a removal what it takes to write as many bytes. Memory that goes back to the system is zero there in any case, and a pool's memory is when the pool is
-    /// destroyed, if its [source](Self::page_source) gives it back: the default one does, or keeps it for other pools after it has been emptied by the system.
-    /// The compressors' contexts, which hold the latest blocks, are not covered; nor are keys, nor blocks that repeat eight bytes and large
-    /// values' lists, which are in the index. Allocators that [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused then.
+    /// Whether a block is overwritten with zeros in its pool once it is removed, replaced, evicted or moved and nobody reads it any more (default false). Costs
+    /// what it takes to write as many bytes; memory that goes back to the system is zero there in any case. Not covered are the compressors' contexts, which
+    /// hold the latest blocks, and what the index itself keeps: keys, and blocks that repeat eight bytes. Allocators that
+    /// [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused then.
     pub fn wipe_on_free(self, wipe: bool) -> Self {
         StoreBuilder { wipe_on_free: wipe, ..self }
     }
