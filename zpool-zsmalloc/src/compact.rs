@@ -17,6 +17,7 @@ use crate::class::ClassIndex;
 use crate::class_state::Claimed;
 use crate::inner::{Class, Inner};
 use crate::memory::Charged;
+use crate::merge::ROUNDS;
 use crate::plan::Plan;
 use crate::relocate::Outcome;
 use crate::slot::{Location, Peeked};
@@ -44,9 +45,12 @@ impl Inner {
         self.take_back_spares(None);
         run.report.estimated_bytes = self.estimate() * frame_size;
         run.give_back(self.existing_classes());
-        run.pack();
-        if thorough == Thorough::Yes && !run.report.exhausted {
-            run.merge_tails();
+        for _ in 0..ROUNDS {
+            run.pack();
+            // Merging may leave the last object of a class across two frames, so it is followed by another packing.
+            if thorough == Thorough::No || run.report.exhausted || !run.merge_tails() {
+                break;
+            }
         }
         self.estimate();
         run.report.freed_bytes = run.report.freed_bytes.saturating_sub(run.charged * frame_size);

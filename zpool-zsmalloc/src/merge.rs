@@ -21,14 +21,15 @@ use crate::shape::Shape;
 use crate::slot::Peeked;
 
 /// Rounds at most. A round finds all merges that do not depend on each other; few need a third.
-const ROUNDS: usize = 64;
+pub(crate) const ROUNDS: usize = 64;
 
 /// Of a frame, the part that emptying it may waste in larger slots.
 const WORTHWHILE: (usize, usize) = (3, 4);
 
 impl Run<'_> {
-    /// Empties last frames into larger classes until no more can be.
-    pub(crate) fn merge_tails(&mut self) {
+    /// Empties last frames into larger classes until no more can be. True: it has moved something.
+    pub(crate) fn merge_tails(&mut self) -> bool {
+        let before = self.report.moved_objects;
         for _ in 0..ROUNDS {
             let pool = self.pool;
             let mut open: Vec<usize> = vec![0; pool.table.classes().len()];
@@ -43,9 +44,10 @@ impl Run<'_> {
                 }
             });
             if moved == 0 {
-                return;
+                break;
             }
         }
+        self.report.moved_objects > before
     }
 
     /// Empties the frames of one zspage from the last one on, as long as the objects of a whole frame fit. `marked`: from the last slot down.

@@ -1,5 +1,7 @@
 //! What several tests of this crate use.
 
+use zpool_core::GroupStats;
+
 /// Numbers that are the same in every run of a test: xorshift, whose seed must not be 0.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -11,4 +13,12 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 >> 11) as usize % n
     }
+}
+
+/// Frames that the objects of a class need when its zspages are filled from the front, one after the other: worked out from the geometry that the row gives.
+#[allow(dead_code, reason = "some tests want only numbers")]
+pub(crate) fn ideal_frames(group: &GroupStats, frame_size: usize) -> usize {
+    let frames = |slots: usize| (slots * group.slot_bytes).div_ceil(frame_size);
+    let (full, rest) = (group.objects / group.slots_per_page, group.objects % group.slots_per_page);
+    full * frames(group.slots_per_page) + frames(rest)
 }
