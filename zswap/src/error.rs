@@ -62,7 +62,7 @@ impl fmt::Display for ErrorKind {
         match self {
             ErrorKind::EmptyBlock => f.write_str("a block needs at least one byte"),
             ErrorKind::BlockTooLong { len, max } => {
-                write!(f, "a block of {len} bytes is over the block size of {max}")
+                write!(f, "a block of {len} bytes is over the {max} allowed")
             }
             ErrorKind::BufferTooSmall { needed, given } => {
                 write!(f, "the block has {needed} bytes, the buffer {given}")

@@ -29,9 +29,10 @@ use crate::stored::Stored;
 ///
 /// # How far over the limit
 ///
-/// What is stored is admitted below the limit, so each store in flight may pass it by what it adds itself: its object's frames, the growth of a shard's table and
-/// of the allocator's tables, together at most 256 KiB (in stores of up to some ten million blocks of up to 64 KiB), and besides that a compression context where
-/// it needs a new one. So may a batch of them.
+/// What is stored is admitted below the limit, so each store in flight may pass it by what it adds itself: its object's frames, the growth of a shard's table (a
+/// 512th of the index at most) and of the allocator's tables, together at most 256 KiB (in stores of up to some two million blocks of up to 64 KiB under keys of
+/// eight bytes), and besides that a compression context where it needs a new one, and the list of a value of several blocks, 40 bytes for each. So may a batch
+/// of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
@@ -59,23 +60,38 @@ const ENTRY_BYTES: usize = 40;
 const STEP_SHARE: usize = 64;
 const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
 
+/// Stores that a thread evicts from, one in a listener of the other.
+const NESTED: usize = 8;
+
 thread_local! {
-    /// This thread is evicting: whatever it calls (a listener that stores, say) makes no room of its own.
-    static EVICTING: Cell<bool> = const { Cell::new(false) };
+    /// The stores that this thread is evicting from (addresses; 0: none): whatever it calls, a listener that stores, say, makes no more room in those. Others,
+    /// a second tier for instance, make their own.
+    static EVICTING: Cell<[usize; NESTED]> = const { Cell::new([0; NESTED]) };
 }
 
-/// Marks this thread as evicting while it lives; there is one at a time.
-struct Mark;
+/// Marks this thread as evicting from a store while it lives; there is one at a time for each store.
+struct Mark {
+    place: usize,
+}
 
 impl Mark {
-    fn set() -> Option<Mark> {
-        (!EVICTING.replace(true)).then(|| Mark)
+    fn set<K>(store: &Eviction<K>) -> Option<Mark> {
+        let (mut all, this) = (EVICTING.get(), std::ptr::from_ref(store).addr());
+        if all.contains(&this) {
+            return None;
+        }
+        let place = all.iter().position(|&other| other == 0)?;
+        all[place] = this;
+        EVICTING.set(all);
+        Some(Mark { place })
     }
 }
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        EVICTING.set(false);
+        let mut all = EVICTING.get();
+        all[self.place] = 0;
+        EVICTING.set(all);
     }
 }
 
@@ -116,7 +132,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     fn make_room(&self, max: usize, pool: &PoolRef) -> Result<(), ErrorKind> {
         let full = |held| Err(ErrorKind::Full { held, limit: max });
         let verdict = || self.verdict(max, pool, true);
-        let Some(_mark) = Mark::set() else {
+        let Some(_mark) = Mark::set(self.eviction()) else {
             return match verdict()? {
                 Verdict::Full { held } => full(held),
                 _ => Ok(()),
@@ -162,7 +178,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     #[cold]
     fn pay_now(&self, bytes: usize) {
-        if let Some(_mark) = Mark::set() {
+        if let Some(_mark) = Mark::set(self.eviction()) {
             self.evict_bytes(bytes, |_| ());
         }
     }

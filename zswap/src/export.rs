@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zpool_core::spec::Component;
 
 use crate::error::{Error, ErrorKind};
-use crate::loading::Then;
+use crate::loading::{Shape, Then};
 use crate::object::pin;
 use crate::shard::Found;
 use crate::store::Store;
@@ -47,7 +47,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Pool`] if an object cannot be read; what was stored stays.
+    /// As for [`load`](Self::load), but for the buffer and what only decompressing shows; what was stored stays. Of a value of several blocks, `visit` may have seen
+    /// those before.
     ///
     /// # Example
     ///
@@ -68,42 +69,53 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let hash = self.hash(key);
         let (mut shard, table_hash) = self.index().lock(hash);
         let Some(found) = shard.look_up(table_hash, key, Then::Peek) else { return Ok(None) };
-        let failed = |kind| Error { key: key.clone(), kind };
+        let failed = |kind| {
+            self.counters().load_failed(&kind);
+            Error { key: key.clone(), kind }
+        };
         match found {
             Found::Same { word, len } => {
                 drop(shard);
                 visit(Form::SameFilled { word: word.to_le_bytes(), len });
                 Ok(Some(len))
             }
-            Found::Block { handle, pool, len, raw, .. } => {
+            Found::Block { handle, pool, len, object_len, raw, sum } => {
                 let pool = pool.clone();
                 let guard = pin(&pool, handle);
                 drop(shard);
                 let guard = guard.map_err(failed)?;
+                self.check_object(&guard, Shape { object_len, raw, sum }, len).map_err(failed)?;
                 visit(form(pool.codec().compressor().identity(), &guard, len, raw));
                 Ok(Some(len))
             }
             Found::Large(large) => {
                 let large = Arc::clone(large);
                 drop(shard);
-                large.parts.iter().try_for_each(|part| export_part(part, &mut visit)).map_err(failed)?;
+                let mut parts = large.parts.iter();
+                parts.try_for_each(|part| self.export_part(part, &mut visit)).map_err(failed)?;
                 Ok(Some(large.len))
             }
         }
     }
 }
 
-fn export_part(part: &Stored, visit: &mut impl FnMut(Form<'_>)) -> Result<(), ErrorKind> {
-    match part {
-        Stored::Same { word, len } => visit(Form::SameFilled { word: word.to_le_bytes(), len: *len }),
-        Stored::Block(block) => {
-            let pool = block.object.pool();
-            let guard = pin(pool, block.object.handle())?;
-            visit(form(pool.codec().compressor().identity(), &guard, block.len, block.raw));
+impl<K, S> Store<K, S> {
+    fn export_part(&self, part: &Stored, visit: &mut impl FnMut(Form<'_>)) -> Result<(), ErrorKind> {
+        match part {
+            Stored::Same { word, len } => visit(Form::SameFilled { word: word.to_le_bytes(), len: *len }),
+            Stored::Block(block) => {
+                let pool = block.object.pool();
+                let guard = pin(pool, block.object.handle())?;
+                let shape = Shape { object_len: block.object_len, raw: block.raw, sum: block.sum };
+                self.check_object(&guard, shape, block.len)?;
+                visit(form(pool.codec().compressor().identity(), &guard, block.len, block.raw));
+            }
+            Stored::Large(large) => {
+                large.parts.iter().try_for_each(|part| self.export_part(part, visit))?;
+            }
         }
-        Stored::Large(large) => large.parts.iter().try_for_each(|part| export_part(part, visit))?,
+        Ok(())
     }
-    Ok(())
 }
 
 fn form<'a>(codec: &'a Component, bytes: &'a [u8], len: usize, raw: bool) -> Form<'a> {

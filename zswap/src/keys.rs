@@ -1,8 +1,12 @@
 //! Lists of what is stored. A shard at a time, so that nobody waits for long; each shard as it was at one moment.
 
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
+use crate::object::pin;
+use crate::shard::{Found, Item};
 use crate::store::Store;
+use crate::stored::StoredId;
 
 impl<K: Clone, S> Store<K, S> {
     /// Copies of all keys, in no order. A key that is there all the time is listed once; one that comes or goes meanwhile may or may not be.
@@ -17,30 +21,57 @@ impl<K: Clone, S> Store<K, S> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Removes everything for which `keep(key, length)` says no, and gives back index memory that is not needed any more. What is stored or replaced
-    /// meanwhile stays. Gives how many were removed.
+    /// Removes everything for which `keep(key, length)` says no, and gives back index memory that is not needed any more. What takes the place of a block
+    /// while `keep` is asked about it stays, unless both repeat the same eight bytes and are equally long. Gives how many were removed.
     ///
     /// `keep` runs with no lock held and may use the store.
     pub fn retain(&self, mut keep: impl FnMut(&K, usize) -> bool) -> usize {
         let mut removed = 0;
         for shard in 0..self.index().shards() {
-            let listed = self.index().look(shard, |shard| {
-                let found = shard.items().map(|(key, found)| (key.clone(), found.len(), found.id()));
-                found.collect::<Vec<_>>()
-            });
-            for (key, len, id) in listed {
-                if keep(&key, len) {
-                    continue;
-                }
-                let gone = self.index().edit(self.hash(&key), |shard, hash| {
-                    let gone = shard.remove_if(hash, &key, |found| found.id() == id);
-                    shard.tally.invalidated += u64::from(gone.is_some());
-                    gone
-                });
+            let listed = self
+                .index()
+                .look(shard, |shard| shard.table.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+            for key in listed {
+                let gone = self.remove_unless(&key, &mut keep);
                 removed += usize::from(self.discard(gone));
             }
         }
         self.index().shrink(|key| self.hash(key));
         removed
+    }
+
+    /// Takes out what is under `key`, if `keep` says no and it is still there then.
+    fn remove_unless(&self, key: &K, keep: impl FnOnce(&K, usize) -> bool) -> Option<Item<K>> {
+        let hash = self.hash(key);
+        let (shard, table_hash) = self.index().lock(hash);
+        let found = shard.find(table_hash, key)?;
+        let (len, seen) = (found.len(), found.id());
+        // Held while `keep` runs, so that nothing else can have its id.
+        match found {
+            Found::Same { .. } => {
+                drop(shard);
+                if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
+            }
+            Found::Block { handle, pool, .. } => {
+                let pool = pool.clone();
+                // What cannot be read can be removed: then its handle, which says how often its slot was used, has to do.
+                let _guard = pin(&pool, handle).ok();
+                drop(shard);
+                if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
+            }
+            Found::Large(large) => {
+                let _large = Arc::clone(large);
+                drop(shard);
+                if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
+            }
+        }
+    }
+
+    fn remove_seen(&self, hash: u64, key: &K, seen: StoredId) -> Option<Item<K>> {
+        self.index().edit(hash, |shard, hash| {
+            let gone = shard.remove_if(hash, key, |found| found.id() == seen);
+            shard.tally.invalidated += u64::from(gone.is_some());
+            gone
+        })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! What is held is the sum over all pools (retired ones included, with the contexts of their compressors) and the index. Walking the pools takes a
 //! lock and a heap call, so a store asks only the current pool, and for all others uses what they held at the last switch: they are retired and only shrink,
-//! so that is an upper bound. Only where the bound says no, the pools are walked and the exact figure decides.
+//! so that is an upper bound. Only where the bound says no, the pools are walked and the exact figure decides; and where the block is going to another pool than
+//! the one that is current by now, since a batch that began before the switch may add any number of them to a retired pool.
 //!
 //! What is being stored while the limit is checked is not counted, so the limit is overshot by at most what the stores in flight add.
 
@@ -26,9 +27,11 @@ pub(crate) struct Limit {
     full: AtomicBool,
     /// What all pools but the current one held at most...
     others: AtomicUsize,
+    /// ...which is the one of this number...
+    besides: AtomicU64,
     /// ...as long as the manager has made this many switches.
     as_of: AtomicU64,
-    /// Held while those two are written.
+    /// Held while those three are written.
     refresh: Mutex<()>,
 }
 
@@ -51,6 +54,7 @@ impl Limit {
             accept_percent,
             full: AtomicBool::new(false),
             others: AtomicUsize::new(0),
+            besides: AtomicU64::new(0),
             as_of: AtomicU64::new(NEVER),
             refresh: Mutex::new(()),
         }
@@ -93,7 +97,9 @@ impl Limit {
         let full = self.is_pressed();
         let below = if full { self.accept_below(max) } else { max };
         // Acquire: pairs with the Release in `walk`: the bound is that of the count.
-        if self.as_of.load(Ordering::Acquire) == manager.switches() {
+        if self.as_of.load(Ordering::Acquire) == manager.switches()
+            && self.besides.load(Ordering::Relaxed) == pool.id().get()
+        {
             let others = self.others.load(Ordering::Relaxed);
             let held = pool.bytes_held() + others + index_bytes;
             if held < below {
@@ -138,8 +144,9 @@ impl Limit {
         // Unchanged: so `current` was current all the time, or is the successor that a switch has published and not counted yet. What is
         // written in that moment ends with the count.
         if manager.switches() == before {
-            // A reader between the two stores uses the new bound with the old count, once.
+            // A reader between the stores uses the new bound with the old count, once.
             self.others.store(others, Ordering::Relaxed);
+            self.besides.store(current.id().get(), Ordering::Relaxed);
             // Release: pairs with the Acquire in `ask`.
             self.as_of.store(before, Ordering::Release);
         }

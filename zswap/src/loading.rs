@@ -188,18 +188,20 @@ impl<K, S> Store<K, S> {
         shape: Shape,
         block: &mut [u8],
     ) -> Result<(), ErrorKind> {
-        let corrupt = Err(ErrorKind::Codec(CodecError::Corrupt));
-        if object.len() != shape.object_len {
-            return corrupt;
-        }
-        if self.coding().checksums && checksum(object, block.len()) != shape.sum {
-            return corrupt;
-        }
+        self.check_object(object, shape, block.len())?;
         if shape.raw {
             block.copy_from_slice(object);
             return Ok(());
         }
         pool.codec().decompress(object, block).map_err(ErrorKind::Codec)
+    }
+
+    /// Is `object` what was kept of a block of `len` bytes, as far as that can be told?
+    #[inline]
+    pub(crate) fn check_object(&self, object: &[u8], shape: Shape, len: usize) -> Result<(), ErrorKind> {
+        let same = object.len() == shape.object_len
+            && (!self.coding().checksums || checksum(object, len) == shape.sum);
+        if same { Ok(()) } else { Err(ErrorKind::Codec(CodecError::Corrupt)) }
     }
 
     /// Brings a value of several blocks back.
@@ -282,7 +284,8 @@ struct Scratch(Vec<u8>);
 
 impl Scratch {
     fn take() -> Scratch {
-        Scratch(SCRATCH.take())
+        // While the thread ends it may be gone.
+        Scratch(SCRATCH.try_with(Cell::take).unwrap_or_default())
     }
 }
 

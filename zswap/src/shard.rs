@@ -115,12 +115,6 @@ impl<K> Shard<K> {
         })
     }
 
-    /// All keys with what is stored under them.
-    pub(crate) fn items(&self) -> impl Iterator<Item = (&K, Found<'_>)> {
-        let slots = 0..self.table.slots();
-        slots.filter_map(|at| Some((&self.table.get(at)?.0, self.found(at)?)))
-    }
-
     fn large_value(&self, number: [u8; 4]) -> &Arc<Large> {
         let value = self.large[u32::from_le_bytes(number) as usize].as_ref();
         value.expect("an entry's value is in the list")

@@ -220,6 +220,24 @@ fn a_listener_may_use_the_store_and_what_it_stores_evicts_nothing_itself() {
 }
 
 #[test]
+fn a_listener_may_fill_another_store_that_evicts_for_itself() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = told.clone();
+    let count = move |_: &u64, _| _ = counted.fetch_add(1, Ordering::Relaxed);
+    let second = evicting("zsmalloc+lz4", 2 * MIB).on_evict(count).build().unwrap();
+    let behind = second.clone();
+    let first = evicting("zsmalloc+lz4", MIB)
+        .on_evict(move |&key, len| behind.store(key, &block(key, len, Look::Noise)).unwrap())
+        .build()
+        .unwrap();
+    (0..2_000).for_each(|key| first.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    let (first, second) = (first.stats(), second.stats());
+    assert_eq!(first.listeners_panicked, 0);
+    assert_eq!((first.evicted, second.evicted), (second.stores, told.load(Ordering::Relaxed) as u64));
+    assert!(second.evicted > 500, "{second}");
+}
+
+#[test]
 fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
     let store = builder().at_limit(AtLimit::Evict).build().unwrap();
     (0..1_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());

@@ -156,6 +156,25 @@ fn b36_a_flipped_bit_is_an_error_or_wrong_bytes_of_the_full_length() {
 }
 
 #[test]
+fn b36_what_is_corrupt_is_not_exported_either() {
+    let (pool, codec) = (PoolScript::new(), CodecScript::new());
+    let store = scripted(pool.clone(), codec).checksums(true).max_value_len(1 << 16).build().unwrap();
+    store.store(1, &block(1, 1000, Look::Runs)).unwrap();
+    store.store(2, &block(2, 1000, Look::Noise)).unwrap();
+    store.store(3, &block(3, 9000, Look::Runs)).unwrap();
+    for (times, how) in [OnRead::Flip, OnRead::Cut].into_iter().enumerate() {
+        pool.on_read(how);
+        for key in 1..=3 {
+            let error = store.export(&key, |form| panic!("{form:?}")).unwrap_err();
+            assert_eq!((error.key, error.kind), (key, ErrorKind::Codec(CodecError::Corrupt)));
+        }
+        assert_eq!(store.stats().decompress_failed, 3 * (times as u64 + 1));
+    }
+    pool.on_read(OnRead::Work);
+    assert!((1..=3).all(|key| store.export(&key, |_| ()).unwrap().is_some()));
+}
+
+#[test]
 fn an_allocator_that_does_not_free_is_counted_and_stops_nothing() {
     let (pool, _, store) = rig();
     for (n, what) in [OnFree::Refuse, OnFree::Panic].into_iter().enumerate() {
@@ -300,7 +319,7 @@ fn an_error_is_one_line_and_has_its_source() {
     use std::error::Error as _;
     let store = store_of("reference+rle");
     let error = store.store(7, &[0; 5000]).unwrap_err();
-    assert_eq!(error.to_string(), "key 7: a block of 5000 bytes is over the block size of 4096");
+    assert_eq!(error.to_string(), "key 7: a block of 5000 bytes is over the 4096 allowed");
     assert!(error.source().is_none());
     let (pool, _, store) = rig();
     pool.on_insert(OnInsert::OutOfMemory);

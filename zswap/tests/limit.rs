@@ -97,6 +97,30 @@ fn retired_pools_count_and_every_switch_is_noticed() {
 }
 
 #[test]
+fn b7_a_batch_that_began_before_a_switch_keeps_the_limit_too() {
+    let store = builder().spec(spec("zsmalloc+lz4")).limit_bytes(4 * MIB).build().unwrap();
+    let blocks: Vec<_> = (0..2_000).map(|key| (key, block(key, 4096, Look::Noise))).collect();
+    let batch = blocks.iter().inspect(|(key, _)| {
+        if *key == 0 {
+            // The batch goes on with the pool that is retired now, while others fill the new one and make a little room again.
+            store.switch(&spec("zsmalloc(chain=4)+rle")).unwrap();
+            let end = fill(&store, 10_000);
+            (10_000..10_150).for_each(|key| assert!(store.invalidate(&key)));
+            store.manager().current().unwrap().zpool().trim();
+            assert!(end > 10_900);
+        }
+    });
+    let results = store.store_many(batch.map(|(key, block)| (*key, block.as_slice())));
+    let stored = results.iter().filter(|result| result.is_ok()).count();
+    assert!((50..300).contains(&stored), "{stored}");
+    // What goes to the new pool meanwhile sees what the batch added to the old one.
+    store.store(20_000, &block(1, 4096, Look::Noise)).unwrap_err();
+    let held = store.held_bytes();
+    assert!(held < 4 * MIB + 128 * 1024, "{held}");
+    check_books(&store);
+}
+
+#[test]
 fn the_index_counts() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
     let stored = (0..100_000u64).take_while(|key| store.store(*key, &key.to_le_bytes()).is_ok()).count();

@@ -6,7 +6,7 @@ mod common;
 use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnInsert, OnRead, PoolScript};
 use common::{Look, block, builder, check_books, scripted, spec, store_of};
-use zswap::{AtLimit, BuildError, CodecError, ErrorKind};
+use zswap::{AtLimit, BuildError, CodecError, ErrorKind, Store};
 
 /// A value of blocks of every kind.
 fn value(seed: u64, len: usize) -> Vec<u8> {
@@ -183,6 +183,48 @@ fn load_with_may_load_inside_and_panic() {
     assert!(std::panic::catch_unwind(panics).is_err());
     assert_eq!(store.load_with(&0, <[u8]>::len).unwrap(), Some(1000));
     assert_eq!(store.load_with(&7, <[u8]>::len).unwrap(), None);
+}
+
+#[test]
+fn load_with_works_while_its_thread_ends() {
+    struct Late(Store<u64>, std::sync::mpsc::Sender<Option<usize>>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            self.1.send(self.0.load_with(&1, <[u8]>::len).unwrap()).unwrap();
+        }
+    }
+    thread_local!(static LATE: std::cell::Cell<Option<Late>> = const { std::cell::Cell::new(None) });
+
+    let (store, (tell, told)) = (store_of("zsmalloc+lz4"), std::sync::mpsc::channel());
+    store.store(1, &block(1, 1000, Look::Runs)).unwrap();
+    std::thread::spawn(move || {
+        // Thread-locals go in the order of their first use, the last one first: the buffer before this.
+        LATE.set(Some(Late(store.clone(), tell)));
+        store.load_with(&1, |_| ()).unwrap();
+    })
+    .join()
+    .unwrap();
+    assert_eq!(told.recv().unwrap(), Some(1000));
+}
+
+#[test]
+fn retain_leaves_what_takes_the_place_of_a_block_that_it_asks_about() {
+    for text in common::SPECS {
+        let store = builder().spec(spec(text)).max_value_len(1 << 16).build().unwrap();
+        for len in [100, 1000, 40_000] {
+            store.store(1, &block(1, len, Look::Runs)).unwrap();
+            let removed = store.retain(|&key, _| {
+                // Twice, so that the second may get the memory of what is asked about, if that is free.
+                store.store(key, &block(2, len, Look::Runs)).unwrap();
+                store.store(key, &block(3, len, Look::Runs)).unwrap();
+                false
+            });
+            assert_eq!(removed, 0, "{text}, {len} bytes");
+            assert_eq!(store.load_vec(&1).unwrap(), Some(block(3, len, Look::Runs)));
+            assert_eq!(store.retain(|_, _| false), 1);
+        }
+        check_books(&store);
+    }
 }
 
 #[test]
