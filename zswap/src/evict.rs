@@ -20,7 +20,7 @@ use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
 use crate::limit::Verdict;
-use crate::object::asked;
+use crate::object::{asked, swallow};
 use crate::shard::Item;
 use crate::store::Store;
 use crate::stored::Stored;
@@ -208,8 +208,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             drop(key);
         }));
-        if told.is_err() {
+        if let Err(panic) = told {
             self.counters().listener_panicked();
+            swallow(panic);
         }
     }
 
@@ -233,7 +234,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
 /// Allocators are plug-ins: a panic while one gives memory back changes nothing for the caller.
 fn contained<R>(call: impl FnOnce() -> R) {
-    let _ = catch_unwind(AssertUnwindSafe(call));
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+        swallow(panic);
+    }
 }
 
 impl<K> fmt::Debug for Eviction<K> {

@@ -2,6 +2,7 @@
 //!
 //! Allocators are plug-ins, so what they panic with is contained here: the store's locks and books never see an unwinding of theirs.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zpool_core::exec::panic_message;
@@ -52,7 +53,10 @@ impl Object {
     fn give_back(&mut self) -> bool {
         let Some((pool, handle)) = self.held.take() else { return true };
         let free = || pool.zpool().free(handle).is_ok();
-        catch_unwind(AssertUnwindSafe(free)).unwrap_or(false)
+        catch_unwind(AssertUnwindSafe(free)).unwrap_or_else(|panic| {
+            swallow(panic);
+            false
+        })
     }
 
     /// The handle and a reference to its pool, for an index to keep.
@@ -91,6 +95,19 @@ pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
 fn contained<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, ErrorKind> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(ErrorKind::Pool),
-        Err(panic) => Err(ErrorKind::AllocatorPanicked(panic_message(&*panic))),
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            swallow(panic);
+            Err(ErrorKind::AllocatorPanicked(message))
+        }
+    }
+}
+
+/// Ends a panic that was caught. What it carries is foreign as well, and may panic when it is dropped.
+#[cold]
+pub(crate) fn swallow(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        // Enough of that.
+        std::mem::forget(again);
     }
 }

@@ -192,6 +192,21 @@ fn a_listener_that_panics_is_counted_and_changes_nothing() {
 }
 
 #[test]
+fn a_listener_whose_panic_panics_again_when_dropped_is_contained_as_well() {
+    struct Again;
+    impl Drop for Again {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "a payload that panics");
+        }
+    }
+    let store = evicting("zsmalloc+lz4", MIB).on_evict(|_, _| std::panic::panic_any(Again)).build().unwrap();
+    (0..600).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    let stats = store.stats();
+    assert!(stats.listeners_panicked > 200 && stats.listeners_panicked == stats.evicted, "{stats}");
+    check_books(&store);
+}
+
+#[test]
 fn a_listener_may_use_the_store_and_what_it_stores_evicts_nothing_itself() {
     let itself: Arc<OnceLock<Store<u64>>> = Arc::default();
     let again = itself.clone();
