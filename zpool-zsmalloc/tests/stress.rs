@@ -79,7 +79,14 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
                 // Without an end, it goes on to merge classes.
                 let budget =
                     if round % 2 == 0 { CompactionBudget::moves(64) } else { CompactionBudget::UNLIMITED };
-                moved.fetch_add(pool.compact(budget).moved_objects, Ordering::Relaxed);
+                let report = pool.compact(budget);
+                moved.fetch_add(report.moved_objects, Ordering::Relaxed);
+                // B15: an estimate that counts wrap in is far beyond all that these objects and their guards can ever hold.
+                assert!(report.estimated_bytes < 1 << 30, "{report:?}");
+                for group in pool.stats().groups {
+                    let resident = group.resident_frames * source.frame_size();
+                    assert!(group.reclaimable_bytes <= resident, "{group:?}");
+                }
                 if round % 8 == 0 {
                     pool.trim();
                     pool.validate().unwrap();
