@@ -46,7 +46,8 @@
 //!
 //! - The cases set the [check policy](zpool_core::CheckPolicy) to `Panic` for the whole process, so that whatever blocks where it must not is found.
 //! - They run in parallel as `cargo test` does, use a page source each, and measure no time. A pool that blocks readers hangs; it does not fail.
-//! - What needs a counting global allocator (that `free` makes no heap call, that metadata is right within 5 %) is not checked here: a library cannot bring one.
+//! - That `free` and others make no heap call needs a global allocator that counts, which a library cannot bring: a suite's line takes the counter of the test
+//!   program, `heap_calls = closure`, and the case is ignored without. That metadata is right within 5 % (A2) is left to the back end's own tests.
 //!
 //! # Features
 //!

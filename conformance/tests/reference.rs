@@ -3,7 +3,31 @@
 use zpool_conformance::{MovingDriver, ReferenceDriver, pool_suite};
 use zpool_core::{PoolConfig, ZPoolDriver};
 
-pool_suite!(reference, [], |source| ReferenceDriver.create(&PoolConfig::new(source, 4096)));
-pool_suite!(moving, [compact], |source| MovingDriver.create(&PoolConfig::new(source, 4096)));
-pool_suite!(moving_blocks_of_16_kib, [compact], |source| MovingDriver
-    .create(&PoolConfig::new(source, 16 << 10)));
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[allow(dead_code, reason = "only the count is used here")]
+#[path = "../../compressors/counting.rs"]
+mod counting;
+
+/// Allocations only: an object is an allocation of its own here, or two, and goes back to the heap in `free` or with its last guard.
+fn allocations() -> u64 {
+    counting::Heap::now().allocations
+}
+
+pool_suite!(
+    reference,
+    [],
+    |source| ReferenceDriver.create(&PoolConfig::new(source, 4096)),
+    heap_calls = allocations,
+);
+pool_suite!(
+    moving,
+    [compact],
+    |source| MovingDriver.create(&PoolConfig::new(source, 4096)),
+    heap_calls = allocations,
+);
+pool_suite!(
+    moving_blocks_of_16_kib,
+    [compact],
+    |source| MovingDriver.create(&PoolConfig::new(source, 16 << 10)),
+    heap_calls = allocations,
+);

@@ -7,6 +7,11 @@ use zpool_core::page::PageSource;
 use zpool_core::{CreateError, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zbud::ZbudDriver;
 
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[allow(dead_code, reason = "only the count is used here")]
+#[path = "../../compressors/counting.rs"]
+mod counting;
+
 fn zbud(
     source: Arc<dyn PageSource>,
     max_object_len: usize,
@@ -17,6 +22,16 @@ fn zbud(
     ZbudDriver.create(&config)
 }
 
-pool_suite!(defaults, [reclaim], |source| ZbudDriver.create(&PoolConfig::new(source, 4096)));
-pool_suite!(page_of_16_kib, [reclaim], |source| zbud(source, 5000, 16 << 10));
-pool_suite!(blocks_of_64_kib, [reclaim], |source| ZbudDriver.create(&PoolConfig::new(source, 64 << 10)));
+pool_suite!(
+    defaults,
+    [reclaim],
+    |source| ZbudDriver.create(&PoolConfig::new(source, 4096)),
+    heap_calls = counting::calls,
+);
+pool_suite!(page_of_16_kib, [reclaim], |source| zbud(source, 5000, 16 << 10), heap_calls = counting::calls);
+pool_suite!(
+    blocks_of_64_kib,
+    [reclaim],
+    |source| ZbudDriver.create(&PoolConfig::new(source, 64 << 10)),
+    heap_calls = counting::calls,
+);

@@ -73,9 +73,15 @@
 //! ## Step 4: the suite
 //!
 //! ```text
-//! pool_suite!(blocks_pool, [], |source| BlocksDriver.create(&PoolConfig::new(source, 4096)));
+//! pool_suite!(
+//!     blocks_pool,
+//!     [],
+//!     |source| BlocksDriver.create(&PoolConfig::new(source, 4096)),
+//!     heap_calls = counting::calls,
+//! );
 //! ```
 //!
+//! F5 is a claim about the heap, and a global allocator that counts backs it; without `heap_calls` the case that checks it is ignored.
 //! The list in brackets is empty: it can neither compact nor reclaim, and the suite shows those cases as ignored. What cases found in drafts of such pools: frames
 //! charged and not given back when the second of two calls was refused; a free list that grew in `free`; a zombie's cell that was handed out again.
 //!

@@ -32,16 +32,28 @@ pub use wiping::assert_wipes_on_free;
 pub struct PoolMaker {
     make: Box<MakeFn>,
     copies: OnceLock<bool>,
+    heap_calls: Option<HeapCalls>,
 }
 
 type MakeFn = dyn Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync;
+
+/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
+type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl PoolMaker {
     /// Wraps the closure of a [`pool_suite!`](crate::pool_suite) line.
     pub fn new(
         make: impl Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync + 'static,
     ) -> PoolMaker {
-        PoolMaker { make: Box::new(make), copies: OnceLock::new() }
+        PoolMaker { make: Box::new(make), copies: OnceLock::new(), heap_calls: None }
+    }
+
+    /// Counts heap calls of the calling thread so far. Only a test program's own global allocator can know.
+    ///
+    /// Allocations and frees for a pool that leaves the heap alone in `read` and `free`. Allocations only for one whose objects are the heap's and go back to it
+    /// in `free`, or with their guards: the contract forbids no more (F5). The copies of a pool that hands out copies are not held against it.
+    pub fn heap_calls(self, heap_calls: impl Fn() -> u64 + Send + Sync + 'static) -> PoolMaker {
+        PoolMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
     }
 
     /// A new pool over `source`.
@@ -92,17 +104,20 @@ pub enum PoolNeeds {
     Reclaim,
     /// That it cannot reclaim.
     NoReclaim,
+    /// A counter of heap calls.
+    NoHeap,
 }
 
 impl PoolNeeds {
-    /// Does a pool with these capabilities meet it?
-    pub fn met_by(self, capabilities: zpool_core::Capabilities) -> bool {
+    /// Does a pool with these capabilities meet it, in a program that can count heap calls or not?
+    pub fn met_by(self, capabilities: zpool_core::Capabilities, counts_heap_calls: bool) -> bool {
         match self {
             PoolNeeds::Nothing => true,
             PoolNeeds::Compaction => capabilities.can_compact,
             PoolNeeds::NoCompaction => !capabilities.can_compact,
             PoolNeeds::Reclaim => capabilities.can_reclaim,
             PoolNeeds::NoReclaim => !capabilities.can_reclaim,
+            PoolNeeds::NoHeap => counts_heap_calls,
         }
     }
 }
@@ -126,7 +141,8 @@ pub struct PoolCase {
 /// If they are not.
 pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&str]) {
     let capabilities = maker.make(rig::fresh_source()).capabilities();
-    tell("pool suite", suite, POOL_CASES.iter().map(|case| case.needs.met_by(capabilities)));
+    let counts = maker.heap_calls.is_some();
+    tell("pool suite", suite, POOL_CASES.iter().map(|case| case.needs.met_by(capabilities, counts)));
     for (name, has) in [("compact", capabilities.can_compact), ("reclaim", capabilities.can_reclaim)] {
         assert_eq!(
             listed.contains(&name),
@@ -151,11 +167,28 @@ pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&
 ///   [`Capabilities`](zpool_core::Capabilities).
 /// - The closure makes a pool over the page source it is given: `Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError>`. It is called many
 ///   times, and must make the same kind of pool each time. Use the macro several times for several settings.
+/// - Last, if need be, `heap_calls = closure` in a program whose global allocator counts, for
+///   [`PoolMaker::heap_calls`](crate::pool::PoolMaker::heap_calls). Without a counter the case that needs one is ignored.
+///
+/// ```
+/// # use zpool_conformance::{ReferenceDriver, pool_suite};
+/// # use zpool_core::{PoolConfig, ZPoolDriver};
+/// # fn allocations_of_this_thread() -> u64 { 0 }
+/// pool_suite!(
+///     counted,
+///     [],
+///     |source| ReferenceDriver.create(&PoolConfig::new(source, 4096)),
+///     heap_calls = allocations_of_this_thread,
+/// );
+/// ```
 ///
 /// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy) and leave it there.
 #[macro_export]
 macro_rules! pool_suite {
-    ($name:ident, [$($capability:ident),* $(,)?], $make:expr $(,)?) => {
+    (
+        $name:ident, [$($capability:ident),* $(,)?], $make:expr
+        $(, $setting:ident = $value:expr)* $(,)?
+    ) => {
         #[cfg(test)]
         mod $name {
             #[allow(unused_imports, reason = "what the closure names may be a full path")]
@@ -164,7 +197,7 @@ macro_rules! pool_suite {
             $($crate::__pool_capability!($capability);)*
 
             fn maker() -> $crate::pool::PoolMaker {
-                $crate::pool::PoolMaker::new($make)
+                $crate::pool::PoolMaker::new($make)$(.$setting($value))*
             }
 
             #[test]
@@ -176,7 +209,7 @@ macro_rules! pool_suite {
                 );
             }
 
-            $crate::__pool_cases! { [$crate::__pool_tests] [$($capability)*] }
+            $crate::__pool_cases! { [$crate::__pool_tests] [$($capability)* $($setting)*] }
         }
     };
 }
@@ -229,6 +262,7 @@ macro_rules! __pool_cases {
             threads one_of_two_racing_frees_wins: Nothing,
             threads b15_books_stay_sane_while_threads_work: Nothing,
             noblock reading_and_freeing_never_block: Nothing,
+            noblock reading_and_freeing_make_no_heap_call: NoHeap,
             noblock an_insert_that_would_block_says_so_and_harms_nothing: Nothing,
             noblock destroying_a_pool_says_that_it_blocks: Nothing,
             compaction a_pool_that_cannot_compact_does_nothing: NoCompaction,
@@ -260,12 +294,12 @@ macro_rules! __pool_cases {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __pool_tests {
-    ($capabilities:tt $($group:ident $case:ident: $needs:ident,)*) => {
-        $($crate::__pool_test! { $capabilities $needs $group $case })*
+    ($context:tt $($group:ident $case:ident: $needs:ident,)*) => {
+        $($crate::__pool_test! { $context $needs $group $case })*
     };
 }
 
-/// One test: the first argument is what is left to look through of the capabilities listed.
+/// One test: the first argument is what is left to look through of the capabilities and settings listed.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __pool_test {
@@ -284,6 +318,11 @@ macro_rules! __pool_test {
     };
     ([] Reclaim $group:ident $case:ident) => { $crate::__pool_test! { @ignore "cannot reclaim" $group $case } };
     ([] NoReclaim $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+
+    ([heap_calls $($rest:ident)*] NoHeap $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([] NoHeap $group:ident $case:ident) => {
+        $crate::__pool_test! { @ignore "no counter of heap calls on the suite's line" $group $case }
+    };
 
     ([$other:ident $($rest:ident)*] $needs:ident $group:ident $case:ident) => {
         $crate::__pool_test! { [$($rest)*] $needs $group $case }

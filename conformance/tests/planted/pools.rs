@@ -5,6 +5,7 @@ mod paged;
 mod pinned;
 
 use std::fmt::Debug;
+use std::hint::black_box;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -23,6 +24,7 @@ use zpool_core::{
     might_block,
 };
 
+use crate::compressors::counting::Heap;
 use crate::{Failed, Found, failure, try_each};
 use paged::Paged;
 use pinned::Pinned;
@@ -45,7 +47,9 @@ pub(crate) fn found() -> Found {
 
 fn planted_failing(bug: Bug) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Planted::new(bug, source)) as Box<dyn ZPool>);
-    first_failing(&PoolMaker::new(make), Planted::facts(bug))
+    let maker = PoolMaker::new(make);
+    // Allocations only: the reference pool gives memory back to the heap where it frees.
+    first_failing(&maker.heap_calls(|| Heap::now().allocations), Planted::facts(bug), true)
 }
 
 /// What the case for random actions prints for a pool with a bug is a list that is read back, goes wrong again, and is right on the reference.
@@ -101,17 +105,17 @@ fn random_actions_on_a_pool_with_a_bug() {
 
 fn paged_failing(flaw: paged::Flaw) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Paged::new(flaw, source)) as Box<dyn ZPool>);
-    first_failing(&PoolMaker::new(make), Paged::facts(flaw))
+    first_failing(&PoolMaker::new(make), Paged::facts(flaw), false)
 }
 
 fn pinned_failing(flaw: pinned::Flaw) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Pinned::new(flaw, source)?) as Box<dyn ZPool>);
-    first_failing(&PoolMaker::new(make), Pinned::facts(flaw))
+    first_failing(&PoolMaker::new(make), Pinned::facts(flaw), false)
 }
 
 /// The first case that fails for these pools.
-fn first_failing(maker: &PoolMaker, capabilities: Capabilities) -> Option<Failed> {
-    let mut met = POOL_CASES.iter().filter(|case| case.needs.met_by(capabilities));
+fn first_failing(maker: &PoolMaker, capabilities: Capabilities, counts: bool) -> Option<Failed> {
+    let mut met = POOL_CASES.iter().filter(|case| case.needs.met_by(capabilities, counts));
     met.find_map(|case| failure(case.name, || (case.run)(maker)))
 }
 
@@ -143,6 +147,7 @@ planted! {
             // Blocking.
             BlocksInFree,
             BlocksInRead,
+            AllocatesInFree,
             DiesInSilence,
             // Facts.
             ChangesItsId,
@@ -319,6 +324,9 @@ impl ZPool for Planted {
     fn free(&self, handle: Handle) -> Result<(), FreeError> {
         if self.is(BlocksInFree) {
             might_block("Planted::free");
+        }
+        if self.is(AllocatesInFree) {
+            drop(black_box(vec![0_u8; black_box(32)]));
         }
         match self.bug {
             LosesFreesOfLongObjects if self.inner.read(&handle).is_ok_and(|object| object.len() > 4000) => {

@@ -19,13 +19,25 @@ use zpool_conformance::{compressor_suite, pool_suite};
 use zpool_core::compress::CompressorDriver;
 use zpool_core::{HandleMint, PoolConfig, ZPoolDriver};
 
-pool_suite!(shelf_pool, [], |_| {
-    Ok(Box::new(shelf::Shelf { mint: HandleMint::new(), shelf: Mutex::default() }))
-});
-pool_suite!(blocks_pool, [], |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 4096)));
-pool_suite!(blocks_pool_of_64_kib, [], |source| {
-    blocks::BlocksDriver.create(&PoolConfig::new(source, 1 << 16))
-});
+pool_suite!(
+    shelf_pool,
+    [],
+    |_| Ok(Box::new(shelf::Shelf { mint: HandleMint::new(), shelf: Mutex::default() })),
+    // Its objects go back to the heap in `free`, and its copies with their guards.
+    heap_calls = || Heap::now().allocations,
+);
+pool_suite!(
+    blocks_pool,
+    [],
+    |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 4096)),
+    heap_calls = counting::calls,
+);
+pool_suite!(
+    blocks_pool_of_64_kib,
+    [],
+    |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 1 << 16)),
+    heap_calls = counting::calls,
+);
 compressor_suite!(deflate_codec, [no_heap], deflate::DeflateDriver, "", heap_calls = counting::calls);
 compressor_suite!(
     deflate_codec_at_level_1,

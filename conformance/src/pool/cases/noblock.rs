@@ -1,12 +1,13 @@
 //! What must not block, and what says that it may.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
 use zpool_core::page::{FaultPlan, PageSource};
 use zpool_core::{NoBlock, PoolError};
 
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Rig, assert_contents, scaled};
+use crate::pool::rig::{Object, Rig, assert_contents, scaled};
 use crate::rng::Rng;
 
 /// R5, F5, A3: in a no-block section, and without any memory to be had, objects can be read, held and freed, and guards dropped. Then the freed
@@ -37,6 +38,84 @@ pub fn reading_and_freeing_never_block(maker: &PoolMaker) {
         }
         rig.source.plan(FaultPlan::Never);
         rig.assert_gives_all_back();
+    }
+}
+
+/// F5, R5, A3: a read, a free (refused ones too), the drop of a guard (the last one of an object that was freed, too) and a look at the bytes held make no heap call,
+/// with and without a no-block section, on a thread that inserted and on one that never called the pool before, with memory and without. Reads that make a copy are let off.
+pub fn reading_and_freeing_make_no_heap_call(maker: &PoolMaker) {
+    let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
+    let before = heap_calls();
+    let rig = Rig::new(maker);
+    assert!(heap_calls() > before, "the counter of the suite's line does not see this thread's heap calls");
+    let frees = Counter(heap_calls);
+    let reads = if maker.copies() { Counter(&|| 0) } else { frees };
+    let mut rng = Rng::new(0xA110C);
+    for round in 0..3 {
+        let mut objects: Vec<_> =
+            (0..scaled(300) as u64).map(|i| rig.put(round << 16 | i, rig.len(&mut rng))).collect();
+        let elsewhere = objects.split_off(objects.len() / 2);
+        let plan = if round == 2 { FaultPlan::From(0) } else { FaultPlan::Never };
+        rig.source.plan(plan);
+        free_counted(&rig, objects, round > 0, (reads, frees));
+        thread::scope(|scope| {
+            scope.spawn(|| free_counted(&rig, elsewhere, round > 0, (reads, frees))).join()
+        })
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        rig.source.plan(FaultPlan::Never);
+        rig.assert_gives_all_back();
+    }
+}
+
+/// Frees every object: by turns with no guard, under a guard that goes at once, and under two of which one goes later.
+fn free_counted(
+    rig: &Rig<'_>,
+    objects: Vec<Object>,
+    no_block: bool,
+    (reads, frees): (Counter<'_>, Counter<'_>),
+) {
+    let mut held = Vec::with_capacity(objects.len());
+    let _section = no_block.then(NoBlock::enter);
+    for (i, Object { handle, fill, len }) in objects.into_iter().enumerate() {
+        let id = handle.id();
+        let read = || rig.pool.read(&handle).unwrap_or_else(|e| panic!("read of a live object: {e}"));
+        let (guard, other) = (reads.none("R5: a read", read), reads.none("R5: another read", read));
+        assert_contents(&guard, fill, len);
+        frees.none("R5: dropping a guard of a live object", || drop(other));
+        let guard = if i % 3 == 0 {
+            frees.none("R5: dropping the only guard of a live object", || drop(guard));
+            None
+        } else {
+            Some((guard, (i % 3 == 2).then(read)))
+        };
+        frees.none("F5: a free", || rig.pool.free(handle)).unwrap_or_else(|e| panic!("{e}"));
+        if let Some((guard, later)) = guard {
+            frees.none("R5, F5: dropping a guard of a freed object", || drop(guard));
+            held.extend(later.map(|later| (fill, len, later)));
+        }
+        frees.none("A3: a look at the bytes held", || rig.pool.bytes_held());
+        let again = id.forge();
+        frees.none("R5: a read of a freed object", || rig.pool.read(&again).is_err());
+        let refused = frees.none("F5: a free that is refused", || rig.pool.free(again));
+        assert!(refused.is_err(), "F1: a second free");
+    }
+    for (fill, len, guard) in held {
+        assert_contents(&guard, fill, len);
+        frees.none("R5, F5: dropping the last guard of a freed object", || drop(guard));
+    }
+}
+
+/// The heap calls of this thread so far.
+#[derive(Clone, Copy)]
+struct Counter<'a>(&'a (dyn Fn() -> u64 + Send + Sync));
+
+impl Counter<'_> {
+    /// Does `work`, which is not to call the heap.
+    fn none<T>(self, what: &str, work: impl FnOnce() -> T) -> T {
+        let before = (self.0)();
+        let outcome = work();
+        assert_eq!((self.0)() - before, 0, "{what}: heap calls");
+        outcome
     }
 }
 
