@@ -242,6 +242,20 @@ impl<K: Eq> Shard<K> {
         }
     }
 
+    /// Stores a same-filled block in the place of one that was stored under that key before. False, and nothing done, if there is no such one.
+    #[inline]
+    pub(crate) fn replace_same(&mut self, hash: u64, key: &K, word: u64, len: usize) -> bool {
+        let Some(at) = self.table.find(hash, |other| other == key) else { return false };
+        let Some((_, entry)) = self.table.get_mut(at) else { return false };
+        let Entry::Same { word: old_word, len: old_len, .. } = entry else { return false };
+        *old_word = word.to_le_bytes();
+        self.tally.stored_bytes = self.tally.stored_bytes + len - old_len.get();
+        self.tally.stores += 1;
+        *old_len = Length::new(len);
+        entry.warm();
+        true
+    }
+
     /// Stores what `new` has, in the place of what was stored under that key before. Whatever panics here (`Eq`, `rehash`), `new` still has it then.
     ///
     /// # Errors
@@ -261,7 +275,7 @@ impl<K: Eq> Shard<K> {
         }
         let Some((key, mut stored)) = new.take() else { return Err(NoRoom) };
         if let Some(at) = found
-            && self.swap_alike(at, &mut stored)
+            && self.swap_in_pool(at, &mut stored)
         {
             return Ok(Put { replaced: Some((key, stored)), spare: None });
         }
@@ -289,38 +303,28 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Exchanges `stored` with what is at slot `at`, if both are same-filled or both in one pool: what a store usually meets, and only a few words change.
+    /// Exchanges `stored` with what is at slot `at`, if both are in one pool: what a store usually meets, and only a few words change.
     #[inline]
-    fn swap_alike(&mut self, at: usize, stored: &mut Stored) -> bool {
+    fn swap_in_pool(&mut self, at: usize, stored: &mut Stored) -> bool {
         let old_sum = self.table.sum(at);
-        let Some((_, entry)) = self.table.get_mut(at) else { return false };
-        let sum = match (&mut *entry, &mut *stored) {
-            (Entry::Same { word, len, .. }, Stored::Same { word: new_word, len: new_len }) => {
-                self.tally.stored_bytes = self.tally.stored_bytes + *new_len - len.get();
-                (*word, *new_word) = (new_word.to_le_bytes(), u64::from_le_bytes(*word));
-                (*len, *new_len) = (Length::new(*new_len), len.get());
-                0
-            }
-            (Entry::Object { handle, len, object_len, place, kind }, Stored::Block(new))
-                if PoolRef::same(self.pools.get(place.pool()), new.object.pool()) =>
-            {
-                let old_raw = *kind == Kind::Raw;
-                self.tally.raw = self.tally.raw + usize::from(new.raw) - usize::from(old_raw);
-                self.tally.compressed = self.tally.compressed + usize::from(old_raw) - usize::from(new.raw);
-                self.tally.stored_bytes = self.tally.stored_bytes + new.len - len.get();
-                self.tally.payload = self.tally.payload + new.object_len - object_len.get();
-                std::mem::swap(handle, new.object.handle_mut());
-                (*len, new.len) = (Length::new(new.len), len.get());
-                (*object_len, new.object_len) = (Length::new(new.object_len), object_len.get());
-                *kind = if new.raw { Kind::Raw } else { Kind::Compressed };
-                new.raw = old_raw;
-                std::mem::replace(&mut new.sum, old_sum)
-            }
-            _ => return false,
-        };
-        entry.warm();
-        self.table.set_sum(at, sum);
+        let (Some((_, entry)), Stored::Block(new)) = (self.table.get_mut(at), stored) else { return false };
+        let Entry::Object { handle, len, object_len, place, kind } = entry else { return false };
+        if !PoolRef::same(self.pools.get(place.pool()), new.object.pool()) {
+            return false;
+        }
+        let old_raw = *kind == Kind::Raw;
         self.tally.stores += 1;
+        self.tally.raw = self.tally.raw + usize::from(new.raw) - usize::from(old_raw);
+        self.tally.compressed = self.tally.compressed + usize::from(old_raw) - usize::from(new.raw);
+        self.tally.stored_bytes = self.tally.stored_bytes + new.len - len.get();
+        self.tally.payload = self.tally.payload + new.object_len - object_len.get();
+        std::mem::swap(handle, new.object.handle_mut());
+        (*len, new.len) = (Length::new(new.len), len.get());
+        (*object_len, new.object_len) = (Length::new(new.object_len), object_len.get());
+        *kind = if new.raw { Kind::Raw } else { Kind::Compressed };
+        new.raw = old_raw;
+        entry.warm();
+        self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
         true
     }
 

@@ -57,6 +57,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let timer = self.latencies().map(|latencies| latencies.store.timer());
         let hash = self.hash(&key);
         let outcome = match self.stored(hash, block) {
+            Ok(Stored::Same { word, len }) if self.replace_same(hash, &key, word, len) => Ok(()),
             Ok(stored) => self.put(hash, key, stored),
             Err(kind) => Err(self.store_failed(hash, key, kind)),
         };
@@ -133,6 +134,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let (handle, raw, object_len, sum) = outcome.map_err(ErrorKind::Codec)??;
         let object = Object::new(pool, handle);
         Ok(Stored::Block(Block { object, len: block.len(), object_len, raw, sum }))
+    }
+
+    /// Does a same-filled block take the place of another? That costs as much as before, and frees nothing.
+    #[inline]
+    fn replace_same(&self, hash: u64, key: &K, word: u64, len: usize) -> bool {
+        let (mut shard, hash) = self.index().lock(hash);
+        shard.replace_same(hash, key, word, len)
     }
 
     /// Puts what was made of a block into the index.
