@@ -386,7 +386,7 @@ mod vectored {
     use core::ffi::{c_int, c_long, c_uint};
     use core::ptr::NonNull;
 
-    use crate::sync::atomic::{AtomicBool, Ordering};
+    use crate::sync::atomic::Ordering;
 
     /// The calling thread's process, in the place of a file descriptor.
     const PIDFD_SELF: c_int = -10_000;
@@ -401,7 +401,7 @@ mod vectored {
     /// As for `dont_need`, for each.
     pub(super) unsafe fn dont_need(ranges: &[(NonNull<u8>, usize)]) -> usize {
         // An older system, or one that forbids the call: asked once. No loom atomic, since it outlives models.
-        static REFUSED: std::sync::atomic::AtomicBool = AtomicBool::new(false);
+        static REFUSED: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
         let mut done = 0;
         for chunk in ranges.chunks(MOST) {
             if REFUSED.load(Ordering::Relaxed) {
