@@ -7,8 +7,7 @@
 //!   trim, compact: always, all of it
 //! ```
 //!
-//! Compaction by itself is followed by a [rest](REST): a job that comes too early puts itself off. Frames that one moment leaves empty are often wanted in the next, and
-//! giving them back and getting them again costs more than all the rest of it.
+//! Compaction by itself is followed by a [rest](REST): a job that comes too early puts itself off. Frames that one moment leaves empty are often wanted in the next.
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
 //! dropped waits for one that runs: no job touches a pool after its end.

@@ -15,7 +15,6 @@ use zpool_core::{ReadGuard, might_block, prefetch};
 use zpool_manager::PoolRef;
 
 use crate::error::{Error, ErrorKind};
-use crate::incompressible;
 use crate::loading::{Shape, Then};
 use crate::object::pin;
 use crate::same_filled;
@@ -82,8 +81,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         self.index().prefetch(hash);
         let coding = self.coding();
-        if coding.skip_noise && incompressible::looks_so(block) {
-            self.counters().noise_skipped();
+        if self.is_noise(block) {
             return keep(pool.clone(), block, None, coding);
         }
         let max_len = block.len() - coding.min_gain(block.len());

@@ -121,8 +121,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let coding = self.coding();
         // Its place in the index is there when the codec is done.
         self.index().prefetch(hash);
-        if coding.skip_noise && incompressible::looks_so(block) {
-            self.counters().noise_skipped();
+        if self.is_noise(block) {
             return keep(pool, block, None, coding);
         }
         let max_len = block.len() - coding.min_gain(block.len());
@@ -141,6 +140,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     fn replace_same(&self, hash: u64, key: &K, word: u64, len: usize) -> bool {
         let (mut shard, hash) = self.index().lock(hash);
         shard.replace_same(hash, key, word, len)
+    }
+
+    /// Is this a block to keep raw without asking the codec?
+    #[inline]
+    pub(crate) fn is_noise(&self, block: &[u8]) -> bool {
+        let noise = self.coding().skip_noise && incompressible::looks_so(block);
+        if noise {
+            self.counters().noise_skipped();
+        }
+        noise
     }
 
     /// Puts what was made of a block into the index.

@@ -16,8 +16,9 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use std::collections::BTreeMap;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+use super::advise::{dont_need, dont_need_all, no_dump, no_huge_pages};
 use super::{OutOfFrames, PageSource, Run, os_frame_size};
 use crate::noblock::might_block;
 use crate::sync::Mutex;
@@ -314,122 +315,6 @@ impl Arena {
         assert!(offset < self.len, "inside the arena");
         // SAFETY: inside the mapping, just checked.
         unsafe { self.base.add(offset) }
-    }
-}
-
-/// A frame is what is charged: a huge page would make 512 of them resident at one touch.
-fn no_huge_pages(base: NonNull<u8>, len: usize) {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: our own mapping; the advice changes no contents.
-        let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxNoHugepage) };
-        // EINVAL where the kernel has no huge pages: then there is nothing to forbid.
-        let _ = result;
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (base, len);
-}
-
-/// Leaves a mapping out of core dumps.
-fn no_dump(base: NonNull<u8>, len: usize) {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: our own mapping; the advice changes no contents.
-        let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontDump) };
-        debug_assert!(result.is_ok(), "every kernel since 3.4 knows this: {result:?}");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (base, len);
-}
-
-/// Gives frames back to the system; they read as zero afterwards.
-///
-/// # Safety
-///
-/// 1. The range is whole frames of a private anonymous mapping of ours.
-/// 2. Nobody has a reference into it, or reads or writes it during the call.
-unsafe fn dont_need(base: NonNull<u8>, len: usize) {
-    if len == 0 {
-        return;
-    }
-    #[cfg(target_os = "linux")]
-    let advice = Advice::LinuxDontNeed;
-    #[cfg(not(target_os = "linux"))]
-    let advice = Advice::DontNeed;
-    // SAFETY: (1) and (2); the contents may go.
-    let result = unsafe { madvise(base.as_ptr().cast(), len, advice) };
-    debug_assert!(result.is_ok(), "madvise of our own frames: {result:?}");
-}
-
-/// The same for many ranges. One call into the system, where it has that: a call takes the mapping's lock and has every processor that runs a thread of ours forget
-/// addresses, which costs that thread more than the page it loses.
-///
-/// # Safety
-///
-/// As for `dont_need`, for each.
-unsafe fn dont_need_all(ranges: &[(NonNull<u8>, usize)]) {
-    let mut done = 0;
-    #[cfg(target_os = "linux")]
-    if ranges.len() > 1 {
-        // SAFETY: (1) and (2).
-        done = unsafe { vectored::dont_need(ranges) };
-    }
-    for &(base, len) in &ranges[done..] {
-        // SAFETY: (1) and (2).
-        unsafe { dont_need(base, len) };
-    }
-}
-
-/// `process_madvise` of this very process, which Linux has since 6.15.
-#[cfg(target_os = "linux")]
-mod vectored {
-    use core::ffi::{c_int, c_long, c_uint};
-    use core::ptr::NonNull;
-
-    use crate::sync::atomic::Ordering;
-
-    /// The calling thread's process, in the place of a file descriptor.
-    const PIDFD_SELF: c_int = -10_000;
-
-    /// Ranges that one call takes.
-    const MOST: usize = 1024;
-
-    /// Gives ranges back as long as the system takes them so. Returns how many.
-    ///
-    /// # Safety
-    ///
-    /// As for `dont_need`, for each.
-    pub(super) unsafe fn dont_need(ranges: &[(NonNull<u8>, usize)]) -> usize {
-        // An older system, or one that forbids the call: asked once. No loom atomic, since it outlives models.
-        static REFUSED: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
-        let mut done = 0;
-        for chunk in ranges.chunks(MOST) {
-            if REFUSED.load(Ordering::Relaxed) {
-                break;
-            }
-            let vector: Vec<libc::iovec> = chunk
-                .iter()
-                .map(|&(base, len)| libc::iovec { iov_base: base.as_ptr().cast(), iov_len: len })
-                .collect();
-            let all: usize = chunk.iter().map(|&(_, len)| len).sum();
-            // SAFETY: the arguments are those of process_madvise(2); the vector has as many ranges as it says, and their contents may go, by (1) and (2).
-            let advised = unsafe {
-                libc::syscall(
-                    libc::SYS_process_madvise,
-                    PIDFD_SELF,
-                    vector.as_ptr(),
-                    vector.len(),
-                    libc::MADV_DONTNEED,
-                    0 as c_uint,
-                )
-            };
-            if advised != all as c_long {
-                REFUSED.store(advised < 0, Ordering::Relaxed);
-                break;
-            }
-            done += chunk.len();
-        }
-        done
     }
 }
 

@@ -13,12 +13,15 @@
 //!
 //! A *frame* is the operating system's page, asked at run time; sources for tests report other sizes.
 
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "advises the system about mapped memory")]
+mod advise;
 mod budget;
 mod faulty;
 #[allow(unsafe_code, reason = "hands out memory of the global allocator as frames")]
 mod heap;
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "maps, advises and unmaps memory")]
+#[allow(unsafe_code, reason = "maps and unmaps memory")]
 mod mmap;
 mod observed;
 #[allow(unsafe_code, reason = "reads and writes memory behind a raw pointer, bounds checked")]
