@@ -34,32 +34,44 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Panics
     ///
-    /// If a key's `Hash` or `Eq` does: then those before it are stored.
+    /// If the iterator or a key's `Hash` or `Eq` does. Each item is asked for and its key hashed before the one before it is stored, so one item besides
+    /// the one at fault may be lost:
+    ///
+    /// - where asking for an item or hashing its key panics, the item before it is not stored either;
+    /// - where storing an item panics (`Eq`, or `Hash` as the index grows), the item after it was taken from the iterator already, and is dropped.
+    ///
+    /// All before those are stored. What was stored before under the keys of those that are not is still there.
     ///
     /// # Concurrency
     ///
-    /// As for [`store`](Self::store). All go to the pool that is current when the call begins.
+    /// As for [`store`](Self::store). All go to the pool that is current when the call begins; if there is none then, each is stored as if alone.
     pub fn store_many<'b>(
         &self,
         items: impl IntoIterator<Item = (K, &'b [u8])>,
     ) -> Vec<Result<(), Error<K>>> {
         might_block("Store::store_many");
         let Some(pool) = self.manager().current() else {
-            let refuse = |(key, _)| {
-                let hash = self.hash(&key);
-                Err(self.store_failed(hash, key, ErrorKind::NoPool))
-            };
-            return items.into_iter().map(refuse).collect();
+            // Not all need one, and there may be one by the next item.
+            return items.into_iter().map(|(key, block)| self.store(key, block)).collect();
         };
         let mut session = pool.codec().session();
-        let store = |(key, block): (K, &[u8])| {
+        // Each is asked for while the codec is at the one before it.
+        let mut items = items.into_iter().map(|(key, block)| {
             let hash = self.hash(&key);
-            match self.stored_in(&pool, &mut session, hash, block) {
+            self.index().prefetch(hash);
+            prefetch(block, LINES);
+            (hash, key, block)
+        });
+        let mut results = Vec::with_capacity(items.size_hint().0);
+        let mut next = items.next();
+        while let Some((hash, key, block)) = next {
+            next = items.next();
+            results.push(match self.stored_in(&pool, &mut session, hash, block) {
                 Ok(stored) => self.put(hash, key, stored),
                 Err(kind) => Err(self.store_failed(hash, key, kind)),
-            }
-        };
-        items.into_iter().map(store).collect()
+            });
+        }
+        results
     }
 
     /// Checks a block or value and puts it where it belongs. A value longer than a block is stored on its own.
@@ -79,7 +91,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if let Some(word) = same_filled::detect(block) {
             return Ok(Stored::Same { word, len: block.len() });
         }
-        self.index().prefetch(hash);
         let coding = self.coding();
         if self.is_noise(block) {
             return keep(pool.clone(), block, None, coding);
@@ -160,5 +171,62 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let given = buffer.len();
         let place = buffer.get_mut(..len).ok_or(ErrorKind::BufferTooSmall { needed: len, given })?;
         self.decode(pool, &guard, shape, place).map(|()| Some(len))
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_lz4::Lz4Driver;
+    use zpool_manager::{PoolManager, Registry};
+    use zpool_zsmalloc::ZsmallocDriver;
+
+    use super::*;
+    use crate::builder::DEFAULT_BLOCK_SIZE;
+    use crate::evict::{AtLimit, Eviction};
+    use crate::limit::Limit;
+    use crate::store::Settings;
+    use crate::storing::Coding;
+
+    /// A store as it is before its first pool is made: no builder hands one out.
+    fn without_pool(limit: Option<usize>) -> Store<u64> {
+        let registry = Registry::new();
+        registry.register_allocator(Arc::new(ZsmallocDriver)).unwrap();
+        registry.register_compressor(Arc::new(Lz4Driver)).unwrap();
+        let manager = PoolManager::builder(Arc::new(registry)).build_idle().unwrap();
+        let settings = Settings {
+            block_size: DEFAULT_BLOCK_SIZE,
+            max_value_len: 4 * DEFAULT_BLOCK_SIZE,
+            coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
+            eviction: Eviction { at_limit: AtLimit::Refuse, spare_dense: false, listener: None },
+        };
+        Store::new(manager, settings, Limit::new(limit, 90), false, Default::default())
+    }
+
+    /// A block of every kind, a failing one among them.
+    fn blocks() -> Vec<(u64, Vec<u8>)> {
+        let text = b"a block that is not the same all over".to_vec();
+        let longer = [vec![7; 4096], text.clone()].concat();
+        vec![(0, vec![7; 100]), (1, text), (2, Vec::new()), (3, vec![9; 8192]), (4, longer), (5, vec![1])]
+    }
+
+    #[test]
+    fn without_a_pool_a_batch_does_what_single_calls_do() {
+        for limit in [None, Some(1 << 30)] {
+            let (alone, batch) = (without_pool(limit), without_pool(limit));
+            let blocks = blocks();
+            let one_by_one: Vec<_> = blocks.iter().map(|(key, block)| alone.store(*key, block)).collect();
+            let at_once = batch.store_many(blocks.iter().map(|(key, block)| (*key, block.as_slice())));
+            assert_eq!(one_by_one, at_once);
+            let stored: Vec<u64> = (0..6).filter(|key| batch.contains(key)).collect();
+            assert_eq!(stored, if limit.is_none() { vec![0, 3, 5] } else { vec![] });
+            assert_eq!(alone.stats(), batch.stats());
+            let keys: Vec<u64> = (0..6).collect();
+            let loaded = batch.load_many(&keys, &mut vec![[0; 8192]; 6]);
+            for ((key, block), result) in blocks.iter().zip(loaded) {
+                assert_eq!(result.unwrap(), stored.contains(key).then_some(block.len()));
+            }
+        }
     }
 }

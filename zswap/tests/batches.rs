@@ -3,9 +3,15 @@
 
 mod common;
 
-use common::codec::{CodecScript, OnCompress};
-use common::pool::{OnInsert, OnRead, PoolScript};
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use common::codec::{CodecScript, OnCompress, RleDriver};
+use common::pool::{OnInsert, OnRead, PoolScript, ScriptedDriver};
 use common::{Look, block, builder, check_books, scripted, spec};
+use zpool_conformance::ReferenceDriver;
 use zpool_core::page::{FaultPlan, FaultySource, MmapSource};
 use zswap::{AtLimit, ErrorKind, Manual, Store};
 
@@ -67,11 +73,8 @@ fn b35_a_batch_that_fails_at_any_of_its_items_keeps_exact_accounts() {
     for text in ["zbud+lz4", "zsmalloc+lz4"] {
         let mut failures = 0;
         for nth in 0..40 {
-            let source = std::sync::Arc::new(FaultySource::new(
-                std::sync::Arc::new(MmapSource::new()),
-                FaultPlan::Never,
-            ));
-            let manual = std::sync::Arc::new(Manual::new());
+            let source = Arc::new(FaultySource::new(Arc::new(MmapSource::new()), FaultPlan::Never));
+            let manual = Arc::new(Manual::new());
             let store =
                 builder().spec(spec(text)).executor(manual).page_source(source.clone()).build().unwrap();
             // Older blocks of every second key: gone where the newer one fails.
@@ -137,6 +140,88 @@ fn plug_ins_that_fail_in_a_batch() {
     );
     assert!(store.load_many(&keys, &mut buffers).iter().all(|r| r == &Ok(Some(900))));
     check_books(&store);
+}
+
+/// A key, one of which panics when it is hashed, or compared with itself.
+#[derive(Debug, Clone)]
+struct Fused(u64);
+
+thread_local! {
+    static HASH_PANICS: Cell<Option<u64>> = const { Cell::new(None) };
+    static EQ_PANICS: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+impl PartialEq for Fused {
+    fn eq(&self, other: &Fused) -> bool {
+        assert!(self.0 != other.0 || EQ_PANICS.get() != Some(self.0), "an `Eq` that panics");
+        self.0 == other.0
+    }
+}
+
+impl Eq for Fused {}
+
+impl Hash for Fused {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert!(HASH_PANICS.get() != Some(self.0), "a `Hash` that panics");
+        self.0.hash(state);
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Panics {
+    Iterator,
+    Hash,
+    Eq,
+}
+
+#[test]
+fn a_panic_in_a_batch_loses_one_item_besides_its_own_and_no_older_block() {
+    const ITEMS: u64 = 6;
+    let (old, new) = (|key| block(key, 300, Look::Runs), |key| block(key + 100, 500, Look::Runs));
+    for (what, at) in [Panics::Iterator, Panics::Hash, Panics::Eq]
+        .into_iter()
+        .flat_map(|what| (0..ITEMS).map(move |at| (what, at)))
+    {
+        let pool = PoolScript::new();
+        let store: Store<Fused> = Store::builder()
+            .spec(spec("scripted+rle"))
+            .allocator(Arc::new(ScriptedDriver { inner: Arc::new(ReferenceDriver), script: pool.clone() }))
+            .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
+            .build()
+            .unwrap();
+        (0..ITEMS).for_each(|key| store.store(Fused(key), &old(key)).unwrap());
+        let (blocks, mut asked): (Vec<_>, _) = ((0..ITEMS).map(new).collect(), 0);
+        match what {
+            Panics::Iterator => {}
+            Panics::Hash => HASH_PANICS.set(Some(at)),
+            Panics::Eq => EQ_PANICS.set(Some(at)),
+        }
+        let batch = catch_unwind(AssertUnwindSafe(|| {
+            store.store_many((0..ITEMS).map(|key| {
+                assert!(!matches!(what, Panics::Iterator) || key != at, "an iterator that panics");
+                asked += 1;
+                (Fused(key), blocks[key as usize].as_slice())
+            }))
+        }));
+        HASH_PANICS.set(None);
+        EQ_PANICS.set(None);
+        assert!(batch.is_err(), "{what:?} at {at}");
+        let (stored, expected) = match what {
+            Panics::Iterator => (at.saturating_sub(1), at),
+            Panics::Hash => (at.saturating_sub(1), at + 1),
+            Panics::Eq => (at, (at + 2).min(ITEMS)),
+        };
+        assert_eq!(asked, expected, "{what:?} at {at}: items that were asked for");
+        for key in 0..ITEMS {
+            let expected = if key < stored { new(key) } else { old(key) };
+            assert_eq!(store.load_vec(&Fused(key)).unwrap(), Some(expected), "{what:?} at {at}, key {key}");
+        }
+        let stats = store.stats();
+        assert_eq!((stats.entries as u64, pool.live() as u64), (ITEMS, ITEMS));
+        assert_eq!((stats.stores, stats.free_failed), (ITEMS + stored, 0));
+        store.clear();
+        assert_eq!((store.stats().payload_bytes, pool.live()), (0, 0));
+    }
 }
 
 #[test]
