@@ -38,6 +38,11 @@ pub enum ErrorKind {
         /// Bytes of the buffer.
         given: usize,
     },
+    /// `load_vec`, `peek_vec`, `take_vec`, `load_with`: no memory for a buffer. Nothing was decompressed.
+    BufferOutOfMemory {
+        /// Bytes of the block.
+        needed: usize,
+    },
     /// `store`: the store is at its limit, or was and is not back below its accept threshold: invalidate something and try again.
     Full {
         /// Bytes held.
@@ -67,6 +72,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::BufferTooSmall { needed, given } => {
                 write!(f, "the block has {needed} bytes, the buffer {given}")
             }
+            ErrorKind::BufferOutOfMemory { needed } => write!(f, "no memory for a buffer of {needed} bytes"),
             ErrorKind::Full { held, limit } => {
                 write!(f, "the store is full: it holds {held} bytes, its limit is {limit}")
             }

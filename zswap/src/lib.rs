@@ -82,6 +82,7 @@ mod store;
 mod stored;
 mod storing;
 mod table;
+mod values;
 
 pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
 pub use error::{BuildError, Error, ErrorKind};

@@ -43,7 +43,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load).
+    /// As for [`load`](Self::load), but [`ErrorKind::BufferOutOfMemory`] where there is no memory for the vector.
     pub fn load_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
         self.fetch_vec(key, Then::Keep)
     }
@@ -54,7 +54,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load), but for the buffer.
+    /// As for [`load`](Self::load), but [`ErrorKind::BufferOutOfMemory`] where the buffer has to grow and there is no memory.
     pub fn load_with<R>(&self, key: &K, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error<K>> {
         let mut scratch = Scratch::take();
         let found = self.fetch(key, &mut scratch.0, Then::Keep)?;
@@ -74,7 +74,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load).
+    /// As for [`load`](Self::load), but [`ErrorKind::BufferOutOfMemory`] where there is no memory for the vector.
     pub fn peek_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
         self.fetch_vec(key, Then::Peek)
     }
@@ -96,7 +96,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// As for [`take`](Self::take).
+    /// As for [`take`](Self::take), but [`ErrorKind::BufferOutOfMemory`] where there is no memory for the vector.
     pub fn take_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
         self.fetch_vec(key, Then::Remove)
     }
@@ -267,7 +267,8 @@ impl Destination for &mut [u8] {
 impl Destination for Vec<u8> {
     #[inline]
     fn room(&mut self, len: usize) -> Result<&mut [u8], ErrorKind> {
-        if self.len() < len {
+        if let Some(more) = len.checked_sub(self.len()) {
+            self.try_reserve(more).map_err(|_| ErrorKind::BufferOutOfMemory { needed: len })?;
             self.resize(len, 0);
         }
         Ok(&mut self[..len])

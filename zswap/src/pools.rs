@@ -32,13 +32,17 @@ impl Pools {
         &self.used(number).expect("an entry's pool is in the list").pool
     }
 
-    /// One more entry in `pool`: its number, and the reference if that was not needed.
+    /// One more entry in `pool`: its number, and the reference if that was not needed. `bytes` grows as the list does.
     ///
     /// # Errors
     ///
-    /// Gives the reference back when the shard's entries are in too many pools.
+    /// Gives the reference back when the shard's entries are in too many pools, or there is no memory.
     #[inline]
-    pub(crate) fn enter(&mut self, pool: PoolRef) -> Result<(u16, Option<PoolRef>), PoolRef> {
+    pub(crate) fn enter(
+        &mut self,
+        pool: PoolRef,
+        bytes: &mut usize,
+    ) -> Result<(u16, Option<PoolRef>), PoolRef> {
         for (place, number) in self.first.iter_mut().chain(&mut self.more).zip(0..) {
             if let Some(used) = place
                 && PoolRef::same(&used.pool, &pool)
@@ -47,11 +51,11 @@ impl Pools {
                 return Ok((number, Some(pool)));
             }
         }
-        self.add(pool).map(|number| (number, None))
+        self.add(pool, bytes).map(|number| (number, None))
     }
 
     #[cold]
-    fn add(&mut self, pool: PoolRef) -> Result<u16, PoolRef> {
+    fn add(&mut self, pool: PoolRef, bytes: &mut usize) -> Result<u16, PoolRef> {
         let free = self.first.iter_mut().chain(&mut self.more).zip(0..).find(|(used, _)| used.is_none());
         let used = Used { pool, entries: 1 };
         if let Some((place, number)) = free {
@@ -59,9 +63,11 @@ impl Pools {
             return Ok(number);
         }
         let number = FIRST + self.more.len();
-        if number == Place::MAX_POOLS {
+        let before = self.bytes();
+        if number == Place::MAX_POOLS || self.more.try_reserve(1).is_err() {
             return Err(used.pool);
         }
+        *bytes += self.bytes() - before;
         self.more.push(Some(used));
         Ok(number as u16)
     }
@@ -86,6 +92,11 @@ impl Pools {
         self.first.iter().chain(&self.more).flatten().map(|used| (used.pool.id(), used.entries as usize))
     }
 
+    /// Bytes on the heap.
+    pub(crate) fn bytes(&self) -> usize {
+        self.more.capacity() * size_of::<Option<Used>>()
+    }
+
     fn used(&self, number: u16) -> Option<&Used> {
         let number = usize::from(number);
         match self.first.get(number) {
@@ -97,5 +108,40 @@ impl Pools {
     fn place(&mut self, number: u16) -> &mut Option<Used> {
         let number = usize::from(number);
         if number < FIRST { &mut self.first[number] } else { &mut self.more[number - FIRST] }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_manager::{PoolManager, Registry};
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_used_again_and_every_byte_is_counted() {
+        let registry = Registry::new();
+        registry.register_allocator(Arc::new(zpool_zsmalloc::ZsmallocDriver)).unwrap();
+        registry.register_compressor(Arc::new(zpool_lz4::Lz4Driver)).unwrap();
+        let manager = PoolManager::builder(Arc::new(registry)).build_idle().unwrap();
+        let (mut list, mut bytes, mut numbers) = (Pools::default(), 0, Vec::new());
+        for chain in 1..=8 {
+            manager.switch(&format!("zsmalloc(chain={chain})+lz4").parse().unwrap()).unwrap();
+            let pool = manager.current().unwrap();
+            let (number, spare) = list.enter(pool.clone(), &mut bytes).unwrap();
+            assert!(spare.is_none() && PoolRef::same(list.get(number), &pool));
+            let (again, spare) = list.enter(pool, &mut bytes).unwrap();
+            assert_eq!((again, spare.is_some()), (number, true));
+            assert_eq!((bytes, bytes > 0), (list.bytes(), chain > FIRST));
+            numbers.push(number);
+        }
+        assert_eq!(numbers, (0..8).collect::<Vec<u16>>());
+        let held = bytes;
+        assert!(list.one_less(5).is_none());
+        let last = list.one_less(5).expect("nobody needs it any more");
+        assert_eq!(list.entries().count(), 7);
+        assert_eq!(list.enter(last, &mut bytes).unwrap().0, 5);
+        assert_eq!((bytes, list.bytes()), (held, held));
     }
 }

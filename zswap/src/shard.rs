@@ -11,6 +11,7 @@ use crate::object::Object;
 use crate::pools::Pools;
 use crate::stored::{Block, Large, Stored, StoredId};
 use crate::table::{NoRoom, Table};
+use crate::values::Values;
 
 /// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop and frees the block: do it after the shard's lock is free.
 pub(crate) type Item<K> = (K, Stored);
@@ -23,10 +24,9 @@ pub(crate) struct Shard<K> {
     pub(crate) table: Table<K>,
     pools: Pools,
     pub(crate) tally: Tally,
-    /// Values of several blocks: few, if any.
-    large: Vec<Option<Arc<Large>>>,
-    free_numbers: Vec<u32>,
-    large_bytes: usize,
+    values: Values,
+    /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow and it is asked for at every change.
+    list_bytes: usize,
     /// Where the clock's hand points: see [`clock`](crate::clock).
     pub(crate) hand: usize,
     pub(crate) odd_turn: bool,
@@ -73,24 +73,23 @@ impl<K> Shard<K> {
             table: Table::new(with_sums),
             pools: Pools::default(),
             tally: Tally::default(),
-            large: Vec::new(),
-            free_numbers: Vec::new(),
-            large_bytes: 0,
+            values: Values::default(),
+            list_bytes: 0,
             hand: 0,
             odd_turn: false,
         }
     }
 
-    /// Bytes of the table, and of what says where large values are.
+    /// Bytes on the heap: of the table, of the lists of pools and values, and of what says where the blocks of values are.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.table.bytes() + self.large_bytes
+        self.table.bytes() + self.list_bytes
     }
 
     /// Entries in pools, by pool; parts of large values among them.
     pub(crate) fn entries_by_pool(&self, mut add: impl FnMut(PoolId, usize)) {
         self.pools.entries().for_each(|(pool, entries)| add(pool, entries));
-        for part in self.large.iter().flatten().flat_map(|large| large.parts.iter()) {
+        for part in self.values.iter().flat_map(|large| large.parts.iter()) {
             if let Stored::Block(block) = part {
                 add(block.object.pool().id(), 1);
             }
@@ -111,13 +110,8 @@ impl<K> Shard<K> {
                 raw: *kind == Kind::Raw,
                 sum: self.table.sum(at),
             },
-            Entry::Large { number, .. } => Found::Large(self.large_value(*number)),
+            Entry::Large { number, .. } => Found::Large(self.values.get(*number)),
         })
-    }
-
-    fn large_value(&self, number: [u8; 4]) -> &Arc<Large> {
-        let value = self.large[u32::from_le_bytes(number) as usize].as_ref();
-        value.expect("an entry's value is in the list")
     }
 
     /// Takes the item at slot `at`, which is in use, out.
@@ -127,7 +121,7 @@ impl<K> Shard<K> {
         Some((key, self.leave(entry, sum, None)))
     }
 
-    /// An entry comes: what of it is kept in the table.
+    /// An entry comes: what of it is kept in the table. Gives it back when there is no place or no memory.
     fn enter(&mut self, stored: Stored) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
         self.tally.add(&stored);
         match stored {
@@ -137,7 +131,7 @@ impl<K> Shard<K> {
             }
             Stored::Block(Block { object, len, object_len, raw, sum }) => {
                 let (pool, handle) = object.into_parts();
-                match self.pools.enter(pool) {
+                match self.pools.enter(pool, &mut self.list_bytes) {
                     Ok((number, spare)) => {
                         let kind = if raw { Kind::Raw } else { Kind::Compressed };
                         let (place, len, object_len) =
@@ -152,16 +146,14 @@ impl<K> Shard<K> {
                     }
                 }
             }
-            Stored::Large(large) => {
-                self.large_bytes += large.heap_bytes();
-                let number = self.free_numbers.pop().unwrap_or_else(|| {
-                    self.large.push(None);
-                    (self.large.len() - 1) as u32
-                });
-                self.large[number as usize] = Some(large);
-                let number = number.to_le_bytes();
-                Ok((Entry::Large { number, place: Place::default() }, 0, None))
-            }
+            Stored::Large(large) => match self.values.enter(large, &mut self.list_bytes) {
+                Ok(number) => Ok((Entry::Large { number, place: Place::default() }, 0, None)),
+                Err(large) => {
+                    let stored = Stored::Large(large);
+                    self.tally.subtract(&stored);
+                    Err(stored)
+                }
+            },
         }
     }
 
@@ -177,13 +169,7 @@ impl<K> Shard<K> {
                 let (len, object_len, raw) = (len.get(), object_len.get(), kind == Kind::Raw);
                 Stored::Block(Block { object: Object::new(pool, handle), len, object_len, raw, sum })
             }
-            Entry::Large { number, .. } => {
-                let number = u32::from_le_bytes(number);
-                let large = self.large[number as usize].take().expect("an entry's value is in the list");
-                self.free_numbers.push(number);
-                self.large_bytes -= large.heap_bytes();
-                Stored::Large(large)
-            }
+            Entry::Large { number, .. } => Stored::Large(self.values.leave(number, &mut self.list_bytes)),
         };
         self.tally.subtract(&stored);
         stored
@@ -196,7 +182,8 @@ impl<K> Shard<K> {
             let stored = self.leave(entry, 0, None);
             items.push((key, stored));
         }
-        (self.large, self.free_numbers) = (Vec::new(), Vec::new());
+        debug_assert_eq!(self.list_bytes, self.pools.bytes() + self.values.bytes(), "all that is left");
+        (self.pools, self.values, self.list_bytes) = (Pools::default(), Values::default(), 0);
         self.hand = 0;
         items
     }

@@ -235,9 +235,10 @@ impl Counters {
             }
             ErrorKind::Full { .. } => &self.full,
             ErrorKind::NoPool => &self.no_pool,
-            ErrorKind::IndexOutOfMemory | ErrorKind::Pool(_) | ErrorKind::AllocatorPanicked(_) => {
-                &self.alloc_failed
-            }
+            ErrorKind::IndexOutOfMemory
+            | ErrorKind::BufferOutOfMemory { .. }
+            | ErrorKind::Pool(_)
+            | ErrorKind::AllocatorPanicked(_) => &self.alloc_failed,
             ErrorKind::Codec(_) => &self.compress_failed,
         });
     }

@@ -111,6 +111,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             // A switch or the limit in between is as for any other block.
             parts.push(self.block(hash, part)?);
         }
+        // The one heap call of the store itself that aborts where there is no memory: `Arc` has no stable form that fails.
         Ok(Stored::Large(Arc::new(Large { parts: parts.into_boxed_slice(), len: value.len() })))
     }
 

@@ -162,7 +162,7 @@ impl<K> Table<K> {
         }
         next.slots.resize_with(slots, || None);
         // A hash function that does not spread might not fit any more: found out before anything moves.
-        if !next.would_fit(&hashes) {
+        if !next.would_fit(&hashes)? {
             return Err(NoRoom);
         }
         let old = std::mem::replace(self, next);
@@ -179,11 +179,13 @@ impl<K> Table<K> {
     /// Whether entries of these hashes, put into this empty table, all are within reach of their homes. In the order of homes each entry comes right
     /// after the one before it or at its home, so the farthest is known without placing any; that the run goes round the end adds at most what is seen
     /// in a second round.
-    fn would_fit(&self, hashes: &[u64]) -> bool {
+    fn would_fit(&self, hashes: &[u64]) -> Result<bool, NoRoom> {
         if hashes.len() < Place::MAX_DISTANCE {
-            return true;
+            return Ok(true);
         }
-        let mut homes: Vec<usize> = hashes.iter().map(|&hash| home(hash, self.slots.len())).collect();
+        let mut homes = Vec::new();
+        homes.try_reserve_exact(hashes.len())?;
+        homes.extend(hashes.iter().map(|&hash| home(hash, self.slots.len())));
         homes.sort_unstable();
         let mut next = 0;
         for round in 0..2 {
@@ -191,12 +193,12 @@ impl<K> Table<K> {
                 let home = home + round * self.slots.len();
                 let at = next.max(home);
                 if at - home > Place::MAX_DISTANCE {
-                    return false;
+                    return Ok(false);
                 }
                 next = at + 1;
             }
         }
-        true
+        Ok(true)
     }
 
     /// Puts an item in whose key is not there, where room was made. Gives its slot.

@@ -1,0 +1,138 @@
+//! A heap that gives no more: an error that names the key, and everything as it was. A binary of its own, because it replaces the allocator.
+#![cfg(not(zpool_loom))]
+
+mod common;
+#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
+#[path = "common/counting.rs"]
+mod counting;
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use common::{Look, block, builder, check_books, spec};
+use counting::{Refused, refusing};
+use zswap::{Error, ErrorKind, Manual, PoolError, Store, StoreBuilder};
+
+/// Nobody else does anything meanwhile.
+fn alone() -> StoreBuilder<u64> {
+    builder().executor(Arc::new(Manual::new())).max_value_len(1 << 20)
+}
+
+#[test]
+fn a_load_without_memory_for_its_buffer_fails_and_what_is_stored_stays() {
+    let store = alone().build().unwrap();
+    let value = vec![7; 1 << 20];
+    store.store(1, &value).unwrap();
+    let refused = Refused::AtLeast(1 << 20);
+    let no_memory = Error { key: 1, kind: ErrorKind::BufferOutOfMemory { needed: 1 << 20 } };
+    assert_eq!(no_memory.to_string(), "key 1: no memory for a buffer of 1048576 bytes");
+    assert_eq!(refusing(refused, || store.load_vec(&1)), Err(no_memory.clone()));
+    assert_eq!(refusing(refused, || store.peek_vec(&1)), Err(no_memory.clone()));
+    assert_eq!(refusing(refused, || store.take_vec(&1)), Err(no_memory.clone()));
+    assert_eq!(refusing(refused, || store.load_with(&1, <[u8]>::len)), Err(no_memory));
+    // One that has its buffer needs no memory.
+    let mut buffer = vec![0; 1 << 20];
+    assert_eq!(refusing(Refused::All, || store.load(&1, &mut buffer)), Ok(Some(1 << 20)));
+    assert_eq!(store.load_with(&1, |bytes| bytes == value), Ok(Some(true)));
+    let stats = store.stats();
+    assert_eq!((stats.entries, stats.taken, stats.read_failed, stats.decompress_failed), (1, 0, 0, 0));
+    assert_eq!(store.take_vec(&1), Ok(Some(value)));
+}
+
+#[test]
+fn a_table_that_cannot_grow_refuses_the_block_at_whichever_request_it_is() {
+    let store = alone().checksums(true).build().unwrap();
+    let (mut key, mut most, mut failures) = (0u64, 0, 0);
+    // In the end four at one growth: hashes, slots and checksums, and homes, which only long tables have to look at.
+    while most < 4 {
+        let mut nth = 0;
+        while let Err(error) = refusing(Refused::Nth(nth), || store.store(key, &key.to_le_bytes())) {
+            assert_eq!(error, Error { key, kind: ErrorKind::IndexOutOfMemory });
+            assert!(!store.contains(&key));
+            (nth, failures) = (nth + 1, failures + 1);
+        }
+        most = most.max(nth);
+        key += 1;
+        assert!(key < 10_000_000, "at most {most} requests");
+    }
+    assert!((0..key).all(|key| store.len_of(&key) == Some(8)));
+    let stats = store.stats();
+    assert_eq!((stats.entries as u64, stats.stores, stats.rejected.alloc_failed), (key, key, failures));
+    check_books(&store);
+}
+
+#[test]
+fn a_list_of_values_that_cannot_grow_refuses_the_value_and_removing_them_needs_no_memory() {
+    let store = alone().build().unwrap();
+    let empty = store.stats().index_bytes;
+    let (mut key, mut failures) = (0u64, 0);
+    while failures < 100 {
+        let value = key.to_le_bytes().repeat(1024);
+        let mut nth = 0;
+        // The first one to grow is the list itself, the second one that of numbers, where removed ones will be put.
+        while let Err(error) = refusing(Refused::NthGrowth(nth), || store.store(key, &value)) {
+            assert_eq!(error, Error { key, kind: ErrorKind::IndexOutOfMemory });
+            assert!(!store.contains(&key));
+            (nth, failures) = (nth + 1, failures + 1);
+            assert!(nth <= 2);
+        }
+        key += 1;
+        assert!(key < 1_000_000, "{failures} failures");
+    }
+    assert_eq!(store.stats().large_values as u64, key);
+    check_books(&store);
+    let full = store.stats().index_bytes;
+    assert!(refusing(Refused::All, || (0..key).all(|key| store.invalidate(&key))));
+    // What says where the blocks are is gone; the lists are still there.
+    let emptied = store.stats().index_bytes;
+    assert!(emptied > empty && full - emptied >= key as usize * 2 * 24, "{empty}, {full}, {emptied}");
+    (0..key).for_each(|key| store.store(key, &[3; 8192]).unwrap());
+    assert_eq!(store.stats().rejected.alloc_failed, failures);
+    store.clear();
+    assert_eq!(store.stats().index_bytes, empty, "all of it was counted");
+}
+
+/// One shard for all keys.
+#[derive(Clone, Default)]
+struct Constant;
+
+impl BuildHasher for Constant {
+    type Hasher = Constant;
+    fn build_hasher(&self) -> Constant {
+        Constant
+    }
+}
+
+impl Hasher for Constant {
+    fn finish(&self) -> u64 {
+        0
+    }
+    fn write(&mut self, _: &[u8]) {}
+}
+
+#[test]
+fn a_list_of_pools_that_cannot_grow_refuses_the_block() {
+    let store: Store<u64, Constant> = alone().hasher(Constant).max_pending(64).build().unwrap();
+    let (empty, mut failures) = (store.stats().index_bytes, 0);
+    for key in 0..40 {
+        store.switch(&spec(&format!("zsmalloc+rle(n={key})"))).unwrap();
+        // Makes the pool's tables, so that it asks for nothing itself.
+        let pool = store.manager().current().unwrap();
+        pool.zpool().free(pool.zpool().insert(&block(key, 4096, Look::Noise)).unwrap()).unwrap();
+        let (noise, mut nth) = (block(key, 4096, Look::Noise), 0);
+        while let Err(error) = refusing(Refused::NthGrowth(nth), || store.store(key, &noise)) {
+            assert_eq!(error.key, key);
+            match error.kind {
+                ErrorKind::IndexOutOfMemory => failures += 1,
+                kind => assert_eq!(kind, ErrorKind::Pool(PoolError::OutOfMemory)),
+            }
+            assert_eq!(pool.zpool().stats().objects, 0);
+            nth += 1;
+        }
+    }
+    assert!(failures >= 3, "{failures}");
+    assert!((0..40).all(|key| store.load_vec(&key).unwrap().unwrap() == block(key, 4096, Look::Noise)));
+    check_books(&store);
+    store.clear();
+    assert_eq!(store.stats().index_bytes, empty, "all of it was counted");
+}
