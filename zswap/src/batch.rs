@@ -15,6 +15,7 @@ use zpool_core::{ReadGuard, might_block, prefetch};
 use zpool_manager::PoolRef;
 
 use crate::error::{Error, ErrorKind};
+use crate::latency::Laps;
 use crate::loading::{Shape, Then};
 use crate::object::pin;
 use crate::same_filled;
@@ -50,9 +51,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         items: impl IntoIterator<Item = (K, &'b [u8])>,
     ) -> Vec<Result<(), Error<K>>> {
         might_block("Store::store_many");
+        let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.store));
         let Some(pool) = self.manager().current() else {
             // Not all need one, and there may be one by the next item.
-            return items.into_iter().map(|(key, block)| self.store(key, block)).collect();
+            let store = |(key, block)| {
+                let result = self.store_untimed(key, block);
+                laps.lap();
+                result
+            };
+            return items.into_iter().map(store).collect();
         };
         let mut session = pool.codec().session();
         // Each is asked for while the codec is at the one before it.
@@ -70,6 +77,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Ok(stored) => self.put(hash, key, stored),
                 Err(kind) => Err(self.store_failed(hash, key, kind)),
             });
+            laps.lap();
         }
         results
     }
@@ -113,10 +121,14 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         buffers: &mut [B],
     ) -> Vec<Result<Option<usize>, Error<K>>> {
         assert_eq!(keys.len(), buffers.len(), "a buffer for each key");
+        let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.load));
         let mut results = Vec::with_capacity(keys.len());
         // Without a current pool nothing is stored in it.
         let Some(pool) = self.manager().current() else {
-            results.extend(keys.iter().zip(buffers).map(|(key, buffer)| self.load(key, buffer.as_mut())));
+            for (key, buffer) in keys.iter().zip(buffers) {
+                results.push(self.load_untimed(key, buffer.as_mut()));
+                laps.lap();
+            }
             return results;
         };
         for (keys, buffers) in keys.chunks(GROUP).zip(buffers.chunks_mut(GROUP)) {
@@ -136,8 +148,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                             Error { key: key.clone(), kind }
                         })
                     }
-                    None => self.load(key, buffer),
+                    None => self.load_untimed(key, buffer),
                 });
+                laps.lap();
             }
         }
         results
@@ -176,6 +189,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
+    use std::hash::RandomState;
     use std::sync::Arc;
 
     use zpool_lz4::Lz4Driver;
@@ -186,11 +200,12 @@ mod tests {
     use crate::builder::DEFAULT_BLOCK_SIZE;
     use crate::evict::{AtLimit, Eviction};
     use crate::limit::Limit;
+    use crate::stats::StoreStats;
     use crate::store::Settings;
     use crate::storing::Coding;
 
     /// A store as it is before its first pool is made: no builder hands one out.
-    fn without_pool(limit: Option<usize>) -> Store<u64> {
+    fn without_pool(limit: Option<usize>, hasher: &RandomState) -> Store<u64> {
         let registry = Registry::new();
         registry.register_allocator(Arc::new(ZsmallocDriver)).unwrap();
         registry.register_compressor(Arc::new(Lz4Driver)).unwrap();
@@ -201,7 +216,7 @@ mod tests {
             coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
             eviction: Eviction { at_limit: AtLimit::Refuse, spare_dense: false, listener: None },
         };
-        Store::new(manager, settings, Limit::new(limit, 90), false, Default::default())
+        Store::new(manager, settings, Limit::new(limit, 90), true, hasher.clone())
     }
 
     /// A block of every kind, a failing one among them.
@@ -214,19 +229,24 @@ mod tests {
     #[test]
     fn without_a_pool_a_batch_does_what_single_calls_do() {
         for limit in [None, Some(1 << 30)] {
-            let (alone, batch) = (without_pool(limit), without_pool(limit));
+            let hasher = RandomState::new();
+            let (alone, batch) = (without_pool(limit, &hasher), without_pool(limit, &hasher));
             let blocks = blocks();
             let one_by_one: Vec<_> = blocks.iter().map(|(key, block)| alone.store(*key, block)).collect();
             let at_once = batch.store_many(blocks.iter().map(|(key, block)| (*key, block.as_slice())));
             assert_eq!(one_by_one, at_once);
             let stored: Vec<u64> = (0..6).filter(|key| batch.contains(key)).collect();
             assert_eq!(stored, if limit.is_none() { vec![0, 3, 5] } else { vec![] });
-            assert_eq!(alone.stats(), batch.stats());
+            let (alone, at_once) = (alone.stats(), batch.stats());
+            let timed = |stats: &StoreStats| stats.latencies.map(|latencies| latencies.store.calls);
+            assert_eq!((timed(&alone), timed(&at_once)), (Some(6), Some(6)));
+            assert_eq!(StoreStats { latencies: None, ..alone }, StoreStats { latencies: None, ..at_once });
             let keys: Vec<u64> = (0..6).collect();
             let loaded = batch.load_many(&keys, &mut vec![[0; 8192]; 6]);
             for ((key, block), result) in blocks.iter().zip(loaded) {
                 assert_eq!(result.unwrap(), stored.contains(key).then_some(block.len()));
             }
+            assert_eq!(batch.stats().latencies.map(|latencies| latencies.load.calls), Some(6));
         }
     }
 }

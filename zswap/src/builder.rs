@@ -187,7 +187,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two looks at the clock each (default false).
+    /// Whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two looks at the clock each, and one for an item of a batch
+    /// (default false). An item counts as the time since the one before it was done, or since the call began: together they are as long as the call.
     pub fn latency_histograms(self, on: bool) -> Self {
         StoreBuilder { latencies: on, ..self }
     }

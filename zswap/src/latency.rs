@@ -30,6 +30,28 @@ pub(crate) struct Timer<'h> {
     begun: Instant,
 }
 
+/// Records the time since it was made or last asked to: how long each of a batch took, so that they sum up to the call.
+pub(crate) struct Laps<'h> {
+    /// With when the latest was done. `None` where nobody wants to know: then the clock is not looked at.
+    running: Option<(&'h Histogram, Instant)>,
+}
+
+impl<'h> Laps<'h> {
+    pub(crate) fn new(histogram: Option<&'h Histogram>) -> Laps<'h> {
+        Laps { running: histogram.map(|histogram| (histogram, Instant::now())) }
+    }
+
+    /// One more is done.
+    #[inline]
+    pub(crate) fn lap(&mut self) {
+        if let Some((histogram, latest)) = &mut self.running {
+            let now = Instant::now();
+            histogram.record((now - *latest).as_nanos() as u64);
+            *latest = now;
+        }
+    }
+}
+
 impl Histogram {
     pub(crate) fn timer(&self) -> Timer<'_> {
         Timer { histogram: self, begun: Instant::now() }

@@ -114,8 +114,20 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     #[inline]
     fn fetch(&self, key: &K, to: &mut impl Destination, then: Then) -> Result<Option<usize>, Error<K>> {
         let timer = self.latencies().map(|latencies| latencies.load.timer());
+        let outcome = self.fetch_untimed(key, to, then);
+        drop(timer);
+        outcome
+    }
+
+    #[inline]
+    fn fetch_untimed(
+        &self,
+        key: &K,
+        to: &mut impl Destination,
+        then: Then,
+    ) -> Result<Option<usize>, Error<K>> {
         let hash = self.hash(key);
-        let outcome = loop {
+        loop {
             match self.fetch_once(hash, key, to, then) {
                 Ok(Fetched::Block(len)) => break Ok(Some(len)),
                 Ok(Fetched::Nothing) => break Ok(None),
@@ -125,9 +137,12 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                     break Err(Error { key: key.clone(), kind });
                 }
             }
-        };
-        drop(timer);
-        outcome
+        }
+    }
+
+    /// [`load`](Self::load) as a part of a batch, which sees to the histogram.
+    pub(crate) fn load_untimed(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
+        self.fetch_untimed(key, &mut { buffer }, Then::Keep)
     }
 
     #[inline]

@@ -81,9 +81,9 @@ pub struct StoreStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencyStats {
-    /// Of `store`, failed ones included.
+    /// Of `store` and of each item of `store_many`, failed ones included. An item takes from when the one before it was done, or the call began.
     pub store: LatencySummary,
-    /// Of loads, peeks and takes, misses and failed ones included.
+    /// Of loads, peeks and takes, and of each item of `load_many` likewise, misses and failed ones included.
     pub load: LatencySummary,
 }
 

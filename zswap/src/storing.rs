@@ -55,14 +55,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub fn store(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         might_block("Store::store");
         let timer = self.latencies().map(|latencies| latencies.store.timer());
+        let outcome = self.store_untimed(key, block);
+        drop(timer);
+        outcome
+    }
+
+    #[inline]
+    pub(crate) fn store_untimed(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         let hash = self.hash(&key);
-        let outcome = match self.stored(hash, block) {
+        match self.stored(hash, block) {
             Ok(Stored::Same { word, len }) if self.replace_same(hash, &key, word, len) => Ok(()),
             Ok(stored) => self.put(hash, key, stored),
             Err(kind) => Err(self.store_failed(hash, key, kind)),
-        };
-        drop(timer);
-        outcome
+        }
     }
 
     /// Checks a block or value and puts it where it belongs.

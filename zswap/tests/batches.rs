@@ -142,6 +142,33 @@ fn plug_ins_that_fail_in_a_batch() {
     check_books(&store);
 }
 
+#[test]
+fn every_item_of_a_batch_is_in_the_histograms_once_whatever_becomes_of_it() {
+    let (pool, codec) = (PoolScript::new(), CodecScript::new());
+    let store = scripted(pool.clone(), codec).max_value_len(8192).latency_histograms(true).build().unwrap();
+    let calls = || store.stats().latencies.map(|latencies| (latencies.store.calls, latencies.load.calls));
+    assert!(store.store_many([]).is_empty() && store.load_many::<[u8; 1]>(&[], &mut []).is_empty());
+    assert_eq!(calls(), Some((0, 0)));
+    let (text, value) = (block(1, 1000, Look::Runs), block(2, 8192, Look::Runs));
+    let items: [&[u8]; 6] = [&text, &value, &[], &[7; 4096], &[0; 8193], &text];
+    let results = store.store_many((0..).zip(items));
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 2);
+    assert_eq!(calls(), Some((6, 0)));
+    pool.on_insert(OnInsert::Panic);
+    assert!(store.store_many([(6, &text[..]), (7, &text[..])]).iter().all(Result::is_err));
+    assert_eq!(calls(), Some((8, 0)));
+    // Hits of every kind, misses, buffers that are too short.
+    let keys: Vec<u64> = (0..20).chain(0..6).collect();
+    let mut buffers = [vec![vec![0; 8192]; 20], vec![vec![0; 10]; 6]].concat();
+    let results = store.load_many(&keys, &mut buffers);
+    assert_eq!(results.iter().filter(|result| matches!(result, Ok(Some(_)))).count(), 4);
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 4);
+    assert_eq!(calls(), Some((8, 26)));
+    store.store(9, &[1]).unwrap();
+    store.load_vec(&9).unwrap();
+    assert_eq!(calls(), Some((9, 27)), "single calls count as before");
+}
+
 /// A key, one of which panics when it is hashed, or compared with itself.
 #[derive(Debug, Clone)]
 struct Fused(u64);
