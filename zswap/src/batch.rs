@@ -122,38 +122,55 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ) -> Vec<Result<Option<usize>, Error<K>>> {
         assert_eq!(keys.len(), buffers.len(), "a buffer for each key");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.load));
-        let mut results = Vec::with_capacity(keys.len());
+        let mut results = Vec::new();
+        results.resize_with(keys.len(), || Ok(None));
         // Without a current pool nothing is stored in it.
-        let Some(pool) = self.manager().current() else {
-            for (key, buffer) in keys.iter().zip(buffers) {
-                results.push(self.load_untimed(key, buffer.as_mut()));
-                laps.lap();
-            }
-            return results;
-        };
-        for (keys, buffers) in keys.chunks(GROUP).zip(buffers.chunks_mut(GROUP)) {
-            // Pinned first, so that the beginnings of all are under way while the first are decoded.
-            let hashes: [_; GROUP] = std::array::from_fn(|i| {
-                let hash = self.hash(keys.get(i)?);
-                self.index().prefetch(hash);
-                Some(hash)
-            });
-            let pinned: [_; GROUP] = std::array::from_fn(|i| self.pin_in(&pool, keys.get(i)?, hashes[i]?));
-            for ((key, buffer), pinned) in keys.iter().zip(buffers).zip(pinned) {
-                let buffer = buffer.as_mut();
-                results.push(match pinned {
-                    Some((guard, shape, len)) => {
-                        self.decode_pinned(&pool, guard, shape, len, buffer).map_err(|kind| {
-                            self.counters().load_failed(&kind);
-                            Error { key: key.clone(), kind }
-                        })
-                    }
-                    None => self.load_untimed(key, buffer),
-                });
-                laps.lap();
+        let pool = self.manager().current();
+        let groups = keys.chunks(GROUP).zip(buffers.chunks_mut(GROUP)).zip(results.chunks_mut(GROUP));
+        for ((keys, buffers), results) in groups {
+            let done = match &pool {
+                Some(pool) => self.load_pinned(pool, keys, buffers, results, &mut laps),
+                None => [false; GROUP],
+            };
+            // Now that no guard is out: who loads a long value while others remove it frees its objects (B20).
+            for (((key, buffer), result), done) in keys.iter().zip(buffers).zip(results).zip(done) {
+                if !done {
+                    *result = self.load_untimed(key, buffer.as_mut());
+                    laps.lap();
+                }
             }
         }
         results
+    }
+
+    /// Loads those of a group that are blocks in `pool`. Gives which these are.
+    #[inline]
+    fn load_pinned<B: AsMut<[u8]>>(
+        &self,
+        pool: &PoolRef,
+        keys: &[K],
+        buffers: &mut [B],
+        results: &mut [Result<Option<usize>, Error<K>>],
+        laps: &mut Laps<'_>,
+    ) -> [bool; GROUP] {
+        // Pinned first, so that the beginnings of all are under way while the first are decoded.
+        let hashes: [_; GROUP] = std::array::from_fn(|i| {
+            let hash = self.hash(keys.get(i)?);
+            self.index().prefetch(hash);
+            Some(hash)
+        });
+        let pinned: [_; GROUP] = std::array::from_fn(|i| self.pin_in(pool, keys.get(i)?, hashes[i]?));
+        let mut done = [false; GROUP];
+        for (i, pinned) in pinned.into_iter().enumerate() {
+            let Some((guard, shape, len)) = pinned else { continue };
+            results[i] = self.decode_pinned(pool, guard, shape, len, buffers[i].as_mut()).map_err(|kind| {
+                self.counters().load_failed(&kind);
+                Error { key: keys[i].clone(), kind }
+            });
+            done[i] = true;
+            laps.lap();
+        }
+        done
     }
 
     /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left to a load on its own.
@@ -224,6 +241,30 @@ mod tests {
         let text = b"a block that is not the same all over".to_vec();
         let longer = [vec![7; 4096], text.clone()].concat();
         vec![(0, vec![7; 100]), (1, text), (2, Vec::new()), (3, vec![9; 8192]), (4, longer), (5, vec![1])]
+    }
+
+    #[test]
+    fn b24_a_store_without_a_pool_removes_the_older_block_and_has_not_got_it_back_when_there_is_one() {
+        let store = without_pool(None, &RandomState::new());
+        let (old, newer) = ([7; 4096], b"a block that needs a pool".as_slice());
+        let spec = |text: &str| text.parse().unwrap();
+        (0..6).for_each(|key| store.store(key, &old).unwrap());
+        let no_pool = |key| Error { key, kind: ErrorKind::NoPool };
+        assert_eq!(store.store(0, newer), Err(no_pool(0)));
+        assert_eq!(store.store_many([(1, newer), (2, newer)]), [Err(no_pool(1)), Err(no_pool(2))]);
+        // One that cannot be made changes nothing.
+        store.switch(&spec("zsmalloc(chain=0)+lz4")).unwrap_err();
+        store.switch(&spec("zsmalloc+zip")).unwrap_err();
+        assert_eq!(store.store(3, newer), Err(no_pool(3)));
+        assert_eq!((store.len(), store.stats().rejected.no_pool), (2, 4));
+        store.switch(&spec("zsmalloc+lz4")).unwrap();
+        for key in 0..6 {
+            assert_eq!(store.load_vec(&key).unwrap(), (key > 3).then(|| old.to_vec()), "key {key}");
+            store.store(key, newer).unwrap();
+            assert_eq!(store.take_vec(&key).unwrap().as_deref(), Some(newer));
+        }
+        let stats = store.stats();
+        assert_eq!((stats.entries, stats.current.objects, stats.invalidated), (0, 0, 4));
     }
 
     #[test]

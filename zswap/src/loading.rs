@@ -163,32 +163,35 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 drop(shard);
                 let guard = guard?;
                 self.decode(&pool, &guard, Shape { object_len, raw, sum }, to.room(len)?)?;
-                // The guard goes after this: while it holds the object, no other entry can have its id. It holds no lock, so the order of locks is no matter (B20).
-                Ok(self.finish(hash, key, len, seen))
+                Ok(self.finish(hash, key, len, seen, guard))
             }
             Found::Same { word, len } => {
                 drop(shard);
                 same_filled::fill(to.room(len)?, word);
-                Ok(self.finish(hash, key, len, seen))
+                Ok(self.finish(hash, key, len, seen, ()))
             }
             Found::Large(large) => {
                 let large = Arc::clone(large);
                 drop(shard);
                 self.join(&large, to.room(large.len)?)?;
-                Ok(self.finish(hash, key, large.len, seen))
+                Ok(self.finish(hash, key, large.len, seen, large))
             }
         }
     }
 
     /// The second half of a take: the bytes are in the buffer, so the entry may go, if it is still the one `seen`.
+    ///
+    /// `held` is what keeps the object: while it does, no other entry can have its id. A guard holds no lock, so the shard's may be taken under it; but it goes
+    /// before the object is freed, so that an allocator whose `free` waits for readers does not wait for this thread (B20).
     #[inline]
-    fn finish(&self, hash: u64, key: &K, len: usize, seen: Option<StoredId>) -> Fetched {
+    fn finish<H>(&self, hash: u64, key: &K, len: usize, seen: Option<StoredId>, held: H) -> Fetched {
         let Some(seen) = seen else { return Fetched::Block(len) };
         let taken = self.index().edit(hash, |shard, hash| {
             let taken = shard.remove_if(hash, key, |found| found.id() == seen);
             shard.tally.taken += u64::from(taken.is_some());
             taken
         });
+        drop(held);
         if self.discard(taken) { Fetched::Block(len) } else { Fetched::Replaced }
     }
 }

@@ -133,6 +133,68 @@ fn b26_a_take_gets_the_newest_block_or_leaves_it() {
     check_books(&store);
 }
 
+/// Nobody can make a store anew while others use it; what comes nearest is to take everything out of it.
+#[test]
+fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
+    let empty = builder().max_value_len(1 << 14).checksums(true).build().unwrap().stats().index_bytes;
+    let store = builder().max_value_len(1 << 14).checksums(true).build().unwrap();
+    let done = [AtomicBool::new(false), AtomicBool::new(false)];
+    let over = || done.iter().all(|done| done.load(Ordering::Relaxed));
+    let gone = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..2u64 {
+            let (store, done, gone) = (&store, &done[thread as usize], &gone);
+            scope.spawn(move || {
+                let _done = SetWhenDropped(done);
+                let mut rng = Rng::new(thread + 1);
+                for version in 0..4_000 {
+                    let key = thread << 32 | rng.below(100) as u64;
+                    // Values of several blocks, too.
+                    let len = 16 + rng.below(if version % 8 == 0 { 12_000 } else { 1_000 });
+                    store.store(key, &stamped(key, version, len)).unwrap();
+                    let found = match version % 3 {
+                        0 => store.load_vec(&key).unwrap(),
+                        1 => store.take_vec(&key).unwrap(),
+                        _ => store.load_with(&key, <[u8]>::to_vec).unwrap(),
+                    };
+                    match found {
+                        Some(bytes) => assert_eq!(unstamp(&bytes), (key, version)),
+                        None => _ = gone.fetch_add(1, Ordering::Relaxed),
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !over() {
+                store.clear();
+                store.retain(|key, len| (key ^ len as u64).is_multiple_of(2));
+                std::thread::yield_now();
+            }
+        });
+        let mut n = 0;
+        while !over() {
+            n += 1;
+            store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
+            assert!(store.len() <= 200 && store.stats().held_bytes() >= empty);
+            std::thread::yield_now();
+        }
+    });
+    let stats = store.stats();
+    assert_eq!((stats.stores, stats.rejected.total(), stats.free_failed), (8_000, 0, 0));
+    assert_eq!((stats.decompress_failed, stats.read_failed), (0, 0));
+    assert_eq!(stats.loads_missed as usize, gone.into_inner());
+    check_books(&store);
+    // It goes on as one that was never cleared, and is cleared as one that was never used.
+    (0..100).for_each(|key| store.store(key, &stamped(key, 9, 9_000)).unwrap());
+    (0..100).for_each(|key| assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()), (key, 9)));
+    check_books(&store);
+    store.clear();
+    store.manager().flush().unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.entries, stats.stored_bytes, stats.payload_bytes, stats.index_bytes), (0, 0, 0, empty));
+    assert_eq!((stats.manager.pools_alive, stats.current.objects), (1, 0));
+}
+
 #[test]
 fn b8_a_decompressor_that_waits_holds_nobody_up_and_loses_nothing() {
     let codec = CodecScript::new();

@@ -71,6 +71,38 @@ fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
 }
 
 #[test]
+fn b24_a_store_that_takes_nothing_for_a_while_never_gives_an_older_block_back_afterwards() {
+    for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
+        let store = builder().spec(spec(text)).max_value_len(16 << 10).build().unwrap();
+        let (old, newer) = (|key| block(key, 3000, Look::Runs), |key| block(key + 100, 4096, Look::Noise));
+        let lens = |key: u64| [4096, 4096, 16 << 10][key as usize % 3];
+        let newest = |key| block(key + 200, lens(key), [Look::Runs, Look::SameFilled][key as usize % 2]);
+        (0..60).for_each(|key| store.store(key, &old(key)).unwrap());
+        // Switched off, as far as a store can be.
+        store.set_limit(Some(0)).unwrap();
+        for key in 0..20 {
+            store.store(key, &newer(key)).unwrap_err();
+        }
+        let (values, keys) = ((20..40).map(newest).collect::<Vec<_>>(), 20..40u64);
+        let refused = store.store_many(keys.zip(values.iter().map(Vec::as_slice)));
+        assert!(
+            refused.iter().all(|r| matches!(r, Err(e) if matches!(e.kind, ErrorKind::Full { limit: 0, .. })))
+        );
+        store.switch(&spec("zsmalloc(chain=4)+rle")).unwrap();
+        for (round, limit) in [Some(0), None].into_iter().enumerate() {
+            store.set_limit(limit).unwrap();
+            for key in 0..60 {
+                let expected = (key >= 40).then(|| old(key));
+                assert_eq!(store.peek_vec(&key).unwrap(), expected, "{text}, round {round}, key {key}");
+            }
+        }
+        (0..60).for_each(|key| store.store(key, &newest(key)).unwrap());
+        assert!((0..60).all(|key| store.load_vec(&key).unwrap().unwrap() == newest(key)));
+        check_books(&store);
+    }
+}
+
+#[test]
 fn retired_pools_count_and_every_switch_is_noticed() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(4 * MIB).build().unwrap();
     let specs = ["reference+lz4", "reference+rle(n=2)", "reference+rle", "reference+rle(n=3)"];
