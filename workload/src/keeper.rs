@@ -69,18 +69,19 @@ impl<E: DrainExecutor> Keeper for PoolKeeper<E> {
         self.pool.read(token).is_ok_and(|guard: ReadGuard<'_>| *guard == *bytes)
     }
 
-    /// A job may submit the next one, or put itself off: waits until none is left that came of those before.
+    /// A job may submit the next one, or put itself off: waits until nothing has come of those before for a while.
     fn settle(&mut self) {
-        // A chain of jobs that does not end would be the pool's fault; what it holds after so many says so.
-        const CHAIN: usize = 64;
+        // Work that does not end would be the pool's fault; what it holds after so long says so.
+        const PATIENCE: usize = 100;
         // Longer than any pool puts work off.
         const PUT_OFF: Duration = Duration::from_millis(25);
-        for round in 0..2 {
-            if round > 0 {
-                thread::sleep(PUT_OFF);
-            }
-            for _ in 0..CHAIN {
-                self.executor.flush().expect("this thread is none of the executor's");
+        for _ in 0..PATIENCE {
+            self.executor.flush().expect("this thread is none of the executor's");
+            let before = self.pool.bytes_held();
+            thread::sleep(PUT_OFF);
+            self.executor.flush().expect("this thread is none of the executor's");
+            if self.pool.bytes_held() == before {
+                break;
             }
         }
     }

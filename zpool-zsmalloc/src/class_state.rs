@@ -81,6 +81,8 @@ pub(crate) struct ClassState {
     groups: Groups,
     /// Slots claimed.
     pub(crate) objects: usize,
+    /// The most that were claimed at a time since this was last forgotten.
+    peak: usize,
     /// Open slots of all zspages that are not isolated.
     pub(crate) open: usize,
     /// Resident frames.
@@ -100,6 +102,7 @@ impl ClassState {
             room: Room::default(),
             groups: Groups::new(),
             objects: 0,
+            peak: 0,
             open: 0,
             resident: 0,
             idle: 0,
@@ -138,6 +141,16 @@ impl ClassState {
 
     pub(crate) fn group(&self, local: u32) -> Group {
         self.member(local).links.group
+    }
+
+    /// The most slots that were claimed at a time of late.
+    pub(crate) fn peak(&self) -> usize {
+        self.peak
+    }
+
+    /// Begins to look for another peak. Says whether there was one.
+    pub(crate) fn forget_peak(&mut self) -> bool {
+        core::mem::replace(&mut self.peak, self.objects) > self.objects
     }
 
     /// Claims a slot for an object of `len` bytes in frames that are resident, in the fullest zspage that has one.
@@ -341,6 +354,7 @@ impl ClassState {
     fn occupy(&mut self, local: u32, object: u16, len: u32) -> Claimed {
         self.bits_mut(local)[usize::from(object / 64)] |= 1 << (object % 64);
         self.objects += 1;
+        self.peak = self.peak.max(self.objects);
         let slot = self.shape.frames_of_slot(object);
         let touched = self.shape.frames_of(object, len);
         let member = &mut self.room.members[local as usize];

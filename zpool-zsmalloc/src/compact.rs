@@ -36,12 +36,18 @@ impl Inner {
         self.compact_as(budget, Thorough::Yes)
     }
 
-    /// Compaction by our own job is not thorough: what merging saves a pool that is in use, its next objects take back.
+    /// Compaction by our own job is not thorough: what merging saves a pool that is in use, its next objects take back; and so they do with frames that were needed
+    /// a moment ago.
     pub(crate) fn compact_as(&self, budget: CompactionBudget, thorough: Thorough) -> CompactionReport {
         let Some(_only) = Only::begin(&self.compacting) else { return CompactionReport::default() };
         let frame_size = self.source.frame_size();
-        let mut run =
-            Run { pool: self, left: budget.max_moves, charged: 0, report: CompactionReport::default() };
+        let mut run = Run {
+            pool: self,
+            thorough,
+            left: budget.max_moves,
+            charged: 0,
+            report: CompactionReport::default(),
+        };
         self.take_back_spares(None);
         run.report.estimated_bytes = self.estimate() * frame_size;
         run.give_back(self.existing_classes());
@@ -74,7 +80,7 @@ impl Inner {
     }
 }
 
-/// Does compaction also empty last frames into larger classes?
+/// Does compaction also empty last frames into larger classes, and give back what was needed only just now?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Thorough {
     Yes,
@@ -101,6 +107,7 @@ impl Drop for Only<'_> {
 /// One call of `compact`.
 pub(crate) struct Run<'a> {
     pub(crate) pool: &'a Inner,
+    pub(crate) thorough: Thorough,
     /// Moves left.
     pub(crate) left: usize,
     /// Frames charged on the way.
@@ -127,7 +134,7 @@ impl Run<'_> {
         loop {
             let mut plan = Plan::new(self.pool);
             for class in self.pool.existing_classes() {
-                plan.pack(class, self.round_limit());
+                plan.pack(class, self.thorough, self.round_limit());
             }
             let cut_short = plan.cut_short;
             let moved = self.carry_out(plan, |run, marked| {
@@ -189,9 +196,9 @@ impl Run<'_> {
     /// Gives back what is empty now in these classes.
     fn give_back<'c>(&mut self, classes: impl Iterator<Item = &'c Class>) {
         let pool = self.pool;
-        let mut empty = 0;
-        let hollow = pool
-            .discard_hollow_frames(classes.inspect(|class| empty += pool.release_empty_zspages_of(class, 0)));
+        let (mut empty, thorough) = (0, self.thorough);
+        let classes = classes.inspect(|class| empty += pool.release_unneeded_zspages_of(class, thorough));
+        let hollow = pool.discard_hollow_frames(classes, thorough);
         self.report.freed_bytes += (empty + hollow) * pool.source.frame_size();
     }
 

@@ -6,6 +6,8 @@ use zpool_core::might_block;
 
 use crate::class::ClassIndex;
 use crate::class_state::{ClassState, Room};
+use crate::compact::Thorough;
+use crate::fullness::Group::Empty;
 use crate::inner::{Class, Inner};
 use crate::memory::{Charged, OwnedRun, discard_all, release_all};
 use crate::shape::runs;
@@ -31,7 +33,7 @@ impl Inner {
 
     fn trim_once(&self) -> usize {
         self.take_back_spares(None);
-        let hollow = self.discard_hollow_frames(self.existing_classes());
+        let hollow = self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
         let frames = hollow + self.release_empty_zspages(0);
         self.existing_classes().for_each(|class| self.fit_room(class));
         frames * self.source.frame_size()
@@ -43,12 +45,26 @@ impl Inner {
     }
 
     /// The same for one class.
-    pub(crate) fn release_empty_zspages_of(&self, class: &Class, keep: usize) -> usize {
-        use crate::fullness::Group::Empty;
-        let surplus = |state: &ClassState| match keep {
+    fn release_empty_zspages_of(&self, class: &Class, keep: usize) -> usize {
+        self.release_empty(class, |state| match keep {
             0 => state.head(Empty),
             _ => state.head(Empty).and_then(|kept| state.next(kept)),
-        };
+        })
+    }
+
+    /// Gives back empty zspages that a class has not needed of late, or all.
+    pub(crate) fn release_unneeded_zspages_of(&self, class: &Class, thorough: Thorough) -> usize {
+        self.release_empty(class, |state| {
+            let needless = |&local: &u32| {
+                let frames = state.member(local).resident.count_ones() as usize;
+                thorough == Thorough::Yes || frames <= self.surplus_of(state, thorough)
+            };
+            state.head(Empty).filter(needless)
+        })
+    }
+
+    /// Gives back empty zspages of a class as long as `surplus` names one. Returns frames that were resident.
+    fn release_empty(&self, class: &Class, surplus: impl Fn(&ClassState) -> Option<u32>) -> usize {
         let mut frames = 0;
         let mut gone = Vec::new();
         loop {
@@ -92,11 +108,17 @@ impl Inner {
         release_all(&self.source, owned);
     }
 
-    /// Gives back frames that are resident although no object lies in them, where their zspage is not empty: many by one call of the source. Returns how many.
-    pub(crate) fn discard_hollow_frames<'c>(&self, classes: impl Iterator<Item = &'c Class>) -> usize {
-        let mut hollow = Hollow { pool: self, zspages: Vec::with_capacity(BATCH) };
+    /// Gives back frames that are resident although no object lies in them, where their zspage is not empty: many by one call of the source. If it is not to be
+    /// thorough, only as many as the class has not needed of late. Returns how many.
+    pub(crate) fn discard_hollow_frames<'c>(
+        &self,
+        classes: impl Iterator<Item = &'c Class>,
+        thorough: Thorough,
+    ) -> usize {
+        let mut hollow = Hollow { pool: self, thorough, zspages: Vec::with_capacity(BATCH), of_class: 0 };
         let mut total = 0;
         for class in classes {
+            hollow.of_class = 0;
             let mut cursor = 0;
             while self.locked(class, |state| hollow.isolate(class, state, &mut cursor)) {
                 total += hollow.give_back();
@@ -138,7 +160,10 @@ impl Inner {
 /// Isolated zspages with the frames of theirs that are hollow. Those that are left when it is dropped keep their frames: the source has panicked.
 struct Hollow<'a> {
     pool: &'a Inner,
+    thorough: Thorough,
     zspages: Vec<(ClassIndex, u32, u64)>,
+    /// Frames among them that belong to the class that is looked at: still counted as resident there.
+    of_class: usize,
 }
 
 impl Hollow<'_> {
@@ -155,8 +180,19 @@ impl Hollow<'_> {
             if member.inuse == 0 || member.isolated {
                 continue;
             }
-            let (id, hollow) = (member.id, state.hollow(local));
+            let id = member.id;
+            let hollow = match self.thorough {
+                Thorough::Yes => state.hollow(local),
+                Thorough::No => {
+                    let surplus = self.pool.surplus_of(state, Thorough::No).saturating_sub(self.of_class);
+                    if surplus == 0 {
+                        return false;
+                    }
+                    last_bits(state.hollow(local), surplus)
+                }
+            };
             if hollow != 0 {
+                self.of_class += hollow.count_ones() as usize;
                 state.isolate(local);
                 self.zspages.push((class.index, id, hollow));
             }
@@ -178,6 +214,7 @@ impl Hollow<'_> {
         // SAFETY: `discard_all` (1): isolated by `isolate`, and no claimed slot reached into these frames then; (2): as computed from their classes.
         unsafe { discard_all(&pool.source, frames) };
         let mut total = 0;
+        self.of_class = 0;
         while let Some((class, id, frames)) = self.zspages.pop() {
             self.rejoin(class, id, frames);
             let count = frames.count_ones() as usize;
@@ -195,6 +232,14 @@ impl Hollow<'_> {
             self.pool.note_gain(state);
         });
     }
+}
+
+/// The highest bits of `mask`, `count` at most.
+fn last_bits(mut mask: u64, count: usize) -> u64 {
+    while mask.count_ones() as usize > count {
+        mask &= mask - 1;
+    }
+    mask
 }
 
 impl Drop for Hollow<'_> {

@@ -7,7 +7,8 @@
 //!   trim, compact: always, all of it
 //! ```
 //!
-//! Compaction by itself is followed by a [rest](REST): a job that comes too early puts itself off. Frames that one moment leaves empty are often wanted in the next.
+//! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is followed by a [rest](REST), and a job that comes too early puts itself
+//! off; and it gives back only what no class has needed since the job before. As long as classes keep more than they need, the job comes again.
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
 //! dropped waits for one that runs: no job touches a pool after its end.
@@ -39,7 +40,7 @@ const GAIN_FLOOR: usize = 4;
 const REST_SHARE: usize = 32;
 
 /// From the end of a compaction to the next one that the pool does by itself. Measured: replacing objects at random takes
-/// 1.2 times what it takes with mimalloc; without a rest it was 1.25 to 1.47.
+/// 1.13 times what it takes with mimalloc; without a rest it was 1.25 to 1.47. See docs/decisions/0022.
 const REST: Duration = Duration::from_millis(10);
 
 /// Objects that one job moves at most: a millisecond of the executor's time.
@@ -71,8 +72,8 @@ pub(crate) struct Housekeeping {
     freed: AtomicUsize,
     /// When the rest after the last compaction is over.
     rested: Mutex<Option<Instant>>,
-    /// The job that is out has been put off until then.
-    put_off: AtomicBool,
+    /// The job that is out goes on with what one before it has begun, now or after the rest.
+    goes_on: AtomicBool,
 }
 
 impl Housekeeping {
@@ -89,7 +90,7 @@ impl Housekeeping {
             gain: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
             rested: Mutex::new(None),
-            put_off: AtomicBool::new(false),
+            goes_on: AtomicBool::new(false),
         }
     }
 }
@@ -148,15 +149,27 @@ impl Inner {
 
     /// Frames that packing a class to the front would free.
     pub(crate) fn gain_of(&self, state: &ClassState) -> usize {
+        self.frames_beyond(state, state.objects)
+    }
+
+    /// The same, for compaction by the pool itself without those that were needed of late.
+    pub(crate) fn surplus_of(&self, state: &ClassState, thorough: Thorough) -> usize {
+        match thorough {
+            Thorough::Yes => self.gain_of(state),
+            Thorough::No => self.frames_beyond(state, state.peak()),
+        }
+    }
+
+    fn frames_beyond(&self, state: &ClassState, objects: usize) -> usize {
         let class = self.table.get(self.table.class_of(state.shape.slot as usize));
-        state.resident.saturating_sub(self.table.frames_needed(class, state.objects))
+        state.resident.saturating_sub(self.table.frames_needed(class, objects))
     }
 
     /// Submits the job if there is enough to do. Never blocks or allocates.
     pub(crate) fn kick_if_worthwhile(&self) {
         let housekeeping = &self.housekeeping;
         // Relaxed: policy. First of all, since for the time of a rest every free would find something to do and no job.
-        if housekeeping.put_off.load(Ordering::Relaxed) {
+        if housekeeping.goes_on.load(Ordering::Relaxed) {
             return;
         }
         if housekeeping.usable && (self.too_much_idle() || self.much_to_gain()) {
@@ -164,21 +177,21 @@ impl Inner {
         }
     }
 
-    /// Submits the job, if it is not out. With a delay only from inside a job: that may allocate.
+    /// Submits the job, if it is not out. With a delay, to go on with what a job has begun, only from inside one: that may allocate.
     fn submit(&self, delay: Option<Duration>) {
         let housekeeping = &self.housekeeping;
         let Some(job) = housekeeping.job.lock().take() else { return };
         let Some(executor) = housekeeping.executor.lock().clone() else { return };
         // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so below.
         housekeeping.forsaken.store(false, Ordering::Relaxed);
-        housekeeping.put_off.store(delay.is_some(), Ordering::Relaxed);
+        housekeeping.goes_on.store(delay.is_some(), Ordering::Relaxed);
         let submitted = match delay {
-            Some(delay) => executor.submit_later(delay, job),
-            None => executor.submit(job),
+            Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
+            _ => executor.submit(job),
         };
         if let Err(refused) = submitted {
             // Left for later: a next free tries again, an insert or trim does it in any case.
-            housekeeping.put_off.store(false, Ordering::Relaxed);
+            housekeeping.goes_on.store(false, Ordering::Relaxed);
             *housekeeping.job.lock() = Some(refused.job);
             housekeeping.forsaken.store(true, Ordering::Relaxed);
         }
@@ -212,26 +225,38 @@ impl Inner {
         gain > (self.counters.frames.load(Ordering::Relaxed) / GAIN_SHARE + GAIN_FLOOR) as isize
     }
 
-    /// What the job does. Gives what is left of the rest, if it has to wait for the end of that; a job that has waited does not: an executor without a clock ran it at
-    /// once, and would be kept busy.
+    /// What the job does. Gives when it is to go on, if it is: at once, or after what is left of the rest. A job that has waited does so no more: an executor
+    /// without a clock ran it at once, and would be kept busy.
     fn housekeep(&self) -> Option<Duration> {
         self.take_back_spares(None);
-        let worthwhile = self.much_to_gain();
         // Relaxed: set before this job was submitted.
-        let put_off = self.housekeeping.put_off.swap(false, Ordering::Relaxed);
-        let rest = if worthwhile && !put_off { self.rest_left() } else { None };
-        if worthwhile && rest.is_none() {
-            // Only those counted by now: what is freed while it works is for the next time.
-            let seen = self.housekeeping.freed.load(Ordering::Relaxed);
-            let report = self.compact_as(JOB_MOVES, Thorough::No);
-            // It goes on in the next job as long as it gets on: what is pinned must not keep the executor busy.
-            if report.moved_objects == 0 || !self.gain_is_large() {
-                self.housekeeping.freed.fetch_sub(seen, Ordering::Relaxed);
-                *self.housekeeping.rested.lock() = Some(Instant::now() + REST);
-            }
-        }
+        let goes_on = self.housekeeping.goes_on.swap(false, Ordering::Relaxed);
+        let wanted =
+            if goes_on { self.housekeeping.compact && self.gain_is_large() } else { self.much_to_gain() };
+        let rest = if wanted && !goes_on { self.rest_left() } else { None };
+        let again = if wanted && rest.is_none() { self.compact_a_little() } else { rest };
         self.release_surplus();
-        rest
+        again
+    }
+
+    /// One job's part of a compaction. Gives when to go on: at once as long as it gets on, and later if classes were left more frames than they need now.
+    fn compact_a_little(&self) -> Option<Duration> {
+        // Only those counted by now: what is freed while it works is for the next time.
+        let seen = self.housekeeping.freed.load(Ordering::Relaxed);
+        let report = self.compact_as(JOB_MOVES, Thorough::No);
+        // What is pinned must not keep the executor busy.
+        if report.moved_objects > 0 && self.gain_is_large() {
+            return Some(Duration::ZERO);
+        }
+        self.housekeeping.freed.fetch_sub(seen, Ordering::Relaxed);
+        *self.housekeeping.rested.lock() = Some(Instant::now() + REST);
+        (self.forget_peaks() && self.gain_is_large()).then_some(REST)
+    }
+
+    /// From now on classes are left what they need from now on. Says whether any has needed more.
+    pub(crate) fn forget_peaks(&self) -> bool {
+        let forget = |class| self.locked(class, ClassState::forget_peak);
+        self.existing_classes().map(forget).fold(false, |any, one| any | one)
     }
 
     /// What is left of the rest after the last compaction.
@@ -279,7 +304,7 @@ impl Drop for Chance {
         let Some(inner) = self.pool.upgrade().filter(|_| !self.taken) else { return };
         if !inner.housekeeping.gate.lock().closed {
             inner.housekeeping.forsaken.store(true, Ordering::Relaxed);
-            inner.housekeeping.put_off.store(false, Ordering::Relaxed);
+            inner.housekeeping.goes_on.store(false, Ordering::Relaxed);
             inner.prepare_job();
         }
     }

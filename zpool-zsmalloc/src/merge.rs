@@ -207,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::class::{ClassConfig, ClassTable};
+    use crate::compact::Thorough;
     use crate::inner::Inner;
 
     fn pool() -> Inner {
@@ -236,7 +237,13 @@ mod tests {
         let mut open: Vec<usize> = vec![0; pool.table.classes().len()];
         open[usize::from(pool.table.class_of(1020).0)] = 1;
         let found = Marked { index: later.index, ..found };
-        let mut run = Run { pool: &pool, left: 9, charged: 0, report: CompactionReport::default() };
+        let mut run = Run {
+            pool: &pool,
+            thorough: Thorough::Yes,
+            left: 9,
+            charged: 0,
+            report: CompactionReport::default(),
+        };
         run.merge_zspage(&[found], &mut open);
         assert_eq!(run.report.moved_objects, 0);
         drop(plan);

@@ -11,6 +11,7 @@
 
 use crate::class::ClassIndex;
 use crate::class_state::ClassState;
+use crate::compact::Thorough;
 use crate::inner::{Class, Inner};
 
 /// The marks of one round, which are taken away when it is dropped.
@@ -39,27 +40,35 @@ impl<'a> Plan<'a> {
         Plan { pool, sources: Vec::new(), objects: 0, cut_short: false }
     }
 
-    /// Adds what packs `class` to the front, moving at most `limit` objects in the whole plan.
-    pub(crate) fn pack(&mut self, class: &Class, limit: usize) {
+    /// Adds what packs `class` to the front, or if it is not to be thorough, to what it needed of late; moving at most `limit` objects in the whole plan.
+    pub(crate) fn pack(&mut self, class: &Class, thorough: Thorough, limit: usize) {
         let pool = self.pool;
         let members =
-            pool.locked(class, |state| if pool.gain_of(state) > 0 { state.members().len() } else { 0 });
+            pool.locked(
+                class,
+                |state| if pool.surplus_of(state, thorough) > 0 { state.members().len() } else { 0 },
+            );
         if members == 0 {
             return;
         }
         // Space for the copy, made outside the lock.
         let mut partial: Vec<(u16, u32)> = Vec::with_capacity(members);
-        let per_zspage = pool.locked(class, |state| {
+        let (per_zspage, spread) = pool.locked(class, |state| {
             let all = state
                 .members()
                 .iter()
                 .filter(|m| !m.isolated && m.inuse > 0 && m.inuse < state.shape.objects);
             partial.extend(all.map(|member| (member.inuse, member.id)).take(members));
-            usize::from(state.shape.objects)
+            let spread = if thorough == Thorough::Yes { 0 } else { state.peak() - state.objects };
+            (usize::from(state.shape.objects), spread)
         });
         partial.sort_unstable_by(|a, b| b.cmp(a));
-        let objects: usize = partial.iter().map(|&(inuse, _)| usize::from(inuse)).sum();
+        // As if there were as many as there were of late.
+        let objects = partial.iter().map(|&(inuse, _)| usize::from(inuse)).sum::<usize>() + spread;
         let kept = objects.div_ceil(per_zspage);
+        if kept > partial.len() {
+            return;
+        }
         for &(inuse, zspage) in partial[kept..].iter().rev() {
             if self.is_full(limit) {
                 return;

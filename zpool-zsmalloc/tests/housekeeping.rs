@@ -84,6 +84,30 @@ fn the_job_ends_after_churn_and_compacts_meanwhile() {
     assert!(kept.pool.stats().moved_objects > 0, "the job compacts");
 }
 
+/// What one moment leaves empty the next one wants again: frames go once a job has come and gone without their being needed.
+#[test]
+fn frames_that_were_needed_of_late_are_kept_until_the_next_job() {
+    let kept = Kept::new("");
+    let objects = kept.fill(60);
+    kept.drain("filled");
+    let full = kept.source.charged_frames();
+    let free_every_second = |objects: Vec<Handle>| {
+        let (go, stay): (Vec<_>, Vec<_>) = objects.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+        go.into_iter().for_each(|(_, handle)| kept.pool.free(handle).unwrap());
+        stay.into_iter().map(|(_, handle)| handle).collect::<Vec<_>>()
+    };
+    let mut objects = free_every_second(objects);
+    assert!(kept.executor.run_one(), "there is much to gain");
+    assert_eq!((kept.source.charged_frames(), kept.pool.stats().moved_objects), (full, 0));
+    objects.extend(kept.fill(30));
+    assert_eq!(kept.source.charged_frames(), full, "none had to be charged again");
+    kept.drain("refilled");
+    let _objects = free_every_second(objects);
+    kept.drain("half freed");
+    let half = kept.source.charged_frames();
+    assert!(half < full * 3 / 5, "{half} of {full} frames");
+}
+
 /// There is much to gain, but nothing that may be moved.
 #[test]
 fn the_job_ends_where_everything_is_pinned() {

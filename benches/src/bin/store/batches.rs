@@ -1,6 +1,10 @@
-//! Sixty-four at a time, and one by one.
+//! Sixty-four at a time, and one by one: the same store, since two of the same contents may differ by where their objects happen to lie.
+//!
+//! Once in random order, as the blocks of a cache come that has been in use for a while, and once in the order in which the pages lie in memory, where the
+//! processor sees by itself what comes next.
 
-use workload::{Elapsed, Pages, PartWork, Report, clocked, interleave};
+use workload::{Elapsed, Pages, PartWork, Report, Rng, Spread, clocked, interleave};
+use zswap::Store;
 
 use crate::{PAGE, PART, ROUNDS, filled};
 
@@ -10,61 +14,79 @@ const BATCH: usize = 64;
 type Work<'a> = &'a dyn Fn(&[u64], &mut [[u8; 4096]]);
 
 pub(crate) fn measure(pages: &Pages, report: &mut Report) {
-    let parts = pages.len() / PART;
-    let (single, many) = (filled(pages), filled(pages));
-    let keys: Vec<u64> = (0..pages.len() as u64).collect();
-    let part_of = |part: usize| part * PART..(part + 1) * PART;
-    let right = |buffers: &[[u8; 4096]], part: usize| {
-        assert!(
-            buffers.iter().zip(part_of(part)).all(|(buffer, i)| buffer == pages.block(i)),
-            "a page came back changed"
-        );
-    };
-    let load = |part: usize, buffers: &mut Vec<[u8; 4096]>, work: Work<'_>| -> Elapsed {
+    let store = filled(pages);
+    let mut keys: Vec<u64> = (0..pages.len() as u64).collect();
+    let mut push = |name: &str, spread: Spread| report.push(spread.figure(name, "ratio"));
+    let in_order = Bench { store: &store, pages, keys: &keys };
+    push("load_many_over_load_in_order", in_order.loads());
+    push("store_many_over_store_in_order", in_order.stores());
+    Rng::new(7).shuffle(&mut keys);
+    let at_random = Bench { store: &store, pages, keys: &keys };
+    push("store_many_over_store", at_random.stores());
+    push("load_many_over_load", at_random.loads());
+}
+
+struct Bench<'a> {
+    store: &'a Store<u64>,
+    pages: &'a Pages,
+    keys: &'a [u64],
+}
+
+impl Bench<'_> {
+    fn part(&self, part: usize) -> &[u64] {
+        &self.keys[part * PART..][..PART]
+    }
+
+    fn parts(&self) -> usize {
+        self.keys.len() / PART
+    }
+
+    fn page(&self, key: u64) -> &[u8] {
+        self.pages.block(key as usize)
+    }
+
+    /// Throughput of loads, batches over one by one.
+    fn loads(&self) -> Spread {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let one_by_one = |keys: &[u64], buffers: &mut [[u8; 4096]]| {
+            for (key, buffer) in keys.iter().zip(buffers) {
+                self.store.load(key, buffer).expect("no fault");
+            }
+        };
+        let at_once = |keys: &[u64], buffers: &mut [[u8; 4096]]| {
+            for (keys, buffers) in keys.chunks(BATCH).zip(buffers.chunks_mut(BATCH)) {
+                assert!(self.store.load_many(keys, buffers).iter().all(Result::is_ok), "no fault");
+            }
+        };
+        let mut loads = [
+            PartWork::new("load", |part| self.load(part, &mut a, &one_by_one)),
+            PartWork::new("load_many", |part| self.load(part, &mut b, &at_once)),
+        ];
+        // Throughput: times the other way round.
+        interleave(ROUNDS, self.parts(), &mut loads).cpu.ratio(0, 1)
+    }
+
+    fn load(&self, part: usize, buffers: &mut Vec<[u8; 4096]>, work: Work<'_>) -> Elapsed {
+        let keys = self.part(part);
         buffers.clear();
         buffers.resize(PART, [0xA5; PAGE.get()]);
-        let (elapsed, ()) = clocked(|| work(&keys[part_of(part)], buffers));
-        right(buffers, part);
+        let (elapsed, ()) = clocked(|| work(keys, buffers));
+        let right = buffers.iter().zip(keys).all(|(buffer, &key)| buffer == self.page(key));
+        assert!(right, "a page came back changed");
         elapsed
-    };
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    let one_by_one = |keys: &[u64], buffers: &mut [[u8; 4096]]| {
-        for (key, buffer) in keys.iter().zip(buffers) {
-            single.load(key, buffer).expect("no fault");
-        }
-    };
-    let at_once = |keys: &[u64], buffers: &mut [[u8; 4096]]| {
-        for (keys, buffers) in keys.chunks(BATCH).zip(buffers.chunks_mut(BATCH)) {
-            assert!(many.load_many(keys, buffers).iter().all(Result::is_ok), "no fault");
-        }
-    };
-    let mut loads = [
-        PartWork::new("load", |part| load(part, &mut a, &one_by_one)),
-        PartWork::new("load_many", |part| load(part, &mut b, &at_once)),
-    ];
-    let taken = interleave(ROUNDS, parts, &mut loads).cpu;
-    drop(loads);
-    // Throughput: times the other way round.
-    report.push(taken.ratio(0, 1).figure("load_many_over_load", "ratio"));
+    }
 
-    let mut stores = [
-        PartWork::new("store", |part| {
-            clocked(|| {
-                part_of(part).for_each(|i| single.store(keys[i], pages.block(i)).expect("there is no limit"))
-            })
-            .0
-        }),
-        PartWork::new("store_many", |part| {
-            clocked(|| {
-                for i in part_of(part).step_by(BATCH) {
-                    let results = many.store_many((i..i + BATCH).map(|i| (keys[i], pages.block(i))));
-                    assert!(results.iter().all(Result::is_ok), "there is no limit");
-                }
-            })
-            .0
-        }),
-    ];
-    let taken = interleave(ROUNDS, parts, &mut stores).cpu;
-    drop(stores);
-    report.push(taken.ratio(0, 1).figure("store_many_over_store", "ratio"));
+    /// Throughput of stores, batches over one by one.
+    fn stores(&self) -> Spread {
+        let one_by_one = |&key: &u64| self.store.store(key, self.page(key)).expect("there is no limit");
+        let at_once = |keys: &[u64]| {
+            let results = self.store.store_many(keys.iter().map(|&key| (key, self.page(key))));
+            assert!(results.iter().all(Result::is_ok), "there is no limit");
+        };
+        let mut stores = [
+            PartWork::new("store", |part| clocked(|| self.part(part).iter().for_each(one_by_one)).0),
+            PartWork::new("store_many", |part| clocked(|| self.part(part).chunks(BATCH).for_each(at_once)).0),
+        ];
+        interleave(ROUNDS, self.parts(), &mut stores).cpu.ratio(0, 1)
+    }
 }

@@ -3,8 +3,9 @@
 //! Times are ratios of medians over rounds in which all take turns, by the clock of the thread unless two threads are measured.
 //!
 //! - `store_incompressible_over_typical`, `store_same_filled_over_typical`: a page of noise, or one that repeats eight bytes, over a page of the files.
-//! - `load_many_over_load`, `store_many_over_store`: pages a second in batches of 64 over one by one. `noise_found`, `noise_wrong`: shares of noise that the
-//!   test for it finds, and of pages of the files that it keeps raw although lz4 shrinks them.
+//! - `load_many_over_load`, `store_many_over_store`: pages a second in batches of 64 over one by one, keys in random order; `*_in_order`: the same in the order
+//!   in which pages and objects lie in memory.
+//! - `noise_found`, `noise_wrong`: shares of noise that the test for it finds, and of pages of the files that it keeps raw although lz4 shrinks them.
 //! - `load_scaling`, `store_scaling`: two threads over one, as a share of the scaling of the machine in the same rounds.
 //! - `hit_ratio_over_lru`: hits on a Zipf(0.99) trace over a store that evicts, over those of an exact LRU list with as many entries.
 //! - `map_*`, `quick_cache_*`: what people write today, in the same rounds: a sharded map of lz4 vectors, and the crate quick_cache (MIT) with such vectors in
