@@ -30,6 +30,10 @@ const GROUP: usize = 8;
 /// Lines of each object that are asked for ahead; for the rest the processor sees what comes.
 const LINES: usize = 4;
 
+/// Lines of each block to be stored that are asked for ahead. Measured, throughput over one by one, blocks in random order and in that of memory: with none 0.99
+/// and 1.005, with 4 1.027 and 0.98, with 12 1.028 and 1.00.
+const BLOCK_LINES: usize = 12;
+
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores many blocks, as [`store`](Self::store) does each. Gives their results in order. Of several blocks under one key the last one counts.
     ///
@@ -66,7 +70,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut items = items.into_iter().map(|(key, block)| {
             let hash = self.hash(&key);
             self.index().prefetch(hash);
-            prefetch(block, LINES);
+            prefetch(block, BLOCK_LINES);
             (hash, key, block)
         });
         let mut results = Vec::with_capacity(items.size_hint().0);

@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use zpool_core::compress::CodecError;
+use zpool_core::prefetch;
 use zpool_manager::Pool;
 
 use crate::checksum::checksum;
@@ -22,6 +23,9 @@ use crate::same_filled;
 use crate::shard::Found;
 use crate::store::Store;
 use crate::stored::{Large, Stored, StoredId};
+
+/// Lines of an object that are asked for together, before the decoder wants one after the other.
+const LINES: usize = 8;
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Copies what is stored under `key` to the front of `buffer` and gives its length; `None` when there is nothing. Counts as a use: it is evicted later.
@@ -160,6 +164,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             Found::Block { handle, pool, len, object_len, raw, sum } => {
                 let pool = pool.clone();
                 let guard = pin(&pool, handle);
+                if let Ok(object) = &guard {
+                    prefetch(object, LINES);
+                }
                 drop(shard);
                 let guard = guard?;
                 self.decode(&pool, &guard, Shape { object_len, raw, sum }, to.room(len)?)?;
