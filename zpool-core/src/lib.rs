@@ -92,5 +92,5 @@ pub use noblock::{
     BlockViolation, CheckPolicy, NoBlock, first_violation, might_block, set_check_policy, violations,
 };
 pub use pool::{PoolConfig, ZPool, ZPoolDriver};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_far};
 pub use stats::{GroupStats, PoolStats};

@@ -18,6 +18,20 @@ pub fn prefetch<T>(things: &[T], lines: usize) {
     let _ = (things, lines);
 }
 
+/// The same for `bytes` bytes from `at` on, into the second level of caches, for somebody who writes there before long. Looks at no memory, so it may be anybody's
+/// or nobody's.
+#[inline]
+pub fn prefetch_far(at: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for offset in (0..bytes).step_by(LINE) {
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program sees, and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(offset).cast::<i8>()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, bytes);
+}
+
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
@@ -29,7 +43,10 @@ mod tests {
             prefetch(&words, lines);
             prefetch(&words[..0], lines);
             prefetch(&[(), ()], lines);
+            prefetch_far(core::ptr::without_provenance(lines), 1000);
         }
+        prefetch_far(words.as_ptr().cast(), size_of_val(&words));
+        prefetch_far(core::ptr::null(), 0);
         assert_eq!(words, [7; 25]);
     }
 }

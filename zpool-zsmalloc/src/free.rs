@@ -13,8 +13,8 @@ impl Inner {
     /// See `ZPool::free`.
     pub(crate) fn free(&self, handle: Handle) -> Result<(), FreeError> {
         match self.end(&handle) {
-            Ok((index, Freed::Now(content))) => self.take_down(index, content),
-            Ok((_, Freed::Later)) => {
+            Ok((index, slot, Freed::Now(content))) => self.take_down(index, slot, content),
+            Ok((_, _, Freed::Later)) => {
                 // Relaxed: statistics only.
                 self.counters.zombies.fetch_add(1, Ordering::Relaxed);
             }
@@ -23,10 +23,10 @@ impl Inner {
         Ok(())
     }
 
-    fn end(&self, handle: &Handle) -> Result<(u32, Freed), PoolError> {
+    fn end(&self, handle: &Handle) -> Result<(u32, &Slot, Freed), PoolError> {
         let opened = self.mint.open(handle)?;
         let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
-        Ok((opened.index, slot.free(opened.generation, opened.index, &self.readers)?))
+        Ok((opened.index, slot, slot.free(opened.generation, opened.index, &self.readers)?))
     }
 
     /// Takes down an object that was freed while it was pinned: for whoever took back the last pin.
@@ -34,19 +34,22 @@ impl Inner {
     pub(crate) fn bury(&self, index: u32, content: Content) {
         // Relaxed: statistics only.
         self.counters.zombies.fetch_sub(1, Ordering::Relaxed);
-        self.take_down(index, content);
+        if let Some(slot) = self.handles.get(index) {
+            self.take_down(index, slot, content);
+        }
     }
 
     /// Gives back the slot of an object that has no name and no reader any more, and its handle's slot: as a spare, or to the class.
-    fn take_down(&self, index: u32, content: Content) {
+    fn take_down(&self, index: u32, slot: &Slot, content: Content) {
         let (at, slack) = self.layout.unpack(content);
         let zspage = self.zspages.get(at.zspage).expect("an object's zspage exists");
         let class = zspage.class();
         let len = self.table.get(class).slot_bytes - slack;
         self.settle_debt(class, len);
         self.wipe_if_asked(at, len);
-        let Some(slot) = self.handles.get(index) else { return };
         slot.set_parked(content);
+        // The next object of the class comes here before long.
+        zspage.fetch_ahead(usize::from(at.object) * self.table.get(class).slot_bytes as usize, len as usize);
         if !self.spares.park(class, index) && self.release_parked(index, slot) {
             self.kick_if_worthwhile();
         }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crossbeam_utils::CachePadded;
 use zpool_core::page::PageSource;
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -30,8 +31,9 @@ pub(crate) struct Inner {
     classes: Box<[OnceLock<Box<Class>>]>,
     pub(crate) spares: Spares,
     pub(crate) readers: Readers,
-    pub(crate) counters: Counters,
-    pub(crate) housekeeping: Housekeeping,
+    // Apart from what every insert and free reads.
+    pub(crate) counters: CachePadded<Counters>,
+    pub(crate) housekeeping: CachePadded<Housekeeping>,
     /// Somebody compacts.
     pub(crate) compacting: AtomicBool,
     /// Objects that are gone are overwritten.
@@ -90,8 +92,8 @@ impl Inner {
             spares: Spares::new(table.classes().len()),
             readers: Readers::new(),
             table,
-            counters: Counters::default(),
-            housekeeping: Housekeeping::new(config.executor.clone(), compact),
+            counters: CachePadded::default(),
+            housekeeping: CachePadded::new(Housekeeping::new(config.executor.clone(), compact)),
             compacting: AtomicBool::new(false),
             wipe: config.wipe_on_free,
         };

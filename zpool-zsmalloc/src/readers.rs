@@ -120,14 +120,12 @@ impl Readers {
     #[inline]
     pub fn turn_into_pins(&self, index: u32, slot: &Slot) {
         between_step_and_look();
-        for place in self.shards.iter().flat_map(|shard| shard.iter()) {
-            // SeqCst: as in `is_announced`.
-            if place.load(Ordering::SeqCst) == index + 1 {
-                slot.add_pin();
-                // Release: pairs with `withdraw`: the pin is there. Acquire on failure: the reader has withdrawn, and its reads come before what follows.
-                let turned = place.compare_exchange(index + 1, TAKEN, Ordering::AcqRel, Ordering::Acquire);
-                if turned.is_err() {
-                    slot.drop_pin();
+        // Two loops: one over a flat iterator costs twice as many instructions, at each free.
+        for shard in &self.shards {
+            for place in shard.iter() {
+                // SeqCst: as in `is_announced`.
+                if place.load(Ordering::SeqCst) == index + 1 {
+                    turn_into_pin(place, index, slot);
                 }
             }
         }
@@ -139,6 +137,16 @@ impl Readers {
         // Relaxed: for the books.
         let filled = places.filter_map(|place| place.load(Ordering::Relaxed).checked_sub(1));
         filled.filter(|&index| index != TAKEN - 1).collect()
+    }
+}
+
+/// Turns the announcement of `slot` that was just seen into a pin, unless the reader has withdrawn.
+#[cold]
+fn turn_into_pin(place: &AtomicU32, index: u32, slot: &Slot) {
+    slot.add_pin();
+    // Release: pairs with `withdraw`: the pin is there. Acquire on failure: the reader has withdrawn, and its reads come before what follows.
+    if place.compare_exchange(index + 1, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        slot.drop_pin();
     }
 }
 

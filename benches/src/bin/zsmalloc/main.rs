@@ -10,7 +10,8 @@
 //!   waits for the bytes of the one before, as a decoder makes it; `.._overlapping_ns` is the same without that: then a processor looks at several plain slices at
 //!   once, which the two locked instructions of a pin keep it from.
 //! - `read_scaling`: reads a second on two threads over one, as a share of the scaling of the machine in the same rounds.
-//! - `insert_free_speedup`: freeing and inserting objects of one class on two threads, over one.
+//! - `insert_free_speedup`: freeing and inserting objects of one class on two threads, over one. `insert_free_speedup_by_turns`: the same where the objects of the
+//!   threads lie by turns in memory, and so share cache lines.
 //! - `read_p999_under_compaction`: the 99.9th percentile of a read while another thread frees and refills a random 5 % and compacts, over the same without
 //!   compacting.
 

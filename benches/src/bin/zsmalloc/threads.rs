@@ -1,10 +1,11 @@
 //! Two threads over one.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use workload::{Objects, Report, Rng, rate, scaling_of, xorshift};
-use zpool_core::Handle;
 use zpool_core::spec::Params;
+use zpool_core::{Handle, ZPool};
 
 use crate::reads::read_all;
 use crate::shelf::{Shelf, insert};
@@ -36,11 +37,11 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
     let length = median_length(objects);
     let object = vec![7; length];
     let empty = Shelf::empty(params);
-    let inserts = |threads: usize, window: Duration| {
-        let (pool, object) = (&*empty.pool, &object[..]);
+    let inserts = |threads, window, lie| {
+        let kept = Mutex::new(fill(&*empty.pool, &object, threads, lie));
         rate(threads, window, |_| {
-            let mut kept: Vec<Option<Handle>> = (0..KEPT).map(|_| Some(insert(pool, object))).collect();
-            let mut at = 0;
+            let mut kept = kept.lock().expect("no thread panics").pop().expect("one a thread");
+            let (pool, object, mut at) = (&*empty.pool, &object[..], 0);
             move || {
                 for _ in 0..64 {
                     at = (at + 97) % KEPT;
@@ -53,12 +54,38 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
             }
         })
     };
-    let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &reads, &inserts]);
+    let apart = |threads: usize, window: Duration| inserts(threads, window, Lie::Apart);
+    let by_turns = |threads: usize, window: Duration| inserts(threads, window, Lie::ByTurns);
+    let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &reads, &apart, &by_turns]);
     let (machine, reads, inserts) = (spreads[0], spreads[1], spreads[2]);
     report.push(reads.over(machine.median).figure("read_scaling", "ratio"));
     report.push(reads.figure("read_two_threads_over_one", "ratio"));
     report.push(inserts.figure("insert_free_speedup", "ratio"));
+    report.push(spreads[3].figure("insert_free_speedup_by_turns", "ratio"));
     report.push(machine.figure("machine_two_threads_over_one", "ratio"));
+}
+
+/// How the objects of the threads lie in memory.
+#[derive(Clone, Copy)]
+enum Lie {
+    /// Those of a thread one after the other.
+    Apart,
+    /// One of each thread by turns: each shares its first and last cache line with another thread's, and the line of its handle's slot. How much that costs depends
+    /// on how far apart the two processors are.
+    ByTurns,
+}
+
+/// Objects for each thread.
+fn fill(pool: &dyn ZPool, object: &[u8], threads: usize, lie: Lie) -> Vec<Vec<Option<Handle>>> {
+    let mut kept: Vec<Vec<_>> = (0..threads).map(|_| Vec::with_capacity(KEPT)).collect();
+    for i in 0..threads * KEPT {
+        let of = match lie {
+            Lie::Apart => i / KEPT,
+            Lie::ByTurns => i % threads,
+        };
+        kept[of].push(Some(insert(pool, object)));
+    }
+    kept
 }
 
 fn median_length(objects: &Objects) -> usize {
