@@ -8,6 +8,7 @@ use zpool_core::{FreeError, Handle, PoolError};
 use crate::class::ClassIndex;
 use crate::inner::Inner;
 use crate::slot::{Content, Freed, Location, Slot};
+use crate::spares::Parked;
 
 impl Inner {
     /// See `ZPool::free`.
@@ -48,10 +49,17 @@ impl Inner {
         self.settle_debt(class, len);
         self.wipe_if_asked(at, len);
         slot.set_parked(content);
-        // The next object of the class comes here before long.
-        zspage.fetch_ahead(usize::from(at.object) * self.table.get(class).slot_bytes as usize, len as usize);
-        if !self.spares.park(class, index) && self.release_parked(index, slot) {
-            self.kick_if_worthwhile();
+        match self.spares.park(class, index) {
+            Parked::No => {
+                if self.release_parked(index, slot) {
+                    self.kick_if_worthwhile();
+                }
+            }
+            Parked::ForLater => {}
+            Parked::ForSoon => {
+                let offset = usize::from(at.object) * self.table.get(class).slot_bytes as usize;
+                zspage.fetch_ahead(offset, len as usize);
+            }
         }
     }
 

@@ -37,6 +37,16 @@ pub struct Spares {
     classes: usize,
 }
 
+/// Whether a slot was parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parked {
+    No,
+    /// This processor frees, and does not insert.
+    ForLater,
+    /// It does both by turns, so the slot is going to be written before long.
+    ForSoon,
+}
+
 impl Spares {
     pub fn new(classes: usize) -> Spares {
         Spares { places: OnceLock::new(), shards: cpu_shards().min(MAX_SHARDS), classes }
@@ -53,21 +63,34 @@ impl Spares {
         });
     }
 
-    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked. False if this processor has all the spares of that class that
-    /// it may have.
+    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked, unless this processor has all the spares of that class that it
+    /// may have.
     #[inline]
-    pub fn park(&self, class: ClassIndex, index: u32) -> bool {
+    pub fn park(&self, class: ClassIndex, index: u32) -> Parked {
+        let Some(shard) = self.shard() else { return Parked::No };
         // Relaxed: a glance, which spares an exchange that could only fail.
         let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
-        let Some(place) = self.places(class).iter().find(empty) else { return false };
+        let Some(place) = shard[range_of(class)].iter().find(empty) else { return Parked::No };
         // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
-        place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_ok()
+        if place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_err() {
+            return Parked::No;
+        }
+        // Relaxed: a hint.
+        let inserted = &shard[self.classes * PLACES];
+        if inserted.load(Ordering::Relaxed) == 0 {
+            return Parked::ForLater;
+        }
+        inserted.store(0, Ordering::Relaxed);
+        Parked::ForSoon
     }
 
     /// Takes one of this processor's spares of a class, that of the latest free if nobody meddled: the caller owns slot and handle's slot.
     #[inline]
     pub fn take(&self, class: ClassIndex) -> Option<u32> {
-        self.places(class).iter().rev().find_map(claim)
+        let shard = self.shard()?;
+        // Relaxed: a hint.
+        shard[self.classes * PLACES].store(1, Ordering::Relaxed);
+        shard[range_of(class)].iter().rev().find_map(claim)
     }
 
     /// Takes the spares of one class, or of all, on all processors.
@@ -77,17 +100,17 @@ impl Spares {
         shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
     }
 
-    /// The places of a class on this processor.
+    /// This processor's places of all classes, and behind them whether it has inserted something since it last parked a slot.
     #[inline]
-    fn places(&self, class: ClassIndex) -> &[AtomicU32] {
-        let Some(places) = self.places.get() else { return &[] };
-        &places[current_cpu() % self.shards * self.stride()..][range_of(class)]
+    fn shard(&self) -> Option<&[AtomicU32]> {
+        let places = self.places.get()?;
+        Some(&places[current_cpu() % self.shards * self.stride()..][..self.stride()])
     }
 
-    /// Places from one processor's to the next one's: they share no cache line.
+    /// Entries from one processor's to the next one's: they share no cache line.
     #[inline]
     fn stride(&self) -> usize {
-        (self.classes * PLACES + LINE).next_multiple_of(LINE)
+        (self.classes * PLACES + 1 + LINE).next_multiple_of(LINE)
     }
 }
 
@@ -116,14 +139,24 @@ mod tests {
     fn a_class_has_a_few_spares_a_processor_and_nobody_takes_one_twice() {
         let spares = Spares::new(3);
         let (first, last) = (ClassIndex(0), ClassIndex(2));
-        assert!(!spares.park(first, 7), "no room before an insert has made it");
+        assert_eq!(spares.park(first, 7), Parked::No, "no room before an insert has made it");
         spares.prepare(|bytes| assert!(bytes > 0));
         spares.prepare(|_| panic!("made once"));
-        let parked = (0..100).filter(|&index| spares.park(first, index)).count();
+        let parked = (0..100).filter(|&index| spares.park(first, index) != Parked::No).count();
         assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
-        assert!(spares.park(last, u32::MAX - 1));
+        assert_eq!(spares.park(last, u32::MAX - 1), Parked::ForLater);
         assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
         assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));
         assert_eq!(spares.take(first), None);
+    }
+
+    #[test]
+    fn a_slot_is_wanted_soon_where_frees_and_inserts_come_by_turns() {
+        let spares = Spares { shards: 1, ..Spares::new(2) };
+        spares.prepare(|_| ());
+        let (one, other) = (ClassIndex(0), ClassIndex(1));
+        assert_eq!((spares.take(one), spares.park(other, 1)), (None, Parked::ForSoon));
+        assert_eq!((spares.park(one, 2), spares.park(other, 3)), (Parked::ForLater, Parked::ForLater));
+        assert_eq!((spares.take(other), spares.park(one, 4)), (Some(3), Parked::ForSoon));
     }
 }

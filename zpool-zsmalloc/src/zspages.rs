@@ -35,15 +35,10 @@ impl Zspage {
         ClassIndex(self.tag.load(Ordering::Relaxed) as u16)
     }
 
-    /// Has the processor fetch the bytes of a slot that is going to be written. Not its first and last line: those it shares with its neighbours, which another
-    /// processor may be writing.
+    /// Has the processor fetch the bytes of a slot that is going to be written.
     #[inline]
     pub(crate) fn fetch_ahead(&self, offset: usize, len: usize) {
-        const LINE: usize = 64;
-        let begin = (offset + 1).next_multiple_of(LINE);
-        let end = (offset + len) / LINE * LINE;
-        let base = self.base.load(Ordering::Relaxed);
-        zpool_core::prefetch_far(base.wrapping_add(begin), end.saturating_sub(begin));
+        zpool_core::prefetch_far(self.base.load(Ordering::Relaxed).wrapping_add(offset), len);
     }
 
     /// The index among the zspages of its class. Under the lock of that class.

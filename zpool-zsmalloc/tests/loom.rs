@@ -11,7 +11,7 @@ use loom::thread;
 use zpool_core::sync::Mutex;
 use zpool_zsmalloc::readers::Readers;
 use zpool_zsmalloc::slot::{Content, Freed, Slot};
-use zpool_zsmalloc::spares::Spares;
+use zpool_zsmalloc::spares::{Parked, Spares};
 use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 
 /// Two places that an object may be in, a bit for each under a lock as in a class, and the word of its handle.
@@ -111,7 +111,7 @@ impl Pool {
 
     fn park(&self, spares: &Spares, class: ClassIndex, place: Content) {
         self.slot.set_parked(place);
-        assert!(spares.park(class, 0), "nobody else parks");
+        assert!(spares.park(class, 0) != Parked::No, "nobody else parks");
     }
 
     fn compact(&self) {
