@@ -40,6 +40,7 @@ pub struct Spares {
 /// Whether a slot was parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parked {
+    /// The caller still owns it.
     No,
     /// This processor frees, and does not insert.
     ForLater,
@@ -48,6 +49,7 @@ pub enum Parked {
 }
 
 impl Spares {
+    /// Without places yet, for a pool of so many classes.
     pub fn new(classes: usize) -> Spares {
         Spares { places: OnceLock::new(), shards: cpu_shards().min(MAX_SHARDS), classes }
     }

@@ -34,22 +34,13 @@ where
     verify(&Boxes, objects);
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(objects.len() as u64));
-    group.bench_function("insert", |bencher| {
-        let fill_fresh = |packer: P| (fill(&packer, objects), packer);
-        bencher.iter_batched(|| packer.fresh(), fill_fresh, BatchSize::PerIteration);
-    });
-    group.bench_function("free", |bencher| {
-        let filled = || {
-            let packer = packer.fresh();
-            (shuffled(fill(&packer, objects)), packer)
-        };
-        let free_all = |(tokens, packer): (Vec<P::Token>, P)| {
-            tokens.into_iter().for_each(|token| packer.free(token));
-            packer
-        };
-        bencher.iter_batched(filled, free_all, BatchSize::PerIteration);
-    });
     for threads in [1, 2] {
+        group.bench_function(format!("insert, {threads} threads"), |bencher| {
+            bencher.iter_custom(|passes| (0..passes).map(|_| insert_all(packer, threads, objects)).sum());
+        });
+        group.bench_function(format!("free, {threads} threads"), |bencher| {
+            bencher.iter_custom(|passes| (0..passes).map(|_| free_all(packer, threads, objects)).sum());
+        });
         on_threads(&mut group, "read", threads, packer, objects, |packer, tokens, _| {
             let ends = |bytes: &[u8]| black_box(bytes[0]) ^ black_box(bytes[bytes.len() - 1]);
             black_box(tokens.iter().flatten().fold(0, |sum, token| sum ^ packer.read(token, ends)));
@@ -103,6 +94,27 @@ fn shuffled<T>(mut tokens: Vec<T>) -> Vec<T> {
     tokens
 }
 
+/// Time of inserting all objects on each of `threads` threads into one packer that has none yet.
+fn insert_all<P>(packer: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
+where
+    P: Packer + Sync,
+    P::Token: Send,
+{
+    let packer = packer.fresh();
+    together(vec![(); threads], |()| fill(&packer, objects)).0
+}
+
+/// Time of freeing all objects on each of `threads` threads, in random order.
+fn free_all<P>(packer: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
+where
+    P: Packer + Sync,
+    P::Token: Send,
+{
+    let packer = packer.fresh();
+    let tokens = (0..threads).map(|_| shuffled(fill(&packer, objects))).collect();
+    together(tokens, |tokens: Vec<P::Token>| tokens.into_iter().for_each(|token| packer.free(token))).0
+}
+
 /// `pass` over all objects of each of `threads` threads, which share a packer and have their own objects: time of a pass of all.
 fn on_threads<P>(
     group: &mut BenchmarkGroup<'_, WallTime>,
@@ -113,33 +125,41 @@ fn on_threads<P>(
     pass: impl Fn(&P, &mut [Option<P::Token>], &mut Rng) + Sync,
 ) where
     P: Packer + Sync,
-    P::Token: Send + Sync,
+    P::Token: Send,
 {
     group.bench_function(format!("{what}, {threads} threads"), |bencher| {
         bencher.iter_custom(|passes| {
             let packer = packer.fresh();
-            let mut shares: Vec<Vec<Option<P::Token>>> = (0..threads)
-                .map(|_| shuffled(fill(&packer, objects)).into_iter().map(Some).collect())
-                .collect();
-            let together = Barrier::new(threads + 1);
-            thread::scope(|scope| {
-                let workers: Vec<_> = shares
-                    .iter_mut()
-                    .enumerate()
-                    .map(|(i, tokens)| {
-                        let (packer, pass, together) = (&packer, &pass, &together);
-                        scope.spawn(move || {
-                            let mut rng = Rng::new(i as u64);
-                            together.wait();
-                            (0..passes).for_each(|_| pass(packer, tokens, &mut rng));
-                        })
-                    })
-                    .collect();
-                together.wait();
-                let begun = Instant::now();
-                workers.into_iter().for_each(|worker| worker.join().expect("no worker panics"));
-                begun.elapsed()
-            })
-        });
+            let share = |thread| {
+                let tokens: Vec<_> = shuffled(fill(&packer, objects)).into_iter().map(Some).collect();
+                (thread, tokens)
+            };
+            let shares = (0..threads as u64).map(share).collect();
+            let (elapsed, _tokens) = together(shares, |(thread, mut tokens)| {
+                let mut rng = Rng::new(thread);
+                (0..passes).for_each(|_| pass(&packer, &mut tokens, &mut rng));
+                tokens
+            });
+            elapsed
+        })
     });
+}
+
+/// Does `work` with each share on a thread of its own: how long until all are done, and what came of it.
+fn together<I: Send, R: Send>(shares: Vec<I>, work: impl Fn(I) -> R + Sync) -> (Duration, Vec<R>) {
+    let gate = Barrier::new(shares.len() + 1);
+    thread::scope(|scope| {
+        let (gate, work) = (&gate, &work);
+        let start = |share| {
+            scope.spawn(move || {
+                gate.wait();
+                work(share)
+            })
+        };
+        let workers: Vec<_> = shares.into_iter().map(start).collect();
+        gate.wait();
+        let begun = Instant::now();
+        let results = workers.into_iter().map(|worker| worker.join().expect("no worker panics")).collect();
+        (begun.elapsed(), results)
+    })
 }
