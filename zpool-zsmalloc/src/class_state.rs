@@ -39,6 +39,8 @@ impl Linked for Occupancy {
 pub(crate) struct Claimed {
     pub(crate) zspage: u32,
     pub(crate) object: u16,
+    /// Frames that have become resident with it.
+    pub(crate) fresh: u16,
 }
 
 /// What a claim lacks.
@@ -371,7 +373,7 @@ impl ClassState {
         }
         self.set_open(local, open);
         self.regroup(local, before);
-        Claimed { zspage: id, object }
+        Claimed { zspage: id, object, fresh: new.count_ones() as u16 }
     }
 
     fn set_open(&mut self, local: u32, open: u16) {

@@ -156,6 +156,18 @@ impl Zspage {
         unsafe { run.write(offset, bytes) };
     }
 
+    /// Makes frames resident at once.
+    ///
+    /// # Safety
+    ///
+    /// 1. The caller has claimed a slot of the zspage.
+    /// 2. `len` is the length of a zspage of its class in bytes.
+    pub(crate) unsafe fn populate(&self, len: usize, frames: Range<usize>, source: &Arc<dyn PageSource>) {
+        // SAFETY: `run` (1): a claimed slot is in a zspage that lives; (2).
+        let run = unsafe { self.run(len) };
+        source.populate(&run, frames);
+    }
+
     /// Overwrites `object` bytes at `offset` with zeros.
     ///
     /// # Safety

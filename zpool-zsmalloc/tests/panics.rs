@@ -40,13 +40,16 @@ fn a_panic_at_any_call_of_the_source_loses_nothing() {
     for nth in 0.. {
         let left = Arc::new(AtomicUsize::new(usize::MAX));
         let source = panicking(&left);
-        let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
+        let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 65_536)).unwrap();
         let mut live: Vec<(usize, Handle)> = Vec::new();
         let mut panics = 0;
         left.store(nth, Ordering::Relaxed);
         for i in 0..300 {
-            let step = || live.push((i, pool.insert(&vec![i as u8; 300 + i * 37 % 2000]).unwrap()));
+            // Some are long enough for their frames to be made resident in bulk.
+            let len = if i % 50 == 49 { 30_000 } else { 300 + i * 37 % 2000 };
+            let step = || live.push((i, pool.insert(&vec![i as u8; len]).unwrap()));
             panics += usize::from(survives(&*pool, &*source, step));
+            assert_eq!(pool.stats().objects, live.len());
         }
         let (freed, kept): (Vec<_>, Vec<_>) = live.into_iter().partition(|(i, _)| i % 3 > 0);
         freed.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());

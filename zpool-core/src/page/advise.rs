@@ -17,6 +17,23 @@ pub(super) fn no_huge_pages(base: NonNull<u8>, len: usize) {
     let _ = (base, len);
 }
 
+/// Makes frames resident. What is in them stays.
+///
+/// # Safety
+///
+/// 1. The range is mapped memory.
+pub(super) unsafe fn populate(base: NonNull<u8>, len: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: (1); the advice changes no contents.
+        let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
+        // EINVAL before Linux 5.14, and others where memory is short: then each is faulted in when it is written.
+        let _ = result;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (base, len);
+}
+
 /// Leaves a mapping out of core dumps.
 pub(super) fn no_dump(base: NonNull<u8>, len: usize) {
     #[cfg(target_os = "linux")]

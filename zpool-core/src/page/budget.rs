@@ -58,6 +58,10 @@ unsafe impl PageSource for BudgetedSource {
         unsafe { self.inner.discard(run, frames) };
     }
 
+    fn populate(&self, run: &Run, frames: Range<usize>) {
+        self.inner.populate(run, frames);
+    }
+
     unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard_all(frames) };

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::advise::{dont_need, dont_need_all, no_dump, no_huge_pages};
+use super::advise::{dont_need, dont_need_all, no_dump, no_huge_pages, populate};
 use super::{OutOfFrames, PageSource, Run, os_frame_size};
 use crate::noblock::might_block;
 use crate::sync::Mutex;
@@ -149,6 +149,16 @@ unsafe impl PageSource for MmapSource {
         let base = unsafe { run.base().add(from) };
         // SAFETY: frames of a run, which by (2) nobody looks at.
         unsafe { dont_need(base, to - from) };
+    }
+
+    fn populate(&self, run: &Run, frames: Range<usize>) {
+        might_block("MmapSource::populate");
+        let (from, to) = (frames.start * self.frame_size, frames.end * self.frame_size);
+        assert!(from <= to && to <= run.len(), "frames {frames:?} of a run of {} bytes", run.len());
+        // SAFETY: `from` is inside the run.
+        let base = unsafe { run.base().add(from) };
+        // SAFETY: `populate` (1): a run is memory that is mapped, and so is this part of it.
+        unsafe { populate(base, to - from) };
     }
 
     unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
@@ -374,6 +384,25 @@ mod tests {
         assert!(bases.windows(2).all(|pair| pair[0] + 4 * frame <= pair[1]));
         release(&source, again);
         release(&source, vec![keep]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn populated_frames_are_resident_and_keep_what_is_in_them() {
+        let source = MmapSource::new();
+        let (run, frame) = (source.reserve(8).unwrap(), source.frame_size());
+        // SAFETY: (1) nobody else looks.
+        unsafe { run.write(2 * frame, &vec![7; frame]) };
+        source.populate(&run, 2..6);
+        source.populate(&run, 3..3);
+        let mut resident = [0u8; 8];
+        // SAFETY: eight frames of ours, and a byte for each.
+        let asked = unsafe { libc::mincore(run.base().as_ptr().cast(), run.len(), resident.as_mut_ptr()) };
+        assert_eq!((asked, resident.map(|byte| byte & 1)), (0, [0, 0, 1, 1, 1, 1, 0, 0]));
+        // SAFETY: (1) nobody writes meanwhile.
+        let bytes = unsafe { run.slice(2 * frame, 4 * frame) };
+        assert!(bytes[..frame].iter().all(|&byte| byte == 7) && bytes[frame..].iter().all(|&byte| byte == 0));
+        release(&source, vec![run]);
     }
 
     #[test]

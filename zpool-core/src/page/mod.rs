@@ -80,6 +80,20 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// May block; called with no lock held.
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames>;
 
+    /// Makes frames of `run` resident at once, for somebody who is about to write all of them: one call into the operating system instead of a page fault a frame. A
+    /// hint, which changes no contents and may do nothing.
+    ///
+    /// # Panics
+    ///
+    /// May, if `frames` does not lie inside of `run`.
+    ///
+    /// # Concurrency
+    ///
+    /// May block.
+    fn populate(&self, run: &Run, frames: Range<usize>) {
+        let _ = (run, frames);
+    }
+
     /// Takes `frames` frames off the books: after they were discarded or released, or when a charge was not used.
     ///
     /// # Concurrency

@@ -14,6 +14,8 @@ pub enum SourceCall {
     Reserve(usize),
     /// `charge` of so many frames.
     Charge(usize),
+    /// `populate` of so many frames.
+    Populate(usize),
     /// `uncharge` of so many frames.
     Uncharge(usize),
     /// `discard` of so many frames.
@@ -64,6 +66,11 @@ unsafe impl PageSource for ObservedSource {
     fn uncharge(&self, frames: usize) {
         (self.observe)(SourceCall::Uncharge(frames));
         self.inner.uncharge(frames);
+    }
+
+    fn populate(&self, run: &Run, frames: Range<usize>) {
+        (self.observe)(SourceCall::Populate(frames.len()));
+        self.inner.populate(run, frames);
     }
 
     unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
