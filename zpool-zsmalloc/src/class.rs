@@ -18,6 +18,12 @@ use zpool_core::CreateError;
 /// Frames of a zspage at most: its resident frames are one word of bits.
 pub(crate) const MAX_CHAIN: usize = 64;
 
+/// Slots of a zspage at most. Whole words of bits, so that no index of 16 bits overflows on the way to the next word, and fewer than what a zspage's entry keeps for
+/// "none".
+const MAX_SLOTS: usize = 65_472;
+const _: () = assert!(MAX_SLOTS < u16::MAX as usize && MAX_SLOTS.is_multiple_of(64));
+const _: () = assert!(MAX_FRAME_SIZE / MIN_STEP <= MAX_SLOTS, "a chain of one frame is always short enough");
+
 /// The largest `max_object_len`, in bytes: 64 frames of the smallest size there is.
 pub const MAX_OBJECT_LEN: usize = 64 * 4096;
 
@@ -58,7 +64,7 @@ impl ClassConfig {
                 expected: expected.into(),
             })
         };
-        if !(self.step.is_power_of_two() && (8..=256).contains(&self.step)) {
+        if !(self.step.is_power_of_two() && (MIN_STEP..=256).contains(&self.step)) {
             return bad("step", self.step, EXPECTED_STEP);
         }
         if !(1..=MAX_CHAIN).contains(&self.chain) {
@@ -76,6 +82,7 @@ impl ClassConfig {
 
 pub(crate) const EXPECTED_STEP: &str = "a power of two from 8 to 256 (bytes)";
 pub(crate) const EXPECTED_CHAIN: &str = "1 to 64 (frames)";
+const MIN_STEP: usize = 8;
 const MAX_FRAME_SIZE: usize = 65_536;
 const _: () = assert!(MAX_OBJECT_LEN == 262_144, "as the message above says");
 
@@ -177,15 +184,17 @@ impl ClassTable {
     }
 }
 
-/// The class of slots of `size` bytes: of all chains, the shortest with the smallest tail.
+/// The class of slots of `size` bytes: of all chains with no more than [`MAX_SLOTS`], the shortest with the smallest tail.
 fn min_waste_class(size: usize, shortest: usize, config: &ClassConfig) -> SizeClass {
     let fewest = size.div_ceil(config.frame_size);
     let tail = |frames: usize| frames * config.frame_size % size;
-    let frames = (fewest..=config.chain.max(fewest)).min_by_key(|&k| tail(k)).unwrap_or(fewest);
+    let most = config.chain.min(MAX_SLOTS * size / config.frame_size).max(fewest);
+    let frames = (fewest..=most).min_by_key(|&k| tail(k)).unwrap_or(fewest);
+    let slots = frames * config.frame_size / size;
     SizeClass {
         slot_bytes: size as u32,
         frames: frames as u16,
-        objects: (frames * config.frame_size / size) as u16,
+        objects: u16::try_from(slots).expect("the chain is short enough"),
         tail_bytes: tail(frames) as u32,
         shortest: shortest as u32,
     }
@@ -232,6 +241,25 @@ mod tests {
                 assert!(t.get(class).slot_bytes as usize >= len);
                 assert!(t.get(class).shortest as usize <= len);
                 assert!(class.0 == 0 || (t.classes()[usize::from(class.0) - 1].slot_bytes as usize) < len);
+            }
+        }
+    }
+
+    /// Slots of a few bytes that do not divide a large frame would have more than 65 535 a zspage in the chain with the smallest tail.
+    #[test]
+    fn tiny_slots_shorten_the_chain() {
+        for frame_size in [4096, 16_384, 65_536] {
+            for (step, chain) in [(8, 64), (16, 64), (8, 1), (16, 16)] {
+                for max_object_len in 1..=64 {
+                    let config = ClassConfig { frame_size, step, chain, max_object_len };
+                    let t = ClassTable::new(config).unwrap();
+                    for class in t.classes() {
+                        let slots = usize::from(class.frames) * frame_size / class.slot_bytes as usize;
+                        assert_eq!(usize::from(class.objects), slots, "{config:?}: {class:?}");
+                        assert!((1..=MAX_SLOTS).contains(&slots), "{config:?}: {class:?}");
+                        assert!((1..=chain).contains(&usize::from(class.frames)), "{config:?}: {class:?}");
+                    }
+                }
             }
         }
     }
