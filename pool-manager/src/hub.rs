@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zpool_core::Counted;
-use zpool_core::exec::{Executor, Job, JobList, Jobs};
+use zpool_core::exec::{Executor, Job, JobList, Jobs, swallow};
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex, MutexGuard};
 
@@ -265,7 +265,10 @@ impl Hub {
         match catch_unwind(AssertUnwindSafe(|| executor.submit(job))) {
             Ok(Ok(())) => {}
             Ok(Err(refused)) => self.adopt(refused.job),
-            Err(_panic) => count(&self.counters.jobs_refused),
+            Err(panic) => {
+                swallow(panic);
+                count(&self.counters.jobs_refused);
+            }
         }
         // Never the executor's last owner: it is taken out when nobody is in flight.
         drop(executor);

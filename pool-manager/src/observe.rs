@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use zpool_core::exec::swallow;
+
 use crate::pool::{Pool, PoolLabel};
 
 /// Is told what happens to pools.
@@ -69,7 +71,7 @@ impl Watch {
     pub(crate) fn pool(&self, kind: PoolEventKind, pool: &Pool) {
         if self.0.is_some() {
             // Foreign code, on the release path among others.
-            let bytes = catch_unwind(AssertUnwindSafe(|| pool.bytes_held())).unwrap_or(0);
+            let bytes = catch_unwind(AssertUnwindSafe(|| pool.bytes_held())).map_err(swallow).unwrap_or(0);
             self.tell(kind, pool.label(), pool.age(), bytes);
         }
     }
@@ -77,7 +79,7 @@ impl Watch {
     pub(crate) fn tell(&self, kind: PoolEventKind, pool: &PoolLabel, age: Duration, bytes_held: usize) {
         if let Some(observer) = &self.0 {
             let event = PoolEvent { kind, pool, age, bytes_held };
-            let _ = catch_unwind(AssertUnwindSafe(|| observer.observe(&event)));
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.observe(&event))).map_err(swallow);
         }
     }
 }

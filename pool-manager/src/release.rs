@@ -13,13 +13,13 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use zpool_core::exec::Job;
+use zpool_core::exec::{Job, swallow};
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Dying, NoBlock, Released};
 
 use crate::hub::{Hub, Left, count};
 use crate::observe::PoolEventKind;
-use crate::pool::{Parts, Pool};
+use crate::pool::{Drivers, Parts, Pool};
 
 /// Pools leaked so far. The process's, because a manager is gone when one of its pools is; core's, since statics are no part of a protocol.
 static LEAKED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
@@ -65,7 +65,7 @@ fn see_to(left: Left, must_not_block: bool) {
         // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end when the manager went.) Whoever else has it ends it.
         std::mem::forget(executor);
     } else {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(executor)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(executor))).map_err(swallow);
     }
 }
 
@@ -82,7 +82,8 @@ fn run_or_leak(job: Job, must_not_block: bool) {
 
 /// Drops what a plug-in made. A panic in that is contained and counted.
 pub(crate) fn destroy<T>(made: T, hub: &Hub) {
-    if catch_unwind(AssertUnwindSafe(|| drop(made))).is_err() {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(made))) {
+        swallow(panic);
         count(&hub.counters.destructors_panicked);
     }
 }
@@ -101,9 +102,13 @@ impl Drop for Doomed {
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
         hub.free_block(block);
         // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs.
+        // Relaxed: statistics only.
+        hub.counters.destructors_panicked.fetch_add(codec.free_contexts() as u64, Ordering::Relaxed);
         destroy(codec, &hub);
         destroy(zpool, &hub);
-        destroy(drivers, &hub);
+        let Drivers { allocator, compressor } = drivers;
+        destroy(allocator, &hub);
+        destroy(compressor, &hub);
         if RELEASING.with(Cell::get) > 0 {
             count(&hub.counters.destroyed_on_caller);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zpool_core::compress::{Codec, Compressor, CompressorDriver};
-use zpool_core::exec::{Job, in_job};
+use zpool_core::exec::{Job, in_job, swallow, swallowed_message};
 use zpool_core::spec::{Component, Params, PoolSpec};
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, ZPoolDriver, might_block};
@@ -231,6 +231,7 @@ impl PoolManager {
         // Refused, or foreign code that panicked: the contexts go with the pool.
         let executor = &self.config.pool_executor;
         let submitted = catch_unwind(AssertUnwindSafe(|| executor.submit_later(CONTEXT_GRACE, job)));
+        let submitted = submitted.map_err(swallow);
         if !matches!(submitted, Ok(Ok(()))) {
             pool.contexts_job.store(false, Ordering::Relaxed);
         }
@@ -324,7 +325,7 @@ fn constructing<T>(
     match outcome {
         Ok(made) => made.map_err(|error| SwitchError::Create { component: component.clone(), error }),
         Err(panic) => {
-            let message = zpool_core::exec::panic_message(&*panic);
+            let message = swallowed_message(panic);
             Err(SwitchError::Panicked { component: component.clone(), message })
         }
     }

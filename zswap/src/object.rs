@@ -2,10 +2,10 @@
 //!
 //! Allocators are plug-ins, so what they panic with is contained here: the store's locks and books never see an unwinding of theirs.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use zpool_core::exec::panic_message;
+pub(crate) use zpool_core::exec::swallow;
+use zpool_core::exec::swallowed_message;
 use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
@@ -95,19 +95,6 @@ pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
 fn contained<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, ErrorKind> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(ErrorKind::Pool),
-        Err(panic) => {
-            let message = panic_message(&*panic);
-            swallow(panic);
-            Err(ErrorKind::AllocatorPanicked(message))
-        }
-    }
-}
-
-/// Ends a panic that was caught. What it carries is foreign as well, and may panic when it is dropped.
-#[cold]
-pub(crate) fn swallow(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        // Enough of that.
-        std::mem::forget(again);
+        Err(panic) => Err(ErrorKind::AllocatorPanicked(swallowed_message(panic))),
     }
 }

@@ -21,9 +21,10 @@ fn rig() -> (Arc<PoolScript>, Arc<CodecScript>, Store<u64>) {
 fn b23_a_store_that_fails_in_the_compressor_removes_the_older_block() {
     let (pool, codec, store) = rig();
     type Case = (OnCompress, fn(&CodecError) -> bool);
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
         (OnCompress::Fail, |error| matches!(error, CodecError::Failed(_))),
         (OnCompress::Panic, |error| matches!(error, CodecError::Panicked(m) if m.contains("panics"))),
+        (OnCompress::PanicTwice, |error| matches!(error, CodecError::Panicked(_))),
         (OnCompress::ClaimTooMuch, |error| matches!(error, CodecError::Misbehaved(_))),
         (OnCompress::ClaimNothing, |error| matches!(error, CodecError::Misbehaved(_))),
     ];
@@ -35,7 +36,7 @@ fn b23_a_store_that_fails_in_the_compressor_removes_the_older_block() {
         assert_eq!((error.key, store.contains(&1), pool.live()), (1, false, 0));
         codec.on_compress(OnCompress::Work);
     }
-    assert_eq!(store.stats().rejected.compress_failed, 4);
+    assert_eq!(store.stats().rejected.compress_failed, 5);
     store.store(1, &block(3, 4096, Look::Runs)).unwrap();
     check_books(&store);
 }
@@ -106,8 +107,10 @@ fn b36_a_load_that_fails_keeps_the_block_and_the_buffer_is_all_that_suffers() {
     };
     codec.on_decompress(OnDecompress::Fail);
     assert_eq!(attempt(&store), ErrorKind::Codec(CodecError::Corrupt));
-    codec.on_decompress(OnDecompress::Panic);
-    assert!(matches!(attempt(&store), ErrorKind::Codec(CodecError::Panicked(_))));
+    for panics in [OnDecompress::Panic, OnDecompress::PanicTwice] {
+        codec.on_decompress(panics);
+        assert!(matches!(attempt(&store), ErrorKind::Codec(CodecError::Panicked(_))));
+    }
     codec.on_decompress(OnDecompress::Work);
     pool.on_read(OnRead::Fail);
     assert_eq!(attempt(&store), ErrorKind::Pool(PoolError::TooManyReaders));
@@ -120,7 +123,7 @@ fn b36_a_load_that_fails_keeps_the_block_and_the_buffer_is_all_that_suffers() {
     pool.on_read(OnRead::Work);
 
     let stats = store.stats();
-    assert_eq!((stats.decompress_failed, stats.read_failed, stats.taken), (7, 4, 0));
+    assert_eq!((stats.decompress_failed, stats.read_failed, stats.taken), (9, 4, 0));
     assert!(store.invalidate(&2));
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), expected);
     assert!(store.invalidate(&1));

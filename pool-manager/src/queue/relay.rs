@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use zpool_core::exec::{Executor, Job, JobPanic};
+use zpool_core::exec::{Executor, Job, JobPanic, swallow};
 use zpool_core::sync::{Condvar, Mutex};
 
 use super::Tally;
@@ -53,9 +53,11 @@ impl Relay {
         let envelope = Envelope { job: Some(job), mark };
         let envelope = Job::new(label, move || envelope.open());
         // A panic in a foreign `submit` must not end the queue's thread. The unwinding drops the envelope, unless somebody has it.
-        if let Ok(Err(refused)) = catch_unwind(AssertUnwindSafe(|| self.executor.submit(envelope))) {
+        match catch_unwind(AssertUnwindSafe(|| self.executor.submit(envelope))) {
+            Ok(Ok(())) => {}
             // The envelope contains the job's own panic.
-            let _ = refused.job.run();
+            Ok(Err(refused)) => drop(refused.job.run()),
+            Err(panic) => swallow(panic),
         }
     }
 

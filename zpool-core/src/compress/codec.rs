@@ -5,9 +5,10 @@ use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::contained::{contained, drop_contained, panicked};
 use super::{CodecError, Compressed, CompressionContext, Compressor, DecompressionContext};
 use crate::cpu::PerCpu;
-use crate::exec::panic_message;
+use crate::exec::swallow;
 use crate::noblock::might_block;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -133,8 +134,9 @@ impl Codec {
                 Ok(with((len <= max_len).then(|| &slot.scratch[..len])))
             }
             Err(panic) => {
+                let error = panicked(panic);
                 self.discard(slot);
-                Err(CodecError::Panicked(panic_message(&*panic)))
+                Err(error)
             }
         }
     }
@@ -156,7 +158,7 @@ impl Codec {
     pub fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         if self.stateless {
             return contained(|| self.compressor.decompress(compressed, block))
-                .unwrap_or_else(|panic| Err(CodecError::Panicked(panic_message(&*panic))));
+                .unwrap_or_else(|panic| Err(panicked(panic)));
         }
         let mut slot = match self.decompression.take() {
             Some(slot) => slot,
@@ -168,8 +170,9 @@ impl Codec {
                 result
             }
             Err(panic) => {
+                let error = panicked(panic);
                 self.discard(slot);
-                Err(CodecError::Panicked(panic_message(&*panic)))
+                Err(error)
             }
         }
     }
@@ -191,6 +194,14 @@ impl Codec {
         self.retired.store(false, Ordering::Relaxed);
     }
 
+    /// Frees the contexts that are in no use, for a codec that is about to go. Gives how many panicked then, which is contained. May block.
+    pub fn free_contexts(&self) -> usize {
+        // One by one: of two that panic in one drop, the second would abort the process, as the first unwinds.
+        let compression = self.compression.drain().into_iter().map(|slot| self.drop_slot(slot));
+        let decompression = self.decompression.drain().into_iter().map(|slot| self.drop_slot(slot));
+        compression.chain(decompression).filter(|fine| !fine).count()
+    }
+
     /// What the contexts cost.
     pub fn stats(&self) -> CodecStats {
         // Relaxed: statistics only.
@@ -204,34 +215,42 @@ impl Codec {
     #[cold]
     fn make_compression_slot(&self) -> Result<Box<Slot<dyn CompressionContext>>, CodecError> {
         might_block("making a compression context");
-        self.count_attempt(|| {
-            let context = self.compressor.compression_context(self.max_block_len)?;
+        let make = || self.compressor.compression_context(self.max_block_len);
+        self.count_attempt(make, |context| {
             let bound = self.compressor.compress_bound(self.max_block_len);
             let mut scratch = Vec::new();
             // A codec may ask for more than there is: an error, as for the context itself.
             scratch.try_reserve_exact(bound).map_err(|_| CodecError::OutOfMemory)?;
             scratch.resize(bound, 0);
             let counted = context.bytes_held() + scratch.len();
-            Ok(Box::new(Slot { scratch: scratch.into_boxed_slice(), counted, context }))
+            Ok((scratch.into_boxed_slice(), counted))
         })
     }
 
     #[cold]
     fn make_decompression_slot(&self) -> Result<Box<Slot<dyn DecompressionContext>>, CodecError> {
         might_block("making a decompression context");
-        self.count_attempt(|| {
-            let context = self.compressor.decompression_context()?;
-            Ok(Box::new(Slot { scratch: Box::default(), counted: context.bytes_held(), context }))
-        })
+        let make = || self.compressor.decompression_context();
+        self.count_attempt(make, |context| Ok((Box::default(), context.bytes_held())))
     }
 
-    /// Makes a slot and puts it on the books, or counts a failure. A panic is one.
+    /// Makes a context and, with its scratch and what it counts, a slot, and puts that on the books, or counts a failure. A panic is one.
     fn count_attempt<C: ?Sized>(
         &self,
-        make: impl FnOnce() -> Result<Box<Slot<C>>, CodecError>,
+        make: impl FnOnce() -> Result<Box<C>, CodecError>,
+        equip: impl FnOnce(&C) -> Result<(Box<[u8]>, usize), CodecError>,
     ) -> Result<Box<Slot<C>>, CodecError> {
-        let result = catch_unwind(AssertUnwindSafe(make))
-            .unwrap_or_else(|panic| Err(CodecError::Panicked(panic_message(&*panic))));
+        // Out here, so that an unwinding does not drop it, which may panic, too.
+        let mut made = None;
+        let equipped = catch_unwind(AssertUnwindSafe(|| equip(&**made.insert(make()?))))
+            .unwrap_or_else(|panic| Err(panicked(panic)));
+        let result = match (equipped, made) {
+            (Ok((scratch, counted)), Some(context)) => Ok(Box::new(Slot { scratch, counted, context })),
+            (equipped, made) => {
+                drop_contained(made);
+                Err(equipped.expect_err("nothing is equipped that was not made"))
+            }
+        };
         // Relaxed: statistics only.
         match &result {
             Ok(slot) => {
@@ -278,7 +297,10 @@ impl Codec {
     /// A codec may allocate tables late, so its slots are counted again when they come back. Its panic changes nothing: this runs while others unwind.
     #[inline]
     fn recount(&self, counted: &mut usize, now: impl FnOnce() -> usize) {
-        let now = catch_unwind(AssertUnwindSafe(now)).unwrap_or(*counted);
+        let now = match catch_unwind(AssertUnwindSafe(now)) {
+            Ok(now) => now,
+            Err(panic) => return swallow(panic),
+        };
         if *counted != now {
             // Relaxed: statistics only. Wrapping, so that shrinking is adding the difference, too.
             self.bytes.fetch_add(now.wrapping_sub(*counted), Ordering::Relaxed);
@@ -292,10 +314,15 @@ impl Codec {
     /// as many were in use as there are processors, so one was made, which may block as well.
     #[cold]
     fn discard<C: ?Sized>(&self, slot: Box<Slot<C>>) {
+        might_block("dropping a codec context");
+        self.drop_slot(slot);
+    }
+
+    /// False if that panicked.
+    fn drop_slot<C: ?Sized>(&self, slot: Box<Slot<C>>) -> bool {
         // Relaxed: statistics only.
         self.bytes.fetch_sub(slot.counted, Ordering::Relaxed);
-        might_block("dropping a codec context");
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
+        drop_contained(slot)
     }
 }
 
@@ -356,8 +383,9 @@ impl Session<'_> {
         let outcome = match attempt(&mut slot, block, &mut failed) {
             Ok(outcome) => outcome,
             Err(panic) => {
+                let error = panicked(panic);
                 codec.discard(slot);
-                return Err(CodecError::Panicked(panic_message(&*panic)));
+                return Err(error);
             }
         };
         match outcome {
@@ -388,26 +416,6 @@ impl fmt::Debug for Session<'_> {
     }
 }
 
-/// Calls foreign code and contains its panic. What passes through the containment is one bit, for the reason given at [`FAILED`].
-#[inline]
-fn contained(
-    call: impl FnOnce() -> Result<(), CodecError>,
-) -> Result<Result<(), CodecError>, Box<dyn Any + Send>> {
-    let mut failed = None;
-    let fine = catch_unwind(AssertUnwindSafe(|| match call() {
-        Ok(()) => true,
-        Err(error) => {
-            failed = Some(error);
-            false
-        }
-    }));
-    match fine {
-        Ok(true) => Ok(Ok(())),
-        Ok(false) => Ok(Err(failed.expect("set where the outcome was"))),
-        Err(panic) => Err(panic),
-    }
-}
-
 /// A compression slot that goes back when this is dropped: also when the caller's closure unwinds.
 struct Lease<'a> {
     codec: &'a Codec,
@@ -420,6 +428,12 @@ impl Drop for Lease<'_> {
         if let Some(slot) = self.slot.take() {
             self.codec.keep_compression(slot);
         }
+    }
+}
+
+impl Drop for Codec {
+    fn drop(&mut self) {
+        self.free_contexts();
     }
 }
 

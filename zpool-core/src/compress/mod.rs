@@ -9,6 +9,7 @@
 //! ```
 
 mod codec;
+mod contained;
 
 use core::fmt::{self, Debug};
 use std::sync::Arc;

@@ -17,12 +17,13 @@
 //!    `vtable` is that of the same `P` and `F`.
 //! 2. The payload of a node owned by a `Job` is `Some`.
 
-use core::any::Any;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::caught::swallowed_message;
 
 pub(super) struct Header {
     /// Plain, not atomic: only the owner of the node writes it, and a list hands ownership over with its own orderings.
@@ -120,7 +121,7 @@ impl Job {
             // SAFETY: `run`(1): invariant 1, and `into_node` gave up this job's ownership.
             unsafe { run(node) }
         }))
-        .map_err(|panic| JobPanic { label, message: panic_message(&*panic) })
+        .map_err(|panic| JobPanic { label, message: swallowed_message(panic) })
     }
 
     pub(super) fn into_node(self) -> NonNull<Header> {
@@ -234,13 +235,6 @@ impl Drop for InJob {
     fn drop(&mut self) {
         JOBS.with(|jobs| jobs.set(jobs.get() - 1));
     }
-}
-
-/// The text of a caught panic, for errors that contain it.
-pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(no message)").to_owned()
 }
 
 #[cfg(all(test, not(zpool_loom)))]

@@ -12,6 +12,7 @@
 //!   Queues with threads live in zpool-manager.
 //! - A [`JobList`] is what executors keep jobs in: any thread pushes, one takes all.
 
+mod caught;
 mod inline;
 #[allow(
     unsafe_code,
@@ -25,8 +26,9 @@ mod manual;
 use core::fmt::{self, Debug};
 use core::time::Duration;
 
+pub use caught::{panic_message, swallow, swallowed_message};
 pub use inline::Inline;
-pub use job::{Job, JobPanic, PreparedJob, in_job, panic_message};
+pub use job::{Job, JobPanic, PreparedJob, in_job};
 pub use list::{JobList, Jobs};
 pub use manual::Manual;
 

@@ -15,6 +15,8 @@ pub enum OnCompress {
     Work,
     Fail,
     Panic,
+    /// Panics with what panics again when it is dropped.
+    PanicTwice,
     /// Says that the block does not fit.
     Expand,
     /// Says that it wrote more than the buffer holds.
@@ -30,17 +32,30 @@ pub enum OnDecompress {
     Work,
     Fail,
     Panic,
+    /// Panics with what panics again when it is dropped.
+    PanicTwice,
 }
 
-const ON_COMPRESS: [OnCompress; 6] = [
+const ON_COMPRESS: [OnCompress; 7] = [
     OnCompress::Work,
     OnCompress::Fail,
     OnCompress::Panic,
+    OnCompress::PanicTwice,
     OnCompress::Expand,
     OnCompress::ClaimTooMuch,
     OnCompress::ClaimNothing,
 ];
-const ON_DECOMPRESS: [OnDecompress; 3] = [OnDecompress::Work, OnDecompress::Fail, OnDecompress::Panic];
+const ON_DECOMPRESS: [OnDecompress; 4] =
+    [OnDecompress::Work, OnDecompress::Fail, OnDecompress::Panic, OnDecompress::PanicTwice];
+
+/// Panics with one of its kind when it is dropped.
+struct Again;
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        std::panic::panic_any(Again);
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct CodecScript {
@@ -122,6 +137,7 @@ impl Compressor for Rle {
             }
             OnDecompress::Fail => return Err(CodecError::Corrupt),
             OnDecompress::Panic => panic!("a decompressor that panics"),
+            OnDecompress::PanicTwice => std::panic::panic_any(Again),
         }
         let mut at = 0;
         for run in compressed.chunks(2) {
@@ -145,6 +161,7 @@ impl CompressionContext for RleContext {
             OnCompress::Work => {}
             OnCompress::Fail => return Err(CodecError::Failed("a compressor that fails".to_owned())),
             OnCompress::Panic => panic!("a compressor that panics"),
+            OnCompress::PanicTwice => std::panic::panic_any(Again),
             OnCompress::Expand => return Ok(Compressed::DoesNotFit),
             OnCompress::ClaimTooMuch => return Ok(Compressed::Len(usize::MAX)),
             OnCompress::ClaimNothing => return Ok(Compressed::Len(0)),

@@ -1,0 +1,222 @@
+//! What foreign code panics with is foreign, too, and may panic when it is dropped: nothing of that leaves the manager or ends a queue's thread.
+
+mod common;
+
+use std::panic::panic_any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::*;
+use zpool_core::CreateError;
+use zpool_core::compress::{
+    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+};
+use zpool_core::exec::{DrainExecutor, Executor, Job, Manual, Refused};
+use zpool_core::spec::{Component, Params};
+use zpool_manager::{PoolEvent, PoolManager, PoolObserver, SwitchError, WorkQueue};
+
+/// Panics with one of its kind when it is dropped.
+struct Payload;
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        panic_any(Payload);
+    }
+}
+
+#[test]
+fn a_destructors_payload_leaves_neither_the_job_nor_the_thread_that_drops() {
+    let (script, manual) = (Script::new(), Arc::new(Manual::new()));
+    let manager = builder(&script).executor(manual.clone()).build(&spec("a+x")).unwrap();
+    script.on_destroy(|| panic_any(Payload));
+    manager.switch(&spec("b+x")).unwrap();
+    manual.run_all();
+    let stats = manager.stats();
+    assert_eq!((stats.destructors_panicked, stats.pools_destroyed, stats.pending_destroy), (1, 1, 0));
+    // Outlived the manager: destroyed right here, also while this thread unwinds.
+    let last = store(&manager, b"outlives the manager");
+    drop(manager);
+    manual.run_all();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _last = last.pool;
+        std::panic::resume_unwind(Box::new("the caller's own"));
+    }));
+    assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"the caller's own"));
+    assert_eq!(script.alive(), 0);
+}
+
+#[test]
+fn a_constructors_payload_is_an_error() {
+    let script = Script::new();
+    let manager = builder(&script).build(&spec("a+x")).unwrap();
+    script.on_create(|| panic_any(Payload));
+    let error = manager.switch(&spec("b+x")).unwrap_err();
+    assert!(
+        matches!(&error, SwitchError::Panicked { component, message } if component.name == "b" && message == "(no message)"),
+        "{error}"
+    );
+    script.calm();
+    manager.switch(&spec("b+x")).unwrap();
+}
+
+#[derive(Debug, Default)]
+struct Shouting(AtomicUsize);
+
+impl PoolObserver for Shouting {
+    fn observe(&self, _: &PoolEvent<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic_any(Payload);
+    }
+}
+
+#[test]
+fn an_observers_payload_is_its_own() {
+    let (script, shouting) = (Script::new(), Arc::new(Shouting::default()));
+    let manager = builder(&script).observer(shouting.clone()).build(&spec("a+x")).unwrap();
+    manager.switch(&spec("b+x")).unwrap();
+    manager.flush().unwrap();
+    assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
+    assert_eq!(
+        shouting.0.load(Ordering::SeqCst),
+        7,
+        "two made, two published; one retired, emptied, destroyed"
+    );
+}
+
+fn counting(ran: &Arc<AtomicUsize>) -> Job {
+    let ran = ran.clone();
+    Job::new("count", move || {
+        ran.fetch_add(1, Ordering::SeqCst);
+    })
+}
+
+#[test]
+fn a_jobs_payload_does_not_end_the_queues_thread() {
+    let (queue, ran) = (WorkQueue::new("queue").unwrap(), Arc::new(AtomicUsize::new(0)));
+    queue.submit(Job::new("hostile", || panic_any(Payload))).unwrap();
+    queue.submit(counting(&ran)).unwrap();
+    queue.flush().unwrap();
+    assert_eq!((ran.load(Ordering::SeqCst), queue.stats().jobs_panicked), (1, 1));
+    queue.submit(counting(&ran)).unwrap();
+    queue.shutdown().unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 2);
+}
+
+/// Panics instead of taking a job, as long as it is told to.
+#[derive(Debug)]
+struct Unfit(AtomicUsize);
+
+impl Executor for Unfit {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        if self.0.fetch_sub(1, Ordering::SeqCst) > 0 {
+            panic_any(Payload);
+        }
+        self.0.store(0, Ordering::SeqCst);
+        job.run().unwrap();
+        Ok(())
+    }
+
+    fn properties(&self) -> zpool_core::exec::ExecutorProperties {
+        zpool_core::exec::ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    }
+}
+
+#[test]
+fn an_executors_payload_leaves_no_switch_and_no_release() {
+    let script = Script::new();
+    let unfit = Arc::new(Unfit(AtomicUsize::new(usize::MAX / 2)));
+    let manager = builder(&script).executor(unfit).build(&spec("a+x")).unwrap();
+    let kept = store(&manager, b"keeps a+x, so that the switch submits a job for its contexts");
+    manager.switch(&spec("b+x")).unwrap();
+    kept.free();
+    assert_eq!(script.alive(), 1, "destroyed by the unwinding");
+    assert_eq!(manager.stats().jobs_refused, 1);
+}
+
+#[test]
+fn an_executors_payload_does_not_end_a_relay() {
+    let ran = Arc::new(AtomicUsize::new(0));
+    let relay = WorkQueue::relay("relay", Arc::new(Unfit(AtomicUsize::new(1)))).unwrap();
+    for _ in 0..2 {
+        relay.submit(counting(&ran)).unwrap();
+        relay.flush().unwrap();
+    }
+    assert_eq!((ran.load(Ordering::SeqCst), relay.stats().jobs_dropped), (1, 1));
+    relay.shutdown().unwrap();
+}
+
+/// A compressor whose contexts, and which itself, and whose driver, panic when they are dropped.
+#[derive(Debug)]
+struct Falling(Component);
+
+#[derive(Debug)]
+struct FallingDriver;
+
+#[derive(Debug)]
+struct FallingContext;
+
+impl Drop for Falling {
+    fn drop(&mut self) {
+        panic_any(Payload);
+    }
+}
+
+impl Drop for FallingContext {
+    fn drop(&mut self) {
+        panic_any(Payload);
+    }
+}
+
+impl CompressorDriver for FallingDriver {
+    fn name(&self) -> &str {
+        "falling"
+    }
+
+    fn open(&self, _: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
+        Ok(Arc::new(Falling(Component::named("falling"))))
+    }
+}
+
+impl Compressor for Falling {
+    fn identity(&self) -> &Component {
+        &self.0
+    }
+
+    fn properties(&self) -> CodecProperties {
+        CodecProperties::new("MIT").with_stateless_decompression()
+    }
+
+    fn compress_bound(&self, block_len: usize) -> usize {
+        block_len
+    }
+
+    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+        Ok(Box::new(FallingContext))
+    }
+}
+
+impl CompressionContext for FallingContext {
+    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+        out[..block.len()].copy_from_slice(block);
+        Ok(Compressed::Len(block.len()))
+    }
+
+    fn bytes_held(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn contexts_and_their_compressor_that_all_panic_when_their_pool_goes_are_all_counted() {
+    let registry = registry(&Script::new());
+    registry.register_compressor(Arc::new(FallingDriver)).unwrap();
+    let manager = PoolManager::builder(registry).build(&spec("a+falling")).unwrap();
+    let pool = manager.current().unwrap();
+    // The second context is made while the first is out.
+    let codec = pool.codec();
+    codec.compress(b"1", 1, |_| codec.compress(b"2", 1, |_| ()).unwrap()).unwrap();
+    drop(pool);
+    manager.switch(&spec("a+x")).unwrap();
+    manager.flush().unwrap();
+    assert_eq!((manager.stats().destructors_panicked, manager.stats().pools_destroyed), (3, 1));
+}

@@ -1,0 +1,236 @@
+//! What a compressor or a job panics with may panic again when it is dropped: that ends inside, too.
+#![cfg(not(zpool_loom))]
+
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use zpool_core::compress::{
+    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor, DecompressionContext,
+};
+use zpool_core::exec::Job;
+use zpool_core::spec::Component;
+
+/// A payload that panics with one of its kind when it is dropped.
+struct Payload;
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        panic_any(Payload);
+    }
+}
+
+/// What panics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Make,
+    Bound,
+    Compress,
+    Decompress,
+    BytesHeld,
+    Drop,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    panics: Mutex<Vec<At>>,
+    alive: AtomicUsize,
+}
+
+impl State {
+    fn is_at(&self, at: At) {
+        let panics = self.panics.lock().unwrap().contains(&at);
+        if panics {
+            panic_any(Payload);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Hostile {
+    identity: Component,
+    stateless: bool,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct Context(Arc<State>);
+
+impl Context {
+    fn make(state: &Arc<State>) -> Box<Context> {
+        state.is_at(At::Make);
+        state.alive.fetch_add(1, SeqCst);
+        Box::new(Context(state.clone()))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, SeqCst);
+        self.0.is_at(At::Drop);
+    }
+}
+
+impl Compressor for Hostile {
+    fn identity(&self) -> &Component {
+        &self.identity
+    }
+    fn properties(&self) -> CodecProperties {
+        let properties = CodecProperties::new("MIT");
+        if self.stateless { properties.with_stateless_decompression() } else { properties }
+    }
+    fn compress_bound(&self, block_len: usize) -> usize {
+        self.state.is_at(At::Bound);
+        block_len
+    }
+    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+        Ok(Context::make(&self.state))
+    }
+    fn decompression_context(&self) -> Result<Box<dyn DecompressionContext>, CodecError> {
+        Ok(Context::make(&self.state))
+    }
+    fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+        self.state.is_at(At::Decompress);
+        block.copy_from_slice(compressed);
+        Ok(())
+    }
+}
+
+impl CompressionContext for Context {
+    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+        self.0.is_at(At::Compress);
+        out[..block.len()].copy_from_slice(block);
+        Ok(Compressed::Len(block.len()))
+    }
+    fn bytes_held(&self) -> usize {
+        self.0.is_at(At::BytesHeld);
+        100
+    }
+}
+
+impl DecompressionContext for Context {
+    fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+        self.0.is_at(At::Decompress);
+        block.copy_from_slice(compressed);
+        Ok(())
+    }
+    fn bytes_held(&self) -> usize {
+        self.0.is_at(At::BytesHeld);
+        100
+    }
+}
+
+struct Subject {
+    codec: Codec,
+    state: Arc<State>,
+}
+
+impl Subject {
+    fn new(stateless: bool) -> Subject {
+        let state = Arc::<State>::default();
+        let compressor = Hostile { identity: Component::named("hostile"), stateless, state: state.clone() };
+        Subject { codec: Codec::new(Arc::new(compressor), 8), state }
+    }
+
+    fn panics_at(&self, at: &[At]) {
+        *self.state.panics.lock().unwrap() = at.to_vec();
+    }
+
+    fn compress(&self) -> Result<(), CodecError> {
+        self.codec.compress(b"a block", 8, |bytes| assert_eq!(bytes, Some(&b"a block"[..])))
+    }
+
+    fn decompress(&self) -> Result<(), CodecError> {
+        self.codec.decompress(b"a block", &mut [0; 7])
+    }
+
+    /// All that is alive is on the books, and the codec is good.
+    fn check(&self) {
+        self.panics_at(&[]);
+        assert!(self.compress().is_ok() && self.decompress().is_ok());
+        let (alive, bytes) = (self.state.alive.load(SeqCst), self.codec.stats().context_bytes);
+        assert!((alive * 100..=alive * 108).contains(&bytes), "{alive} contexts, {bytes} bytes");
+    }
+}
+
+fn panicked<T>(result: Result<T, CodecError>) -> bool {
+    matches!(result, Err(CodecError::Panicked(message)) if message == "(no message)")
+}
+
+#[test]
+fn compressing_decompressing_and_making_a_context_give_an_error() {
+    for stateless in [false, true] {
+        for also_dropped in [&[][..], &[At::Drop]] {
+            for at in [At::Make, At::Bound, At::BytesHeld, At::Compress, At::Decompress] {
+                let subject = Subject::new(stateless);
+                subject.panics_at(&[also_dropped, &[at]].concat());
+                assert_eq!(panicked(subject.compress()), at != At::Decompress, "{at:?}");
+                assert_eq!(
+                    panicked(subject.codec.session().compress(&[1], 8)),
+                    at != At::Decompress,
+                    "{at:?}"
+                );
+                let decompresses = match at {
+                    At::Make | At::BytesHeld => stateless,
+                    _ => at != At::Decompress,
+                };
+                assert_eq!(panicked(subject.decompress()), !decompresses, "{at:?}");
+                subject.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_context_that_is_counted_again_or_discarded_does_not_unwind() {
+    let subject = Subject::new(false);
+    subject.check();
+    subject.panics_at(&[At::BytesHeld]);
+    assert_eq!((subject.compress(), subject.decompress()), (Ok(()), Ok(())));
+    subject.panics_at(&[At::Drop]);
+    subject.codec.retire_compression();
+    assert_eq!(subject.state.alive.load(SeqCst), 1, "only the one that decompresses");
+    assert_eq!(subject.compress(), Ok(()), "and drops its context, as the codec is retired");
+    subject.check();
+}
+
+#[test]
+fn a_context_that_comes_back_while_the_caller_unwinds_does_not_abort() {
+    for at in [At::BytesHeld, At::Drop] {
+        let subject = Subject::new(false);
+        subject.check();
+        subject.codec.retire_compression();
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _ = subject.codec.compress(&[1], 8, |_| {
+                subject.panics_at(&[at]);
+                resume_unwind(Box::new("the caller's own"));
+            });
+        }));
+        assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"the caller's own"));
+        subject.check();
+    }
+}
+
+#[test]
+fn contexts_that_all_panic_when_the_codec_goes_are_all_dropped() {
+    for counted in [false, true] {
+        let subject = Subject::new(false);
+        // Two of one kind, the second made while the first is out, and one of the other.
+        subject.codec.compress(&[1], 1, |_| subject.compress().unwrap()).unwrap();
+        subject.decompress().unwrap();
+        assert_eq!(subject.state.alive.load(SeqCst), 3);
+        subject.panics_at(&[At::Drop]);
+        if counted {
+            assert_eq!(subject.codec.free_contexts(), 3);
+            assert_eq!(subject.codec.stats().context_bytes, 0);
+        }
+        drop(subject.codec);
+        assert_eq!(subject.state.alive.load(SeqCst), 0);
+    }
+}
+
+#[test]
+fn a_job_gives_an_error() {
+    let panic = Job::new("hostile", || panic_any(Payload)).run().unwrap_err();
+    assert_eq!(panic.to_string(), "job `hostile` panicked: (no message)");
+}
