@@ -67,17 +67,6 @@ impl Inner {
     pub(crate) fn round(&self) -> usize {
         (self.handles.used() / ROUND_SHARE).clamp(*ROUND.start(), *ROUND.end())
     }
-
-    /// Frames that packing every class to the front would free.
-    fn estimate(&self) -> usize {
-        let gain = |class: &Class| {
-            self.locked(class, |state| {
-                self.note_gain(state);
-                state.noted_gain
-            })
-        };
-        self.existing_classes().map(gain).sum()
-    }
 }
 
 /// Does compaction also empty last frames into larger classes, and give back what was needed only just now?

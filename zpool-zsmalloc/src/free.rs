@@ -56,6 +56,7 @@ impl Inner {
                 }
             }
             Parked::ForLater => {}
+            Parked::TooMany => self.kick(),
             Parked::ForSoon => {
                 let offset = usize::from(at.object) * self.table.get(class).slot_bytes as usize;
                 zspage.fetch_ahead(offset, len as usize);

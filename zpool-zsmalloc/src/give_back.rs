@@ -36,6 +36,7 @@ impl Inner {
         let hollow = self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
         let frames = hollow + self.release_empty_zspages(0);
         self.existing_classes().for_each(|class| self.fit_room(class));
+        self.estimate();
         frames * self.source.frame_size()
     }
 

@@ -1,7 +1,7 @@
 //! When memory that became empty is given back, and who does it.
 //!
 //! ```text
-//!   free ── enough idle, or enough to gain? ── executor that takes jobs anywhere? ── submit the pool's own job
+//!   free ── enough idle, enough to gain, or only spares left for long? ── executor that takes jobs anywhere? ── submit the pool's own job
 //!                                                    │ none, or it does not take or run the job
 //!   insert ◄─────────────────────────────────────────┘  does it first, when enough has gathered
 //!   trim, compact: always, all of it
@@ -70,6 +70,8 @@ pub(crate) struct Housekeeping {
     gain: AtomicUsize,
     /// Objects freed since the last compaction, in steps of [`NOTE_EVERY`].
     freed: AtomicUsize,
+    /// Objects that there were when all classes were walked over the last time, those kept as spares after that included: the handle table only ever grows.
+    live: AtomicUsize,
     /// When the rest after the last compaction is over.
     rested: Mutex<Option<Instant>>,
     /// The job that is out goes on with what one before it has begun, now or after the rest.
@@ -89,6 +91,8 @@ impl Housekeeping {
             ended: Condvar::new(),
             gain: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
+            // Nobody has looked yet: the handle table says at most how many.
+            live: AtomicUsize::new(usize::MAX),
             rested: Mutex::new(None),
             goes_on: AtomicBool::new(false),
         }
@@ -147,6 +151,21 @@ impl Inner {
         self.housekeeping.gain.fetch_add(gain.wrapping_sub(before), Ordering::Relaxed);
     }
 
+    /// Notes how many objects there are, and what each class has to gain: frames that packing every class to the front would free.
+    pub(crate) fn estimate(&self) -> usize {
+        let (mut gain, mut live) = (0, 0);
+        for class in self.existing_classes() {
+            self.locked(class, |state| {
+                self.note_gain(state);
+                gain += state.noted_gain;
+                live += state.objects;
+            });
+        }
+        // Relaxed: a policy's figure.
+        self.housekeeping.live.store(live, Ordering::Relaxed);
+        gain
+    }
+
     /// Frames that packing a class to the front would free.
     pub(crate) fn gain_of(&self, state: &ClassState) -> usize {
         self.frames_beyond(state, state.objects)
@@ -175,6 +194,11 @@ impl Inner {
         if housekeeping.usable && (self.too_much_idle() || self.much_to_gain()) {
             self.submit(None);
         }
+    }
+
+    /// Submits the job, whatever there seems to be to do: the spares hide what they hold up. Never blocks or allocates.
+    pub(crate) fn kick(&self) {
+        self.submit(None);
     }
 
     /// Submits the job, if it is not out. With a delay, to go on with what a job has begun, only from inside one: that may allocate.
@@ -216,7 +240,8 @@ impl Inner {
     fn much_to_gain(&self) -> bool {
         let housekeeping = &self.housekeeping;
         let freed = housekeeping.freed.load(Ordering::Relaxed);
-        housekeeping.compact && self.gain_is_large() && freed > self.handles.used() / REST_SHARE
+        let objects = housekeeping.live.load(Ordering::Relaxed).min(self.handles.used());
+        housekeeping.compact && self.gain_is_large() && freed > objects / REST_SHARE
     }
 
     fn gain_is_large(&self) -> bool {
@@ -229,6 +254,7 @@ impl Inner {
     /// without a clock ran it at once, and would be kept busy.
     fn housekeep(&self) -> Option<Duration> {
         self.take_back_spares(None);
+        self.estimate();
         // Relaxed: set before this job was submitted.
         let goes_on = self.housekeeping.goes_on.swap(false, Ordering::Relaxed);
         let wanted =

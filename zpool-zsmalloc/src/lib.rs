@@ -39,8 +39,8 @@
 //! # Density
 //!
 //! What a pool holds beyond its payload: rounding to [`ClassConfig::DEFAULT_STEP`] (on average half of it an object), the tails of zspages (0.1 %), the
-//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class and 8 more a processor. The
-//! handle table is on average 1/16 larger than used, and never shrinks. Two things keep the open ends small: an object whose class would need a new frame
+//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class in use, and 16 a processor
+//! for every class of the table. The handle table is on average 1/16 larger than used, and never shrinks. Two things keep the open ends small: an object whose class would need a new frame
 //! takes an open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame ([`insert`](ZsmallocDriver)); and compaction empties last
 //! frames in the same way. There is no reverse table from objects to handles (4 bytes an object): compaction walks the handle table instead.
 //!
