@@ -57,6 +57,18 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
 }
 
 #[test]
+fn a_raised_limit_takes_blocks_at_once() {
+    let store = builder().spec(spec("reference+rle")).limit_bytes(4 * MIB).build().unwrap();
+    let end = fill(&store, 0);
+    let held = store.stats().held_bytes();
+    let raised = held + MIB / 4;
+    assert!(held > raised / 10 * 9, "above the threshold of the new limit, which was never reached");
+    store.set_limit(Some(raised)).unwrap();
+    assert!(fill(&store, end) > end + 40);
+    check_books(&store);
+}
+
+#[test]
 fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
     fill(&store, 0);

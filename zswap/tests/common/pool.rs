@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicUsize, Ordering};
 
+use zswap::zpool_core::{CompactionBudget, CompactionReport};
 use zswap::{
     Capabilities, CreateError, FreeError, Handle, Params, PoolConfig, PoolError, PoolId, PoolStats,
     ReadGuard, Violation, ZPool, ZPoolDriver,
@@ -39,15 +40,29 @@ pub enum OnFree {
     Panic,
 }
 
+/// What giving memory back does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OnGiveBack {
+    Work,
+    PanicInTrim,
+    PanicInCompact,
+}
+
 const ON_INSERT: [OnInsert; 3] = [OnInsert::Work, OnInsert::OutOfMemory, OnInsert::Panic];
 const ON_READ: [OnRead; 5] = [OnRead::Work, OnRead::Flip, OnRead::Cut, OnRead::Fail, OnRead::Panic];
 const ON_FREE: [OnFree; 3] = [OnFree::Work, OnFree::Refuse, OnFree::Panic];
+
+const ON_GIVE_BACK: [OnGiveBack; 3] = [OnGiveBack::Work, OnGiveBack::PanicInTrim, OnGiveBack::PanicInCompact];
 
 #[derive(Debug, Default)]
 pub struct PoolScript {
     insert: AtomicU8,
     read: AtomicU8,
     free: AtomicU8,
+    give_back: AtomicU8,
+    /// How often `trim` or `compact` panicked.
+    pub gave_nothing_back: AtomicUsize,
     /// Asked what it holds, it panics.
     asked_panics: AtomicBool,
     /// Objects inserted and not freed.
@@ -73,12 +88,23 @@ impl PoolScript {
         self.free.store(what as u8, Ordering::SeqCst);
     }
 
+    pub fn on_give_back(&self, what: OnGiveBack) {
+        self.give_back.store(what as u8, Ordering::SeqCst);
+    }
+
     pub fn panics_when_asked(&self, panics: bool) {
         self.asked_panics.store(panics, Ordering::SeqCst);
     }
 
     pub fn live(&self) -> isize {
         self.live.load(Ordering::SeqCst)
+    }
+
+    fn giving_back(&self, panics: OnGiveBack) {
+        if ON_GIVE_BACK[usize::from(self.give_back.load(Ordering::SeqCst))] == panics {
+            self.gave_nothing_back.fetch_add(1, Ordering::SeqCst);
+            panic!("an allocator that panics while it gives memory back");
+        }
     }
 }
 
@@ -167,6 +193,16 @@ impl ZPool for ScriptedPool {
 
     fn validate(&self) -> Result<(), Violation> {
         self.inner.validate()
+    }
+
+    fn compact(&self, budget: CompactionBudget) -> CompactionReport {
+        self.script.giving_back(OnGiveBack::PanicInCompact);
+        self.inner.compact(budget)
+    }
+
+    fn trim(&self) -> usize {
+        self.script.giving_back(OnGiveBack::PanicInTrim);
+        self.inner.trim()
     }
 }
 

@@ -1,0 +1,126 @@
+//! A store that evicts, at its limit: how much goes for how much that comes, and what the allocator's own means of giving memory back spare.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::codec::{CodecScript, RleDriver};
+use common::pool::{OnGiveBack, PoolScript, ScriptedDriver};
+use common::{Look, block, builder, check_books, spec};
+use zswap::{AtLimit, Manual, Store};
+
+const MIB: usize = 1 << 20;
+
+/// What a store in flight may add beyond the limit, as `AtLimit` says.
+const IN_FLIGHT: usize = 256 << 10;
+
+/// A store of 4 MiB and noise in it, until something is evicted: then it is below its limit, but above the threshold. Gives the next key, too.
+fn pressed(text: &str) -> (Store<u64>, u64) {
+    let store = builder().spec(spec(text)).limit_bytes(4 * MIB).at_limit(AtLimit::Evict).build().unwrap();
+    let mut key = 0;
+    while store.stats().evicted == 0 {
+        store.store(key, &noise(key, 4096)).unwrap();
+        key += 1;
+        assert!(key < 10_000, "never full");
+    }
+    (store, key)
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    block(seed, len, Look::Noise)
+}
+
+#[test]
+fn between_threshold_and_limit_a_block_evicts_as_much_as_it_adds() {
+    for text in ["reference+rle", "zsmalloc+lz4"] {
+        let (store, first) = pressed(text);
+        let before = store.stats().evicted;
+        for n in 1..=100 {
+            store.store(first + n, &noise(n, 4096)).unwrap();
+            assert_eq!(store.stats().evicted, before + n, "{text}");
+        }
+        // In the place of as much nothing is added; where it was less, the difference, so a block at least.
+        let newest = first + 100;
+        for (len, evicted) in [(4096, 100), (2048, 100), (4096, 101)] {
+            store.store(newest, &noise(len as u64, len)).unwrap();
+            assert_eq!(store.stats().evicted, before + evicted, "{text}");
+        }
+        check_books(&store);
+    }
+}
+
+#[test]
+fn a_raised_limit_takes_blocks_at_once_and_evicts_nothing_for_them() {
+    let (store, first) = pressed("reference+rle");
+    let (evicted, held) = (store.stats().evicted, store.held_bytes());
+    let raised = held + MIB / 4;
+    assert!(held > raised / 10 * 9, "above the threshold of the new limit, too");
+    store.set_limit(Some(raised)).unwrap();
+    (first..first + 40).for_each(|key| store.store(key, &noise(key, 4096)).unwrap());
+    assert_eq!(store.stats().evicted, evicted);
+    check_books(&store);
+}
+
+/// A store without a limit, of 20 000 blocks of which 4 000 are left: those whose keys are multiples of five. Most of its frames are holes, and nobody but the
+/// store itself compacts them.
+fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
+    let inner = Arc::new(zpool_zsmalloc::ZsmallocDriver);
+    let store = Store::builder()
+        .spec(spec("scripted+rle"))
+        .allocator(Arc::new(ScriptedDriver { inner, script: pool }))
+        .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
+        .executor(Arc::new(Manual::new()))
+        .at_limit(AtLimit::Evict)
+        .build()
+        .unwrap();
+    (0..20_000).for_each(|key| store.store(key, &noise(key, 400)).unwrap());
+    (0..20_000).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
+    let (held, payload) = (store.held_bytes(), store.stats().payload_bytes);
+    assert!(held > 4 * payload, "{held} bytes held for {payload}");
+    store
+}
+
+#[test]
+fn holes_are_compacted_away_before_more_than_a_step_is_evicted() {
+    let store = full_of_holes(PoolScript::new());
+    // Twice what the blocks need, half of what they hold.
+    let limit = store.held_bytes() / 2;
+    store.set_limit(Some(limit)).unwrap();
+    let evicted = store.stats().evicted as usize;
+    // A step is a sixty-fourth of the limit, 64 KiB at least.
+    let step = (limit / 64).max(64 << 10);
+    assert!((1..=step / 400).contains(&evicted), "{evicted} of 4000 evicted");
+    assert!(store.held_bytes() < limit);
+    let there = |key: &u64| store.peek_vec(key).unwrap().is_some_and(|bytes| bytes == noise(*key, 400));
+    assert_eq!((0..20_000).filter(there).count(), 4_000 - evicted);
+    check_books(&store);
+}
+
+#[test]
+fn an_allocator_that_panics_while_it_gives_memory_back_changes_nothing_for_who_stores() {
+    for what in [OnGiveBack::PanicInTrim, OnGiveBack::PanicInCompact] {
+        let pool = PoolScript::new();
+        let store = full_of_holes(pool.clone());
+        let limit = store.held_bytes() / 2;
+        pool.on_give_back(what);
+        store.set_limit(Some(limit)).unwrap();
+        let panics = || pool.gave_nothing_back.load(Ordering::SeqCst);
+        let by_limit = panics();
+        assert!(by_limit > 0 && store.held_bytes() < limit, "{what:?}: {by_limit}");
+        for key in 20_000..30_000 {
+            store.store(key, &noise(key, 400)).unwrap();
+            // It may be the one that goes.
+            let loaded = store.load_vec(&key).unwrap();
+            assert!(loaded.is_none_or(|bytes| bytes == noise(key, 400)));
+            assert!(store.held_bytes() < limit + IN_FLIGHT, "{what:?}");
+        }
+        let stats = store.stats();
+        assert!(what != OnGiveBack::PanicInTrim || panics() > by_limit, "stores trim, too");
+        assert_eq!((stats.rejected.total(), pool.live()), (0, stats.entries as isize), "{what:?}");
+        assert_eq!(stats.entries as u64, 4_000 + 10_000 - stats.evicted, "{what:?}: nothing is lost");
+        assert!(stats.evicted > 1_000, "{what:?}: {stats}");
+        check_books(&store);
+    }
+}
