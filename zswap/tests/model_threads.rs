@@ -1,108 +1,157 @@
 //! The store against maps, on several threads at once: each has keys of its own and knows what it stored there, while pools are switched and compacted, the
-//! limit changes, and plug-ins fail (I7). Bounded here; `ci/soak.sh` runs it for as long as it is told.
+//! limit changes, everything is cleared, and plug-ins fail (I7). What a thread misses, the listener was told of. Bounded here; `ci/soak.sh` runs it for as long as
+//! it is told.
 #![cfg(not(zpool_loom))]
 
 mod common;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::codec::{CodecScript, OnCompress};
-use common::pool::{OnInsert, PoolScript};
+use common::codec::{CodecScript, OnCompress, OnDecompress};
+use common::pool::{OnInsert, OnRead, PoolScript};
 use common::{Rng, check_books, scripted, spec, stamped, unstamp};
 use zswap::{AtLimit, ErrorKind, Store};
 
 const SPECS: &[&str] = &["scripted+rle", "zsmalloc+lz4", "zbud+lz4", "scripted+lz4", "zsmalloc(chain=4)+rle"];
 const KEYS: usize = 300;
 const THREADS: u64 = 3;
-/// Operations of a thread, unless `ZSWAP_SOAK_SECONDS` says how long to go on.
-const STEPS: usize = 4_000;
+/// Operations of a thread in a round, after which all of them stop and the books are compared.
+const STEPS: u64 = 1_000;
+/// Rounds, unless `ZSWAP_SOAK_SECONDS` says how long to go on. In every fourth everything is cleared now and then.
+const ROUNDS: u64 = 4;
 const MIB: usize = 1 << 20;
 
-/// When a thread is done.
-#[derive(Clone, Copy)]
-enum Until {
-    Steps(usize),
-    Time(Instant),
-}
+/// How often something happened to blocks of this key and length.
+type Tally = HashMap<(u64, usize), u64>;
 
-impl Until {
-    fn new() -> Until {
-        let seconds = std::env::var("ZSWAP_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-        seconds
-            .map_or(Until::Steps(STEPS), |seconds| Until::Time(Instant::now() + Duration::from_secs(seconds)))
-    }
-
-    fn is_over(self, step: usize) -> bool {
-        match self {
-            Until::Steps(steps) => step >= steps,
-            Until::Time(end) => step.is_multiple_of(64) && Instant::now() >= end,
-        }
-    }
+/// When there are no more rounds.
+fn is_over(round: u64, began: Instant) -> bool {
+    let seconds = std::env::var("ZSWAP_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(round >= ROUNDS, |seconds| began.elapsed() >= Duration::from_secs(seconds))
 }
 
 /// One thread's keys, and what it stored under them.
 struct Owner<'a> {
     store: &'a Store<u64>,
     first: u64,
-    evicts: bool,
-    model: HashMap<u64, u64>,
+    /// In this round blocks go that nobody was told of.
+    clearing: bool,
+    /// Key to version and length.
+    model: HashMap<u64, (u64, usize)>,
+    /// What was stored and is not there, of this round.
+    missed: Tally,
+    /// What this thread put something else in the place of, or removed, in this round: it may have been evicted before that.
+    unknown: Tally,
+    /// Loads that failed.
+    failed: u64,
     rng: Rng,
 }
 
 impl Owner<'_> {
     fn step(&mut self, version: u64) {
-        let key = self.first + self.rng.below(KEYS) as u64;
-        match self.rng.below(16) {
-            0..6 => {
+        let key = self.own();
+        match self.rng.below(64) {
+            0..24 => {
                 // Now and then longer than a block.
                 let len = 16 + self.rng.below(if version.is_multiple_of(32) { 9_000 } else { 2_000 });
                 let result = self.store.store(key, &stamped(key, version, len));
-                self.stored(key, version, result);
+                self.stored(key, version, len, result);
             }
-            6 => self.batch(version),
-            7..11 => self.found(key, |store| store.load_vec(&key).unwrap()),
-            11 => self.found(key, |store| store.peek_vec(&key).unwrap()),
-            12 => self.found(key, |store| store.load_with(&key, <[u8]>::to_vec).unwrap()),
-            13 => {
-                self.found(key, |store| store.take_vec(&key).unwrap());
-                self.model.remove(&key);
+            24..28 => self.batch(version),
+            28..44 => self.found(key, |store| store.load_vec(&key)),
+            44..48 => self.found(key, |store| store.peek_vec(&key)),
+            48..52 => self.found(key, |store| store.load_with(&key, <[u8]>::to_vec)),
+            52..56 => self.take(key),
+            56..59 => {
+                let known = self.model.get(&key).copied();
+                if self.store.invalidate(&key) {
+                    assert!(self.model.remove(&key).is_some(), "key {key} was there");
+                } else if let Some((_, len)) = known {
+                    self.miss(key, len);
+                }
             }
-            14 => {
-                let (there, known) = (self.store.invalidate(&key), self.model.remove(&key).is_some());
-                assert!(there == known || self.evicts && known, "key {key}");
-            }
+            59 => self.retain(version),
             _ => {
                 // Somebody else's: any version, but whole and of that key.
                 let other = (self.rng.next() % THREADS) << 32 | (key & 0xFFFF);
-                let bytes = self.store.load_vec(&other).unwrap();
-                assert!(bytes.is_none_or(|bytes| unstamp(&bytes).0 == other));
+                let loaded = self.store.load_vec(&other);
+                if let Some(Some(bytes)) = self.loaded(other, loaded) {
+                    assert_eq!(unstamp(&bytes).0, other);
+                }
             }
         }
     }
 
+    fn own(&mut self) -> u64 {
+        self.first + self.rng.below(KEYS) as u64
+    }
+
     fn batch(&mut self, version: u64) {
-        let keys: Vec<u64> = (0..20).map(|_| self.first + self.rng.below(KEYS) as u64).collect();
-        let blocks: Vec<Vec<u8>> =
-            keys.iter().map(|&key| stamped(key, version, 16 + key as usize % 900)).collect();
-        let results = self.store.store_many(keys.iter().copied().zip(blocks.iter().map(Vec::as_slice)));
-        for (&key, result) in keys.iter().zip(results) {
-            self.stored(key, version, result);
+        let keys: Vec<u64> = (0..20).map(|_| self.own()).collect();
+        // Of a key that comes twice, another version.
+        let versions = (0..).map(|n| version << 8 | n);
+        let blocks: Vec<(u64, Vec<u8>)> = keys
+            .iter()
+            .zip(versions)
+            .map(|(&key, version)| (version, stamped(key, version, 16 + self.rng.below(900))))
+            .collect();
+        let items = keys.iter().copied().zip(blocks.iter().map(|(_, block)| block.as_slice()));
+        let results = self.store.store_many(items);
+        for (&key, ((version, block), result)) in keys.iter().zip(blocks.iter().zip(results)) {
+            self.stored(key, *version, block.len(), result);
         }
-        let mut buffers = vec![[0; 1_000]; keys.len()];
-        for (key, (result, buffer)) in
-            keys.iter().zip(self.store.load_many(&keys, &mut buffers).into_iter().zip(&buffers))
-        {
-            let bytes = result.unwrap().map(|len| buffer[..len].to_vec());
-            self.compare(*key, bytes);
+        // A key's block of before may be longer than any of these, if it was not replaced.
+        let mut buffers = vec![[0; 10_000]; keys.len()];
+        let results = self.store.load_many(&keys, &mut buffers);
+        for (&key, (result, buffer)) in keys.iter().zip(results.into_iter().zip(&buffers)) {
+            self.found(key, |_| result.map(|len| len.map(|len| buffer[..len].to_vec())));
         }
     }
 
-    fn stored(&mut self, key: u64, version: u64, result: Result<(), zswap::Error<u64>>) {
-        match result {
-            Ok(()) => drop(self.model.insert(key, version)),
+    fn take(&mut self, key: u64) {
+        let taken = self.store.take_vec(&key);
+        if let Some(bytes) = self.loaded(key, taken) {
+            let gone = bytes.is_some();
+            self.compare(key, bytes);
+            assert_eq!(self.model.remove(&key).is_some(), gone);
+        }
+    }
+
+    /// Removes a seventh of its own keys.
+    fn retain(&mut self, version: u64) {
+        let goes = |key: u64| key % 7 == version % 7;
+        let (first, mut asked) = (self.first, HashMap::new());
+        let removed = self.store.retain(|&key, len| {
+            let own = key >> 32 == first >> 32;
+            if own {
+                assert_eq!(asked.insert(key, len), None, "key {key} was asked about twice");
+            }
+            !(own && goes(key))
+        });
+        for (key, len) in &asked {
+            assert_eq!(self.model.get(key).map(|known| known.1), Some(*len), "key {key}");
+        }
+        let missed: Vec<_> = self.model.iter().map(|(&key, known)| (key, known.1)).collect();
+        missed
+            .into_iter()
+            .filter(|(key, _)| !asked.contains_key(key))
+            .for_each(|(key, len)| self.miss(key, len));
+        let mut gone = 0;
+        for (key, len) in asked.into_iter().filter(|&(key, _)| goes(key)) {
+            // It may be evicted between question and answer.
+            self.model.remove(&key);
+            *self.unknown.entry((key, len)).or_default() += 1;
+            gone += 1;
+        }
+        assert!(removed <= gone, "{removed} of {gone} removed");
+    }
+
+    fn stored(&mut self, key: u64, version: u64, len: usize, result: Result<(), zswap::Error<u64>>) {
+        let before = match result {
+            Ok(()) => self.model.insert(key, (version, len)),
             Err(error) => {
                 assert_eq!(error.key, key);
                 // Only what is made to fail does.
@@ -116,103 +165,201 @@ impl Owner<'_> {
                     ),
                     "{error}"
                 );
-                self.model.remove(&key);
+                self.model.remove(&key)
+            }
+        };
+        if let Some((_, len)) = before {
+            *self.unknown.entry((key, len)).or_default() += 1;
+        }
+    }
+
+    fn found(
+        &mut self,
+        key: u64,
+        load: impl FnOnce(&Store<u64>) -> Result<Option<Vec<u8>>, zswap::Error<u64>>,
+    ) {
+        let loaded = load(self.store);
+        if let Some(bytes) = self.loaded(key, loaded) {
+            self.compare(key, bytes);
+        }
+    }
+
+    /// What a load gave, unless a plug-in was made to fail: then the block stays, as a later look shows.
+    fn loaded<T>(&mut self, key: u64, loaded: Result<T, zswap::Error<u64>>) -> Option<T> {
+        match loaded {
+            Ok(loaded) => Some(loaded),
+            Err(error) => {
+                assert_eq!(error.key, key);
+                let made = matches!(
+                    error.kind,
+                    ErrorKind::Pool(_) | ErrorKind::Codec(_) | ErrorKind::AllocatorPanicked(_)
+                );
+                assert!(made, "{error}");
+                self.failed += 1;
+                None
             }
         }
     }
 
-    fn found(&mut self, key: u64, load: impl FnOnce(&Store<u64>) -> Option<Vec<u8>>) {
-        let bytes = load(self.store);
-        self.compare(key, bytes);
+    /// The last block stored, or nothing.
+    fn compare(&mut self, key: u64, bytes: Option<Vec<u8>>) {
+        match (bytes, self.model.get(&key).copied()) {
+            (Some(bytes), known) => {
+                assert_eq!(Some((unstamp(&bytes), bytes.len())), known.map(|(v, len)| ((key, v), len)));
+            }
+            (None, Some((_, len))) => self.miss(key, len),
+            (None, None) => {}
+        }
     }
 
-    /// The last block stored, or nothing; nothing only if none was stored, or it was evicted.
-    fn compare(&mut self, key: u64, bytes: Option<Vec<u8>>) {
-        let known = self.model.get(&key).map(|&version| (key, version));
-        match bytes {
-            Some(bytes) => assert_eq!(Some(unstamp(&bytes)), known),
-            None if self.evicts => drop(self.model.remove(&key)),
-            None => assert_eq!(None, known),
+    fn miss(&mut self, key: u64, len: usize) {
+        self.model.remove(&key);
+        *self.missed.entry((key, len)).or_default() += 1;
+    }
+
+    /// All threads have stopped and all plug-ins work. What is missed was evicted; what was evicted is missed, or was replaced or removed without a look. In
+    /// a round with clearing, only the latter.
+    fn settle(&mut self, told: &Tally) {
+        for key in self.first..self.first + KEYS as u64 {
+            let loaded = self.store.load_vec(&key).unwrap();
+            self.compare(key, loaded);
+        }
+        let (missed, unknown) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.unknown));
+        let times = |tally: &Tally, what| tally.get(what).copied().unwrap_or(0);
+        for (what, &missed) in missed.iter().filter(|_| !self.clearing) {
+            assert!(missed <= times(told, what), "{what:?}: missed {missed} times, told {told:?}");
+        }
+        for (what, &told) in told.iter().filter(|((key, _), _)| key >> 32 == self.first >> 32) {
+            let most = times(&missed, what) + times(&unknown, what);
+            assert!(told <= most, "{what:?}: told of {told} times, {most} were there");
         }
     }
 }
 
 /// What makes it hard: switches, compaction, other limits, plug-ins that fail.
-fn meddle(store: &Store<u64>, pool: &PoolScript, codec: &CodecScript, done: &AtomicBool) {
-    let mut rng = Rng::new(77);
-    while !done.load(Ordering::Relaxed) {
-        match rng.below(8) {
-            0..3 => drop(store.switch(&spec(SPECS[rng.below(SPECS.len())])).unwrap()),
+struct Meddler<'a> {
+    store: &'a Store<u64>,
+    pool: &'a PoolScript,
+    codec: &'a CodecScript,
+    rng: Rng,
+}
+
+impl Meddler<'_> {
+    fn meddle(&mut self, clearing: bool, done: &AtomicBool) {
+        while !done.load(Ordering::Relaxed) {
+            self.step(clearing);
+            std::thread::yield_now();
+        }
+        self.work();
+    }
+
+    fn step(&mut self, clearing: bool) {
+        let store = self.store;
+        match self.rng.below(11) {
+            0..3 => drop(store.switch(&spec(self.one_of(SPECS))).unwrap()),
             3 => {
                 let current = store.manager().current().unwrap();
-                current.zpool().compact(zswap::zpool_core::CompactionBudget::moves(1 << rng.below(10)));
+                let moves = 1 << self.rng.below(10);
+                current.zpool().compact(zswap::zpool_core::CompactionBudget::moves(moves));
                 current.zpool().trim();
             }
             4 => {
                 // What does not fit at once is refused; that is an answer.
-                let _ = store.set_limit([None, Some(MIB), Some(MIB / 2), Some(4 * MIB)][rng.below(4)]);
+                let _ = store.set_limit(self.one_of(&[None, Some(MIB), Some(MIB / 2), Some(4 * MIB)]));
             }
-            5 => pool.on_insert(
-                [OnInsert::Work, OnInsert::Work, OnInsert::OutOfMemory, OnInsert::Panic][rng.below(4)],
-            ),
-            6 => codec.on_compress(
-                [OnCompress::Work, OnCompress::Work, OnCompress::Fail, OnCompress::Panic, OnCompress::Expand]
-                    [rng.below(5)],
-            ),
+            5 => {
+                let how = [OnInsert::Work, OnInsert::Work, OnInsert::OutOfMemory, OnInsert::Panic];
+                self.pool.on_insert(self.one_of(&how));
+            }
+            6 => {
+                use OnCompress::{Expand, Fail, Panic, Work};
+                self.codec.on_compress(self.one_of(&[Work, Work, Fail, Panic, Expand]));
+            }
+            7 => {
+                use OnRead::{Cut, Fail, Flip, Panic, Work};
+                self.pool.on_read(self.one_of(&[Work, Flip, Cut, Fail, Panic]));
+            }
+            8 => {
+                use OnDecompress::{Fail, Panic, Work};
+                self.codec.on_decompress(self.one_of(&[Work, Fail, Panic]));
+            }
+            9 if clearing => store.clear(),
             _ => {
-                pool.on_insert(OnInsert::Work);
-                codec.on_compress(OnCompress::Work);
+                self.work();
                 let (keys, stats) = (store.keys().count(), store.stats());
                 assert!(keys <= KEYS * THREADS as usize && stats.held_bytes() > 0);
             }
         }
-        std::thread::yield_now();
     }
-    pool.on_insert(OnInsert::Work);
-    codec.on_compress(OnCompress::Work);
+
+    fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
+        these[self.rng.below(these.len())]
+    }
+
+    fn work(&self) {
+        self.pool.on_insert(OnInsert::Work);
+        self.pool.on_read(OnRead::Work);
+        self.codec.on_compress(OnCompress::Work);
+        self.codec.on_decompress(OnDecompress::Work);
+    }
+}
+
+/// All threads once, until each has done its steps.
+fn round(round: u64, owners: &mut [Owner<'_>], meddler: &mut Meddler<'_>) {
+    let (clearing, done) = (round % 4 == 3, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| meddler.meddle(clearing, &done));
+        let running: Vec<_> = owners
+            .iter_mut()
+            .map(|owner| {
+                owner.clearing = clearing;
+                scope.spawn(move || (1..=STEPS).for_each(|step| owner.step(round * STEPS + step)))
+            })
+            .collect();
+        let ended: Vec<_> = running.into_iter().map(|owner| owner.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
+    });
 }
 
 #[test]
-fn i7_threads_find_what_they_stored_last_or_nothing() {
+fn i7_threads_find_what_they_stored_last_or_the_listener_was_told() {
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
-        let (pool, codec) = (PoolScript::new(), CodecScript::new());
+        let (pool, codec, told) = (PoolScript::new(), CodecScript::new(), Arc::<Mutex<Tally>>::default());
+        let listener = told.clone();
         let store = scripted(pool.clone(), codec.clone())
             .max_value_len(16 << 10)
             .at_limit(at_limit)
             .checksums(true)
-            .on_evict(|key, _| assert!(key % 50 != 7, "a listener that panics now and then"))
+            .on_evict(move |&key, len| {
+                *listener.lock().unwrap().entry((key, len)).or_default() += 1;
+                assert!(key % 50 != 7, "a listener that panics now and then");
+            })
             .build()
             .unwrap();
-        let (until, done) = (Until::new(), Arc::new(AtomicBool::new(false)));
-        std::thread::scope(|scope| {
-            scope.spawn(|| meddle(&store, &pool, &codec, &done));
-            let owners: Vec<_> = (0..THREADS)
-                .map(|thread| {
-                    let (store, evicts) = (&store, at_limit == AtLimit::Evict);
-                    let mut owner = Owner {
-                        store,
-                        first: thread << 32,
-                        evicts,
-                        model: HashMap::new(),
-                        rng: Rng::new(thread + 1),
-                    };
-                    scope.spawn(move || {
-                        for step in 0.. {
-                            if until.is_over(step) {
-                                break;
-                            }
-                            owner.step(step as u64 + 1);
-                        }
-                    })
-                })
-                .collect();
-            let ended: Vec<_> = owners.into_iter().map(|owner| owner.join()).collect();
-            done.store(true, Ordering::Relaxed);
-            assert!(ended.iter().all(Result::is_ok));
-        });
-        check_books(&store);
-        let stats = store.stats();
-        assert_eq!((stats.decompress_failed, stats.read_failed, stats.free_failed), (0, 0, 0), "{stats}");
+        let owner = |thread| Owner {
+            store: &store,
+            first: thread << 32,
+            clearing: false,
+            model: HashMap::new(),
+            missed: Tally::new(),
+            unknown: Tally::new(),
+            failed: 0,
+            rng: Rng::new(thread + 1),
+        };
+        let mut owners: Vec<_> = (0..THREADS).map(owner).collect();
+        let mut meddler = Meddler { store: &store, pool: &pool, codec: &codec, rng: Rng::new(77) };
+        let began = Instant::now();
+        for number in (0..).take_while(|&number| !is_over(number, began)) {
+            round(number, &mut owners, &mut meddler);
+            let told = std::mem::take(&mut *told.lock().unwrap());
+            assert!(at_limit == AtLimit::Evict || told.is_empty(), "{told:?}");
+            owners.iter_mut().for_each(|owner| owner.settle(&told));
+            check_books(&store);
+        }
+        let (stats, failed) = (store.stats(), owners.iter().map(|owner| owner.failed).sum());
+        assert_eq!((stats.decompress_failed + stats.read_failed, stats.free_failed), (failed, 0), "{stats}");
+        assert!(stats.decompress_failed > 0 && stats.read_failed > 0, "{stats}");
         assert_eq!(stats.evicted > 0, at_limit == AtLimit::Evict, "{stats}");
         store.clear();
         let _ = store.manager().flush();
