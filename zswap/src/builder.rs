@@ -102,16 +102,23 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { executor: Some(executor), ..self }
     }
 
-    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone then, unless a [`page_source`](Self::page_source) is given
-    /// (default false). Keys and the compressors' contexts, which hold the latest blocks, are on the heap and not covered.
+    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone then, unless a [`page_source`](Self::page_source) is given, to
+    /// which this does nothing (default false).
+    ///
+    /// What is on the heap is in dumps all the same: keys; blocks that repeat eight bytes, which are in the index as they are; the compressors' contexts, which
+    /// hold the latest blocks; and the buffer that each thread keeps for [`load_with`](Store::load_with), which has plain bytes of what it loaded so. Only
+    /// on Linux is anything left out (`MADV_DONTDUMP`): elsewhere this changes nothing about dumps, and nothing says so.
     pub fn exclude_from_dumps(self, exclude: bool) -> Self {
         StoreBuilder { exclude_from_dumps: exclude, ..self }
     }
 
     /// Whether a block is overwritten with zeros in its pool once it is removed, replaced, evicted or moved and nobody reads it any more (default false). Costs
-    /// what it takes to write as many bytes; memory that goes back to the system is zero there in any case. Not covered are the compressors' contexts, which
-    /// hold the latest blocks, and what the index itself keeps: keys, and blocks that repeat eight bytes. Allocators that
-    /// [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused then.
+    /// what it takes to write as many bytes. Allocators that [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused then.
+    ///
+    /// Not covered are the compressors' contexts, which hold the latest blocks; what the index itself keeps: keys, and blocks that repeat eight bytes; and the
+    /// buffer that each thread keeps for [`load_with`](Store::load_with), which has plain bytes of what it loaded so until others are written over them. The
+    /// zeros are written on every system. Without this, only memory that has gone back to the system is zero, and that on Linux: elsewhere the system may leave
+    /// what was in it.
     pub fn wipe_on_free(self, wipe: bool) -> Self {
         StoreBuilder { wipe_on_free: wipe, ..self }
     }
@@ -131,7 +138,7 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { revive, ..self }
     }
 
-    /// At this many bytes, as the operating system counts them (pools, contexts and index), the store is full (default: never).
+    /// At this many bytes, as the operating system counts them (pools, contexts and index), the store is full (default: never). `usize::MAX` is no limit.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         StoreBuilder { limit_bytes: Some(bytes), ..self }
     }

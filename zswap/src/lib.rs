@@ -14,7 +14,8 @@
 //! - A *block* is 1 byte to the block size (4 KiB unless chosen otherwise), stored under a *key* and given back whole. A block that repeats eight bytes is
 //!   *same-filled* and costs no pool memory; one that does not shrink is *incompressible* and kept raw.
 //! - A *value* longer than a block is cut up and joined again inside, where that is [allowed](StoreBuilder::max_value_len).
-//! - A *limit* is in bytes as the operating system counts them. A store that reaches it refuses, or evicts what was not used for the longest time: [`AtLimit`].
+//! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in [`set_limit`](Store::set_limit)). A store that reaches it
+//!   refuses, or evicts what was not used for the longest time: [`AtLimit`].
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New blocks go to the *current* pool.
 //! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before, and it is destroyed, by an executor, after the last has gone.
 //! - A [`Store`] is all of this: cheap to clone, used by any number of threads at once.
