@@ -15,12 +15,12 @@ use zpool_core::exec::{DrainExecutor, Executor, Job, Manual, Refused};
 use zpool_core::spec::{Component, Params};
 use zpool_manager::{PoolEvent, PoolManager, PoolObserver, SwitchError, WorkQueue};
 
-/// Panics with one of its kind when it is dropped.
+/// Panics when it is dropped.
 struct Payload;
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        panic_any(Payload);
+        panic!("the payload panics, too");
     }
 }
 

@@ -38,17 +38,19 @@ mod tests {
     use super::*;
     use std::panic::{panic_any, resume_unwind};
 
-    /// Panics with one of its kind when it is dropped, and that one again.
-    struct Endless;
+    /// Panics with one of its kind when it is dropped, and that one again, this many times.
+    struct Chain(u32);
 
-    impl Drop for Endless {
+    impl Drop for Chain {
         fn drop(&mut self) {
-            panic_any(Endless);
+            if self.0 > 0 {
+                panic_any(Chain(self.0 - 1));
+            }
         }
     }
 
     fn caught() -> Box<dyn Any + Send> {
-        catch_unwind(|| panic_any(Endless)).unwrap_err()
+        catch_unwind(|| panic_any(Chain(3))).unwrap_err()
     }
 
     #[test]

@@ -48,12 +48,12 @@ const ON_COMPRESS: [OnCompress; 7] = [
 const ON_DECOMPRESS: [OnDecompress; 4] =
     [OnDecompress::Work, OnDecompress::Fail, OnDecompress::Panic, OnDecompress::PanicTwice];
 
-/// Panics with one of its kind when it is dropped.
+/// Panics when it is dropped.
 struct Again;
 
 impl Drop for Again {
     fn drop(&mut self) {
-        std::panic::panic_any(Again);
+        panic!("the payload panics, too");
     }
 }
 
