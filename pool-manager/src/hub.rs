@@ -84,6 +84,10 @@ pub(crate) struct Counters {
     pub(crate) destructors_panicked: AtomicU64,
     pub(crate) jobs_refused: AtomicU64,
     pub(crate) pending_max: AtomicUsize,
+    /// Bytes of the allocators of pools that await destruction.
+    pub(crate) pending_bytes: AtomicUsize,
+    /// Bytes of the contexts of all pools; their codecs count in it.
+    pub(crate) context_bytes: Arc<AtomicUsize>,
 }
 
 /// Adds one to a statistic.
@@ -217,6 +221,16 @@ impl Hub {
             pool: listed.block.try_ref(),
             is_current: current.is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
         })
+    }
+
+    /// Puts what the allocator of a pool holds, which nobody can ask any more, on the books until it is destroyed. Gives how much that is.
+    pub(crate) fn owe(&self, pool: &Pool) -> usize {
+        // Foreign code, on the release path.
+        let bytes =
+            catch_unwind(AssertUnwindSafe(|| pool.zpool().bytes_held())).map_err(swallow).unwrap_or(0);
+        // Relaxed: statistics only.
+        self.counters.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        bytes
     }
 
     /// Is the list locked at this moment?

@@ -213,18 +213,30 @@ impl PoolManager {
         &self.config.pool_executor
     }
 
-    /// Bytes that all pools hold together, retired ones included: allocators and contexts.
+    /// Bytes that all pools hold together, retired ones and those that await destruction included: allocators and contexts.
     pub fn bytes_held(&self) -> usize {
-        self.hub.snapshot().iter().filter_map(|seen| seen.pool.as_deref()).map(Pool::bytes_held).sum()
+        self.allocator_bytes(|_| true) + self.context_bytes()
     }
 
-    /// Bytes that all pools but `pool` hold together: a caller that knows how that one grows need not walk the others, which only shrink
-    /// until the next [switch](Self::switches).
-    pub fn bytes_held_besides(&self, pool: &PoolRef) -> usize {
+    /// Bytes that the allocators of all pools but `pool` hold together: a caller that knows how that one grows need not walk the others, which only shrink
+    /// until the next [switch](Self::switches). Their [contexts](Self::context_bytes) may grow as long as something is loaded from them.
+    pub fn allocator_bytes_besides(&self, pool: &PoolRef) -> usize {
+        self.allocator_bytes(|other| !PoolRef::same(pool, other))
+    }
+
+    fn allocator_bytes(&self, counts: impl Fn(&PoolRef) -> bool) -> usize {
         let pools = self.hub.snapshot();
-        let others =
-            pools.iter().filter_map(|seen| seen.pool.as_ref()).filter(|other| !PoolRef::same(pool, other));
-        others.map(|other| other.bytes_held()).sum()
+        let alive = pools.iter().filter_map(|seen| seen.pool.as_ref()).filter(|pool| counts(pool));
+        let alive: usize = alive.map(|pool| pool.zpool().bytes_held()).sum();
+        // After the walk: none of those in it comes to await destruction before it ends. Relaxed: statistics only.
+        alive + self.hub.counters.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the contexts of all pools hold together, with what they share: of the current one, of retired ones, and of those that await destruction.
+    #[inline]
+    pub fn context_bytes(&self) -> usize {
+        // Relaxed: statistics only.
+        self.hub.counters.context_bytes.load(Ordering::Relaxed)
     }
 
     /// Changes of the current pool so far. Whoever sees a count also sees, by [`current`](Self::current), the pool that was current then, or a later one.
@@ -271,6 +283,7 @@ impl PoolManager {
             jobs_refused: read(&counters.jobs_refused),
             pools_alive: self.hub.alive(),
             pending_destroy: self.hub.pending(),
+            pending_destroy_bytes: counters.pending_bytes.load(Ordering::Relaxed),
             pending_destroy_max: counters.pending_max.load(Ordering::Relaxed),
         }
     }

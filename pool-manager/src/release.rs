@@ -42,7 +42,7 @@ impl Released for Pool {
         let section = NoBlock::enter();
         let hub = dying.hub().clone();
         hub.watch.pool(PoolEventKind::Emptied, &dying);
-        let job = dying.take_job().arm(Doomed(Some(dying)));
+        let job = dying.take_job().arm(Doomed { bytes: hub.owe(&dying), dying: Some(dying) });
         RELEASING.with(|r| r.set(r.get() + 1));
         let left = hub.hand_over(job);
         RELEASING.with(|r| r.set(r.get() - 1));
@@ -90,11 +90,15 @@ pub(crate) fn destroy<T>(made: T, hub: &Hub) {
 
 /// A pool in the hands of its job. Dropping this destroys the pool, also when the job itself is dropped unrun: nothing is lost.
 #[derive(Debug)]
-pub(crate) struct Doomed(Option<Dying<Pool>>);
+pub(crate) struct Doomed {
+    dying: Option<Dying<Pool>>,
+    /// What its allocator held when it came here, on the books until it is gone.
+    bytes: usize,
+}
 
 impl Drop for Doomed {
     fn drop(&mut self) {
-        let Some(dying) = self.0.take() else { return };
+        let Some(dying) = self.dying.take() else { return };
         let hub = dying.hub().clone();
         let (label, created, block) = (dying.label().clone(), dying.created(), Dying::block(&dying).clone());
         // First: what is destroyed, or half destroyed, is on no list (I2).
@@ -106,6 +110,8 @@ impl Drop for Doomed {
         hub.counters.destructors_panicked.fetch_add(codec.free_contexts() as u64, Ordering::Relaxed);
         destroy(codec, &hub);
         destroy(zpool, &hub);
+        // Relaxed: statistics only.
+        hub.counters.pending_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         let Drivers { allocator, compressor } = drivers;
         destroy(allocator, &hub);
         destroy(compressor, &hub);

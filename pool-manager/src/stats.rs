@@ -27,6 +27,8 @@ pub struct ManagerStats {
     pub pools_alive: usize,
     /// Of those, pools that await destruction.
     pub pending_destroy: usize,
+    /// Bytes that the allocators of those hold.
+    pub pending_destroy_bytes: usize,
     /// The most there ever were of those at a time.
     pub pending_destroy_max: usize,
 }

@@ -32,7 +32,7 @@ use crate::stored::Stored;
 /// What is stored is admitted below the limit, so each store in flight may pass it by what it adds itself: its object's frames, the growth of a shard's table (a
 /// 512th of the index at most) and of the allocator's tables, together at most 256 KiB (in stores of up to some two million blocks of up to 64 KiB under keys of
 /// eight bytes), and besides that a compression context where it needs a new one, and the list of a value of several blocks, 40 bytes for each. So may a batch
-/// of them.
+/// of them. Loads are never refused: a context that one of them makes counts as soon as it is there, and the next store makes room for it, or is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
@@ -116,7 +116,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match self.verdict(max, pool, evicts)? {
             Verdict::Room => Ok(()),
             Verdict::Pressed { .. } if evicts => Ok(()),
-            Verdict::Full { .. } if evicts => self.make_room(max, pool),
+            Verdict::Full { .. } if evicts => self.make_room(pool),
             Verdict::Pressed { held } | Verdict::Full { held } => Err(ErrorKind::Full { held, limit: max }),
         }
     }
@@ -127,20 +127,24 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         asked(|| self.limit().ask(max, pool, self.manager(), self.index().bytes(), pays))
     }
 
-    /// Evicts until the store is below its limit of `max` bytes.
+    /// Evicts until the store is below its limit.
     #[cold]
-    fn make_room(&self, max: usize, pool: &PoolRef) -> Result<(), ErrorKind> {
-        let full = |held| Err(ErrorKind::Full { held, limit: max });
-        let verdict = || self.verdict(max, pool, true);
+    fn make_room(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
+        // The limit may be set anew meanwhile: what it is now counts, and without one there is room.
+        let over = || -> Result<Option<(usize, usize)>, ErrorKind> {
+            let Some(max) = self.limit().bytes() else { return Ok(None) };
+            Ok(match self.verdict(max, pool, true)? {
+                Verdict::Full { held } => Some((held, max)),
+                _ => None,
+            })
+        };
         let Some(_mark) = Mark::set(self.eviction()) else {
-            return match verdict()? {
-                Verdict::Full { held } => full(held),
-                _ => Ok(()),
-            };
+            return over()?.map_or(Ok(()), |(held, limit)| Err(ErrorKind::Full { held, limit }));
         };
         might_block("evicting");
-        let step = (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end());
         loop {
+            let max = self.limit().bytes().unwrap_or(usize::MAX);
+            let step = (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end());
             let mut pools = vec![pool.clone()];
             let evicted = self.evict_bytes(step, |pool| {
                 if !pools.iter().any(|known| PoolRef::same(known, pool)) {
@@ -150,7 +154,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             for pool in &pools {
                 contained(|| pool.zpool().trim());
             }
-            if !matches!(verdict()?, Verdict::Full { .. }) {
+            if over()?.is_none() {
                 return Ok(());
             }
             // Holes in frames that others use: the objects have to move.
@@ -160,10 +164,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             self.index().shrink(|key| self.hash(key));
             drop(pools);
-            match verdict()? {
-                Verdict::Full { held } if evicted == 0 => return full(held),
-                Verdict::Full { .. } => {}
-                _ => return Ok(()),
+            match over()? {
+                Some((held, limit)) if evicted == 0 => return Err(ErrorKind::Full { held, limit }),
+                Some(_) => {}
+                None => return Ok(()),
             }
         }
     }
@@ -171,7 +175,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go.
     #[inline]
     pub(crate) fn pay(&self, added: usize, replaced: usize) {
-        if added > replaced && self.limit().is_pressed() && self.eviction().evicts() {
+        // The flag may be left over from a limit that there was.
+        let pressed = self.limit().is_pressed() && self.limit().bytes().is_some();
+        if added > replaced && pressed && self.eviction().evicts() {
             self.pay_now(added - replaced);
         }
     }
@@ -214,7 +220,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Sets another limit in bytes, or none. A store that evicts and holds more makes room at once, which may block; one that refuses is full until what
+    /// Sets another limit in bytes, or none (`usize::MAX` is none). A store that evicts and holds more makes room at once, which may block; one that refuses is full until what
     /// it holds has become less.
     ///
     /// # Errors
@@ -246,5 +252,34 @@ impl<K> fmt::Debug for Eviction<K> {
             .field("spare_dense", &self.spare_dense)
             .field("listener", &self.listener.is_some())
             .finish()
+    }
+}
+
+#[cfg(all(test, not(zpool_loom), feature = "zsmalloc", feature = "lz4"))]
+mod tests {
+    use super::*;
+
+    /// A store that saw the limit just before it was taken away notes that it was reached, just after: nobody would ever strike that out.
+    #[test]
+    fn a_limit_that_is_gone_evicts_nothing_whatever_it_left_behind() {
+        let store = Store::<u64>::builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).build().unwrap();
+        let mut noise = 1u64;
+        let mut block = || -> Vec<u8> {
+            let mut next = || {
+                noise = noise.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                (noise >> 56) as u8
+            };
+            (0..4096).map(|_| next()).collect()
+        };
+        (0..400).for_each(|key| store.store(key, &block()).unwrap());
+        let (evicted, len) = (store.stats().evicted, store.len());
+        assert!(evicted > 0 && store.limit().is_pressed(), "the limit was reached");
+        store.limit().set(None);
+        store.limit().set_full(false, true);
+        (1000..1400).for_each(|key| store.store(key, &block()).unwrap());
+        assert_eq!((store.stats().evicted, store.len()), (evicted, len + 400));
+        store.set_limit(Some(64 << 20)).unwrap();
+        (2000..2100).for_each(|key| store.store(key, &block()).unwrap());
+        assert_eq!((store.stats().evicted, store.limit().is_pressed()), (evicted, false));
     }
 }

@@ -1,8 +1,8 @@
 //! The limit: what the store may hold, in bytes as the operating system counts them, and the hysteresis around it.
 //!
-//! What is held is the sum over all pools (retired ones included, with the contexts of their compressors) and the index. Walking the pools takes a
-//! lock and a heap call, so a store asks only the current pool, and for all others uses what they held at the last switch: they are retired and only shrink,
-//! so that is an upper bound. Only where the bound says no, the pools are walked and the exact figure decides; and where the block is going to another pool than
+//! What is held is the sum over all pools (retired ones and those that await destruction included), the contexts of their compressors, and the index. Walking
+//! the pools takes a lock and a heap call, so a store asks only the current pool, and for all others uses what they held at the last switch: they are retired and
+//! their allocators only shrink, so that is an upper bound; contexts, which loads may add to any of them, are counted in one place. Only where the bound says no, the pools are walked and the exact figure decides; and where the block is going to another pool than
 //! the one that is current by now, since a batch that began before the switch may add any number of them to a retired pool.
 //!
 //! What is being stored while the limit is checked is not counted, so the limit is overshot by at most what the stores in flight add.
@@ -101,7 +101,7 @@ impl Limit {
             && self.besides.load(Ordering::Relaxed) == pool.id().get()
         {
             let others = self.others.load(Ordering::Relaxed);
-            let held = pool.bytes_held() + others + index_bytes;
+            let held = pool.zpool().bytes_held() + others + manager.context_bytes() + index_bytes;
             if held < below {
                 self.set_full(full, false);
                 return Verdict::Room;
@@ -128,7 +128,7 @@ impl Limit {
     }
 
     #[inline]
-    fn set_full(&self, was: bool, is: bool) {
+    pub(crate) fn set_full(&self, was: bool, is: bool) {
         if was != is {
             self.full.store(is, Ordering::Relaxed);
         }
@@ -139,7 +139,7 @@ impl Limit {
     fn walk(&self, manager: &PoolManager) -> usize {
         let before = manager.switches();
         let Some(current) = manager.current() else { return manager.bytes_held() };
-        let others = manager.bytes_held_besides(&current);
+        let others = manager.allocator_bytes_besides(&current);
         let refresh = self.refresh.lock();
         // Unchanged: so `current` was current all the time, or is the successor that a switch has published and not counted yet. What is
         // written in that moment ends with the count.
@@ -151,6 +151,6 @@ impl Limit {
             self.as_of.store(before, Ordering::Release);
         }
         drop(refresh);
-        current.bytes_held() + others
+        current.zpool().bytes_held() + others + manager.context_bytes()
     }
 }

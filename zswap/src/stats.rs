@@ -112,7 +112,9 @@ impl StoreStats {
     pub(crate) fn of<K, S>(store: &Store<K, S>) -> StoreStats {
         let tally = store.index().tally();
         let pools = store.manager().pools();
-        let context_bytes = pools.iter().map(|pool| pool.context_bytes).sum();
+        let manager = store.manager().stats();
+        let in_allocators: usize =
+            pools.iter().map(|pool| pool.bytes_held.saturating_sub(pool.context_bytes)).sum();
         let mut stats = StoreStats {
             entries: tally.compressed + tally.raw + tally.same + tally.large,
             stored_compressed: tally.compressed,
@@ -122,9 +124,9 @@ impl StoreStats {
             stored_bytes: tally.stored_bytes,
             payload_bytes: tally.payload,
             objects_by_pool: store.index().entries_by_pool(),
-            pool_bytes: pools.iter().map(|pool| pool.bytes_held).sum::<usize>().saturating_sub(context_bytes),
+            pool_bytes: in_allocators + manager.pending_destroy_bytes,
             current: store.manager().current().map(|pool| pool.zpool().stats()).unwrap_or_default(),
-            context_bytes,
+            context_bytes: store.manager().context_bytes(),
             index_bytes: store.index().bytes(),
             limit_bytes: store.limit_bytes(),
             stores: tally.stores,
@@ -137,7 +139,7 @@ impl StoreStats {
                 store: latencies.store.summary(),
                 load: latencies.load.summary(),
             }),
-            manager: store.manager().stats(),
+            manager,
             ..StoreStats::default()
         };
         store.counters().fill(&mut stats);

@@ -109,6 +109,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Stores the parts of a long value.
     pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Stored, ErrorKind> {
+        self.could_fit(value)?;
         let mut parts = Vec::new();
         let count = value.len().div_ceil(self.block_size());
         parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;
@@ -118,6 +119,26 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         // The one heap call of the store itself that aborts where there is no memory: `Arc` has no stable form that fails.
         Ok(Stored::Large(Arc::new(Large { parts: parts.into_boxed_slice(), len: value.len() })))
+    }
+
+    /// A value that is longer than the limit, and could not be kept even if it were alone, is refused before all others are evicted for it. To know that, it
+    /// is compressed once more.
+    fn could_fit(&self, value: &[u8]) -> Result<(), ErrorKind> {
+        let Some(limit) = self.limit().bytes().filter(|&limit| value.len() > limit) else { return Ok(()) };
+        let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
+        let mut session = pool.codec().session();
+        let mut needed = 0;
+        for part in value.chunks(self.block_size()) {
+            if same_filled::detect(part).is_none() {
+                let max_len = part.len() - self.coding().min_gain(part.len());
+                let shorter = session.compress(part, max_len).map_err(ErrorKind::Codec)?;
+                needed += shorter.unwrap_or(part).len();
+            }
+            if needed > limit {
+                return Err(ErrorKind::Full { held: self.held_bytes(), limit });
+            }
+        }
+        Ok(())
     }
 
     /// Compresses `block` and inserts the result into `pool`; as it is, if it does not get much shorter. The context's scratch is borrowed meanwhile, so

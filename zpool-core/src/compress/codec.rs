@@ -27,6 +27,8 @@ pub struct Codec {
     /// Of the compressor itself; fixed.
     shared_bytes: usize,
     bytes: AtomicUsize,
+    /// Where the same bytes are counted together with those of others.
+    account: Option<Arc<AtomicUsize>>,
     made: AtomicU64,
     failed: AtomicU64,
 }
@@ -70,9 +72,20 @@ impl Codec {
             decompression: PerCpu::new(),
             retired: AtomicBool::new(false),
             bytes: AtomicUsize::new(0),
+            account: None,
             made: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
+    }
+
+    /// Counts what its contexts cost, and what they share, in `account` as well, as long as the codec lives.
+    #[must_use]
+    pub fn with_account(mut self, account: Arc<AtomicUsize>) -> Codec {
+        debug_assert!(self.account.is_none(), "counted in one place");
+        // Relaxed: statistics only.
+        account.fetch_add(self.shared_bytes + self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.account = Some(account);
+        self
     }
 
     /// The algorithm.
@@ -254,7 +267,7 @@ impl Codec {
         // Relaxed: statistics only.
         match &result {
             Ok(slot) => {
-                self.bytes.fetch_add(slot.counted, Ordering::Relaxed);
+                self.book(slot.counted);
                 self.made.fetch_add(1, Ordering::Relaxed);
             }
             Err(_) => {
@@ -302,9 +315,17 @@ impl Codec {
             Err(panic) => return swallow(panic),
         };
         if *counted != now {
-            // Relaxed: statistics only. Wrapping, so that shrinking is adding the difference, too.
-            self.bytes.fetch_add(now.wrapping_sub(*counted), Ordering::Relaxed);
+            self.book(now.wrapping_sub(*counted));
             *counted = now;
+        }
+    }
+
+    /// Adds to the bytes of the contexts; wrapping, so that shrinking is adding the difference, too.
+    fn book(&self, more: usize) {
+        // Relaxed: statistics only.
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+        if let Some(account) = &self.account {
+            account.fetch_add(more, Ordering::Relaxed);
         }
     }
 
@@ -320,8 +341,7 @@ impl Codec {
 
     /// False if that panicked.
     fn drop_slot<C: ?Sized>(&self, slot: Box<Slot<C>>) -> bool {
-        // Relaxed: statistics only.
-        self.bytes.fetch_sub(slot.counted, Ordering::Relaxed);
+        self.book(slot.counted.wrapping_neg());
         drop_contained(slot)
     }
 }
@@ -434,6 +454,10 @@ impl Drop for Lease<'_> {
 impl Drop for Codec {
     fn drop(&mut self) {
         self.free_contexts();
+        if let Some(account) = &self.account {
+            // Relaxed: statistics only.
+            account.fetch_sub(self.shared_bytes + self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 
