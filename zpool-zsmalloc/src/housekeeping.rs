@@ -13,11 +13,12 @@
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
 //! dropped waits for one that runs: no job touches a pool after its end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use zpool_core::CompactionBudget;
-use zpool_core::exec::{Executor, Job};
+use zpool_core::exec::{Executor, Job, swallow};
 use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex};
 
@@ -209,16 +210,26 @@ impl Inner {
         // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so below.
         housekeeping.forsaken.store(false, Ordering::Relaxed);
         housekeeping.goes_on.store(delay.is_some(), Ordering::Relaxed);
-        let submitted = match delay {
+        // AssertUnwindSafe: the job is the executor's, and what is left of the executor is its own affair.
+        let submitted = catch_unwind(AssertUnwindSafe(|| match delay {
             Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
             _ => executor.submit(job),
+        }));
+        let refused = match submitted {
+            Ok(Ok(())) => return,
+            Ok(Err(refused)) => Some(refused.job),
+            // The unwinding has dropped the job, whose `Chance` has made the next one; or the executor kept it, and may run it yet.
+            Err(panic) => {
+                swallow(panic);
+                None
+            }
         };
-        if let Err(refused) = submitted {
-            // Left for later: a next free tries again, an insert or trim does it in any case.
-            housekeeping.goes_on.store(false, Ordering::Relaxed);
-            *housekeeping.job.lock() = Some(refused.job);
-            housekeeping.forsaken.store(true, Ordering::Relaxed);
+        // Left for later: a next free tries again, an insert or trim does it in any case.
+        housekeeping.goes_on.store(false, Ordering::Relaxed);
+        if refused.is_some() {
+            *housekeeping.job.lock() = refused;
         }
+        housekeeping.forsaken.store(true, Ordering::Relaxed);
     }
 
     /// Without an executor that does it, an insert gives idle frames back when enough has gathered.

@@ -2,7 +2,7 @@
 #![cfg(not(zpool_loom))]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
@@ -10,10 +10,21 @@ use zpool_core::page::{HeapSource, PageSource};
 use zpool_core::{PoolConfig, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-/// Refuses jobs, or takes and drops them, until it is told to work.
+/// What becomes of a job that is not run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    #[default]
+    Refused,
+    Dropped,
+    /// Dropped by the unwinding of a panic.
+    Unwound,
+    /// Kept, and then the executor panics.
+    Kept,
+}
+/// Does not run jobs, until it is told to work.
 #[derive(Debug, Default)]
 struct Unwilling {
-    drops: bool,
+    fate: Fate,
     works: AtomicBool,
     jobs: Manual,
 }
@@ -23,11 +34,18 @@ impl Executor for Unwilling {
         if self.works.load(Ordering::Relaxed) {
             return self.jobs.submit(job);
         }
-        if !self.drops {
-            return Err(Refused { job, reason: RefusedReason::Full });
+        match self.fate {
+            Fate::Refused => Err(Refused { job, reason: RefusedReason::Full }),
+            Fate::Dropped => {
+                drop(job);
+                Ok(())
+            }
+            Fate::Unwound => panic!("an executor without manners"),
+            Fate::Kept => {
+                let _kept = self.jobs.submit(job);
+                panic!("an executor without manners");
+            }
         }
-        drop(job);
-        Ok(())
     }
 
     fn submit_later(&self, _delay: Duration, job: Job) -> Result<(), Refused> {
@@ -40,9 +58,9 @@ impl Executor for Unwilling {
 }
 
 #[test]
-fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped() {
-    for drops in [false, true] {
-        let executor = Arc::new(Unwilling { drops, ..Unwilling::default() });
+fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped_or_panicked_over() {
+    for fate in [Fate::Refused, Fate::Dropped, Fate::Unwound, Fate::Kept] {
+        let executor = Arc::new(Unwilling { fate, ..Unwilling::default() });
         let source: Arc<dyn PageSource> = Arc::new(HeapSource::new(4096));
         let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
         let pool = ZsmallocDriver.create(&config).unwrap();
@@ -54,7 +72,7 @@ fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped() {
             let held = source.charged_frames();
             empty(full);
             let few = fill(10);
-            assert!(source.charged_frames() < held / 10, "drops: {drops}, {}", source.charged_frames());
+            assert!(source.charged_frames() < held / 10, "{fate:?}, {}", source.charged_frames());
             empty(few);
             pool.validate().unwrap();
         }
@@ -62,10 +80,49 @@ fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped() {
         // An executor that comes round gets the job again.
         executor.works.store(true, Ordering::Relaxed);
         empty(fill(4000));
-        assert!(executor.jobs.run_all() > 0, "drops: {drops}");
-        assert!(source.charged_frames() <= 64, "drops: {drops}, {}", source.charged_frames());
+        assert!(executor.jobs.run_all() > 0, "{fate:?}");
+        assert!(source.charged_frames() <= 64, "{fate:?}, {}", source.charged_frames());
         pool.validate().unwrap();
         drop(pool);
         assert_eq!(source.charged_frames(), 0);
+    }
+}
+
+/// Jobs that are to go on after a rest find an executor that panics then: nothing gets lost, and nobody else panics.
+#[test]
+fn a_job_that_may_not_go_on_is_made_again() {
+    /// Takes jobs for now, and panics over those for later.
+    #[derive(Debug, Default)]
+    struct NotLater {
+        jobs: Manual,
+        panics: AtomicUsize,
+    }
+    impl Executor for NotLater {
+        fn submit(&self, job: Job) -> Result<(), Refused> {
+            self.jobs.submit(job)
+        }
+        fn submit_later(&self, _delay: Duration, _job: Job) -> Result<(), Refused> {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+            panic!("no clock");
+        }
+        fn properties(&self) -> ExecutorProperties {
+            ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+        }
+    }
+    let executor = Arc::new(NotLater::default());
+    let source: Arc<dyn PageSource> = Arc::new(HeapSource::new(4096));
+    let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
+    let pool = ZsmallocDriver.create(&config).unwrap();
+    for round in 1..4 {
+        let handles: Vec<_> = (0..4000).map(|_| pool.insert(&[1; 1400]).unwrap()).collect();
+        let (go, stay): (Vec<_>, Vec<_>) = handles.into_iter().enumerate().partition(|(i, _)| i % 4 > 0);
+        go.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
+        assert!(executor.jobs.run_all() > 0, "round {round}");
+        assert!(executor.panics.load(Ordering::Relaxed) >= round);
+        assert_eq!(executor.jobs.jobs_panicked(), 0, "round {round}");
+        stay.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
+        executor.jobs.run_all();
+        assert!(source.charged_frames() <= 512, "round {round}: {}", source.charged_frames());
+        pool.validate().unwrap();
     }
 }
