@@ -232,13 +232,19 @@ impl Inner {
         housekeeping.forsaken.store(true, Ordering::Relaxed);
     }
 
-    /// Without an executor that does it, an insert gives idle frames back when enough has gathered.
+    /// Without an executor that does it, an insert gives empty frames back when enough have gathered.
     pub(crate) fn tidy_before_insert(&self) {
         let housekeeping = &self.housekeeping;
         let alone = !housekeeping.usable || housekeeping.forsaken.load(Ordering::Relaxed);
         if alone && self.too_much_idle() {
             self.take_back_spares(None);
             self.release_surplus();
+        }
+        // Relaxed: policy. Of several inserts one does it.
+        if alone && self.much_to_gain() && housekeeping.freed.swap(0, Ordering::Relaxed) > 0 {
+            self.take_back_spares(None);
+            self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
+            self.estimate();
         }
     }
 
@@ -252,7 +258,7 @@ impl Inner {
         let housekeeping = &self.housekeeping;
         let freed = housekeeping.freed.load(Ordering::Relaxed);
         let objects = housekeeping.live.load(Ordering::Relaxed).min(self.handles.used());
-        housekeeping.compact && self.gain_is_large() && freed > objects / REST_SHARE
+        self.gain_is_large() && freed > objects / REST_SHARE
     }
 
     fn gain_is_large(&self) -> bool {
@@ -268,24 +274,31 @@ impl Inner {
         self.estimate();
         // Relaxed: set before this job was submitted.
         let goes_on = self.housekeeping.goes_on.swap(false, Ordering::Relaxed);
-        let wanted =
-            if goes_on { self.housekeeping.compact && self.gain_is_large() } else { self.much_to_gain() };
+        let wanted = if goes_on { self.gain_is_large() } else { self.much_to_gain() };
         let rest = if wanted && !goes_on { self.rest_left() } else { None };
-        let again = if wanted && rest.is_none() { self.compact_a_little() } else { rest };
+        let again = if wanted && rest.is_none() { self.gain_a_little() } else { rest };
         self.release_surplus();
         again
     }
 
-    /// One job's part of a compaction. Gives when to go on: at once as long as it gets on, and later if classes were left more frames than they need now.
-    fn compact_a_little(&self) -> Option<Duration> {
+    /// One job's part of a compaction; where the pool is not to compact, what can be had without moving an object. Gives when to go on: at once as long as it gets on,
+    /// and later if classes were left more frames than they need now.
+    fn gain_a_little(&self) -> Option<Duration> {
         // Only those counted by now: what is freed while it works is for the next time.
         let seen = self.housekeeping.freed.load(Ordering::Relaxed);
-        let report = self.compact_as(JOB_MOVES, Thorough::No);
+        let moved = if self.housekeeping.compact {
+            self.compact_as(JOB_MOVES, Thorough::No).moved_objects
+        } else {
+            self.discard_hollow_frames(self.existing_classes(), Thorough::No);
+            0
+        };
         // What is pinned must not keep the executor busy.
-        if report.moved_objects > 0 && self.gain_is_large() {
+        if moved > 0 && self.gain_is_large() {
             return Some(Duration::ZERO);
         }
-        self.housekeeping.freed.fetch_sub(seen, Ordering::Relaxed);
+        let less = |freed: usize| Some(freed.saturating_sub(seen));
+        // Never fails. Relaxed: policy.
+        let _ = self.housekeeping.freed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         *self.housekeeping.rested.lock() = Some(Instant::now() + REST);
         (self.forget_peaks() && self.gain_is_large()).then_some(REST)
     }

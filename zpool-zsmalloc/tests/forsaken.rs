@@ -126,3 +126,44 @@ fn a_job_that_may_not_go_on_is_made_again() {
         pool.validate().unwrap();
     }
 }
+
+/// Objects that stay here and there keep their zspages; the frames between them go all the same, with no object moved.
+#[test]
+fn frames_that_are_empty_inside_zspages_in_use_come_back_without_compaction() {
+    let unwilling = |fate| Some(Arc::new(Unwilling { fate, ..Unwilling::default() }) as Arc<dyn Executor>);
+    let manual = Arc::new(Manual::new());
+    let cases = [
+        ("no executor", "", None),
+        ("refused", "", unwilling(Fate::Refused)),
+        ("dropped", "", unwilling(Fate::Dropped)),
+        ("no compaction", "compact=off", Some(manual.clone() as Arc<dyn Executor>)),
+    ];
+    for (what, params, executor) in cases {
+        let source = Arc::new(HeapSource::new(4096));
+        let spec: zpool_core::spec::Component = format!("z({params})").parse().unwrap();
+        let mut config = PoolConfig::new(source.clone(), 4096).with_params(spec.params);
+        if let Some(executor) = executor {
+            config = config.with_executor(executor);
+        }
+        let pool = ZsmallocDriver.create(&config).unwrap();
+        let insert = || pool.insert(&[7; 1490]).unwrap();
+        let handles: Vec<_> = (0..4000).map(|_| insert()).collect();
+        let full = source.charged_frames();
+        // Runs of twenty, so that there are frames between those that stay.
+        for (i, handle) in handles.into_iter().enumerate() {
+            if i % 21 > 0 {
+                pool.free(handle).unwrap();
+            }
+        }
+        for _ in 0..200 {
+            pool.free(insert()).unwrap();
+        }
+        while manual.run_one() {}
+        let left = source.charged_frames();
+        assert!(left < full / 2, "{what}: {left} of {full} frames");
+        assert_eq!(pool.stats().moved_objects, 0, "{what}");
+        pool.validate().unwrap();
+        let after = pool.trim() / 4096;
+        assert!(after <= full / 8, "{what}: {after} of {full} frames were left to give back");
+    }
+}
