@@ -3,12 +3,11 @@
 //! Locks, all leaves: `pools` (list and current pool change together under it, and nothing is allocated or freed), `gate`, `executor`, `kept_blocks`.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use zpool_core::Counted;
-use zpool_core::exec::{Executor, Job, JobList, Jobs, swallow};
+use zpool_core::exec::{Executor, Job, JobList, Jobs, contained};
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex, MutexGuard};
 
@@ -226,8 +225,7 @@ impl Hub {
     /// Puts what the allocator of a pool holds, which nobody can ask any more, on the books until it is destroyed. Gives how much that is.
     pub(crate) fn owe(&self, pool: &Pool) -> usize {
         // Foreign code, on the release path.
-        let bytes =
-            catch_unwind(AssertUnwindSafe(|| pool.zpool().bytes_held())).map_err(swallow).unwrap_or(0);
+        let bytes = contained(|| pool.zpool().bytes_held()).unwrap_or(0);
         // Relaxed: statistics only.
         self.counters.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
         bytes
@@ -276,13 +274,10 @@ impl Hub {
         let Some(executor) = executor else { return self.adopt(job) };
         // A panic in a foreign `submit` must not leave the drop of a reference. The job, if it was not taken, is dropped by the unwinding, which
         // destroys the pool right here: late, but not lost.
-        match catch_unwind(AssertUnwindSafe(|| executor.submit(job))) {
-            Ok(Ok(())) => {}
-            Ok(Err(refused)) => self.adopt(refused.job),
-            Err(panic) => {
-                swallow(panic);
-                count(&self.counters.jobs_refused);
-            }
+        match contained(|| executor.submit(job)) {
+            Some(Ok(())) => {}
+            Some(Err(refused)) => self.adopt(refused.job),
+            None => count(&self.counters.jobs_refused),
         }
         // Never the executor's last owner: it is taken out when nobody is in flight.
         drop(executor);

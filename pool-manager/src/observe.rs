@@ -1,11 +1,10 @@
 //! Watching pools come and go.
 
 use std::fmt::{self, Debug};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use zpool_core::exec::swallow;
+use zpool_core::exec::contained;
 
 use crate::pool::{Pool, PoolLabel};
 
@@ -71,7 +70,7 @@ impl Watch {
     pub(crate) fn pool(&self, kind: PoolEventKind, pool: &Pool) {
         if self.0.is_some() {
             // Foreign code, on the release path among others.
-            let bytes = catch_unwind(AssertUnwindSafe(|| pool.bytes_held())).map_err(swallow).unwrap_or(0);
+            let bytes = contained(|| pool.bytes_held()).unwrap_or(0);
             self.tell(kind, pool.label(), pool.age(), bytes);
         }
     }
@@ -79,7 +78,7 @@ impl Watch {
     pub(crate) fn tell(&self, kind: PoolEventKind, pool: &PoolLabel, age: Duration, bytes_held: usize) {
         if let Some(observer) = &self.0 {
             let event = PoolEvent { kind, pool, age, bytes_held };
-            let _ = catch_unwind(AssertUnwindSafe(|| observer.observe(&event))).map_err(swallow);
+            contained(|| observer.observe(&event));
         }
     }
 }

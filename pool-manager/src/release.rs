@@ -10,10 +10,9 @@
 //! Nothing in it unwinds: what is foreign is called inside a catch.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use zpool_core::exec::{Job, swallow};
+use zpool_core::exec::{Job, contained};
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Dying, NoBlock, Released};
 
@@ -65,7 +64,7 @@ fn see_to(left: Left, must_not_block: bool) {
         // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end when the manager went.) Whoever else has it ends it.
         std::mem::forget(executor);
     } else {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(executor))).map_err(swallow);
+        contained(|| drop(executor));
     }
 }
 
@@ -82,8 +81,7 @@ fn run_or_leak(job: Job, must_not_block: bool) {
 
 /// Drops what a plug-in made. A panic in that is contained and counted.
 pub(crate) fn destroy<T>(made: T, hub: &Hub) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(made))) {
-        swallow(panic);
+    if contained(|| drop(made)).is_none() {
         count(&hub.counters.destructors_panicked);
     }
 }
@@ -105,12 +103,10 @@ impl Drop for Doomed {
         hub.unlist(&block);
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
         hub.free_block(block);
-        // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs.
-        // Relaxed: statistics only.
+        // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs. Relaxed, here and below: statistics only.
         hub.counters.destructors_panicked.fetch_add(codec.free_contexts() as u64, Ordering::Relaxed);
         destroy(codec, &hub);
         destroy(zpool, &hub);
-        // Relaxed: statistics only.
         hub.counters.pending_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         let Drivers { allocator, compressor } = drivers;
         destroy(allocator, &hub);

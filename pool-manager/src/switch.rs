@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zpool_core::compress::{Codec, Compressor, CompressorDriver};
-use zpool_core::exec::{Job, in_job, swallow, swallowed_message};
+use zpool_core::exec::{Job, contained, in_job, swallowed_message};
 use zpool_core::spec::{Component, Params, PoolSpec};
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, ZPoolDriver, might_block};
@@ -230,9 +230,8 @@ impl PoolManager {
         });
         // Refused, or foreign code that panicked: the contexts go with the pool.
         let executor = &self.config.pool_executor;
-        let submitted = catch_unwind(AssertUnwindSafe(|| executor.submit_later(CONTEXT_GRACE, job)));
-        let submitted = submitted.map_err(swallow);
-        if !matches!(submitted, Ok(Ok(()))) {
+        let submitted = contained(|| executor.submit_later(CONTEXT_GRACE, job));
+        if !matches!(submitted, Some(Ok(()))) {
             pool.contexts_job.store(false, Ordering::Relaxed);
         }
     }

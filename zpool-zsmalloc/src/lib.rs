@@ -39,18 +39,19 @@
 //! # Density
 //!
 //! What a pool holds beyond its payload: rounding to [`ClassConfig::DEFAULT_STEP`] (on average half of it an object), the tails of zspages (0.1 %), the
-//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class in use, and 16 a processor
-//! for every class of the table. The handle table is on average 1/16 larger than used, and never shrinks. Two things keep the open ends small: an object whose class would need a new frame
-//! takes an open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame ([`insert`](ZsmallocDriver)); and compaction empties last
-//! frames in the same way. There is no reverse table from objects to handles (4 bytes an object): compaction walks the handle table instead.
+//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 200 a class in use, and 16 a
+//! processor for every class of the table. The handle table is on average 1/16 larger than used, and never shrinks. Two things keep the open ends small:
+//! an object whose class would need a new frame takes an open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame
+//! ([`insert`](ZsmallocDriver)); and compaction empties last frames in the same way. There is no reverse table from objects to handles (4 bytes an
+//! object): compaction walks the handle table instead.
 //!
 //! Bytes held over payload with lz4, on pages of a Python process, once (16 MiB of payload) and eight times (132 MiB), by the longest chain:
 //!
 //! | chain | fill | churn | compacted | fill, large | churn, large | compacted, large |
 //! |---|---|---|---|---|---|---|
-//! | 16 | 1.032 | 1.036 | 1.051 | 1.020 | 1.027 | 1.033 |
-//! | 32 | 1.029 | 1.034 | 1.051 | 1.016 | 1.026 | 1.026 |
-//! | 64 | 1.028 | 1.031-1.034 | 1.046-1.048 | 1.015 | 1.015-1.021 | 1.024 |
+//! | 16 | 1.031 | 1.035 | 1.052 | 1.020 | 1.022 | 1.033 |
+//! | 32 | 1.029 | 1.032 | 1.047 | 1.016 | 1.023 | 1.026 |
+//! | 64 | 1.027 | 1.033-1.040 | 1.041-1.047 | 1.015 | 1.016-1.021 | 1.024 |
 //!
 //! `cargo run --release -p zlab -- density PAGES [--repeat 8] [--allocator 'zsmalloc(chain=16)']` measures that, from
 //! what the operating system says. `zlab classes` prints the geometry: rounding and tail together are 2.0 % in the mean over all lengths up to 4096 bytes (less

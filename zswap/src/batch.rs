@@ -107,7 +107,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if self.is_noise(block) {
             return keep(pool.clone(), block, None, coding);
         }
-        let max_len = block.len() - coding.min_gain(block.len());
+        let max_len = coding.max_len(block.len());
         let shorter = session.compress(block, max_len).map_err(ErrorKind::Codec)?;
         keep(pool.clone(), block, shorter, coding)
     }

@@ -13,14 +13,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use zpool_core::exec::contained;
 use zpool_core::{CompactionBudget, might_block};
 use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
 use crate::limit::Verdict;
-use crate::object::{asked, swallow};
+use crate::object::asked;
 use crate::shard::Item;
 use crate::store::Store;
 use crate::stored::Stored;
@@ -208,15 +208,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     fn tell(&self, (key, stored): Item<K>) {
         let len = stored.len();
         self.free(stored);
-        let told = catch_unwind(AssertUnwindSafe(|| {
+        let told = contained(|| {
             if let Some(listener) = &self.eviction().listener {
                 listener(&key, len);
             }
             drop(key);
-        }));
-        if let Err(panic) = told {
+        });
+        if told.is_none() {
             self.counters().listener_panicked();
-            swallow(panic);
         }
     }
 
@@ -235,13 +234,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             Some(pool) => self.admit(&pool),
             None => Ok(()),
         }
-    }
-}
-
-/// Allocators are plug-ins: a panic while one gives memory back changes nothing for the caller.
-fn contained<R>(call: impl FnOnce() -> R) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        swallow(panic);
     }
 }
 

@@ -1,9 +1,10 @@
 //! The limit: what the store may hold, in bytes as the operating system counts them, and the hysteresis around it.
 //!
 //! What is held is the sum over all pools (retired ones and those that await destruction included), the contexts of their compressors, and the index. Walking
-//! the pools takes a lock and a heap call, so a store asks only the current pool, and for all others uses what they held at the last switch: they are retired and
-//! their allocators only shrink, so that is an upper bound; contexts, which loads may add to any of them, are counted in one place. Only where the bound says no, the pools are walked and the exact figure decides; and where the block is going to another pool than
-//! the one that is current by now, since a batch that began before the switch may add any number of them to a retired pool.
+//! the pools takes a lock and a heap call, so a store asks only the current pool, and for all others uses what they held at the last switch: they are retired
+//! and their allocators only shrink, so that is an upper bound; contexts, which loads may add to any of them, are counted in one place. Only where the bound
+//! says no, the pools are walked and the exact figure decides; and where the block is going to another pool than the one that is current by now, since a batch
+//! that began before the switch may add any number of them to a retired pool.
 //!
 //! What is being stored while the limit is checked is not counted, so the limit is overshot by at most what the stores in flight add.
 

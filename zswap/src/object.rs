@@ -4,8 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub(crate) use zpool_core::exec::swallow;
-use zpool_core::exec::swallowed_message;
+use zpool_core::exec::{self, swallowed_message};
 use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
@@ -52,11 +51,7 @@ impl Object {
     #[inline]
     fn give_back(&mut self) -> bool {
         let Some((pool, handle)) = self.held.take() else { return true };
-        let free = || pool.zpool().free(handle).is_ok();
-        catch_unwind(AssertUnwindSafe(free)).unwrap_or_else(|panic| {
-            swallow(panic);
-            false
-        })
+        exec::contained(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
     }
 
     /// The handle and a reference to its pool, for an index to keep.

@@ -130,8 +130,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut needed = 0;
         for part in value.chunks(self.block_size()) {
             if same_filled::detect(part).is_none() {
-                let max_len = part.len() - self.coding().min_gain(part.len());
-                let shorter = session.compress(part, max_len).map_err(ErrorKind::Codec)?;
+                let shorter =
+                    session.compress(part, self.coding().max_len(part.len())).map_err(ErrorKind::Codec)?;
                 needed += shorter.unwrap_or(part).len();
             }
             if needed > limit {
@@ -151,7 +151,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if self.is_noise(block) {
             return keep(pool, block, None, coding);
         }
-        let max_len = block.len() - coding.min_gain(block.len());
+        let max_len = coding.max_len(block.len());
         let outcome = pool.codec().compress(block, max_len, |shorter| {
             let object = shorter.unwrap_or(block);
             let sum = if coding.checksums { checksum(object, block.len()) } else { 0 };
@@ -213,10 +213,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 }
 
 impl Coding {
-    /// Bytes that an object has to be shorter by than its block of `len` bytes.
+    /// Bytes that the object of a block of `len` bytes may have at most; a longer one is kept raw.
     #[inline]
-    pub(crate) fn min_gain(self, len: usize) -> usize {
-        (len * usize::from(self.min_gain_percent) / 100).max(1)
+    pub(crate) fn max_len(self, len: usize) -> usize {
+        len - (len * usize::from(self.min_gain_percent) / 100).max(1)
     }
 }
 

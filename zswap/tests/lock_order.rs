@@ -4,13 +4,12 @@
 mod common;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use common::{Rng, builder, spec, stamped, unstamp};
+use common::{Constant, Rng, builder, spec, stamped, unstamp};
 use zpool_conformance::ReferenceDriver;
 use zpool_core::{HandleId, Pins};
 use zswap::{
@@ -129,24 +128,6 @@ impl ZPoolDriver for LockingDriver {
             places: Mutex::default(),
         }))
     }
-}
-
-/// One shard for all keys.
-#[derive(Clone)]
-struct Constant;
-
-impl BuildHasher for Constant {
-    type Hasher = Constant;
-    fn build_hasher(&self) -> Constant {
-        Constant
-    }
-}
-
-impl Hasher for Constant {
-    fn finish(&self) -> u64 {
-        0
-    }
-    fn write(&mut self, _: &[u8]) {}
 }
 
 /// Whatever pins, frees or does both, on keys that all threads share.

@@ -6,10 +6,9 @@ mod common;
 #[path = "common/counting.rs"]
 mod counting;
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use common::{Look, block, builder, check_books, spec};
+use common::{Constant, Look, block, builder, check_books, spec};
 use counting::{Refused, refusing};
 use zswap::{Error, ErrorKind, Manual, PoolError, Store, StoreBuilder};
 
@@ -90,24 +89,6 @@ fn a_list_of_values_that_cannot_grow_refuses_the_value_and_removing_them_needs_n
     assert_eq!(store.stats().rejected.alloc_failed, failures);
     store.clear();
     assert_eq!(store.stats().index_bytes, empty, "all of it was counted");
-}
-
-/// One shard for all keys.
-#[derive(Clone, Default)]
-struct Constant;
-
-impl BuildHasher for Constant {
-    type Hasher = Constant;
-    fn build_hasher(&self) -> Constant {
-        Constant
-    }
-}
-
-impl Hasher for Constant {
-    fn finish(&self) -> u64 {
-        0
-    }
-    fn write(&mut self, _: &[u8]) {}
 }
 
 #[test]

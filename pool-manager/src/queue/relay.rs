@@ -1,9 +1,8 @@
 //! Passing jobs on to an executor that is not ours, and knowing when they are over.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use zpool_core::exec::{Executor, Job, JobPanic, swallow};
+use zpool_core::exec::{Executor, Job, JobPanic, contained};
 use zpool_core::sync::{Condvar, Mutex};
 
 use super::Tally;
@@ -53,11 +52,9 @@ impl Relay {
         let envelope = Envelope { job: Some(job), mark };
         let envelope = Job::new(label, move || envelope.open());
         // A panic in a foreign `submit` must not end the queue's thread. The unwinding drops the envelope, unless somebody has it.
-        match catch_unwind(AssertUnwindSafe(|| self.executor.submit(envelope))) {
-            Ok(Ok(())) => {}
+        if let Some(Err(refused)) = contained(|| self.executor.submit(envelope)) {
             // The envelope contains the job's own panic.
-            Ok(Err(refused)) => drop(refused.job.run()),
-            Err(panic) => swallow(panic),
+            let _ = refused.job.run();
         }
     }
 

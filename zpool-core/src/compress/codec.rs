@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::contained::{contained, drop_contained, panicked};
 use super::{CodecError, Compressed, CompressionContext, Compressor, DecompressionContext};
 use crate::cpu::PerCpu;
-use crate::exec::swallow;
+use crate::exec;
 use crate::noblock::might_block;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -310,10 +310,7 @@ impl Codec {
     /// A codec may allocate tables late, so its slots are counted again when they come back. Its panic changes nothing: this runs while others unwind.
     #[inline]
     fn recount(&self, counted: &mut usize, now: impl FnOnce() -> usize) {
-        let now = match catch_unwind(AssertUnwindSafe(now)) {
-            Ok(now) => now,
-            Err(panic) => return swallow(panic),
-        };
+        let Some(now) = exec::contained(now) else { return };
         if *counted != now {
             self.book(now.wrapping_sub(*counted));
             *counted = now;

@@ -4,7 +4,7 @@ use core::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::CodecError;
-use crate::exec::{swallow, swallowed_message};
+use crate::exec::{self, swallowed_message};
 
 /// Calls foreign code and contains its panic. What passes through the containment is one bit: an error goes past it,
 /// for the reason given at `FAILED` in `codec`.
@@ -36,5 +36,5 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> CodecError {
 /// Drops what is the compressor's. False if that panicked.
 #[cold]
 pub(super) fn drop_contained<T>(foreign: T) -> bool {
-    catch_unwind(AssertUnwindSafe(|| drop(foreign))).map_err(swallow).is_ok()
+    exec::contained(|| drop(foreign)).is_some()
 }

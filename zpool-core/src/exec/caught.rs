@@ -4,6 +4,12 @@ use core::any::Any;
 use core::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Calls foreign code and ends its panic: `None` then. What the call leaves half done is the business of whoever wrote it.
+#[inline]
+pub fn contained<R>(call: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(swallow).ok()
+}
+
 /// The text of a caught panic, for errors that contain it.
 ///
 /// The panic itself still has to be dropped, which may panic again: whoever owns it calls [`swallowed_message`].
@@ -56,6 +62,7 @@ mod tests {
     #[test]
     fn what_panics_when_dropped_is_swallowed_and_has_no_message() {
         swallow(caught());
+        assert_eq!((contained(|| panic_any(Chain(3))), contained(|| 7)), (None::<()>, Some(7)));
         assert_eq!(swallowed_message(caught()), "(no message)");
         assert_eq!(swallowed_message(Box::new("text")), "text");
         assert_eq!(swallowed_message(Box::new("owned".to_owned())), "owned");

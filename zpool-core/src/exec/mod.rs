@@ -26,7 +26,7 @@ mod manual;
 use core::fmt::{self, Debug};
 use core::time::Duration;
 
-pub use caught::{panic_message, swallow, swallowed_message};
+pub use caught::{contained, panic_message, swallow, swallowed_message};
 pub use inline::Inline;
 pub use job::{Job, JobPanic, PreparedJob, in_job};
 pub use list::{JobList, Jobs};

@@ -46,7 +46,7 @@ pub(super) fn no_dump(base: NonNull<u8>, len: usize) {
     let _ = (base, len);
 }
 
-/// Gives frames back to the system; they read as zero afterwards.
+/// Gives frames back to the system. On Linux they read as zero afterwards; elsewhere the system may leave what was in them.
 ///
 /// # Safety
 ///

@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod pool;
 
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use zpool_conformance::ReferenceDriver;
@@ -40,6 +41,24 @@ pub fn scripted(pool: Arc<PoolScript>, codec: Arc<CodecScript>) -> StoreBuilder<
 /// A store over `text`, with default settings.
 pub fn store_of(text: &str) -> Store<u64> {
     builder().spec(spec(text)).build().unwrap()
+}
+
+/// A hasher for which all keys are the same: they go to one shard.
+#[derive(Debug, Clone, Default)]
+pub struct Constant;
+
+impl BuildHasher for Constant {
+    type Hasher = Constant;
+    fn build_hasher(&self) -> Constant {
+        Constant
+    }
+}
+
+impl Hasher for Constant {
+    fn finish(&self) -> u64 {
+        0
+    }
+    fn write(&mut self, _: &[u8]) {}
 }
 
 /// A generator of numbers, the same ones for the same seed (xorshift64*).
