@@ -49,8 +49,9 @@ fn a_panic_at_any_call_of_the_source_loses_nothing() {
             let len = if i % 50 == 49 { 30_000 } else { 300 + i * 37 % 2000 };
             let step = || live.push((i, pool.insert(&vec![i as u8; len]).unwrap()));
             panics += usize::from(survives(&*pool, &*source, step));
-            assert_eq!(pool.stats().objects, live.len());
         }
+        // What was claimed for an insert that panicked would be among them still.
+        assert_eq!(pool.stats().objects, live.len());
         let (freed, kept): (Vec<_>, Vec<_>) = live.into_iter().partition(|(i, _)| i % 3 > 0);
         freed.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
         panics += usize::from(survives(&*pool, &*source, || {
