@@ -56,7 +56,7 @@ pub fn set_loom_cpu(cpu: usize) {
 ///   put(v):  slot of this processor ─ full?  ─► its neighbour ─ full?  ─► ... ─► given back: the caller drops it
 /// ```
 ///
-/// Taking and putting are one atomic exchange each where the first slot fits. The value is *out* of its slot while in use, so no lock is
+/// Taking and putting are one atomic exchange each, Acquire and Release, where the first slot fits. The value is *out* of its slot while in use, so no lock is
 /// held while foreign code (a codec) runs, a codec may re-enter whatever uses the cache, and a thread that is preempted in the middle
 /// delays nobody: others take another value, or make one. There are twice as many slots as processors, so that the values of preempted threads
 /// find a place when they come back.

@@ -1,6 +1,6 @@
 //! A cell that holds a box or nothing, emptied and filled by one exchange.
 
-/// Holds a `Box<T>` or nothing. Both operations are one atomic exchange of a pointer; under loom a mutex stands for it.
+/// Holds a `Box<T>` or nothing. Both operations are one atomic exchange of a pointer, Acquire and Release; under loom a mutex stands for it.
 pub(crate) struct TakeCell<T> {
     #[cfg(not(zpool_loom))]
     slot: crossbeam_utils::atomic::AtomicCell<Option<Box<T>>>,
