@@ -201,6 +201,7 @@ impl<K, S> StoreBuilder<K, S> {
     }
 
     /// How keys are hashed (default: std's `RandomState`, keyed for each store, so that keys chosen by an enemy do no harm).
+    /// [`ByNumber`](crate::ByNumber) is faster where keys are numbers that nobody else chooses.
     pub fn hasher<S2>(self, hasher: S2) -> StoreBuilder<K, S2> {
         StoreBuilder {
             block_size: self.block_size,

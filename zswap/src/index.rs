@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   hash of the key, computed once, before any lock
-//!        │ times an odd constant
-//!        │ top bits            the bits below them
+//!        │ all but the lowest bits, times an odd constant
+//!        │ top bits            the bits below them, and the lowest
 //!        ▼                              ▼
 //!   +---------+---------+-- ... --+   the home in the shard's table
 //!   | shard 0 | shard 1 |         |
@@ -20,7 +20,7 @@ use zpool_core::sync::{Mutex, MutexGuard};
 
 use crate::clock::Coldest;
 use crate::shard::{Item, Put, Shard, Tally};
-use crate::table::NoRoom;
+use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom};
 
 /// Shards there are at least and at most. A shard grows on its own, so the more there are, the shorter a store has to wait for that.
 const SHARDS: std::ops::RangeInclusive<usize> = 64..=1024;
@@ -53,11 +53,12 @@ impl<K> Index<K> {
     }
 
     /// The number of the shard of a key's hash, and the hash for its table. The multiplication (by 2^64 over the golden ratio) makes both depend on all bits,
-    /// so that they do not suffer from a weak hasher.
+    /// so that they do not suffer from a weak hasher; but for the lowest, which make hashes that follow each other [neighbours](NEIGHBOURS) in one table.
     #[inline]
     fn split(&self, hash: u64) -> (usize, u64) {
-        let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        ((mixed >> (u64::BITS - self.bits)) as usize, mixed << self.bits)
+        let mixed = (hash >> NEIGHBOUR_BITS).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let in_table = (mixed << self.bits) & !(NEIGHBOURS - 1) | hash % NEIGHBOURS;
+        ((mixed >> (u64::BITS - self.bits)) as usize, in_table)
     }
 
     /// Locks the shard of a hash, to look. Also gives the hash for its table.

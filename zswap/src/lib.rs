@@ -42,6 +42,12 @@
 //! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`].
 //! - Not promised, without [checksums](StoreBuilder::checksums): that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
 //!
+//! # Keys
+//!
+//! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from anybody. Where they are numbers of the program's own, pages for
+//! instance, [`ByNumber`] is the better one: it costs nothing, and eight keys that follow each other are neighbours in the index, so that whoever loads them in their
+//! order waits for memory once for several.
+//!
 //! # Lock order
 //!
 //! A shard of the index, below it the allocator's own (in `read`, which never blocks), each held for a bounded time. Compressors, `insert`, `free`
@@ -74,6 +80,7 @@ mod keys;
 mod latency;
 mod limit;
 mod loading;
+mod numbers;
 mod object;
 mod pools;
 mod same_filled;
@@ -90,6 +97,7 @@ pub use error::{BuildError, Error, ErrorKind};
 pub use evict::AtLimit;
 pub use export::Form;
 pub use latency::LatencySummary;
+pub use numbers::{ByNumber, NumberHasher};
 pub use stats::{LatencyStats, Rejected, StoreStats};
 pub use store::Store;
 

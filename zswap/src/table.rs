@@ -11,6 +11,9 @@
 //! entries begin, and compares keys of its own home only. No tombstones: removing moves the rest of the run back by one. The array may have any length, so
 //! it grows by an eighth when it is [full](LOAD), and a table has at most a fifth of its bytes unused, whatever its size; tables that double have half.
 //!
+//! The lowest bits of a hash are not scaled to the array but added: hashes that differ in them alone are [neighbours](NEIGHBOURS) at home. With hashes that are
+//! random that changes nothing. With hashes that are numbers, what is used together is found together (`docs/decisions/0023-neighbours.md`).
+//!
 //! Keys' `Eq` runs while nothing is being changed, their `Hash` only when the table grows, before the first entry moves: if they panic, nothing happened.
 
 use std::collections::TryReserveError;
@@ -29,6 +32,11 @@ const LOAD: usize = 29;
 
 /// Slots of the smallest table, and by how many small ones grow.
 const STEP: usize = 8;
+
+/// Hashes that have homes next to each other: those that differ in these lowest bits alone. Measured: sixteen are as good as eight.
+pub(crate) const NEIGHBOURS: u64 = 1 << NEIGHBOUR_BITS;
+pub(crate) const NEIGHBOUR_BITS: u32 = 3;
+const _: () = assert!(STEP >= NEIGHBOURS as usize, "neighbours go round the end of a table once at most");
 
 /// An open table.
 #[derive(Debug)]
@@ -123,7 +131,7 @@ impl<K> Table<K> {
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         // As many lines as most runs from home to entry touch.
-        prefetch(&self.slots[home(hash, self.slots.len())..], 3);
+        prefetch(self.slots.get(home(hash, self.slots.len())..).unwrap_or_default(), 3);
     }
 
     /// Sees to it that one more entry fits.
@@ -279,10 +287,12 @@ impl<K> Table<K> {
     }
 }
 
-/// The slot where the entries of a hash begin: slots and hashes have the same order.
+/// The slot where the entries of a hash begin: a share of the array by all bits of the hash but the lowest, and those added.
 #[inline]
 fn home(hash: u64, slots: usize) -> usize {
-    ((u128::from(hash) * slots as u128) >> u64::BITS) as usize
+    let share = ((u128::from(hash) * slots as u128) >> u64::BITS) as usize;
+    let at = share + (hash % NEIGHBOURS) as usize;
+    if at < slots { at } else { at - slots }
 }
 
 #[cfg(test)]
@@ -350,6 +360,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn hashes_that_differ_in_the_lowest_bits_alone_are_neighbours() {
+        for slots in [8, 9, 100, 1000] {
+            for high in [0, 0x1234_5678_9ABC_DEF0, u64::MAX & !(NEIGHBOURS - 1)] {
+                let first = home(high, slots);
+                assert!((0..NEIGHBOURS).all(|low| home(high | low, slots) == (first + low as usize) % slots));
+            }
+        }
+        // A table full of groups of eight: an entry is hardly ever further from home than a group.
+        let by_group = |key: &u64| hash(&(key >> NEIGHBOUR_BITS)) & !(NEIGHBOURS - 1) | key % NEIGHBOURS;
+        let mut table = Table::new(false);
+        (0..10_000).for_each(|key| assert!(add(&mut table, key, by_group).is_ok()));
+        check(&table, by_group);
+        let far =
+            table.iter().filter(|(_, entry)| entry.place().distance() > 2 * NEIGHBOURS as usize).count();
+        assert!(far < 500, "{far} of 10 000 are far from home");
     }
 
     #[test]

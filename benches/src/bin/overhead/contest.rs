@@ -1,5 +1,6 @@
 //! Those that are compared: each goes over one part of the pages at a time, and is checked after the clock has stopped.
 
+use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::io;
 
@@ -122,7 +123,10 @@ pub(crate) fn layer_decompress<'a>(
     move |part| field.restoring(part, |i, page| decompress(i, page).expect("an object of ours"), &mut to)
 }
 
-pub(crate) fn store<'a>(field: &'a Field<'_>, store: &'a Store<u64>) -> impl FnMut(usize) -> Elapsed + 'a {
+pub(crate) fn store<'a, S: BuildHasher>(
+    field: &'a Field<'_>,
+    store: &'a Store<u64, S>,
+) -> impl FnMut(usize) -> Elapsed + 'a {
     move |part| {
         let range = field.part(part);
         let (elapsed, ()) = clocked(|| {
@@ -134,7 +138,10 @@ pub(crate) fn store<'a>(field: &'a Field<'_>, store: &'a Store<u64>) -> impl FnM
     }
 }
 
-pub(crate) fn load<'a>(field: &'a Field<'_>, store: &'a Store<u64>) -> impl FnMut(usize) -> Elapsed + 'a {
+pub(crate) fn load<'a, S: BuildHasher>(
+    field: &'a Field<'_>,
+    store: &'a Store<u64, S>,
+) -> impl FnMut(usize) -> Elapsed + 'a {
     let mut to = destination();
     let load = |i: usize, page: &mut [u8]| store.load(&(i as u64), page).expect("nothing is corrupt");
     move |part| {

@@ -1,10 +1,11 @@
 //! One file with one codec.
 
 use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use workload::{Elapsed, Interleaved, Pages, PartWork, Rounds, Spread, interleave};
-use zswap::{Component, PoolSpec, Store};
+use zswap::{ByNumber, Component, PoolSpec, Store};
 
 use crate::codecs::Setting;
 use crate::contest::{
@@ -19,13 +20,16 @@ const ROUNDS: usize = 9;
 const RAW: usize = 0;
 const LAYER: usize = 1;
 const STORE: usize = 2;
-const ZRAM: usize = 3;
+const KEYED: usize = 3;
+const ZRAM: usize = 4;
 
 /// Measures `setting` on `pages`.
 pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<Outcome, Box<dyn Error>> {
     let field = Field::new(pages, setting);
     let codec = codec(setting);
-    let kept = filled(&field, setting)?;
+    // Keys are page numbers. Next to it the hasher that a store has unless told otherwise.
+    let kept = filled(&field, setting, ByNumber::default())?;
+    let keyed = filled(&field, setting, RandomState::new())?;
     let mut zram = kernel(&field, setting);
 
     let mut failed = None;
@@ -33,6 +37,7 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
         PartWork::new("raw", raw_compress(&field, setting.raw())),
         PartWork::new("layer", layer_compress(&field, &codec)),
         PartWork::new("store", store(&field, &kept)),
+        PartWork::new("keyed", store(&field, &keyed)),
     ];
     if let Some(zram) = &mut zram {
         contestants.push(PartWork::new("zram", |part| or_note(zram.write(&field, part), &mut failed)));
@@ -44,6 +49,7 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
         PartWork::new("raw", raw_decompress(&field, setting.raw())),
         PartWork::new("layer", layer_decompress(&field, &codec)),
         PartWork::new("store", load(&field, &kept)),
+        PartWork::new("keyed", load(&field, &keyed)),
     ];
     if let Some(zram) = &mut zram {
         contestants.push(PartWork::new("zram", |part| or_note(zram.read(&field, part), &mut failed)));
@@ -72,9 +78,13 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
 }
 
 /// A store that has every page.
-fn filled(field: &Field<'_>, setting: &Setting) -> Result<Store<u64>, Box<dyn Error>> {
+fn filled<S: BuildHasher>(
+    field: &Field<'_>,
+    setting: &Setting,
+    hasher: S,
+) -> Result<Store<u64, S>, Box<dyn Error>> {
     let spec = PoolSpec::new(Component::named("zsmalloc"), setting.spec.parse()?);
-    let kept: Store<u64> = Store::builder().spec(spec).compressor(setting.driver()).build()?;
+    let kept = Store::builder().spec(spec).compressor(setting.driver()).hasher(hasher).build()?;
     for (key, page) in (0..).zip(field.pages) {
         kept.store(key, page)?;
     }
@@ -123,6 +133,8 @@ fn ratios<T>(
         decompress_over_raw: loads(LAYER, RAW),
         store_over_raw: stores(STORE, RAW),
         load_over_raw: loads(STORE, RAW),
+        keyed_store_over_raw: stores(KEYED, RAW),
+        keyed_load_over_raw: loads(KEYED, RAW),
         zram: with_zram.then(|| ZramRatios {
             store_speedup: stores(ZRAM, STORE),
             load_speedup: loads(ZRAM, STORE),

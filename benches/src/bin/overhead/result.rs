@@ -39,6 +39,8 @@ pub(crate) struct Ratios<T> {
     pub(crate) decompress_over_raw: T,
     pub(crate) store_over_raw: T,
     pub(crate) load_over_raw: T,
+    pub(crate) keyed_store_over_raw: T,
+    pub(crate) keyed_load_over_raw: T,
     pub(crate) zram: Option<ZramRatios<T>>,
 }
 
@@ -77,6 +79,8 @@ impl fmt::Display for Outcome {
         line("decompress / raw", middle.decompress_over_raw, ends.decompress_over_raw, &decompress)?;
         line("store / raw compress", middle.store_over_raw, ends.store_over_raw, "")?;
         line("load / raw decompress", middle.load_over_raw, ends.load_over_raw, "")?;
+        line("store, keyed hasher", middle.keyed_store_over_raw, ends.keyed_store_over_raw, "")?;
+        line("load, keyed hasher", middle.keyed_load_over_raw, ends.keyed_load_over_raw, "")?;
         if let (Some(zram), Some(range)) = (&middle.zram, &ends.zram) {
             let best = |value: f64| format!("the raw codec: {value:.3}");
             let (store, load) = (best(zram.raw_store_speedup), best(zram.raw_load_speedup));
