@@ -105,11 +105,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         let coding = self.coding();
         if self.is_noise(block) {
-            return keep(pool.clone(), block, None, coding);
+            return Ok(Stored::Block(keep(pool, block, None, coding)?.of(pool.clone(), block.len())));
         }
         let max_len = coding.max_len(block.len());
         let shorter = session.compress(block, max_len).map_err(ErrorKind::Codec)?;
-        keep(pool.clone(), block, shorter, coding)
+        Ok(Stored::Block(keep(pool, block, shorter, coding)?.of(pool.clone(), block.len())))
     }
 }
 

@@ -20,6 +20,7 @@ use zpool_core::sync::{Mutex, MutexGuard};
 
 use crate::clock::Coldest;
 use crate::shard::{Item, Put, Shard, Tally};
+use crate::stored::Block;
 use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom};
 
 /// Shards there are at least and at most. A shard grows on its own, so the more there are, the shorter a store has to wait for that.
@@ -198,6 +199,13 @@ impl<K> Index<K> {
 }
 
 impl<K: Eq> Index<K> {
+    /// Exchanges `new` with the block under its key, if there is one in the same pool. False, and nothing done, if there is not.
+    #[inline]
+    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut Block) -> bool {
+        let (mut shard, hash) = self.lock(hash);
+        shard.exchange(hash, key, new)
+    }
+
     /// Stores what `new` has, in one critical section, and gives what it took the place of. For the caller to drop: no lock is held then.
     ///
     /// # Errors

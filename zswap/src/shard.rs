@@ -261,8 +261,8 @@ impl<K: Eq> Shard<K> {
             self.table.make_room(rehash)?;
         }
         let Some((key, mut stored)) = new.take() else { return Err(NoRoom) };
-        if let Some(at) = found
-            && self.swap_in_pool(at, &mut stored)
+        if let (Some(at), Stored::Block(new)) = (found, &mut stored)
+            && self.exchange_at(at, new)
         {
             return Ok(Put { replaced: Some((key, stored)), spare: None });
         }
@@ -274,7 +274,7 @@ impl<K: Eq> Shard<K> {
             }
         };
         match found {
-            Some(at) => Ok(self.exchange(at, key, entry, sum, spare)),
+            Some(at) => Ok(self.replace(at, key, entry, sum, spare)),
             None => match self.table.insert(hash, (key, entry)) {
                 Ok(at) => {
                     self.table.set_sum(at, sum);
@@ -290,11 +290,17 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Exchanges `stored` with what is at slot `at`, if both are in one pool: what a store usually meets, and only a few words change.
+    /// Exchanges `new` with the block of `key`, if there is one and both are in one pool: what a store usually meets, and only a few words change.
     #[inline]
-    fn swap_in_pool(&mut self, at: usize, stored: &mut Stored) -> bool {
+    pub(crate) fn exchange(&mut self, hash: u64, key: &K, new: &mut Block) -> bool {
+        self.table.find(hash, |other| other == key).is_some_and(|at| self.exchange_at(at, new))
+    }
+
+    /// The same with what is at slot `at`.
+    #[inline]
+    fn exchange_at(&mut self, at: usize, new: &mut Block) -> bool {
         let old_sum = self.table.sum(at);
-        let (Some((_, entry)), Stored::Block(new)) = (self.table.get_mut(at), stored) else { return false };
+        let Some((_, entry)) = self.table.get_mut(at) else { return false };
         let Entry::Object { handle, len, object_len, place, kind } = entry else { return false };
         if !PoolRef::same(self.pools.get(place.pool()), new.object.pool()) {
             return false;
@@ -315,7 +321,7 @@ impl<K: Eq> Shard<K> {
         true
     }
 
-    fn exchange(&mut self, at: usize, key: K, mut entry: Entry, sum: u32, spare: Option<PoolRef>) -> Put<K> {
+    fn replace(&mut self, at: usize, key: K, mut entry: Entry, sum: u32, spare: Option<PoolRef>) -> Put<K> {
         let (old_sum, item) = (self.table.sum(at), self.table.get_mut(at));
         let Some((_, old)) = item else { unreachable!("the key was found there") };
         let (from, to) = (old.place(), entry.place_mut());

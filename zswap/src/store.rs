@@ -13,6 +13,7 @@ use crate::evict::Eviction;
 use crate::index::Index;
 use crate::latency::Latencies;
 use crate::limit::Limit;
+use crate::object::Object;
 use crate::shard::Item;
 use crate::stats::{Counters, StoreStats};
 use crate::stored::Stored;
@@ -198,6 +199,13 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn free(&self, stored: Stored) {
         if !stored.free() {
+            self.counters().free_failed();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn free_object(&self, object: Object) {
+        if !object.free() {
             self.counters().free_failed();
         }
     }

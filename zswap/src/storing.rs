@@ -11,8 +11,8 @@
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use zpool_core::might_block;
-use zpool_manager::PoolRef;
+use zpool_core::{Handle, might_block};
+use zpool_manager::{Pool, PoolRef};
 
 use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
@@ -63,38 +63,40 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[inline]
     pub(crate) fn store_untimed(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         let hash = self.hash(&key);
-        match self.stored(hash, block) {
-            Ok(Stored::Same { word, len }) if self.replace_same(hash, &key, word, len) => Ok(()),
+        let stored = match self.way(block) {
+            // What most blocks come to, without a detour over `Stored`: see `put_block`.
+            Ok(Way::Pool(pool)) => match self.compress_into(&pool, hash, block) {
+                Ok(kept) => return self.put_block(hash, key, kept.of(pool, block.len())),
+                Err(kind) => Err(kind),
+            },
+            Ok(Way::Word(word)) if self.replace_same(hash, &key, word, block.len()) => return Ok(()),
+            Ok(Way::Word(word)) => Ok(Stored::Same { word, len: block.len() }),
+            Ok(Way::Parts) => self.large(hash, block),
+            Err(kind) => Err(kind),
+        };
+        match stored {
             Ok(stored) => self.put(hash, key, stored),
             Err(kind) => Err(self.store_failed(hash, key, kind)),
         }
     }
 
-    /// Checks a block or value and puts it where it belongs.
-    fn stored(&self, hash: u64, block: &[u8]) -> Result<Stored, ErrorKind> {
+    /// Checks a block or value, and says where it goes.
+    #[inline]
+    fn way(&self, block: &[u8]) -> Result<Way, ErrorKind> {
         self.check_len(block)?;
         if block.len() > self.block_size() {
-            return self.large(hash, block);
+            return Ok(Way::Parts);
         }
-        self.block(hash, block)
-    }
-
-    /// Puts a block where it belongs.
-    #[inline]
-    fn block(&self, hash: u64, block: &[u8]) -> Result<Stored, ErrorKind> {
         let word = same_filled::detect(block);
         if let Some(word) = word
             && self.limit().bytes().is_none()
         {
-            return Ok(Stored::Same { word, len: block.len() });
+            return Ok(Way::Word(word));
         }
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
         // A same-filled block costs its place in the index, so it is subject to the limit as well.
         self.admit(&pool)?;
-        match word {
-            Some(word) => Ok(Stored::Same { word, len: block.len() }),
-            None => self.compress_into(pool, hash, block),
-        }
+        Ok(word.map_or(Way::Pool(pool), Way::Word))
     }
 
     pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), ErrorKind> {
@@ -108,6 +110,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Stores the parts of a long value.
+    #[inline(never)]
     pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Stored, ErrorKind> {
         self.could_fit(value)?;
         let mut parts = Vec::new();
@@ -115,7 +118,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;
         for part in value.chunks(self.block_size()) {
             // A switch or the limit in between is as for any other block.
-            parts.push(self.block(hash, part)?);
+            parts.push(match self.way(part)? {
+                Way::Pool(pool) => {
+                    let kept = self.compress_into(&pool, hash, part)?;
+                    Stored::Block(kept.of(pool, part.len()))
+                }
+                Way::Word(word) => Stored::Same { word, len: part.len() },
+                Way::Parts => unreachable!("a part is no longer than a block"),
+            });
         }
         // The one heap call of the store itself that aborts where there is no memory: `Arc` has no stable form that fails.
         Ok(Stored::Large(Arc::new(Large { parts: parts.into_boxed_slice(), len: value.len() })))
@@ -143,8 +153,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Compresses `block` and inserts the result into `pool`; as it is, if it does not get much shorter. The context's scratch is borrowed meanwhile, so
     /// nothing is copied twice.
-    #[inline]
-    fn compress_into(&self, pool: PoolRef, hash: u64, block: &[u8]) -> Result<Stored, ErrorKind> {
+    #[inline(always)]
+    fn compress_into(&self, pool: &Pool, hash: u64, block: &[u8]) -> Result<Kept, ErrorKind> {
         let coding = self.coding();
         // Its place in the index is there when the codec is done.
         self.index().prefetch(hash);
@@ -152,14 +162,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             return keep(pool, block, None, coding);
         }
         let max_len = coding.max_len(block.len());
-        let outcome = pool.codec().compress(block, max_len, |shorter| {
-            let object = shorter.unwrap_or(block);
-            let sum = if coding.checksums { checksum(object, block.len()) } else { 0 };
-            insert(&pool, object).map(|handle| (handle, shorter.is_none(), object.len(), sum))
-        });
-        let (handle, raw, object_len, sum) = outcome.map_err(ErrorKind::Codec)??;
-        let object = Object::new(pool, handle);
-        Ok(Stored::Block(Block { object, len: block.len(), object_len, raw, sum }))
+        let keep = |shorter: Option<&[u8]>| keep(pool, block, shorter, coding);
+        pool.codec().compress(block, max_len, keep).unwrap_or_else(|error| Err(ErrorKind::Codec(error)))
     }
 
     /// Does a same-filled block take the place of another? That costs as much as before, and frees nothing.
@@ -177,6 +181,22 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             self.counters().noise_skipped();
         }
         noise
+    }
+
+    /// Puts a block that is in a pool into the index: [`put`](Self::put) for what is stored again and again.
+    ///
+    /// Where the key has a block in the same pool, all that is done is to exchange the two, field by field. A block that were moved about on its way would be
+    /// written in pieces and read as a whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache.
+    #[inline(always)]
+    fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
+        let added = new.object_len;
+        if !self.index().exchange(hash, &key, &mut new) {
+            return self.put(hash, key, Stored::Block(new));
+        }
+        let replaced = new.object_len;
+        self.free_object(new.object);
+        self.pay(added, replaced);
+        Ok(())
     }
 
     /// Puts what was made of a block into the index.
@@ -212,6 +232,24 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 }
 
+/// What a block came to in a pool: see [`Block`].
+pub(crate) struct Kept {
+    handle: Handle,
+    object_len: usize,
+    raw: bool,
+    sum: u32,
+}
+
+/// Where a block goes.
+enum Way {
+    /// Nowhere: it repeats this word.
+    Word(u64),
+    /// Into this pool.
+    Pool(PoolRef),
+    /// In several parts: it is longer than a block.
+    Parts,
+}
+
 impl Coding {
     /// Bytes that the object of a block of `len` bytes may have at most; a longer one is kept raw.
     #[inline]
@@ -221,16 +259,24 @@ impl Coding {
 }
 
 /// Inserts what a block was compressed to, or the block itself if that is `None`.
+#[inline(always)]
 pub(crate) fn keep(
-    pool: PoolRef,
+    pool: &Pool,
     block: &[u8],
     shorter: Option<&[u8]>,
     coding: Coding,
-) -> Result<Stored, ErrorKind> {
+) -> Result<Kept, ErrorKind> {
     let object = shorter.unwrap_or(block);
     let sum = if coding.checksums { checksum(object, block.len()) } else { 0 };
-    let handle = insert(&pool, object)?;
-    let object_len = object.len();
-    let (raw, object) = (shorter.is_none(), Object::new(pool, handle));
-    Ok(Stored::Block(Block { object, len: block.len(), object_len, raw, sum }))
+    let handle = insert(pool, object)?;
+    Ok(Kept { handle, object_len: object.len(), raw: shorter.is_none(), sum })
+}
+
+impl Kept {
+    /// With the pool that it is in, and the length of the block that it was made of.
+    #[inline(always)]
+    pub(crate) fn of(self, pool: PoolRef, len: usize) -> Block {
+        let Kept { handle, object_len, raw, sum } = self;
+        Block { object: Object::new(pool, handle), len, object_len, raw, sum }
+    }
 }
