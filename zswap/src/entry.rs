@@ -111,6 +111,13 @@ impl Place {
     }
 
     #[inline]
+    pub(crate) fn set_pool(&mut self, pool: u16) {
+        debug_assert!(usize::from(pool) < Place::MAX_POOLS);
+        let others = !((Place::MAX_POOLS as u32 - 1) << POOL_SHIFT);
+        *self = Place::pack(self.bits() & others | u32::from(pool) << POOL_SHIFT);
+    }
+
+    #[inline]
     pub(crate) fn heat(self) -> u32 {
         self.bits() >> HEAT_SHIFT
     }
@@ -168,6 +175,9 @@ mod tests {
                     place.set_heat(heat);
                     place.set_distance(distance);
                     assert_eq!((place.pool(), place.distance(), place.heat()), (pool, distance, heat));
+                    place.set_pool(5);
+                    assert_eq!((place.pool(), place.distance(), place.heat()), (5, distance, heat));
+                    place.set_pool(pool);
                     place.set_heat(0);
                     place.set_distance(0);
                     assert_eq!(place, Place::in_pool(pool));

@@ -19,7 +19,7 @@ use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Mutex, MutexGuard};
 
 use crate::clock::Coldest;
-use crate::shard::{Item, Put, Shard, Tally};
+use crate::shard::{Exchanged, Item, Put, Shard, Tally};
 use crate::stored::Block;
 use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom};
 
@@ -85,9 +85,14 @@ impl<K> Index<K> {
 
     #[inline]
     fn edit_shard<R>(&self, shard: usize, change: impl FnOnce(&mut Shard<K>) -> R) -> R {
-        let mut shard = self.shards[shard].lock();
+        self.accounted(&mut self.shards[shard].lock(), change)
+    }
+
+    /// Changes a shard, which the caller has locked, and keeps account of its bytes.
+    #[inline]
+    fn accounted<R>(&self, shard: &mut Shard<K>, change: impl FnOnce(&mut Shard<K>) -> R) -> R {
         let before = shard.bytes();
-        let result = change(&mut shard);
+        let result = change(shard);
         let after = shard.bytes();
         if before != after {
             // Under the lock, so that nobody subtracts it before. Wrapping, so that shrinking is adding the difference, too. Relaxed: an account.
@@ -199,11 +204,15 @@ impl<K> Index<K> {
 }
 
 impl<K: Eq> Index<K> {
-    /// Exchanges `new` with the block under its key, if there is one in the same pool. False, and nothing done, if there is not.
+    /// Exchanges `new` with the block under its key, if there is one.
     #[inline]
-    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut Block) -> bool {
+    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut Block) -> Exchanged {
         let (mut shard, hash) = self.lock(hash);
-        shard.exchange(hash, key, new)
+        let Some(at) = shard.slot_of(hash, key) else { return Exchanged::No };
+        if shard.exchange_in_pool(at, new) {
+            return Exchanged::Yes { spare: None };
+        }
+        self.accounted(&mut shard, |shard| shard.exchange_pools(at, new))
     }
 
     /// Stores what `new` has, in one critical section, and gives what it took the place of. For the caller to drop: no lock is held then.

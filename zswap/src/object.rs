@@ -37,6 +37,22 @@ impl Object {
         &mut self.held.as_mut().expect("there until the end").1
     }
 
+    /// Puts the reference to another pool in the place of this one, for another handle that goes with it: `change` gives it, and whatever else there is to give.
+    /// `None` where `change` gives back what it was given.
+    #[inline]
+    pub(crate) fn change_pool<R>(
+        &mut self,
+        change: impl FnOnce(PoolRef) -> Result<(PoolRef, R), PoolRef>,
+    ) -> Option<R> {
+        let (pool, handle) = self.held.take().expect("there until the end");
+        let (pool, result) = match change(pool) {
+            Ok((pool, result)) => (pool, Some(result)),
+            Err(pool) => (pool, None),
+        };
+        self.held = Some((pool, handle));
+        result
+    }
+
     #[inline]
     fn held(&self) -> &(PoolRef, Handle) {
         self.held.as_ref().expect("there until the end")

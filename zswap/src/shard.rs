@@ -67,6 +67,16 @@ pub(crate) struct Put<K> {
     pub(crate) spare: Option<PoolRef>,
 }
 
+/// Whether a block was exchanged with the one under its key, and a reference that was not needed, to be dropped when the lock is free.
+#[derive(Debug)]
+pub(crate) enum Exchanged {
+    /// It is of another kind, or there is no memory.
+    No,
+    Yes {
+        spare: Option<PoolRef>,
+    },
+}
+
 impl<K> Shard<K> {
     pub(crate) fn new(with_sums: bool) -> Shard<K> {
         Shard {
@@ -262,7 +272,7 @@ impl<K: Eq> Shard<K> {
         }
         let Some((key, mut stored)) = new.take() else { return Err(NoRoom) };
         if let (Some(at), Stored::Block(new)) = (found, &mut stored)
-            && self.exchange_at(at, new)
+            && self.exchange_in_pool(at, new)
         {
             return Ok(Put { replaced: Some((key, stored)), spare: None });
         }
@@ -290,35 +300,36 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Exchanges `new` with the block of `key`, if there is one and both are in one pool: what a store usually meets, and only a few words change.
+    /// Exchanges `new` with the block at slot `at`, if both are in one pool: what a store usually meets, and only a few words change.
     #[inline]
-    pub(crate) fn exchange(&mut self, hash: u64, key: &K, new: &mut Block) -> bool {
-        self.table.find(hash, |other| other == key).is_some_and(|at| self.exchange_at(at, new))
-    }
-
-    /// The same with what is at slot `at`.
-    #[inline]
-    fn exchange_at(&mut self, at: usize, new: &mut Block) -> bool {
+    pub(crate) fn exchange_in_pool(&mut self, at: usize, new: &mut Block) -> bool {
         let old_sum = self.table.sum(at);
         let Some((_, entry)) = self.table.get_mut(at) else { return false };
-        let Entry::Object { handle, len, object_len, place, kind } = entry else { return false };
+        let Entry::Object { place, .. } = entry else { return false };
         if !PoolRef::same(self.pools.get(place.pool()), new.object.pool()) {
             return false;
         }
-        let old_raw = *kind == Kind::Raw;
-        self.tally.stores += 1;
-        self.tally.raw = self.tally.raw + usize::from(new.raw) - usize::from(old_raw);
-        self.tally.compressed = self.tally.compressed + usize::from(old_raw) - usize::from(new.raw);
-        self.tally.stored_bytes = self.tally.stored_bytes + new.len - len.get();
-        self.tally.payload = self.tally.payload + new.object_len - object_len.get();
-        std::mem::swap(handle, new.object.handle_mut());
-        (*len, new.len) = (Length::new(new.len), len.get());
-        (*object_len, new.object_len) = (Length::new(new.object_len), object_len.get());
-        *kind = if new.raw { Kind::Raw } else { Kind::Compressed };
-        new.raw = old_raw;
-        entry.warm();
+        self.tally.exchange(entry, new);
         self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
         true
+    }
+
+    /// The same where the block at slot `at` is in another pool: a switch lies between the two.
+    #[inline(never)]
+    pub(crate) fn exchange_pools(&mut self, at: usize, new: &mut Block) -> Exchanged {
+        let old_sum = self.table.sum(at);
+        let Some((_, entry @ Entry::Object { .. })) = self.table.get_mut(at) else { return Exchanged::No };
+        let place = entry.place_mut();
+        let changed = new.object.change_pool(|pool| {
+            let (number, unused) = self.pools.enter(pool, &mut self.list_bytes)?;
+            let left = self.pools.leave(place.pool());
+            place.set_pool(number);
+            Ok((left, unused))
+        });
+        let Some(spare) = changed else { return Exchanged::No };
+        self.tally.exchange(entry, new);
+        self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
+        Exchanged::Yes { spare }
     }
 
     fn replace(&mut self, at: usize, key: K, mut entry: Entry, sum: u32, spare: Option<PoolRef>) -> Put<K> {
@@ -371,6 +382,24 @@ impl Found<'_> {
 }
 
 impl Tally {
+    /// Exchanges what is kept of two blocks, but for their pools, and counts a store.
+    #[inline(always)]
+    fn exchange(&mut self, entry: &mut Entry, new: &mut Block) {
+        let Entry::Object { handle, len, object_len, place: _, kind } = entry else { return };
+        let old_raw = *kind == Kind::Raw;
+        self.stores += 1;
+        self.raw = self.raw + usize::from(new.raw) - usize::from(old_raw);
+        self.compressed = self.compressed + usize::from(old_raw) - usize::from(new.raw);
+        self.stored_bytes = self.stored_bytes + new.len - len.get();
+        self.payload = self.payload + new.object_len - object_len.get();
+        std::mem::swap(handle, new.object.handle_mut());
+        (*len, new.len) = (Length::new(new.len), len.get());
+        (*object_len, new.object_len) = (Length::new(new.object_len), object_len.get());
+        *kind = if new.raw { Kind::Raw } else { Kind::Compressed };
+        new.raw = old_raw;
+        entry.warm();
+    }
+
     fn add(&mut self, stored: &Stored) {
         *self.count(stored) += 1;
         self.payload += stored.object_len();

@@ -20,7 +20,7 @@ use crate::evict::cost;
 use crate::incompressible;
 use crate::object::{Object, insert};
 use crate::same_filled;
-use crate::shard::Put;
+use crate::shard::{Exchanged, Put};
 use crate::store::Store;
 use crate::stored::{Block, Large, Stored};
 
@@ -185,18 +185,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Puts a block that is in a pool into the index: [`put`](Self::put) for what is stored again and again.
     ///
-    /// Where the key has a block in the same pool, all that is done is to exchange the two, field by field. A block that were moved about on its way would be
-    /// written in pieces and read as a whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache.
+    /// Where the key has a block, all that is done is to exchange the two, field by field. A block that were moved about on its way would be written in pieces and
+    /// read as a whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache.
     #[inline(always)]
     fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
         let added = new.object_len;
-        if !self.index().exchange(hash, &key, &mut new) {
-            return self.put(hash, key, Stored::Block(new));
+        match self.index().exchange(hash, &key, &mut new) {
+            Exchanged::Yes { spare } => {
+                drop(spare);
+                let replaced = new.object_len;
+                self.free_object(new.object);
+                self.pay(added, replaced);
+                Ok(())
+            }
+            Exchanged::No => self.put(hash, key, Stored::Block(new)),
         }
-        let replaced = new.object_len;
-        self.free_object(new.object);
-        self.pay(added, replaced);
-        Ok(())
     }
 
     /// Puts what was made of a block into the index.
