@@ -150,9 +150,11 @@ impl ClassState {
         self.peak
     }
 
-    /// Begins to look for another peak. Says whether there was one.
-    pub(crate) fn forget_peak(&mut self) -> bool {
-        core::mem::replace(&mut self.peak, self.objects) > self.objects
+    /// Lowers the peak to `keep` parts of `of` of what it is above the slots claimed now. Says whether it was above.
+    pub(crate) fn lower_peak(&mut self, keep: usize, of: usize) -> bool {
+        let above = self.peak - self.objects;
+        self.peak = self.objects + above * keep / of;
+        above > 0
     }
 
     /// Claims a slot for an object of `len` bytes in frames that are resident, in the fullest zspage that has one.

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is followed by a [rest](REST), and a job that comes too early puts itself
-//! off; and it gives back only what no class has needed since the job before. As long as classes keep more than they need, the job comes again.
+//! off; it gives back only what no class has needed of late; and only if that is much, since each call to the system interrupts every thread of the process. Where
+//! somebody inserts, of late is the last third of a second or so, and spares are left where they are until then; where nobody does, it is since the job before. As
+//! long as classes keep more than they need, or somebody inserts, the job comes again.
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
 //! dropped waits for one that runs: no job touches a pool after its end.
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use zpool_core::CompactionBudget;
 use zpool_core::exec::{Executor, Job, contained};
-use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex};
 
 use crate::class_state::ClassState;
@@ -42,6 +44,12 @@ const REST_SHARE: usize = 32;
 /// From the end of a compaction to the next one that the pool does by itself. Measured when it was introduced: replacing objects at random took 1.2 times what it
 /// takes with mimalloc, and without a rest 1.25 to 1.47. See docs/decisions/0022.
 const REST: Duration = Duration::from_millis(10);
+
+/// What is kept of a peak from one job to the next, as a part of [`PARTS`]: most where the pool is in use, so that a class is left what it has needed in the last third of a
+/// second or so; nothing where it is not.
+const SLOWLY: usize = PARTS - 1;
+const AT_A_STROKE: usize = 0;
+const PARTS: usize = 32;
 
 /// Objects that one job moves at most: a millisecond of the executor's time.
 const JOB_MOVES: CompactionBudget = CompactionBudget::moves(2048);
@@ -74,9 +82,18 @@ pub(crate) struct Housekeeping {
     live: AtomicUsize,
     /// When the rest after the last compaction is over.
     rested: Mutex<Option<Instant>>,
-    /// The job that is out goes on with what one before it has begun, now or after the rest.
-    goes_on: AtomicBool,
+    /// What the job that is out goes on with: one of the constants below.
+    goes_on: AtomicU32,
+    /// Somebody has inserted something, as of the last job that did not go on at once.
+    in_use: AtomicBool,
 }
+
+/// With nothing.
+const ANEW: u32 = 0;
+/// With what the one before it has left undone a moment ago.
+const AT_ONCE: u32 = 1;
+/// With that, after the rest.
+const AFTER_REST: u32 = 2;
 
 impl Housekeeping {
     pub(crate) fn new(executor: Option<Arc<dyn Executor>>, compact: bool) -> Housekeeping {
@@ -94,7 +111,8 @@ impl Housekeeping {
             // Nobody has looked yet: the handle table says at most how many.
             live: AtomicUsize::new(usize::MAX),
             rested: Mutex::new(None),
-            goes_on: AtomicBool::new(false),
+            goes_on: AtomicU32::new(ANEW),
+            in_use: AtomicBool::new(false),
         }
     }
 }
@@ -188,7 +206,7 @@ impl Inner {
     pub(crate) fn kick_if_worthwhile(&self) {
         let housekeeping = &self.housekeeping;
         // Relaxed: policy. First of all, since for the time of a rest every free would find something to do and no job.
-        if housekeeping.goes_on.load(Ordering::Relaxed) {
+        if housekeeping.goes_on.load(Ordering::Relaxed) != ANEW {
             return;
         }
         if housekeeping.usable && (self.too_much_idle() || self.much_to_gain()) {
@@ -208,7 +226,8 @@ impl Inner {
         let Some(executor) = housekeeping.executor.lock().clone() else { return };
         // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so below.
         housekeeping.forsaken.store(false, Ordering::Relaxed);
-        housekeeping.goes_on.store(delay.is_some(), Ordering::Relaxed);
+        let goes_on = delay.map_or(ANEW, |delay| if delay.is_zero() { AT_ONCE } else { AFTER_REST });
+        housekeeping.goes_on.store(goes_on, Ordering::Relaxed);
         let submitted = contained(|| match delay {
             Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
             _ => executor.submit(job),
@@ -220,7 +239,7 @@ impl Inner {
             None => None,
         };
         // Left for later: a next free tries again, an insert or trim does it in any case.
-        housekeeping.goes_on.store(false, Ordering::Relaxed);
+        housekeeping.goes_on.store(ANEW, Ordering::Relaxed);
         if refused.is_some() {
             *housekeeping.job.lock() = refused;
         }
@@ -259,49 +278,71 @@ impl Inner {
     fn gain_is_large(&self) -> bool {
         // The sum wraps for a moment while classes note in another order than they changed; half the range is below zero then.
         let gain = self.housekeeping.gain.load(Ordering::Relaxed) as isize;
-        gain > (self.counters.frames.load(Ordering::Relaxed) / GAIN_SHARE + GAIN_FLOOR) as isize
+        self.is_large(gain.max(0) as usize)
+    }
+
+    fn is_large(&self, gain: usize) -> bool {
+        gain > self.counters.frames.load(Ordering::Relaxed) / GAIN_SHARE + GAIN_FLOOR
     }
 
     /// What the job does. Gives when it is to go on, if it is: at once, or after what is left of the rest. A job that has waited does so no more: an executor
     /// without a clock ran it at once, and would be kept busy.
     fn housekeep(&self) -> Option<Duration> {
-        self.take_back_spares(None);
-        self.estimate();
+        let housekeeping = &self.housekeeping;
         // Relaxed: set before this job was submitted.
-        let goes_on = self.housekeeping.goes_on.swap(false, Ordering::Relaxed);
-        let wanted = if goes_on { self.gain_is_large() } else { self.much_to_gain() };
-        let rest = if wanted && !goes_on { self.rest_left() } else { None };
-        let again = if wanted && rest.is_none() { self.gain_a_little() } else { rest };
+        let goes_on = housekeeping.goes_on.swap(ANEW, Ordering::Relaxed);
+        if goes_on != AT_ONCE {
+            // Relaxed: jobs run one after the other.
+            housekeeping.in_use.store(self.take_back_unused_spares(), Ordering::Relaxed);
+        }
+        let in_use = housekeeping.in_use.load(Ordering::Relaxed);
+        self.estimate();
+        let wanted = if goes_on == ANEW { self.much_to_gain() } else { self.gain_is_large() };
+        let rest = if wanted && goes_on == ANEW { self.rest_left() } else { None };
+        let again = if wanted && rest.is_none() { self.gain_a_little(in_use) } else { rest };
         self.release_surplus();
-        again
+        // Once more, for the spares that were left alone.
+        again.or(in_use.then_some(REST))
     }
 
     /// One job's part of a compaction; where the pool is not to compact, what can be had without moving an object. Gives when to go on: at once as long as it gets on,
     /// and later if classes were left more frames than they need now.
-    fn gain_a_little(&self) -> Option<Duration> {
+    fn gain_a_little(&self, in_use: bool) -> Option<Duration> {
         // Only those counted by now: what is freed while it works is for the next time.
         let seen = self.housekeeping.freed.load(Ordering::Relaxed);
-        let moved = if self.housekeeping.compact {
+        // What nobody inserts into needs nothing but what it has.
+        let needed_more = !in_use && self.lower_peaks(AT_A_STROKE);
+        let moved = if !self.surplus_is_large() {
+            0
+        } else if self.housekeeping.compact {
             self.compact_as(JOB_MOVES, Thorough::No).moved_objects
         } else {
+            self.take_back_spares(None);
             self.discard_hollow_frames(self.existing_classes(), Thorough::No);
             0
         };
         // What is pinned must not keep the executor busy.
-        if moved > 0 && self.gain_is_large() {
+        if moved > 0 && self.surplus_is_large() {
             return Some(Duration::ZERO);
         }
         let less = |freed: usize| Some(freed.saturating_sub(seen));
         // Never fails. Relaxed: policy.
         let _ = self.housekeeping.freed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         *self.housekeeping.rested.lock() = Some(Instant::now() + REST);
-        (self.forget_peaks() && self.gain_is_large()).then_some(REST)
+        let needed_more = needed_more || in_use && self.lower_peaks(SLOWLY);
+        (needed_more && self.gain_is_large()).then_some(REST)
     }
 
-    /// From now on classes are left what they need from now on. Says whether any has needed more.
-    fn forget_peaks(&self) -> bool {
-        let forget = |class| self.locked(class, ClassState::forget_peak);
-        self.existing_classes().map(forget).fold(false, |any, one| any | one)
+    /// Is what no class has needed of late worth a call to the system, which interrupts every thread of the process?
+    fn surplus_is_large(&self) -> bool {
+        let surplus = |class| self.locked(class, |state| self.surplus_of(state, Thorough::No));
+        self.is_large(self.existing_classes().map(surplus).sum())
+    }
+
+    /// Has classes left less of what they have needed: of what that is above what they need now, so many parts of all. Says whether any has needed more.
+    fn lower_peaks(&self, keep: usize) -> bool {
+        let lower = |class| self.locked(class, |state| state.lower_peak(keep, PARTS));
+        self.existing_classes().map(lower).fold(false, |any, one| any | one)
     }
 
     /// What is left of the rest after the last compaction.
@@ -349,7 +390,7 @@ impl Drop for Chance {
         let Some(inner) = self.pool.upgrade().filter(|_| !self.taken) else { return };
         if !inner.housekeeping.gate.lock().closed {
             inner.housekeeping.forsaken.store(true, Ordering::Relaxed);
-            inner.housekeeping.goes_on.store(false, Ordering::Relaxed);
+            inner.housekeeping.goes_on.store(ANEW, Ordering::Relaxed);
             inner.prepare_job();
         }
     }

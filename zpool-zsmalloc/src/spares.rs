@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Objects of a class come and go in turns: at random, `n` of `n + 1` frees find a place, and as many inserts a spare. Threads that replace objects of one
-//! size on different processors do not meet at all. A spare is an open slot under another name: what looks for empty frames (compaction, `trim`, the books) takes the
-//! spares back first. Until then it holds up the frames that it lies in; or without compaction its zspage. So a processor that only frees has the pool's job look every
-//! [`STREAK`] spares: when everything is freed and all jobs have run, the spares of its last two streaks at most are left, one whose end came
-//! while a job ran, and one that has not ended.
+//! size on different processors do not meet at all. A spare is an open slot under another name: what looks for empty frames (`compact`, `trim`, the books) takes the
+//! spares back first. Until then it holds up the frames that it lies in; or without compaction its zspage. The pool's own job leaves those of a processor alone that has
+//! inserted something since the job before, and comes again. A processor that only frees has the job look every [`STREAK`] spares: when everything is freed and all
+//! jobs have run, the spares of its last two streaks at most are left, one whose end came while a job ran, and one that has not ended.
 
 use std::sync::OnceLock;
 
@@ -25,8 +25,12 @@ use crate::class::ClassIndex;
 const PLACES: usize = 4;
 
 /// Spares that a processor leaves without an insert between them until somebody is to take them back. Few enough that they do not hold up much memory, and many enough
-/// that a job, which looks at all classes, does not weigh on the frees.
+/// that a job, which looks at all classes, does not weigh on the frees. Until then their slots are expected to be written before long: where two pools take turns, each is
+/// inserted into again after as many frees as the other's turn is long.
 const STREAK: u32 = 256;
+
+/// Words of a processor behind its places: what it has parked since it last inserted something, and whether it has since somebody asked.
+const WORDS: usize = 2;
 
 /// Processors told apart: each costs four bytes a class and place.
 const MAX_SHARDS: usize = 16;
@@ -48,11 +52,11 @@ pub struct Spares {
 pub enum Parked {
     /// The caller still owns it.
     No,
-    /// This processor frees, and does not insert.
+    /// This processor frees, and has not inserted for long.
     ForLater,
     /// The same, and it has done so for so long that the spares should be taken back.
     TooMany,
-    /// It does both by turns, so the slot is going to be written before long.
+    /// It does both, so the slot is going to be written before long.
     ForSoon,
 }
 
@@ -86,12 +90,12 @@ impl Spares {
             return Parked::No;
         }
         // Relaxed: a hint; and so it is no harm if threads that take turns on this processor lose a step.
-        let streak = &shard[self.classes * PLACES];
-        let before = streak.load(Ordering::Relaxed);
-        streak.store(before.wrapping_add(1), Ordering::Relaxed);
-        match before {
-            0 => Parked::ForSoon,
-            _ if before.wrapping_add(1).is_multiple_of(STREAK) => Parked::TooMany,
+        let (streak, _) = self.words(shard);
+        let now = streak.load(Ordering::Relaxed).wrapping_add(1);
+        streak.store(now, Ordering::Relaxed);
+        match now {
+            _ if now.is_multiple_of(STREAK) => Parked::TooMany,
+            1..STREAK => Parked::ForSoon,
             _ => Parked::ForLater,
         }
     }
@@ -100,8 +104,10 @@ impl Spares {
     #[inline]
     pub fn take(&self, class: ClassIndex) -> Option<u32> {
         let shard = self.shard()?;
-        // Relaxed: a hint.
-        shard[self.classes * PLACES].store(0, Ordering::Relaxed);
+        let (streak, inserted) = self.words(shard);
+        // Relaxed: hints.
+        streak.store(0, Ordering::Relaxed);
+        inserted.store(1, Ordering::Relaxed);
         shard[range_of(class)].iter().rev().find_map(claim)
     }
 
@@ -112,17 +118,38 @@ impl Spares {
         shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
     }
 
-    /// This processor's places of all classes, and behind them how many slots it has parked since it last inserted something.
+    /// Takes the spares of the processors that have inserted nothing since this was asked the last time, and hands each to `taken`. Says whether any has.
+    pub fn drain_unused(&self, mut taken: impl FnMut(u32)) -> bool {
+        let mut in_use = false;
+        for shard in self.places.get().into_iter().flat_map(|places| places.chunks(self.stride())) {
+            // Relaxed: a hint.
+            if self.words(shard).1.swap(0, Ordering::Relaxed) == 0 {
+                shard[..self.classes * PLACES].iter().filter_map(claim).for_each(&mut taken);
+            } else {
+                in_use = true;
+            }
+        }
+        in_use
+    }
+
+    /// This processor's places of all classes, and its words.
     #[inline]
     fn shard(&self) -> Option<&[AtomicU32]> {
         let places = self.places.get()?;
         Some(&places[current_cpu() % self.shards * self.stride()..][..self.stride()])
     }
 
+    /// What a processor has parked since it last inserted something, and whether it has inserted since somebody asked.
+    #[inline]
+    fn words<'a>(&self, shard: &'a [AtomicU32]) -> (&'a AtomicU32, &'a AtomicU32) {
+        let first = self.classes * PLACES;
+        (&shard[first], &shard[first + 1])
+    }
+
     /// Entries from one processor's to the next one's: they share no cache line.
     #[inline]
     fn stride(&self) -> usize {
-        (self.classes * PLACES + 1 + LINE).next_multiple_of(LINE)
+        (self.classes * PLACES + WORDS + LINE).next_multiple_of(LINE)
     }
 }
 
@@ -156,20 +183,43 @@ mod tests {
         spares.prepare(|_| panic!("made once"));
         let parked = (0..100).filter(|&index| spares.park(first, index) != Parked::No).count();
         assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
-        assert_eq!(spares.park(last, u32::MAX - 1), Parked::ForLater);
+        assert_eq!(spares.park(last, u32::MAX - 1), Parked::ForSoon);
         assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
         assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));
         assert_eq!(spares.take(first), None);
     }
 
     #[test]
-    fn a_slot_is_wanted_soon_where_frees_and_inserts_come_by_turns() {
+    fn a_slot_is_wanted_soon_where_inserts_come_between_the_frees() {
         let spares = Spares { shards: 1, ..Spares::new(2) };
         spares.prepare(|_| ());
         let (one, other) = (ClassIndex(0), ClassIndex(1));
-        assert_eq!((spares.take(one), spares.park(other, 1)), (None, Parked::ForSoon));
-        assert_eq!((spares.park(one, 2), spares.park(other, 3)), (Parked::ForLater, Parked::ForLater));
-        assert_eq!((spares.take(other), spares.park(one, 4)), (Some(3), Parked::ForSoon));
+        let park = |_| (spares.park(one, 1), spares.drain(None).count()).0;
+        for _ in 0..3 {
+            assert_eq!(spares.take(other), None);
+            let parked: Vec<_> = (1..=STREAK + 1).map(park).collect();
+            assert!(parked[..STREAK as usize - 1].iter().all(|&parked| parked == Parked::ForSoon));
+            assert_eq!(parked[STREAK as usize - 1..], [Parked::TooMany, Parked::ForLater]);
+        }
+    }
+
+    #[test]
+    fn spares_are_left_to_a_processor_that_has_inserted_since_the_last_time() {
+        let spares = Spares { shards: 1, ..Spares::new(1) };
+        spares.prepare(|_| ());
+        let class = ClassIndex(0);
+        let drained = || {
+            let mut taken = Vec::new();
+            (spares.drain_unused(|index| taken.push(index)), taken)
+        };
+        assert_ne!(spares.park(class, 7), Parked::No);
+        assert_eq!(drained(), (false, vec![7]));
+        for _ in 0..2 {
+            assert_eq!(spares.take(class), None);
+            assert_ne!(spares.park(class, 8), Parked::No);
+            assert_eq!(drained(), (true, vec![]));
+            assert_eq!(drained(), (false, vec![8]));
+        }
     }
 
     #[test]
