@@ -58,7 +58,7 @@ impl<K> Index<K> {
     #[inline]
     fn split(&self, hash: u64) -> (usize, u64) {
         let mixed = (hash >> NEIGHBOUR_BITS).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let in_table = (mixed << self.bits) & !(NEIGHBOURS - 1) | hash % NEIGHBOURS;
+        let in_table = (mixed << self.bits) & !(NEIGHBOURS - 1) | (hash % NEIGHBOURS);
         ((mixed >> (u64::BITS - self.bits)) as usize, in_table)
     }
 
