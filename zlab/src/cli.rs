@@ -93,7 +93,7 @@ pub(crate) struct AnalyzeArgs {
     /// Sample the memory of this process
     #[arg(long)]
     pub(crate) pid: Option<u32>,
-    /// Bytes a block, 1 to 65536 [default: 4096; with --sweep, every power of two from 1024 on]
+    /// Bytes a block, 1 to 262144 [default: 4096; with --sweep, every power of two from 1024 on]
     #[arg(long, value_name = "N", value_parser = block_size)]
     pub(crate) block_size: Option<NonZeroUsize>,
     /// Blocks of at most this many MiB, spread over all there is [default: 64; 1024 for files]
@@ -180,7 +180,7 @@ pub(crate) struct ClassesArgs {
     /// With these parameters
     #[arg(long, value_name = "SPEC", default_value = "zsmalloc")]
     pub(crate) allocator: Component,
-    /// Bytes of the largest object, 1 to 65536
+    /// Bytes of the largest object, 1 to 262144
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
     pub(crate) block_size: NonZeroUsize,
     /// Print one JSON object instead of a table
@@ -190,7 +190,7 @@ pub(crate) struct ClassesArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BackendsArgs {
-    /// Bytes a block, 1 to 65536: what pools are made for
+    /// Bytes a block, 1 to 262144: what pools are made for
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
     pub(crate) block_size: NonZeroUsize,
     /// Print one JSON object instead of tables
@@ -350,10 +350,10 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_say_the_range() {
-        for text in ["0", "65537", "-1", "4k", ""] {
-            assert_eq!(block_size(text).unwrap_err(), "a number from 1 to 65536 (bytes) is needed");
+        for text in ["0", "262145", "-1", "4k", ""] {
+            assert_eq!(block_size(text).unwrap_err(), "a number from 1 to 262144 (bytes) is needed");
         }
-        assert_eq!(block_size("65536").unwrap().get(), 65_536);
+        assert_eq!(block_size("262144").unwrap().get(), 262_144);
         assert!(seconds("inf").is_err() && seconds("0").is_err() && seconds("-1").is_err());
         assert_eq!(seconds("0.5").unwrap(), Duration::from_millis(500));
     }

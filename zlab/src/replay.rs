@@ -29,7 +29,7 @@ pub(crate) struct ReplayArgs {
     /// A store that begins with this pool, such as `zsmalloc+lz4`, instead of pools by themselves; only here `switch` does something
     #[arg(long, value_name = "SPEC")]
     store: Option<PoolSpec>,
-    /// Bytes of the longest object, 1 to 65536
+    /// Bytes of the longest object, 1 to 262144
     #[arg(long, value_name = "N", default_value_t = 4096)]
     max_len: usize,
     /// Bytes of a frame [default: the system's]

@@ -27,7 +27,7 @@ pub(crate) struct TrainArgs {
     /// The level that it is judged at, -7 to 19
     #[arg(long, value_name = "N", default_value_t = ZstdCompressor::DEFAULT_LEVEL, allow_negative_numbers = true, value_parser = level)]
     level: i32,
-    /// Bytes a block, 1 to 65536: that of the store
+    /// Bytes a block, 1 to 262144: that of the store
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
     block_size: NonZeroUsize,
     /// Bytes of the dictionary at most, 256 to 1048576
@@ -57,6 +57,11 @@ struct Report {
 
 /// Trains, judges, and writes the dictionary if it pays. One that does not is an error, and nothing is written.
 pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
+    // Before the work, which takes a while.
+    let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::new(format!("cannot write {:?}: {folder:?} is no folder", args.output)));
+    }
     let pages = read_files(&args.files, args.block_size, Some(MAX_BYTES))?;
     let blocks: Vec<&[u8]> = pages.iter().collect();
     let (dictionary, verdict) = match train_and_judge(&blocks, args.level, args.max_bytes) {

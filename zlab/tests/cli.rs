@@ -111,13 +111,13 @@ fn a_process_that_does_not_exist_or_may_not_be_read_is_refused() {
 
 #[test]
 fn numbers_out_of_range_are_refused() {
-    assert!(refused(&["analyze", "--block-size", "0"]).contains("1 to 65536"));
-    assert!(refused(&["analyze", "--block-size", "65537"]).contains("1 to 65536"));
+    assert!(refused(&["analyze", "--block-size", "0"]).contains("1 to 262144"));
+    assert!(refused(&["analyze", "--block-size", "262145"]).contains("1 to 262144"));
     assert!(refused(&["analyze", "--max-mib", "0"]).contains("--max-mib"));
     assert!(refused(&["storm", "--threads", "0"]).contains("--threads"));
     assert!(refused(&["storm", "--seconds", "0"]).contains("--seconds"));
     assert!(refused(&["storm", "--seconds", "soon"]).contains("--seconds"));
-    assert!(refused(&["backends", "--block-size", "0"]).contains("1 to 65536"));
+    assert!(refused(&["backends", "--block-size", "0"]).contains("1 to 262144"));
 }
 
 #[test]

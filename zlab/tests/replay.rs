@@ -63,7 +63,7 @@ fn what_is_no_list_is_refused_in_one_line() {
         ("trim\n", &["--allocator", "zbud", "--store", "zbud+lz4"], "cannot be used with"),
         ("trim\n", &["--store", "zbud+nobody"], "nobody"),
         ("trim\n", &["--frame", "5000"], "a power of two"),
-        ("trim\n", &["--max-len", "0"], "1 to 65536"),
+        ("trim\n", &["--max-len", "0"], "1 to 262144"),
     ] {
         let output = replay(list, more);
         let told = String::from_utf8(output.stderr).unwrap();

@@ -23,7 +23,7 @@ use crate::storing::Coding;
 pub const DEFAULT_BLOCK_SIZE: usize = 4096;
 
 /// The largest block size in bytes that a store can be built with.
-pub const MAX_BLOCK_SIZE: usize = 65_536;
+pub const MAX_BLOCK_SIZE: usize = 262_144;
 
 /// Percent of its limit at which a store that was full takes blocks again, unless the builder is told otherwise. The kernel's figure.
 pub const DEFAULT_ACCEPT_PERCENT: u8 = 90;

@@ -67,7 +67,7 @@ impl<K> Shard<K> {
 fn is_dense(entry: &Entry) -> bool {
     match entry {
         Entry::Same { .. } => true,
-        Entry::Object { len, object_len, .. } => object_len.get() * 4 <= len.get(),
+        Entry::Object { form, .. } => form.object_len() * 4 <= form.len(),
         Entry::Large { .. } => false,
     }
 }

@@ -1,19 +1,19 @@
 //! What the index keeps for a key, packed: 16 bytes, of which one byte says what it is and whether it is there at all.
 //!
 //! ```text
-//!   object        | handle: 8 bytes                      | length 2 | object's length 2 | place 3 | kind 1 |
-//!   same-filled   | the word: 8 bytes                    | length 2 |                     place 3 |        |
-//!   large         | number of the value: 4 bytes         |                                place 3 |        |
+//!   object        | handle: 8 bytes                      | place 3 | form: 5 bytes, its last one says what this is |
+//!   same-filled   | the word: 8 bytes                    | place 3 | length 3                        |             |
+//!   large         | number of the value: 4 bytes         | place 3 |                                 |             |
 //!
 //!   place         | distance from home: 11 bits | pool: 11 bits | heat: 2 bits |
 //! ```
 //!
-//! Lengths are 1 to 65 536 and kept less one. The distance belongs to the [table](crate::table), the pool's number to the shard's
-//! [list of pools](crate::pools), the heat to the [clock](crate::clock).
+//! The distance belongs to the [table](crate::table), the pool's number to the shard's [list of pools](crate::pools), the heat to the [clock](crate::clock); lengths are
+//! packed by [`form`](crate::form).
 
 use zpool_core::Handle;
 
-use crate::MAX_BLOCK_SIZE;
+use crate::form::{Form, Length};
 
 /// What is stored under a key. Owns the handle, but cannot free it: that takes the pool, which the shard knows.
 #[derive(Debug)]
@@ -21,41 +21,13 @@ pub(crate) enum Entry {
     /// A block that is eight bytes repeated, and in no pool.
     Same { word: [u8; 8], len: Length, place: Place },
     /// A block in a pool.
-    Object { handle: Handle, len: Length, object_len: Length, place: Place, kind: Kind },
+    Object { handle: Handle, place: Place, form: Form },
     /// A value of several blocks: its number in the shard's list of them.
     Large { number: [u8; 4], place: Place },
 }
 
-/// How a block is kept in its pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Kind {
-    /// Compressed.
-    Compressed,
-    /// As it is, since it does not shrink.
-    Raw,
-}
-
 const _: () = assert!(size_of::<Entry>() == 16, "one a block: it is part of every density figure");
 const _: () = assert!(size_of::<Option<(u64, Entry)>>() == 24, "an empty place of a table costs no flag");
-
-/// Bytes of a block or of an object: 1 to [`MAX_BLOCK_SIZE`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Length([u8; 2]);
-
-impl Length {
-    #[inline]
-    pub(crate) fn new(bytes: usize) -> Length {
-        const { assert!(MAX_BLOCK_SIZE - 1 <= u16::MAX as usize) };
-        debug_assert!((1..=MAX_BLOCK_SIZE).contains(&bytes), "{bytes} bytes");
-        Length((bytes.wrapping_sub(1) as u16).to_le_bytes())
-    }
-
-    #[inline]
-    pub(crate) fn get(self) -> usize {
-        usize::from(u16::from_le_bytes(self.0)) + 1
-    }
-}
 
 /// Where an entry is in the table, which pool it is in, and how lately it was used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -158,13 +130,6 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_from_one_to_the_largest_come_back() {
-        for bytes in [1, 2, 255, 256, 4096, MAX_BLOCK_SIZE - 1, MAX_BLOCK_SIZE] {
-            assert_eq!(Length::new(bytes).get(), bytes);
-        }
-    }
 
     #[test]
     fn the_parts_of_a_place_do_not_touch_each_other() {

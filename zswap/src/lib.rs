@@ -74,6 +74,7 @@ mod entry;
 mod error;
 mod evict;
 mod export;
+mod form;
 mod incompressible;
 mod index;
 mod keys;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
-use crate::entry::{Entry, Kind, Length, Place};
+use crate::entry::{Entry, Place};
+use crate::form::{Form, Length};
 use crate::loading::Then;
 use crate::object::Object;
 use crate::pools::Pools;
@@ -112,12 +113,12 @@ impl<K> Shard<K> {
         let (_, entry) = self.table.get(at)?;
         Some(match entry {
             Entry::Same { word, len, .. } => Found::Same { word: u64::from_le_bytes(*word), len: len.get() },
-            Entry::Object { handle, len, object_len, place, kind } => Found::Block {
+            Entry::Object { handle, place, form } => Found::Block {
                 handle,
                 pool: self.pools.get(place.pool()),
-                len: len.get(),
-                object_len: object_len.get(),
-                raw: *kind == Kind::Raw,
+                len: form.len(),
+                object_len: form.object_len(),
+                raw: form.raw(),
                 sum: self.table.sum(at),
             },
             Entry::Large { number, .. } => Found::Large(self.values.get(*number)),
@@ -143,10 +144,8 @@ impl<K> Shard<K> {
                 let (pool, handle) = object.into_parts();
                 match self.pools.enter(pool, &mut self.list_bytes) {
                     Ok((number, spare)) => {
-                        let kind = if raw { Kind::Raw } else { Kind::Compressed };
-                        let (place, len, object_len) =
-                            (Place::in_pool(number), Length::new(len), Length::new(object_len));
-                        Ok((Entry::Object { handle, len, object_len, place, kind }, sum, spare))
+                        let (place, form) = (Place::in_pool(number), Form::new(len, object_len, raw));
+                        Ok((Entry::Object { handle, place, form }, sum, spare))
                     }
                     Err(pool) => {
                         let object = Object::new(pool, handle);
@@ -171,12 +170,12 @@ impl<K> Shard<K> {
     fn leave(&mut self, entry: Entry, sum: u32, beside: Option<&mut Option<PoolRef>>) -> Stored {
         let stored = match entry {
             Entry::Same { word, len, .. } => Stored::Same { word: u64::from_le_bytes(word), len: len.get() },
-            Entry::Object { handle, len, object_len, place, kind } => {
+            Entry::Object { handle, place, form } => {
                 let pool = match beside.and_then(Option::take) {
                     Some(pool) => self.pools.one_less(place.pool()).unwrap_or(pool),
                     None => self.pools.leave(place.pool()),
                 };
-                let (len, object_len, raw) = (len.get(), object_len.get(), kind == Kind::Raw);
+                let (len, object_len, raw) = (form.len(), form.object_len(), form.raw());
                 Stored::Block(Block { object: Object::new(pool, handle), len, object_len, raw, sum })
             }
             Entry::Large { number, .. } => Stored::Large(self.values.leave(number, &mut self.list_bytes)),
@@ -385,18 +384,15 @@ impl Tally {
     /// Exchanges what is kept of two blocks, but for their pools, and counts a store.
     #[inline(always)]
     fn exchange(&mut self, entry: &mut Entry, new: &mut Block) {
-        let Entry::Object { handle, len, object_len, place: _, kind } = entry else { return };
-        let old_raw = *kind == Kind::Raw;
+        let Entry::Object { handle, place: _, form } = entry else { return };
+        let old = std::mem::replace(form, Form::new(new.len, new.object_len, new.raw));
         self.stores += 1;
-        self.raw = self.raw + usize::from(new.raw) - usize::from(old_raw);
-        self.compressed = self.compressed + usize::from(old_raw) - usize::from(new.raw);
-        self.stored_bytes = self.stored_bytes + new.len - len.get();
-        self.payload = self.payload + new.object_len - object_len.get();
+        self.raw = self.raw + usize::from(new.raw) - usize::from(old.raw());
+        self.compressed = self.compressed + usize::from(old.raw()) - usize::from(new.raw);
+        self.stored_bytes = self.stored_bytes + new.len - old.len();
+        self.payload = self.payload + new.object_len - old.object_len();
         std::mem::swap(handle, new.object.handle_mut());
-        (*len, new.len) = (Length::new(new.len), len.get());
-        (*object_len, new.object_len) = (Length::new(new.object_len), object_len.get());
-        *kind = if new.raw { Kind::Raw } else { Kind::Compressed };
-        new.raw = old_raw;
+        (new.len, new.object_len, new.raw) = (old.len(), old.object_len(), old.raw());
         entry.warm();
     }
 

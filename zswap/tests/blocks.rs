@@ -148,7 +148,7 @@ fn blocks_of_the_largest_size_are_stored() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = builder().spec(spec(text)).block_size(MAX_BLOCK_SIZE).build().unwrap();
         for (key, look) in [Look::SameFilled, Look::Runs, Look::Noise].into_iter().enumerate() {
-            for len in [MAX_BLOCK_SIZE, MAX_BLOCK_SIZE - 1, 65_000, 5_000, 20] {
+            for len in [MAX_BLOCK_SIZE, MAX_BLOCK_SIZE - 1, 131_073, 65_537, 65_536, 65_535, 5_000, 20] {
                 let expected = block(len as u64, len, look);
                 store.store(key as u64, &expected).unwrap();
                 assert_eq!(store.load_vec(&(key as u64)).unwrap().unwrap(), expected, "{text}, {look:?}");
