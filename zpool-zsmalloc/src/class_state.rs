@@ -152,6 +152,7 @@ impl ClassState {
 
     /// Lowers the peak to `keep` parts of `of` of what it is above the slots claimed now. Says whether it was above.
     pub(crate) fn lower_peak(&mut self, keep: usize, of: usize) -> bool {
+        debug_assert!(self.peak >= self.objects, "every claim looks");
         let above = self.peak - self.objects;
         self.peak = self.objects + above * keep / of;
         above > 0

@@ -81,17 +81,10 @@ impl Inner {
 
     /// Takes back the spares of a class, or of all.
     pub(crate) fn take_back_spares(&self, class: Option<ClassIndex>) {
-        self.spares.drain(class).for_each(|index| self.take_back(index));
-    }
-
-    /// Takes back the spares of processors that insert nothing. Says whether any does.
-    pub(crate) fn take_back_unused_spares(&self) -> bool {
-        self.spares.drain_unused(|index| self.take_back(index))
-    }
-
-    fn take_back(&self, index: u32) {
-        if let Some(slot) = self.handles.get(index) {
-            self.release_parked(index, slot);
+        for index in self.spares.drain(class) {
+            if let Some(slot) = self.handles.get(index) {
+                self.release_parked(index, slot);
+            }
         }
     }
 

@@ -9,8 +9,8 @@
 //!
 //! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is followed by a [rest](REST), and a job that comes too early puts itself
 //! off; it gives back only what no class has needed of late; and only if that is much, since each call to the system interrupts every thread of the process. Where
-//! somebody inserts, of late is the last third of a second or so, and spares are left where they are until then; where nobody does, it is since the job before. As
-//! long as classes keep more than they need, or somebody inserts, the job comes again.
+//! somebody inserts, of late is the last third of a second or so (each job forgets a thirty-second of it), and spares are left where they are until there is that much;
+//! where nobody does, it is since the job before. As long as classes keep much more than they need, the job comes again.
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
 //! dropped waits for one that runs: no job touches a pool after its end.
@@ -226,8 +226,6 @@ impl Inner {
         let Some(executor) = housekeeping.executor.lock().clone() else { return };
         // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so below.
         housekeeping.forsaken.store(false, Ordering::Relaxed);
-        let goes_on = delay.map_or(ANEW, |delay| if delay.is_zero() { AT_ONCE } else { AFTER_REST });
-        housekeeping.goes_on.store(goes_on, Ordering::Relaxed);
         let submitted = contained(|| match delay {
             Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
             _ => executor.submit(job),
@@ -285,7 +283,7 @@ impl Inner {
         gain > self.counters.frames.load(Ordering::Relaxed) / GAIN_SHARE + GAIN_FLOOR
     }
 
-    /// What the job does. Gives when it is to go on, if it is: at once, or after what is left of the rest. A job that has waited does so no more: an executor
+    /// What the job does. Gives when it is to go on, if it is: at once, or after what is left of the rest. A job that has waited for the rest does so no more: an executor
     /// without a clock ran it at once, and would be kept busy.
     fn housekeep(&self) -> Option<Duration> {
         let housekeeping = &self.housekeeping;
@@ -293,16 +291,19 @@ impl Inner {
         let goes_on = housekeeping.goes_on.swap(ANEW, Ordering::Relaxed);
         if goes_on != AT_ONCE {
             // Relaxed: jobs run one after the other.
-            housekeeping.in_use.store(self.take_back_unused_spares(), Ordering::Relaxed);
+            housekeeping.in_use.store(self.spares.were_looked_for(), Ordering::Relaxed);
         }
         let in_use = housekeeping.in_use.load(Ordering::Relaxed);
+        // They hide what they hold up. While a pool is in use they are wanted again at once, so then it is enough to have them when there is something to do.
+        if goes_on == ANEW || !in_use {
+            self.take_back_spares(None);
+        }
         self.estimate();
         let wanted = if goes_on == ANEW { self.much_to_gain() } else { self.gain_is_large() };
         let rest = if wanted && goes_on == ANEW { self.rest_left() } else { None };
         let again = if wanted && rest.is_none() { self.gain_a_little(in_use) } else { rest };
         self.release_surplus();
-        // Once more, for the spares that were left alone.
-        again.or(in_use.then_some(REST))
+        again
     }
 
     /// One job's part of a compaction; where the pool is not to compact, what can be had without moving an object. Gives when to go on: at once as long as it gets on,
@@ -362,6 +363,11 @@ impl Inner {
     }
 }
 
+/// What a job goes on with that comes after `rest`, if it comes.
+fn goes_on_with(rest: Option<Duration>) -> u32 {
+    rest.map_or(ANEW, |rest| if rest.is_zero() { AT_ONCE } else { AFTER_REST })
+}
+
 fn job(pool: Weak<Inner>) -> Job {
     let mut chance = Chance { pool, taken: false };
     Job::new("zsmalloc housekeeping", move || {
@@ -370,6 +376,8 @@ fn job(pool: Weak<Inner>) -> Job {
         let Some(_running) = Running::begin(&inner) else { return };
         let next = Next(&inner);
         let rest = inner.housekeep();
+        // Before there is a next job, which a free could submit as one that begins anew. Relaxed: policy.
+        inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
         drop(next);
         match rest {
             Some(rest) => inner.submit(Some(rest)),

@@ -9,9 +9,9 @@
 //!
 //! Objects of a class come and go in turns: at random, `n` of `n + 1` frees find a place, and as many inserts a spare. Threads that replace objects of one
 //! size on different processors do not meet at all. A spare is an open slot under another name: what looks for empty frames (`compact`, `trim`, the books) takes the
-//! spares back first. Until then it holds up the frames that it lies in; or without compaction its zspage. The pool's own job leaves those of a processor alone that has
-//! inserted something since the job before, and comes again. A processor that only frees has the job look every [`STREAK`] spares: when everything is freed and all
-//! jobs have run, the spares of its last two streaks at most are left, one whose end came while a job ran, and one that has not ended.
+//! spares back first. Until then it holds up the frames that it lies in; or without compaction its zspage. So a processor that only frees has the pool's job look every
+//! [`STREAK`] spares: when everything is freed and all jobs have run, the spares of its last two streaks at most are left, one whose end came
+//! while a job ran, and one that has not ended.
 
 use std::sync::OnceLock;
 
@@ -118,18 +118,11 @@ impl Spares {
         shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
     }
 
-    /// Takes the spares of the processors that have inserted nothing since this was asked the last time, and hands each to `taken`. Says whether any has.
-    pub fn drain_unused(&self, mut taken: impl FnMut(u32)) -> bool {
-        let mut in_use = false;
-        for shard in self.places.get().into_iter().flat_map(|places| places.chunks(self.stride())) {
-            // Relaxed: a hint.
-            if self.words(shard).1.swap(0, Ordering::Relaxed) == 0 {
-                shard[..self.classes * PLACES].iter().filter_map(claim).for_each(&mut taken);
-            } else {
-                in_use = true;
-            }
-        }
-        in_use
+    /// Has somebody inserted something since this was asked the last time?
+    pub fn were_looked_for(&self) -> bool {
+        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
+        // Relaxed: a hint. All of them, whatever one says.
+        shards.fold(false, |any, shard| any | (self.words(shard).1.swap(0, Ordering::Relaxed) != 0))
     }
 
     /// This processor's places of all classes, and its words.
@@ -204,21 +197,16 @@ mod tests {
     }
 
     #[test]
-    fn spares_are_left_to_a_processor_that_has_inserted_since_the_last_time() {
-        let spares = Spares { shards: 1, ..Spares::new(1) };
+    fn whether_somebody_inserts_is_known_once() {
+        let spares = Spares::new(2);
+        assert!(!spares.were_looked_for(), "no insert has made room");
         spares.prepare(|_| ());
-        let class = ClassIndex(0);
-        let drained = || {
-            let mut taken = Vec::new();
-            (spares.drain_unused(|index| taken.push(index)), taken)
-        };
-        assert_ne!(spares.park(class, 7), Parked::No);
-        assert_eq!(drained(), (false, vec![7]));
-        for _ in 0..2 {
-            assert_eq!(spares.take(class), None);
-            assert_ne!(spares.park(class, 8), Parked::No);
-            assert_eq!(drained(), (true, vec![]));
-            assert_eq!(drained(), (false, vec![8]));
+        spares.park(ClassIndex(1), 7);
+        assert!(!spares.were_looked_for(), "a free is no insert");
+        for class in [1, 0] {
+            spares.take(ClassIndex(class));
+            assert!(spares.were_looked_for(), "whether it found a spare or not");
+            assert!(!spares.were_looked_for());
         }
     }
 

@@ -187,3 +187,61 @@ fn the_job_ends_where_the_source_has_nothing() {
     kept.pool.compact(CompactionBudget::UNLIMITED);
     assert_eq!(kept.pool.trim() + kept.source.charged_frames(), 0, "nothing is left");
 }
+
+/// What is used of a pool does not hold up the rest (each freed object is a spare first).
+#[test]
+fn freed_objects_go_although_somebody_inserts_others() {
+    let (source, executor) = (Arc::new(HeapSource::new(4096)), Arc::new(Manual::new()));
+    let config = PoolConfig::new(source.clone(), 65_536).with_executor(executor.clone());
+    let pool = ZsmallocDriver.create(&config).unwrap();
+    let lengths = (1024..=65_536).step_by(1024).flat_map(|len| std::iter::repeat_n(len, 12));
+    let objects: Vec<_> = lengths.map(|len| pool.insert(&vec![1; len]).unwrap()).collect();
+    let full = source.charged_frames();
+    objects.into_iter().for_each(|handle| pool.free(handle).unwrap());
+    let mut jobs = 0;
+    for _ in 0..1000 {
+        pool.free(pool.insert(&[1; 100]).unwrap()).unwrap();
+        jobs += usize::from(executor.run_one());
+    }
+    let left = source.charged_frames();
+    assert!(left < full / 20, "{left} of {full} frames are held for nothing");
+    assert!(jobs < 200, "{jobs} jobs, with nothing to gain for most");
+}
+
+/// Objects of one length, every second of which is freed; then somebody inserts and frees one, again and again, and a job runs in between.
+/// Gives the frames at first, and after each job.
+fn half_freed_and_in_use(objects: usize, jobs: usize) -> (Kept, Vec<usize>) {
+    let kept = Kept::new("");
+    let handles: Vec<_> = (0..objects).map(|_| kept.pool.insert(&[1; 1300]).unwrap()).collect();
+    kept.drain("filled");
+    let mut frames = vec![kept.source.charged_frames()];
+    let (go, stay): (Vec<_>, Vec<_>) = handles.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    go.into_iter().for_each(|(_, handle)| kept.pool.free(handle).unwrap());
+    for _ in 0..jobs {
+        kept.pool.free(kept.pool.insert(&[1; 1300]).unwrap()).unwrap();
+        assert!(kept.executor.run_one(), "there is much to gain");
+        frames.push(kept.source.charged_frames());
+    }
+    drop(stay);
+    (kept, frames)
+}
+
+/// Decision 0022, point 2: in use, a pool gives back what it has needed little by little; when nobody uses it, at a stroke.
+#[test]
+fn a_pool_in_use_keeps_for_a_while_what_it_has_needed() {
+    let (kept, frames) = half_freed_and_in_use(6000, 8);
+    let full = frames[0];
+    assert!(frames[8] < full, "a part is given back: {frames:?}");
+    assert!(frames[8] > full * 4 / 5, "eight parts of 32 of a half are an eighth: {frames:?}");
+    kept.drain("nobody uses it");
+    assert!(kept.source.charged_frames() < full * 11 / 20, "{} of {full}", kept.source.charged_frames());
+}
+
+/// Point 3: less than one frame in 128, and four, is left for the next time.
+#[test]
+fn a_pool_in_use_gives_back_nothing_or_much() {
+    let (_kept, frames) = half_freed_and_in_use(1500, 20);
+    let steps: Vec<_> = frames.windows(2).map(|pair| pair[0] - pair[1]).filter(|&step| step > 0).collect();
+    let least = frames[20] / 128 + 4;
+    assert!(steps.len() > 2 && steps.iter().all(|&step| step > least), "{steps:?}, of {frames:?}");
+}
