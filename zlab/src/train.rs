@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use workload::read_files;
+use zpool_core::spec::Component;
 use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
 
 use crate::cli::{block_size, within};
@@ -57,7 +58,14 @@ struct Report {
 
 /// Trains, judges, and writes the dictionary if it pays. One that does not is an error, and nothing is written.
 pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
-    // Before the work, which takes a while.
+    // Both before the work, which takes a while.
+    let name = args.output.to_str().filter(|name| {
+        let spec = format!("zstd(dict={name})").parse::<Component>();
+        spec.is_ok_and(|spec| spec.params.get("dict") == Some(*name))
+    });
+    if name.is_none() {
+        return Err(Failure::new(format!("{:?} cannot stand in a spec: no `,`, `(` or `)`", args.output)));
+    }
     let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(Failure::new(format!("cannot write {:?}: {folder:?} is no folder", args.output)));

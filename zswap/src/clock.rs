@@ -7,8 +7,8 @@
 //! ```
 //!
 //! One hand goes over the slots of all shards, one shard after the other, so that each entry is visited once a turn, whichever shard it is in. Costs two bits
-//! an entry. The order of the slots is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon the hand comes,
-//! and an entry that is never used again tends to go before one that is. Entries that are kept raw are in the same order as the others.
+//! an entry. The order of the slots is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon the hand comes (for keys that are
+//! [neighbours](crate::table) about as soon), and an entry that is never used again tends to go before one that is. Entries that are kept raw are in the same order as the others.
 
 use crate::entry::Entry;
 use crate::shard::{Item, Shard};

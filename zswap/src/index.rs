@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   hash of the key, computed once, before any lock
-//!        │ all but the lowest bits, times an odd constant
-//!        │ top bits            the bits below them, and the lowest
+//!        │ split: neighbours stay together
+//!        │ number of the shard     hash for its table
 //!        ▼                              ▼
 //!   +---------+---------+-- ... --+   the home in the shard's table
 //!   | shard 0 | shard 1 |         |
@@ -29,6 +29,18 @@ const SHARDS: std::ops::RangeInclusive<usize> = 64..=1024;
 /// Shards for each processor, so that two threads seldom meet.
 const SHARDS_PER_CPU: usize = 16;
 
+/// Rows that are placed in one sequence, as a power of two: those of some thirty million numbers. Rows that are a Fibonacci number apart end up next to each other, and the
+/// fewer of them are in a sequence, the shorter are the runs that they make.
+const STRETCH_BITS: u32 = 16;
+
+/// A permutation of words in which each bit depends on every other: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+#[inline]
+fn mix(mut word: u64) -> u64 {
+    word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ word >> 31
+}
+
 /// A sharded map from keys to what is stored.
 #[derive(Debug)]
 pub(crate) struct Index<K> {
@@ -53,13 +65,20 @@ impl<K> Index<K> {
         }
     }
 
-    /// The number of the shard of a key's hash, and the hash for its table. The multiplication (by 2^64 over the golden ratio) makes both depend on all bits,
-    /// so that they do not suffer from a weak hasher; but for the lowest, which make hashes that follow each other [neighbours](NEIGHBOURS) in one table.
+    /// The number of the shard of a key's hash, and the hash for its table.
+    ///
+    /// Hashes that differ in the lowest bits alone, a group, are [neighbours](NEIGHBOURS) in one table. Groups that follow each other, a row, go to the shards in turns,
+    /// and in each shard row after row goes where the largest gap is, which multiplying by 2^64 over the golden ratio does: numbers in sequence leave tables without
+    /// long runs. Nothing of that must harm hashes that are something else, a multiple of some number say: so the turns begin elsewhere in each row, and
+    /// after every [stretch](STRETCH_BITS) of rows the sequence does, both as good as at random.
     #[inline]
     fn split(&self, hash: u64) -> (usize, u64) {
-        let mixed = (hash >> NEIGHBOUR_BITS).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let in_table = (mixed << self.bits) & !(NEIGHBOURS - 1) | (hash % NEIGHBOURS);
-        ((mixed >> (u64::BITS - self.bits)) as usize, in_table)
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+        let group = hash >> NEIGHBOUR_BITS;
+        let row = group >> self.bits;
+        let shard = group.wrapping_add(mix(row)) & ((1 << self.bits) - 1);
+        let gap = row.wrapping_mul(GOLDEN).wrapping_add(mix(row >> STRETCH_BITS));
+        (shard as usize, (gap & !(NEIGHBOURS - 1)) | (hash % NEIGHBOURS))
     }
 
     /// Locks the shard of a hash, to look. Also gives the hash for its table.
@@ -228,5 +247,45 @@ impl<K: Eq> Index<K> {
         rehash: impl Fn(&K) -> u64,
     ) -> Result<Put<K>, NoRoom> {
         self.edit(hash, |shard, hash| shard.put(hash, new, |key| self.split(rehash(key)).1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_follow_each_other_are_neighbours_in_a_shard_and_their_groups_take_turns() {
+        let index = Index::<u64>::new(false);
+        let shards = index.shards() as u64;
+        for first in [0, NEIGHBOURS * shards, NEIGHBOURS * shards * 77, u64::MAX - NEIGHBOURS * shards + 1] {
+            let mut seen = std::collections::HashSet::new();
+            for group in 0..shards {
+                let (shard, hash) = index.split(first + group * NEIGHBOURS);
+                assert!(seen.insert(shard), "each shard has one group of a row");
+                for low in 1..NEIGHBOURS {
+                    assert_eq!(index.split(first + group * NEIGHBOURS + low), (shard, hash + low));
+                }
+            }
+        }
+    }
+
+    /// 971 144 and 6 656 320 are eight Fibonacci numbers and thereabouts.
+    #[test]
+    fn numbers_of_any_stride_are_spread_over_shards_and_tables() {
+        let index = Index::<u64>::new(false);
+        let powers = (0..=43).map(|power| 1u64 << power);
+        for stride in powers.chain([3, 7, 1000, 4096 * 3, 971_144, 1_571_344, 6_656_320, 17_426_472]) {
+            let spots = (0..20_000u64).map(|i| index.split(i.wrapping_mul(stride)));
+            // Each shard by sixteenths of its table; each sixteenth of all tables by 256ths.
+            let (mut by_shard, mut by_place) = (vec![0; index.shards()], vec![0; 256]);
+            for (shard, hash) in spots {
+                by_shard[shard] += 1;
+                by_place[(hash >> 56) as usize] += 1;
+            }
+            let mean = 20_000 / index.shards();
+            assert!(by_shard.iter().all(|&n| n < 2 * mean), "stride {stride}: {by_shard:?} around {mean}");
+            assert!(by_place.iter().all(|&n| n < 40 * 20_000 / 256), "stride {stride}: {by_place:?}");
+        }
     }
 }

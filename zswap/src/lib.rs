@@ -45,8 +45,8 @@
 //! # Keys
 //!
 //! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from anybody. Where they are numbers of the program's own, pages for
-//! instance, [`ByNumber`] is the better one: it costs nothing, and eight keys that follow each other are neighbours in the index, so that whoever loads them in their
-//! order waits for memory once for several.
+//! instance, [`ByNumber`] costs nothing, and keeps eight keys that follow each other together in the index, so that whoever loads them in their order waits for memory once
+//! for several. It says what it is not for.
 //!
 //! # Lock order
 //!

@@ -9,7 +9,7 @@ pub type ByNumber = BuildHasherDefault<NumberHasher>;
 ///
 /// A number is its own hash. The index spreads hashes by itself, and keeps [eight](crate#keys) that follow each other in neighbouring places: who loads pages in the
 /// order of their numbers finds the next entry in the cache line of the one before. Of several numbers (a tuple, a struct) the last one is that by which keys are
-/// neighbours.
+/// neighbours; arrays and text are hashed whole.
 ///
 /// ```
 /// use zswap::{ByNumber, Store};
@@ -19,14 +19,15 @@ pub type ByNumber = BuildHasherDefault<NumberHasher>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Measured with lz4, each against the raw codec (`cargo run --release -p benches --bin overhead -- FILE --codec lz4` prints both): see
-/// `docs/decisions/0023-neighbours.md`.
+/// What it is worth for pages that are stored and loaded in their order: `docs/decisions/0023-neighbours.md` has the figures and the command. Keys at random gain the
+/// cheaper hash alone; and where groups of eight lie at random, as pages of many short files do, they are in each other's way, and the index looks at three times as
+/// many places for a key as with random hashes.
 ///
 /// # Not for keys that somebody else chooses
 ///
 /// There is no secret in it. Whoever can choose keys can choose thousands that come to the same place of the index; then it becomes slow there, and in the end a
-/// `store` fails with [`IndexOutOfMemory`](crate::ErrorKind::IndexOutOfMemory). Std's `RandomState`, the default, is for those keys. Nor is it for addresses: multiples
-/// of a large number are spread as well as any, but have no neighbours. Divide them.
+/// `store` fails with [`IndexOutOfMemory`](crate::ErrorKind::IndexOutOfMemory). Std's `RandomState`, the default, is for those keys. Nor is it meant for addresses: multiples
+/// of a large number have no neighbours. Divide them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NumberHasher(u64);
 

@@ -71,7 +71,7 @@ pub(crate) struct Put<K> {
 /// Whether a block was exchanged with the one under its key, and a reference that was not needed, to be dropped when the lock is free.
 #[derive(Debug)]
 pub(crate) enum Exchanged {
-    /// It is of another kind, or there is no memory.
+    /// There is nothing under the key, or what is no block in a pool; or there is no memory.
     No,
     Yes {
         spare: Option<PoolRef>,
@@ -384,7 +384,7 @@ impl Tally {
     /// Exchanges what is kept of two blocks, but for their pools, and counts a store.
     #[inline(always)]
     fn exchange(&mut self, entry: &mut Entry, new: &mut Block) {
-        let Entry::Object { handle, place: _, form } = entry else { return };
+        let Entry::Object { handle, place: _, form } = entry else { unreachable!("looked at before") };
         let old = std::mem::replace(form, Form::new(new.len, new.object_len, new.raw));
         self.stores += 1;
         self.raw = self.raw + usize::from(new.raw) - usize::from(old.raw());

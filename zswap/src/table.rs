@@ -1,7 +1,7 @@
-//! The table of a shard: keys and entries in one array, sorted by hash, nearly full.
+//! The table of a shard: keys and entries in one array, sorted by where they belong, nearly full.
 //!
 //! ```text
-//!   slot        0    1    2    3    4    5    6    7        home of a hash: its share of the array
+//!   slot        0    1    2    3    4    5    6    7        home of a hash: a share of the array
 //!             | a0 | b0 | b1 | b2 | d1 |    | f0 | f1 |     a0: entry of home 0, at distance 0
 //!                          ▲                                b's home is 1; d came to 3 and had to go on to 4
 //!                          looking for home 2: distance 0 here, less than b1's; 1 at slot 3, less than b2's; 2 at slot 4, more than d1's: not there
@@ -287,7 +287,7 @@ impl<K> Table<K> {
     }
 }
 
-/// The slot where the entries of a hash begin: a share of the array by all bits of the hash but the lowest, and those added.
+/// The slot where the entries of a hash begin: as far into the array as the hash is into its range, and the lowest bits added.
 #[inline]
 fn home(hash: u64, slots: usize) -> usize {
     let share = ((u128::from(hash) * slots as u128) >> u64::BITS) as usize;
@@ -370,14 +370,31 @@ mod tests {
                 assert!((0..NEIGHBOURS).all(|low| home(high | low, slots) == (first + low as usize) % slots));
             }
         }
-        // A table full of groups of eight: an entry is hardly ever further from home than a group.
-        let by_group = |key: &u64| hash(&(key >> NEIGHBOUR_BITS)) & !(NEIGHBOURS - 1) | (key % NEIGHBOURS);
-        let mut table = Table::new(false);
-        (0..10_000).for_each(|key| assert!(add(&mut table, key, by_group).is_ok()));
-        check(&table, by_group);
-        let far =
-            table.iter().filter(|(_, entry)| entry.place().distance() > 2 * NEIGHBOURS as usize).count();
-        assert!(far < 500, "{far} of 10 000 are far from home");
+    }
+
+    /// Groups in sequence leave no long runs; groups at random do, as long as a few dozen. Single entries at random make runs of a few.
+    #[test]
+    fn groups_of_neighbours_are_not_far_from_home() {
+        fn random(key: &u64) -> u64 {
+            let mixed = hash(key);
+            (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+        }
+        let group = |key: &u64, hash: fn(&u64) -> u64| {
+            hash(&(key >> NEIGHBOUR_BITS)) & !(NEIGHBOURS - 1) | (key % NEIGHBOURS)
+        };
+        let far = |hash: &dyn Fn(&u64) -> u64| {
+            let mut table = Table::new(false);
+            (0..10_000).for_each(|key| assert!(add(&mut table, key, hash).is_ok()));
+            check(&table, hash);
+            let distances = || table.iter().map(|(_, entry)| entry.place().distance());
+            (distances().sum::<usize>() / 10_000, distances().max().unwrap())
+        };
+        let in_sequence = far(&|key| group(key, hash));
+        assert!(in_sequence.0 <= 1 && in_sequence.1 <= 8, "{in_sequence:?}");
+        let at_random = far(&|key| group(key, random));
+        assert!(at_random.0 <= 32 && at_random.1 <= 200, "{at_random:?}");
+        let single = far(&random);
+        assert!(single.0 <= 5 && single.1 <= 40, "{single:?}");
     }
 
     #[test]

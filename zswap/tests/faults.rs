@@ -330,3 +330,25 @@ fn an_error_is_one_line_and_has_its_source() {
     assert_eq!(error.source().unwrap().to_string(), PoolError::OutOfMemory.to_string());
     assert_eq!(error.to_string().lines().count(), 1);
 }
+
+/// The block that another takes the place of, in its pool and after a switch.
+#[test]
+fn a_replaced_block_that_is_not_freed_is_counted_and_the_new_one_is_there() {
+    let (pool, _, store) = rig();
+    let mut failed = 0;
+    for what in [OnFree::Refuse, OnFree::Panic] {
+        for switch in [false, true] {
+            store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+            if switch {
+                store.switch(&spec("reference+rle")).unwrap();
+            }
+            pool.on_free(what);
+            store.store(1, &block(2, 3000, Look::Noise)).unwrap();
+            pool.on_free(OnFree::Work);
+            failed += 1;
+            assert_eq!(store.stats().free_failed, failed, "{what:?}, switch: {switch}");
+            assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(2, 3000, Look::Noise));
+            store.switch(&spec("scripted+rle")).unwrap();
+        }
+    }
+}

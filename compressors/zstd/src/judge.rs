@@ -125,13 +125,16 @@ pub fn train_and_judge<S: AsRef<[u8]>>(
 ///
 /// # Errors
 ///
-/// [`TrainError::Failed`] if the level or the dictionary is none, or zstd fails.
+/// [`TrainError::TooFewSamples`] if there is no byte to judge it on; [`TrainError::Failed`] if the level or the dictionary is none, or zstd fails.
 pub fn judge<S: AsRef<[u8]>>(dictionary: &[u8], blocks: &[S], level: i32) -> Result<Verdict, TrainError> {
     might_block("judging a dictionary");
     let failed = |error: &dyn fmt::Display| TrainError::Failed(error.to_string());
     let plain = ZstdCompressor::new(level).map_err(|error| failed(&error))?;
     let with = ZstdCompressor::with_dictionary(level, dictionary).map_err(|error| failed(&error))?;
     let longest = blocks.iter().map(|block| block.as_ref().len()).max().unwrap_or(0);
+    if longest == 0 {
+        return Err(TrainError::TooFewSamples);
+    }
     let mut sides = [&plain, &with].map(|compressor| Side::new(compressor, longest));
     for batch in blocks.chunks(BATCH_BLOCKS) {
         let batch: Vec<&[u8]> = batch.iter().map(AsRef::as_ref).filter(|block| !block.is_empty()).collect();

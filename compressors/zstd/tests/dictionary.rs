@@ -134,6 +134,9 @@ fn judging_says_why_it_fails() {
     let error = train_and_judge(&records(0..1600), 20, 4096).unwrap_err().to_string();
     assert!(error.contains("-7 to 19"), "{error}");
     assert!(judge(&[1; 7], &records(0..9), 1).unwrap_err().to_string().contains("8 to 4194304 bytes"));
+    for nothing in [&[][..], &[Vec::new(), Vec::new()]] {
+        assert_eq!(judge(&[1; 9], nothing, 1).unwrap_err(), TrainError::TooFewSamples);
+    }
 }
 
 #[test]

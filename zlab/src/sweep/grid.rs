@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use workload::Pages;
 use zpool_core::spec::{Component, PoolSpec};
-use zpool_zstd::{TrainError, remember, train};
+use zpool_zstd::{TrainError, judge, remember, train};
 
 use super::UNIT_BYTES;
 use crate::failure::Failure;
@@ -17,6 +17,8 @@ const RUN_UNITS: usize = 4;
 const MEASURED_BYTES: usize = 8 << 20;
 /// A dictionary gets no better by more.
 const TRAINING_BYTES: usize = 16 << 20;
+/// Enough to tell whether it pays.
+const JUDGED_BYTES: usize = 2 << 20;
 
 const BLOCK_SIZES: [usize; 7] = [1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 
@@ -68,18 +70,29 @@ impl Sample {
         Ok(Sample { measured: side(0, MEASURED_BYTES), training: side(1, TRAINING_BYTES) })
     }
 
-    /// The name of a dictionary from blocks of this size, none of which is measured; `None` if they have nothing in common. It never reaches a disk: bytes of
-    /// somebody's memory may be in it.
-    fn dictionary(&self, block_size: usize) -> Result<Option<String>, Failure> {
+    /// The levels at which a dictionary from blocks of this size pays, each with the dictionary's name; none of the blocks is measured, and it is judged on those that
+    /// are, by the rule of `zlab train`. It never reaches a disk: bytes of somebody's memory may be in it.
+    fn dictionaries(&self, block_size: usize) -> Result<Vec<(i32, String)>, Failure> {
+        let kept = |block: &&[u8]| !workload::is_same_filled(block);
         let measured: HashSet<&[u8]> = self.measured.chunks_exact(block_size).collect();
-        let blocks = self.training.chunks_exact(block_size);
-        let blocks: Vec<&[u8]> =
-            blocks.filter(|block| !measured.contains(block) && !workload::is_same_filled(block)).collect();
-        match train(&blocks, DICTIONARY_BYTES) {
-            Ok(bytes) => Ok(Some(remember(&bytes)?)),
-            Err(TrainError::TooFewSamples) => Ok(None),
-            Err(error) => Err(error.into()),
+        let blocks = self.training.chunks_exact(block_size).filter(kept);
+        let blocks: Vec<&[u8]> = blocks.filter(|block| !measured.contains(block)).collect();
+        let bytes = match train(&blocks, DICTIONARY_BYTES) {
+            Ok(bytes) => bytes,
+            Err(TrainError::TooFewSamples) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let step = self.measured.len().div_ceil(JUDGED_BYTES).max(1);
+        let judged: Vec<&[u8]> = self.measured.chunks_exact(block_size).step_by(step).filter(kept).collect();
+        let mut pays = Vec::new();
+        for level in DICTIONARY_LEVELS {
+            match judge(&bytes, &judged, level) {
+                Ok(verdict) if verdict.pays() => pays.push((level, remember(&bytes)?)),
+                Ok(_) | Err(TrainError::TooFewSamples) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(pays)
     }
 }
 
@@ -117,8 +130,7 @@ pub(super) fn settings(sample: &Sample, block_sizes: &[usize]) -> Result<Vec<Set
         if !DICTIONARY_BLOCK_SIZES.contains(&block_size) {
             continue;
         }
-        let Some(dictionary) = sample.dictionary(block_size)? else { continue };
-        for level in DICTIONARY_LEVELS {
+        for (level, dictionary) in sample.dictionaries(block_size)? {
             let spec = format!("zstd(level={level},dict={dictionary})");
             let label = format!("zstd(level={level},dict=DICT)");
             add(&spec, &label, Family::ZstdDictionary)?;
@@ -146,6 +158,22 @@ mod tests {
             assert_eq!(sample.measured.len() % UNIT_BYTES, 0);
         }
         assert!(Sample::of(&units(7)).is_err());
+    }
+
+    /// Noise has nothing in common, so none pays; of records that share their words one does for short blocks.
+    #[test]
+    fn dictionaries_are_tried_where_they_pay() {
+        let mut rng = workload::Rng::new(3);
+        let noise: Vec<u8> = (0..UNIT_BYTES * 16 / 8).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
+        let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
+        let records: Vec<u8> = (0..)
+            .flat_map(|_| words[rng.below(300)].bytes().collect::<Vec<_>>())
+            .take(UNIT_BYTES * 16)
+            .collect();
+        let unit = NonZeroUsize::new(UNIT_BYTES).unwrap();
+        let pays = |bytes| Sample::of(&Pages::from_bytes(unit, bytes)).unwrap().dictionaries(1024).unwrap();
+        assert_eq!(pays(noise), []);
+        assert!(pays(records).iter().any(|(level, _)| *level == 1), "of 1 KiB it makes half the bytes");
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! What a warm store asks of the heap with each codec: the codec's own calls, which are none but for lzo's. In a binary of its own, because it replaces the allocator; zstd's
+//! own allocations are routed through Rust's here.
+
+use std::sync::Arc;
+
+use counting::Heap;
+use zpool_lz4::Lz4Driver;
+use zpool_lzo::LzoDriver;
+use zpool_zstd::{ZstdDriver, remember};
+use zswap::{Manual, PoolSpec, Store};
+
+#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../compressors/counting.rs"]
+mod counting;
+
+/// Pages that shrink, each in its own way.
+fn pages() -> Vec<Vec<u8>> {
+    let page = |i: usize| (0..4096usize).map(|at| (at * (1 + i % 50) / (3 + i) % 251) as u8).collect();
+    (0..300).map(page).collect()
+}
+
+fn calls(work: impl FnOnce()) -> u64 {
+    let before = Heap::now();
+    work();
+    let made = Heap::since(before);
+    made.allocations + made.frees
+}
+
+/// Warm: this thread has stored and loaded before, every key exists, and pool and index do not grow: the same pages again, and an executor that does not run the pool's own
+/// job, after as many passes as the allocator takes to have every class where it stays.
+#[test]
+fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
+    let pages = pages();
+    let dictionary = remember(&pages[..20].concat()).expect("any bytes are a dictionary");
+    let with_dictionary = format!("zstd(dict={dictionary})");
+    for (codec, a_page) in [
+        ("lz4", 0..=0),
+        ("zstd", 0..=0),
+        ("zstd(level=-1)", 0..=0),
+        ("zstd(level=3)", 0..=0),
+        (&*with_dictionary, 0..=0),
+        // The crate returns a vector, and for most pages makes another on its way: allocated and freed.
+        ("lzo", 2..=4),
+    ] {
+        let spec: PoolSpec = format!("zsmalloc+{codec}").parse().unwrap();
+        let store: Store<u64> = Store::builder()
+            .spec(spec)
+            .compressor(Arc::new(Lz4Driver))
+            .compressor(Arc::new(ZstdDriver))
+            .compressor(Arc::new(LzoDriver))
+            .executor(Arc::new(Manual::new()))
+            .build()
+            .unwrap();
+        let mut buffer = [0; 4096];
+        let mut pass = || {
+            let stored = calls(|| (0..).zip(&pages).for_each(|(key, page)| store.store(key, page).unwrap()));
+            let loaded = calls(|| {
+                for (key, page) in (0..).zip(&pages) {
+                    assert_eq!(store.load(&key, &mut buffer).unwrap(), Some(4096));
+                    assert!(buffer == page[..]);
+                }
+            });
+            (stored, loaded)
+        };
+        let cold = pass();
+        assert!(cold.0 > 100, "{codec}: contexts and tables are made, or nothing is counted: {cold:?}");
+        for _ in 0..16 {
+            pass();
+        }
+        let (stored, loaded) = pass();
+        let n = pages.len() as u64;
+        let expected = a_page.start() * n..=a_page.end() * n;
+        assert!(expected.contains(&stored) && loaded == 0, "{codec}: {stored} and {loaded} for {n} pages");
+    }
+}
