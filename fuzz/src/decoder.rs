@@ -21,7 +21,16 @@ impl Decoder {
     ///
     /// If it cannot be opened.
     pub fn new(driver: &dyn CompressorDriver) -> Decoder {
-        let compressor = driver.open(&Params::default()).expect("defaults");
+        Decoder::with(driver, &Params::default())
+    }
+
+    /// Opens the codec with these parameters.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be opened.
+    pub fn with(driver: &dyn CompressorDriver, params: &Params) -> Decoder {
+        let compressor = driver.open(params).expect("parameters that it has");
         let stateless = compressor.properties().stateless_decompression;
         let context = (!stateless).then(|| compressor.decompression_context().expect("a context"));
         Decoder { compressor, context }

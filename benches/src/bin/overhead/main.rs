@@ -13,7 +13,7 @@
 //!
 //! - `compress_over_raw`, `decompress_over_raw`: time of the layer over raw. `store_over_raw`, `load_over_raw`: time of the whole store over raw. Stores are
 //!   in steady state: every key exists. Keys are page numbers, hashed by `zswap::ByNumber`; `keyed_store_over_raw` and `keyed_load_over_raw` are those of a store
-//!   with std's keyed hasher, which is what it has unless told otherwise.
+//!   with std's keyed hasher, which is what it has unless told otherwise; so are `keyed_*_speedup` below.
 //! - `zram`, for lz4: `store_speedup`, `load_speedup` are zram's time over ours; `raw_store_speedup`, `raw_load_speedup` over the raw codec's: the most that
 //!   any layer over this codec can reach. The block layer's share is in zram's time. Null where there is no zram to be had.
 //!

@@ -138,6 +138,8 @@ fn ratios<T>(
         zram: with_zram.then(|| ZramRatios {
             store_speedup: stores(ZRAM, STORE),
             load_speedup: loads(ZRAM, STORE),
+            keyed_store_speedup: stores(ZRAM, KEYED),
+            keyed_load_speedup: loads(ZRAM, KEYED),
             raw_store_speedup: stores(ZRAM, RAW),
             raw_load_speedup: loads(ZRAM, RAW),
         }),

@@ -49,6 +49,8 @@ pub(crate) struct Ratios<T> {
 pub(crate) struct ZramRatios<T> {
     pub(crate) store_speedup: T,
     pub(crate) load_speedup: T,
+    pub(crate) keyed_store_speedup: T,
+    pub(crate) keyed_load_speedup: T,
     pub(crate) raw_store_speedup: T,
     pub(crate) raw_load_speedup: T,
 }
@@ -86,6 +88,8 @@ impl fmt::Display for Outcome {
             let (store, load) = (best(zram.raw_store_speedup), best(zram.raw_load_speedup));
             line("zram write / store", zram.store_speedup, range.store_speedup, &store)?;
             line("zram read / load", zram.load_speedup, range.load_speedup, &load)?;
+            line("zram write / keyed", zram.keyed_store_speedup, range.keyed_store_speedup, "")?;
+            line("zram read / keyed", zram.keyed_load_speedup, range.keyed_load_speedup, "")?;
             writeln!(f, "  (zram: requests of 1 MiB; the block layer's share is in its time)")?;
         }
         Ok(())
