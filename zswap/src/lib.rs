@@ -1,7 +1,7 @@
 //! A compressed store in memory: give it blocks of bytes, get them back exactly; change how they are packed and compressed while they are in it.
 //!
 //! ```text
-//!   store(key, block) ─► same-filled? ─► limit ─► current pool: compress ─► insert ─► index: key ─► {pool, handle, length}
+//!   store(key, block) ─► same-filled? ─► current pool ─► limit ─► compress ─► insert ─► index: key ─► {pool, handle, length}
 //!                                          └► evict the coldest, if told to
 //!   load(key, buffer) ◄─────────────────────────── decompress ◄─ pin ◄────────────────┘
 //!

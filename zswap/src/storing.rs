@@ -1,8 +1,8 @@
 //! From a block to an entry in the index.
 //!
 //! ```text
-//!   length ─► hash ─► current pool ─► limit ─► same-filled? ─► noise? ─► compress ─► insert ─► put into the index, in the older entry's place
-//!                                                              └──── whatever fails: remove the older entry, tell why
+//!   hash ─► length ─► same-filled? ─► current pool ─► limit ─► noise? ─► compress ─► insert ─► exchange with the older block, or put into the index
+//!              └──────────────────────── whatever fails: remove the older entry, tell why
 //! ```
 //!
 //! A value longer than a block is cut up; its parts are stored one by one, and only then put into the index, as one entry. If one part fails, the others are

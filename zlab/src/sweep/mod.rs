@@ -1,11 +1,11 @@
 //! `zlab analyze --sweep`: which level, dictionary and block size suit this data.
 //!
 //! ```text
-//!   input ──► units of 64 KiB ─┬─ every other run ──► training ──► a dictionary for each block size, in memory only
+//!   input ──► units of 64 KiB ─┬─ every other run ──► training ──► a dictionary for each block size, in memory only, where it pays
 //!                              └─ the rest ─────────► a store for each setting: store and load it all, in turns ──► points
-//!                                                                                                                    │
-//!                     front: what no other point beats in bytes and times   ◄──────────────────────────┤
-//!                     recommendation: fast, balanced, small, each with its reason          ◄─────────────────────────┘
+//!                                                                                                                     │
+//!                     front: what no other point beats in bytes and times   ◄─────────────────────────────────────────┤
+//!                     recommendation: fast, balanced, small, each with its reason   ◄─────────────────────────────────┘
 //! ```
 
 mod choose;
