@@ -64,7 +64,10 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         spec.is_ok_and(|spec| spec.params.get("dict") == Some(*name))
     });
     if name.is_none() {
-        return Err(Failure::new(format!("{:?} cannot stand in a spec: no `,`, `(` or `)`", args.output)));
+        return Err(Failure::new(format!(
+            "{:?} cannot stand in a spec as it is (no `,`, `(`, `)`, and UTF-8)",
+            args.output
+        )));
     }
     let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {

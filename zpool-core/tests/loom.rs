@@ -159,10 +159,11 @@ fn jobs_are_taken_once_or_given_back() {
     });
 }
 
-/// How a codec's contexts are freed when its pool is retired, while threads put theirs back: none is left in a slot. A slot is crossbeam's `AtomicCell`, which loom does not
-/// know, so the exchanges stand for it here: Acquire and Release, as it documents. No bound; under 0.1 s.
+/// The argument for how a codec's contexts are freed when its pool is retired, while threads put theirs back: none is left in a slot. Of the argument, not of the code:
+/// a slot is crossbeam's `AtomicCell`, for which `TakeCell` has a mutex under loom, stronger than what is to be shown; so exchanges stand for it here, Acquire and
+/// Release as they are. No bound; under 0.1 s.
 #[test]
-fn no_context_stays_in_a_slot_of_a_retired_codec() {
+fn two_exchanges_of_a_slot_order_a_flag_between_them() {
     const EMPTY: usize = 0;
     loom::model(|| {
         let slot = Arc::new(AtomicUsize::new(EMPTY));

@@ -9,7 +9,7 @@
 //!
 //! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is followed by a [rest](REST), and a job that comes too early puts itself
 //! off; it gives back only what no class has needed of late; and only if that is much, since each call to the system interrupts every thread of the process. Where
-//! somebody inserts, of late is the last third of a second or so (each job forgets a thirty-second of it), and spares are left where they are until there is that much;
+//! somebody inserts, of late is the last third of a second or so with an executor that has a clock (each job forgets a thirty-second of it), and spares are left where they are until there is that much;
 //! where nobody does, it is since the job before. As long as classes keep much more than they need, the job comes again.
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
@@ -45,7 +45,7 @@ const REST_SHARE: usize = 32;
 /// takes with mimalloc, and without a rest 1.25 to 1.47. See docs/decisions/0022.
 const REST: Duration = Duration::from_millis(10);
 
-/// What is kept of a peak from one job to the next, as a part of [`PARTS`]: most where the pool is in use, so that a class is left what it has needed in the last third of a
+/// What is kept of what a peak is above the present from one job to the next, as a part of [`PARTS`]: most where the pool is in use, so that a class is left what it has needed in the last third of a
 /// second or so; nothing where it is not.
 const SLOWLY: usize = PARTS - 1;
 const AT_A_STROKE: usize = 0;
@@ -143,7 +143,7 @@ impl Inner {
 
     fn wait_for_job<R>(&self, then: impl FnOnce(&mut Gate) -> R) -> R {
         let mut gate = self.housekeeping.gate.lock();
-        while gate.running {
+        while gate.running > 0 {
             self.housekeeping.ended.wait(&mut gate);
         }
         then(&mut gate)
@@ -284,14 +284,14 @@ impl Inner {
     }
 
     /// What the job does. Gives when it is to go on, if it is: at once, or after what is left of the rest. A job that has waited for the rest does so no more: an executor
-    /// without a clock ran it at once, and would be kept busy.
+    /// without a clock ran it at once. That one is kept busy for as many jobs as it takes to forget what a pool in use has needed.
     fn housekeep(&self) -> Option<Duration> {
         let housekeeping = &self.housekeeping;
         // Relaxed: set before this job was submitted.
         let goes_on = housekeeping.goes_on.swap(ANEW, Ordering::Relaxed);
         if goes_on != AT_ONCE {
             // Relaxed: jobs run one after the other.
-            housekeeping.in_use.store(self.spares.were_looked_for(), Ordering::Relaxed);
+            housekeeping.in_use.store(self.spares.inserted_since(), Ordering::Relaxed);
         }
         let in_use = housekeeping.in_use.load(Ordering::Relaxed);
         // They hide what they hold up. While a pool is in use they are wanted again at once, so then it is enough to have them when there is something to do.
@@ -303,6 +303,10 @@ impl Inner {
         let rest = if wanted && goes_on == ANEW { self.rest_left() } else { None };
         let again = if wanted && rest.is_none() { self.gain_a_little(in_use) } else { rest };
         self.release_surplus();
+        if again.is_none() && goes_on != ANEW && in_use {
+            // The last one for now, and frees that came meanwhile found none to have them taken.
+            self.take_back_spares(None);
+        }
         again
     }
 
@@ -376,7 +380,7 @@ fn job(pool: Weak<Inner>) -> Job {
         let Some(_running) = Running::begin(&inner) else { return };
         let next = Next(&inner);
         let rest = inner.housekeep();
-        // Before there is a next job, which a free could submit as one that begins anew. Relaxed: policy.
+        // Before there is a next job: a free that submits it does so in the stead of what follows here, a little early. Relaxed: policy.
         inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
         drop(next);
         match rest {
@@ -407,7 +411,8 @@ impl Drop for Chance {
 /// What the gate of a pool's jobs knows.
 #[derive(Debug, Default)]
 struct Gate {
-    running: bool,
+    /// Jobs that run: more than one for a moment, where an executor runs the next one beside the end of the one that submitted it.
+    running: usize,
     /// The pool is gone.
     closed: bool,
     /// Jobs that have begun so far.
@@ -423,7 +428,7 @@ impl<'a> Running<'a> {
         if gate.closed {
             return None;
         }
-        gate.running = true;
+        gate.running += 1;
         gate.runs += 1;
         Some(Running(inner))
     }
@@ -431,7 +436,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.housekeeping.gate.lock().running = false;
+        self.0.housekeeping.gate.lock().running -= 1;
         self.0.housekeeping.ended.notify_all();
     }
 }

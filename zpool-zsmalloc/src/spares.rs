@@ -11,7 +11,7 @@
 //! size on different processors do not meet at all. A spare is an open slot under another name: what looks for empty frames (`compact`, `trim`, the books) takes the
 //! spares back first. Until then it holds up the frames that it lies in; or without compaction its zspage. So a processor that only frees has the pool's job look every
 //! [`STREAK`] spares: when everything is freed and all jobs have run, the spares of its last two streaks at most are left, one whose end came
-//! while a job ran, and one that has not ended.
+//! while a job ran, and one that has not ended. A job that rests does not come sooner for that; the last of its kind takes them.
 
 use std::sync::OnceLock;
 
@@ -118,8 +118,8 @@ impl Spares {
         shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
     }
 
-    /// Has somebody inserted something since this was asked the last time?
-    pub fn were_looked_for(&self) -> bool {
+    /// Has somebody inserted something, or tried to, since this was asked the last time?
+    pub fn inserted_since(&self) -> bool {
         let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
         // Relaxed: a hint. All of them, whatever one says.
         shards.fold(false, |any, shard| any | (self.words(shard).1.swap(0, Ordering::Relaxed) != 0))
@@ -199,14 +199,14 @@ mod tests {
     #[test]
     fn whether_somebody_inserts_is_known_once() {
         let spares = Spares::new(2);
-        assert!(!spares.were_looked_for(), "no insert has made room");
+        assert!(!spares.inserted_since(), "no insert has made room");
         spares.prepare(|_| ());
         spares.park(ClassIndex(1), 7);
-        assert!(!spares.were_looked_for(), "a free is no insert");
+        assert!(!spares.inserted_since(), "a free is no insert");
         for class in [1, 0] {
             spares.take(ClassIndex(class));
-            assert!(spares.were_looked_for(), "whether it found a spare or not");
-            assert!(!spares.were_looked_for());
+            assert!(spares.inserted_since(), "whether it found a spare or not");
+            assert!(!spares.inserted_since());
         }
     }
 

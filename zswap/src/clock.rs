@@ -67,7 +67,7 @@ impl<K> Shard<K> {
 fn is_dense(entry: &Entry) -> bool {
     match entry {
         Entry::Same { .. } => true,
-        Entry::Object { form, .. } => form.object_len() * 4 <= form.len(),
+        Entry::Object { lengths, .. } => lengths.object_len() * 4 <= lengths.len(),
         Entry::Large { .. } => false,
     }
 }

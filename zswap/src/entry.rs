@@ -1,7 +1,7 @@
 //! What the index keeps for a key, packed: 16 bytes, of which one byte says what it is and whether it is there at all.
 //!
 //! ```text
-//!   object        | handle: 8 bytes                      | place 3 | form: 5 bytes, its last one says what this is |
+//!   object        | handle: 8 bytes                      | place 3 | lengths: 5 bytes, the last says what this is  |
 //!   same-filled   | the word: 8 bytes                    | place 3 | length 3                        |             |
 //!   large         | number of the value: 4 bytes         | place 3 |                                 |             |
 //!
@@ -9,11 +9,11 @@
 //! ```
 //!
 //! The distance belongs to the [table](crate::table), the pool's number to the shard's [list of pools](crate::pools), the heat to the [clock](crate::clock); lengths are
-//! packed by [`form`](crate::form).
+//! packed by [`lengths`](crate::lengths).
 
 use zpool_core::Handle;
 
-use crate::form::{Form, Length};
+use crate::lengths::{Length, Lengths};
 
 /// What is stored under a key. Owns the handle, but cannot free it: that takes the pool, which the shard knows.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) enum Entry {
     /// A block that is eight bytes repeated, and in no pool.
     Same { word: [u8; 8], len: Length, place: Place },
     /// A block in a pool.
-    Object { handle: Handle, place: Place, form: Form },
+    Object { handle: Handle, place: Place, lengths: Lengths },
     /// A value of several blocks: its number in the shard's list of them.
     Large { number: [u8; 4], place: Place },
 }

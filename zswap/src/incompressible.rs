@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn noise_is_found_and_what_compresses_is_not() {
-        for len in [1024, 4096, 65_536] {
+        for len in [1024, 4096, 65_536, 262_144] {
             let found = (0..1000).filter(|&seed| looks_so(&noise(seed, len))).count();
             assert!(found >= 985, "{found} of 1000 blocks of {len} bytes");
         }

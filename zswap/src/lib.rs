@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   store(key, block) ─► same-filled? ─► current pool ─► limit ─► compress ─► insert ─► index: key ─► {pool, handle, length}
-//!                                          └► evict the coldest, if told to
-//!   load(key, buffer) ◄─────────────────────────── decompress ◄─ pin ◄────────────────┘
+//!                                                          └► evict the coldest, if told to          │
+//!   load(key, buffer) ◄─────────────────────────── decompress ◄─ pin ◄────────────────────────────────┘
 //!
 //!   switch(spec)          current pool            retired pools, which live as long as blocks are in them
 //!   "zsmalloc+zstd" ─►  [ zsmalloc+zstd ]         zsmalloc+lz4   zbud+lz4
@@ -45,7 +45,7 @@
 //! # Keys
 //!
 //! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from anybody. Where they are numbers of the program's own, pages for
-//! instance, [`ByNumber`] costs nothing, and keeps eight keys that follow each other together in the index, so that whoever loads them in their order waits for memory once
+//! instance, [`ByNumber`] costs next to nothing itself, and keeps eight keys that follow each other together in the index, so that whoever loads them in their order waits for memory once
 //! for several. It says what it is not for.
 //!
 //! # Lock order
@@ -74,11 +74,11 @@ mod entry;
 mod error;
 mod evict;
 mod export;
-mod form;
 mod incompressible;
 mod index;
 mod keys;
 mod latency;
+mod lengths;
 mod limit;
 mod loading;
 mod numbers;

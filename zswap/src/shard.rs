@@ -6,7 +6,7 @@ use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
 use crate::entry::{Entry, Place};
-use crate::form::{Form, Length};
+use crate::lengths::{Length, Lengths};
 use crate::loading::Then;
 use crate::object::Object;
 use crate::pools::Pools;
@@ -113,12 +113,12 @@ impl<K> Shard<K> {
         let (_, entry) = self.table.get(at)?;
         Some(match entry {
             Entry::Same { word, len, .. } => Found::Same { word: u64::from_le_bytes(*word), len: len.get() },
-            Entry::Object { handle, place, form } => Found::Block {
+            Entry::Object { handle, place, lengths } => Found::Block {
                 handle,
                 pool: self.pools.get(place.pool()),
-                len: form.len(),
-                object_len: form.object_len(),
-                raw: form.raw(),
+                len: lengths.len(),
+                object_len: lengths.object_len(),
+                raw: lengths.raw(),
                 sum: self.table.sum(at),
             },
             Entry::Large { number, .. } => Found::Large(self.values.get(*number)),
@@ -144,8 +144,8 @@ impl<K> Shard<K> {
                 let (pool, handle) = object.into_parts();
                 match self.pools.enter(pool, &mut self.list_bytes) {
                     Ok((number, spare)) => {
-                        let (place, form) = (Place::in_pool(number), Form::new(len, object_len, raw));
-                        Ok((Entry::Object { handle, place, form }, sum, spare))
+                        let (place, lengths) = (Place::in_pool(number), Lengths::new(len, object_len, raw));
+                        Ok((Entry::Object { handle, place, lengths }, sum, spare))
                     }
                     Err(pool) => {
                         let object = Object::new(pool, handle);
@@ -170,12 +170,12 @@ impl<K> Shard<K> {
     fn leave(&mut self, entry: Entry, sum: u32, beside: Option<&mut Option<PoolRef>>) -> Stored {
         let stored = match entry {
             Entry::Same { word, len, .. } => Stored::Same { word: u64::from_le_bytes(word), len: len.get() },
-            Entry::Object { handle, place, form } => {
+            Entry::Object { handle, place, lengths } => {
                 let pool = match beside.and_then(Option::take) {
                     Some(pool) => self.pools.one_less(place.pool()).unwrap_or(pool),
                     None => self.pools.leave(place.pool()),
                 };
-                let (len, object_len, raw) = (form.len(), form.object_len(), form.raw());
+                let (len, object_len, raw) = (lengths.len(), lengths.object_len(), lengths.raw());
                 Stored::Block(Block { object: Object::new(pool, handle), len, object_len, raw, sum })
             }
             Entry::Large { number, .. } => Stored::Large(self.values.leave(number, &mut self.list_bytes)),
@@ -384,8 +384,8 @@ impl Tally {
     /// Exchanges what is kept of two blocks, but for their pools, and counts a store.
     #[inline(always)]
     fn exchange(&mut self, entry: &mut Entry, new: &mut Block) {
-        let Entry::Object { handle, place: _, form } = entry else { unreachable!("looked at before") };
-        let old = std::mem::replace(form, Form::new(new.len, new.object_len, new.raw));
+        let Entry::Object { handle, place: _, lengths } = entry else { unreachable!("looked at before") };
+        let old = std::mem::replace(lengths, Lengths::new(new.len, new.object_len, new.raw));
         self.stores += 1;
         self.raw = self.raw + usize::from(new.raw) - usize::from(old.raw());
         self.compressed = self.compressed + usize::from(old.raw()) - usize::from(new.raw);

@@ -185,8 +185,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Puts a block that is in a pool into the index: [`put`](Self::put) for what is stored again and again.
     ///
-    /// Where the key has a block, all that is done is to exchange the two, field by field. A block that were moved about on its way would be written in pieces and
-    /// read as a whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache.
+    /// Where the key has a block, all that is done is to exchange the two, field by field. A block that is moved about on its way is written in pieces and read as a
+    /// whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache. A new key is looked up twice for that.
     #[inline(always)]
     fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
         let added = new.object_len;

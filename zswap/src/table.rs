@@ -298,7 +298,7 @@ fn home(hash: u64, slots: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::form::Length;
+    use crate::lengths::Length;
 
     fn item(key: u64) -> Item<u64> {
         (key, Entry::Same { word: key.to_le_bytes(), len: Length::new(8), place: Place::default() })

@@ -12,13 +12,13 @@ const LOOKS: [Look; 3] = [Look::Runs, Look::Noise, Look::SameFilled];
 #[test]
 fn every_block_can_follow_every_other_in_its_pool_or_another() {
     for checksums in [false, true] {
-        for keep_both in [false, true] {
+        for keep_all in [false, true] {
             let store = builder().spec(spec("zsmalloc+lz4")).checksums(checksums).build().unwrap();
             let specs = ["zsmalloc+lz4", "zbud+rle", "reference+rle"].map(spec);
-            if keep_both {
+            if keep_all {
                 for (n, spec) in specs.iter().enumerate() {
                     store.switch(spec).unwrap();
-                    // Some for every shard.
+                    // Some for most shards.
                     for key in 0..500 {
                         let key = 1_000_000 * (n as u64 + 1) + key;
                         store.store(key, &block(key, 100, Look::Noise)).unwrap();
@@ -45,10 +45,10 @@ fn every_block_can_follow_every_other_in_its_pool_or_another() {
                     }
                 }
             }
-            let entries = if keep_both { 1540 } else { 40 };
+            let entries = if keep_all { 1540 } else { 40 };
             assert_eq!((store.stats().entries, store.stats().free_failed), (entries, 0));
             store.manager().flush().unwrap();
-            let alive = if keep_both { 3 } else { 1 };
+            let alive = if keep_all { 3 } else { 1 };
             assert_eq!(store.stats().manager.pools_alive, alive, "no reference is left behind");
         }
     }
@@ -66,7 +66,7 @@ fn a_block_that_is_stored_again_counts_as_used() {
     assert_eq!((there(0..50), there(50..100)), (50, 0), "{}", store.stats());
 }
 
-/// The last four strides are Fibonacci numbers, or thereabouts, times eight.
+/// The last four strides are Fibonacci numbers times eight.
 #[test]
 fn a_store_by_number_takes_numbers_of_any_stride() {
     let powers = (0..=48).step_by(4).map(|power| 1u64 << power);

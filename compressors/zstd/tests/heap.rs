@@ -41,7 +41,7 @@ fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
     let page = blocks().swap_remove(1);
     for compressor in compressors() {
         let compressor = Arc::new(compressor);
-        for max_block_len in [4096, 16_384, 65_536] {
+        for max_block_len in [4096, 16_384, 65_536, 262_144] {
             let codec = Codec::new(compressor.clone(), max_block_len);
             let (long, short) = (vec![page.clone()], vec![page[..16].to_vec(); 200]);
             pass(&codec, &long);

@@ -114,5 +114,5 @@ impl<'a> Report<'a> {
 
 const LEGEND: &str = "\
 bytes / KiB: what the pool holds and the index needs for each KiB of input, same-filled blocks included; compressors' contexts are left out.
-A load decompresses a whole block, however little of it is wanted: a page of 4096 bytes at random, or with --block-size a block. DICT: what `zlab train` makes at that level and block size; tried where it pays.
+A load decompresses a whole block, however little of it is wanted: a page of 4096 bytes at random, or with --block-size a block. DICT: what `zlab train` makes at that level and block size; tried where it pays by the clock of this run.
 ";

@@ -20,19 +20,19 @@ const HIGH_BITS: u32 = LEN_BITS - LOW_BITS;
 // The byte with values to spare is the last one: an enum has room for something else in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub(crate) struct Form {
+pub(crate) struct Lengths {
     len: [u8; 2],
     object_len: [u8; 2],
     rest: Five,
 }
 
-impl Form {
+impl Lengths {
     /// Of a block of `len` bytes in an object of `object_len`, each 1 to [`MAX_BLOCK_SIZE`]; `raw` if that is the block itself.
     #[inline]
-    pub(crate) fn new(len: usize, object_len: usize, raw: bool) -> Form {
+    pub(crate) fn new(len: usize, object_len: usize, raw: bool) -> Lengths {
         let ((len, len_high), (object_len, object_high)) = (split(len), split(object_len));
         let rest = u32::from(raw) | len_high << 1 | object_high << (1 + HIGH_BITS);
-        Form { len, object_len, rest: Five::new(rest) }
+        Lengths { len, object_len, rest: Five::new(rest) }
     }
 
     /// Bytes of the block.
@@ -126,8 +126,8 @@ mod tests {
             assert_eq!(Length::new(len).get(), len);
             for object_len in lens {
                 for raw in [false, true] {
-                    let form = Form::new(len, object_len, raw);
-                    assert_eq!((form.len(), form.object_len(), form.raw()), (len, object_len, raw));
+                    let lengths = Lengths::new(len, object_len, raw);
+                    assert_eq!((lengths.len(), lengths.object_len(), lengths.raw()), (len, object_len, raw));
                 }
             }
         }
