@@ -35,13 +35,13 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
     let dictionary = remember(&pages[..20].concat()).expect("any bytes are a dictionary");
     let with_dictionary = format!("zstd(dict={dictionary})");
     for (codec, a_page) in [
-        ("lz4", 0..=0),
-        ("zstd", 0..=0),
-        ("zstd(level=-1)", 0..=0),
-        ("zstd(level=3)", 0..=0),
-        (&*with_dictionary, 0..=0),
-        // The crate returns a vector, and for most pages makes another on its way: allocated and freed.
-        ("lzo", 2..=4),
+        ("lz4", 0),
+        ("zstd", 0),
+        ("zstd(level=-1)", 0),
+        ("zstd(level=3)", 0),
+        (&*with_dictionary, 0),
+        // Two vectors, allocated and freed.
+        ("lzo", 4),
     ] {
         let spec: PoolSpec = format!("zsmalloc+{codec}").parse().unwrap();
         let store: Store<u64> = Store::builder()
@@ -68,9 +68,8 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
         for _ in 0..16 {
             pass();
         }
-        let (stored, loaded) = pass();
-        let n = pages.len() as u64;
-        let expected = a_page.start() * n..=a_page.end() * n;
-        assert!(expected.contains(&stored) && loaded == 0, "{codec}: {stored} and {loaded} for {n} pages");
+        let compressed = store.stats().stored_compressed as u64;
+        assert!(compressed > 200, "the codec had something to do");
+        assert_eq!(pass(), (a_page * compressed, 0), "{codec}: heap calls for {compressed} pages");
     }
 }

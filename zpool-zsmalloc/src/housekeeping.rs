@@ -9,11 +9,11 @@
 //!
 //! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is followed by a [rest](REST), and a job that comes too early puts itself
 //! off; it gives back only what no class has needed of late; and only if that is much, since each call to the system interrupts every thread of the process. Where
-//! somebody inserts, of late is the last third of a second or so with an executor that has a clock (each job forgets a thirty-second of it), and spares are left where they are until there is that much;
-//! where nobody does, it is since the job before. As long as classes keep much more than they need, the job comes again.
+//! nobody inserts, of late is since the job before. Where somebody does, each job forgets a thirty-second, which with an executor that has a clock makes it the last
+//! third of a second or so; and spares are left where they are until there is much. As long as classes keep much more than they need, the job comes again.
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
-//! dropped waits for one that runs: no job touches a pool after its end.
+//! dropped waits for those that run (one may run beside the end of the one that submitted it): no job touches a pool after its end.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -45,8 +45,8 @@ const REST_SHARE: usize = 32;
 /// takes with mimalloc, and without a rest 1.25 to 1.47. See docs/decisions/0022.
 const REST: Duration = Duration::from_millis(10);
 
-/// What is kept of what a peak is above the present from one job to the next, as a part of [`PARTS`]: most where the pool is in use, so that a class is left what it has needed in the last third of a
-/// second or so; nothing where it is not.
+/// What is kept, from one job to the next, of what a peak is above the present, in parts of [`PARTS`]: most where the pool is in use, so that a class is left what it has
+/// needed in the last third of a second or so; nothing where it is not.
 const SLOWLY: usize = PARTS - 1;
 const AT_A_STROKE: usize = 0;
 const PARTS: usize = 32;
@@ -290,7 +290,7 @@ impl Inner {
         // Relaxed: set before this job was submitted.
         let goes_on = housekeeping.goes_on.swap(ANEW, Ordering::Relaxed);
         if goes_on != AT_ONCE {
-            // Relaxed: jobs run one after the other.
+            // Relaxed: a job is there to be submitted when the one before it has done its work, so they come one after the other this far.
             housekeeping.in_use.store(self.spares.inserted_since(), Ordering::Relaxed);
         }
         let in_use = housekeeping.in_use.load(Ordering::Relaxed);
@@ -344,7 +344,7 @@ impl Inner {
         self.is_large(self.existing_classes().map(surplus).sum())
     }
 
-    /// Has classes left less of what they have needed: of what that is above what they need now, so many parts of all. Says whether any has needed more.
+    /// Of what a class has needed more than it needs now, leaves it `keep` of [`PARTS`]. Says whether any class has needed more.
     fn lower_peaks(&self, keep: usize) -> bool {
         let lower = |class| self.locked(class, |state| state.lower_peak(keep, PARTS));
         self.existing_classes().map(lower).fold(false, |any, one| any | one)

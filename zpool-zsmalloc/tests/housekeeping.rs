@@ -2,10 +2,9 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, spawn};
+use std::sync::Arc;
 
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused};
+use zpool_core::exec::Manual;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource};
 use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
@@ -245,40 +244,4 @@ fn a_pool_in_use_gives_back_nothing_or_much() {
     let steps: Vec<_> = frames.windows(2).map(|pair| pair[0] - pair[1]).filter(|&step| step > 0).collect();
     let least = frames[20] / 128 + 4;
     assert!(steps.len() > 2 && steps.iter().all(|&step| step > least), "{steps:?}, of {frames:?}");
-}
-
-/// Runs each job at once, on a thread of its own: the next one may begin while the one that submitted it has not ended.
-#[derive(Debug, Default)]
-struct Beside(Mutex<Vec<JoinHandle<()>>>);
-
-impl Executor for Beside {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        self.0.lock().unwrap().push(spawn(|| job.run().unwrap()));
-        Ok(())
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
-
-/// A pool that goes waits for all of its jobs that run, not only for one.
-#[test]
-fn a_pool_goes_while_its_jobs_overlap() {
-    for round in 0..40 {
-        let (source, executor) = (Arc::new(HeapSource::new(4096)), Arc::new(Beside::default()));
-        let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
-        let (pool, mut random) = (ZsmallocDriver.create(&config).unwrap(), Random(round + 1));
-        let lengths = (0..3000).map(|_| 1 + random.below(4096)).collect::<Vec<_>>();
-        let mut objects: Vec<_> = lengths.iter().map(|&len| pool.insert(&vec![1; len]).unwrap()).collect();
-        while objects.len() > 300 {
-            pool.free(objects.swap_remove(random.below(objects.len()))).unwrap();
-        }
-        drop(pool);
-        assert_eq!(source.charged_frames(), 0, "round {round}");
-        while let Some(job) = executor.0.lock().unwrap().pop() {
-            job.join().unwrap();
-        }
-        assert_eq!(source.charged_frames(), 0, "round {round}: a job worked on what was gone");
-    }
 }

@@ -104,11 +104,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             return Ok(Stored::Same { word, len: block.len() });
         }
         let coding = self.coding();
-        if self.is_noise(block) {
-            return Ok(Stored::Block(keep(pool, block, None, coding)?.of(pool.clone(), block.len())));
-        }
-        let max_len = coding.max_len(block.len());
-        let shorter = session.compress(block, max_len).map_err(ErrorKind::Codec)?;
+        let shorter = if self.is_noise(block) {
+            None
+        } else {
+            session.compress(block, coding.max_len(block.len())).map_err(ErrorKind::Codec)?
+        };
         Ok(Stored::Block(keep(pool, block, shorter, coding)?.of(pool.clone(), block.len())))
     }
 }

@@ -31,8 +31,8 @@ use crate::stored::Stored;
 ///
 /// What is stored is admitted below the limit, so each store in flight may pass it by what it adds itself: its object's frames, the growth of a shard's table (a
 /// 512th of the index at most) and of the allocator's tables, together at most 256 KiB (in stores of up to some two million blocks of up to 64 KiB under keys of
-/// eight bytes; with longer blocks 512 KiB), and besides that a compression context where it needs a new one, and the list of a value of several blocks, 40 bytes for each. So may a batch
-/// of them. Loads are never refused: a context that one of them makes counts as soon as it is there, and the next store makes room for it, or is refused.
+/// eight bytes; with longer blocks 512 KiB), and besides that a compression context where it needs a new one, and the list of a value of several blocks, 40 bytes for
+/// each. So may a batch of them. Loads are never refused: a context that one of them makes counts as soon as it is there, and the next store makes room for it, or is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {

@@ -20,8 +20,8 @@ pub type ByNumber = BuildHasherDefault<NumberHasher>;
 /// ```
 ///
 /// What it is worth for pages that are stored and loaded in their order: `docs/decisions/0023-neighbours.md` has the figures and the command. Keys at random gain the
-/// cheaper hash alone; and where groups of eight lie at random, as pages of many short files do, they are in each other's way, and the index looks at six times as
-/// many places for a key as with random hashes.
+/// cheaper hash alone; and where groups of eight lie at random, as pages of many short files do, they are in each other's way, and the index looks at some ten
+/// times as many places for a key as with random hashes, where its tables are fullest.
 ///
 /// # Not for keys that somebody else chooses
 ///

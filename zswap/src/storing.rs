@@ -1,7 +1,7 @@
 //! From a block to an entry in the index.
 //!
 //! ```text
-//!   hash ─► length ─► same-filled? ─► current pool ─► limit ─► noise? ─► compress ─► insert ─► exchange with the older block, or put into the index
+//!   hash ─► length ─► same-filled? ─► current pool ─► limit ─► noise? ─► compress ─► insert ─► exchange with the older block, or put in
 //!              └──────────────────────── whatever fails: remove the older entry, tell why
 //! ```
 //!
@@ -63,15 +63,18 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[inline]
     pub(crate) fn store_untimed(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         let hash = self.hash(&key);
-        let stored = match self.way(block) {
-            // What most blocks come to, without a detour over `Stored`: see `put_block`.
-            Ok(Way::Pool(pool)) => match self.compress_into(&pool, hash, block) {
-                Ok(kept) => return self.put_block(hash, key, kept.of(pool, block.len())),
+        let stored = match self.check_len(block) {
+            Ok(()) if block.len() > self.block_size() => self.large(hash, block),
+            Ok(()) => match self.way(block) {
+                // What most blocks come to, without a detour over `Stored`: see `put_block`.
+                Ok(Way::Pool(pool)) => match self.compress_into(&pool, hash, block) {
+                    Ok(kept) => return self.put_block(hash, key, kept.of(pool, block.len())),
+                    Err(kind) => Err(kind),
+                },
+                Ok(Way::Word(word)) if self.replace_same(hash, &key, word, block.len()) => return Ok(()),
+                Ok(Way::Word(word)) => Ok(Stored::Same { word, len: block.len() }),
                 Err(kind) => Err(kind),
             },
-            Ok(Way::Word(word)) if self.replace_same(hash, &key, word, block.len()) => return Ok(()),
-            Ok(Way::Word(word)) => Ok(Stored::Same { word, len: block.len() }),
-            Ok(Way::Parts) => self.large(hash, block),
             Err(kind) => Err(kind),
         };
         match stored {
@@ -80,13 +83,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Checks a block or value, and says where it goes.
+    /// Where a block goes.
     #[inline]
     fn way(&self, block: &[u8]) -> Result<Way, ErrorKind> {
-        self.check_len(block)?;
-        if block.len() > self.block_size() {
-            return Ok(Way::Parts);
-        }
         let word = same_filled::detect(block);
         if let Some(word) = word
             && self.limit().bytes().is_none()
@@ -124,7 +123,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     Stored::Block(kept.of(pool, part.len()))
                 }
                 Way::Word(word) => Stored::Same { word, len: part.len() },
-                Way::Parts => unreachable!("a part is no longer than a block"),
             });
         }
         // The one heap call of the store itself that aborts where there is no memory: `Arc` has no stable form that fails.
@@ -249,8 +247,6 @@ enum Way {
     Word(u64),
     /// Into this pool.
     Pool(PoolRef),
-    /// In several parts: it is longer than a block.
-    Parts,
 }
 
 impl Coding {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use common::{Look, Rng, block, builder, check_books, spec};
-use zswap::{AtLimit, ErrorKind, Manual, Store, StoreBuilder};
+use zswap::{AtLimit, ErrorKind, MAX_BLOCK_SIZE, Manual, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
 
@@ -34,6 +34,24 @@ fn b7_a_store_that_evicts_never_fails_and_stays_within_its_limit() {
         assert!(stats.evicted > 1000 && stats.rejected.total() == 0, "{text}: {stats}");
         assert_eq!(stats.entries as u64, stats.stores - stats.evicted, "{text}");
         assert!(stats.payload_bytes > 2 * MIB, "{text}: it does not throw away more than it has to: {stats}");
+        check_books(&store);
+    }
+}
+
+#[test]
+fn b7_a_store_of_the_longest_blocks_stays_within_its_limit_too() {
+    for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
+        let store = evicting(text, 16 * MIB).block_size(MAX_BLOCK_SIZE).build().unwrap();
+        let mut rng = Rng::new(2);
+        for key in 0..400u64 {
+            let look = [Look::Noise, Look::Runs][rng.below(2)];
+            store.store(key % 300, &block(key, MAX_BLOCK_SIZE - rng.below(100_000), look)).unwrap();
+            // The first one makes the context: its scratch, and the codec's tables.
+            let context = store.stats().context_bytes;
+            let held = store.held_bytes();
+            assert!(held < 16 * MIB + 2 * IN_FLIGHT + context, "{text}: {held} held");
+        }
+        assert!(store.stats().evicted > 100, "{text}");
         check_books(&store);
     }
 }

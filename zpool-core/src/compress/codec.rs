@@ -283,7 +283,7 @@ impl Codec {
         if let Err(surplus) = self.compression.put(slot) {
             self.discard(surplus);
         }
-        // Relaxed: ordered by the exchange of the slot, see `retire_compression`. (A fence here would wait for every write of the block before it: 30 ns.)
+        // Relaxed: ordered by the exchange of the slot, see `retire_compression`. (A fence here would wait for all writes before it, the object in the pool included.)
         if self.retired.load(Ordering::Relaxed) {
             self.drop_compression_contexts();
         }
