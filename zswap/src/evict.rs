@@ -146,11 +146,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             let max = self.limit().bytes().unwrap_or(usize::MAX);
             let step = (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end());
             let mut pools = vec![pool.clone()];
-            let evicted = self.evict_bytes(step, |pool| {
-                if !pools.iter().any(|known| PoolRef::same(known, pool)) {
-                    pools.push(pool.clone());
-                }
-            });
+            let mut freed = 0;
+            while freed < step
+                && let Some(cost) = self.evict_one(|pool| {
+                    if !pools.iter().any(|known| PoolRef::same(known, pool)) {
+                        pools.push(pool.clone());
+                    }
+                })
+            {
+                freed += cost;
+            }
             for pool in &pools {
                 contained(|| pool.zpool().trim());
             }
@@ -165,43 +170,46 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             self.index().shrink(|key| self.hash(key));
             drop(pools);
             match over()? {
-                Some((held, limit)) if evicted == 0 => return Err(ErrorKind::Full { held, limit }),
+                Some((held, limit)) if freed == 0 => return Err(ErrorKind::Full { held, limit }),
                 Some(_) => {}
                 None => return Ok(()),
             }
         }
     }
 
-    /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go.
+    /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go; in the long run no more,
+    /// however large the blocks are that go.
     #[inline]
     pub(crate) fn pay(&self, added: usize, replaced: usize) {
         // The flag may be left over from a limit that there was.
         let pressed = self.limit().is_pressed() && self.limit().bytes().is_some();
-        if added > replaced && pressed && self.eviction().evicts() {
-            self.pay_now(added - replaced);
+        if added != replaced && pressed && self.eviction().evicts() {
+            self.pay_now(added as isize - replaced as isize);
         }
     }
 
     #[cold]
-    fn pay_now(&self, bytes: usize) {
-        if let Some(_mark) = Mark::set(self.eviction()) {
-            self.evict_bytes(bytes, |_| ());
+    fn pay_now(&self, grown: isize) {
+        // What a listener stores is for nothing: if it stored what it is told of, there would be no end to it.
+        let Some(_mark) = Mark::set(self.eviction()) else { return };
+        let mut owed = self.limit().owe(grown);
+        while owed > 0 {
+            match self.evict_one(|_| ()) {
+                Some(cost) => owed = self.limit().owe(-(cost as isize)),
+                None => return self.limit().forgive(),
+            }
         }
     }
 
-    /// Evicts the coldest until they cost `bytes` together, or none is left. Gives how many these were.
-    fn evict_bytes(&self, bytes: usize, mut from: impl FnMut(&PoolRef)) -> usize {
-        let (mut freed, mut evicted) = (0, 0);
-        while freed < bytes {
-            let Some((key, stored)) = self.index().take_coldest(self.eviction().spare_dense) else { break };
-            if let Stored::Block(block) = &stored {
-                from(block.object.pool());
-            }
-            freed += cost(&stored);
-            evicted += 1;
-            self.tell((key, stored));
+    /// Evicts the coldest entry, whose pool `from` is told. Gives what it cost; `None` when there is none.
+    fn evict_one(&self, from: impl FnOnce(&PoolRef)) -> Option<usize> {
+        let (key, stored) = self.index().take_coldest(self.eviction().spare_dense)?;
+        if let Stored::Block(block) = &stored {
+            from(block.object.pool());
         }
-        evicted
+        let cost = cost(&stored);
+        self.tell((key, stored));
+        Some(cost)
     }
 
     /// Frees what was evicted, and then tells the listener. A listener that panics is counted, and that is all.

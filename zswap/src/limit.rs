@@ -9,7 +9,7 @@
 //! What is being stored while the limit is checked is not counted, so the limit is overshot by at most what the stores in flight add.
 
 use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use zpool_core::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use zpool_manager::{PoolManager, PoolRef};
 
 /// No count of switches: nothing is known yet.
@@ -26,6 +26,8 @@ pub(crate) struct Limit {
     /// Once full, it stays so until it holds no more than this part of it.
     accept_percent: u8,
     full: AtomicBool,
+    /// Bytes by which what is stored has grown since it became full, less what was evicted for that: below 0 after an eviction of more than was needed.
+    owed: AtomicIsize,
     /// What all pools but the current one held at most...
     others: AtomicUsize,
     /// ...which is the one of this number...
@@ -54,6 +56,7 @@ impl Limit {
             max: AtomicUsize::new(max.unwrap_or(NONE)),
             accept_percent,
             full: AtomicBool::new(false),
+            owed: AtomicIsize::new(0),
             others: AtomicUsize::new(0),
             besides: AtomicU64::new(0),
             as_of: AtomicU64::new(NEVER),
@@ -122,6 +125,17 @@ impl Limit {
         }
     }
 
+    /// What is stored has grown by so many bytes, or less than none. Gives how much is to be evicted for that and what came before.
+    pub(crate) fn owe(&self, bytes: isize) -> isize {
+        // Relaxed: an account. Two who pay the same debt evict too much once, and that counts.
+        self.owed.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes)
+    }
+
+    /// There is nothing left to pay with.
+    pub(crate) fn forgive(&self) {
+        self.owed.store(0, Ordering::Relaxed);
+    }
+
     /// Once full, the store takes blocks again below this many bytes.
     fn accept_below(&self, max: usize) -> usize {
         let threshold = max as u128 * u128::from(self.accept_percent) / 100;
@@ -131,6 +145,7 @@ impl Limit {
     #[inline]
     pub(crate) fn set_full(&self, was: bool, is: bool) {
         if was != is {
+            self.forgive();
             self.full.store(is, Ordering::Relaxed);
         }
     }

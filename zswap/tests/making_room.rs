@@ -41,11 +41,14 @@ fn between_threshold_and_limit_a_block_evicts_as_much_as_it_adds() {
             store.store(first + n, &noise(n, 4096)).unwrap();
             assert_eq!(store.stats().evicted, before + n, "{text}");
         }
-        // In the place of as much nothing is added; where it was less, the difference, so a block at least.
+        // In the place of as much nothing is added; what has become shorter may become as long as it was; beyond that a block goes for half a block and more, but not
+        // for what it was longer than needed.
         let newest = first + 100;
-        for (len, evicted) in [(4096, 100), (2048, 100), (4096, 101)] {
-            store.store(newest, &noise(len as u64, len)).unwrap();
-            assert_eq!(store.stats().evicted, before + evicted, "{text}");
+        for (key, len, evicted) in
+            [(0, 4096, 0), (0, 1024, 0), (0, 4096, 0), (1, 2048, 1), (2, 1024, 1), (3, 4096, 2)]
+        {
+            store.store(newest + key, &noise(len as u64, len)).unwrap();
+            assert_eq!(store.stats().evicted, before + 100 + evicted, "{text}, {key}, {len}");
         }
         check_books(&store);
     }

@@ -16,10 +16,14 @@ pub use loom_locks::{Condvar, Mutex, MutexGuard};
 /// Atomics: core's, or loom's under `--cfg zpool_loom`.
 pub mod atomic {
     #[cfg(zpool_loom)]
-    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+    pub use loom::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
 
     #[cfg(not(zpool_loom))]
-    pub use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+    pub use core::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
 
     pub use core::sync::atomic::Ordering;
 }
