@@ -5,7 +5,8 @@
 //!   read 3                 compares the object's bytes               compact 10     moving at most 10 objects
 //!   hold 3                 and keeps the guard                       compact all
 //!   release 0              drops a guard that was kept               reclaim 2      pages, from an owner who agrees
-//!   switch zbud+lz4        stores only                               trim
+//!   exchange 0 with 4      the objects of two handles                trim
+//!   switch zbud+lz4        stores only
 //! ```
 //!
 //! ```text
@@ -53,6 +54,13 @@ pub enum Action {
     Free {
         /// Which of the live objects.
         nth: usize,
+    },
+    /// Exchanges the objects of two handles, if they are two, and the pool does that.
+    Exchange {
+        /// Which of the live objects.
+        nth: usize,
+        /// Which other one.
+        with: usize,
     },
     /// Compacts.
     Compact {
@@ -134,6 +142,7 @@ pub fn pool_action(max_len: usize) -> impl Strategy<Value = Action> {
         2 => nth().prop_map(|nth| Action::Hold { nth }),
         2 => nth().prop_map(|nth| Action::Release { nth }),
         7 => nth().prop_map(|nth| Action::Free { nth }),
+        3 => (nth(), nth()).prop_map(|(nth, with)| Action::Exchange { nth, with }),
         1 => prop_oneof![Just(usize::MAX), 0usize..20].prop_map(|moves| Action::Compact { moves }),
         1 => (0usize..4).prop_map(|pages| Action::Reclaim { pages }),
         1 => Just(Action::Trim),
@@ -148,6 +157,7 @@ impl fmt::Display for Action {
             Action::Hold { nth } => write!(f, "hold {nth}"),
             Action::Release { nth } => write!(f, "release {nth}"),
             Action::Free { nth } => write!(f, "free {nth}"),
+            Action::Exchange { nth, with } => write!(f, "exchange {nth} with {with}"),
             Action::Compact { moves: usize::MAX } => f.write_str("compact all"),
             Action::Compact { moves } => write!(f, "compact {moves}"),
             Action::Reclaim { pages } => write!(f, "reclaim {pages}"),
@@ -175,6 +185,7 @@ impl FromStr for Action {
             ["hold", nth] => Action::Hold { nth: number(nth)? },
             ["release", nth] => Action::Release { nth: number(nth)? },
             ["free", nth] => Action::Free { nth: number(nth)? },
+            ["exchange", nth, "with", with] => Action::Exchange { nth: number(nth)?, with: number(with)? },
             ["compact", "all"] => Action::Compact { moves: usize::MAX },
             ["compact", moves] => Action::Compact { moves: number(moves)? },
             ["reclaim", pages] => Action::Reclaim { pages: number(pages)? },
@@ -235,6 +246,7 @@ mod tests {
             Action::Hold { nth: 0 },
             Action::Release { nth: 9 },
             Action::Free { nth: 2 },
+            Action::Exchange { nth: 0, with: 4 },
             Action::Compact { moves: 10 },
             Action::Compact { moves: usize::MAX },
             Action::Reclaim { pages: 2 },
@@ -247,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named() {
-        for bad in ["insert", "insert x fill 1", "free -1", "trim now", "compact", "grow 1"] {
+        for bad in ["insert", "insert x fill 1", "free -1", "exchange 1 2", "trim now", "compact", "grow 1"] {
             let error = from_text(&format!("trim\n{bad}\n")).unwrap_err();
             assert_eq!((error.line, error.text.as_str()), (2, bad));
         }

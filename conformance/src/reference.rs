@@ -122,6 +122,11 @@ impl ZPool for ReferencePool {
         }
     }
 
+    fn exchange(&self, handle: &Handle, other: &mut Handle) -> bool {
+        let (Ok(one), Ok(another)) = (self.mint.open(handle), self.mint.open(other)) else { return false };
+        self.books.lock().exchange((one.index, one.generation), (another.index, another.generation))
+    }
+
     fn bytes_held(&self) -> usize {
         self.books().bytes_held()
     }
@@ -195,6 +200,24 @@ impl Books {
         debug_assert!(self.zombies.len() < self.zombies.capacity(), "`add` made room");
         self.zombies.push(bytes);
         self.bury();
+        true
+    }
+
+    /// Exchanges the bytes of two slots; false when one is not there, or a guard holds what is in it.
+    fn exchange(&mut self, one: (u32, u16), another: (u32, u16)) -> bool {
+        if one.0 == another.0 {
+            return false;
+        }
+        let [Some(first), Some(second)] = self.objects.get_disjoint_mut([&one.0, &another.0]) else {
+            return false;
+        };
+        let there = (first.generation, second.generation) == (one.1, another.1);
+        // Guards are made under this lock.
+        let held = [&first.bytes, &second.bytes].into_iter().any(|bytes| Arc::strong_count(bytes) > 1);
+        if !there || held {
+            return false;
+        }
+        std::mem::swap(&mut first.bytes, &mut second.bytes);
         true
     }
 

@@ -91,6 +91,27 @@ pub trait ZPool: Send + Sync + Debug {
     /// - F5. Never blocks, allocates or fails for want of memory: legal in a [`NoBlock`](crate::NoBlock) section.
     fn free(&self, handle: Handle) -> Result<(), FreeError>;
 
+    /// Exchanges the objects of two handles: from here on each names what the other did. Says whether it did.
+    ///
+    /// For owners that replace an object: they insert the new one, exchange, and free `other`. So the handle that they keep stays the same, and so does its place in the
+    /// pool's tables: what lies side by side there is used together, however often its objects are replaced. A pool may always decline, and its caller then keeps the other
+    /// handle instead.
+    ///
+    /// # Behavior
+    ///
+    /// - X1. In one step: whoever reads `handle` meanwhile gets the one object or the other, and no error.
+    /// - X2. No object is moved, copied or freed, both handles are as good as before, and the books stay as they are.
+    /// - X3. Says no, and nothing has happened: where a guard holds one of the objects (so a guard's object keeps its handle), where a handle is foreign or stale, or
+    ///   where the pool does not do this, or not now.
+    ///
+    /// # Concurrency
+    ///
+    /// - X4. Never blocks, allocates, or calls anything outside of the pool: legal in a [`NoBlock`](crate::NoBlock) section and under locks of the caller's own.
+    fn exchange(&self, handle: &Handle, other: &mut Handle) -> bool {
+        let _ = (handle, other);
+        false
+    }
+
     /// Bytes of memory this pool holds: frames that are resident (or were charged to its page source) and its metadata on the heap.
     ///
     /// # Behavior

@@ -7,7 +7,7 @@ use zpool_core::{FreeError, Handle, PoolError};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;
-use crate::slot::{Content, Freed, Location, Slot};
+use crate::slot::{Content, Freed, Location, Named, Slot};
 use crate::spares::Parked;
 
 impl Inner {
@@ -25,9 +25,8 @@ impl Inner {
     }
 
     fn end(&self, handle: &Handle) -> Result<(u32, &Slot, Freed), PoolError> {
-        let opened = self.mint.open(handle)?;
-        let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
-        Ok((opened.index, slot, slot.free(opened.generation, opened.index, &self.readers)?))
+        let Named { slot, index, generation } = self.named(handle)?;
+        Ok((index, slot, slot.free(generation, index, &self.readers)?))
     }
 
     /// Takes down an object that was freed while it was pinned: for whoever took back the last pin.

@@ -6,7 +6,7 @@ use crossbeam_utils::CachePadded;
 use zpool_core::page::PageSource;
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use zpool_core::{HandleMint, PoolConfig};
+use zpool_core::{Handle, HandleMint, PoolConfig, PoolError};
 
 use crate::class::{ClassIndex, ClassTable};
 use crate::class_state::ClassState;
@@ -14,7 +14,7 @@ use crate::handles::HandleTable;
 use crate::housekeeping::Housekeeping;
 use crate::readers::Readers;
 use crate::shape::Shape;
-use crate::slot::Layout;
+use crate::slot::{Layout, Named};
 use crate::spares::Spares;
 use crate::zspages::ZspageTable;
 
@@ -80,6 +80,14 @@ impl Counters {
 }
 
 impl Inner {
+    /// The slot of a handle of this pool, if it was ever taken.
+    #[inline]
+    pub(crate) fn named(&self, handle: &Handle) -> Result<Named<'_>, PoolError> {
+        let opened = self.mint.open(handle)?;
+        let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
+        Ok(Named { slot, index: opened.index, generation: opened.generation })
+    }
+
     pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, compact: bool) -> Inner {
         let layout = Layout::of(&table);
         let inner = Inner {

@@ -77,6 +77,7 @@ mod class_state;
 mod classes;
 mod compact;
 mod driver;
+mod exchange;
 #[allow(unsafe_code, reason = "overwrites an object it has taken down")]
 mod free;
 mod fullness;

@@ -61,6 +61,10 @@ impl ZPool for Zsmalloc {
         self.inner.free(handle)
     }
 
+    fn exchange(&self, handle: &Handle, other: &mut Handle) -> bool {
+        self.inner.exchange(handle, other)
+    }
+
     fn bytes_held(&self) -> usize {
         self.inner.bytes_held()
     }

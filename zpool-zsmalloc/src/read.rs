@@ -12,15 +12,14 @@ use zpool_core::{Handle, Pins, PoolError, ReadGuard};
 
 use crate::inner::Inner;
 use crate::readers::Place;
-use crate::slot::{Content, Slot};
+use crate::slot::{Content, Named, Slot};
 
 impl Inner {
     /// See `ZPool::read`.
     #[inline]
     pub(crate) fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
-        let opened = self.mint.open(handle)?;
-        let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
-        let (content, place) = self.hold(slot, opened.index, opened.generation)?;
+        let Named { slot, index, generation } = self.named(handle)?;
+        let (content, place) = self.hold(slot, index, generation)?;
         let (at, slack) = self.layout.unpack(content);
         let zspage = self.zspages.get(at.zspage).expect("a pinned object's zspage exists");
         let class = self.table.get(zspage.class());
@@ -29,7 +28,7 @@ impl Inner {
         // SAFETY: `slice` (1): announced or pinned above, and the guard takes that back when it is dropped, after its last use of the bytes; it borrows the pool, which gives
         // its zspages up only when it is dropped; (2): as computed from its class.
         let bytes = unsafe { zspage.slice(run_len, offset, (class.slot_bytes - slack) as usize) };
-        let token = u64::from(place) << u32::BITS | u64::from(opened.index);
+        let token = u64::from(place) << u32::BITS | u64::from(index);
         Ok(ReadGuard::pinned(bytes, self, token))
     }
 

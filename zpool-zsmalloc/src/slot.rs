@@ -27,6 +27,7 @@
 //!   the object down: mostly the free itself, which then has the word alone and need not exchange it again. Nobody pins a dead word.
 //! - Compaction has no state of its own. It pins an object that nobody else has pinned or announced, copies it, and exchanges (old place, its one pin)
 //!   for (new place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
+//! - An exchange of two handles' objects: see `exchange`. It makes one word dead for a moment, and moves the other object as compaction does.
 //! - A free slot may be parked: it keeps the place of the object that is gone, still claimed, and whoever takes it publishes the next object there.
 //! - The content is only interpreted by whoever's exchange succeeded, so it does not matter if the word was the same before, in another life (ABA).
 //!
@@ -39,11 +40,15 @@
 //! | unpin | Release | the Acquire of free, of move, or of the last unpin: the reader's reads come before whoever reuses the bytes |
 //! | look | SeqCst | publish, move, as a pin; free and compaction's pin: see `readers` |
 //! | free, compaction's pin | SeqCst | look; as Acquire: unpin; publish, for an owner on another thread |
+//! | retract | SeqCst | look; as Acquire: unpin; publish, for an owner on another thread |
+//! | restore | Release | as a publication |
 //! | last unpin of a dead word | Acquire load | the other readers' unpins |
 //! | move | Acquire and Release | unpins before it: the old place may be reused; pins after it: the new one is filled |
 //!
-//! All steps are read-modify-writes but publish, so the release sequence of a step runs through all later ones until the next publish.
+//! All steps are read-modify-writes but publish and restore, so the release sequence of a step runs through all later ones until the next of these, whose thread has
+//! seen all before it.
 
+mod exchange;
 mod layout;
 
 use core::fmt;
@@ -51,6 +56,7 @@ use core::fmt;
 use zpool_core::PoolError;
 use zpool_core::sync::atomic::{AtomicU64, Ordering};
 
+pub use self::exchange::{Exchanged, Named, exchange};
 pub(crate) use self::layout::{Layout, Location};
 use crate::readers::{MAX_ANNOUNCED, Readers};
 

@@ -14,7 +14,7 @@ use crate::class_state::ClassState;
 use crate::fullness::Group;
 use crate::inner::{Class, Inner};
 use crate::shape::{bit, count_set};
-use crate::slot::Peeked;
+use crate::slot::{Content, Peeked};
 
 impl Inner {
     /// See `ZPool::validate`.
@@ -104,12 +104,7 @@ impl Inner {
     fn check_handles(&self, classes: &[(&Class, MutexGuard<'_, ClassState>)]) -> Result<(), Violation> {
         let mut named = HashMap::new();
         for (index, slot) in self.handles.iter() {
-            let content = match slot.peek() {
-                Peeked::Live { content, .. } => content,
-                Peeked::Dead { content, pins } if pins > 0 => content,
-                // Dead without pins: somebody is taking it down, and may be done with its bit.
-                _ => continue,
-            };
+            let Some(content) = named_by(slot.peek()) else { continue };
             let (at, slack) = self.layout.unpack(content);
             let what = |why: &str| Violation::new(format!("handle slot {index}, {at:?}: {why}"));
             let entry = self.zspages.get(at.zspage).ok_or_else(|| what("no such zspage"))?;
@@ -127,10 +122,10 @@ impl Inner {
             if state.shape.frames_of(at.object, len) & !state.member(local).resident != 0 {
                 return Err(what("bytes in a frame that is not resident"));
             }
-            // An object that compaction moves changes its place in one step, but this walk takes longer than that: it may be met twice, never be two.
+            // An object that is moved or exchanged changes its place or its slot in one step, but this walk takes longer than that: it may be met twice, never be two.
             if let Some(other) = named.insert((at.zspage, at.object), index)
-                && self.handles.get(other).is_some_and(|slot| names(slot.peek(), content))
-                && self.handles.get(index).is_some_and(|slot| names(slot.peek(), content))
+                && self.handles.get(other).is_some_and(|slot| named_by(slot.peek()) == Some(content))
+                && self.handles.get(index).is_some_and(|slot| named_by(slot.peek()) == Some(content))
             {
                 return Err(what(&format!("handle slot {other} names it too")));
             }
@@ -139,8 +134,14 @@ impl Inner {
     }
 }
 
-fn names(peeked: Peeked, what: crate::slot::Content) -> bool {
-    matches!(peeked, Peeked::Live { content, .. } | Peeked::Dead { content, .. } if content == what)
+/// The object that a slot names.
+fn named_by(peeked: Peeked) -> Option<Content> {
+    match peeked {
+        Peeked::Live { content, .. } => Some(content),
+        Peeked::Dead { content, pins } if pins > 0 => Some(content),
+        // Dead without pins: somebody is taking it down, and may be done with its bit; or it is being exchanged, and another slot names it.
+        _ => None,
+    }
 }
 
 /// The lists hold exactly the members whose links say so, each once.

@@ -10,7 +10,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use zpool_core::sync::Mutex;
 use zpool_zsmalloc::readers::Readers;
-use zpool_zsmalloc::slot::{Content, Freed, Slot};
+use zpool_zsmalloc::slot::{Content, Exchanged, Freed, Named, Slot, exchange};
 use zpool_zsmalloc::spares::{Parked, Spares};
 use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 
@@ -240,5 +240,155 @@ fn a_spare_against_a_reader_and_an_insert() {
             thread.join().unwrap();
         }
         assert!(pool.slot.pin(generation).is_err());
+    });
+}
+
+/// Two handles of objects in two places, of which the second is the exchanger's alone; a third place is empty.
+struct Two {
+    kept: Slot,
+    other: Slot,
+    readers: Readers,
+    places: [UnsafeCell<u32>; 3],
+}
+
+// SAFETY: as for `Pool`.
+unsafe impl Sync for Two {}
+// SAFETY: as for `Pool`.
+unsafe impl Send for Two {}
+
+const NEW: u32 = 8;
+const OTHER: u32 = 1;
+
+impl Two {
+    fn with_objects() -> (Arc<Two>, (u16, u16)) {
+        let places = [UnsafeCell::new(OBJECT), UnsafeCell::new(NEW), UnsafeCell::new(0)];
+        let (kept, other) = (Slot::default(), Slot::default());
+        let generations = (kept.publish(Content(0)), other.publish(Content(1)));
+        (Arc::new(Two { kept, other, readers: Readers::new(), places }), generations)
+    }
+
+    fn look(&self, place: Content) -> u32 {
+        // SAFETY: loom checks that nobody writes meanwhile.
+        self.places[place.0 as usize].with(|bytes| unsafe { *bytes })
+    }
+
+    fn write(&self, place: Content, value: u32) {
+        // SAFETY: loom checks that nobody reads or writes meanwhile.
+        self.places[place.0 as usize].with_mut(|bytes| unsafe { *bytes = value });
+    }
+
+    /// As `Inner::read`: of the kept handle, which is live throughout, so this gives one object or the other.
+    fn read(&self, generation: u16, pins_only: bool) -> u32 {
+        if let Some(place) = (!pins_only).then(|| self.readers.announce(INDEX)).flatten() {
+            let seen = self.kept.look(generation).map(|at| self.look(at));
+            assert!(self.readers.withdraw(place), "nobody frees it");
+            if let Some(seen) = seen {
+                return seen;
+            }
+        }
+        let seen = self.look(self.kept.pin(generation).expect("live throughout"));
+        assert_eq!(self.kept.unpin(), None, "nobody frees it");
+        seen
+    }
+
+    /// As `Inner::exchange`; then the old object's place is used again. Says whether it was done.
+    fn replace(&self, (kept, other): (u16, u16)) -> bool {
+        let kept = Named { slot: &self.kept, index: INDEX, generation: kept };
+        let other = Named { slot: &self.other, index: OTHER, generation: other };
+        match exchange(kept, other, &self.readers) {
+            Exchanged::Yes => {
+                let freed = self.other.free(other.generation, OTHER, &self.readers).expect("freed once");
+                let Freed::Now(place) = freed else { panic!("nobody knows the other handle") };
+                self.write(place, 99);
+                true
+            }
+            Exchanged::No => false,
+            Exchanged::Freed(_) => panic!("nobody frees the kept handle"),
+        }
+    }
+
+    /// As `Pool::compact`: moves the kept handle's object to the third place. Gives the place that is left.
+    fn compact(&self) -> Option<Content> {
+        let from = self.kept.pin_idle().ok()?;
+        let to = Content(2);
+        if !self.readers.is_announced(INDEX) {
+            self.write(to, self.look(from));
+            if self.kept.relocate(from, to) {
+                return Some(from);
+            }
+        }
+        assert_eq!(self.kept.unpin(), None, "nobody frees it");
+        None
+    }
+}
+
+/// An object is replaced under its handle while somebody reads it, and its place is used again: the reader sees the one or the other whole, and the handle is
+/// good throughout. Preemption bound 4.
+#[test]
+fn an_exchange_against_a_reader() {
+    both(4, |pins_only| {
+        let (pool, generations) = Two::with_objects();
+        let reader = pool.clone();
+        let thread = thread::spawn(move || {
+            let seen = reader.read(generations.0, pins_only);
+            assert!(seen == OBJECT || seen == NEW, "{seen}");
+        });
+        let done = pool.replace(generations);
+        thread.join().unwrap();
+        assert_eq!(pool.read(generations.0, pins_only), if done { NEW } else { OBJECT });
+        assert_eq!(pool.other.pin(generations.1).is_ok(), !done, "the other handle is as before, or free");
+    });
+}
+
+/// The same while compaction moves the object and uses the place that it leaves. Preemption bound 3.
+#[test]
+fn an_exchange_against_a_move_and_a_reader() {
+    both(3, |pins_only| {
+        let (pool, generations) = Two::with_objects();
+        let (reader, mover) = (pool.clone(), pool.clone());
+        let threads = [
+            thread::spawn(move || {
+                let seen = reader.read(generations.0, pins_only);
+                assert!(seen == OBJECT || seen == NEW, "{seen}");
+            }),
+            thread::spawn(move || {
+                if let Some(left) = mover.compact() {
+                    mover.write(left, 77);
+                }
+            }),
+        ];
+        let done = pool.replace(generations);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(pool.read(generations.0, pins_only), if done { NEW } else { OBJECT });
+    });
+}
+
+/// Somebody who should not (it takes a second handle of that name) frees the kept handle meanwhile: each object is taken down once or left under the other handle.
+/// Preemption bound 4.
+#[test]
+fn an_exchange_against_a_free() {
+    model(4, || {
+        let (pool, (kept, other)) = Two::with_objects();
+        let stranger = pool.clone();
+        let thread = thread::spawn(move || match stranger.kept.free(kept, INDEX, &stranger.readers) {
+            Ok(Freed::Now(place)) => Some(place),
+            outcome => {
+                assert_eq!(outcome, Ok(Freed::Later), "the exchange does not end its life");
+                None
+            }
+        });
+        let kept = Named { slot: &pool.kept, index: INDEX, generation: kept };
+        let named = Named { slot: &pool.other, index: OTHER, generation: other };
+        let by_exchange = match exchange(kept, named, &pool.readers) {
+            Exchanged::Freed(place) => Some(place),
+            Exchanged::Yes | Exchanged::No => None,
+        };
+        let by_free = thread.join().unwrap();
+        let left = pool.other.pin(other).expect("the other handle is good");
+        let taken = by_exchange.or(by_free).expect("whoever was last took it down");
+        assert!(by_exchange.is_none() || by_free.is_none(), "and nobody else");
+        assert_ne!(left, taken);
     });
 }

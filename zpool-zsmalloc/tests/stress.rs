@@ -37,16 +37,39 @@ fn check(bytes: &[u8]) {
     assert!(bytes[2..].iter().all(|byte| *byte == bytes[2]), "torn object of {len} bytes");
 }
 
+/// Puts `new` in the place of the object of `handle`, and frees that. Gives the handle to keep.
+fn replace(pool: &dyn ZPool, handle: Handle, mut new: Handle, exchanged: &AtomicUsize) -> Handle {
+    // Another thread's guard may be there, or compaction.
+    let done = pool.exchange(&handle, &mut new);
+    exchanged.fetch_add(usize::from(done), Ordering::Relaxed);
+    let (kept, freed) = if done { (handle, new) } else { (new, handle) };
+    pool.free(freed).unwrap();
+    kept
+}
+
+/// The end of a storm: all that is left is whole and on the books, and nothing stays behind.
+fn check_what_is_left(pool: &dyn ZPool, source: &dyn PageSource, live: Vec<Handle>) {
+    pool.validate().unwrap();
+    assert_eq!(pool.stats().objects, live.len());
+    for handle in live {
+        check(&pool.read(&handle).unwrap());
+        pool.free(handle).unwrap();
+    }
+    pool.trim();
+    assert_eq!((source.charged_frames(), pool.stats().zombies), (0, 0));
+    pool.validate().unwrap();
+}
+
 fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
     let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
     let pool: &dyn ZPool = &*pool;
     // Handles are shared: what one thread inserts another reads and frees.
     let shelf: Vec<Mutex<Option<Handle>>> = (0..600).map(|_| Mutex::new(None)).collect();
-    let (working, moved) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let (working, moved, exchanged) = (AtomicBool::new(true), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..3u64)
             .map(|seed| {
-                let shelf = &shelf;
+                let (shelf, exchanged) = (&shelf, &exchanged);
                 scope.spawn(move || {
                     let mut random = Random(seed * 77 + 1);
                     for _ in 0..STEPS {
@@ -58,10 +81,16 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
                             None => {}
                             Some(handle) => {
                                 let guard = pool.read(&handle).unwrap();
-                                if random.below(3) == 0 {
-                                    pool.free(handle).unwrap();
-                                } else {
-                                    *place = Some(handle);
+                                match random.below(6) {
+                                    0..2 => pool.free(handle).unwrap(),
+                                    2 => {
+                                        check(&guard);
+                                        drop(guard);
+                                        let new = pool.insert(&object(&mut random, lengths)).unwrap();
+                                        *place = Some(replace(pool, handle, new, exchanged));
+                                        continue;
+                                    }
+                                    _ => *place = Some(handle),
                                 }
                                 // Held beyond the lock: others may free it, and compaction pass by.
                                 drop(place);
@@ -96,17 +125,10 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         working.store(false, Ordering::Relaxed);
     });
-    pool.validate().unwrap();
     let live: Vec<_> = shelf.into_iter().filter_map(Mutex::into_inner).collect();
-    assert_eq!(pool.stats().objects, live.len());
-    for handle in live {
-        check(&pool.read(&handle).unwrap());
-        pool.free(handle).unwrap();
-    }
-    pool.trim();
-    assert_eq!((source.charged_frames(), pool.stats().zombies), (0, 0));
-    pool.validate().unwrap();
+    check_what_is_left(pool, &*source, live);
     assert!(moved.into_inner() > 0 || cfg!(miri), "compaction had something to do");
+    assert!(exchanged.into_inner() > 0, "most objects have no reader at most times");
 }
 
 #[test]

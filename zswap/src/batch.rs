@@ -78,6 +78,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         while let Some((hash, key, block)) = next {
             next = items.next();
             results.push(match self.stored_in(&pool, &mut session, hash, block) {
+                Ok(Stored::Block(block)) => self.put_block(hash, key, block),
                 Ok(stored) => self.put(hash, key, stored),
                 Err(kind) => Err(self.store_failed(hash, key, kind)),
             });

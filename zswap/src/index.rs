@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's `Eq`, its `Hash` when the table grows, its `Clone` when
-//! keys are listed, and the allocator's `read`, which never blocks; nothing else of anybody's. What is taken out is freed after the lock is.
+//! keys are listed, and the allocator's `read` and `exchange`, which never block; nothing else of anybody's. What is taken out is freed after the lock is.
 
 use crossbeam_utils::CachePadded;
 use zpool_core::PoolId;
@@ -229,13 +229,14 @@ impl<K> Index<K> {
 impl<K: Eq> Index<K> {
     /// Exchanges `new` with the block under its key, if there is one.
     #[inline]
-    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut Block) -> Exchanged {
+    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut Block) -> Exchanged<K> {
         let (mut shard, hash) = self.lock(hash);
         let Some(at) = shard.slot_of(hash, key) else { return Exchanged::No };
-        if shard.exchange_in_pool(at, new) {
-            return Exchanged::Yes { spare: None };
+        match shard.exchange_in_pool(at, new) {
+            Ok(true) => Exchanged::Yes { spare: None },
+            Ok(false) => self.accounted(&mut shard, |shard| shard.exchange_pools(at, new)),
+            Err(kind) => Exchanged::Failed { broken: shard.remove_at(at), kind },
         }
-        self.accounted(&mut shard, |shard| shard.exchange_pools(at, new))
     }
 
     /// Stores what `new` has, in one critical section, and gives what it took the place of. For the caller to drop: no lock is held then.

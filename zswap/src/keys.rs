@@ -54,7 +54,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             }
             Found::Block { handle, pool, .. } => {
                 let pool = pool.clone();
-                // What cannot be read can be removed: then its handle, which says how often its slot was used, has to do.
+                // What cannot be read can be removed: then its handle has to do, which names another object only once this one is freed, or exchanged.
                 let _guard = pin(&pool, handle).ok();
                 drop(shard);
                 if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }

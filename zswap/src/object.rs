@@ -37,6 +37,17 @@ impl Object {
         &mut self.held.as_mut().expect("there until the end").1
     }
 
+    /// Exchanges this object with that of `kept`, a handle of the same pool that stays what it is. False where the pool declines.
+    ///
+    /// # Errors
+    ///
+    /// When the allocator panicked: then nobody knows what either handle names.
+    #[inline]
+    pub(crate) fn exchange(&mut self, kept: &Handle) -> Result<bool, ErrorKind> {
+        let (pool, handle) = self.held.as_mut().expect("there until the end");
+        asked(|| pool.zpool().exchange(kept, handle))
+    }
+
     /// Puts the reference to another pool in the place of this one, for another handle that goes with it: `change` gives it, and whatever else there is to give.
     /// `None` where `change` gives back what it was given.
     #[inline]

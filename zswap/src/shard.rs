@@ -6,6 +6,7 @@ use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
 use crate::entry::{Entry, Place};
+use crate::error::ErrorKind;
 use crate::lengths::{Length, Lengths};
 use crate::loading::Then;
 use crate::object::Object;
@@ -68,14 +69,15 @@ pub(crate) struct Put<K> {
     pub(crate) spare: Option<PoolRef>,
 }
 
-/// Whether a block was exchanged with the one under its key, and a reference that was not needed, to be dropped when the lock is free.
+/// Whether a block was exchanged with the one under its key. What comes with it is to be dropped when the lock is free.
 #[derive(Debug)]
-pub(crate) enum Exchanged {
+pub(crate) enum Exchanged<K> {
     /// There is nothing under the key, or what is no block in a pool; or there is no memory.
     No,
-    Yes {
-        spare: Option<PoolRef>,
-    },
+    /// With a reference that was not needed.
+    Yes { spare: Option<PoolRef> },
+    /// The allocator panicked. The item that was there is out.
+    Failed { broken: Option<Item<K>>, kind: ErrorKind },
 }
 
 impl<K> Shard<K> {
@@ -269,12 +271,7 @@ impl<K: Eq> Shard<K> {
         if found.is_none() {
             self.table.make_room(rehash)?;
         }
-        let Some((key, mut stored)) = new.take() else { return Err(NoRoom) };
-        if let (Some(at), Stored::Block(new)) = (found, &mut stored)
-            && self.exchange_in_pool(at, new)
-        {
-            return Ok(Put { replaced: Some((key, stored)), spare: None });
-        }
+        let Some((key, stored)) = new.take() else { return Err(NoRoom) };
         let (entry, sum, spare) = match self.enter(stored) {
             Ok(entered) => entered,
             Err(stored) => {
@@ -299,26 +296,34 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Exchanges `new` with the block at slot `at`, if both are in one pool: what a store usually meets, and only a few words change.
+    /// Exchanges `new` with the block at slot `at`, if both are in one pool: what a store usually meets, and only a few words change. The entry keeps its handle where the
+    /// pool exchanges the objects.
+    ///
+    /// # Errors
+    ///
+    /// When the allocator panicked over it. What the entry's handle names then nobody knows, so it has to go.
     #[inline]
-    pub(crate) fn exchange_in_pool(&mut self, at: usize, new: &mut Block) -> bool {
+    pub(crate) fn exchange_in_pool(&mut self, at: usize, new: &mut Block) -> Result<bool, ErrorKind> {
         let old_sum = self.table.sum(at);
-        let Some((_, entry)) = self.table.get_mut(at) else { return false };
-        let Entry::Object { place, .. } = entry else { return false };
+        let Some((_, entry)) = self.table.get_mut(at) else { return Ok(false) };
+        let Entry::Object { handle, place, .. } = entry else { return Ok(false) };
         if !PoolRef::same(self.pools.get(place.pool()), new.object.pool()) {
-            return false;
+            return Ok(false);
+        }
+        if !new.object.exchange(handle)? {
+            std::mem::swap(handle, new.object.handle_mut());
         }
         self.tally.exchange(entry, new);
         self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
-        true
+        Ok(true)
     }
 
     /// The same where the block at slot `at` is in another pool: a switch lies between the two.
     #[inline(never)]
-    pub(crate) fn exchange_pools(&mut self, at: usize, new: &mut Block) -> Exchanged {
+    pub(crate) fn exchange_pools(&mut self, at: usize, new: &mut Block) -> Exchanged<K> {
         let old_sum = self.table.sum(at);
-        let Some((_, entry @ Entry::Object { .. })) = self.table.get_mut(at) else { return Exchanged::No };
-        let place = entry.place_mut();
+        let Some((_, entry)) = self.table.get_mut(at) else { return Exchanged::No };
+        let Entry::Object { handle, place, .. } = entry else { return Exchanged::No };
         let changed = new.object.change_pool(|pool| {
             let (number, unused) = self.pools.enter(pool, &mut self.list_bytes)?;
             let left = self.pools.leave(place.pool());
@@ -326,6 +331,7 @@ impl<K: Eq> Shard<K> {
             Ok((left, unused))
         });
         let Some(spare) = changed else { return Exchanged::No };
+        std::mem::swap(handle, new.object.handle_mut());
         self.tally.exchange(entry, new);
         self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
         Exchanged::Yes { spare }
@@ -381,17 +387,16 @@ impl Found<'_> {
 }
 
 impl Tally {
-    /// Exchanges what is kept of two blocks, but for their pools, and counts a store.
+    /// Exchanges what is kept of two blocks, but for their handles and pools, and counts a store.
     #[inline(always)]
     fn exchange(&mut self, entry: &mut Entry, new: &mut Block) {
-        let Entry::Object { handle, place: _, lengths } = entry else { unreachable!("looked at before") };
+        let Entry::Object { lengths, .. } = entry else { unreachable!("looked at before") };
         let old = std::mem::replace(lengths, Lengths::new(new.len, new.object_len, new.raw));
         self.stores += 1;
         self.raw = self.raw + usize::from(new.raw) - usize::from(old.raw());
         self.compressed = self.compressed + usize::from(old.raw()) - usize::from(new.raw);
         self.stored_bytes = self.stored_bytes + new.len - old.len();
         self.payload = self.payload + new.object_len - old.object_len();
-        std::mem::swap(handle, new.object.handle_mut());
         (new.len, new.object_len, new.raw) = (old.len(), old.object_len(), old.raw());
         entry.warm();
     }

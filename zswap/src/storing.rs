@@ -186,7 +186,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Where the key has a block, all that is done is to exchange the two, field by field. A block that is moved about on its way is written in pieces and read as a
     /// whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache. A new key is looked up twice for that.
     #[inline(always)]
-    fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
+    pub(crate) fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
         let added = new.object_len;
         match self.index().exchange(hash, &key, &mut new) {
             Exchanged::Yes { spare } => {
@@ -197,6 +197,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Ok(())
             }
             Exchanged::No => self.put(hash, key, Stored::Block(new)),
+            Exchanged::Failed { broken, kind } => {
+                self.discard(broken);
+                self.free_object(new.object);
+                Err(self.store_failed(hash, key, kind))
+            }
         }
     }
 

@@ -3,8 +3,12 @@
 
 mod common;
 
-use common::{Look, block, builder, check_books, spec};
-use zswap::{AtLimit, ByNumber, Store};
+use std::sync::atomic::Ordering;
+
+use common::codec::CodecScript;
+use common::pool::{OnExchange, PoolScript};
+use common::{Look, block, builder, check_books, scripted, spec};
+use zswap::{AtLimit, ByNumber, ErrorKind, Store};
 
 const LOOKS: [Look; 3] = [Look::Runs, Look::Noise, Look::SameFilled];
 
@@ -52,6 +56,68 @@ fn every_block_can_follow_every_other_in_its_pool_or_another() {
             assert_eq!(store.stats().manager.pools_alive, alive, "no reference is left behind");
         }
     }
+}
+
+/// The entry keeps its handle where the allocator exchanges the objects, and takes the other where it declines; the last block is there either way. One by one and in batches.
+#[test]
+fn an_entry_keeps_its_handle_where_the_allocator_exchanges_objects() {
+    let script = PoolScript::new();
+    let store = scripted(script.clone(), CodecScript::new()).checksums(true).build().unwrap();
+    for (round, what) in [OnExchange::Work, OnExchange::Decline, OnExchange::Work].into_iter().enumerate() {
+        script.on_exchange(what);
+        let (before, round) = (script.exchanges.load(Ordering::SeqCst), round as u64);
+        for turn in 0..3 {
+            let blocks: Vec<_> = (0..40)
+                .map(|key| {
+                    let look = if (key + turn) % 3 == 0 { Look::Noise } else { Look::Runs };
+                    (key, block(100 * round + 10 * turn + key, 2000 + 13 * key as usize, look))
+                })
+                .collect();
+            if turn == 1 {
+                let results = store.store_many(blocks.iter().map(|(key, block)| (*key, block.as_slice())));
+                assert!(results.iter().all(Result::is_ok));
+            } else {
+                blocks.iter().for_each(|(key, block)| store.store(*key, block).unwrap());
+            }
+            for (key, block) in &blocks {
+                assert_eq!(store.load_vec(key).unwrap().as_ref(), Some(block), "{what:?}, turn {turn}");
+            }
+            check_books(&store);
+        }
+        let new = if round == 0 { 40 } else { 0 };
+        let expected = if what == OnExchange::Work { 120 - new } else { 0 };
+        assert_eq!(script.exchanges.load(Ordering::SeqCst) - before, expected, "{what:?}");
+        assert_eq!(script.live(), 40);
+    }
+}
+
+/// Nobody knows what the handles name after that, so both objects go.
+#[test]
+fn b23_a_store_whose_exchange_panics_fails_and_leaves_nothing() {
+    let script = PoolScript::new();
+    let store = scripted(script.clone(), CodecScript::new()).build().unwrap();
+    for what in [OnExchange::Panic, OnExchange::WorkAndPanic] {
+        for in_a_batch in [false, true] {
+            let (old, new) = (block(1, 4096, Look::Runs), block(2, 4096, Look::Runs));
+            store.store(1, &old).unwrap();
+            store.store(2, &old).unwrap();
+            script.on_exchange(what);
+            let outcome = match in_a_batch {
+                false => store.store(1, &new),
+                true => store.store_many([(1, new.as_slice())]).remove(0),
+            };
+            let error = outcome.unwrap_err();
+            assert!(
+                matches!(&error.kind, ErrorKind::AllocatorPanicked(m) if m.contains("exchange")),
+                "{error}"
+            );
+            assert_eq!((error.key, store.contains(&1), script.live()), (1, false, 1));
+            script.on_exchange(OnExchange::Work);
+            check_books(&store);
+            assert_eq!(store.take_vec(&2).unwrap(), Some(old));
+        }
+    }
+    assert_eq!((store.stats().rejected.alloc_failed, store.stats().free_failed), (4, 0));
 }
 
 #[test]

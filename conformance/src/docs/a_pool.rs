@@ -27,6 +27,8 @@
 //!   under a guard is gone at once; there are no zombies to count.
 //! - *Errors* come before anything is done, and `free` gives a handle back that it does not take.
 //! - *The books*: `stats` sums to `bytes_held`. It takes no frames of its page source, so it charges none.
+//! - *What is not here*: [`exchange`](zpool_core::ZPool::exchange), `compact` and `reclaim` have defaults that do nothing. A pool that hands out copies must leave `exchange` at that: it cannot
+//!   tell whether somebody holds an object.
 //! - *Blocking*: `insert` and `drop` may, and say so ([`might_block`](zpool_core::might_block)); `read` and `free` must not. (The heap may take a lock of its own; that is not
 //!   [meant](zpool_core::NoBlock).)
 //!

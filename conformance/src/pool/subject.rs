@@ -78,6 +78,20 @@ impl<'a> PoolSubject<'a> {
         }
     }
 
+    fn exchange(&mut self, nth: usize, with: usize) -> Result<(), String> {
+        let live = self.live.len().max(1);
+        let Ok([kept, other]) = self.live.get_disjoint_mut([nth % live, with % live]) else { return Ok(()) };
+        let ids = [kept.handle.id(), other.handle.id()];
+        if self.pool.exchange(&kept.handle, &mut other.handle) {
+            if self.held.iter().any(|held| ids.contains(&held.id) && !held.zombie) {
+                return Err(format!("X3: an exchange of {ids:?}, one of which a guard holds"));
+            }
+            // Now each handle belongs to the other's oracle.
+            std::mem::swap(&mut kept.oracle, &mut other.oracle);
+        }
+        [nth, with].into_iter().try_for_each(|nth| self.read(nth).map(drop))
+    }
+
     fn compact(&mut self, moves: usize) -> Result<(), String> {
         let report = self.pool.compact(CompactionBudget::moves(moves));
         if report.moved_objects > moves {
@@ -147,6 +161,7 @@ impl Subject for PoolSubject<'_> {
                 self.held.swap_remove(nth % self.held.len()).compare()?;
             }
             Action::Free { nth } => self.free(nth)?,
+            Action::Exchange { nth, with } => self.exchange(nth, with)?,
             Action::Compact { moves } => self.compact(moves)?,
             Action::Reclaim { pages } => self.reclaim(pages)?,
             Action::Trim => drop(self.pool.trim()),

@@ -1,8 +1,10 @@
-//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, [`paged`] ones, and [`pinned`] ones.
+//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, [`paged`] ones, [`pinned`] ones, and
+//! [`renaming`] ones.
 
 mod paged;
 #[allow(unsafe_code, reason = "bugs of guards that show the pool's own bytes cannot be made without")]
 mod pinned;
+mod renaming;
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -28,6 +30,7 @@ use crate::compressors::counting::Heap;
 use crate::{Failed, Found, failure, try_each};
 use paged::Paged;
 use pinned::Pinned;
+use renaming::Renaming;
 
 const MAX_LEN: usize = 4096;
 
@@ -42,6 +45,8 @@ pub(crate) fn found() -> Found {
     found.oddities.extend(try_each(paged::ODDITIES, paged_failing));
     found.bugs.extend(try_each(pinned::BUGS, pinned_failing));
     found.oddities.extend(try_each(pinned::ODDITIES, pinned_failing));
+    found.bugs.extend(try_each(renaming::BUGS, renaming_failing));
+    found.oddities.extend(try_each(renaming::ODDITIES, renaming_failing));
     found
 }
 
@@ -111,6 +116,13 @@ fn paged_failing(flaw: paged::Flaw) -> Option<Failed> {
 fn pinned_failing(flaw: pinned::Flaw) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Pinned::new(flaw, source)?) as Box<dyn ZPool>);
     first_failing(&PoolMaker::new(make), Pinned::facts(flaw), false)
+}
+
+fn renaming_failing(flaw: renaming::Flaw) -> Option<Failed> {
+    let make = move |source| Ok(Box::new(Renaming::new(flaw, source)) as Box<dyn ZPool>);
+    let maker = PoolMaker::new(make);
+    // As for the reference pool, which it is made of.
+    first_failing(&maker.heap_calls(|| Heap::now().allocations), Renaming::facts(flaw), true)
 }
 
 /// The first case that fails for these pools.

@@ -40,6 +40,17 @@ pub enum OnFree {
     Panic,
 }
 
+/// What exchanging the objects of two handles does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OnExchange {
+    Work,
+    Decline,
+    Panic,
+    /// Does it, and panics then.
+    WorkAndPanic,
+}
+
 /// What giving memory back does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,7 +63,8 @@ pub enum OnGiveBack {
 const ON_INSERT: [OnInsert; 3] = [OnInsert::Work, OnInsert::OutOfMemory, OnInsert::Panic];
 const ON_READ: [OnRead; 5] = [OnRead::Work, OnRead::Flip, OnRead::Cut, OnRead::Fail, OnRead::Panic];
 const ON_FREE: [OnFree; 3] = [OnFree::Work, OnFree::Refuse, OnFree::Panic];
-
+const ON_EXCHANGE: [OnExchange; 4] =
+    [OnExchange::Work, OnExchange::Decline, OnExchange::Panic, OnExchange::WorkAndPanic];
 const ON_GIVE_BACK: [OnGiveBack; 3] = [OnGiveBack::Work, OnGiveBack::PanicInTrim, OnGiveBack::PanicInCompact];
 
 #[derive(Debug, Default)]
@@ -60,7 +72,10 @@ pub struct PoolScript {
     insert: AtomicU8,
     read: AtomicU8,
     free: AtomicU8,
+    exchange: AtomicU8,
     give_back: AtomicU8,
+    /// How often two handles' objects were exchanged.
+    pub exchanges: AtomicUsize,
     /// How often `trim` or `compact` panicked.
     pub gave_nothing_back: AtomicUsize,
     /// Asked what it holds, it panics.
@@ -86,6 +101,10 @@ impl PoolScript {
 
     pub fn on_free(&self, what: OnFree) {
         self.free.store(what as u8, Ordering::SeqCst);
+    }
+
+    pub fn on_exchange(&self, what: OnExchange) {
+        self.exchange.store(what as u8, Ordering::SeqCst);
     }
 
     pub fn on_give_back(&self, what: OnGiveBack) {
@@ -180,6 +199,15 @@ impl ZPool for ScriptedPool {
         self.inner.free(handle)?;
         self.script.live.fetch_sub(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn exchange(&self, handle: &Handle, other: &mut Handle) -> bool {
+        let what = ON_EXCHANGE[usize::from(self.script.exchange.load(Ordering::SeqCst))];
+        assert!(what != OnExchange::Panic, "an allocator that panics in exchange");
+        let done = what != OnExchange::Decline && self.inner.exchange(handle, other);
+        assert!(what != OnExchange::WorkAndPanic, "an allocator that panics after an exchange");
+        self.script.exchanges.fetch_add(usize::from(done), Ordering::SeqCst);
+        done
     }
 
     fn bytes_held(&self) -> usize {

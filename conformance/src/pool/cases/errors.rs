@@ -83,7 +83,7 @@ pub fn b18_made_up_handles_are_stale(maker: &PoolMaker) {
 }
 
 /// A pool whose handles do not happen to look like those of `rig`'s: other cases take ids at the same time, and tags are 16 bits of them.
-fn another_tag<'m>(maker: &'m PoolMaker, rig: &Rig<'_>) -> Rig<'m> {
+pub(super) fn another_tag<'m>(maker: &'m PoolMaker, rig: &Rig<'_>) -> Rig<'m> {
     let tag = |rig: &Rig<'_>| {
         let probe = rig.put(0, 1);
         let tag = probe.handle.id().get() >> 48;

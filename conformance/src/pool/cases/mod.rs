@@ -10,6 +10,7 @@ pub mod compaction;
 pub mod contents;
 pub mod errors;
 pub mod eviction;
+pub mod exchange;
 pub mod guards;
 pub mod memory;
 pub mod noblock;

@@ -1,0 +1,21 @@
+//! Exchanging the objects of two handles. The protocol is the slots': see [`slot`](crate::slot).
+
+use zpool_core::Handle;
+
+use crate::inner::Inner;
+use crate::slot::{Exchanged, exchange};
+
+impl Inner {
+    /// See `ZPool::exchange`.
+    pub(crate) fn exchange(&self, kept: &Handle, other: &Handle) -> bool {
+        let (Ok(kept), Ok(other)) = (self.named(kept), self.named(other)) else { return false };
+        match exchange(kept, other, &self.readers) {
+            Exchanged::Yes => true,
+            Exchanged::No => false,
+            Exchanged::Freed(content) => {
+                self.bury(kept.index, content);
+                false
+            }
+        }
+    }
+}
