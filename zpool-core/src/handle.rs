@@ -136,13 +136,16 @@ impl Opened {
 #[derive(Debug)]
 pub struct HandleMint {
     id: PoolId,
+    /// Of the id: what each handle is compared with.
+    tag: u64,
 }
 
 impl HandleMint {
     /// A mint with a pool id nobody else has.
     #[expect(clippy::new_without_default, reason = "each call takes a new id: not a default value")]
     pub fn new() -> HandleMint {
-        HandleMint { id: PoolId::next() }
+        let id = PoolId::next();
+        HandleMint { id, tag: id.tag() }
     }
 
     /// The id of the pool that this mint belongs to.
@@ -155,7 +158,7 @@ impl HandleMint {
     pub fn mint(&self, index: u32, generation: u16) -> Handle {
         let word = u64::from(index)
             | u64::from(generation) << INDEX_BITS
-            | self.id.tag() << (INDEX_BITS + GENERATION_BITS);
+            | self.tag << (INDEX_BITS + GENERATION_BITS);
         // The pool tag is never 0, so neither is the word.
         Handle(NonZeroU64::new(word).unwrap_or(NonZeroU64::MIN))
     }
@@ -167,7 +170,7 @@ impl HandleMint {
     /// [`PoolError::ForeignHandle`] when another mint made it (unless 65 535 pools lie between the two: see the module).
     #[inline]
     pub fn open(&self, handle: &Handle) -> Result<Opened, PoolError> {
-        if handle.0.get() >> (INDEX_BITS + GENERATION_BITS) == self.id.tag() {
+        if handle.0.get() >> (INDEX_BITS + GENERATION_BITS) == self.tag {
             Ok(Opened::decode(handle.0))
         } else {
             Err(PoolError::ForeignHandle)

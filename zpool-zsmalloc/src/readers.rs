@@ -81,7 +81,8 @@ impl Readers {
     /// Announces a reader of handle slot `index`, if this processor has an empty place. It may look at the word now, and withdraws in any case.
     #[inline]
     pub fn announce(&self, index: u32) -> Option<Place> {
-        let shard = current_cpu() % self.shards.len();
+        // Their number is a power of two.
+        let shard = current_cpu() & (self.shards.len() - 1);
         for (i, place) in self.shards[shard].iter().enumerate() {
             // Relaxed: a glance, which spares an exchange that could only fail.
             if place.load(Ordering::Relaxed) != EMPTY {

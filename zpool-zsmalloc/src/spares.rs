@@ -129,7 +129,9 @@ impl Spares {
     #[inline]
     fn shard(&self) -> Option<&[AtomicU32]> {
         let places = self.places.get()?;
-        Some(&places[current_cpu() % self.shards * self.stride()..][..self.stride()])
+        // Their number is a power of two.
+        let shard = current_cpu() & (self.shards - 1);
+        Some(&places[shard * self.stride()..][..self.stride()])
     }
 
     /// What a processor has parked since it last inserted something, and whether it has inserted since somebody asked.
