@@ -17,7 +17,8 @@
 //!
 //! - A *size class* is a slot size; a *zspage* is a run of frames cut into slots of one class, up to [`ClassConfig::DEFAULT_CHAIN`] frames long.
 //! - A *frame* is resident (charged to the page source) from the first object that reaches into it until it is given back. What is reserved costs nothing.
-//! - A *handle* names a slot of the handle table, which says where its object is; so an object moves by one exchange of that word.
+//! - A *handle* names a slot of the handle table, which says where its object is; so an object moves by one exchange of that word, and objects that
+//!   are replaced under handles that stay do not move at all.
 //!
 //! # Example
 //!
@@ -62,7 +63,7 @@
 //! One mutex a class, and leaf locks that are held for a few instructions: free lists of handle slots (another shard's is only tried), ids of zspages, the job's place
 //! and gate.
 //! No two classes are locked at once, but by `validate`, in order of size. The page source and the executor are called under none of them.
-//! A read takes no lock, and writes to no cache line that readers on other processors write to: see `readers`, and `slot` for its atomics. `free`, and the
+//! A read or an exchange takes no lock, and a read writes to no cache line that readers on other processors write to: see `readers`, and `slot` for its atomics. `free`, and the
 //! drop of a guard, take one class lock and a leaf lock at most, and leave the rest to a job, the next insert, or `trim`. Each class keeps a few spare slots a processor, which frees leave and inserts take by one exchange and no lock: see `spares`.
 //!
 //! # Features and where to read next
