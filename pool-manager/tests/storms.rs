@@ -160,9 +160,8 @@ fn i2_a_pool_that_is_destroyed_is_not_listed_and_has_no_object_no_reference_and_
     // On a fast machine all is done before the first switch: so they go on until enough was destroyed to say something.
     let work = || {
         work_noting(&manager, &held, 5_000);
-        while destroyed.lock().len() < 50 {
-            work_noting(&manager, &held, 100);
-        }
+        let enough = || destroyed.lock().len() >= 50;
+        (0..20_000).take_while(|_| !enough()).for_each(|_| work_noting(&manager, &held, 100));
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();

@@ -102,7 +102,7 @@ pub trait ZPool: Send + Sync + Debug {
     /// - X1. In one step: whoever reads `handle` meanwhile gets the one object or the other, and no error.
     /// - X2. No object is moved, copied or freed, both handles are as good as before, and the books stay as they are.
     /// - X3. Says no, and nothing has happened: where a guard holds one of the objects (so a guard's object keeps its handle), where a handle is foreign or stale, or
-    ///   where the pool does not do this, or not now.
+    ///   where the pool does not do this, or not now. A pool that cannot tell whether there is a guard, because its guards are copies, always says no.
     ///
     /// # Concurrency
     ///

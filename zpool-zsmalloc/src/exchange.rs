@@ -12,6 +12,7 @@ impl Inner {
         match exchange(kept, other, &self.readers) {
             Exchanged::Yes => true,
             Exchanged::No => false,
+            // It takes a second handle of that name, and ends as that one's free would have.
             Exchanged::Freed(content) => {
                 self.bury(kept.index, content);
                 false

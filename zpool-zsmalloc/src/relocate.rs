@@ -51,7 +51,7 @@ impl Inner {
         claim: impl FnOnce(ClassIndex, u32) -> Option<(ClassIndex, Claimed)>,
     ) -> Outcome {
         let Some(slot) = self.handles.get(index) else { return Outcome::Gone };
-        let content = match slot.pin_idle() {
+        let content = match slot.pin_idle(None) {
             Ok(content) => content,
             Err(NotIdle::Pinned) => return Outcome::Pinned,
             Err(NotIdle::Gone) => return Outcome::Gone,

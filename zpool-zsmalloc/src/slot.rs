@@ -36,10 +36,10 @@
 //! | step | ordering | pairs with |
 //! |---|---|---|
 //! | publish | Release | pin's Acquire: the bytes are in place |
-//! | pin, compaction's pin | Acquire | publish, move: the bytes where the content says |
+//! | pin, idle pin | Acquire | publish, move: the bytes where the content says |
 //! | unpin | Release | the Acquire of free, of move, or of the last unpin: the reader's reads come before whoever reuses the bytes |
-//! | look | SeqCst | publish, move, as a pin; free and compaction's pin: see `readers` |
-//! | free, compaction's pin | SeqCst | look; as Acquire: unpin; publish, for an owner on another thread |
+//! | look | SeqCst | publish, move, as a pin; free and idle pins: see `readers` |
+//! | free, idle pin (of compaction, of an exchange) | SeqCst | look; as Acquire: unpin; publish, for an owner on another thread |
 //! | retract | SeqCst | look; as Acquire: unpin; publish, for an owner on another thread |
 //! | restore | Release | as a publication |
 //! | last unpin of a dead word | Acquire load | the other readers' unpins |
@@ -230,16 +230,17 @@ impl Slot {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Compaction's pin: only of a live object that nobody has pinned, whatever its generation. The caller then asks [`Readers::is_announced`], and unpins if so.
+    /// The pin of compaction or of an exchange: only of a live object that nobody has pinned, of any generation or of this one. The caller then asks
+    /// [`Readers::is_announced`], and unpins if so.
     ///
     /// # Errors
     ///
     /// Says whether the object is there, but pinned.
-    pub fn pin_idle(&self) -> Result<Content, NotIdle> {
+    pub fn pin_idle(&self, generation: Option<u16>) -> Result<Content, NotIdle> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
         loop {
-            if word.state() != LIVE {
+            if word.state() != LIVE || generation.is_some_and(|wanted| word.generation() != wanted) {
                 return Err(NotIdle::Gone);
             }
             if word.pins() > 0 {
@@ -252,7 +253,7 @@ impl Slot {
         }
     }
 
-    /// Exchanges the caller's pin on the object at `from` for its new place `to`. False, with the pin still held, if somebody
+    /// Exchanges the caller's pin on the object at `from` for its new place `to`, or for the object there. False, with the pin still held, if somebody
     /// else pinned or freed it.
     pub fn relocate(&self, from: Content, to: Content) -> bool {
         // Relaxed: a first guess; the exchange checks it.
@@ -387,21 +388,21 @@ mod tests {
     fn a_move_succeeds_only_while_nobody_else_is_there() {
         let slot = Slot::default();
         let generation = slot.publish(Content(1));
-        assert_eq!(slot.pin_idle(), Ok(Content(1)));
+        assert_eq!(slot.pin_idle(None), Ok(Content(1)));
         assert!(slot.relocate(Content(1), Content(2)));
         assert_eq!(slot.pin(generation), Ok(Content(2)));
-        assert_eq!(slot.pin_idle(), Err(NotIdle::Pinned));
+        assert_eq!(slot.pin_idle(None), Err(NotIdle::Pinned));
         slot.unpin();
 
-        slot.pin_idle().unwrap();
+        slot.pin_idle(None).unwrap();
         slot.pin(generation).unwrap();
         assert!(!slot.relocate(Content(2), Content(3)));
         assert_eq!((slot.unpin(), slot.unpin()), (None, None));
 
-        slot.pin_idle().unwrap();
+        slot.pin_idle(None).unwrap();
         assert_eq!(free(&slot, generation), Ok(Freed::Later));
         assert!(!slot.relocate(Content(2), Content(3)));
         assert_eq!(slot.unpin(), Some(Content(2)), "the mover takes the freed object down");
-        assert_eq!(slot.pin_idle(), Err(NotIdle::Gone));
+        assert_eq!(slot.pin_idle(None), Err(NotIdle::Gone));
     }
 }

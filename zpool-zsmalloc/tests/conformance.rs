@@ -41,6 +41,12 @@ pool_suite!(
     heap_calls = counting::calls,
 );
 pool_suite!(
+    small_objects,
+    [compact],
+    |source| pool(source, 200, "zsmalloc(step=8)"),
+    heap_calls = counting::calls,
+);
+pool_suite!(
     blocks_of_64_kib,
     [compact],
     |source| pool(source, 64 << 10, "zsmalloc(chain=64,step=64)"),

@@ -181,9 +181,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// however large the blocks are that go.
     #[inline]
     pub(crate) fn pay(&self, added: usize, replaced: usize) {
-        // The flag may be left over from a limit that there was.
-        let pressed = self.limit().is_pressed() && self.limit().bytes().is_some();
-        if added != replaced && pressed && self.eviction().evicts() {
+        if added != replaced && self.is_paying() {
             self.pay_now(added as isize - replaced as isize);
         }
     }
@@ -242,6 +240,26 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             Some(pool) => self.admit(&pool),
             None => Ok(()),
         }
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// Does what is stored now have to make room for itself?
+    #[inline]
+    fn is_paying(&self) -> bool {
+        // The flag may be left over from a limit that there was.
+        self.limit().is_pressed() && self.limit().bytes().is_some() && self.eviction().evicts()
+    }
+
+    /// Frees what its owner has removed, which pays for as much that is stored later: what comes and goes by turns evicts nothing.
+    #[inline]
+    pub(crate) fn removed(&self, item: Option<Item<K>>) -> bool {
+        if let Some((_, stored)) = &item
+            && self.is_paying()
+        {
+            self.limit().owe(-(cost(stored) as isize));
+        }
+        self.discard(item)
     }
 }
 

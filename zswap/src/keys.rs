@@ -3,10 +3,31 @@
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
+use crate::index::Index;
 use crate::object::pin;
-use crate::shard::{Found, Item};
+use crate::shard::{Found, Item, Shard};
 use crate::store::Store;
 use crate::stored::StoredId;
+
+/// While it lives, no entry of its shard keeps its handle for another object: somebody who has no guard goes by that.
+struct Unguarded<'i, K> {
+    index: &'i Index<K>,
+    hash: u64,
+}
+
+impl<'i, K> Unguarded<'i, K> {
+    /// `shard` is that of `hash`.
+    fn note(index: &'i Index<K>, hash: u64, shard: &mut Shard<K>) -> Unguarded<'i, K> {
+        shard.unguarded += 1;
+        Unguarded { index, hash }
+    }
+}
+
+impl<K> Drop for Unguarded<'_, K> {
+    fn drop(&mut self) {
+        self.index.lock(self.hash).0.unguarded -= 1;
+    }
+}
 
 impl<K: Clone, S> Store<K, S> {
     /// Copies of all keys, in no order. A key that is there all the time is listed once; one that comes or goes meanwhile may or may not be.
@@ -33,7 +54,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 .look(shard, |shard| shard.table.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
             for key in listed {
                 let gone = self.remove_unless(&key, &mut keep);
-                removed += usize::from(self.discard(gone));
+                removed += usize::from(self.removed(gone));
             }
         }
         self.index().shrink(|key| self.hash(key));
@@ -43,7 +64,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Takes out what is under `key`, if `keep` says no and it is still there then.
     fn remove_unless(&self, key: &K, keep: impl FnOnce(&K, usize) -> bool) -> Option<Item<K>> {
         let hash = self.hash(key);
-        let (shard, table_hash) = self.index().lock(hash);
+        let (mut shard, table_hash) = self.index().lock(hash);
         let found = shard.find(table_hash, key)?;
         let (len, seen) = (found.len(), found.id());
         // Held while `keep` runs, so that nothing else can have its id.
@@ -54,8 +75,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             }
             Found::Block { handle, pool, .. } => {
                 let pool = pool.clone();
-                // What cannot be read can be removed: then its handle has to do, which names another object only once this one is freed, or exchanged.
-                let _guard = pin(&pool, handle).ok();
+                let guard = pin(&pool, handle).ok();
+                // What cannot be read can be removed. Its handle has to do then, which says how often its slot was used.
+                let _unguarded = guard.is_none().then(|| Unguarded::note(self.index(), hash, &mut shard));
                 drop(shard);
                 if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
             }

@@ -26,7 +26,7 @@ pub(crate) struct Limit {
     /// Once full, it stays so until it holds no more than this part of it.
     accept_percent: u8,
     full: AtomicBool,
-    /// Bytes by which what is stored has grown since it became full, less what was evicted for that: below 0 after an eviction of more than was needed.
+    /// Bytes by which what is stored has grown since it became full, less what was evicted for that: below 0 where more was removed or evicted than was stored.
     owed: AtomicIsize,
     /// What all pools but the current one held at most...
     others: AtomicUsize,
@@ -77,6 +77,7 @@ impl Limit {
         // Relaxed: as above.
         self.max.store(max.unwrap_or(NONE), Ordering::Relaxed);
         self.full.store(false, Ordering::Relaxed);
+        self.forgive();
     }
 
     /// Was the limit reached, and the threshold not yet?
@@ -168,5 +169,24 @@ impl Limit {
         }
         drop(refresh);
         current.zpool().bytes_held() + others + manager.context_bytes()
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_summed_up_until_the_store_is_full_or_below_the_threshold_anew() {
+        let limit = Limit::new(Some(1 << 20), 90);
+        assert_eq!((limit.owe(4000), limit.owe(-4096), limit.owe(100)), (4000, -96, 4));
+        limit.set_full(false, false);
+        assert_eq!(limit.owe(0), 4);
+        limit.set_full(false, true);
+        assert_eq!((limit.owe(7), limit.is_pressed()), (7, true));
+        limit.set_full(true, false);
+        assert_eq!((limit.owe(5), limit.is_pressed()), (5, false));
+        limit.set(Some(2 << 20));
+        assert_eq!(limit.owe(-1), -1);
     }
 }

@@ -199,7 +199,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             taken
         });
         drop(held);
-        if self.discard(taken) { Fetched::Block(len) } else { Fetched::Replaced }
+        if self.removed(taken) { Fetched::Block(len) } else { Fetched::Replaced }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Shard<K> {
     // In the order of use: a load that hits needs the lock before this, and what fits its cache line.
     pub(crate) table: Table<K>,
     pools: Pools,
+    /// How many tell blocks apart by their handles alone, without guards.
+    pub(crate) unguarded: u32,
     pub(crate) tally: Tally,
     values: Values,
     /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow and it is asked for at every change.
@@ -90,6 +92,7 @@ impl<K> Shard<K> {
             list_bytes: 0,
             hand: 0,
             odd_turn: false,
+            unguarded: 0,
         }
     }
 
@@ -297,7 +300,7 @@ impl<K: Eq> Shard<K> {
     }
 
     /// Exchanges `new` with the block at slot `at`, if both are in one pool: what a store usually meets, and only a few words change. The entry keeps its handle where the
-    /// pool exchanges the objects.
+    /// pool exchanges the objects, unless somebody tells the two apart by that.
     ///
     /// # Errors
     ///
@@ -310,7 +313,7 @@ impl<K: Eq> Shard<K> {
         if !PoolRef::same(self.pools.get(place.pool()), new.object.pool()) {
             return Ok(false);
         }
-        if !new.object.exchange(handle)? {
+        if self.unguarded > 0 || !new.object.exchange(handle)? {
             std::mem::swap(handle, new.object.handle_mut());
         }
         self.tally.exchange(entry, new);

@@ -110,7 +110,7 @@ impl<K, S> Store<K, S> {
     /// Removes everything that was there when the call began, and gives back the index's memory. What is stored meanwhile may stay.
     pub fn clear(&self) {
         self.inner.index.clear(|item| {
-            self.discard(Some(item));
+            self.removed(Some(item));
         });
     }
 
@@ -242,7 +242,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             shard.tally.invalidated += u64::from(removed.is_some());
             removed
         });
-        self.discard(removed)
+        self.removed(removed)
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Large {
 pub(crate) enum StoredId {
     /// Same-filled blocks that are equal need not be told apart.
     Same { word: u64, len: usize },
-    /// As long as a guard holds the object: no allocator gives a pinned object's handle out again.
+    /// As long as a guard holds the object: no allocator gives a pinned object's handle out again, or to another object.
     Object { pool: PoolId, handle: HandleId },
     /// The address of its parts, while somebody holds it.
     Large(usize),

@@ -198,7 +198,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             Exchanged::No => self.put(hash, key, Stored::Block(new)),
             Exchanged::Failed { broken, kind } => {
-                self.discard(broken);
+                self.removed(broken);
                 self.free_object(new.object);
                 Err(self.store_failed(hash, key, kind))
             }

@@ -58,6 +58,40 @@ fn a_store_that_no_job_relieves_evicts_no_more_than_it_adds() {
     }
 }
 
+/// What its owner removes pays for what comes in its place, whichever way it goes.
+#[test]
+fn what_comes_and_goes_by_turns_evicts_nothing_else() {
+    type Remove = fn(&Store<u64>, u64);
+    let ways: [Remove; 4] = [
+        |store, key| assert!(store.take_vec(&key).unwrap().is_some()),
+        |store, key| assert!(store.invalidate(&key)),
+        |store, key| assert_eq!(store.retain(|&other, _| other != key), 1),
+        // It does not shrink below eight bytes: a word in the place of a block.
+        |store, key| store.store(key, &[7; 4096]).unwrap(),
+    ];
+    for (way, remove) in ways.into_iter().enumerate() {
+        let manual = Arc::new(Manual::new());
+        let store = evicting("zsmalloc+lz4", 4 * MIB).executor(manual).build().unwrap();
+        let mut key = 0;
+        while store.stats().evicted < 50 {
+            store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+            key += 1;
+        }
+        let before = store.stats();
+        let turns = if way == 2 { 50 } else { 2_000 };
+        for turn in 0..turns {
+            // Of few lengths: a frame for each of many would fill the store once more.
+            store.store(key, &block(turn, 2048 + 1024 * (turn as usize % 3), Look::Noise)).unwrap();
+            remove(&store, key);
+        }
+        let after = store.stats();
+        // A block at a time goes for one that comes, and is credited when that goes.
+        assert!(after.evicted - before.evicted <= 2, "way {way}: {} of {}", after.evicted, before.evicted);
+        assert!(before.payload_bytes - after.payload_bytes <= 2 * 4096, "way {way}: {after}");
+        check_books(&store);
+    }
+}
+
 #[test]
 fn b7_a_store_of_the_longest_blocks_stays_within_its_limit_too() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {

@@ -227,6 +227,31 @@ fn retain_leaves_what_takes_the_place_of_a_block_that_it_asks_about() {
     }
 }
 
+/// What could not be read when it was asked about goes, whether it can be read by then or not; what has taken its place stays.
+#[test]
+fn retain_removes_what_cannot_be_read_and_leaves_what_takes_its_place() {
+    let script = PoolScript::new();
+    let store = scripted(script.clone(), CodecScript::new()).build().unwrap();
+    let new = block(2, 4096, Look::Runs);
+    for (replaced, readable) in [(true, true), (false, true), (false, false), (true, true)] {
+        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        script.on_read(OnRead::Fail);
+        let removed = store.retain(|&key, _| {
+            if readable {
+                script.on_read(OnRead::Work);
+            }
+            if replaced {
+                store.store(key, &new).unwrap();
+            }
+            false
+        });
+        script.on_read(OnRead::Work);
+        assert_eq!((removed, store.contains(&1)), (usize::from(!replaced), replaced));
+        assert_eq!(store.take_vec(&1).unwrap(), replaced.then(|| new.clone()));
+    }
+    check_books(&store);
+}
+
 #[test]
 fn keys_and_retain() {
     let store = builder().max_value_len(1 << 16).build().unwrap();

@@ -61,8 +61,7 @@ impl Named<'_> {
     /// When it is gone, or somebody reads or moves it. Gives it if it was freed meanwhile.
     #[inline]
     fn put_in_place(self, new: Content, readers: &Readers) -> Result<Content, Option<Content>> {
-        self.slot.look(self.generation).ok_or(None)?;
-        let old = self.slot.pin_idle().map_err(|_| None)?;
+        let old = self.slot.pin_idle(Some(self.generation)).map_err(|_| None)?;
         // After the pin: readers that come from now on pin, too.
         if !readers.is_announced(self.index) && self.slot.relocate(old, new) {
             Ok(old)

@@ -3,12 +3,12 @@
 use std::thread;
 
 use zpool_core::page::FaultPlan;
-use zpool_core::sync::atomic::{AtomicBool, Ordering};
+use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::{CompactionBudget, NoBlock};
 
 use super::errors::another_tag;
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Object, Rig, assert_contents, scaled};
+use crate::pool::rig::{Object, Rig, assert_contents, contents, scaled};
 use crate::rng::Rng;
 
 /// Exchanges the objects of two handles, or not. Each is then what its handle names. Says whether it was done.
@@ -120,32 +120,40 @@ pub fn foreign_and_stale_handles_are_not_exchanged(maker: &PoolMaker) {
 /// freed at once, and its bytes used again.
 pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
     let rig = Rig::new(maker);
-    let lens = [rig.max().min(300), rig.max().min(320)];
-    let kept = rig.put(0, lens[0]);
-    let (id, over) = (kept.handle.id(), AtomicBool::new(false));
-    let mut kept = Some(kept);
+    let longest = rig.max().min(320);
+    let lens = [longest / 2 + 1, longest];
+    let objects = [contents(0, lens[0]), contents(1, lens[1])];
+    let mut kept = rig.put(0, lens[0]);
+    let (id, over, reads) = (kept.handle.id(), AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                // Relaxed: only when to end.
-                while !over.load(Ordering::Relaxed) {
-                    let guard = rig.pool.read(&id.forge()).expect("X1: a handle that stays good");
-                    let fill = usize::from(guard.len() == lens[1] && lens[0] != lens[1]);
-                    assert_contents(&guard, fill as u64, lens[fill]);
-                }
-            });
-        }
+        let reader = || {
+            // Relaxed, here and below: only when to begin and to end.
+            while !over.load(Ordering::Relaxed) {
+                let guard = rig.pool.read(&id.forge()).expect("X1: a handle that stays good");
+                assert!(
+                    objects.iter().any(|object| **object == *guard),
+                    "R1, X1: neither the one nor the other"
+                );
+                drop(guard);
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
         let _ends = OnDrop(|| over.store(true, Ordering::Relaxed));
-        let kept = kept.as_mut().expect("put there");
-        for _ in 0..scaled(20_000) {
+        let mut turn = 0;
+        // Until they have met, or one has failed.
+        while (turn < scaled(20_000) || reads.load(Ordering::Relaxed) < 100)
+            && !readers.iter().any(|reader| reader.is_finished())
+        {
+            turn += 1;
             let next = 1 - kept.fill;
             let mut new = rig.put(next, lens[next as usize]);
-            exchange(&rig, kept, &mut new);
+            exchange(&rig, &mut kept, &mut new);
             // The one that was exchanged for it, or the new one.
             rig.pool.free(new.handle).expect("X2: the other handle is good");
         }
     });
-    rig.end(kept.into_iter().collect());
+    rig.end(vec![kept]);
 }
 
 /// X4: in a no-block section, without any memory to be had, and with no call of the page source.
