@@ -25,9 +25,9 @@ pub(crate) struct Shard<K> {
     // In the order of use: a load that hits needs the lock before this, and what fits its cache line.
     pub(crate) table: Table<K>,
     pools: Pools,
+    pub(crate) tally: Tally,
     /// How many tell blocks apart by their handles alone, without guards.
     pub(crate) unguarded: u32,
-    pub(crate) tally: Tally,
     values: Values,
     /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow and it is asked for at every change.
     list_bytes: usize,
