@@ -12,14 +12,14 @@ use zpool_core::{Handle, Pins, PoolError, ReadGuard};
 
 use crate::inner::Inner;
 use crate::readers::Place;
-use crate::slot::{Content, Named, Slot};
+use crate::slot::{Content, Named};
 
 impl Inner {
     /// See `ZPool::read`.
     #[inline]
     pub(crate) fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
-        let Named { slot, index, generation } = self.named(handle)?;
-        let (content, place) = self.hold(slot, index, generation)?;
+        let named = self.named(handle)?;
+        let (content, place) = self.hold(named)?;
         let (at, slack) = self.layout.unpack(content);
         let zspage = self.zspages.get(at.zspage).expect("a pinned object's zspage exists");
         let class = self.table.get(zspage.class());
@@ -28,13 +28,13 @@ impl Inner {
         // SAFETY: `slice` (1): announced or pinned above, and the guard takes that back when it is dropped, after its last use of the bytes; it borrows the pool, which gives
         // its zspages up only when it is dropped; (2): as computed from its class.
         let bytes = unsafe { zspage.slice(run_len, offset, (class.slot_bytes - slack) as usize) };
-        let token = u64::from(place) << u32::BITS | u64::from(index);
+        let token = u64::from(place) << u32::BITS | u64::from(named.index);
         Ok(ReadGuard::pinned(bytes, self, token))
     }
 
     /// Keeps an object where it is, until [`Pins::unpin`]. Gives the number of the place where that is announced, or 0 for a pin.
     #[inline]
-    fn hold(&self, slot: &Slot, index: u32, generation: u16) -> Result<(Content, u32), PoolError> {
+    fn hold(&self, Named { slot, index, generation }: Named<'_>) -> Result<(Content, u32), PoolError> {
         if let Some(place) = self.readers.announce(index) {
             if let Some(content) = slot.look(generation) {
                 return Ok((content, place.to_number()));

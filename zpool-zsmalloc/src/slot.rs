@@ -56,7 +56,7 @@ use core::fmt;
 use zpool_core::PoolError;
 use zpool_core::sync::atomic::{AtomicU64, Ordering};
 
-pub use self::exchange::{Exchanged, Named, exchange};
+pub use self::exchange::{Exchanged, exchange};
 pub(crate) use self::layout::{Layout, Location};
 use crate::readers::{MAX_ANNOUNCED, Readers};
 
@@ -127,6 +127,17 @@ pub struct Content(pub u64);
 /// The word of one handle.
 #[derive(Default)]
 pub struct Slot(AtomicU64);
+
+/// A slot with what its handle says.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// The slot.
+    pub slot: &'a Slot,
+    /// Its own index.
+    pub index: u32,
+    /// Of the object's life that is meant.
+    pub generation: u16,
+}
 
 /// What [`Slot::free`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

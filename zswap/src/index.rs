@@ -235,6 +235,7 @@ impl<K: Eq> Index<K> {
         match shard.exchange_in_pool(at, new) {
             Ok(true) => Exchanged::Yes { spare: None },
             Ok(false) => self.accounted(&mut shard, |shard| shard.exchange_pools(at, new)),
+            // No table shrinks by that, and no list of a block's.
             Err(kind) => Exchanged::Failed { broken: shard.remove_at(at), kind },
         }
     }

@@ -134,6 +134,7 @@ impl Limit {
 
     /// There is nothing left to pay with.
     pub(crate) fn forgive(&self) {
+        // Relaxed: as above.
         self.owed.store(0, Ordering::Relaxed);
     }
 

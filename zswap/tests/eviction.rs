@@ -66,7 +66,7 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
         |store, key| assert!(store.take_vec(&key).unwrap().is_some()),
         |store, key| assert!(store.invalidate(&key)),
         |store, key| assert_eq!(store.retain(|&other, _| other != key), 1),
-        // It does not shrink below eight bytes: a word in the place of a block.
+        // What takes its place costs next to nothing.
         |store, key| store.store(key, &[7; 4096]).unwrap(),
     ];
     for (way, remove) in ways.into_iter().enumerate() {

@@ -20,7 +20,7 @@ const KEYS: usize = 300;
 const THREADS: u64 = 3;
 /// Operations of a thread in a round, after which all of them stop and the books are compared.
 const STEPS: u64 = 1_000;
-/// Rounds, unless `ZSWAP_SOAK_SECONDS` says how long to go on, or not all of it has happened yet. In every fourth everything is cleared now and then.
+/// Rounds at least, and until everything has happened; unless `ZSWAP_SOAK_SECONDS` says how long to go on. In every fourth everything is cleared now and then.
 const ROUNDS: u64 = 4;
 const MIB: usize = 1 << 20;
 

@@ -11,19 +11,8 @@
 
 use zpool_core::sync::atomic::Ordering;
 
-use super::{Content, DEAD, LIVE, Slot, Word};
+use super::{Content, DEAD, LIVE, Named, Slot, Word};
 use crate::readers::Readers;
-
-/// A slot with what its handle says.
-#[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
-    /// The slot.
-    pub slot: &'a Slot,
-    /// Its own index.
-    pub index: u32,
-    /// Of the object's life that is meant.
-    pub generation: u16,
-}
 
 /// What became of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
