@@ -183,10 +183,9 @@ impl Run<'_> {
     }
 
     /// Gives back what is empty now in these classes.
-    fn give_back<'c>(&mut self, classes: impl Iterator<Item = &'c Class>) {
-        let pool = self.pool;
-        let (mut empty, thorough) = (0, self.thorough);
-        let classes = classes.inspect(|class| empty += pool.release_unneeded_zspages_of(class, thorough));
+    fn give_back<'c>(&mut self, classes: impl Iterator<Item = &'c Class> + Clone) {
+        let (pool, thorough) = (self.pool, self.thorough);
+        let empty = pool.release_unneeded_zspages(classes.clone(), thorough);
         let hollow = pool.discard_hollow_frames(classes, thorough);
         self.report.freed_bytes += (empty + hollow) * pool.source.frame_size();
     }

@@ -12,7 +12,7 @@ use crate::inner::{Class, Inner};
 use crate::memory::{Charged, OwnedRun, discard_all, release_all};
 use crate::shape::runs;
 
-/// Zspages handled under one hold of a class's lock.
+/// Zspages handled under one hold of a class's lock, and given back by one call.
 const BATCH: usize = 32;
 
 impl Inner {
@@ -42,20 +42,19 @@ impl Inner {
 
     /// Gives back all empty zspages but `keep` a class, 0 or 1. Returns frames that were resident.
     pub(crate) fn release_empty_zspages(&self, keep: usize) -> usize {
-        self.existing_classes().map(|class| self.release_empty_zspages_of(class, keep)).sum()
-    }
-
-    /// The same for one class.
-    fn release_empty_zspages_of(&self, class: &Class, keep: usize) -> usize {
-        self.release_empty(class, |state| match keep {
+        self.release_empty(self.existing_classes(), |state| match keep {
             0 => state.head(Empty),
             _ => state.head(Empty).and_then(|kept| state.next(kept)),
         })
     }
 
-    /// Gives back empty zspages that a class has not needed of late, or all.
-    pub(crate) fn release_unneeded_zspages_of(&self, class: &Class, thorough: Thorough) -> usize {
-        self.release_empty(class, |state| {
+    /// Gives back empty zspages that their classes have not needed of late, or all. Returns frames that were resident.
+    pub(crate) fn release_unneeded_zspages<'c>(
+        &self,
+        classes: impl Iterator<Item = &'c Class>,
+        thorough: Thorough,
+    ) -> usize {
+        self.release_empty(classes, |state| {
             let needless = |&local: &u32| {
                 let frames = state.member(local).resident.count_ones() as usize;
                 thorough == Thorough::Yes || frames <= self.surplus_of(state, thorough)
@@ -64,49 +63,21 @@ impl Inner {
         })
     }
 
-    /// Gives back empty zspages of a class as long as `surplus` names one. Returns frames that were resident.
-    fn release_empty(&self, class: &Class, surplus: impl Fn(&ClassState) -> Option<u32>) -> usize {
+    /// Gives back empty zspages as long as `surplus` names one of a class: [`BATCH`] by one call of the source, of whatever classes. Returns frames that were resident.
+    fn release_empty<'c>(
+        &self,
+        classes: impl Iterator<Item = &'c Class>,
+        surplus: impl Fn(&ClassState) -> Option<u32>,
+    ) -> usize {
+        // Space made outside the locks.
+        let mut gone = Gone { pool: self, zspages: Vec::with_capacity(BATCH), resident: 0 };
         let mut frames = 0;
-        let mut gone = Vec::new();
-        loop {
-            // Space made outside the lock.
-            gone.reserve(BATCH);
-            let resident = self.locked(class, |state| {
-                let mut resident = 0;
-                while gone.len() < BATCH
-                    && let Some(local) = surplus(state)
-                {
-                    let (id, frames) = state.remove(local, &self.zspages);
-                    gone.push(id);
-                    resident += frames;
-                }
-                self.note_gain(state);
-                resident
-            });
-            if gone.is_empty() {
-                return frames;
+        for class in classes {
+            while self.locked(class, |state| gone.remove(class, state, &surplus)) {
+                frames += gone.release();
             }
-            let charged = Charged::taken_out(&*self.source, resident);
-            self.release_zspages(class, &mut gone);
-            drop(charged);
-            frames += resident;
         }
-    }
-
-    /// Gives back zspages that were removed from their class.
-    fn release_zspages(&self, class: &Class, gone: &mut Vec<u32>) {
-        let frames = usize::from(self.table.get(class.index).frames);
-        let len = frames * self.source.frame_size();
-        let take_out = |&id: &u32| -> OwnedRun {
-            let zspage = self.zspages.get(id).expect("it was a member");
-            // SAFETY: `take_out` (1): removed while empty by our caller, once; (2): as computed from its class.
-            unsafe { zspage.take_out(len, &self.source) }
-        };
-        let owned = gone.iter().map(take_out).collect();
-        for id in gone.drain(..) {
-            self.zspages.put(id);
-        }
-        release_all(&self.source, owned);
+        frames + gone.release()
     }
 
     /// Gives back frames that are resident although no object lies in them, where their zspage is not empty: many by one call of the source. If it is not to be
@@ -155,6 +126,57 @@ impl Inner {
             });
         }
         release_all(&self.source, runs);
+    }
+}
+
+/// Zspages of any classes that were removed, up to [`BATCH`], and their frames that are resident.
+///
+/// When the source panics, they are off the books, as they would be if it had not: what memory it has not taken back by then is its own loss.
+struct Gone<'a> {
+    pool: &'a Inner,
+    zspages: Vec<(ClassIndex, u32)>,
+    resident: usize,
+}
+
+impl Gone<'_> {
+    /// Removes empty zspages of a class as long as `surplus` names one. True: the batch is full, go on with this class.
+    fn remove(
+        &mut self,
+        class: &Class,
+        state: &mut ClassState,
+        surplus: impl Fn(&ClassState) -> Option<u32>,
+    ) -> bool {
+        while self.zspages.len() < BATCH {
+            let Some(local) = surplus(state) else {
+                self.pool.note_gain(state);
+                return false;
+            };
+            let (id, frames) = state.remove(local, &self.pool.zspages);
+            self.zspages.push((class.index, id));
+            self.resident += frames;
+        }
+        self.pool.note_gain(state);
+        true
+    }
+
+    /// Gives them back. Returns frames that were resident.
+    fn release(&mut self) -> usize {
+        let pool = self.pool;
+        let resident = core::mem::take(&mut self.resident);
+        let charged = Charged::taken_out(&*pool.source, resident);
+        let take_out = |&(class, id): &(ClassIndex, u32)| -> OwnedRun {
+            let zspage = pool.zspages.get(id).expect("it was a member");
+            let len = usize::from(pool.table.get(class).frames) * pool.source.frame_size();
+            // SAFETY: `take_out` (1): removed while empty, once; (2): as computed from its class.
+            unsafe { zspage.take_out(len, &pool.source) }
+        };
+        let owned = self.zspages.iter().map(take_out).collect();
+        for (_, id) in self.zspages.drain(..) {
+            pool.zspages.put(id);
+        }
+        release_all(&pool.source, owned);
+        drop(charged);
+        resident
     }
 }
 

@@ -134,7 +134,7 @@ impl Inner {
     }
 
     /// The classes that ever had an object, smallest first.
-    pub(crate) fn existing_classes(&self) -> impl Iterator<Item = &Class> {
+    pub(crate) fn existing_classes(&self) -> impl Iterator<Item = &Class> + Clone {
         self.classes.iter().filter_map(|class| class.get().map(|class| &**class))
     }
 

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zpool_core::exec::Manual;
-use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource};
+use zpool_core::page::{FaultPlan, FaultySource, HeapSource, OutOfFrames, PageSource, Run};
 use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
@@ -63,6 +65,63 @@ fn one_empty_zspage_of_each_of_many_classes_is_no_endless_work() {
         assert!(jobs > 0, "{params:?}: a job had something to do");
         assert!(kept.source.charged_frames() <= 32, "{} frames idle", kept.source.charged_frames());
     }
+}
+
+/// A source that counts the calls by which runs come and go.
+#[derive(Debug)]
+struct Counting {
+    inner: HeapSource,
+    reserved: AtomicUsize,
+    released: AtomicUsize,
+}
+
+// SAFETY: runs are those of `inner`, which makes the same promises; calls are only counted.
+#[expect(unsafe_code, reason = "passes the promises of the inner source on")]
+unsafe impl PageSource for Counting {
+    fn frame_size(&self) -> usize {
+        self.inner.frame_size()
+    }
+    fn reserve(&self, frames: usize) -> Result<Run, OutOfFrames> {
+        self.reserved.fetch_add(1, Ordering::Relaxed);
+        self.inner.reserve(frames)
+    }
+    fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
+        self.inner.charge(frames)
+    }
+    fn uncharge(&self, frames: usize) {
+        self.inner.uncharge(frames);
+    }
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
+        // SAFETY: our caller's promise.
+        unsafe { self.inner.discard(run, frames) }
+    }
+    unsafe fn release(&self, run: Run) {
+        self.released.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: our caller's promise.
+        unsafe { self.inner.release(run) }
+    }
+    unsafe fn release_all(&self, runs: Vec<Run>) {
+        self.released.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: our caller's promise.
+        unsafe { self.inner.release_all(runs) }
+    }
+    fn charged_frames(&self) -> usize {
+        self.inner.charged_frames()
+    }
+}
+
+/// A call into the system interrupts every thread of the process, so one takes the zspages of many classes back.
+#[test]
+fn empty_zspages_of_many_classes_go_back_together() {
+    let zero = || AtomicUsize::new(0);
+    let source = Arc::new(Counting { inner: HeapSource::new(4096), reserved: zero(), released: zero() });
+    let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
+    let lengths = (100..4000).step_by(100);
+    let handles: Vec<_> = lengths.map(|len| pool.insert(&vec![7; len]).unwrap()).collect();
+    handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
+    assert!(pool.trim() > 0);
+    let (zspages, calls) = (source.reserved.load(Ordering::Relaxed), source.released.load(Ordering::Relaxed));
+    assert!(zspages > 30 && (1..=3).contains(&calls), "{calls} calls for {zspages} zspages");
 }
 
 #[test]
@@ -208,11 +267,11 @@ fn freed_objects_go_although_somebody_inserts_others() {
     assert!(jobs < 200, "{jobs} jobs, with nothing to gain for most");
 }
 
-/// Objects of one length, every second of which is freed; then somebody inserts and frees one, again and again, and a job runs in between.
+/// Of the objects that `fill` makes, every second is freed; then somebody inserts and frees one, again and again, and a job runs in between.
 /// Gives the frames at first, and after each job.
-fn half_freed_and_in_use(objects: usize, jobs: usize) -> (Kept, Vec<usize>) {
+fn half_freed_and_in_use(fill: impl Fn(&Kept) -> Vec<Handle>, jobs: usize) -> (Kept, Vec<usize>) {
     let kept = Kept::new("");
-    let handles: Vec<_> = (0..objects).map(|_| kept.pool.insert(&[1; 1300]).unwrap()).collect();
+    let handles = fill(&kept);
     kept.drain("filled");
     let mut frames = vec![kept.source.charged_frames()];
     let (go, stay): (Vec<_>, Vec<_>) = handles.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
@@ -226,10 +285,15 @@ fn half_freed_and_in_use(objects: usize, jobs: usize) -> (Kept, Vec<usize>) {
     (kept, frames)
 }
 
+/// So many objects of one length.
+fn alike(objects: usize) -> impl Fn(&Kept) -> Vec<Handle> {
+    move |kept| (0..objects).map(|_| kept.pool.insert(&[1; 1300]).unwrap()).collect()
+}
+
 /// Decision 0022, point 2: in use, a pool gives back what it has needed little by little; when nobody uses it, at a stroke.
 #[test]
 fn a_pool_in_use_keeps_for_a_while_what_it_has_needed() {
-    let (kept, frames) = half_freed_and_in_use(6000, 8);
+    let (kept, frames) = half_freed_and_in_use(alike(6000), 8);
     let full = frames[0];
     assert!(frames[8] < full, "a part is given back: {frames:?}");
     assert!(frames[8] > full * 4 / 5, "eight parts of 32 of a half are an eighth: {frames:?}");
@@ -237,10 +301,26 @@ fn a_pool_in_use_keeps_for_a_while_what_it_has_needed() {
     assert!(kept.source.charged_frames() < full * 11 / 20, "{} of {full}", kept.source.charged_frames());
 }
 
+/// A part of 32 of a few slots is less than a slot: many small classes forget no faster than a large one.
+#[test]
+fn small_classes_remember_as_long_as_large_ones() {
+    let (kept, frames) = half_freed_and_in_use(|kept| kept.fill(12), 8);
+    let full = frames[0];
+    assert!(frames[8] > full * 4 / 5, "eight parts of 32 of a half are an eighth: {frames:?}");
+    // In use as before, it has forgotten some jobs later.
+    let later = (0..60).take_while(|_| {
+        kept.pool.free(kept.pool.insert(&[1; 1300]).unwrap()).unwrap();
+        kept.executor.run_one()
+    });
+    let jobs = later.count();
+    let left = kept.source.charged_frames();
+    assert!(jobs < 60 && left < full * 3 / 5, "{left} of {full} after {jobs} more jobs");
+}
+
 /// Point 3: less than one frame in 128, and four, is left for the next time.
 #[test]
 fn a_pool_in_use_gives_back_nothing_or_much() {
-    let (_kept, frames) = half_freed_and_in_use(1500, 20);
+    let (_kept, frames) = half_freed_and_in_use(alike(1500), 20);
     let steps: Vec<_> = frames.windows(2).map(|pair| pair[0] - pair[1]).filter(|&step| step > 0).collect();
     let least = frames[20] / 128 + 4;
     assert!(steps.len() > 2 && steps.iter().all(|&step| step > least), "{steps:?}, of {frames:?}");
