@@ -77,6 +77,15 @@ impl Report {
     pub fn push(&mut self, figure: Figure) {
         self.results.push(figure);
     }
+
+    /// The figures for people: one on a line, with its range.
+    pub fn table(&self) -> String {
+        let width = self.results.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
+        let line = |Figure { name, value, low, high, unit }: &Figure| {
+            format!("{name:width$} {value:9.3} {unit:6} ({low:.3} to {high:.3})\n")
+        };
+        self.results.iter().map(line).collect()
+    }
 }
 
 impl fmt::Display for Report {
@@ -94,6 +103,15 @@ mod tests {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, low: 1.0, high: 3.0 }));
         assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, low: 1.0, high: 4.0 }));
         assert_eq!(Spread::of([7.0]), Some(Spread { median: 7.0, low: 7.0, high: 7.0 }));
+    }
+
+    #[test]
+    fn a_table_has_a_figure_a_line_below_one_another() {
+        let mut report = Report::default();
+        report.push(Figure::exact("short", 1.0, "ns"));
+        report.push(Spread { median: 2.5, low: 2.0, high: 3.0 }.figure("longer", "ratio"));
+        let table = "short      1.000 ns     (1.000 to 1.000)\nlonger     2.500 ratio  (2.000 to 3.000)\n";
+        assert_eq!(report.table(), table);
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 mod common;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zpool_core::exec::Manual;
-use zpool_core::page::{FaultPlan, FaultySource, HeapSource, OutOfFrames, PageSource, Run};
+use zpool_core::page::{FaultPlan, FaultySource, HeapSource, ObservedSource, PageSource, SourceCall};
 use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
@@ -67,60 +66,24 @@ fn one_empty_zspage_of_each_of_many_classes_is_no_endless_work() {
     }
 }
 
-/// A source that counts the calls by which runs come and go.
-#[derive(Debug)]
-struct Counting {
-    inner: HeapSource,
-    reserved: AtomicUsize,
-    released: AtomicUsize,
-}
-
-// SAFETY: runs are those of `inner`, which makes the same promises; calls are only counted.
-#[expect(unsafe_code, reason = "passes the promises of the inner source on")]
-unsafe impl PageSource for Counting {
-    fn frame_size(&self) -> usize {
-        self.inner.frame_size()
-    }
-    fn reserve(&self, frames: usize) -> Result<Run, OutOfFrames> {
-        self.reserved.fetch_add(1, Ordering::Relaxed);
-        self.inner.reserve(frames)
-    }
-    fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
-        self.inner.charge(frames)
-    }
-    fn uncharge(&self, frames: usize) {
-        self.inner.uncharge(frames);
-    }
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
-        // SAFETY: our caller's promise.
-        unsafe { self.inner.discard(run, frames) }
-    }
-    unsafe fn release(&self, run: Run) {
-        self.released.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: our caller's promise.
-        unsafe { self.inner.release(run) }
-    }
-    unsafe fn release_all(&self, runs: Vec<Run>) {
-        self.released.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: our caller's promise.
-        unsafe { self.inner.release_all(runs) }
-    }
-    fn charged_frames(&self) -> usize {
-        self.inner.charged_frames()
-    }
-}
-
 /// A call into the system interrupts every thread of the process, so one takes the zspages of many classes back.
 #[test]
 fn empty_zspages_of_many_classes_go_back_together() {
-    let zero = || AtomicUsize::new(0);
-    let source = Arc::new(Counting { inner: HeapSource::new(4096), reserved: zero(), released: zero() });
-    let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
+    let (reserved, released) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (zspages, calls) = (reserved.clone(), released.clone());
+    let source = ObservedSource::new(Arc::new(HeapSource::new(4096)), move |call| {
+        match call {
+            SourceCall::Reserve(_) => zspages.fetch_add(1, Ordering::Relaxed),
+            SourceCall::Release(_) | SourceCall::ReleaseAll(_) => calls.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    });
+    let pool = ZsmallocDriver.create(&PoolConfig::new(Arc::new(source), 4096)).unwrap();
     let lengths = (100..4000).step_by(100);
     let handles: Vec<_> = lengths.map(|len| pool.insert(&vec![7; len]).unwrap()).collect();
     handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
     assert!(pool.trim() > 0);
-    let (zspages, calls) = (source.reserved.load(Ordering::Relaxed), source.released.load(Ordering::Relaxed));
+    let (zspages, calls) = (reserved.load(Ordering::Relaxed), released.load(Ordering::Relaxed));
     assert!(zspages > 30 && (1..=3).contains(&calls), "{calls} calls for {zspages} zspages");
 }
 

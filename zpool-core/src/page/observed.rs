@@ -22,6 +22,8 @@ pub enum SourceCall {
     Discard(usize),
     /// `release` of so many bytes.
     Release(usize),
+    /// `release_all` of so many runs.
+    ReleaseAll(usize),
 }
 
 /// Runs a closure before each call of the source behind it: for tests that look at a pool, wait, or panic while it is calling out.
@@ -83,6 +85,12 @@ unsafe impl PageSource for ObservedSource {
         (self.observe)(SourceCall::Release(run.len()));
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.release(run) };
+    }
+
+    unsafe fn release_all(&self, runs: Vec<Run>) {
+        (self.observe)(SourceCall::ReleaseAll(runs.len()));
+        // SAFETY: the caller's promises are the same.
+        unsafe { self.inner.release_all(runs) };
     }
 
     fn charged_frames(&self) -> usize {

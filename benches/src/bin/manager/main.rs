@@ -19,7 +19,7 @@ mod switching;
 
 use std::process::ExitCode;
 
-use workload::{Figure, Report};
+use workload::Report;
 
 fn main() -> ExitCode {
     let json = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
@@ -36,9 +36,7 @@ fn main() -> ExitCode {
     if json {
         println!("{report}");
     } else {
-        for Figure { name, value, low, high, unit } in &report.results {
-            println!("{name:62} {value:8.3} {unit:6} ({low:.3} to {high:.3})");
-        }
+        print!("{}", report.table());
     }
     ExitCode::SUCCESS
 }

@@ -22,7 +22,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use workload::{Figure, Pages, Report, read_files};
+use workload::{Pages, Report, read_files};
 use zswap::Store;
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -51,11 +51,7 @@ fn main() -> ExitCode {
     }
     match run(&files) {
         Ok(report) if json => println!("{report}"),
-        Ok(report) => {
-            for Figure { name, value, low, high, unit } in &report.results {
-                println!("{name:36} {value:9.3} {unit:6} ({low:.3} to {high:.3})");
-            }
-        }
+        Ok(report) => print!("{}", report.table()),
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::FAILURE;

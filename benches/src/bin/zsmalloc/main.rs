@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use workload::{Figure, Objects, Report, read_files, refuse_huge_pages};
+use workload::{Objects, Report, read_files, refuse_huge_pages};
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::Codec;
 use zpool_core::spec::{Component, Params};
@@ -78,9 +78,7 @@ fn main() -> ExitCode {
     if json {
         println!("{report}");
     } else {
-        for Figure { name, value, low, high, unit } in &report.results {
-            println!("{name:45} {value:9.3} {unit:6} ({low:.3} to {high:.3})");
-        }
+        print!("{}", report.table());
     }
     ExitCode::SUCCESS
 }
