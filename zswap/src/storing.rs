@@ -18,6 +18,7 @@ use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
 use crate::evict::cost;
 use crate::incompressible;
+use crate::latency::Latencies;
 use crate::object::{Object, insert};
 use crate::same_filled;
 use crate::shard::{Exchanged, Put};
@@ -54,10 +55,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// [`switch`](Self::switch) at the same time never makes it fail or wait.
     pub fn store(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         might_block("Store::store");
-        let timer = self.latencies().map(|latencies| latencies.store.timer());
-        let outcome = self.store_untimed(key, block);
-        drop(timer);
-        outcome
+        match self.latencies() {
+            None => self.store_untimed(key, block),
+            Some(latencies) => self.store_timed(latencies, key, block),
+        }
+    }
+
+    /// As for [loads](Self::load).
+    #[inline(never)]
+    fn store_timed(&self, latencies: &Latencies, key: K, block: &[u8]) -> Result<(), Error<K>> {
+        let _timer = latencies.store.timer();
+        self.store_untimed(key, block)
     }
 
     #[inline]
