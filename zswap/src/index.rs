@@ -14,9 +14,9 @@
 //! keys are listed, and the allocator's `read` and `exchange`, which never block; nothing else of anybody's. What is taken out is freed after the lock is.
 
 use crossbeam_utils::CachePadded;
-use zpool_core::PoolId;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Mutex, MutexGuard};
+use zpool_core::{PoolId, prefetch};
 
 use crate::clock::Coldest;
 use crate::shard::{Exchanged, Item, Put, Shard, Tally};
@@ -51,6 +51,15 @@ pub(crate) struct Index<K> {
     bytes: AtomicUsize,
     /// The shard that the clock's hand is in: the rest by the number of shards.
     hand: AtomicUsize,
+}
+
+/// What is needed before long: see [`Index::run_ahead`].
+#[derive(Debug, PartialEq)]
+enum Ahead {
+    /// A shard.
+    Shard(usize),
+    /// What its table has from this hash on.
+    Places { shard: usize, hash: u64 },
 }
 
 impl<K> Index<K> {
@@ -97,6 +106,38 @@ impl<K> Index<K> {
     pub(crate) fn prefetch(&self, hash: u64) {
         let (shard, hash) = self.lock(hash);
         shard.table.prefetch(hash);
+    }
+
+    /// Asks memory for what the next group of hashes needs, for somebody who goes through hashes in their order and is at `hash`. Waits for nobody; others may have to
+    /// wait for it, for some instructions.
+    #[inline]
+    pub(crate) fn run_ahead(&self, hash: u64) {
+        match self.ahead(hash) {
+            None => {}
+            Some(Ahead::Shard(shard)) => prefetch(std::slice::from_ref(&self.shards[shard]), usize::MAX),
+            Some(Ahead::Places { shard, hash }) => {
+                if let Some(shard) = self.shards[shard].try_lock() {
+                    shard.table.prefetch(hash);
+                }
+            }
+        }
+    }
+
+    /// What is asked for at `hash`: a little at a time, and the places only when the shard, which says where they are, has come. Not at once where a group begins:
+    /// that there is an order shows at its second hash.
+    #[inline]
+    fn ahead(&self, hash: u64) -> Option<Ahead> {
+        let at = hash % NEIGHBOURS;
+        let next = || self.split((hash - at).wrapping_add(NEIGHBOURS));
+        const { assert!(NEIGHBOURS > 4) };
+        match at {
+            1 => Some(Ahead::Shard(next().0)),
+            4 => {
+                let (shard, hash) = next();
+                Some(Ahead::Places { shard, hash })
+            }
+            _ => None,
+        }
     }
 
     /// Changes the shard of a hash.
@@ -274,6 +315,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn somebody_who_comes_by_in_order_finds_shard_and_places_asked_for_once_each() {
+        let index = Index::<u64>::with_shards(64, false);
+        let last_group = u64::MAX - NEIGHBOURS + 1;
+        for first in [0, NEIGHBOURS * 64 * 77, last_group] {
+            let (shard, hash) = index.split(first.wrapping_add(NEIGHBOURS));
+            let asked: Vec<_> = (0..NEIGHBOURS).filter_map(|at| index.ahead(first + at)).collect();
+            assert_eq!(asked, [Ahead::Shard(shard), Ahead::Places { shard, hash }]);
+        }
+        // Nothing can be seen of it, but it neither waits for a shard that somebody holds nor falls over a table that is empty.
+        let _held = index.shards[index.split(NEIGHBOURS).0].lock();
+        (0..2 * NEIGHBOURS).for_each(|hash| index.run_ahead(hash));
     }
 
     /// The last four are Fibonacci numbers times eight.

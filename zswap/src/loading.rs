@@ -172,19 +172,31 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         then: Then,
     ) -> Result<Fetched, ErrorKind> {
         let (mut shard, table_hash) = self.index().lock(hash);
+        let in_order = shard.in_order(table_hash);
         let Some(found) = shard.look_up(table_hash, key, then) else { return Ok(Fetched::Nothing) };
         let seen = (then == Then::Remove).then(|| found.id());
         match found {
             Found::Block { handle, pool, len, object_len, raw, sum } => {
                 let pool = pool.clone();
-                let guard = pin(&pool, handle);
-                if let Ok(object) = &guard {
+                let pinned = pin(&pool, handle);
+                if let Ok(object) = &pinned {
                     prefetch(object, LINES);
                 }
                 drop(shard);
-                let guard = guard?;
-                self.decode(&pool, &guard, Shape { object_len, raw, sum }, to.room(len)?)?;
-                Ok(self.finish(hash, key, len, seen, guard))
+                if in_order {
+                    self.index().run_ahead(hash);
+                }
+                // Stays where it is: what is moved is copied in other pieces than it was written in, and waits, see `put_block`.
+                let object = match &pinned {
+                    Ok(object) => object,
+                    Err(kind) => return Err(kind.clone()),
+                };
+                self.decode(&pool, object, Shape { object_len, raw, sum }, to.room(len)?)?;
+                // Nor is it moved to `finish` by a load.
+                if seen.is_none() {
+                    return Ok(Fetched::Block(len));
+                }
+                Ok(self.finish(hash, key, len, seen, pinned))
             }
             Found::Same { word, len } => {
                 drop(shard);

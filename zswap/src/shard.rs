@@ -25,6 +25,8 @@ pub(crate) struct Shard<K> {
     // In the order of use: a load that hits needs the lock before this, and what fits its cache line.
     pub(crate) table: Table<K>,
     pools: Pools,
+    /// The hash that a load, peek or take looked up last. In the line of the hits, which they count.
+    latest: u64,
     pub(crate) tally: Tally,
     /// How many tell blocks apart by their handles alone, without guards.
     pub(crate) unguarded: u32,
@@ -87,6 +89,7 @@ impl<K> Shard<K> {
         Shard {
             table: Table::new(with_sums),
             pools: Pools::default(),
+            latest: 0,
             tally: Tally::default(),
             values: Values::default(),
             list_bytes: 0,
@@ -224,6 +227,12 @@ impl<K: Eq> Shard<K> {
                 None
             }
         }
+    }
+
+    /// Whether hashes are looked up in their order: before `hash` the one before it. Now it is `hash`.
+    #[inline]
+    pub(crate) fn in_order(&mut self, hash: u64) -> bool {
+        std::mem::replace(&mut self.latest, hash) == hash.wrapping_sub(1)
     }
 
     /// Where `key` is, for [`found`](Self::found) and [`count_hit`](Self::count_hit).
@@ -423,5 +432,17 @@ impl Tally {
             Stored::Block(_) => &mut self.compressed,
             Stored::Large(_) => &mut self.large,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_in_order_where_each_follows_the_one_before() {
+        let mut shard = Shard::<u64>::new(false);
+        let asked = [7, 8, 9, 9, 10, 8, u64::MAX, 0, 2].map(|hash| shard.in_order(hash));
+        assert_eq!(asked, [false, true, true, false, true, false, false, true, false]);
     }
 }

@@ -61,7 +61,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// As for [loads](Self::load).
+    /// Like [`fetch_timed`](Self::fetch_timed).
     #[inline(never)]
     fn store_timed(&self, latencies: &Latencies, key: K, block: &[u8]) -> Result<(), Error<K>> {
         let _timer = latencies.store.timer();
