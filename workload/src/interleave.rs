@@ -41,7 +41,7 @@ pub struct Interleaved {
 ///   step 2                 a  c     b             in every other step they take their turns backwards
 /// ```
 ///
-/// A round before the first is run and not counted.
+/// With one part a turn is a pass over all data, forwards in one round and backwards in the next. A round before the first is run and not counted.
 ///
 /// # Panics
 ///
@@ -49,8 +49,9 @@ pub struct Interleaved {
 pub fn interleave(rounds: usize, parts: usize, contestants: &mut [PartWork<'_>]) -> Interleaved {
     assert!(rounds > 0 && parts > 0 && !contestants.is_empty(), "there is nothing to compare");
     let mut taken = vec![Vec::with_capacity(rounds); contestants.len()];
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
     for round in 0..=rounds {
-        let sums = one_round(parts, contestants);
+        let sums = one_round(parts, contestants, &mut order);
         if round > 0 {
             taken.iter_mut().zip(sums).for_each(|(taken, sum)| taken.push(sum));
         }
@@ -65,12 +66,11 @@ pub fn interleave(rounds: usize, parts: usize, contestants: &mut [PartWork<'_>])
     }
 }
 
-fn one_round(parts: usize, contestants: &mut [PartWork<'_>]) -> Vec<Elapsed> {
+fn one_round(parts: usize, contestants: &mut [PartWork<'_>], order: &mut [usize]) -> Vec<Elapsed> {
     let apart = (parts / contestants.len()).max(1);
     let mut sums = vec![Elapsed::default(); contestants.len()];
-    let mut order: Vec<usize> = (0..contestants.len()).collect();
     for step in 0..parts {
-        for &i in &order {
+        for &i in &*order {
             sums[i] += (contestants[i].work)((step + i * apart) % parts);
         }
         order.reverse();
@@ -84,6 +84,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn passes_over_all_data_go_forwards_in_one_round_and_backwards_in_the_next() {
+        let seen = RefCell::new(String::new());
+        let turn = |who: char| {
+            seen.borrow_mut().push(who);
+            Elapsed::default()
+        };
+        interleave(2, 1, &mut ['a', 'b', 'c'].map(|who| PartWork::new("", move |_| turn(who))));
+        assert_eq!(*seen.borrow(), "abccbaabc");
+    }
 
     #[test]
     fn everybody_gets_every_part_once_a_round_and_the_first_round_is_not_counted() {

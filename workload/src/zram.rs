@@ -24,18 +24,27 @@ pub struct KernelZram {
     device: Option<File>,
     added: Added,
     bounce: Bounce,
+    request_bytes: usize,
 }
 
 impl KernelZram {
-    /// Adds a device of `bytes`, rounded up to whole pages, that compresses with `algorithm`. Requests have at most `request_bytes`.
+    /// Adds a device of `bytes` that compresses with `algorithm`. Requests have at most `request_bytes`. Both are multiples of a page.
     ///
     /// # Errors
     ///
     /// [`Skipped`] where there is no zram, no device may be added, or it does not know the algorithm.
+    ///
+    /// # Panics
+    ///
+    /// When `bytes` or `request_bytes` is not a multiple of a page, or `request_bytes` is 0.
     pub fn add(algorithm: &str, bytes: usize, request_bytes: usize) -> Result<Self, Skipped> {
+        assert!(
+            request_bytes > 0 && [bytes, request_bytes].iter().all(|bytes| bytes % ALIGNMENT == 0),
+            "whole pages"
+        );
         let added = Added::new(Path::new(CONTROL)).map_err(skip(CONTROL))?;
         let device = added.set_up(algorithm, bytes).map_err(skip(&format!("zram{}", added.number)))?;
-        Ok(KernelZram { device: Some(device), added, bounce: Bounce::new(request_bytes) })
+        Ok(KernelZram { device: Some(device), added, bounce: Bounce::new(bytes), request_bytes })
     }
 
     /// The device's number.
@@ -43,38 +52,43 @@ impl KernelZram {
         self.added.number
     }
 
-    /// The buffer of a request's length that [`write_at`](Self::write_at) writes and [`read_at`](Self::read_at) fills: aligned as they need it.
+    /// The buffer, as long as the device, that [`write`](Self::write) writes and [`read`](Self::read) fills: aligned as requests need it.
     pub fn buffer(&mut self) -> &mut [u8] {
         self.bounce.slice()
     }
 
-    /// Writes the first `len` bytes of the buffer at `offset`, in one request. All are multiples of a page.
+    /// Writes the buffer to the device, request by request.
     ///
     /// # Errors
     ///
-    /// The kernel's; `UnexpectedEof` or `WriteZero` when it did less.
-    ///
-    /// # Panics
-    ///
-    /// When the buffer is shorter than `len`.
-    pub fn write_at(&mut self, len: usize, offset: u64) -> io::Result<()> {
-        let done = self.file().write_at(&self.bounce.slice_ref()[..len], offset)?;
-        if done == len { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    /// The kernel's; `WriteZero` when it did less.
+    pub fn write(&mut self) -> io::Result<()> {
+        let (device, mut offset) = (opened(&self.device), 0);
+        for request in self.bounce.slice_ref().chunks(self.request_bytes) {
+            let done = device.write_at(request, offset)?;
+            if done != request.len() {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            offset += done as u64;
+        }
+        Ok(())
     }
 
-    /// Reads the first `len` bytes of the buffer from `offset`, in one request.
+    /// Reads the device into the buffer, request by request.
     ///
     /// # Errors
     ///
-    /// As for [`write_at`](Self::write_at).
-    ///
-    /// # Panics
-    ///
-    /// When the buffer is shorter than `len`.
-    pub fn read_at(&mut self, len: usize, offset: u64) -> io::Result<()> {
-        let device = self.device.as_ref().expect("there until this is dropped");
-        let done = device.read_at(&mut self.bounce.slice()[..len], offset)?;
-        if done == len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    /// The kernel's; `UnexpectedEof` when it did less.
+    pub fn read(&mut self) -> io::Result<()> {
+        let (device, mut offset) = (opened(&self.device), 0);
+        for request in self.bounce.slice().chunks_mut(self.request_bytes) {
+            let done = device.read_at(request, offset)?;
+            if done != request.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            offset += done as u64;
+        }
+        Ok(())
     }
 
     /// Bytes that the device's data has compressed, and bytes that it holds for them.
@@ -90,10 +104,10 @@ impl KernelZram {
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, text)),
         }
     }
+}
 
-    fn file(&self) -> &File {
-        self.device.as_ref().expect("there until this is dropped")
-    }
+fn opened(device: &Option<File>) -> &File {
+    device.as_ref().expect("there until this is dropped")
 }
 
 impl Drop for KernelZram {
@@ -121,7 +135,7 @@ impl Added {
     fn set_up(&self, algorithm: &str, bytes: usize) -> io::Result<File> {
         let attributes = self.attributes();
         fs::write(attributes.join("comp_algorithm"), algorithm)?;
-        fs::write(attributes.join("disksize"), bytes.next_multiple_of(ALIGNMENT).to_string())?;
+        fs::write(attributes.join("disksize"), bytes.to_string())?;
         let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
         let node = format!("/dev/zram{}", self.number);
         OpenOptions::new().read(true).write(true).custom_flags(direct).open(node)
@@ -210,18 +224,17 @@ mod tests {
     /// Runs where there is zram and root; says so where not.
     #[test]
     fn pages_come_back_from_a_device_of_its_own_and_it_goes() {
+        // The last request is shorter than the others.
         let mut zram = match KernelZram::add("lzo-rle", 3 * 4096, 8192) {
             Ok(zram) => zram,
             Err(skipped) => return eprintln!("{skipped}"),
         };
-        let block = |seed: u8| (0..8192u32).map(move |i| (i / 7) as u8 ^ seed);
-        for (offset, seed) in [(4096, 1), (0, 2)] {
-            zram.buffer().iter_mut().zip(block(seed)).for_each(|(place, byte)| *place = byte);
-            zram.write_at(8192, offset).unwrap();
-        }
-        zram.read_at(8192, 4096).unwrap();
-        assert!(zram.buffer()[..4096].iter().copied().eq(block(2).skip(4096)));
-        assert!(zram.buffer()[4096..].iter().copied().eq(block(1).skip(4096)));
+        let bytes: Vec<u8> = (0..3 * 4096u32).map(|i| (i / 7) as u8).collect();
+        zram.buffer().copy_from_slice(&bytes);
+        zram.write().unwrap();
+        zram.buffer().fill(0);
+        zram.read().unwrap();
+        assert_eq!(zram.buffer(), bytes);
         let (compressed, used) = zram.sizes().unwrap();
         assert!(compressed > 0 && used >= compressed);
         let attributes = zram.added.attributes();

@@ -14,21 +14,33 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
 /// A codec with its setting.
 pub(crate) struct Setting {
     pub(crate) spec: &'static str,
+    /// Odd, so that a median is a round's. In each, boxes are replaced once more, which spreads them in memory.
+    pub(crate) rounds: usize,
     driver: Arc<dyn CompressorDriver>,
     raw: fn() -> Raw,
 }
 
 /// All that are measured.
 pub(crate) fn settings() -> [Setting; 4] {
+    // lz4 is quick, so there is time for more of it, and least besides the codec, so that it needs more.
     [
-        Setting { spec: "lz4", driver: Arc::new(Lz4Driver), raw: || Raw::Lz4(CompressTable::small()) },
-        Setting { spec: "zstd", driver: Arc::new(ZstdDriver), raw: || Raw::zstd(1) },
-        Setting { spec: "zstd(level=-1)", driver: Arc::new(ZstdDriver), raw: || Raw::zstd(-1) },
-        Setting { spec: "lzo", driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
+        Setting::new("lz4", 41, Arc::new(Lz4Driver), || Raw::Lz4(CompressTable::small())),
+        Setting::new("zstd", 21, Arc::new(ZstdDriver), || Raw::zstd(1)),
+        Setting::new("zstd(level=-1)", 21, Arc::new(ZstdDriver), || Raw::zstd(-1)),
+        Setting::new("lzo", 21, Arc::new(LzoDriver), || Raw::Lzo),
     ]
 }
 
 impl Setting {
+    fn new(
+        spec: &'static str,
+        rounds: usize,
+        driver: Arc<dyn CompressorDriver>,
+        raw: fn() -> Raw,
+    ) -> Setting {
+        Setting { spec, rounds, driver, raw }
+    }
+
     pub(crate) fn driver(&self) -> Arc<dyn CompressorDriver> {
         self.driver.clone()
     }

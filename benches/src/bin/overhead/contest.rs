@@ -1,5 +1,6 @@
-//! Those that are compared: each goes over one part of the pages at a time, and is checked after the clock has stopped.
+//! Those that are compared: each goes over all pages in a pass, and is checked after the clock has stopped.
 
+use std::cell::RefCell;
 use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::io;
@@ -11,18 +12,22 @@ use zswap::Store;
 use crate::PAGE;
 use crate::codecs::{Raw, Setting};
 
-/// Pages of a part: what one request to zram has.
-const PART_PAGES: usize = 256;
-const PART_BYTES: usize = PART_PAGES * PAGE.get();
+/// What one request to zram has at most.
+const REQUEST_BYTES: usize = 1 << 20;
 
 /// The data, in all its forms.
 pub(crate) struct Field<'a> {
     pub(crate) pages: &'a Pages,
-    /// A box an object, in the pages' order.
-    objects: Vec<Box<[u8]>>,
+    /// In the pages' order, as the allocator gave them one after the other.
+    objects: Boxes,
     /// Room for what is compressed: the codec's bound.
     bound: usize,
+    /// Where pages are brought back to, one after the other.
+    place: RefCell<Vec<u8>>,
 }
+
+/// A box an object: what a program has that keeps its blocks compressed without a pool.
+pub(crate) type Boxes = Vec<Box<[u8]>>;
 
 impl<'a> Field<'a> {
     /// Compresses every page with the raw codec, and checks that ours makes the same bytes.
@@ -37,50 +42,40 @@ impl<'a> Field<'a> {
             Box::from(&out[..len])
         };
         let objects = pages.iter().map(object).collect();
-        Field { pages, objects, bound }
+        Field { pages, objects, bound, place: RefCell::new(vec![0; pages.bytes().len()]) }
     }
 
-    pub(crate) fn parts(&self) -> usize {
-        self.pages.len().div_ceil(PART_PAGES)
+    pub(crate) fn objects(&self) -> &Boxes {
+        &self.objects
     }
 
     pub(crate) fn object_bytes(&self) -> usize {
         self.objects.iter().map(|object| object.len()).sum()
     }
 
-    fn part(&self, part: usize) -> std::ops::Range<usize> {
-        part * PART_PAGES..((part + 1) * PART_PAGES).min(self.pages.len())
-    }
-
-    /// The bytes of a part's pages.
-    fn bytes(&self, part: usize) -> &[u8] {
-        let range = self.part(part);
-        &self.pages.bytes()[range.start * PAGE.get()..range.end * PAGE.get()]
-    }
-
-    /// Compresses the pages of a part, each once; the lengths have to be right.
-    fn compressing(&self, part: usize, mut compress: impl FnMut(&[u8]) -> usize) -> Elapsed {
-        let (range, mut lens) = (self.part(part), [0u32; PART_PAGES]);
+    /// Compresses every page; the lengths have to be right.
+    fn compressing(&self, mut compress: impl FnMut(usize, &[u8]) -> usize) -> Elapsed {
+        let mut lens = vec![0u32; self.pages.len()];
         let (elapsed, ()) = clocked(|| {
-            for (i, len) in range.clone().zip(&mut lens) {
-                *len = compress(self.pages.block(i)) as u32;
+            for (i, (page, len)) in self.pages.iter().zip(&mut lens).enumerate() {
+                *len = compress(i, page) as u32;
             }
         });
-        let right = range.zip(lens).all(|(i, len)| self.objects[i].len() == len as usize);
+        let right = self.objects.iter().zip(lens).all(|(object, len)| object.len() == len as usize);
         assert!(right, "an object changed its length");
         elapsed
     }
 
-    /// Has the pages of a part brought back, each once; all bytes have to be right.
-    fn restoring(&self, part: usize, mut restore: impl FnMut(usize, &mut [u8]), to: &mut [u8]) -> Elapsed {
-        let (range, wanted) = (self.part(part), self.bytes(part));
-        to.fill(0xA5);
+    /// Has every page brought back; all bytes have to be right.
+    fn restoring(&self, mut restore: impl FnMut(usize, &mut [u8])) -> Elapsed {
+        let mut place = self.place.borrow_mut();
+        place.fill(0xA5);
         let (elapsed, ()) = clocked(|| {
-            for (i, place) in range.zip(to.chunks_exact_mut(PAGE.get())) {
-                restore(i, place);
+            for (i, page) in place.chunks_exact_mut(PAGE.get()).enumerate() {
+                restore(i, page);
             }
         });
-        assert!(&to[..wanted.len()] == wanted, "a page came back changed");
+        assert!(*place == self.pages.bytes(), "a page came back changed");
         elapsed
     }
 }
@@ -90,48 +85,58 @@ pub(crate) fn codec(setting: &Setting) -> Codec {
     Codec::new(setting.compressor(), PAGE.get())
 }
 
-/// Where pages are brought back to.
-pub(crate) fn destination() -> Vec<u8> {
-    vec![0; PART_BYTES]
-}
-
-pub(crate) fn raw_compress<'a>(field: &'a Field<'_>, mut raw: Raw) -> impl FnMut(usize) -> Elapsed + 'a {
+/// The codec alone, into one buffer.
+pub(crate) fn raw_compress<'a>(field: &'a Field<'_>, mut raw: Raw) -> impl FnMut() -> Elapsed + 'a {
     let mut out = vec![0; field.bound];
-    move |part| field.compressing(part, |page| raw.compress(page, black_box(&mut out)))
+    move || field.compressing(|_, page| raw.compress(page, black_box(&mut out)))
 }
 
-pub(crate) fn raw_decompress<'a>(field: &'a Field<'_>, mut raw: Raw) -> impl FnMut(usize) -> Elapsed + 'a {
-    let mut to = destination();
-    move |part| field.restoring(part, |i, page| raw.decompress(&field.objects[i], page), &mut to)
-}
-
-pub(crate) fn layer_compress<'a>(
+/// The same, and a new box for what it made, in the place of the page's last one.
+pub(crate) fn boxed_compress<'a>(
     field: &'a Field<'_>,
-    codec: &'a Codec,
-) -> impl FnMut(usize) -> Elapsed + 'a {
+    boxes: &'a mut Boxes,
+    mut raw: Raw,
+) -> impl FnMut() -> Elapsed + 'a {
+    let mut out = vec![0; field.bound];
+    move || {
+        field.compressing(|i, page| {
+            let len = raw.compress(page, black_box(&mut out));
+            boxes[i] = Box::from(&out[..len]);
+            len
+        })
+    }
+}
+
+pub(crate) fn raw_decompress<'a>(
+    field: &'a Field<'_>,
+    boxes: &'a Boxes,
+    mut raw: Raw,
+) -> impl FnMut() -> Elapsed + 'a {
+    move || field.restoring(|i, page| raw.decompress(&boxes[i], page))
+}
+
+pub(crate) fn layer_compress<'a>(field: &'a Field<'_>, codec: &'a Codec) -> impl FnMut() -> Elapsed + 'a {
     let compress =
         |page: &[u8]| codec.compress(page, usize::MAX, |bytes| black_box(bytes).map_or(0, <[u8]>::len));
-    move |part| field.compressing(part, |page| compress(page).expect("nothing fails here"))
+    move || field.compressing(|_, page| compress(page).expect("nothing fails here"))
 }
 
 pub(crate) fn layer_decompress<'a>(
     field: &'a Field<'_>,
+    boxes: &'a Boxes,
     codec: &'a Codec,
-) -> impl FnMut(usize) -> Elapsed + 'a {
-    let mut to = destination();
-    let decompress = |i: usize, page: &mut [u8]| codec.decompress(&field.objects[i], page);
-    move |part| field.restoring(part, |i, page| decompress(i, page).expect("an object of ours"), &mut to)
+) -> impl FnMut() -> Elapsed + 'a {
+    move || field.restoring(|i, page| codec.decompress(&boxes[i], page).expect("an object of ours"))
 }
 
 pub(crate) fn store<'a, S: BuildHasher>(
     field: &'a Field<'_>,
     store: &'a Store<u64, S>,
-) -> impl FnMut(usize) -> Elapsed + 'a {
-    move |part| {
-        let range = field.part(part);
+) -> impl FnMut() -> Elapsed + 'a {
+    move || {
         let (elapsed, ()) = clocked(|| {
-            for i in range {
-                store.store(i as u64, field.pages.block(i)).expect("there is no limit");
+            for (key, page) in (0..).zip(field.pages) {
+                store.store(key, page).expect("there is no limit");
             }
         });
         elapsed
@@ -141,12 +146,9 @@ pub(crate) fn store<'a, S: BuildHasher>(
 pub(crate) fn load<'a, S: BuildHasher>(
     field: &'a Field<'_>,
     store: &'a Store<u64, S>,
-) -> impl FnMut(usize) -> Elapsed + 'a {
-    let mut to = destination();
+) -> impl FnMut() -> Elapsed + 'a {
     let load = |i: usize, page: &mut [u8]| store.load(&(i as u64), page).expect("nothing is corrupt");
-    move |part| {
-        field.restoring(part, |i, page| assert_eq!(load(i, page), Some(PAGE.get()), "page {i}"), &mut to)
-    }
+    move || field.restoring(|i, page| assert_eq!(load(i, page), Some(PAGE.get()), "page {i}"))
 }
 
 /// zram, filled.
@@ -155,24 +157,22 @@ pub(crate) struct Zram(KernelZram);
 impl Zram {
     /// A device with room for the pages.
     pub(crate) fn add(field: &Field<'_>, algorithm: &str) -> Result<Zram, Skipped> {
-        KernelZram::add(algorithm, field.parts() * PART_BYTES, PART_BYTES).map(Zram)
+        KernelZram::add(algorithm, field.pages.bytes().len(), REQUEST_BYTES).map(Zram)
     }
 
-    /// Writes a part in one request.
-    pub(crate) fn write(&mut self, field: &Field<'_>, part: usize) -> io::Result<Elapsed> {
-        let bytes = field.bytes(part);
-        self.0.buffer()[..bytes.len()].copy_from_slice(bytes);
-        let (elapsed, done) = clocked(|| self.0.write_at(bytes.len(), (part * PART_BYTES) as u64));
+    /// Writes all pages.
+    pub(crate) fn write(&mut self, field: &Field<'_>) -> io::Result<Elapsed> {
+        self.0.buffer().copy_from_slice(field.pages.bytes());
+        let (elapsed, done) = clocked(|| self.0.write());
         done.map(|()| elapsed)
     }
 
-    /// Reads a part in one request; all bytes have to be right.
-    pub(crate) fn read(&mut self, field: &Field<'_>, part: usize) -> io::Result<Elapsed> {
-        let wanted = field.bytes(part);
+    /// Reads them; all bytes have to be right.
+    pub(crate) fn read(&mut self, field: &Field<'_>) -> io::Result<Elapsed> {
         self.0.buffer().fill(0xA5);
-        let (elapsed, done) = clocked(|| self.0.read_at(wanted.len(), (part * PART_BYTES) as u64));
+        let (elapsed, done) = clocked(|| self.0.read());
         done?;
-        assert!(&self.0.buffer()[..wanted.len()] == wanted, "zram changed a page");
+        assert!(self.0.buffer() == field.pages.bytes(), "zram changed a page");
         Ok(elapsed)
     }
 }

@@ -9,19 +9,18 @@ use zswap::{ByNumber, Component, PoolSpec, Store};
 
 use crate::codecs::Setting;
 use crate::contest::{
-    Field, Zram, codec, layer_compress, layer_decompress, load, raw_compress, raw_decompress, store,
+    Field, Zram, boxed_compress, codec, layer_compress, layer_decompress, load, raw_compress, raw_decompress,
+    store,
 };
 use crate::result::{Outcome, Ratios, ZramRatios};
 
-/// Odd, so that a median is a round's.
-const ROUNDS: usize = 9;
-
 /// Who is who in a contest.
 const RAW: usize = 0;
-const LAYER: usize = 1;
-const STORE: usize = 2;
+const STORE: usize = 1;
+const LAYER: usize = 2;
 const KEYED: usize = 3;
-const ZRAM: usize = 4;
+const BOXES: usize = 4;
+const ZRAM: usize = 5;
 
 /// Measures `setting` on `pages`.
 pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<Outcome, Box<dyn Error>> {
@@ -32,29 +31,34 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
     let keyed = filled(&field, setting, RandomState::new())?;
     let mut zram = kernel(&field, setting);
 
+    // Beside it what a program has that keeps its objects in boxes: its stores replace them, and its loads find them where that has left them.
+    let mut boxes = field.objects().clone();
+
     let mut failed = None;
     let mut contestants = vec![
-        PartWork::new("raw", raw_compress(&field, setting.raw())),
-        PartWork::new("layer", layer_compress(&field, &codec)),
-        PartWork::new("store", store(&field, &kept)),
-        PartWork::new("keyed", store(&field, &keyed)),
+        pass("raw", raw_compress(&field, setting.raw())),
+        pass("store", store(&field, &kept)),
+        pass("layer", layer_compress(&field, &codec)),
+        pass("keyed", store(&field, &keyed)),
+        pass("boxes", boxed_compress(&field, &mut boxes, setting.raw())),
     ];
     if let Some(zram) = &mut zram {
-        contestants.push(PartWork::new("zram", |part| or_note(zram.write(&field, part), &mut failed)));
+        contestants.push(pass("zram", || or_note(zram.write(&field), &mut failed)));
     }
-    let storing = interleave(ROUNDS, field.parts(), &mut contestants);
+    let storing = interleave(setting.rounds, 1, &mut contestants);
     drop(contestants);
 
     let mut contestants = vec![
-        PartWork::new("raw", raw_decompress(&field, setting.raw())),
-        PartWork::new("layer", layer_decompress(&field, &codec)),
-        PartWork::new("store", load(&field, &kept)),
-        PartWork::new("keyed", load(&field, &keyed)),
+        pass("raw", raw_decompress(&field, field.objects(), setting.raw())),
+        pass("store", load(&field, &kept)),
+        pass("layer", layer_decompress(&field, field.objects(), &codec)),
+        pass("keyed", load(&field, &keyed)),
+        pass("boxes", raw_decompress(&field, &boxes, setting.raw())),
     ];
     if let Some(zram) = &mut zram {
-        contestants.push(PartWork::new("zram", |part| or_note(zram.read(&field, part), &mut failed)));
+        contestants.push(pass("zram", || or_note(zram.read(&field), &mut failed)));
     }
-    let loading = interleave(ROUNDS, field.parts(), &mut contestants);
+    let loading = interleave(setting.rounds, 1, &mut contestants);
     drop(contestants);
 
     if let Some(error) = failed {
@@ -67,7 +71,7 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
         file: file.display().to_string(),
         codec: setting.spec.to_owned(),
         pages: pages.len(),
-        rounds: ROUNDS,
+        rounds: setting.rounds,
         ratio: pages.bytes().len() as f64 / field.object_bytes() as f64,
         raw_compress_ns: per_page(&storing.cpu, RAW),
         raw_decompress_ns: per_page(&loading.cpu, RAW),
@@ -75,6 +79,11 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
         ranges: ratios(&storing, &loading, |both| &both.cpu, with_zram, |spread| [spread.low, spread.high]),
         wall: ratios(&storing, &loading, |both| &both.wall, with_zram, |spread| spread.median),
     })
+}
+
+/// A contestant whose turn is a pass over all pages.
+fn pass<'a>(name: &'a str, mut work: impl FnMut() -> Elapsed + 'a) -> PartWork<'a> {
+    PartWork::new(name, move |_| work())
 }
 
 /// A store that has every page.
@@ -103,8 +112,7 @@ fn kernel(field: &Field<'_>, setting: &Setting) -> Option<Zram> {
             return None;
         }
     };
-    let filled = (0..field.parts()).try_for_each(|part| zram.write(field, part).map(drop));
-    if let Err(error) = filled {
+    if let Err(error) = zram.write(field) {
         eprintln!("the kernel is left out: zram: {error}");
         return None;
     }
@@ -133,6 +141,8 @@ fn ratios<T>(
         decompress_over_raw: loads(LAYER, RAW),
         store_over_raw: stores(STORE, RAW),
         load_over_raw: loads(STORE, RAW),
+        store_over_boxes: stores(STORE, BOXES),
+        load_over_boxes: loads(STORE, BOXES),
         keyed_store_over_raw: stores(KEYED, RAW),
         keyed_load_over_raw: loads(KEYED, RAW),
         zram: with_zram.then(|| ZramRatios {

@@ -39,6 +39,10 @@ pub(crate) struct Ratios<T> {
     pub(crate) decompress_over_raw: T,
     pub(crate) store_over_raw: T,
     pub(crate) load_over_raw: T,
+    /// Over the raw codec and a new box in the place of the page's last one.
+    pub(crate) store_over_boxes: T,
+    /// Over the raw codec from boxes that such stores have left.
+    pub(crate) load_over_boxes: T,
     pub(crate) keyed_store_over_raw: T,
     pub(crate) keyed_load_over_raw: T,
     pub(crate) zram: Option<ZramRatios<T>>,
@@ -75,12 +79,14 @@ impl fmt::Display for Outcome {
         let (compress, decompress) = (raw(self.raw_compress_ns), raw(self.raw_decompress_ns));
         let (middle, ends) = (&self.ratios, &self.ranges);
         let mut line = |name: &str, value: f64, [low, high]: [f64; 2], beside: &str| {
-            writeln!(f, "  {name:22} {value:6.3}  ({low:.3} to {high:.3})  {beside}")
+            writeln!(f, "  {name:23} {value:6.3}  ({low:.3} to {high:.3})  {beside}")
         };
         line("compress / raw", middle.compress_over_raw, ends.compress_over_raw, &compress)?;
         line("decompress / raw", middle.decompress_over_raw, ends.decompress_over_raw, &decompress)?;
         line("store / raw compress", middle.store_over_raw, ends.store_over_raw, "")?;
         line("load / raw decompress", middle.load_over_raw, ends.load_over_raw, "")?;
+        line("store / codec and box", middle.store_over_boxes, ends.store_over_boxes, "")?;
+        line("load / replaced boxes", middle.load_over_boxes, ends.load_over_boxes, "")?;
         line("store, keyed hasher", middle.keyed_store_over_raw, ends.keyed_store_over_raw, "")?;
         line("load, keyed hasher", middle.keyed_load_over_raw, ends.keyed_load_over_raw, "")?;
         if let (Some(zram), Some(range)) = (&middle.zram, &ends.zram) {
