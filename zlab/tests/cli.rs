@@ -239,8 +239,8 @@ fn the_child_that_holds_files_gives_pages_of_its_own_memory() {
     let pages = Pages::read_from(&output.stdout[..]).unwrap();
     assert_eq!(NonZeroUsize::new(pages.block_size()), NonZeroUsize::new(BLOCK));
     assert!(pages.bytes().len() > limit / 2 && pages.bytes().len() <= limit, "{pages:?}");
-    // What it has read and indexed is there: the name of this program, among its own strings.
-    assert!(pages.bytes().windows(9).any(|window| window == b"zpool-lzo"));
+    // What it has read is there, this program first: its strings name these crates on every tenth page, so some are in any sample.
+    assert!(pages.bytes().windows(5).any(|window| window == b"zpool"));
 }
 
 /// A storm of a second a phase.
