@@ -1,19 +1,18 @@
 //! Comparing on a machine that drifts: what is compared takes turns, and only ratios within a round count.
 
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::Spread;
+use crate::{Elapsed, Spread};
 
 /// One of the things compared: a name, and work that reports how long its timed part took.
 ///
-/// The work returns its own time, so that it can prepare and verify outside of the timed part; [`timed`] measures a part.
+/// The work returns its own time, so that it can prepare and verify outside of the timed part; [`clocked`](crate::clocked) measures a part.
 pub struct Contestant<'a> {
     name: &'a str,
-    work: Box<dyn FnMut() -> Duration + 'a>,
+    work: Box<dyn FnMut() -> Elapsed + 'a>,
 }
 
-/// What [`alternate`] measured: a time for each contestant in each round.
+/// What was measured: a time for each contestant in each round.
 #[derive(Clone, Debug)]
 pub struct Rounds {
     names: Vec<String>,
@@ -21,9 +20,18 @@ pub struct Rounds {
     ns: Vec<Vec<f64>>,
 }
 
+/// What was measured, by both clocks.
+#[derive(Clone, Debug)]
+pub struct ByClock {
+    /// By what the thread worked.
+    pub cpu: Rounds,
+    /// By the wall clock.
+    pub wall: Rounds,
+}
+
 impl<'a> Contestant<'a> {
     /// `work`, called once a round.
-    pub fn new(name: &'a str, work: impl FnMut() -> Duration + 'a) -> Self {
+    pub fn new(name: &'a str, work: impl FnMut() -> Elapsed + 'a) -> Self {
         Self { name, work: Box::new(work) }
     }
 }
@@ -34,13 +42,6 @@ impl std::fmt::Debug for Contestant<'_> {
     }
 }
 
-/// The time that `work` takes, and its result.
-pub fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
-    let start = Instant::now();
-    let result = black_box(work());
-    (start.elapsed(), result)
-}
-
 /// Runs every contestant once a round: forwards in one round, backwards in the next (`A B`, `B A`, `A B`, …), so that
 /// neither drift of the machine nor what one leaves in the caches for the next favours anyone.
 ///
@@ -49,28 +50,38 @@ pub fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
 /// # Panics
 ///
 /// When `rounds` or `contestants` is empty; what a contestant panics with goes through.
-pub fn alternate(rounds: usize, contestants: &mut [Contestant<'_>]) -> Rounds {
+pub fn alternate(rounds: usize, contestants: &mut [Contestant<'_>]) -> ByClock {
     assert!(rounds > 0 && !contestants.is_empty(), "there is nothing to compare");
     for contestant in contestants.iter_mut() {
         (contestant.work)();
     }
-    let mut ns = vec![Vec::with_capacity(rounds); contestants.len()];
+    let mut taken = vec![Vec::with_capacity(rounds); contestants.len()];
     let mut order: Vec<usize> = (0..contestants.len()).collect();
     for _ in 0..rounds {
         for &i in &order {
-            ns[i].push((contestants[i].work)().as_nanos() as f64);
+            taken[i].push((contestants[i].work)());
         }
         order.reverse();
     }
-    Rounds { names: contestants.iter().map(|c| c.name.to_owned()).collect(), ns }
+    ByClock::new(contestants.iter().map(|contestant| contestant.name), &taken)
+}
+
+impl ByClock {
+    /// `taken[contestant][round]`, for contestants of these names.
+    pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>, taken: &[Vec<Elapsed>]) -> ByClock {
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let rounds = |clock: fn(&Elapsed) -> Duration| Rounds {
+            names: names.clone(),
+            ns: taken
+                .iter()
+                .map(|rounds| rounds.iter().map(|took| clock(took).as_nanos() as f64).collect())
+                .collect(),
+        };
+        ByClock { cpu: rounds(|took| took.cpu), wall: rounds(|took| took.wall) }
+    }
 }
 
 impl Rounds {
-    /// `ns[contestant][round]`, for contestants of these names.
-    pub(crate) fn from_ns(names: Vec<String>, ns: Vec<Vec<f64>>) -> Rounds {
-        Rounds { names, ns }
-    }
-
     /// The contestants' names, in the order they were given.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -107,19 +118,24 @@ mod tests {
 
     use super::*;
 
+    fn ns(ns: u64) -> Elapsed {
+        let cpu = Duration::from_nanos(ns);
+        Elapsed { cpu, wall: 7 * cpu }
+    }
+
     #[test]
     fn turns_alternate_and_the_first_round_is_not_counted() {
         let turns = RefCell::new(String::new());
         let turn = |c: char| {
             turns.borrow_mut().push(c);
-            Duration::from_nanos(1)
+            ns(1)
         };
         let mut contestants = [
             Contestant::new("a", || turn('a')),
             Contestant::new("b", || turn('b')),
             Contestant::new("c", || turn('c')),
         ];
-        let rounds = alternate(3, &mut contestants);
+        let rounds = alternate(3, &mut contestants).cpu;
         drop(contestants);
         assert_eq!(rounds.names(), ["a", "b", "c"]);
         assert_eq!(turns.into_inner(), "abc abc cba abc".replace(' ', ""));
@@ -129,29 +145,24 @@ mod tests {
     fn ratios_are_taken_within_a_round() {
         // The machine becomes four times slower in the second round; the ratio of the two stays 2 to 3.
         let scripted = |script: [u64; 4]| {
-            let mut times = script.into_iter().map(Duration::from_nanos);
+            let mut times = script.into_iter().map(ns);
             move || times.next().unwrap()
         };
         let mut contestants = [
             Contestant::new("base", scripted([9, 100, 400, 100])),
             Contestant::new("other", scripted([9, 200, 1200, 250])),
         ];
-        let rounds = alternate(3, &mut contestants);
+        let ByClock { cpu: rounds, wall } = alternate(3, &mut contestants);
         assert_eq!(rounds.ratio(1, 0), Spread { median: 2.5, low: 2.0, high: 3.0 });
         assert_eq!(rounds.ratio(0, 0), Spread { median: 1.0, low: 1.0, high: 1.0 });
         assert_eq!(rounds.ns(0), Spread { median: 100.0, low: 100.0, high: 400.0 });
+        assert_eq!(wall.ns(0), Spread { median: 700.0, low: 700.0, high: 2800.0 });
     }
 
     #[test]
     fn a_base_that_took_no_time_gives_a_finite_ratio() {
-        let mut contestants =
-            [Contestant::new("zero", || Duration::ZERO), Contestant::new("one", || Duration::from_nanos(5))];
-        assert_eq!(alternate(1, &mut contestants).ratio(1, 0).median, 5.0);
-    }
-
-    #[test]
-    fn timed_hands_the_result_through() {
-        assert_eq!(timed(|| 42).1, 42);
+        let mut contestants = [Contestant::new("zero", || ns(0)), Contestant::new("one", || ns(5))];
+        assert_eq!(alternate(1, &mut contestants).cpu.ratio(1, 0).median, 5.0);
     }
 
     #[test]

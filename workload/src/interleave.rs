@@ -1,6 +1,6 @@
 //! Comparing passes over the same data in small parts, so that drift of the machine falls on everybody alike.
 
-use crate::{Elapsed, Rounds};
+use crate::{ByClock, Elapsed};
 
 /// One of the things compared: a name, and work on one part of the data that reports how long its timed part took.
 ///
@@ -23,15 +23,6 @@ impl std::fmt::Debug for PartWork<'_> {
     }
 }
 
-/// What [`interleave`] measured, by both clocks.
-#[derive(Clone, Debug)]
-pub struct Interleaved {
-    /// By what the thread worked.
-    pub cpu: Rounds,
-    /// By the wall clock.
-    pub wall: Rounds,
-}
-
 /// Has every contestant go over parts `0..parts` once a round, all taking turns at each step.
 ///
 /// ```text
@@ -41,36 +32,29 @@ pub struct Interleaved {
 ///   step 2                 a  c     b             in every other step they take their turns backwards
 /// ```
 ///
-/// With one part a turn is a pass over all data, forwards in one round and backwards in the next. A round before the first is run and not counted.
+/// A round before the first is run and not counted.
 ///
 /// # Panics
 ///
 /// When `rounds`, `parts` or `contestants` is empty; what a contestant panics with goes through.
-pub fn interleave(rounds: usize, parts: usize, contestants: &mut [PartWork<'_>]) -> Interleaved {
+pub fn interleave(rounds: usize, parts: usize, contestants: &mut [PartWork<'_>]) -> ByClock {
     assert!(rounds > 0 && parts > 0 && !contestants.is_empty(), "there is nothing to compare");
     let mut taken = vec![Vec::with_capacity(rounds); contestants.len()];
-    let mut order: Vec<usize> = (0..contestants.len()).collect();
     for round in 0..=rounds {
-        let sums = one_round(parts, contestants, &mut order);
+        let sums = one_round(parts, contestants);
         if round > 0 {
             taken.iter_mut().zip(sums).for_each(|(taken, sum)| taken.push(sum));
         }
     }
-    let names = || contestants.iter().map(|contestant| contestant.name.to_owned()).collect();
-    let rounds = |clock: fn(&Elapsed) -> f64| {
-        Rounds::from_ns(names(), taken.iter().map(|sums| sums.iter().map(clock).collect()).collect())
-    };
-    Interleaved {
-        cpu: rounds(|sum| sum.cpu.as_nanos() as f64),
-        wall: rounds(|sum| sum.wall.as_nanos() as f64),
-    }
+    ByClock::new(contestants.iter().map(|contestant| contestant.name), &taken)
 }
 
-fn one_round(parts: usize, contestants: &mut [PartWork<'_>], order: &mut [usize]) -> Vec<Elapsed> {
+fn one_round(parts: usize, contestants: &mut [PartWork<'_>]) -> Vec<Elapsed> {
     let apart = (parts / contestants.len()).max(1);
     let mut sums = vec![Elapsed::default(); contestants.len()];
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
     for step in 0..parts {
-        for &i in &*order {
+        for &i in &order {
             sums[i] += (contestants[i].work)((step + i * apart) % parts);
         }
         order.reverse();
@@ -84,17 +68,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn passes_over_all_data_go_forwards_in_one_round_and_backwards_in_the_next() {
-        let seen = RefCell::new(String::new());
-        let turn = |who: char| {
-            seen.borrow_mut().push(who);
-            Elapsed::default()
-        };
-        interleave(2, 1, &mut ['a', 'b', 'c'].map(|who| PartWork::new("", move |_| turn(who))));
-        assert_eq!(*seen.borrow(), "abccbaabc");
-    }
 
     #[test]
     fn everybody_gets_every_part_once_a_round_and_the_first_round_is_not_counted() {

@@ -93,14 +93,14 @@ mod variants;
 mod zipf;
 mod zram;
 
-pub use alternate::{Contestant, Rounds, alternate, timed};
+pub use alternate::{ByClock, Contestant, Rounds, alternate};
 pub use archive::Archive;
 pub use churn::{ChurnError, Contents, Slots, Stage, churn};
 pub use clock::{Elapsed, clocked, clocked_process};
 pub use density::{DENSITY_SEED, Density, DensityError, DensityRow, density};
 pub use figure::{Figure, Report, Spread};
 pub use files::{FilesError, read_files};
-pub use interleave::{Interleaved, PartWork, interleave};
+pub use interleave::{PartWork, interleave};
 pub use isolated::{Isolated, IsolatedError, answer};
 pub use keeper::{BoxKeeper, Keeper, PoolKeeper};
 pub use kernel::{KernelSwitches, KernelZswap, Skipped};

@@ -63,15 +63,10 @@ impl KernelZram {
     ///
     /// The kernel's; `WriteZero` when it did less.
     pub fn write(&mut self) -> io::Result<()> {
-        let (device, mut offset) = (opened(&self.device), 0);
-        for request in self.bounce.slice_ref().chunks(self.request_bytes) {
-            let done = device.write_at(request, offset)?;
-            if done != request.len() {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            offset += done as u64;
-        }
-        Ok(())
+        let device = opened(&self.device);
+        let mut requests =
+            (0..).step_by(self.request_bytes).zip(self.bounce.slice_ref().chunks(self.request_bytes));
+        requests.try_for_each(|(offset, request)| device.write_all_at(request, offset))
     }
 
     /// Reads the device into the buffer, request by request.
@@ -80,15 +75,10 @@ impl KernelZram {
     ///
     /// The kernel's; `UnexpectedEof` when it did less.
     pub fn read(&mut self) -> io::Result<()> {
-        let (device, mut offset) = (opened(&self.device), 0);
-        for request in self.bounce.slice().chunks_mut(self.request_bytes) {
-            let done = device.read_at(request, offset)?;
-            if done != request.len() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            offset += done as u64;
-        }
-        Ok(())
+        let device = opened(&self.device);
+        let mut requests =
+            (0..).step_by(self.request_bytes).zip(self.bounce.slice().chunks_mut(self.request_bytes));
+        requests.try_for_each(|(offset, request)| device.read_exact_at(request, offset))
     }
 
     /// Bytes that the device's data has compressed, and bytes that it holds for them.

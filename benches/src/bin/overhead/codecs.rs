@@ -24,23 +24,19 @@ pub(crate) struct Setting {
 pub(crate) fn settings() -> [Setting; 4] {
     // lz4 is quick, so there is time for more of it, and least besides the codec, so that it needs more.
     [
-        Setting::new("lz4", 41, Arc::new(Lz4Driver), || Raw::Lz4(CompressTable::small())),
-        Setting::new("zstd", 21, Arc::new(ZstdDriver), || Raw::zstd(1)),
-        Setting::new("zstd(level=-1)", 21, Arc::new(ZstdDriver), || Raw::zstd(-1)),
-        Setting::new("lzo", 21, Arc::new(LzoDriver), || Raw::Lzo),
+        Setting {
+            spec: "lz4",
+            rounds: 41,
+            driver: Arc::new(Lz4Driver),
+            raw: || Raw::Lz4(CompressTable::small()),
+        },
+        Setting { spec: "zstd", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(1) },
+        Setting { spec: "zstd(level=-1)", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(-1) },
+        Setting { spec: "lzo", rounds: 21, driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
     ]
 }
 
 impl Setting {
-    fn new(
-        spec: &'static str,
-        rounds: usize,
-        driver: Arc<dyn CompressorDriver>,
-        raw: fn() -> Raw,
-    ) -> Setting {
-        Setting { spec, rounds, driver, raw }
-    }
-
     pub(crate) fn driver(&self) -> Arc<dyn CompressorDriver> {
         self.driver.clone()
     }

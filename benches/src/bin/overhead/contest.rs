@@ -121,12 +121,8 @@ pub(crate) fn layer_compress<'a>(field: &'a Field<'_>, codec: &'a Codec) -> impl
     move || field.compressing(|_, page| compress(page).expect("nothing fails here"))
 }
 
-pub(crate) fn layer_decompress<'a>(
-    field: &'a Field<'_>,
-    boxes: &'a Boxes,
-    codec: &'a Codec,
-) -> impl FnMut() -> Elapsed + 'a {
-    move || field.restoring(|i, page| codec.decompress(&boxes[i], page).expect("an object of ours"))
+pub(crate) fn layer_decompress<'a>(field: &'a Field<'_>, codec: &'a Codec) -> impl FnMut() -> Elapsed + 'a {
+    move || field.restoring(|i, page| codec.decompress(&field.objects[i], page).expect("an object of ours"))
 }
 
 pub(crate) fn store<'a, S: BuildHasher>(

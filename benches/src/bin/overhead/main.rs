@@ -10,7 +10,7 @@
 //!   zram    page ─► block layer ─► zram, requests of 1 MiB past the page cache               ─► zram             ─► page
 //! ```
 //!
-//! For each file and codec, as medians over rounds in which each takes a turn at all pages ([`workload::interleave`]):
+//! For each file and codec, as medians over rounds in which each takes a turn at all pages ([`workload::alternate`]):
 //!
 //! - `compress_over_raw`, `decompress_over_raw`: time of the layer over raw. `store_over_raw`, `load_over_raw`: time of the whole store over raw. Stores are
 //!   in steady state: every key exists. Keys are page numbers, hashed by `zswap::ByNumber`; `keyed_store_over_raw` and `keyed_load_over_raw` are those of a store

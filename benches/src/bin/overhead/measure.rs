@@ -4,7 +4,7 @@ use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-use workload::{Elapsed, Interleaved, Pages, PartWork, Rounds, Spread, interleave};
+use workload::{ByClock, Contestant, Elapsed, Pages, Rounds, Spread, alternate};
 use zswap::{ByNumber, Component, PoolSpec, Store};
 
 use crate::codecs::Setting;
@@ -31,34 +31,34 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
     let keyed = filled(&field, setting, RandomState::new())?;
     let mut zram = kernel(&field, setting);
 
-    // Beside it what a program has that keeps its objects in boxes: its stores replace them, and its loads find them where that has left them.
+    // What a program has that keeps its objects in boxes: its stores replace them, and its loads find them where that has left them.
     let mut boxes = field.objects().clone();
 
     let mut failed = None;
     let mut contestants = vec![
-        pass("raw", raw_compress(&field, setting.raw())),
-        pass("store", store(&field, &kept)),
-        pass("layer", layer_compress(&field, &codec)),
-        pass("keyed", store(&field, &keyed)),
-        pass("boxes", boxed_compress(&field, &mut boxes, setting.raw())),
+        Contestant::new("raw", raw_compress(&field, setting.raw())),
+        Contestant::new("store", store(&field, &kept)),
+        Contestant::new("layer", layer_compress(&field, &codec)),
+        Contestant::new("keyed", store(&field, &keyed)),
+        Contestant::new("boxes", boxed_compress(&field, &mut boxes, setting.raw())),
     ];
     if let Some(zram) = &mut zram {
-        contestants.push(pass("zram", || or_note(zram.write(&field), &mut failed)));
+        contestants.push(Contestant::new("zram", || or_note(zram.write(&field), &mut failed)));
     }
-    let storing = interleave(setting.rounds, 1, &mut contestants);
+    let storing = alternate(setting.rounds, &mut contestants);
     drop(contestants);
 
     let mut contestants = vec![
-        pass("raw", raw_decompress(&field, field.objects(), setting.raw())),
-        pass("store", load(&field, &kept)),
-        pass("layer", layer_decompress(&field, field.objects(), &codec)),
-        pass("keyed", load(&field, &keyed)),
-        pass("boxes", raw_decompress(&field, &boxes, setting.raw())),
+        Contestant::new("raw", raw_decompress(&field, field.objects(), setting.raw())),
+        Contestant::new("store", load(&field, &kept)),
+        Contestant::new("layer", layer_decompress(&field, &codec)),
+        Contestant::new("keyed", load(&field, &keyed)),
+        Contestant::new("boxes", raw_decompress(&field, &boxes, setting.raw())),
     ];
     if let Some(zram) = &mut zram {
-        contestants.push(pass("zram", || or_note(zram.read(&field), &mut failed)));
+        contestants.push(Contestant::new("zram", || or_note(zram.read(&field), &mut failed)));
     }
-    let loading = interleave(setting.rounds, 1, &mut contestants);
+    let loading = alternate(setting.rounds, &mut contestants);
     drop(contestants);
 
     if let Some(error) = failed {
@@ -79,11 +79,6 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
         ranges: ratios(&storing, &loading, |both| &both.cpu, with_zram, |spread| [spread.low, spread.high]),
         wall: ratios(&storing, &loading, |both| &both.wall, with_zram, |spread| spread.median),
     })
-}
-
-/// A contestant whose turn is a pass over all pages.
-fn pass<'a>(name: &'a str, mut work: impl FnMut() -> Elapsed + 'a) -> PartWork<'a> {
-    PartWork::new(name, move |_| work())
 }
 
 /// A store that has every page.
@@ -128,9 +123,9 @@ fn or_note(outcome: std::io::Result<Elapsed>, failed: &mut Option<std::io::Error
 }
 
 fn ratios<T>(
-    storing: &Interleaved,
-    loading: &Interleaved,
-    clock: fn(&Interleaved) -> &Rounds,
+    storing: &ByClock,
+    loading: &ByClock,
+    clock: fn(&ByClock) -> &Rounds,
     with_zram: bool,
     of: fn(Spread) -> T,
 ) -> Ratios<T> {
