@@ -26,6 +26,8 @@ mod mmap;
 mod observed;
 #[allow(unsafe_code, reason = "reads and writes memory behind a raw pointer, bounds checked")]
 mod run;
+#[allow(unsafe_code, reason = "keeps values in frames")]
+mod table;
 
 use core::fmt::{self, Debug};
 use core::ops::Range;
@@ -38,6 +40,7 @@ pub use heap::HeapSource;
 pub use mmap::MmapSource;
 pub use observed::{ObservedSource, SourceCall};
 pub use run::Run;
+pub use table::FrameTable;
 
 /// Hands out address space in runs of frames and keeps the account of frames in use.
 ///
