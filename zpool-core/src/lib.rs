@@ -75,6 +75,8 @@ pub mod page;
 mod pool;
 #[allow(unsafe_code, reason = "an instruction that has no safe function")]
 mod prefetch;
+#[allow(unsafe_code, reason = "a counted pointer whose making can fail")]
+mod shared;
 pub mod spec;
 mod stats;
 pub mod sync;
@@ -93,4 +95,5 @@ pub use noblock::{
 };
 pub use pool::{PoolConfig, ZPool, ZPoolDriver};
 pub use prefetch::{prefetch, prefetch_far};
+pub use shared::TryArc;
 pub use stats::{GroupStats, PoolStats};

@@ -1,0 +1,290 @@
+//! How a table gets larger and smaller: always one segment, or two that split or merge.
+
+use super::segment::{Item, Range, Segment, enough};
+use super::{NoRoom, SEGMENT_BYTES, SEGMENT_SLOTS, Table};
+
+/// Entries of a directory that a table may have besides some for each segment. Hashes in order need
+/// it as fine in one place as it will be in all.
+const DIRECTORY: usize = 1024;
+/// Further ones for each segment. Hashes that crowd would make the directory finer without end.
+const DIRECTORY_PER_SEGMENT: usize = 32;
+
+/// The bits of a hash that a directory can be indexed with: its numbers have 16 bits, and it is finer
+/// than there are segments.
+const MAX_DEPTH: u32 = 24;
+
+/// A table is sparse when it has half as many slots again as it needs, and this many.
+const SPARE_SLOTS: usize = 64;
+
+impl<K> Table<K> {
+    /// Makes room for one more entry of this hash.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    #[inline]
+    pub(crate) fn make_room(&mut self, hash: u64, rehash: impl Fn(&K) -> u64) -> Result<(), NoRoom> {
+        if self.segment(self.number(hash)).is_roomy() { Ok(()) } else { self.expand(hash, rehash) }
+    }
+
+    #[cold]
+    fn expand(&mut self, hash: u64, rehash: impl Fn(&K) -> u64) -> Result<(), NoRoom> {
+        let segment = self.segment(self.number(hash));
+        let (has_room, slots, next) = (segment.has_room(), segment.slots(), segment.next_slots());
+        // A segment that is strained but not full can do without.
+        let result = if has_room && segment.is_thin() {
+            Ok(())
+        } else if slots < max_slots::<K>() {
+            let next = if has_room { next.min(max_slots::<K>()) } else { next };
+            self.rebuild(hash, next, &rehash)
+        } else {
+            match self.split(hash, &rehash) {
+                Ok(false) if !has_room => self.rebuild(hash, next, &rehash),
+                result => result.map(|_| ()),
+            }
+        };
+        self.relax(hash);
+        if has_room { Ok(()) } else { result }
+    }
+
+    fn relax(&mut self, hash: u64) {
+        let number = self.number(hash);
+        self.segment_mut(number).relax();
+    }
+
+    /// Moves the segment of `hash` into arrays of so many slots. Nothing is done where its entries
+    /// would be too far from home in them: then new ones go to the stash.
+    fn rebuild(&mut self, hash: u64, slots: usize, rehash: &impl Fn(&K) -> u64) -> Result<(), NoRoom> {
+        let number = self.number(hash);
+        let segment = self.segment(number);
+        let hashes = hashes(&[segment], rehash)?;
+        let next = Segment::with_slots(segment.range(), slots, self.with_sums)?;
+        if next.would_fit(&hashes)? {
+            let mut old = self.replace(number, next);
+            self.refill(old.drain(), &hashes);
+        }
+        Ok(())
+    }
+
+    /// Splits the segment of `hash` into two. False, and nothing done, where that cannot be: the
+    /// directory would become too large, or a half would be as crowded as the whole.
+    fn split(&mut self, hash: u64, rehash: &impl Fn(&K) -> u64) -> Result<bool, NoRoom> {
+        let number = self.number(hash);
+        let segment = self.segment(number);
+        let range = segment.range();
+        if self.more.len() >= usize::from(u16::MAX) || (range.depth == self.depth && !self.may_deepen()) {
+            return Ok(false);
+        }
+        let hashes = hashes(&[segment], rehash)?;
+        let mut halves: [Vec<u64>; 2] = Default::default();
+        for half in &mut halves {
+            half.try_reserve_exact(hashes.len())?;
+        }
+        hashes.iter().for_each(|&hash| halves[range.half_of(hash)].push(hash));
+        let [low, high] = range.halves();
+        let low = Segment::with_slots(low, enough(halves[0].len()), self.with_sums)?;
+        let high = Segment::with_slots(high, enough(halves[1].len()), self.with_sums)?;
+        if !low.would_fit(&halves[0])? || !high.would_fit(&halves[1])? {
+            return Ok(false);
+        }
+        self.more.try_reserve(1)?;
+        if range.depth == self.depth {
+            self.deepen()?;
+        }
+        let mut old = self.replace(number, low);
+        self.count_in(&high);
+        self.more.push(high);
+        self.point_to(self.more.len() as u32);
+        self.refill(old.drain(), &hashes);
+        Ok(true)
+    }
+
+    /// Merges the segment at `hash` with its other half, if both together are small. False, and
+    /// nothing done, if not.
+    fn merge(&mut self, hash: u64, rehash: &impl Fn(&K) -> u64) -> Result<bool, NoRoom> {
+        let number = self.number(hash);
+        let range = self.segment(number).range();
+        if range.depth == 0 {
+            return Ok(false);
+        }
+        let other_half = range.start ^ 1 << (u64::BITS - range.depth);
+        let other = self.number(other_half);
+        let (segment, buddy) = (self.segment(number), self.segment(other));
+        let slots = enough(segment.len() + buddy.len());
+        if buddy.range().depth != range.depth || slots > max_slots::<K>() / 2 {
+            return Ok(false);
+        }
+        let both = Range { start: range.start & other_half, depth: range.depth - 1 };
+        let (kept, gone) = (number.min(other), number.max(other));
+        let hashes = hashes(&[self.segment(kept), self.segment(gone)], rehash)?;
+        let next = Segment::with_slots(both, slots, self.with_sums)?;
+        if !next.would_fit(&hashes)? {
+            return Ok(false);
+        }
+        let mut kept_items = self.replace(kept, next);
+        let mut gone_items = self.take_out(gone);
+        self.point_to(kept);
+        self.refill(kept_items.drain().chain(gone_items.drain()), &hashes);
+        self.flatten();
+        Ok(true)
+    }
+
+    /// Puts items, whose hashes these are, into segments that were found to fit them.
+    fn refill(&mut self, items: impl Iterator<Item = (Item<K>, u32)>, hashes: &[u64]) {
+        for ((item, sum), &hash) in items.zip(hashes) {
+            self.len -= 1;
+            let inserted = self.insert(hash, item, sum);
+            debug_assert!(inserted.is_ok(), "found to fit before anything moved");
+        }
+    }
+
+    /// Puts `next` in the place of segment `number`, which is returned.
+    fn replace(&mut self, number: u32, next: Segment<K>) -> Segment<K> {
+        self.count_in(&next);
+        let old = std::mem::replace(self.segment_mut(number), next);
+        self.count_out(&old);
+        old
+    }
+
+    /// Takes segment `number`, not the first, out of the list; the last one gets its number.
+    fn take_out(&mut self, number: u32) -> Segment<K> {
+        let old = self.more.swap_remove(number as usize - 1);
+        self.count_out(&old);
+        if number as usize <= self.more.len() {
+            self.point_to(number);
+        }
+        old
+    }
+
+    fn count_in(&mut self, segment: &Segment<K>) {
+        self.slots += segment.slots();
+        self.array_bytes += segment.bytes();
+    }
+
+    fn count_out(&mut self, segment: &Segment<K>) {
+        self.slots -= segment.slots();
+        self.array_bytes -= segment.bytes();
+    }
+
+    /// Has the directory say that segment `number` is the one of its range.
+    fn point_to(&mut self, number: u32) {
+        if self.depth == 0 {
+            return;
+        }
+        let Range { start, depth } = self.segment(number).range();
+        let first = (start >> (u64::BITS - self.depth)) as usize;
+        self.directory[first..first + (1 << (self.depth - depth))].fill(number as u16);
+    }
+
+    fn may_deepen(&self) -> bool {
+        self.depth < MAX_DEPTH
+            && 2 << self.depth <= DIRECTORY + DIRECTORY_PER_SEGMENT * (self.more.len() + 1)
+    }
+
+    /// Has the directory tell hashes apart by one more bit.
+    fn deepen(&mut self) -> Result<(), NoRoom> {
+        let len = 1 << self.depth;
+        self.directory.try_reserve_exact(2 * len - self.directory.len())?;
+        self.directory.resize(2 * len, 0);
+        for at in (0..len).rev() {
+            let number = self.directory[at];
+            self.directory[2 * at..2 * at + 2].fill(number);
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Makes the directory as coarse as the segments are.
+    fn flatten(&mut self) {
+        let deepest = std::iter::once(&self.first).chain(&self.more).map(|segment| segment.range().depth).max();
+        let deepest = deepest.unwrap_or(0);
+        // Not at once: the next split would make it finer again.
+        if deepest + 1 >= self.depth && deepest > 0 {
+            return;
+        }
+        let step = 1 << (self.depth - deepest);
+        let len = if deepest == 0 { 0 } else { 1 << deepest };
+        for at in 0..len {
+            self.directory[at] = self.directory[at * step];
+        }
+        self.directory.truncate(len);
+        self.depth = deepest;
+        fit(&mut self.directory);
+        fit(&mut self.more);
+    }
+
+    /// Has the table many more slots than it needs?
+    #[inline]
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.slots > SPARE_SLOTS && is_much_more(self.slots - SPARE_SLOTS, enough(self.len))
+    }
+
+    /// Looks at one segment, the next in turn, and makes it smaller if much of it is unused, or
+    /// merges it with its other half. True if it did that. Where memory is short, all stays as it is.
+    ///
+    /// A segment that was enlarged because it was strained is left as it is, unless `all` is set: it
+    /// may still be filling up.
+    pub(crate) fn tidy(&mut self, all: bool, rehash: &impl Fn(&K) -> u64) -> bool {
+        if self.len == 0 {
+            *self = Table::new(self.with_sums);
+            return false;
+        }
+        if self.stash.is_empty() {
+            self.stash = Vec::new();
+        }
+        let hash = self.tidied;
+        let merged = self.merge(hash, rehash).unwrap_or(false);
+        let segment = self.segment(self.number(hash));
+        let range = segment.range();
+        if merged {
+            // Once more: it may merge again.
+            self.tidied = range.start;
+            return true;
+        }
+        let slots = enough(segment.len());
+        if (all || segment.is_relaxed()) && is_much_more(segment.slots(), slots) {
+            // An error means that it stays as it is.
+            let _ = self.rebuild(hash, slots, rehash);
+        }
+        self.tidied = range.end().unwrap_or(0);
+        false
+    }
+
+    /// Tidies the whole table.
+    pub(crate) fn shrink(&mut self, rehash: &impl Fn(&K) -> u64) {
+        self.tidied = 0;
+        while self.tidy(true, rehash) || self.tidied != 0 {}
+    }
+}
+
+/// The slots at which a segment splits.
+fn max_slots<K>() -> usize {
+    (SEGMENT_BYTES / size_of::<Option<Item<K>>>()).max(SEGMENT_SLOTS)
+}
+
+fn is_much_more(slots: usize, enough: usize) -> bool {
+    slots > enough + enough / 2
+}
+
+/// The hashes of all entries of these segments, in their order.
+fn hashes<K>(segments: &[&Segment<K>], rehash: &impl Fn(&K) -> u64) -> Result<Vec<u64>, NoRoom> {
+    let mut hashes = Vec::new();
+    hashes.try_reserve_exact(segments.iter().map(|segment| segment.len()).sum())?;
+    for segment in segments {
+        hashes.extend(segment.iter().map(|(key, _)| rehash(key)));
+    }
+    Ok(hashes)
+}
+
+/// Gives a list as much memory as it needs, if that is much less than it has and memory is there for
+/// the copy.
+fn fit<T>(list: &mut Vec<T>) {
+    if list.capacity() <= 2 * list.len() {
+        return;
+    }
+    let mut fitted = Vec::new();
+    if fitted.try_reserve_exact(list.len()).is_ok() {
+        fitted.append(list);
+        *list = fitted;
+    }
+}

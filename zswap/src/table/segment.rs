@@ -1,0 +1,373 @@
+//! A segment of a table: the entries of one range of hashes, sorted by where they belong, nearly
+//! full.
+//!
+//! ```text
+//!   slot        0    1    2    3    4    5    6    7        home of a hash: a share of the array
+//!             | a0 | b0 | b1 | b2 | d1 |    | f0 | f1 |     a0: entry of home 0, at distance 0
+//!                          ▲                                b's home is 1; d came to 3, went on to 4
+//!                          looking for home 2: distance 0 here, less than b1's; 1 at slot 3, less
+//!                          than b2's; 2 at slot 4, more than d1's: not there
+//! ```
+//!
+//! Robin Hood hashing (Celis, 1986): linear probing with entries in the order of their homes. A
+//! look-up reads one run of neighbouring memory, ends where the next home's entries begin, and
+//! compares keys of its own home only. There are no tombstones: a removal moves the rest of the run
+//! back by one slot. The array may have any length, so a segment grows by 1/8 when it is
+//! [full](LOAD), and little of it is unused whatever its size.
+//!
+//! The lowest bits of a hash are not scaled to the array but added: hashes that differ in them alone
+//! are [neighbours](NEIGHBOURS) at home. Random hashes do not notice. Hashes that are numbers find
+//! together what is used together (`docs/decisions/0023-neighbours.md`).
+
+use zpool_core::page::FrameTable;
+use zpool_core::prefetch;
+
+use super::NoRoom;
+use crate::entry::{Entry, Place};
+
+/// A key with its entry.
+pub(crate) type Item<K> = (K, Entry);
+
+/// Of this many slots...
+const LOAD_OF: usize = 32;
+/// ...at most this many are used. Above 9/10 the runs get long.
+const LOAD: usize = 29;
+
+/// Slots of the smallest segment, and the step in which small ones grow.
+const STEP: usize = 8;
+
+/// Hashes whose homes are next to each other: those that differ in these lowest bits alone.
+pub(crate) const NEIGHBOURS: u64 = 1 << NEIGHBOUR_BITS;
+pub(crate) const NEIGHBOUR_BITS: u32 = 3;
+const _: () = assert!(STEP >= NEIGHBOURS as usize, "neighbours wrap around the end at most once");
+
+/// Inserts that the average of what an insert costs is taken over.
+const STRAIN_WINDOW: u32 = 32;
+/// A segment is strained if an insert costs more than this on average: slots that it moves, or five
+/// for each that it passes first. Hashes at random, in groups of neighbours too, stay far below it
+/// in a full segment; hashes in order, which crowd where the last one was, do not.
+const STRAINED: u32 = 512;
+const PASSED: usize = 5;
+
+/// The entries of the hashes that begin with the same `depth` bits.
+#[derive(Debug)]
+pub(crate) struct Segment<K> {
+    slots: FrameTable<Option<Item<K>>>,
+    len: usize,
+    /// How many leading bits the hashes have in common.
+    depth: u32,
+    /// Average cost of the latest inserts, times the window.
+    strain: u32,
+    /// The lowest hash of the range.
+    start: u64,
+    /// A checksum for each slot, in a store that has them; otherwise empty.
+    sums: FrameTable<u32>,
+}
+
+/// Which hashes a segment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) start: u64,
+    pub(crate) depth: u32,
+}
+
+impl Range {
+    pub(crate) const ALL: Range = Range { start: 0, depth: 0 };
+
+    /// The two halves.
+    pub(crate) fn halves(self) -> [Range; 2] {
+        let depth = self.depth + 1;
+        [Range { depth, ..self }, Range { start: self.start | 1 << (u64::BITS - depth), depth }]
+    }
+
+    /// The half that `hash`, which lies inside, is in: 0 or 1.
+    pub(crate) fn half_of(self, hash: u64) -> usize {
+        (hash >> (u64::BITS - 1 - self.depth)) as usize & 1
+    }
+
+    /// The first hash behind the range; `None` at the end of all hashes.
+    pub(crate) fn end(self) -> Option<u64> {
+        if self.depth == 0 { None } else { self.start.checked_add(1 << (u64::BITS - self.depth)) }
+    }
+
+    /// The slot of `slots` where the entries of `hash` begin, without its lowest bits.
+    #[inline]
+    fn share(self, hash: u64, slots: usize) -> usize {
+        ((u128::from(hash << self.depth) * slots as u128) >> u64::BITS) as usize
+    }
+
+    /// The lowest hash whose share of `slots` is `slot`.
+    fn first_hash(self, slot: usize, slots: usize) -> u64 {
+        let offset = ((slot as u128) << u64::BITS).div_ceil(slots as u128).div_ceil(1 << self.depth);
+        self.start.wrapping_add(offset as u64)
+    }
+}
+
+/// Slots that `len` entries need, with a little room.
+pub(crate) fn enough(len: usize) -> usize {
+    if len == 0 { 0 } else { len * LOAD_OF / LOAD + STEP }
+}
+
+impl<K> Segment<K> {
+    /// Makes a segment without memory.
+    pub(crate) const fn empty(range: Range) -> Segment<K> {
+        let (slots, sums) = (FrameTable::new(), FrameTable::new());
+        Segment { slots, sums, len: 0, depth: range.depth, strain: 0, start: range.start }
+    }
+
+    /// Makes an empty segment of at least so many slots.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub(crate) fn with_slots(range: Range, slots: usize, sums: bool) -> Result<Segment<K>, NoRoom> {
+        let slots = FrameTable::<Option<Item<K>>>::filled_up(slots);
+        let mut segment = Segment::empty(range);
+        segment.sums = FrameTable::try_new(if sums { slots } else { 0 })?;
+        segment.slots = FrameTable::try_new(slots)?;
+        Ok(segment)
+    }
+
+    #[inline]
+    pub(crate) fn range(&self) -> Range {
+        Range { start: self.start, depth: self.depth }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes of the arrays.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.bytes() + self.sums.bytes()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<&Item<K>> {
+        self.slots.get(at)?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Item<K>> {
+        self.slots.get_mut(at)?.as_mut()
+    }
+
+    /// The checksum at slot `at`; 0 where there are none.
+    #[inline]
+    pub(crate) fn sum(&self, at: usize) -> u32 {
+        self.sums.get(at).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    pub(crate) fn set_sum(&mut self, at: usize, sum: u32) {
+        if let Some(place) = self.sums.get_mut(at) {
+            *place = sum;
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Item<K>> {
+        self.slots.iter().flatten()
+    }
+
+    /// Takes the items out one by one, without memory and in no usable state in between.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Item<K>, u32)> {
+        self.len = 0;
+        let sums = self.sums.iter().copied().chain(std::iter::repeat(0));
+        self.slots.iter_mut().zip(sums).filter_map(|(slot, sum)| slot.take().map(|item| (item, sum)))
+    }
+
+    /// Has one more entry room, and were the latest inserts cheap?
+    #[inline]
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.has_room() && self.strain <= STRAINED * STRAIN_WINDOW
+    }
+
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        (self.len + 1) * LOAD_OF <= self.slots.len() * LOAD
+    }
+
+    /// Entries crowd in a part of the range although most slots of the segment are free: more
+    /// slots would not help.
+    pub(crate) fn is_thin(&self) -> bool {
+        self.len * 4 < self.slots.len()
+    }
+
+    /// Were the latest inserts cheap by far?
+    pub(crate) fn is_relaxed(&self) -> bool {
+        self.strain <= STRAINED * STRAIN_WINDOW / 2
+    }
+
+    /// Forgets what the latest inserts cost: something was done about it.
+    pub(crate) fn relax(&mut self) {
+        self.strain = 0;
+    }
+
+    /// Slots after the next step of growth: 1/8 more, or half as much again for a strained segment
+    /// that is not full.
+    pub(crate) fn next_slots(&self) -> usize {
+        let slots = self.slots.len();
+        slots + if self.has_room() { slots / 2 } else { STEP.max(slots / 8) }
+    }
+
+    /// The slot where the hand of a clock goes on at `position`, a hash in the range.
+    pub(crate) fn slot_at(&self, position: u64) -> usize {
+        self.range().share(position, self.slots.len())
+    }
+
+    /// The position of slot `at`; `None` behind the last.
+    pub(crate) fn position_of(&self, at: usize) -> Option<u64> {
+        (at < self.slots.len()).then(|| self.range().first_hash(at, self.slots.len()))
+    }
+
+    /// The slot of the key of this hash for which `is` says yes.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<usize> {
+        let slots = &self.slots[..];
+        if slots.is_empty() {
+            return None;
+        }
+        let mut at = self.home(hash);
+        let mut distance = 0;
+        while let Some((key, entry)) = &slots[at] {
+            let theirs = entry.place().distance();
+            if theirs == distance && is(key) {
+                return Some(at);
+            }
+            if theirs < distance {
+                return None;
+            }
+            distance += 1;
+            at = if at + 1 == slots.len() { 0 } else { at + 1 };
+        }
+        None
+    }
+
+    /// Prefetches the slots where a hash is looked for.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        // As many lines as most runs from home to entry touch.
+        prefetch(self.slots.get(self.home(hash)..).unwrap_or_default(), 3);
+    }
+
+    /// Are entries of these hashes, in this empty segment, all within reach of their homes?
+    ///
+    /// In the order of homes each entry comes right after the one before it or at its home, so the
+    /// farthest is known without placing any. A run that wraps around the end adds at most what a
+    /// second round shows.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory to find out.
+    pub(crate) fn would_fit(&self, hashes: &[u64]) -> Result<bool, NoRoom> {
+        if hashes.len() < Place::MAX_DISTANCE {
+            return Ok(true);
+        }
+        let mut homes = Vec::new();
+        homes.try_reserve_exact(hashes.len())?;
+        homes.extend(hashes.iter().map(|&hash| self.home(hash)));
+        homes.sort_unstable();
+        let mut next = 0;
+        for round in 0..2 {
+            for &home in &homes {
+                let home = home + round * self.slots.len();
+                let at = next.max(home);
+                if at - home > Place::MAX_DISTANCE {
+                    return Ok(false);
+                }
+                next = at + 1;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Inserts an item whose key is not there, where there is room. Returns its slot.
+    ///
+    /// # Errors
+    ///
+    /// Returns the item if an entry would be too far from home, or if there is hardly an empty slot.
+    pub(crate) fn insert(&mut self, hash: u64, mut item: Item<K>) -> Result<usize, Item<K>> {
+        if self.len + 1 >= self.slots.len() {
+            return Err(item);
+        }
+        let (start, distance) = self.place_of(hash);
+        // All from there to the next empty slot move on by one.
+        let (mut end, mut moved) = (start, 0);
+        let mut farthest = distance;
+        while let Some((_, entry)) = &self.slots[end] {
+            farthest = farthest.max(entry.place().distance() + 1);
+            moved += 1;
+            end = self.after(end);
+        }
+        if farthest > Place::MAX_DISTANCE {
+            return Err(item);
+        }
+        while end != start {
+            let before = if end == 0 { self.slots.len() - 1 } else { end - 1 };
+            self.shift(before, end, |distance| distance + 1);
+            end = before;
+        }
+        item.1.place_mut().set_distance(distance);
+        self.slots[start] = Some(item);
+        self.len += 1;
+        self.strain = self.strain - self.strain / STRAIN_WINDOW + moved.max(PASSED * distance) as u32;
+        Ok(start)
+    }
+
+    /// Where an entry of this hash goes: behind those of its home and of homes before it.
+    fn place_of(&self, hash: u64) -> (usize, usize) {
+        let (mut at, mut distance) = (self.home(hash), 0);
+        while let Some((_, entry)) = &self.slots[at] {
+            if entry.place().distance() < distance {
+                break;
+            }
+            distance += 1;
+            at = self.after(at);
+        }
+        (at, distance)
+    }
+
+    /// Removes the item at slot `at`, if there is one.
+    pub(crate) fn remove(&mut self, at: usize) -> Option<Item<K>> {
+        let removed = self.slots.get_mut(at)?.take()?;
+        self.len -= 1;
+        let (mut hole, mut next) = (at, self.after(at));
+        while self.slots[next].as_ref().is_some_and(|(_, entry)| entry.place().distance() > 0) {
+            self.shift(next, hole, |distance| distance - 1);
+            hole = next;
+            next = self.after(next);
+        }
+        Some(removed)
+    }
+
+    fn shift(&mut self, from: usize, to: usize, distance: impl FnOnce(usize) -> usize) {
+        let mut moved = self.slots[from].take();
+        if let Some((_, entry)) = &mut moved {
+            let place = entry.place_mut();
+            place.set_distance(distance(place.distance()));
+        }
+        self.slots[to] = moved;
+        if !self.sums.is_empty() {
+            self.sums[to] = self.sums[from];
+        }
+    }
+
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.slots.len() { 0 } else { at + 1 }
+    }
+
+    /// The slot where the entries of a hash begin: as far into the array as the hash is into the
+    /// range, with the lowest bits added.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        let at = self.range().share(hash, self.slots.len()) + (hash % NEIGHBOURS) as usize;
+        if at < self.slots.len() { at } else { at - self.slots.len() }
+    }
+}
