@@ -237,6 +237,7 @@ mod tests {
             max_value_len: 4 * DEFAULT_BLOCK_SIZE,
             coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
             eviction: Eviction { at_limit: AtLimit::Refuse, spare_dense: false, listener: None },
+            wipe_on_free: false,
         };
         Store::new(manager, settings, Limit::new(limit, 90), true, hasher.clone())
     }
@@ -286,7 +287,9 @@ mod tests {
             let (alone, at_once) = (alone.stats(), batch.stats());
             let timed = |stats: &StoreStats| stats.latencies.map(|latencies| latencies.store.calls);
             assert_eq!((timed(&alone), timed(&at_once)), (Some(6), Some(6)));
-            assert_eq!(StoreStats { latencies: None, ..alone }, StoreStats { latencies: None, ..at_once });
+            // Each index has a seed of its own, so its tables are not equally long.
+            let plain = |stats| StoreStats { latencies: None, index_bytes: 0, ..stats };
+            assert_eq!(plain(alone), plain(at_once));
             let keys: Vec<u64> = (0..6).collect();
             let loaded = batch.load_many(&keys, &mut vec![[0; 8192]; 6]);
             for ((key, block), result) in blocks.iter().zip(loaded) {

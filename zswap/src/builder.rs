@@ -270,6 +270,7 @@ impl<K, S> StoreBuilder<K, S> {
             max_value_len,
             coding: self.coding,
             eviction: self.eviction,
+            wipe_on_free: self.wipe_on_free,
         };
         let limit = Limit::new(self.limit_bytes, self.accept_percent);
         Ok(Store::new(manager, settings, limit, self.latencies, self.hasher))

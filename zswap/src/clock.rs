@@ -12,9 +12,11 @@
 
 use crate::entry::Entry;
 use crate::shard::{Item, Shard};
+use crate::table::{Position, Seek};
 
-/// Slots that are looked at while the shard is locked once.
-const SCAN: usize = 128;
+/// Entries that are looked at while the shard is locked once, and free slots that are passed.
+const ENTRIES: usize = 128;
+const SLOTS: usize = 128;
 
 /// What the hand found.
 #[derive(Debug)]
@@ -35,31 +37,43 @@ impl<K> Shard<K> {
     /// `spare_dense`: what takes up at most a quarter of its block cools at every second turn only.
     pub(crate) fn take_coldest(&mut self, spare_dense: bool) -> Coldest<K> {
         if self.table.len() == 0 {
+            self.hand = Position::default();
             return Coldest::Empty;
         }
-        for _ in 0..SCAN {
-            if self.hand >= self.table.slots() {
-                self.hand = 0;
-                self.odd_turn = !self.odd_turn;
-                return Coldest::End;
-            }
-            let (at, odd_turn) = (self.hand, self.odd_turn);
-            let Some((_, entry)) = self.table.get_mut(at) else {
-                self.hand += 1;
-                continue;
+        for _ in 0..ENTRIES {
+            let (at, position) = match self.table.seek(self.hand, SLOTS) {
+                Seek::Found(at, position) => (at, position),
+                Seek::Nothing(position) => {
+                    self.hand = position;
+                    return Coldest::Warm;
+                }
+                Seek::End => return self.turn(),
             };
+            let odd_turn = self.odd_turn;
+            let Some((_, entry)) = self.table.get_mut(at) else { return self.turn() };
             let spared = spare_dense && odd_turn && is_dense(entry);
             let heat = entry.place().heat();
             if heat == 0 && !spared {
                 // The hand stays: the next entry of the run moves here.
+                self.hand = position;
                 return self.remove_at(at).map_or(Coldest::Warm, Coldest::Taken);
             }
             if !spared {
                 entry.place_mut().set_heat(heat - 1);
             }
-            self.hand += 1;
+            match self.table.behind(at, position) {
+                Some(position) => self.hand = position,
+                None => return self.turn(),
+            }
         }
         Coldest::Warm
+    }
+
+    /// The hand has come to the end of the shard.
+    fn turn(&mut self) -> Coldest<K> {
+        self.hand = Position::default();
+        self.odd_turn = !self.odd_turn;
+        Coldest::End
     }
 }
 

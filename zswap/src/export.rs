@@ -1,8 +1,8 @@
 //! What is stored as it is kept, for those who have a tier of their own behind the store.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 
+use zpool_core::TryArc;
 use zpool_core::spec::Component;
 
 use crate::error::{Error, ErrorKind};
@@ -89,7 +89,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 Ok(Some(len))
             }
             Found::Large(large) => {
-                let large = Arc::clone(large);
+                let large = TryArc::clone(large);
                 drop(shard);
                 let mut parts = large.parts.iter();
                 parts.try_for_each(|part| self.export_part(part, &mut visit)).map_err(failed)?;

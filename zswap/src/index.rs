@@ -13,15 +13,18 @@
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's `Eq`, its `Hash` when the table grows, its `Clone` when
 //! keys are listed, and the allocator's `read` and `exchange`, which never block; nothing else of anybody's. What is taken out is freed after the lock is.
 
+use std::hash::{BuildHasher, RandomState};
+
 use crossbeam_utils::CachePadded;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Mutex, MutexGuard};
 use zpool_core::{PoolId, prefetch};
 
 use crate::clock::Coldest;
+use crate::contents::Contents;
 use crate::shard::{Exchanged, Item, Put, Shard, Tally};
 use crate::stored::Block;
-use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom};
+use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom, Position, Table};
 
 /// Shards there are at least and at most. A shard grows on its own, so the more there are, the shorter a store has to wait for that.
 const SHARDS: std::ops::RangeInclusive<usize> = 64..=1024;
@@ -47,6 +50,8 @@ pub(crate) struct Index<K> {
     shards: Box<[CachePadded<Mutex<Shard<K>>>]>,
     /// The number of shards as a power of two.
     bits: u32,
+    /// A number of this index's own: without it, which hashes come to the same place cannot be told.
+    seed: u64,
     /// Bytes of all tables.
     bytes: AtomicUsize,
     /// The shard that the clock's hand is in: the rest by the number of shards.
@@ -65,14 +70,17 @@ enum Ahead {
 impl<K> Index<K> {
     pub(crate) fn new(with_sums: bool) -> Index<K> {
         let wanted = zpool_core::cpu_shards() * SHARDS_PER_CPU;
-        Index::with_shards(wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two(), with_sums)
+        let shards = wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
+        let seed = RandomState::new().hash_one(shards);
+        Index::with_shards(shards, seed, with_sums)
     }
 
-    /// With so many shards, a power of two.
-    fn with_shards(shards: usize, with_sums: bool) -> Index<K> {
+    /// Makes an index of so many shards, a power of two.
+    fn with_shards(shards: usize, seed: u64, with_sums: bool) -> Index<K> {
         Index {
             shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(with_sums)))).collect(),
             bits: shards.trailing_zeros(),
+            seed,
             bytes: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
         }
@@ -89,8 +97,8 @@ impl<K> Index<K> {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
         let group = hash >> NEIGHBOUR_BITS;
         let row = group >> self.bits;
-        let shard = group.wrapping_add(mix(row)) & ((1 << self.bits) - 1);
-        let gap = row.wrapping_mul(GOLDEN).wrapping_add(mix(row >> STRETCH_BITS));
+        let shard = group.wrapping_add(mix(row ^ self.seed)) & ((1 << self.bits) - 1);
+        let gap = row.wrapping_mul(GOLDEN).wrapping_add(mix(row >> STRETCH_BITS ^ self.seed));
         (shard as usize, (gap & !(NEIGHBOURS - 1)) | (hash % NEIGHBOURS))
     }
 
@@ -216,16 +224,13 @@ impl<K> Index<K> {
         self.bytes.load(Ordering::Relaxed) + size_of_val(&*self.shards)
     }
 
-    /// Takes everything out, a shard at a time, and hands it over with no lock held.
-    pub(crate) fn clear(&self, mut discard: impl FnMut(Item<K>)) {
-        for shard in 0..self.shards() {
-            let items = self.edit_shard(shard, |shard| {
-                let items = shard.take_all();
-                shard.tally.invalidated += items.len() as u64;
-                items
-            });
-            items.into_iter().for_each(&mut discard);
-        }
+    /// Takes everything out of the shard of this number. Needs no memory.
+    pub(crate) fn take_shard(&self, shard: usize) -> Contents<K> {
+        self.edit_shard(shard, |shard| {
+            let contents = shard.take_all();
+            shard.tally.invalidated += contents.len() as u64;
+            contents
+        })
     }
 
     /// Takes out the entry that the clock's hand comes to first among those that are cold. `None` when there is none in any shard.
@@ -259,11 +264,40 @@ impl<K> Index<K> {
         None
     }
 
-    /// Gives back memory of tables that are far from full.
+    /// Frees memory of the index that its entries do not need, in one shard after the other.
     pub(crate) fn shrink(&self, rehash: impl Fn(&K) -> u64) {
         for shard in 0..self.shards() {
-            self.edit_shard(shard, |shard| shard.table.shrink(|key| self.split(rehash(key)).1));
+            self.edit_shard(shard, |shard| shard.table.shrink(&|key| self.split(rehash(key)).1));
         }
+    }
+
+    /// Bytes of the index that [`shrink`](Self::shrink) could free, roughly. Looks at each shard.
+    pub(crate) fn surplus(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().table.surplus()).sum()
+    }
+
+    /// Bytes that an entry takes in the index.
+    pub(crate) const fn entry_bytes() -> usize {
+        Table::<K>::ENTRY_BYTES
+    }
+
+    /// Copies of the keys of a stretch of a shard, and where the next stretch begins. Keys that
+    /// moved here from a stretch before, because two were merged, are left out.
+    pub(crate) fn keys_from(
+        &self,
+        shard: usize,
+        from: Position,
+        rehash: impl Fn(&K) -> u64,
+    ) -> (Vec<K>, Option<Position>)
+    where
+        K: Clone,
+    {
+        let locked = self.shards[shard].lock();
+        let (stretch, next) = locked.table.stretch(from);
+        let mut keys = Vec::with_capacity(stretch.len());
+        let is_new = |key: &K| from.is_start() || self.split(rehash(key)).1 >= from.hash();
+        keys.extend(stretch.items().map(|(key, _)| key).filter(|key| is_new(key)).cloned());
+        (keys, next)
     }
 }
 
@@ -303,7 +337,7 @@ mod tests {
 
     #[test]
     fn numbers_that_follow_each_other_are_neighbours_in_a_shard_and_their_groups_take_turns() {
-        let index = Index::<u64>::with_shards(64, false);
+        let index = Index::<u64>::with_shards(64, 0, false);
         let shards = index.shards() as u64;
         for first in [0, NEIGHBOURS * shards, NEIGHBOURS * shards * 77, u64::MAX - NEIGHBOURS * shards + 1] {
             let mut seen = std::collections::HashSet::new();
@@ -319,7 +353,7 @@ mod tests {
 
     #[test]
     fn somebody_who_comes_by_in_order_finds_shard_and_places_asked_for_once_each() {
-        let index = Index::<u64>::with_shards(64, false);
+        let index = Index::<u64>::with_shards(64, 0, false);
         let last_group = u64::MAX - NEIGHBOURS + 1;
         for first in [0, NEIGHBOURS * 64 * 77, last_group] {
             let (shard, hash) = index.split(first.wrapping_add(NEIGHBOURS));
@@ -335,7 +369,7 @@ mod tests {
     #[test]
     fn numbers_of_any_stride_are_spread_over_shards_and_tables() {
         for shards in [64, 1024] {
-            let index = Index::<u64>::with_shards(shards, false);
+            let index = Index::<u64>::with_shards(shards, 0, false);
             let powers = (0..=43).map(|power| 1u64 << power);
             for stride in powers.chain([3, 7, 1000, 12_288, 971_144, 1_571_344, 6_656_320, 17_426_472]) {
                 // A hundred a shard, and sixteen places to tell apart in each shard's table.

@@ -1,13 +1,15 @@
 //! Lists of what is stored. A shard at a time, so that nobody waits for long; each shard as it was at one moment.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
+
+use zpool_core::TryArc;
 
 use crate::index::Index;
 use crate::object::pin;
 use crate::shard::{Found, Item, Shard};
 use crate::store::Store;
 use crate::stored::StoredId;
+use crate::table::Position;
 
 /// While it lives, no entry of its shard keeps its handle for another object: somebody who has no guard goes by that.
 struct Unguarded<'i, K> {
@@ -29,14 +31,22 @@ impl<K> Drop for Unguarded<'_, K> {
     }
 }
 
-impl<K: Clone, S> Store<K, S> {
+impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Copies of all keys, in no order. A key that is there all the time is listed once; one that comes or goes meanwhile may or may not be.
     ///
-    /// Keys are cloned a shard at a time, under its lock: `Clone` must not call the store.
+    /// Keys are cloned some thousand at a time, under a lock of the index: `Clone` must not call the
+    /// store.
     pub fn keys(&self) -> impl Iterator<Item = K> {
-        (0..self.index().shards()).flat_map(|shard| {
-            self.index()
-                .look(shard, |shard| shard.table.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>())
+        (0..self.index().shards()).flat_map(|shard| self.stretches(shard)).flatten()
+    }
+
+    /// Copies of the keys of a shard, a stretch at a time.
+    fn stretches(&self, shard: usize) -> impl Iterator<Item = Vec<K>> {
+        let mut next = Some(Position::default());
+        std::iter::from_fn(move || {
+            let (keys, behind) = self.index().keys_from(shard, next?, |key| self.hash(key));
+            next = behind;
+            Some(keys)
         })
     }
 }
@@ -49,10 +59,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     pub fn retain(&self, mut keep: impl FnMut(&K, usize) -> bool) -> usize {
         let mut removed = 0;
         for shard in 0..self.index().shards() {
-            let listed = self
-                .index()
-                .look(shard, |shard| shard.table.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
-            for key in listed {
+            for key in self.stretches(shard).flatten() {
                 let gone = self.remove_unless(&key, &mut keep);
                 removed += usize::from(self.removed(gone));
             }
@@ -82,7 +89,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
             }
             Found::Large(large) => {
-                let _large = Arc::clone(large);
+                let _large = TryArc::clone(large);
                 drop(shard);
                 if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
             }

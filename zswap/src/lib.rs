@@ -70,11 +70,13 @@ mod batch;
 mod builder;
 mod checksum;
 mod clock;
+mod contents;
 mod entry;
 mod error;
 mod evict;
 mod export;
 mod incompressible;
+#[allow(dead_code)]
 mod index;
 mod keys;
 mod latency;
@@ -90,6 +92,7 @@ mod stats;
 mod store;
 mod stored;
 mod storing;
+#[allow(dead_code)]
 mod table;
 mod values;
 

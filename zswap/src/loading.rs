@@ -10,8 +10,8 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 
+use zpool_core::TryArc;
 use zpool_core::compress::CodecError;
 use zpool_core::prefetch;
 use zpool_manager::Pool;
@@ -204,7 +204,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 Ok(self.finish(hash, key, len, seen, ()))
             }
             Found::Large(large) => {
-                let large = Arc::clone(large);
+                let large = TryArc::clone(large);
                 drop(shard);
                 self.join(&large, to.room(large.len)?)?;
                 Ok(self.finish(hash, key, large.len, seen, large))

@@ -16,11 +16,18 @@ struct Used {
 }
 
 /// The list. Numbers are reused once no entry has them.
+///
+/// Finding a pool's number takes as long as finding a key in a sorted list, however many retired
+/// pools still have entries.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     /// Nearly always there is one, or two after a switch: found without another look at memory.
     first: [Option<Used>; FIRST],
     more: Vec<Option<Used>>,
+    /// The pools in `more` with their numbers, oldest first. It has room for all of them.
+    by_id: Vec<(PoolId, u16)>,
+    /// Numbers in `more` without a pool. It has room for all of them.
+    free: Vec<u16>,
 }
 
 const FIRST: usize = 2;
@@ -32,18 +39,19 @@ impl Pools {
         &self.used(number).expect("an entry's pool is in the list").pool
     }
 
-    /// One more entry in `pool`: its number, and the reference if that was not needed. `bytes` grows as the list does.
+    /// Counts one more entry in `pool`. Returns its number, and the reference if the list has one.
+    /// `bytes` grows as the list does.
     ///
     /// # Errors
     ///
-    /// Gives the reference back when the shard's entries are in too many pools, or there is no memory.
+    /// Returns the reference if the shard's entries are in too many pools, or if there is no memory.
     #[inline]
     pub(crate) fn enter(
         &mut self,
         pool: PoolRef,
         bytes: &mut usize,
     ) -> Result<(u16, Option<PoolRef>), PoolRef> {
-        for (place, number) in self.first.iter_mut().chain(&mut self.more).zip(0..) {
+        for (place, number) in self.first.iter_mut().zip(0..) {
             if let Some(used) = place
                 && PoolRef::same(&used.pool, &pool)
             {
@@ -51,40 +59,86 @@ impl Pools {
                 return Ok((number, Some(pool)));
             }
         }
-        self.add(pool, bytes).map(|number| (number, None))
+        self.enter_further(pool, bytes)
     }
 
     #[cold]
-    fn add(&mut self, pool: PoolRef, bytes: &mut usize) -> Result<u16, PoolRef> {
-        let free = self.first.iter_mut().chain(&mut self.more).zip(0..).find(|(used, _)| used.is_none());
-        let used = Used { pool, entries: 1 };
-        if let Some((place, number)) = free {
-            *place = Some(used);
-            return Ok(number);
+    fn enter_further(
+        &mut self,
+        pool: PoolRef,
+        bytes: &mut usize,
+    ) -> Result<(u16, Option<PoolRef>), PoolRef> {
+        if let Ok(at) = self.find(pool.id()) {
+            let number = self.by_id[at].1;
+            let used = self.place(number).as_mut().expect("a pool with a number is in the list");
+            used.entries += 1;
+            return Ok((number, Some(pool)));
         }
-        let number = FIRST + self.more.len();
         let before = self.bytes();
-        if number == Place::MAX_POOLS || self.more.try_reserve(1).is_err() {
-            return Err(used.pool);
-        }
+        let number = self.add(pool);
         *bytes += self.bytes() - before;
-        self.more.push(Some(used));
-        Ok(number as u16)
+        number.map(|number| (number, None))
     }
 
-    /// One entry less in the pool of this number: a reference, for the entry to be freed with.
+    fn add(&mut self, pool: PoolRef) -> Result<u16, PoolRef> {
+        let id = pool.id();
+        let used = Some(Used { pool, entries: 1 });
+        if let Some(number) = self.first.iter().position(Option::is_none) {
+            self.first[number] = used;
+            return Ok(number as u16);
+        }
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None if FIRST + self.more.len() < Place::MAX_POOLS && self.reserve() => {
+                self.more.push(None);
+                (FIRST + self.more.len() - 1) as u16
+            }
+            None => return Err(used.expect("made above").pool),
+        };
+        *self.place(number) = used;
+        let at = self.find(id).unwrap_or_else(|at| at);
+        self.by_id.insert(at, (id, number));
+        Ok(number)
+    }
+
+    /// Makes room for one more pool in each list.
+    fn reserve(&mut self) -> bool {
+        let wanted = self.more.len() + 1;
+        self.more.try_reserve(1).is_ok()
+            && self.by_id.try_reserve(wanted - self.by_id.len()).is_ok()
+            && self.free.try_reserve(wanted - self.free.len()).is_ok()
+    }
+
+    /// Where the pool of this id is in the order of ids, or would be.
+    fn find(&self, id: PoolId) -> Result<usize, usize> {
+        self.by_id.binary_search_by_key(&id, |&(id, _)| id)
+    }
+
+    /// Counts one entry less in the pool of this number. Returns a reference for the entry to be
+    /// freed with.
     #[inline]
     pub(crate) fn leave(&mut self, number: u16) -> PoolRef {
         self.one_less(number).unwrap_or_else(|| self.get(number).clone())
     }
 
-    /// The same where the caller has a reference to that pool already: gives the list's own, if it is not needed any more.
+    /// Counts one entry less, for a caller that has a reference to that pool. Returns that of the
+    /// list if it was the last entry.
     #[inline]
     pub(crate) fn one_less(&mut self, number: u16) -> Option<PoolRef> {
         let place = self.place(number);
         let used = place.as_mut().expect("an entry's pool is in the list");
         used.entries -= 1;
-        if used.entries > 0 { None } else { place.take().map(|used| used.pool) }
+        if used.entries > 0 {
+            return None;
+        }
+        let pool = place.take().map(|used| used.pool)?;
+        if usize::from(number) >= FIRST {
+            if let Ok(at) = self.find(pool.id()) {
+                self.by_id.remove(at);
+            }
+            self.free.push(number);
+        }
+        Some(pool)
     }
 
     /// Pools with how many entries are in each.
@@ -95,6 +149,8 @@ impl Pools {
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         self.more.capacity() * size_of::<Option<Used>>()
+            + self.by_id.capacity() * size_of::<(PoolId, u16)>()
+            + self.free.capacity() * size_of::<u16>()
     }
 
     fn used(&self, number: u16) -> Option<&Used> {

@@ -1,10 +1,9 @@
 //! A shard of the index: a table of entries, the pools that they are in, and the counts of what is in it and what happened to it, all under one lock.
 
-use std::sync::Arc;
-
-use zpool_core::{Handle, PoolId};
+use zpool_core::{Handle, PoolId, TryArc};
 use zpool_manager::PoolRef;
 
+use crate::contents::Contents;
 use crate::entry::{Entry, Place};
 use crate::error::ErrorKind;
 use crate::lengths::{Length, Lengths};
@@ -12,7 +11,7 @@ use crate::loading::Then;
 use crate::object::Object;
 use crate::pools::Pools;
 use crate::stored::{Block, Large, Stored, StoredId};
-use crate::table::{NoRoom, Table};
+use crate::table::{At, NoRoom, Position, Table};
 use crate::values::Values;
 
 /// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop and frees the block: do it after the shard's lock is free.
@@ -34,7 +33,7 @@ pub(crate) struct Shard<K> {
     /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow and it is asked for at every change.
     list_bytes: usize,
     /// Where the clock's hand points: see [`clock`](crate::clock).
-    pub(crate) hand: usize,
+    pub(crate) hand: Position,
     pub(crate) odd_turn: bool,
 }
 
@@ -62,7 +61,7 @@ pub(crate) struct Tally {
 pub(crate) enum Found<'s> {
     Same { word: u64, len: usize },
     Block { handle: &'s Handle, pool: &'s PoolRef, len: usize, object_len: usize, raw: bool, sum: u32 },
-    Large(&'s Arc<Large>),
+    Large(&'s TryArc<Large>),
 }
 
 /// What was put in has taken the place of an item (with the key that is not needed), or none; and a reference that was not needed, either. To be
@@ -93,7 +92,7 @@ impl<K> Shard<K> {
             tally: Tally::default(),
             values: Values::default(),
             list_bytes: 0,
-            hand: 0,
+            hand: Position::default(),
             odd_turn: false,
             unguarded: 0,
         }
@@ -105,19 +104,15 @@ impl<K> Shard<K> {
         self.table.bytes() + self.list_bytes
     }
 
-    /// Entries in pools, by pool; parts of large values among them.
+    /// Entries in pools, by pool; blocks of large values among them.
     pub(crate) fn entries_by_pool(&self, mut add: impl FnMut(PoolId, usize)) {
         self.pools.entries().for_each(|(pool, entries)| add(pool, entries));
-        for part in self.values.iter().flat_map(|large| large.parts.iter()) {
-            if let Stored::Block(block) = part {
-                add(block.object.pool().id(), 1);
-            }
-        }
+        self.values.blocks().iter().for_each(|&(pool, blocks)| add(pool, blocks));
     }
 
     /// What is at slot `at`, which is in use.
     #[inline]
-    pub(crate) fn found(&self, at: usize) -> Option<Found<'_>> {
+    pub(crate) fn found(&self, at: At) -> Option<Found<'_>> {
         let (_, entry) = self.table.get(at)?;
         Some(match entry {
             Entry::Same { word, len, .. } => Found::Same { word: u64::from_le_bytes(*word), len: len.get() },
@@ -134,43 +129,82 @@ impl<K> Shard<K> {
     }
 
     /// Takes the item at slot `at`, which is in use, out.
-    pub(crate) fn remove_at(&mut self, at: usize) -> Option<Item<K>> {
+    pub(crate) fn remove_at(&mut self, at: At) -> Option<Item<K>> {
         let sum = self.table.sum(at);
         let (key, entry) = self.table.remove(at)?;
         Some((key, self.leave(entry, sum, None)))
     }
 
-    /// An entry comes: what of it is kept in the table. Gives it back when there is no place or no memory.
+    /// Makes an entry of what is stored, with its checksum and a reference that the shard did not
+    /// need.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is stored if there is no memory.
     fn enter(&mut self, stored: Stored) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
-        self.tally.add(&stored);
-        match stored {
+        let entered = match stored {
             Stored::Same { word, len } => {
                 let (word, place) = (word.to_le_bytes(), Place::default());
                 Ok((Entry::Same { word, len: Length::new(len), place }, 0, None))
             }
-            Stored::Block(Block { object, len, object_len, raw, sum }) => {
-                let (pool, handle) = object.into_parts();
-                match self.pools.enter(pool, &mut self.list_bytes) {
-                    Ok((number, spare)) => {
-                        let (place, lengths) = (Place::in_pool(number), Lengths::new(len, object_len, raw));
-                        Ok((Entry::Object { handle, place, lengths }, sum, spare))
-                    }
-                    Err(pool) => {
-                        let object = Object::new(pool, handle);
-                        let stored = Stored::Block(Block { object, len, object_len, raw, sum });
-                        self.tally.subtract(&stored);
-                        Err(stored)
-                    }
-                }
+            Stored::Block(block) => self.enter_block(block),
+            Stored::Large(large) => self.enter_large(large),
+        };
+        if let Ok((entry, ..)) = &entered {
+            self.tally_in(entry);
+        }
+        entered
+    }
+
+    fn enter_block(&mut self, block: Block) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+        let Block { object, len, object_len, raw, sum } = block;
+        let (pool, handle) = object.into_parts();
+        match self.pools.enter(pool, &mut self.list_bytes) {
+            Ok((number, spare)) => {
+                let (place, lengths) = (Place::in_pool(number), Lengths::new(len, object_len, raw));
+                Ok((Entry::Object { handle, place, lengths }, sum, spare))
             }
-            Stored::Large(large) => match self.values.enter(large, &mut self.list_bytes) {
-                Ok(number) => Ok((Entry::Large { number, place: Place::default() }, 0, None)),
-                Err(large) => {
-                    let stored = Stored::Large(large);
-                    self.tally.subtract(&stored);
-                    Err(stored)
-                }
-            },
+            Err(pool) => {
+                let block = Block { object: Object::new(pool, handle), len, object_len, raw, sum };
+                self.enter_on_its_own(block)
+            }
+        }
+    }
+
+    /// A block whose pool has no number in this shard, because so many retired pools still have
+    /// blocks in it: kept with a reference of its own, as a large value of one block.
+    #[cold]
+    fn enter_on_its_own(&mut self, block: Block) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+        let mut parts = Vec::new();
+        if parts.try_reserve_exact(1).is_err() {
+            return Err(Stored::Block(block));
+        }
+        let len = block.len;
+        parts.push(Stored::Block(block));
+        match TryArc::try_new(Large { parts: parts.into_boxed_slice(), len }) {
+            Ok(large) => self.enter_large(large),
+            Err(large) => Err(large.parts.into_iter().next().expect("the block that was put in above")),
+        }
+    }
+
+    fn enter_large(&mut self, large: TryArc<Large>) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+        match self.values.enter(large, &mut self.list_bytes) {
+            Ok(number) => Ok((Entry::Large { number, place: Place::default() }, 0, None)),
+            Err(large) => Err(Stored::Large(large)),
+        }
+    }
+
+    fn tally_in(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Same { len, .. } => self.tally.add(Kind::Same, 0, len.get()),
+            Entry::Object { lengths, .. } => {
+                let kind = if lengths.raw() { Kind::Raw } else { Kind::Compressed };
+                self.tally.add(kind, lengths.object_len(), lengths.len());
+            }
+            Entry::Large { number, .. } => {
+                let large = self.values.get(*number);
+                self.tally.add(Kind::Large, large.object_len(), large.len);
+            }
         }
     }
 
@@ -192,17 +226,18 @@ impl<K> Shard<K> {
         stored
     }
 
-    /// Takes all items out, memory included.
-    pub(crate) fn take_all(&mut self) -> Vec<Item<K>> {
-        let mut items = Vec::with_capacity(self.table.len());
-        for (key, entry) in self.table.take_all().into_iter().flatten() {
-            let stored = self.leave(entry, 0, None);
-            items.push((key, stored));
-        }
-        debug_assert_eq!(self.list_bytes, self.pools.bytes() + self.values.bytes(), "all that is left");
-        (self.pools, self.values, self.list_bytes) = (Pools::default(), Values::default(), 0);
-        self.hand = 0;
-        items
+    /// Takes everything out at once, memory included.
+    pub(crate) fn take_all(&mut self) -> Contents<K> {
+        let contents = Contents {
+            table: self.table.take_all(),
+            pools: std::mem::take(&mut self.pools),
+            values: std::mem::take(&mut self.values),
+        };
+        self.list_bytes = 0;
+        self.hand = Position::default();
+        let Tally { hits, misses, stores, taken, invalidated, evicted, .. } = self.tally;
+        self.tally = Tally { hits, misses, stores, taken, invalidated, evicted, ..Tally::default() };
+        contents
     }
 }
 
@@ -237,13 +272,13 @@ impl<K: Eq> Shard<K> {
 
     /// Where `key` is, for [`found`](Self::found) and [`count_hit`](Self::count_hit).
     #[inline]
-    pub(crate) fn slot_of(&self, hash: u64, key: &K) -> Option<usize> {
+    pub(crate) fn slot_of(&self, hash: u64, key: &K) -> Option<At> {
         self.table.find(hash, |other| other == key)
     }
 
     /// What is at slot `at` is being loaded, peeked or taken.
     #[inline]
-    pub(crate) fn count_hit(&mut self, at: usize, then: Then) {
+    pub(crate) fn count_hit(&mut self, at: At, then: Then) {
         self.tally.hits += u64::from(then != Then::Remove);
         if then == Then::Keep
             && let Some((_, entry)) = self.table.get_mut(at)
@@ -281,7 +316,10 @@ impl<K: Eq> Shard<K> {
         let Some((key, _)) = &*new else { return Err(NoRoom) };
         let found = self.table.find(hash, |other| other == key);
         if found.is_none() {
-            self.table.make_room(rehash)?;
+            if self.table.is_sparse() {
+                self.table.tidy(false, &rehash);
+            }
+            self.table.make_room(hash, &rehash)?;
         }
         let Some((key, stored)) = new.take() else { return Err(NoRoom) };
         let (entry, sum, spare) = match self.enter(stored) {
@@ -293,9 +331,8 @@ impl<K: Eq> Shard<K> {
         };
         match found {
             Some(at) => Ok(self.replace(at, key, entry, sum, spare)),
-            None => match self.table.insert(hash, (key, entry)) {
-                Ok(at) => {
-                    self.table.set_sum(at, sum);
+            None => match self.table.insert(hash, (key, entry), sum) {
+                Ok(()) => {
                     self.tally.stores += 1;
                     Ok(Put { replaced: None, spare })
                 }
@@ -315,7 +352,7 @@ impl<K: Eq> Shard<K> {
     ///
     /// When the allocator panicked over it. What the entry's handle names then nobody knows, so it has to go.
     #[inline]
-    pub(crate) fn exchange_in_pool(&mut self, at: usize, new: &mut Block) -> Result<bool, ErrorKind> {
+    pub(crate) fn exchange_in_pool(&mut self, at: At, new: &mut Block) -> Result<bool, ErrorKind> {
         let old_sum = self.table.sum(at);
         let Some((_, entry)) = self.table.get_mut(at) else { return Ok(false) };
         let Entry::Object { handle, place, .. } = entry else { return Ok(false) };
@@ -332,7 +369,7 @@ impl<K: Eq> Shard<K> {
 
     /// The same where the block at slot `at` is in another pool: a switch lies between the two.
     #[inline(never)]
-    pub(crate) fn exchange_pools(&mut self, at: usize, new: &mut Block) -> Exchanged<K> {
+    pub(crate) fn exchange_pools(&mut self, at: At, new: &mut Block) -> Exchanged<K> {
         let old_sum = self.table.sum(at);
         let Some((_, entry)) = self.table.get_mut(at) else { return Exchanged::No };
         let Entry::Object { handle, place, .. } = entry else { return Exchanged::No };
@@ -349,7 +386,7 @@ impl<K: Eq> Shard<K> {
         Exchanged::Yes { spare }
     }
 
-    fn replace(&mut self, at: usize, key: K, mut entry: Entry, sum: u32, spare: Option<PoolRef>) -> Put<K> {
+    fn replace(&mut self, at: At, key: K, mut entry: Entry, sum: u32, spare: Option<PoolRef>) -> Put<K> {
         let (old_sum, item) = (self.table.sum(at), self.table.get_mut(at));
         let Some((_, old)) = item else { unreachable!("the key was found there") };
         let (from, to) = (old.place(), entry.place_mut());
@@ -413,26 +450,41 @@ impl Tally {
         entry.warm();
     }
 
-    fn add(&mut self, stored: &Stored) {
-        *self.count(stored) += 1;
-        self.payload += stored.object_len();
-        self.stored_bytes += stored.len();
+    fn add(&mut self, kind: Kind, payload: usize, stored_bytes: usize) {
+        *self.count(kind) += 1;
+        self.payload += payload;
+        self.stored_bytes += stored_bytes;
     }
 
     fn subtract(&mut self, stored: &Stored) {
-        *self.count(stored) -= 1;
+        let kind = match stored {
+            Stored::Same { .. } => Kind::Same,
+            Stored::Block(block) if block.raw => Kind::Raw,
+            Stored::Block(_) => Kind::Compressed,
+            Stored::Large(_) => Kind::Large,
+        };
+        *self.count(kind) -= 1;
         self.payload -= stored.object_len();
         self.stored_bytes -= stored.len();
     }
 
-    fn count(&mut self, stored: &Stored) -> &mut usize {
-        match stored {
-            Stored::Same { .. } => &mut self.same,
-            Stored::Block(block) if block.raw => &mut self.raw,
-            Stored::Block(_) => &mut self.compressed,
-            Stored::Large(_) => &mut self.large,
+    fn count(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Same => &mut self.same,
+            Kind::Raw => &mut self.raw,
+            Kind::Compressed => &mut self.compressed,
+            Kind::Large => &mut self.large,
         }
     }
+}
+
+/// What an entry is counted as.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Same,
+    Raw,
+    Compressed,
+    Large,
 }
 
 #[cfg(test)]

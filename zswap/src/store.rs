@@ -57,6 +57,7 @@ pub(crate) struct Settings<K> {
     pub(crate) max_value_len: usize,
     pub(crate) coding: Coding,
     pub(crate) eviction: Eviction<K>,
+    pub(crate) wipe_on_free: bool,
 }
 
 impl<K> Store<K, RandomState> {
@@ -109,9 +110,13 @@ impl<K, S> Store<K, S> {
 
     /// Removes everything that was there when the call began, and gives back the index's memory. What is stored meanwhile may stay.
     pub fn clear(&self) {
-        self.inner.index.clear(|item| {
-            self.removed(Some(item));
-        });
+        for shard in 0..self.index().shards() {
+            for _ in 0..self.index().take_shard(shard).free() {
+                self.counters().free_failed();
+            }
+        }
+        // Whatever was to be evicted for what was stored is gone as well.
+        self.limit().forgive();
     }
 
     /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
@@ -265,6 +270,13 @@ impl<K, S> fmt::Debug for Store<K, S> {
 impl<K, S> Drop for Inner<K, S> {
     fn drop(&mut self) {
         might_block("dropping a Store");
-        self.index.clear(drop);
+        for shard in 0..self.index.shards() {
+            let contents = self.index.take_shard(shard);
+            if self.settings.wipe_on_free {
+                contents.free();
+            } else {
+                contents.forget_objects();
+            }
+        }
     }
 }

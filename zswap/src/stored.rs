@@ -1,8 +1,6 @@
 //! What is stored under a key while it is outside of the index: on its way in, or taken out. Frees itself when it is dropped.
 
-use std::sync::Arc;
-
-use zpool_core::{HandleId, PoolId};
+use zpool_core::{HandleId, PoolId, TryArc};
 
 use crate::object::Object;
 
@@ -14,7 +12,7 @@ pub(crate) enum Stored {
     /// In a pool.
     Block(Block),
     /// Several of these, together longer than a block may be.
-    Large(Arc<Large>),
+    Large(TryArc<Large>),
 }
 
 /// A block in a pool.
@@ -77,7 +75,7 @@ impl Stored {
             Stored::Same { .. } => true,
             Stored::Block(block) => block.object.free(),
             Stored::Large(large) => {
-                let parts = Arc::into_inner(large).map(|large| large.parts).unwrap_or_default();
+                let parts = large.into_inner().map(|large| large.parts).unwrap_or_default();
                 // All of them, whatever becomes of one.
                 parts.into_iter().map(Stored::free).filter(|freed| !freed).count() == 0
             }
@@ -90,12 +88,12 @@ impl Large {
         self.parts.iter().map(Stored::object_len).sum()
     }
 
-    pub(crate) fn id(self: &Arc<Self>) -> StoredId {
+    pub(crate) fn id(&self) -> StoredId {
         StoredId::Large(self.parts.as_ptr().addr())
     }
 
     /// Bytes on the heap that say where its blocks are.
     pub(crate) fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.parts) + size_of::<Large>() + 2 * size_of::<usize>()
+        size_of_val(&*self.parts) + TryArc::<Large>::HEAP_BYTES
     }
 }

@@ -9,9 +9,8 @@
 //! freed.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 
-use zpool_core::{Handle, might_block};
+use zpool_core::{Handle, TryArc, might_block};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::checksum::checksum;
@@ -133,8 +132,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Way::Word(word) => Stored::Same { word, len: part.len() },
             });
         }
-        // The one heap call of the store itself that aborts where there is no memory: `Arc` has no stable form that fails.
-        Ok(Stored::Large(Arc::new(Large { parts: parts.into_boxed_slice(), len: value.len() })))
+        let large = Large { parts: parts.into_boxed_slice(), len: value.len() };
+        TryArc::try_new(large).map(Stored::Large).map_err(|_| ErrorKind::IndexOutOfMemory)
     }
 
     /// A value that is longer than the limit, and could not be kept even if it were alone, is refused before all others are evicted for it. To know that, it

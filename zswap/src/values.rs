@@ -2,60 +2,90 @@
 //!
 //! An entry names its value by a number in this list. Numbers of values that went are handed out again.
 
-use std::sync::Arc;
+use zpool_core::{PoolId, TryArc};
 
-use crate::stored::Large;
+use crate::stored::{Large, Stored};
 use crate::table::NoRoom;
+
+/// Places that an empty list keeps.
+const KEPT: usize = 64;
 
 /// The list.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
-    list: Vec<Option<Arc<Large>>>,
-    /// Numbers that no entry has. It has room for all there are, so that removing a value never needs memory.
+    list: Vec<Option<TryArc<Large>>>,
+    /// Numbers that no entry has. It has room for all there are, so that removing a value needs no
+    /// memory.
     free: Vec<u32>,
+    /// How many blocks of the values are in each pool, oldest pool first.
+    blocks: Vec<(PoolId, usize)>,
 }
 
 impl Values {
     /// The value of this number, which an entry has.
-    pub(crate) fn get(&self, number: [u8; 4]) -> &Arc<Large> {
+    pub(crate) fn get(&self, number: [u8; 4]) -> &TryArc<Large> {
         let value = self.list[u32::from_le_bytes(number) as usize].as_ref();
         value.expect("an entry's value is in the list")
     }
 
-    /// One more value: its number. `bytes` grows by what it costs besides its objects.
+    /// Adds a value. Returns its number. `bytes` grows by what it costs besides its objects.
     ///
     /// # Errors
     ///
-    /// Gives the value back when there is no memory.
-    pub(crate) fn enter(&mut self, value: Arc<Large>, bytes: &mut usize) -> Result<[u8; 4], Arc<Large>> {
+    /// Returns the value if there is no memory.
+    pub(crate) fn enter(
+        &mut self,
+        value: TryArc<Large>,
+        bytes: &mut usize,
+    ) -> Result<[u8; 4], TryArc<Large>> {
         let before = self.bytes();
-        let number = self.number();
+        let number = self.reserve_blocks(&value).and_then(|()| self.number());
         *bytes += self.bytes() - before;
         let Ok(number) = number else { return Err(value) };
         *bytes += value.heap_bytes();
+        for pool in pools_of(&value) {
+            match self.find(pool) {
+                Ok(at) => self.blocks[at].1 += 1,
+                Err(at) => self.blocks.insert(at, (pool, 1)),
+            }
+        }
         self.list[number as usize] = Some(value);
         Ok(number.to_le_bytes())
     }
 
-    /// Takes the value of this number, which an entry had, out. `bytes` shrinks by what it cost.
-    pub(crate) fn leave(&mut self, number: [u8; 4], bytes: &mut usize) -> Arc<Large> {
+    /// Removes the value of this number, which an entry had. `bytes` shrinks by what it cost.
+    pub(crate) fn leave(&mut self, number: [u8; 4], bytes: &mut usize) -> TryArc<Large> {
         let number = u32::from_le_bytes(number);
         let value = self.list[number as usize].take().expect("an entry's value is in the list");
         self.free.push(number);
         *bytes -= value.heap_bytes();
+        for pool in pools_of(&value) {
+            let at = self.find(pool).expect("the pool of a value's block is counted");
+            self.blocks[at].1 -= 1;
+            if self.blocks[at].1 == 0 {
+                self.blocks.remove(at);
+            }
+        }
+        if self.free.len() == self.list.len() && self.free.len() > KEPT {
+            *bytes -= self.bytes();
+            *self = Values::default();
+        }
         value
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Large>> {
-        self.list.iter().flatten()
+    /// Blocks of values by pool.
+    pub(crate) fn blocks(&self) -> &[(PoolId, usize)] {
+        &self.blocks
     }
 
-    /// Bytes of the list, without the values.
+    /// Bytes of the lists, without the values.
     pub(crate) fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<Option<Arc<Large>>>() + self.free.capacity() * size_of::<u32>()
+        self.list.capacity() * size_of::<Option<TryArc<Large>>>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.blocks.capacity() * size_of::<(PoolId, usize)>()
     }
 
-    /// A number that nobody has.
+    /// A number that no entry has.
     fn number(&mut self) -> Result<u32, NoRoom> {
         if let Some(number) = self.free.pop() {
             return Ok(number);
@@ -66,16 +96,39 @@ impl Values {
         self.list.push(None);
         Ok(number)
     }
+
+    /// Makes room for the pools of `value` that have no block yet: hardly ever more than one.
+    fn reserve_blocks(&mut self, value: &Large) -> Result<(), NoRoom> {
+        let (mut new, mut latest) = (0, None);
+        for pool in pools_of(value) {
+            if latest != Some(pool) && self.find(pool).is_err() {
+                new += 1;
+            }
+            latest = Some(pool);
+        }
+        Ok(self.blocks.try_reserve(new)?)
+    }
+
+    fn find(&self, pool: PoolId) -> Result<usize, usize> {
+        self.blocks.binary_search_by_key(&pool, |&(id, _)| id)
+    }
+}
+
+/// The pools that the blocks of a value are in, one for each block.
+fn pools_of(value: &Large) -> impl Iterator<Item = PoolId> {
+    value.parts.iter().filter_map(|part| match part {
+        Stored::Block(block) => Some(block.object.pool().id()),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stored::Stored;
 
-    fn value(parts: usize) -> Arc<Large> {
+    fn value(parts: usize) -> TryArc<Large> {
         let parts: Box<[Stored]> = (0..parts).map(|n| Stored::Same { word: n as u64, len: 8 }).collect();
-        Arc::new(Large { len: 8 * parts.len(), parts })
+        TryArc::try_new(Large { len: 8 * parts.len(), parts }).unwrap()
     }
 
     #[test]
@@ -92,9 +145,9 @@ mod tests {
                 assert_eq!(values.get(number).id(), value.id());
                 assert_eq!(values.leave(number, &mut bytes).id(), value.id());
             }
-            let heap: usize = values.iter().map(|value| value.heap_bytes()).sum();
+            let heap: usize = there.iter().map(|(_, value)| value.heap_bytes()).sum();
             assert_eq!(bytes, values.bytes() + heap);
-            assert_eq!(values.iter().count(), there.len());
+            assert_eq!(values.list.iter().flatten().count(), there.len());
             assert!(values.free.capacity() >= values.list.len());
         }
         assert!(values.list.len() < 500, "{} numbers for {} values", values.list.len(), there.len());

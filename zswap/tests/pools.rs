@@ -132,8 +132,9 @@ fn b1_invalidating_the_last_block_of_a_retired_pool_does_not_block() {
     }
 }
 
+/// A store that goes leaves the objects to their pools, and these go as a whole, on the executor.
 #[test]
-fn dropping_the_store_frees_every_object_and_destroys_every_pool() {
+fn dropped_store_leaves_objects_to_pools() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
     let store = scripted(pool.clone(), CodecScript::new()).executor(manual.clone()).build().unwrap();
     for key in 0..100 {
@@ -147,6 +148,20 @@ fn dropping_the_store_frees_every_object_and_destroys_every_pool() {
     drop(store);
     assert_eq!(pool.live(), 100, "a clone is left");
     drop(second);
+    let with_objects = || pool.dropped_with_objects.load(Ordering::SeqCst);
+    assert_eq!((pool.live(), with_objects()), (100, 0), "no object is freed one by one");
+    manual.run_all();
+    assert_eq!((with_objects(), zpool_manager::pools_leaked()), (2, 0));
+}
+
+/// A store that wipes what it frees wipes all of it when it goes.
+#[test]
+fn dropped_store_that_wipes_frees_every_object() {
+    let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
+    let builder = scripted(pool.clone(), CodecScript::new()).executor(manual.clone());
+    let store = builder.wipe_on_free(true).build().unwrap();
+    (0..100).for_each(|key| store.store(key, &block(key, 700, Look::Runs)).unwrap());
+    drop(store);
     assert_eq!((pool.live(), pool.dropped_with_objects.load(Ordering::SeqCst)), (0, 0));
     manual.run_all();
 }

@@ -21,13 +21,17 @@
 
 mod resize;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::collections::TryReserveError;
 
 use zpool_core::page::OutOfFrames;
 
 pub(crate) use segment::{Item, NEIGHBOUR_BITS, NEIGHBOURS};
-use segment::{Range, Segment, enough};
+#[cfg(test)]
+use resize::max_slots;
+use segment::{LOAD, LOAD_OF, Range, Segment, enough};
 
 /// A segment that has grown to this many bytes splits; then the halves grow.
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -76,6 +80,17 @@ pub(crate) struct Position {
     hash: u64,
 }
 
+impl Position {
+    /// Is this where a walk begins, or the stash that comes first?
+    pub(crate) fn is_start(self) -> bool {
+        self.hash == 0
+    }
+
+    pub(crate) fn hash(self) -> u64 {
+        self.hash
+    }
+}
+
 /// Why there is no place for one more.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom;
@@ -93,6 +108,9 @@ impl From<OutOfFrames> for NoRoom {
 }
 
 impl<K> Table<K> {
+    /// Bytes that an entry takes in a full segment.
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Option<Item<K>>>() * LOAD_OF / LOAD;
+
     pub(crate) fn new(with_sums: bool) -> Table<K> {
         Table {
             first: Segment::empty(Range::ALL),
@@ -227,6 +245,12 @@ impl<K> Table<K> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Item<K>> {
         let segments = std::iter::once(&self.first).chain(&self.more).flat_map(Segment::iter);
         segments.chain(self.stash.iter().map(|(item, _)| item))
+    }
+
+    /// Takes everything out, memory included.
+    pub(crate) fn take_all(&mut self) -> Table<K> {
+        let empty = Table::new(self.with_sums);
+        std::mem::replace(self, empty)
     }
 
     /// Takes the items out one by one. Needs no memory; the table is fit for nothing afterwards.

@@ -36,7 +36,12 @@ impl<K> Table<K> {
             Ok(())
         } else if slots < max_slots::<K>() {
             let next = if has_room { next.min(max_slots::<K>()) } else { next };
-            self.rebuild(hash, next, &rehash)
+            let rebuilt = self.rebuild(hash, next, &rehash);
+            if has_room && rebuilt.is_ok() {
+                let number = self.number(hash);
+                self.segment_mut(number).set_enlarged();
+            }
+            rebuilt
         } else {
             match self.split(hash, &rehash) {
                 Ok(false) if !has_room => self.rebuild(hash, next, &rehash),
@@ -62,6 +67,8 @@ impl<K> Table<K> {
         if next.would_fit(&hashes)? {
             let mut old = self.replace(number, next);
             self.refill(old.drain(), &hashes);
+        } else {
+            self.segment_mut(number).get_stuck();
         }
         Ok(())
     }
@@ -129,12 +136,16 @@ impl<K> Table<K> {
         Ok(true)
     }
 
-    /// Puts items, whose hashes these are, into segments that were found to fit them.
+    /// Puts items, whose hashes these are, into segments that are empty and were found to fit them.
     fn refill(&mut self, items: impl Iterator<Item = (Item<K>, u32)>, hashes: &[u64]) {
+        let (mut number, mut run) = (u32::MAX, 0..0);
         for ((item, sum), &hash) in items.zip(hashes) {
-            self.len -= 1;
-            let inserted = self.insert(hash, item, sum);
-            debug_assert!(inserted.is_ok(), "found to fit before anything moved");
+            if self.number(hash) != number {
+                (number, run) = (self.number(hash), 0..0);
+            }
+            let segment = self.segment_mut(number);
+            let appended = segment.append(hash, item, sum, &mut run);
+            debug_assert!(appended.is_ok(), "found to fit before anything moved");
         }
     }
 
@@ -222,8 +233,7 @@ impl<K> Table<K> {
     /// Looks at one segment, the next in turn, and makes it smaller if much of it is unused, or
     /// merges it with its other half. True if it did that. Where memory is short, all stays as it is.
     ///
-    /// A segment that was enlarged because it was strained is left as it is, unless `all` is set: it
-    /// may still be filling up.
+    /// A segment that was enlarged is left as it is, unless `all` is set: it may still be filling up.
     pub(crate) fn tidy(&mut self, all: bool, rehash: &impl Fn(&K) -> u64) -> bool {
         if self.len == 0 {
             *self = Table::new(self.with_sums);
@@ -242,7 +252,7 @@ impl<K> Table<K> {
             return true;
         }
         let slots = enough(segment.len());
-        if (all || segment.is_relaxed()) && is_much_more(segment.slots(), slots) {
+        if (all || !segment.is_enlarged()) && is_much_more(segment.slots(), slots) {
             // An error means that it stays as it is.
             let _ = self.rebuild(hash, slots, rehash);
         }
@@ -258,7 +268,7 @@ impl<K> Table<K> {
 }
 
 /// The slots at which a segment splits.
-fn max_slots<K>() -> usize {
+pub(super) fn max_slots<K>() -> usize {
     (SEGMENT_BYTES / size_of::<Option<Item<K>>>()).max(SEGMENT_SLOTS)
 }
 

@@ -29,9 +29,9 @@ use crate::entry::{Entry, Place};
 pub(crate) type Item<K> = (K, Entry);
 
 /// Of this many slots...
-const LOAD_OF: usize = 32;
+pub(super) const LOAD_OF: usize = 32;
 /// ...at most this many are used. Above 9/10 the runs get long.
-const LOAD: usize = 29;
+pub(super) const LOAD: usize = 29;
 
 /// Slots of the smallest segment, and the step in which small ones grow.
 const STEP: usize = 8;
@@ -58,6 +58,10 @@ pub(crate) struct Segment<K> {
     depth: u32,
     /// Average cost of the latest inserts, times the window.
     strain: u32,
+    /// It has more slots than its entries need, because they came in the order of their hashes.
+    enlarged: bool,
+    /// More slots would not bring an entry of a crowd within reach of its home.
+    stuck: bool,
     /// The lowest hash of the range.
     start: u64,
     /// A checksum for each slot, in a store that has them; otherwise empty.
@@ -111,8 +115,16 @@ pub(crate) fn enough(len: usize) -> usize {
 impl<K> Segment<K> {
     /// Makes a segment without memory.
     pub(crate) const fn empty(range: Range) -> Segment<K> {
-        let (slots, sums) = (FrameTable::new(), FrameTable::new());
-        Segment { slots, sums, len: 0, depth: range.depth, strain: 0, start: range.start }
+        Segment {
+            slots: FrameTable::new(),
+            sums: FrameTable::new(),
+            len: 0,
+            depth: range.depth,
+            strain: 0,
+            enlarged: false,
+            stuck: false,
+            start: range.start,
+        }
     }
 
     /// Makes an empty segment of at least so many slots.
@@ -171,21 +183,35 @@ impl<K> Segment<K> {
         }
     }
 
+    /// The items in the order of their homes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Item<K>> {
-        self.slots.iter().flatten()
+        let (wrapped, rest) = self.slots.split_at(self.wrapped());
+        rest.iter().chain(wrapped).flatten()
     }
 
-    /// Takes the items out one by one, without memory and in no usable state in between.
+    /// Takes the items out in the order of their homes. Needs no memory.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Item<K>, u32)> {
         self.len = 0;
-        let sums = self.sums.iter().copied().chain(std::iter::repeat(0));
-        self.slots.iter_mut().zip(sums).filter_map(|(slot, sum)| slot.take().map(|item| (item, sum)))
+        let wrapped = self.wrapped();
+        let (wrapped_sums, sums) = self.sums.split_at(wrapped.min(self.sums.len()));
+        let sums = sums.iter().chain(wrapped_sums).copied().chain(std::iter::repeat(0));
+        let (wrapped, rest) = self.slots.split_at_mut(wrapped);
+        let slots = rest.iter_mut().chain(wrapped);
+        slots.zip(sums).filter_map(|(slot, sum)| slot.take().map(|item| (item, sum)))
     }
 
-    /// Has one more entry room, and were the latest inserts cheap?
+    /// How many slots at the front have entries whose homes are at the end.
+    fn wrapped(&self) -> usize {
+        let is_wrapped = |(at, slot): (usize, &Option<Item<K>>)| {
+            slot.as_ref().is_some_and(|(_, entry)| entry.place().distance() > at)
+        };
+        self.slots.iter().enumerate().take_while(|&slot| is_wrapped(slot)).count()
+    }
+
+    /// Has one more entry room, and were the latest inserts cheap? If not, can nothing be done?
     #[inline]
     pub(crate) fn is_roomy(&self) -> bool {
-        self.has_room() && self.strain <= STRAINED * STRAIN_WINDOW
+        (self.has_room() && self.strain <= STRAINED * STRAIN_WINDOW) || self.stuck
     }
 
     #[inline]
@@ -199,9 +225,23 @@ impl<K> Segment<K> {
         self.len * 4 < self.slots.len()
     }
 
-    /// Were the latest inserts cheap by far?
-    pub(crate) fn is_relaxed(&self) -> bool {
-        self.strain <= STRAINED * STRAIN_WINDOW / 2
+    /// Was it given more slots than its entries need?
+    pub(crate) fn is_enlarged(&self) -> bool {
+        self.enlarged
+    }
+
+    pub(crate) fn set_enlarged(&mut self) {
+        self.enlarged = true;
+    }
+
+    #[cfg(test)]
+    pub(super) fn cost_of_inserts(&self) -> usize {
+        (self.strain / STRAIN_WINDOW) as usize
+    }
+
+    /// Takes entries as long as there are slots, and does not grow, until one is removed.
+    pub(crate) fn get_stuck(&mut self) {
+        self.stuck = true;
     }
 
     /// Forgets what the latest inserts cost: something was done about it.
@@ -320,6 +360,59 @@ impl<K> Segment<K> {
         Ok(start)
     }
 
+    /// Inserts an item into a segment that is being filled in about the order of homes. The search
+    /// begins where the last item is and not at home, which a crowd may be far from.
+    ///
+    /// # Errors
+    ///
+    /// As for [`insert`](Self::insert).
+    pub(super) fn append(
+        &mut self,
+        hash: u64,
+        mut item: Item<K>,
+        sum: u32,
+        run: &mut std::ops::Range<usize>,
+    ) -> Result<(), Item<K>> {
+        let home = self.home(hash);
+        if home >= run.end {
+            *run = home..home;
+        }
+        // The numbers of a run that goes around the end go on there.
+        let mut at = run.end;
+        let in_order = home >= run.start && at - home < Place::MAX_DISTANCE.min(self.slots.len());
+        if !in_order || self.len + 1 >= self.slots.len() || self.slots[self.wrapped_around(at)].is_some() {
+            let slot = self.insert(hash, item)?;
+            self.set_sum(slot, sum);
+            while run.end < self.slots.len() && self.slots[run.end].is_some() {
+                run.end += 1;
+            }
+            return Ok(());
+        }
+        // Hashes that differ in their lowest bits may change places when a segment is resized.
+        while at > home && self.home_of(at - 1).is_some_and(|before| before > home) {
+            let (from, to) = (self.wrapped_around(at - 1), self.wrapped_around(at));
+            self.shift(from, to, |distance| distance + 1);
+            at -= 1;
+        }
+        run.end += 1;
+        item.1.place_mut().set_distance(at - home);
+        let slot = self.wrapped_around(at);
+        self.slots[slot] = Some(item);
+        self.set_sum(slot, sum);
+        self.len += 1;
+        Ok(())
+    }
+
+    fn wrapped_around(&self, at: usize) -> usize {
+        if at < self.slots.len() { at } else { at - self.slots.len() }
+    }
+
+    /// The home of the entry at `at`, if there is one.
+    fn home_of(&self, at: usize) -> Option<usize> {
+        let (_, entry) = self.slots[self.wrapped_around(at)].as_ref()?;
+        at.checked_sub(entry.place().distance())
+    }
+
     /// Where an entry of this hash goes: behind those of its home and of homes before it.
     fn place_of(&self, hash: u64) -> (usize, usize) {
         let (mut at, mut distance) = (self.home(hash), 0);
@@ -337,6 +430,7 @@ impl<K> Segment<K> {
     pub(crate) fn remove(&mut self, at: usize) -> Option<Item<K>> {
         let removed = self.slots.get_mut(at)?.take()?;
         self.len -= 1;
+        self.stuck = false;
         let (mut hole, mut next) = (at, self.after(at));
         while self.slots[next].as_ref().is_some_and(|(_, entry)| entry.place().distance() > 0) {
             self.shift(next, hole, |distance| distance - 1);

@@ -122,7 +122,7 @@ pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
 }
 
 /// The books of an idle store: entries by kind, and objects by pool (one for each entry that is in a pool, parts of large values besides).
-pub fn check_books<S>(store: &Store<u64, S>) {
+pub fn check_books<S: std::hash::BuildHasher>(store: &Store<u64, S>) {
     let stats = store.stats();
     let in_pools = stats.stored_compressed + stats.stored_raw;
     assert_eq!(stats.entries, in_pools + stats.same_filled + stats.large_values);

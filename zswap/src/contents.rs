@@ -1,0 +1,110 @@
+//! What a shard held, taken out as a whole: to be freed without its lock.
+//!
+//! The memory of the shard's table is the list of what is to be freed, so a store can be cleared and
+//! dropped where there is no memory for another list.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use zpool_core::Handle;
+use zpool_core::exec::contained;
+
+use crate::entry::Entry;
+use crate::pools::Pools;
+use crate::table::Table;
+use crate::values::Values;
+
+/// Handles that are freed with one call to their pool.
+const BATCH: usize = 128;
+
+/// The entries of a shard and what they refer to.
+#[derive(Debug)]
+pub(crate) struct Contents<K> {
+    pub(crate) table: Table<K>,
+    pub(crate) pools: Pools,
+    pub(crate) values: Values,
+}
+
+impl<K> Contents<K> {
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Frees all objects and drops all keys. Returns how many objects an allocator did not free.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a key does: then all others were dropped, and all objects freed.
+    pub(crate) fn free(mut self) -> usize {
+        let mut batch = Batch { number: 0, len: 0, handles: [const { None }; BATCH] };
+        let (mut failed, mut list_bytes, mut panic) = (0, usize::MAX / 2, None);
+        for ((key, entry), _) in self.table.drain() {
+            match entry {
+                Entry::Same { .. } => {}
+                Entry::Object { handle, place, .. } => {
+                    if batch.len == BATCH || (batch.len > 0 && batch.number != place.pool()) {
+                        failed += batch.free(&self.pools);
+                    }
+                    batch.push(place.pool(), handle);
+                }
+                Entry::Large { number, .. } => {
+                    let value = self.values.leave(number, &mut list_bytes);
+                    failed += usize::from(!crate::stored::Stored::Large(value).free());
+                }
+            }
+            if std::mem::needs_drop::<K>()
+                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(key)))
+            {
+                panic.get_or_insert(payload);
+            }
+        }
+        failed += batch.free(&self.pools);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+        failed
+    }
+
+    /// Drops all keys and references, and leaves the objects to their pools, which are about to go as
+    /// a whole.
+    pub(crate) fn forget_objects(mut self) {
+        if !std::mem::needs_drop::<K>() {
+            return;
+        }
+        let mut panic = None;
+        for ((key, _), _) in self.table.drain() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(key))) {
+                panic.get_or_insert(payload);
+            }
+        }
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+/// Handles of one pool that are to be freed.
+struct Batch {
+    /// The number of the pool.
+    number: u16,
+    len: usize,
+    handles: [Option<Handle>; BATCH],
+}
+
+impl Batch {
+    fn push(&mut self, number: u16, handle: Handle) {
+        self.number = number;
+        self.handles[self.len] = Some(handle);
+        self.len += 1;
+    }
+
+    /// Frees what was pushed. Returns how many objects were not freed.
+    fn free(&mut self, pools: &Pools) -> usize {
+        let len = std::mem::take(&mut self.len);
+        if len == 0 {
+            return 0;
+        }
+        let pool = pools.get(self.number);
+        let mut handles = self.handles[..len].iter_mut().filter_map(Option::take);
+        contained(|| pool.zpool().free_many(&mut handles)).unwrap_or(len)
+    }
+}
