@@ -227,7 +227,9 @@ fn odd_inputs_are_named_and_never_hang() {
         }
         if *command != "replay" {
             let empty = path("empty");
-            assert!(refused(&[&[*command, empty.to_str().unwrap()], &rest[..]].concat()).contains("is empty"));
+            assert!(
+                refused(&[&[*command, empty.to_str().unwrap()], &rest[..]].concat()).contains("is empty")
+            );
         }
     }
     assert!(!dictionary.exists());

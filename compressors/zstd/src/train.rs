@@ -122,3 +122,24 @@ impl fmt::Display for TrainError {
 }
 
 impl core::error::Error for TrainError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// zstd's generic error, and those of its size checks, become what the samples lack.
+    #[test]
+    fn reason_of_generic_error_says_what_is_missing() {
+        for kind in [
+            ZSTD_ErrorCode::ZSTD_error_GENERIC,
+            ZSTD_ErrorCode::ZSTD_error_srcSize_wrong,
+            ZSTD_ErrorCode::ZSTD_error_dictionaryCreation_failed,
+        ] {
+            let code = 0_usize.wrapping_sub(kind as usize);
+            let different: Vec<Vec<u8>> = (0..20).map(|i| vec![i; 9]).collect();
+            assert_eq!(reason(code, &different), TrainError::NothingShared { samples: 20, bytes: 180 });
+            let equal = vec![vec![1; 9]; 20];
+            assert_eq!(reason(code, &equal), TrainError::TooSimilar { samples: 20, different: 1 });
+        }
+    }
+}

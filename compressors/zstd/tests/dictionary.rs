@@ -178,6 +178,8 @@ fn training_unusable_input_says_what_is_missing() {
         ("a little noise", (0..20).map(|_| noise(64)).collect()),
         ("short blocks", (0..200).map(|_| noise(9)).collect()),
         ("a few short blocks", (0..13).map(|_| noise(9)).collect()),
+        // zstd reads out of bounds here.
+        ("8 blocks of a byte", (0..8).map(|i| vec![i as u8]).collect()),
         ("blocks of a byte", (0..200).map(|i| vec![i as u8]).collect()),
         ("zeros but for a byte", (0..200).map(|i| [vec![0; 100], vec![i as u8]].concat()).collect()),
     ];
@@ -186,15 +188,12 @@ fn training_unusable_input_says_what_is_missing() {
             [train(&blocks, 4096).err(), train_and_judge(&blocks, 1, 4096).err()].into_iter().flatten()
         {
             let line = error.to_string();
-            println!("{what}: {line}");
             assert!(!matches!(error, TrainError::Failed(_)), "{what}: {line}");
             assert!(!line.contains("generic") && !line.contains('\n'), "{what}: {line}");
         }
     }
     let equal = train_and_judge(&vec![page.clone(); 200], 1, 4096).unwrap_err();
     assert_eq!(equal, TrainError::TooSimilar { samples: 200, different: 1 });
-    let short = train(&(0..20).map(|_| noise(9)).collect::<Vec<_>>(), 4096).unwrap_err();
-    assert_eq!(short, TrainError::NothingShared { samples: 20, bytes: 180 });
 }
 
 /// A dictionary that is a pipe or a folder is refused at once, whether or not something writes to the pipe.
