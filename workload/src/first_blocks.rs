@@ -13,10 +13,11 @@ use crate::{Pages, is_same_filled};
 /// Bytes that are read at once, where so many are needed.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Reads the first `max_blocks` blocks of a file or pipe that are not same-filled, and little more of it than these.
+/// Reads the first `max_blocks` blocks of a file or pipe that are not same-filled, and little more
+/// of it than these.
 ///
-/// Holes of a sparse file are skipped, not read. The trailing part of a block is dropped and counted where it was reached.
-/// `-` is stdin.
+/// Holes of a sparse file are skipped, not read. The trailing part of a block is dropped and
+/// counted where it was reached. `-` is stdin.
 ///
 /// # Errors
 ///
@@ -73,7 +74,8 @@ fn check_len(path: &Path, bytes: u64, block_size: usize) -> Result<(), FilesErro
     }
 }
 
-/// Moves on to the first block at or after `at` that is not in a hole, and returns its place; `None` if there is none.
+/// Moves on to the first block at or after `at` that is not in a hole, and returns its place;
+/// `None` if there is none.
 fn skip_hole(input: &Input, at: u64, len: u64, block_size: usize) -> io::Result<Option<u64>> {
     if at >= len {
         return Ok(None);
@@ -102,7 +104,8 @@ mod tests {
         (0..4096_u32).map(|i| (i % 251) as u8 ^ n).collect()
     }
 
-    /// Of a sparse file of 10 TiB only what is data is read, wherever it is: reading all of it would take hours.
+    /// Of a sparse file of 10 TiB only what is data is read, wherever it is: reading all of it
+    /// would take hours.
     #[test]
     fn sparse_file_is_read_where_it_has_data() {
         let folder = tempfile::tempdir().unwrap();

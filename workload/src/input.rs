@@ -82,8 +82,8 @@ pub fn input_path(path: &Path) -> &Path {
 impl Input {
     /// Opens a file or a pipe; `-` is stdin.
     ///
-    /// A pipe that no program has open to write to is waited for 2 seconds. One that a program has open is read as it
-    /// writes.
+    /// A pipe that no program has open to write to is waited for 2 seconds. One that a program has
+    /// open is read as it writes.
     ///
     /// # Errors
     ///
@@ -178,7 +178,8 @@ fn first_byte(file: &mut File) -> io::Result<First> {
 
 impl fmt::Display for FilesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Paths are printed in their Debug form, which keeps a line feed in a file name from breaking the line.
+        // Paths are printed in their Debug form, which keeps a line feed in a file name from
+        // breaking the line.
         match self {
             Self::NoFile => write!(f, "no file was named"),
             Self::Io { path, error } => write!(f, "cannot read {path:?}: {error}"),

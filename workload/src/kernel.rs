@@ -13,8 +13,9 @@ const PARAMETERS: &str = "/sys/module/zswap/parameters";
 
 /// zswap's parameters, changed for a measurement. Needs root.
 ///
-/// They are restored when this is dropped, also by a panic, and when a signal such as SIGINT, SIGTERM, SIGHUP or SIGQUIT
-/// ends the process. While SIGTSTP (Ctrl-Z) stops the process, they are as they were, too.
+/// They are restored when this is dropped, also by a panic, and when a signal such as SIGINT,
+/// SIGTERM, SIGHUP or SIGQUIT ends the process. While SIGTSTP (Ctrl-Z) stops the process, they are
+/// as they were, too.
 #[derive(Debug)]
 pub struct KernelZswap {
     taken: Undoable<Taken>,
@@ -26,7 +27,8 @@ pub struct KernelZswap {
 struct Taken {
     folder: PathBuf,
     before: Parameters,
-    /// What to set again after the process was stopped; `None` while the parameters are as they were.
+    /// What to set again after the process was stopped; `None` while the parameters are as they
+    /// were.
     paused: Option<Parameters>,
 }
 
@@ -75,7 +77,8 @@ impl KernelZswap {
         KernelZswap::take_from(Path::new(PARAMETERS))
     }
 
-    /// As [`take`](Self::take), with the parameters in `folder`: for tests, which have a folder of files.
+    /// As [`take`](Self::take), with the parameters in `folder`: for tests, which have a folder of
+    /// files.
     ///
     /// # Errors
     ///
@@ -121,7 +124,8 @@ impl KernelZswap {
     }
 
     fn set(&self, name: &str, value: &str) -> io::Result<()> {
-        // Under the lock: once a signal has restored the parameters, this waits for the process to end.
+        // Under the lock: once a signal has restored the parameters, this waits for the process to
+        // end.
         fs::write(self.taken.lock().folder.join(name), value)
     }
 }

@@ -1,4 +1,5 @@
-//! A file that a program writes at its end: checked at its beginning, and there as a whole or not at all.
+//! A file that a program writes at its end: checked at its beginning, and there as a whole or not
+//! at all.
 //!
 //! ```text
 //!   claim ──► is it an input, is it there, can its folder be written ──► measure ──► print ──► write
@@ -27,7 +28,8 @@ pub struct OutputFile {
 
 #[derive(Debug)]
 enum To {
-    /// A file beside which the temporary one is written. `over` has the permissions of the file that it replaces.
+    /// A file beside which the temporary one is written. `over` has the permissions of the file
+    /// that it replaces.
     Place { target: PathBuf, folder: PathBuf, over: Option<Permissions> },
     /// A device or pipe, which is open.
     Stream(File),
@@ -68,9 +70,9 @@ pub enum OutputError {
 impl OutputFile {
     /// Checks that `path` can be written, without changing what is there.
     ///
-    /// `inputs` are never overwritten: a path that is a link of any kind to one of them is refused, too. Other existing
-    /// files are refused unless `force`. What a symbolic link points to is replaced, not the link. Devices and pipes are
-    /// written as they are.
+    /// `inputs` are never overwritten: a path that is a link of any kind to one of them is refused,
+    /// too. Other existing files are refused unless `force`. What a symbolic link points to is
+    /// replaced, not the link. Devices and pipes are written as they are.
     ///
     /// # Errors
     ///
@@ -125,7 +127,8 @@ impl OutputFile {
     ///
     /// # Errors
     ///
-    /// [`OutputError::Io`]; [`OutputError::Exists`] if a file has come to be there since the output was claimed.
+    /// [`OutputError::Io`]; [`OutputError::Exists`] if a file has come to be there since the output
+    /// was claimed.
     pub fn write(self, bytes: &[u8]) -> Result<(), OutputError> {
         let io = |error| OutputError::Io { path: self.path.clone(), error };
         match self.to {
@@ -216,7 +219,8 @@ fn settle(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
     match renameat_with(CWD, temporary, CWD, target, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
-        // A file system without that call: a second name fails in the same way, where there are hard links.
+        // A file system without that call: a second name fails in the same way, where there are
+        // hard links.
         Err(_) => fs::hard_link(temporary, target).and_then(|()| fs::remove_file(temporary)),
     }
 }
@@ -228,16 +232,10 @@ impl fmt::Display for OutputError {
                 write!(f, "cannot write {path:?}: it is an input; name another file")
             }
             Self::IsInput { path, input } => {
-                write!(
-                    f,
-                    "cannot write {path:?}: it is the same file as the input {input:?}; name another file"
-                )
+                write!(f, "cannot write {path:?}: it is the input {input:?}; name another file")
             }
             Self::Exists { path } => {
-                write!(
-                    f,
-                    "cannot write {path:?}: it exists; give --force to replace it, or name another file"
-                )
+                write!(f, "cannot write {path:?}: it exists; give --force to replace it")
             }
             Self::NotAFile { path, what } => write!(f, "cannot write {path:?}: it is {what}"),
             Self::Io { path, error } => write!(f, "cannot write {path:?}: {error}"),

@@ -1,13 +1,15 @@
-//! Changes to the system that are undone when their owner is dropped, and when a signal ends the process.
+//! Changes to the system that are undone when their owner is dropped, and when a signal ends the
+//! process.
 //!
 //! ```text
 //!   signal ──► handler (a byte into a pipe) ──► thread "undo" ──► undo all changes, newest first ──► the signal's default
 //!   drop, also while unwinding ─────────────────────────────────► undo this change
 //! ```
 //!
-//! Lock order: the list of changes, then a change. The thread keeps every lock until the process has ended, so that no other
-//! thread changes the system again meanwhile. A signal that was ignored when the process began, as `nohup` does, stays
-//! ignored. No process can undo anything after SIGKILL or an abort.
+//! Lock order: the list of changes, then a change. The thread keeps every lock until the process
+//! has ended, so that no other thread changes the system again meanwhile. A signal that was ignored
+//! when the process began, as `nohup` does, stays ignored. No process can undo anything after
+//! SIGKILL or an abort.
 
 use std::fs;
 use std::io;
@@ -22,7 +24,8 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use zpool_core::sync::{Mutex, MutexGuard};
 
-/// Every signal that ends a process by default and can be handled by a thread, and the one of Ctrl-Z.
+/// Every signal that ends a process by default and can be handled by a thread, and the one of
+/// Ctrl-Z.
 const SIGNALS: [i32; 12] = [
     SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
     SIGXFSZ,
@@ -30,7 +33,8 @@ const SIGNALS: [i32; 12] = [
 
 /// A change of the system.
 pub(crate) trait Undo: Send {
-    /// Puts the system back. Called once, except that it is called again after each [`redo`](Self::redo).
+    /// Puts the system back. Called once, except that it is called again after each
+    /// [`redo`](Self::redo).
     fn undo(&mut self);
 
     /// Puts the system back before the process is stopped (default: leaves it).
@@ -134,7 +138,8 @@ mod tests {
         }
     }
 
-    /// A change is undone once when its owner is dropped, also while a panic unwinds, and is then forgotten.
+    /// A change is undone once when its owner is dropped, also while a panic unwinds, and is then
+    /// forgotten.
     #[test]
     fn change_dropped_or_unwound_is_undone_once() {
         let undone = Arc::new(AtomicUsize::new(0));

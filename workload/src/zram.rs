@@ -21,8 +21,8 @@ const ALIGNMENT: usize = 4096;
 
 /// A zram device, added for a measurement. Needs root.
 ///
-/// It is removed when this is dropped, also by a panic, and when a signal such as SIGINT, SIGTERM, SIGHUP or SIGQUIT ends
-/// the process.
+/// It is removed when this is dropped, also by a panic, and when a signal such as SIGINT, SIGTERM,
+/// SIGHUP or SIGQUIT ends the process.
 #[derive(Debug)]
 pub struct KernelZram {
     added: Undoable<Added>,

@@ -1,4 +1,5 @@
-//! The kernel's settings, restored however the process that changed them ends: children of this test are sent signals.
+//! The kernel's settings, restored however the process that changed them ends: children of this
+//! test are sent signals.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -89,8 +90,8 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// A signal that ends a process which switches zswap's compressor restores both parameters first, and the process still dies
-/// by that signal.
+/// A signal that ends a process which switches zswap's compressor restores both parameters first,
+/// and the process still dies by that signal.
 #[test]
 fn signal_to_switching_process_restores_zswap() {
     be_a_child_if_asked();
@@ -146,7 +147,8 @@ fn panic_restores_zswap() {
     assert_eq!(values(folder.path()), ["zstd", "N"]);
 }
 
-/// A signal that ends a process removes its zram device. Runs where there is zram and root; says so where not.
+/// A signal that ends a process removes its zram device. Runs where there is zram and root; says so
+/// where not.
 #[test]
 fn signal_removes_zram_device() {
     let (mut child, ready) = start("zram", &[]);

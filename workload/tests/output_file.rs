@@ -124,7 +124,8 @@ fn unwritable_output_is_refused_at_claim() {
     assert_eq!(names(folder), ["dangling", "pipe", "plain", "socket"]);
 }
 
-/// A device is written as it is: it is not replaced by a file, and one that is full is an error of the write.
+/// A device is written as it is: it is not replaced by a file, and one that is full is an error of
+/// the write.
 #[test]
 fn device_is_written_not_replaced() {
     use std::os::unix::fs::FileTypeExt;

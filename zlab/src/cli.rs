@@ -63,8 +63,10 @@ struct Cli {
 enum Command {
     /// Store real memory with every allocator and compressor, load it back, verify, and tell what it costs
     ///
-    /// A FILE is a file or a pipe; `-` is stdin. Without FILE and --pid, samples the anonymous memory of processes of your own user. Nothing of it is printed or written
-    /// to a file. If less than 16 MiB can be read there, a child process that loads files of this build is analyzed instead.
+    /// A FILE is a file or a pipe; `-` is stdin. Without FILE and --pid, samples the anonymous
+    /// memory of processes of your own user. Nothing of it is printed or written to a file. If less
+    /// than 16 MiB can be read there, a child process that loads files of this build is analyzed
+    /// instead.
     Analyze(AnalyzeArgs),
     /// Switch allocator and compressor in a tight loop, and check that nothing is lost and nobody blocks
     ///
@@ -73,10 +75,11 @@ enum Command {
     Storm(StormArgs),
     /// Train a zstd dictionary from the blocks of files, and write it if it pays on blocks that it was not trained on
     ///
-    /// Half of the blocks train it, the other half judge it. It pays if it takes off at least 3 % of the compressed bytes and
-    /// adds at most 2 % to the time to compress, or if it makes compression at least 1.1 times as fast and adds no byte. If it
-    /// does not pay, nothing is written and the exit code is 1. At least 13 blocks that are not same-filled are needed. The file
-    /// holds bytes of the blocks.
+    /// Half of the blocks train it, the other half judge it. It pays if it takes off at least 3 %
+    /// of the compressed bytes and adds at most 2 % to the time to compress, or if it makes
+    /// compression at least 1.1 times as fast and adds no byte. If it does not pay, nothing is
+    /// written and the exit code is 1. At least 13 blocks that are not same-filled are needed. The
+    /// file holds bytes of the blocks.
     Train(TrainArgs),
     /// Fill each allocator with pages compressed by lz4, replace, free half, compact, and tell what the OS says it holds
     ///
@@ -169,8 +172,8 @@ pub(crate) struct StormArgs {
     pub(crate) policy: PolicyChoice,
     /// Afterwards switch the kernel's own zswap the same way, for comparison (root)
     ///
-    /// Its settings are restored at the end, after a panic, and when Ctrl-C or another signal ends this program, except for
-    /// SIGKILL. While Ctrl-Z stops it, they are as they were, too.
+    /// Its settings are restored at the end, after a panic, and when Ctrl-C or another signal ends
+    /// this program, except for SIGKILL. While Ctrl-Z stops it, they are as they were, too.
     #[arg(long)]
     pub(crate) kernel: bool,
     /// Print one JSON object instead of a table
@@ -186,7 +189,8 @@ pub(crate) struct DensityArgs {
     /// Store every page this many times, for the density of a larger pool
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) repeat: NonZeroUsize,
-    /// Only this many blocks, the first ones that are not same-filled; no more of the file is read [default: 1 GiB of them]
+    /// Only this many blocks, the first ones that are not same-filled; no more of the file is read
+    /// [default: 1 GiB of them]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_blocks: Option<NonZeroUsize>,
     /// Only this allocator, such as `zsmalloc(chain=16)`; may be given several times

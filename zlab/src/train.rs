@@ -92,7 +92,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Some(Ok(())) => printed,
         Some(Err(error)) => Err(error.into()),
         None => Err(Failure::broken(format!(
-            "a dictionary does not pay here: {verdict}; it would with -3.0 % bytes and 0.98x the speed of compression, or 1.10x and no byte more"
+            "a dictionary does not pay here: {verdict}; it would with -3.0 % bytes \
+             and 0.98x the speed of compression, or 1.10x and no byte more"
         ))),
     }
 }

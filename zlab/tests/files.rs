@@ -1,4 +1,5 @@
-//! Inputs and outputs from outside: no command destroys a file, hangs on one, or loses what it measured.
+//! Inputs and outputs from outside: no command destroys a file, hangs on one, or loses what it
+//! measured.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
@@ -97,7 +98,8 @@ fn input_named_as_output_is_untouched() {
     assert_eq!(names(folder.path()), ["hard", "records.json", "soft"]);
 }
 
-/// stdout and stderr that are redirected into an input are refused before anything is written there.
+/// stdout and stderr that are redirected into an input are refused before anything is written
+/// there.
 #[test]
 fn stream_redirected_to_input_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -167,7 +169,8 @@ fn report_is_printed_though_output_fails() {
     }
 }
 
-/// Of a sparse file of 10 TiB `density` reads what it needs: reading all of it would take hours and all memory.
+/// Of a sparse file of 10 TiB `density` reads what it needs: reading all of it would take hours and
+/// all memory.
 #[test]
 fn density_of_sparse_file_reads_what_it_needs() {
     let folder = tempfile::tempdir().unwrap();
@@ -195,7 +198,8 @@ fn bad_file_among_good_is_refused_before_work() {
     assert!(refused(&["analyze", good, "/no/such/file"]).contains("/no/such/file"));
 }
 
-/// Inputs that are no files are one line that says what they are, for every command that reads files; none hangs.
+/// Inputs that are no files are one line that says what they are, for every command that reads
+/// files; none hangs.
 #[test]
 fn odd_inputs_are_named_and_never_hang() {
     let folder = tempfile::tempdir().unwrap();

@@ -90,10 +90,12 @@ impl Verdict {
 
     /// Returns whether the dictionary pays. It does if one of these holds:
     ///
-    /// - The compressed bytes are at most 0.97 of those without it, and the time to compress at most 1.02.
+    /// - The compressed bytes are at most 0.97 of those without it, and the time to compress at
+    ///   most 1.02.
     /// - The time to compress is at most 1 / 1.1 of that without it, and the bytes are no more.
     ///
-    /// All else is refused, also savings of less than these. The time to decompress does not decide.
+    /// All else is refused, also savings of less than these. The time to decompress does not
+    /// decide.
     pub fn pays(&self) -> bool {
         let (bytes, time) = (self.bytes_ratio(), self.compression_ratio());
         (bytes <= 0.97 && time <= 1.02) || (time <= 1.0 / 1.1 && bytes <= 1.0)
@@ -103,17 +105,18 @@ impl Verdict {
 /// The fewest blocks of which one half is enough to train on.
 const MIN_BLOCKS: usize = 2 * MIN_SAMPLES - 1;
 
-/// Trains a dictionary of at most `max_len` bytes on one half of `blocks`, judges it at `level` on the other, and returns it
-/// if it [pays](Verdict::pays).
+/// Trains a dictionary of at most `max_len` bytes on one half of `blocks`, judges it at `level` on
+/// the other, and returns it if it [pays](Verdict::pays).
 ///
-/// The halves are the same for the same blocks, and so is the dictionary; the times are measured. Same-filled blocks are left
-/// out, since a store does not compress them, and so are blocks of the second half that equal one of the first. Takes
-/// seconds.
+/// The halves are the same for the same blocks, and so is the dictionary; the times are measured.
+/// Same-filled blocks are left out, since a store does not compress them, and so are blocks of the
+/// second half that equal one of the first. Takes seconds.
 ///
 /// # Errors
 ///
-/// [`TrainError::Refused`] with the verdict if it does not pay; [`TrainError::TooFewSamples`] for fewer than 13 blocks that
-/// are not same-filled; [`TrainError::TooSimilar`] if no block is left to judge on; else as for [`train`].
+/// [`TrainError::Refused`] with the verdict if it does not pay; [`TrainError::TooFewSamples`] for
+/// fewer than 13 blocks that are not same-filled; [`TrainError::TooSimilar`] if no block is left to
+/// judge on; else as for [`train`].
 pub fn train_and_judge<S: AsRef<[u8]>>(
     blocks: &[S],
     level: i32,
@@ -140,7 +143,8 @@ pub fn train_and_judge<S: AsRef<[u8]>>(
 ///
 /// # Errors
 ///
-/// [`TrainError::NothingToJudge`] if there is no byte to judge it on; [`TrainError::Failed`] if the level or the dictionary is none, or zstd fails.
+/// [`TrainError::NothingToJudge`] if there is no byte to judge it on; [`TrainError::Failed`] if the
+/// level or the dictionary is none, or zstd fails.
 pub fn judge<S: AsRef<[u8]>>(dictionary: &[u8], blocks: &[S], level: i32) -> Result<Verdict, TrainError> {
     might_block("judging a dictionary");
     let failed = |error: &dyn fmt::Display| TrainError::Failed(error.to_string());

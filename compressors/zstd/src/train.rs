@@ -15,16 +15,17 @@ const MIN_SAMPLE_BYTES: usize = 8;
 
 /// Makes a dictionary of at most `max_len` bytes from samples of blocks like those it is to help with.
 ///
-/// zstd's advice: samples of about 100 times `max_len` in all, each a block of its own. For blocks of a page, 16 KiB of
-/// dictionary are enough. Judge the result on blocks that were not in the sample, as
-/// [`train_and_judge`](crate::train_and_judge) does. The same samples in the same order give the same dictionary. Takes
-/// seconds for some MiB. Samples shorter than 8 bytes are left out.
+/// zstd's advice: samples of about 100 times `max_len` in all, each a block of its own. For blocks
+/// of a page, 16 KiB of dictionary are enough. Judge the result on blocks that were not in the
+/// sample, as [`train_and_judge`](crate::train_and_judge) does. The same samples in the same order
+/// give the same dictionary. Takes seconds for some MiB. Samples shorter than 8 bytes are left out.
 ///
 /// # Errors
 ///
 /// [`TrainError`].
 pub fn train<S: AsRef<[u8]>>(samples: &[S], max_len: usize) -> Result<Vec<u8>, TrainError> {
-    // zstd looks for sequences of 8 bytes. It reads out of bounds if the samples that it trains on have fewer together.
+    // zstd looks for sequences of 8 bytes. It reads out of bounds if the samples that it trains on
+    // have fewer together.
     let usable = || samples.iter().map(AsRef::as_ref).filter(|sample| sample.len() >= MIN_SAMPLE_BYTES);
     let lens: Vec<usize> = usable().map(<[u8]>::len).collect();
     if lens.len() < MIN_SAMPLES {
@@ -44,12 +45,14 @@ pub fn train<S: AsRef<[u8]>>(samples: &[S], max_len: usize) -> Result<Vec<u8>, T
 pub enum TrainError {
     /// There are too few samples.
     TooFewSamples {
-        /// Those that can be used: they have 8 bytes or more, and for [`train_and_judge`](crate::train_and_judge) are not same-filled.
+        /// Those that can be used: they have 8 bytes or more, and for
+        /// [`train_and_judge`](crate::train_and_judge) are not same-filled.
         samples: usize,
         /// How many there must be.
         needed: usize,
     },
-    /// The samples equal each other, so that there is nothing to train on, or none is left to judge on.
+    /// The samples equal each other, so that there is nothing to train on, or none is left to judge
+    /// on.
     TooSimilar {
         /// How many there are.
         samples: usize,
@@ -75,7 +78,8 @@ pub enum TrainError {
     Failed(String),
 }
 
-/// The meaning of zstd's error `code`. For most inputs that cannot be trained on it is the generic one.
+/// The meaning of zstd's error `code`. For most inputs that cannot be trained on it is the generic
+/// one.
 fn reason<S: AsRef<[u8]>>(code: usize, samples: &[S]) -> TrainError {
     let is = |kind| is_error_kind(code, kind);
     if is(ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) {
@@ -102,15 +106,18 @@ impl fmt::Display for TrainError {
         match self {
             TrainError::TooFewSamples { samples, needed } => write!(
                 f,
-                "too few samples to train a dictionary: {samples} can be used, {needed} are needed; same-filled blocks and those shorter than 8 bytes do not count"
+                "too few samples to train a dictionary: {samples} can be used, {needed} are \
+                 needed; same-filled blocks and those shorter than 8 bytes do not count"
             ),
             TrainError::TooSimilar { samples, different } => write!(
                 f,
-                "samples too similar to train a dictionary: of {samples} only {different} differ; give blocks that differ from each other"
+                "samples too similar to train a dictionary: of {samples} only {different} \
+                 differ; give blocks that differ from each other"
             ),
             TrainError::NothingShared { samples, bytes } => write!(
                 f,
-                "nothing to put into a dictionary: {samples} samples of {bytes} bytes together share no sequence of bytes; give more, longer or more regular blocks"
+                "nothing to put into a dictionary: {samples} samples of {bytes} bytes together \
+                 share no sequence of bytes; give more, longer or more regular blocks"
             ),
             TrainError::NothingToJudge => f.write_str("no block has a byte to judge a dictionary on"),
             TrainError::TooShort => f.write_str("a dictionary needs at least 256 bytes"),

@@ -140,7 +140,8 @@ fn judging_says_why_it_fails() {
     }
 }
 
-/// Too few samples are an error that says how many can be used and how many are needed, and one more is no error.
+/// Too few samples are an error that says how many can be used and how many are needed, and one
+/// more is no error.
 #[test]
 fn training_too_few_samples_says_needed() {
     let too_few = |samples: u64, needed| Err(TrainError::TooFewSamples { samples: samples as usize, needed });
@@ -156,7 +157,8 @@ fn training_too_few_samples_says_needed() {
     assert_eq!(train(&records(0..800), 100), Err(TrainError::TooShort));
 }
 
-/// Whatever cannot be trained on is an error of one line that says what is missing; none is zstd's generic one.
+/// Whatever cannot be trained on is an error of one line that says what is missing; none is zstd's
+/// generic one.
 #[test]
 fn training_unusable_input_says_what_is_missing() {
     let mut state = 1_u64;
@@ -196,7 +198,8 @@ fn training_unusable_input_says_what_is_missing() {
     assert_eq!(equal, TrainError::TooSimilar { samples: 200, different: 1 });
 }
 
-/// A dictionary that is a pipe or a folder is refused at once, whether or not something writes to the pipe.
+/// A dictionary that is a pipe or a folder is refused at once, whether or not something writes to
+/// the pipe.
 #[test]
 #[cfg(unix)]
 fn dictionary_pipe_or_folder_is_refused() {

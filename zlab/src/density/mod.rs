@@ -31,7 +31,8 @@ use report::Report;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// Of a file, so many blocks unless asked for another number: all are in memory, several times over.
+/// Of a file, so many blocks unless asked for another number: all are in memory, several times
+/// over.
 const MAX_BLOCKS: usize = (1 << 30) / BLOCK.get();
 
 /// What the allocator of this program's boxes is called: that of the system.
