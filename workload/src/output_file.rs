@@ -18,6 +18,8 @@ use rustix::fs::{CWD, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, renameat_wi
 
 use crate::input::input_path;
 
+const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
+
 /// Where the result of a measurement goes.
 #[derive(Debug)]
 pub struct OutputFile {
@@ -93,6 +95,9 @@ impl OutputFile {
         if let Some(input) = same_as(&there, inputs) {
             return Err(OutputError::IsInput { path: path.into(), input });
         }
+        if there.is_file() && same_as(&there, &STREAMS).is_some() {
+            return Err(no_file("where stdout or stderr goes"));
+        }
         let to = match there.file_type() {
             kind if kind.is_dir() => return Err(no_file("a folder")),
             kind if kind.is_socket() => return Err(no_file("a socket")),
@@ -157,7 +162,7 @@ impl OutputFile {
 ///
 /// [`OutputError::IsInput`].
 pub fn check_standard_streams(inputs: &[impl AsRef<Path>]) -> Result<(), OutputError> {
-    for stream in ["/dev/stdout", "/dev/stderr"] {
+    for stream in STREAMS {
         let Some(there) = fs::metadata(stream).ok().filter(Metadata::is_file) else { continue };
         if let Some(input) = same_as(&there, inputs) {
             return Err(OutputError::IsInput { path: stream.into(), input });

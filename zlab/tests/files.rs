@@ -121,6 +121,21 @@ fn stream_redirected_to_input_is_refused() {
     }
 }
 
+/// An output that is the file to which the report is redirected is refused: it would replace the report.
+#[test]
+fn output_that_is_stdout_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = records(folder.path(), 1 << 20);
+    let path = folder.path().join("report");
+    for writer in writers(input.to_str().unwrap()) {
+        let args = [&writer[..], &[path.to_str().unwrap(), "--force"]].concat();
+        let stdout = File::create(&path).unwrap();
+        let output = finish(command(&args).stdout(stdout).spawn().unwrap(), &args);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("where stdout or stderr goes"), "{}", stderr(&output));
+    }
+}
+
 /// Another file that exists is replaced only with `--force`.
 #[test]
 fn existing_output_is_kept_without_force() {
