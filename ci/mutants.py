@@ -1,6 +1,11 @@
-"""The mutants of ci/mutants.sh where cargo-mutants is not installed: a sample of single changes, each tried in a copy of the tree."""
+"""The mutants of ci/mutants.sh: a sample of single changes, each tried in one copy of the tree.
 
-import concurrent.futures
+    tree ──► copy in target/mutants ──► baseline: every test program once, timed ──► order: stages, fast programs first
+    sites of all crates ──► seeded shuffle ──► a mutant at a time: build a stage, run it, stop at the first failure
+"""
+
+import collections
+import json
 import os
 import pathlib
 import random
@@ -10,14 +15,43 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
+import time
 
-# What stands before each command: a wrapper that waits for its turn, say.
-WRAPPER = os.environ.get("WRAPPER", "").split()
+# Folder to package, where they differ.
+PACKAGES = {"pool-manager": "zpool-manager"}
+CRATES = ["zpool-core", "pool-manager", "zpool-zbud", "zpool-zsmalloc", "zswap"]
 
-# What a mutant changes: a pattern, what it becomes, and how often such sites are wanted compared with others.
-CHANGES = [
+# Tests of other crates that a change in this one shows in. What zpool-core promises is mostly
+# tested through its users.
+DEPENDENTS = {
+    "zpool-core": {
+        "zpool-zbud": ["conformance", "giving_back"],
+        "zpool-manager": ["payloads", "queue", "release", "switching"],
+        "zswap": ["blocks", "limit"],
+    },
+    "pool-manager": {"zswap": ["blocks", "pools"]},
+}
+
+# Models need another build. The others run for long, measure this machine, or start cargo
+# themselves.
+NOT_TESTS = {"loom", "loom_queue", "stress", "resident", "examples", "readme", "tracing"}
+# What only checks, prints or declares.
+NOT_FILES = {"check.rs", "validate.rs", "lib.rs", "loom_locks.rs"}
+NOT_LINES = re.compile(
+    r"^\s*(//|#|use |pub use |mod |debug_assert|assert|const _|\.field|write!|let _ =|impl"
+    r"|pub\(crate\) (struct|enum|type|trait)|fn fmt)"
+    r"|debug_assert|assert!|assert_eq!|format!|Ordering::|where |might_block|PhantomData|unreachable!"
+    r"|-> |dyn |size_of"
+)
+# Items that this build does not compile, and tests.
+NOT_BUILT = re.compile(
+    r"#\[cfg\((all\()?(test\b|zpool_loom|not\(unix|not\(target_os = \"linux\"|not\(target_arch"
+    r"|windows|doctest|fuzzing"
+    r"|feature = \"(tracing|zbud|zstd)\")"
+)
+
+# A pattern, and what it becomes.
+CHANGES = [(re.compile(pattern), to) for pattern, to in [
     (r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "),
     (r" == ", " != "), (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "),
     (r" \+ ", " - "), (r" - ", " + "), (r" \* ", " + "), (r" / ", " * "), (r" % ", " / "),
@@ -31,143 +65,248 @@ CHANGES = [
     # A statement that is a call, or an assignment, left out.
     (r"^(\s+)((?:self|books|state|pool|slot|shared|list|entry)[\w.\[\]()?&:]*\([^{}]*\);)$", r"\1"),
     (r"^(\s+)([\w.\[\]]+ = [^{}]+;)$", r"\1"),
-]
+]]
 
-# Not logic of the pool: what only checks, prints, asserts or says how strongly something is ordered.
-NOT_FILES = {"check.rs", "validate.rs", "lib.rs"}
-NOT_LINES = re.compile(r"^\s*(//|#|use |pub use |mod |debug_assert|assert|const _|\.field|write!|let _ =|impl|pub\(crate\) (struct|enum|type|trait)|fn fmt)|"
-                       r"debug_assert|assert!|assert_eq!|format!|Ordering::|where |might_block|PhantomData|unreachable!|-> |dyn |size_of")
+# Seconds that the test programs of a crate take together at most, as timed without any change.
+BUDGET = float(os.environ.get("BUDGET", "60"))
+BUILD_SECONDS = 600
+
+Mutant = collections.namedtuple("Mutant", "crate file number was now")
+Program = collections.namedtuple("Program", "package target path seconds")
+
+
+def package(crate):
+    return PACKAGES.get(crate, crate)
 
 
 def sites(root, crate):
+    """Every change of a crate, in the order of files and lines."""
     found = []
     for path in sorted((root / crate / "src").rglob("*.rs")):
-        if path.name in NOT_FILES:
-            continue
-        inside = 0
-        for number, line in enumerate(path.read_text().splitlines()):
-            if line.startswith("#[cfg(") and "test" in line:
-                break
-            # Inside an assertion of several lines.
-            if inside or re.match(r"\s*(debug_)?assert", line):
-                inside += line.count("(") - line.count(")")
-                continue
-            if NOT_LINES.search(line):
-                continue
-            code = line.split(" //")[0]
-            for pattern, to in CHANGES:
-                for match in re.finditer(pattern, code):
-                    changed = code[:match.start()] + match.expand(to) + code[match.end():]
-                    if "<" in match.group() and re.search(r"[A-Z]\w*<|fn ", code):
-                        continue
-                    found.append((str(path.relative_to(root)), number, line, changed))
+        if path.name not in NOT_FILES:
+            file = str(path.relative_to(root))
+            found += [Mutant(crate, file, *change) for change in changes(path.read_text().splitlines())]
     return found
 
 
-def cargo(copy, *arguments, timeout):
-    """Gives the exit code (124 after the timeout), what was printed, and the first test that failed, at which the run is ended."""
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(copy / "target"), RUST_BACKTRACE="0", PROPTEST_CASES="64")
-    command = [*WRAPPER, "cargo", "test", *arguments]
-    run = subprocess.Popen(command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                           errors="replace", preexec_fn=limit)
-    timer = threading.Timer(timeout, os.killpg, (run.pid, signal.SIGTERM))
-    timer.start()
-    lines, failed = [], None
-    for line in run.stdout:
-        lines.append(line)
-        if failed := re.match(r"test (\S+) \.\.\. FAILED", line):
-            # With its test program: they are a process group of their own.
-            os.killpg(run.pid, signal.SIGKILL)
-            break
-    code = run.wait()
-    timer.cancel()
-    return (124 if code == -signal.SIGTERM else code), "".join(lines), failed and failed.group(1)
+def changes(lines):
+    # Depth of brackets inside an assertion, or inside an item that is not built.
+    asserting, skipping, depth = 0, False, 0
+    for number, line in enumerate(lines):
+        if NOT_BUILT.search(line):
+            skipping, depth = True, 0
+            continue
+        if skipping:
+            depth += sum(line.count(c) for c in "({[") - sum(line.count(c) for c in ")}]")
+            skipping = depth > 0 or not line.rstrip().endswith((";", "}", ","))
+            continue
+        if asserting or re.match(r"\s*(debug_)?assert", line):
+            asserting += line.count("(") - line.count(")")
+            continue
+        if NOT_LINES.search(line):
+            continue
+        code = line.split(" //")[0]
+        for pattern, to in CHANGES:
+            for match in pattern.finditer(code):
+                if "<" in match.group() and re.search(r"[A-Z]\w*<|fn ", code):
+                    continue
+                yield number, line, code[:match.start()] + match.expand(to) + code[match.end():]
+
+
+def equivalents(root):
+    """Changes that no test can tell from the code: (file, was, now) to the reason."""
+    known = {}
+    for number, line in enumerate((root / "ci/mutants.equivalent").read_text().splitlines()):
+        if not line.strip() or line.startswith("#"):
+            continue
+        parts = [part.strip() for part in line.split(" ;; ")]
+        if len(parts) != 4 or not parts[3]:
+            sys.exit(f"ci/mutants.equivalent:{number + 1}: `file ;; was ;; now ;; reason` is needed")
+        known[tuple(parts[:3])] = parts[3]
+    return known
+
+
+def key(mutant):
+    return mutant.file, mutant.was.strip(), mutant.now.strip() or "(left out)"
 
 
 def limit():
-    """A mutant may ask for all the memory there is."""
-    os.setpgid(0, 0)
-    resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
+    """Gives the child a process group, and bounds its memory: a mutant may ask for all there is."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_AS, (64 << 30, 64 << 30))
 
 
-def suites(copy, crate):
-    """The tests of the crate. The models of interleavings are no part: they need another build."""
-    tests = sorted(path.stem for path in (copy / crate / "tests").glob("*.rs"))
-    return ["--lib", *(f"--test={test}" for test in tests if test not in ("loom", "stress", "resident"))]
-
-
-def attempt(copy, crate, mutant):
-    file, number, line, changed = mutant
-    path = copy / file
-    text = path.read_text()
-    lines = text.splitlines(keepends=True)
-    assert lines[number].rstrip("\n") == line
-    lines[number] = changed + "\n"
-    path.write_text("".join(lines))
+def run(command, cwd, seconds, **environment):
+    """Returns the exit code (None after `seconds`) and what was printed."""
+    environment = dict(os.environ, RUST_BACKTRACE="0", PROPTEST_CASES="64", **environment)
+    child = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             errors="replace", preexec_fn=limit)
     try:
-        code, output, failed = cargo(copy, "-p", crate, *suites(copy, crate), timeout=240)
-        if "could not compile" in output:
-            return "does not compile", ""
-        return ("survived", "") if code == 0 else ("killed", "hangs" if code == 124 else failed or "aborts")
+        out, _ = child.communicate(timeout=seconds)
+        return child.returncode, out
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        return None, child.communicate()[0]
     finally:
-        path.write_text(text)
+        # What a test started and left.
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
-def copy_of(root, into):
-    ignore = shutil.ignore_patterns("target", ".git")
-    shutil.copytree(root, into, ignore=ignore, symlinks=True)
-    return into
+class Tree:
+    """The copy, its build, and the test programs of each crate in the order in which they are run."""
+
+    def __init__(self, root):
+        self.folder = root / "target/mutants/tree"
+        self.target = root / "target/mutants/build"
+        self.stages = {}
+        shutil.rmtree(self.folder, ignore_errors=True)
+        # Times of files are kept, so that an earlier build is used again.
+        ignored = shutil.ignore_patterns("target", "target-*", ".git")
+        shutil.copytree(root, self.folder, ignore=ignored, symlinks=True)
+
+    def build(self, package, targets):
+        """Returns paths by target, or None and what cargo printed."""
+        command = ["cargo", "test", "--locked", "--no-run", "--message-format=json", "-p", package]
+        command += ["--lib" if target == "lib" else f"--test={target}" for target in targets]
+        code, out = run(command, self.folder, BUILD_SECONDS, CARGO_TARGET_DIR=str(self.target),
+                        CARGO_INCREMENTAL="1", CARGO_PROFILE_TEST_DEBUG="0", CARGO_PROFILE_DEV_DEBUG="0")
+        if code != 0:
+            return None, out
+        paths = {}
+        for line in out.splitlines():
+            message = json.loads(line) if line.startswith("{") else {}
+            if message.get("executable") and message["profile"]["test"]:
+                name = "lib" if "lib" in message["target"]["kind"] else message["target"]["name"]
+                paths[name] = message["executable"]
+        return paths, out
+
+    def test(self, crate, path, seconds):
+        folder = self.folder / crate
+        return run([path, "--quiet"], folder, seconds, CARGO_MANIFEST_DIR=str(folder))
+
+    def measure(self, crate):
+        """Builds and runs every program once without any change, and orders them."""
+        own = sorted(path.stem for path in (self.folder / crate / "tests").glob("*.rs"))
+        stages = [(package(crate), ["lib"])]
+        stages += [(package(crate), [name for name in own if name not in NOT_TESTS])]
+        stages += DEPENDENTS.get(crate, {}).items()
+        self.stages[crate], left = [], BUDGET
+        for name, targets in stages:
+            paths, out = self.build(name, targets) if targets else ({}, "")
+            if paths is None:
+                sys.exit(f"{name} does not compile without any change:\n{out}")
+            programs = []
+            for target, path in paths.items():
+                begun = time.monotonic()
+                code, out = self.test(folder_of(name), path, 600)
+                if code != 0:
+                    # A busy machine may be why.
+                    code, out = self.test(folder_of(name), path, 600)
+                if code != 0:
+                    sys.exit(f"{name} {target} fails without any change:\n{out}")
+                programs.append(Program(name, target, path, time.monotonic() - begun))
+            programs.sort(key=lambda program: program.seconds)
+            kept = []
+            for program in programs:
+                left -= program.seconds
+                if left < 0:
+                    seconds = f"{program.seconds:.0f} s, BUDGET={BUDGET:.0f}"
+                    print(f"  {crate}: {name} {program.target} is left out ({seconds})")
+                else:
+                    kept.append(program)
+            if kept:
+                self.stages[crate].append((name, kept))
+        count = sum(len(programs) for _, programs in self.stages[crate])
+        print(f"  {crate}: {count} test programs, {BUDGET - max(left, 0):.0f} s", flush=True)
+
+    def attempt(self, mutant):
+        """Returns the outcome, and the test that showed the change."""
+        path = self.folder / mutant.file
+        text = path.read_text()
+        lines = text.splitlines(keepends=True)
+        assert lines[mutant.number].rstrip("\n") == mutant.was
+        lines[mutant.number] = mutant.now + "\n"
+        path.write_text("".join(lines))
+        try:
+            for name, programs in self.stages[mutant.crate]:
+                paths, _ = self.build(name, [program.target for program in programs])
+                if paths is None:
+                    return "does not compile", ""
+                for program in programs:
+                    code, out = self.test(folder_of(name), paths[program.target], 20 + 5 * program.seconds)
+                    if code is None:
+                        return "killed", f"{program.target} hangs"
+                    if code != 0:
+                        failed = re.search(r"^    (\S+)$", out[out.rfind("failures:"):], re.M)
+                        return "killed", f"{program.target} {failed.group(1) if failed else 'aborts'}"
+            return "survived", ""
+        finally:
+            path.write_text(text)
+
+
+def folder_of(name):
+    return next((folder for folder, other in PACKAGES.items() if other == name), name)
 
 
 def main():
-    wanted, seed, jobs, crates = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+    # So that what runs is ended, too: it is in a session of its own.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    wanted, seed, skip = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    crates = [folder_of(crate) for crate in sys.argv[4:]] or CRATES
     root = pathlib.Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copies = [copy_of(root, pathlib.Path(folder) / str(job)) for job in range(jobs)]
-        results = []
-        for crate in crates:
-            code, output, _ = cargo(copies[0], "-p", crate, *suites(copies[0], crate), timeout=1200)
-            if code != 0:
-                sys.exit(f"{crate} fails without any change:\n{output}")
-            all_sites = sites(copies[0], crate)
-            random.Random(f"{seed} {crate}").shuffle(all_sites)
-            print(f"{crate}: {len(all_sites)} sites", flush=True)
-            queue = iter(all_sites[int(os.environ.get("SKIP", "0")):])
+    known = equivalents(root)
+    sample = [mutant for crate in crates for mutant in sites(root, crate)]
+    stale = [each for each in known if each[0].split("/")[0] in crates and each not in set(map(key, sample))]
+    for file, was, now in stale:
+        print(f"ci/mutants.equivalent: no longer there: {file}: {was} -> {now}")
+    random.Random(seed).shuffle(sample)
+    left_out = [mutant for mutant in sample if key(mutant) in known]
+    sample = [mutant for mutant in sample if key(mutant) not in known][skip:]
+    print(f"{len(sample)} sites in {', '.join(crates)}, besides {len(left_out)} equivalent ones; seed {seed}")
+    if os.environ.get("LIST"):
+        print("\n".join(describe(mutant) for mutant in sample[:wanted]))
+        return
+    tree = Tree(root)
+    results = []
+    # Crate by crate, since what depends on a changed crate is built again. Those that take the place of
+    # mutants that do not compile come last.
+    chosen = sorted(sample[:wanted], key=lambda mutant: crates.index(mutant.crate))
+    for mutant in chosen + sample[wanted:]:
+        if len(results) == wanted:
+            break
+        if mutant.crate not in tree.stages:
+            tree.measure(mutant.crate)
+        begun = time.monotonic()
+        outcome, by = tree.attempt(mutant)
+        print(f"{outcome:<17} {time.monotonic() - begun:4.0f} s  {describe(mutant)}  {by}", flush=True)
+        if outcome != "does not compile":
+            results.append((mutant, outcome))
+    report(crates, results)
 
-            def work(copy):
-                done = []
-                for mutant in queue_until(queue, results, crate, wanted):
-                    outcome, by = attempt(copy, crate, mutant)
-                    file, number, line, changed = mutant
-                    print(f"{outcome:<17} {file}:{number + 1}: {changed.strip() or 'left out: ' + line.strip()}  {by}", flush=True)
-                    results.append((crate, outcome, mutant))
-                return done
 
-            with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-                list(pool.map(work, copies))
-        report(crates, results)
-
-
-def queue_until(queue, results, crate, wanted):
-    """Sites, until so many mutants of the crate compiled."""
-    while sum(1 for c, outcome, _ in results if c == crate and outcome != "does not compile") < wanted:
-        mutant = next(queue, None)
-        if mutant is None:
-            return
-        yield mutant
+def describe(mutant):
+    file, was, now = key(mutant)
+    return f"{file}:{mutant.number + 1}: `{was}` -> `{now}`"
 
 
 def report(crates, results):
     print()
-    for _, _, (file, number, line, changed) in (r for r in results if r[1] == "survived"):
-        print(f"survived: {file}:{number + 1}\n    was {line.strip()}\n    now {changed.strip() or '(left out)'}")
-    worst = 1.0
-    for crate in crates:
-        killed = sum(1 for c, outcome, _ in results if c == crate and outcome == "killed")
-        compiled = sum(1 for c, outcome, _ in results if c == crate and outcome != "does not compile")
-        worst = min(worst, killed / max(compiled, 1))
-        print(f"mutants of {crate}: killed {killed} of {compiled} ({100 * killed / max(compiled, 1):.0f} %)")
-    sys.exit(0 if worst >= 0.9 else "fewer than 90 % were killed")
+    for mutant, outcome in results:
+        if outcome == "survived":
+            print(f"survived: {describe(mutant)}")
+    for crate in [*crates, None]:
+        outcomes = [outcome for mutant, outcome in results if crate in (mutant.crate, None)]
+        killed = outcomes.count("killed")
+        rate = f" ({100 * killed / len(outcomes):.0f} %)" if outcomes else ""
+        print(f"mutants of {crate or 'all'}: killed {killed} of {len(outcomes)}{rate}")
+    # The last turn was that of all.
+    if not outcomes or killed < 0.9 * len(outcomes):
+        sys.exit("fewer than 90 % were killed")
 
 
 main()

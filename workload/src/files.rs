@@ -1,92 +1,20 @@
 //! Blocks read from files and pipes.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, FileTypeExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use crate::{Pages, format_bytes, spread_runs};
-
-/// Why files gave no blocks. Each message is one line.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum FilesError {
-    /// No file was named.
-    NoFile,
-    /// The file cannot be opened or read.
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the OS said.
-        error: io::Error,
-    },
-    /// The path names a folder, a device or a socket.
-    NotAFile {
-        /// What it names.
-        path: PathBuf,
-    },
-    /// The file has no bytes.
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file holds less than one block.
-    TooShort {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-        /// The length of a block.
-        block_size: usize,
-    },
-    /// The limit leaves room for no block.
-    LimitTooSmall {
-        /// The limit.
-        max_bytes: u64,
-        /// The length of a block.
-        block_size: usize,
-    },
-}
-
-impl fmt::Display for FilesError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Paths are printed in their Debug form, which keeps a line feed in a file name from breaking the line.
-        match self {
-            Self::NoFile => write!(f, "no file was named"),
-            Self::Io { path, error } => write!(f, "cannot read {path:?}: {error}"),
-            Self::NotAFile { path } => write!(f, "{path:?} is neither a file nor a pipe"),
-            Self::Empty { path } => write!(f, "{path:?} is empty"),
-            Self::TooShort { path, bytes, block_size } => {
-                write!(f, "{path:?} holds {bytes} bytes, less than one block of {block_size}")
-            }
-            Self::LimitTooSmall { max_bytes, block_size } => {
-                write!(
-                    f,
-                    "a limit of {} is less than one block of {block_size} bytes",
-                    format_bytes(*max_bytes)
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for FilesError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+use crate::input::{FilesError, Input, input_path};
+use crate::{Pages, spread_runs};
 
 /// Reads `paths` one after the other into blocks of `block_size`; no block spans two files.
 ///
 /// Each file's trailing part of a block is dropped and counted ([`Pages::dropped_bytes`]). With `max_bytes`, and more than
 /// that in the files together, [`spread_runs`] chooses among all blocks, and of regular files only those chosen are read.
-/// A pipe is read to its end, or up to the limit when there is one.
+/// A pipe is read to its end, or up to the limit when there is one. `-` is stdin.
 ///
 /// # Errors
 ///
@@ -104,7 +32,7 @@ pub fn read_files(
     }
     let inputs = paths
         .iter()
-        .map(|path| Input::open(path.as_ref(), block_size, max_bytes))
+        .map(|path| Source::open(path.as_ref(), block_size, max_bytes))
         .collect::<Result<Vec<_>, _>>()?;
     let total: usize = inputs.iter().map(|input| input.blocks).sum();
     let dropped = inputs.iter().map(|input| input.dropped_bytes).sum();
@@ -125,7 +53,7 @@ pub fn read_files(
 }
 
 /// One file, looked at but not yet read; or a pipe, which can be read only once and is.
-struct Input<'a> {
+struct Source<'a> {
     path: &'a Path,
     blocks: usize,
     dropped_bytes: u64,
@@ -133,21 +61,17 @@ struct Input<'a> {
     piped: Option<Vec<u8>>,
 }
 
-impl<'a> Input<'a> {
+impl<'a> Source<'a> {
     fn open(path: &'a Path, block_size: NonZeroUsize, max_bytes: Option<u64>) -> Result<Self, FilesError> {
         let io = |error| FilesError::Io { path: path.into(), error };
-        let kind = std::fs::metadata(path).map_err(io)?.file_type();
-        // Asked before opening: opening a device may do something.
-        if !kind.is_file() && !kind.is_fifo() {
-            return Err(FilesError::NotAFile { path: path.into() });
-        }
-        let file = File::open(path).map_err(io)?;
-        let (bytes, piped) = if kind.is_fifo() {
-            let mut bytes = Vec::new();
-            file.take(max_bytes.unwrap_or(u64::MAX)).read_to_end(&mut bytes).map_err(io)?;
-            (bytes.len() as u64, Some(bytes))
-        } else {
-            (file.metadata().map_err(io)?.len(), None)
+        let input = Input::open(path)?;
+        let (bytes, piped) = match input.len {
+            Some(len) => (len, None),
+            None => {
+                let mut bytes = Vec::new();
+                input.take(max_bytes.unwrap_or(u64::MAX)).read_to_end(&mut bytes).map_err(io)?;
+                (bytes.len() as u64, Some(bytes))
+            }
         };
         let size = block_size.get() as u64;
         if bytes == 0 {
@@ -177,7 +101,7 @@ impl<'a> Input<'a> {
             }
             let file = match &file {
                 Some(file) => file,
-                None => file.insert(File::open(self.path).map_err(io)?),
+                None => file.insert(File::open(input_path(self.path)).map_err(io)?),
             };
             let filled = bytes.len();
             bytes.resize(filled + end - at, 0);
@@ -191,6 +115,7 @@ impl<'a> Input<'a> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -258,8 +183,8 @@ mod tests {
         let read = |path: &Path| message(read_files(&[path], BLOCK, None));
         let missing = folder.path().join("line\nfeed");
         assert!(read(&missing).contains("line\\nfeed\": No such file"));
-        assert!(read(folder.path()).ends_with("is neither a file nor a pipe"));
-        assert!(read(Path::new("/dev/zero")).ends_with("is neither a file nor a pipe"));
+        assert!(read(folder.path()).ends_with("(a folder) is neither a file nor a pipe"));
+        assert!(read(Path::new("/dev/zero")).ends_with("(a device) is neither a file nor a pipe"));
         let empty = write(folder.path(), "empty", 0, 0, 0);
         assert!(read(&empty).ends_with("empty\" is empty"));
         let short = write(folder.path(), "short", 0, 0, 63);

@@ -7,16 +7,35 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::Latencies;
+use crate::undo::{Undo, Undoable};
 
 const PARAMETERS: &str = "/sys/module/zswap/parameters";
 
-/// zswap's parameters, changed for a measurement and restored when this is dropped. Needs root.
+/// zswap's parameters, changed for a measurement. Needs root.
+///
+/// They are restored when this is dropped, also by a panic, and when a signal such as SIGINT,
+/// SIGTERM, SIGHUP or SIGQUIT ends the process. While SIGTSTP (Ctrl-Z) stops the process, they are
+/// as they were, too.
 #[derive(Debug)]
 pub struct KernelZswap {
+    taken: Undoable<Taken>,
+    compressors: [&'static str; 2],
+}
+
+/// The folder of parameters, and what stood there before.
+#[derive(Debug)]
+struct Taken {
     folder: PathBuf,
+    before: Parameters,
+    /// What to set again after the process was stopped; `None` while the parameters are as they
+    /// were.
+    paused: Option<Parameters>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parameters {
     compressor: String,
     enabled: String,
-    compressors: [&'static str; 2],
 }
 
 /// Why the kernel is not measured: a sentence for a message, not a failure.
@@ -58,17 +77,24 @@ impl KernelZswap {
         KernelZswap::take_from(Path::new(PARAMETERS))
     }
 
-    fn take_from(folder: &Path) -> Result<Self, Skipped> {
+    /// As [`take`](Self::take), with the parameters in `folder`: for tests, which have a folder of
+    /// files.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub fn take_from(folder: &Path) -> Result<Self, Skipped> {
         let skip = |error: io::Error| Skipped(format!("{}: {error}", folder.display()));
-        let read = |name: &str| fs::read_to_string(folder.join(name)).map(|text| text.trim().to_owned());
-        let (compressor, enabled) = (read("compressor").map_err(skip)?, read("enabled").map_err(skip)?);
-        let mut taken =
-            KernelZswap { folder: folder.to_owned(), compressor, enabled, compressors: ["lzo", "lzo-rle"] };
-        taken.set("enabled", "1").map_err(skip)?;
+        let before = Parameters::read(folder).map_err(skip)?;
+        let taken = Taken { folder: folder.to_owned(), before, paused: None };
+        // Registered before the first change.
+        let mut zswap =
+            KernelZswap { taken: Undoable::new(taken).map_err(skip)?, compressors: ["lzo", "lzo-rle"] };
+        zswap.set("enabled", "1").map_err(skip)?;
         for pair in [["lzo", "lzo-rle"], ["lzo", "lz4"], ["lz4", "zstd"]] {
-            if pair.iter().all(|name| taken.set("compressor", name).is_ok()) {
-                taken.compressors = pair;
-                return Ok(taken);
+            if pair.iter().all(|name| zswap.set("compressor", name).is_ok()) {
+                zswap.compressors = pair;
+                return Ok(zswap);
             }
         }
         Err(Skipped("zswap has no two compressors to switch between".to_owned()))
@@ -98,15 +124,43 @@ impl KernelZswap {
     }
 
     fn set(&self, name: &str, value: &str) -> io::Result<()> {
-        fs::write(self.folder.join(name), value)
+        // Under the lock: once a signal has restored the parameters, this waits for the process to
+        // end.
+        fs::write(self.taken.lock().folder.join(name), value)
     }
 }
 
-impl Drop for KernelZswap {
-    fn drop(&mut self) {
-        // A value that came from there goes back there; if that fails there is nobody to tell.
-        let _ = self.set("compressor", &self.compressor);
-        let _ = self.set("enabled", &self.enabled);
+impl Parameters {
+    fn read(folder: &Path) -> io::Result<Self> {
+        let read = |name: &str| fs::read_to_string(folder.join(name)).map(|text| text.trim().to_owned());
+        Ok(Parameters { compressor: read("compressor")?, enabled: read("enabled")? })
+    }
+
+    /// Writes both, whether or not the first fails, and says on stderr what could not be written.
+    fn write(&self, folder: &Path) {
+        for (name, value) in [("compressor", &self.compressor), ("enabled", &self.enabled)] {
+            let path = folder.join(name);
+            if let Err(error) = fs::write(&path, value) {
+                eprintln!("cannot restore {}: {error}; write {value:?} to it", path.display());
+            }
+        }
+    }
+}
+
+impl Undo for Taken {
+    fn undo(&mut self) {
+        self.before.write(&self.folder);
+    }
+
+    fn pause(&mut self) {
+        self.paused = Parameters::read(&self.folder).ok();
+        self.undo();
+    }
+
+    fn redo(&mut self) {
+        if let Some(paused) = self.paused.take() {
+            paused.write(&self.folder);
+        }
     }
 }
 

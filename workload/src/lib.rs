@@ -59,9 +59,9 @@
 //!
 //! # Where to read next
 //!
-//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `variants`, `files`,
+//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `variants`, `input`, `files`, `first_blocks`,
 //! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `clock`,
-//! `interleave`, `scaling`, `churn`, `objects`, `keeper`, `density`, `kernel`, `zram`. Start with `pages` and
+//! `interleave`, `scaling`, `churn`, `objects`, `keeper`, `density`, `output_file`, `undo`, `kernel`, `zram`. Start with `pages` and
 //! `process` for the data, with `alternate` and `resident` for the method.
 
 #![forbid(unsafe_code)]
@@ -73,11 +73,14 @@ mod clock;
 mod density;
 mod figure;
 mod files;
+mod first_blocks;
+mod input;
 mod interleave;
 mod isolated;
 mod keeper;
 mod kernel;
 mod objects;
+mod output_file;
 mod pages;
 mod percentile;
 mod presence;
@@ -88,6 +91,7 @@ mod rng;
 mod scaling;
 mod spread;
 mod target;
+mod undo;
 mod units;
 mod variants;
 mod zipf;
@@ -99,12 +103,15 @@ pub use churn::{ChurnError, Contents, Slots, Stage, churn};
 pub use clock::{Elapsed, clocked, clocked_process};
 pub use density::{DENSITY_SEED, Density, DensityError, DensityRow, density};
 pub use figure::{Figure, Report, Spread};
-pub use files::{FilesError, read_files};
+pub use files::read_files;
+pub use first_blocks::read_first_blocks;
+pub use input::{FilesError, Input, check_input, input_path};
 pub use interleave::{PartWork, interleave};
 pub use isolated::{Isolated, IsolatedError, answer};
 pub use keeper::{BoxKeeper, Keeper, PoolKeeper};
 pub use kernel::{KernelSwitches, KernelZswap, Skipped};
 pub use objects::Objects;
+pub use output_file::{OutputError, OutputFile, check_standard_streams};
 pub use pages::{Pages, is_same_filled};
 pub use percentile::{Latencies, Summary};
 pub use process::{

@@ -12,17 +12,21 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Skipped;
+use crate::undo::{Undo, Undoable};
 
 const CONTROL: &str = "/sys/class/zram-control";
 
 /// Alignment in bytes that unbuffered requests need: zram's block, which is a page.
 const ALIGNMENT: usize = 4096;
 
-/// A zram device, added for a measurement and removed when this is dropped. Needs root.
+/// A zram device, added for a measurement. Needs root.
+///
+/// It is removed when this is dropped, also by a panic, and when a signal such as SIGINT, SIGTERM,
+/// SIGHUP or SIGQUIT ends the process.
 #[derive(Debug)]
 pub struct KernelZram {
-    device: Option<File>,
-    added: Added,
+    added: Undoable<Added>,
+    number: u32,
     bounce: Bounce,
     request_bytes: usize,
 }
@@ -42,14 +46,16 @@ impl KernelZram {
             request_bytes > 0 && [bytes, request_bytes].iter().all(|bytes| bytes % ALIGNMENT == 0),
             "whole pages"
         );
-        let added = Added::new(Path::new(CONTROL)).map_err(skip(CONTROL))?;
-        let device = added.set_up(algorithm, bytes).map_err(skip(&format!("zram{}", added.number)))?;
-        Ok(KernelZram { device: Some(device), added, bounce: Bounce::new(bytes), request_bytes })
+        let added = Undoable::new(Added::none(Path::new(CONTROL))).map_err(skip(CONTROL))?;
+        // Under the lock, so that a signal finds either no device or one whose number is known.
+        let number = added.lock().add().map_err(skip(CONTROL))?;
+        added.lock().set_up(algorithm, bytes).map_err(skip(&format!("zram{number}")))?;
+        Ok(KernelZram { added, number, bounce: Bounce::new(bytes), request_bytes })
     }
 
     /// The device's number.
     pub fn number(&self) -> u32 {
-        self.added.number
+        self.number
     }
 
     /// The buffer, as long as the device, that [`write`](Self::write) writes and [`read`](Self::read) fills: aligned as requests need it.
@@ -63,10 +69,9 @@ impl KernelZram {
     ///
     /// The kernel's; `WriteZero` when it did less.
     pub fn write(&mut self) -> io::Result<()> {
-        let device = opened(&self.device);
         let mut requests =
             (0..).step_by(self.request_bytes).zip(self.bounce.slice_ref().chunks(self.request_bytes));
-        requests.try_for_each(|(offset, request)| device.write_all_at(request, offset))
+        requests.try_for_each(|(offset, request)| self.added.lock().opened()?.write_all_at(request, offset))
     }
 
     /// Reads the device into the buffer, request by request.
@@ -75,10 +80,9 @@ impl KernelZram {
     ///
     /// The kernel's; `UnexpectedEof` when it did less.
     pub fn read(&mut self) -> io::Result<()> {
-        let device = opened(&self.device);
         let mut requests =
             (0..).step_by(self.request_bytes).zip(self.bounce.slice().chunks_mut(self.request_bytes));
-        requests.try_for_each(|(offset, request)| device.read_exact_at(request, offset))
+        requests.try_for_each(|(offset, request)| self.added.lock().opened()?.read_exact_at(request, offset))
     }
 
     /// Bytes that the device's data has compressed, and bytes that it holds for them.
@@ -87,7 +91,7 @@ impl KernelZram {
     ///
     /// When its statistics cannot be read.
     pub fn sizes(&self) -> io::Result<(u64, u64)> {
-        let text = fs::read_to_string(self.added.attributes().join("mm_stat"))?;
+        let text = fs::read_to_string(attributes(self.number).join("mm_stat"))?;
         let mut words = text.split_whitespace().skip(1).map(str::parse);
         match (words.next(), words.next()) {
             (Some(Ok(compressed)), Some(Ok(used))) => Ok((compressed, used)),
@@ -96,56 +100,65 @@ impl KernelZram {
     }
 }
 
-fn opened(device: &Option<File>) -> &File {
-    device.as_ref().expect("there until this is dropped")
-}
-
-impl Drop for KernelZram {
-    fn drop(&mut self) {
-        // Closed first: a device that is open is not removed.
-        self.device = None;
-    }
-}
-
-/// A device of that number, which goes when this is dropped.
+/// A device that was added, or none yet.
 #[derive(Debug)]
 struct Added {
     control: PathBuf,
-    number: u32,
+    number: Option<u32>,
+    device: Option<File>,
 }
 
 impl Added {
-    fn new(control: &Path) -> io::Result<Added> {
-        // Reading the attribute is what adds a device.
-        let text = fs::read_to_string(control.join("hot_add"))?;
-        let number = text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, text))?;
-        Ok(Added { control: control.to_owned(), number })
+    fn none(control: &Path) -> Added {
+        Added { control: control.to_owned(), number: None, device: None }
     }
 
-    fn set_up(&self, algorithm: &str, bytes: usize) -> io::Result<File> {
-        let attributes = self.attributes();
+    /// Adds a device and returns its number.
+    fn add(&mut self) -> io::Result<u32> {
+        // Reading the attribute is what adds a device.
+        let text = fs::read_to_string(self.control.join("hot_add"))?;
+        let number = text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, text))?;
+        self.number = Some(number);
+        Ok(number)
+    }
+
+    fn set_up(&mut self, algorithm: &str, bytes: usize) -> io::Result<()> {
+        let number = self.number.ok_or(io::ErrorKind::NotFound)?;
+        let attributes = attributes(number);
         fs::write(attributes.join("comp_algorithm"), algorithm)?;
         fs::write(attributes.join("disksize"), bytes.to_string())?;
         let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
-        let node = format!("/dev/zram{}", self.number);
-        OpenOptions::new().read(true).write(true).custom_flags(direct).open(node)
+        let node = format!("/dev/zram{number}");
+        self.device = Some(OpenOptions::new().read(true).write(true).custom_flags(direct).open(node)?);
+        Ok(())
     }
 
-    fn attributes(&self) -> PathBuf {
-        PathBuf::from(format!("/sys/block/zram{}", self.number))
+    fn opened(&self) -> io::Result<&File> {
+        self.device.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
-impl Drop for Added {
-    fn drop(&mut self) {
-        // Whoever is told of new devices may have it open for a moment. If it stays, there is nobody to tell.
+fn attributes(number: u32) -> PathBuf {
+    PathBuf::from(format!("/sys/block/zram{number}"))
+}
+
+impl Undo for Added {
+    fn undo(&mut self) {
+        // Closed first: a device that is open is not removed.
+        self.device = None;
+        let Some(number) = self.number.take() else { return };
+        // Programs that are told of new devices may have it open for a moment.
         for _ in 0..50 {
-            let _ = fs::write(self.attributes().join("reset"), "1");
-            if fs::write(self.control.join("hot_remove"), self.number.to_string()).is_ok() {
+            let _ = fs::write(attributes(number).join("reset"), "1");
+            if fs::write(self.control.join("hot_remove"), number.to_string()).is_ok() {
                 return;
             }
             thread::sleep(Duration::from_millis(20));
         }
+        eprintln!(
+            "cannot remove zram{number}: write {number} to {}",
+            self.control.join("hot_remove").display()
+        );
     }
 }
 
@@ -183,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_zram_is_skipped_with_a_message() {
-        let error = Added::new(Path::new("/nonexistent/zram-control")).unwrap_err();
+        let error = Added::none(Path::new("/nonexistent/zram-control")).add().unwrap_err();
         let skipped = skip("/nonexistent/zram-control")(error);
         assert!(skipped.to_string().starts_with("the kernel is left out: /nonexistent/zram-control:"));
     }
@@ -194,13 +207,14 @@ mod tests {
         // A number that no machine has, so that nobody's device is touched.
         fs::write(control.path().join("hot_add"), "4000000001\n").unwrap();
         fs::write(control.path().join("hot_remove"), "").unwrap();
-        let added = Added::new(control.path()).unwrap();
-        assert!(added.set_up("lz4", 4096).is_err(), "there is no such device");
+        let added = Undoable::new(Added::none(control.path())).unwrap();
+        assert_eq!(added.lock().add().unwrap(), 4_000_000_001);
+        assert!(added.lock().set_up("lz4", 4096).is_err(), "there is no such device");
         drop(added);
         assert_eq!(fs::read_to_string(control.path().join("hot_remove")).unwrap(), "4000000001");
 
         fs::write(control.path().join("hot_add"), "nothing").unwrap();
-        assert_eq!(Added::new(control.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(Added::none(control.path()).add().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
@@ -227,7 +241,7 @@ mod tests {
         assert_eq!(zram.buffer(), bytes);
         let (compressed, used) = zram.sizes().unwrap();
         assert!(compressed > 0 && used >= compressed);
-        let attributes = zram.added.attributes();
+        let attributes = attributes(zram.number());
         drop(zram);
         assert!(!attributes.exists());
     }

@@ -33,6 +33,20 @@ pub(crate) enum Action {
     HoldFiles(HoldFilesArgs),
 }
 
+impl Action {
+    /// The files that are read.
+    pub(crate) fn inputs(&self) -> &[PathBuf] {
+        match self {
+            Action::Analyze(args) => &args.files,
+            Action::Storm(args) => args.file.as_slice(),
+            Action::Train(args) => &args.files,
+            Action::Density(args) => &args.files,
+            Action::Replay(args) => std::slice::from_ref(&args.file),
+            _ => &[],
+        }
+    }
+}
+
 /// What keeping memory compressed would save and cost, measured on your own machine's memory
 ///
 /// Without a command, analyzes the memory of processes of your own user, as `zlab analyze` does.
@@ -49,8 +63,10 @@ struct Cli {
 enum Command {
     /// Store real memory with every allocator and compressor, load it back, verify, and tell what it costs
     ///
-    /// Without FILE and --pid, samples the anonymous memory of processes of your own user. Nothing of it is printed or written
-    /// to a file. If less than 16 MiB can be read there, a child process that loads files of this build is analyzed instead.
+    /// A FILE is a file or a pipe; `-` is stdin. Without FILE and --pid, samples the anonymous
+    /// memory of processes of your own user. Nothing of it is printed or written to a file. If less
+    /// than 16 MiB can be read there, a child process that loads files of this build is analyzed
+    /// instead.
     Analyze(AnalyzeArgs),
     /// Switch allocator and compressor in a tight loop, and check that nothing is lost and nobody blocks
     ///
@@ -59,8 +75,11 @@ enum Command {
     Storm(StormArgs),
     /// Train a zstd dictionary from the blocks of files, and write it if it pays on blocks that it was not trained on
     ///
-    /// Half of the blocks train it, the other half judge it. Where it costs bytes, or saves neither bytes nor time, nothing is written and the
-    /// exit code is 1. The file holds bytes of the blocks.
+    /// Half of the blocks train it, the other half judge it. It pays if it takes off at least 3 %
+    /// of the compressed bytes and adds at most 2 % to the time to compress, or if it makes
+    /// compression at least 1.1 times as fast and adds no byte. If it does not pay, nothing is
+    /// written and the exit code is 1. At least 13 blocks that are not same-filled are needed. The
+    /// file holds bytes of the blocks.
     Train(TrainArgs),
     /// Fill each allocator with pages compressed by lz4, replace, free half, compact, and tell what the OS says it holds
     ///
@@ -111,6 +130,9 @@ pub(crate) struct AnalyzeArgs {
     /// Draw what the sweep found, as an SVG file
     #[arg(long, value_name = "FILE", requires = "sweep")]
     pub(crate) plot: Option<PathBuf>,
+    /// Replace the file of --plot if it exists; an input is never replaced
+    #[arg(long, requires = "plot")]
+    pub(crate) force: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -148,7 +170,10 @@ pub(crate) struct StormArgs {
     /// What the store does at its limit
     #[arg(long, value_enum, default_value_t = PolicyChoice::Refuse, requires = "limit_mib")]
     pub(crate) policy: PolicyChoice,
-    /// Afterwards switch the kernel's own zswap the same way, for comparison (root; its settings are restored)
+    /// Afterwards switch the kernel's own zswap the same way, for comparison (root)
+    ///
+    /// Its settings are restored at the end, after a panic, and when Ctrl-C or another signal ends
+    /// this program, except for SIGKILL. While Ctrl-Z stops it, they are as they were, too.
     #[arg(long)]
     pub(crate) kernel: bool,
     /// Print one JSON object instead of a table
@@ -158,13 +183,14 @@ pub(crate) struct StormArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DensityArgs {
-    /// Files of pages of 4096 bytes
+    /// Files of pages of 4096 bytes, or pipes; `-` is stdin
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Store every page this many times, for the density of a larger pool
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) repeat: NonZeroUsize,
-    /// Only this many blocks, the first ones that are not same-filled
+    /// Only this many blocks, the first ones that are not same-filled; no more of the file is read
+    /// [default: 1 GiB of them]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_blocks: Option<NonZeroUsize>,
     /// Only this allocator, such as `zsmalloc(chain=16)`; may be given several times

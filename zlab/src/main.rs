@@ -49,13 +49,17 @@ use std::process::ExitCode;
 
 use cli::Action;
 use failure::Failure;
+use workload::check_standard_streams;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(Failure::report)
 }
 
 fn run() -> Result<ExitCode, Failure> {
-    match cli::parse()? {
+    let action = cli::parse()?;
+    // Before anything is written there: what stdout appends to an input is gone, too.
+    check_standard_streams(action.inputs())?;
+    match action {
         Action::Print(text) => output::print(&text),
         Action::Analyze(args) => analyze::run(&args),
         Action::Storm(args) => storm::run(&args),

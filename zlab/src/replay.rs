@@ -3,10 +3,12 @@
 mod store;
 
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use workload::Input;
 use zpool_conformance::action::{Action, RunError, from_text, run as run_actions};
 use zpool_conformance::pool::PoolSubject;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource, os_frame_size};
@@ -18,11 +20,14 @@ use crate::failure::{Failure, one_line};
 use crate::{lineup, output};
 use store::StoreSubject;
 
+/// Bytes of a list that are read at most.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// Actions, one a line; `-` reads them from stdin
     #[arg(value_name = "FILE")]
-    file: std::path::PathBuf,
+    pub(crate) file: std::path::PathBuf,
     /// Only this allocator, such as `zsmalloc(chain=8)`; may be given several times [default: all]
     #[arg(long = "allocator", value_name = "SPEC", conflicts_with = "store")]
     allocators: Vec<Component>,
@@ -52,7 +57,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         )));
     }
     let file = args.file.display();
-    let text = read(args).map_err(|error| Failure::new(format!("cannot read {file}: {error}")))?;
+    let text = read(&args.file)?;
     let actions = from_text(&text).map_err(|error| Failure::new(format!("{file}: {error}")))?;
     set_check_policy(CheckPolicy::Panic);
     match &args.store {
@@ -61,12 +66,15 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-fn read(args: &ReplayArgs) -> std::io::Result<String> {
-    if args.file.as_os_str() != "-" {
-        return std::fs::read_to_string(&args.file);
-    }
+/// A list, which is short: more than [`MAX_LIST_BYTES`] is none.
+fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map(|_| text)
+    let read = Input::open(file)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| Failure::new(format!("cannot read {file:?}: {error}")))?;
+    if text.len() as u64 > MAX_LIST_BYTES {
+        return Err(Failure::new(format!("{file:?} is no list of actions: it is longer than 64 MiB")));
+    }
+    Ok(text)
 }
 
 fn on_pools(args: &ReplayArgs, actions: &[Action], frame: usize) -> Result<ExitCode, Failure> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use workload::read_files;
+use workload::{OutputFile, read_files};
 use zpool_core::spec::Component;
 use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
 
@@ -19,12 +19,15 @@ const MAX_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// Files of blocks like those that will be stored
+    /// Files of blocks like those that will be stored, or pipes; `-` is stdin
     #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// Where the dictionary goes, to be used as `zstd(dict=DICT)`; it has bytes of the blocks in it
     #[arg(short, long, value_name = "DICT")]
     output: PathBuf,
+    /// Replace DICT if it exists; an input is never replaced
+    #[arg(long)]
+    force: bool,
     /// The level that it is judged at, -7 to 19
     #[arg(long, value_name = "N", default_value_t = ZstdCompressor::DEFAULT_LEVEL, allow_negative_numbers = true, value_parser = level)]
     level: i32,
@@ -69,10 +72,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
             args.output
         )));
     }
-    let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Failure::new(format!("cannot write {:?}: {folder:?} is no folder", args.output)));
-    }
+    let output = OutputFile::claim(&args.output, &args.files, args.force)?;
     let pages = read_files(&args.files, args.block_size, Some(MAX_BYTES))?;
     let blocks: Vec<&[u8]> = pages.iter().collect();
     let (dictionary, verdict) = match train_and_judge(&blocks, args.level, args.max_bytes) {
@@ -80,17 +80,21 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Err(TrainError::Refused(verdict)) => (None, verdict),
         Err(error) => return Err(error.into()),
     };
-    if let Some(dictionary) = &dictionary {
-        std::fs::write(&args.output, dictionary)
-            .map_err(|error| Failure::new(format!("cannot write {:?}: {error}", args.output)))?;
-    }
-    let report = Report::new(args, &verdict, dictionary.is_some());
-    if args.json || report.written {
-        print_report(args.json, &report, || report.text(&verdict))?;
-    }
-    match report.written {
-        true => Ok(ExitCode::SUCCESS),
-        false => Err(Failure::broken(format!("a dictionary does not pay here: {verdict}"))),
+    let written = dictionary.as_ref().map(|dictionary| output.write(dictionary));
+    let report = Report::new(args, &verdict, matches!(written, Some(Ok(()))));
+    // What was measured is said, whether or not it could be written.
+    let printed = match written {
+        Some(_) => print_report(args.json, &report, || report.text(&verdict)),
+        None if args.json => print_report(true, &report, String::new),
+        None => Ok(ExitCode::SUCCESS),
+    };
+    match written {
+        Some(Ok(())) => printed,
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Failure::broken(format!(
+            "a dictionary does not pay here: {verdict}; it would with -3.0 % bytes \
+             and 0.98x the speed of compression, or 1.10x and no byte more"
+        ))),
     }
 }
 
@@ -115,9 +119,10 @@ impl Report {
     }
 
     fn text(&self, verdict: &Verdict) -> String {
+        let use_it = if self.written { format!("\nuse it as {}", self.spec) } else { String::new() };
         format!(
-            "{}: {} bytes, trained on {} blocks\n{verdict}\nuse it as {}",
-            self.output, self.dictionary_bytes, self.trained_blocks, self.spec
+            "{}: {} bytes, trained on {} blocks\n{verdict}{use_it}",
+            self.output, self.dictionary_bytes, self.trained_blocks
         )
     }
 }

@@ -125,3 +125,25 @@ fn bad_input_is_one_line_and_exit_code_2() {
         assert!(line.contains(part), "{args:?}: {line}");
     }
 }
+
+/// Input that cannot be trained on is one line that says what is missing, and nothing is written.
+#[test]
+fn train_on_unusable_input_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let block: Vec<u8> = (0..4096_u32).map(|i| (i % 251) as u8).collect();
+    let cases: [(&str, Vec<u8>, &str); 4] = [
+        ("few", block.repeat(12), "12 can be used, 13 are needed"),
+        ("zeros", vec![0; 100 * 4096], "0 can be used, 13 are needed"),
+        ("equal", block.repeat(100), "of 100 only 1 differ"),
+        ("short", vec![1; 4095], "less than one block of 4096"),
+    ];
+    for (name, bytes, says) in cases {
+        let (input, output) = (folder.path().join(name), folder.path().join("dictionary"));
+        fs::write(&input, bytes).unwrap();
+        let done = zlab(&["train", input.to_str().unwrap(), "-o", output.to_str().unwrap()]);
+        let line = stderr(&done);
+        assert_eq!((done.status.code(), line.lines().count()), (Some(2), 1), "{name}: {line}");
+        assert!(line.contains(says) && !line.contains("generic"), "{name}: {line}");
+        assert!(done.stdout.is_empty() && !output.exists(), "{name}");
+    }
+}

@@ -1,7 +1,7 @@
 //! A dictionary, digested once and shared by all contexts of a codec.
 
 use core::fmt;
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,10 +40,30 @@ impl Dictionary {
 }
 
 /// Reads a dictionary's bytes, and at most one more than [`MAX_BYTES`].
+///
+/// A pipe, socket or folder is an error: opening a pipe would wait for a writer, and the caller may hold a lock.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if let Some(what) = no_dictionary(std::fs::metadata(path)?.file_type()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}")));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What a path names instead of a file or a device.
+fn no_dictionary(kind: FileType) -> Option<&'static str> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+    }
+    kind.is_dir().then_some("a folder")
 }
 
 impl fmt::Debug for Dictionary {

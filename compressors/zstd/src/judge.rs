@@ -17,7 +17,7 @@ use zpool_core::compress::{CodecError, Compressed, CompressionContext, Compresso
 use zpool_core::might_block;
 
 use crate::ZstdCompressor;
-use crate::train::{TrainError, train};
+use crate::train::{MIN_SAMPLES, TrainError, train};
 
 /// Neighbouring blocks that go to the same side, where there are enough.
 const RUN_BLOCKS: usize = 64;
@@ -88,32 +88,50 @@ impl Verdict {
         ratio(self.with.decompression, self.without.decompression)
     }
 
-    /// Does the dictionary pay? Either it takes at least 3 % off the bytes and costs no time, or it makes compression at least 10 % faster and
-    /// costs no bytes. Times within 2 % of each other are equal.
+    /// Returns whether the dictionary pays. It does if one of these holds:
+    ///
+    /// - The compressed bytes are at most 0.97 of those without it, and the time to compress at
+    ///   most 1.02.
+    /// - The time to compress is at most 1 / 1.1 of that without it, and the bytes are no more.
+    ///
+    /// All else is refused, also savings of less than these. The time to decompress does not
+    /// decide.
     pub fn pays(&self) -> bool {
         let (bytes, time) = (self.bytes_ratio(), self.compression_ratio());
         (bytes <= 0.97 && time <= 1.02) || (time <= 1.0 / 1.1 && bytes <= 1.0)
     }
 }
 
-/// Trains a dictionary of at most `max_len` bytes on one half of `blocks`, judges it at `level` on the other, and gives it if it
-/// [pays](Verdict::pays).
+/// The fewest blocks of which one half is enough to train on.
+const MIN_BLOCKS: usize = 2 * MIN_SAMPLES - 1;
+
+/// Trains a dictionary of at most `max_len` bytes on one half of `blocks`, judges it at `level` on
+/// the other, and returns it if it [pays](Verdict::pays).
 ///
-/// The halves are the same for the same blocks, and so is the dictionary; the times are measured. Same-filled blocks are left out, since a store does
-/// not compress them. Takes seconds.
+/// The halves are the same for the same blocks, and so is the dictionary; the times are measured.
+/// Same-filled blocks are left out, since a store does not compress them, and so are blocks of the
+/// second half that equal one of the first. Takes seconds.
 ///
 /// # Errors
 ///
-/// [`TrainError::Refused`] with the verdict if it does not pay; else as for [`train`].
+/// [`TrainError::Refused`] with the verdict if it does not pay; [`TrainError::TooFewSamples`] for
+/// fewer than 13 blocks that are not same-filled; [`TrainError::TooSimilar`] if no block is left to
+/// judge on; else as for [`train`].
 pub fn train_and_judge<S: AsRef<[u8]>>(
     blocks: &[S],
     level: i32,
     max_len: usize,
 ) -> Result<Trained, TrainError> {
     might_block("training a dictionary");
-    let (training, held_out) = split(blocks);
+    let usable: Vec<&[u8]> =
+        blocks.iter().map(AsRef::as_ref).filter(|block| !is_same_filled(block)).collect();
+    if usable.len() < MIN_BLOCKS {
+        return Err(TrainError::TooFewSamples { samples: usable.len(), needed: MIN_BLOCKS });
+    }
+    let (training, held_out) = split(&usable);
     if held_out.is_empty() {
-        return Err(TrainError::TooFewSamples);
+        let different = usable.iter().collect::<HashSet<_>>().len();
+        return Err(TrainError::TooSimilar { samples: usable.len(), different });
     }
     let dictionary = train(&training, max_len)?;
     let mut verdict = judge(&dictionary, &held_out, level)?;
@@ -125,7 +143,8 @@ pub fn train_and_judge<S: AsRef<[u8]>>(
 ///
 /// # Errors
 ///
-/// [`TrainError::TooFewSamples`] if there is no byte to judge it on; [`TrainError::Failed`] if the level or the dictionary is none, or zstd fails.
+/// [`TrainError::NothingToJudge`] if there is no byte to judge it on; [`TrainError::Failed`] if the
+/// level or the dictionary is none, or zstd fails.
 pub fn judge<S: AsRef<[u8]>>(dictionary: &[u8], blocks: &[S], level: i32) -> Result<Verdict, TrainError> {
     might_block("judging a dictionary");
     let failed = |error: &dyn fmt::Display| TrainError::Failed(error.to_string());
@@ -133,7 +152,7 @@ pub fn judge<S: AsRef<[u8]>>(dictionary: &[u8], blocks: &[S], level: i32) -> Res
     let with = ZstdCompressor::with_dictionary(level, dictionary).map_err(|error| failed(&error))?;
     let longest = blocks.iter().map(|block| block.as_ref().len()).max().unwrap_or(0);
     if longest == 0 {
-        return Err(TrainError::TooFewSamples);
+        return Err(TrainError::NothingToJudge);
     }
     let mut sides = [&plain, &with].map(|compressor| Side::new(compressor, longest));
     for batch in blocks.chunks(BATCH_BLOCKS) {
@@ -162,9 +181,7 @@ pub fn judge<S: AsRef<[u8]>>(dictionary: &[u8], blocks: &[S], level: i32) -> Res
 }
 
 /// Training blocks and held-out ones, no block on both sides.
-fn split<S: AsRef<[u8]>>(blocks: &[S]) -> (Vec<&[u8]>, Vec<&[u8]>) {
-    let blocks: Vec<&[u8]> =
-        blocks.iter().map(AsRef::as_ref).filter(|block| !is_same_filled(block)).collect();
+fn split<'a>(blocks: &[&'a [u8]]) -> (Vec<&'a [u8]>, Vec<&'a [u8]>) {
     // At least sixteen runs, where there are so many blocks.
     let run = (blocks.len() / 16).clamp(1, RUN_BLOCKS);
     let side = |odd| blocks.chunks(run).skip(odd).step_by(2).flatten().copied();
@@ -302,6 +319,7 @@ mod tests {
                 (i % 3900).to_le_bytes().repeat(5).into_iter().chain([1, 2, 3, 4, 5, 6, 7, 8, 9]).collect()
             })
             .collect();
+        let blocks: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
         let (training, held_out) = split(&blocks);
         assert_eq!(split(&blocks), (training.clone(), held_out.clone()), "the same each time");
         let known: HashSet<&[u8]> = training.iter().copied().collect();
@@ -314,7 +332,8 @@ mod tests {
     #[test]
     fn same_filled_blocks_are_left_out_and_the_rest_is_thinned_evenly() {
         let zeros = vec![vec![0u8; 4096]; 100];
-        assert_eq!(split(&zeros), (vec![], vec![]));
+        let too_few = TrainError::TooFewSamples { samples: 0, needed: MIN_BLOCKS };
+        assert_eq!(train_and_judge(&zeros, 1, 4096).unwrap_err(), too_few);
         let bytes = [1u8; 100];
         let blocks: Vec<&[u8]> = (0..90).map(|i| &bytes[..10 + i % 2]).collect();
         let thin = thinned(blocks.clone(), 500);

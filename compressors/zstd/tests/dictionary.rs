@@ -130,20 +130,92 @@ fn judges_on_blocks_that_were_not_in_the_sample() {
 
 #[test]
 fn judging_says_why_it_fails() {
-    assert_eq!(train_and_judge(&records(0..1), 1, 4096).unwrap_err(), TrainError::TooFewSamples);
+    let too_few = TrainError::TooFewSamples { samples: 1, needed: 13 };
+    assert_eq!(train_and_judge(&records(0..1), 1, 4096).unwrap_err(), too_few);
     let error = train_and_judge(&records(0..1600), 20, 4096).unwrap_err().to_string();
     assert!(error.contains("-7 to 19"), "{error}");
     assert!(judge(&[1; 7], &records(0..9), 1).unwrap_err().to_string().contains("8 to 4194304 bytes"));
     for nothing in [&[][..], &[Vec::new(), Vec::new()]] {
-        assert_eq!(judge(&[1; 9], nothing, 1).unwrap_err(), TrainError::TooFewSamples);
+        assert_eq!(judge(&[1; 9], nothing, 1).unwrap_err(), TrainError::NothingToJudge);
     }
 }
 
+/// Too few samples are an error that says how many can be used and how many are needed, and one
+/// more is no error.
 #[test]
-fn training_says_why_it_fails() {
-    assert_eq!(train(&records(0..2), 4096), Err(TrainError::TooFewSamples));
-    assert_eq!(train::<Vec<u8>>(&[], 4096), Err(TrainError::TooFewSamples));
+fn training_too_few_samples_says_needed() {
+    let too_few = |samples: u64, needed| Err(TrainError::TooFewSamples { samples: samples as usize, needed });
+    for usable in [0, 1, 2, 6] {
+        assert_eq!(train(&records(0..usable), 4096), too_few(usable, 7));
+        let padded = [records(0..usable), vec![Vec::new(); 20]].concat();
+        assert_eq!(train(&padded, 4096), too_few(usable, 7), "empty samples do not count");
+    }
+    assert!(!matches!(train(&records(0..7), 4096), Err(TrainError::TooFewSamples { .. })));
+    let judged = |usable| train_and_judge(&[records(0..usable), vec![vec![7; 300]; 50]].concat(), 1, 4096);
+    assert_eq!(judged(12).map(drop), Err(TrainError::TooFewSamples { samples: 12, needed: 13 }));
+    assert!(!matches!(judged(13), Err(TrainError::TooFewSamples { .. })));
     assert_eq!(train(&records(0..800), 100), Err(TrainError::TooShort));
+}
+
+/// Whatever cannot be trained on is an error of one line that says what is missing; none is zstd's
+/// generic one.
+#[test]
+fn training_unusable_input_says_what_is_missing() {
+    let mut state = 1_u64;
+    let mut noise = |len: usize| -> Vec<u8> {
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            })
+            .collect()
+    };
+    let page = noise(4096);
+    let almost = |i: usize| [&page[..4095], &[i as u8]].concat();
+    let inputs: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("equal pages", vec![page.clone(); 200]),
+        ("two pages", (0..200).map(|i| almost(i % 2)).collect()),
+        ("pages that differ in a byte", (0..200).map(almost).collect()),
+        ("noise", (0..200).map(|_| noise(4096)).collect()),
+        ("a little noise", (0..20).map(|_| noise(64)).collect()),
+        ("short blocks", (0..200).map(|_| noise(9)).collect()),
+        ("a few short blocks", (0..13).map(|_| noise(9)).collect()),
+        // zstd reads out of bounds here.
+        ("8 blocks of a byte", (0..8).map(|i| vec![i as u8]).collect()),
+        ("blocks of a byte", (0..200).map(|i| vec![i as u8]).collect()),
+        ("zeros but for a byte", (0..200).map(|i| [vec![0; 100], vec![i as u8]].concat()).collect()),
+    ];
+    for (what, blocks) in inputs {
+        for error in
+            [train(&blocks, 4096).err(), train_and_judge(&blocks, 1, 4096).err()].into_iter().flatten()
+        {
+            let line = error.to_string();
+            assert!(!matches!(error, TrainError::Failed(_)), "{what}: {line}");
+            assert!(!line.contains("generic") && !line.contains('\n'), "{what}: {line}");
+        }
+    }
+    let equal = train_and_judge(&vec![page.clone(); 200], 1, 4096).unwrap_err();
+    assert_eq!(equal, TrainError::TooSimilar { samples: 200, different: 1 });
+}
+
+/// A dictionary that is a pipe or a folder is refused at once, whether or not something writes to
+/// the pipe.
+#[test]
+#[cfg(unix)]
+fn dictionary_pipe_or_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (done, wait) = std::sync::mpsc::channel();
+    for (path, what) in [(pipe.as_path(), "a pipe"), (folder.path(), "a folder")] {
+        let (done, path) = (done.clone(), path.display().to_string());
+        std::thread::spawn(move || {
+            let spec: Component = format!("zstd(dict={path})").parse().unwrap();
+            done.send(ZstdDriver.open(&spec.params).map(|_| ()).unwrap_err().to_string()).unwrap();
+        });
+        let error = wait.recv_timeout(std::time::Duration::from_secs(60)).expect("it does not wait");
+        assert!(error.contains(what), "{error}");
+    }
 }
 
 #[test]

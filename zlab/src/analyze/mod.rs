@@ -7,7 +7,7 @@ mod report;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use workload::{Archive, Isolated, Pages, sample_process};
+use workload::{Archive, Isolated, OutputFile, Pages, sample_process};
 use zpool_core::spec::PoolSpec;
 
 use crate::cli::{AnalyzeArgs, HoldFilesArgs, MeasurePairArgs};
@@ -27,9 +27,10 @@ const LONG_INPUT_BYTES: usize = 4 << 20;
 
 /// Gets blocks, measures, prints.
 pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
+    let plot = args.plot.as_ref().map(|plot| OutputFile::claim(plot, &args.files, args.force)).transpose()?;
     if args.sweep {
         let input = Input::gather(args, sweep::UNIT)?;
-        return sweep::run(args, &input.pages, &input.lines());
+        return sweep::run(args, plot, &input.pages, &input.lines());
     }
     let block_size = args.block_size.unwrap_or(DEFAULT_BLOCK);
     let pairs = lineup::pairs(&args.allocators, &args.compressors);
@@ -40,18 +41,23 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
     if args.json {
         input.lines().iter().for_each(|line| eprintln!("{line}"));
     }
-    let results = measure(&pairs, &input.pages)?;
+    let mut results = Vec::with_capacity(pairs.len());
+    let measured = measure(&pairs, &input.pages, &mut results);
     let report = Report::new(&input, results);
-    print_report(args.json, &report, || report.text(&input.lines()))?;
+    // What was measured before a failure is printed, too.
+    if measured.is_ok() || !report.is_empty() {
+        print_report(args.json, &report, || report.text(&input.lines()))?;
+    }
+    measured?;
     match report.broken() {
         None => Ok(ExitCode::SUCCESS),
         Some(what) => Err(Failure::broken(what)),
     }
 }
 
-fn measure(pairs: &[PoolSpec], pages: &Pages) -> Result<Vec<PairReport>, Failure> {
+/// Measures the pairs one by one, up to the first that fails.
+fn measure(pairs: &[PoolSpec], pages: &Pages, reports: &mut Vec<PairReport>) -> Result<(), Failure> {
     let progress = Progress::start(pages.bytes().len() > LONG_INPUT_BYTES, pairs.len() as u64);
-    let mut reports = Vec::with_capacity(pairs.len());
     for pair in pairs {
         progress.doing(pair.to_string());
         let child = Isolated::new().arg("measure-pair").arg(pair.to_string());
@@ -61,7 +67,7 @@ fn measure(pairs: &[PoolSpec], pages: &Pages) -> Result<Vec<PairReport>, Failure
         reports.push(report.map_err(|why| Failure::broken(format!("{pair}: {why}")))?);
         progress.done(reports.len() as u64);
     }
-    Ok(reports)
+    Ok(())
 }
 
 /// The child that measures one pair. What goes wrong is part of its answer: the parent has the line on stderr.

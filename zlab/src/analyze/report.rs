@@ -43,6 +43,11 @@ impl<'a> Report<'a> {
         (!broken.is_empty()).then(|| format!("blocks did not come back as they were: {}", broken.join(", ")))
     }
 
+    /// Returns whether no pair was measured.
+    pub(super) fn is_empty(&self) -> bool {
+        self.results.is_empty()
+    }
+
     /// For people: what was measured, and a row a pair.
     pub(super) fn text(&self, input: &[String]) -> String {
         let header = [

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use workload::{
-    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, PoolKeeper, density, read_files,
-    refuse_huge_pages,
+    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, PoolKeeper, check_input, density,
+    read_first_blocks, refuse_huge_pages,
 };
 use zpool_core::PoolConfig;
 use zpool_core::compress::Codec;
@@ -31,6 +31,10 @@ use report::Report;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
+/// Of a file, so many blocks unless asked for another number: all are in memory, several times
+/// over.
+const MAX_BLOCKS: usize = (1 << 30) / BLOCK.get();
+
 /// What the allocator of this program's boxes is called: that of the system.
 const BOXES: &str = if cfg!(target_env = "gnu") { "glibc" } else { "system" };
 
@@ -43,17 +47,29 @@ pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
     for allocator in allocators.iter().filter(|&allocator| !is_boxes(allocator)) {
         lineup::pool(allocator, &PoolConfig::new(default_source(), BLOCK.get()))?;
     }
+    // All of them, before the first is measured.
+    args.files.iter().try_for_each(|file| check_input(file).map(drop))?;
     let mut report = Report::default();
+    let measured = measure_files(args, &allocators, &mut report);
+    // What was measured before a failure is printed, too.
+    if measured.is_ok() || !report.results.is_empty() {
+        print_report(args.json, &report, || report.text())?;
+    }
+    measured.map(|()| ExitCode::SUCCESS)
+}
+
+/// Measures every allocator on every file, up to the first failure.
+fn measure_files(args: &DensityArgs, allocators: &[Component], report: &mut Report) -> Result<(), Failure> {
     let progress = Progress::start(true, (args.files.len() * allocators.len()) as u64);
     for file in &args.files {
-        let mut pages = read_files(std::slice::from_ref(file), BLOCK, None)?.without_same_filled();
-        pages.truncate(args.max_blocks.map_or(usize::MAX, NonZeroUsize::get));
+        let max_blocks = args.max_blocks.map_or(MAX_BLOCKS, NonZeroUsize::get);
+        let pages = read_first_blocks(file, BLOCK, max_blocks)?;
         if pages.is_empty() {
             return Err(Failure::new(format!("every block of {file:?} is one word over and over")));
         }
         let all = pages.len().saturating_mul(args.repeat.get());
         let slots = args.max_blocks.map_or(all, |max| all.min(max.get()));
-        for allocator in &allocators {
+        for allocator in allocators {
             progress.doing(format!("{} {allocator}", file.display()));
             let child =
                 Isolated::new().arg("measure-density").arg(allocator.to_string()).arg(slots.to_string());
@@ -64,8 +80,7 @@ pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
             progress.done(report.results.len() as u64);
         }
     }
-    drop(progress);
-    print_report(args.json, &report, || report.text())
+    Ok(())
 }
 
 /// The child that measures one allocator. What goes wrong is part of its answer.

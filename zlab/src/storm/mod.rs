@@ -112,22 +112,32 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
     };
     // Before any thread that it is to watch starts.
     set_check_policy(CheckPolicy::Count);
-    let progress = Progress::start(args.seconds >= LONG, phases.len() as u64 * phase::PROGRESS_STEPS);
     let mut report = Report::default();
+    let measured = measure(args, &phases, &setup, &mut report);
+    // What was measured before a failure is printed, too.
+    if measured.is_ok() || !report.phases.is_empty() {
+        print_report(args.json, &report, || report.text())?;
+    }
+    measured?;
+    match report.broken() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(what) => Err(Failure::broken(what)),
+    }
+}
+
+/// Runs the phases, and the kernel if it is asked for, up to the first failure.
+fn measure(args: &StormArgs, phases: &[Phase], setup: &Setup, report: &mut Report) -> Result<(), Failure> {
+    let progress = Progress::start(args.seconds >= LONG, phases.len() as u64 * phase::PROGRESS_STEPS);
     for (i, &phase) in phases.iter().enumerate() {
         progress.doing(format!("phase {}", phase.name()));
         let done_before = i as u64 * phase::PROGRESS_STEPS;
-        report.phases.push(phase::run(phase, &setup, |steps| progress.done(done_before + steps))?);
+        report.phases.push(phase::run(phase, setup, |steps| progress.done(done_before + steps))?);
     }
     drop(progress);
     if args.kernel {
         report.kernel = kernel::run(setup.length)?;
     }
-    print_report(args.json, &report, || report.text())?;
-    match report.broken() {
-        None => Ok(ExitCode::SUCCESS),
-        Some(what) => Err(Failure::broken(what)),
-    }
+    Ok(())
 }
 
 /// At least two different ones, each of which can be made.

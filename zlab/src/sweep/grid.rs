@@ -79,7 +79,11 @@ impl Sample {
         let blocks: Vec<&[u8]> = blocks.filter(|block| !measured.contains(block)).collect();
         let bytes = match train(&blocks, DICTIONARY_BYTES) {
             Ok(bytes) => bytes,
-            Err(TrainError::TooFewSamples) => return Ok(Vec::new()),
+            Err(
+                TrainError::TooFewSamples { .. }
+                | TrainError::TooSimilar { .. }
+                | TrainError::NothingShared { .. },
+            ) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
         // By units, so that no place in them is favoured.
@@ -91,7 +95,7 @@ impl Sample {
         for level in DICTIONARY_LEVELS {
             match judge(&bytes, &judged, level) {
                 Ok(verdict) if verdict.pays() => pays.push((level, name.clone())),
-                Ok(_) | Err(TrainError::TooFewSamples) => {}
+                Ok(_) | Err(TrainError::NothingToJudge) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -17,7 +17,7 @@ mod report;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use workload::Pages;
+use workload::{OutputFile, Pages};
 
 use crate::cli::AnalyzeArgs;
 use crate::failure::Failure;
@@ -33,16 +33,22 @@ const UNIT_BYTES: usize = 64 << 10;
 const PAGE_BYTES: usize = 4096;
 
 /// Measures every setting on `pages`, which are units, and says which to take.
-pub(crate) fn run(args: &AnalyzeArgs, pages: &Pages, input: &[String]) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    args: &AnalyzeArgs,
+    plot: Option<OutputFile>,
+    pages: &Pages,
+    input: &[String],
+) -> Result<ExitCode, Failure> {
     let sample = grid::Sample::of(pages)?;
     let settings = grid::settings(&sample, &grid::block_sizes(args.block_size)?)?;
     let points =
         measure::measure(settings, &sample.measured, args.block_size.map_or(PAGE_BYTES, NonZeroUsize::get))?;
     let choice = Choice::of(&points);
     let report = Report::new(&sample, &points, &choice);
-    if let Some(file) = &args.plot {
-        std::fs::write(file, plot::svg(&points, &choice))
-            .map_err(|error| Failure::new(format!("cannot write {file:?}: {error}")))?;
+    // Each is tried, whether or not the other fails.
+    let printed = print_report(args.json, &report, || report.text(input));
+    if let Some(plot) = plot {
+        plot.write(plot::svg(&points, &choice).as_bytes())?;
     }
-    print_report(args.json, &report, || report.text(input))
+    printed
 }

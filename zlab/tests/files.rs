@@ -1,0 +1,272 @@
+//! Inputs and outputs from outside: no command destroys a file, hangs on one, or loses what it
+//! measured.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use workload::Rng;
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zlab"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs `zlab`; one that hangs is killed, and fails the test.
+fn zlab(args: &[&str]) -> Output {
+    finish(command(args).spawn().unwrap(), args)
+}
+
+fn finish(mut child: Child, args: &[&str]) -> Output {
+    let begun = Instant::now();
+    // The reports here are shorter than a pipe is long.
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(240) {
+            child.kill().unwrap();
+            panic!("{args:?} hangs");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Exit code 2, one line on stderr, nothing on stdout. Returns the line.
+#[track_caller]
+fn refused(args: &[&str]) -> String {
+    let output = zlab(args);
+    let line = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
+    assert!(output.stdout.is_empty() && line.lines().count() == 1, "{args:?}: {line}");
+    line
+}
+
+/// Records that share their words but not their order: what dictionaries are for.
+fn records(folder: &Path, bytes: usize) -> PathBuf {
+    let mut rng = Rng::new(7);
+    let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
+    let mut text = String::new();
+    while text.len() < bytes {
+        text += &format!("{{\"name\":\"{}\",\"at\":{}}},", words[rng.below(300)], rng.below(1000));
+    }
+    text.truncate(bytes);
+    let path = folder.join("records.json");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Commands that write a file, as far as the name of the output.
+fn writers(input: &str) -> [Vec<&str>; 2] {
+    [
+        vec!["train", input, "--block-size", "512", "-o"],
+        vec!["analyze", input, "--sweep", "--block-size", "65536", "--plot"],
+    ]
+}
+
+/// No command overwrites its input, whatever name of it is given, with `--force` and without.
+#[test]
+fn input_named_as_output_is_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = records(folder.path(), 1 << 20);
+    let before = fs::read(&input).unwrap();
+    symlink("records.json", folder.path().join("soft")).unwrap();
+    fs::hard_link(&input, folder.path().join("hard")).unwrap();
+    for name in ["records.json", "soft", "hard"] {
+        let output = folder.path().join(name);
+        for writer in writers(input.to_str().unwrap()) {
+            for force in [&[][..], &["--force"]] {
+                let error = refused(&[&writer[..], &[output.to_str().unwrap()], force].concat());
+                assert!(error.contains("input"), "{error}");
+            }
+        }
+        assert_eq!(fs::read(&input).unwrap(), before, "{name}");
+    }
+    assert_eq!(names(folder.path()), ["hard", "records.json", "soft"]);
+}
+
+/// stdout and stderr that are redirected into an input are refused before anything is written
+/// there.
+#[test]
+fn stream_redirected_to_input_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = records(folder.path(), 64 << 10);
+    let list = folder.path().join("list");
+    fs::write(&list, "trim\n").unwrap();
+    for args in [
+        &["analyze", input.to_str().unwrap(), "--json"][..],
+        &["density", input.to_str().unwrap(), "--json"],
+        &["storm", input.to_str().unwrap(), "--seconds", "0.01"],
+        &["replay", list.to_str().unwrap()],
+    ] {
+        let before = fs::read(args[1]).unwrap();
+        let append = OpenOptions::new().append(true).open(args[1]).unwrap();
+        let output = finish(command(args).stdout(append).spawn().unwrap(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains("/dev/stdout"), "{}", stderr(&output));
+        assert_eq!(fs::read(args[1]).unwrap(), before, "{args:?}");
+    }
+}
+
+/// An output that is the file to which the report is redirected is refused: it would replace the report.
+#[test]
+fn output_that_is_stdout_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = records(folder.path(), 1 << 20);
+    let path = folder.path().join("report");
+    for writer in writers(input.to_str().unwrap()) {
+        let args = [&writer[..], &[path.to_str().unwrap(), "--force"]].concat();
+        let stdout = File::create(&path).unwrap();
+        let output = finish(command(&args).stdout(stdout).spawn().unwrap(), &args);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("where stdout or stderr goes"), "{}", stderr(&output));
+    }
+}
+
+/// Another file that exists is replaced only with `--force`.
+#[test]
+fn existing_output_is_kept_without_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = records(folder.path(), 1 << 20);
+    let output = folder.path().join("output");
+    fs::write(&output, "kept").unwrap();
+    for writer in writers(input.to_str().unwrap()) {
+        let args = [&writer[..], &[output.to_str().unwrap()]].concat();
+        assert!(refused(&args).contains("--force"));
+        assert_eq!(fs::read_to_string(&output).unwrap(), "kept");
+        let done = zlab(&[&args[..], &["--force"]].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        assert_ne!(fs::read_to_string(&output).unwrap_or_default(), "kept");
+        fs::write(&output, "kept").unwrap();
+    }
+    assert_eq!(names(folder.path()), ["output", "records.json"], "no temporary file is left");
+}
+
+/// An output that cannot be written is refused before the input is even looked at.
+#[test]
+fn unwritable_output_is_refused_before_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing/output");
+    let (missing, folder) = (missing.to_str().unwrap(), folder.path().to_str().unwrap());
+    for writer in writers("/no/such/input") {
+        for output in [missing, folder, "/proc/output", "/dev"] {
+            let line = refused(&[&writer[..], &[output]].concat());
+            assert!(line.contains("cannot write") && line.contains(output), "{line}");
+        }
+    }
+}
+
+/// What was measured is printed though the output turns out to be full.
+#[test]
+fn report_is_printed_though_output_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = records(folder.path(), 1 << 20);
+    for writer in writers(input.to_str().unwrap()) {
+        let output = zlab(&[&writer[..], &["/dev/full", "--json"]].concat());
+        let line = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(line.contains("No space left") && line.lines().count() == 1, "{line}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["written"] == false || report["settings"].is_array(), "{report}");
+    }
+}
+
+/// Of a sparse file of 10 TiB `density` reads what it needs: reading all of it would take hours and
+/// all memory.
+#[test]
+fn density_of_sparse_file_reads_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse");
+    let file = File::create(&path).unwrap();
+    file.set_len(10 << 40).unwrap();
+    let args = ["density", path.to_str().unwrap(), "--max-blocks", "10", "--allocator", "zbud", "--json"];
+    assert!(refused(&args).contains("one word over and over"));
+    let text = fs::read(records(folder.path(), 40 << 12)).unwrap();
+    file.write_all_at(&text, 9 << 40).unwrap();
+    let output = zlab(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let payload = report["results"][0]["payload_bytes"].as_u64().unwrap();
+    assert!(payload > 0 && payload <= 10 * 4096, "{report}");
+}
+
+/// A bad file among good ones is refused before the good ones are measured.
+#[test]
+fn bad_file_among_good_is_refused_before_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = records(folder.path(), 64 << 10);
+    let (good, bad) = (good.to_str().unwrap(), folder.path().to_str().unwrap());
+    assert!(refused(&["density", good, bad, "--allocator", "zbud"]).contains("a folder"));
+    assert!(refused(&["analyze", good, "/no/such/file"]).contains("/no/such/file"));
+}
+
+/// Inputs that are no files are one line that says what they are, for every command that reads
+/// files; none hangs.
+#[test]
+fn odd_inputs_are_named_and_never_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let _listener = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    fs::write(path("empty"), "").unwrap();
+    symlink("loop", path("loop")).unwrap();
+    let dictionary = path("dictionary");
+    let rest: [(&str, Vec<&str>); 5] = [
+        ("analyze", vec![]),
+        ("storm", vec!["--seconds", "0.01"]),
+        ("train", vec!["-o", dictionary.to_str().unwrap()]),
+        ("density", vec![]),
+        ("replay", vec![]),
+    ];
+    for (command, rest) in &rest {
+        for (input, says) in [
+            (path("pipe"), "no program has open to write"),
+            (path("socket"), "a socket"),
+            (path("loop"), "symbolic links"),
+            (path("none"), "No such file"),
+            (folder.path().to_path_buf(), "a folder"),
+            (PathBuf::from("/dev/zero"), "a device"),
+            (PathBuf::from("-"), "a device"),
+        ] {
+            let line = refused(&[&[*command, input.to_str().unwrap()], &rest[..]].concat());
+            assert!(line.contains(says), "{command} {input:?}: {line}");
+        }
+        if *command != "replay" {
+            let empty = path("empty");
+            assert!(
+                refused(&[&[*command, empty.to_str().unwrap()], &rest[..]].concat()).contains("is empty")
+            );
+        }
+    }
+    assert!(!dictionary.exists());
+}
+
+/// `-` is stdin, for blocks as for lists of actions.
+#[test]
+fn dash_reads_stdin() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = records(folder.path(), 64 << 10);
+    let args = ["density", "-", "--allocator", "zbud", "--max-blocks", "5", "--json"];
+    let output = finish(command(&args).stdin(File::open(&input).unwrap()).spawn().unwrap(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let mut cat = Command::new("cat").arg(&input).stdout(Stdio::piped()).spawn().unwrap();
+    let args = ["analyze", "-", "--allocator", "zbud", "--compressor", "lz4", "--json"];
+    let output = finish(command(&args).stdin(cat.stdout.take().unwrap()).spawn().unwrap(), &args);
+    cat.wait().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["input"]["blocks"], 16, "{report}");
+}
