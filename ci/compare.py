@@ -1,4 +1,4 @@
-"""Compares the reports that ci/compare.sh collected: PROGRAM.FILE.ROUND.SIDE.json, with `base` and `head` as sides."""
+"""Compares the reports of ci/compare.sh: PROGRAM.FILE.ROUND.SIDE.json, with `base` and `head` as sides."""
 
 import json
 import pathlib
@@ -9,11 +9,11 @@ import sys
 # What may get worse before it is marked.
 TOLERANCE = 0.02
 
-# What is no figure of ours: sizes of the run, yardsticks that contain no code of this workspace, and second looks at
-# the same times (ranges, other clocks).
+# What is no figure of ours: sizes of the run, yardsticks that contain no code of this workspace,
+# and second looks at the same times (ranges, other clocks).
 IGNORED = re.compile(
-    r"^(pages|rounds|entries|ratio|raw_.*|ranges\..*|wall\..*|zram\.raw_.*|machine_.*|arc_.*|slice_.*|churn_mimalloc_ns"
-    r"|read_p999_without_compaction_ns)$"
+    r"^(pages|rounds|entries|ratio|raw_.*|ranges\..*|wall\..*|zram\.raw_.*"
+    r"|machine_.*|arc_.*|slice_.*|churn_mimalloc_ns|read_p999_without_compaction_ns)$"
 )
 
 # Figures that are better when they are larger. All others are better when they are smaller.

@@ -4,19 +4,21 @@
 #   ci/compare.sh [--rounds N] [--pages FILE]... BASE [PROGRAM...]
 #
 #   BASE      folder of the other checkout, the state before
-#   PROGRAM   of overhead, zsmalloc, store, metadata, manager; all of them if none is named. The first three need pages.
+#   PROGRAM   of overhead, zsmalloc, store, metadata, manager; all of them if none is named.
+#             The first three need pages.
 #   --pages   a file of pages that those three run on; give several for several workloads
 #   --rounds  runs of each program on each side (5)
 #   ARGS_overhead="--codec lz4", ARGS_zsmalloc="--only churn", ...   further arguments for a program
 #   OUT=folder   where builds and reports are kept (target/compare)
 #
-# Each side is built into a folder of its own, so that neither replaces the other. The two sides run in turns, ABBA, on
-# the same pages. Prints, for each figure, both medians and their ratio, and marks what got worse by more than 2 %. Fails
-# if anything did. On a busy machine, give more rounds: where the ranges of both sides overlap, the line says so.
+# Each side is built into a folder of its own, so that neither replaces the other. The two sides run
+# in turns, ABBA, on the same pages. Prints, for each figure, both medians and their ratio, and
+# marks what got worse by more than 2 %. Fails if anything did. On a busy machine, give more rounds:
+# where the ranges of both sides overlap, the line says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '4,12s/^# \{0,3\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,13s/^# \{0,3\}//p' "$0" >&2; exit 2; }
 
 rounds=5 pages=()
 while [ $# -gt 0 ]; do
@@ -32,7 +34,8 @@ base=$(realpath "$1"); shift
 [ $# -gt 0 ] || set -- overhead zsmalloc store metadata manager
 for program in "$@"; do
     case $program in
-        overhead | zsmalloc | store) [ ${#pages[@]} -gt 0 ] || { echo "$program needs --pages" >&2; exit 2; } ;;
+        overhead | zsmalloc | store)
+            [ ${#pages[@]} -gt 0 ] || { echo "$program needs --pages" >&2; exit 2; } ;;
         metadata | manager) ;;
         *) usage ;;
     esac
@@ -45,7 +48,8 @@ out=$(realpath "$out")
 bins=(); for program in "$@"; do bins+=(--bin "$program"); done
 for side in base head; do
     [ $side = base ] && from=$base || from=$PWD
-    (cd "$from" && CARGO_TARGET_DIR="$out/$side" cargo build --release --locked -p benches "${bins[@]}")
+    (cd "$from" &&
+        CARGO_TARGET_DIR="$out/$side" cargo build --release --locked -p benches "${bins[@]}")
 done
 
 # One run; the report says by its name what it is of.

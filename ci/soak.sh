@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Runs the parts of zswap's tests that only long runs finish, for about so many seconds in all: ci/soak.sh [SECONDS]   (600)
+# Runs the parts of zswap's tests that only long runs finish, for about so many seconds in all:
+# ci/soak.sh [SECONDS]   (600)
 #
 #   model_threads   threads against maps, with each policy, while plug-ins fail and pools are switched
-#   soak            orders of keys and kinds of hashes, limits that change, stores that were full, many retired pools
+#   soak            orders of keys and kinds of hashes, limits that change, stores that were full,
+#                   many retired pools
 #
 # Seeds differ from run to run; a failure names its seed. Building takes time of its own.
 set -euo pipefail
@@ -10,4 +12,5 @@ cd "$(dirname "$0")/.."
 seconds=${1:-600}
 # Six parts, one after another: two policies, four tests. Each ends its last round after its time.
 export ZSWAP_SOAK_SECONDS=$(((seconds + 5) / 6))
-cargo test --release --locked -p zswap --test model_threads --test soak --no-fail-fast -- --test-threads=1
+cargo test --release --locked -p zswap --test model_threads --test soak --no-fail-fast \
+    -- --test-threads=1

@@ -16,7 +16,8 @@ fn scale_only_prints_the_rows_of_one_part() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = report["results"].as_array().unwrap();
     assert_eq!(rows.len(), 1);
-    assert_eq!((&rows[0]["file"], &rows[0]["name"]), (&"quick -".into(), &"threads_of_100_stores".into()));
+    assert_eq!(rows[0]["file"], "quick -");
+    assert_eq!(rows[0]["name"], "threads_of_100_stores");
     let value = rows[0]["value"].as_f64().unwrap();
     assert!(value >= 1.0 && rows[0]["range"] == serde_json::json!([value, value]), "{report}");
 }

@@ -1,5 +1,6 @@
-//! What only long runs find: orders of keys and kinds of hashes, limits that change, stores that were full, and many
-//! retired pools, all at random. Bounded here; `ci/soak.sh` runs each part for as long as it is asked to.
+//! What only long runs find: orders of keys and kinds of hashes, limits that change, stores that
+//! were full, and many retired pools, all at random. Bounded here; `ci/soak.sh` runs each part for
+//! as long as it is asked to.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -15,10 +16,14 @@ use zswap::{AtLimit, Inline, Store};
 
 const MIB: usize = 1 << 20;
 
+/// 2^64 over the golden ratio: a multiplier that spreads numbers (Knuth).
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// Equal hashes at most: any index has a bound for these, and ours is far above.
 const EQUAL: u64 = 32;
 
-/// One round: its seed, for messages, numbers that follow from it, and whether it may be as large as is of use.
+/// One round: its seed, for messages, numbers that follow from it, and whether it may be as large
+/// as is of use.
 struct Round {
     seed: u64,
     rng: Rng,
@@ -32,7 +37,8 @@ impl Round {
     }
 }
 
-/// Runs small rounds, `rounds` of them; or large ones for `ZSWAP_SOAK_SECONDS`, then from a random seed on.
+/// Runs small rounds, `rounds` of them; or large ones for `ZSWAP_SOAK_SECONDS`, then from a random
+/// seed on.
 fn soak(rounds: u64, run: impl Fn(Round)) {
     let seconds = std::env::var("ZSWAP_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let first = seconds.map_or(1, |_: u64| RandomState::new().hash_one(0) >> 32);
@@ -80,9 +86,9 @@ impl Hasher for Chosen {
             Hashes::Identity => self.1,
             Hashes::Strided(bits) => self.1 << bits,
             Hashes::High(bits) => self.1.rotate_right(bits),
-            Hashes::Equal => (self.1 / EQUAL).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            Hashes::Equal => (self.1 / EQUAL).wrapping_mul(GOLDEN),
             Hashes::Clustered(from) => from.wrapping_add(self.1),
-            Hashes::Mixed(by) => (self.1 ^ by).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29) ^ by,
+            Hashes::Mixed(by) => (self.1 ^ by).wrapping_mul(GOLDEN).rotate_left(29) ^ by,
         }
     }
 
@@ -107,7 +113,8 @@ fn hashes(rng: &mut Rng) -> Chosen {
     Chosen(chosen, 0)
 }
 
-/// Stores `keys` into a new store in an order of its own: that of another store's index, its reverse, or at random.
+/// Stores `keys` into a new store in an order of its own: that of another store's index, its
+/// reverse, or at random.
 fn reorder(rng: &mut Rng, keys: &mut [u64]) -> &'static str {
     match rng.below(3) {
         0 => "in the order of another store",
@@ -131,8 +138,8 @@ fn filled(hasher: Chosen, keys: impl IntoIterator<Item = u64>, what: &str) -> St
     store
 }
 
-/// Whatever the hashes and whatever the order, every store succeeds and every key is found; also after the store was
-/// cleared and after keys were removed in the middle.
+/// Whatever the hashes and whatever the order, every store succeeds and every key is found; also
+/// after the store was cleared and after keys were removed in the middle.
 #[test]
 fn soak_any_hashes_and_order_store_all() {
     soak(4, |mut round| {
@@ -151,7 +158,8 @@ fn soak_any_hashes_and_order_store_all() {
         let stays = 1 + rng.below(7) as u64;
         second.retain(|&key, _| key % 7 < stays);
         for &key in &keys {
-            second.store(key, &key.to_le_bytes()).unwrap_or_else(|error| panic!("{what}, again: {error}"));
+            let stored = second.store(key, &key.to_le_bytes());
+            stored.unwrap_or_else(|error| panic!("{what}, again: {error}"));
         }
         for key in 0..count {
             assert_eq!(second.load_vec(&key).unwrap().unwrap(), key.to_le_bytes(), "{what}");
@@ -160,13 +168,15 @@ fn soak_any_hashes_and_order_store_all() {
     });
 }
 
-/// A store that evicts refuses nothing that fits, however its limit changes, and holds what its limit allows.
+/// A store that evicts refuses nothing that fits, however its limit changes, and holds what its
+/// limit allows.
 #[test]
 fn soak_changing_limits_refuse_nothing() {
     soak(1, |mut round| {
         let (steps, stores) = (round.size(2, 8), round.size(4_000, 500_000));
         let (seed, rng) = (round.seed, &mut round.rng);
-        let store = Store::<u64>::builder().limit_bytes(8 * MIB).at_limit(AtLimit::Evict).build().unwrap();
+        let builder = builder().spec(spec("zsmalloc+lz4")).limit_bytes(8 * MIB);
+        let store = builder.at_limit(AtLimit::Evict).build().unwrap();
         for step in 0..steps {
             let limit = (2 + rng.below(15)) * MIB;
             // An error says that eviction is still going on; then it goes on with the stores.
@@ -222,7 +232,8 @@ impl Removal {
     }
 }
 
-/// A store that refuses at its limit takes blocks again once they were removed, with every executor and allocator.
+/// A store that refuses at its limit takes blocks again once they were removed, with every executor
+/// and allocator.
 #[test]
 fn soak_emptied_store_takes_blocks_again() {
     soak(2, |mut round| {
@@ -232,11 +243,12 @@ fn soak_emptied_store_takes_blocks_again() {
         let (look, longest) = (looks[rng.below(3)], [40, 400, 4096][rng.below(3)]);
         let text = ["zsmalloc+lz4", "zbud+lz4", "zsmalloc(compact=off)+lz4"][rng.below(3)];
         let limit = (1 + rng.below(mib)) * MIB;
-        let unfinished = builder().spec(spec(text)).limit_bytes(limit);
+        let plain = builder().spec(spec(text)).limit_bytes(limit);
         let inline = rng.below(2) == 0;
-        let unfinished = if inline { unfinished.executor(Arc::new(Inline::new())) } else { unfinished };
-        let store = unfinished.build().unwrap();
-        let what = format!("seed {seed}: {look:?} to {longest} bytes, {text}, {limit}, inline {inline}");
+        let builder = if inline { plain.executor(Arc::new(Inline::new())) } else { plain };
+        let store = builder.build().unwrap();
+        let of = format!("{look:?} to {longest} bytes, limit {limit}");
+        let what = format!("seed {seed}: {text}, inline {inline}, {of}");
         for turn in 0..3 {
             let mut key = 0;
             while store.store(key, &block(key, 1 + rng.below(longest), look)).is_ok() {

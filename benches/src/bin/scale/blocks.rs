@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use zswap::Store;
 
-/// A fill ends after this time, however far it got, so that a figure that is far over its limit is still printed.
+/// A fill ends after this time, however far it got, so that a figure that is far over its limit is
+/// still printed.
 pub(crate) const LONGEST_FILL: Duration = Duration::from_secs(240);
 
 /// Bytes of a block of [`noise`].
@@ -27,7 +28,8 @@ impl Filled {
     }
 }
 
-/// A block that does not shrink and is not same-filled, the same for the same `key`: it becomes an object of its length.
+/// A block that does not shrink and is not same-filled, the same for the same `key`: it becomes an
+/// object of its length.
 pub(crate) fn noise(key: u64) -> [u8; SMALL] {
     let mut block = [0; SMALL];
     for (place, half) in block.chunks_exact_mut(8).enumerate() {
@@ -44,7 +46,8 @@ pub(crate) fn same_filled(key: u64) -> [u8; SMALL] {
     block
 }
 
-/// Stores a block under each key until all are stored or `longest` is over. Failed stores are counted and passed over.
+/// Stores a block under each key until all are stored or `longest` is over. Failed stores are
+/// counted and passed over.
 pub(crate) fn fill<K: Hash + Eq + Clone, S: BuildHasher>(
     store: &Store<K, S>,
     keys: impl IntoIterator<Item = K>,
@@ -65,7 +68,8 @@ pub(crate) fn fill<K: Hash + Eq + Clone, S: BuildHasher>(
     filled
 }
 
-/// The finalizer of splitmix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated ones.
+/// The finalizer of splitmix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated
+/// ones.
 fn mix(number: u64) -> u64 {
     let mut word = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -29,7 +29,8 @@ struct Worst {
     wall: Duration,
 }
 
-/// One thread stores 20 million blocks of 16 bytes; another loads keys at random that are there, one at a time.
+/// One thread stores 20 million blocks of 16 bytes; another loads keys at random that are there,
+/// one at a time.
 pub(crate) fn worst(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let keys = plan.scaled(KEYS);
     let store: Store<u64> = Store::builder().build()?;

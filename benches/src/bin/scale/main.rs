@@ -1,23 +1,32 @@
-//! What large and many stores cost: `cargo run --release -p benches --bin scale -- [--only NAME]... [--quick] [--json]`.
+//! What large and many stores cost: `cargo run --release -p benches --bin scale -- [--only NAME]...
+//! [--quick] [--json]`.
 //!
-//! Each part runs in a process of its own, with a clean heap. With `--only`, only the parts run that have this name or
-//! report this figure. With `--quick`, sizes are 1/20: that shows that the program works, and its figures mean little.
+//! Each part runs in a process of its own, with a clean heap. With `--only`, only the parts run
+//! that have this name or report this figure. With `--quick`, sizes are 1/20: that shows that the
+//! program works, and its figures mean little.
 //!
-//! - `worst_load_ns_20m`: the longest load by one thread while another one grows the store from 10 to 20 million
-//!   blocks of 16 bytes. A load that slept counts by the wall clock, because the fault to find is a load that waits for
-//!   a lock; time in which it, or the thread that stores, was ready and had no processor is subtracted. Any
-//!   other load counts by the clock of its thread. `worst_load_wall_ns_20m` is the longest load as it is.
-//! - `stats_ns_10m`, `clear_s_10m`, `drop_s_10m`: `stats()`, `clear()` and the drop of a store of 10 million objects.
-//!   `*_memory_gone_s_10m` is the time until 95 % of its memory went back to the system.
-//! - `store_ns_key_order_over_random`: the time of a store of keys in the order of another store's `keys()`, over the
-//!   same keys in random order, for the worse of the default hasher and `ByNumber`.
-//! - `index_rss_over_held`: resident bytes over `held_bytes()` while a store fills whose index dominates, at its worst.
-//!   `index_rss_kept_after_clear` is the part of the resident bytes that stays after `clear()`.
-//! - `empty_store_bytes`: an empty store, the average of 100: resident or counted bytes, whichever is more.
+//! - `worst_load_ns_20m`: the longest load by one thread while another one grows the store from 10
+//!   to 20 million blocks of 16 bytes. A load that slept counts by the wall clock, because the
+//!   fault to find is a load that waits for a lock; the time in which it, or the thread that
+//!   stores, was ready and had no processor is subtracted. Any other load counts by the clock of its
+//!   thread. `worst_load_wall_ns_20m` is the longest load as it is.
+//! - `stats_ns_10m`, `clear_s_10m`, `drop_s_10m`: `stats()`, `clear()` and the drop of a store of
+//!   10 million objects. `*_memory_gone_s_10m` is the time until 95 % of its memory went back to
+//!   the system.
+//! - `store_ns_key_order_over_random`: the time of a store of keys in the order of another store's
+//!   `keys()`, over the same keys in random order, for the worse of the default hasher and
+//!   `ByNumber`.
+//! - `index_rss_over_held`: resident bytes over `held_bytes()` while a store fills whose index
+//!   dominates, at its worst. `index_rss_kept_after_clear` is the part of the resident bytes that
+//!   stays after `clear()`.
+//! - `empty_store_bytes`: an empty store, the average of 100: resident or counted bytes, whichever
+//!   is more.
 //! - `threads_of_100_stores`: threads of a process with 100 stores that have switched.
-//! - `limit_rss_over_limit`: resident bytes over a limit of 64 MiB at which two threads store blocks of 9 to 64 bytes.
+//! - `limit_rss_over_limit`: resident bytes over a limit of 64 MiB at which two threads store
+//!   blocks of 9 to 64 bytes.
 //!
-//! `*_failed_stores` count stores that returned an error where none should. A fill that takes too long is cut off.
+//! `*_failed_stores` count stores that returned an error where none should. A fill that takes too
+//! long is cut off.
 
 mod blocks;
 mod loads;
@@ -60,16 +69,20 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part { name: "loads", figures: &["worst_load_ns_20m"], measure: loads::worst },
-    Part { name: "whole", figures: &["stats_ns_10m", "clear_s_10m", "drop_s_10m"], measure: whole::measure },
-    Part { name: "order-1m", figures: &["store_ns_key_order_over_random"], measure: order::of_1m },
-    Part { name: "order-10m", figures: &["store_ns_key_order_over_random"], measure: order::of_10m },
-    Part { name: "index-u64", figures: &["index_rss_over_held"], measure: resident::same_filled_blocks },
-    Part { name: "index-small", figures: &["index_rss_over_held"], measure: resident::small_blocks },
-    Part { name: "index-wide", figures: &["index_rss_over_held"], measure: resident::wide_keys },
+    Part { name: "whole", figures: WHOLE, measure: whole::measure },
+    Part { name: "order-1m", figures: ORDER, measure: order::of_1m },
+    Part { name: "order-10m", figures: ORDER, measure: order::of_10m },
+    Part { name: "index-u64", figures: INDEX, measure: resident::same_filled_blocks },
+    Part { name: "index-small", figures: INDEX, measure: resident::small_blocks },
+    Part { name: "index-wide", figures: INDEX, measure: resident::wide_keys },
     Part { name: "empty", figures: &["empty_store_bytes"], measure: many::empty },
     Part { name: "threads", figures: &["threads_of_100_stores"], measure: many::threads },
     Part { name: "limit", figures: &["limit_rss_over_limit"], measure: resident::at_limit },
 ];
+
+const WHOLE: &[&str] = &["stats_ns_10m", "clear_s_10m", "drop_s_10m"];
+const ORDER: &[&str] = &["store_ns_key_order_over_random"];
+const INDEX: &[&str] = &["index_rss_over_held"];
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -142,10 +155,11 @@ fn measure_here(name: &str, quick: bool) -> Result<(), Failure> {
     Ok(answer(&(part.measure)(&Plan { quick })?)?)
 }
 
-/// Runs a child for each part that is wanted, one after another. A part that fails does not keep the others from being
-/// reported.
+/// Runs a child for each part that is wanted, one after another. A part that fails does not keep
+/// the others from being reported.
 fn measure_each(options: &Options) -> Result<(), Failure> {
-    let wanted = |part: &&Part| options.only.is_empty() || options.only.iter().any(|name| part.is(name));
+    let only = &options.only;
+    let wanted = |part: &&Part| only.is_empty() || only.iter().any(|name| part.is(name));
     let (mut report, mut failed) = (Report::default(), Vec::new());
     for part in PARTS.iter().filter(wanted) {
         let quick = options.quick.then_some("--quick");
@@ -176,7 +190,9 @@ mod tests {
         let options = parsed("--only drop_s_10m --only limit --json --quick").unwrap();
         assert_eq!(options.only, ["drop_s_10m", "limit"]);
         assert!(options.json && options.quick && options.part.is_none());
-        assert!(parsed("--only nothing").is_none() && parsed("--only").is_none() && parsed("-x").is_none());
+        for wrong in ["--only nothing", "--only", "-x"] {
+            assert!(parsed(wrong).is_none(), "{wrong}");
+        }
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub(crate) fn empty(plan: &Plan) -> Result<Vec<Row>, Failure> {
     ])
 }
 
-/// Counts the threads of a process with 100 stores that each stored a block, switched and stored another.
+/// Counts the threads of a process with 100 stores that each stored a block, switched and stored
+/// another.
 pub(crate) fn threads(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let (mut stores, mut most) = (Vec::new(), 0);
     for _ in 0..STORES {

@@ -1,7 +1,8 @@
 //! Stores in the order of another store's keys, over stores in random order.
 //!
-//! The keys of one store come out in the order of its index. Stored in that order into a second store with the same
-//! hasher, they fill its index from one end. That must cost no more than any other order.
+//! The keys of one store come out in the order of its index. Stored in that order into a second
+//! store with the same hasher, they fill its index from one end. That must cost no more than any
+//! other order.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::{Failure, Plan};
 /// An odd number, so that the median is of one round.
 const ROUNDS: usize = 3;
 
-/// A fill in key order may take this many times as long as one in random order before it is cut off.
+/// A fill in key order may take this many times as long as one in random order before it is cut
+/// off.
 const PATIENCE: u32 = 8;
 
 /// What was measured with one hasher.

@@ -1,6 +1,7 @@
 //! Resident memory over what the books say, and over the limit.
 //!
-//! Every part runs in a process of its own, so that the heap is clean and what is resident belongs to one store.
+//! Every part runs in a process of its own, so that the heap is clean and what is resident belongs
+//! to one store.
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,8 @@ const NARROW: u64 = 4_000_000;
 /// Entries with keys of 1 KiB.
 const WIDE: u64 = 200_000;
 
-/// Bytes of the limit; not scaled down, because small limits are dominated by what a store always holds.
+/// Bytes of the limit; not scaled down, because small limits are dominated by what a store always
+/// holds.
 const LIMIT: usize = 64 << 20;
 
 /// Stores of each of the two threads at the limit.
@@ -54,7 +56,8 @@ pub(crate) fn wide_keys(plan: &Plan) -> Result<Vec<Row>, Failure> {
     index(plan, "1KiB", WIDE, |key| WideKey([key; 128]), same_filled)
 }
 
-/// Fills a store and compares at several moments, since tables are charged and grow in steps. The highest ratio counts.
+/// Fills a store and compares at several moments, since tables are charged and grow in steps. The
+/// highest ratio counts.
 fn index<K: Hash + Eq + Clone>(
     plan: &Plan,
     file: &str,
@@ -95,7 +98,8 @@ fn lowest_within(time: Duration, before: &Growth) -> Result<i64, Failure> {
     Ok(lowest)
 }
 
-/// Two threads store blocks of 9 to 64 bytes into a store that evicts at 64 MiB. The highest resident memory counts.
+/// Two threads store blocks of 9 to 64 bytes into a store that evicts at 64 MiB. The highest
+/// resident memory counts.
 pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let file = plan.file("-");
     let before = Growth::start()?;
@@ -106,7 +110,8 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
             let (store, failed, running) = (&store, &failed, &running);
             scope.spawn(move || {
                 // At full size even when quick: a store below its limit shows nothing.
-                let refused = (0..STORES).map(|n| 2 * n + first).filter(|&key| !store_one(store, key));
+                let keys = (0..STORES).map(|n| 2 * n + first);
+                let refused = keys.filter(|&key| !store_one(store, key));
                 failed.fetch_add(refused.count() as u64, Ordering::Relaxed);
                 running.fetch_sub(1, Ordering::Release);
             });

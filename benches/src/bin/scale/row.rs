@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn report_prints_one_json_object() {
         let spread = Spread { median: 2.0, low: 1.5, high: 4.0 };
-        let report = Report { results: vec![Row::once("-", "a_bytes", 1.0), Row::median("1m", "b", spread)] };
+        let results = vec![Row::once("-", "a_bytes", 1.0), Row::median("1m", "b", spread)];
+        let report = Report { results };
         assert_eq!(
             report.to_string(),
             concat!(

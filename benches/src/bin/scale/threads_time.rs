@@ -1,13 +1,15 @@
-//! Separates the time that a call took from the time that its thread was ready but had no processor.
+//! Separates the time that a call took from the time that its thread was ready but had no
+//! processor.
 //!
 //! ```text
 //!   wall   ├── runs ──┤ waits for a lock ├── ready, another thread runs ──┤ runs ┤
 //!   cpu    ├── runs ──┤                                                  ├ runs ┤
-//!   ready                                ├────────────────────────────────┤          second field of `schedstat`
+//!   ready                                ├────────────────────────────────┤   `schedstat`
 //! ```
 //!
-//! A load that waits for a lock is slow because of the store. A load that was preempted is slow because of the
-//! machine. Both look alike on the wall clock, and the clock of the thread shows neither.
+//! A load that waits for a lock is slow because of the store. A load that was preempted is slow
+//! because of the machine. Both look alike on the wall clock, and the clock of the thread shows
+//! neither.
 
 use std::fs::{self, File};
 use std::io;
@@ -33,7 +35,8 @@ impl Account {
         let open = |name| File::open(format!("/proc/thread-self/{name}"));
         let account = Account { schedstat: open("schedstat")?, status: open("status")? };
         // Fails here rather than in the middle of a measurement.
-        ready_field(&fs::read_to_string("/proc/thread-self/schedstat")?).ok_or(io::ErrorKind::InvalidData)?;
+        let first = fs::read_to_string("/proc/thread-self/schedstat")?;
+        ready_field(&first).ok_or(io::ErrorKind::InvalidData)?;
         Ok(account)
     }
 
@@ -49,7 +52,8 @@ impl Account {
         sleeps_field(read(&self.status, &mut buffer)).unwrap_or(0)
     }
 
-    /// Runs `work` on the thread of this account and returns its wall time less the time that it was ready.
+    /// Runs `work` on the thread of this account and returns its wall time less the time that it
+    /// was ready.
     pub(crate) fn timed<R>(&self, work: impl FnOnce() -> R) -> (Duration, R) {
         let before = self.ready();
         let (elapsed, result) = clocked(work);
@@ -59,12 +63,15 @@ impl Account {
 
 /// Returns what a call cost that took `elapsed`.
 ///
-/// If the thread `slept`, it waited for a lock, and the wall time counts: all but the times that it, or the
-/// thread that it waited for, was `ready` and had no processor. If it did not sleep, the clock of the thread counts,
-/// which leaves out what a hypervisor took.
-pub(crate) fn cost(elapsed: Elapsed, slept: bool, ready: Duration, other_ready: Duration) -> Duration {
+/// If the thread `slept`, it waited for a lock, and the wall time counts. From that we subtract the
+/// time that it was `ready` and had no processor, or that the `other` thread was, which it waited
+/// for. The two may overlap, so only the longer one is subtracted: on a busy machine a cost is
+/// rather too high than too low.
+///
+/// If the thread did not sleep, its clock counts, which leaves out what a hypervisor took.
+pub(crate) fn cost(elapsed: Elapsed, slept: bool, ready: Duration, other: Duration) -> Duration {
     match slept {
-        true => elapsed.wall.saturating_sub(ready).saturating_sub(other_ready).max(elapsed.cpu),
+        true => elapsed.wall.saturating_sub(ready.max(other)).max(elapsed.cpu),
         false => elapsed.cpu,
     }
 }
@@ -107,7 +114,7 @@ mod tests {
         let elapsed = Elapsed { cpu: ms(1), wall: ms(20) };
         assert_eq!(cost(elapsed, false, ms(19), ms(0)), ms(1));
         assert_eq!(cost(elapsed, true, ms(0), ms(0)), ms(20));
-        assert_eq!(cost(elapsed, true, ms(4), ms(6)), ms(10));
+        assert_eq!(cost(elapsed, true, ms(4), ms(6)), ms(14));
         assert_eq!(cost(elapsed, true, ms(30), ms(6)), ms(1));
     }
 

@@ -64,7 +64,8 @@ fn stats(account: &Account, store: &Store<u64>, file: &str) -> Result<Row, Failu
     Ok(Row::median(file, "stats_ns_10m", spread))
 }
 
-/// Waits until no more than `rest` bytes are resident, and returns the time since `start`; [`PATIENCE`] if they stay.
+/// Waits until no more than `rest` bytes are resident, and returns the time since `start`;
+/// [`PATIENCE`] if they stay.
 fn wait_until_gone(start: Instant, before: &Growth, rest: i64) -> Result<Duration, Failure> {
     while before.bytes()? > rest {
         if start.elapsed() > PATIENCE {
