@@ -16,7 +16,10 @@ use crate::row::Row;
 use crate::{Failure, Plan};
 
 /// Moments of a fill at which resident and counted bytes are compared.
-const LOOKS: u64 = 8;
+const LOOKS: u32 = 8;
+
+/// The part of the entries at the first look; fewer are dominated by what every store holds.
+const SMALLEST: f64 = 1.0 / 20.0;
 
 /// Entries with keys of 8 bytes.
 const NARROW: u64 = 4_000_000;
@@ -69,10 +72,11 @@ fn index<K: Hash + Eq + Clone>(
     let before = Growth::start()?;
     let store: Store<K> = Store::builder().build()?;
     let (mut ratios, mut failed) = (Vec::new(), 0);
-    // The first half at once: a store that is nearly empty is dominated by what every store holds.
     let mut from = 0;
     for look in 0..=LOOKS {
-        let to = entries / 2 + entries / 2 * look / LOOKS;
+        // From 1/20 on, in equal ratios: the heap treats small tables and large ones differently.
+        let share = SMALLEST.powf(1.0 - f64::from(look) / f64::from(LOOKS));
+        let to = (entries as f64 * share) as u64;
         failed += fill(&store, (from..to).map(&key), |n| block(from + n), LONGEST_FILL).failed;
         ratios.push(before.bytes()? as f64 / store.held_bytes() as f64);
         from = to;
