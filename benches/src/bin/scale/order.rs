@@ -1,0 +1,91 @@
+//! Stores in the order of another store's keys, over stores in random order.
+//!
+//! The keys of one store come out in the order of its index. Stored in that order into a second
+//! store with the same hasher, they fill its index from one end. That must cost no more than any
+//! other order.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use workload::{Rng, Spread, clocked};
+use zswap::{ByNumber, Store};
+
+use crate::blocks::{Filled, LONGEST_FILL, fill, same_filled};
+use crate::row::Row;
+use crate::{Failure, Plan};
+
+/// An odd number, so that the median is of one round.
+const ROUNDS: usize = 3;
+
+/// A fill in key order may take this many times as long as one in random order before it is cut
+/// off.
+const PATIENCE: u32 = 8;
+
+/// What was measured with one hasher.
+#[derive(Debug)]
+struct Orders {
+    /// Time of a store in key order over one in random order, by the clock of the thread.
+    ratio: Spread,
+    /// Stores that failed, of all rounds and both orders.
+    failed: u64,
+}
+
+/// One million keys.
+pub(crate) fn of_1m(plan: &Plan) -> Result<Vec<Row>, Failure> {
+    measure(plan, "1m", 1_000_000)
+}
+
+/// Ten million keys.
+pub(crate) fn of_10m(plan: &Plan) -> Result<Vec<Row>, Failure> {
+    measure(plan, "10m", 10_000_000)
+}
+
+/// The figure is the worse of the two hashers'; each has a row of its own too.
+fn measure(plan: &Plan, file: &str, keys: u64) -> Result<Vec<Row>, Failure> {
+    let (file, keys) = (plan.file(file), plan.scaled(keys));
+    let keyed = compare(keys, &RandomState::new())?;
+    let numbers = compare(keys, &ByNumber::default())?;
+    let worse = if keyed.ratio.median > numbers.ratio.median { keyed.ratio } else { numbers.ratio };
+    Ok(vec![
+        Row::median(&file, "store_ns_key_order_over_random", worse),
+        Row::median(&file, "key_order_over_random_default_hasher", keyed.ratio),
+        Row::median(&file, "key_order_over_random_by_number", numbers.ratio),
+        Row::once(&file, "key_order_failed_stores", (keyed.failed + numbers.failed) as f64),
+    ])
+}
+
+fn compare<S: BuildHasher + Clone>(keys: u64, hasher: &S) -> Result<Orders, Failure> {
+    let in_order = keys_in_order(keys, hasher)?;
+    let mut at_random = in_order.clone();
+    Rng::new(3).shuffle(&mut at_random);
+    let (mut ratios, mut failed) = (Vec::new(), 0);
+    for _ in 0..ROUNDS {
+        let (random, first) = ns_a_store(&at_random, hasher, LONGEST_FILL)?;
+        let longest = Duration::from_nanos((random * keys as f64) as u64) * PATIENCE;
+        let (ordered, second) = ns_a_store(&in_order, hasher, longest)?;
+        ratios.push(ordered / random);
+        failed += first.failed + second.failed;
+        if second.tried() < keys {
+            // Far over any limit: another round would say the same.
+            break;
+        }
+    }
+    Ok(Orders { ratio: Spread::of(ratios).ok_or("there is at least one round")?, failed })
+}
+
+fn keys_in_order<S: BuildHasher + Clone>(keys: u64, hasher: &S) -> Result<Vec<u64>, Failure> {
+    let store = Store::<u64>::builder().hasher(hasher.clone()).build()?;
+    fill(&store, 0..keys, same_filled, LONGEST_FILL);
+    Ok(store.keys().collect())
+}
+
+/// Fills a new store and returns the time of one store.
+fn ns_a_store<S: BuildHasher + Clone>(
+    keys: &[u64],
+    hasher: &S,
+    longest: Duration,
+) -> Result<(f64, Filled), Failure> {
+    let store = Store::<u64>::builder().hasher(hasher.clone()).build()?;
+    let (elapsed, filled) = clocked(|| fill(&store, keys.iter().copied(), same_filled, longest));
+    Ok((elapsed.cpu.as_nanos() as f64 / filled.tried().max(1) as f64, filled))
+}
