@@ -138,8 +138,8 @@ pub(super) unsafe fn learn_from_fresh(base: NonNull<u8>) {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod system {
-    use core::ffi::c_int;
-    use core::ptr::NonNull;
+    use core::ffi::{c_int, c_void};
+    use core::ptr::{self, NonNull};
     use core::sync::atomic::{AtomicBool, Ordering};
 
     use rustix::io::Errno;
@@ -185,10 +185,10 @@ mod system {
     unsafe fn move_away(base: NonNull<u8>, len: usize) -> bool {
         /// libc does not have it for Android.
         const MREMAP_DONTUNMAP: c_int = 4;
-        let flags = libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
+        let (flags, anywhere) = (libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP, ptr::null_mut::<c_void>());
         // SAFETY: (1) and (2): the range stays mapped as it is, and its contents may go. The kernel
         // chooses the new address, where nothing is.
-        let moved = unsafe { libc::mremap(base.as_ptr().cast(), len, len, flags) };
+        let moved = unsafe { libc::mremap(base.as_ptr().cast(), len, len, flags, anywhere) };
         if moved == libc::MAP_FAILED {
             return false;
         }

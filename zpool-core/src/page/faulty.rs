@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::sync::Arc;
 
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Which calls of a [`FaultySource`] fail. Calls of `reserve` and `charge` are counted together, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub enum FaultPlan {
     From(u64),
 }
 
-/// Fails chosen calls of the source behind it: for tests that exhaust memory at every point where a pool asks for it.
+/// Fails chosen calls of the source behind it: for tests that exhaust memory at every point where a
+/// pool asks for it, and for those in which the system [keeps frames](Self::keep_frames).
 #[derive(Debug)]
 pub struct FaultySource {
     inner: Arc<dyn PageSource>,
@@ -27,13 +28,21 @@ pub struct FaultySource {
     /// First call after it that works again.
     until: AtomicU64,
     failures: AtomicU64,
+    keeps_frames: AtomicBool,
 }
 
 impl FaultySource {
     /// Fails as `plan` says.
     pub fn new(inner: Arc<dyn PageSource>, plan: FaultPlan) -> FaultySource {
         let word = AtomicU64::new;
-        let source = FaultySource { inner, calls: word(0), from: word(0), until: word(0), failures: word(0) };
+        let source = FaultySource {
+            inner,
+            calls: word(0),
+            from: word(0),
+            until: word(0),
+            failures: word(0),
+            keeps_frames: AtomicBool::new(false),
+        };
         source.plan(plan);
         source
     }
@@ -49,6 +58,12 @@ impl FaultySource {
         self.from.store(from, Ordering::Relaxed);
         self.until.store(until, Ordering::Relaxed);
         self.calls.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets whether discards fail from now on, as where the system refuses advice: no frame is given
+    /// back, and its contents stay. Runs can be released all the same.
+    pub fn keep_frames(&self, keep: bool) {
+        self.keeps_frames.store(keep, Ordering::Relaxed);
     }
 
     /// Calls that could have failed since the plan was set.
@@ -93,6 +108,9 @@ unsafe impl PageSource for FaultySource {
     }
 
     unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+        if self.keeps_frames.load(Ordering::Relaxed) {
+            return Err(NotGivenBack);
+        }
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard(run, frames) }
     }
@@ -102,6 +120,9 @@ unsafe impl PageSource for FaultySource {
     }
 
     unsafe fn discard_all(&self, entries: &mut [Discard]) {
+        if self.keeps_frames.load(Ordering::Relaxed) {
+            return entries.iter_mut().for_each(|entry| entry.set_given_back(false));
+        }
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard_all(entries) };
     }
