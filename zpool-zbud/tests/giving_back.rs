@@ -373,7 +373,11 @@ fn job_dropped_unrun_is_made_again() {
     struct Drops(AtomicBool, Manual);
     impl Executor for Drops {
         fn submit(&self, job: Job) -> Result<(), Refused> {
-            if self.0.load(Ordering::Relaxed) { Ok(drop(job)) } else { self.1.submit(job) }
+            if self.0.load(Ordering::Relaxed) {
+                drop(job);
+                return Ok(());
+            }
+            self.1.submit(job)
         }
         fn properties(&self) -> ExecutorProperties {
             ExecutorProperties::CAUTIOUS.with_submit_in_no_block()

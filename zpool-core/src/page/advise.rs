@@ -138,12 +138,11 @@ pub(super) unsafe fn learn_from_fresh(base: NonNull<u8>) {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod system {
-    use core::ffi::{c_int, c_void};
-    use core::ptr::{self, NonNull};
+    use core::ptr::NonNull;
     use core::sync::atomic::{AtomicBool, Ordering};
 
     use rustix::io::Errno;
-    use rustix::mm::{Advice, MlockFlags, MsyncFlags, madvise, mlock_with, msync, munlock, munmap};
+    use rustix::mm::{Advice, MlockFlags, MsyncFlags, madvise, mlock_with, msync, munlock};
 
     /// `mincore` says of untouched frames that they are resident. No loom atomic: it outlives models.
     static MINCORE_IS_USELESS: AtomicBool = AtomicBool::new(false);
@@ -182,8 +181,12 @@ mod system {
     /// # Safety
     ///
     /// As for `dont_need`.
+    #[cfg(target_os = "linux")]
     unsafe fn move_away(base: NonNull<u8>, len: usize) -> bool {
-        /// libc does not have it for Android.
+        use core::ffi::{c_int, c_void};
+        use core::ptr;
+
+        /// Not every C library that libc knows has it.
         const MREMAP_DONTUNMAP: c_int = 4;
         let (flags, anywhere) = (libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP, ptr::null_mut::<c_void>());
         // SAFETY: (1) and (2): the range stays mapped as it is, and its contents may go. The kernel
@@ -193,7 +196,17 @@ mod system {
             return false;
         }
         // SAFETY: just mapped, and known to us alone.
-        unsafe { munmap(moved, len) }.is_ok()
+        unsafe { rustix::mm::munmap(moved, len) }.is_ok()
+    }
+
+    /// Does nothing: libc has no `mremap` for Android.
+    ///
+    /// # Safety
+    ///
+    /// As for `dont_need`.
+    #[cfg(not(target_os = "linux"))]
+    unsafe fn move_away(_base: NonNull<u8>, _len: usize) -> bool {
+        false
     }
 
     /// Gives frames back that the program has locked. Returns whether the system accepted that.
@@ -339,33 +352,53 @@ mod system {
     }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+/// Systems whose `MADV_DONTNEED` frees nothing, and whose `MADV_FREE` lets the system take frames
+/// when it needs them: we take that for given back, as allocators do.
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "solaris",
+    target_os = "illumos",
+))]
 mod system {
     use core::ptr::NonNull;
 
-    /// See the parent's. `MADV_DONTNEED` frees nothing here; `MADV_FREE` lets the system take the
-    /// frames when it needs them, which we take for given back, as allocators do.
+    /// See the parent's.
     ///
     /// # Safety
     ///
     /// As for the parent's.
     pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
-        #[cfg(any(
-            target_vendor = "apple",
-            target_os = "freebsd",
-            target_os = "dragonfly",
-            target_os = "netbsd",
-            target_os = "openbsd",
-            target_os = "solaris",
-            target_os = "illumos",
-        ))]
         // SAFETY: (1) and (2); the contents may go.
-        return unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_FREE) } == 0;
-        #[allow(unreachable_code, reason = "reached on the systems that are not listed above")]
-        {
-            let _ = (base, len);
-            false
-        }
+        unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_FREE) == 0 }
+    }
+}
+
+/// Other systems: no advice frees anything that we know of.
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "solaris",
+    target_os = "illumos",
+)))]
+mod system {
+    use core::ptr::NonNull;
+
+    /// Does nothing, and says so.
+    ///
+    /// # Safety
+    ///
+    /// As for the parent's.
+    pub(super) unsafe fn dont_need(_base: NonNull<u8>, _len: usize) -> bool {
+        false
     }
 }
 

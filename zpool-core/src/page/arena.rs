@@ -16,8 +16,9 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use super::OutOfFrames;
 use super::advise::{learn_from_fresh, lock_on_fault, no_dump, no_huge_pages};
 
-/// Bytes of address space in an arena; a longer run gets an arena of its own length.
-pub(super) const ARENA_LEN: usize = 64 << 20;
+/// Bytes of address space in an arena; a longer run gets an arena of its own length. Where a process
+/// has 4 GiB of it at most, less.
+pub(super) const ARENA_LEN: usize = if cfg!(target_pointer_width = "64") { 64 << 20 } else { 8 << 20 };
 
 /// Bytes that are opened at a time.
 const STEP: usize = 1 << 20;
@@ -137,16 +138,28 @@ unsafe fn open(base: NonNull<u8>, len: usize) -> Result<(), OutOfFrames> {
     unsafe { mprotect(base.as_ptr().cast(), len, READ_WRITE) }.map_err(|_| OutOfFrames)
 }
 
+/// Private memory that counts against no account of the system before it is used.
+#[cfg(not(any(
+    target_os = "aix",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "hurd",
+    target_os = "nto",
+    target_os = "redox",
+)))]
 fn flags() -> MapFlags {
-    #[cfg(not(any(
-        target_os = "aix",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "hurd",
-        target_os = "nto",
-        target_os = "redox",
-    )))]
-    return MapFlags::PRIVATE | MapFlags::NORESERVE;
-    #[allow(unreachable_code, reason = "reached on the systems listed above")]
+    MapFlags::PRIVATE | MapFlags::NORESERVE
+}
+
+/// Private memory, on systems that have no flag for more.
+#[cfg(any(
+    target_os = "aix",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "hurd",
+    target_os = "nto",
+    target_os = "redox",
+))]
+fn flags() -> MapFlags {
     MapFlags::PRIVATE
 }
