@@ -39,12 +39,27 @@ pub(crate) struct Books {
     /// Frames of all pages that are charged.
     pub(crate) resident: usize,
     pub(crate) failed_inserts: u64,
-    /// The work of giving empty pages back, ready to be submitted; away while it is pending or running, or where there is no executor.
-    pub(crate) job: Option<Job>,
+    /// The work of giving empty pages back.
+    pub(crate) job: JobState,
     /// Jobs that run now.
     pub(crate) working: usize,
-    /// The pool is being dropped: jobs turn round at the door.
+    /// The pool is being dropped: jobs return at once.
     pub(crate) closing: bool,
+    /// Empty pages whose frames the system did not take when it was last asked.
+    pub(crate) refused: usize,
+}
+
+/// Where the pool's one job is. A job is never dropped under the lock: it takes the lock then.
+#[derive(Debug)]
+pub(crate) enum JobState {
+    /// There is no executor to run one.
+    Unwanted,
+    /// Ready to be submitted.
+    Ready(Job),
+    /// Pending or running. When it ends, or is dropped, there is a next one.
+    Out,
+    /// To be made: there was no memory for it, or no object yet.
+    Missing,
 }
 
 /// Pages with the same number of objects.
@@ -70,13 +85,25 @@ impl Books {
             chunks: 0,
             resident: 0,
             failed_inserts: 0,
-            job: None,
+            job: JobState::Unwanted,
             working: 0,
             closing: false,
+            refused: 0,
         }
     }
 
-    /// Adds a run of vacant pages. Those in front are used first.
+    /// Takes the job to submit it, if it is ready.
+    pub(crate) fn take_job(&mut self) -> Option<Job> {
+        match core::mem::replace(&mut self.job, JobState::Out) {
+            JobState::Ready(job) => Some(job),
+            other => {
+                self.job = other;
+                None
+            }
+        }
+    }
+
+    /// Adds a run of vacant pages, for which there is room. Those in front are used first.
     pub(crate) fn add_run(&mut self, entries: Box<[PageEntry; PAGES_PER_RUN]>) {
         self.pages.add(entries);
         for page in Pages::of_run(self.pages.runs() - 1).rev() {

@@ -19,7 +19,7 @@
 use core::ops::Range;
 use core::{mem, ptr};
 
-use zpool_core::page::Run;
+use zpool_core::page::{PageSource, Run};
 use zpool_core::{Handle, NoBlock, PoolError, might_block};
 
 use crate::books::Books;
@@ -57,6 +57,7 @@ impl<'a> Spot<'a> {
         // Before this insert takes its place: should the page source panic, nothing of it is there to be lost.
         if shared.too_many_empty(&books) && !NoBlock::is_active() {
             drop(books);
+            shared.make_missing_job();
             shared.give_back_some(shared.kept());
             books = shared.lock();
         }
@@ -180,59 +181,79 @@ impl<'a> SetApart<'a> {
         self.len += 1;
     }
 
-    /// Gives the frames back; returns how many.
-    pub(crate) fn give_back(mut self) -> usize {
+    /// Gives the frames back. Pages of which the system does not take all keep their frames, on the
+    /// books too, and are the next to be used.
+    pub(crate) fn give_back(mut self) -> Given {
         let shared = self.shared;
         if self.len == 0 {
-            return 0;
+            return Given::default();
         }
         self.pages[..self.len].sort_unstable_by_key(|(page, _)| *page);
-        let mut kept = false;
-        self.for_each_range(|run, frames| {
+        let mut refused = [false; PAGES_PER_RUN];
+        self.for_each_range(|run, frames, pages| {
             // SAFETY: `discard`(1): the range is made of pages of this run. (2): no slot lies on these frames (they were chosen so under the lock), and by
             // invariant 2 none is taken there before the page is settled; by invariant 3 the run is still ours.
-            kept |= unsafe { shared.source.discard(&run.memory, frames) }.is_err();
+            if unsafe { shared.source.discard(&run.memory, frames) }.is_err() {
+                refused[pages].fill(true);
+            }
         });
-        if kept {
-            // Dropped, the pages go back as they were.
-            return 0;
+        let pages = &mut self.pages[..mem::take(&mut self.len)];
+        let mut given = Given::default();
+        for ((_, frames), refused) in pages.iter_mut().zip(refused) {
+            if refused {
+                *frames = Frames::NONE;
+            }
+            given.pages += usize::from(!refused);
+            given.frames += frames.count();
         }
-        let pages = &self.pages[..mem::take(&mut self.len)];
-        let given = pages.iter().map(|(_, frames)| frames.count()).sum();
         let mut books = shared.lock();
         // The last one settled is the first one used: that in front.
         for &(page, frames) in pages.iter().rev() {
             books.make_absent(page, frames);
             books.settle(page);
         }
+        // Asked again once as many more are empty, or when it takes some.
+        books.refused = if given.pages == pages.len() { 0 } else { books.empty.len() };
         drop(books);
-        shared.source.uncharge(given);
+        shared.source.uncharge(given.frames);
         given
     }
 
-    /// The frames as ranges in their runs, neighbours together: each costs a call into the operating system.
-    fn for_each_range(&self, mut each: impl FnMut(&PageRun, Range<usize>)) {
+    /// The frames as ranges in their runs, neighbours together: each costs a call into the operating
+    /// system. With each, the places of its pages in the list.
+    fn for_each_range(&self, mut each: impl FnMut(&PageRun, Range<usize>, Range<usize>)) {
         let per_page = self.shared.geometry.frames_per_page();
-        let mut pending: Option<(&PageRun, Range<usize>)> = None;
-        for &(page, frames) in &self.pages[..self.len] {
+        let mut pending: Option<(&PageRun, Range<usize>, Range<usize>)> = None;
+        for (place, &(page, frames)) in self.pages[..self.len].iter().enumerate() {
             let run = self.shared.table.run_of(page).expect("every page is in a run");
             let first = page.0 as usize % PAGES_PER_RUN * per_page;
             for stretch in frames.stretches() {
                 let (from, to) = (first + stretch.start, first + stretch.end);
                 match &mut pending {
-                    Some((same, range)) if ptr::eq(*same, run) && range.end == from => range.end = to,
+                    Some((same, range, pages)) if ptr::eq(*same, run) && range.end == from => {
+                        (range.end, pages.end) = (to, place + 1);
+                    }
                     _ => {
-                        if let Some((run, range)) = pending.replace((run, from..to)) {
-                            each(run, range);
+                        let next = (run, from..to, place..place + 1);
+                        if let Some((run, range, pages)) = pending.replace(next) {
+                            each(run, range, pages);
                         }
                     }
                 }
             }
         }
-        if let Some((run, range)) = pending {
-            each(run, range);
+        if let Some((run, range, pages)) = pending {
+            each(run, range, pages);
         }
     }
+}
+
+/// What was given back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Given {
+    /// Pages of which all frames that were to go have gone.
+    pub(crate) pages: usize,
+    pub(crate) frames: usize,
 }
 
 impl Drop for SetApart<'_> {
@@ -273,7 +294,7 @@ impl Shared {
         let set = SetApart::empty_pages(self, keep, PAGES_PER_RUN);
         let full = set.len == set.pages.len();
         // Nothing given: the system kept the frames, and asking again would go on for ever.
-        set.give_back() > 0 && full
+        set.give_back().pages > 0 && full
     }
 
     /// Gives back every frame that is under no object. Returns how many.
@@ -285,12 +306,12 @@ impl Shared {
             let set = SetApart::empty_pages(self, 0, left);
             // Others may have taken some.
             left = if set.len == 0 { 0 } else { left - set.len };
-            given += set.give_back();
+            given += set.give_back().frames;
         }
         // Where a page is one frame, a page with an object has no frame to give.
         if self.geometry.frames_per_page() > 1 {
             let runs = self.lock().pages.runs();
-            given += (0..runs).map(|run| SetApart::uncovered(self, run).give_back()).sum::<usize>();
+            given += (0..runs).map(|run| SetApart::uncovered(self, run).give_back().frames).sum::<usize>();
         }
         given
     }
@@ -301,22 +322,30 @@ impl Shared {
         if self.lock().pages.runs() >= MAX_RUNS {
             return Err(PoolError::OutOfMemory);
         }
+        self.make_missing_job();
         let reserved = self.source.reserve(PAGES_PER_RUN * self.geometry.frames_per_page());
-        let memory = reserved.inspect_err(|_| self.lock().failed_inserts += 1)?;
-        let (run, entries, job) = (Box::new(PageRun::new(memory)), Pages::entries(), self.new_job());
+        let added = reserved.map_err(PoolError::from).and_then(|memory| self.add(Unused::new(self, memory)));
+        added.inspect_err(|_| self.lock().failed_inserts += 1)
+    }
+
+    /// Adds pages in this memory.
+    fn add(&self, memory: Unused<'_>) -> Result<(), PoolError> {
+        let mut entries = Some(Pages::entries()?);
+        let mut room = PageRun::room()?;
         loop {
-            // Others may add runs meanwhile: the number is ours only under the lock, where nothing is allocated.
+            // Others may add runs meanwhile: the number is ours only under the lock.
             let next = self.lock().pages.runs();
-            self.table.make_room(next);
+            self.table.make_room(next)?;
             let mut books = self.lock();
             let number = books.pages.runs();
-            if self.table.has_room(number) {
-                self.table.install(number, run);
+            // Memory is asked for under the lock here, but rarely: the list of entries doubles.
+            books.pages.make_room()?;
+            if self.table.has_room(number)
+                && let Some(entries) = entries.take()
+            {
+                self.table.install(number, room.fill(PageRun::new(memory.into_run())));
                 books.add_run(entries);
                 self.count_metadata(&books);
-                if number == 0 {
-                    books.job = job;
-                }
                 return Ok(());
             }
         }
@@ -325,13 +354,13 @@ impl Shared {
     /// Gives everything back. For the drop of the pool: it has no user, no guard and no job any more.
     pub(crate) fn close(&self) {
         self.stop_jobs();
-        let resident = self.lock().resident;
+        // Also when the page source panics: nothing of this pool is on the books then.
+        let _charged = Charged(&*self.source, self.lock().resident);
+        // One by one: a drop needs no memory.
         // SAFETY: `Run::new`(1): the same memory under the same promise; the run it is copied from is not used again, as nobody is left to use it.
-        let runs: Vec<_> =
-            self.table.runs().map(|run| unsafe { Run::new(run.memory.base(), run.memory.len()) }).collect();
+        let mut runs = self.table.runs().map(|run| unsafe { Run::new(run.memory.base(), run.memory.len()) });
         // SAFETY: `release_all`(1): runs of this source; no guard borrows the pool, and no method or job of it runs.
-        unsafe { self.source.release_all(&mut runs.into_iter()) };
-        self.source.uncharge(resident);
+        unsafe { self.source.release_all(&mut runs) };
     }
 
     /// Where the object of `len` bytes in this slot begins, in bytes from the front of its run.
@@ -345,5 +374,40 @@ impl Shared {
     fn uncovered(&self, entry: &PageEntry) -> Frames {
         let under = |side| self.geometry.frames(side, entry.chunks(side));
         entry.resident & !(under(Side::First) | under(Side::Last))
+    }
+}
+
+/// A reserved run that is not in the table yet. Released when dropped.
+struct Unused<'a> {
+    shared: &'a Shared,
+    /// `None` only once it is in the table.
+    memory: Option<Run>,
+}
+
+impl<'a> Unused<'a> {
+    fn new(shared: &'a Shared, memory: Run) -> Unused<'a> {
+        Unused { shared, memory: Some(memory) }
+    }
+
+    fn into_run(mut self) -> Run {
+        self.memory.take().expect("taken once")
+    }
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.memory.take() {
+            // SAFETY: `release`(1): reserved from this source; (2): no page is in it yet.
+            unsafe { self.shared.source.release(run) };
+        }
+    }
+}
+
+/// Frames that go off the source's books when this is dropped.
+struct Charged<'a>(&'a dyn PageSource, usize);
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        self.0.uncharge(self.1);
     }
 }

@@ -2,8 +2,10 @@
 
 use core::ops::{Index, IndexMut};
 
+use zpool_core::PoolError;
+
 use crate::geometry::{Chunks, Frames, PageIndex, SIDES, Side};
-use crate::table::PAGES_PER_RUN;
+use crate::table::{PAGES_PER_RUN, boxed};
 
 /// What the pool knows of a page, under its lock.
 #[derive(Debug)]
@@ -104,11 +106,25 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// The entries of one more run, to be [added](Self::add): allocated before the lock is taken.
-    pub(crate) fn entries() -> Box<[PageEntry; PAGES_PER_RUN]> {
-        Box::new(core::array::from_fn(|_| PageEntry::new()))
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::OutOfMemory`], if the heap refuses.
+    pub(crate) fn entries() -> Result<Box<[PageEntry; PAGES_PER_RUN]>, PoolError> {
+        let entries = boxed((0..PAGES_PER_RUN).map(|_| PageEntry::new()))?;
+        Ok(entries.try_into().expect("as many as there are pages"))
     }
 
-    /// Adds a run; its pages are isolated.
+    /// Makes room for one more run.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::OutOfMemory`], if the heap refuses.
+    pub(crate) fn make_room(&mut self) -> Result<(), PoolError> {
+        self.runs.try_reserve(1).map_err(|_| PoolError::OutOfMemory)
+    }
+
+    /// Adds a run, for which there is room; its pages are isolated.
     pub(crate) fn add(&mut self, entries: Box<[PageEntry; PAGES_PER_RUN]>) {
         self.runs.push(entries);
     }
@@ -223,7 +239,7 @@ mod tests {
     #[test]
     fn pages_leave_a_list_from_every_end() {
         let mut pages = Pages::default();
-        pages.add(Pages::entries());
+        pages.add(Pages::entries().unwrap());
         let mut list = List::new();
         let order = |list: &List, pages: &Pages| list.iter(pages, By::Age).map(|p| p.0).collect::<Vec<_>>();
         for page in 0..5 {
@@ -242,7 +258,7 @@ mod tests {
     #[test]
     fn the_two_links_of_a_page_do_not_meddle() {
         let mut pages = Pages::default();
-        pages.add(Pages::entries());
+        pages.add(Pages::entries().unwrap());
         let (mut place, mut age) = (List::new(), List::new());
         for page in 0..4 {
             place.push_front(&mut pages, By::Place, PageIndex(page));

@@ -40,14 +40,15 @@ impl Shared {
         let mut report = ReclaimReport::default();
         while report.pages < pages {
             let empty = SetApart::empty_pages(self, 0, pages - report.pages);
-            if empty.pages() > 0 {
-                report.pages += empty.pages();
-                empty.give_back();
-            } else if self.empty_one(owner) {
-                report.pages += 1;
-            } else {
+            // If the system does not take pages back, no object is given up for nothing.
+            let given = match empty.pages() {
+                0 => usize::from(self.empty_one(owner)),
+                _ => empty.give_back().pages,
+            };
+            if given == 0 {
                 return Err(ReclaimError { error: PoolError::NothingToReclaim, report });
             }
+            report.pages += given;
         }
         Ok(report)
     }
@@ -56,12 +57,16 @@ impl Shared {
     fn empty_one(&self, owner: &mut dyn Evict) -> bool {
         // No page is tried twice while there are others, and each is younger afterwards.
         let tries = self.lock().by_age.len().min(TRIES);
-        (0..tries).any(|_| {
-            let Some(Chosen { mut page, objects }) = self.choose() else { return false };
+        for _ in 0..tries {
+            let Some(Chosen { mut page, objects }) = self.choose() else { continue };
             // Whether all were given up is seen by the page alone: others may have freed them as well.
             let _ = objects.into_iter().flatten().try_for_each(|object| self.ask(object, owner));
-            page.is_now_empty() && page.give_back() > 0
-        })
+            if page.is_now_empty() {
+                // If the system does not take this page, it takes no other one.
+                return page.give_back().pages > 0;
+            }
+        }
+        false
     }
 
     /// Sets the oldest page apart. None where it cannot be emptied now: that counts as a try, and it goes to the other end.

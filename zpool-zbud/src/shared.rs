@@ -4,13 +4,13 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
-use zpool_core::exec::{Executor, Job};
+use zpool_core::exec::{Executor, Job, contained};
 use zpool_core::page::PageSource;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex, MutexGuard};
 use zpool_core::{HandleMint, Pins};
 
-use crate::books::Books;
+use crate::books::{Books, JobState};
 use crate::geometry::{Geometry, SlotIndex};
 use crate::table::Table;
 
@@ -63,7 +63,13 @@ impl Shared {
             me: me.clone(),
             wipe,
         });
-        shared.count_metadata(&shared.lock());
+        {
+            let mut books = shared.lock();
+            if shared.executor.is_some() {
+                books.job = JobState::Missing;
+            }
+            shared.count_metadata(&books);
+        }
         shared
     }
 
@@ -87,9 +93,10 @@ impl Shared {
         self.metadata.store(bytes, Ordering::Relaxed);
     }
 
-    /// Are there more empty pages than are kept?
+    /// Returns whether there are more empty pages than are kept. Those that the system refused to
+    /// take do not count, so that it is not asked for them at every turn.
     pub(crate) fn too_many_empty(&self, books: &Books) -> bool {
-        books.empty.len() > (KEPT_AT_MOST / self.geometry.page()).max(1)
+        books.empty.len().saturating_sub(books.refused) > (KEPT_AT_MOST / self.geometry.page()).max(1)
     }
 
     /// Empty pages that are kept when some are given back.
@@ -97,27 +104,62 @@ impl Shared {
         KEPT_AFTER / self.geometry.page()
     }
 
-    /// Ends a section in which pages may have become empty: hands the job over, if there is one and enough to do.
+    /// Ends a section in which pages may have become empty: if there is enough to do, submits the
+    /// job. A panic of the executor goes no further: the caller's object is freed.
     pub(crate) fn unlock_and_hand_over(&self, mut books: Locked<'_>) {
-        let job = if self.too_many_empty(&books) { books.job.take() } else { None };
+        let job = if self.too_many_empty(&books) { books.take_job() } else { None };
         drop(books);
         let (Some(job), Some(executor)) = (job, &self.executor) else { return };
-        if let Err(refused) = executor.submit(job) {
-            // The next free tries again; inserts and trim do the work meanwhile.
-            self.lock().job = Some(refused.job);
+        match contained(|| executor.submit(job)) {
+            Some(Ok(())) => {}
+            // The next free tries again. Inserts and trim do the work meanwhile.
+            Some(Err(refused)) => self.put_job(refused.job),
+            // Unwinding has dropped the job, which made the next one. If it has not, the executor
+            // keeps it or has leaked it, and another one does no harm.
+            None => self.renew_job(),
         }
     }
 
-    /// The job that gives empty pages back, where there is somebody to run it. Allocates.
-    pub(crate) fn new_job(&self) -> Option<Job> {
-        self.executor.as_ref()?;
-        let me = self.me.clone();
-        let run = move || {
-            if let Some(shared) = me.upgrade() {
-                shared.run_job();
+    /// Makes the job, if it is missing: called where memory may be asked for.
+    pub(crate) fn make_missing_job(&self) {
+        let missing = matches!(self.lock().job, JobState::Missing);
+        if missing && let Some(job) = self.new_job() {
+            self.put_job(job);
+        }
+    }
+
+    /// Makes the next job, after the last one has ended or was dropped. Without memory for it, one
+    /// is missing until a later insert.
+    fn renew_job(&self) {
+        {
+            let mut books = self.lock();
+            if books.closing || !matches!(books.job, JobState::Out) {
+                return;
+            }
+            books.job = JobState::Missing;
+        }
+        self.make_missing_job();
+    }
+
+    /// Puts the job where the next free finds it, unless there is one.
+    fn put_job(&self, job: Job) {
+        let surplus = {
+            let mut books = self.lock();
+            match books.job {
+                JobState::Out | JobState::Missing if !books.closing => {
+                    books.job = JobState::Ready(job);
+                    return;
+                }
+                _ => job,
             }
         };
-        Some(Job::new("zbud: give empty pages back", run))
+        // Not under the lock.
+        drop(surplus);
+    }
+
+    fn new_job(&self) -> Option<Job> {
+        let errand = Errand(self.me.clone());
+        Job::try_new("zbud: give empty pages back", move || errand.run())
     }
 
     fn run_job(&self) {
@@ -128,15 +170,20 @@ impl Shared {
         books.working += 1;
         drop(books);
         let at_work = AtWork(self);
+        let mut next = self.new_job();
         loop {
             while self.give_back_some(self.kept()) {}
-            let job = self.new_job();
             let mut books = self.lock();
-            // Pages that became empty meanwhile found no job to hand over.
-            if !self.too_many_empty(&books) {
-                books.job = job;
-                break;
+            // Pages that became empty meanwhile found no job to submit.
+            if self.too_many_empty(&books) {
+                continue;
             }
+            if matches!(books.job, JobState::Out)
+                && let Some(job) = next.take()
+            {
+                books.job = JobState::Ready(job);
+            }
+            break;
         }
         drop(at_work);
     }
@@ -145,12 +192,32 @@ impl Shared {
     pub(crate) fn stop_jobs(&self) {
         let mut books = self.lock();
         books.closing = true;
-        let job = books.job.take();
+        let job = books.take_job();
         while books.working > 0 {
             self.quiet.wait(&mut books.books);
         }
         drop(books);
         drop(job);
+    }
+}
+
+/// What the job carries. However it ends, the pool gets its next job: also when the page source
+/// panics, and when an executor drops the job without running it.
+struct Errand(Weak<Shared>);
+
+impl Errand {
+    fn run(self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.run_job();
+        }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.renew_job();
+        }
     }
 }
 

@@ -19,6 +19,10 @@ pub(crate) fn snapshot(shared: &Shared) -> PoolStats {
     stats.metadata_bytes = shared.metadata();
     stats.resident_frames = books.resident;
     stats.failed_inserts = books.failed_inserts;
+    // If the heap refuses, there are no rows: better than to abort a program that looks why.
+    if stats.groups.try_reserve_exact(books.rows.len()).is_err() {
+        return stats;
+    }
     for (buddies, row) in books.rows.iter().enumerate() {
         let mut group = GroupStats::default();
         group.frames_per_page = geometry.frames_per_page();

@@ -9,6 +9,7 @@
 
 use std::sync::OnceLock;
 
+use zpool_core::PoolError;
 use zpool_core::page::Run;
 
 use crate::geometry::{MAX_PAGES, PageIndex, SIDES, SlotIndex};
@@ -23,7 +24,10 @@ const SHELVES: usize = (MAX_PAGES / PAGES_PER_RUN).ilog2() as usize + 1;
 /// Runs whose slots a handle can number. The shelves have room for more, so that a few inserts that grow the pool at once may pass it.
 pub(crate) const MAX_RUNS: usize = MAX_PAGES / PAGES_PER_RUN - 1024;
 
-type Shelf = Box<[OnceLock<Box<PageRun>>]>;
+type Shelf = Box<[OnceLock<OneRun>]>;
+
+/// A box of one, made of a list: unlike `Box::new`, a list can say that the heap refused.
+type OneRun = Box<[PageRun]>;
 
 /// 64 pages, neighbours in memory, and their slots.
 #[derive(Debug)]
@@ -32,7 +36,40 @@ pub(crate) struct PageRun {
     slots: [[Slot; SIDES.len()]; PAGES_PER_RUN],
 }
 
+/// Room on the heap for a [`PageRun`], asked for before there is one.
+pub(crate) struct RoomForRun(Vec<PageRun>);
+
+impl RoomForRun {
+    pub(crate) fn fill(&mut self, run: PageRun) -> OneRun {
+        self.0.push(run);
+        core::mem::take(&mut self.0).into_boxed_slice()
+    }
+}
+
+/// Collects entries in a box of exactly that length.
+///
+/// # Errors
+///
+/// [`PoolError::OutOfMemory`], if the heap refuses.
+pub(crate) fn boxed<T>(entries: impl ExactSizeIterator<Item = T>) -> Result<Box<[T]>, PoolError> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(entries.len()).map_err(|_| PoolError::OutOfMemory)?;
+    list.extend(entries);
+    Ok(list.into_boxed_slice())
+}
+
 impl PageRun {
+    /// Asks the heap for the room of one.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::OutOfMemory`], if the heap refuses.
+    pub(crate) fn room() -> Result<RoomForRun, PoolError> {
+        let mut room = Vec::new();
+        room.try_reserve_exact(1).map_err(|_| PoolError::OutOfMemory)?;
+        Ok(RoomForRun(room))
+    }
+
     pub(crate) fn new(memory: Run) -> PageRun {
         PageRun { memory, slots: core::array::from_fn(|_| SIDES.map(|_| Slot::new())) }
     }
@@ -53,7 +90,7 @@ impl Table {
     #[inline]
     pub(crate) fn run_of(&self, page: PageIndex) -> Option<&PageRun> {
         let (shelf, at) = Table::find(page.0 as usize / PAGES_PER_RUN);
-        self.shelves.get(shelf)?.get()?.get(at)?.get().map(|run| &**run)
+        self.shelves.get(shelf)?.get()?.get(at)?.get()?.first()
     }
 
     /// The slot of this number and its run, if there is one.
@@ -64,10 +101,19 @@ impl Table {
         Some((run, &pair[index.side() as usize]))
     }
 
-    /// Makes room for run number `run`. Allocates.
-    pub(crate) fn make_room(&self, run: usize) {
+    /// Makes room for run number `run`.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::OutOfMemory`], if the heap refuses.
+    pub(crate) fn make_room(&self, run: usize) -> Result<(), PoolError> {
         let (shelf, _) = Table::find(run);
-        self.shelves[shelf].get_or_init(|| (0..1 << shelf).map(|_| OnceLock::new()).collect());
+        if self.shelves[shelf].get().is_none() {
+            let cells = boxed((0..1usize << shelf).map(|_| OnceLock::new()))?;
+            // If another insert was faster, that one's is as good.
+            let _ = self.shelves[shelf].set(cells);
+        }
+        Ok(())
     }
 
     /// Is there room for run number `run`?
@@ -76,7 +122,7 @@ impl Table {
     }
 
     /// Puts run number `run` in its place, for which there is room. Allocates nothing.
-    pub(crate) fn install(&self, run: usize, pages: Box<PageRun>) {
+    pub(crate) fn install(&self, run: usize, pages: OneRun) {
         let (shelf, at) = Table::find(run);
         let shelf = self.shelves[shelf].get().expect("room was made");
         shelf[at].set(pages).expect("each number is given once");
@@ -85,13 +131,13 @@ impl Table {
     /// All runs, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &PageRun> {
         let shelves = self.shelves.iter().map_while(OnceLock::get);
-        shelves.flat_map(|shelf| shelf.iter()).filter_map(|cell| cell.get().map(|run| &**run))
+        shelves.flat_map(|shelf| shelf.iter()).filter_map(|cell| cell.get()?.first())
     }
 
     /// Bytes on the heap of a table of `runs` runs.
     pub(crate) fn bytes(runs: usize) -> usize {
         let room = (runs + 1).next_power_of_two() - 1;
-        room * size_of::<OnceLock<Box<PageRun>>>() + runs * size_of::<PageRun>()
+        room * size_of::<OnceLock<OneRun>>() + runs * size_of::<PageRun>()
     }
 
     fn find(run: usize) -> (usize, usize) {
@@ -120,7 +166,7 @@ mod tests {
         for bits in [0, 1, 127, 128, u32::MAX] {
             assert!(table.slot(SlotIndex::from_bits(bits)).is_none());
         }
-        table.make_room(0);
+        table.make_room(0).unwrap();
         assert!(table.slot(SlotIndex::from_bits(0)).is_none());
     }
 }

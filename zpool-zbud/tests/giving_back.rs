@@ -304,3 +304,118 @@ fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
         }
     }
 }
+
+/// An executor that panics in `submit`, before or after it has taken the job, as long as it is told.
+#[derive(Debug, Default)]
+struct Panics {
+    armed: AtomicBool,
+    /// Keeps the job and runs it later; else the unwinding drops it.
+    keeps: AtomicBool,
+    /// Forgets the job instead.
+    leaks: AtomicBool,
+    times: AtomicUsize,
+    manual: Manual,
+}
+
+impl Executor for Panics {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        if !self.armed.load(Ordering::Relaxed) {
+            return self.manual.submit(job);
+        }
+        self.times.fetch_add(1, Ordering::Relaxed);
+        if self.keeps.load(Ordering::Relaxed) {
+            self.manual.submit(job)?;
+        } else if self.leaks.load(Ordering::Relaxed) {
+            std::mem::forget(job);
+        }
+        panic!("an executor's own trouble");
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    }
+}
+
+/// A panic of the executor comes neither out of a free nor out of a guard's drop, whatever became
+/// of the job; and when the executor works again, it gets one from the next free.
+#[test]
+fn submit_panic_is_contained_and_the_job_stays() {
+    for (keeps, leaks) in [(false, false), (true, false), (false, true)] {
+        let executor = Arc::new(Panics::default());
+        executor.keeps.store(keeps, Ordering::Relaxed);
+        executor.leaks.store(leaks, Ordering::Relaxed);
+        let (pool, source) = pool(Some(executor.clone()));
+        let mut handles = fill(&*pool);
+        executor.armed.store(true, Ordering::Relaxed);
+        let last = handles.pop().unwrap();
+        let guarded = handles.split_off(PAGES / 2);
+        let guards: Vec<_> = guarded.iter().map(|handle| pool.read(handle).unwrap()).collect();
+        free_all(&*pool, handles);
+        let in_free = executor.times.load(Ordering::Relaxed);
+        free_all(&*pool, guarded);
+        drop(guards);
+        assert!(in_free > 0 && executor.times.load(Ordering::Relaxed) > in_free);
+        assert_eq!((pool.stats().objects, pool.stats().zombies), (1, 0));
+        pool.validate().unwrap();
+        executor.armed.store(false, Ordering::Relaxed);
+        pool.free(last).unwrap();
+        assert!(executor.manual.pending() > 0, "keeps {keeps}, leaks {leaks}");
+        executor.manual.run_all();
+        assert_eq!((source.charged_frames(), executor.manual.jobs_panicked()), (AFTER, 0));
+        pool.validate().unwrap();
+    }
+}
+
+/// An executor that drops jobs unrun does not make the pool lose its job.
+#[test]
+fn job_dropped_unrun_is_made_again() {
+    #[derive(Debug, Default)]
+    struct Drops(AtomicBool, Manual);
+    impl Executor for Drops {
+        fn submit(&self, job: Job) -> Result<(), Refused> {
+            if self.0.load(Ordering::Relaxed) {
+                drop(job);
+                return Ok(());
+            }
+            self.1.submit(job)
+        }
+        fn properties(&self) -> ExecutorProperties {
+            ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+        }
+    }
+    let executor = Arc::new(Drops::default());
+    executor.0.store(true, Ordering::Relaxed);
+    let (pool, source) = pool(Some(executor.clone()));
+    let mut handles = fill(&*pool);
+    let last = handles.pop().unwrap();
+    free_all(&*pool, handles);
+    executor.0.store(false, Ordering::Relaxed);
+    pool.free(last).unwrap();
+    assert_eq!(executor.1.run_all(), 1);
+    assert_eq!(source.charged_frames(), AFTER);
+}
+
+/// A page source that panics in the job does not make the pool lose its job.
+#[test]
+fn job_that_panics_is_made_again() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let breaks = broken.clone();
+    let observe = move |call| {
+        if let SourceCall::Discard(_) = call {
+            assert!(!breaks.load(Ordering::Relaxed), "the source's own trouble");
+        }
+    };
+    let observed = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
+    let manual = Arc::new(Manual::new());
+    let (pool, source) = pool_over(observed, Some(manual.clone()));
+    let mut handles = fill(&*pool);
+    let last = handles.pop().unwrap();
+    free_all(&*pool, handles);
+    manual.run_all();
+    assert_eq!((manual.jobs_panicked(), manual.pending(), source.charged_frames()), (1, 0, PAGES));
+    broken.store(false, Ordering::Relaxed);
+    pool.free(last).unwrap();
+    manual.run_all();
+    assert_eq!((manual.jobs_panicked(), source.charged_frames()), (1, AFTER));
+    pool.validate().unwrap();
+}

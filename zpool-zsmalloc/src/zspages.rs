@@ -26,6 +26,7 @@ pub(crate) struct Zspage {
     tag: AtomicU32,
     local: AtomicU32,
 }
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Zspage>() == 16 || cfg!(zpool_loom), "counts into the density of every pool");
 
 impl Zspage {

@@ -256,6 +256,7 @@ macro_rules! __pool_cases {
             memory refusals_with_frames_of_16_kib: Nothing,
             memory a_full_pool_goes_on_after_a_free: Nothing,
             memory a_page_source_that_panics_leaves_the_pool_whole: Nothing,
+            memory frames_the_system_keeps_stay_on_the_books: Nothing,
             calling_out no_lock_is_held_while_the_page_source_works: Nothing,
             guards a_guard_outlives_the_free_of_its_object: Nothing,
             guards bytes_under_a_guard_are_not_used_again: Nothing,

@@ -21,6 +21,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
+use std::alloc::{Layout, alloc};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::caught::swallowed_message;
@@ -52,6 +53,18 @@ impl<P, F: FnOnce(P)> Node<P, F> {
     fn allocate(label: &'static str, payload: Option<P>, work: F) -> NonNull<Header> {
         let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label };
         NonNull::from(Box::leak(Box::new(Node { header, payload, work }))).cast()
+    }
+
+    /// Allocates as `allocate` does, unless the heap refuses: then `work` is dropped.
+    #[expect(clippy::disallowed_methods, reason = "a box that can fail to be made, not frames")]
+    fn try_allocate(label: &'static str, payload: Option<P>, work: F) -> Option<NonNull<Header>> {
+        let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label };
+        // SAFETY: a node has a header, so its layout has more than 0 bytes.
+        let memory = unsafe { alloc(Layout::new::<Self>()) };
+        let node = NonNull::new(memory.cast::<Self>())?;
+        // SAFETY: fresh memory of this layout, which `Box::from_raw` takes later.
+        unsafe { node.write(Node { header, payload, work }) };
+        Some(node.cast())
     }
 
     /// # Safety
@@ -97,6 +110,11 @@ impl Job {
     /// A job that runs `work`. `label` names it in logs and errors. Allocates once.
     pub fn new(label: &'static str, work: impl FnOnce() + Send + 'static) -> Job {
         Job { node: Node::allocate(label, Some(()), move |()| work()) }
+    }
+
+    /// Makes a job as [`new`](Self::new) does, unless the heap refuses: then `work` is dropped.
+    pub fn try_new(label: &'static str, work: impl FnOnce() + Send + 'static) -> Option<Job> {
+        Some(Job { node: Node::try_allocate(label, Some(()), move |()| work())? })
     }
 
     /// The name it was made with.

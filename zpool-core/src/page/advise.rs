@@ -1,19 +1,25 @@
-//! What the system is told about memory that is mapped: how to back it, what to leave out of dumps, and what is not needed any more.
+//! Advice to the operating system about mapped memory, and what it made of it.
+//!
+//! Advice can be refused (locked memory, a seccomp filter, an old kernel), and some systems accept
+//! it and do nothing. What pools book is what the system really holds, so [`dont_need`] tries the
+//! next way when one is refused, looks whether the frames have gone, and returns whether they have.
 
 use core::ptr::NonNull;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::mm::{Advice, madvise};
 
-/// A frame is what is charged: a huge page would make 512 of them resident at one touch.
+/// Declines huge pages: a frame is what is charged, and a huge page would make 512 of them resident
+/// at one touch.
 pub(super) fn no_huge_pages(base: NonNull<u8>, len: usize) {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // SAFETY: our own mapping; the advice changes no contents.
         let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxNoHugepage) };
         // EINVAL where the kernel has no huge pages: then there is nothing to forbid.
         let _ = result;
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (base, len);
 }
 
@@ -23,55 +29,54 @@ pub(super) fn no_huge_pages(base: NonNull<u8>, len: usize) {
 ///
 /// 1. The range is mapped memory.
 pub(super) unsafe fn populate(base: NonNull<u8>, len: usize) {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // SAFETY: (1); the advice changes no contents.
         let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
-        // EINVAL before Linux 5.14, and others where memory is short: then each is faulted in when it is written.
+        // EINVAL before Linux 5.14, others where memory is short: then each is faulted in when it
+        // is written.
         let _ = result;
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (base, len);
 }
 
 /// Leaves a mapping out of core dumps.
 pub(super) fn no_dump(base: NonNull<u8>, len: usize) {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // SAFETY: our own mapping; the advice changes no contents.
         let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontDump) };
-        debug_assert!(result.is_ok(), "every kernel since 3.4 knows this: {result:?}");
+        // Every kernel since 3.4 knows this, but a seccomp filter may refuse it.
+        let _ = result;
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (base, len);
 }
 
-/// Gives frames back to the system. Returns whether it took them. On Linux they read as zero
-/// afterwards; elsewhere the system may leave what was in them.
+/// Gives frames back to the system. Returns whether it holds no memory for them any more. On Linux
+/// they read as zero then; elsewhere the system may leave what was in them.
 ///
 /// # Safety
 ///
-/// 1. The range is whole frames of a private anonymous mapping of ours.
+/// 1. The range is whole frames of a private anonymous mapping of ours, readable and writable.
 /// 2. There is no reference into it, and no thread reads or writes it during the call.
 pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
     if len == 0 {
         return true;
     }
-    #[cfg(target_os = "linux")]
-    let advice = Advice::LinuxDontNeed;
-    #[cfg(not(target_os = "linux"))]
-    let advice = Advice::DontNeed;
-    // SAFETY: (1) and (2); the contents may go.
-    unsafe { madvise(base.as_ptr().cast(), len, advice) }.is_ok()
+    // SAFETY: (1) and (2).
+    unsafe { system::dont_need(base, len) }
 }
 
-/// Gives many ranges back. One call into the system, where it has that: a call takes the mapping's
-/// lock and interrupts every processor that runs a thread of ours, which costs that thread more
-/// than the page it loses. Returns for how many ranges, from the front, one call did it.
+/// Gives many ranges back by one call into the system, where it has that: a call takes the
+/// mapping's lock and interrupts every processor that runs a thread of ours, which costs that
+/// thread more than the page it loses. Returns how many ranges, from the front, have gone; the
+/// caller tries the others one by one.
 ///
 /// # Safety
 ///
-/// As for `dont_need`, for each.
+/// As for [`dont_need`], for each.
 pub(super) unsafe fn dont_need_at_once(ranges: &[(NonNull<u8>, usize)]) -> usize {
     #[cfg(target_os = "linux")]
     if ranges.len() > 1 {
@@ -82,55 +87,387 @@ pub(super) unsafe fn dont_need_at_once(ranges: &[(NonNull<u8>, usize)]) -> usize
     0
 }
 
+/// Prepares address space for use that `mprotect` is about to make writable: if the program locks
+/// its memory (`mlockall` with `MCL_FUTURE`), that call would make all of it resident. Locks it on
+/// fault instead, or, where that is not possible, not at all.
+///
+/// # Safety
+///
+/// 1. The range is whole frames of a mapping of ours.
+pub(super) unsafe fn lock_on_fault(base: NonNull<u8>, len: usize) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: (1).
+    unsafe {
+        system::lock_on_fault(base, len)
+    };
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (base, len);
+}
+
+/// Returns how many frames of a range the system holds memory for: all, where it cannot tell.
+///
+/// # Safety
+///
+/// 1. The range is whole frames of a mapping of ours.
+pub(super) unsafe fn resident(base: NonNull<u8>, len: usize) -> usize {
+    let frame = super::os_frame_size();
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: (1).
+    if let Some(frames) = unsafe { system::resident(base, len, frame) } {
+        return frames;
+    }
+    let _ = base;
+    len / frame
+}
+
+/// Learns from a fresh mapping, of which nothing was touched, whether `mincore` can be relied on:
+/// some systems answer that everything is resident.
+///
+/// # Safety
+///
+/// 1. The range is whole frames of a mapping of ours that was never accessible.
+pub(super) unsafe fn learn_from_fresh(base: NonNull<u8>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: (1).
+    unsafe {
+        system::learn_from_fresh(base)
+    };
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = base;
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod system {
+    use core::ptr::NonNull;
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::io::Errno;
+    use rustix::mm::{Advice, MlockFlags, MsyncFlags, madvise, mlock_with, msync, munlock};
+
+    /// `mincore` says of untouched frames that they are resident. No loom atomic: it outlives models.
+    static MINCORE_IS_USELESS: AtomicBool = AtomicBool::new(false);
+
+    /// Frames of a range that are looked at after the system has accepted advice.
+    const LOOKED_AT: usize = 64;
+
+    /// See the parent's.
+    ///
+    /// # Safety
+    ///
+    /// As for the parent's.
+    pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
+        // SAFETY: (1) and (2).
+        let look = unsafe { Look::before(base, len) };
+        // SAFETY: (1) and (2); the contents may go.
+        let accepted = match unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontNeed) } {
+            Ok(()) => true,
+            // SAFETY: (1) and (2).
+            Err(Errno::INVAL) => unsafe { dont_need_locked(base, len) },
+            Err(_) => false,
+        };
+        // SAFETY: (1) and (2).
+        if accepted && unsafe { look.is_gone() } {
+            return true;
+        }
+        // SAFETY: (1) and (2).
+        let moved = unsafe { move_away(base, len) };
+        // SAFETY: (1) and (2).
+        moved && unsafe { look.is_gone() }
+    }
+
+    /// Gives frames back without advice: moves them to other addresses, leaving the range mapped and
+    /// empty, and unmaps those (Linux 5.7). Returns whether the system did.
+    ///
+    /// # Safety
+    ///
+    /// As for `dont_need`.
+    #[cfg(target_os = "linux")]
+    unsafe fn move_away(base: NonNull<u8>, len: usize) -> bool {
+        use core::ffi::{c_int, c_void};
+        use core::ptr;
+
+        /// Not every C library that libc knows has it.
+        const MREMAP_DONTUNMAP: c_int = 4;
+        let (flags, anywhere) = (libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP, ptr::null_mut::<c_void>());
+        // SAFETY: (1) and (2): the range stays mapped as it is, and its contents may go. The kernel
+        // chooses the new address, where nothing is.
+        let moved = unsafe { libc::mremap(base.as_ptr().cast(), len, len, flags, anywhere) };
+        if moved == libc::MAP_FAILED {
+            return false;
+        }
+        // SAFETY: just mapped, and known to us alone.
+        unsafe { rustix::mm::munmap(moved, len) }.is_ok()
+    }
+
+    /// Does nothing: libc has no `mremap` for Android.
+    ///
+    /// # Safety
+    ///
+    /// As for `dont_need`.
+    #[cfg(not(target_os = "linux"))]
+    unsafe fn move_away(_base: NonNull<u8>, _len: usize) -> bool {
+        false
+    }
+
+    /// Gives frames back that the program has locked. Returns whether the system accepted that.
+    ///
+    /// # Safety
+    ///
+    /// As for `dont_need`.
+    unsafe fn dont_need_locked(base: NonNull<u8>, len: usize) -> bool {
+        let at = base.as_ptr().cast();
+        // SAFETY: (1) and (2); the contents may go. They stay locked: whatever is written there next.
+        if unsafe { madvise(at, len, Advice::LinuxDontneedLocked) }.is_ok() {
+            return true;
+        }
+        // Before Linux 5.18. Not where nothing is locked: then it is madvise itself that is refused.
+        // SAFETY: (1).
+        if unsafe { is_locked(base, len) } != Some(true) {
+            return false;
+        }
+        // SAFETY: (1); this changes no contents.
+        if unsafe { munlock(at, len) }.is_err() {
+            return false;
+        }
+        // SAFETY: (1) and (2); the contents may go.
+        let result = unsafe { madvise(at, len, Advice::LinuxDontNeed) };
+        // As the program wanted it. Where this fails, the frames may be swapped from now on.
+        // SAFETY: (1); on fault, so it makes nothing resident.
+        let _ = unsafe { mlock_with(at, len, MlockFlags::ONFAULT) };
+        result.is_ok()
+    }
+
+    /// Returns whether the program has locked some of the range; none where the system does not say.
+    ///
+    /// # Safety
+    ///
+    /// 1. The range is whole frames of a mapping of ours.
+    unsafe fn is_locked(base: NonNull<u8>, len: usize) -> Option<bool> {
+        // Anonymous memory has no other copy: this does nothing but answer EBUSY for locked memory.
+        // SAFETY: (1).
+        match unsafe { msync(base.as_ptr().cast(), len, MsyncFlags::INVALIDATE) } {
+            Ok(()) => Some(false),
+            Err(Errno::BUSY) => Some(true),
+            Err(_) => None,
+        }
+    }
+
+    /// See the parent's.
+    ///
+    /// # Safety
+    ///
+    /// As for the parent's.
+    pub(super) unsafe fn lock_on_fault(base: NonNull<u8>, len: usize) {
+        let at = base.as_ptr().cast();
+        // SAFETY: (1).
+        let locked = unsafe { is_locked(base, len) };
+        // SAFETY: (1); on fault, so it makes nothing resident.
+        if locked == Some(true) && unsafe { mlock_with(at, len, MlockFlags::ONFAULT) }.is_ok() {
+            return;
+        }
+        if locked != Some(false) {
+            // SAFETY: (1); this changes no contents, and nothing where nothing is locked.
+            let _ = unsafe { munlock(at, len) };
+        }
+    }
+
+    /// Looks whether frames are there, before and after they are given back.
+    pub(super) struct Look {
+        base: NonNull<u8>,
+        len: usize,
+        by_contents: bool,
+    }
+
+    impl Look {
+        /// Prepares to look at a range.
+        ///
+        /// # Safety
+        ///
+        /// As for `dont_need`.
+        pub(super) unsafe fn before(base: NonNull<u8>, len: usize) -> Look {
+            // Relaxed: a hint. Either way of looking is right.
+            let by_contents = MINCORE_IS_USELESS.load(Ordering::Relaxed);
+            if by_contents {
+                // SAFETY: (1) and (2); whole frames have a first byte.
+                unsafe { base.write_volatile(1) };
+            }
+            Look { base, len, by_contents }
+        }
+
+        /// Returns whether the first frames of the range have gone.
+        ///
+        /// # Safety
+        ///
+        /// As for `dont_need`.
+        pub(super) unsafe fn is_gone(&self) -> bool {
+            if self.by_contents {
+                // SAFETY: (1) and (2). What has gone reads as zero.
+                return unsafe { self.base.read_volatile() } == 0;
+            }
+            let frame = super::super::os_frame_size();
+            let len = self.len.min(LOOKED_AT * frame);
+            // A system that has no answer is taken at its word.
+            // SAFETY: (1).
+            unsafe { resident(self.base, len, frame) }.is_none_or(|frames| frames == 0)
+        }
+    }
+
+    /// Returns how many frames are resident, unless the system does not say.
+    ///
+    /// # Safety
+    ///
+    /// 1. The range is whole frames of a mapping of ours.
+    pub(super) unsafe fn resident(base: NonNull<u8>, len: usize, frame: usize) -> Option<usize> {
+        if MINCORE_IS_USELESS.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut frames = [0u8; LOOKED_AT];
+        let (mut at, mut count) = (0, 0);
+        while at < len {
+            let part = (len - at).min(LOOKED_AT * frame);
+            // SAFETY: inside the range.
+            let from = unsafe { base.add(at) };
+            // SAFETY: mapped memory by (1), and a byte for each frame of it.
+            if unsafe { libc::mincore(from.as_ptr().cast(), part, frames.as_mut_ptr().cast()) } != 0 {
+                return None;
+            }
+            count += frames[..part / frame].iter().filter(|&&byte| byte & 1 == 1).count();
+            at += part;
+        }
+        Some(count)
+    }
+
+    /// See the parent's.
+    ///
+    /// # Safety
+    ///
+    /// As for the parent's.
+    pub(super) unsafe fn learn_from_fresh(base: NonNull<u8>) {
+        let frame = super::super::os_frame_size();
+        // SAFETY: (1).
+        if unsafe { resident(base, frame, frame) } == Some(1) {
+            // Relaxed: see `Look::before`.
+            MINCORE_IS_USELESS.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Systems whose `MADV_DONTNEED` frees nothing, and whose `MADV_FREE` lets the system take frames
+/// when it needs them: we take that for given back, as allocators do.
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "solaris",
+    target_os = "illumos",
+))]
+mod system {
+    use core::ptr::NonNull;
+
+    /// See the parent's.
+    ///
+    /// # Safety
+    ///
+    /// As for the parent's.
+    pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
+        // SAFETY: (1) and (2); the contents may go.
+        unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_FREE) == 0 }
+    }
+}
+
+/// Other systems: no advice frees anything that we know of.
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "solaris",
+    target_os = "illumos",
+)))]
+mod system {
+    use core::ptr::NonNull;
+
+    /// Does nothing, and says so.
+    ///
+    /// # Safety
+    ///
+    /// As for the parent's.
+    pub(super) unsafe fn dont_need(_base: NonNull<u8>, _len: usize) -> bool {
+        false
+    }
+}
+
 /// `process_madvise` of this very process, which Linux has since 6.15.
 #[cfg(target_os = "linux")]
 mod vectored {
     use core::ffi::{c_int, c_long, c_uint};
-    use core::ptr::NonNull;
+    use core::ptr::{self, NonNull};
+    use core::sync::atomic::{AtomicBool, Ordering};
 
-    use crate::sync::atomic::Ordering;
+    use super::system::Look;
 
     /// The calling thread's process, in the place of a file descriptor.
     const PIDFD_SELF: c_int = -10_000;
 
-    /// Ranges that one call takes.
-    const MOST: usize = 1024;
+    /// Ranges of one call: they are listed on the stack.
+    const MOST: usize = 128;
 
     /// Gives ranges back as long as the system takes them so. Returns how many.
     ///
     /// # Safety
     ///
-    /// As for `dont_need`, for each.
+    /// As for the parent's.
     pub(super) unsafe fn dont_need(ranges: &[(NonNull<u8>, usize)]) -> usize {
-        // An older system, or one that forbids the call: asked once. No loom atomic, since it outlives models.
-        static REFUSED: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+        // An older system, or one that forbids the call: asked once. No loom atomic, since it
+        // outlives models.
+        static REFUSED: AtomicBool = AtomicBool::new(false);
         let mut done = 0;
         for chunk in ranges.chunks(MOST) {
             if REFUSED.load(Ordering::Relaxed) {
                 break;
             }
-            let vector: Vec<libc::iovec> = chunk
-                .iter()
-                .map(|&(base, len)| libc::iovec { iov_base: base.as_ptr().cast(), iov_len: len })
-                .collect();
+            // SAFETY: (1) and (2).
+            let look = unsafe { Look::before(chunk[0].0, chunk[0].1) };
+            // SAFETY: (1) and (2).
+            let advised = unsafe { advise(chunk) };
+            // Locked memory is refused as well: the ways that take it take one range at a time.
+            REFUSED.store(advised < 0, Ordering::Relaxed);
             let all: usize = chunk.iter().map(|&(_, len)| len).sum();
-            // SAFETY: the arguments are those of process_madvise(2); the vector has as many ranges as it says, and their contents may go, by (1) and (2).
-            let advised = unsafe {
-                libc::syscall(
-                    libc::SYS_process_madvise,
-                    PIDFD_SELF,
-                    vector.as_ptr(),
-                    vector.len(),
-                    libc::MADV_DONTNEED,
-                    0 as c_uint,
-                )
-            };
-            if advised != all as c_long {
-                REFUSED.store(advised < 0, Ordering::Relaxed);
+            // SAFETY: (1) and (2).
+            if advised != all as c_long || !unsafe { look.is_gone() } {
                 break;
             }
             done += chunk.len();
         }
         done
+    }
+
+    /// Makes the call, for at most [`MOST`] ranges. Returns the bytes advised, or -1.
+    ///
+    /// # Safety
+    ///
+    /// As for `dont_need`.
+    unsafe fn advise(ranges: &[(NonNull<u8>, usize)]) -> c_long {
+        let mut vector = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MOST];
+        for (entry, &(base, len)) in vector.iter_mut().zip(ranges) {
+            *entry = libc::iovec { iov_base: base.as_ptr().cast(), iov_len: len };
+        }
+        // SAFETY: the arguments are those of process_madvise(2); the vector has as many ranges as it
+        // says, and their contents may go, by (1) and (2).
+        unsafe {
+            libc::syscall(
+                libc::SYS_process_madvise,
+                PIDFD_SELF,
+                vector.as_ptr(),
+                ranges.len().min(MOST),
+                libc::MADV_DONTNEED,
+                0 as c_uint,
+            )
+        }
     }
 }

@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::sync::Arc;
 
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Which calls of a [`FaultySource`] fail. Calls of `reserve` and `charge` are counted together, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub enum FaultPlan {
     From(u64),
 }
 
-/// Fails chosen calls of the source behind it: for tests that exhaust memory at every point where a pool asks for it.
+/// Fails chosen calls of the source behind it: for tests that exhaust memory at every point where a
+/// pool asks for it, and for those in which the system [keeps frames](Self::keep_frames).
 #[derive(Debug)]
 pub struct FaultySource {
     inner: Arc<dyn PageSource>,
@@ -27,13 +28,30 @@ pub struct FaultySource {
     /// First call after it that works again.
     until: AtomicU64,
     failures: AtomicU64,
+    keeps_frames: AtomicBool,
+    /// Frames that may be uncharged since frames are kept: charged since then, or of released runs.
+    may_go: AtomicUsize,
+    /// Frames that were uncharged since then.
+    went: AtomicUsize,
+    /// Frames whose discard has failed since then.
+    kept: AtomicUsize,
 }
 
 impl FaultySource {
     /// Fails as `plan` says.
     pub fn new(inner: Arc<dyn PageSource>, plan: FaultPlan) -> FaultySource {
         let word = AtomicU64::new;
-        let source = FaultySource { inner, calls: word(0), from: word(0), until: word(0), failures: word(0) };
+        let source = FaultySource {
+            inner,
+            calls: word(0),
+            from: word(0),
+            until: word(0),
+            failures: word(0),
+            keeps_frames: AtomicBool::new(false),
+            may_go: AtomicUsize::new(0),
+            went: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
+        };
         source.plan(plan);
         source
     }
@@ -49,6 +67,28 @@ impl FaultySource {
         self.from.store(from, Ordering::Relaxed);
         self.until.store(until, Ordering::Relaxed);
         self.calls.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets whether discards fail from now on, as where the system refuses advice: no frame is given
+    /// back, and its contents stay. Runs can be released all the same.
+    pub fn keep_frames(&self, keep: bool) {
+        self.keeps_frames.store(keep, Ordering::Relaxed);
+        self.may_go.store(0, Ordering::Relaxed);
+        self.went.store(0, Ordering::Relaxed);
+        self.kept.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns how many frames a pool took off the books since frames are [kept](Self::keep_frames)
+    /// although their discard failed: those uncharged beyond the frames of released runs and charges
+    /// since then. 0 for a pool that keeps its books right.
+    pub fn frames_off_the_books(&self) -> usize {
+        let went = self.went.load(Ordering::Relaxed);
+        let beyond = went.saturating_sub(self.may_go.load(Ordering::Relaxed));
+        beyond.min(self.kept.load(Ordering::Relaxed))
+    }
+
+    fn note_released(&self, run: &Run) {
+        self.may_go.fetch_add(run.len() / self.inner.frame_size(), Ordering::Relaxed);
     }
 
     /// Calls that could have failed since the plan was set.
@@ -85,14 +125,20 @@ unsafe impl PageSource for FaultySource {
 
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
         self.call()?;
+        self.may_go.fetch_add(frames, Ordering::Relaxed);
         self.inner.charge(frames)
     }
 
     fn uncharge(&self, frames: usize) {
+        self.went.fetch_add(frames, Ordering::Relaxed);
         self.inner.uncharge(frames);
     }
 
     unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+        if self.keeps_frames.load(Ordering::Relaxed) {
+            self.kept.fetch_add(frames.len(), Ordering::Relaxed);
+            return Err(NotGivenBack);
+        }
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard(run, frames) }
     }
@@ -102,18 +148,24 @@ unsafe impl PageSource for FaultySource {
     }
 
     unsafe fn discard_all(&self, entries: &mut [Discard]) {
+        if self.keeps_frames.load(Ordering::Relaxed) {
+            let frames = entries.iter().map(|entry| entry.frames().len()).sum();
+            self.kept.fetch_add(frames, Ordering::Relaxed);
+            return entries.iter_mut().for_each(|entry| entry.set_given_back(false));
+        }
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard_all(entries) };
     }
 
     unsafe fn release(&self, run: Run) {
+        self.note_released(&run);
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.release(run) };
     }
 
     unsafe fn release_all(&self, runs: &mut dyn Iterator<Item = Run>) {
         // SAFETY: the caller's promises are the same.
-        unsafe { self.inner.release_all(runs) };
+        unsafe { self.inner.release_all(&mut runs.inspect(|run| self.note_released(run))) };
     }
 
     fn charged_frames(&self) -> usize {
@@ -126,6 +178,7 @@ unsafe impl PageSource for FaultySource {
 }
 
 #[cfg(all(test, not(zpool_loom)))]
+#[allow(unsafe_code, reason = "is a pool's side of the source")]
 mod tests {
     use super::*;
     use crate::page::HeapSource;
@@ -142,5 +195,31 @@ mod tests {
         source.plan(FaultPlan::Never);
         assert!(source.charge(1).is_ok());
         assert_eq!((source.failures(), source.charged_frames()), (3, 4));
+    }
+
+    /// A discard fails while frames are kept, and striking its frames off is noticed; what is
+    /// released, and a charge that was not used, may go.
+    #[test]
+    fn kept_frames_struck_off_are_counted() {
+        let source = FaultySource::new(Arc::new(HeapSource::new(4096)), FaultPlan::Never);
+        let (first, second) = (source.reserve(2).unwrap(), source.reserve(3).unwrap());
+        source.charge(5).unwrap();
+        source.keep_frames(true);
+        // SAFETY: a run of this source, without a reference into it.
+        let kept = unsafe { source.discard(&first, 0..2) };
+        assert_eq!((kept, source.frames_off_the_books()), (Err(NotGivenBack), 0));
+        // SAFETY: as above.
+        unsafe { source.release_all(&mut [second].into_iter()) };
+        source.charge(1).unwrap();
+        source.uncharge(4);
+        assert_eq!(source.frames_off_the_books(), 0);
+        source.uncharge(2);
+        assert_eq!(source.frames_off_the_books(), 2);
+        source.keep_frames(false);
+        // SAFETY: as above.
+        let gone = unsafe { source.discard(&first, 0..2) };
+        assert_eq!((gone, source.frames_off_the_books()), (Ok(()), 0));
+        // SAFETY: as above.
+        unsafe { source.release(first) };
     }
 }

@@ -7,110 +7,97 @@
 //!   free lists by length:  5 ─► that one
 //! ```
 //!
-//! Runs are cut off at the bump offset, and reused by exact length: address space is plentiful (a run of each length that pools use
-//! is the most that a request can miss), so nothing is split or merged. Frames of free runs are given back to the system, so a free run costs
-//! nothing but its place. Few mappings are made (a process may have 65 530), and up to [`IDLE_ARENAS`] empty arenas are
-//! kept, so that pools come and go without mapping and unmapping.
+//! Frames of free runs are given back to the system, so a free run costs nothing but its place. If
+//! the system does not take them, they stay on this source's books
+//! ([`retained_frames`](PageSource::retained_frames)), their run is handed out before others, and
+//! their arena is unmapped as soon as no run of it is out. Few mappings are made (a process may have
+//! 65 530), and a few empty arenas are kept, so that pools come and go without mapping and
+//! unmapping.
 
 use core::ops::Range;
-use core::ptr::{self, NonNull};
-use std::collections::BTreeMap;
+use core::ptr::NonNull;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-
-use super::advise::{dont_need, dont_need_at_once, no_dump, no_huge_pages, populate};
+use super::advise::{dont_need, dont_need_at_once, populate, resident};
+use super::arenas::Arenas;
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run, os_frame_size};
 use crate::noblock::might_block;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of address space in an arena; a longer run gets an arena of its own length.
-const ARENA_LEN: usize = 64 << 20;
+/// Ranges that are given back together: they are listed on the stack.
+const BATCH: usize = 128;
 
-/// Empty arenas that are kept.
-const IDLE_ARENAS: usize = 4;
-
-/// Takes frames from the operating system with mmap. Linux is tested; other Unix systems are meant to compile.
+/// Takes frames from the operating system with mmap. Linux is tested; other Unix systems should
+/// compile.
 #[derive(Debug)]
 pub struct MmapSource {
     frame_size: usize,
     charged: AtomicUsize,
+    /// `Arenas::retained`, so that asking takes no lock.
+    retained: AtomicUsize,
     arenas: Mutex<Arenas>,
 }
 
-/// Addresses are `usize` here and become pointers only when a run is made or a call into the system needs one; each arena keeps the
-/// pointer that mmap gave, from which those are derived.
-#[derive(Debug, Default)]
-struct Arenas {
-    /// By base address.
-    mapped: BTreeMap<usize, Arena>,
-    /// The arena that runs are cut from.
-    current: Option<usize>,
-    /// Base addresses of free runs, by length in bytes.
-    free: BTreeMap<usize, Vec<usize>>,
-    /// Bases of arenas without a run, other than the current one.
-    idle: Vec<usize>,
-    /// New arenas are kept out of core dumps.
-    excluded_from_dumps: bool,
-}
-
-#[derive(Debug)]
-struct Arena {
-    base: NonNull<u8>,
-    len: usize,
-    /// Bytes cut off so far.
-    bump: usize,
-    /// Runs handed out and not released.
-    runs: usize,
-}
-
-// SAFETY: `base` is a mapping that any thread may use; access to the struct is the mutex's business.
-unsafe impl Send for Arena {}
-
 impl MmapSource {
-    /// A source with no arena yet.
+    /// Makes a source with no arena yet.
     pub fn new() -> MmapSource {
         MmapSource {
             frame_size: os_frame_size(),
             charged: AtomicUsize::new(0),
+            retained: AtomicUsize::new(0),
             arenas: Mutex::new(Arenas::default()),
         }
     }
 
-    /// A source whose memory the system leaves out of core dumps, where it can (Linux; elsewhere this is [`new`](Self::new)).
+    /// Makes a source whose memory the system leaves out of core dumps, where it can (Linux;
+    /// elsewhere this is [`new`](Self::new)).
     pub fn excluded_from_dumps() -> MmapSource {
         let source = MmapSource::new();
         source.arenas.lock().excluded_from_dumps = true;
         source
     }
 
-    /// Arenas mapped now, idle ones included: each is one mapping of the process, or less where the kernel merges neighbours.
+    /// Returns how many arenas are mapped now, idle ones included: each is one mapping of the
+    /// process or two, or less where the kernel merges neighbours.
     pub fn arenas(&self) -> usize {
-        self.arenas.lock().mapped.len()
+        self.arenas.lock().len()
     }
 
-    /// Gives ranges of free memory back to the system, neighbours together. Calls `kept` for each
-    /// range that the system did not take.
-    fn discard_ranges(ranges: &mut [(NonNull<u8>, usize)], mut kept: impl FnMut(NonNull<u8>, usize)) {
-        ranges.sort_unstable_by_key(|(base, _)| base.as_ptr().addr());
-        // The caller's list stays whole: it says which runs these were.
-        let mut merged = Vec::with_capacity(ranges.len());
-        let mut i = 0;
-        while i < ranges.len() {
-            let (base, mut len) = ranges[i];
-            i += 1;
-            while i < ranges.len() && ranges[i].0.as_ptr().addr() == base.as_ptr().addr() + len {
-                len += ranges[i].1;
-                i += 1;
-            }
-            merged.push((base, len));
+    /// Works with the arenas, under their lock.
+    fn with_arenas<R>(&self, work: impl FnOnce(&mut Arenas) -> R) -> R {
+        let mut arenas = self.arenas.lock();
+        let result = work(&mut arenas);
+        // Relaxed: an account. So below.
+        self.retained.store(arenas.retained, Ordering::Relaxed);
+        result
+    }
+
+    /// Returns where frames of a run begin, and their length in bytes.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie inside the run.
+    fn range(&self, run: &Run, frames: &Range<usize>) -> (NonNull<u8>, usize) {
+        let (from, to) = (frames.start * self.frame_size, frames.end * self.frame_size);
+        assert!(from <= to && to <= run.len(), "frames {frames:?} of a run of {} bytes", run.len());
+        // SAFETY: `from` is inside the run.
+        (unsafe { run.base().add(from) }, to - from)
+    }
+
+    /// Puts released runs back, with what the system still holds of them.
+    fn put_back(&self, pieces: &mut [Piece]) {
+        for piece in pieces.iter_mut().filter(|piece| !piece.given_back) {
+            // SAFETY: (1) a run of ours.
+            piece.retained = unsafe { resident(piece.base, piece.len) };
         }
-        // SAFETY: (1), (2): the ranges are runs, or frames of runs, that their owners gave up.
-        let done = unsafe { dont_need_at_once(&merged) };
-        for &(base, len) in &merged[done..] {
-            // SAFETY: as above.
-            if !unsafe { dont_need(base, len) } {
-                kept(base, len);
+        self.with_arenas(|arenas| {
+            pieces.iter().for_each(|piece| arenas.put_back(piece.addr(), piece.len, piece.retained));
+        });
+        while let Some(arena) = self.with_arenas(Arenas::next_surplus) {
+            let retained = arena.retained;
+            // An arena that the system does not unmap is lost, and what it has stays on the books.
+            if arena.unmap() {
+                self.with_arenas(|arenas| arenas.unmapped(retained));
             }
         }
     }
@@ -123,7 +110,7 @@ impl Default for MmapSource {
 }
 
 // SAFETY: (1) runs are cut from private anonymous mappings (zero-filled) without overlap: see `Arenas`; arenas are unmapped only when no run of
-// theirs is out, or with the source. (2) MADV_DONTNEED replaces exactly these pages by zero pages. (3) The system's page size.
+// theirs is out, or with the source. (2) what is given back reads as zero, where it was, or as before. (3) The system's page size.
 unsafe impl PageSource for MmapSource {
     fn frame_size(&self) -> usize {
         self.frame_size
@@ -133,13 +120,12 @@ unsafe impl PageSource for MmapSource {
         might_block("MmapSource::reserve");
         assert!(frames > 0, "a run has at least one frame");
         let len = frames.checked_mul(self.frame_size).ok_or(OutOfFrames)?;
-        let base = self.arenas.lock().take(len)?;
+        let base = self.with_arenas(|arenas| arenas.take(len))?;
         // SAFETY: (1) `take` hands out each range once until it is put back.
         Ok(unsafe { Run::new(base, len) })
     }
 
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
-        // Relaxed: an account; nothing is published through it. So below.
         self.charged.fetch_add(frames, Ordering::Relaxed);
         Ok(())
     }
@@ -150,41 +136,28 @@ unsafe impl PageSource for MmapSource {
 
     unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
         might_block("MmapSource::discard");
-        let (from, to) = (frames.start * self.frame_size, frames.end * self.frame_size);
-        assert!(from <= to && to <= run.len(), "frames {frames:?} of a run of {} bytes", run.len());
-        // SAFETY: `from` is inside the run.
-        let base = unsafe { run.base().add(from) };
-        // SAFETY: frames of a run, which by (2) nobody looks at.
-        if unsafe { dont_need(base, to - from) } { Ok(()) } else { Err(NotGivenBack) }
+        let (base, len) = self.range(run, &frames);
+        // SAFETY: frames of a run, into which by (2) there is no reference.
+        if unsafe { dont_need(base, len) } { Ok(()) } else { Err(NotGivenBack) }
     }
 
     fn populate(&self, run: &Run, frames: Range<usize>) {
         might_block("MmapSource::populate");
-        let (from, to) = (frames.start * self.frame_size, frames.end * self.frame_size);
-        assert!(from <= to && to <= run.len(), "frames {frames:?} of a run of {} bytes", run.len());
-        // SAFETY: `from` is inside the run.
-        let base = unsafe { run.base().add(from) };
+        let (base, len) = self.range(run, &frames);
         // SAFETY: `populate` (1): a run is memory that is mapped, and so is this part of it.
-        unsafe { populate(base, to - from) };
+        unsafe { populate(base, len) };
     }
 
     unsafe fn discard_all(&self, entries: &mut [Discard]) {
         might_block("MmapSource::discard");
-        let range = |entry: &Discard| {
-            let (from, to) = (entry.frames.start * self.frame_size, entry.frames.end * self.frame_size);
-            assert!(from <= to && to <= entry.run.len(), "frames of a run: {entry:?}");
-            // SAFETY: `from` is inside the run.
-            (unsafe { entry.run.base().add(from) }, to - from)
-        };
-        let mut ranges: Vec<_> = entries.iter().map(range).collect();
-        entries.iter_mut().for_each(|entry| entry.given_back = true);
-        MmapSource::discard_ranges(&mut ranges, |base, len| {
-            let kept = base.as_ptr().addr()..base.as_ptr().addr() + len;
-            for entry in entries.iter_mut() {
-                let from = entry.run.base().as_ptr().addr() + entry.frames.start * self.frame_size;
-                entry.given_back &= !kept.contains(&from);
+        for chunk in entries.chunks_mut(BATCH) {
+            let mut batch = Batch::new();
+            chunk.iter().for_each(|entry| batch.push(self.range(&entry.run, &entry.frames)));
+            // SAFETY: frames of runs, into which by (1) there is no reference.
+            for piece in unsafe { batch.give_back() } {
+                chunk[piece.number].given_back = piece.given_back;
             }
-        });
+        }
     }
 
     unsafe fn release(&self, run: Run) {
@@ -194,156 +167,99 @@ unsafe impl PageSource for MmapSource {
 
     unsafe fn release_all(&self, runs: &mut dyn Iterator<Item = Run>) {
         might_block("MmapSource::release");
-        let mut ranges: Vec<_> = runs.map(|run| (run.base(), run.len())).collect();
-        // First the frames, outside the lock; only then may others take the runs.
-        MmapSource::discard_ranges(&mut ranges, |_, _| {});
-        let mut surplus = Vec::new();
-        let mut arenas = self.arenas.lock();
-        for (base, len) in ranges {
-            arenas.put_back(base.as_ptr().addr(), len, &mut surplus);
-        }
-        drop(arenas);
-        for arena in surplus {
-            arena.unmap();
+        loop {
+            let mut batch = Batch::new();
+            runs.take(BATCH).for_each(|run| batch.push((run.base(), run.len())));
+            if batch.len == 0 {
+                return;
+            }
+            // First the frames, outside the lock; only then may others take the runs.
+            // SAFETY: runs that by (1) their owner gave up.
+            self.put_back(unsafe { batch.give_back() });
         }
     }
 
     fn charged_frames(&self) -> usize {
-        self.charged.load(Ordering::Relaxed)
+        self.charged.load(Ordering::Relaxed) + self.retained_frames()
+    }
+
+    fn retained_frames(&self) -> usize {
+        self.retained.load(Ordering::Relaxed)
     }
 }
 
-impl Arenas {
-    /// A free range of `len` bytes, which is not handed out again before `put_back`.
-    fn take(&mut self, len: usize) -> Result<NonNull<u8>, OutOfFrames> {
-        if let Some(addr) = self.free.get_mut(&len).and_then(Vec::pop) {
-            let arena = self.arena_of(addr);
-            arena.runs += 1;
-            return Ok(arena.at(addr));
-        }
-        let current = self.current.filter(|base| self.mapped[base].left() >= len);
-        let base = match current {
-            Some(base) => base,
-            None => self.next_arena(len)?,
-        };
-        let arena = self.mapped.get_mut(&base).expect("the current arena is mapped");
-        let addr = base + arena.bump;
-        arena.bump += len;
-        arena.runs += 1;
-        Ok(arena.at(addr))
-    }
+/// Ranges that are given back together.
+struct Batch {
+    pieces: [Piece; BATCH],
+    len: usize,
+}
 
-    /// Makes an idle or a new arena with room for `len` bytes the current one.
-    fn next_arena(&mut self, len: usize) -> Result<usize, OutOfFrames> {
-        let base = match self.idle.iter().position(|base| self.mapped[base].left() >= len) {
-            Some(i) => self.idle.swap_remove(i),
-            None => {
-                let arena = Arena::map(len, self.excluded_from_dumps)?;
-                let base = arena.base.as_ptr().addr();
-                self.mapped.insert(base, arena);
-                base
-            }
-        };
-        if let Some(old) = self.current.replace(base)
-            && self.mapped[&old].runs == 0
-        {
-            self.idle.push(old);
-        }
-        Ok(base)
-    }
+#[derive(Clone, Copy)]
+struct Piece {
+    base: NonNull<u8>,
+    len: usize,
+    /// In the order in which they were pushed.
+    number: usize,
+    given_back: bool,
+    /// Frames that the system holds memory for, once they were counted.
+    retained: usize,
+}
 
-    /// Takes a range back; arenas that became superfluous go to `surplus`, to be unmapped outside the lock.
-    fn put_back(&mut self, addr: usize, len: usize, surplus: &mut Vec<Arena>) {
-        self.free.entry(len).or_default().push(addr);
-        let arena = self.arena_of(addr);
-        arena.runs -= 1;
-        if arena.runs > 0 {
-            return;
-        }
-        // No run is out: the arena is whole again, and its free runs are no more.
-        arena.bump = 0;
-        let range = arena.base.as_ptr().addr()..arena.base.as_ptr().addr() + arena.len;
-        for list in self.free.values_mut() {
-            list.retain(|addr| !range.contains(addr));
-        }
-        if self.current == Some(range.start) {
-            return;
-        }
-        self.idle.push(range.start);
-        if self.idle.len() > IDLE_ARENAS {
-            let base = self.idle.swap_remove(0);
-            surplus.extend(self.mapped.remove(&base));
-        }
-    }
-
-    fn arena_of(&mut self, addr: usize) -> &mut Arena {
-        let (_, arena) = self.mapped.range_mut(..=addr).next_back().expect("a run lies in an arena");
-        debug_assert!(addr < arena.base.as_ptr().addr() + arena.len, "a run lies in an arena");
-        arena
+impl Piece {
+    fn addr(&self) -> usize {
+        self.base.as_ptr().addr()
     }
 }
 
-impl Drop for Arenas {
-    fn drop(&mut self) {
-        while let Some((_, arena)) = self.mapped.pop_first() {
-            // An arena whose runs are still out stays mapped: somebody may look at them. That is a leak, not a fault.
-            if arena.runs == 0 {
-                arena.unmap();
-            }
+impl Batch {
+    fn new() -> Batch {
+        let none = Piece { base: NonNull::dangling(), len: 0, number: 0, given_back: false, retained: 0 };
+        Batch { pieces: [none; BATCH], len: 0 }
+    }
+
+    /// Adds a range; there are fewer than [`BATCH`].
+    fn push(&mut self, (base, len): (NonNull<u8>, usize)) {
+        self.pieces[self.len] = Piece { base, len, number: self.len, ..self.pieces[self.len] };
+        self.len += 1;
+    }
+
+    /// Gives the ranges back to the system, neighbours together. Returns them in any order, with
+    /// what became of each.
+    ///
+    /// # Safety
+    ///
+    /// 1. The ranges are frames of runs, and there is no reference into them.
+    unsafe fn give_back(&mut self) -> &mut [Piece] {
+        let pieces = &mut self.pieces[..self.len];
+        pieces.sort_unstable_by_key(Piece::addr);
+        let mut merged = [(NonNull::dangling(), 0); BATCH];
+        let mut count = 0;
+        for stretch in pieces.chunk_by(are_neighbours) {
+            merged[count] = (stretch[0].base, stretch.iter().map(|piece| piece.len).sum());
+            count += 1;
         }
+        let merged = &merged[..count];
+        // SAFETY: (1), for each.
+        let at_once = unsafe { dont_need_at_once(merged) };
+        let stretches = pieces.chunk_by_mut(are_neighbours);
+        for (number, (stretch, &(base, len))) in stretches.zip(merged).enumerate() {
+            // SAFETY: (1).
+            let gone = number < at_once || unsafe { dont_need(base, len) };
+            stretch.iter_mut().for_each(|piece| piece.given_back = gone);
+        }
+        pieces
     }
 }
 
-impl Arena {
-    /// Reserves address space for an arena with room for `len` bytes: the usual size, or as much as the system allows.
-    fn map(len: usize, excluded_from_dumps: bool) -> Result<Arena, OutOfFrames> {
-        let mut want = len.max(ARENA_LEN);
-        loop {
-            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-            // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nobody's memory.
-            let base =
-                unsafe { mmap_anonymous(ptr::null_mut(), want, ProtFlags::READ | ProtFlags::WRITE, flags) };
-            match base.map(|base| NonNull::new(base.cast::<u8>())) {
-                Ok(Some(base)) => {
-                    no_huge_pages(base, want);
-                    if excluded_from_dumps {
-                        no_dump(base, want);
-                    }
-                    return Ok(Arena { base, len: want, bump: 0, runs: 0 });
-                }
-                // Under a limit on address space, or with overcommit off, a smaller arena may do.
-                _ if want / 2 >= len => want /= 2,
-                _ => return Err(OutOfFrames),
-            }
-        }
-    }
-
-    fn unmap(self) {
-        assert_eq!(self.runs, 0, "nobody may hold a run of an arena that goes");
-        // SAFETY: our own mapping, whole, without a run handed out.
-        let result = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
-        debug_assert!(
-            result.is_ok(),
-            "munmap of a whole mapping fails only when the process is out of mappings"
-        );
-    }
-
-    /// Bytes not cut off yet.
-    fn left(&self) -> usize {
-        self.len - self.bump
-    }
-
-    /// The pointer to `addr`, which lies inside.
-    fn at(&self, addr: usize) -> NonNull<u8> {
-        let offset = addr - self.base.as_ptr().addr();
-        assert!(offset < self.len, "inside the arena");
-        // SAFETY: inside the mapping, just checked.
-        unsafe { self.base.add(offset) }
-    }
+/// Returns whether a range begins where the one before it ends.
+fn are_neighbours(piece: &Piece, next: &Piece) -> bool {
+    piece.addr() + piece.len == next.addr()
 }
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
+    use super::super::arena::ARENA_LEN;
+    use super::super::arenas::IDLE_ARENAS;
     use super::*;
 
     fn release(source: &MmapSource, runs: Vec<Run>) {

@@ -16,12 +16,17 @@
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "advises the system about mapped memory")]
 mod advise;
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "maps and unmaps memory")]
+mod arena;
+#[cfg(unix)]
+mod arenas;
 mod budget;
 mod faulty;
 #[allow(unsafe_code, reason = "hands out memory of the global allocator as frames")]
 mod heap;
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "maps and unmaps memory")]
+#[allow(unsafe_code, reason = "cuts runs from mapped memory and gives their frames back")]
 mod mmap;
 mod observed;
 #[allow(unsafe_code, reason = "reads and writes memory behind a raw pointer, bounds checked")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zpool_core::page::{BudgetedSource, FaultPlan, FaultySource, ObservedSource, PageSource, SourceCall};
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
-use zpool_core::{CreateError, PoolError};
+use zpool_core::{CompactionBudget, CreateError, PoolError};
 
 use crate::pool::PoolMaker;
 use crate::pool::rig::{Object, Rig, fresh_source, scaled, source_of_16_kib};
@@ -87,6 +87,36 @@ pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
             break;
         }
     }
+}
+
+/// A2, T1, M1: frames that the system does not take back stay on the pool's books and on the source's,
+/// are used again, and go when the system takes frames again.
+pub fn frames_the_system_keeps_stay_on_the_books(maker: &PoolMaker) {
+    let rig = Rig::new(maker);
+    let (mut rng, mut live) = (Rng::new(0x5_7A45), Vec::new());
+    let put = |rng: &mut Rng, live: &mut Vec<Object>, count| {
+        live.extend((0..count).map(|fill| rig.put(fill, rig.len(rng))));
+    };
+    put(&mut rng, &mut live, scaled(300) as u64);
+    rig.source.keep_frames(true);
+    for _ in 0..3 {
+        let left = live.split_off(live.len() / 3 * 2);
+        rig.take_all(std::mem::replace(&mut live, left));
+        rig.pool.compact(CompactionBudget::UNLIMITED);
+        rig.pool.trim();
+        rig.balance(&live);
+        rig.check_all(&live);
+        put(&mut rng, &mut live, scaled(200) as u64);
+        rig.balance(&live);
+        let lost = rig.source.frames_off_the_books();
+        assert_eq!(lost, 0, "A2: frames that the system kept are not charged any more");
+    }
+    rig.take_all(live);
+    rig.pool.trim();
+    rig.balance(&[]);
+    assert_eq!(rig.source.frames_off_the_books(), 0, "A2: frames of the empty pool that the system kept");
+    rig.source.keep_frames(false);
+    rig.assert_gives_all_back();
 }
 
 /// Runs the same workload once without a fault, to count the calls that can fail, and then once for each of them.

@@ -1,0 +1,59 @@
+//! Tests that change their whole process, each in a child of its own; and seccomp filters.
+
+use std::process::Command;
+
+/// Runs the test of this name again, alone in a child process. Returns true in the child.
+pub(crate) fn in_child(test: &str) -> bool {
+    const CHILD: &str = "ZPOOL_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.env(CHILD, "1").args(["--exact", test, "--nocapture"]).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{}\n{}{}", output.status, text[0], text[1]);
+    // What it says about being skipped.
+    print!("{}", text[1]);
+    false
+}
+
+/// What a refused system call returns: an error, or success without doing anything.
+pub(crate) const ANSWERS: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::ENOSYS, 0];
+
+/// Refuses system calls of this thread from now on. Returns false, and says so, where filters are
+/// not permitted.
+#[must_use]
+pub(crate) fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let give = libc::BPF_RET | libc::BPF_K;
+    let mut filter = vec![step(load, 0, 0, 0)];
+    for (at, &call) in calls.iter().enumerate() {
+        let to_the_end = (calls.len() - at) as u8;
+        filter.push(step(equal, to_the_end, 0, call as u32));
+    }
+    filter.push(step(give, 0, 0, libc::SECCOMP_RET_ALLOW));
+    filter.push(step(give, 0, 0, libc::SECCOMP_RET_ERRNO | answer as u32));
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a plain system call.
+    let bound = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0;
+    // SAFETY: the program is as long as it says, and the kernel copies it.
+    let set =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } == 0;
+    if !bound || !set {
+        eprintln!("skipped: seccomp filters are not permitted here");
+    }
+    bound && set
+}
+
+/// Locks the memory of this process. Returns false, and says so, where that is not permitted.
+#[must_use]
+pub(crate) fn lock_memory(flags: i32) -> bool {
+    // SAFETY: a plain system call.
+    let locked = unsafe { libc::mlockall(flags) } == 0;
+    if !locked {
+        eprintln!("skipped: mlockall is not permitted here (RLIMIT_MEMLOCK)");
+    }
+    locked
+}
