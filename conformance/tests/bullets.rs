@@ -15,8 +15,7 @@ const EXEMPT: [(&str, &str); 4] = [
 ];
 
 /// What cases name that is in a contract and has no number: methods, properties.
-const UNNUMBERED: [&str; 10] = [
-    "The doc of `ZPool`",
+const UNNUMBERED: [&str; 9] = [
     "`identity`",
     "`properties`",
     "`warm_without_heap`",

@@ -18,7 +18,13 @@ use crate::stats::PoolStats;
 /// All methods take `&self` and may be called from any number of threads at once. "May block" and "must not block" are meant as in
 /// [`NoBlock`](crate::NoBlock): a bounded wait for a lock of the pool's own is not blocking, a call into the operating system for memory is.
 ///
-/// Dropping a pool destroys it with everything in it. It may block, and calls [`might_block`](crate::might_block).
+/// # Dropping a pool
+///
+/// - G1. Dropping a pool drops its objects. Their handles need not be freed before: owners that give up everything drop
+///   or forget the handles, and then the pool. The same goes for guards that were leaked.
+/// - G2. All frames go back to the page source and off its books. That takes time in proportion to the pool's pages,
+///   not to its objects, and needs no memory.
+/// - G3. It may block, and calls [`might_block`](crate::might_block).
 pub trait ZPool: Send + Sync + Debug {
     /// The process-unique id, which the pool's handles carry: that of its [`HandleMint`](crate::HandleMint).
     ///
@@ -90,6 +96,23 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// - F5. Never blocks, allocates or fails for want of memory: legal in a [`NoBlock`](crate::NoBlock) section.
     fn free(&self, handle: Handle) -> Result<(), FreeError>;
+
+    /// Frees many objects, as [`free`](Self::free) does. Returns how many of the handles could not be freed.
+    ///
+    /// For owners that give up much at once but keep the pool. To give up everything, drop the pool instead (G1).
+    ///
+    /// # Behavior
+    ///
+    /// - L1. Every handle that `handles` yields is freed as by `free` (F1 to F3, F6), also when `handles` panics later on.
+    ///   The pool may wait for some handles before it frees the first of them.
+    /// - L2. Handles that `free` would refuse are dropped and counted; the others are freed all the same.
+    ///
+    /// # Concurrency
+    ///
+    /// - L3. As F5. `handles` is called with no lock held, and may call the pool.
+    fn free_many(&self, handles: &mut dyn Iterator<Item = Handle>) -> usize {
+        handles.filter_map(|handle| self.free(handle).err()).count()
+    }
 
     /// Exchanges the objects of two handles: from here on each names what the other did. Says whether it did.
     ///

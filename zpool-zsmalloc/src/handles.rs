@@ -93,6 +93,23 @@ impl HandleTable {
         *list = index + 1;
     }
 
+    /// Takes back many entries that are the caller's alone, as [`put`](Self::put) does, under one lock.
+    pub(crate) fn put_many(&self, indices: impl Iterator<Item = u32> + Clone) {
+        let Some(last) = indices.clone().next() else { return };
+        // Linked to each other before the lock is taken: the first of them ends the chain.
+        let mut head = 0;
+        for index in indices {
+            if let Some(slot) = self.slots.get(index) {
+                slot.set_link(head);
+                head = index + 1;
+            }
+        }
+        let Some(last) = self.slots.get(last) else { return };
+        let mut list = self.free[self.home()].lock();
+        last.set_link(*list);
+        *list = head;
+    }
+
     /// Another shard's whole list. Busy shards are passed over: waiting for one while holding one's own could deadlock.
     fn steal(&self, home: usize) -> u32 {
         let others = (1..self.free.len()).map(|i| (home + i) % self.free.len());

@@ -161,6 +161,14 @@ impl Inner {
         now || state.idle > 0
     }
 
+    /// Notes many releases of a class at once. Under the class's lock.
+    pub(crate) fn note_releases(&self, state: &mut ClassState, count: usize) {
+        state.releases = state.releases.wrapping_add(count);
+        self.note_gain(state);
+        // Relaxed: a policy's figure.
+        self.housekeeping.freed.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Brings the pool's estimate up to date with one class. Under its lock.
     pub(crate) fn note_gain(&self, state: &mut ClassState) {
         let gain = self.gain_of(state);

@@ -81,6 +81,7 @@ mod driver;
 mod exchange;
 #[allow(unsafe_code, reason = "overwrites an object it has taken down")]
 mod free;
+mod free_many;
 mod fullness;
 #[allow(unsafe_code, reason = "promises that nobody looks at frames that are given back")]
 mod give_back;

@@ -61,6 +61,10 @@ impl ZPool for Zsmalloc {
         self.inner.free(handle)
     }
 
+    fn free_many(&self, handles: &mut dyn Iterator<Item = Handle>) -> usize {
+        self.inner.free_many(handles)
+    }
+
     fn exchange(&self, handle: &Handle, other: &mut Handle) -> bool {
         self.inner.exchange(handle, other)
     }

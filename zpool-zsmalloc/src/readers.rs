@@ -117,6 +117,15 @@ impl Readers {
             .any(|place| place.load(Ordering::SeqCst) == index + 1)
     }
 
+    /// Returns whether no reader has announced any slot: then none of the words that the caller has changed just now
+    /// is read on the strength of an announcement.
+    pub fn is_quiet(&self) -> bool {
+        between_step_and_look();
+        // SeqCst: after the change of the words; as Acquire it pairs with `withdraw`.
+        let mut places = self.shards.iter().flat_map(|shard| shard.iter());
+        places.all(|place| place.load(Ordering::SeqCst) == EMPTY)
+    }
+
     /// Turns all announcements of `slot`, which is that of `index`, into pins of it. For whoever has changed the word just now, and has a pin.
     #[inline]
     pub fn turn_into_pins(&self, index: u32, slot: &Slot) {

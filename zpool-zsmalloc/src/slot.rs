@@ -210,6 +210,19 @@ impl Slot {
     /// [`PoolError::StaleHandle`].
     #[inline]
     pub fn free(&self, generation: u16, index: u32, readers: &Readers) -> Result<Freed, PoolError> {
+        let content = self.kill(generation)?;
+        readers.turn_into_pins(index, self);
+        Ok(self.settle(content))
+    }
+
+    /// The first step of a free: makes the word dead, with a pin of the caller's. The caller then turns announcements
+    /// into pins, and [`settle`](Self::settle)s.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::StaleHandle`].
+    #[inline]
+    pub fn kill(&self, generation: u16) -> Result<Content, PoolError> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
         loop {
@@ -218,15 +231,20 @@ impl Slot {
             }
             let next = Word::new(word.content().0, word.next_generation(), DEAD, word.pins() + 1);
             match self.exchange_weak(word, next, Ordering::SeqCst) {
-                Ok(()) => break,
+                Ok(()) => return Ok(word.content()),
                 Err(seen) => word = seen,
             }
         }
-        readers.turn_into_pins(index, self);
-        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours alone: nobody pins a dead word.
+    }
+
+    /// The last step of a free: takes back the pin of [`kill`](Self::kill), which returned `content`.
+    #[inline]
+    pub fn settle(&self, content: Content) -> Freed {
+        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours alone, since no reader
+        // pins a dead word.
         let alone = Word(self.0.load(Ordering::Acquire)).pins() == 1;
-        let last = if alone { Some(word.content()) } else { self.unpin() };
-        Ok(last.map_or(Freed::Later, Freed::Now))
+        let last = if alone { Some(content) } else { self.unpin() };
+        last.map_or(Freed::Later, Freed::Now)
     }
 
     /// Adds a pin on behalf of a reader who has announced itself, by whoever has one.

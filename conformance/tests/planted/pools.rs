@@ -156,6 +156,8 @@ planted! {
             LiesAboutTrim,
             // Guards and threads.
             RefusesEverySecondFree,
+            LosesOneInAHundredOfMany,
+            FreesManyInAVector,
             // Blocking.
             BlocksInFree,
             BlocksInRead,
@@ -359,6 +361,21 @@ impl ZPool for Planted {
                 self.settle();
                 other
             }
+        }
+    }
+
+    fn free_many(&self, handles: &mut dyn Iterator<Item = Handle>) -> usize {
+        let mut vector = Vec::new();
+        let free = |handle| usize::from(self.free(handle).is_err());
+        match self.bug {
+            LosesOneInAHundredOfMany => {
+                handles.enumerate().filter(|(at, _)| at % 100 != 99).map(|(_, handle)| free(handle)).sum()
+            }
+            FreesManyInAVector => {
+                vector.extend(handles);
+                vector.drain(..).map(free).sum()
+            }
+            _ => handles.map(free).sum(),
         }
     }
 

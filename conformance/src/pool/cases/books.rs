@@ -99,7 +99,7 @@ pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
     }
 }
 
-/// The doc of `ZPool` ("dropping a pool destroys it with everything in it"), A2: every frame goes back with the pool, live objects or not.
+/// G2, A2: every frame goes back with the pool, live objects or not.
 pub fn dropping_a_pool_gives_every_frame_back(maker: &PoolMaker) {
     let sources: [Arc<dyn PageSource>; 2] = [fresh_source(), source_of_16_kib()];
     for source in sources {

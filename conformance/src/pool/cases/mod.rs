@@ -5,6 +5,7 @@
 #![expect(clippy::missing_panics_doc, reason = "to panic is how a case fails: said above, once for all")]
 
 pub mod books;
+pub mod bulk;
 pub mod calling_out;
 pub mod compaction;
 pub mod contents;

@@ -155,7 +155,7 @@ pub fn an_insert_that_would_block_says_so_and_harms_nothing(maker: &PoolMaker) {
     rig.end(live);
 }
 
-/// The doc of `ZPool`: dropping a pool may block and says so: in a no-block section that is found. (B1, the original bug, is what this check exists for.)
+/// G3: dropping a pool may block and says so: in a no-block section that is found. (B1, the original bug, is what this check exists for.)
 pub fn destroying_a_pool_says_that_it_blocks(maker: &PoolMaker) {
     for objects in [0, 3] {
         let rig = Rig::new(maker);
