@@ -23,7 +23,7 @@ pub enum PoolError {
     ForeignHandle,
     /// The object of this handle was freed before.
     StaleHandle,
-    /// More guards than can be counted hold this object: drop some and try again.
+    /// Many guards hold this object, and there is no memory to count one more: drop some and try again.
     TooManyReaders,
     /// A reclaim ran out of pages to try: none is left, or their owner keeps what is in them.
     NothingToReclaim,
@@ -41,7 +41,7 @@ impl fmt::Display for PoolError {
             PoolError::OutOfMemory => f.write_str("the page source has no memory left for the pool"),
             PoolError::ForeignHandle => f.write_str("the handle belongs to another pool"),
             PoolError::StaleHandle => f.write_str("the handle's object was freed before"),
-            PoolError::TooManyReaders => f.write_str("too many guards hold the object"),
+            PoolError::TooManyReaders => f.write_str("many guards hold the object, and there is no memory to count one more: drop some and try again"),
             PoolError::NothingToReclaim => f.write_str("no page is left that its owner would give up"),
             PoolError::Unsupported(what) => write!(f, "the pool cannot {what}"),
         }

@@ -36,6 +36,7 @@ impl Inner {
         let hollow = self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
         let frames = hollow + self.release_empty_zspages(0);
         self.existing_classes().for_each(|class| self.fit_room(class));
+        self.counters.metadata_changed(self.overflow.trim(), 0);
         self.estimate();
         frames * self.source.frame_size()
     }
@@ -121,7 +122,7 @@ impl Inner {
                     // (2): as computed from its class.
                     runs.push(unsafe { zspage.take_out(len, &self.source) });
                 }
-                *charged.credit() += state.resident;
+                *charged.credit() += state.resident();
                 *state = ClassState::new(state.shape);
             });
         }

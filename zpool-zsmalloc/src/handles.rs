@@ -57,6 +57,8 @@ impl HandleTable {
 
     /// All slots ever taken, with their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        #[cfg(all(test, not(zpool_loom)))]
+        crate::survey::WALKS.with(|walks| walks.set(walks.get() + 1));
         // Relaxed: a slot that is taken meanwhile may be missed, as if the walk had been earlier.
         let used = self.used.load(Ordering::Relaxed);
         (0..used).filter_map(|index| Some((index, self.slots.get(index)?)))

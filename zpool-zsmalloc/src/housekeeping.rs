@@ -152,18 +152,18 @@ impl Inner {
     /// Notes what a class has to gain, now and then. True: look whether it is time to do something. Under the class's lock.
     pub(crate) fn note_release(&self, state: &mut ClassState) -> bool {
         state.releases = state.releases.wrapping_add(1);
-        let now = state.releases.is_multiple_of(NOTE_EVERY);
+        let now = state.releases.is_multiple_of(NOTE_EVERY as u32);
         if now {
             self.note_gain(state);
             // Relaxed: a policy's figure.
             self.housekeeping.freed.fetch_add(NOTE_EVERY, Ordering::Relaxed);
         }
-        now || state.idle > 0
+        now || state.idle() > 0
     }
 
     /// Notes many releases of a class at once. Under the class's lock.
     pub(crate) fn note_releases(&self, state: &mut ClassState, count: usize) {
-        state.releases = state.releases.wrapping_add(count);
+        state.releases = state.releases.wrapping_add(count as u32);
         self.note_gain(state);
         // Relaxed: a policy's figure.
         self.housekeeping.freed.fetch_add(count, Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl Inner {
     /// Brings the pool's estimate up to date with one class. Under its lock.
     pub(crate) fn note_gain(&self, state: &mut ClassState) {
         let gain = self.gain_of(state);
-        let before = core::mem::replace(&mut state.noted_gain, gain);
+        let before = core::mem::replace(&mut state.noted_gain, gain as u32) as usize;
         // Relaxed: a policy's figure.
         self.housekeeping.gain.fetch_add(gain.wrapping_sub(before), Ordering::Relaxed);
     }
@@ -183,8 +183,8 @@ impl Inner {
         for class in self.existing_classes() {
             self.locked(class, |state| {
                 self.note_gain(state);
-                gain += state.noted_gain;
-                live += state.objects;
+                gain += state.noted_gain as usize;
+                live += state.objects();
             });
         }
         // Relaxed: a policy's figure.
@@ -194,7 +194,7 @@ impl Inner {
 
     /// Frames that packing a class to the front would free.
     pub(crate) fn gain_of(&self, state: &ClassState) -> usize {
-        self.frames_beyond(state, state.objects)
+        self.frames_beyond(state, state.objects())
     }
 
     /// The same, for compaction by the pool itself without those that were needed of late.
@@ -207,7 +207,7 @@ impl Inner {
 
     fn frames_beyond(&self, state: &ClassState, objects: usize) -> usize {
         let class = self.table.get(self.table.class_of(state.shape.slot as usize));
-        state.resident.saturating_sub(self.table.frames_needed(class, objects))
+        state.resident().saturating_sub(self.table.frames_needed(class, objects))
     }
 
     /// Submits the job if there is enough to do. Never blocks or allocates.

@@ -12,6 +12,7 @@ use crate::class::{ClassIndex, ClassTable};
 use crate::class_state::ClassState;
 use crate::handles::HandleTable;
 use crate::housekeeping::Housekeeping;
+use crate::overflow::Overflow;
 use crate::readers::Readers;
 use crate::shape::Shape;
 use crate::slot::{Layout, Named};
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     classes: Box<[OnceLock<Box<Class>>]>,
     pub(crate) spares: Spares,
     pub(crate) readers: Readers,
+    pub(crate) overflow: Overflow,
     // Apart from what every insert and free reads.
     pub(crate) counters: CachePadded<Counters>,
     pub(crate) housekeeping: CachePadded<Housekeeping>,
@@ -49,6 +51,9 @@ pub(crate) struct Class {
     open: AtomicU32,
     /// Bytes by which slots of larger classes exceed this class's, over all its objects that lie in one.
     pub(crate) debt: AtomicU32,
+    /// Objects that readers have pinned in their words. Wraps below 0 for a moment where the last unpin overtakes the
+    /// account of the first pin.
+    pub(crate) pinned: AtomicU32,
 }
 
 /// Pool-wide counts. Relaxed throughout: nothing is published through them.
@@ -99,6 +104,7 @@ impl Inner {
             classes: table.classes().iter().map(|_| OnceLock::new()).collect(),
             spares: Spares::new(table.classes().len()),
             readers: Readers::new(),
+            overflow: Overflow::new(),
             table,
             counters: CachePadded::default(),
             housekeeping: CachePadded::new(Housekeeping::new(config.executor.clone(), compact)),
@@ -124,6 +130,7 @@ impl Inner {
                 state: Mutex::new(ClassState::new(shape)),
                 open: AtomicU32::new(0),
                 debt: AtomicU32::new(0),
+                pinned: AtomicU32::new(0),
             })
         })
     }
@@ -142,12 +149,12 @@ impl Inner {
     #[inline]
     pub(crate) fn locked<R>(&self, class: &Class, work: impl FnOnce(&mut ClassState) -> R) -> R {
         let mut state = class.state.lock();
-        let before = (state.resident, state.idle);
+        let before = (state.resident(), state.idle());
         let result = work(&mut state);
-        Counters::shift(&self.counters.frames, before.0, state.resident);
-        Counters::shift(&self.counters.idle, before.1, state.idle);
+        Counters::shift(&self.counters.frames, before.0, state.resident());
+        Counters::shift(&self.counters.idle, before.1, state.idle());
         // Relaxed: a hint.
-        class.open.store(state.open as u32, Ordering::Relaxed);
+        class.open.store(state.open() as u32, Ordering::Relaxed);
         result
     }
 

@@ -73,13 +73,15 @@ impl Inner {
     /// object before are.
     #[inline]
     fn take_spare(&self, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
-        let index = self.spares.take(class)?;
+        let spare = self.spares.take(class)?;
+        let index = spare.index;
         let slot = self.handles.get(index)?;
         let (at, slack) = self.layout.unpack(slot.parked());
         let size = self.table.get(class).slot_bytes;
         let offset = usize::from(at.object) * size as usize;
         let last = |len: u32| offset + len as usize - 1;
         if len <= size - slack || last(len) ^ last(size - slack) < self.table.config().frame_size {
+            self.spares.note_length(&spare, size - slack, len);
             return Some((Claimed { zspage: at.zspage, object: at.object, fresh: 0 }, index, slot));
         }
         self.release_parked(index, slot);
@@ -162,7 +164,7 @@ impl Inner {
     /// Gives back a slot that was claimed and never published.
     pub(crate) fn unclaim(&self, class: ClassIndex, claimed: Claimed, len: u32) {
         self.settle_debt(class, len);
-        self.release_slot(class, claimed.zspage, claimed.object);
+        self.release_slot(class, (claimed.zspage, claimed.object), len);
     }
 }
 

@@ -59,7 +59,7 @@ impl<'a> Plan<'a> {
                 .iter()
                 .filter(|m| !m.isolated && m.inuse > 0 && m.inuse < state.shape.objects);
             partial.extend(all.map(|member| (member.inuse, member.id)).take(members));
-            let spread = if thorough == Thorough::Yes { 0 } else { state.peak() - state.objects };
+            let spread = if thorough == Thorough::Yes { 0 } else { state.peak() - state.objects() };
             (usize::from(state.shape.objects), spread)
         });
         partial.sort_unstable_by(|a, b| b.cmp(a));

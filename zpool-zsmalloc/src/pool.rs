@@ -77,6 +77,10 @@ impl ZPool for Zsmalloc {
         self.inner.stats()
     }
 
+    fn survey(&self) -> PoolStats {
+        self.inner.survey()
+    }
+
     fn validate(&self) -> Result<(), Violation> {
         self.inner.validate()
     }
