@@ -142,7 +142,7 @@ mod tests {
             let mut seed = max as u64 + 77;
             let mut live: Vec<Handle> = Vec::new();
             let mut guards: Vec<ReadGuard<'_>> = Vec::new();
-            for step in 0..if cfg!(miri) { 100 } else { 4000 } {
+            for step in 0..if cfg!(miri) { 100 } else { 1200 } {
                 match next(&mut seed) % 16 {
                     0..=6 => {
                         let len = 1 + next(&mut seed) % if step % 3 == 0 { max } else { max / 7 };
