@@ -187,11 +187,16 @@ impl<'a> SetApart<'a> {
             return 0;
         }
         self.pages[..self.len].sort_unstable_by_key(|(page, _)| *page);
+        let mut kept = false;
         self.for_each_range(|run, frames| {
             // SAFETY: `discard`(1): the range is made of pages of this run. (2): no slot lies on these frames (they were chosen so under the lock), and by
             // invariant 2 none is taken there before the page is settled; by invariant 3 the run is still ours.
-            unsafe { shared.source.discard(&run.memory, frames) };
+            kept |= unsafe { shared.source.discard(&run.memory, frames) }.is_err();
         });
+        if kept {
+            // Dropped, the pages go back as they were.
+            return 0;
+        }
         let pages = &self.pages[..mem::take(&mut self.len)];
         let given = pages.iter().map(|(_, frames)| frames.count()).sum();
         let mut books = shared.lock();
@@ -267,8 +272,8 @@ impl Shared {
         might_block("Zbud: giving pages back");
         let set = SetApart::empty_pages(self, keep, PAGES_PER_RUN);
         let full = set.len == set.pages.len();
-        set.give_back();
-        full
+        // Nothing given: the system kept the frames, and asking again would go on for ever.
+        set.give_back() > 0 && full
     }
 
     /// Gives back every frame that is under no object. Returns how many.
@@ -322,10 +327,10 @@ impl Shared {
         self.stop_jobs();
         let resident = self.lock().resident;
         // SAFETY: `Run::new`(1): the same memory under the same promise; the run it is copied from is not used again, as nobody is left to use it.
-        let runs =
+        let runs: Vec<_> =
             self.table.runs().map(|run| unsafe { Run::new(run.memory.base(), run.memory.len()) }).collect();
         // SAFETY: `release_all`(1): runs of this source; no guard borrows the pool, and no method or job of it runs.
-        unsafe { self.source.release_all(runs) };
+        unsafe { self.source.release_all(&mut runs.into_iter()) };
         self.source.uncharge(resident);
     }
 

@@ -236,10 +236,17 @@ impl Hollow<'_> {
             runs(frames).map(move |run| (zspage, len, run.start as usize..run.end as usize))
         });
         // SAFETY: `discard_all` (1): isolated by `isolate`, and no claimed slot reached into these frames then; (2): as computed from their classes.
-        unsafe { discard_all(&pool.source, frames) };
+        let mut entries = unsafe { discard_all(&pool.source, frames) };
         let mut total = 0;
         self.of_class = 0;
-        while let Some((class, id, frames)) = self.zspages.pop() {
+        while let Some((class, id, mut frames)) = self.zspages.pop() {
+            // Entries stand in the order of the zspages. What the system kept stays resident and on the books.
+            for _ in runs(frames) {
+                let entry = entries.pop().expect("an entry for each range");
+                if !entry.is_given_back() {
+                    frames &= entry.frames().fold(!0, |mask, frame| mask & !(1 << frame));
+                }
+            }
             self.rejoin(class, id, frames);
             let count = frames.count_ones() as usize;
             drop(Charged::taken_out(&*pool.source, count));

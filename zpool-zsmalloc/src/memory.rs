@@ -14,7 +14,7 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use zpool_core::page::{OutOfFrames, PageSource, Run};
+use zpool_core::page::{Discard, OutOfFrames, PageSource, Run};
 use zpool_core::sync::atomic::Ordering;
 
 use crate::zspages::Zspage;
@@ -100,11 +100,12 @@ pub(crate) fn release_all(source: &Arc<dyn PageSource>, runs: Vec<OwnedRun>) {
     let runs: Vec<Run> = runs.into_iter().filter_map(OwnedRun::into_run).collect();
     if !runs.is_empty() {
         // SAFETY: `release_all` (1): as in the drop of an owned run, for each.
-        unsafe { source.release_all(runs) };
+        unsafe { source.release_all(&mut runs.into_iter()) };
     }
 }
 
-/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes, and which frames.
+/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes,
+/// and which frames. Returns the entries in the order given, which say which of them it took back.
 ///
 /// # Safety
 ///
@@ -113,11 +114,13 @@ pub(crate) fn release_all(source: &Arc<dyn PageSource>, runs: Vec<OwnedRun>) {
 pub(crate) unsafe fn discard_all<'z>(
     source: &Arc<dyn PageSource>,
     frames: impl Iterator<Item = (&'z Zspage, usize, Range<usize>)>,
-) {
+) -> Vec<Discard> {
     // SAFETY: `run` (1): (1); (2).
-    let runs: Vec<_> = frames.map(|(zspage, len, frames)| (unsafe { zspage.run(len) }, frames)).collect();
+    let entry = |(zspage, len, frames): (&Zspage, usize, _)| Discard::new(unsafe { zspage.run(len) }, frames);
+    let mut entries: Vec<_> = frames.map(entry).collect();
     // SAFETY: `discard_all` (1): runs of this source, by invariant 1, and by (1) and invariants 2 and 3 nobody looks at these frames.
-    unsafe { source.discard_all(&runs) };
+    unsafe { source.discard_all(&mut entries) };
+    entries
 }
 
 impl Zspage {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use zpool_core::exec::Manual;
-use zpool_core::page::{MmapSource, OutOfFrames, PageSource, Run};
+use zpool_core::page::{MmapSource, NotGivenBack, OutOfFrames, PageSource, Run};
 use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
@@ -60,7 +60,7 @@ unsafe impl PageSource for Watched {
         self.source.frame_size()
     }
     fn reserve(&self, frames: usize) -> Result<Run, OutOfFrames> {
-        let run = self.counted(0, || self.source.reserve(frames))?;
+        let run = self.counted(|| self.source.reserve(frames))?;
         let start = run.base().as_ptr().addr();
         self.ranges.lock().push(start..start + run.len());
         Ok(run)
@@ -71,19 +71,17 @@ unsafe impl PageSource for Watched {
     fn uncharge(&self, frames: usize) {
         self.source.uncharge(frames);
     }
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
         // SAFETY: our caller's promise.
         unsafe { self.source.discard(run, frames) }
     }
     unsafe fn release(&self, run: Run) {
         // SAFETY: our caller's promise.
-        self.counted(0, || unsafe { self.source.release(run) });
+        self.counted(|| unsafe { self.source.release(run) });
     }
-    unsafe fn release_all(&self, runs: Vec<Run>) {
-        // The vector is the pool's, and gone afterwards.
-        let passed = runs.capacity() * size_of::<Run>();
+    unsafe fn release_all(&self, runs: &mut dyn Iterator<Item = Run>) {
         // SAFETY: our caller's promise.
-        self.counted(passed, || unsafe { self.source.release_all(runs) });
+        self.counted(|| unsafe { self.source.release_all(runs) });
     }
     fn charged_frames(&self) -> usize {
         self.source.charged_frames()
@@ -91,11 +89,11 @@ unsafe impl PageSource for Watched {
 }
 
 impl Watched {
-    /// Adds what the source allocates in `work`, which frees `passed` bytes that it was given.
-    fn counted<R>(&self, passed: usize, work: impl FnOnce() -> R) -> R {
+    /// Adds what the source allocates in `work`.
+    fn counted<R>(&self, work: impl FnOnce() -> R) -> R {
         let before = ALLOCATED.load(Ordering::Relaxed);
         let result = work();
-        let grown = ALLOCATED.load(Ordering::Relaxed) - before + passed as isize;
+        let grown = ALLOCATED.load(Ordering::Relaxed) - before;
         self.own.fetch_add(grown, Ordering::Relaxed);
         result
     }

@@ -46,42 +46,40 @@ pub(super) fn no_dump(base: NonNull<u8>, len: usize) {
     let _ = (base, len);
 }
 
-/// Gives frames back to the system. On Linux they read as zero afterwards; elsewhere the system may leave what was in them.
+/// Gives frames back to the system. Returns whether it took them. On Linux they read as zero
+/// afterwards; elsewhere the system may leave what was in them.
 ///
 /// # Safety
 ///
 /// 1. The range is whole frames of a private anonymous mapping of ours.
-/// 2. Nobody has a reference into it, or reads or writes it during the call.
-pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) {
+/// 2. There is no reference into it, and no thread reads or writes it during the call.
+pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
     if len == 0 {
-        return;
+        return true;
     }
     #[cfg(target_os = "linux")]
     let advice = Advice::LinuxDontNeed;
     #[cfg(not(target_os = "linux"))]
     let advice = Advice::DontNeed;
     // SAFETY: (1) and (2); the contents may go.
-    let result = unsafe { madvise(base.as_ptr().cast(), len, advice) };
-    debug_assert!(result.is_ok(), "madvise of our own frames: {result:?}");
+    unsafe { madvise(base.as_ptr().cast(), len, advice) }.is_ok()
 }
 
-/// The same for many ranges. One call into the system, where it has that: a call takes the mapping's lock and has every processor that runs a thread of ours forget
-/// addresses, which costs that thread more than the page it loses.
+/// Gives many ranges back. One call into the system, where it has that: a call takes the mapping's
+/// lock and interrupts every processor that runs a thread of ours, which costs that thread more
+/// than the page it loses. Returns for how many ranges, from the front, one call did it.
 ///
 /// # Safety
 ///
 /// As for `dont_need`, for each.
-pub(super) unsafe fn dont_need_all(ranges: &[(NonNull<u8>, usize)]) {
-    let mut done = 0;
+pub(super) unsafe fn dont_need_at_once(ranges: &[(NonNull<u8>, usize)]) -> usize {
     #[cfg(target_os = "linux")]
     if ranges.len() > 1 {
         // SAFETY: (1) and (2).
-        done = unsafe { vectored::dont_need(ranges) };
+        return unsafe { vectored::dont_need(ranges) };
     }
-    for &(base, len) in &ranges[done..] {
-        // SAFETY: (1) and (2).
-        unsafe { dont_need(base, len) };
-    }
+    let _ = ranges;
+    0
 }
 
 /// `process_madvise` of this very process, which Linux has since 6.15.

@@ -3,7 +3,7 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::{OutOfFrames, PageSource, Run};
+use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Which calls of a [`FaultySource`] fail. Calls of `reserve` and `charge` are counted together, from 0.
@@ -92,18 +92,18 @@ unsafe impl PageSource for FaultySource {
         self.inner.uncharge(frames);
     }
 
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
         // SAFETY: the caller's promises are the same.
-        unsafe { self.inner.discard(run, frames) };
+        unsafe { self.inner.discard(run, frames) }
     }
 
     fn populate(&self, run: &Run, frames: Range<usize>) {
         self.inner.populate(run, frames);
     }
 
-    unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
+    unsafe fn discard_all(&self, entries: &mut [Discard]) {
         // SAFETY: the caller's promises are the same.
-        unsafe { self.inner.discard_all(frames) };
+        unsafe { self.inner.discard_all(entries) };
     }
 
     unsafe fn release(&self, run: Run) {
@@ -111,13 +111,17 @@ unsafe impl PageSource for FaultySource {
         unsafe { self.inner.release(run) };
     }
 
-    unsafe fn release_all(&self, runs: Vec<Run>) {
+    unsafe fn release_all(&self, runs: &mut dyn Iterator<Item = Run>) {
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.release_all(runs) };
     }
 
     fn charged_frames(&self) -> usize {
         self.inner.charged_frames()
+    }
+
+    fn retained_frames(&self) -> usize {
+        self.inner.retained_frames()
     }
 }
 

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed};
 
-use super::{OutOfFrames, PageSource, Run};
+use super::{NotGivenBack, OutOfFrames, PageSource, Run};
 use crate::noblock::might_block;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -63,7 +63,9 @@ unsafe impl PageSource for HeapSource {
         self.charged.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    unsafe fn discard(&self, _run: &Run, _frames: Range<usize>) {}
+    unsafe fn discard(&self, _run: &Run, _frames: Range<usize>) -> Result<(), NotGivenBack> {
+        Ok(())
+    }
 
     #[expect(clippy::disallowed_methods, reason = "this is the page source")]
     unsafe fn release(&self, run: Run) {

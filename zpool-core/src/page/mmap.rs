@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::advise::{dont_need, dont_need_all, no_dump, no_huge_pages, populate};
-use super::{OutOfFrames, PageSource, Run, os_frame_size};
+use super::advise::{dont_need, dont_need_at_once, no_dump, no_huge_pages, populate};
+use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run, os_frame_size};
 use crate::noblock::might_block;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -89,8 +89,9 @@ impl MmapSource {
         self.arenas.lock().mapped.len()
     }
 
-    /// Gives ranges of free memory back to the system, neighbours together.
-    fn discard_ranges(ranges: &mut [(NonNull<u8>, usize)]) {
+    /// Gives ranges of free memory back to the system, neighbours together. Calls `kept` for each
+    /// range that the system did not take.
+    fn discard_ranges(ranges: &mut [(NonNull<u8>, usize)], mut kept: impl FnMut(NonNull<u8>, usize)) {
         ranges.sort_unstable_by_key(|(base, _)| base.as_ptr().addr());
         // The caller's list stays whole: it says which runs these were.
         let mut merged = Vec::with_capacity(ranges.len());
@@ -105,7 +106,13 @@ impl MmapSource {
             merged.push((base, len));
         }
         // SAFETY: (1), (2): the ranges are runs, or frames of runs, that their owners gave up.
-        unsafe { dont_need_all(&merged) };
+        let done = unsafe { dont_need_at_once(&merged) };
+        for &(base, len) in &merged[done..] {
+            // SAFETY: as above.
+            if !unsafe { dont_need(base, len) } {
+                kept(base, len);
+            }
+        }
     }
 }
 
@@ -141,14 +148,14 @@ unsafe impl PageSource for MmapSource {
         self.charged.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
         might_block("MmapSource::discard");
         let (from, to) = (frames.start * self.frame_size, frames.end * self.frame_size);
         assert!(from <= to && to <= run.len(), "frames {frames:?} of a run of {} bytes", run.len());
         // SAFETY: `from` is inside the run.
         let base = unsafe { run.base().add(from) };
         // SAFETY: frames of a run, which by (2) nobody looks at.
-        unsafe { dont_need(base, to - from) };
+        if unsafe { dont_need(base, to - from) } { Ok(()) } else { Err(NotGivenBack) }
     }
 
     fn populate(&self, run: &Run, frames: Range<usize>) {
@@ -161,28 +168,35 @@ unsafe impl PageSource for MmapSource {
         unsafe { populate(base, to - from) };
     }
 
-    unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
+    unsafe fn discard_all(&self, entries: &mut [Discard]) {
         might_block("MmapSource::discard");
-        let range = |(run, frames): &(Run, Range<usize>)| {
-            let (from, to) = (frames.start * self.frame_size, frames.end * self.frame_size);
-            assert!(from <= to && to <= run.len(), "frames {frames:?} of a run of {} bytes", run.len());
+        let range = |entry: &Discard| {
+            let (from, to) = (entry.frames.start * self.frame_size, entry.frames.end * self.frame_size);
+            assert!(from <= to && to <= entry.run.len(), "frames of a run: {entry:?}");
             // SAFETY: `from` is inside the run.
-            (unsafe { run.base().add(from) }, to - from)
+            (unsafe { entry.run.base().add(from) }, to - from)
         };
-        let mut ranges: Vec<_> = frames.iter().map(range).collect();
-        MmapSource::discard_ranges(&mut ranges);
+        let mut ranges: Vec<_> = entries.iter().map(range).collect();
+        entries.iter_mut().for_each(|entry| entry.given_back = true);
+        MmapSource::discard_ranges(&mut ranges, |base, len| {
+            let kept = base.as_ptr().addr()..base.as_ptr().addr() + len;
+            for entry in entries.iter_mut() {
+                let from = entry.run.base().as_ptr().addr() + entry.frames.start * self.frame_size;
+                entry.given_back &= !kept.contains(&from);
+            }
+        });
     }
 
     unsafe fn release(&self, run: Run) {
         // SAFETY: (1) as promised by our caller.
-        unsafe { self.release_all(vec![run]) };
+        unsafe { self.release_all(&mut core::iter::once(run)) };
     }
 
-    unsafe fn release_all(&self, runs: Vec<Run>) {
+    unsafe fn release_all(&self, runs: &mut dyn Iterator<Item = Run>) {
         might_block("MmapSource::release");
-        let mut ranges: Vec<_> = runs.iter().map(|run| (run.base(), run.len())).collect();
+        let mut ranges: Vec<_> = runs.map(|run| (run.base(), run.len())).collect();
         // First the frames, outside the lock; only then may others take the runs.
-        MmapSource::discard_ranges(&mut ranges);
+        MmapSource::discard_ranges(&mut ranges, |_, _| {});
         let mut surplus = Vec::new();
         let mut arenas = self.arenas.lock();
         for (base, len) in ranges {
@@ -334,7 +348,7 @@ mod tests {
 
     fn release(source: &MmapSource, runs: Vec<Run>) {
         // SAFETY: (1) and (2): runs of this source, which the tests have no reference into.
-        unsafe { source.release_all(runs) };
+        unsafe { source.release_all(&mut runs.into_iter()) };
     }
 
     #[test]
@@ -366,10 +380,10 @@ mod tests {
         }
         let frame = source.frame_size();
         // SAFETY: (1) nobody reads or writes meanwhile.
-        let middle: Vec<_> =
-            runs.iter().map(|run| (unsafe { Run::new(run.base(), run.len()) }, 1..3)).collect();
+        let mut middle: Vec<_> =
+            runs.iter().map(|run| Discard::new(unsafe { Run::new(run.base(), run.len()) }, 1..3)).collect();
         // SAFETY: (1) runs of this source, which nobody else has a reference into.
-        unsafe { source.discard_all(&middle) };
+        unsafe { source.discard_all(&mut middle) };
         for run in &runs {
             // SAFETY: (1) nobody writes meanwhile.
             let bytes = unsafe { run.slice(0, run.len()) };

@@ -94,72 +94,96 @@ pub unsafe trait PageSource: Send + Sync + Debug {
         let _ = (run, frames);
     }
 
-    /// Takes `frames` frames off the books: after they were discarded or released, or when a charge was not used.
+    /// Takes `frames` frames off the books: after they were discarded or released, or when a charge
+    /// was not used. Frames that [`discard`](Self::discard) could not give back stay charged.
     ///
     /// # Concurrency
     ///
     /// Never blocks.
     fn uncharge(&self, frames: usize);
 
-    /// Gives the memory of some frames of `run` back to the operating system; their contents are lost, the address space stays.
-    /// Frames that are not resident may be among them.
+    /// Gives the memory of some frames of `run` back to the operating system. Their contents are
+    /// lost, the address space stays. Frames that are not resident may be among them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotGivenBack`], if the system still holds memory for some of these frames (locked memory,
+    /// a refused system call). The frames are usable as before, and their contents may be lost.
+    /// The caller keeps them charged, and should write to them before it charges others.
     ///
     /// # Safety
     ///
     /// 1. `run` is a run of this source and `frames` lies inside it.
-    /// 2. Nobody has a reference into these frames, or reads or writes them during the call.
+    /// 2. There is no reference into these frames, and no thread reads or writes them during the
+    ///    call.
     ///
     /// # Concurrency
     ///
     /// May block.
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>);
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack>;
 
-    /// The same for frames of many runs: one call into the operating system, where it has one for that.
+    /// Discards frames of many runs, and notes in each entry whether its frames were given back.
+    ///
+    /// Entries are in the same order afterwards. Where the operating system has a call for many
+    /// ranges, this makes one. Allocates nothing.
     ///
     /// # Safety
     ///
-    /// 1. As for `discard`, for each.
+    /// 1. As for [`discard`](Self::discard), for each. No two entries overlap.
     ///
     /// # Concurrency
     ///
     /// May block.
-    unsafe fn discard_all(&self, frames: &[(Run, Range<usize>)]) {
-        for (run, frames) in frames {
+    unsafe fn discard_all(&self, entries: &mut [Discard]) {
+        for entry in entries {
             // SAFETY: (1) is the promise of both.
-            unsafe { self.discard(run, frames.clone()) };
+            let result = unsafe { self.discard(&entry.run, entry.frames.clone()) };
+            entry.given_back = result.is_ok();
         }
     }
 
-    /// Gives `run` back with all its frames. They must be [uncharged](Self::uncharge) besides.
+    /// Releases `run` with all its frames. They must be [uncharged](Self::uncharge) besides.
+    ///
+    /// What the system does not take back then is the source's own: it charges those frames to
+    /// itself until it hands them out again ([`retained_frames`](Self::retained_frames)).
     ///
     /// # Safety
     ///
     /// 1. `run` is a run of this source.
-    /// 2. Nobody has a reference into it, or will read or write it again.
+    /// 2. There is no reference into it, and no thread will read or write it again.
     ///
     /// # Concurrency
     ///
-    /// May block.
+    /// May block. Never fails for want of memory.
     unsafe fn release(&self, run: Run);
 
-    /// Gives many runs back at once: neighbours in memory cost one call into the operating system.
+    /// Releases many runs: neighbours in memory cost one call into the operating system.
+    ///
+    /// Takes an iterator, so that a pool that has no memory for a list can release its runs one by
+    /// one. The iterator may be polled while earlier runs are released.
     ///
     /// # Safety
     ///
-    /// 1. As for `release`, for each.
+    /// 1. As for [`release`](Self::release), for each.
     ///
     /// # Concurrency
     ///
-    /// May block.
-    unsafe fn release_all(&self, runs: Vec<Run>) {
+    /// May block. Never fails for want of memory.
+    unsafe fn release_all(&self, runs: &mut dyn Iterator<Item = Run>) {
         for run in runs {
             // SAFETY: (1) of both is the same promise.
             unsafe { self.release(run) };
         }
     }
 
-    /// Frames on the books now.
+    /// Frames on the books now, [retained](Self::retained_frames) ones included.
     fn charged_frames(&self) -> usize;
+
+    /// Frames of released runs for which the system still holds memory, because it refused to take
+    /// it back. The source hands them out before others.
+    fn retained_frames(&self) -> usize {
+        0
+    }
 
     /// Bytes on the books now.
     fn charged_bytes(&self) -> usize {
@@ -188,6 +212,54 @@ pub fn os_frame_size() -> usize {
     #[cfg(not(unix))]
     return 4096;
 }
+
+/// Frames of one run, for [`PageSource::discard_all`], and whether they were given back.
+#[derive(Debug)]
+pub struct Discard {
+    pub(super) run: Run,
+    pub(super) frames: Range<usize>,
+    pub(super) given_back: bool,
+}
+
+impl Discard {
+    /// Makes an entry for `frames` of `run`, not given back yet.
+    pub fn new(run: Run, frames: Range<usize>) -> Discard {
+        Discard { run, frames, given_back: false }
+    }
+
+    /// Returns the run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Returns the frames, counted from the front of the run.
+    pub fn frames(&self) -> Range<usize> {
+        self.frames.clone()
+    }
+
+    /// Returns whether the system has taken all of the frames back.
+    pub fn is_given_back(&self) -> bool {
+        self.given_back
+    }
+
+    /// Notes whether the system has taken all of the frames back: for implementers of
+    /// [`PageSource`].
+    pub fn set_given_back(&mut self, given_back: bool) {
+        self.given_back = given_back;
+    }
+}
+
+/// The system did not take memory back: it stays resident, and has to stay on the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotGivenBack;
+
+impl fmt::Display for NotGivenBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the operating system did not take the memory of some frames back; they stay charged")
+    }
+}
+
+impl core::error::Error for NotGivenBack {}
 
 /// A source has no frames left to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::{OutOfFrames, PageSource, Run};
+use super::{NotGivenBack, OutOfFrames, PageSource, Run};
 
 /// A call of a page source, as an [`ObservedSource`] tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum SourceCall {
     Discard(usize),
     /// `release` of so many bytes.
     Release(usize),
-    /// `release_all` of so many runs.
+    /// `release_all` of at least so many runs (the lower bound of the iterator's size hint).
     ReleaseAll(usize),
 }
 
@@ -75,10 +75,10 @@ unsafe impl PageSource for ObservedSource {
         self.inner.populate(run, frames);
     }
 
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
         (self.observe)(SourceCall::Discard(frames.len()));
         // SAFETY: the caller's promises are the same.
-        unsafe { self.inner.discard(run, frames) };
+        unsafe { self.inner.discard(run, frames) }
     }
 
     unsafe fn release(&self, run: Run) {
@@ -87,13 +87,17 @@ unsafe impl PageSource for ObservedSource {
         unsafe { self.inner.release(run) };
     }
 
-    unsafe fn release_all(&self, runs: Vec<Run>) {
-        (self.observe)(SourceCall::ReleaseAll(runs.len()));
+    unsafe fn release_all(&self, runs: &mut dyn Iterator<Item = Run>) {
+        (self.observe)(SourceCall::ReleaseAll(runs.size_hint().0));
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.release_all(runs) };
     }
 
     fn charged_frames(&self) -> usize {
         self.inner.charged_frames()
+    }
+
+    fn retained_frames(&self) -> usize {
+        self.inner.retained_frames()
     }
 }

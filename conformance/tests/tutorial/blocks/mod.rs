@@ -163,7 +163,7 @@ impl Blocks {
         let bytes: usize = runs.iter().map(Run::len).sum();
         let frames = bytes / self.source.frame_size();
         // SAFETY: (1) they came from there; (2) no cell in them is live or a zombie (invariant 1), and nobody finds them any more.
-        unsafe { self.source.release_all(runs) };
+        unsafe { self.source.release_all(&mut runs.into_iter()) };
         self.source.uncharge(frames);
         self.books.lock().frames -= frames;
         bytes
