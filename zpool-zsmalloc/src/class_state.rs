@@ -7,6 +7,7 @@
 //!   bits     | w words   | w words   | w words   |      a bit a slot, set while it is claimed
 //! ```
 
+use crate::few::with_room;
 use crate::fullness::{Group, Groups, Linked, Links, NIL, ROWS, row};
 use crate::shape::{Shape, bit, count_set, first_clear, first_set, runs};
 use crate::zspages::ZspageTable;
@@ -73,11 +74,9 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn with_capacity(shape: &Shape, members: usize) -> Room {
-        Room {
-            members: Vec::with_capacity(members),
-            bits: Vec::with_capacity(members * usize::from(shape.words)),
-        }
+    /// `None` if the heap refuses.
+    pub(crate) fn with_capacity(shape: &Shape, members: usize) -> Option<Room> {
+        Some(Room { members: with_room(members)?, bits: with_room(members * usize::from(shape.words))? })
     }
 
     /// Bytes on the heap.

@@ -66,6 +66,8 @@ pub(crate) struct Housekeeping {
     usable: bool,
     /// The executor did not take the last job, or dropped it: inserts do the work until it takes one again.
     forsaken: AtomicBool,
+    /// The heap refused the next job: there is none.
+    unmade: AtomicBool,
     /// May it compact?
     compact: bool,
     /// The job, while it is not out.
@@ -102,6 +104,7 @@ impl Housekeeping {
             executor: Mutex::new(executor.filter(|_| usable)),
             usable,
             forsaken: AtomicBool::new(false),
+            unmade: AtomicBool::new(false),
             compact,
             job: Mutex::new(None),
             gate: Mutex::new(Gate::default()),
@@ -120,10 +123,31 @@ impl Housekeeping {
 impl Inner {
     /// Makes the pool's job, if there is an executor for it. When the pool is made, and when the one before has run.
     pub(crate) fn prepare_job(self: &Arc<Self>) {
-        if self.housekeeping.usable {
-            let job = job(Arc::downgrade(self));
-            let before = self.housekeeping.job.lock().replace(job);
-            debug_assert!(before.is_none(), "it is out while the next one is made");
+        if !self.housekeeping.usable {
+            return;
+        }
+        let made = job(self);
+        // Without a job, inserts do the work, and one of them, a compaction or a trim makes it. Relaxed: policy.
+        self.housekeeping.unmade.store(made.is_none(), Ordering::Relaxed);
+        match made {
+            Some(job) => {
+                let before = self.housekeeping.job.lock().replace(job);
+                debug_assert!(before.is_none(), "it is out while the next one is made");
+            }
+            None => {
+                self.housekeeping.goes_on.store(ANEW, Ordering::Relaxed);
+                self.housekeeping.forsaken.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Makes the job for which there was no memory before.
+    #[inline]
+    pub(crate) fn remake_job(self: &Arc<Self>) {
+        let unmade = &self.housekeeping.unmade;
+        // Relaxed: a glance; the exchange lets one of several callers make it.
+        if unmade.load(Ordering::Relaxed) && unmade.swap(false, Ordering::Relaxed) {
+            self.prepare_job();
         }
     }
 
@@ -380,23 +404,32 @@ fn goes_on_with(rest: Option<Duration>) -> u32 {
     rest.map_or(ANEW, |rest| if rest.is_zero() { AT_ONCE } else { AFTER_REST })
 }
 
-fn job(pool: Weak<Inner>) -> Job {
-    let mut chance = Chance { pool, taken: false };
-    Job::new("zsmalloc housekeeping", move || {
-        chance.taken = true;
-        let Some(inner) = chance.pool.upgrade() else { return };
-        let Some(_running) = Running::begin(&inner) else { return };
-        let next = Next(&inner);
-        let rest = inner.housekeep();
-        // Before there is a next job: a free that submits it does so in the stead of what follows here, a little early. Relaxed: policy.
-        inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
-        drop(next);
-        match rest {
-            Some(rest) => inner.submit(Some(rest)),
-            // What came up while this job ran found none to submit.
-            None => inner.kick_if_worthwhile(),
+/// The pool's job. `None` if the heap refuses.
+fn job(pool: &Arc<Inner>) -> Option<Job> {
+    Job::try_new("zsmalloc housekeeping", || {
+        let mut chance = Chance { pool: Arc::downgrade(pool), taken: false };
+        move || {
+            chance.taken = true;
+            if let Some(inner) = chance.pool.upgrade() {
+                run(&inner);
+            }
         }
     })
+}
+
+/// What the job does with a pool that still exists.
+fn run(inner: &Arc<Inner>) {
+    let Some(_running) = Running::begin(inner) else { return };
+    let next = Next(inner);
+    let rest = inner.housekeep();
+    // Before there is a next job: a free that submits it does so in the stead of what follows here, a little early. Relaxed: policy.
+    inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
+    drop(next);
+    match rest {
+        Some(rest) => inner.submit(Some(rest)),
+        // What came up while this job ran found none to submit.
+        None => inner.kick_if_worthwhile(),
+    }
 }
 
 /// Goes with a job. One that is dropped unrun, as by an executor that ends, is made again.

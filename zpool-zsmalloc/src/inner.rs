@@ -10,6 +10,7 @@ use zpool_core::{Handle, HandleMint, PoolConfig, PoolError};
 
 use crate::class::{ClassIndex, ClassTable};
 use crate::class_state::ClassState;
+use crate::few::with_room;
 use crate::handles::HandleTable;
 use crate::housekeeping::Housekeeping;
 use crate::overflow::Overflow;
@@ -29,7 +30,7 @@ pub(crate) struct Inner {
     pub(crate) handles: HandleTable,
     pub(crate) zspages: ZspageTable,
     /// Made when the first object comes: most pools use a part of their classes, and pools come and go.
-    classes: Box<[OnceLock<Box<Class>>]>,
+    classes: Box<[OnceLock<BoxedClass>]>,
     pub(crate) spares: Spares,
     pub(crate) readers: Readers,
     pub(crate) overflow: Overflow,
@@ -41,6 +42,9 @@ pub(crate) struct Inner {
     /// Objects that are gone are overwritten.
     pub(crate) wipe: bool,
 }
+
+/// A box of one class, as it can be made fallibly.
+type BoxedClass = Box<[Class; 1]>;
 
 /// One size class.
 #[derive(Debug)]
@@ -119,30 +123,45 @@ impl Inner {
         inner
     }
 
-    /// The class of this index, made if need be.
+    /// The class of this index, which has had an object.
     #[inline]
     pub(crate) fn class(&self, index: ClassIndex) -> &Class {
-        self.classes[usize::from(index.0)].get_or_init(|| {
+        self.existing_class(index).expect("a class that has had an object was made")
+    }
+
+    /// The class of this index, made if need be. `None` if the heap refuses.
+    #[inline]
+    pub(crate) fn class_or_new(&self, index: ClassIndex) -> Option<&Class> {
+        self.existing_class(index).or_else(|| self.make_class(index))
+    }
+
+    #[cold]
+    fn make_class(&self, index: ClassIndex) -> Option<&Class> {
+        let shape = Shape::of(&self.table, self.table.get(index));
+        let mut one = with_room(1)?;
+        one.push(Class {
+            index,
+            state: Mutex::new(ClassState::new(shape)),
+            open: AtomicU32::new(0),
+            debt: AtomicU32::new(0),
+            pinned: AtomicU32::new(0),
+        });
+        let class = BoxedClass::try_from(one.into_boxed_slice()).ok()?;
+        // Another thread may have been faster: then ours is dropped.
+        if self.classes[usize::from(index.0)].set(class).is_ok() {
             self.counters.metadata_changed(0, size_of::<Class>());
-            let shape = Shape::of(&self.table, self.table.get(index));
-            Box::new(Class {
-                index,
-                state: Mutex::new(ClassState::new(shape)),
-                open: AtomicU32::new(0),
-                debt: AtomicU32::new(0),
-                pinned: AtomicU32::new(0),
-            })
-        })
+        }
+        self.existing_class(index)
     }
 
     /// The class of this index, if it ever had an object.
     pub(crate) fn existing_class(&self, index: ClassIndex) -> Option<&Class> {
-        self.classes.get(usize::from(index.0))?.get().map(|class| &**class)
+        self.classes.get(usize::from(index.0))?.get().map(|class| &class[0])
     }
 
     /// The classes that ever had an object, smallest first.
     pub(crate) fn existing_classes(&self) -> impl Iterator<Item = &Class> + Clone {
-        self.classes.iter().filter_map(|class| class.get().map(|class| &**class))
+        self.classes.iter().filter_map(|class| class.get().map(|class| &class[0]))
     }
 
     /// Runs `work` under the lock of a class, and keeps the pool-wide counts in step. `work` calls nobody outside this crate and is short.

@@ -20,6 +20,7 @@ use crate::class_state::{Claimed, ClassState, Need, Room};
 use crate::inner::{Class, Inner};
 use crate::memory::{Charged, OwnedRun};
 use crate::slot::{Location, Slot};
+use crate::zspages::NoZspage;
 
 /// Frames from which on they are made resident by one call rather than by a page fault each. Measured: inserting objects of 14 000, 30 000 and 60 000 bytes into a new pool
 /// takes 0.85, 0.7 and 0.67 of the time; for two frames there is nothing in it.
@@ -108,7 +109,7 @@ impl Inner {
 
     /// Claims a slot for an object of `len` bytes: in its own class, or in a larger one that has an open slot.
     fn claim(&self, index: ClassIndex, len: u32) -> Result<(ClassIndex, Claimed), PoolError> {
-        let class = self.class(index);
+        let class = self.class_or_new(index).ok_or(PoolError::OutOfMemory)?;
         let mut supply = Supply {
             pool: self,
             class,
@@ -243,12 +244,15 @@ impl Supply<'_> {
             let frames = usize::from(self.pool.table.get(self.class.index).frames);
             let run = OwnedRun::reserve(&self.pool.source, frames)?;
             let grown = |bytes| self.pool.counters.metadata_changed(0, bytes);
-            let id = self.pool.zspages.take(grown).ok_or(PoolError::OutOfMemory)?;
+            let id = self.pool.zspages.take(grown).map_err(|none| match none {
+                NoZspage::Full => PoolError::TooManyPages,
+                NoZspage::Refused => PoolError::OutOfMemory,
+            })?;
             self.zspage = Some((id, run));
         }
         if need.room > 0 {
             let shape = crate::shape::Shape::of(&self.pool.table, self.pool.table.get(self.class.index));
-            self.room = Room::with_capacity(&shape, need.room);
+            self.room = Room::with_capacity(&shape, need.room).ok_or(PoolError::OutOfMemory)?;
         }
         Ok(())
     }

@@ -79,6 +79,7 @@ mod classes;
 mod compact;
 mod driver;
 mod exchange;
+mod few;
 #[allow(unsafe_code, reason = "overwrites an object it has taken down")]
 mod free;
 mod free_many;

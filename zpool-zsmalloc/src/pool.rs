@@ -49,6 +49,7 @@ impl ZPool for Zsmalloc {
     }
 
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        self.inner.remake_job();
         self.inner.insert(object)
     }
 
@@ -86,10 +87,12 @@ impl ZPool for Zsmalloc {
     }
 
     fn compact(&self, budget: CompactionBudget) -> CompactionReport {
+        self.inner.remake_job();
         self.inner.compact(budget)
     }
 
     fn trim(&self) -> usize {
+        self.inner.remake_job();
         self.inner.trim()
     }
 }

@@ -160,9 +160,11 @@ mod tests {
                         assert_eq!(pool.free_many(&mut live.drain(from..)), 0);
                     }
                     15 if step % 40 == 0 => {
-                        drop(pool.compact(CompactionBudget::moves(next(&mut seed) % 100)))
+                        pool.compact(CompactionBudget::moves(next(&mut seed) % 100));
                     }
-                    15 if step % 40 == 1 => drop(pool.trim()),
+                    15 if step % 40 == 1 => {
+                        pool.trim();
+                    }
                     _ => continue,
                 }
                 assert_eq!(pool.stats(), pool.survey(), "{params}, step {step}");
