@@ -154,10 +154,12 @@ impl Inner {
     /// Waits for a job that runs, and keeps later ones from doing anything.
     pub(crate) fn close_gate(&self) {
         self.wait_for_job(|gate| gate.closed = true);
-        // On this thread, not on that of a job: it may be the executor's last reference. And with no lock held: its drop is foreign code.
+        // On this thread, not on that of a job: it may be the executor's last reference. And with no lock held: its drop is foreign code, which may panic, and
+        // the pool has to be taken down all the same.
         let executor = self.housekeeping.executor.lock().take();
         let job = self.housekeeping.job.lock().take();
-        drop((executor, job));
+        drop(job);
+        let _ = contained(|| drop(executor));
     }
 
     /// Waits until no job runs. Returns how many have run so far.

@@ -266,3 +266,43 @@ impl Drop for Supply<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_core::page::{HeapSource, PageSource};
+    use zpool_core::{PoolConfig, PoolError};
+
+    use crate::class::{ClassConfig, ClassTable};
+    use crate::inner::Inner;
+    use crate::zspages::ZspageTable;
+
+    /// At the limit of zspages an insert that needs one more says so, leaves nothing behind, and succeeds again once one is
+    /// free. Objects that fit into zspages there are go on.
+    #[test]
+    fn insert_beyond_the_last_zspage_is_an_error() {
+        let source = Arc::new(HeapSource::new(4096));
+        let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
+        let mut pool = Inner::new(&PoolConfig::new(source.clone(), 4096), table, false);
+        pool.zspages = ZspageTable::new(3);
+        let small = pool.insert(&[1; 100]).unwrap();
+        let pages = [pool.insert(&[2; 4096]).unwrap(), pool.insert(&[3; 4096]).unwrap()];
+        let charged = source.charged_frames();
+        for _ in 0..3 {
+            assert_eq!(pool.insert(&[4; 4096]).err(), Some(PoolError::TooManyPages));
+        }
+        assert_eq!(source.charged_frames(), charged);
+        pool.free(pool.insert(&[5; 100]).unwrap()).unwrap();
+        let [first, second] = pages;
+        pool.free(first).unwrap();
+        pool.trim();
+        let again = pool.insert(&[6; 4096]).unwrap();
+        pool.validate().unwrap();
+        for handle in [small, second, again] {
+            pool.free(handle).unwrap();
+        }
+        pool.trim();
+        assert_eq!(source.charged_frames(), 0);
+    }
+}
