@@ -17,13 +17,16 @@ pub enum PoolError {
         /// [`Capabilities::max_object_len`](crate::Capabilities::max_object_len) of the pool.
         max: usize,
     },
-    /// The page source gave no memory, or a table of the pool is at its limit: free something and try again.
+    /// The page source or the heap gave no memory: free something and try again.
     OutOfMemory,
+    /// The pool has as many pages as it can name, however much memory there is: free something, or use another pool.
+    /// The back end's documentation says how many that are.
+    TooManyPages,
     /// Another pool made this handle.
     ForeignHandle,
     /// The object of this handle was freed before.
     StaleHandle,
-    /// More guards than can be counted hold this object: drop some and try again.
+    /// Many guards hold this object, and there is no memory to count one more: drop some and try again.
     TooManyReaders,
     /// A reclaim ran out of pages to try: none is left, or their owner keeps what is in them.
     NothingToReclaim,
@@ -39,9 +42,12 @@ impl fmt::Display for PoolError {
                 write!(f, "an object of {len} bytes is over the pool's maximum of {max}")
             }
             PoolError::OutOfMemory => f.write_str("the page source has no memory left for the pool"),
+            PoolError::TooManyPages => {
+                f.write_str("the pool has as many pages as it can name: free something, or use another pool")
+            }
             PoolError::ForeignHandle => f.write_str("the handle belongs to another pool"),
             PoolError::StaleHandle => f.write_str("the handle's object was freed before"),
-            PoolError::TooManyReaders => f.write_str("too many guards hold the object"),
+            PoolError::TooManyReaders => f.write_str("many guards hold the object, and there is no memory to count one more: drop some and try again"),
             PoolError::NothingToReclaim => f.write_str("no page is left that its owner would give up"),
             PoolError::Unsupported(what) => write!(f, "the pool cannot {what}"),
         }

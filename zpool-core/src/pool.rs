@@ -65,12 +65,12 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// - R1. The guard derefs to exactly the bytes inserted, and does so until it is dropped, whatever happens to the handle.
     /// - R2. The object is pinned: no address changes under a guard.
-    /// - R3. Any number of guards may hold an object, up to a limit of at least 255.
+    /// - R3. Any number of guards may hold an object, and each for any time.
     ///
     /// # Errors
     ///
     /// - R4. [`PoolError::ForeignHandle`], [`PoolError::StaleHandle`] (best effort, see [`Handle`]);
-    ///   [`PoolError::TooManyReaders`] at the limit of R3.
+    ///   [`PoolError::TooManyReaders`] only when there is no memory to count a guard beyond the 255th of an object.
     ///
     /// # Concurrency
     ///
@@ -153,7 +153,22 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// - S1. Parts sum to the whole: see [`PoolStats`]. Exact when nothing runs concurrently; else each figure was true at some
     ///   moment during the call, and no figure is ever negative or overflows.
+    ///
+    /// # Concurrency
+    ///
+    /// - S2. Takes time that does not depend on how many objects or pages there are: programs ask every second.
     fn stats(&self) -> PoolStats;
+
+    /// The same books as [`stats`](Self::stats), by a walk over everything there is.
+    ///
+    /// For tests and for programs that can wait: takes time in proportion to the objects, and locks meanwhile.
+    ///
+    /// # Behavior
+    ///
+    /// - S3. Equals `self.stats()` when nothing runs concurrently.
+    fn survey(&self) -> PoolStats {
+        self.stats()
+    }
 
     /// Walks every structure of the pool and compares what should agree.
     ///

@@ -159,7 +159,7 @@ impl Shared {
 
     fn new_job(&self) -> Option<Job> {
         let errand = Errand(self.me.clone());
-        Job::try_new("zbud: give empty pages back", move || errand.run())
+        Job::try_new("zbud: give empty pages back", || move || errand.run())
     }
 
     fn run_job(&self) {

@@ -16,6 +16,8 @@ use core::ptr::{self, NonNull};
 
 use zpool_core::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::few::boxed_defaults;
+
 /// Entries of level 0, and its logarithm.
 const FIRST: u32 = 1 << FIRST_BITS;
 const FIRST_BITS: u32 = 6;
@@ -58,28 +60,29 @@ impl<T: Default> Chunked<T> {
         Some(unsafe { entry.as_ref() })
     }
 
-    /// Makes the chunk of `index` if nobody has. Gives the bytes that this call allocated.
+    /// Makes the chunk of `index` if no other thread has. Returns the bytes that this call allocated, or `None` if the
+    /// heap refuses.
     ///
     /// # Panics
     ///
     /// If `index` is not below [`CAPACITY`].
-    pub(crate) fn ensure(&self, index: u32) -> usize {
+    pub(crate) fn ensure(&self, index: u32) -> Option<usize> {
         let at = Position::of(index).expect("an index below the table's capacity");
         let place = &self.chunks[at.chunk];
         // Relaxed: only whether it is there; who uses it loads it again.
         if !place.load(Ordering::Relaxed).is_null() {
-            return 0;
+            return Some(0);
         }
-        let entries: Box<[T]> = (0..at.chunk_len()).map(|_| T::default()).collect();
+        let entries: Box<[T]> = boxed_defaults(at.chunk_len())?;
         let bytes = size_of_val::<[T]>(&entries);
         let made = Box::into_raw(entries).cast::<T>();
         // Release: pairs with the Acquire in `get`. Relaxed on failure: somebody was faster, and what he made is not looked at.
         match place.compare_exchange(ptr::null_mut(), made, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => bytes,
+            Ok(_) => Some(bytes),
             Err(_) => {
                 // SAFETY: made above, of this length, and never shared.
                 unsafe { drop_chunk(made, at.chunk_len()) };
-                0
+                Some(0)
             }
         }
     }
@@ -152,7 +155,7 @@ mod tests {
         assert!(table.get(0).is_none());
         let mut bytes = 0;
         for i in 0..5_000 {
-            bytes += table.ensure(i);
+            bytes += table.ensure(i).unwrap();
             table.get(i).unwrap().store(i + 1, Ordering::Relaxed);
         }
         let first: *const AtomicU32 = table.get(0).unwrap();

@@ -7,7 +7,8 @@
 //!   bits     | w words   | w words   | w words   |      a bit a slot, set while it is claimed
 //! ```
 
-use crate::fullness::{Group, Groups, Linked, Links, NIL};
+use crate::few::with_room;
+use crate::fullness::{Group, Groups, Linked, Links, NIL, ROWS, row};
 use crate::shape::{Shape, bit, count_set, first_clear, first_set, runs};
 use crate::zspages::ZspageTable;
 
@@ -43,6 +44,17 @@ pub(crate) struct Claimed {
     pub(crate) fresh: u16,
 }
 
+/// What a walk over the zspages of a class counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counted {
+    /// Bytes of claimed slots in frames that are not resident.
+    pub(crate) absent: usize,
+    /// Bytes of tails in resident frames.
+    pub(crate) tail: usize,
+    /// Zspages by fullness.
+    pub(crate) by_fullness: [usize; ROWS],
+}
+
 /// What a claim lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Need {
@@ -62,11 +74,9 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn with_capacity(shape: &Shape, members: usize) -> Room {
-        Room {
-            members: Vec::with_capacity(members),
-            bits: Vec::with_capacity(members * usize::from(shape.words)),
-        }
+    /// `None` if the heap refuses.
+    pub(crate) fn with_capacity(shape: &Shape, members: usize) -> Option<Room> {
+        Some(Room { members: with_room(members)?, bits: with_room(members * usize::from(shape.words))? })
     }
 
     /// Bytes on the heap.
@@ -85,20 +95,28 @@ pub(crate) struct ClassState {
     pub(crate) shape: Shape,
     room: Room,
     groups: Groups,
-    /// Slots claimed.
-    pub(crate) objects: usize,
+    /// Slots claimed. 32 bits are enough for all counts of a class, since handles have no more.
+    objects: u32,
     /// The most that were claimed at a time of late, in parts of a slot: see [`PEAK_UNIT`].
-    peak: usize,
+    peak: u32,
     /// Open slots of all zspages that are not isolated.
-    pub(crate) open: usize,
+    open: u32,
     /// Resident frames.
-    pub(crate) resident: usize,
+    resident: u32,
     /// Resident frames of the zspages in the group of empty ones.
-    pub(crate) idle: usize,
-    /// Slots released so far.
-    pub(crate) releases: usize,
+    idle: u32,
+    /// Slots released so far. Wraps.
+    pub(crate) releases: u32,
     /// What this class had to gain when it was last looked at: see `housekeeping`.
-    pub(crate) noted_gain: usize,
+    pub(crate) noted_gain: u32,
+    /// Zspages whose tail is resident.
+    tails: u32,
+    /// Zspages by fullness, but for the empty ones, which are the others.
+    by_row: [u32; ROWS - 1],
+    /// Bytes of claimed slots in frames that are not resident: an object may be shorter than its slot.
+    absent: usize,
+    /// Bytes of the objects in all claimed slots, as they were when these were claimed: see `Spares::payload_shift`.
+    payload: usize,
 }
 
 impl ClassState {
@@ -114,7 +132,49 @@ impl ClassState {
             idle: 0,
             releases: 0,
             noted_gain: 0,
+            tails: 0,
+            by_row: [0; ROWS - 1],
+            absent: 0,
+            payload: 0,
         }
+    }
+
+    /// Slots claimed.
+    #[inline]
+    pub(crate) fn objects(&self) -> usize {
+        self.objects as usize
+    }
+
+    /// Open slots of all zspages that are not isolated.
+    #[inline]
+    pub(crate) fn open(&self) -> usize {
+        self.open as usize
+    }
+
+    /// Resident frames.
+    #[inline]
+    pub(crate) fn resident(&self) -> usize {
+        self.resident as usize
+    }
+
+    /// Resident frames of the zspages in the group of empty ones.
+    #[inline]
+    pub(crate) fn idle(&self) -> usize {
+        self.idle as usize
+    }
+
+    /// What a walk over the zspages of this class would count.
+    pub(crate) fn counted(&self) -> Counted {
+        let mut by_fullness = [0; ROWS];
+        by_fullness[1..].iter_mut().zip(self.by_row).for_each(|(row, count)| *row = count as usize);
+        by_fullness[0] = self.members().len() - by_fullness.iter().sum::<usize>();
+        let tail = self.tails as usize * self.shape.tail().1;
+        Counted { absent: self.absent, tail, by_fullness }
+    }
+
+    /// Bytes of the objects in all claimed slots, as they were when these were claimed.
+    pub(crate) fn payload(&self) -> usize {
+        self.payload
     }
 
     pub(crate) fn members(&self) -> &[Occupancy] {
@@ -151,15 +211,15 @@ impl ClassState {
 
     /// The most slots that were claimed at a time of late: what is left of it, rounded up.
     pub(crate) fn peak(&self) -> usize {
-        self.peak.div_ceil(PEAK_UNIT)
+        (self.peak as usize).div_ceil(PEAK_UNIT)
     }
 
     /// Lowers the peak to `keep` parts of `of` of what it is above the slots claimed now. Says whether it was above.
     pub(crate) fn lower_peak(&mut self, keep: usize, of: usize) -> bool {
-        let now = self.objects * PEAK_UNIT;
-        debug_assert!(self.peak >= now, "every claim looks");
-        let above = self.peak - now;
-        self.peak = now + above * keep / of;
+        let (peak, now) = (self.peak as usize, self.objects() * PEAK_UNIT);
+        debug_assert!(peak >= now, "every claim looks");
+        let above = peak - now;
+        self.peak = (now + above * keep / of) as u32;
         above > 0
     }
 
@@ -251,16 +311,20 @@ impl ClassState {
         self.groups.link(&mut self.room.members, local, Group::Empty);
     }
 
-    /// Clears a slot. Its object has no name and no reader any more.
-    pub(crate) fn release(&mut self, local: u32, object: u16) {
+    /// Clears the slot of an object of `len` bytes, which has no name and no reader any more.
+    pub(crate) fn release(&mut self, local: u32, object: u16, len: u32) {
         debug_assert!(bit(self.bits(local), object), "a slot is released once");
         self.bits_mut(local)[usize::from(object / 64)] &= !(1 << (object % 64));
         self.objects -= 1;
+        // Wrapping: a spare's length changes elsewhere.
+        self.payload = self.payload.wrapping_sub(len as usize);
         let slot = self.shape.frames_of_slot(object);
         let member = &mut self.room.members[local as usize];
         member.inuse -= 1;
-        let opens = u16::from(slot & !member.resident == 0);
-        let resident = member.resident;
+        let (resident, inuse) = (member.resident, member.inuse);
+        let opens = u16::from(slot & !resident == 0);
+        self.absent -= self.absent_of(object, slot, resident);
+        self.change_row(inuse + 1, inuse);
         self.set_open(local, self.member(local).open + opens);
         self.regroup(local, resident);
     }
@@ -268,7 +332,7 @@ impl ClassState {
     /// Takes a zspage out of the groups, so that nobody claims a slot of it.
     pub(crate) fn isolate(&mut self, local: u32) {
         let resident = self.member(local).resident;
-        self.open -= usize::from(self.member(local).open);
+        self.open -= u32::from(self.member(local).open);
         self.room.members[local as usize].isolated = true;
         self.regroup(local, resident);
     }
@@ -277,7 +341,7 @@ impl ClassState {
     pub(crate) fn rejoin(&mut self, local: u32) {
         let resident = self.member(local).resident;
         self.room.members[local as usize].isolated = false;
-        self.open += usize::from(self.member(local).open);
+        self.open += u32::from(self.member(local).open);
         self.regroup(local, resident);
     }
 
@@ -295,8 +359,9 @@ impl ClassState {
     /// Strikes frames of an isolated zspage off the resident ones. They are hollow.
     pub(crate) fn strike(&mut self, local: u32, frames: u64) {
         debug_assert!(self.member(local).isolated && frames & !self.hollow(local) == 0);
+        self.tails -= self.tails_in(frames & self.member(local).resident);
         self.room.members[local as usize].resident &= !frames;
-        self.resident -= frames.count_ones() as usize;
+        self.resident -= frames.count_ones();
         let open = self.count_open(local, 0..self.shape.objects);
         self.room.members[local as usize].open = open;
     }
@@ -316,9 +381,10 @@ impl ClassState {
             set_local(zspages, self.member(local).id, local);
             self.groups.renumber(&mut self.room.members, local);
         }
-        let frames = gone.resident.count_ones() as usize;
+        let frames = gone.resident.count_ones();
         self.resident -= frames;
-        (gone.id, frames)
+        self.tails -= self.tails_in(gone.resident);
+        (gone.id, frames as usize)
     }
 
     /// Slots of `range` that are not claimed and lie in resident frames.
@@ -364,7 +430,8 @@ impl ClassState {
     fn occupy(&mut self, local: u32, object: u16, len: u32) -> Claimed {
         self.bits_mut(local)[usize::from(object / 64)] |= 1 << (object % 64);
         self.objects += 1;
-        self.peak = self.peak.max(self.objects * PEAK_UNIT);
+        self.payload = self.payload.wrapping_add(len as usize);
+        self.peak = self.peak.max(self.objects * PEAK_UNIT as u32);
         let slot = self.shape.frames_of_slot(object);
         let touched = self.shape.frames_of(object, len);
         let member = &mut self.room.members[local as usize];
@@ -372,9 +439,13 @@ impl ClassState {
         let before = member.resident;
         let new = touched & !before;
         member.resident |= new;
-        let (id, mut open) = (member.id, member.open - u16::from(slot & !before == 0));
+        let (id, inuse, mut open) = (member.id, member.inuse, member.open - u16::from(slot & !before == 0));
+        self.change_row(inuse - 1, inuse);
+        self.absent += self.absent_of(object, slot, before | new);
         if new != 0 {
-            self.resident += new.count_ones() as usize;
+            self.resident += new.count_ones();
+            self.tails += self.tails_in(new);
+            self.absent -= self.absent_before(local, object, new);
             // Slots that the new frames make open: none that reaches into them was so before.
             let slots = self.shape.slots_in(new.trailing_zeros()..64 - new.leading_zeros());
             open += self.count_open(local, slots);
@@ -384,11 +455,46 @@ impl ClassState {
         Claimed { zspage: id, object, fresh: new.count_ones() as u16 }
     }
 
+    /// Bytes of a claimed slot, which reaches into the frames `slot`, that are not resident. Mostly none.
+    #[inline]
+    fn absent_of(&self, object: u16, slot: u64, resident: u64) -> usize {
+        let missing = slot & !resident;
+        if missing == 0 { 0 } else { self.shape.bytes_in(object, missing) }
+    }
+
+    /// Bytes of other claimed slots than `object` in frames that have become resident. Each lies in a slot that begins
+    /// before such a frame, since the frame where a claimed slot begins is resident.
+    fn absent_before(&self, local: u32, object: u16, new: u64) -> usize {
+        let across = runs(new).flatten().filter_map(|frame| Some((frame, self.shape.slot_across(frame)?)));
+        let claimed = across.filter(|&(_, slot)| slot != object && bit(self.bits(local), slot));
+        claimed.map(|(frame, slot)| self.shape.bytes_in(slot, 1 << frame)).sum()
+    }
+
+    /// Tails in these frames of a zspage: one or none.
+    fn tails_in(&self, frames: u64) -> u32 {
+        u32::from(frames & self.shape.tail().0 != 0)
+    }
+
+    /// Moves a zspage to another row of the books, if it has as many slots in use as that takes.
+    #[inline]
+    fn change_row(&mut self, before: u16, after: u16) {
+        let (from, to) = (row(before, self.shape.objects), row(after, self.shape.objects));
+        if from != to {
+            // Row 0 is not kept.
+            if let Some(count) = from.checked_sub(1).and_then(|at| self.by_row.get_mut(at)) {
+                *count -= 1;
+            }
+            if let Some(count) = to.checked_sub(1).and_then(|at| self.by_row.get_mut(at)) {
+                *count += 1;
+            }
+        }
+    }
+
     fn set_open(&mut self, local: u32, open: u16) {
         let member = &mut self.room.members[local as usize];
         let before = core::mem::replace(&mut member.open, open);
         if !member.isolated {
-            self.open = self.open + usize::from(open) - usize::from(before);
+            self.open = self.open + u32::from(open) - u32::from(before);
         }
     }
 
@@ -401,10 +507,10 @@ impl ClassState {
             Group::of(member.inuse, self.shape.objects, member.open)
         };
         if member.links.group == Group::Empty {
-            self.idle -= resident.count_ones() as usize;
+            self.idle -= resident.count_ones();
         }
         if to == Group::Empty {
-            self.idle += self.member(local).resident.count_ones() as usize;
+            self.idle += self.member(local).resident.count_ones();
         }
         if self.group(local) != to {
             self.groups.unlink(&mut self.room.members, local);

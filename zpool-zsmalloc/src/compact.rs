@@ -15,6 +15,7 @@ use zpool_core::{CompactionBudget, CompactionReport, might_block};
 
 use crate::class::ClassIndex;
 use crate::class_state::Claimed;
+use crate::few::{boxed_defaults, with_room};
 use crate::inner::{Class, Inner};
 use crate::memory::Charged;
 use crate::merge::ROUNDS;
@@ -28,6 +29,10 @@ const ROUND_SHARE: usize = 32;
 
 /// Objects that a round may move in any case, and the most that it ever does.
 const ROUND: core::ops::RangeInclusive<usize> = 256..=4096;
+
+/// Compaction charges a frame before it can empty another, so a pool at its limit goes over it by so much: by these bytes,
+/// or with long objects by twice the frames that one may lie in.
+const AHEAD_BYTES: usize = 128 << 10;
 
 impl Inner {
     /// See `ZPool::compact`.
@@ -46,6 +51,7 @@ impl Inner {
             thorough,
             left: budget.max_moves,
             charged: 0,
+            ahead: 0,
             report: CompactionReport::default(),
         };
         self.take_back_spares(None);
@@ -61,6 +67,16 @@ impl Inner {
         self.estimate();
         run.report.freed_bytes = run.report.freed_bytes.saturating_sub(run.charged * frame_size);
         run.report
+    }
+
+    /// Frames that compaction charges at most before it gives some back: see [`AHEAD_BYTES`].
+    fn charge_ahead(&self) -> usize {
+        (AHEAD_BYTES / self.source.frame_size()).max(2 * self.longest_in_frames())
+    }
+
+    /// Frames that the longest object may lie in.
+    fn longest_in_frames(&self) -> usize {
+        self.table.config().max_object_len.div_ceil(self.source.frame_size()) + 1
     }
 
     /// Objects that a round moves at most.
@@ -101,6 +117,8 @@ pub(crate) struct Run<'a> {
     pub(crate) left: usize,
     /// Frames charged on the way.
     pub(crate) charged: usize,
+    /// Of these, in this round, those for which none was given back yet.
+    pub(crate) ahead: usize,
     pub(crate) report: CompactionReport,
 }
 
@@ -126,19 +144,7 @@ impl Run<'_> {
                 plan.pack(class, self.thorough, self.round_limit());
             }
             let cut_short = plan.cut_short;
-            let moved = self.carry_out(plan, |run, marked| {
-                for object in marked {
-                    if run.is_over() {
-                        return;
-                    }
-                    let (pool, charged) = (run.pool, &mut run.charged);
-                    let claim = |class, len| {
-                        claim_gap(pool, pool.class(class), len, charged).map(|claimed| (class, claimed))
-                    };
-                    let outcome = pool.relocate(object.index, claim);
-                    run.note(outcome);
-                }
-            });
+            let moved = self.carry_out(plan, Run::move_to_gaps);
             self.report.exhausted = cut_short && self.is_over();
             if moved == 0 || !cut_short || self.is_over() {
                 return;
@@ -146,17 +152,71 @@ impl Run<'_> {
         }
     }
 
-    /// Finds the handles of what the plan has marked, lets `work` move them, and takes the marks away. Returns how many objects moved.
-    pub(crate) fn carry_out(&mut self, plan: Plan<'_>, work: impl FnOnce(&mut Self, &[Marked])) -> usize {
+    /// Moves marked objects to gaps of their classes, and gives back what that leaves empty before too much is charged
+    /// ahead.
+    fn move_to_gaps(&mut self, plan: &Plan<'_>, marked: &[Marked]) {
+        let (most, longest) = (self.pool.charge_ahead(), self.pool.longest_in_frames());
+        // Where the zspages begin that were not given back from yet, the present one included.
+        let (mut begun, mut stuck) = (0, false);
+        for (at, object) in marked.iter().enumerate() {
+            if self.is_over() {
+                return;
+            }
+            if self.ahead + longest > most && !stuck {
+                // Once it is to no avail, since objects are pinned or the system keeps the frames, it stays so.
+                stuck = self.catch_up(plan, &marked[begun..at]) == 0;
+                begun = marked[..at]
+                    .iter()
+                    .rposition(|other| other.zspage != object.zspage)
+                    .map_or(0, |at| at + 1);
+            }
+            let (pool, before) = (self.pool, self.charged);
+            let (charged, room) = (&mut self.charged, most.saturating_sub(self.ahead));
+            let claim = |class, len| {
+                claim_gap(pool, pool.class(class), len, room, charged).map(|claimed| (class, claimed))
+            };
+            let outcome = pool.relocate(object.index, claim);
+            self.ahead += self.charged - before;
+            self.note(outcome);
+        }
+    }
+
+    /// Gives back the hollow frames of the zspages that these objects have left. Returns how many.
+    fn catch_up(&mut self, plan: &Plan<'_>, left: &[Marked]) -> usize {
+        let zspages = left.chunk_by(|a, b| a.zspage == b.zspage).filter_map(|of_one| {
+            let source = plan.sources.iter().find(|source| source.zspage == of_one[0].zspage)?;
+            Some((source.zspage, source.isolated))
+        });
+        let freed = self.pool.discard_evacuated(zspages);
+        self.report.freed_bytes += freed * self.pool.source.frame_size();
+        self.ahead = self.ahead.saturating_sub(freed);
+        freed
+    }
+
+    /// Finds the handles of what the plan has marked, lets `work` move them, and takes the marks away. Returns how many objects moved. Without memory for the
+    /// handles it moves nothing.
+    pub(crate) fn carry_out(
+        &mut self,
+        plan: Plan<'_>,
+        work: impl FnOnce(&mut Self, &Plan<'_>, &[Marked]),
+    ) -> usize {
         let before = self.report.moved_objects;
-        let mut classes: Vec<ClassIndex> = plan.sources.iter().map(|source| source.class).collect();
-        classes.dedup();
-        if plan.objects > 0 {
-            let marked = self.marked(&plan);
-            work(self, &marked);
+        let classes = with_room(plan.sources.len()).map(|mut classes: Vec<ClassIndex>| {
+            classes.extend(plan.sources.iter().map(|source| source.class));
+            classes.dedup();
+            classes
+        });
+        if plan.objects > 0
+            && let Some(marked) = self.marked(&plan)
+        {
+            work(self, &plan, &marked);
         }
         drop(plan);
-        self.give_back(classes.into_iter().map(|class| self.pool.class(class)));
+        match classes {
+            Some(classes) => self.give_back(classes.iter().map(|&class| self.pool.class(class))),
+            None => self.give_back(self.pool.existing_classes()),
+        }
+        self.ahead = 0;
         self.report.moved_objects - before
     }
 
@@ -190,13 +250,13 @@ impl Run<'_> {
         self.report.freed_bytes += (empty + hollow) * pool.source.frame_size();
     }
 
-    /// The objects that lie in marked slots, zspage by zspage.
-    fn marked(&self, plan: &Plan<'_>) -> Vec<Marked> {
+    /// The objects that lie in marked slots, zspage by zspage. `None` if the heap refuses.
+    fn marked(&self, plan: &Plan<'_>) -> Option<Vec<Marked>> {
         let pool = self.pool;
-        let mut found = Vec::with_capacity(plan.objects);
+        let mut found = with_room(plan.objects)?;
         // Most objects are in zspages without a mark: a bit is found faster than an entry.
         let last = plan.sources.iter().map(|source| source.zspage).max().unwrap_or(0);
-        let mut touched = vec![0u64; last as usize / 64 + 1];
+        let mut touched = boxed_defaults::<u64>(last as usize / 64 + 1)?;
         for source in &plan.sources {
             touched[source.zspage as usize / 64] |= 1 << (source.zspage % 64);
         }
@@ -208,18 +268,20 @@ impl Run<'_> {
             }
             // A guess: `relocate` looks again once it has pinned the object.
             let entry = pool.zspages.get(zspage);
-            if entry.is_some_and(|entry| entry.is_evacuated(object)) {
+            // There may be more than were counted: inserts go on.
+            if found.len() < found.capacity() && entry.is_some_and(|entry| entry.is_evacuated(object)) {
                 let slack = u16::try_from(slack).unwrap_or(u16::MAX);
                 found.push(Marked { zspage, object: Reverse(object), slack, index });
             }
         }
         found.sort_unstable();
-        found
+        Some(found)
     }
 }
 
-/// Claims a slot for an object of `len` bytes in a gap of `class`, charging frames where that is not resident; they are added to `charged`.
-fn claim_gap(pool: &Inner, class: &Class, len: u32, charged: &mut usize) -> Option<Claimed> {
+/// Claims a slot for an object of `len` bytes in a gap of `class`, charging up to `room` frames where that is not
+/// resident; they are added to `charged`.
+fn claim_gap(pool: &Inner, class: &Class, len: u32, room: usize, charged: &mut usize) -> Option<Claimed> {
     let evacuated = |id, object| pool.zspages.get(id).is_none_or(|zspage| zspage.is_evacuated(object));
     let mut supply = Charged::none(&*pool.source);
     loop {
@@ -229,6 +291,7 @@ fn claim_gap(pool: &Inner, class: &Class, len: u32, charged: &mut usize) -> Opti
                 *charged += had - *supply.credit();
                 return claimed;
             }
+            Err(frames) if frames > room => return None,
             Err(frames) => supply.fill_up(frames).ok()?,
         }
     }

@@ -7,26 +7,55 @@ use zpool_core::{FreeError, Handle, PoolError};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;
-use crate::slot::{Content, Freed, Location, Named, Slot};
+use crate::slot::{Content, Freed, Killed, Location, Named, Settled, Slot};
 use crate::spares::Parked;
 
 impl Inner {
     /// See `ZPool::free`.
     pub(crate) fn free(&self, handle: Handle) -> Result<(), FreeError> {
-        match self.end(&handle) {
-            Ok((index, slot, Freed::Now(content))) => self.take_down(index, slot, content),
-            Ok((_, _, Freed::Later)) => {
-                // Relaxed: statistics only.
-                self.counters.zombies.fetch_add(1, Ordering::Relaxed);
+        match self.kill(&handle) {
+            Ok((index, slot, content)) => {
+                self.readers.turn_into_pins(index, slot);
+                if self.settle(slot, content) {
+                    self.take_down(index, slot, content);
+                }
+                Ok(())
             }
-            Err(error) => return Err(FreeError::new(error, handle)),
+            Err(error) => Err(FreeError::new(error, handle)),
         }
-        Ok(())
     }
 
-    fn end(&self, handle: &Handle) -> Result<(u32, &Slot, Freed), PoolError> {
+    #[inline]
+    fn kill(&self, handle: &Handle) -> Result<(u32, &Slot, Content), PoolError> {
         let Named { slot, index, generation } = self.named(handle)?;
-        Ok((index, slot, slot.free(generation, index, &self.readers)?))
+        Ok((index, slot, self.kill_slot(slot, generation)?))
+    }
+
+    /// Ends an object's life: see [`Slot::kill`]. Its readers' account is opened again by [`settle`](Self::settle).
+    #[inline]
+    pub(crate) fn kill_slot(&self, slot: &Slot, generation: u16) -> Result<Content, PoolError> {
+        let Killed { content, pinned } = slot.kill(generation)?;
+        if pinned {
+            self.note_pinned(self.class_at(content), 1_u32.wrapping_neg());
+        }
+        Ok(content)
+    }
+
+    /// Gives the pin of a killed object back: see [`Slot::settle`]. True: it is the caller's, to take down. Else it is
+    /// a zombie now, or whoever held it has taken it down.
+    #[inline]
+    pub(crate) fn settle(&self, slot: &Slot, content: Content) -> bool {
+        // Before: after it the object may be gone, and its zspage with it.
+        let class = self.class_at(content);
+        let Settled { freed, pinned } = slot.settle(content);
+        if pinned {
+            self.note_pinned(class, 1);
+        }
+        if freed == Freed::Later {
+            // Relaxed: statistics only.
+            self.counters.zombies.fetch_add(1, Ordering::Relaxed);
+        }
+        freed != Freed::Later
     }
 
     /// Takes down an object that was freed while it was pinned: for whoever took back the last pin.
@@ -89,19 +118,21 @@ impl Inner {
 
     /// Gives back a parked slot, which the caller owns, with the slot of its handle. Says whether this is a moment to look at what could be given back.
     pub(crate) fn release_parked(&self, index: u32, slot: &Slot) -> bool {
-        let (at, _) = self.layout.unpack(slot.parked());
-        let zspage = self.zspages.get(at.zspage).expect("a parked slot's zspage exists");
-        let freed = self.release_slot(zspage.class(), at.zspage, at.object);
+        let (at, slack) = self.layout.unpack(slot.parked());
+        let class = self.zspages.get(at.zspage).expect("a parked slot's zspage exists").class();
+        let len = self.table.get(class).slot_bytes - slack;
+        let freed = self.release_slot(class, (at.zspage, at.object), len);
         self.handles.put(index, slot);
         freed
     }
 
-    /// Clears a claimed slot. Says whether this is a moment to look at what could be given back.
-    pub(crate) fn release_slot(&self, class: ClassIndex, zspage: u32, object: u16) -> bool {
+    /// Clears the claimed slot of an object of `len` bytes. Returns whether this is a moment to look at what could be
+    /// given back.
+    pub(crate) fn release_slot(&self, class: ClassIndex, (zspage, object): (u32, u16), len: u32) -> bool {
         let entry = self.zspages.get(zspage).expect("a claimed slot's zspage exists");
         self.locked(self.class(class), |state| {
             // Only now: under the lock nobody moves the zspage among its class's members.
-            state.release(entry.local(), object);
+            state.release(entry.local(), object, len);
             self.note_release(state)
         })
     }

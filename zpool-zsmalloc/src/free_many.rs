@@ -8,12 +8,11 @@
 //! A free on its own waits for memory twice, for the handle's entry and for the zspage. With a batch of them these
 //! waits overlap. Nothing here blocks or allocates, and the background job is requested once, at the end.
 
-use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Handle, prefetch};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;
-use crate::slot::{Content, Freed, Named, Slot};
+use crate::slot::{Content, Named, Slot};
 
 /// Objects that are freed together. The batch lies on the caller's stack, at 16 bytes an object.
 const BATCH: usize = 128;
@@ -92,7 +91,9 @@ impl<'a> Batch<'a> {
     fn kill(&mut self) {
         let pool = self.pool;
         let kill = |doomed: &mut Doomed| {
-            let Ok(content) = pool.entry(doomed.index).kill(doomed.generation) else { return false };
+            let Ok(content) = pool.kill_slot(pool.entry(doomed.index), doomed.generation) else {
+                return false;
+            };
             doomed.content = content;
             if let Some(zspage) = pool.zspages.get(pool.layout.unpack(content).0.zspage) {
                 prefetch(core::slice::from_ref(zspage), 1);
@@ -112,17 +113,13 @@ impl<'a> Batch<'a> {
             if !quiet {
                 pool.readers.turn_into_pins(doomed.index, entry);
             }
-            if entry.settle(doomed.content) == Freed::Later {
-                return false;
+            let ours = pool.settle(entry, doomed.content);
+            if ours {
+                doomed.class = pool.end_content(doomed.content);
             }
-            doomed.class = pool.end_content(doomed.content);
-            true
+            ours
         };
-        let later = self.retain(settle);
-        if later > 0 {
-            // Relaxed: statistics only.
-            pool.counters.zombies.fetch_add(later, Ordering::Relaxed);
-        }
+        self.retain(settle);
     }
 
     /// Keeps those of the batch that `keep` says yes to. Returns how many it dropped.
@@ -156,11 +153,12 @@ impl Inner {
     /// Clears claimed slots of one class under one hold of its lock.
     fn release_slots(&self, doomed: &[Doomed]) {
         let Some(first) = doomed.first() else { return };
+        let slot_bytes = self.table.get(first.class).slot_bytes;
         self.locked(self.class(first.class), |state| {
             for doomed in doomed {
-                let (at, _) = self.layout.unpack(doomed.content);
+                let (at, slack) = self.layout.unpack(doomed.content);
                 let entry = self.zspages.get(at.zspage).expect("a claimed slot's zspage exists");
-                state.release(entry.local(), at.object);
+                state.release(entry.local(), at.object, slot_bytes - slack);
             }
             self.note_releases(state, doomed.len());
         });

@@ -36,14 +36,36 @@ impl Group {
             (0, _) => Group::Empty,
             _ if inuse == objects => Group::None,
             (_, 0) => Group::Growing,
-            _ => match u32::from(inuse) * 4 / u32::from(objects) {
-                0 => Group::Quarter,
-                1 => Group::Half,
-                2 => Group::ThreeQuarters,
-                _ => Group::AlmostFull,
-            },
+            _ => {
+                // Quarters that are full, without a division.
+                let (inuse, objects) = (u32::from(inuse) * 4, u32::from(objects));
+                let quarters = u32::from(inuse >= objects)
+                    + u32::from(inuse >= 2 * objects)
+                    + u32::from(inuse >= 3 * objects);
+                match quarters {
+                    0 => Group::Quarter,
+                    1 => Group::Half,
+                    2 => Group::ThreeQuarters,
+                    _ => Group::AlmostFull,
+                }
+            }
         }
     }
+}
+
+/// Rows of `GroupStats::pages_by_fullness`.
+pub(crate) const ROWS: usize = 6;
+
+/// The row of `GroupStats::pages_by_fullness` for a zspage with `inuse` of `objects` slots taken: empty, up to a
+/// quarter, a half, three quarters, less than full, full.
+#[inline]
+pub(crate) fn row(inuse: u16, objects: u16) -> usize {
+    let (quarters, objects) = (u32::from(inuse) * 4, u32::from(objects));
+    usize::from(quarters > 0)
+        + usize::from(quarters > objects)
+        + usize::from(quarters > 2 * objects)
+        + usize::from(quarters > 3 * objects)
+        + usize::from(quarters == 4 * objects)
 }
 
 /// What a member of a group carries.

@@ -3,14 +3,15 @@
 //! Both take what they give back out of reach under the class's lock, a bounded number at a time, and call the page source outside.
 
 use zpool_core::might_block;
+use zpool_core::page::Run;
 
 use crate::class::ClassIndex;
-use crate::class_state::{ClassState, Room};
+use crate::class_state::{ClassState, Occupancy, Room};
 use crate::compact::Thorough;
+use crate::few::Few;
 use crate::fullness::Group::Empty;
 use crate::inner::{Class, Inner};
 use crate::memory::{Charged, OwnedRun, discard_all, release_all};
-use crate::shape::runs;
 
 /// Zspages handled under one hold of a class's lock, and given back by one call.
 const BATCH: usize = 32;
@@ -36,6 +37,7 @@ impl Inner {
         let hollow = self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
         let frames = hollow + self.release_empty_zspages(0);
         self.existing_classes().for_each(|class| self.fit_room(class));
+        self.counters.metadata_changed(self.overflow.trim(), 0);
         self.estimate();
         frames * self.source.frame_size()
     }
@@ -69,8 +71,7 @@ impl Inner {
         classes: impl Iterator<Item = &'c Class>,
         surplus: impl Fn(&ClassState) -> Option<u32>,
     ) -> usize {
-        // Space made outside the locks.
-        let mut gone = Gone { pool: self, zspages: Vec::with_capacity(BATCH), resident: 0 };
+        let mut gone = Gone { pool: self, zspages: Few::new(), resident: 0 };
         let mut frames = 0;
         for class in classes {
             while self.locked(class, |state| gone.remove(class, state, &surplus)) {
@@ -87,7 +88,7 @@ impl Inner {
         classes: impl Iterator<Item = &'c Class>,
         thorough: Thorough,
     ) -> usize {
-        let mut hollow = Hollow { pool: self, thorough, zspages: Vec::with_capacity(BATCH), of_class: 0 };
+        let mut hollow = Hollow { pool: self, thorough, zspages: Few::new(), of_class: 0 };
         let mut total = 0;
         for class in classes {
             hollow.of_class = 0;
@@ -99,33 +100,54 @@ impl Inner {
         total + hollow.give_back()
     }
 
+    /// Gives back the hollow frames of zspages that compaction is evacuating, isolated or not, before it has done with
+    /// them: of each the id, and whether it has isolated it. Returns how many.
+    pub(crate) fn discard_evacuated(&self, zspages: impl Iterator<Item = (u32, bool)>) -> usize {
+        let mut hollow = Hollow { pool: self, thorough: Thorough::Yes, zspages: Few::new(), of_class: 0 };
+        let mut total = 0;
+        for (id, isolated) in zspages {
+            let Some(entry) = self.zspages.get(id) else { continue };
+            let class = self.class(entry.class());
+            self.locked(class, |state| {
+                let local = entry.local();
+                // Another thread may have isolated it, for the same frames.
+                let ours = |member: &Occupancy| member.id == id && member.isolated == isolated;
+                if state.members().get(local as usize).is_some_and(ours) {
+                    hollow.add(class, state, local, state.hollow(local));
+                }
+            });
+            if hollow.zspages.is_full() {
+                total += hollow.give_back();
+            }
+        }
+        total + hollow.give_back()
+    }
+
     /// Gives back most of the room of a class that has shrunk.
     fn fit_room(&self, class: &Class) {
         let Some((shape, members)) = self.locked(class, |state| state.spare_room()) else { return };
-        let new = Room::with_capacity(&shape, members);
+        // Without memory for the smaller room, the larger one stays.
+        let Some(new) = Room::with_capacity(&shape, members) else { return };
         let new_bytes = new.bytes();
         let old = self.locked(class, |state| state.refit(new));
         self.counters.metadata_changed(old.bytes(), new_bytes);
     }
 
-    /// Gives back everything, objects and all. Only when nobody uses the pool any more.
+    /// Gives back everything, objects and all, without a heap call. Only when nothing uses the pool any more.
     pub(crate) fn tear_down(&self) {
-        let mut runs = Vec::new();
         let mut charged = Charged::none(&*self.source);
-        for class in self.existing_classes() {
+        let runs = self.existing_classes().flat_map(|class| {
             let len = usize::from(self.table.get(class.index).frames) * self.source.frame_size();
-            self.locked(class, |state| {
-                for member in state.members() {
-                    let zspage = self.zspages.get(member.id).expect("a member's entry exists");
-                    // SAFETY: `take_out` (1): no handle, guard or job reaches the pool any more, and the state is cleared below;
-                    // (2): as computed from its class.
-                    runs.push(unsafe { zspage.take_out(len, &self.source) });
-                }
-                *charged.credit() += state.resident;
-                *state = ClassState::new(state.shape);
-            });
-        }
-        release_all(&self.source, runs);
+            let state = self.locked(class, |state| core::mem::replace(state, ClassState::new(state.shape)));
+            *charged.credit() += state.resident();
+            (0..state.members().len() as u32).map(move |local| {
+                let zspage = self.zspages.get(state.member(local).id).expect("a member's entry exists");
+                // SAFETY: `take_out` (1): no handle, guard or job reaches the pool any more, and the state was
+                // taken out above; (2): as computed from its class.
+                unsafe { zspage.take_out(len, &self.source) }
+            })
+        });
+        release_all(&self.source, runs.filter_map(OwnedRun::into_run));
     }
 }
 
@@ -134,7 +156,7 @@ impl Inner {
 /// When the source panics, they are off the books, as they would be if it had not: what memory it has not taken back by then is its own loss.
 struct Gone<'a> {
     pool: &'a Inner,
-    zspages: Vec<(ClassIndex, u32)>,
+    zspages: Few<(ClassIndex, u32), BATCH>,
     resident: usize,
 }
 
@@ -146,7 +168,7 @@ impl Gone<'_> {
         state: &mut ClassState,
         surplus: impl Fn(&ClassState) -> Option<u32>,
     ) -> bool {
-        while self.zspages.len() < BATCH {
+        while !self.zspages.is_full() {
             let Some(local) = surplus(state) else {
                 self.pool.note_gain(state);
                 return false;
@@ -162,6 +184,9 @@ impl Gone<'_> {
     /// Gives them back. Returns frames that were resident.
     fn release(&mut self) -> usize {
         let pool = self.pool;
+        if self.zspages.is_empty() {
+            return 0;
+        }
         let resident = core::mem::take(&mut self.resident);
         let charged = Charged::taken_out(&*pool.source, resident);
         let take_out = |&(class, id): &(ClassIndex, u32)| -> OwnedRun {
@@ -170,11 +195,13 @@ impl Gone<'_> {
             // SAFETY: `take_out` (1): removed while empty, once; (2): as computed from its class.
             unsafe { zspage.take_out(len, &pool.source) }
         };
-        let owned = self.zspages.iter().map(take_out).collect();
-        for (_, id) in self.zspages.drain(..) {
-            pool.zspages.put(id);
+        // All of them before the source is called, which may panic.
+        let mut runs = Few::<Run, BATCH>::new();
+        while let Some(gone) = self.zspages.pop() {
+            take_out(&gone).into_run().into_iter().for_each(|run| runs.push(run));
+            pool.zspages.put(gone.1);
         }
-        release_all(&pool.source, owned);
+        release_all(&pool.source, core::iter::from_fn(|| runs.pop()));
         drop(charged);
         resident
     }
@@ -184,16 +211,26 @@ impl Gone<'_> {
 struct Hollow<'a> {
     pool: &'a Inner,
     thorough: Thorough,
-    zspages: Vec<(ClassIndex, u32, u64)>,
+    zspages: Few<HollowZspage, BATCH>,
     /// Frames among them that belong to the class that is looked at: still counted as resident there.
     of_class: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HollowZspage {
+    class: ClassIndex,
+    id: u32,
+    /// The hollow frames.
+    frames: u64,
+    /// Compaction has isolated it and goes on with it.
+    stays_isolated: bool,
 }
 
 impl Hollow<'_> {
     /// Isolates zspages from `cursor` on that have hollow frames. True: the batch is full, go on from there.
     fn isolate(&mut self, class: &Class, state: &mut ClassState, cursor: &mut u32) -> bool {
         while (*cursor as usize) < state.members().len() {
-            if self.zspages.len() == BATCH {
+            if self.zspages.is_full() {
                 return true;
             }
             let local = *cursor;
@@ -203,7 +240,6 @@ impl Hollow<'_> {
             if member.inuse == 0 || member.isolated {
                 continue;
             }
-            let id = member.id;
             let hollow = match self.thorough {
                 Thorough::Yes => state.hollow(local),
                 Thorough::No => {
@@ -214,51 +250,64 @@ impl Hollow<'_> {
                     last_bits(state.hollow(local), surplus)
                 }
             };
-            if hollow != 0 {
-                self.of_class += hollow.count_ones() as usize;
-                state.isolate(local);
-                self.zspages.push((class.index, id, hollow));
-            }
+            self.add(class, state, local, hollow);
         }
         false
     }
 
-    /// Gives the frames back and strikes them off. Returns how many.
+    /// Isolates a zspage for the sake of some frames that are hollow.
+    fn add(&mut self, class: &Class, state: &mut ClassState, local: u32, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        self.of_class += frames.count_ones() as usize;
+        let (id, stays_isolated) = (state.member(local).id, state.member(local).isolated);
+        if !stays_isolated {
+            state.isolate(local);
+        }
+        self.zspages.push(HollowZspage { class: class.index, id, frames, stays_isolated });
+    }
+
+    /// Gives the frames back and strikes those off that the system took. Returns how many.
     fn give_back(&mut self) -> usize {
         let pool = self.pool;
         if self.zspages.is_empty() {
             return 0;
         }
-        let frames = self.zspages.iter().flat_map(|&(class, id, frames)| {
-            let len = usize::from(pool.table.get(class).frames) * pool.source.frame_size();
-            let zspage = pool.zspages.get(id).expect("an isolated zspage stays");
-            runs(frames).map(move |run| (zspage, len, run.start as usize..run.end as usize))
+        let zspages = self.zspages.iter().map(|hollow| {
+            let len = usize::from(pool.table.get(hollow.class).frames) * pool.source.frame_size();
+            let zspage = pool.zspages.get(hollow.id).expect("an isolated zspage stays");
+            (zspage, len, hollow.frames)
         });
-        // SAFETY: `discard_all` (1): isolated by `isolate`, and no claimed slot reached into these frames then; (2): as computed from their classes.
-        let mut entries = unsafe { discard_all(&pool.source, frames) };
+        let mut kept = [0u64; BATCH];
+        // SAFETY: `discard_all` (1): isolated by `add`, and no claimed slot reached into these frames then; (2): as computed from their classes.
+        unsafe {
+            discard_all(&pool.source, zspages, |nth, frames| {
+                kept[nth] |= frames.fold(0, |mask, frame| mask | 1 << frame);
+            });
+        }
+        for (hollow, kept) in self.zspages.iter_mut().zip(kept) {
+            hollow.frames &= !kept;
+        }
         let mut total = 0;
         self.of_class = 0;
-        while let Some((class, id, mut frames)) = self.zspages.pop() {
-            // Entries stand in the order of the zspages. What the system kept stays resident and on the books.
-            for _ in runs(frames) {
-                let entry = entries.pop().expect("an entry for each range");
-                if !entry.is_given_back() {
-                    frames &= entry.frames().fold(!0, |mask, frame| mask & !(1 << frame));
-                }
-            }
-            self.rejoin(class, id, frames);
-            let count = frames.count_ones() as usize;
+        while let Some(hollow) = self.zspages.pop() {
+            self.rejoin(hollow);
+            let count = hollow.frames.count_ones() as usize;
             drop(Charged::taken_out(&*pool.source, count));
             total += count;
         }
         total
     }
 
-    fn rejoin(&self, class: ClassIndex, id: u32, gone: u64) {
-        let local = || self.pool.zspages.get(id).expect("an isolated zspage stays").local();
-        self.pool.locked(self.pool.class(class), |state| {
-            state.strike(local(), gone);
-            state.rejoin(local());
+    /// Strikes the frames of a zspage off, and ends its isolation.
+    fn rejoin(&self, hollow: HollowZspage) {
+        let local = || self.pool.zspages.get(hollow.id).expect("an isolated zspage stays").local();
+        self.pool.locked(self.pool.class(hollow.class), |state| {
+            state.strike(local(), hollow.frames);
+            if !hollow.stays_isolated {
+                state.rejoin(local());
+            }
             self.pool.note_gain(state);
         });
     }
@@ -274,8 +323,8 @@ fn last_bits(mut mask: u64, count: usize) -> u64 {
 
 impl Drop for Hollow<'_> {
     fn drop(&mut self) {
-        while let Some((class, id, _)) = self.zspages.pop() {
-            self.rejoin(class, id, 0);
+        while let Some(hollow) = self.zspages.pop() {
+            self.rejoin(HollowZspage { frames: 0, ..hollow });
         }
     }
 }

@@ -57,12 +57,14 @@ impl HandleTable {
 
     /// All slots ever taken, with their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        #[cfg(all(test, not(zpool_loom)))]
+        crate::survey::WALKS.with(|walks| walks.set(walks.get() + 1));
         // Relaxed: a slot that is taken meanwhile may be missed, as if the walk had been earlier.
         let used = self.used.load(Ordering::Relaxed);
         (0..used).filter_map(|index| Some((index, self.slots.get(index)?)))
     }
 
-    /// Takes a free slot for the caller alone. `grown` is told the bytes that the table grew by. `None` when the table is full.
+    /// Takes a free slot for the caller alone. `grown` is told the bytes that the table grew by. `None` when the table is full, or the heap refuses.
     pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Option<(u32, &Slot)> {
         let home = self.home();
         let mut list = self.free[home].lock();
@@ -75,8 +77,8 @@ impl HandleTable {
             return Some((index, slot));
         }
         drop(list);
-        let first = self.fresh()?;
-        grown(self.slots.ensure(first));
+        let (first, bytes) = self.fresh()?;
+        grown(bytes);
         // The others of the batch are this processor's: threads on different ones do not write to one cache line in turns.
         let mut list = self.free[home].lock();
         for index in (first + 1..first + BATCH).rev() {
@@ -119,11 +121,21 @@ impl HandleTable {
             .unwrap_or(0)
     }
 
-    /// The first of a batch of slots that were never taken.
-    fn fresh(&self) -> Option<u32> {
-        let next = |used: u32| (used < CAPACITY).then_some(used + BATCH);
-        // Relaxed: only uniqueness matters; the chunk is published by its own lock.
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+    /// The first of a batch of slots that were never taken, and the bytes that the table grew by for it.
+    fn fresh(&self) -> Option<(u32, usize)> {
+        let mut grown = 0;
+        // Relaxed: only uniqueness matters; the chunk is published by its own pointer.
+        let mut first = self.used.load(Ordering::Relaxed);
+        while first < CAPACITY {
+            // Before the batch is taken: if the heap refuses, it is there for the next one to try.
+            grown += self.slots.ensure(first)?;
+            let next = first + BATCH;
+            match self.used.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some((first, grown)),
+                Err(seen) => first = seen,
+            }
+        }
+        None
     }
 
     #[inline]

@@ -66,6 +66,8 @@ pub(crate) struct Housekeeping {
     usable: bool,
     /// The executor did not take the last job, or dropped it: inserts do the work until it takes one again.
     forsaken: AtomicBool,
+    /// The heap refused the next job: there is none.
+    unmade: AtomicBool,
     /// May it compact?
     compact: bool,
     /// The job, while it is not out.
@@ -102,6 +104,7 @@ impl Housekeeping {
             executor: Mutex::new(executor.filter(|_| usable)),
             usable,
             forsaken: AtomicBool::new(false),
+            unmade: AtomicBool::new(false),
             compact,
             job: Mutex::new(None),
             gate: Mutex::new(Gate::default()),
@@ -120,20 +123,43 @@ impl Housekeeping {
 impl Inner {
     /// Makes the pool's job, if there is an executor for it. When the pool is made, and when the one before has run.
     pub(crate) fn prepare_job(self: &Arc<Self>) {
-        if self.housekeeping.usable {
-            let job = job(Arc::downgrade(self));
-            let before = self.housekeeping.job.lock().replace(job);
-            debug_assert!(before.is_none(), "it is out while the next one is made");
+        if !self.housekeeping.usable {
+            return;
+        }
+        let made = job(self);
+        // Without a job, inserts do the work, and one of them, a compaction or a trim makes it. Relaxed: policy.
+        self.housekeeping.unmade.store(made.is_none(), Ordering::Relaxed);
+        match made {
+            Some(job) => {
+                let before = self.housekeeping.job.lock().replace(job);
+                debug_assert!(before.is_none(), "it is out while the next one is made");
+            }
+            None => {
+                self.housekeeping.goes_on.store(ANEW, Ordering::Relaxed);
+                self.housekeeping.forsaken.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Makes the job for which there was no memory before.
+    #[inline]
+    pub(crate) fn remake_job(self: &Arc<Self>) {
+        let unmade = &self.housekeeping.unmade;
+        // Relaxed: a glance; the exchange lets one of several callers make it.
+        if unmade.load(Ordering::Relaxed) && unmade.swap(false, Ordering::Relaxed) {
+            self.prepare_job();
         }
     }
 
     /// Waits for a job that runs, and keeps later ones from doing anything.
     pub(crate) fn close_gate(&self) {
         self.wait_for_job(|gate| gate.closed = true);
-        // On this thread, not on that of a job: it may be the executor's last reference. And with no lock held: its drop is foreign code.
+        // On this thread, not on that of a job: it may be the executor's last reference. And with no lock held: its drop is foreign code, which may panic, and
+        // the pool has to be taken down all the same.
         let executor = self.housekeeping.executor.lock().take();
         let job = self.housekeeping.job.lock().take();
-        drop((executor, job));
+        drop(job);
+        let _ = contained(|| drop(executor));
     }
 
     /// Waits until no job runs. Returns how many have run so far.
@@ -152,18 +178,18 @@ impl Inner {
     /// Notes what a class has to gain, now and then. True: look whether it is time to do something. Under the class's lock.
     pub(crate) fn note_release(&self, state: &mut ClassState) -> bool {
         state.releases = state.releases.wrapping_add(1);
-        let now = state.releases.is_multiple_of(NOTE_EVERY);
+        let now = state.releases.is_multiple_of(NOTE_EVERY as u32);
         if now {
             self.note_gain(state);
             // Relaxed: a policy's figure.
             self.housekeeping.freed.fetch_add(NOTE_EVERY, Ordering::Relaxed);
         }
-        now || state.idle > 0
+        now || state.idle() > 0
     }
 
     /// Notes many releases of a class at once. Under the class's lock.
     pub(crate) fn note_releases(&self, state: &mut ClassState, count: usize) {
-        state.releases = state.releases.wrapping_add(count);
+        state.releases = state.releases.wrapping_add(count as u32);
         self.note_gain(state);
         // Relaxed: a policy's figure.
         self.housekeeping.freed.fetch_add(count, Ordering::Relaxed);
@@ -172,7 +198,7 @@ impl Inner {
     /// Brings the pool's estimate up to date with one class. Under its lock.
     pub(crate) fn note_gain(&self, state: &mut ClassState) {
         let gain = self.gain_of(state);
-        let before = core::mem::replace(&mut state.noted_gain, gain);
+        let before = core::mem::replace(&mut state.noted_gain, gain as u32) as usize;
         // Relaxed: a policy's figure.
         self.housekeeping.gain.fetch_add(gain.wrapping_sub(before), Ordering::Relaxed);
     }
@@ -183,8 +209,8 @@ impl Inner {
         for class in self.existing_classes() {
             self.locked(class, |state| {
                 self.note_gain(state);
-                gain += state.noted_gain;
-                live += state.objects;
+                gain += state.noted_gain as usize;
+                live += state.objects();
             });
         }
         // Relaxed: a policy's figure.
@@ -194,7 +220,7 @@ impl Inner {
 
     /// Frames that packing a class to the front would free.
     pub(crate) fn gain_of(&self, state: &ClassState) -> usize {
-        self.frames_beyond(state, state.objects)
+        self.frames_beyond(state, state.objects())
     }
 
     /// The same, for compaction by the pool itself without those that were needed of late.
@@ -207,7 +233,7 @@ impl Inner {
 
     fn frames_beyond(&self, state: &ClassState, objects: usize) -> usize {
         let class = self.table.get(self.table.class_of(state.shape.slot as usize));
-        state.resident.saturating_sub(self.table.frames_needed(class, objects))
+        state.resident().saturating_sub(self.table.frames_needed(class, objects))
     }
 
     /// Submits the job if there is enough to do. Never blocks or allocates.
@@ -380,23 +406,32 @@ fn goes_on_with(rest: Option<Duration>) -> u32 {
     rest.map_or(ANEW, |rest| if rest.is_zero() { AT_ONCE } else { AFTER_REST })
 }
 
-fn job(pool: Weak<Inner>) -> Job {
-    let mut chance = Chance { pool, taken: false };
-    Job::new("zsmalloc housekeeping", move || {
-        chance.taken = true;
-        let Some(inner) = chance.pool.upgrade() else { return };
-        let Some(_running) = Running::begin(&inner) else { return };
-        let next = Next(&inner);
-        let rest = inner.housekeep();
-        // Before there is a next job: a free that submits it does so in the stead of what follows here, a little early. Relaxed: policy.
-        inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
-        drop(next);
-        match rest {
-            Some(rest) => inner.submit(Some(rest)),
-            // What came up while this job ran found none to submit.
-            None => inner.kick_if_worthwhile(),
+/// The pool's job. `None` if the heap refuses.
+fn job(pool: &Arc<Inner>) -> Option<Job> {
+    Job::try_new("zsmalloc housekeeping", || {
+        let mut chance = Chance { pool: Arc::downgrade(pool), taken: false };
+        move || {
+            chance.taken = true;
+            if let Some(inner) = chance.pool.upgrade() {
+                run(&inner);
+            }
         }
     })
+}
+
+/// What the job does with a pool that still exists.
+fn run(inner: &Arc<Inner>) {
+    let Some(_running) = Running::begin(inner) else { return };
+    let next = Next(inner);
+    let rest = inner.housekeep();
+    // Before there is a next job: a free that submits it does so in the stead of what follows here, a little early. Relaxed: policy.
+    inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
+    drop(next);
+    match rest {
+        Some(rest) => inner.submit(Some(rest)),
+        // What came up while this job ran found none to submit.
+        None => inner.kick_if_worthwhile(),
+    }
 }
 
 /// Goes with a job. One that is dropped unrun, as by an executor that ends, is made again.

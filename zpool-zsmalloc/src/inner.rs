@@ -10,8 +10,10 @@ use zpool_core::{Handle, HandleMint, PoolConfig, PoolError};
 
 use crate::class::{ClassIndex, ClassTable};
 use crate::class_state::ClassState;
+use crate::few::with_room;
 use crate::handles::HandleTable;
 use crate::housekeeping::Housekeeping;
+use crate::overflow::Overflow;
 use crate::readers::Readers;
 use crate::shape::Shape;
 use crate::slot::{Layout, Named};
@@ -28,9 +30,10 @@ pub(crate) struct Inner {
     pub(crate) handles: HandleTable,
     pub(crate) zspages: ZspageTable,
     /// Made when the first object comes: most pools use a part of their classes, and pools come and go.
-    classes: Box<[OnceLock<Box<Class>>]>,
+    classes: Box<[OnceLock<BoxedClass>]>,
     pub(crate) spares: Spares,
     pub(crate) readers: Readers,
+    pub(crate) overflow: Overflow,
     // Apart from what every insert and free reads.
     pub(crate) counters: CachePadded<Counters>,
     pub(crate) housekeeping: CachePadded<Housekeeping>,
@@ -39,6 +42,9 @@ pub(crate) struct Inner {
     /// Objects that are gone are overwritten.
     pub(crate) wipe: bool,
 }
+
+/// A box of one class, as it can be made fallibly.
+type BoxedClass = Box<[Class; 1]>;
 
 /// One size class.
 #[derive(Debug)]
@@ -49,6 +55,9 @@ pub(crate) struct Class {
     open: AtomicU32,
     /// Bytes by which slots of larger classes exceed this class's, over all its objects that lie in one.
     pub(crate) debt: AtomicU32,
+    /// Objects that readers have pinned in their words. Wraps below 0 for a moment where the last unpin overtakes the
+    /// account of the first pin.
+    pub(crate) pinned: AtomicU32,
 }
 
 /// Pool-wide counts. Relaxed throughout: nothing is published through them.
@@ -99,6 +108,7 @@ impl Inner {
             classes: table.classes().iter().map(|_| OnceLock::new()).collect(),
             spares: Spares::new(table.classes().len()),
             readers: Readers::new(),
+            overflow: Overflow::new(),
             table,
             counters: CachePadded::default(),
             housekeeping: CachePadded::new(Housekeeping::new(config.executor.clone(), compact)),
@@ -113,41 +123,57 @@ impl Inner {
         inner
     }
 
-    /// The class of this index, made if need be.
+    /// The class of this index, which has had an object.
     #[inline]
     pub(crate) fn class(&self, index: ClassIndex) -> &Class {
-        self.classes[usize::from(index.0)].get_or_init(|| {
+        self.existing_class(index).expect("a class that has had an object was made")
+    }
+
+    /// The class of this index, made if need be. `None` if the heap refuses.
+    #[inline]
+    pub(crate) fn class_or_new(&self, index: ClassIndex) -> Option<&Class> {
+        self.existing_class(index).or_else(|| self.make_class(index))
+    }
+
+    #[cold]
+    fn make_class(&self, index: ClassIndex) -> Option<&Class> {
+        let shape = Shape::of(&self.table, self.table.get(index));
+        let mut one = with_room(1)?;
+        one.push(Class {
+            index,
+            state: Mutex::new(ClassState::new(shape)),
+            open: AtomicU32::new(0),
+            debt: AtomicU32::new(0),
+            pinned: AtomicU32::new(0),
+        });
+        let class = BoxedClass::try_from(one.into_boxed_slice()).ok()?;
+        // Another thread may have been faster: then ours is dropped.
+        if self.classes[usize::from(index.0)].set(class).is_ok() {
             self.counters.metadata_changed(0, size_of::<Class>());
-            let shape = Shape::of(&self.table, self.table.get(index));
-            Box::new(Class {
-                index,
-                state: Mutex::new(ClassState::new(shape)),
-                open: AtomicU32::new(0),
-                debt: AtomicU32::new(0),
-            })
-        })
+        }
+        self.existing_class(index)
     }
 
     /// The class of this index, if it ever had an object.
     pub(crate) fn existing_class(&self, index: ClassIndex) -> Option<&Class> {
-        self.classes.get(usize::from(index.0))?.get().map(|class| &**class)
+        self.classes.get(usize::from(index.0))?.get().map(|class| &class[0])
     }
 
     /// The classes that ever had an object, smallest first.
     pub(crate) fn existing_classes(&self) -> impl Iterator<Item = &Class> + Clone {
-        self.classes.iter().filter_map(|class| class.get().map(|class| &**class))
+        self.classes.iter().filter_map(|class| class.get().map(|class| &class[0]))
     }
 
     /// Runs `work` under the lock of a class, and keeps the pool-wide counts in step. `work` calls nobody outside this crate and is short.
     #[inline]
     pub(crate) fn locked<R>(&self, class: &Class, work: impl FnOnce(&mut ClassState) -> R) -> R {
         let mut state = class.state.lock();
-        let before = (state.resident, state.idle);
+        let before = (state.resident(), state.idle());
         let result = work(&mut state);
-        Counters::shift(&self.counters.frames, before.0, state.resident);
-        Counters::shift(&self.counters.idle, before.1, state.idle);
+        Counters::shift(&self.counters.frames, before.0, state.resident());
+        Counters::shift(&self.counters.idle, before.1, state.idle());
         // Relaxed: a hint.
-        class.open.store(state.open as u32, Ordering::Relaxed);
+        class.open.store(state.open() as u32, Ordering::Relaxed);
         result
     }
 

@@ -20,6 +20,7 @@ use crate::class_state::{Claimed, ClassState, Need, Room};
 use crate::inner::{Class, Inner};
 use crate::memory::{Charged, OwnedRun};
 use crate::slot::{Location, Slot};
+use crate::zspages::NoZspage;
 
 /// Frames from which on they are made resident by one call rather than by a page fault each. Measured: inserting objects of 14 000, 30 000 and 60 000 bytes into a new pool
 /// takes 0.85, 0.7 and 0.67 of the time; for two frames there is nothing in it.
@@ -73,13 +74,15 @@ impl Inner {
     /// object before are.
     #[inline]
     fn take_spare(&self, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
-        let index = self.spares.take(class)?;
+        let spare = self.spares.take(class)?;
+        let index = spare.index;
         let slot = self.handles.get(index)?;
         let (at, slack) = self.layout.unpack(slot.parked());
         let size = self.table.get(class).slot_bytes;
         let offset = usize::from(at.object) * size as usize;
         let last = |len: u32| offset + len as usize - 1;
         if len <= size - slack || last(len) ^ last(size - slack) < self.table.config().frame_size {
+            self.spares.note_length(&spare, size - slack, len);
             return Some((Claimed { zspage: at.zspage, object: at.object, fresh: 0 }, index, slot));
         }
         self.release_parked(index, slot);
@@ -106,7 +109,7 @@ impl Inner {
 
     /// Claims a slot for an object of `len` bytes: in its own class, or in a larger one that has an open slot.
     fn claim(&self, index: ClassIndex, len: u32) -> Result<(ClassIndex, Claimed), PoolError> {
-        let class = self.class(index);
+        let class = self.class_or_new(index).ok_or(PoolError::OutOfMemory)?;
         let mut supply = Supply {
             pool: self,
             class,
@@ -162,7 +165,7 @@ impl Inner {
     /// Gives back a slot that was claimed and never published.
     pub(crate) fn unclaim(&self, class: ClassIndex, claimed: Claimed, len: u32) {
         self.settle_debt(class, len);
-        self.release_slot(class, claimed.zspage, claimed.object);
+        self.release_slot(class, (claimed.zspage, claimed.object), len);
     }
 }
 
@@ -241,12 +244,15 @@ impl Supply<'_> {
             let frames = usize::from(self.pool.table.get(self.class.index).frames);
             let run = OwnedRun::reserve(&self.pool.source, frames)?;
             let grown = |bytes| self.pool.counters.metadata_changed(0, bytes);
-            let id = self.pool.zspages.take(grown).ok_or(PoolError::OutOfMemory)?;
+            let id = self.pool.zspages.take(grown).map_err(|none| match none {
+                NoZspage::Full => PoolError::TooManyPages,
+                NoZspage::Refused => PoolError::OutOfMemory,
+            })?;
             self.zspage = Some((id, run));
         }
         if need.room > 0 {
             let shape = crate::shape::Shape::of(&self.pool.table, self.pool.table.get(self.class.index));
-            self.room = Room::with_capacity(&shape, need.room);
+            self.room = Room::with_capacity(&shape, need.room).ok_or(PoolError::OutOfMemory)?;
         }
         Ok(())
     }
@@ -258,5 +264,45 @@ impl Drop for Supply<'_> {
             self.pool.zspages.put(id);
             drop(run);
         }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_core::page::{HeapSource, PageSource};
+    use zpool_core::{PoolConfig, PoolError};
+
+    use crate::class::{ClassConfig, ClassTable};
+    use crate::inner::Inner;
+    use crate::zspages::ZspageTable;
+
+    /// At the limit of zspages an insert that needs one more says so, leaves nothing behind, and succeeds again once one is
+    /// free. Objects that fit into zspages there are go on.
+    #[test]
+    fn insert_beyond_the_last_zspage_is_an_error() {
+        let source = Arc::new(HeapSource::new(4096));
+        let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
+        let mut pool = Inner::new(&PoolConfig::new(source.clone(), 4096), table, false);
+        pool.zspages = ZspageTable::new(3);
+        let small = pool.insert(&[1; 100]).unwrap();
+        let pages = [pool.insert(&[2; 4096]).unwrap(), pool.insert(&[3; 4096]).unwrap()];
+        let charged = source.charged_frames();
+        for _ in 0..3 {
+            assert_eq!(pool.insert(&[4; 4096]).err(), Some(PoolError::TooManyPages));
+        }
+        assert_eq!(source.charged_frames(), charged);
+        pool.free(pool.insert(&[5; 100]).unwrap()).unwrap();
+        let [first, second] = pages;
+        pool.free(first).unwrap();
+        pool.trim();
+        let again = pool.insert(&[6; 4096]).unwrap();
+        pool.validate().unwrap();
+        for handle in [small, second, again] {
+            pool.free(handle).unwrap();
+        }
+        pool.trim();
+        assert_eq!(source.charged_frames(), 0);
     }
 }

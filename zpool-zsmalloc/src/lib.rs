@@ -79,6 +79,7 @@ mod classes;
 mod compact;
 mod driver;
 mod exchange;
+mod few;
 #[allow(unsafe_code, reason = "overwrites an object it has taken down")]
 mod free;
 mod free_many;
@@ -93,6 +94,11 @@ mod insert;
 #[allow(unsafe_code, reason = "turns a zspage's entry into memory")]
 mod memory;
 mod merge;
+#[cfg(not(zpool_loom))]
+#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
+mod overflow;
+#[cfg(zpool_loom)]
+pub mod overflow;
 mod plan;
 mod pool;
 #[allow(unsafe_code, reason = "makes a slice of an object it has pinned")]
@@ -116,6 +122,7 @@ mod spares;
 #[cfg(zpool_loom)]
 pub mod spares;
 mod stats;
+mod survey;
 mod validate;
 mod zspages;
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use zpool_core::page::{Discard, OutOfFrames, PageSource, Run};
 use zpool_core::sync::atomic::Ordering;
 
+use crate::shape::runs;
 use crate::zspages::Zspage;
 
 /// A run of frames that nobody has a reference into. Gives itself back when dropped.
@@ -33,7 +34,8 @@ impl OwnedRun {
         Ok(OwnedRun { run: Some(run), source: source.clone() })
     }
 
-    fn into_run(mut self) -> Option<Run> {
+    /// The run itself, which has no drop: the caller releases it, or loses it.
+    pub(crate) fn into_run(mut self) -> Option<Run> {
         self.run.take()
     }
 }
@@ -94,33 +96,58 @@ impl Drop for Charged<'_> {
     }
 }
 
-/// Gives many runs back at once. They must be of `source`.
-pub(crate) fn release_all(source: &Arc<dyn PageSource>, runs: Vec<OwnedRun>) {
-    debug_assert!(runs.iter().all(|run| Arc::ptr_eq(&run.source, source)));
-    let runs: Vec<Run> = runs.into_iter().filter_map(OwnedRun::into_run).collect();
-    if !runs.is_empty() {
-        // SAFETY: `release_all` (1): as in the drop of an owned run, for each.
-        unsafe { source.release_all(&mut runs.into_iter()) };
-    }
+/// Gives many runs back at once, without a list of them. They are [owned runs](OwnedRun::into_run) of `source`. Those that
+/// it has not asked for when it panics are lost.
+pub(crate) fn release_all(source: &Arc<dyn PageSource>, mut runs: impl Iterator<Item = Run>) {
+    // SAFETY: `release_all` (1): as in the drop of an owned run, for each.
+    unsafe { source.release_all(&mut runs) };
 }
 
-/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes,
-/// and which frames. Returns the entries in the order given, which say which of them it took back.
+/// Ranges of frames that one call of the source gives back.
+const RANGES: usize = 32;
+
+/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes, and the frames as bits.
+/// `kept` is told the frames that the system did not take, with the number of their zspage in the order given: they are
+/// resident and charged as before. No heap call.
 ///
 /// # Safety
 ///
-/// 1. Each zspage is isolated by the caller, lives, and no claimed slot reaches into these frames.
+/// 1. Each zspage is isolated by the caller, lives, and no claimed slot reaches into these frames. None comes twice.
 /// 2. The lengths are those of zspages of their classes, and `source` is the pool's.
 pub(crate) unsafe fn discard_all<'z>(
     source: &Arc<dyn PageSource>,
-    frames: impl Iterator<Item = (&'z Zspage, usize, Range<usize>)>,
-) -> Vec<Discard> {
-    // SAFETY: `run` (1): (1); (2).
-    let entry = |(zspage, len, frames): (&Zspage, usize, _)| Discard::new(unsafe { zspage.run(len) }, frames);
-    let mut entries: Vec<_> = frames.map(entry).collect();
-    // SAFETY: `discard_all` (1): runs of this source, by invariant 1, and by (1) and invariants 2 and 3 nobody looks at these frames.
-    unsafe { source.discard_all(&mut entries) };
-    entries
+    zspages: impl Iterator<Item = (&'z Zspage, usize, u64)>,
+    mut kept: impl FnMut(usize, Range<usize>),
+) {
+    // SAFETY: `Run::new` (1): a run of no bytes.
+    let none = || Discard::new(unsafe { Run::new(NonNull::dangling(), 0) }, 0..0);
+    let mut entries: [Discard; RANGES] = core::array::from_fn(|_| none());
+    let mut owners = [0; RANGES];
+    let mut len = 0;
+    let mut give_back = |entries: &mut [Discard], owners: &[usize]| {
+        // SAFETY: `discard_all` (1): runs of this source, by invariant 1, and by (1) and invariants 2 and 3 no thread
+        // looks at these frames.
+        unsafe { source.discard_all(entries) };
+        for (entry, &owner) in entries.iter().zip(owners).filter(|(entry, _)| !entry.is_given_back()) {
+            kept(owner, entry.frames());
+        }
+    };
+    for (owner, (zspage, bytes, frames)) in zspages.enumerate() {
+        for range in runs(frames) {
+            if len == RANGES {
+                give_back(&mut entries, &owners);
+                len = 0;
+            }
+            // SAFETY: `run` (1): (1); (2).
+            let run = unsafe { zspage.run(bytes) };
+            entries[len] = Discard::new(run, range.start as usize..range.end as usize);
+            owners[len] = owner;
+            len += 1;
+        }
+    }
+    if len > 0 {
+        give_back(&mut entries[..len], &owners[..len]);
+    }
 }
 
 impl Zspage {

@@ -13,6 +13,7 @@
 use crate::class::ClassIndex;
 use crate::class_state::{Claimed, ClassState};
 use crate::compact::{Marked, Run};
+use crate::few::{boxed_defaults, with_room};
 use crate::fullness::Group;
 use crate::inner::{Class, Inner};
 use crate::plan::Plan;
@@ -32,13 +33,13 @@ impl Run<'_> {
         let before = self.report.moved_objects;
         for _ in 0..ROUNDS {
             let pool = self.pool;
-            let mut open: Vec<usize> = vec![0; pool.table.classes().len()];
+            let Some(mut open) = boxed_defaults::<usize>(pool.table.classes().len()) else { break };
             for class in pool.existing_classes() {
                 open[usize::from(class.index.0)] = class.open_hint();
             }
             // Not cut to the moves that are left: with none left, a round says whether there would be something to do.
-            let plan = plan(pool, &mut open, pool.round());
-            let moved = self.carry_out(plan, |run, marked| {
+            let Some(plan) = plan(pool, &mut open, pool.round()) else { break };
+            let moved = self.carry_out(plan, |run, _, marked| {
                 for zspage in marked.chunk_by(|a, b| a.zspage == b.zspage) {
                     run.merge_zspage(zspage, &mut open);
                 }
@@ -100,9 +101,11 @@ impl Found {
 
 /// Marks the last objects of each class, as many as larger classes may have room for. A class that others move into is not marked itself; a class that is
 /// marked is left without open slots in `open`.
-fn plan<'a>(pool: &'a Inner, open: &mut [usize], limit: usize) -> Plan<'a> {
+/// `None` if the heap refuses.
+fn plan<'a>(pool: &'a Inner, open: &mut [usize], limit: usize) -> Option<Plan<'a>> {
     let mut plan = Plan::new(pool);
-    let mut left = open.to_vec();
+    let mut left = with_room(open.len())?;
+    left.extend_from_slice(open);
     for class in pool.existing_classes() {
         let at = usize::from(class.index.0);
         // Somebody moves into this one: next round.
@@ -115,13 +118,13 @@ fn plan<'a>(pool: &'a Inner, open: &mut [usize], limit: usize) -> Plan<'a> {
             left[at] = 0;
         }
     }
-    plan
+    Some(plan)
 }
 
 /// The zspage of a class with the fewest objects, and the first of its last slots that could be emptied into what is `left` open in larger classes, which is taken.
 fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
-    let larger: Vec<usize> = within_reach(pool, class.index).map(|(to, _)| to).collect();
-    if larger.iter().all(|&to| left[to] == 0) {
+    let larger = || within_reach(pool, class.index).map(|(to, _)| to);
+    if larger().all(|to| left[to] == 0) {
         return None;
     }
     pool.locked(class, |state| {
@@ -134,10 +137,10 @@ fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
             frames &= !(1 << frame);
             let from = state.shape.slots_in(frame..frame + 1).start.min(end);
             let mut count = state.count_from(local, from) - state.count_from(local, end);
-            if larger.iter().map(|&to| left[to]).sum::<usize>() < count {
+            if larger().map(|to| left[to]).sum::<usize>() < count {
                 break;
             }
-            for &to in &larger {
+            for to in larger() {
                 let here = count.min(left[to]);
                 left[to] -= here;
                 count -= here;
@@ -148,11 +151,11 @@ fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
     })
 }
 
-/// The class that each object of a frame goes to, nearest first; `None` if one has nowhere to go, is pinned, or all together waste too much.
+/// The class that each object of a frame goes to, nearest first; `None` if one has nowhere to go, is pinned, all together waste too much, or the heap refuses.
 fn fit(pool: &Inner, found: &Found, frame: &[Marked], open: &[usize]) -> Option<Vec<ClassIndex>> {
-    let mut taken: Vec<(usize, usize)> = Vec::new();
+    let mut taken: Vec<(usize, usize)> = with_room(frame.len())?;
     let mut waste = 0;
-    let mut targets = Vec::with_capacity(frame.len());
+    let mut targets = with_room(frame.len())?;
     for object in frame {
         let slot = pool.handles.get(object.index)?;
         if !matches!(slot.peek(), Peeked::Live { pins: 0, .. }) || pool.readers.is_announced(object.index) {
@@ -242,6 +245,7 @@ mod tests {
             thorough: Thorough::Yes,
             left: 9,
             charged: 0,
+            ahead: 0,
             report: CompactionReport::default(),
         };
         run.merge_zspage(&[found], &mut open);

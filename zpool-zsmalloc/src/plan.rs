@@ -12,6 +12,7 @@
 use crate::class::ClassIndex;
 use crate::class_state::ClassState;
 use crate::compact::Thorough;
+use crate::few::with_room;
 use crate::inner::{Class, Inner};
 
 /// The marks of one round, which are taken away when it is dropped.
@@ -51,15 +52,15 @@ impl<'a> Plan<'a> {
         if members == 0 {
             return;
         }
-        // Space for the copy, made outside the lock.
-        let mut partial: Vec<(u16, u32)> = Vec::with_capacity(members);
+        // Space for the copy, made outside the lock. Without memory for it, the class stays as it is.
+        let Some(mut partial) = with_room::<(u16, u32)>(members) else { return };
         let (per_zspage, spread) = pool.locked(class, |state| {
             let all = state
                 .members()
                 .iter()
                 .filter(|m| !m.isolated && m.inuse > 0 && m.inuse < state.shape.objects);
             partial.extend(all.map(|member| (member.inuse, member.id)).take(members));
-            let spread = if thorough == Thorough::Yes { 0 } else { state.peak() - state.objects };
+            let spread = if thorough == Thorough::Yes { 0 } else { state.peak() - state.objects() };
             (usize::from(state.shape.objects), spread)
         });
         partial.sort_unstable_by(|a, b| b.cmp(a));
@@ -91,9 +92,13 @@ impl<'a> Plan<'a> {
         self.objects >= limit
     }
 
-    /// Marks the slots of a zspage from `first` on. False if there is nothing in them, or somebody else is at it.
+    /// Marks the slots of a zspage from `first` on. False if there is nothing in them, if another thread is at it, or if the heap refuses.
     pub(crate) fn mark(&mut self, class: &Class, id: u32, first: u16) -> bool {
         let pool = self.pool;
+        // Before there is a mark that has to be remembered.
+        if self.sources.try_reserve(1).is_err() {
+            return false;
+        }
         let zspage = pool.zspages.get(id).expect("it was a member");
         let count = pool.locked(class, |state| {
             let local = zspage.local();

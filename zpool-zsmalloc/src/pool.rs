@@ -12,7 +12,8 @@ use crate::inner::Inner;
 
 /// A pool of the [`ZsmallocDriver`](crate::ZsmallocDriver).
 ///
-/// Dropping it gives back everything, with one call to the page source; it waits for a job of its own that is running.
+/// Dropping it gives back everything with one call to the page source, live objects included, and makes no heap
+/// allocation. It waits for a job of its own that is running.
 #[derive(Debug)]
 pub struct Zsmalloc {
     inner: Arc<Inner>,
@@ -33,9 +34,18 @@ impl Zsmalloc {
 
 impl Drop for Zsmalloc {
     fn drop(&mut self) {
+        // Also when the check below panics: what is found is the caller's bug, and no reason to leak.
+        let _closing = Closing(&self.inner);
         might_block("Zsmalloc::drop");
-        self.inner.close_gate();
-        self.inner.tear_down();
+    }
+}
+
+struct Closing<'a>(&'a Inner);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close_gate();
+        self.0.tear_down();
     }
 }
 
@@ -49,6 +59,7 @@ impl ZPool for Zsmalloc {
     }
 
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        self.inner.remake_job();
         self.inner.insert(object)
     }
 
@@ -77,15 +88,21 @@ impl ZPool for Zsmalloc {
         self.inner.stats()
     }
 
+    fn survey(&self) -> PoolStats {
+        self.inner.survey()
+    }
+
     fn validate(&self) -> Result<(), Violation> {
         self.inner.validate()
     }
 
     fn compact(&self, budget: CompactionBudget) -> CompactionReport {
+        self.inner.remake_job();
         self.inner.compact(budget)
     }
 
     fn trim(&self) -> usize {
+        self.inner.remake_job();
         self.inner.trim()
     }
 }

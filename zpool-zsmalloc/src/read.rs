@@ -8,11 +8,16 @@
 //!
 //! The protocol and its orderings are in `readers` and `slot`, what the bytes may and may not do meanwhile in `memory`.
 
+use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Handle, Pins, PoolError, ReadGuard};
 
+use crate::class::ClassIndex;
 use crate::inner::Inner;
 use crate::readers::Place;
-use crate::slot::{Content, Named};
+use crate::slot::{Content, Named, Slot, Unpinned};
+
+/// In the stead of a place's number: the guard shares a pin. There are not so many places.
+const SHARED: u32 = u32::MAX;
 
 impl Inner {
     /// See `ZPool::read`.
@@ -41,7 +46,24 @@ impl Inner {
             }
             self.withdraw(place, index);
         }
-        Ok((slot.pin(generation)?, 0))
+        self.pin(Named { slot, index, generation })
+    }
+
+    /// Pins the word: with a pin of this reader's own, or with the one that readers beyond the limit share.
+    #[inline]
+    fn pin(&self, Named { slot, index, generation }: Named<'_>) -> Result<(Content, u32), PoolError> {
+        let (pinned, place) = match slot.pin(generation) {
+            Ok(pinned) => (pinned, 0),
+            Err(PoolError::TooManyReaders) => {
+                let grown = |bytes| self.counters.metadata_changed(0, bytes);
+                (self.overflow.add(slot, (index, generation), grown)?, SHARED)
+            }
+            Err(error) => return Err(error),
+        };
+        if pinned.first {
+            self.note_pinned(self.class_at(pinned.content), 1);
+        }
+        Ok((pinned.content, place))
     }
 
     #[inline]
@@ -52,10 +74,35 @@ impl Inner {
     }
 
     fn take_back_pin(&self, index: u32) {
+        self.unpin_with(index, |slot| Some(slot.unpin()));
+    }
+
+    /// Takes a pin back with `unpin`, which returns nothing if the pin stays.
+    #[inline]
+    fn unpin_with(&self, index: u32, unpin: impl FnOnce(&Slot) -> Option<Unpinned>) {
         let Some(slot) = self.handles.get(index) else { return };
-        if let Some(content) = slot.unpin() {
+        // Before the unpin: once that is done, the object may be moved or freed, and its zspage may go.
+        let class = self.class_at(slot.content());
+        let Some(Unpinned { dead, last }) = unpin(slot) else { return };
+        if last {
+            self.note_pinned(class, 1_u32.wrapping_neg());
+        }
+        if let Some(content) = dead {
             self.bury(index, content);
         }
+    }
+
+    /// Adds to the count of objects of a class that readers have pinned.
+    pub(crate) fn note_pinned(&self, class: ClassIndex, count: u32) {
+        // Relaxed: for the books. Wrapping.
+        self.class(class).pinned.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The class of the slot where an object is that the caller keeps there.
+    #[inline]
+    pub(crate) fn class_at(&self, content: Content) -> ClassIndex {
+        let (at, _) = self.layout.unpack(content);
+        self.zspages.get(at.zspage).expect("a pinned object's zspage exists").class()
     }
 }
 
@@ -64,6 +111,9 @@ impl Pins for Inner {
     fn unpin(&self, token: u64) {
         let index = token as u32;
         match Place::from_number((token >> u32::BITS) as u32) {
+            Some(place) if place.to_number() == SHARED => {
+                self.unpin_with(index, |slot| self.overflow.remove(slot, index));
+            }
             Some(place) => self.withdraw(place, index),
             None => self.take_back_pin(index),
         }

@@ -54,6 +54,34 @@ impl Shape {
         self.frames_of(object, self.slot)
     }
 
+    /// The one frame in which slots end and the tail of the zspage begins, as a bit, and the bytes of the tail in it.
+    /// The frames after it are never resident, since no slot reaches into them.
+    pub(crate) fn tail(&self) -> (u64, usize) {
+        let end = self.offset(self.objects);
+        let frame = (end - 1) >> self.frame_shift;
+        (1 << frame, ((frame + 1) << self.frame_shift) - end)
+    }
+
+    /// Bytes of slot `object` that lie in `frames`.
+    pub(crate) fn bytes_in(&self, object: u16, frames: u64) -> usize {
+        let (from, to) = (self.offset(object), self.offset(object + 1));
+        let here = runs(self.frames_of_slot(object) & frames).flatten();
+        here.map(|frame| {
+            let (start, end) =
+                ((frame as usize) << self.frame_shift, (frame as usize + 1) << self.frame_shift);
+            to.min(end) - from.max(start)
+        })
+        .sum()
+    }
+
+    /// The slot that begins before this frame and reaches into it.
+    pub(crate) fn slot_across(&self, frame: u32) -> Option<u16> {
+        let start = (frame as usize) << self.frame_shift;
+        let slot = self.slot as usize;
+        (!start.is_multiple_of(slot) && start / slot < usize::from(self.objects))
+            .then(|| (start / slot) as u16)
+    }
+
     /// The slots that reach into one of these frames.
     pub(crate) fn slots_in(&self, frames: Range<u32>) -> Range<u16> {
         let slot = self.slot as usize;

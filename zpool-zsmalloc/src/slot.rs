@@ -1,15 +1,15 @@
 //! The word behind a handle, and the protocol of pins on it.
 //!
 //! ```text
-//!   63                                              20 19        11 10  9 8         0
-//!  +--------------------------------------------------+------------+-----+-----------+
-//!  |  zspage      |  object        |  slack           | generation |state|   pins    |   live, dead
-//!  |                 content: 44 bits                 |   9 bits   |  2  |  9 bits   |
-//!  +--------------------------------------------------+------------+-----+-----------+
-//!  |  zspage      |  object        |  what it was     |            |park |     0     |   parked: see `spares`
-//!  +--------------------------------------------------+------------+-----+-----------+
-//!  |              index of the next free slot + 1     |            |free |     0     |   free
-//!  +--------------------------------------------------+------------+-----+-----------+
+//!   63                                              20 19        11 10  9  8   7     0
+//!  +--------------------------------------------------+------------+-----+----+-------+
+//!  |  zspage      |  object        |  slack           | generation |state|move| pins  |   live, dead
+//!  |                 content: 44 bits                 |   9 bits   |  2  |  1 | 8 bits|
+//!  +--------------------------------------------------+------------+-----+----+-------+
+//!  |  zspage      |  object        |  what it was     |            |park |      0     |   parked: see `spares`
+//!  +--------------------------------------------------+------------+-----+------------+
+//!  |              index of the next free slot + 1     |            |free |      0     |   free
+//!  +--------------------------------------------------+------------+-----+------------+
 //! ```
 //!
 //! How the content is split depends on the pool's classes: see [`Layout`].
@@ -25,8 +25,9 @@
 //!   its generation, pins + 1): where the object is and that it stays there are read in one step. It unpins by subtracting.
 //! - `free` exchanges a live word for a dead one with a pin of its own, turns announcements into pins, and takes its pin back. Whoever does so last takes
 //!   the object down: mostly the free itself, which then has the word alone and need not exchange it again. Nobody pins a dead word.
-//! - Compaction has no state of its own. It pins an object that nobody else has pinned or announced, copies it, and exchanges (old place, its one pin)
-//!   for (new place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
+//! - The pins of readers are counted up to [`MAX_PINS`]. Readers beyond that share one more pin: see `overflow`.
+//! - Compaction has no state of its own, but a pin of its own, the bit `move`. It pins an object that no reader has pinned or announced, copies it, and exchanges
+//!   (old place, its pin) for (new place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
 //! - An exchange of two handles' objects: see `exchange`. It makes one word dead for a moment, and moves the other object as compaction does.
 //! - A free slot may be parked: it keeps the place of the object that is gone, still claimed, and whoever takes it publishes the next object there.
 //! - The content is only interpreted by whoever's exchange succeeded, so it does not matter if the word was the same before, in another life (ABA).
@@ -58,9 +59,15 @@ use zpool_core::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::exchange::{Exchanged, exchange};
 pub(crate) use self::layout::{Layout, Location};
-use crate::readers::{MAX_ANNOUNCED, Readers};
+use crate::readers::MAX_ANNOUNCED;
+#[cfg(any(test, zpool_loom))]
+use crate::readers::Readers;
 
+/// Pins of readers, and above them the mover's.
 const PIN_BITS: u32 = 9;
+const READER_BITS: u32 = PIN_BITS - 1;
+/// The pin of compaction, or of an exchange.
+const MOVER: u64 = 1 << READER_BITS;
 const STATE_BITS: u32 = 2;
 const GENERATION_BITS: u32 = 9;
 const CONTENT_BITS: u32 = 44;
@@ -71,12 +78,11 @@ const STATE_SHIFT: u32 = PIN_BITS;
 const GENERATION_SHIFT: u32 = STATE_SHIFT + STATE_BITS;
 const CONTENT_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 
-/// Pins of readers on one object at a time. What is announced comes on top.
-pub(crate) const MAX_PINS: u64 = 255;
-const _: () = assert!(MAX_PINS >= 255, "promised by ZPool::read");
+/// Pins of readers on one object, each of its own. The others share one: see `overflow`. What is announced comes on top.
+pub(crate) const MAX_PINS: u64 = 128;
 const _: () = assert!(
-    MAX_PINS + MAX_ANNOUNCED + 1 < 1 << PIN_BITS,
-    "a free pins, too, and turns announcements into pins"
+    MAX_PINS + 1 + MAX_ANNOUNCED + 1 < MOVER,
+    "readers beyond the limit share a pin, and a free pins, too, and turns announcements into pins"
 );
 
 const FREE: u64 = 0;
@@ -92,7 +98,12 @@ impl Word {
     fn new(content: u64, generation: u64, state: u64, pins: u64) -> Word {
         Word(content << CONTENT_SHIFT | generation << GENERATION_SHIFT | state << STATE_SHIFT | pins)
     }
+    /// Pins of readers, and of a free.
     fn pins(self) -> u64 {
+        self.0 & (MOVER - 1)
+    }
+    /// All pins: not a count, but 0 if there is none.
+    fn holds(self) -> u64 {
         self.0 & ((1 << PIN_BITS) - 1)
     }
     fn state(self) -> u64 {
@@ -139,6 +150,42 @@ pub struct Named<'a> {
     pub generation: u16,
 }
 
+/// What [`Slot::pin`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pinned {
+    /// Where the object is.
+    pub content: Content,
+    /// No other reader had pinned it.
+    pub first: bool,
+}
+
+/// What [`Slot::unpin`] left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpinned {
+    /// The object, if it is dead and this was the last pin of it: the caller's, to take down.
+    pub dead: Option<Content>,
+    /// No reader has it pinned any more.
+    pub last: bool,
+}
+
+/// What [`Slot::kill`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Killed {
+    /// Where the object is.
+    pub content: Content,
+    /// Readers had it pinned.
+    pub pinned: bool,
+}
+
+/// What [`Slot::settle`] left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// What the free did.
+    pub freed: Freed,
+    /// Readers have it pinned.
+    pub pinned: bool,
+}
+
 /// What [`Slot::free`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freed {
@@ -158,41 +205,80 @@ impl Slot {
         generation
     }
 
-    /// Keeps the object where it is until [`unpin`](Self::unpin), and says where that is.
+    /// Keeps the object where it is until [`unpin`](Self::unpin), and returns where that is.
     ///
     /// # Errors
     ///
-    /// [`PoolError::StaleHandle`], [`PoolError::TooManyReaders`].
+    /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] where this reader has to share a pin with others.
     #[inline]
-    pub fn pin(&self, generation: u16) -> Result<Content, PoolError> {
+    pub fn pin(&self, generation: u16) -> Result<Pinned, PoolError> {
+        self.pin_below(MAX_PINS, generation)
+    }
+
+    /// As [`pin`](Self::pin), for the pin that is shared by readers beyond the limit.
+    pub(crate) fn pin_shared(&self, generation: u16) -> Result<Pinned, PoolError> {
+        self.pin_below(MAX_PINS + 1, generation)
+    }
+
+    #[inline]
+    fn pin_below(&self, limit: u64, generation: u16) -> Result<Pinned, PoolError> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
         loop {
             if !word.is_live(generation) {
                 return Err(PoolError::StaleHandle);
             }
-            if word.pins() == MAX_PINS {
+            if word.pins() >= limit {
                 return Err(PoolError::TooManyReaders);
             }
             match self.exchange_weak(word, Word(word.0 + 1), Ordering::Acquire) {
-                Ok(()) => return Ok(word.content()),
+                Ok(()) => return Ok(Pinned { content: word.content(), first: word.pins() == 0 }),
                 Err(seen) => word = seen,
             }
         }
     }
 
-    /// Takes one pin back. Gives the content if this was the last pin of a dead object: then the caller takes object and slot down.
+    /// Where the live object is, for a reader that shares a pin which was made before.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::StaleHandle`].
+    pub(crate) fn share(&self, generation: u16) -> Result<Content, PoolError> {
+        // Acquire: pairs with publish and move, as a pin's.
+        let word = Word(self.0.load(Ordering::Acquire));
+        if word.is_live(generation) { Ok(word.content()) } else { Err(PoolError::StaleHandle) }
+    }
+
+    /// Takes one pin of a reader back. If this was the last pin of a dead object, then the caller takes object and slot down.
     #[inline]
-    pub fn unpin(&self) -> Option<Content> {
+    pub fn unpin(&self) -> Unpinned {
+        self.subtract(1)
+    }
+
+    /// Takes the mover's pin back, as [`unpin`](Self::unpin). Returns the content if the object was freed meanwhile and has no reader: then the caller takes it down.
+    #[inline]
+    pub fn unpin_mover(&self) -> Option<Content> {
+        self.subtract(MOVER).dead
+    }
+
+    #[inline]
+    fn subtract(&self, pin: u64) -> Unpinned {
         // Release: pairs with the Acquire of whoever reuses the bytes next.
-        let before = Word(self.0.fetch_sub(1, Ordering::Release));
-        debug_assert!(before.pins() > 0 && before.state() != FREE, "unpinned without a pin: {before:?}");
-        if before.pins() == 1 && before.state() == DEAD {
+        let before = Word(self.0.fetch_sub(pin, Ordering::Release));
+        debug_assert!(before.holds() >= pin && before.state() != FREE, "unpinned without a pin: {before:?}");
+        let last = pin == 1 && before.pins() == 1;
+        let dead = before.holds() == pin && before.state() == DEAD;
+        if dead {
             // Acquire: pairs with the Release of the other readers' unpins. A load and no fence: the thread sanitizer does not know fences.
             self.0.load(Ordering::Acquire);
-            return Some(before.content());
         }
-        None
+        Unpinned { dead: dead.then(|| before.content()), last }
+    }
+
+    /// Where the object of a pinned slot is.
+    pub(crate) fn content(&self) -> Content {
+        // Relaxed: it stays as long as the caller's pin.
+        Word(self.0.load(Ordering::Relaxed)).content()
     }
 
     /// Where the object is, for a reader who has announced itself; `None` if it has to pin, or if there is no such object.
@@ -200,19 +286,19 @@ impl Slot {
     pub fn look(&self, generation: u16) -> Option<Content> {
         // SeqCst: after the announcement; as Acquire it pairs with publish and move.
         let word = Word(self.0.load(Ordering::SeqCst));
-        (word.is_live(generation) && word.pins() == 0).then(|| word.content())
+        (word.is_live(generation) && word.holds() == 0).then(|| word.content())
     }
 
-    /// Ends the object's life for everybody. `index` is the slot's own.
+    /// Ends the object's life for everybody: all steps of a free. `index` is the slot's own.
     ///
     /// # Errors
     ///
     /// [`PoolError::StaleHandle`].
-    #[inline]
+    #[cfg(any(test, zpool_loom))]
     pub fn free(&self, generation: u16, index: u32, readers: &Readers) -> Result<Freed, PoolError> {
-        let content = self.kill(generation)?;
+        let killed = self.kill(generation)?;
         readers.turn_into_pins(index, self);
-        Ok(self.settle(content))
+        Ok(self.settle(killed.content).freed)
     }
 
     /// The first step of a free: makes the word dead, with a pin of the caller's. The caller then turns announcements
@@ -222,16 +308,16 @@ impl Slot {
     ///
     /// [`PoolError::StaleHandle`].
     #[inline]
-    pub fn kill(&self, generation: u16) -> Result<Content, PoolError> {
+    pub fn kill(&self, generation: u16) -> Result<Killed, PoolError> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
         loop {
             if !word.is_live(generation) {
                 return Err(PoolError::StaleHandle);
             }
-            let next = Word::new(word.content().0, word.next_generation(), DEAD, word.pins() + 1);
+            let next = Word::new(word.content().0, word.next_generation(), DEAD, word.holds() + 1);
             match self.exchange_weak(word, next, Ordering::SeqCst) {
-                Ok(()) => return Ok(word.content()),
+                Ok(()) => return Ok(Killed { content: word.content(), pinned: word.pins() > 0 }),
                 Err(seen) => word = seen,
             }
         }
@@ -239,12 +325,14 @@ impl Slot {
 
     /// The last step of a free: takes back the pin of [`kill`](Self::kill), which returned `content`.
     #[inline]
-    pub fn settle(&self, content: Content) -> Freed {
+    pub fn settle(&self, content: Content) -> Settled {
         // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours alone, since no reader
         // pins a dead word.
-        let alone = Word(self.0.load(Ordering::Acquire)).pins() == 1;
-        let last = if alone { Some(content) } else { self.unpin() };
-        last.map_or(Freed::Later, Freed::Now)
+        if Word(self.0.load(Ordering::Acquire)).holds() == 1 {
+            return Settled { freed: Freed::Now(content), pinned: false };
+        }
+        let Unpinned { dead, last } = self.unpin();
+        Settled { freed: dead.map_or(Freed::Later, Freed::Now), pinned: !last }
     }
 
     /// Adds a pin on behalf of a reader who has announced itself, by whoever has one.
@@ -260,7 +348,7 @@ impl Slot {
     }
 
     /// The pin of compaction or of an exchange: only of a live object that nobody has pinned, of any generation or of this one. The caller then asks
-    /// [`Readers::is_announced`], and unpins if so.
+    /// [`Readers::is_announced`], and [unpins](Self::unpin_mover) if so.
     ///
     /// # Errors
     ///
@@ -272,10 +360,10 @@ impl Slot {
             if word.state() != LIVE || generation.is_some_and(|wanted| word.generation() != wanted) {
                 return Err(NotIdle::Gone);
             }
-            if word.pins() > 0 {
+            if word.holds() > 0 {
                 return Err(NotIdle::Pinned);
             }
-            match self.exchange_weak(word, Word(word.0 + 1), Ordering::SeqCst) {
+            match self.exchange_weak(word, Word(word.0 + MOVER), Ordering::SeqCst) {
                 Ok(()) => return Ok(word.content()),
                 Err(seen) => word = seen,
             }
@@ -287,7 +375,7 @@ impl Slot {
     pub fn relocate(&self, from: Content, to: Content) -> bool {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
-        while word.state() == LIVE && word.pins() == 1 {
+        while word.state() == LIVE && word.holds() == MOVER {
             debug_assert_eq!(word.content(), from, "only its holder moves a pinned object");
             let next = Word::new(to.0, u64::from(word.generation()), LIVE, 0);
             match self.exchange_weak(word, next, Ordering::AcqRel) {
@@ -335,7 +423,7 @@ impl Slot {
     pub fn parked(&self) -> Content {
         // Relaxed: as above.
         let word = Word(self.0.load(Ordering::Relaxed));
-        debug_assert!(word.state() == PARKED && word.pins() == 0, "not parked: {word:?}");
+        debug_assert!(word.state() == PARKED && word.holds() == 0, "not parked: {word:?}");
         word.content()
     }
 
@@ -380,23 +468,31 @@ mod tests {
         slot.free(generation, 0, &Readers::new())
     }
 
+    fn pin(slot: &Slot, generation: u16) -> Result<Content, PoolError> {
+        slot.pin(generation).map(|pinned| pinned.content)
+    }
+
+    fn unpin(slot: &Slot) -> Option<Content> {
+        slot.unpin().dead
+    }
+
     #[test]
     fn a_life_and_the_next() {
         let slot = Slot::default();
         let first = slot.publish(Content(77));
-        assert_eq!(slot.pin(first), Ok(Content(77)));
-        assert_eq!(slot.pin(first), Ok(Content(77)));
+        assert_eq!(pin(&slot, first), Ok(Content(77)));
+        assert_eq!(pin(&slot, first), Ok(Content(77)));
         assert_eq!(free(&slot, first), Ok(Freed::Later));
         assert_eq!(
-            (slot.pin(first), free(&slot, first)),
+            (pin(&slot, first), free(&slot, first)),
             (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle))
         );
-        assert_eq!((slot.unpin(), slot.unpin()), (None, Some(Content(77))));
+        assert_eq!((unpin(&slot), unpin(&slot)), (None, Some(Content(77))));
         slot.set_link(9);
         assert_eq!(slot.link(), 9);
         let second = slot.publish(Content(5));
         assert_ne!(first, second);
-        assert_eq!(slot.pin(first), Err(PoolError::StaleHandle));
+        assert_eq!(pin(&slot, first), Err(PoolError::StaleHandle));
         assert_eq!(free(&slot, second), Ok(Freed::Now(Content(5))));
         assert_eq!(free(&slot, second), Err(PoolError::StaleHandle));
     }
@@ -409,7 +505,7 @@ mod tests {
             slot.pin(generation).unwrap();
         }
         assert_eq!(slot.pin(generation), Err(PoolError::TooManyReaders));
-        assert_eq!(slot.unpin(), None);
+        assert_eq!(unpin(&slot), None);
         slot.pin(generation).unwrap();
     }
 
@@ -419,19 +515,19 @@ mod tests {
         let generation = slot.publish(Content(1));
         assert_eq!(slot.pin_idle(None), Ok(Content(1)));
         assert!(slot.relocate(Content(1), Content(2)));
-        assert_eq!(slot.pin(generation), Ok(Content(2)));
+        assert_eq!(pin(&slot, generation), Ok(Content(2)));
         assert_eq!(slot.pin_idle(None), Err(NotIdle::Pinned));
         slot.unpin();
 
         slot.pin_idle(None).unwrap();
         slot.pin(generation).unwrap();
         assert!(!slot.relocate(Content(2), Content(3)));
-        assert_eq!((slot.unpin(), slot.unpin()), (None, None));
+        assert_eq!((slot.unpin_mover(), unpin(&slot)), (None, None));
 
         slot.pin_idle(None).unwrap();
         assert_eq!(free(&slot, generation), Ok(Freed::Later));
         assert!(!slot.relocate(Content(2), Content(3)));
-        assert_eq!(slot.unpin(), Some(Content(2)), "the mover takes the freed object down");
+        assert_eq!(slot.unpin_mover(), Some(Content(2)), "the mover takes the freed object down");
         assert_eq!(slot.pin_idle(None), Err(NotIdle::Gone));
     }
 }

@@ -53,8 +53,8 @@ impl Inner {
         }
         let sum = |of: fn(&ClassState) -> usize| classes.iter().map(|(_, state)| of(state)).sum::<usize>();
         let counters = &self.counters;
-        agree("pool, frames", counters.frames.load(Ordering::Relaxed), sum(|s| s.resident))?;
-        agree("pool, idle frames", counters.idle.load(Ordering::Relaxed), sum(|s| s.idle))?;
+        agree("pool, frames", counters.frames.load(Ordering::Relaxed), sum(|s| s.resident()))?;
+        agree("pool, idle frames", counters.idle.load(Ordering::Relaxed), sum(|s| s.idle()))?;
         self.check_handles(&classes)
     }
 
@@ -93,10 +93,11 @@ impl Inner {
             idle += if group == Group::Empty { frames } else { 0 };
         }
         let at = |what: &str| format!("{:?}: {what}", class.index);
-        agree(at("objects"), state.objects, objects)?;
-        agree(at("resident frames"), state.resident, resident)?;
-        agree(at("open slots"), state.open, open)?;
-        agree(at("idle frames"), state.idle, idle)?;
+        agree(at("objects"), state.objects(), objects)?;
+        agree(at("resident frames"), state.resident(), resident)?;
+        agree(at("open slots"), state.open(), open)?;
+        agree(at("idle frames"), state.idle(), idle)?;
+        check_counted(class, state)?;
         check_lists(class, state)
     }
 
@@ -149,6 +150,16 @@ fn named_by(peeked: Peeked) -> Option<Content> {
         Peeked::Dead { content, pins } if pins > 0 => Some(content),
         // Dead without pins: somebody is taking it down, and may be done with its bit; or it is being exchanged, and another slot names it.
         _ => None,
+    }
+}
+
+/// What the class keeps counted for `stats` is what a walk counts.
+fn check_counted(class: &Class, state: &ClassState) -> Result<(), Violation> {
+    let (is, should) = (state.counted(), crate::survey::count(state));
+    if is == should {
+        Ok(())
+    } else {
+        Err(Violation::new(format!("{:?}: {is:?}, counted {should:?}", class.index)))
     }
 }
 

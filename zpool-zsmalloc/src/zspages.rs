@@ -26,7 +26,6 @@ pub(crate) struct Zspage {
     tag: AtomicU32,
     local: AtomicU32,
 }
-#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Zspage>() == 16 || cfg!(zpool_loom), "counts into the density of every pool");
 
 impl Zspage {
@@ -78,6 +77,15 @@ pub(crate) struct ZspageTable {
     limit: u32,
 }
 
+/// Why there is no entry for one more zspage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoZspage {
+    /// As many as handles can name are in use.
+    Full,
+    /// The heap refused to let the table grow.
+    Refused,
+}
+
 #[derive(Debug)]
 struct Ids {
     /// Index + 1 of the first free entry, linked through `local`.
@@ -87,6 +95,7 @@ struct Ids {
 
 impl ZspageTable {
     pub(crate) fn new(limit: u32) -> ZspageTable {
+        let limit = limit.min(crate::chunked::CAPACITY);
         ZspageTable { entries: Chunked::new(), ids: Mutex::new(Ids { free: 0, used: 0 }), limit }
     }
 
@@ -95,21 +104,33 @@ impl ZspageTable {
         self.entries.get(id)
     }
 
-    /// Takes a free entry for the caller alone. `grown` is told the bytes that the table grew by. `None` when the table is full.
-    pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Option<u32> {
-        let mut ids = self.ids.lock();
-        if let Some(id) = ids.free.checked_sub(1) {
-            ids.free = self.entries.get(id)?.local();
-            return Some(id);
+    /// Takes a free entry for the caller alone. `grown` is told the bytes that the table grew by.
+    pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Result<u32, NoZspage> {
+        let mut bytes = 0;
+        let id = self.take_counting(&mut bytes);
+        grown(bytes);
+        id
+    }
+
+    fn take_counting(&self, grown: &mut usize) -> Result<u32, NoZspage> {
+        loop {
+            let mut ids = self.ids.lock();
+            if let Some(id) = ids.free.checked_sub(1) {
+                ids.free = self.entries.get(id).ok_or(NoZspage::Refused)?.local();
+                return Ok(id);
+            }
+            let id = ids.used;
+            if id >= self.limit {
+                return Err(NoZspage::Full);
+            }
+            if self.entries.get(id).is_some() {
+                ids.used += 1;
+                return Ok(id);
+            }
+            drop(ids);
+            // Before the entry is taken: if the heap refuses, it is there for the next one to try.
+            *grown += self.entries.ensure(id).ok_or(NoZspage::Refused)?;
         }
-        let id = ids.used;
-        if id == self.limit.min(crate::chunked::CAPACITY) {
-            return None;
-        }
-        ids.used += 1;
-        drop(ids);
-        grown(self.entries.ensure(id));
-        Some(id)
     }
 
     /// Takes back an entry that is the caller's alone.
@@ -119,5 +140,25 @@ impl ZspageTable {
             entry.set_local(ids.free);
             ids.free = id + 1;
         }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    /// A table gives out as many ids as it has, says that it is full, and gives out again what came back.
+    #[test]
+    fn take_at_limit_is_full_until_put() {
+        let table = ZspageTable::new(100);
+        let mut bytes = 0;
+        let ids: Vec<_> = (0..100).map(|_| table.take(|grown| bytes += grown).unwrap()).collect();
+        assert_eq!(ids, (0..100).collect::<Vec<_>>());
+        for _ in 0..3 {
+            assert_eq!(table.take(|grown| assert_eq!(grown, 0)), Err(NoZspage::Full));
+        }
+        table.put(17);
+        assert_eq!((table.take(|_| ()), table.take(|_| ())), (Ok(17), Err(NoZspage::Full)));
+        assert!((1600..=2048).contains(&bytes), "{bytes} bytes for 100 entries of 16");
     }
 }

@@ -1,13 +1,14 @@
 //! Executors that do not run the pool's job: memory comes back all the same, with the next inserts.
 #![cfg(not(zpool_loom))]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
 use zpool_core::page::{HeapSource, PageSource};
-use zpool_core::{PoolConfig, ZPoolDriver};
+use zpool_core::{CheckPolicy, NoBlock, PoolConfig, ZPoolDriver, set_check_policy};
 use zpool_zsmalloc::ZsmallocDriver;
 
 /// What becomes of a job that is not run.
@@ -166,4 +167,66 @@ fn frames_that_are_empty_inside_zspages_in_use_come_back_without_compaction() {
         let after = pool.trim() / 4096;
         assert!(after <= full / 8, "{what}: {after} of {full} frames were left to give back");
     }
+}
+
+/// An executor that panics when its last reference goes, which is the pool's: the pool is taken down all the same.
+#[test]
+fn drop_with_panicking_executor_frees_frames() {
+    #[derive(Debug)]
+    struct Rude(Manual);
+    impl Executor for Rude {
+        fn submit(&self, job: Job) -> Result<(), Refused> {
+            self.0.submit(job)
+        }
+        fn submit_later(&self, delay: Duration, job: Job) -> Result<(), Refused> {
+            self.0.submit_later(delay, job)
+        }
+        fn properties(&self) -> ExecutorProperties {
+            self.0.properties()
+        }
+    }
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            panic!("an executor without manners");
+        }
+    }
+    let source = Arc::new(HeapSource::new(4096));
+    let config = PoolConfig::new(source.clone(), 4096).with_executor(Arc::new(Rude(Manual::new())));
+    let pool = ZsmallocDriver.create(&config).unwrap();
+    drop(config);
+    for _ in 0..100 {
+        let _leaked = pool.insert(&[1; 3000]).unwrap();
+    }
+    drop(pool);
+    assert_eq!(source.charged_frames(), 0);
+}
+
+/// A pool that is dropped where that may not block reports it, and leaks nothing.
+#[test]
+fn drop_in_no_block_section_frees_frames() {
+    set_check_policy(CheckPolicy::Panic);
+    let source = Arc::new(HeapSource::new(4096));
+    let pool = ZsmallocDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
+    let _leaked = pool.insert(&[1; 3000]).unwrap();
+    let dropped = catch_unwind(AssertUnwindSafe(|| {
+        let _section = NoBlock::enter();
+        drop(pool);
+    }));
+    assert!(dropped.is_err(), "a drop may block");
+    assert_eq!(source.charged_frames(), 0);
+}
+
+/// Tables keep what they have grown to, and are used again: as many objects as before take no more.
+#[test]
+fn tables_of_an_emptied_pool_are_reused() {
+    let source = Arc::new(HeapSource::new(4096));
+    let pool = ZsmallocDriver.create(&PoolConfig::new(source, 4096)).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let handles: Vec<_> = (0..6000).map(|i| pool.insert(&vec![1; 1 + i * 7 % 4096]).unwrap()).collect();
+        held.push(pool.stats().metadata_bytes);
+        assert_eq!(pool.free_many(&mut handles.into_iter()), 0);
+        pool.trim();
+    }
+    assert!(held.iter().all(|&bytes| bytes <= held[0]), "{held:?}");
 }

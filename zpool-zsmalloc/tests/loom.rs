@@ -9,6 +9,7 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use zpool_core::sync::Mutex;
+use zpool_zsmalloc::overflow::Overflow;
 use zpool_zsmalloc::readers::Readers;
 use zpool_zsmalloc::slot::{Content, Exchanged, Freed, Named, Slot, exchange};
 use zpool_zsmalloc::spares::{Parked, Spares};
@@ -91,14 +92,30 @@ impl Pool {
                 return;
             }
         }
-        if let Ok(place) = self.slot.pin(generation) {
-            assert_eq!(self.look(place), OBJECT);
+        if let Ok(pinned) = self.slot.pin(generation) {
+            assert_eq!(self.look(pinned.content), OBJECT);
             self.unpin();
         }
     }
 
+    /// As a read beyond the limit of a word's pins, and the drop of its guard.
+    fn read_shared(&self, generation: u16, overflow: &Overflow) {
+        if let Ok(pinned) = overflow.add(&self.slot, (INDEX, generation), |_| ()) {
+            assert_eq!(self.look(pinned.content), OBJECT);
+            if let Some(unpinned) = overflow.remove(&self.slot, INDEX) {
+                unpinned.dead.into_iter().for_each(|place| self.take_down(place));
+            }
+        }
+    }
+
     fn unpin(&self) {
-        if let Some(place) = self.slot.unpin() {
+        if let Some(place) = self.slot.unpin().dead {
+            self.take_down(place);
+        }
+    }
+
+    fn unpin_mover(&self) {
+        if let Some(place) = self.slot.unpin_mover() {
             self.take_down(place);
         }
     }
@@ -117,15 +134,15 @@ impl Pool {
     fn compact(&self) {
         let Ok(from) = self.slot.pin_idle(None) else { return };
         if self.readers.is_announced(INDEX) {
-            return self.unpin();
+            return self.unpin_mover();
         }
-        let Some(to) = self.claim() else { return self.unpin() };
+        let Some(to) = self.claim() else { return self.unpin_mover() };
         self.write(to, self.look(from));
         if self.slot.relocate(from, to) {
             self.release(from);
         } else {
             self.release(to);
-            self.unpin();
+            self.unpin_mover();
         }
     }
 
@@ -162,6 +179,27 @@ fn pin_against_move_against_free() {
             thread.join().unwrap();
         }
         assert!(*pool.gone.lock(), "whoever was last took it down");
+        assert_eq!(*pool.bits.lock(), [false, false]);
+    });
+}
+
+/// Two readers that share a pin, the owner's free and compaction: taken down once, after both. Preemption bound 2.
+#[test]
+fn shared_pin_against_move_against_free() {
+    model(2, || {
+        let (pool, generation) = Pool::with_object(true);
+        let overflow = Arc::new(Overflow::new());
+        let (mover, readers) = (pool.clone(), [(); 2].map(|()| (pool.clone(), overflow.clone())));
+        let mut threads: Vec<_> = readers
+            .into_iter()
+            .map(|(reader, overflow)| thread::spawn(move || reader.read_shared(generation, &overflow)))
+            .collect();
+        threads.push(thread::spawn(move || mover.compact()));
+        pool.free(generation);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(*pool.gone.lock(), "the last of them took it down");
         assert_eq!(*pool.bits.lock(), [false, false]);
     });
 }

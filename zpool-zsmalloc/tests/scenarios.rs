@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zpool_core::exec::Manual;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource};
 use zpool_core::spec::Component;
-use zpool_core::{CompactionBudget, Handle, NoBlock, PoolConfig, PoolError, ZPool, ZPoolDriver};
+use zpool_core::{CompactionBudget, Handle, NoBlock, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::{ClassConfig, ClassTable, ZsmallocDriver};
 
 fn heap() -> Arc<HeapSource> {
@@ -172,18 +172,6 @@ fn frames_inside_a_zspage_are_given_back_and_used_again() {
     pool.validate().unwrap();
     assert!(source.charged_frames() <= full);
     drop(again);
-}
-
-#[test]
-fn the_limit_of_guards_is_an_error_and_no_more() {
-    let pool = pool(heap(), "");
-    let handle = pool.insert(b"held by many").unwrap();
-    // Those that are announced at a processor's places come on top of 255.
-    let guards: Vec<_> = (0..1000).map_while(|_| pool.read(&handle).ok()).collect();
-    assert!((255..1000).contains(&guards.len()), "{}", guards.len());
-    assert_eq!(pool.read(&handle).unwrap_err(), PoolError::TooManyReaders);
-    drop(guards);
-    assert_eq!(&*pool.read(&handle).unwrap(), b"held by many");
 }
 
 #[test]

@@ -181,6 +181,7 @@ pub(crate) fn assert_books(
         panic!("V1: {violation}");
     }
     let stats = pool.stats();
+    assert_eq!(pool.survey(), stats, "S3: a survey, and the books that are kept");
     assert_eq!(stats.objects, objects, "S1: objects, in {stats:?}");
     assert_eq!(stats.zombies, zombies, "S1: zombies, in {stats:?}");
     assert_eq!(stats.payload_bytes, payload, "S1: payload of objects and zombies, in {stats:?}");

@@ -21,7 +21,6 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
-use std::alloc::{Layout, alloc};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::caught::swallowed_message;
@@ -55,21 +54,23 @@ impl<P, F: FnOnce(P)> Node<P, F> {
         NonNull::from(Box::leak(Box::new(Node { header, payload, work }))).cast()
     }
 
-    /// Allocates as `allocate` does, unless the heap refuses: then `work` is dropped.
-    #[expect(clippy::disallowed_methods, reason = "a box that can fail to be made, not frames")]
-    fn try_allocate(label: &'static str, payload: Option<P>, work: F) -> Option<NonNull<Header>> {
+    /// As `allocate`, with work that `make` builds once there is memory for it. `None` if the heap refuses.
+    fn try_allocate(
+        label: &'static str,
+        payload: Option<P>,
+        make: impl FnOnce() -> F,
+    ) -> Option<NonNull<Header>> {
+        let mut nodes = Vec::new();
+        nodes.try_reserve_exact(1).ok()?;
         let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label };
-        // SAFETY: a node has a header, so its layout has more than 0 bytes.
-        let memory = unsafe { alloc(Layout::new::<Self>()) };
-        let node = NonNull::new(memory.cast::<Self>())?;
-        // SAFETY: fresh memory of this layout, which `Box::from_raw` takes later.
-        unsafe { node.write(Node { header, payload, work }) };
-        Some(node.cast())
+        nodes.push(Node { header, payload, work: make() });
+        // A slice of one has the layout of a node alone, so `run` and `discard` may free it as a box of a node.
+        Some(NonNull::from(Box::leak(nodes.into_boxed_slice())).cast())
     }
 
     /// # Safety
     ///
-    /// 1. `node` is the header of a live `Node<P, F>` made by `allocate`, owned by the caller, who gives it up.
+    /// 1. `node` is the header of a live `Node<P, F>` made by `allocate` or `try_allocate`, owned by the caller, who gives it up.
     unsafe fn run(node: NonNull<Header>) {
         // SAFETY: (1), and `Header` is the first field of a #[repr(C)] struct, so the pointers are the same.
         let node = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
@@ -112,9 +113,17 @@ impl Job {
         Job { node: Node::allocate(label, Some(()), move |()| work()) }
     }
 
-    /// Makes a job as [`new`](Self::new) does, unless the heap refuses: then `work` is dropped.
-    pub fn try_new(label: &'static str, work: impl FnOnce() + Send + 'static) -> Option<Job> {
-        Some(Job { node: Node::try_allocate(label, Some(()), move |()| work())? })
+    /// Makes a job as [`new`](Self::new) does, of the work that `make` builds once there is memory. Returns `None`,
+    /// without calling `make`, if the heap refuses.
+    pub fn try_new<W: FnOnce() + Send + 'static>(
+        label: &'static str,
+        make: impl FnOnce() -> W,
+    ) -> Option<Job> {
+        let work = || {
+            let work = make();
+            move |()| work()
+        };
+        Some(Job { node: Node::try_allocate(label, Some(()), work)? })
     }
 
     /// The name it was made with.
@@ -268,6 +277,26 @@ mod tests {
         job.run().unwrap();
         assert_eq!(done.1.recv().unwrap(), 2);
         assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    /// A job that was made fallibly runs once, or is dropped unrun, and its memory goes back either way.
+    #[test]
+    fn try_new_runs_once_or_is_dropped() {
+        for run in [true, false] {
+            let ran = Arc::new(crate::sync::atomic::AtomicU32::new(0));
+            let seen = ran.clone();
+            let job = Job::try_new("fallible", || {
+                move || drop(seen.fetch_add(1, crate::sync::atomic::Ordering::Relaxed))
+            });
+            let job = job.expect("memory");
+            if run {
+                job.run().unwrap()
+            } else {
+                drop(job)
+            }
+            assert_eq!(ran.load(crate::sync::atomic::Ordering::Relaxed), u32::from(run));
+            assert_eq!(Arc::strong_count(&ran), 1);
+        }
     }
 
     #[test]

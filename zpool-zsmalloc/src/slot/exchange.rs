@@ -55,7 +55,7 @@ impl Named<'_> {
         if !readers.is_announced(self.index) && self.slot.relocate(old, new) {
             Ok(old)
         } else {
-            Err(self.slot.unpin())
+            Err(self.slot.unpin_mover())
         }
     }
 }
@@ -67,7 +67,7 @@ impl Slot {
     fn retract(&self, generation: u16) -> Option<Content> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
-        while word.is_live(generation) && word.pins() == 0 {
+        while word.is_live(generation) && word.holds() == 0 {
             let next = Word::new(word.content().0, u64::from(generation), DEAD, 0);
             match self.exchange_weak(word, next, Ordering::SeqCst) {
                 Ok(()) => return Some(word.content()),
@@ -82,7 +82,7 @@ impl Slot {
     fn restore(&self, content: Content) {
         // Relaxed: nobody pins or frees a dead word, so one without pins is the caller's alone.
         let word = Word(self.0.load(Ordering::Relaxed));
-        debug_assert!(word.state() == DEAD && word.pins() == 0, "not retracted: {word:?}");
+        debug_assert!(word.state() == DEAD && word.holds() == 0, "not retracted: {word:?}");
         // Release: pairs with the Acquire of `pin`.
         self.0.store(Word::new(content.0, u64::from(word.generation()), LIVE, 0).0, Ordering::Release);
     }
@@ -149,7 +149,7 @@ mod tests {
             assert!(pair.readers.withdraw(place));
             slot.pin(generation).unwrap();
             assert_eq!(pair.exchange(), Exchanged::No);
-            assert_eq!((slot.unpin(), pair.contents()), (None, AS_BEFORE));
+            assert_eq!((slot.unpin().dead, pair.contents()), (None, AS_BEFORE));
         }
         assert_eq!((pair.exchange(), pair.contents()), (Exchanged::Yes, EXCHANGED));
     }
@@ -165,7 +165,8 @@ mod tests {
             assert_eq!(exchange(one, another, &pair.readers), Exchanged::No);
             assert_eq!(pair.contents(), AS_BEFORE);
         }
-        assert_eq!(pair.other.pin(pair.generations.1), Ok(Content(2)), "live, and not pinned");
+        let pinned = pair.other.pin(pair.generations.1).unwrap();
+        assert!(pinned.content == Content(2) && pinned.first, "live, and not pinned");
         assert_eq!(pair.kept.pin(pair.generations.0 ^ 1), Err(PoolError::StaleHandle));
     }
 }

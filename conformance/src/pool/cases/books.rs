@@ -8,7 +8,7 @@ use crate::pool::PoolMaker;
 use crate::pool::rig::{Object, Rig, fresh_source, scaled, source_of_16_kib};
 use crate::rng::Rng;
 
-/// A1, A2, S1, V1, F2: the equations hold after every insert, free and trim of a workload that grows and shrinks.
+/// A1, A2, S1, S3, V1, F2: the equations hold after every insert, free and trim of a workload that grows and shrinks.
 pub fn the_books_balance_after_every_step(maker: &PoolMaker) {
     grow_and_shrink(&Rig::over(maker, fresh_source()));
 }

@@ -1,0 +1,55 @@
+//! Lists that need no heap, and lists that may be refused: for work that has to go on when memory has ended.
+
+/// Up to `N` things, on the stack.
+#[derive(Debug)]
+pub(crate) struct Few<T, const N: usize> {
+    items: [Option<T>; N],
+    len: usize,
+}
+
+impl<T, const N: usize> Few<T, N> {
+    pub(crate) fn new() -> Few<T, N> {
+        Few { items: [const { None }; N], len: 0 }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == N
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds an item. There is room.
+    pub(crate) fn push(&mut self, item: T) {
+        self.items[self.len] = Some(item);
+        self.len += 1;
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        self.len = self.len.checked_sub(1)?;
+        self.items[self.len].take()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items[..self.len].iter().flatten()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items[..self.len].iter_mut().flatten()
+    }
+}
+
+/// An empty vector with room for `len` items and no more; `None` if the heap refuses.
+pub(crate) fn with_room<T>(len: usize) -> Option<Vec<T>> {
+    let mut items = Vec::new();
+    items.try_reserve_exact(len).ok()?;
+    Some(items)
+}
+
+/// A boxed slice of `len` defaults; `None` if the heap refuses.
+pub(crate) fn boxed_defaults<T: Default>(len: usize) -> Option<Box<[T]>> {
+    let mut items = with_room(len)?;
+    items.resize_with(len, T::default);
+    Some(items.into_boxed_slice())
+}
