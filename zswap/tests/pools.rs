@@ -160,8 +160,8 @@ fn dropped_store_that_wipes_frees_every_object() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
     let inner = Arc::new(zpool_zsmalloc::ZsmallocDriver);
     let driver = Arc::new(common::pool::ScriptedDriver { inner, script: pool.clone() });
-    let builder = builder().allocator(driver).spec(spec("scripted+lz4")).executor(manual.clone());
-    let store = builder.wipe_on_free(true).build().unwrap();
+    let builder = Store::<u64>::builder().allocator(driver).spec(spec("scripted+lz4"));
+    let store = builder.executor(manual.clone()).wipe_on_free(true).build().unwrap();
     (0..100).for_each(|key| store.store(key, &block(key, 700, Look::Runs)).unwrap());
     drop(store);
     assert_eq!((pool.live(), pool.dropped_with_objects.load(Ordering::SeqCst)), (0, 0));
