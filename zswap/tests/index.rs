@@ -1,0 +1,127 @@
+//! The index under keys in any order, limits that change, and pools in any number.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::hash::{BuildHasher, RandomState};
+
+use common::{Constant, Look, block, builder, check_books, spec};
+use zswap::{AtLimit, ByNumber, Store};
+
+/// Fills a store, copies it to another one in the order of its table, and empties and fills it again
+/// in that order.
+fn copy_in_table_order<S: BuildHasher + Clone>(hasher: S, keys: u64) {
+    let store = |hasher| Store::<u64>::builder().hasher(hasher).build().unwrap();
+    let (first, second) = (store(hasher.clone()), store(hasher));
+    (0..keys).for_each(|key| first.store(key, &[7; 8]).unwrap());
+    let order: Vec<u64> = first.keys().collect();
+    assert_eq!(order.len() as u64, keys);
+    for &key in &order {
+        second.store(key, &key.to_le_bytes()).unwrap();
+    }
+    first.clear();
+    for key in order {
+        first.store(key, &key.to_le_bytes()).unwrap();
+    }
+    for store in [first, second] {
+        let mut bytes = [0; 8];
+        assert!((0..keys).all(|key| store.load(&key, &mut bytes) == Ok(Some(8)) && bytes == key.to_le_bytes()));
+        check_books(&store);
+    }
+}
+
+/// Keys in the order of the table that they come from are stored like any others.
+#[test]
+fn keys_in_table_order_are_stored() {
+    copy_in_table_order(RandomState::new(), 300_000);
+    copy_in_table_order(ByNumber::default(), 300_000);
+}
+
+/// Keys that are multiples of a number, of any size, are stored like any others.
+#[test]
+fn keys_of_any_stride_are_stored() {
+    for stride in [1, 8, 64, 4096, 1 << 20, 1 << 32, 1 << 48, 0x9E37_79B9_7F4A_7C15, 17_426_472] {
+        let store = Store::<u64>::builder().hasher(ByNumber::default()).build().unwrap();
+        for n in 0..30_000u64 {
+            store.store(n.wrapping_mul(stride), &n.to_le_bytes()).unwrap();
+        }
+        let mut bytes = [0; 8];
+        for n in 0..30_000u64 {
+            let loaded = store.load(&n.wrapping_mul(stride), &mut bytes);
+            // Multiples of a power of two meet each other again.
+            assert_eq!(loaded, Ok(Some(8)), "{n} times {stride}");
+        }
+    }
+}
+
+/// Keys of one hash are kept, more than a segment takes.
+#[test]
+fn keys_of_one_hash_are_stored() {
+    let store = Store::<u64>::builder().hasher(Constant).build().unwrap();
+    (0..4_000u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+    for key in (0..4_000).rev() {
+        assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 40, Look::Noise));
+    }
+    (0..4_000).step_by(2).for_each(|key| assert!(store.invalidate(&key)));
+    assert_eq!(store.keys().filter(|key| key % 2 == 1).count(), 2_000);
+    check_books(&store);
+}
+
+/// A limit that was lower for a moment leaves an index that takes every key.
+#[test]
+fn lowered_limit_leaves_usable_index() {
+    let builder = Store::<u64>::builder().limit_bytes(32 << 20).at_limit(AtLimit::Evict);
+    let store = builder.build().unwrap();
+    let mut keys = 0..;
+    let mut put = |blocks: usize| {
+        keys.by_ref().take(blocks).for_each(|key: u64| {
+            store.store(key, &block(key, 9 + key as usize % 4, Look::Noise)).unwrap();
+        });
+    };
+    put(650_000);
+    store.set_limit(Some(8 << 20)).unwrap();
+    store.set_limit(Some(64 << 20)).unwrap();
+    put(600_000);
+    check_books(&store);
+}
+
+/// An index that has become empty is small again, by itself, as soon as something is stored.
+#[test]
+fn emptied_index_becomes_small() {
+    let store = Store::<u64>::builder().build().unwrap();
+    let empty = store.stats().index_bytes;
+    (0..200_000u64).for_each(|key| store.store(key, &[1; 8]).unwrap());
+    let full = store.stats().index_bytes;
+    assert!((0..200_000).all(|key| store.invalidate(&key)));
+    // Each shard notices when it is given something new.
+    (0..20_000u64).for_each(|key| store.store(key, &[2; 8]).unwrap());
+    (0..20_000u64).for_each(|key| assert!(store.invalidate(&key)));
+    let emptied = store.stats().index_bytes - empty;
+    assert!(emptied * 5 < full - empty, "{empty}, {full}, {emptied}");
+    store.clear();
+    assert_eq!(store.stats().index_bytes, empty, "all of it was counted");
+}
+
+/// A shard whose blocks are in more pools than it has numbers for stores and loads as before.
+#[test]
+fn blocks_in_thousands_of_pools_are_stored() {
+    let store = builder().hasher(Constant).max_pending(10_000).build().unwrap();
+    let pools = 2_200u64;
+    for key in 0..pools {
+        store.switch(&spec(&format!("reference+rle(n={key})"))).unwrap();
+        store.store(key, &block(key, 100, Look::Noise)).unwrap();
+        store.store(key + pools, &block(key + 1, 100, Look::Noise)).unwrap();
+    }
+    for key in 0..pools {
+        assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 100, Look::Noise));
+        assert_eq!(store.take_vec(&(key + pools)).unwrap().unwrap(), block(key + 1, 100, Look::Noise));
+    }
+    check_books(&store);
+    // Replacing what is in old pools empties them.
+    for key in 0..pools {
+        store.store(key, &block(key + 2, 100, Look::Noise)).unwrap();
+    }
+    store.manager().flush().unwrap();
+    assert_eq!(store.stats().manager.pools_alive, 1);
+    check_books(&store);
+}
