@@ -1,5 +1,6 @@
-//! Systems that do not take memory back, or fill it unasked: `mlockall`, seccomp filters that refuse
-//! `madvise`, and ones that accept it and do nothing. Each test has a child process of its own.
+//! Systems that do not take memory back, or fill it unasked: `mlockall`, seccomp filters that
+//! refuse `madvise`, and ones that accept it and do nothing. Each test has a child process of its
+//! own.
 #![cfg(all(target_os = "linux", not(zpool_loom), not(miri)))]
 #![allow(unsafe_code, reason = "locks memory, filters system calls, and is a pool's side of a source")]
 
@@ -120,7 +121,8 @@ fn locked_later_reserve_is_not_resident() {
     }
     let runs: Vec<_> = (0..1000).map(|_| source.reserve(16).unwrap()).collect();
     let grown = resident().saturating_sub(before);
-    // What the whole process had reserved besides (stacks, the heap) is not ours; an arena is 64 MiB.
+    // What the whole process had reserved besides (stacks, the heap) is not ours; an arena is 64
+    // MiB.
     assert!(grown < 32 << 20, "{grown} bytes");
     let filled: usize = runs.iter().map(|run| frames_of(&source, run)).sum();
     assert!(filled * source.frame_size() <= 1 << 20, "a step of an arena: {filled} frames");
@@ -163,8 +165,8 @@ fn give_back_by_moving(source: &MmapSource, answer: i32) {
     assert_eq!(source.retained_frames(), 0);
 }
 
-/// What can be given back in no way is said to be kept, stays usable and on the books, and is handed
-/// out before other memory. When its arena is not used any more, it goes with that.
+/// What can be given back in no way is said to be kept, stays usable and on the books, and is
+/// handed out before other memory. When its arena is not used any more, it goes with that.
 #[test]
 fn refused_frames_stay_on_the_books() {
     if !in_child("refused_frames_stay_on_the_books") {

@@ -19,6 +19,7 @@
 use core::ops::Range;
 use core::{mem, ptr};
 
+use zpool_core::exec::contained;
 use zpool_core::page::{PageSource, Run};
 use zpool_core::{Handle, NoBlock, PoolError, might_block};
 
@@ -408,6 +409,11 @@ struct Charged<'a>(&'a dyn PageSource, usize);
 
 impl Drop for Charged<'_> {
     fn drop(&mut self) {
-        self.0.uncharge(self.1);
+        // Where the source panics already, once is enough.
+        if std::thread::panicking() {
+            let _ = contained(|| self.0.uncharge(self.1));
+        } else {
+            self.0.uncharge(self.1);
+        }
     }
 }

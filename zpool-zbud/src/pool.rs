@@ -3,6 +3,7 @@
 use core::fmt;
 use std::sync::Arc;
 
+use zpool_core::exec::contained;
 use zpool_core::spec::Params;
 use zpool_core::{
     Capabilities, CreateError, Evict, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
@@ -186,7 +187,12 @@ struct Closing<'a>(&'a Shared);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.close();
+        // A page source that panics while this thread unwinds would abort the process.
+        if std::thread::panicking() {
+            let _ = contained(|| self.0.close());
+        } else {
+            self.0.close();
+        }
     }
 }
 

@@ -419,3 +419,29 @@ fn job_that_panics_is_made_again() {
     assert_eq!((manual.jobs_panicked(), source.charged_frames()), (1, AFTER));
     pool.validate().unwrap();
 }
+
+/// A page source that panics when the pool is dropped leaves no frame charged, and does not abort a
+/// thread that unwinds already.
+#[test]
+fn drop_over_a_panicking_source_uncharges() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let breaks = broken.clone();
+    let observe = move |call| {
+        if let SourceCall::ReleaseAll(_) = call {
+            assert!(!breaks.load(Ordering::Relaxed), "the source's own trouble");
+        }
+    };
+    let observed = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
+    for unwinding in [false, true] {
+        let (pool, source) = pool_over(observed.clone(), None);
+        let _handles = fill(&*pool);
+        broken.store(true, Ordering::Relaxed);
+        let dropped = catch_unwind(AssertUnwindSafe(move || {
+            let _pool = pool;
+            assert!(!unwinding, "this thread's own trouble");
+        }));
+        broken.store(false, Ordering::Relaxed);
+        assert!(dropped.is_err());
+        assert_eq!(source.charged_frames(), 0, "unwinding: {unwinding}");
+    }
+}

@@ -144,7 +144,8 @@ mod system {
     use rustix::io::Errno;
     use rustix::mm::{Advice, MlockFlags, MsyncFlags, madvise, mlock_with, msync, munlock};
 
-    /// `mincore` says of untouched frames that they are resident. No loom atomic: it outlives models.
+    /// `mincore` says of untouched frames that they are resident. No loom atomic: it outlives
+    /// models.
     static MINCORE_IS_USELESS: AtomicBool = AtomicBool::new(false);
 
     /// Frames of a range that are looked at after the system has accepted advice.
@@ -175,8 +176,8 @@ mod system {
         moved && unsafe { look.is_gone() }
     }
 
-    /// Gives frames back without advice: moves them to other addresses, leaving the range mapped and
-    /// empty, and unmaps those (Linux 5.7). Returns whether the system did.
+    /// Gives frames back without advice: moves them to other addresses, leaving the range mapped
+    /// and empty, and unmaps those (Linux 5.7). Returns whether the system did.
     ///
     /// # Safety
     ///
@@ -216,11 +217,13 @@ mod system {
     /// As for `dont_need`.
     unsafe fn dont_need_locked(base: NonNull<u8>, len: usize) -> bool {
         let at = base.as_ptr().cast();
-        // SAFETY: (1) and (2); the contents may go. They stay locked: whatever is written there next.
+        // SAFETY: (1) and (2); the contents may go. They stay locked: whatever is written there
+        // next.
         if unsafe { madvise(at, len, Advice::LinuxDontneedLocked) }.is_ok() {
             return true;
         }
-        // Before Linux 5.18. Not where nothing is locked: then it is madvise itself that is refused.
+        // Before Linux 5.18. Not where nothing is locked: then it is madvise itself that is
+        // refused.
         // SAFETY: (1).
         if unsafe { is_locked(base, len) } != Some(true) {
             return false;
@@ -237,7 +240,8 @@ mod system {
         result.is_ok()
     }
 
-    /// Returns whether the program has locked some of the range; none where the system does not say.
+    /// Returns whether the program has locked some of the range; none where the system does not
+    /// say.
     ///
     /// # Safety
     ///
@@ -457,8 +461,8 @@ mod vectored {
         for (entry, &(base, len)) in vector.iter_mut().zip(ranges) {
             *entry = libc::iovec { iov_base: base.as_ptr().cast(), iov_len: len };
         }
-        // SAFETY: the arguments are those of process_madvise(2); the vector has as many ranges as it
-        // says, and their contents may go, by (1) and (2).
+        // SAFETY: the arguments are those of process_madvise(2); the vector has as many ranges as
+        // it says, and their contents may go, by (1) and (2).
         unsafe {
             libc::syscall(
                 libc::SYS_process_madvise,

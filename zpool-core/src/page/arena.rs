@@ -16,8 +16,8 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use super::OutOfFrames;
 use super::advise::{learn_from_fresh, lock_on_fault, no_dump, no_huge_pages};
 
-/// Bytes of address space in an arena; a longer run gets an arena of its own length. Where a process
-/// has 4 GiB of it at most, less.
+/// Bytes of address space in an arena; a longer run gets an arena of its own length. Where a
+/// process has 4 GiB of it at most, less.
 pub(super) const ARENA_LEN: usize = if cfg!(target_pointer_width = "64") { 64 << 20 } else { 8 << 20 };
 
 /// Bytes that are opened at a time.
@@ -38,7 +38,8 @@ pub(super) struct Arena {
     pub(super) retained: usize,
 }
 
-// SAFETY: `base` is a mapping that any thread may use; access to the struct is the owner's business.
+// SAFETY: `base` is a mapping that any thread may use; access to the struct is the owner's
+// business.
 unsafe impl Send for Arena {}
 
 impl Arena {

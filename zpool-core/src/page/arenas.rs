@@ -95,8 +95,8 @@ impl Arenas {
         self.retained += retained;
     }
 
-    /// Makes arenas whole of which no run is out. Returns one that is to be unmapped, outside of the
-    /// lock that this is under, until there is none.
+    /// Makes arenas whole of which no run is out. Returns one that is to be unmapped, outside of
+    /// the lock that this is under, until there is none.
     pub(super) fn next_surplus(&mut self) -> Option<Arena> {
         if !self.some_are_whole {
             return None;

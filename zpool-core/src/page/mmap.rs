@@ -10,8 +10,8 @@
 //! Frames of free runs are given back to the system, so a free run costs nothing but its place. If
 //! the system does not take them, they stay on this source's books
 //! ([`retained_frames`](PageSource::retained_frames)), their run is handed out before others, and
-//! their arena is unmapped as soon as no run of it is out. Few mappings are made (a process may have
-//! 65 530), and a few empty arenas are kept, so that pools come and go without mapping and
+//! their arena is unmapped as soon as no run of it is out. Few mappings are made (a process may
+//! have 65 530), and a few empty arenas are kept, so that pools come and go without mapping and
 //! unmapping.
 
 use core::ops::Range;
@@ -109,8 +109,9 @@ impl Default for MmapSource {
     }
 }
 
-// SAFETY: (1) runs are cut from private anonymous mappings (zero-filled) without overlap: see `Arenas`; arenas are unmapped only when no run of
-// theirs is out, or with the source. (2) what is given back reads as zero, where it was, or as before. (3) The system's page size.
+// SAFETY: (1) runs are cut from private anonymous mappings (zero-filled) without overlap: see
+// `Arenas`; arenas are unmapped only when no run of theirs is out, or with the source. (2) what is
+// given back reads as zero, where it was, or as before. (3) The system's page size.
 unsafe impl PageSource for MmapSource {
     fn frame_size(&self) -> usize {
         self.frame_size

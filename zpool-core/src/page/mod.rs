@@ -1,4 +1,5 @@
-//! Where pools get their memory: address space in *runs* of frames, and the account of the frames that are really used.
+//! Where pools get their memory: address space in *runs* of frames, and the account of the frames
+//! that are really used.
 //!
 //! ```text
 //!   reserve(5)          run  |  frame 0  |  frame 1  |  frame 2  |  frame 3  |  frame 4  |    address space, nothing resident
@@ -8,10 +9,12 @@
 //!   release(run)                                                                              address space given back
 //! ```
 //!
-//! Reserving costs address space only. A frame becomes resident when it is first written, and a pool charges it just before, so that what
-//! is charged is what the operating system counts. Budgets and fault injection act where frames are charged and runs are reserved.
+//! Reserving costs address space only. A frame becomes resident when it is first written, and a
+//! pool charges it just before, so that what is charged is what the operating system counts.
+//! Budgets and fault injection act where frames are charged and runs are reserved.
 //!
-//! A *frame* is the operating system's page, asked at run time; sources for tests report other sizes.
+//! A *frame* is the operating system's page, asked at run time; sources for tests report other
+//! sizes.
 
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "advises the system about mapped memory")]
@@ -53,9 +56,11 @@ pub use table::FrameTable;
 ///
 /// An implementation promises:
 ///
-/// 1. A [`Run`] that `reserve` returns is `frames * frame_size` bytes of memory, aligned to the frame size, readable and writable from any thread, shared with nobody,
-///    until it is given to `release` of the same source. Its bytes are initialized (to anything).
-/// 2. `discard` changes no byte outside the frames named; those hold any initialized bytes afterwards.
+/// 1. A [`Run`] that `reserve` returns is `frames * frame_size` bytes of memory, aligned to the
+///    frame size, readable and writable from any thread, and used by no other code until it is
+///    given to `release` of the same source. Its bytes are initialized (to anything).
+/// 2. `discard` changes no byte outside the frames named; those hold any initialized bytes
+///    afterwards.
 /// 3. The frame size is a power of two, at least 4096, and never changes.
 #[expect(unsafe_code, reason = "the promise above is what pools build references on")]
 pub unsafe trait PageSource: Send + Sync + Debug {
@@ -88,8 +93,9 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// May block; called with no lock held.
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames>;
 
-    /// Makes frames of `run` resident at once, for somebody who is about to write all of them: one call into the operating system instead of a page fault a frame. A
-    /// hint, which changes no contents and may do nothing.
+    /// Makes frames of `run` resident at once, for a caller that is about to write all of them: one
+    /// call into the operating system instead of a page fault a frame. A hint, which changes no
+    /// contents and may do nothing.
     ///
     /// # Panics
     ///
@@ -199,7 +205,8 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     }
 }
 
-/// The source that pools use unless told otherwise: mapped memory, shared by the whole process.
+/// Returns the source that pools use unless told otherwise: mapped memory, shared by the whole
+/// process.
 #[cfg(unix)]
 pub fn default_source() -> Arc<dyn PageSource> {
     use std::sync::OnceLock;
@@ -207,7 +214,7 @@ pub fn default_source() -> Arc<dyn PageSource> {
     SHARED.get_or_init(|| Arc::new(MmapSource::new())).clone()
 }
 
-/// The source that pools use unless told otherwise: here, the heap.
+/// Returns the source that pools use unless told otherwise: here, the heap.
 #[cfg(not(unix))]
 pub fn default_source() -> Arc<dyn PageSource> {
     Arc::new(HeapSource::new(4096))

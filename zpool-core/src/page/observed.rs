@@ -1,4 +1,4 @@
-//! A source that tells somebody of every call.
+//! A source that reports every call.
 
 use core::fmt;
 use core::ops::Range;
