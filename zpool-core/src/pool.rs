@@ -51,7 +51,8 @@ pub trait ZPool: Send + Sync + Debug {
     /// # Errors
     ///
     /// - N4. [`PoolError::EmptyObject`] for length 0, [`PoolError::TooLarge`] over the maximum, before anything else is tried.
-    /// - N5. [`PoolError::OutOfMemory`] when the page source refuses.
+    /// - N5. [`PoolError::OutOfMemory`] when the page source or the heap refuses; [`PoolError::TooManyPages`] when the
+    ///   pool has all the pages that it can name.
     ///
     /// # Concurrency
     ///

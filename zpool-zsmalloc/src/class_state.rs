@@ -8,7 +8,7 @@
 //! ```
 
 use crate::few::with_room;
-use crate::fullness::{Group, Groups, Linked, Links, NIL, ROWS, row};
+use crate::fullness::{Group, Groups, Linked, Links, NIL, ROWS, is_last_of_row, row};
 use crate::shape::{Shape, bit, count_set, first_clear, first_set, runs};
 use crate::zspages::ZspageTable;
 
@@ -459,11 +459,19 @@ impl ClassState {
     #[inline]
     fn absent_of(&self, object: u16, slot: u64, resident: u64) -> usize {
         let missing = slot & !resident;
-        if missing == 0 { 0 } else { self.shape.bytes_in(object, missing) }
+        if missing == 0 { 0 } else { self.bytes_in(object, missing) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn bytes_in(&self, object: u16, frames: u64) -> usize {
+        self.shape.bytes_in(object, frames)
     }
 
     /// Bytes of other claimed slots than `object` in frames that have become resident. Each lies in a slot that begins
     /// before such a frame, since the frame where a claimed slot begins is resident.
+    #[cold]
+    #[inline(never)]
     fn absent_before(&self, local: u32, object: u16, new: u64) -> usize {
         let across = runs(new).flatten().filter_map(|frame| Some((frame, self.shape.slot_across(frame)?)));
         let claimed = across.filter(|&(_, slot)| slot != object && bit(self.bits(local), slot));
@@ -475,18 +483,23 @@ impl ClassState {
         u32::from(frames & self.shape.tail().0 != 0)
     }
 
-    /// Moves a zspage to another row of the books, if it has as many slots in use as that takes.
+    /// Moves a zspage to another row of the books, if one slot more or less takes that.
     #[inline]
     fn change_row(&mut self, before: u16, after: u16) {
+        if is_last_of_row(before.min(after), self.shape.objects) {
+            self.move_row(before, after);
+        }
+    }
+
+    #[cold]
+    fn move_row(&mut self, before: u16, after: u16) {
         let (from, to) = (row(before, self.shape.objects), row(after, self.shape.objects));
-        if from != to {
-            // Row 0 is not kept.
-            if let Some(count) = from.checked_sub(1).and_then(|at| self.by_row.get_mut(at)) {
-                *count -= 1;
-            }
-            if let Some(count) = to.checked_sub(1).and_then(|at| self.by_row.get_mut(at)) {
-                *count += 1;
-            }
+        // Row 0 is not kept.
+        if let Some(count) = from.checked_sub(1).and_then(|at| self.by_row.get_mut(at)) {
+            *count -= 1;
+        }
+        if let Some(count) = to.checked_sub(1).and_then(|at| self.by_row.get_mut(at)) {
+            *count += 1;
         }
     }
 

@@ -45,6 +45,11 @@ impl Inner {
     /// a zombie now, or whoever held it has taken it down.
     #[inline]
     pub(crate) fn settle(&self, slot: &Slot, content: Content) -> bool {
+        slot.is_settled() || self.settle_pinned(slot, content)
+    }
+
+    #[cold]
+    fn settle_pinned(&self, slot: &Slot, content: Content) -> bool {
         // Before: after it the object may be gone, and its zspage with it.
         let class = self.class_at(content);
         let Settled { freed, pinned } = slot.settle(content);

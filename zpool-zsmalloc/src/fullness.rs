@@ -68,6 +68,17 @@ pub(crate) fn row(inuse: u16, objects: u16) -> usize {
         + usize::from(quarters == 4 * objects)
 }
 
+/// Is one slot more another [`row`]? A quarter of the slots, rounded down, is the most that is not over a quarter.
+#[inline]
+pub(crate) fn is_last_of_row(inuse: u16, objects: u16) -> bool {
+    let (objects, inuse) = (u32::from(objects), u32::from(inuse));
+    inuse == 0
+        || inuse == objects / 4
+        || inuse == objects / 2
+        || inuse == objects * 3 / 4
+        || inuse + 1 == objects
+}
+
 /// What a member of a group carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Links {
@@ -159,6 +170,24 @@ mod tests {
     fn walk(groups: &Groups, members: &[Links], group: Group) -> Vec<u32> {
         let next = |&at: &u32| Some(members[at as usize].next).filter(|&n| n != NIL);
         core::iter::successors(groups.head(group), next).collect()
+    }
+
+    /// Rows are those of the definition, and end where another one begins.
+    #[test]
+    fn rows_are_quarters_rounded_up() {
+        for objects in 1..=300u16 {
+            for inuse in 0..=objects {
+                let expected = match inuse {
+                    0 => 0,
+                    _ if inuse == objects => 5,
+                    _ => (usize::from(inuse) * 4).div_ceil(usize::from(objects)),
+                };
+                assert_eq!(row(inuse, objects), expected, "{inuse} of {objects}");
+                if inuse < objects && row(inuse + 1, objects) != expected {
+                    assert!(is_last_of_row(inuse, objects), "{inuse} of {objects}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -145,8 +145,16 @@ impl Inner {
     #[inline]
     pub(crate) fn remake_job(self: &Arc<Self>) {
         let unmade = &self.housekeeping.unmade;
-        // Relaxed: a glance; the exchange lets one of several callers make it.
-        if unmade.load(Ordering::Relaxed) && unmade.swap(false, Ordering::Relaxed) {
+        // Relaxed: a glance.
+        if unmade.load(Ordering::Relaxed) {
+            self.remake_job_once();
+        }
+    }
+
+    #[cold]
+    fn remake_job_once(self: &Arc<Self>) {
+        // Relaxed: policy. One of several callers makes it.
+        if self.housekeeping.unmade.swap(false, Ordering::Relaxed) {
             self.prepare_job();
         }
     }

@@ -28,6 +28,7 @@ const BULK: u16 = 4;
 
 impl Inner {
     /// See `ZPool::insert`.
+    #[inline]
     pub(crate) fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
         let max = self.table.config().max_object_len;
         match object.len() {

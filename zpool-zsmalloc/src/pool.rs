@@ -26,6 +26,12 @@ impl Zsmalloc {
         Zsmalloc { inner }
     }
 
+    /// Returns how many zspages this pool can have. An insert that needs one more fails with
+    /// [`PoolError::TooManyPages`].
+    pub fn max_zspages(&self) -> u32 {
+        self.inner.zspages.limit()
+    }
+
     /// The size classes of this pool, smallest first.
     pub fn classes(&self) -> &[SizeClass] {
         self.inner.table.classes()

@@ -73,6 +73,16 @@ impl Inner {
         }
     }
 
+    /// Takes a pin of the word back that is not announced: the reader's own, or its share.
+    fn unpin_word(&self, index: u32, number: u32) {
+        if number == SHARED {
+            self.unpin_with(index, |slot| self.overflow.remove(slot, index));
+        } else {
+            self.take_back_pin(index);
+        }
+    }
+
+    #[cold]
     fn take_back_pin(&self, index: u32) {
         self.unpin_with(index, |slot| Some(slot.unpin()));
     }
@@ -109,13 +119,10 @@ impl Inner {
 impl Pins for Inner {
     #[inline]
     fn unpin(&self, token: u64) {
-        let index = token as u32;
-        match Place::from_number((token >> u32::BITS) as u32) {
-            Some(place) if place.to_number() == SHARED => {
-                self.unpin_with(index, |slot| self.overflow.remove(slot, index));
-            }
+        let (index, number) = (token as u32, (token >> u32::BITS) as u32);
+        match Place::from_number(number).filter(|_| number != SHARED) {
             Some(place) => self.withdraw(place, index),
-            None => self.take_back_pin(index),
+            None => self.unpin_word(index, number),
         }
     }
 }

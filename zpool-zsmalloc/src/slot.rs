@@ -323,12 +323,18 @@ impl Slot {
         }
     }
 
+    /// Is the killed object the caller's alone? Then there is nothing to [`settle`](Self::settle).
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours alone, since no reader
+        // pins a dead word.
+        Word(self.0.load(Ordering::Acquire)).holds() == 1
+    }
+
     /// The last step of a free: takes back the pin of [`kill`](Self::kill), which returned `content`.
     #[inline]
     pub fn settle(&self, content: Content) -> Settled {
-        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours alone, since no reader
-        // pins a dead word.
-        if Word(self.0.load(Ordering::Acquire)).holds() == 1 {
+        if self.is_settled() {
             return Settled { freed: Freed::Now(content), pinned: false };
         }
         let Unpinned { dead, last } = self.unpin();

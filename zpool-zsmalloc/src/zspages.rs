@@ -99,6 +99,11 @@ impl ZspageTable {
         ZspageTable { entries: Chunked::new(), ids: Mutex::new(Ids { free: 0, used: 0 }), limit }
     }
 
+    /// Zspages that there can be.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit
+    }
+
     #[inline]
     pub(crate) fn get(&self, id: u32) -> Option<&Zspage> {
         self.entries.get(id)

@@ -24,7 +24,8 @@ fn pool(frame_size: usize, max: usize, spec: &str) -> (Box<dyn ZPool>, Arc<Sourc
 /// Frees blocks of `run` objects in turn, so that zspages have gaps of whole frames.
 fn with_gaps(pool: &dyn ZPool, count: usize, len: usize, run: usize) -> Vec<Handle> {
     let handles: Vec<_> = (0..count).map(|i| pool.insert(&vec![i as u8; len]).unwrap()).collect();
-    let (gone, kept): (Vec<_>, Vec<_>) = handles.into_iter().enumerate().partition(|(i, _)| i / run % 2 == 0);
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        handles.into_iter().enumerate().partition(|(i, _)| (i / run).is_multiple_of(2));
     gone.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
     kept.into_iter().map(|(_, handle)| handle).collect()
 }

@@ -257,8 +257,8 @@ fn a_spare_against_a_reader_and_an_insert() {
         let threads = [
             thread::spawn(move || {
                 if let Ok(place) = reader.slot.pin(generation) {
-                    assert_eq!(reader.look(place), OBJECT);
-                    if let Some(place) = reader.slot.unpin() {
+                    assert_eq!(reader.look(place.content), OBJECT);
+                    if let Some(place) = reader.slot.unpin().dead {
                         reader.park(&spare, class, place);
                     }
                 }
@@ -324,8 +324,8 @@ impl Two {
                 return seen;
             }
         }
-        let seen = self.look(self.kept.pin(generation).expect("live throughout"));
-        assert_eq!(self.kept.unpin(), None, "nobody frees it");
+        let seen = self.look(self.kept.pin(generation).expect("live throughout").content);
+        assert_eq!(self.kept.unpin().dead, None, "nobody frees it");
         seen
     }
 
@@ -357,7 +357,7 @@ impl Two {
                 return Some(from);
             }
         }
-        if let Some(freed) = slot.unpin() {
+        if let Some(freed) = slot.unpin_mover() {
             self.write(freed, 99);
         }
         None
@@ -443,6 +443,6 @@ fn an_exchange_against_a_free() {
         let left = pool.other.pin(other).expect("the other handle is good");
         let taken = by_exchange.or(by_free).expect("whoever was last took it down");
         assert!(by_exchange.is_none() || by_free.is_none(), "and nobody else");
-        assert_ne!(left, taken);
+        assert_ne!(left.content, taken);
     });
 }

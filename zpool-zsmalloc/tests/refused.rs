@@ -127,7 +127,7 @@ const SCENARIOS: [Scenario; 8] = [
         exempt(|| drop(guards));
     }),
     ("drop", |rig| {
-        rig.live.drain(..).for_each(|object| std::mem::forget(object.2));
+        rig.live.clear();
         let config = exempt(|| PoolConfig::new(rig.source.clone(), 4096));
         let fresh = exempt(|| ZsmallocDriver.create(&config.with_executor(rig.executor.clone())).unwrap());
         drop(std::mem::replace(&mut rig.pool, fresh));

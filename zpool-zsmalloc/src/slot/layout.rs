@@ -58,6 +58,23 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::class::{ClassConfig, MAX_OBJECT_LEN};
+    use crate::zspages::ZspageTable;
+
+    /// As the crate's documentation says.
+    #[test]
+    fn zspages_are_as_many_as_documented() {
+        let zspages = |step, chain, frame_size, max_object_len| {
+            let config = ClassConfig { step, chain, frame_size, max_object_len };
+            let table = ZspageTable::new(Layout::of(&ClassTable::new(config).unwrap()).zspages());
+            table.limit()
+        };
+        let (step, chain) = (ClassConfig::DEFAULT_STEP, ClassConfig::DEFAULT_CHAIN);
+        assert_eq!(zspages(step, chain, 4096, 4096), (1 << 28) - 64);
+        assert_eq!(zspages(step, 1, 4096, 4096), 1 << 24);
+        assert_eq!(zspages(step, chain, 4096, 65_536), 1 << 25);
+        assert_eq!(zspages(step, chain, 65_536, 4096), 1 << 21);
+        assert_eq!(zspages(8, 1, 65_536, MAX_OBJECT_LEN), 1 << 14);
+    }
 
     #[test]
     fn the_content_has_room_for_every_class_table() {
