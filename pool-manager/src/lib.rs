@@ -16,7 +16,8 @@
 //! - The *current* pool is where new objects go. A switch makes another one current and *retires* the old: it lives on until its last
 //!   object goes, and is *revived* when a switch asks for the same spec before that.
 //! - When the last reference of a retired pool goes, the thread that drops it only hands the pool's own, preallocated job to the *executor*; the job
-//!   destroys the pool. The default executor is a [`WorkQueue`] with one thread.
+//!   destroys the pool. The default executor is one thread that all managers of the process share. See
+//!   [`WorkQueue`] for one of your own, shared by those you choose.
 //!
 //! # Example
 //!
@@ -56,11 +57,14 @@
 #![forbid(unsafe_code)]
 
 mod current;
+mod doomed;
 mod error;
+mod gateway;
 mod hub;
 mod manager;
 mod observe;
 mod pool;
+mod pool_list;
 mod queue;
 mod registry;
 mod release;

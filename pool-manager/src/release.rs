@@ -1,8 +1,10 @@
 //! From the last reference to the destroyed pool.
 //!
 //! ```text
-//!   last PoolRef dropped ──► released: NoBlock section, the pool's own job ──► executor ──► Doomed dropped: unlist, destroy
-//!        (any thread)              │ refused                                       ▲
+//!   last PoolRef dropped ──► released: NoBlock section, the pool's own job ──► doomed jobs ──► Doomed dropped: unlist, destroy
+//!        (any thread)              │ a ticket for it                            ▲
+//!                                  ├──► executor, or a thread that waits for it ┤
+//!                                  │ refused                                    │
 //!                                  ├──► orphan list ──► next switch, reap(), manager's drop
 //!                                  └ manager gone ──► run here; inside a no-block section: leak, and count
 //! ```
@@ -12,7 +14,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use zpool_core::exec::{Job, contained};
+use zpool_core::exec::{Contained, Executor, Job, contained};
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Dying, NoBlock, Released};
 
@@ -41,13 +43,14 @@ impl Released for Pool {
         let section = NoBlock::enter();
         let hub = dying.hub().clone();
         hub.watch.pool(PoolEventKind::Emptied, &dying);
-        let job = dying.take_job().arm(Doomed { bytes: hub.owe(&dying), dying: Some(dying) });
+        let (job, ticket) = dying.take_jobs();
+        let job = job.arm(Doomed { bytes: hub.owe(&dying), dying: Some(dying) });
         RELEASING.with(|r| r.set(r.get() + 1));
-        let left = hub.hand_over(job);
+        let left = hub.hand_over(job, ticket);
         RELEASING.with(|r| r.set(r.get() - 1));
         drop(section);
         if let Some(left) = left {
-            see_to(left, inside);
+            see_to(left, &hub, inside);
         }
         // If this was the last owner of the hub: the manager is gone and the executor out of it, so only memory is freed here.
         drop(hub);
@@ -55,16 +58,18 @@ impl Released for Pool {
 }
 
 /// The manager is gone: nobody else will do it.
-fn see_to(left: Left, must_not_block: bool) {
+pub(crate) fn see_to(left: Left, hub: &Hub, must_not_block: bool) {
     let Left { job, orphans, executor } = left;
+    let orphans = if orphans { hub.take_orphans() } else { Vec::new() };
     for job in job.into_iter().chain(orphans) {
         run_or_leak(job, must_not_block);
     }
-    if must_not_block && executor.as_ref().is_some_and(|executor| Arc::strong_count(executor) == 1) {
+    let last = |executor: &Contained<Arc<dyn Executor>>| Arc::strong_count(executor) == 1;
+    if must_not_block && executor.as_ref().is_some_and(last) {
         // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end when the manager went.) Whoever else has it ends it.
         std::mem::forget(executor);
     } else {
-        contained(|| drop(executor));
+        drop(executor);
     }
 }
 
@@ -100,7 +105,7 @@ impl Drop for Doomed {
         let hub = dying.hub().clone();
         let (label, created, block) = (dying.label().clone(), dying.created(), Dying::block(&dying).clone());
         // First: what is destroyed, or half destroyed, is on no list (I2).
-        hub.unlist(&block);
+        hub.unlist(&dying);
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
         hub.free_block(block);
         // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs. Relaxed, here and below: statistics only.

@@ -18,7 +18,7 @@ use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, ZPoolDriver, mig
 use crate::error::SwitchError;
 use crate::hub::{Hub, count};
 use crate::manager::PoolManager;
-use crate::observe::PoolEventKind;
+use crate::observe::{PoolEventKind, is_observing};
 use crate::pool::{Drivers, Pool, PoolRef};
 use crate::registry::Used;
 use crate::release::destroy;
@@ -59,6 +59,11 @@ thread_local! {
     static CONSTRUCTING: Cell<u32> = const { Cell::new(0) };
 }
 
+/// Is the calling thread in foreign code under the switchers' mutex, or in an observer that may be?
+pub(crate) fn is_inside_switch() -> bool {
+    CONSTRUCTING.with(Cell::get) > 0 || is_observing()
+}
+
 impl PoolManager {
     /// Makes a pool of `spec` the current one.
     ///
@@ -71,8 +76,10 @@ impl PoolManager {
     ///
     /// # Concurrency
     ///
-    /// May block: for other switchers, for plug-ins' constructors, and while [too many](crate::ManagerBuilder::max_pending) pools await destruction. Runs the
-    /// jobs that the executor refused, unless called from inside a job: hold no lock that a plug-in's destructor wants.
+    /// May block: for other switchers, for plug-ins' constructors, and while
+    /// [too many](crate::ManagerBuilder::max_pending) pools await destruction. Of those it destroys the
+    /// ones that the executor has not begun, and it runs the jobs that the executor refused, unless
+    /// called from inside a job: hold no lock that a plug-in's destructor wants.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
         self.switch_to(Some(&spec.allocator), Some(&spec.compressor))
     }
@@ -112,6 +119,9 @@ impl PoolManager {
         might_block("switching pools");
         if CONSTRUCTING.with(Cell::get) > 0 {
             return Err(SwitchError::InsideConstructor);
+        }
+        if is_observing() {
+            return Err(SwitchError::InsideObserver);
         }
         loop {
             if !in_job() {
@@ -165,14 +175,11 @@ impl PoolManager {
 
     /// Takes a live retired pool of `spec` back.
     fn revive(&self, spec: &PoolSpec) -> Option<Attempt> {
-        // One at zero is about to be destroyed: skipped, and the search goes on (a live twin may follow).
-        let twins = self.hub.listed().into_iter().filter(|listed| listed.label.spec == *spec);
-        let (block, pool) =
-            twins.filter_map(|twin| twin.block.try_ref().map(|pool| (twin.block, pool))).next()?;
+        let pool = self.hub.find_retired(spec)?;
         let revived = Counted::revive(&pool);
         debug_assert!(revived, "what is listed, alive and not current is retired");
         pool.codec().revive_compression();
-        let old = self.replace_current(PoolEventKind::Revived, || self.hub.publish(Some(block)));
+        let old = self.replace_current(PoolEventKind::Revived, || self.hub.publish(Some(&pool)));
         count(&self.hub.counters.revived);
         Some(Attempt::Done(Switched::Revived(pool.id()), old))
     }
@@ -202,6 +209,9 @@ impl PoolManager {
         let kept = old.try_ref();
         old.retire();
         if let Some(kept) = &kept {
+            // After the last that was stored in it; a batch that goes on is asked about by the looks to
+            // come.
+            self.hub.book(kept, contained(|| kept.zpool().bytes_held()).unwrap_or(0));
             self.hub.watch.pool(PoolEventKind::Retired, kept);
         }
         kept
@@ -257,7 +267,7 @@ impl PoolManager {
     }
 
     fn construct(&self, plan: Plan) -> Result<Pool, SwitchError> {
-        let config = PoolConfig::new(self.config.source.clone(), self.config.block_len)
+        let config = PoolConfig::new(Arc::clone(&self.config.source), self.config.block_len)
             .with_params(plan.params)
             .with_wipe_on_free(self.config.wipe_on_free)
             .with_executor(self.config.pool_executor.clone());

@@ -1,7 +1,7 @@
 //! A dictionary, digested once and shared by all contexts of a codec.
 
 use core::fmt;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,10 +40,43 @@ impl Dictionary {
 }
 
 /// Reads a dictionary's bytes, and at most one more than [`MAX_BYTES`].
+///
+/// A codec is opened while other switchers wait, so this must not wait without bound: only a regular
+/// file is read. The others wait for a writer (a named pipe), never end (a device), or are nothing to
+/// read (a directory, a socket).
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Before it is opened, which does something to some devices; and then of what was opened, because
+    // under the path there may be something else by now.
+    regular(&fs::metadata(path)?)?;
+    let file = open(path)?;
+    regular(&file.metadata()?)?;
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn regular(file: &Metadata) -> io::Result<()> {
+    if file.is_file() {
+        return Ok(());
+    }
+    let what = if file.is_dir() { "a directory" } else { "a pipe, device or socket" };
+    let message = format!("it is {what}; a dictionary must be a regular file");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// Opens a file without waiting for it.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Without it, opening a named pipe waits for a writer, and opening some devices for theirs. It
+        // changes nothing about reading a regular file. A terminal is not made ours.
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options.open(path)
 }
 
 impl fmt::Debug for Dictionary {
