@@ -472,9 +472,10 @@ impl Hub {
         }
     }
 
-    /// Pools whose destruction is pending.
+    /// Pools whose destruction is pending, and not given up.
     pub(crate) fn pending(&self) -> usize {
-        self.gate.lock().pending
+        let gate = self.gate.lock();
+        gate.pending - gate.lost
     }
 
     /// From now on no job goes to the executor. Waits for those who are handing one over, and returns the executor; if `may_wait` is false, the last of

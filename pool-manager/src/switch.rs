@@ -226,16 +226,8 @@ impl PoolManager {
         }
         let block = Arc::downgrade(&block);
         let job = Job::new("free compression contexts", move || {
-            let Some(block) = block.upgrade() else { return };
-            let Some(pool) = block.try_ref() else { return };
-            // Relaxed: a second job at the same time would do no harm.
-            pool.contexts_job.store(false, Ordering::Relaxed);
-            if block.is_retired() {
-                pool.codec().retire_compression();
-                // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that nobody uses.
-                if !block.is_retired() {
-                    pool.codec().revive_compression();
-                }
+            if let Some(block) = block.upgrade() {
+                free_contexts(&block, || ());
             }
         });
         // Refused, or foreign code that panicked: the contexts go with the pool.
@@ -291,6 +283,23 @@ impl PoolManager {
     }
 }
 
+/// Frees the compression contexts of a pool that is still retired. `between` is for a test that revives
+/// it in the moment that matters.
+fn free_contexts(block: &Counted<Pool>, between: impl FnOnce()) {
+    let Some(pool) = block.try_ref() else { return };
+    // Relaxed: a second job at the same time would do no harm.
+    pool.contexts_job.store(false, Ordering::Relaxed);
+    if !block.is_retired() {
+        return;
+    }
+    between();
+    pool.codec().retire_compression();
+    // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that nobody uses.
+    if !block.is_retired() {
+        pool.codec().revive_compression();
+    }
+}
+
 /// A second owner of whatever an attempt gets from plug-ins, so that nothing of theirs is dropped under the switchers' mutex, however the attempt ends.
 #[derive(Default)]
 struct Kept {
@@ -339,5 +348,59 @@ fn constructing<T>(
             let message = swallowed_message(panic);
             Err(SwitchError::Panicked { component: component.clone(), message })
         }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+    use crate::Registry;
+    use zpool_conformance::{NullDriver, ReferenceDriver, RleDriver};
+
+    fn manager() -> PoolManager {
+        let registry = Registry::new();
+        registry.register_allocator(Arc::new(ReferenceDriver)).unwrap();
+        registry.register_compressor(Arc::new(NullDriver)).unwrap();
+        registry.register_compressor(Arc::new(RleDriver)).unwrap();
+        let executor = Arc::new(zpool_core::exec::Manual::new());
+        let manager = PoolManager::builder(Arc::new(registry)).executor(executor);
+        manager.build(&"reference+rle".parse().unwrap()).unwrap()
+    }
+
+    /// Compresses twice and returns how many contexts that made.
+    fn contexts_made(pool: &Pool) -> u64 {
+        let before = pool.codec().stats().contexts_made;
+        for _ in 0..2 {
+            pool.codec().compress(&[7; 4096], 4096, |_| ()).unwrap();
+        }
+        pool.codec().stats().contexts_made - before
+    }
+
+    /// A retired pool keeps no context that is given back after the job has freed them.
+    #[test]
+    fn contexts_of_a_retired_pool_are_not_kept() {
+        let manager = manager();
+        let pool = manager.current().unwrap();
+        assert_eq!(contexts_made(&pool), 1);
+        manager.switch(&"reference+null".parse().unwrap()).unwrap();
+        free_contexts(&Ref::block(&pool), || ());
+        assert_eq!(contexts_made(&pool), 2);
+    }
+
+    /// A pool that is revived after the job has found it retired keeps its contexts again.
+    #[test]
+    fn contexts_are_kept_after_revival_during_the_job() {
+        let manager = manager();
+        let pool = manager.current().unwrap();
+        assert_eq!(contexts_made(&pool), 1);
+        manager.switch(&"reference+null".parse().unwrap()).unwrap();
+        free_contexts(&Ref::block(&pool), || {
+            let revived = manager.switch(&"reference+rle".parse().unwrap()).unwrap();
+            assert_eq!(revived, Switched::Revived(pool.id()));
+        });
+        assert_eq!(contexts_made(&pool), 1);
+        // A job that comes when the pool is current does nothing.
+        free_contexts(&Ref::block(&pool), || unreachable!("it is not retired"));
+        assert_eq!(contexts_made(&pool), 0);
     }
 }
