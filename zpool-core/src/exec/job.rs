@@ -116,7 +116,6 @@ impl Job {
 
     /// Marks the job as one of `group`, a number that its submitter chose (default 0: none). A queue
     /// that several owners share can then complete the jobs of one of them.
-    #[must_use]
     pub fn with_group(self, group: u64) -> Job {
         let mut node = self.into_node();
         // SAFETY: invariant 1: the node was this job's alone, and is not linked.
