@@ -1,9 +1,9 @@
 //! Pools whose last reference has gone, until one thread destroys them.
 //!
-//! The executor does not get the job that destroys a pool, but a *ticket* that takes the oldest such
-//! job. So a thread that may block, and would have to wait for the executor, can take a job itself: it
-//! never waits for one that has not begun. That matters where the executor's only thread is the one
-//! that waits, where jobs run by hand, and where the executor's thread is gone.
+//! The executor does not get the job that destroys a pool, but a *ticket* that takes the oldest
+//! such job. So a thread that may block, and would have to wait for the executor, can take a job
+//! itself: it never waits for one that has not begun. That matters where the executor's only thread
+//! is the one that waits, where jobs run by hand, and where the executor's thread is gone.
 
 use zpool_core::exec::{Job, JobList, Jobs};
 use zpool_core::sync::{Mutex, ThreadMark};

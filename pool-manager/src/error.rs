@@ -46,7 +46,8 @@ pub enum SwitchError {
     InsideConstructor,
     /// Called from inside an observer: it could wait for the switch that it observes.
     InsideObserver,
-    /// Too many pools await destruction, and this call comes from inside a job, so waiting for jobs could wait for itself.
+    /// Too many pools await destruction, and this call comes from inside a job, so waiting for jobs
+    /// could wait for itself.
     InsideJob,
 }
 

@@ -1,8 +1,9 @@
 //! What pools get as their executor.
 //!
-//! A pool that owned the manager's executor would close a circle: executor, its list of jobs, the job
-//! that destroys the pool, the pool. An executor dropped with such jobs in it would never go. So pools
-//! have this, which knows the hub, and the hub has the executor only until the manager goes.
+//! A pool that owned the manager's executor would close a circle: executor, its list of jobs, the
+//! job that destroys the pool, the pool. An executor dropped with such jobs in it would never go.
+//! So pools have this, which knows the hub, and the hub has the executor only until the manager
+//! goes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused};
 use crate::hub::{Hub, Left};
 use crate::release::see_to;
 
-/// Passes the jobs of pools on to the manager's executor, as one group; refuses them once the manager
-/// is gone, and in a forked child.
+/// Passes the jobs of pools on to the manager's executor, as one group; refuses them once the
+/// manager is gone, and in a forked child.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     hub: Arc<Hub>,

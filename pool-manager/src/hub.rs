@@ -1,4 +1,5 @@
-//! What outlives the manager: the part that pools refer to when they come and go. The list of pools, the current one, and the gate to the executor.
+//! What outlives the manager: the part that pools refer to when they come and go. The list of
+//! pools, the current one, and the gate to the executor.
 //!
 //! Locks, all leaves: `pools` (list and current pool change together under it, and nothing is
 //! allocated or freed), `gate`, `executor`, `kept_blocks`, and those of `doomed`.
@@ -19,17 +20,18 @@ use crate::observe::Watch;
 use crate::pool::{Pool, PoolRef};
 use crate::pool_list::{Listed, Place, PoolList, spec_hash};
 use crate::queue::wait::PATIENCE;
+use crate::release::count_leaked;
 
 /// Shared by a manager and all its pools.
 pub(crate) struct Hub {
     /// Tells managers of the process apart: the group of all jobs of this one.
     pub(crate) id: u64,
     pub(crate) current: Current<Pool>,
-    /// Every pool that is not destroyed: the current one, retired ones, and those whose destruction is
-    /// pending.
-    pools: Mutex<PoolList>,
+    /// Every pool that is not destroyed: the current one, retired ones, and those whose destruction
+    /// is pending.
+    pub(crate) pools: Mutex<PoolList>,
     /// Bounded looks at the books since all pools were asked.
-    looks: AtomicUsize,
+    pub(crate) looks: AtomicUsize,
     /// There until the manager goes.
     executor: Mutex<Option<OurExecutor>>,
     /// Jobs that destroy pools.
@@ -40,7 +42,8 @@ pub(crate) struct Hub {
     maker: ThreadMark,
     gate: Mutex<Gate>,
     gate_moved: Condvar,
-    /// Blocks of destroyed pools that somebody still looked at, so that it is not the reader who frees one.
+    /// Blocks of destroyed pools that somebody still looked at, so that it is not the reader who
+    /// frees one.
     kept_blocks: Mutex<Vec<Arc<Counted<Pool>>>>,
     pub(crate) counters: Counters,
     pub(crate) watch: Watch,
@@ -61,11 +64,6 @@ thread_local! {
 pub(crate) fn is_handing_over() -> bool {
     HANDING.with(Cell::get) > 0
 }
-
-/// Lists with more pools than this are not walked where a store waits.
-const WALKED: usize = 64;
-/// How many bounded looks a walk over all pools is worth: one for each so many pools.
-const POOLS_A_LOOK: usize = 8;
 
 /// A pool in a snapshot.
 pub(crate) struct Seen {
@@ -147,7 +145,7 @@ impl Hub {
         })
     }
 
-    /// Lists a new pool and makes it current, in one step for whoever takes a snapshot. Returns the
+    /// Lists a new pool and makes it current, in one step as snapshots see it. Returns the
     /// block of the pool that was current.
     pub(crate) fn publish_new(&self, pool: Pool) -> Option<Arc<Counted<Pool>>> {
         let (label, created, place) = (pool.label().clone(), pool.created(), pool.place().clone());
@@ -160,7 +158,8 @@ impl Hub {
         self.make_current(&mut pools, Some((at, block)))
     }
 
-    /// The list, locked, with room for one more: memory is taken and given back while it is not locked.
+    /// The list, locked, with room for one more: memory is taken and given back while it is not
+    /// locked.
     fn list_with_room(&self) -> MutexGuard<'_, PoolList> {
         self.warm();
         loop {
@@ -212,8 +211,8 @@ impl Hub {
         drop(listed);
     }
 
-    /// Takes the block of a destroyed pool, to free it when nobody looks at it any more. A reader whose look outlived a switch may be the last to have it, and
-    /// a reader makes no heap call.
+    /// Takes the block of a destroyed pool, to free it when nobody looks at it any more. A reader
+    /// whose look outlived a switch may be the last to have it, and a reader makes no heap call.
     pub(crate) fn free_block(&self, block: Arc<Counted<Pool>>) {
         let mut kept = self.kept_blocks.lock();
         kept.push(block);
@@ -236,8 +235,8 @@ impl Hub {
         )
     }
 
-    /// All pools at one moment (B49), oldest first. To be dropped where the last reference of a pool may
-    /// be: it may hold that. Takes as long as there are pools.
+    /// All pools at one moment (B49), oldest first. To be dropped where the last reference of a
+    /// pool may be: it may hold that. Takes as long as there are pools.
     pub(crate) fn snapshot(&self) -> Vec<Seen> {
         self.warm();
         let mut seen = Vec::new();
@@ -252,7 +251,8 @@ impl Hub {
             let current = self.current.block();
             seen.extend(pools.iter().map(|(_, listed, booked)| Seen {
                 listed: listed.clone(),
-                // Under the lock: what is current keeps its identity reference until another one is, and that takes the lock.
+                // Under the lock: what is current keeps its identity reference until another one
+                // is, and that takes the lock.
                 pool: listed.block.try_ref(),
                 is_current: current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
                 booked,
@@ -261,73 +261,6 @@ impl Hub {
             seen.sort_by_key(|seen| seen.listed.place.get().map(|place| place.number));
             return seen;
         }
-    }
-
-    /// Bytes that the allocators of all pools hold but that of `besides`, those included that await
-    /// destruction. Asks every pool.
-    pub(crate) fn allocator_bytes(&self, besides: Option<&PoolRef>) -> usize {
-        let mut sum = 0;
-        for seen in self.snapshot() {
-            let Some(pool) = &seen.pool else { continue };
-            if besides.is_some_and(|besides| PoolRef::same(besides, pool)) {
-                continue;
-            }
-            // An allocator that panics holds what it said last.
-            let bytes = contained(|| pool.zpool().bytes_held()).unwrap_or(seen.booked);
-            sum += bytes;
-            self.book(pool, bytes);
-        }
-        // After the walk: none of those in it comes to await destruction before it ends. Relaxed: statistics only.
-        sum + self.counters.pending_bytes.load(Ordering::Relaxed)
-    }
-
-    /// The same, in a time that does not depend on how many pools there are: where they are many, most
-    /// figures are from an earlier look, and since retired pools shrink, the sum is at least what they
-    /// hold. Every so often all are asked, so that a few calls later it is exact.
-    pub(crate) fn allocator_bytes_soon(&self, besides: &PoolRef) -> usize {
-        let mut pools = self.pools.lock();
-        let alive = pools.len();
-        // Relaxed: whoever loses the race asks all pools once more than needed.
-        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
-        if alive <= WALKED || looks >= alive / POOLS_A_LOOK {
-            drop(pools);
-            self.looks.store(0, Ordering::Relaxed);
-            return self.allocator_bytes(Some(besides));
-        }
-        let sample = pools.sample();
-        drop(pools);
-        for (_, listed) in sample.into_iter().flatten() {
-            if let Some(pool) = listed.block.try_ref()
-                && let Some(bytes) = contained(|| pool.zpool().bytes_held())
-            {
-                self.book(&pool, bytes);
-            }
-        }
-        let current = self.current.get().filter(|current| !PoolRef::same(current, besides));
-        let current = current.map_or(0, |pool| contained(|| pool.zpool().bytes_held()).unwrap_or(0));
-        let mut pools = self.pools.lock();
-        let retired = pools.booked_besides(besides.place().get().copied());
-        // Under the lock: a pool goes from one to the other under it. Relaxed: statistics only.
-        current + retired + self.counters.pending_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Enters what the allocator of a pool holds, if the pool is retired.
-    pub(crate) fn book(&self, pool: &Pool, bytes: usize) {
-        let Some(&place) = pool.place().get() else { return };
-        self.pools.lock().book(place, bytes);
-    }
-
-    /// Puts what the allocator of a pool holds, which nobody can ask any more, on the books until it is destroyed. Returns how much that is.
-    pub(crate) fn owe(&self, pool: &Pool) -> usize {
-        // Foreign code, on the release path.
-        let bytes = contained(|| pool.zpool().bytes_held()).unwrap_or(0);
-        let mut pools = self.pools.lock();
-        if let Some(&place) = pool.place().get() {
-            pools.strike(place);
-        }
-        // Relaxed: statistics only.
-        self.counters.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-        bytes
     }
 
     /// Is the list locked at this moment?
@@ -340,7 +273,8 @@ impl Hub {
         self.pools.lock().len()
     }
 
-    /// Gives the job that destroys a pool to the executor. Never blocks, allocates or fails: a job that is refused becomes an orphan.
+    /// Gives the job that destroys a pool to the executor. Never blocks, allocates or fails: a job
+    /// that is refused becomes an orphan.
     ///
     /// When the manager is gone, returns what is then the caller's to see to.
     pub(crate) fn hand_over(self: &Arc<Self>, job: Job, ticket: PreparedJob<Ticket>) -> Option<Left> {
@@ -359,8 +293,9 @@ impl Hub {
         match self.give(ticket, |executor, ticket| executor.submit(ticket)) {
             Some(Ok(())) => {}
             Some(Err(refused)) => self.adopt(refused.job),
-            // A panic in a foreign `submit` must not leave the drop of a reference. The ticket, if it was
-            // not taken, was dropped by the unwinding, which destroyed the pool: late, but not lost.
+            // A panic in a foreign `submit` must not leave the drop of a reference. The ticket, if
+            // it was not taken, was dropped by the unwinding, which destroyed the pool: late, but
+            // not lost.
             None => count(&self.counters.jobs_refused),
         }
         self.has_landed()
@@ -397,7 +332,8 @@ impl Hub {
         if !last {
             return None;
         }
-        // The manager went meanwhile and did not wait. Nobody else looks at the orphans again, each of which keeps this hub, and nobody takes the executor.
+        // The manager went meanwhile and did not wait. Nobody else looks at the orphans again, each
+        // of which keeps this hub, and nobody takes the executor.
         let executor = self.executor.lock().take();
         Some(Left { job: None, orphans: !self.orphans.is_empty(), executor })
     }
@@ -458,7 +394,8 @@ impl Hub {
             if gate.pending - gate.lost < limit {
                 return;
             }
-            // A job is pushed before its pusher takes the gate's lock to say so: no wake-up is lost.
+            // A job is pushed before its pusher takes the gate's lock to say so: no wake-up is
+            // lost.
             if self.doomed.is_waiting() || !self.orphans.is_empty() {
                 continue;
             }
@@ -467,6 +404,7 @@ impl Hub {
             let at_rest = (gate.pending, gate.in_flight) == (pending, in_flight)
                 && (in_flight == 0 || self.maker.is_of_another_process());
             if timed_out && at_rest && !self.doomed.is_waiting() && self.doomed.is_idle() {
+                count_leaked(gate.pending - gate.lost);
                 gate.lost = gate.pending;
             }
         }
@@ -478,8 +416,8 @@ impl Hub {
         gate.pending - gate.lost
     }
 
-    /// From now on no job goes to the executor. Waits for those who are handing one over, and returns the executor; if `may_wait` is false, the last of
-    /// them takes it.
+    /// From now on no job goes to the executor. Waits for those who are handing one over, and
+    /// returns the executor; if `may_wait` is false, the last of them takes it.
     pub(crate) fn manager_goes(&self, may_wait: bool) -> Option<OurExecutor> {
         let mut gate = self.gate.lock();
         gate.manager_gone = true;

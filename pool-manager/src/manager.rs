@@ -37,30 +37,32 @@ pub const DEFAULT_MAX_PENDING: usize = 16;
 ///
 /// - One that it was given keeps the jobs that it has. Dropped with them, it destroys their pools.
 /// - Without one of its own, and behind a relay, the manager first completes its jobs. It waits for
-///   those that run, and runs the others itself: also where the executor's only thread is the one that
-///   drops the manager. It waits for no other manager's jobs.
+///   those that run, and runs the others itself: also where the executor's only thread is the one
+///   that drops the manager. It waits for no other manager's jobs.
 ///
-/// Pools that still hold objects live on until their last reference goes. Then the thread that drops it
-/// destroys the pool, or leaks it inside a [`NoBlock`](zpool_core::NoBlock) section
+/// Pools that still hold objects live on until their last reference goes. Then the thread that
+/// drops it destroys the pool, or leaks it inside a [`NoBlock`](zpool_core::NoBlock) section
 /// ([`pools_leaked`](crate::pools_leaked)).
 ///
-/// Dropped inside a job, or inside its executor's `submit`, it waits for no thread. If another thread is
-/// handing a pool over at that moment, the executor goes when that thread is done with it.
+/// Dropped inside a job, or inside its executor's `submit`, it waits for no thread. If another
+/// thread is handing a pool over at that moment, the executor goes when that thread is done with
+/// it.
 ///
 /// # Fork
 ///
-/// A forked child has no thread but the one that called `fork`. Its copy of the manager may be used and
-/// dropped: switches, `flush` and the drop destroy pools on the calling thread, jobs of pools are
-/// refused, and no wait is for a thread that is not there. A pool whose destruction was under way in the
-/// parent is leaked in the child. Locks are another matter: a thread that was inside a pool at the
-/// moment of the fork holds its locks for ever in the child, the manager's own worker among them. Call
-/// [`flush`](Self::flush) before `fork`, and fork while no other thread is in a call.
+/// A forked child has no thread but the one that called `fork`. Its copy of the manager may be used
+/// and dropped: switches, `flush` and the drop destroy pools on the calling thread, jobs of pools
+/// are refused, and no wait is for a thread that is not there. A pool whose destruction was under
+/// way in the parent is leaked in the child. Locks are another matter: a thread that was inside a
+/// pool at the moment of the fork holds its locks for ever in the child, the manager's own worker
+/// among them. Call [`flush`](Self::flush) before `fork`, and fork while no other thread is in a
+/// call.
 pub struct PoolManager {
     pub(crate) hub: Arc<Hub>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) config: Config,
-    /// One switcher at a time. Held while plug-ins construct; not while they destroy, nor while waiting for pending destructions. Never taken by
-    /// readers or releasers.
+    /// One switcher at a time. Held while plug-ins construct; not while they destroy, nor while
+    /// waiting for pending destructions. Never taken by readers or releasers.
     pub(crate) switcher: Mutex<Wanted>,
     queue: Option<Queue>,
 }
@@ -96,7 +98,8 @@ pub struct ManagerBuilder {
 }
 
 impl ManagerBuilder {
-    /// The largest block in bytes (default [`DEFAULT_BLOCK_LEN`]): what pools and contexts are made for.
+    /// The largest block in bytes (default [`DEFAULT_BLOCK_LEN`]): what pools and contexts are made
+    /// for.
     pub fn block_len(self, bytes: usize) -> Self {
         ManagerBuilder { block_len: bytes, ..self }
     }
@@ -106,27 +109,30 @@ impl ManagerBuilder {
         ManagerBuilder { source: Some(source.into()), ..self }
     }
 
-    /// Sets the executor that destroys pools (default: one worker thread that the process starts with the
-    /// first such manager, and that ends after the last).
+    /// Sets the executor that destroys pools (default: one worker thread that the process starts
+    /// with the first such manager, and that ends after the last).
     ///
     /// One whose `submit` is not legal inside a no-block section is used behind a
-    /// [relay](WorkQueue::relay), except one that runs jobs on the caller: that is done as asked. An
-    /// executor that panics when it is asked for its properties promises nothing.
+    /// [relay](WorkQueue::relay), except one that runs jobs on the caller: that is done as asked.
+    /// An executor that panics when it is asked for its properties promises nothing.
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
         ManagerBuilder { executor: Some(executor.into()), ..self }
     }
 
-    /// How many pools may await destruction before a switcher waits (default [`DEFAULT_MAX_PENDING`], at least 1).
+    /// How many pools may await destruction before a switcher waits (default
+    /// [`DEFAULT_MAX_PENDING`], at least 1).
     pub fn max_pending(self, pools: usize) -> Self {
         ManagerBuilder { max_pending: pools.max(1), ..self }
     }
 
-    /// Whether a switch takes a live retired pool of the same spec instead of making one (default true).
+    /// Whether a switch takes a live retired pool of the same spec instead of making one (default
+    /// true).
     pub fn revive(self, revive: bool) -> Self {
         ManagerBuilder { revive, ..self }
     }
 
-    /// Whether pools [overwrite](zpool_core::PoolConfig::wipe_on_free) objects that are gone (default false). Allocators that cannot are refused then.
+    /// Whether pools [overwrite](zpool_core::PoolConfig::wipe_on_free) objects that are gone
+    /// (default false). Allocators that cannot are refused then.
     pub fn wipe_on_free(self, wipe_on_free: bool) -> Self {
         ManagerBuilder { wipe_on_free, ..self }
     }
@@ -175,7 +181,8 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Thread`] as for `build_idle`, [`BuildError::Switch`] when the pool cannot be made.
+    /// [`BuildError::Thread`] as for `build_idle`, [`BuildError::Switch`] when the pool cannot be
+    /// made.
     pub fn build(self, spec: &PoolSpec) -> Result<PoolManager, BuildError> {
         let manager = self.build_idle().map_err(BuildError::Thread)?;
         manager.switch(spec).map_err(BuildError::Switch)?;
@@ -212,7 +219,8 @@ impl std::error::Error for BuildError {
 }
 
 impl PoolManager {
-    /// Starts to build a manager that makes pools of the drivers in `registry`. The registry stays open: more may be registered later.
+    /// Starts to build a manager that makes pools of the drivers in `registry`. The registry stays
+    /// open: more may be registered later.
     pub fn builder(registry: Arc<Registry>) -> ManagerBuilder {
         ManagerBuilder {
             registry,
@@ -226,7 +234,8 @@ impl PoolManager {
         }
     }
 
-    /// A reference to the current pool; `None` only before the first successful switch. Costs an atomic load and a count; never blocks.
+    /// A reference to the current pool; `None` only before the first successful switch. Costs an
+    /// atomic load and a count; never blocks.
     #[inline]
     pub fn current(&self) -> Option<PoolRef> {
         self.hub.current.get()
@@ -242,40 +251,42 @@ impl PoolManager {
         self.config.block_len
     }
 
-    /// Returns where pools that want to do work in the background submit it. It passes jobs on to the
-    /// manager's executor, and refuses them once the manager is gone.
+    /// Returns where pools that want to do work in the background submit it. It passes jobs on to
+    /// the manager's executor, and refuses them once the manager is gone.
     pub fn executor(&self) -> &Arc<dyn Executor> {
         &self.config.pool_executor
     }
 
-    /// Returns the bytes that all pools hold together, retired ones and those that await destruction
-    /// included: allocators and contexts. Exact; asks every pool. An allocator that panics when it is
-    /// asked counts with what it held when it was last asked.
+    /// Returns the bytes that all pools hold together, retired ones and those that await
+    /// destruction included: allocators and contexts. Exact; asks every pool. An allocator that
+    /// panics when it is asked counts with what it held when it was last asked.
     pub fn bytes_held(&self) -> usize {
         self.hub.allocator_bytes(None) + self.context_bytes()
     }
 
-    /// Returns the bytes that the allocators of all pools but `pool` hold together. A caller that knows
-    /// how that one grows need not ask the others, which only shrink until the next
-    /// [switch](Self::switches). Their [contexts](Self::context_bytes) may grow as long as something is
-    /// loaded from them.
+    /// Returns the bytes that the allocators of all pools but `pool` hold together. A caller that
+    /// knows how that one grows need not ask the others, which only shrink until the next
+    /// [switch](Self::switches). Their [contexts](Self::context_bytes) may grow as long as
+    /// something is loaded from them.
     ///
-    /// Exact while there are up to 64 pools. If there are more, a call takes no longer than with 64: it
-    /// asks the pools that were retired last and a few others, and adds what the rest held when they
-    /// were last asked, which is at least what they hold. Every so often a call asks all, so that after
-    /// an eighth as many calls as there are pools the figure is exact again.
+    /// Exact while there are up to 64 pools. If there are more, a call takes no longer than with
+    /// 64: it asks the pools that were retired last and a few others, and adds what the rest held
+    /// when they were last asked, which is at least what they hold. Every so often a call asks all,
+    /// so that after an eighth as many calls as there are pools the figure is exact again.
     pub fn allocator_bytes_besides(&self, pool: &PoolRef) -> usize {
         self.hub.allocator_bytes_soon(pool)
     }
 
-    /// Bytes that the contexts of all pools hold together, with what they share: of the current one, of retired ones, and of those that await destruction.
+    /// Bytes that the contexts of all pools hold together, with what they share: of the current
+    /// one, of retired ones, and of those that await destruction.
     #[inline]
     pub fn context_bytes(&self) -> usize {
         // Relaxed: statistics only.
         self.hub.counters.context_bytes.load(Ordering::Relaxed)
     }
 
-    /// Changes of the current pool so far. Whoever sees a count also sees, by [`current`](Self::current), the pool that was current then, or a later one.
+    /// Changes of the current pool so far. Whoever sees a count also sees, by
+    /// [`current`](Self::current), the pool that was current then, or a later one.
     #[inline]
     pub fn switches(&self) -> u64 {
         // Acquire: pairs with the Release in `replace_current`.
@@ -334,15 +345,15 @@ impl PoolManager {
         self.hub.run_orphans()
     }
 
-    /// Waits until no pool awaits destruction. Destroys those itself that the executor has not begun to
-    /// destroy, so it needs no executor that runs its jobs. May block.
+    /// Waits until no pool awaits destruction. Destroys those itself that the executor has not
+    /// begun to destroy, so it needs no executor that runs its jobs. May block.
     ///
     /// A pool whose destruction was begun by a thread that is gone is given up: it is leaked.
     ///
     /// # Errors
     ///
-    /// [`DrainError`] from inside a job, of whatever executor, a plug-in's destructor among them, and from
-    /// inside a constructor or an observer: it could be waiting for itself.
+    /// [`DrainError`] from inside a job, of whatever executor, a plug-in's destructor among them,
+    /// and from inside a constructor or an observer: it could be waiting for itself.
     pub fn flush(&self) -> Result<(), DrainError> {
         might_block("PoolManager::flush");
         if in_job() || is_inside_switch() {
@@ -352,7 +363,8 @@ impl PoolManager {
         Ok(())
     }
 
-    /// Is the lock of the list of pools taken at this moment? For the test that nothing is allocated under it (B6).
+    /// Is the lock of the list of pools taken at this moment? For the test that nothing is
+    /// allocated under it (B6).
     #[doc(hidden)]
     pub fn list_is_locked(&self) -> bool {
         self.hub.list_is_locked()
@@ -366,8 +378,8 @@ impl Drop for PoolManager {
         if let Some(block) = last {
             block.retire();
         }
-        // From inside a job no thread can be waited for: then the last one that is handing a job over
-        // takes the executor.
+        // From inside a job no thread can be waited for: then the last one that is handing a job
+        // over takes the executor.
         let may_wait = !in_job() && !is_handing_over();
         let executor = self.hub.manager_goes(may_wait);
         let queue = self.queue.take();
@@ -377,8 +389,8 @@ impl Drop for PoolManager {
         match queue {
             Some(Queue::Shared(worker)) => worker.end_group(self.hub.id),
             Some(Queue::Relay(queue)) if !may_wait || queue.shutdown().is_err() => {
-                // Inside a job: the queue completes what is pending after it, and its last owner does
-                // not wait.
+                // Inside a job: the queue completes what is pending after it, and its last owner
+                // does not wait.
                 queue.end_unwaited();
             }
             _ => {}

@@ -16,15 +16,17 @@ use crate::pool_list::Place;
 use crate::registry::Used;
 use crate::release::Doomed;
 
-/// A counted reference to a live pool. Whoever stores an object keeps one with its handle; the pool is destroyed, on the manager's
-/// executor, after the last one has gone.
+/// A counted reference to a live pool. Whoever stores an object keeps one with its handle; the pool
+/// is destroyed, on the manager's executor, after the last one has gone.
 ///
-/// Taking and dropping one is an atomic operation on a word of the current processor; dropping never blocks, allocates or fails.
+/// Taking and dropping one is an atomic operation on a word of the current processor; dropping
+/// never blocks, allocates or fails.
 pub type PoolRef = Ref<Pool>;
 
 /// An allocator and a compressor with its contexts, made together from a [`PoolSpec`].
 ///
-/// Only the manager makes pools, and only the job of a pool whose last reference has gone takes one apart.
+/// Only the manager makes pools, and only the job of a pool whose last reference has gone takes one
+/// apart.
 pub struct Pool {
     label: Arc<PoolLabel>,
     created: Instant,
@@ -61,7 +63,8 @@ pub(crate) struct Drivers {
     pub(crate) compressor: Used<dyn CompressorDriver>,
 }
 
-/// A pool taken apart, in the order in which it goes: contexts, allocator, and then only the drivers may be unregistered.
+/// A pool taken apart, in the order in which it goes: contexts, allocator, and then only the
+/// drivers may be unregistered.
 pub(crate) struct Parts {
     pub(crate) codec: Codec,
     pub(crate) zpool: Box<dyn ZPool>,

@@ -116,13 +116,15 @@ impl<L> PoolList<L> {
         self.len
     }
 
-    /// Returns for how many pools a larger list needs room, or `None` if this one has room for another.
+    /// Returns for how many pools a larger list needs room, or `None` if this one has room for
+    /// another.
     pub(crate) fn wants_room_for(&self) -> Option<usize> {
         let full = self.free == NONE && self.slots.len() == self.slots.capacity();
         full.then(|| 2 * self.slots.len() + 4)
     }
 
-    /// Moves everything into `larger`, which is empty, if that has more room. To be dropped unlocked.
+    /// Moves everything into `larger`, which is empty, if that has more room. To be dropped
+    /// unlocked.
     pub(crate) fn grow_into(&mut self, mut larger: PoolList<L>) -> PoolList<L> {
         if larger.slots.capacity() <= self.slots.len() {
             return larger;
@@ -244,8 +246,8 @@ impl<L> PoolList<L> {
 }
 
 impl<L: Clone> PoolList<L> {
-    /// A bounded number of retired pools to be asked and [booked](Self::book): those retired last, and
-    /// others in rotation.
+    /// A bounded number of retired pools to be asked and [booked](Self::book): those retired last,
+    /// and others in rotation.
     pub(crate) fn sample(&mut self) -> Sample<L> {
         let mut sample = [const { None }; RECENT + ROTATING];
         let (recent, rotating) = sample.split_at_mut(RECENT);

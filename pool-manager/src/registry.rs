@@ -41,8 +41,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Duplicate`] if one of that name is there; [`RegistryError::Panicked`] if the driver
-    /// panics when it is asked for its name.
+    /// [`RegistryError::Duplicate`] if one of that name is there; [`RegistryError::Panicked`] if
+    /// the driver panics when it is asked for its name.
     pub fn register_allocator(&self, driver: Arc<dyn ZPoolDriver>) -> Result<(), RegistryError> {
         let driver = Contained::new(driver);
         register(&self.allocators, name(|| driver.name().to_owned())?, driver)
@@ -62,7 +62,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Busy`] while a pool of it exists, one that only waits for its destruction included; [`RegistryError::Unknown`].
+    /// [`RegistryError::Busy`] while a pool of it exists, one that only waits for its destruction
+    /// included; [`RegistryError::Unknown`].
     pub fn unregister_allocator(&self, name: &str) -> Result<(), RegistryError> {
         might_block("Registry::unregister_allocator");
         unregister(&self.allocators, name)
@@ -135,7 +136,8 @@ fn register<D: ?Sized>(
 fn unregister<D: ?Sized>(table: &Table<D>, name: &str) -> Result<(), RegistryError> {
     let mut table = table.lock();
     let registered = table.get(name).ok_or_else(|| RegistryError::Unknown(name.to_owned()))?;
-    // Acquire: pairs with the Release of `Used`'s drop: the pool is gone before its driver is. A use begins under this lock.
+    // Acquire: pairs with the Release of `Used`'s drop: the pool is gone before its driver is. A
+    // use begins under this lock.
     let users = registered.users.load(Ordering::Acquire);
     if users > 0 {
         return Err(RegistryError::Busy { name: name.to_owned(), pools: users });

@@ -22,18 +22,29 @@ use crate::hub::{Hub, Left, count};
 use crate::observe::PoolEventKind;
 use crate::pool::{Drivers, Parts, Pool};
 
-/// Pools leaked so far. The process's, because a manager is gone when one of its pools is; core's, since statics are no part of a protocol.
+/// Pools leaked so far. The process's, because a manager is gone when one of its pools is; core's,
+/// since statics are no part of a protocol.
 static LEAKED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 
-/// Pools of this process that were leaked, because their last reference was dropped inside a [`NoBlock`] section after their manager
-/// was gone: nobody was there to destroy them, and the thread that dropped it must not block.
+/// Returns how many pools of this process were leaked. There are two reasons:
+///
+/// - The last reference was dropped inside a [`NoBlock`] section after the manager was gone: that
+///   thread must not block, and there is no other that would destroy the pool.
+/// - The thread that destroyed the pool was ended in the middle, or is not there in a forked child.
 pub fn pools_leaked() -> u64 {
     // Relaxed: statistics only.
     LEAKED.load(Ordering::Relaxed)
 }
 
+/// Counts pools that no thread will destroy.
+pub(crate) fn count_leaked(pools: usize) {
+    // Relaxed: statistics only.
+    LEAKED.fetch_add(pools as u64, Ordering::Relaxed);
+}
+
 thread_local! {
-    /// Releases on this thread's stack: a pool destroyed while this is not zero was destroyed by the call that dropped it.
+    /// Releases on this thread's stack: a pool destroyed while this is not zero was destroyed by
+    /// the call that dropped it.
     static RELEASING: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -52,7 +63,8 @@ impl Released for Pool {
         if let Some(left) = left {
             see_to(left, &hub, inside);
         }
-        // If this was the last owner of the hub: the manager is gone and the executor out of it, so only memory is freed here.
+        // If this was the last owner of the hub: the manager is gone and the executor out of it, so
+        // only memory is freed here.
         drop(hub);
     }
 }
@@ -66,7 +78,8 @@ pub(crate) fn see_to(left: Left, hub: &Hub, must_not_block: bool) {
     }
     let last = |executor: &Contained<Arc<dyn Executor>>| Arc::strong_count(executor) == 1;
     if must_not_block && executor.as_ref().is_some_and(last) {
-        // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end when the manager went.) Whoever else has it ends it.
+        // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end
+        // when the manager went.) Whoever else has it ends it.
         std::mem::forget(executor);
     } else {
         drop(executor);
@@ -75,8 +88,7 @@ pub(crate) fn see_to(left: Left, hub: &Hub, must_not_block: bool) {
 
 fn run_or_leak(job: Job, must_not_block: bool) {
     if must_not_block {
-        // Relaxed: statistics only.
-        LEAKED.fetch_add(1, Ordering::Relaxed);
+        count_leaked(1);
         std::mem::forget(job);
     } else {
         // A destructor's panic is contained and counted where it happens.
@@ -91,7 +103,8 @@ pub(crate) fn destroy<T>(made: T, hub: &Hub) {
     }
 }
 
-/// A pool in the hands of its job. Dropping this destroys the pool, also when the job itself is dropped unrun: nothing is lost.
+/// A pool in the hands of its job. Dropping this destroys the pool, also when the job itself is
+/// dropped unrun: nothing is lost.
 #[derive(Debug)]
 pub(crate) struct Doomed {
     dying: Option<Dying<Pool>>,
@@ -108,7 +121,8 @@ impl Drop for Doomed {
         hub.unlist(&dying);
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
         hub.free_block(block);
-        // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs. Relaxed, here and below: statistics only.
+        // Contexts first: they may refer to what the compressor shares, the allocator to nothing of
+        // theirs. Relaxed, here and below: statistics only.
         hub.counters.destructors_panicked.fetch_add(codec.free_contexts() as u64, Ordering::Relaxed);
         destroy(codec, &hub);
         destroy(zpool, &hub);

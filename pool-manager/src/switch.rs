@@ -1,8 +1,9 @@
 //! Switching: another allocator, another compressor, or both, while data lives in the pools.
 //!
-//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held, publishes it, and only then retires the old one. What
-//! runs plug-ins' destructors comes before the mutex or after it, so that a destructor may switch, or want a lock that another switcher holds: refused jobs, what
-//! an attempt made and did not use, the old pool's last reference.
+//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held,
+//! publishes it, and only then retires the old one. What runs plug-ins' destructors comes before
+//! the mutex or after it, so that a destructor may switch, or want a lock that another switcher
+//! holds: refused jobs, what an attempt made and did not use, the old pool's last reference.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,17 +68,18 @@ pub(crate) fn is_inside_switch() -> bool {
 impl PoolManager {
     /// Makes a pool of `spec` the current one.
     ///
-    /// Blocks stored from then on go there; blocks stored before stay where they are, and are loaded from there. The pool that was
-    /// current is retired: it goes when its last block does.
+    /// Blocks stored from then on go there; blocks stored before stay where they are, and are
+    /// loaded from there. The pool that was current is retired: it goes when its last block does.
     ///
     /// # Errors
     ///
-    /// [`SwitchError`]; the current pool is then what it was before, and nothing is left of the attempt.
+    /// [`SwitchError`]; the current pool is then what it was before, and nothing is left of the
+    /// attempt.
     ///
     /// # Concurrency
     ///
-    /// May block: for other switchers, for plug-ins' constructors, and while
-    /// [too many](crate::ManagerBuilder::max_pending) pools await destruction. Of those it destroys the
+    /// May block: for other switchers, for plug-ins' constructors, and while [too
+    /// many](crate::ManagerBuilder::max_pending) pools await destruction. Of those it destroys the
     /// ones that the executor has not begun, and it runs the jobs that the executor refused, unless
     /// called from inside a job: hold no lock that a plug-in's destructor wants.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
@@ -88,8 +90,9 @@ impl PoolManager {
     ///
     /// # Errors
     ///
-    /// As for [`switch`](Self::switch); [`SwitchError::Incomplete`] while no compressor was ever given. Before the first pool exists, the choice is remembered all
-    /// the same, so that choosing the other one can complete it.
+    /// As for [`switch`](Self::switch); [`SwitchError::Incomplete`] while no compressor was ever
+    /// given. Before the first pool exists, the choice is remembered all the same, so that choosing
+    /// the other one can complete it.
     ///
     /// # Concurrency
     ///
@@ -141,7 +144,8 @@ impl PoolManager {
             kept.destroy(&self.hub);
             match attempt? {
                 Attempt::Done(switched, old) => {
-                    // The reference that kept the old pool through its retirement goes here, with no lock held.
+                    // The reference that kept the old pool through its retirement goes here, with
+                    // no lock held.
                     old.into_iter().for_each(|old| self.free_contexts_later(old));
                     return Ok(switched);
                 }
@@ -193,7 +197,8 @@ impl PoolManager {
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
-    /// Publishes, then retires what was current before. Gives a reference to that, so that its release comes when the caller drops it.
+    /// Publishes, then retires what was current before. Gives a reference to that, so that its
+    /// release comes when the caller drops it.
     fn replace_current(
         &self,
         kind: PoolEventKind,
@@ -209,18 +214,20 @@ impl PoolManager {
         let kept = old.try_ref();
         old.retire();
         if let Some(kept) = &kept {
-            // After the last that was stored in it; a batch that goes on is asked about by the looks to
-            // come.
+            // After the last that was stored in it; a batch that goes on is asked about by the
+            // looks to come.
             self.hub.book(kept, contained(|| kept.zpool().bytes_held()).unwrap_or(0));
             self.hub.watch.pool(PoolEventKind::Retired, kept);
         }
         kept
     }
 
-    /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon: it will only be read.
+    /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon:
+    /// it will only be read.
     fn free_contexts_later(&self, pool: PoolRef) {
         let block = Ref::block(&pool);
-        // Ours is the only reference: the pool goes, and its contexts with it. Relaxed: a hint; the job looks for itself.
+        // Ours is the only reference: the pool goes, and its contexts with it. Relaxed: a hint; the
+        // job looks for itself.
         if block.references() <= 1 || pool.contexts_job.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -238,7 +245,8 @@ impl PoolManager {
         }
     }
 
-    /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's canonical form.
+    /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's
+    /// canonical form.
     fn resolve(
         &self,
         allocator: &Component,
@@ -283,8 +291,8 @@ impl PoolManager {
     }
 }
 
-/// Frees the compression contexts of a pool that is still retired. `between` is for a test that revives
-/// it in the moment that matters.
+/// Frees the compression contexts of a pool that is still retired. `between` is for a test that
+/// revives it in the moment that matters.
 fn free_contexts(block: &Counted<Pool>, between: impl FnOnce()) {
     let Some(pool) = block.try_ref() else { return };
     // Relaxed: a second job at the same time would do no harm.
@@ -294,13 +302,15 @@ fn free_contexts(block: &Counted<Pool>, between: impl FnOnce()) {
     }
     between();
     pool.codec().retire_compression();
-    // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that nobody uses.
+    // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that are
+    // not used.
     if !block.is_retired() {
         pool.codec().revive_compression();
     }
 }
 
-/// A second owner of whatever an attempt gets from plug-ins, so that nothing of theirs is dropped under the switchers' mutex, however the attempt ends.
+/// A second owner of whatever an attempt gets from plug-ins, so that nothing of theirs is dropped
+/// under the switchers' mutex, however the attempt ends.
 #[derive(Default)]
 struct Kept {
     algorithm: Option<Arc<dyn Compressor>>,
@@ -320,7 +330,8 @@ impl Kept {
 
 /// How far one attempt to switch came.
 enum Attempt {
-    /// Switched. With a reference to the pool that was current before: its release comes when this is dropped.
+    /// Switched. With a reference to the pool that was current before: its release comes when this
+    /// is dropped.
     Done(Switched, Option<PoolRef>),
     /// A pool would have to be made, but too many await destruction.
     Crowded,

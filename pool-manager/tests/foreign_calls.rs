@@ -115,8 +115,8 @@ impl Executor for BadEnd {
     }
 }
 
-/// A manager's drop contains the drops of its executor, observer and page source, all of which panic,
-/// and the pools in that executor are destroyed.
+/// A manager's drop contains the drops of its executor, observer and page source, all of which
+/// panic, and the pools in that executor are destroyed.
 #[test]
 fn manager_drop_contains_drops_of_what_it_was_given() {
     let (script, drops) = (Script::new(), Arc::new(AtomicUsize::new(0)));
@@ -288,7 +288,8 @@ fn driver_method_panics_are_errors_of_the_switch() {
     manager.switch(&spec("mine(n=2)+mine")).unwrap();
     let retired = kept.pool.zpool().bytes_held();
     assert!(manager.bytes_held() >= retired && retired >= 100);
-    // Asked for its bytes, a retired pool's allocator panics: what it held when it was last asked counts.
+    // Asked for its bytes, a retired pool's allocator panics: what it held when it was last asked
+    // counts.
     *driver.at.lock().unwrap() = "bytes_held";
     assert!(contained(|| manager.bytes_held()) >= retired);
     assert_eq!(contained(|| manager.pools().len()), 2);

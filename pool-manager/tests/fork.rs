@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use zpool_core::exec::{DrainExecutor, Executor, Job, Manual, Refused};
-use zpool_manager::{PoolManager, WorkQueue};
+use zpool_manager::{PoolManager, WorkQueue, pools_leaked};
 
 /// One test at a time: another one's threads could hold a lock at the moment of a fork.
 fn alone() -> MutexGuard<'static, ()> {
@@ -34,7 +34,7 @@ fn in_child(work: impl FnOnce()) {
     let (begun, mut status) = (Instant::now(), 0);
     loop {
         // SAFETY: `status` is ours.
-        let ended = unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) };
+        let ended = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
         if ended == child {
             break;
         }
@@ -42,7 +42,7 @@ fn in_child(work: impl FnOnce()) {
             // SAFETY: a child of ours that was not waited for.
             unsafe { libc::kill(child, libc::SIGKILL) };
             // SAFETY: as above.
-            unsafe { libc::waitpid(child, &mut status, 0) };
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
             panic!("the child hangs");
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -63,8 +63,8 @@ fn uses_and_drops(manager: PoolManager, script: &Script) {
     assert_eq!(script.alive(), 0);
 }
 
-/// In a forked child a manager switches, flushes and goes, with any kind of executor, and the parent's
-/// is as it was.
+/// In a forked child a manager switches, flushes and goes, with any kind of executor, and the
+/// parent's is as it was.
 #[test]
 fn child_switches_flushes_and_drops() {
     /// Behind a relay.
@@ -101,7 +101,8 @@ fn child_switches_flushes_and_drops() {
     }
 }
 
-/// A pool whose destruction was under way in the parent is given up in the child, and hinders nothing.
+/// A pool whose destruction was under way in the parent is given up in the child, and hinders
+/// nothing.
 #[test]
 fn child_gives_up_what_the_parents_worker_had_begun() {
     let _alone = alone();
@@ -131,6 +132,7 @@ fn child_gives_up_what_the_parents_worker_had_begun() {
         let stats = manager.stats();
         // What is half destroyed is on no list.
         assert_eq!((stats.pools_alive, stats.pools_destroyed, stats.pools_created), (1, 2, 4));
+        assert_eq!((stats.pending_destroy, pools_leaked()), (0, 1));
         drop(manager);
     });
     drop(go);
@@ -220,14 +222,15 @@ fn child_does_not_wait_for_a_manual_job_of_the_parent() {
     running.join().unwrap();
 }
 
-/// A worker that was ended in the middle of a job is noticed: the job is lost, and the next ones run on
-/// the thread that waits.
+/// A worker that was ended in the middle of a job is noticed: the job is lost, and the next ones
+/// run on the thread that waits.
 #[test]
 fn killed_worker_is_not_waited_for() {
     let _alone = alone();
     let (queue, ran) = (Arc::new(WorkQueue::new("killed").unwrap()), Arc::new(AtomicUsize::new(0)));
     let end_thread = || {
-        // SAFETY: ends the calling thread as a kill from outside would, without running its destructors.
+        // SAFETY: ends the calling thread as a kill from outside would, without running its
+        // destructors.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     };
     queue.submit(Job::new("fatal", end_thread)).unwrap();
@@ -269,8 +272,8 @@ fn killed_worker_is_not_waited_for() {
     drop(manager);
 }
 
-/// A program that blocks SIGTERM in all its threads and waits for it is not ended by it: the library's
-/// threads do not take it.
+/// A program that blocks SIGTERM in all its threads and waits for it is not ended by it: the
+/// library's threads do not take it.
 #[test]
 fn signal_blocked_everywhere_waits_for_the_program() {
     let _alone = alone();
@@ -290,13 +293,13 @@ fn signal_blocked_everywhere_waits_for_the_program() {
         let queue = WorkQueue::new("users").unwrap();
         queue.flush().unwrap();
         // SAFETY: the set is filled, and nothing is asked for back.
-        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
         for signal in [libc::SIGTERM, libc::SIGUSR1, libc::SIGINT, libc::SIGALRM] {
-            // SAFETY: this process.
-            unsafe { libc::kill(libc::getpid(), signal) };
+            // SAFETY: to this process, which blocks it.
+            unsafe { libc::kill(std::process::id().cast_signed(), signal) };
             let mut got = 0;
             // SAFETY: both are ours.
-            assert_eq!(unsafe { libc::sigwait(&set, &mut got) }, 0);
+            assert_eq!(unsafe { libc::sigwait(&raw const set, &raw mut got) }, 0);
             assert_eq!(got, signal);
         }
         drop((manager, queue));

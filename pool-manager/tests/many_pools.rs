@@ -88,8 +88,8 @@ fn crowd(pools: usize, executor: Arc<dyn Executor>) -> (PoolManager, Asked, Vec<
     (manager, asked, kept)
 }
 
-/// With thousands of retired pools a look at their bytes asks a few of them, is never below what they
-/// hold, and is exact a while later.
+/// With thousands of retired pools a look at their bytes asks a few of them, is never below what
+/// they hold, and is exact a while later.
 #[test]
 fn bytes_of_other_pools_are_found_without_asking_all() {
     const POOLS: usize = 3000;
@@ -140,7 +140,8 @@ fn bytes_stored_into_a_pool_just_retired_are_seen() {
     drop(kept);
 }
 
-/// A switch among thousands of pools revives the one of its spec, and no pool but that is looked for.
+/// A switch among thousands of pools revives the one of its spec, and no pool but that is looked
+/// for.
 #[test]
 fn revival_among_thousands_finds_its_spec() {
     let (manager, asked, kept) = crowd(2000, Arc::new(Inline::new()));

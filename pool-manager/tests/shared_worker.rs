@@ -38,8 +38,8 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A hundred managers have one thread, which sleeps when there is nothing to do and ends after the last
-/// of them.
+/// A hundred managers have one thread, which sleeps when there is nothing to do and ends after the
+/// last of them.
 #[test]
 fn hundred_managers_have_one_thread_that_ends() {
     let _alone = alone();
@@ -73,8 +73,8 @@ fn blocked(script: &Script) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     (begins, go)
 }
 
-/// While one manager's destructor blocks the worker, another manager switches, flushes and goes; a drop
-/// neither waits for the jobs of others nor ends them.
+/// While one manager's destructor blocks the worker, another manager switches, flushes and goes; a
+/// drop neither waits for the jobs of others nor ends them.
 #[test]
 fn manager_does_not_wait_for_anothers_jobs() {
     let _alone = alone();
@@ -135,8 +135,8 @@ fn manager_that_goes_completes_its_pools_jobs() {
     assert_eq!(seen.len(), 4);
 }
 
-/// Managers that are given one queue share its thread. They leave it their pools, and it is the owner
-/// who waits for it.
+/// Managers that are given one queue share its thread. They leave it their pools, and it is the
+/// owner who waits for it.
 #[test]
 fn managers_share_a_queue_that_they_were_given() {
     let _alone = alone();

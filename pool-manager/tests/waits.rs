@@ -1,4 +1,5 @@
-//! Waits that could only end by the waiter's own hand end: no thread waits for a job that no thread runs.
+//! Waits that could only end by the waiter's own hand end: no thread waits for a job that no thread
+//! runs.
 
 mod common;
 
@@ -23,7 +24,8 @@ fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     wait.recv_timeout(Duration::from_secs(60)).expect("it waits for ever, or panicked")
 }
 
-/// A thread that switches with an executor that only it could run gets on, past any number of switches.
+/// A thread that switches with an executor that only it could run gets on, past any number of
+/// switches.
 #[test]
 fn switch_with_manual_executor_never_waits() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
@@ -129,8 +131,8 @@ impl Executor for OneThread {
     }
 }
 
-/// The last manager may go on the only thread of its executor, also where `submit` blocks because that
-/// thread takes nothing.
+/// The last manager may go on the only thread of its executor, also where `submit` blocks because
+/// that thread takes nothing.
 #[test]
 fn manager_dropped_on_its_executors_only_thread_ends() {
     for room in [0, 1, 100] {
@@ -234,7 +236,8 @@ impl Executor for DropsManager {
     }
 }
 
-/// The last manager may go inside its executor's `submit`: it does not wait for that call to return.
+/// The last manager may go inside its executor's `submit`: it does not wait for that call to
+/// return.
 #[test]
 fn manager_dropped_inside_submit_ends() {
     let (script, executor) = (Script::new(), Arc::new(DropsManager::default()));
@@ -274,8 +277,8 @@ impl Executor for RefusesLate {
     }
 }
 
-/// A manager that goes waits for a thread that hands a pool over, and destroys what is refused there:
-/// the other thread is in a no-block section, and could only leak it.
+/// A manager that goes waits for a thread that hands a pool over, and destroys what is refused
+/// there: the other thread is in a no-block section, and could only leak it.
 #[test]
 fn manager_that_goes_waits_for_a_hand_over() {
     let (script, leaked) = (Script::new(), pools_leaked());
@@ -325,8 +328,8 @@ impl Drop for Doorkeeper {
     }
 }
 
-/// An executor that a manager left to a releasing thread is dropped there, but never inside a no-block
-/// section: its drop may block.
+/// An executor that a manager left to a releasing thread is dropped there, but never inside a
+/// no-block section: its drop may block.
 #[test]
 fn executor_left_to_a_releaser_is_not_dropped_in_no_block() {
     for (inside, expected) in [(false, Some(false)), (true, None)] {
@@ -375,8 +378,8 @@ impl ZPoolDriver for Owning {
     }
 }
 
-/// An executor that goes with jobs in it goes, with all pools in them, though pools own what they were
-/// given as their executor. After the manager that takes no job.
+/// An executor that goes with jobs in it goes, with all pools in them, though pools own what they
+/// were given as their executor. After the manager that takes no job.
 #[test]
 fn executor_dropped_with_jobs_takes_the_pools_along() {
     let (script, manual, given) = (Script::new(), Arc::new(Manual::new()), Arc::default());

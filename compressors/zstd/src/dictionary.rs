@@ -24,7 +24,8 @@ pub(crate) struct Dictionary {
 }
 
 impl Dictionary {
-    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat. `None` if they are a damaged trained one, or if there is no memory.
+    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat. `None` if they
+    /// are a damaged trained one, or if there is no memory.
     pub(crate) fn digest(bytes: &[u8], level: i32) -> Option<Dictionary> {
         Some(Dictionary {
             compression: Arc::new(CDict::try_create(bytes, level)?),
@@ -41,12 +42,12 @@ impl Dictionary {
 
 /// Reads a dictionary's bytes, and at most one more than [`MAX_BYTES`].
 ///
-/// A codec is opened while other switchers wait, so this must not wait without bound: only a regular
-/// file is read. The others wait for a writer (a named pipe), never end (a device), or are nothing to
-/// read (a directory, a socket).
+/// A codec is opened while other switchers wait, so this must not wait without bound: only a
+/// regular file is read. The others wait for a writer (a named pipe), never end (a device), or are
+/// nothing to read (a directory, a socket).
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Before it is opened, which does something to some devices; and then of what was opened, because
-    // under the path there may be something else by now.
+    // Before it is opened, which does something to some devices; and then of what was opened,
+    // because under the path there may be something else by now.
     regular(&fs::metadata(path)?)?;
     let file = open(path)?;
     regular(&file.metadata()?)?;
@@ -71,8 +72,8 @@ fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // Without it, opening a named pipe waits for a writer, and opening some devices for theirs. It
-        // changes nothing about reading a regular file. A terminal is not made ours.
+        // Without it, opening a named pipe waits for a writer, and opening some devices for theirs.
+        // It changes nothing about reading a regular file. A terminal is not made ours.
         let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
         options.custom_flags(flags.bits().cast_signed());
     }

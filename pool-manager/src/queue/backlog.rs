@@ -26,8 +26,8 @@ enum Entry {
     Marker(Marker),
 }
 
-/// Stands in the backlog for somebody who waits until what is before it has had its turn. However it goes, by its turn or with the backlog,
-/// its drop tells them.
+/// Stands in the backlog for somebody who waits until what is before it has had its turn. However
+/// it goes, by its turn or with the backlog, its drop tells them.
 #[derive(Debug)]
 pub(super) struct Marker(Arc<Passed>);
 

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Submitting is legal inside a no-block section: one exchange and at most one wake-up, no
-//! allocation, no lock. Waiting for the queue or ending it from inside one of its own jobs is an error,
-//! not a deadlock. Waiters are woken by drops, so that no panic and no lost job leaves them waiting. A
-//! waiter whose worker is gone (a forked child has only the thread that forked) does its work.
+//! allocation, no lock. Waiting for the queue or ending it from inside one of its own jobs is an
+//! error, not a deadlock. Waiters are woken by drops, so that no panic and no lost job leaves them
+//! waiting. A waiter whose worker is gone (a forked child has only the thread that forked) does its
+//! work.
 
 mod backlog;
 mod periodic;
@@ -43,14 +44,14 @@ use self::wait::{lock_unless, wait_unless};
 ///
 /// Any number of managers and stores may share one: give each of them the same `Arc<WorkQueue>` as
 /// its executor. They then neither wait for it nor end it. [`flush`](DrainExecutor::flush) waits
-/// for what all of them submitted. (Managers without an executor of their own share one worker of the
-/// process as it is; there each waits for its own jobs only.)
+/// for what all of them submitted. (Managers without an executor of their own share one worker of
+/// the process as it is; there each waits for its own jobs only.)
 ///
 /// # Fork
 ///
 /// In a forked child, or once the thread was ended from outside, nothing runs by itself. `flush`,
-/// `shutdown` and the drop notice that, and run what is pending on the calling thread. A job that was
-/// running in that moment is lost, and so is one whose queue was locked; then they are a
+/// `shutdown` and the drop notice that, and run what is pending on the calling thread. A job that
+/// was running in that moment is lost, and so is one whose queue was locked; then they are a
 /// [`DrainError`].
 pub struct WorkQueue {
     inner: Arc<Inner>,
@@ -60,7 +61,8 @@ pub struct WorkQueue {
 
 struct Inner {
     submitted: JobList,
-    /// Jobs taken out of `submitted`, and those with a time. Also the lock under which the list is closed, so that the worker sees the rest when it sees the end.
+    /// Jobs taken out of `submitted`, and those with a time. Also the lock under which the list is
+    /// closed, so that the worker sees the rest when it sees the end.
     backlog: Mutex<Backlog>,
     /// Who runs the jobs: `None` is the worker itself.
     relay: Option<Relay>,
@@ -121,8 +123,8 @@ impl WorkQueue {
     /// pools and async runtimes allocate there.
     ///
     /// - A job that `executor` refuses is run on the queue's thread.
-    /// - One that it drops unrun, as an async runtime does when it ends, is over then. So is one whose
-    ///   `submit` panics.
+    /// - One that it drops unrun, as an async runtime does when it ends, is over then. So is one
+    ///   whose `submit` panics.
     /// - Waiting for this queue is waiting until no job of its is with `executor`. Jobs that
     ///   `executor` does not begin are run by the thread that waits, which may be the only one that
     ///   `executor` has.
@@ -161,8 +163,8 @@ impl WorkQueue {
         Ok(WorkQueue { inner, worker: join.thread().clone(), join: Mutex::new(Some(join)) })
     }
 
-    /// Runs `work` every `period`, first after one, until the returned value is dropped or the queue ends. A run that takes longer than the
-    /// period delays the next; none is made up for.
+    /// Runs `work` every `period`, first after one, until the returned value is dropped or the
+    /// queue ends. A run that takes longer than the period delays the next; none is made up for.
     ///
     /// # Errors
     ///
@@ -193,15 +195,16 @@ impl WorkQueue {
         if own { Err(DrainError) } else { Ok(()) }
     }
 
-    /// Closes the list for further jobs; what was in it is in the backlog now. `None` if the lock is
-    /// held by a worker that is gone.
+    /// Closes the list for further jobs; what was in it is in the backlog now. `None` if the lock
+    /// is held by a worker that is gone.
     fn close(&self) -> Option<MutexGuard<'_, Backlog>> {
         let mut backlog = lock_unless(&self.inner.backlog, || self.inner.worker_is_gone())?;
         backlog.push_all(self.inner.submitted.close());
         Some(backlog)
     }
 
-    /// Ends the queue without waiting: the worker runs what is pending, also what has a time, and ends by itself. Then no drop waits for it either.
+    /// Ends the queue without waiting: the worker runs what is pending, also what has a time, and
+    /// ends by itself. Then no drop waits for it either.
     pub(crate) fn end_unwaited(&self) {
         let Some(mut backlog) = self.close() else { return };
         backlog.hurry();
@@ -210,8 +213,8 @@ impl WorkQueue {
         self.worker.unpark();
     }
 
-    /// Completes the jobs of one [group](Job::group): waits for the one that runs, and runs the others
-    /// here. Not from inside a job.
+    /// Completes the jobs of one [group](Job::group): waits for the one that runs, and runs the
+    /// others here. Not from inside a job.
     fn end_group(&self, group: u64) {
         let gone = || self.inner.worker_is_gone();
         let Some(mut backlog) = lock_unless(&self.inner.backlog, gone) else { return };
@@ -237,7 +240,8 @@ impl WorkQueue {
             }
             // Gone, or in a foreign `submit` that may wait for this very thread.
             inner.take_over()?;
-            // Relaxed: what ended a job was told under the relay's lock, which `take_over` has held.
+            // Relaxed: what ended a job was told under the relay's lock, which `take_over` has
+            // held.
             if inner.worker_is_gone() || inner.tally.depth.load(Ordering::Relaxed) == 0 {
                 break false;
             }
@@ -270,7 +274,8 @@ impl Executor for WorkQueue {
         }
     }
 
-    /// Delayed jobs run in the order of their times. A shutdown runs them at once. A delay that the clock does not reach never ends.
+    /// Delayed jobs run in the order of their times. A shutdown runs them at once. A delay that the
+    /// clock does not reach never ends.
     fn submit_later(&self, delay: Duration, job: Job) -> Result<(), Refused> {
         let due = Due::after(delay);
         let mut backlog = self.inner.backlog.lock();
@@ -300,7 +305,8 @@ impl DrainExecutor for WorkQueue {
         self.not_from_own_job()?;
         let gone = || self.inner.worker_is_gone();
         let mut backlog = lock_unless(&self.inner.backlog, gone).ok_or(DrainError)?;
-        // Under the lock that `close` takes, and in the order of the submissions: what is in the list is younger than what is in the backlog.
+        // Under the lock that `close` takes, and in the order of the submissions: what is in the
+        // list is younger than what is in the backlog.
         if self.inner.submitted.is_closed() {
             drop(backlog);
             return self.wait_for_exit();
@@ -392,8 +398,8 @@ impl Inner {
         self.mark.get().map_or(self.maker.is_of_another_process(), |mark| mark.is_gone())
     }
 
-    /// May the worker be in the `submit` of an executor that does not return? Asked when nothing has
-    /// happened for a while.
+    /// May the worker be in the `submit` of an executor that does not return? Asked when nothing
+    /// has happened for a while.
     fn is_stuck_in_submit(&self) -> bool {
         self.relay.as_ref().is_some_and(|relay| !relay.is_over())
     }
@@ -432,7 +438,8 @@ struct Exit<'q>(&'q Inner);
 
 impl Drop for Exit<'_> {
     fn drop(&mut self) {
-        // Something is left only if a panic ended the worker, which nothing of ours lets through: then dropping is all that can be done with it.
+        // Something is left only if a panic ended the worker, which nothing of ours lets through:
+        // then dropping is all that can be done with it.
         let mut backlog = self.0.backlog.lock();
         backlog.push_all(self.0.submitted.close());
         let left = backlog.take();
@@ -466,7 +473,8 @@ impl Drop for WorkQueue {
     fn drop(&mut self) {
         // Ended before: whoever did it has waited, or wanted nobody to wait.
         if !self.inner.submitted.is_closed() && self.shutdown().is_err() {
-            // Dropped by one of its own jobs, or by one of whatever executor if it is a relay: nobody can wait.
+            // Dropped by one of its own jobs, or by one of whatever executor if it is a relay:
+            // nobody can wait.
             self.end_unwaited();
         }
     }

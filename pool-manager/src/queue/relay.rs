@@ -1,7 +1,7 @@
 //! Passing jobs on to an executor that is not ours, and knowing when they are over.
 //!
 //! A job stays with the relay until the other executor opens the envelope that it got for it. So
-//! whoever waits can run the jobs that the other executor has not begun, for instance because its
+//! a waiter can run the jobs that the other executor has not begun, for instance because its
 //! only thread is the one that waits.
 
 use std::collections::VecDeque;
@@ -105,8 +105,8 @@ impl Relay {
         }
     }
 
-    /// Runs the oldest job that the other executor has not begun. Returns false if there is none, or if
-    /// it is not its turn.
+    /// Runs the oldest job that the other executor has not begun. Returns false if there is none,
+    /// or if it is not its turn.
     pub(super) fn run_oldest(&self) -> bool {
         let mut state = self.handed.state.lock();
         if self.handed.ordered && !state.running.is_empty() {
@@ -185,8 +185,8 @@ impl Drop for Envelope {
         if self.opened {
             return;
         }
-        // An async runtime that ends does that with what is left. The job counts as running while it is
-        // dropped, so that a waiter waits for what its drop does.
+        // An async runtime that ends does that with what is left. The job counts as running while
+        // it is dropped, so that a waiter waits for what its drop does.
         let job = self.handed.state.lock().begin();
         if let Some(job) = job {
             let _mark = Mark { handed: &self.handed, tally: &self.tally, outcome: None };

@@ -1,23 +1,23 @@
 //! The worker that all managers of a process share that were given no executor.
 
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use zpool_core::exec::{Executor, in_job};
-use zpool_core::sync::Mutex;
 
 use super::WorkQueue;
 
 /// One thread for any number of managers: started with the first, it ends after the last.
 ///
-/// The jobs of each manager are a [group](zpool_core::exec::Job::group). A manager that goes completes
-/// its own group, on its own thread if need be, and waits for no other.
+/// The jobs of each manager are a [group](zpool_core::exec::Job::group). A manager that goes
+/// completes its own group, on its own thread if need be, and waits for no other.
 #[derive(Debug)]
 pub(crate) struct SharedWorker {
     queue: Arc<WorkQueue>,
 }
 
-/// The worker, while there are managers. Held while one is started.
+/// The worker, while there are managers. Held while one is started. Std's, because loom has no statics,
+/// and this is no part of a protocol.
 static SHARED: Mutex<Weak<SharedWorker>> = Mutex::new(Weak::new());
 
 impl SharedWorker {
@@ -27,7 +27,7 @@ impl SharedWorker {
     ///
     /// If the system gives no thread.
     pub(crate) fn of_process() -> io::Result<Arc<SharedWorker>> {
-        let mut shared = SHARED.lock();
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(worker) = shared.upgrade()
             && !worker.queue.inner.worker_is_gone()
         {
@@ -43,8 +43,8 @@ impl SharedWorker {
         self.queue.clone()
     }
 
-    /// Completes the jobs of one group, and waits for no other. Does nothing inside a job, which could
-    /// be one of them: then the worker completes them.
+    /// Completes the jobs of one group, and waits for no other. Does nothing inside a job, which
+    /// could be one of them: then the worker completes them.
     pub(crate) fn end_group(&self, group: u64) {
         if !in_job() {
             self.queue.end_group(group);

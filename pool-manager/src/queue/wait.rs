@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zpool_core::sync::{Condvar, Mutex, MutexGuard};
 
-/// How long a waiter waits without news before it looks whether somebody is still at work.
+/// How long a waiter waits without news before it looks whether the other thread is still there.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Waits until `done` holds. Returns false if it does not and `hopeless` says that it never will.

@@ -8,10 +8,10 @@ use super::thread;
 /// caller is.
 ///
 /// A signal that is sent to a process goes to any of its threads that does not block it. A program
-/// that blocks a signal everywhere, to read it from a `signalfd` or with `sigwait`, cannot know of the
-/// library's threads, so these block all signals. Not blocked are the six that report a fault of the
-/// thread itself (`SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE`, `SIGTRAP`, `SIGSYS`): blocked, such a fault
-/// would kill the process instead of calling the program's handler.
+/// that blocks a signal everywhere, to read it from a `signalfd` or with `sigwait`, cannot know of
+/// the library's threads, so these block all signals. Not blocked are the six that report a fault
+/// of the thread itself (`SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE`, `SIGTRAP`, `SIGSYS`): blocked,
+/// such a fault would kill the process instead of calling the program's handler.
 ///
 /// # Errors
 ///
@@ -21,8 +21,8 @@ pub fn spawn_worker(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
         let message = "a thread's name must not contain a zero byte: choose another name";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    // A thread inherits its parent's mask: ours is changed for the moment of the start, and restored
-    // by the drop however that ends.
+    // A thread inherits its parent's mask: ours is changed for the moment of the start, and
+    // restored by the drop however that ends.
     let _blocked = mask::SignalsBlocked::enter()?;
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
@@ -67,9 +67,9 @@ mod mask {
 
     impl Drop for SignalsBlocked {
         fn drop(&mut self) {
-            // SAFETY: `before` is a mask that the system wrote; the null pointer asks for nothing back.
-            // It cannot fail: both arguments are valid.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
+            // SAFETY: `before` is a mask that the system wrote; the null pointer asks for nothing
+            // back. It cannot fail: both arguments are valid.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
         }
     }
 }
@@ -97,7 +97,8 @@ mod tests {
         u64::from_str_radix(line.trim(), 16).unwrap()
     }
 
-    /// The thread blocks every signal that can be blocked but faults; its parent blocks what it did.
+    /// The thread blocks every signal that can be blocked but faults; its parent blocks what it
+    /// did.
     #[test]
     fn worker_blocks_signals_and_parent_does_not() {
         let before = blocked();
