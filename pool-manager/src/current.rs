@@ -1,7 +1,8 @@
 //! The current pool: one atomic pointer for readers, replaced by switchers.
 //!
-//! The block that the pointer owns keeps a pool's count, not the pool: a reader whose guard outlives a switch may free the block, never the pool.
-//! Under loom a mutex stands for arc-swap, which has no model of its own.
+//! The block that the pointer owns keeps a pool's count, not the pool: a reader whose guard
+//! outlives a switch may free the block, never the pool. Under loom a mutex stands for arc-swap,
+//! which has no model of its own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ impl<T: Released> Current<T> {
 
     /// A reference to the current value, or `None` when there is none.
     ///
-    /// Never fails because of a switch (B50): a value whose count is at zero has been replaced before, so the next look finds its successor.
+    /// Never fails because of a switch (B50): a value whose count is at zero has been replaced
+    /// before, so the next look finds its successor.
     #[inline]
     pub(crate) fn get(&self) -> Option<Ref<T>> {
         loop {
@@ -88,7 +90,8 @@ mod cell {
         }
 
         pub(super) fn with<R>(&self, look: impl FnOnce(&Counted<T>) -> R) -> Option<R> {
-            // Cloned out, so that the look happens without the lock, as it does behind arc-swap's guard.
+            // Cloned out, so that the look happens without the lock, as it does behind arc-swap's
+            // guard.
             self.load().as_deref().map(look)
         }
 
@@ -125,8 +128,8 @@ mod models {
         }
     }
 
-    /// B50: a reader against two switches in a row gets a live value each time, never none; each replaced value is released once.
-    /// Preemption bound 2; under 0.1 s.
+    /// B50: a reader against two switches in a row gets a live value each time, never none; each
+    /// replaced value is released once. Preemption bound 2; under 0.1 s.
     #[test]
     fn loom_a_reader_finds_a_live_value_during_switches() {
         let mut model = loom::model::Builder::new();

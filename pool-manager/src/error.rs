@@ -44,7 +44,10 @@ pub enum SwitchError {
     },
     /// Called from inside a plug-in's constructor: it would wait for itself.
     InsideConstructor,
-    /// Too many pools await destruction, and this call comes from inside a job, so waiting for jobs could wait for itself.
+    /// Called from inside an observer: it could wait for the switch that it observes.
+    InsideObserver,
+    /// Too many pools await destruction, and this call comes from inside a job, so waiting for jobs
+    /// could wait for itself.
     InsideJob,
 }
 
@@ -63,6 +66,9 @@ impl fmt::Display for SwitchError {
             }
             SwitchError::Incomplete { missing } => write!(f, "no {missing} was chosen yet"),
             SwitchError::InsideConstructor => f.write_str("a plug-in's constructor must not switch pools"),
+            SwitchError::InsideObserver => {
+                f.write_str("an observer must not switch pools: do it when the observed call is over")
+            }
             SwitchError::InsideJob => {
                 f.write_str("too many pools await destruction to switch from inside a job")
             }
@@ -102,6 +108,11 @@ pub enum RegistryError {
         /// How many pools use it, those that await destruction included.
         pools: usize,
     },
+    /// The driver panicked when it was asked for its name; the panic was contained.
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
 }
 
 impl fmt::Display for RegistryError {
@@ -109,6 +120,9 @@ impl fmt::Display for RegistryError {
         match self {
             RegistryError::Duplicate(name) => write!(f, "`{name}` is registered already"),
             RegistryError::Unknown(name) => write!(f, "`{name}` is not registered"),
+            RegistryError::Panicked { message } => {
+                write!(f, "the driver panicked when it was asked for its name: {message}")
+            }
             RegistryError::Busy { name, pools } => write!(f, "`{name}` is used by {pools} pools"),
         }
     }

@@ -1,44 +1,68 @@
-//! What outlives the manager: the part that pools refer to when they come and go. The list of pools, the current one, and the gate to the executor.
+//! What outlives the manager: the part that pools refer to when they come and go. The list of
+//! pools, the current one, and the gate to the executor.
 //!
-//! Locks, all leaves: `pools` (list and current pool change together under it, and nothing is allocated or freed), `gate`, `executor`, `kept_blocks`.
+//! Locks, all leaves: `pools` (list and current pool change together under it, and nothing is
+//! allocated or freed), `gate`, `executor`, `kept_blocks`, and those of `doomed`.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use zpool_core::Counted;
-use zpool_core::exec::{Executor, Job, JobList, Jobs, contained};
+use zpool_core::exec::{Contained, Executor, Job, JobList, PreparedJob, Refused, RefusedReason, contained};
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex, MutexGuard};
+use zpool_core::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 
 use crate::current::Current;
+use crate::doomed::DoomedJobs;
 use crate::observe::Watch;
-use crate::pool::{Pool, PoolLabel, PoolRef};
+use crate::pool::{Pool, PoolRef};
+use crate::pool_list::{Listed, Place, PoolList, spec_hash};
+use crate::queue::wait::PATIENCE;
+use crate::release::count_leaked;
 
 /// Shared by a manager and all its pools.
 pub(crate) struct Hub {
+    /// Tells managers of the process apart: the group of all jobs of this one.
+    pub(crate) id: u64,
     pub(crate) current: Current<Pool>,
-    /// Every pool that is not destroyed, oldest first: the current one, retired ones, and those whose destruction is pending.
-    pools: Mutex<Vec<Listed>>,
+    /// Every pool that is not destroyed: the current one, retired ones, and those whose destruction
+    /// is pending.
+    pub(crate) pools: Mutex<PoolList>,
+    /// Bounded looks at the books since all pools were asked.
+    pub(crate) looks: AtomicUsize,
     /// There until the manager goes.
-    executor: Mutex<Option<Arc<dyn Executor>>>,
-    /// Jobs that the executor refused.
+    executor: Mutex<Option<OurExecutor>>,
+    /// Jobs that destroy pools.
+    doomed: DoomedJobs,
+    /// Tickets that the executor refused.
     orphans: JobList,
+    /// A thread of the process in which the manager was made.
+    maker: ThreadMark,
     gate: Mutex<Gate>,
     gate_moved: Condvar,
-    /// Blocks of destroyed pools that somebody still looked at, so that it is not the reader who frees one.
+    /// Blocks of destroyed pools that somebody still looked at, so that it is not the reader who
+    /// frees one.
     kept_blocks: Mutex<Vec<Arc<Counted<Pool>>>>,
     pub(crate) counters: Counters,
     pub(crate) watch: Watch,
 }
 
-/// A pool on the list. Its label and times are known also when it cannot be referenced any more.
-#[derive(Debug, Clone)]
-pub(crate) struct Listed {
-    pub(crate) label: Arc<PoolLabel>,
-    pub(crate) block: Arc<Counted<Pool>>,
-    pub(crate) created: Instant,
-    pub(crate) retired: Option<Instant>,
+/// The manager's executor. Its drop is foreign code.
+pub(crate) type OurExecutor = Contained<Arc<dyn Executor>>;
+
+/// How many times [`PATIENCE`] a manager that goes waits for a foreign `submit` to return.
+const PATIENCE_WITH_SUBMIT: u32 = 40;
+
+thread_local! {
+    /// Calls of executors on this thread's stack.
+    static HANDING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Is the calling thread inside an executor's `submit`?
+pub(crate) fn is_handing_over() -> bool {
+    HANDING.with(Cell::get) > 0
 }
 
 /// A pool in a snapshot.
@@ -47,6 +71,8 @@ pub(crate) struct Seen {
     /// `None` when its last reference has gone.
     pub(crate) pool: Option<PoolRef>,
     pub(crate) is_current: bool,
+    /// What was last known of the bytes of a retired one's allocator.
+    pub(crate) booked: usize,
 }
 
 /// Who is on the way to destruction.
@@ -57,6 +83,8 @@ struct Gate {
     /// Threads that are handing a job to the executor.
     in_flight: usize,
     manager_gone: bool,
+    /// Of the pending ones, those that no thread will ever destroy: theirs was ended in the middle.
+    lost: usize,
     /// The manager has not waited for those: the last of them sees to what it left.
     left_to_last: bool,
 }
@@ -66,10 +94,11 @@ struct Gate {
 pub(crate) struct Left {
     /// The pool's job, if it was not handed over.
     pub(crate) job: Option<Job>,
-    /// Jobs that were refused while the manager went.
-    pub(crate) orphans: Jobs,
+    /// Does it have to take the jobs of other pools as well, which the executor refused while the
+    /// manager went?
+    pub(crate) orphans: bool,
     /// The executor, which the manager could not wait to take.
-    pub(crate) executor: Option<Arc<dyn Executor>>,
+    pub(crate) executor: Option<OurExecutor>,
 }
 
 /// Events so far. Each is a statistic: relaxed, and not synchronised with the others.
@@ -97,11 +126,17 @@ pub(crate) fn count(counter: &AtomicU64) {
 
 impl Hub {
     pub(crate) fn new(executor: Arc<dyn Executor>, watch: Watch) -> Arc<Hub> {
+        // No part of a protocol. From 1: group 0 is none.
+        static IDS: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(1);
         Arc::new(Hub {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
             current: Current::none(),
-            pools: Mutex::default(),
-            executor: Mutex::new(Some(executor)),
+            pools: Mutex::new(PoolList::new()),
+            looks: AtomicUsize::new(0),
+            executor: Mutex::new(Some(executor.into())),
+            doomed: DoomedJobs::new(),
             orphans: JobList::new(),
+            maker: ThreadMark::here(),
             gate: Mutex::default(),
             gate_moved: Condvar::new(),
             kept_blocks: Mutex::default(),
@@ -110,51 +145,30 @@ impl Hub {
         })
     }
 
-    /// Lists a new pool and makes it current, in one step for whoever takes a snapshot. Gives the block of the pool that was current.
+    /// Lists a new pool and makes it current, in one step as snapshots see it. Returns the
+    /// block of the pool that was current.
     pub(crate) fn publish_new(&self, pool: Pool) -> Option<Arc<Counted<Pool>>> {
-        let (label, created) = (pool.label().clone(), pool.created());
+        let (label, created, place) = (pool.label().clone(), pool.created(), pool.place().clone());
+        let hash = spec_hash(&label.spec);
         let block = Counted::new(pool);
-        let listed = Listed { label, block: block.clone(), created, retired: None };
+        let listed = Listed { label, block: block.clone(), place: place.clone(), created, retired: None };
         let mut pools = self.list_with_room();
-        pools.push(listed);
-        self.make_current(&mut pools, Some(block))
+        let at = pools.add(listed, hash);
+        let _ = place.set(at);
+        self.make_current(&mut pools, Some((at, block)))
     }
 
-    /// The list, locked, with room for one more: memory is taken and given back while it is not locked.
-    fn list_with_room(&self) -> MutexGuard<'_, Vec<Listed>> {
+    /// The list, locked, with room for one more: memory is taken and given back while it is not
+    /// locked.
+    fn list_with_room(&self) -> MutexGuard<'_, PoolList> {
         self.warm();
-        loop {
-            let mut pools = self.pools.lock();
-            if pools.len() < pools.capacity() {
-                return pools;
-            }
-            let room = 2 * pools.len() + 4;
-            drop(pools);
-            let mut larger = Vec::with_capacity(room);
-            pools = self.pools.lock();
-            if larger.capacity() > pools.len() {
-                larger.append(&mut pools);
-                core::mem::swap(&mut *pools, &mut larger);
-            }
-            drop(pools);
-        }
-    }
-
-    /// Fills a vector from the list, `look`ing at each pool under the lock.
-    fn look<T>(&self, look: impl Fn(&Listed, Option<&Arc<Counted<Pool>>>) -> T) -> Vec<T> {
-        self.warm();
-        let mut seen = Vec::new();
         loop {
             let pools = self.pools.lock();
-            if pools.len() <= seen.capacity() {
-                let current = self.current.block();
-                seen.extend(pools.iter().map(|listed| look(listed, current.as_ref())));
-                drop(pools);
-                return seen;
-            }
-            let room = pools.len();
+            let Some(room) = pools.wants_room_for() else { return pools };
             drop(pools);
-            seen.reserve(room);
+            let larger = PoolList::with_room_for(room);
+            let smaller = self.pools.lock().grow_into(larger);
+            drop(smaller);
         }
     }
 
@@ -163,41 +177,42 @@ impl Hub {
         drop(self.current.block());
     }
 
-    /// Makes a listed pool, or none, current. Gives the block of the pool that was.
-    pub(crate) fn publish(&self, block: Option<Arc<Counted<Pool>>>) -> Option<Arc<Counted<Pool>>> {
+    /// Makes a listed pool, or none, current. Returns the block of the pool that was.
+    pub(crate) fn publish(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
         self.warm();
-        self.make_current(&mut self.pools.lock(), block)
+        let next = next.and_then(|pool| Some((*pool.place().get()?, zpool_core::Ref::block(pool))));
+        self.make_current(&mut self.pools.lock(), next)
     }
 
     fn make_current(
         &self,
-        pools: &mut [Listed],
-        next: Option<Arc<Counted<Pool>>>,
+        pools: &mut PoolList,
+        next: Option<(Place, Arc<Counted<Pool>>)>,
     ) -> Option<Arc<Counted<Pool>>> {
         let old = self.current.block();
-        for listed in pools {
-            if next.as_ref().is_some_and(|next| Arc::ptr_eq(&listed.block, next)) {
-                listed.retired = None;
-            } else if old.as_ref().is_some_and(|old| Arc::ptr_eq(&listed.block, old)) {
-                listed.retired = Some(Instant::now());
-            }
+        let (at, block) = next.unzip();
+        let was = pools.make_current(at);
+        pools.strike_current();
+        if let Some(listed) = was.and_then(|was| pools.get_mut(was)) {
+            listed.retired = Some(Instant::now());
         }
-        self.current.set(next);
+        if let Some(listed) = at.and_then(|at| pools.get_mut(at)) {
+            listed.retired = None;
+        }
+        self.current.set(block);
         old
     }
 
-    /// Takes a pool off the list, by its block: an allocator's id is what the allocator says.
-    pub(crate) fn unlist(&self, block: &Arc<Counted<Pool>>) {
-        let mut pools = self.pools.lock();
-        let at = pools.iter().position(|listed| Arc::ptr_eq(&listed.block, block));
-        let listed = at.map(|at| pools.remove(at));
-        drop(pools);
+    /// Takes a pool off the list, by its place: an allocator's id is what the allocator says.
+    pub(crate) fn unlist(&self, pool: &Pool) {
+        let Some(&place) = pool.place().get() else { return };
+        let listed = self.pools.lock().remove(place);
         // Memory is freed outside the lock.
         drop(listed);
     }
 
-    /// Takes the block of a destroyed pool, to free it when nobody looks at it any more. A reader whose look outlived a switch may be the last to have it, and
-    /// a reader makes no heap call.
+    /// Takes the block of a destroyed pool, to free it when nobody looks at it any more. A reader
+    /// whose look outlived a switch may be the last to have it, and a reader makes no heap call.
     pub(crate) fn free_block(&self, block: Arc<Counted<Pool>>) {
         let mut kept = self.kept_blocks.lock();
         kept.push(block);
@@ -207,28 +222,45 @@ impl Hub {
         drop(free);
     }
 
-    /// The list. What is on it may be at zero.
-    pub(crate) fn listed(&self) -> Vec<Listed> {
-        self.look(|listed, _| listed.clone())
+    /// Returns a reference to a live retired pool of `spec`.
+    pub(crate) fn find_retired(&self, spec: &zpool_core::spec::PoolSpec) -> Option<PoolRef> {
+        let hash = spec_hash(spec);
+        // One at zero is about to be destroyed: skipped, and the search goes on (a live twin may
+        // follow). No reference is dropped under the lock.
+        self.pools.lock().find(
+            hash,
+            |_, listed| {
+                if listed.label.spec == *spec { listed.block.try_ref() } else { None }
+            },
+        )
     }
 
-    /// All pools at one moment (B49). To be dropped where the last reference of a pool may be: it may hold that.
+    /// All pools at one moment (B49), oldest first. To be dropped where the last reference of a
+    /// pool may be: it may hold that. Takes as long as there are pools.
     pub(crate) fn snapshot(&self) -> Vec<Seen> {
-        self.look(|listed, current| Seen {
-            listed: listed.clone(),
-            // Under the lock: what is current keeps its identity reference until another one is, and that takes the lock.
-            pool: listed.block.try_ref(),
-            is_current: current.is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
-        })
-    }
-
-    /// Puts what the allocator of a pool holds, which nobody can ask any more, on the books until it is destroyed. Gives how much that is.
-    pub(crate) fn owe(&self, pool: &Pool) -> usize {
-        // Foreign code, on the release path.
-        let bytes = contained(|| pool.zpool().bytes_held()).unwrap_or(0);
-        // Relaxed: statistics only.
-        self.counters.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-        bytes
+        self.warm();
+        let mut seen = Vec::new();
+        loop {
+            let pools = self.pools.lock();
+            if pools.len() > seen.capacity() {
+                let room = pools.len();
+                drop(pools);
+                seen.reserve(room);
+                continue;
+            }
+            let current = self.current.block();
+            seen.extend(pools.iter().map(|(_, listed, booked)| Seen {
+                listed: listed.clone(),
+                // Under the lock: what is current keeps its identity reference until another one
+                // is, and that takes the lock.
+                pool: listed.block.try_ref(),
+                is_current: current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
+                booked,
+            }));
+            drop(pools);
+            seen.sort_by_key(|seen| seen.listed.place.get().map(|place| place.number));
+            return seen;
+        }
     }
 
     /// Is the list locked at this moment?
@@ -241,21 +273,57 @@ impl Hub {
         self.pools.lock().len()
     }
 
-    /// Gives the job that destroys a pool to the executor. Never blocks, allocates or fails: a job that is refused becomes an orphan.
+    /// Gives the job that destroys a pool to the executor. Never blocks, allocates or fails: a job
+    /// that is refused becomes an orphan.
     ///
-    /// When the manager is gone, gives back what is then the caller's to see to.
-    pub(crate) fn hand_over(&self, job: Job) -> Option<Left> {
+    /// When the manager is gone, returns what is then the caller's to see to.
+    pub(crate) fn hand_over(self: &Arc<Self>, job: Job, ticket: PreparedJob<Ticket>) -> Option<Left> {
         let mut gate = self.gate.lock();
         gate.pending += 1;
         // Relaxed: statistics only.
         self.counters.pending_max.fetch_max(gate.pending, Ordering::Relaxed);
         if gate.manager_gone {
             drop(gate);
-            return Some(Left { job: Some(job), orphans: Jobs::none(), executor: None });
+            return Some(Left { job: Some(job), orphans: false, executor: None });
         }
         gate.in_flight += 1;
         drop(gate);
-        self.submit(job);
+        self.doomed.push(job);
+        let ticket = ticket.arm(Ticket(self.clone())).with_group(self.id);
+        match self.give(ticket, |executor, ticket| executor.submit(ticket)) {
+            Some(Ok(())) => {}
+            Some(Err(refused)) => self.adopt(refused.job),
+            // A panic in a foreign `submit` must not leave the drop of a reference. The ticket, if
+            // it was not taken, was dropped by the unwinding, which destroyed the pool: late, but
+            // not lost.
+            None => count(&self.counters.jobs_refused),
+        }
+        self.has_landed()
+    }
+
+    /// Gives a job to the executor; in flight meanwhile. `None` is a panic: then the unwinding has
+    /// dropped the job, or the executor has kept it.
+    fn give(
+        &self,
+        job: Job,
+        how: impl FnOnce(&dyn Executor, Job) -> Result<(), Refused>,
+    ) -> Option<Result<(), Refused>> {
+        // In a forked child the executor's threads are not there.
+        let gone = self.maker.is_of_another_process();
+        let executor = self.executor.lock().clone().filter(|_| !gone);
+        let Some(executor) = executor else {
+            return Some(Err(Refused { job, reason: RefusedReason::ShutDown }));
+        };
+        HANDING.with(|handing| handing.set(handing.get() + 1));
+        let outcome = contained(|| how(&**executor, job));
+        HANDING.with(|handing| handing.set(handing.get() - 1));
+        // Never the executor's last owner: it is taken out when no thread is in flight.
+        drop(executor);
+        outcome
+    }
+
+    /// Ends what was in flight.
+    fn has_landed(&self) -> Option<Left> {
         let mut gate = self.gate.lock();
         gate.in_flight -= 1;
         let last = gate.in_flight == 0 && gate.left_to_last;
@@ -264,77 +332,117 @@ impl Hub {
         if !last {
             return None;
         }
-        // The manager went meanwhile and did not wait. Nobody else looks at the orphans again, each of which keeps this hub, and nobody takes the executor.
+        // The manager went meanwhile and did not wait. Nobody else looks at the orphans again, each
+        // of which keeps this hub, and nobody takes the executor.
         let executor = self.executor.lock().take();
-        Some(Left { job: None, orphans: self.orphans.take_all(), executor })
+        Some(Left { job: None, orphans: !self.orphans.is_empty(), executor })
     }
 
-    fn submit(&self, job: Job) {
-        let executor = self.executor.lock().clone();
-        let Some(executor) = executor else { return self.adopt(job) };
-        // A panic in a foreign `submit` must not leave the drop of a reference. The job, if it was not taken, is dropped by the unwinding, which
-        // destroys the pool right here: late, but not lost.
-        match contained(|| executor.submit(job)) {
-            Some(Ok(())) => {}
-            Some(Err(refused)) => self.adopt(refused.job),
-            None => count(&self.counters.jobs_refused),
+    /// Submits a job of a pool's own. Refused once the manager is gone, or in a forked child.
+    pub(crate) fn submit(
+        &self,
+        job: Job,
+        how: impl FnOnce(&dyn Executor, Job) -> Result<(), Refused>,
+    ) -> (Result<(), Refused>, Option<Left>) {
+        let mut gate = self.gate.lock();
+        if gate.manager_gone {
+            return (Err(Refused { job, reason: RefusedReason::ShutDown }), None);
         }
-        // Never the executor's last owner: it is taken out when nobody is in flight.
-        drop(executor);
+        gate.in_flight += 1;
+        drop(gate);
+        let outcome = self.give(job.with_group(self.id), how);
+        (outcome.unwrap_or(Ok(())), self.has_landed())
     }
 
-    fn adopt(&self, job: Job) {
+    fn adopt(&self, ticket: Job) {
         count(&self.counters.jobs_refused);
-        if let Err(job) = self.orphans.push(job) {
+        if let Err(ticket) = self.orphans.push(ticket) {
             // The list is never closed while somebody is in flight.
-            drop(job);
+            drop(ticket);
         }
     }
 
     /// Runs the jobs that the executor refused. Returns how many. May block.
     pub(crate) fn run_orphans(&self) -> usize {
         // A destructor's panic is contained in the job and counted by it.
-        self.orphans.take_all().map(|job| drop(job.run())).count()
+        self.orphans.take_all().map(|ticket| drop(ticket.run())).count()
+    }
+
+    /// Takes the jobs of all pools that are not destroyed, and the tickets that were refused.
+    pub(crate) fn take_orphans(&self) -> Vec<Job> {
+        let jobs: Vec<_> = self.doomed.take_all().collect();
+        drop(self.orphans.take_all());
+        jobs
     }
 
     /// A pool is destroyed, or lost.
     pub(crate) fn one_less_pending(&self) {
-        self.gate.lock().pending -= 1;
+        let mut gate = self.gate.lock();
+        gate.pending -= 1;
+        gate.lost = gate.lost.min(gate.pending);
+        drop(gate);
         self.gate_moved.notify_all();
     }
 
-    /// Waits until fewer than `limit` pools await destruction, running orphans meanwhile.
+    /// Waits until fewer than `limit` pools await destruction, and destroys those meanwhile that no
+    /// thread has begun to. Not for those whose thread is gone. May block; not from inside a job.
     pub(crate) fn wait_for_pending_below(&self, limit: usize) {
         loop {
             self.run_orphans();
+            while self.pending() >= limit && self.doomed.run_one() {}
             let mut gate = self.gate.lock();
-            if gate.pending < limit {
+            if gate.pending - gate.lost < limit {
                 return;
             }
-            // An orphan is pushed before its pusher takes the gate's lock to say so: no wake-up is lost.
-            if self.orphans.is_empty() {
-                self.gate_moved.wait(&mut gate);
+            // A job is pushed before its pusher takes the gate's lock to say so: no wake-up is
+            // lost.
+            if self.doomed.is_waiting() || !self.orphans.is_empty() {
+                continue;
+            }
+            let (pending, in_flight) = (gate.pending, gate.in_flight);
+            let timed_out = self.gate_moved.wait_for(&mut gate, PATIENCE).timed_out();
+            let at_rest = (gate.pending, gate.in_flight) == (pending, in_flight)
+                && (in_flight == 0 || self.maker.is_of_another_process());
+            if timed_out && at_rest && !self.doomed.is_waiting() && self.doomed.is_idle() {
+                count_leaked(gate.pending - gate.lost);
+                gate.lost = gate.pending;
             }
         }
     }
 
-    /// Pools whose destruction is pending.
+    /// Pools whose destruction is pending, and not given up.
     pub(crate) fn pending(&self) -> usize {
-        self.gate.lock().pending
+        let gate = self.gate.lock();
+        gate.pending - gate.lost
     }
 
-    /// From now on no job goes to the executor. Waits for those who are handing one over, and gives the executor; if `may_wait` is false, the last of
-    /// them takes it.
-    pub(crate) fn manager_goes(&self, may_wait: bool) -> Option<Arc<dyn Executor>> {
+    /// From now on no job goes to the executor. Waits for those who are handing one over, and
+    /// returns the executor; if `may_wait` is false, the last of them takes it.
+    pub(crate) fn manager_goes(&self, may_wait: bool) -> Option<OurExecutor> {
         let mut gate = self.gate.lock();
         gate.manager_gone = true;
-        while may_wait && gate.in_flight > 0 {
-            self.gate_moved.wait(&mut gate);
+        // In a forked child, who was handing one over is not there any more.
+        let forked = self.maker.is_of_another_process();
+        // An executor whose `submit` waits for this very thread would wait for ever.
+        let mut patience = if may_wait && !forked { PATIENCE_WITH_SUBMIT } else { 0 };
+        while patience > 0 && gate.in_flight > 0 {
+            let timed_out = self.gate_moved.wait_for(&mut gate, PATIENCE).timed_out();
+            patience -= u32::from(timed_out);
         }
-        let idle = gate.in_flight == 0;
+        let idle = gate.in_flight == 0 || forked;
         gate.left_to_last = !idle;
         drop(gate);
         if idle { self.executor.lock().take() } else { None }
+    }
+}
+
+/// What an executor gets to destroy a pool: run or dropped, it destroys the one that waits longest.
+#[derive(Debug)]
+pub(crate) struct Ticket(Arc<Hub>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.doomed.run_one();
     }
 }
 

@@ -1,4 +1,5 @@
-//! Makes compressed memory pools, switches between them while data lives in them, and destroys them where blocking is allowed.
+//! Makes compressed memory pools, switches between them while data lives in them, and destroys them
+//! where blocking is allowed.
 //!
 //! ```text
 //!    registry: zbud zsmalloc ... │ lz4 lzo zstd ...
@@ -11,12 +12,16 @@
 //!
 //! # The nouns
 //!
-//! - A [`Pool`] is an allocator and a compressor with its contexts. A [`PoolRef`] is a counted reference to one; whoever stores an object keeps one with
-//!   the object's handle, so a pool lives as long as anything is stored in it.
-//! - The *current* pool is where new objects go. A switch makes another one current and *retires* the old: it lives on until its last
-//!   object goes, and is *revived* when a switch asks for the same spec before that.
-//! - When the last reference of a retired pool goes, the thread that drops it only hands the pool's own, preallocated job to the *executor*; the job
-//!   destroys the pool. The default executor is a [`WorkQueue`] with one thread.
+//! - A [`Pool`] is an allocator and a compressor with its contexts. A [`PoolRef`] is a counted
+//!   reference to one; whoever stores an object keeps one with the object's handle, so a pool lives
+//!   as long as anything is stored in it.
+//! - The *current* pool is where new objects go. A switch makes another one current and *retires*
+//!   the old: it lives on until its last object goes, and is *revived* when a switch asks for the
+//!   same spec before that.
+//! - When the last reference of a retired pool goes, the thread that drops it only hands the pool's
+//!   own, preallocated job to the *executor*; the job destroys the pool. The default executor is
+//!   one thread that all managers of the process share. See [`WorkQueue`] for one of your own,
+//!   shared by those you choose.
 //!
 //! # Example
 //!
@@ -40,27 +45,33 @@
 //!
 //! # Features
 //!
-//! - `tracing`: `TracingObserver`, which writes what happens to pools as tracing events. Off by default.
+//! - `tracing`: `TracingObserver`, which writes what happens to pools as tracing events. Off by
+//!   default.
 //!
 //! # Lock order
 //!
-//! The switchers' mutex first; below it the hub's list, gate and executor locks, the registry's tables and a queue's lists, each a leaf. Plug-ins'
-//! constructors run under the switchers' mutex alone, destructors under none, but for what a constructor that fails destroys itself. Readers and
-//! releasers take at most leaves.
+//! The switchers' mutex first; below it the hub's list, gate and executor locks, the registry's
+//! tables and a queue's lists, each a leaf. Plug-ins' constructors run under the switchers' mutex
+//! alone, destructors under none, but for what a constructor that fails destroys itself. Readers
+//! and releasers take at most leaves.
 //!
 //! # Where to read next
 //!
-//! [`PoolManager`], then the modules `switch` and `release` in the source: the two halves of a pool's life. The reference count is
-//! [`zpool_core::Counted`].
+//! [`PoolManager`], then the modules `switch` and `release` in the source: the two halves of a
+//! pool's life. The reference count is [`zpool_core::Counted`].
 
 #![forbid(unsafe_code)]
 
+mod books;
 mod current;
+mod doomed;
 mod error;
+mod gateway;
 mod hub;
 mod manager;
 mod observe;
 mod pool;
+mod pool_list;
 mod queue;
 mod registry;
 mod release;

@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use zpool_core::exec::{DrainError, DrainExecutor, Executor, in_job};
+use zpool_core::exec::{
+    Contained, DrainError, DrainExecutor, Executor, ExecutorProperties, contained, in_job,
+};
 use zpool_core::might_block;
 use zpool_core::page::{PageSource, default_source};
 use zpool_core::spec::PoolSpec;
@@ -12,13 +14,14 @@ use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::Ordering;
 
 use crate::error::SwitchError;
-use crate::hub::{Hub, Seen};
+use crate::gateway::Gateway;
+use crate::hub::{Hub, Seen, is_handing_over};
 use crate::observe::{PoolObserver, Watch};
-use crate::pool::{Pool, PoolRef};
-use crate::queue::WorkQueue;
+use crate::pool::PoolRef;
+use crate::queue::{SharedWorker, WorkQueue};
 use crate::registry::Registry;
 use crate::stats::{ManagerStats, PoolInfo, PoolState};
-use crate::switch::Wanted;
+use crate::switch::{Wanted, is_inside_switch};
 
 /// The largest block, in bytes, unless the builder is told otherwise.
 pub const DEFAULT_BLOCK_LEN: usize = 4096;
@@ -28,26 +31,53 @@ pub const DEFAULT_MAX_PENDING: usize = 16;
 
 /// Makes pools and switches between them while data lives in them. See the [crate's essay](crate).
 ///
-/// Dropping the manager retires the current pool and gives up the executor: its own queue completes what is pending first. Pools that still hold
-/// objects live on until their last reference goes; then the thread that drops it destroys the pool, or leaks it inside a
-/// [`NoBlock`](zpool_core::NoBlock) section ([`pools_leaked`](crate::pools_leaked)).
+/// # Drop
 ///
-/// Dropped inside a job, it waits for nobody. If another thread is handing a pool over at that moment, the executor goes when that thread is done with it.
+/// Dropping the manager retires the current pool. Then it gives up the executor:
+///
+/// - One that it was given keeps the jobs that it has. Dropped with them, it destroys their pools.
+/// - Without one of its own, and behind a relay, the manager first completes its jobs. It waits for
+///   those that run, and runs the others itself: also where the executor's only thread is the one
+///   that drops the manager. It waits for no other manager's jobs.
+///
+/// Pools that still hold objects live on until their last reference goes. Then the thread that
+/// drops it destroys the pool, or leaks it inside a [`NoBlock`](zpool_core::NoBlock) section
+/// ([`pools_leaked`](crate::pools_leaked)).
+///
+/// Dropped inside a job, or inside its executor's `submit`, it waits for no thread. If another
+/// thread is handing a pool over at that moment, the executor goes when that thread is done with
+/// it.
+///
+/// # Fork
+///
+/// A forked child has no thread but the one that called `fork`. Its copy of the manager may be used
+/// and dropped: switches, `flush` and the drop destroy pools on the calling thread, jobs of pools
+/// are refused, and no wait is for a thread that is not there. A pool whose destruction was under
+/// way in the parent is leaked in the child. Locks are another matter: a thread that was inside a
+/// pool at the moment of the fork holds its locks for ever in the child, the manager's own worker
+/// among them. Call [`flush`](Self::flush) before `fork`, and fork while no other thread is in a
+/// call.
 pub struct PoolManager {
     pub(crate) hub: Arc<Hub>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) config: Config,
-    /// One switcher at a time. Held while plug-ins construct; not while they destroy, nor while waiting for pending destructions. Never taken by
-    /// readers or releasers.
+    /// One switcher at a time. Held while plug-ins construct; not while they destroy, nor while
+    /// waiting for pending destructions. Never taken by readers or releasers.
     pub(crate) switcher: Mutex<Wanted>,
-    queue: Option<Arc<WorkQueue>>,
+    queue: Option<Queue>,
+}
+
+/// The queue that completes its jobs before the manager goes.
+enum Queue {
+    Shared(Arc<SharedWorker>),
+    Relay(Arc<WorkQueue>),
 }
 
 /// What the builder settled.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) block_len: usize,
-    pub(crate) source: Arc<dyn PageSource>,
+    pub(crate) source: Contained<Arc<dyn PageSource>>,
     pub(crate) pool_executor: Arc<dyn Executor>,
     pub(crate) max_pending: usize,
     pub(crate) revive: bool,
@@ -59,49 +89,57 @@ pub(crate) struct Config {
 pub struct ManagerBuilder {
     registry: Arc<Registry>,
     block_len: usize,
-    source: Option<Arc<dyn PageSource>>,
-    executor: Option<Arc<dyn Executor>>,
+    source: Option<Contained<Arc<dyn PageSource>>>,
+    executor: Option<Contained<Arc<dyn Executor>>>,
     max_pending: usize,
     revive: bool,
     wipe_on_free: bool,
-    observer: Option<Arc<dyn PoolObserver>>,
+    observer: Option<Contained<Arc<dyn PoolObserver>>>,
 }
 
 impl ManagerBuilder {
-    /// The largest block in bytes (default [`DEFAULT_BLOCK_LEN`]): what pools and contexts are made for.
+    /// The largest block in bytes (default [`DEFAULT_BLOCK_LEN`]): what pools and contexts are made
+    /// for.
     pub fn block_len(self, bytes: usize) -> Self {
         ManagerBuilder { block_len: bytes, ..self }
     }
 
     /// Where pools take their frames (default: mapped memory, shared by the process).
     pub fn page_source(self, source: Arc<dyn PageSource>) -> Self {
-        ManagerBuilder { source: Some(source), ..self }
+        ManagerBuilder { source: Some(source.into()), ..self }
     }
 
-    /// Who destroys pools (default: a [`WorkQueue`] of the manager's own). One whose `submit` is not legal inside a no-block section is used
-    /// behind such a queue, except one that runs jobs on the caller: that is done as asked.
+    /// Sets the executor that destroys pools (default: one worker thread that the process starts
+    /// with the first such manager, and that ends after the last).
+    ///
+    /// One whose `submit` is not legal inside a no-block section is used behind a
+    /// [relay](WorkQueue::relay), except one that runs jobs on the caller: that is done as asked.
+    /// An executor that panics when it is asked for its properties promises nothing.
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
-        ManagerBuilder { executor: Some(executor), ..self }
+        ManagerBuilder { executor: Some(executor.into()), ..self }
     }
 
-    /// How many pools may await destruction before a switcher waits (default [`DEFAULT_MAX_PENDING`], at least 1).
+    /// How many pools may await destruction before a switcher waits (default
+    /// [`DEFAULT_MAX_PENDING`], at least 1).
     pub fn max_pending(self, pools: usize) -> Self {
         ManagerBuilder { max_pending: pools.max(1), ..self }
     }
 
-    /// Whether a switch takes a live retired pool of the same spec instead of making one (default true).
+    /// Whether a switch takes a live retired pool of the same spec instead of making one (default
+    /// true).
     pub fn revive(self, revive: bool) -> Self {
         ManagerBuilder { revive, ..self }
     }
 
-    /// Whether pools [overwrite](zpool_core::PoolConfig::wipe_on_free) objects that are gone (default false). Allocators that cannot are refused then.
+    /// Whether pools [overwrite](zpool_core::PoolConfig::wipe_on_free) objects that are gone
+    /// (default false). Allocators that cannot are refused then.
     pub fn wipe_on_free(self, wipe_on_free: bool) -> Self {
         ManagerBuilder { wipe_on_free, ..self }
     }
 
     /// Who is told what happens to pools (default: nobody).
     pub fn observer(self, observer: Arc<dyn PoolObserver>) -> Self {
-        ManagerBuilder { observer: Some(observer), ..self }
+        ManagerBuilder { observer: Some(observer.into()), ..self }
     }
 
     /// A manager without a current pool: there is one after the first successful switch.
@@ -112,28 +150,30 @@ impl ManagerBuilder {
     pub fn build_idle(self) -> io::Result<PoolManager> {
         let (executor, queue) = match self.executor {
             Some(executor) => {
-                let properties = executor.properties();
+                let executor = Arc::clone(&executor);
+                let properties = properties(&*executor);
                 if properties.submit_in_no_block || properties.runs_on_caller {
                     (executor, None)
                 } else {
                     let queue = Arc::new(WorkQueue::relay("zpool-relay", executor)?);
-                    (queue.clone() as Arc<dyn Executor>, Some(queue))
+                    (queue.clone() as Arc<dyn Executor>, Some(Queue::Relay(queue)))
                 }
             }
             None => {
-                let queue = Arc::new(WorkQueue::new("zpool-work")?);
-                (queue.clone() as Arc<dyn Executor>, Some(queue))
+                let worker = SharedWorker::of_process()?;
+                (worker.executor(), Some(Queue::Shared(worker)))
             }
         };
+        let properties = properties(&*executor);
+        let hub = Hub::new(executor, Watch::new(self.observer));
         let config = Config {
             block_len: self.block_len,
-            source: self.source.unwrap_or_else(default_source),
-            pool_executor: executor.clone(),
+            source: self.source.unwrap_or_else(|| default_source().into()),
+            pool_executor: Arc::new(Gateway::new(hub.clone(), properties)),
             max_pending: self.max_pending,
             revive: self.revive,
             wipe_on_free: self.wipe_on_free,
         };
-        let hub = Hub::new(executor, Watch(self.observer));
         Ok(PoolManager { hub, registry: self.registry, config, switcher: Mutex::default(), queue })
     }
 
@@ -141,7 +181,8 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Thread`] as for `build_idle`, [`BuildError::Switch`] when the pool cannot be made.
+    /// [`BuildError::Thread`] as for `build_idle`, [`BuildError::Switch`] when the pool cannot be
+    /// made.
     pub fn build(self, spec: &PoolSpec) -> Result<PoolManager, BuildError> {
         let manager = self.build_idle().map_err(BuildError::Thread)?;
         manager.switch(spec).map_err(BuildError::Switch)?;
@@ -178,7 +219,8 @@ impl std::error::Error for BuildError {
 }
 
 impl PoolManager {
-    /// Starts to build a manager that makes pools of the drivers in `registry`. The registry stays open: more may be registered later.
+    /// Starts to build a manager that makes pools of the drivers in `registry`. The registry stays
+    /// open: more may be registered later.
     pub fn builder(registry: Arc<Registry>) -> ManagerBuilder {
         ManagerBuilder {
             registry,
@@ -192,7 +234,8 @@ impl PoolManager {
         }
     }
 
-    /// A reference to the current pool; `None` only before the first successful switch. Costs an atomic load and a count; never blocks.
+    /// A reference to the current pool; `None` only before the first successful switch. Costs an
+    /// atomic load and a count; never blocks.
     #[inline]
     pub fn current(&self) -> Option<PoolRef> {
         self.hub.current.get()
@@ -208,38 +251,42 @@ impl PoolManager {
         self.config.block_len
     }
 
-    /// Where pools that want to do work in the background submit it.
+    /// Returns where pools that want to do work in the background submit it. It passes jobs on to
+    /// the manager's executor, and refuses them once the manager is gone.
     pub fn executor(&self) -> &Arc<dyn Executor> {
         &self.config.pool_executor
     }
 
-    /// Bytes that all pools hold together, retired ones and those that await destruction included: allocators and contexts.
+    /// Returns the bytes that all pools hold together, retired ones and those that await
+    /// destruction included: allocators and contexts. Exact; asks every pool. An allocator that
+    /// panics when it is asked counts with what it held when it was last asked.
     pub fn bytes_held(&self) -> usize {
-        self.allocator_bytes(|_| true) + self.context_bytes()
+        self.hub.allocator_bytes(None) + self.context_bytes()
     }
 
-    /// Bytes that the allocators of all pools but `pool` hold together: a caller that knows how that one grows need not walk the others, which only shrink
-    /// until the next [switch](Self::switches). Their [contexts](Self::context_bytes) may grow as long as something is loaded from them.
+    /// Returns the bytes that the allocators of all pools but `pool` hold together. A caller that
+    /// knows how that one grows need not ask the others, which only shrink until the next
+    /// [switch](Self::switches). Their [contexts](Self::context_bytes) may grow as long as
+    /// something is loaded from them.
+    ///
+    /// Exact while there are up to 64 pools. If there are more, a call takes no longer than with
+    /// 64: it asks the pools that were retired last and a few others, and adds what the rest held
+    /// when they were last asked, which is at least what they hold. Every so often a call asks all,
+    /// so that after an eighth as many calls as there are pools the figure is exact again.
     pub fn allocator_bytes_besides(&self, pool: &PoolRef) -> usize {
-        self.allocator_bytes(|other| !PoolRef::same(pool, other))
+        self.hub.allocator_bytes_soon(pool)
     }
 
-    fn allocator_bytes(&self, counts: impl Fn(&PoolRef) -> bool) -> usize {
-        let pools = self.hub.snapshot();
-        let alive = pools.iter().filter_map(|seen| seen.pool.as_ref()).filter(|pool| counts(pool));
-        let alive: usize = alive.map(|pool| pool.zpool().bytes_held()).sum();
-        // After the walk: none of those in it comes to await destruction before it ends. Relaxed: statistics only.
-        alive + self.hub.counters.pending_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that the contexts of all pools hold together, with what they share: of the current one, of retired ones, and of those that await destruction.
+    /// Bytes that the contexts of all pools hold together, with what they share: of the current
+    /// one, of retired ones, and of those that await destruction.
     #[inline]
     pub fn context_bytes(&self) -> usize {
         // Relaxed: statistics only.
         self.hub.counters.context_bytes.load(Ordering::Relaxed)
     }
 
-    /// Changes of the current pool so far. Whoever sees a count also sees, by [`current`](Self::current), the pool that was current then, or a later one.
+    /// Changes of the current pool so far. Whoever sees a count also sees, by
+    /// [`current`](Self::current), the pool that was current then, or a later one.
     #[inline]
     pub fn switches(&self) -> u64 {
         // Acquire: pairs with the Release in `replace_current`.
@@ -259,7 +306,7 @@ impl PoolManager {
                 },
                 // Less the one this snapshot holds.
                 references: listed.block.references().saturating_sub(u64::from(pool.is_some())),
-                bytes_held: pool.map_or(0, Pool::bytes_held),
+                bytes_held: pool.map_or(0, |pool| contained(|| pool.bytes_held()).unwrap_or(seen.booked)),
                 context_bytes: pool.map_or(0, |pool| pool.codec().stats().context_bytes),
                 age: listed.created.elapsed(),
                 retired_for: listed.retired.map(|since| since.elapsed()),
@@ -288,27 +335,36 @@ impl PoolManager {
         }
     }
 
-    /// Runs the jobs that the executor refused. Returns how many. May block.
+    /// Runs the jobs that the executor refused. Returns how many: none inside an observer or a
+    /// constructor. May block.
     pub fn reap(&self) -> usize {
         might_block("PoolManager::reap");
+        if is_inside_switch() {
+            return 0;
+        }
         self.hub.run_orphans()
     }
 
-    /// Waits until no pool awaits destruction, and runs refused jobs meanwhile. May block; for ever, if the executor never runs its jobs.
+    /// Waits until no pool awaits destruction. Destroys those itself that the executor has not
+    /// begun to destroy, so it needs no executor that runs its jobs. May block.
+    ///
+    /// A pool whose destruction was begun by a thread that is gone is given up: it is leaked.
     ///
     /// # Errors
     ///
-    /// [`DrainError`] from inside a job, of whatever executor, a plug-in's destructor among them: it could be waiting for itself.
+    /// [`DrainError`] from inside a job, of whatever executor, a plug-in's destructor among them,
+    /// and from inside a constructor or an observer: it could be waiting for itself.
     pub fn flush(&self) -> Result<(), DrainError> {
         might_block("PoolManager::flush");
-        if in_job() {
+        if in_job() || is_inside_switch() {
             return Err(DrainError);
         }
         self.hub.wait_for_pending_below(1);
         Ok(())
     }
 
-    /// Is the lock of the list of pools taken at this moment? For the test that nothing is allocated under it (B6).
+    /// Is the lock of the list of pools taken at this moment? For the test that nothing is
+    /// allocated under it (B6).
     #[doc(hidden)]
     pub fn list_is_locked(&self) -> bool {
         self.hub.list_is_locked()
@@ -322,17 +378,31 @@ impl Drop for PoolManager {
         if let Some(block) = last {
             block.retire();
         }
-        // From inside a job nobody can be waited for: then the last thread that is handing a job over takes the executor.
-        let executor = self.hub.manager_goes(!in_job());
-        if let Some(queue) = self.queue.take()
-            && queue.shutdown().is_err()
-        {
-            // Inside one of the queue's own jobs: it completes what is pending after this one, and whoever drops it last does not wait.
-            queue.end_unwaited();
+        // From inside a job no thread can be waited for: then the last one that is handing a job
+        // over takes the executor.
+        let may_wait = !in_job() && !is_handing_over();
+        let executor = self.hub.manager_goes(may_wait);
+        let queue = self.queue.take();
+        if queue.is_some() && may_wait {
+            self.hub.wait_for_pending_below(1);
+        }
+        match queue {
+            Some(Queue::Shared(worker)) => worker.end_group(self.hub.id),
+            Some(Queue::Relay(queue)) if !may_wait || queue.shutdown().is_err() => {
+                // Inside a job: the queue completes what is pending after it, and its last owner
+                // does not wait.
+                queue.end_unwaited();
+            }
+            _ => {}
         }
         self.hub.run_orphans();
         drop(executor);
     }
+}
+
+/// Asks a foreign executor for its properties.
+fn properties(executor: &dyn Executor) -> ExecutorProperties {
+    contained(|| executor.properties()).unwrap_or(ExecutorProperties::CAUTIOUS)
 }
 
 impl fmt::Debug for PoolManager {

@@ -1,19 +1,23 @@
 //! Watching pools come and go.
 
+use std::cell::Cell;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
-use zpool_core::exec::contained;
+use zpool_core::exec::{Contained, contained};
 
 use crate::pool::{Pool, PoolLabel};
 
 /// Is told what happens to pools.
 pub trait PoolObserver: Send + Sync + Debug {
-    /// Something happened. Called on the thread that made it happen, with no lock held but, for all events of a switch, the switchers' own.
+    /// Something happened. Called on the thread that made it happen, with no lock held but, for all
+    /// events of a switch, the switchers' own.
     ///
-    /// [`PoolEventKind::Emptied`] comes from whoever dropped the last reference, inside a [`NoBlock`](zpool_core::NoBlock) section: do not block.
-    /// A panic is contained and ignored.
+    /// [`PoolEventKind::Emptied`] comes from whoever dropped the last reference, inside a
+    /// [`NoBlock`](zpool_core::NoBlock) section: do not block. A panic is contained and ignored. A
+    /// switch, a flush or a reap from inside this call is an error or does nothing: it could wait
+    /// for the switch that called.
     fn observe(&self, event: &PoolEvent<'_>);
 }
 
@@ -64,9 +68,23 @@ impl fmt::Display for PoolEventKind {
 
 /// An observer, or none.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Watch(pub(crate) Option<Arc<dyn PoolObserver>>);
+pub(crate) struct Watch(Option<Contained<Arc<dyn PoolObserver>>>);
+
+thread_local! {
+    /// Calls of observers on this thread's stack.
+    static OBSERVING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Is the calling thread inside an observer?
+pub(crate) fn is_observing() -> bool {
+    OBSERVING.with(Cell::get) > 0
+}
 
 impl Watch {
+    pub(crate) fn new(observer: Option<Contained<Arc<dyn PoolObserver>>>) -> Watch {
+        Watch(observer)
+    }
+
     pub(crate) fn pool(&self, kind: PoolEventKind, pool: &Pool) {
         if self.0.is_some() {
             // Foreign code, on the release path among others.
@@ -78,7 +96,9 @@ impl Watch {
     pub(crate) fn tell(&self, kind: PoolEventKind, pool: &PoolLabel, age: Duration, bytes_held: usize) {
         if let Some(observer) = &self.0 {
             let event = PoolEvent { kind, pool, age, bytes_held };
+            OBSERVING.with(|o| o.set(o.get() + 1));
             contained(|| observer.observe(&event));
+            OBSERVING.with(|o| o.set(o.get() - 1));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A pool: an allocator, a codec, and the job that will destroy them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use zpool_core::compress::{Codec, CompressorDriver};
@@ -11,31 +11,39 @@ use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::AtomicBool;
 use zpool_core::{PoolId, Ref, ZPool, ZPoolDriver, might_block};
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Ticket};
+use crate::pool_list::Place;
 use crate::registry::Used;
 use crate::release::Doomed;
 
-/// A counted reference to a live pool. Whoever stores an object keeps one with its handle; the pool is destroyed, on the manager's
-/// executor, after the last one has gone.
+/// A counted reference to a live pool. Whoever stores an object keeps one with its handle; the pool
+/// is destroyed, on the manager's executor, after the last one has gone.
 ///
-/// Taking and dropping one is an atomic operation on a word of the current processor; dropping never blocks, allocates or fails.
+/// Taking and dropping one is an atomic operation on a word of the current processor; dropping
+/// never blocks, allocates or fails.
 pub type PoolRef = Ref<Pool>;
 
 /// An allocator and a compressor with its contexts, made together from a [`PoolSpec`].
 ///
-/// Only the manager makes pools, and only the job of a pool whose last reference has gone takes one apart.
+/// Only the manager makes pools, and only the job of a pool whose last reference has gone takes one
+/// apart.
 pub struct Pool {
     label: Arc<PoolLabel>,
     created: Instant,
     zpool: Box<dyn ZPool>,
     codec: Codec,
     /// Made with the pool, taken by its release.
-    job: Mutex<Option<PreparedJob<Doomed>>>,
+    jobs: Mutex<Option<Jobs>>,
+    /// Where it is on the hub's list, once it is.
+    place: Arc<OnceLock<Place>>,
     hub: Arc<Hub>,
     drivers: Drivers,
     /// A job that frees the compression contexts is on its way.
     pub(crate) contexts_job: AtomicBool,
 }
+
+/// The job that destroys a pool, and what an executor gets for it.
+type Jobs = (PreparedJob<Doomed>, PreparedJob<Ticket>);
 
 /// What a pool is called: known also when the pool itself is on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +63,8 @@ pub(crate) struct Drivers {
     pub(crate) compressor: Used<dyn CompressorDriver>,
 }
 
-/// A pool taken apart, in the order in which it goes: contexts, allocator, and then only the drivers may be unregistered.
+/// A pool taken apart, in the order in which it goes: contexts, allocator, and then only the
+/// drivers may be unregistered.
 pub(crate) struct Parts {
     pub(crate) codec: Codec,
     pub(crate) zpool: Box<dyn ZPool>,
@@ -76,6 +85,8 @@ impl Pool {
             might_block("destroying a pool");
             drop(doomed);
         });
+        // Run or dropped, a ticket does its work when it goes.
+        let ticket = PreparedJob::new("destroy pool", |ticket: Ticket| drop(ticket));
         let label = Arc::new(PoolLabel { id, name: format!("zpool-{id}"), spec });
         let contexts_job = AtomicBool::new(false);
         Pool {
@@ -83,7 +94,8 @@ impl Pool {
             created: Instant::now(),
             zpool,
             codec,
-            job: Mutex::new(Some(job)),
+            jobs: Mutex::new(Some((job, ticket))),
+            place: Arc::default(),
             hub,
             drivers,
             contexts_job,
@@ -141,9 +153,13 @@ impl Pool {
         &self.hub
     }
 
-    /// The job that destroys this pool: there once.
-    pub(crate) fn take_job(&self) -> PreparedJob<Doomed> {
-        self.job.lock().take().expect("a pool is released once")
+    pub(crate) fn place(&self) -> &Arc<OnceLock<Place>> {
+        &self.place
+    }
+
+    /// The job that destroys this pool, and its ticket: there once.
+    pub(crate) fn take_jobs(&self) -> Jobs {
+        self.jobs.lock().take().expect("a pool is released once")
     }
 
     pub(crate) fn into_parts(self) -> Parts {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use zpool_core::compress::CompressorDriver;
+use zpool_core::exec::{Contained, swallowed_message};
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{ZPoolDriver, might_block};
@@ -12,15 +14,14 @@ use zpool_core::{ZPoolDriver, might_block};
 use crate::error::{RegistryError, SwitchError};
 
 /// The drivers a manager can make pools with. Its locks are leaves: no driver is called under them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Registry {
     allocators: Mutex<BTreeMap<String, Registered<dyn ZPoolDriver>>>,
     compressors: Mutex<BTreeMap<String, Registered<dyn CompressorDriver>>>,
 }
 
-#[derive(Debug)]
 struct Registered<D: ?Sized> {
-    driver: Arc<D>,
+    driver: Contained<Arc<D>>,
     users: Arc<AtomicUsize>,
 }
 
@@ -40,27 +41,29 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Duplicate`] if one of that name is there.
+    /// [`RegistryError::Duplicate`] if one of that name is there; [`RegistryError::Panicked`] if
+    /// the driver panics when it is asked for its name.
     pub fn register_allocator(&self, driver: Arc<dyn ZPoolDriver>) -> Result<(), RegistryError> {
-        let name = driver.name().to_owned();
-        register(&self.allocators, name, driver)
+        let driver = Contained::new(driver);
+        register(&self.allocators, name(|| driver.name().to_owned())?, driver)
     }
 
     /// Adds a compressor.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Duplicate`] if one of that name is there.
+    /// As for [`register_allocator`](Self::register_allocator).
     pub fn register_compressor(&self, driver: Arc<dyn CompressorDriver>) -> Result<(), RegistryError> {
-        let name = driver.name().to_owned();
-        register(&self.compressors, name, driver)
+        let driver = Contained::new(driver);
+        register(&self.compressors, name(|| driver.name().to_owned())?, driver)
     }
 
     /// Removes an allocator. May block, as the drop of its driver may.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Busy`] while a pool of it exists, one that only waits for its destruction included; [`RegistryError::Unknown`].
+    /// [`RegistryError::Busy`] while a pool of it exists, one that only waits for its destruction
+    /// included; [`RegistryError::Unknown`].
     pub fn unregister_allocator(&self, name: &str) -> Result<(), RegistryError> {
         might_block("Registry::unregister_allocator");
         unregister(&self.allocators, name)
@@ -99,9 +102,29 @@ impl Registry {
     }
 }
 
+impl fmt::Debug for Registry {
+    /// Names only: a driver's own `Debug` is foreign code.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("allocators", &self.allocators())
+            .field("compressors", &self.compressors())
+            .finish()
+    }
+}
+
 type Table<D> = Mutex<BTreeMap<String, Registered<D>>>;
 
-fn register<D: ?Sized>(table: &Table<D>, name: String, driver: Arc<D>) -> Result<(), RegistryError> {
+/// Asks a driver for its name, with no lock held.
+fn name(ask: impl FnOnce() -> String) -> Result<String, RegistryError> {
+    catch_unwind(AssertUnwindSafe(ask))
+        .map_err(|panic| RegistryError::Panicked { message: swallowed_message(panic) })
+}
+
+fn register<D: ?Sized>(
+    table: &Table<D>,
+    name: String,
+    driver: Contained<Arc<D>>,
+) -> Result<(), RegistryError> {
     let mut table = table.lock();
     if table.contains_key(&name) {
         return Err(RegistryError::Duplicate(name));
@@ -113,7 +136,8 @@ fn register<D: ?Sized>(table: &Table<D>, name: String, driver: Arc<D>) -> Result
 fn unregister<D: ?Sized>(table: &Table<D>, name: &str) -> Result<(), RegistryError> {
     let mut table = table.lock();
     let registered = table.get(name).ok_or_else(|| RegistryError::Unknown(name.to_owned()))?;
-    // Acquire: pairs with the Release of `Used`'s drop: the pool is gone before its driver is. A use begins under this lock.
+    // Acquire: pairs with the Release of `Used`'s drop: the pool is gone before its driver is. A
+    // use begins under this lock.
     let users = registered.users.load(Ordering::Acquire);
     if users > 0 {
         return Err(RegistryError::Busy { name: name.to_owned(), pools: users });
@@ -130,7 +154,7 @@ fn find<D: ?Sized>(table: &Table<D>, name: &str) -> Option<Used<D>> {
     let Registered { driver, users } = table.get(name)?;
     // Relaxed: ordered by the lock.
     users.fetch_add(1, Ordering::Relaxed);
-    Some(Used { driver: driver.clone(), users: users.clone() })
+    Some(Used { driver: Arc::clone(driver), users: users.clone() })
 }
 
 impl<D: ?Sized> Clone for Used<D> {

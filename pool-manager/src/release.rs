@@ -1,8 +1,10 @@
 //! From the last reference to the destroyed pool.
 //!
 //! ```text
-//!   last PoolRef dropped ──► released: NoBlock section, the pool's own job ──► executor ──► Doomed dropped: unlist, destroy
-//!        (any thread)              │ refused                                       ▲
+//!   last PoolRef dropped ──► released: NoBlock section, the pool's own job ──► doomed jobs ──► Doomed dropped: unlist, destroy
+//!        (any thread)              │ a ticket for it                            ▲
+//!                                  ├──► executor, or a thread that waits for it ┤
+//!                                  │ refused                                    │
 //!                                  ├──► orphan list ──► next switch, reap(), manager's drop
 //!                                  └ manager gone ──► run here; inside a no-block section: leak, and count
 //! ```
@@ -12,7 +14,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use zpool_core::exec::{Job, contained};
+use zpool_core::exec::{Contained, Executor, Job, contained};
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Dying, NoBlock, Released};
 
@@ -20,18 +22,29 @@ use crate::hub::{Hub, Left, count};
 use crate::observe::PoolEventKind;
 use crate::pool::{Drivers, Parts, Pool};
 
-/// Pools leaked so far. The process's, because a manager is gone when one of its pools is; core's, since statics are no part of a protocol.
+/// Pools leaked so far. The process's, because a manager is gone when one of its pools is; core's,
+/// since statics are no part of a protocol.
 static LEAKED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 
-/// Pools of this process that were leaked, because their last reference was dropped inside a [`NoBlock`] section after their manager
-/// was gone: nobody was there to destroy them, and the thread that dropped it must not block.
+/// Returns how many pools of this process were leaked. There are two reasons:
+///
+/// - The last reference was dropped inside a [`NoBlock`] section after the manager was gone: that
+///   thread must not block, and there is no other that would destroy the pool.
+/// - The thread that destroyed the pool was ended in the middle, or is not there in a forked child.
 pub fn pools_leaked() -> u64 {
     // Relaxed: statistics only.
     LEAKED.load(Ordering::Relaxed)
 }
 
+/// Counts pools that no thread will destroy.
+pub(crate) fn count_leaked(pools: usize) {
+    // Relaxed: statistics only.
+    LEAKED.fetch_add(pools as u64, Ordering::Relaxed);
+}
+
 thread_local! {
-    /// Releases on this thread's stack: a pool destroyed while this is not zero was destroyed by the call that dropped it.
+    /// Releases on this thread's stack: a pool destroyed while this is not zero was destroyed by
+    /// the call that dropped it.
     static RELEASING: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -41,37 +54,41 @@ impl Released for Pool {
         let section = NoBlock::enter();
         let hub = dying.hub().clone();
         hub.watch.pool(PoolEventKind::Emptied, &dying);
-        let job = dying.take_job().arm(Doomed { bytes: hub.owe(&dying), dying: Some(dying) });
+        let (job, ticket) = dying.take_jobs();
+        let job = job.arm(Doomed { bytes: hub.owe(&dying), dying: Some(dying) });
         RELEASING.with(|r| r.set(r.get() + 1));
-        let left = hub.hand_over(job);
+        let left = hub.hand_over(job, ticket);
         RELEASING.with(|r| r.set(r.get() - 1));
         drop(section);
         if let Some(left) = left {
-            see_to(left, inside);
+            see_to(left, &hub, inside);
         }
-        // If this was the last owner of the hub: the manager is gone and the executor out of it, so only memory is freed here.
+        // If this was the last owner of the hub: the manager is gone and the executor out of it, so
+        // only memory is freed here.
         drop(hub);
     }
 }
 
 /// The manager is gone: nobody else will do it.
-fn see_to(left: Left, must_not_block: bool) {
+pub(crate) fn see_to(left: Left, hub: &Hub, must_not_block: bool) {
     let Left { job, orphans, executor } = left;
+    let orphans = if orphans { hub.take_orphans() } else { Vec::new() };
     for job in job.into_iter().chain(orphans) {
         run_or_leak(job, must_not_block);
     }
-    if must_not_block && executor.as_ref().is_some_and(|executor| Arc::strong_count(executor) == 1) {
-        // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end when the manager went.) Whoever else has it ends it.
+    let last = |executor: &Contained<Arc<dyn Executor>>| Arc::strong_count(executor) == 1;
+    if must_not_block && executor.as_ref().is_some_and(last) {
+        // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end
+        // when the manager went.) Whoever else has it ends it.
         std::mem::forget(executor);
     } else {
-        contained(|| drop(executor));
+        drop(executor);
     }
 }
 
 fn run_or_leak(job: Job, must_not_block: bool) {
     if must_not_block {
-        // Relaxed: statistics only.
-        LEAKED.fetch_add(1, Ordering::Relaxed);
+        count_leaked(1);
         std::mem::forget(job);
     } else {
         // A destructor's panic is contained and counted where it happens.
@@ -86,7 +103,8 @@ pub(crate) fn destroy<T>(made: T, hub: &Hub) {
     }
 }
 
-/// A pool in the hands of its job. Dropping this destroys the pool, also when the job itself is dropped unrun: nothing is lost.
+/// A pool in the hands of its job. Dropping this destroys the pool, also when the job itself is
+/// dropped unrun: nothing is lost.
 #[derive(Debug)]
 pub(crate) struct Doomed {
     dying: Option<Dying<Pool>>,
@@ -100,10 +118,11 @@ impl Drop for Doomed {
         let hub = dying.hub().clone();
         let (label, created, block) = (dying.label().clone(), dying.created(), Dying::block(&dying).clone());
         // First: what is destroyed, or half destroyed, is on no list (I2).
-        hub.unlist(&block);
+        hub.unlist(&dying);
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
         hub.free_block(block);
-        // Contexts first: they may refer to what the compressor shares, the allocator to nothing of theirs. Relaxed, here and below: statistics only.
+        // Contexts first: they may refer to what the compressor shares, the allocator to nothing of
+        // theirs. Relaxed, here and below: statistics only.
         hub.counters.destructors_panicked.fetch_add(codec.free_contexts() as u64, Ordering::Relaxed);
         destroy(codec, &hub);
         destroy(zpool, &hub);

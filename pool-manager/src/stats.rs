@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::pool::PoolLabel;
 
-/// A manager's counters. Each was true at some moment during the call; when nothing runs, `pools_created = pools_destroyed + pools_alive`. A pool can only be
-/// leaked once its manager is gone: [`pools_leaked`](crate::pools_leaked) counts those.
+/// A manager's counters. Each was true at some moment during the call; when nothing runs,
+/// `pools_created = pools_destroyed + pools_alive`. [`pools_leaked`](crate::pools_leaked) counts
+/// those that will never be destroyed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManagerStats {
@@ -17,15 +18,18 @@ pub struct ManagerStats {
     pub pools_revived: u64,
     /// Pools destroyed.
     pub pools_destroyed: u64,
-    /// Of those, pools destroyed inside the call that dropped their last reference: only with an executor that runs jobs on the caller.
+    /// Of those, pools destroyed inside the call that dropped their last reference: only with an
+    /// executor that runs jobs on the caller.
     pub destroyed_on_caller: u64,
-    /// Destructors of allocators or contexts that panicked; contained, but what they had not freed yet is lost.
+    /// Destructors of allocators or contexts that panicked; contained, but what they had not freed
+    /// yet is lost.
     pub destructors_panicked: u64,
     /// Jobs that the executor did not take.
     pub jobs_refused: u64,
     /// Pools that exist: current, retired, and awaiting destruction.
     pub pools_alive: usize,
-    /// Of those, pools that await destruction.
+    /// Of those, pools that await destruction, without those that were given up
+    /// ([`pools_leaked`](crate::pools_leaked)).
     pub pending_destroy: usize,
     /// Bytes that the allocators of those hold.
     pub pending_destroy_bytes: usize,
@@ -41,8 +45,9 @@ pub struct PoolInfo {
     pub label: PoolLabel,
     /// Where it is in its life.
     pub state: PoolState,
-    /// References that owners of objects and running calls hold: one an object, or fewer where an owner keeps one for many (zswap: one for each shard of its
-    /// index; its statistics count the objects of each pool).
+    /// References that owners of objects and running calls hold: one an object, or fewer where an
+    /// owner keeps one for many (zswap: one for each shard of its index; its statistics count the
+    /// objects of each pool).
     pub references: u64,
     /// Bytes it holds; 0 once it is dying, when nobody may look any more.
     pub bytes_held: usize,
@@ -50,7 +55,8 @@ pub struct PoolInfo {
     pub context_bytes: usize,
     /// Time since it was made.
     pub age: Duration,
-    /// Time since it was retired; `None` while current. A large value with references left is a pool that something keeps alive.
+    /// Time since it was retired; `None` while current. A large value with references left is a
+    /// pool that something keeps alive.
     pub retired_for: Option<Duration>,
 }
 

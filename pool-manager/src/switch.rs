@@ -1,8 +1,9 @@
 //! Switching: another allocator, another compressor, or both, while data lives in the pools.
 //!
-//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held, publishes it, and only then retires the old one. What
-//! runs plug-ins' destructors comes before the mutex or after it, so that a destructor may switch, or want a lock that another switcher holds: refused jobs, what
-//! an attempt made and did not use, the old pool's last reference.
+//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held,
+//! publishes it, and only then retires the old one. What runs plug-ins' destructors comes before
+//! the mutex or after it, so that a destructor may switch, or want a lock that another switcher
+//! holds: refused jobs, what an attempt made and did not use, the old pool's last reference.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,7 @@ use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, ZPoolDriver, mig
 use crate::error::SwitchError;
 use crate::hub::{Hub, count};
 use crate::manager::PoolManager;
-use crate::observe::PoolEventKind;
+use crate::observe::{PoolEventKind, is_observing};
 use crate::pool::{Drivers, Pool, PoolRef};
 use crate::registry::Used;
 use crate::release::destroy;
@@ -59,20 +60,28 @@ thread_local! {
     static CONSTRUCTING: Cell<u32> = const { Cell::new(0) };
 }
 
+/// Is the calling thread in foreign code under the switchers' mutex, or in an observer that may be?
+pub(crate) fn is_inside_switch() -> bool {
+    CONSTRUCTING.with(Cell::get) > 0 || is_observing()
+}
+
 impl PoolManager {
     /// Makes a pool of `spec` the current one.
     ///
-    /// Blocks stored from then on go there; blocks stored before stay where they are, and are loaded from there. The pool that was
-    /// current is retired: it goes when its last block does.
+    /// Blocks stored from then on go there; blocks stored before stay where they are, and are
+    /// loaded from there. The pool that was current is retired: it goes when its last block does.
     ///
     /// # Errors
     ///
-    /// [`SwitchError`]; the current pool is then what it was before, and nothing is left of the attempt.
+    /// [`SwitchError`]; the current pool is then what it was before, and nothing is left of the
+    /// attempt.
     ///
     /// # Concurrency
     ///
-    /// May block: for other switchers, for plug-ins' constructors, and while [too many](crate::ManagerBuilder::max_pending) pools await destruction. Runs the
-    /// jobs that the executor refused, unless called from inside a job: hold no lock that a plug-in's destructor wants.
+    /// May block: for other switchers, for plug-ins' constructors, and while [too
+    /// many](crate::ManagerBuilder::max_pending) pools await destruction. Of those it destroys the
+    /// ones that the executor has not begun, and it runs the jobs that the executor refused, unless
+    /// called from inside a job: hold no lock that a plug-in's destructor wants.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
         self.switch_to(Some(&spec.allocator), Some(&spec.compressor))
     }
@@ -81,8 +90,9 @@ impl PoolManager {
     ///
     /// # Errors
     ///
-    /// As for [`switch`](Self::switch); [`SwitchError::Incomplete`] while no compressor was ever given. Before the first pool exists, the choice is remembered all
-    /// the same, so that choosing the other one can complete it.
+    /// As for [`switch`](Self::switch); [`SwitchError::Incomplete`] while no compressor was ever
+    /// given. Before the first pool exists, the choice is remembered all the same, so that choosing
+    /// the other one can complete it.
     ///
     /// # Concurrency
     ///
@@ -113,6 +123,9 @@ impl PoolManager {
         if CONSTRUCTING.with(Cell::get) > 0 {
             return Err(SwitchError::InsideConstructor);
         }
+        if is_observing() {
+            return Err(SwitchError::InsideObserver);
+        }
         loop {
             if !in_job() {
                 self.hub.run_orphans();
@@ -131,7 +144,8 @@ impl PoolManager {
             kept.destroy(&self.hub);
             match attempt? {
                 Attempt::Done(switched, old) => {
-                    // The reference that kept the old pool through its retirement goes here, with no lock held.
+                    // The reference that kept the old pool through its retirement goes here, with
+                    // no lock held.
                     old.into_iter().for_each(|old| self.free_contexts_later(old));
                     return Ok(switched);
                 }
@@ -165,14 +179,11 @@ impl PoolManager {
 
     /// Takes a live retired pool of `spec` back.
     fn revive(&self, spec: &PoolSpec) -> Option<Attempt> {
-        // One at zero is about to be destroyed: skipped, and the search goes on (a live twin may follow).
-        let twins = self.hub.listed().into_iter().filter(|listed| listed.label.spec == *spec);
-        let (block, pool) =
-            twins.filter_map(|twin| twin.block.try_ref().map(|pool| (twin.block, pool))).next()?;
+        let pool = self.hub.find_retired(spec)?;
         let revived = Counted::revive(&pool);
         debug_assert!(revived, "what is listed, alive and not current is retired");
         pool.codec().revive_compression();
-        let old = self.replace_current(PoolEventKind::Revived, || self.hub.publish(Some(block)));
+        let old = self.replace_current(PoolEventKind::Revived, || self.hub.publish(Some(&pool)));
         count(&self.hub.counters.revived);
         Some(Attempt::Done(Switched::Revived(pool.id()), old))
     }
@@ -186,7 +197,8 @@ impl PoolManager {
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
-    /// Publishes, then retires what was current before. Gives a reference to that, so that its release comes when the caller drops it.
+    /// Publishes, then retires what was current before. Gives a reference to that, so that its
+    /// release comes when the caller drops it.
     fn replace_current(
         &self,
         kind: PoolEventKind,
@@ -202,30 +214,27 @@ impl PoolManager {
         let kept = old.try_ref();
         old.retire();
         if let Some(kept) = &kept {
+            // After the last that was stored in it; a batch that goes on is asked about by the
+            // looks to come.
+            self.hub.book(kept, contained(|| kept.zpool().bytes_held()).unwrap_or(0));
             self.hub.watch.pool(PoolEventKind::Retired, kept);
         }
         kept
     }
 
-    /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon: it will only be read.
+    /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon:
+    /// it will only be read.
     fn free_contexts_later(&self, pool: PoolRef) {
         let block = Ref::block(&pool);
-        // Ours is the only reference: the pool goes, and its contexts with it. Relaxed: a hint; the job looks for itself.
+        // Ours is the only reference: the pool goes, and its contexts with it. Relaxed: a hint; the
+        // job looks for itself.
         if block.references() <= 1 || pool.contexts_job.swap(true, Ordering::Relaxed) {
             return;
         }
         let block = Arc::downgrade(&block);
         let job = Job::new("free compression contexts", move || {
-            let Some(block) = block.upgrade() else { return };
-            let Some(pool) = block.try_ref() else { return };
-            // Relaxed: a second job at the same time would do no harm.
-            pool.contexts_job.store(false, Ordering::Relaxed);
-            if block.is_retired() {
-                pool.codec().retire_compression();
-                // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that nobody uses.
-                if !block.is_retired() {
-                    pool.codec().revive_compression();
-                }
+            if let Some(block) = block.upgrade() {
+                free_contexts(&block, || ());
             }
         });
         // Refused, or foreign code that panicked: the contexts go with the pool.
@@ -236,7 +245,8 @@ impl PoolManager {
         }
     }
 
-    /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's canonical form.
+    /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's
+    /// canonical form.
     fn resolve(
         &self,
         allocator: &Component,
@@ -257,7 +267,7 @@ impl PoolManager {
     }
 
     fn construct(&self, plan: Plan) -> Result<Pool, SwitchError> {
-        let config = PoolConfig::new(self.config.source.clone(), self.config.block_len)
+        let config = PoolConfig::new(Arc::clone(&self.config.source), self.config.block_len)
             .with_params(plan.params)
             .with_wipe_on_free(self.config.wipe_on_free)
             .with_executor(self.config.pool_executor.clone());
@@ -281,7 +291,26 @@ impl PoolManager {
     }
 }
 
-/// A second owner of whatever an attempt gets from plug-ins, so that nothing of theirs is dropped under the switchers' mutex, however the attempt ends.
+/// Frees the compression contexts of a pool that is still retired. `between` is for a test that
+/// revives it in the moment that matters.
+fn free_contexts(block: &Counted<Pool>, between: impl FnOnce()) {
+    let Some(pool) = block.try_ref() else { return };
+    // Relaxed: a second job at the same time would do no harm.
+    pool.contexts_job.store(false, Ordering::Relaxed);
+    if !block.is_retired() {
+        return;
+    }
+    between();
+    pool.codec().retire_compression();
+    // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that are
+    // not used.
+    if !block.is_retired() {
+        pool.codec().revive_compression();
+    }
+}
+
+/// A second owner of whatever an attempt gets from plug-ins, so that nothing of theirs is dropped
+/// under the switchers' mutex, however the attempt ends.
 #[derive(Default)]
 struct Kept {
     algorithm: Option<Arc<dyn Compressor>>,
@@ -301,7 +330,8 @@ impl Kept {
 
 /// How far one attempt to switch came.
 enum Attempt {
-    /// Switched. With a reference to the pool that was current before: its release comes when this is dropped.
+    /// Switched. With a reference to the pool that was current before: its release comes when this
+    /// is dropped.
     Done(Switched, Option<PoolRef>),
     /// A pool would have to be made, but too many await destruction.
     Crowded,
@@ -329,5 +359,59 @@ fn constructing<T>(
             let message = swallowed_message(panic);
             Err(SwitchError::Panicked { component: component.clone(), message })
         }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+    use crate::Registry;
+    use zpool_conformance::{NullDriver, ReferenceDriver, RleDriver};
+
+    fn manager() -> PoolManager {
+        let registry = Registry::new();
+        registry.register_allocator(Arc::new(ReferenceDriver)).unwrap();
+        registry.register_compressor(Arc::new(NullDriver)).unwrap();
+        registry.register_compressor(Arc::new(RleDriver)).unwrap();
+        let executor = Arc::new(zpool_core::exec::Manual::new());
+        let manager = PoolManager::builder(Arc::new(registry)).executor(executor);
+        manager.build(&"reference+rle".parse().unwrap()).unwrap()
+    }
+
+    /// Compresses twice and returns how many contexts that made.
+    fn contexts_made(pool: &Pool) -> u64 {
+        let before = pool.codec().stats().contexts_made;
+        for _ in 0..2 {
+            pool.codec().compress(&[7; 4096], 4096, |_| ()).unwrap();
+        }
+        pool.codec().stats().contexts_made - before
+    }
+
+    /// A retired pool keeps no context that is given back after the job has freed them.
+    #[test]
+    fn contexts_of_a_retired_pool_are_not_kept() {
+        let manager = manager();
+        let pool = manager.current().unwrap();
+        assert_eq!(contexts_made(&pool), 1);
+        manager.switch(&"reference+null".parse().unwrap()).unwrap();
+        free_contexts(&Ref::block(&pool), || ());
+        assert_eq!(contexts_made(&pool), 2);
+    }
+
+    /// A pool that is revived after the job has found it retired keeps its contexts again.
+    #[test]
+    fn contexts_are_kept_after_revival_during_the_job() {
+        let manager = manager();
+        let pool = manager.current().unwrap();
+        assert_eq!(contexts_made(&pool), 1);
+        manager.switch(&"reference+null".parse().unwrap()).unwrap();
+        free_contexts(&Ref::block(&pool), || {
+            let revived = manager.switch(&"reference+rle".parse().unwrap()).unwrap();
+            assert_eq!(revived, Switched::Revived(pool.id()));
+        });
+        assert_eq!(contexts_made(&pool), 1);
+        // A job that comes when the pool is current does nothing.
+        free_contexts(&Ref::block(&pool), || unreachable!("it is not retired"));
+        assert_eq!(contexts_made(&pool), 0);
     }
 }

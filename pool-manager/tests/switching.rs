@@ -2,10 +2,11 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use common::*;
+use parking_lot::Mutex;
 use zpool_core::CreateError;
 use zpool_core::exec::Manual;
 use zpool_manager::{PoolManager, PoolState, SwitchError, Switched};
@@ -188,26 +189,37 @@ fn a_destructor_may_switch_even_when_the_switcher_waits_for_it() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
+/// A switch that finds too many pools awaiting destruction destroys the oldest itself, if no thread has
+/// begun to, and waits for those that are being destroyed.
 #[test]
-fn the_switcher_waits_when_too_many_pools_await_destruction() {
+fn switch_at_max_pending_destroys_or_waits() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
     let manager =
         Arc::new(builder(&script).executor(manual.clone()).max_pending(2).build(&spec("a+x")).unwrap());
     for text in ["b+x", "a+x"] {
         manager.switch(&spec(text)).unwrap();
     }
-    assert_eq!(manager.stats().pending_destroy, 2);
-    let third = std::thread::spawn({
-        let manager = manager.clone();
-        move || manager.switch(&spec("b+x")).unwrap()
+    assert_eq!((manager.stats().pending_destroy, manager.stats().pools_destroyed), (2, 0));
+    manager.switch(&spec("b+x")).unwrap();
+    assert_eq!((manager.stats().pending_destroy, manager.stats().pools_destroyed), (2, 1));
+
+    // Both are under way on other threads: then the switch can only come after one has ended.
+    let ((begun, begins), (go, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+    let wait = Mutex::new(wait);
+    script.on_destroy(move || {
+        let _ = begun.send(());
+        let _ = wait.lock().recv();
     });
-    while !third.is_finished() {
-        // The third switch can only come after a destruction.
-        assert!(manager.stats().switches < 4 || manual.jobs_run() > 0);
-        manual.run_one();
-    }
-    third.join().unwrap();
-    assert!(manager.stats().pending_destroy_max <= 2);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| manager.flush().unwrap());
+            begins.recv().unwrap();
+        }
+        let switching = scope.spawn(|| manager.switch(&spec("a+x")).unwrap());
+        drop(go);
+        switching.join().unwrap();
+    });
+    assert_eq!(manager.stats().pending_destroy_max, 2);
 }
 
 #[test]

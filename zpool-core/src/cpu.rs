@@ -7,11 +7,21 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::take_cell::TakeCell;
 
-/// A number for the processor this thread runs on now. A hint: the thread may move at any moment. Costs about 2 ns on x86-64 Linux.
+/// Returns a number for the processor this thread runs on. A hint: the thread may move at any moment.
+///
+/// On x86 Linux the vDSO answers without a system call. On other Linux targets (AArch64) asking is a
+/// system call, so the answer is kept for the next few uses of the thread.
 #[inline]
 pub fn current_cpu() -> usize {
-    #[cfg(all(target_os = "linux", not(zpool_loom)))]
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "x86"), not(zpool_loom)))]
     return rustix::thread::sched_getcpu();
+    #[cfg(all(target_os = "linux", not(any(target_arch = "x86_64", target_arch = "x86")), not(zpool_loom)))]
+    {
+        std::thread_local! {
+            static MINE: KeptCpu = const { KeptCpu::new() };
+        }
+        return MINE.with(|mine| mine.get(rustix::thread::sched_getcpu));
+    }
     #[cfg(all(not(target_os = "linux"), not(zpool_loom)))]
     {
         // Without getcpu a number a thread does as well: threads that run at once get different ones.
@@ -23,6 +33,47 @@ pub fn current_cpu() -> usize {
     }
     #[cfg(zpool_loom)]
     return LOOM_CPU.with(|cpu| cpu.get());
+}
+
+/// Uses of one answer of the system about the current processor. A store or load uses the number up
+/// to 8 times, so one operation asks at most once. A thread that moves uses the old number for this
+/// many more uses, which costs it a shared cache line.
+#[cfg_attr(
+    any(not(target_os = "linux"), target_arch = "x86_64", target_arch = "x86", zpool_loom),
+    allow(dead_code, reason = "as below")
+)]
+const USES_OF_ONE_ANSWER: u32 = 16;
+
+/// The processor of a thread where asking for it is a system call.
+#[cfg_attr(
+    any(not(target_os = "linux"), target_arch = "x86_64", target_arch = "x86", zpool_loom),
+    allow(dead_code, reason = "asking costs nothing here; its tests run all the same")
+)]
+struct KeptCpu {
+    cpu: core::cell::Cell<usize>,
+    uses_left: core::cell::Cell<u32>,
+}
+
+#[cfg_attr(
+    any(not(target_os = "linux"), target_arch = "x86_64", target_arch = "x86", zpool_loom),
+    allow(dead_code, reason = "as above")
+)]
+impl KeptCpu {
+    const fn new() -> KeptCpu {
+        KeptCpu { cpu: core::cell::Cell::new(0), uses_left: core::cell::Cell::new(0) }
+    }
+
+    #[inline]
+    fn get(&self, ask: impl FnOnce() -> usize) -> usize {
+        match self.uses_left.get().checked_sub(1) {
+            Some(left) => self.uses_left.set(left),
+            None => {
+                self.uses_left.set(USES_OF_ONE_ANSWER - 1);
+                self.cpu.set(ask());
+            }
+        }
+        self.cpu.get()
+    }
 }
 
 /// How many shards or slots keep the processors of this machine apart: their number, rounded up to a power of two, at most 64.
@@ -145,6 +196,25 @@ impl<T> fmt::Debug for PerCpu<T> {
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
+
+    /// An operation that uses the number 8 times asks the system at most once, every second one not
+    /// at all, and a thread that moved sees it soon.
+    #[test]
+    fn kept_cpu_asks_once_in_sixteen_uses() {
+        let (kept, asked) = (KeptCpu::new(), core::cell::Cell::new(0));
+        for operation in 0..100 {
+            let before = asked.get();
+            for _ in 0..8 {
+                let cpu = kept.get(|| {
+                    asked.set(asked.get() + 1);
+                    asked.get()
+                });
+                assert_eq!(cpu, asked.get(), "the latest answer");
+            }
+            assert!(asked.get() - before <= 1, "operation {operation}");
+        }
+        assert_eq!(asked.get(), 100 * 8 / USES_OF_ONE_ANSWER as usize);
+    }
 
     #[test]
     fn keeps_as_many_as_it_has_slots_and_gives_the_rest_back() {

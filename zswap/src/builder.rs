@@ -97,7 +97,12 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Who destroys retired pools (default: a thread of the store's own). See [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
+    /// Sets the executor that destroys retired pools (default: one worker thread that all stores of the
+    /// process share).
+    ///
+    /// Stores that are to share another thread, or none with the rest of the process, are each given a
+    /// clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::WorkQueue) and
+    /// [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
         StoreBuilder { executor: Some(executor), ..self }
     }

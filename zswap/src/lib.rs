@@ -42,6 +42,15 @@
 //! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`].
 //! - Not promised, without [checksums](StoreBuilder::checksums): that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
 //!
+//! # Panics of plug-ins, and `panic = "abort"`
+//!
+//! Allocators, compressors, executors, observers and page sources are foreign code. A panic in any call
+//! of theirs is caught: it becomes an error that names the plug-in, or, in a destructor and wherever
+//! there is nothing to return, a counter. All of that rests on unwinding. In a program built with
+//! `panic = "abort"` the first panic of a plug-in ends the process, inside a job of the worker as well.
+//! Then nothing is promised about panics here, and everything else holds. The same is true of two
+//! panics at once, the second in a destructor that runs because of the first: Rust aborts there.
+//!
 //! # Keys
 //!
 //! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from anybody. Where they are numbers of the program's own, pages for

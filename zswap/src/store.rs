@@ -24,7 +24,10 @@ use crate::storing::Coding;
 /// Cheap to clone: clones are the same store. Any number of threads may use it at once; of operations on one key at the same time some order is the one that
 /// counts, and a load gives the block of the latest store before it in that order, or nothing.
 ///
-/// When the last clone is dropped, so is every block; that may block.
+/// When the last clone is dropped, so is every block; that may block. With the default executor all
+/// pools are destroyed when the drop returns, unless it happens inside a job; an executor that was given
+/// destroys them later. The drop waits for no job that it could run itself, so it is safe on any thread,
+/// the executor's included.
 ///
 /// # Keys
 ///
@@ -33,9 +36,15 @@ use crate::storing::Coding;
 ///
 /// # Fork
 ///
-/// A child that is forked without an `exec` has a copy of the store that it must not use: the thread that destroys pools, and every thread that held a lock
-/// at that moment, are not there. It also shares the pages of all blocks with its parent, which the system copies when one of the two writes to them: a store of
-/// a gigabyte may cost the two of them a gigabyte more. A child that calls `exec` at once has neither problem, and so has one made by `std::process::Command`.
+/// A child that is forked without an `exec` has a copy of the store and one thread: the one that called
+/// `fork`. The worker that destroys pools is not there. The child may use the copy and drop it: pools
+/// are destroyed by the thread that switches, flushes or drops, and nothing waits for the worker. What
+/// it cannot do is take a lock that another thread held at the moment of the fork, the worker included.
+/// So call `store.manager().flush()` before `fork`, and fork while no other thread is in a call.
+///
+/// The child shares the pages of all blocks with its parent. The system copies them when one of the two
+/// writes to them, so a store of a gigabyte may cost the two of them a gigabyte more. A child that calls
+/// `exec` at once has neither problem, and so has one made by `std::process::Command`.
 pub struct Store<K, S = RandomState> {
     inner: Arc<Inner<K, S>>,
 }

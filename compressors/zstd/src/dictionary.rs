@@ -1,7 +1,7 @@
 //! A dictionary, digested once and shared by all contexts of a codec.
 
 use core::fmt;
-use std::fs::{File, FileType};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ pub(crate) struct Dictionary {
 }
 
 impl Dictionary {
-    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat. `None` if they are a damaged trained one, or if there is no memory.
+    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat. `None` if they
+    /// are a damaged trained one, or if there is no memory.
     pub(crate) fn digest(bytes: &[u8], level: i32) -> Option<Dictionary> {
         Some(Dictionary {
             compression: Arc::new(CDict::try_create(bytes, level)?),
@@ -41,29 +42,42 @@ impl Dictionary {
 
 /// Reads a dictionary's bytes, and at most one more than [`MAX_BYTES`].
 ///
-/// A pipe, socket or folder is an error: opening a pipe would wait for a writer, and the caller may hold a lock.
+/// A codec is opened while other switchers wait, so this must not wait without bound: only a
+/// regular file is read. The others wait for a writer (a named pipe), never end (a device), or are
+/// nothing to read (a directory, a socket).
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if let Some(what) = no_dictionary(std::fs::metadata(path)?.file_type()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}")));
-    }
+    // Before it is opened, which does something to some devices; and then of what was opened,
+    // because under the path there may be something else by now.
+    regular(&fs::metadata(path)?)?;
+    let file = open(path)?;
+    regular(&file.metadata()?)?;
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// What a path names instead of a file or a device.
-fn no_dictionary(kind: FileType) -> Option<&'static str> {
+fn regular(file: &Metadata) -> io::Result<()> {
+    if file.is_file() {
+        return Ok(());
+    }
+    let what = if file.is_dir() { "a directory" } else { "a pipe, device or socket" };
+    let message = format!("it is {what}; a dictionary must be a regular file");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// Opens a file without waiting for it.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
     #[cfg(unix)]
     {
-        use std::os::unix::fs::FileTypeExt;
-        if kind.is_fifo() {
-            return Some("a pipe");
-        }
-        if kind.is_socket() {
-            return Some("a socket");
-        }
+        use std::os::unix::fs::OpenOptionsExt;
+        // Without it, opening a named pipe waits for a writer, and opening some devices for theirs.
+        // It changes nothing about reading a regular file. A terminal is not made ours.
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
     }
-    kind.is_dir().then_some("a folder")
+    options.open(path)
 }
 
 impl fmt::Debug for Dictionary {

@@ -225,6 +225,46 @@ fn a_file_without_end_is_refused() {
         ZstdDriver.open(&spec.params).map(|_| ()).unwrap_err().to_string()
     };
     assert!(open(file_of(b"").path().to_str().unwrap()).contains("8 to 4194304 bytes"));
-    #[cfg(unix)]
-    assert!(open("/dev/zero").contains("8 to 4194304 bytes"));
+    // A regular file that is read no further than it takes to see that it is too long.
+    let sparse = file_of(b"");
+    sparse.as_file().set_len(1 << 40).unwrap();
+    assert!(open(sparse.path().to_str().unwrap()).contains("8 to 4194304 bytes"));
+}
+
+/// What is no regular file is refused at once: a pipe that no one writes to, a device that never ends,
+/// a directory, and links to them. A link to a dictionary is one.
+#[cfg(unix)]
+#[test]
+fn open_refuses_pipes_devices_directories() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let dictionary = file_of(&records(0..4).concat());
+    let link = |name: &str, to: &std::path::Path| {
+        let link = folder.path().join(name);
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        link
+    };
+    let refused = [
+        link("to-pipe", &pipe),
+        pipe,
+        "/dev/zero".into(),
+        "/dev/tty".into(),
+        "/dev/null".into(),
+        link("to-folder", folder.path()),
+        folder.path().to_owned(),
+    ];
+    let open = |path: std::path::PathBuf| {
+        let spec: Component = format!("zstd(dict={})", path.display()).parse().unwrap();
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(ZstdDriver.open(&spec.params).map(drop)));
+        // Only a watchdog: the fault is a wait without end.
+        wait.recv_timeout(std::time::Duration::from_secs(60)).expect("it waits")
+    };
+    for path in refused {
+        let error = open(path.clone()).unwrap_err().to_string();
+        assert!(error.contains("must be a regular file"), "{}: {error}", path.display());
+    }
+    open(link("to-file", dictionary.path())).unwrap();
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use zpool_core::exec::Job;
 use zpool_core::sync::{Condvar, Mutex};
 
+use super::wait::wait_unless;
+
 /// Jobs in the order in which they will run. Guarded by the queue's mutex.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
@@ -24,8 +26,8 @@ enum Entry {
     Marker(Marker),
 }
 
-/// Stands in the backlog for somebody who waits until what is before it has had its turn. However it goes, by its turn or with the backlog,
-/// its drop tells them.
+/// Stands in the backlog for somebody who waits until what is before it has had its turn. However
+/// it goes, by its turn or with the backlog, its drop tells them.
 #[derive(Debug)]
 pub(super) struct Marker(Arc<Passed>);
 
@@ -37,11 +39,9 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn wait(&self) {
-        let mut gone = self.gone.lock();
-        while !*gone {
-            self.moved.wait(&mut gone);
-        }
+    /// Waits for it. Returns false if that is `hopeless`.
+    pub(super) fn wait(&self, hopeless: impl Fn() -> bool) -> bool {
+        wait_unless(&self.gone, &self.moved, |gone| *gone, hopeless)
     }
 }
 
@@ -106,6 +106,24 @@ impl Backlog {
         }
     }
 
+    /// Takes the jobs of one [group](Job::group), in order, those included whose time has not come.
+    pub(super) fn take_group(&mut self, group: u64) -> Vec<Job> {
+        let mut taken = Vec::new();
+        // In and out of the queue once: the rest keeps its order.
+        for entry in std::mem::take(&mut self.ready) {
+            match entry {
+                Entry::Job(job) if job.group() == group => taken.push(job),
+                other => self.ready.push_back(other),
+            }
+        }
+        let (mut timed, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.timed).into_iter().partition(|timed| timed.job.group() == group);
+        self.timed = rest.into();
+        timed.sort_by_key(|timed| (timed.due, timed.sequence));
+        taken.extend(timed.into_iter().map(|timed| timed.job));
+        taken
+    }
+
     /// Takes all jobs that are left, in order. Who waits behind some of them is told.
     pub(super) fn take(&mut self) -> Vec<Job> {
         self.hurry();
@@ -162,6 +180,23 @@ impl Eq for Timed {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A group's jobs come out in order, timed ones last, and the others stay as they were.
+    #[test]
+    fn group_leaves_the_others_in_order() {
+        let mut backlog = Backlog::default();
+        let job = |label, group| Job::new(label, || {}).with_group(group);
+        backlog.push_all([job("a", 1), job("b", 2), job("c", 1)].into_iter());
+        let passed = backlog.push_marker();
+        backlog.push_timed(Due::Never, job("e", 1));
+        backlog.push_timed(Due::after(Duration::from_secs(9)), job("d", 1));
+        backlog.push_timed(Due::Never, job("f", 2));
+        let labels = |jobs: Vec<Job>| jobs.iter().map(Job::label).collect::<Vec<_>>();
+        assert_eq!(labels(backlog.take_group(1)), ["a", "c", "d", "e"]);
+        assert!(!passed.wait(|| true), "the marker is still in its place");
+        assert_eq!(labels(backlog.take()), ["b", "f"]);
+        assert!(passed.wait(|| false));
+    }
 
     #[test]
     fn due_jobs_run_by_time_then_by_submission_and_the_rest_waits() {

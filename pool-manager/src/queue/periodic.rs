@@ -63,7 +63,8 @@ impl Round {
         // A panic ends the work: it is contained and counted by the job.
         (self.work)();
         if let Some(queue) = self.queue.upgrade() {
-            // Refused: the queue has ended, and so does this. If ours is the queue's last owner, its drop finds itself inside a job and waits for nobody.
+            // Refused: the queue has ended, and so does this. If ours is the queue's last owner,
+            // its drop finds itself inside a job and waits for nobody.
             let _ = self.submit(&queue);
         }
     }

@@ -23,13 +23,15 @@ use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::caught::swallowed_message;
+use super::caught::{contained, swallowed_message};
 
 pub(super) struct Header {
     /// Plain, not atomic: only the owner of the node writes it, and a list hands ownership over with its own orderings.
     pub(super) next: *mut Header,
     vtable: &'static VTable,
     label: &'static str,
+    /// See [`Job::with_group`]. 0 is none.
+    group: u64,
 }
 
 struct VTable {
@@ -50,7 +52,7 @@ impl<P, F: FnOnce(P)> Node<P, F> {
     const VTABLE: VTable = VTable { run: Self::run, discard: Self::discard };
 
     fn allocate(label: &'static str, payload: Option<P>, work: F) -> NonNull<Header> {
-        let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label };
+        let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label, group: 0 };
         NonNull::from(Box::leak(Box::new(Node { header, payload, work }))).cast()
     }
 
@@ -83,7 +85,11 @@ impl<P, F: FnOnce(P)> Node<P, F> {
     /// 1. As for `run`.
     unsafe fn discard(node: NonNull<Header>) {
         // SAFETY: as in `run`.
-        drop(unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) });
+        let node = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
+        let Node { payload, work, .. } = *node;
+        // Foreign destructors, each contained alone: two that panic at once would abort the process.
+        contained(|| drop(payload));
+        contained(|| drop(work));
     }
 
     /// # Safety
@@ -98,7 +104,10 @@ impl<P, F: FnOnce(P)> Node<P, F> {
 
 /// A piece of work to run once, on some executor. Handing it over allocates nothing.
 ///
-/// Dropping a job drops its closure unrun. What is captured says what that means: a pool's own job then destroys the pool as if it had run.
+/// Dropping a job drops its closure unrun. What is captured says what that means: a pool's own job
+/// then destroys the pool as if it had run. A panic of what is captured is contained and ignored, so
+/// that a list of jobs that is dropped drops all of them. (A closure that captures two values that
+/// both panic aborts the process, as any two panics at once do.)
 #[must_use = "a job that is dropped is not run"]
 pub struct Job {
     node: NonNull<Header>,
@@ -130,6 +139,21 @@ impl Job {
     pub fn label(&self) -> &'static str {
         // SAFETY: invariant 1.
         unsafe { self.node.as_ref() }.label
+    }
+
+    /// Marks the job as one of `group`, a number that its submitter chose (default 0: none). A queue
+    /// that several owners share can then complete the jobs of one of them.
+    pub fn with_group(self, group: u64) -> Job {
+        let mut node = self.into_node();
+        // SAFETY: invariant 1: the node was this job's alone, and is not linked.
+        unsafe { node.as_mut() }.group = group;
+        Job { node }
+    }
+
+    /// Returns the group it was [given](Self::with_group), or 0.
+    pub fn group(&self) -> u64 {
+        // SAFETY: invariant 1.
+        unsafe { self.node.as_ref() }.group
     }
 
     /// Runs the work on this thread, inside a catch: a panic is returned, not passed on.
@@ -311,6 +335,45 @@ mod tests {
         let held = shared.clone();
         drop(PreparedJob::new("never", move |(): ()| drop(held)));
         assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    /// Panics with a payload that panics as well when it is dropped.
+    struct Bad(Arc<()>);
+
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            struct Payload;
+            impl Drop for Payload {
+                fn drop(&mut self) {
+                    std::panic::resume_unwind(Box::new("a payload's drop"));
+                }
+            }
+            std::panic::resume_unwind(Box::new(Payload));
+        }
+    }
+
+    /// A job dropped unrun contains the panics of its payload and of its closure, each alone.
+    #[test]
+    fn dropped_job_contains_panics_of_both_parts() {
+        let shared = Arc::new(());
+        let bad = || Bad(shared.clone());
+        let armed = || {
+            let held = bad();
+            PreparedJob::new("armed", move |payload: Bad| drop((payload, held))).arm(bad())
+        };
+        drop(armed());
+        // A vector's drop would abort at the second panic.
+        drop((0..3).map(|_| armed()).collect::<Vec<_>>());
+        let held = bad();
+        drop(PreparedJob::new("unarmed", move |(): ()| drop(held)));
+        assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    #[test]
+    fn group_is_kept_through_the_node() {
+        let job = Job::new("grouped", || ());
+        assert_eq!(job.group(), 0);
+        assert_eq!(job.with_group(7).group(), 7);
     }
 
     #[test]

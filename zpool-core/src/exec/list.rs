@@ -130,6 +130,11 @@ impl Jobs {
         Jobs { next: ptr::null_mut() }
     }
 
+    /// Returns whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.next.is_null()
+    }
+
     /// Turns a chain that begins with its newest node round.
     fn from_newest(mut chain: *mut Header) -> Jobs {
         let mut oldest = ptr::null_mut();
@@ -157,6 +162,7 @@ impl Iterator for Jobs {
 
 impl Drop for Jobs {
     fn drop(&mut self) {
+        // To the last: a job's drop contains the panics of what it captured.
         self.for_each(drop);
     }
 }
@@ -200,6 +206,24 @@ mod tests {
         for _ in 0..3 {
             let held = shared.clone();
             list.push(Job::new("held", move || drop(held))).unwrap();
+        }
+        drop(list);
+        assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    /// A job whose captured state panics when it is dropped takes no other job along.
+    #[test]
+    fn dropped_list_drops_jobs_behind_a_panic() {
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                std::panic::resume_unwind(Box::new("dropped"));
+            }
+        }
+        let (list, shared) = (JobList::new(), Arc::new(()));
+        for n in 0..6 {
+            let (bad, held) = ((n % 2 == 0).then(|| Bad), shared.clone());
+            list.push(Job::new("held", move || drop((bad, held)))).unwrap();
         }
         drop(list);
         assert_eq!(Arc::strong_count(&shared), 1);

@@ -1,18 +1,26 @@
 //! The executor that does nothing until it is told to: for tests that choose the moment.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, Refused, RefusedReason};
 use crate::noblock::might_block;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
+
+/// How long a waiter waits without news before it looks whether the thread it waits for is there.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 std::thread_local! {
     /// The manual executors whose jobs are on this thread's stack, innermost last.
     static RUNNING: core::cell::RefCell<Vec<*const Manual>> = const { core::cell::RefCell::new(Vec::new()) };
 }
 
-/// Keeps jobs until [`run_one`](Self::run_one), [`run_all`](Self::run_all) or a flush runs them on the calling thread.
+/// Keeps jobs until [`run_one`](Self::run_one), [`run_all`](Self::run_all) or a flush runs them on the
+/// calling thread.
+///
+/// One job runs at a time: a thread waits for a job that another one runs, but not if that thread is
+/// gone, as in a forked child.
 #[derive(Debug, Default)]
 pub struct Manual {
     submitted: JobList,
@@ -27,8 +35,8 @@ pub struct Manual {
 struct State {
     /// Jobs taken out of `submitted` and not yet run, oldest first.
     taken: VecDeque<Job>,
-    /// Jobs that have begun and not ended, on whatever thread.
-    running: usize,
+    /// The threads that run a job: one, and once more for each job that a job runs.
+    running: Vec<ThreadMark>,
 }
 
 impl Manual {
@@ -49,7 +57,11 @@ impl Manual {
         if outcome.is_err() {
             self.panicked.fetch_add(1, Ordering::Relaxed);
         }
-        self.state.lock().running -= 1;
+        let (mut state, here) = (self.state.lock(), ThreadMark::here());
+        if let Some(at) = state.running.iter().rposition(|&thread| thread == here) {
+            state.running.remove(at);
+        }
+        drop(state);
         self.ended.notify_all();
         true
     }
@@ -85,12 +97,12 @@ impl Manual {
     fn next(&self) -> Option<Job> {
         let on_top = self.not_from_own_job().is_err();
         let mut state = self.state.lock();
-        while state.running > 0 && !on_top {
-            self.ended.wait(&mut state);
+        if !on_top {
+            self.wait_until_idle(&mut state);
         }
         state.taken.extend(self.submitted.take_all());
         let job = state.taken.pop_front()?;
-        state.running += 1;
+        state.running.push(ThreadMark::here());
         Some(job)
     }
 
@@ -102,9 +114,14 @@ impl Manual {
 
     /// Waits for jobs that other threads run. Not from inside a job of its own.
     fn wait_for_others(&self) {
-        let mut state = self.state.lock();
-        while state.running > 0 {
-            self.ended.wait(&mut state);
+        self.wait_until_idle(&mut self.state.lock());
+    }
+
+    fn wait_until_idle(&self, state: &mut MutexGuard<'_, State>) {
+        while !state.running.is_empty() {
+            if self.ended.wait_for(state, PATIENCE).timed_out() {
+                state.running.retain(|thread| !thread.is_gone());
+            }
         }
     }
 

@@ -26,7 +26,7 @@ mod manual;
 use core::fmt::{self, Debug};
 use core::time::Duration;
 
-pub use caught::{contained, panic_message, swallow, swallowed_message};
+pub use caught::{Contained, contained, panic_message, swallow, swallowed_message};
 pub use inline::Inline;
 pub use job::{Job, JobPanic, PreparedJob, in_job};
 pub use list::{JobList, Jobs};
@@ -132,13 +132,14 @@ pub trait DrainExecutor: Executor {
     fn shutdown_now(&self) -> Result<Vec<Job>, DrainError>;
 }
 
-/// A wait from inside one of the executor's own jobs, which would never end.
+/// A wait that would never end: from inside one of the executor's own jobs, or for a thread that is
+/// gone, as in a forked child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainError;
 
 impl fmt::Display for DrainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("called from inside one of the executor's own jobs: it would wait for itself")
+        f.write_str("called from inside one of the executor's own jobs, or its thread is gone: the wait would never end")
     }
 }
 

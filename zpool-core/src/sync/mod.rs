@@ -6,6 +6,11 @@
 
 #[cfg(zpool_loom)]
 mod loom_locks;
+mod mark;
+mod worker;
+
+pub use mark::ThreadMark;
+pub use worker::spawn_worker;
 
 #[cfg(not(zpool_loom))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard};

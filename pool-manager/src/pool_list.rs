@@ -1,0 +1,405 @@
+//! The list of pools that are not destroyed, with which of them is current and what they hold.
+//!
+//! ```text
+//!   slots   [ pool 7 ][ free ][ pool 3 ][ pool 9 ] ...    a pool keeps its slot until it is destroyed
+//!   chains  spec hash ──► slot ──► slot                   pools of one spec are found without a walk
+//!   books   the latest figure of each retired pool, and their sum
+//! ```
+//!
+//! Thousands of retired pools may be alive, each kept by a few blocks. So nothing that a store, a
+//! switch or the end of a pool does walks them all: they are added, found by spec, made current and
+//! removed in constant time. Nothing here allocates but [`with_room_for`](PoolList::with_room_for),
+//! because all of it runs under the list's lock; nor does it call foreign code.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use zpool_core::Counted;
+use zpool_core::spec::PoolSpec;
+
+use crate::pool::{Pool, PoolLabel};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// Pools that a bounded look asks of those retired last, which a batch may still store into.
+const RECENT: usize = 16;
+/// Pools that it asks of the others, in rotation.
+const ROTATING: usize = 8;
+
+/// A pool on the list. Its label and times are known also when it cannot be referenced any more.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) label: Arc<PoolLabel>,
+    pub(crate) block: Arc<Counted<Pool>>,
+    /// Set when it is listed.
+    pub(crate) place: Arc<OnceLock<Place>>,
+    pub(crate) created: Instant,
+    pub(crate) retired: Option<Instant>,
+}
+
+/// Where a pool is on the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    slot: u32,
+    /// Counts up: tells pools apart that had the same slot, and gives their order.
+    pub(crate) number: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct PoolList<L = Listed> {
+    slots: Vec<Slot<L>>,
+    /// The first slot of each chain: a power of two of them.
+    heads: Vec<u32>,
+    /// The first free slot; each names the next in `next`.
+    free: u32,
+    len: usize,
+    numbers: u64,
+    current: Option<Place>,
+    /// The sum of `booked`.
+    booked: usize,
+    /// The places retired last, and which is overwritten next.
+    recent: [Option<Place>; RECENT],
+    next_recent: usize,
+    /// Where the rotation goes on.
+    cursor: usize,
+}
+
+#[derive(Debug)]
+struct Slot<L> {
+    entry: Option<Entry<L>>,
+    next: u32,
+    previous: u32,
+}
+
+#[derive(Debug)]
+struct Entry<L> {
+    listed: L,
+    number: u64,
+    spec_hash: u64,
+    /// Bytes that its allocator held when it was last asked, while it is retired.
+    booked: usize,
+    dying: bool,
+}
+
+/// Some pools of the list: no allocation is needed to take them out.
+pub(crate) type Sample<L> = [Option<(Place, L)>; RECENT + ROTATING];
+
+/// Returns the hash by which pools of `spec` are found.
+pub(crate) fn spec_hash(spec: &PoolSpec) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(spec)
+}
+
+impl<L> PoolList<L> {
+    pub(crate) fn new() -> PoolList<L> {
+        PoolList::with_room_for(0)
+    }
+
+    /// An empty list with room for so many pools.
+    pub(crate) fn with_room_for(pools: usize) -> PoolList<L> {
+        PoolList {
+            slots: Vec::with_capacity(pools),
+            heads: vec![NONE; pools.next_power_of_two()],
+            free: NONE,
+            len: 0,
+            numbers: 0,
+            current: None,
+            booked: 0,
+            recent: [None; RECENT],
+            next_recent: 0,
+            cursor: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns for how many pools a larger list needs room, or `None` if this one has room for
+    /// another.
+    pub(crate) fn wants_room_for(&self) -> Option<usize> {
+        let full = self.free == NONE && self.slots.len() == self.slots.capacity();
+        full.then(|| 2 * self.slots.len() + 4)
+    }
+
+    /// Moves everything into `larger`, which is empty, if that has more room. To be dropped
+    /// unlocked.
+    pub(crate) fn grow_into(&mut self, mut larger: PoolList<L>) -> PoolList<L> {
+        if larger.slots.capacity() <= self.slots.len() {
+            return larger;
+        }
+        larger.slots.append(&mut self.slots);
+        core::mem::swap(&mut larger.slots, &mut self.slots);
+        core::mem::swap(&mut larger.heads, &mut self.heads);
+        for slot in 0..self.slots.len() as u32 {
+            if let Some(entry) = &self.slots[slot as usize].entry {
+                self.link(slot, entry.spec_hash);
+            }
+        }
+        larger
+    }
+
+    /// Adds a pool. There must be room.
+    pub(crate) fn add(&mut self, listed: L, spec_hash: u64) -> Place {
+        self.numbers += 1;
+        let entry = Entry { listed, number: self.numbers, spec_hash, booked: 0, dying: false };
+        let slot = match self.free {
+            NONE => {
+                debug_assert!(self.slots.len() < self.slots.capacity(), "memory under the lock");
+                self.slots.push(Slot { entry: Some(entry), next: NONE, previous: NONE });
+                self.slots.len() as u32 - 1
+            }
+            free => {
+                let slot = &mut self.slots[free as usize];
+                self.free = slot.next;
+                slot.entry = Some(entry);
+                free
+            }
+        };
+        self.len += 1;
+        self.link(slot, spec_hash);
+        Place { slot, number: self.numbers }
+    }
+
+    /// Takes a pool off the list.
+    pub(crate) fn remove(&mut self, place: Place) -> Option<L> {
+        let entry = self.entry(place)?;
+        let (hash, booked) = (entry.spec_hash, entry.booked);
+        self.unlink(place.slot, hash);
+        self.booked -= booked;
+        self.len -= 1;
+        if self.current == Some(place) {
+            self.current = None;
+        }
+        let slot = &mut self.slots[place.slot as usize];
+        slot.next = core::mem::replace(&mut self.free, place.slot);
+        slot.entry.take().map(|entry| entry.listed)
+    }
+
+    /// Makes a pool current, or none. Returns the place of the one that was.
+    pub(crate) fn make_current(&mut self, next: Option<Place>) -> Option<Place> {
+        let old = core::mem::replace(&mut self.current, next);
+        if let Some(old) = old.filter(|_| old != next) {
+            self.recent[self.next_recent] = Some(old);
+            self.next_recent = (self.next_recent + 1) % RECENT;
+        }
+        old
+    }
+
+    pub(crate) fn get_mut(&mut self, place: Place) -> Option<&mut L> {
+        self.entry(place).map(|entry| &mut entry.listed)
+    }
+
+    /// Finds the first pool with this hash of its spec for which `found` returns something.
+    pub(crate) fn find<R>(&self, spec_hash: u64, mut found: impl FnMut(Place, &L) -> Option<R>) -> Option<R> {
+        let mut slot = self.heads[self.chain(spec_hash)];
+        while let Some(Slot { entry, next, .. }) = self.slots.get(slot as usize) {
+            if let Some(entry) = entry
+                && entry.spec_hash == spec_hash
+                && let Some(result) = found(Place { slot, number: entry.number }, &entry.listed)
+            {
+                return Some(result);
+            }
+            slot = *next;
+        }
+        None
+    }
+
+    /// All pools, with what is on the books for each, in the order of their slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &L, usize)> {
+        self.slots.iter().zip(0..).filter_map(|(slot, number)| {
+            let entry = slot.entry.as_ref()?;
+            Some((Place { slot: number, number: entry.number }, &entry.listed, entry.booked))
+        })
+    }
+
+    /// Enters what a retired pool's allocator holds.
+    pub(crate) fn book(&mut self, place: Place, bytes: usize) {
+        let current = self.current == Some(place);
+        let Some(entry) = self.entry(place).filter(|entry| !entry.dying && !current) else { return };
+        let before = core::mem::replace(&mut entry.booked, bytes);
+        self.booked = self.booked - before + bytes;
+    }
+
+    /// The last reference of a pool has gone: it is on other books from now on.
+    pub(crate) fn strike(&mut self, place: Place) {
+        self.book(place, 0);
+        if let Some(entry) = self.entry(place) {
+            entry.dying = true;
+        }
+    }
+
+    /// Strikes the current pool's figure, which is from an earlier retirement.
+    pub(crate) fn strike_current(&mut self) {
+        let Some(current) = self.current else { return };
+        let Some(entry) = self.entry(current) else { return };
+        let before = core::mem::replace(&mut entry.booked, 0);
+        self.booked -= before;
+    }
+
+    /// The sum of what is on the books for all retired pools but the one at `besides`.
+    pub(crate) fn booked_besides(&mut self, besides: Option<Place>) -> usize {
+        let own = besides.and_then(|place| self.entry(place)).map_or(0, |entry| entry.booked);
+        self.booked - own
+    }
+}
+
+impl<L: Clone> PoolList<L> {
+    /// A bounded number of retired pools to be asked and [booked](Self::book): those retired last,
+    /// and others in rotation.
+    pub(crate) fn sample(&mut self) -> Sample<L> {
+        let mut sample = [const { None }; RECENT + ROTATING];
+        let (recent, rotating) = sample.split_at_mut(RECENT);
+        for (to, place) in recent.iter_mut().zip(self.recent) {
+            let Some(place) = place.filter(|place| self.current != Some(*place)) else { continue };
+            *to = self.entry(place).map(|entry| (place, entry.listed.clone()));
+        }
+        for to in rotating {
+            self.cursor = (self.cursor + 1) % self.slots.len().max(1);
+            let Some(entry) = self.slots.get(self.cursor).and_then(|slot| slot.entry.as_ref()) else {
+                continue;
+            };
+            let place = Place { slot: self.cursor as u32, number: entry.number };
+            *to = Some((place, entry.listed.clone()));
+        }
+        sample
+    }
+}
+
+impl<L> PoolList<L> {
+    fn entry(&mut self, place: Place) -> Option<&mut Entry<L>> {
+        let entry = self.slots.get_mut(place.slot as usize)?.entry.as_mut();
+        entry.filter(|entry| entry.number == place.number)
+    }
+
+    fn chain(&self, spec_hash: u64) -> usize {
+        spec_hash as usize & (self.heads.len() - 1)
+    }
+
+    fn link(&mut self, slot: u32, spec_hash: u64) {
+        let chain = self.chain(spec_hash);
+        let next = core::mem::replace(&mut self.heads[chain], slot);
+        self.slots[slot as usize].next = next;
+        self.slots[slot as usize].previous = NONE;
+        if let Some(next) = self.slots.get_mut(next as usize) {
+            next.previous = slot;
+        }
+    }
+
+    fn unlink(&mut self, slot: u32, spec_hash: u64) {
+        let (next, previous) = {
+            let slot = &self.slots[slot as usize];
+            (slot.next, slot.previous)
+        };
+        if let Some(next) = self.slots.get_mut(next as usize) {
+            next.previous = previous;
+        }
+        let chain = self.chain(spec_hash);
+        match self.slots.get_mut(previous as usize) {
+            Some(previous) => previous.next = next,
+            None => self.heads[chain] = next,
+        }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    fn grown(list: &mut PoolList<u64>) {
+        if let Some(room) = list.wants_room_for() {
+            drop(list.grow_into(PoolList::with_room_for(room)));
+        }
+    }
+
+    /// Adds, finds and removes as a plain map does, through growth and reused slots.
+    #[test]
+    fn list_finds_what_was_added_and_not_removed() {
+        let mut list = PoolList::new();
+        let mut places = Vec::new();
+        for n in 0..1000_u64 {
+            grown(&mut list);
+            places.push((n, list.add(n, n % 300)));
+            if n % 3 == 0 {
+                let (value, place) = places.swap_remove((n as usize * 7) % places.len());
+                assert_eq!((list.remove(place), list.remove(place)), (Some(value), None));
+            }
+        }
+        assert_eq!((list.len(), list.iter().count()), (places.len(), places.len()));
+        for hash in 0..300 {
+            let mut found = Vec::new();
+            list.find(hash, |place, &value| {
+                found.push((value, place));
+                None::<()>
+            });
+            let mut expected: Vec<_> = places.iter().filter(|p| p.0 % 300 == hash).copied().collect();
+            found.sort_by_key(|p| p.0);
+            expected.sort_by_key(|p| p.0);
+            assert_eq!(found, expected);
+        }
+    }
+
+    /// With thousands of pools of other specs, a look-up sees those of its own hash only.
+    #[test]
+    fn find_among_thousands_looks_at_its_own_spec() {
+        let mut list = PoolList::new();
+        for n in 0..8000_u64 {
+            grown(&mut list);
+            list.add(n, n);
+        }
+        let mut looks = 0;
+        let found = list.find(77, |place, &value| {
+            looks += 1;
+            (value == 77).then_some(place)
+        });
+        assert_eq!((looks, found.is_some()), (1, true));
+    }
+
+    /// The sum is that of the retired pools' latest figures, whatever comes and goes.
+    #[test]
+    fn books_are_the_sum_of_retired_pools() {
+        let mut list = PoolList::<u64>::new();
+        let mut places = Vec::new();
+        for n in 0..4 {
+            grown(&mut list);
+            let place = list.add(n, n);
+            list.make_current(Some(place));
+            places.push(place);
+        }
+        places.iter().for_each(|&place| list.book(place, 100));
+        assert_eq!(list.booked_besides(None), 300, "the current one is not on the books");
+        list.book(places[0], 40);
+        assert_eq!((list.booked_besides(None), list.booked_besides(Some(places[1]))), (240, 140));
+        list.strike(places[0]);
+        list.book(places[0], 500);
+        assert_eq!(list.booked_besides(None), 200, "a dying pool is on other books");
+        list.remove(places[1]);
+        list.book(places[1], 500);
+        assert_eq!(list.booked_besides(None), 100);
+        list.make_current(Some(places[2]));
+        list.strike_current();
+        assert_eq!(list.booked_besides(None), 0, "revived");
+    }
+
+    /// A sample is bounded, has the pools retired last, and by rotation all others.
+    #[test]
+    fn sample_is_bounded_and_rotates_over_all() {
+        let mut list = PoolList::<u64>::new();
+        for n in 0..200 {
+            grown(&mut list);
+            let place = list.add(n, n);
+            list.make_current(Some(place));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 / ROTATING {
+            let sample = list.sample();
+            let mut values: Vec<_> = sample.iter().flatten().map(|(_, value)| *value).collect();
+            for recent in 200 - 1 - RECENT as u64..199 {
+                assert!(values.contains(&recent));
+            }
+            seen.extend(values.drain(..));
+        }
+        assert_eq!(seen.len(), 200);
+    }
+}

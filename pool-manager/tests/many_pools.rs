@@ -1,0 +1,201 @@
+//! Thousands of live retired pools: what a store and a switch do takes no longer for them.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::*;
+use zpool_core::exec::{Executor, Inline, Manual};
+use zpool_core::spec::Params;
+use zpool_core::{
+    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
+    Violation, ZPool, ZPoolDriver,
+};
+use zpool_manager::{PoolManager, PoolState, Switched};
+
+/// Counts how often pools are asked for their bytes.
+#[derive(Debug, Default, Clone)]
+struct Asked(Arc<AtomicUsize>);
+
+#[derive(Debug)]
+struct AskedPool(Box<dyn ZPool>, Asked);
+
+impl ZPoolDriver for Asked {
+    fn name(&self) -> &str {
+        "asked"
+    }
+
+    fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
+        Ok(params.clone())
+    }
+
+    fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        let script = Script::new();
+        let pool = ScriptedDriver { name: "asked", script }.create(config)?;
+        Ok(Box::new(AskedPool(pool, self.clone())))
+    }
+}
+
+impl ZPool for AskedPool {
+    fn id(&self) -> PoolId {
+        self.0.id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        self.0.insert(object)
+    }
+
+    fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        self.0.read(handle)
+    }
+
+    fn free(&self, handle: Handle) -> Result<(), FreeError> {
+        self.0.free(handle)
+    }
+
+    /// The objects' bytes, as the scripted pool counts them.
+    fn bytes_held(&self) -> usize {
+        self.1.0.fetch_add(1, Ordering::Relaxed);
+        self.0.bytes_held()
+    }
+
+    fn stats(&self) -> PoolStats {
+        self.0.stats()
+    }
+
+    fn validate(&self) -> Result<(), Violation> {
+        self.0.validate()
+    }
+}
+
+/// A manager with `pools` pools, each kept by one object of 100 bytes but the current one.
+fn crowd(pools: usize, executor: Arc<dyn Executor>) -> (PoolManager, Asked, Vec<Stored>) {
+    let (asked, registry) = (Asked::default(), registry(&Script::new()));
+    registry.register_allocator(Arc::new(asked.clone())).unwrap();
+    let manager = PoolManager::builder(registry).executor(executor).build_idle().unwrap();
+    let mut kept = Vec::new();
+    for n in 0..pools {
+        if n > 0 {
+            kept.push(store(&manager, &[7; 100]));
+        }
+        manager.switch(&spec(&format!("asked(n={n})+x"))).unwrap();
+    }
+    (manager, asked, kept)
+}
+
+/// With thousands of retired pools a look at their bytes asks a few of them, is never below what
+/// they hold, and is exact a while later.
+#[test]
+fn bytes_of_other_pools_are_found_without_asking_all() {
+    const POOLS: usize = 3000;
+    let (manager, asked, mut kept) = crowd(POOLS, Arc::new(Inline::new()));
+    let current = manager.current().unwrap();
+    let settle = || {
+        let before = asked.0.load(Ordering::Relaxed);
+        let mut bytes = 0;
+        for _ in 0..=POOLS / 8 {
+            bytes = manager.allocator_bytes_besides(&current);
+        }
+        let asks = asked.0.load(Ordering::Relaxed) - before;
+        // Up to 24 by a look, and all of them once or twice; asking all each time is a million.
+        assert!(asks < 40 * POOLS / 8 + 2 * POOLS, "{asks} asked in {} looks", POOLS / 8);
+        bytes
+    };
+    assert_eq!(settle(), 100 * (POOLS - 1));
+    assert_eq!(manager.bytes_held(), 100 * (POOLS - 1));
+    // A pool that goes takes its bytes off at once.
+    kept.drain(..1000).for_each(Stored::free);
+    assert_eq!(manager.allocator_bytes_besides(&current), 100 * (POOLS - 1001));
+    // One that lives on is asked in time, and counts with what it held until then.
+    for stored in &mut kept {
+        let handle = stored.pool.zpool().insert(&[7; 50]).unwrap();
+        stored.pool.zpool().free(std::mem::replace(&mut stored.handle, handle)).unwrap();
+    }
+    assert!(manager.allocator_bytes_besides(&current) >= 50 * (POOLS - 1001));
+    assert_eq!(settle(), 50 * (POOLS - 1001));
+    kept.into_iter().for_each(Stored::free);
+    assert_eq!((manager.allocator_bytes_besides(&current), manager.stats().pools_alive), (0, 1));
+}
+
+/// A retired pool of a crowd that a batch still stores into is on the books at the next look.
+#[test]
+fn bytes_stored_into_a_pool_just_retired_are_seen() {
+    let (manager, _, kept) = crowd(500, Arc::new(Inline::new()));
+    let late = manager.current().unwrap();
+    manager.switch(&spec("asked(n=late)+x")).unwrap();
+    let current = manager.current().unwrap();
+    let before = manager.allocator_bytes_besides(&current);
+    let handle = late.zpool().insert(&[7; 1000]).unwrap();
+    assert_eq!(manager.allocator_bytes_besides(&current), before + 1000);
+    // Besides another pool than the current one, the current one counts.
+    let more = current.zpool().insert(&[7; 300]).unwrap();
+    assert_eq!(manager.allocator_bytes_besides(&late), before + 300);
+    late.zpool().free(handle).unwrap();
+    current.zpool().free(more).unwrap();
+    drop(kept);
+}
+
+/// A switch among thousands of pools revives the one of its spec, and no pool but that is looked
+/// for.
+#[test]
+fn revival_among_thousands_finds_its_spec() {
+    let (manager, asked, kept) = crowd(2000, Arc::new(Inline::new()));
+    for n in [0, 1234, 1998, 7] {
+        let expected = kept[n].pool.id();
+        let before = asked.0.load(Ordering::Relaxed);
+        let spec = spec(&format!("asked(n={n})+x"));
+        assert_eq!(manager.switch(&spec).unwrap(), Switched::Revived(expected));
+        assert!(asked.0.load(Ordering::Relaxed) - before < 10);
+        assert_eq!(manager.switch(&spec).unwrap(), Switched::Unchanged(expected));
+    }
+    let pools = manager.pools();
+    assert_eq!(pools.iter().filter(|pool| pool.state == PoolState::Current).count(), 1);
+    assert_eq!(pools.iter().filter(|pool| pool.retired_for.is_none()).count(), 1);
+    assert!(pools.is_sorted_by_key(|pool| pool.label.id.get()), "oldest first");
+}
+
+/// Whatever releases, switches, revivals and looks do to each other, the sum is exact afterwards.
+#[test]
+fn bytes_are_exact_after_races() {
+    let manual = Arc::new(Manual::new());
+    let (manager, _, kept) = crowd(300, manual.clone());
+    let kept = parking_lot::Mutex::new(kept);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (manager, kept) = (&manager, &kept);
+            scope.spawn(move || {
+                for n in 0..150 {
+                    let stored = kept.lock().pop();
+                    stored.into_iter().for_each(Stored::free);
+                    let stored = store(manager, &[7; 10]);
+                    kept.lock().insert(0, stored);
+                    if n % 5 == 0 {
+                        manager.switch(&spec(&format!("asked(n={})+x", n * (thread + 1)))).unwrap();
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..2000 {
+                let current = manager.current().unwrap();
+                manager.allocator_bytes_besides(&current);
+            }
+        });
+    });
+    let current = manager.current().unwrap();
+    let mut last = 0;
+    for _ in 0..=manager.stats().pools_alive / 8 {
+        last = manager.allocator_bytes_besides(&current);
+    }
+    let own = current.zpool().bytes_held();
+    assert_eq!(last + own, manager.bytes_held() - manager.context_bytes());
+    drop(kept);
+    manager.flush().unwrap();
+    assert_eq!(manager.stats().pending_destroy_bytes, 0);
+    assert_eq!(manager.bytes_held() - manager.context_bytes(), current.zpool().bytes_held());
+}
