@@ -6,10 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use zpool_core::Counted;
+use zpool_core::compress::ContextBudget;
 use zpool_core::exec::{Executor, Job, JobList, Jobs, contained};
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex, MutexGuard};
+use zpool_core::{Counted, Ref};
 
 use crate::current::Current;
 use crate::observe::Watch;
@@ -49,6 +50,13 @@ pub(crate) struct Seen {
     pub(crate) is_current: bool,
 }
 
+/// Where a walk over the pools is: at one that it holds.
+#[derive(Default)]
+pub(crate) struct Cursor {
+    at: usize,
+    pool: Option<PoolRef>,
+}
+
 /// Who is on the way to destruction.
 #[derive(Debug, Default)]
 struct Gate {
@@ -85,8 +93,8 @@ pub(crate) struct Counters {
     pub(crate) pending_max: AtomicUsize,
     /// Bytes of the allocators of pools that await destruction.
     pub(crate) pending_bytes: AtomicUsize,
-    /// Bytes of the contexts of all pools; their codecs count in it.
-    pub(crate) context_bytes: Arc<AtomicUsize>,
+    /// The contexts of all pools: their codecs count in it, and keep to its bound.
+    pub(crate) contexts: Arc<ContextBudget>,
 }
 
 /// Adds one to a statistic.
@@ -210,6 +218,33 @@ impl Hub {
     /// The list. What is on it may be at zero.
     pub(crate) fn listed(&self) -> Vec<Listed> {
         self.look(|listed, _| listed.clone())
+    }
+
+    /// The next pool that is alive after the one that `cursor` has, which is dropped: with no lock
+    /// held, since that may release it. For walks that make no heap call.
+    pub(crate) fn next_alive<'c>(&self, cursor: &'c mut Cursor) -> Option<&'c PoolRef> {
+        let next = {
+            let pools = self.pools.lock();
+            // Pools before it may be gone from the list by now; itself it is there as long as it is referenced.
+            let before = cursor.pool.as_ref().map(Ref::block);
+            let passed = before.and_then(|before| {
+                let until = pools.len().min(cursor.at + 1);
+                pools[..until].iter().rposition(|listed| Arc::ptr_eq(&listed.block, &before))
+            });
+            let first = passed.map_or(0, |passed| passed + 1);
+            let alive = pools.iter().enumerate().skip(first);
+            let mut alive = alive.filter_map(|(at, listed)| listed.block.try_ref().map(|pool| (at, pool)));
+            alive.next()
+        };
+        let before = match next {
+            Some((at, pool)) => {
+                cursor.at = at;
+                cursor.pool.replace(pool)
+            }
+            None => cursor.pool.take(),
+        };
+        drop(before);
+        cursor.pool.as_ref()
     }
 
     /// All pools at one moment (B49). To be dropped where the last reference of a pool may be: it may hold that.

@@ -55,6 +55,7 @@
 
 #![forbid(unsafe_code)]
 
+mod contexts;
 mod current;
 mod error;
 mod hub;

@@ -225,18 +225,20 @@ impl PoolManager {
     }
 
     fn allocator_bytes(&self, counts: impl Fn(&PoolRef) -> bool) -> usize {
-        let pools = self.hub.snapshot();
-        let alive = pools.iter().filter_map(|seen| seen.pool.as_ref()).filter(|pool| counts(pool));
-        let alive: usize = alive.map(|pool| pool.zpool().bytes_held()).sum();
-        // After the walk: none of those in it comes to await destruction before it ends. Relaxed: statistics only.
-        alive + self.hub.counters.pending_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that the contexts of all pools hold together, with what they share: of the current one, of retired ones, and of those that await destruction.
-    #[inline]
-    pub fn context_bytes(&self) -> usize {
-        // Relaxed: statistics only.
-        self.hub.counters.context_bytes.load(Ordering::Relaxed)
+        // Relaxed, here and below: statistics only.
+        let mut pending = self.hub.counters.pending_bytes.load(Ordering::Relaxed);
+        // A pool that comes to await destruction during the walk may be counted twice: then once
+        // more. Twice at most; after that it may be too much, for this caller.
+        for last in [false, false, true] {
+            let mut alive = 0;
+            self.for_each_pool(|pool| alive += if counts(pool) { pool.zpool().bytes_held() } else { 0 });
+            let now = self.hub.counters.pending_bytes.load(Ordering::Relaxed);
+            if now <= pending || last {
+                return alive + now;
+            }
+            pending = now;
+        }
+        unreachable!("the last round returns")
     }
 
     /// Changes of the current pool so far. Whoever sees a count also sees, by [`current`](Self::current), the pool that was current then, or a later one.
