@@ -216,6 +216,11 @@ impl<K> Index<K> {
         self.bytes.load(Ordering::Relaxed) + size_of_val(&*self.shards)
     }
 
+    /// Bytes of the index that no entry has to do with.
+    pub(crate) fn fixed_bytes(&self) -> usize {
+        size_of_val(&*self.shards)
+    }
+
     /// Takes everything out, a shard at a time, and hands it over with no lock held.
     pub(crate) fn clear(&self, mut discard: impl FnMut(Item<K>)) {
         for shard in 0..self.shards() {

@@ -76,6 +76,7 @@ impl<K, S> Store<K, S> {
     ) -> Store<K, S> {
         let (index, counters) = (Index::new(settings.coding.checksums), Counters::default());
         let latencies = latencies.then(Box::default);
+        manager.set_max_context_bytes(limit.max_context_bytes());
         Store { inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }) }
     }
 

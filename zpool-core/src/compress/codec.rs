@@ -112,6 +112,13 @@ impl Codec {
         self.max_block_len
     }
 
+    /// Returns the bytes of the largest compression context so far, its scratch included; 0 before
+    /// there was one.
+    pub fn slot_bytes(&self) -> usize {
+        // Relaxed: an estimate.
+        self.slot_bytes.load(Ordering::Relaxed)
+    }
+
     /// Compresses `block` into the context's scratch and lets `with` look at the result: the compressed bytes, or `None` when
     /// they would be longer than `max_len`.
     ///
