@@ -114,7 +114,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match self.verdict(max, pool, evicts)? {
             Verdict::Room => Ok(()),
             Verdict::Pressed { .. } if evicts => Ok(()),
-            Verdict::Full { .. } if evicts => self.make_room(pool, self.limit().is_catching_up()),
+            Verdict::Full { .. } if evicts => self.make_room(pool, false),
             Verdict::Pressed { held } | Verdict::Full { held } => self.relieve(was_full, held),
         }
     }
@@ -139,23 +139,24 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Gives memory back, then evicts, until the store is below its limit. Needs no memory itself.
     ///
-    /// With `one_step`, after the limit was lowered, it evicts one step and leaves the rest to the
-    /// stores after it: each evicts more than it adds.
+    /// While the store is over a limit that was lowered, it evicts one step, which is more than a block
+    /// adds, and leaves the rest to the stores after it; unless it is to bring the store below the limit `at_once`.
     #[cold]
-    fn make_room(&self, pool: &PoolRef, one_step: bool) -> Result<(), ErrorKind> {
+    fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), ErrorKind> {
         let Some(_mark) = Mark::set(self.eviction()) else {
             return self.over(pool)?.map_or(Ok(()), |(held, limit)| Err(self.full(held, limit)));
         };
         might_block("evicting");
         let Some(max) = self.limit().bytes() else { return Ok(()) };
         let step = self.step(max);
-        if !one_step && self.room_without_eviction(pool, max, step)? {
+        let in_steps = || !at_once && self.limit().is_catching_up();
+        if !in_steps() && self.room_without_eviction(pool, max, step)? {
             return Ok(());
         }
         loop {
             let before = asked(|| self.limit().held(self.manager(), self.index().bytes()))?;
             let freed = self.evict_step(step);
-            if one_step && freed > 0 {
+            if freed > 0 && in_steps() {
                 contained(|| pool.zpool().trim());
                 self.over(pool)?;
                 return Ok(());
@@ -266,7 +267,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());
         let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else { return Ok(()) };
         match self.over(&pool)? {
-            Some(_) => self.make_room(&pool, false),
+            Some(_) => self.make_room(&pool, true),
             None => Ok(()),
         }
     }

@@ -238,7 +238,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Puts what was made of a block into the index.
     #[inline]
     pub(crate) fn put(&self, hash: u64, key: K, stored: Stored) -> Result<(), Error<K>> {
-        let added = self.cost(&stored);
+        let mut added = self.cost(&stored);
+        if matches!(stored, Stored::Large(_)) {
+            // Before it is there: what goes for a long value must not be that value.
+            self.pay(added, 0);
+            added = 0;
+        }
         // Here, so that it is freed without the shard's lock if the key panics.
         let mut new = Some((key, stored));
         match self.index().put(hash, &mut new, |key| self.hash(key)) {

@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 
 /// Executors: one that does it at once, one that never does, and the store's own.
 fn executors() -> [Option<Arc<dyn Executor>>; 3] {
-    [Some(Arc::new(Inline)), Some(Arc::new(Manual::new())), None]
+    [Some(Arc::new(Inline::new())), Some(Arc::new(Manual::new())), None]
 }
 
 fn refusing(text: &str, executor: Option<Arc<dyn Executor>>, limit: usize) -> Store<u64> {
@@ -45,7 +45,7 @@ fn emptied_store_takes_next_block() {
     ];
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4", "zsmalloc(compact=off)+lz4"] {
         for (kind, make) in kinds {
-            let store = refusing(text, Some(Arc::new(Manual::new())), 2 * MIB);
+            let store = refusing(text, Some(Arc::new(Manual::new())), MIB);
             let stored = fill(&store, make);
             for key in 0..stored {
                 assert!(if key % 2 == 0 {
@@ -67,7 +67,7 @@ fn store_of_holes_takes_next_block() {
     for text in ["zsmalloc+lz4", "zsmalloc(compact=off)+lz4", "zsmalloc(chain=4)+rle"] {
         for executor in executors() {
             let which = format!("{text} with {executor:?}");
-            let store = refusing(text, executor, 4 * MIB);
+            let store = refusing(text, executor, 2 * MIB);
             let make = |key| block(key, 400, Look::Noise);
             let stored = fill(&store, make);
             (0..stored).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
@@ -84,7 +84,7 @@ fn store_of_holes_takes_next_block() {
 #[test]
 fn cleared_store_takes_as_much_again() {
     for executor in executors() {
-        let store = refusing("zsmalloc+lz4", executor, 4 * MIB);
+        let store = refusing("zsmalloc+lz4", executor, 2 * MIB);
         let make = |key| block(key, 100, Look::Noise);
         let first = fill(&store, make);
         for round in 0..2 {
@@ -107,7 +107,7 @@ fn full_names_threshold() {
     let error = store.store(stored, &block(1, 1000, Look::Noise)).unwrap_err();
     let ErrorKind::Full { held, limit, threshold } = error.kind else { panic!("{error}") };
     assert!(
-        held >= threshold && limit == MIB && threshold == MIB / 10 * 7 + 1,
+        held >= threshold && limit == MIB && threshold == MIB * 70 / 100 + 1,
         "{held}, {limit}, {threshold}"
     );
     let message = error.to_string();
