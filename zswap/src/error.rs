@@ -46,7 +46,7 @@ pub enum ErrorKind {
     /// `store`: the store is at its limit, or was and is not back below its accept threshold, and has given back what it could without evicting: remove something and
     /// try again, or raise the limit.
     Full {
-        /// Bytes held.
+        /// Bytes held; of a value that could not be kept even if it were alone, what it would need.
         held: usize,
         /// The limit in bytes.
         limit: usize,

@@ -28,8 +28,8 @@ use crate::stored::{Block, Large, Stored};
 const OVERHEAD_SHARE: usize = 32;
 /// ...and this for each, with its place in the value's list...
 const PART_BYTES: usize = 64;
-/// ...and this altogether.
-const POOL_BYTES: usize = 64 << 10;
+/// ...and altogether one in so many of the limit.
+const POOL_SHARE: usize = 64;
 
 /// How blocks are kept.
 #[derive(Debug, Clone, Copy)]
@@ -144,15 +144,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Refuses a value that could not be kept even if it were alone, before all others are evicted for
-    /// it. To know that of one about as long as the limit, it is compressed once more.
+    /// it. To know that of one about as long as the limit, it is compressed once more. A store that
+    /// refuses has nothing to lose, so it refuses only what is surely over the limit.
     fn could_fit(&self, value: &[u8]) -> Result<(), ErrorKind> {
         let Some(limit) = self.limit().bytes() else { return Ok(()) };
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
         let codec = pool.codec();
         let parts = value.len().div_ceil(self.block_size());
         let fixed = self.index().fixed_bytes() + codec.slot_bytes() + codec.compressor().shared_bytes();
-        let available = limit.saturating_sub(fixed + POOL_BYTES);
-        let with_overhead = |bytes: usize| bytes + bytes / OVERHEAD_SHARE + parts * PART_BYTES;
+        let evicts = self.eviction().evicts();
+        let with_overhead = |bytes: usize| match evicts {
+            true => fixed + limit / POOL_SHARE + bytes + bytes / OVERHEAD_SHARE + parts * PART_BYTES,
+            false => bytes,
+        };
         // Where objects have a share of a page each, whatever their length.
         let per_page = pool.zpool().capabilities().objects_per_page;
         let page = self.block_size().max(4096);
@@ -161,7 +165,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             Some(objects) => page / objects.max(1) as usize,
             None => len,
         };
-        if with_overhead(value.len().max(parts * taken(self.block_size()))) <= available {
+        if with_overhead(value.len().max(parts * taken(self.block_size()))) <= limit {
             return Ok(());
         }
         let mut session = codec.session();
@@ -172,8 +176,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     session.compress(part, self.coding().max_len(part.len())).map_err(ErrorKind::Codec)?;
                 needed += taken(shorter.unwrap_or(part).len());
             }
-            if with_overhead(needed) > available {
-                return Err(self.full(self.held_bytes(), limit));
+            if with_overhead(needed) > limit {
+                return Err(self.full(with_overhead(needed), limit));
             }
         }
         Ok(())
