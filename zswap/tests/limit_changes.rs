@@ -211,7 +211,9 @@ fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
                             let stored = store.store(key << 1 | thread as u64, &block(key, len, look));
                             failures.fetch_add(usize::from(stored.is_err()), Ordering::SeqCst);
                         }
-                        Step::Remove { key } => drop(store.invalidate(&(key << 1 | thread as u64))),
+                        Step::Remove { key } => {
+                            store.invalidate(&(key << 1 | thread as u64));
+                        }
                         // One thread sets limits, so that the highest one at any moment is known.
                         Step::SetLimit { kib } if thread == 0 => {
                             most.fetch_max(kib << 10, Ordering::SeqCst);
@@ -221,8 +223,12 @@ fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
                         }
                         Step::SetLimit { .. } => {}
                         Step::Clear => store.clear(),
-                        Step::GiveBack { compact: true } => drop(store.compact(CompactionBudget::UNLIMITED)),
-                        Step::GiveBack { compact: false } => drop(store.trim()),
+                        Step::GiveBack { compact: true } => {
+                            store.compact(CompactionBudget::UNLIMITED);
+                        }
+                        Step::GiveBack { compact: false } => {
+                            store.trim();
+                        }
                     }
                 }
             });

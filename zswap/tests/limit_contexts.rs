@@ -153,7 +153,9 @@ fn idle_contexts_go_before_blocks() {
         let meet = Arc::new(Barrier::new(8));
         let _ = script.inside.set(Box::new({
             let meet = meet.clone();
-            move || drop(meet.wait())
+            move || {
+                meet.wait();
+            }
         }));
         std::thread::scope(|scope| {
             for thread in 0..8u64 {
