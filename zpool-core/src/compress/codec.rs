@@ -378,7 +378,7 @@ impl Codec {
 
     #[inline]
     fn keep_compression(&self, mut slot: Box<Slot<dyn CompressionContext>>) {
-        HELD.set(HELD.get().saturating_sub(1));
+        HELD.set(HELD.get().wrapping_sub(1));
         let Slot { scratch, counted, context } = &mut *slot;
         self.recount(counted, true, || scratch.len() + context.bytes_held());
         self.put_compression(slot);
@@ -467,7 +467,7 @@ impl Codec {
     /// Drops a compression slot that this thread had out.
     #[cold]
     fn discard_held(&self, slot: Box<Slot<dyn CompressionContext>>) {
-        HELD.set(HELD.get().saturating_sub(1));
+        HELD.set(HELD.get().wrapping_sub(1));
         self.discard_compression(slot);
     }
 
