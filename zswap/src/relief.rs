@@ -30,7 +30,7 @@ pub(crate) enum Contexts {
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Gives free memory back to the system: frames of all pools that hold no object, index memory
+    /// Releases free memory to the system: frames of all pools that hold no object, index memory
     /// beyond what the entries need, and contexts that no thread uses. Returns the bytes given back.
     ///
     /// Moves no object: frames that are partly used stay, see [`compact`](Self::compact). Contexts are
@@ -99,7 +99,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         freed + self.give_back(Contexts::Free)
     }
 
-    /// Gives back what costs little to find. Returns about how many bytes that were.
+    /// Releases what costs little to find. Returns about how many bytes that were.
     pub(crate) fn give_back(&self, contexts: Contexts) -> usize {
         let mut freed = 0;
         if contexts != Contexts::Keep {
@@ -112,7 +112,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         freed
     }
 
-    /// Gives back index memory that the entries do not need. Returns how many bytes.
+    /// Releases index memory that the entries do not need. Returns how many bytes.
     pub(crate) fn shrink_index(&self) -> usize {
         let before = self.index().bytes();
         self.index().shrink(|key| self.hash(key));

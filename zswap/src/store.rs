@@ -108,7 +108,9 @@ impl<K, S> Store<K, S> {
         self.len() == 0
     }
 
-    /// Removes everything that was there when the call began, and gives back the index's memory. What is stored meanwhile may stay.
+    /// Removes everything that was there when the call began, and releases the index's memory. What is stored meanwhile may stay.
+    ///
+    /// Pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim) is called; a full store does that by itself.
     pub fn clear(&self) {
         self.inner.index.clear(|item| {
             self.removed(Some(item));
