@@ -3,7 +3,7 @@
 use zpool_core::exec::contained;
 use zpool_core::sync::atomic::Ordering;
 
-use crate::hub::Hub;
+use crate::hub::{Cursor, Hub};
 use crate::pool::{Pool, PoolRef};
 
 /// Lists with more pools than this are not walked where a store waits.
@@ -13,22 +13,41 @@ const POOLS_A_LOOK: usize = 8;
 
 impl Hub {
     /// Bytes that the allocators of all pools hold but that of `besides`, those included that await
-    /// destruction. Asks every pool.
+    /// destruction. Asks every pool. Makes no heap call.
     pub(crate) fn allocator_bytes(&self, besides: Option<&PoolRef>) -> usize {
-        let mut sum = 0;
-        for seen in self.snapshot() {
-            let Some(pool) = &seen.pool else { continue };
-            if besides.is_some_and(|besides| PoolRef::same(besides, pool)) {
-                continue;
+        // Relaxed, here and below: statistics only.
+        let mut pending = self.counters.pending_bytes.load(Ordering::Relaxed);
+        // A pool that comes to await destruction during the walk may be counted twice: then once
+        // more. Three walks at most; after that it may be too much, for this caller.
+        for last in [false, false, true] {
+            let (mut sum, mut cursor) = (0, Cursor::default());
+            while let Some(pool) = self.next_alive(&mut cursor) {
+                if besides.is_some_and(|besides| PoolRef::same(besides, pool)) {
+                    continue;
+                }
+                sum += self.ask(pool);
             }
-            // An allocator that panics holds what it said last.
-            let bytes = contained(|| pool.zpool().bytes_held()).unwrap_or(seen.booked);
-            sum += bytes;
-            self.book(pool, bytes);
+            let now = self.counters.pending_bytes.load(Ordering::Relaxed);
+            if now <= pending || last {
+                return sum + now;
+            }
+            pending = now;
         }
-        // After the walk: none of those in it comes to await destruction before it ends. Relaxed:
-        // statistics only.
-        sum + self.counters.pending_bytes.load(Ordering::Relaxed)
+        unreachable!("the last walk returns")
+    }
+
+    /// What the allocator of a pool holds, which is booked. One that panics holds what it said last.
+    fn ask(&self, pool: &PoolRef) -> usize {
+        match contained(|| pool.zpool().bytes_held()) {
+            Some(bytes) => {
+                self.book(pool, bytes);
+                bytes
+            }
+            None => {
+                let place = pool.place().get().copied();
+                place.map_or(0, |place| self.pools.lock().booked(place))
+            }
+        }
     }
 
     /// The same, in a time that does not depend on how many pools there are: where they are many,

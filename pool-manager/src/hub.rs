@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zpool_core::Counted;
+use zpool_core::compress::ContextBudget;
 use zpool_core::exec::{Contained, Executor, Job, JobList, PreparedJob, Refused, RefusedReason, contained};
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
@@ -75,6 +76,13 @@ pub(crate) struct Seen {
     pub(crate) booked: usize,
 }
 
+/// Where a walk over the pools is: at one that it holds.
+#[derive(Default)]
+pub(crate) struct Cursor {
+    next_slot: usize,
+    pool: Option<PoolRef>,
+}
+
 /// Who is on the way to destruction.
 #[derive(Debug, Default)]
 struct Gate {
@@ -114,8 +122,8 @@ pub(crate) struct Counters {
     pub(crate) pending_max: AtomicUsize,
     /// Bytes of the allocators of pools that await destruction.
     pub(crate) pending_bytes: AtomicUsize,
-    /// Bytes of the contexts of all pools; their codecs count in it.
-    pub(crate) context_bytes: Arc<AtomicUsize>,
+    /// The contexts of all pools: their codecs count in it, and keep to its bound.
+    pub(crate) contexts: Arc<ContextBudget>,
 }
 
 /// Adds one to a statistic.
@@ -233,6 +241,23 @@ impl Hub {
                 if listed.label.spec == *spec { listed.block.try_ref() } else { None }
             },
         )
+    }
+
+    /// The next pool that is alive behind the one that `cursor` has, which is dropped: with no lock
+    /// held, since that may release it. For walks that make no heap call.
+    pub(crate) fn next_alive<'c>(&self, cursor: &'c mut Cursor) -> Option<&'c PoolRef> {
+        let next = self.pools.lock().iter_from(cursor.next_slot).find_map(|(slot, listed)| {
+            listed.block.try_ref().map(|pool| (slot, pool))
+        });
+        let before = match next {
+            Some((slot, pool)) => {
+                cursor.next_slot = slot + 1;
+                cursor.pool.replace(pool)
+            }
+            None => cursor.pool.take(),
+        };
+        drop(before);
+        cursor.pool.as_ref()
     }
 
     /// All pools at one moment (B49), oldest first. To be dropped where the last reference of a

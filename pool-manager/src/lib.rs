@@ -63,6 +63,7 @@
 #![forbid(unsafe_code)]
 
 mod books;
+mod contexts;
 mod current;
 mod doomed;
 mod error;

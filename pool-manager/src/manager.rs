@@ -277,14 +277,6 @@ impl PoolManager {
         self.hub.allocator_bytes_soon(pool)
     }
 
-    /// Bytes that the contexts of all pools hold together, with what they share: of the current
-    /// one, of retired ones, and of those that await destruction.
-    #[inline]
-    pub fn context_bytes(&self) -> usize {
-        // Relaxed: statistics only.
-        self.hub.counters.context_bytes.load(Ordering::Relaxed)
-    }
-
     /// Changes of the current pool so far. Whoever sees a count also sees, by
     /// [`current`](Self::current), the pool that was current then, or a later one.
     #[inline]

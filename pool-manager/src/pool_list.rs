@@ -214,12 +214,23 @@ impl<L> PoolList<L> {
         })
     }
 
+    /// The pools from this slot on, with their slots, which they keep as long as they are listed.
+    pub(crate) fn iter_from(&self, slot: usize) -> impl Iterator<Item = (usize, &L)> {
+        let slots = self.slots.iter().enumerate().skip(slot);
+        slots.filter_map(|(number, slot)| slot.entry.as_ref().map(|entry| (number, &entry.listed)))
+    }
+
     /// Enters what a retired pool's allocator holds.
     pub(crate) fn book(&mut self, place: Place, bytes: usize) {
         let current = self.current == Some(place);
         let Some(entry) = self.entry(place).filter(|entry| !entry.dying && !current) else { return };
         let before = core::mem::replace(&mut entry.booked, bytes);
         self.booked = self.booked - before + bytes;
+    }
+
+    /// What is on the books for the pool at `place`.
+    pub(crate) fn booked(&mut self, place: Place) -> usize {
+        self.entry(place).map_or(0, |entry| entry.booked)
     }
 
     /// The last reference of a pool has gone: it is on other books from now on.

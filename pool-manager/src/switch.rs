@@ -271,10 +271,10 @@ impl PoolManager {
             .with_params(plan.params)
             .with_wipe_on_free(self.config.wipe_on_free)
             .with_executor(self.config.pool_executor.clone());
-        let contexts = self.hub.counters.context_bytes.clone();
+        let contexts = self.hub.counters.contexts.clone();
         // The codec first: it has no context yet, and asks the compressor for its properties.
         let codec = constructing(&plan.spec.compressor, || {
-            Ok(Codec::new(plan.algorithm, self.config.block_len).with_account(contexts))
+            Ok(Codec::new(plan.algorithm, self.config.block_len).with_budget(contexts))
         })?;
         let driver = &plan.drivers.allocator.driver;
         let (zpool, id) = constructing(&plan.spec.allocator, || {

@@ -76,6 +76,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut results = Vec::with_capacity(items.size_hint().0);
         let mut next = items.next();
         while let Some((hash, key, block)) = next {
+            // Another thread may wait for this context, and asking for an item may take long.
+            session.rest();
             next = items.next();
             results.push(match self.stored_in(&pool, &mut session, hash, block) {
                 Ok(Stored::Block(block)) => self.put_block(hash, key, block),

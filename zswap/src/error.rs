@@ -43,12 +43,16 @@ pub enum ErrorKind {
         /// Bytes of the block.
         needed: usize,
     },
-    /// `store`: the store is at its limit, or was and is not back below its accept threshold: invalidate something and try again.
+    /// `store`: the store is at its limit, or was and is not back below its accept threshold, and has given back what it could without evicting: remove something and
+    /// try again, or raise the limit.
     Full {
-        /// Bytes held.
+        /// Bytes held; of a value that could not be kept even if it were alone, what it would need.
         held: usize,
         /// The limit in bytes.
         limit: usize,
+        /// Below this many bytes the store takes blocks again: [`accept_percent`](crate::StoreBuilder::accept_percent) of the limit, or
+        /// the limit itself in a store that evicts.
+        threshold: usize,
     },
     /// `store`: there is no current pool.
     NoPool,
@@ -73,9 +77,11 @@ impl fmt::Display for ErrorKind {
                 write!(f, "the block has {needed} bytes, the buffer {given}")
             }
             ErrorKind::BufferOutOfMemory { needed } => write!(f, "no memory for a buffer of {needed} bytes"),
-            ErrorKind::Full { held, limit } => {
-                write!(f, "the store is full: it holds {held} bytes, its limit is {limit}")
-            }
+            ErrorKind::Full { held, limit, threshold } => write!(
+                f,
+                "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks again below \
+                 {threshold}; remove something and try again, or raise the limit"
+            ),
             ErrorKind::NoPool => f.write_str("there is no current pool"),
             ErrorKind::IndexOutOfMemory => f.write_str("no memory for the index"),
             ErrorKind::Pool(error) => error.fmt(f),

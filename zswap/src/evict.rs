@@ -2,25 +2,27 @@
 //!
 //! ```text
 //!   held      0 ─────────────────── threshold ─────────── limit
-//!                                        │                  │ reached: evict a step, have the pools give frames back, look again (B7); until below
+//!                                        │                  │ reached: give memory back, and evict a step if that is not enough (B7)
 //!               ◄── room ───────────────►│◄── pressed ─────►│
-//!                                                 until below the threshold: whoever adds to what is stored evicts as much in exchange
+//!                                                 until below the threshold: a store evicts as much as it adds
 //! ```
 //!
-//! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard, then freed, then the listener is told. What the allocators
+//! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard, then freed, then the listener is called. What the allocators
 //! give back by themselves meanwhile (zsmalloc's compaction, on the executor) brings the store below its threshold again.
 
-use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::exec::contained;
-use zpool_core::{CompactionBudget, might_block};
+use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
+use crate::entry::Entry;
 use crate::error::ErrorKind;
 use crate::limit::Verdict;
+use crate::marks::Mark;
 use crate::object::asked;
+use crate::relief::Contexts;
 use crate::shard::Item;
 use crate::store::Store;
 use crate::stored::Stored;
@@ -29,10 +31,22 @@ use crate::stored::Stored;
 ///
 /// # How far over the limit
 ///
-/// What is stored is admitted below the limit, so each store in flight may pass it by what it adds itself: its object's frames, the growth of a shard's table (a
-/// 512th of the index at most) and of the allocator's tables, together at most 256 KiB (in stores of up to some two million blocks of up to 64 KiB under keys of
-/// eight bytes; with longer blocks 512 KiB), and besides that a compression context where it needs a new one, and the list of a value of several blocks, 40 bytes for
-/// each. So may a batch of them. Loads are never refused: a context that one of them makes counts as soon as it is there, and the next store makes room for it, or is refused.
+/// A block is admitted while the store is below its limit, and memory is counted when it is taken, before it is used. So each store in flight may pass the limit
+/// by what it adds itself, and a batch counts as one store. That is at most the sum of:
+///
+/// - 256 KiB for its object's frames, the growth of a shard's table (1/512 of the index at most) and of the allocator's tables; 512 KiB with
+///   blocks of more than 64 KiB, or from about two million blocks on;
+/// - a compression context, where it needs a new one. All of these together hold at most 1/4 of the limit, or one context if that is more:
+///   a thread that needs a further one [waits](zpool_core::compress::ContextBudget);
+/// - the list of a value of several blocks, 40 bytes for each.
+///
+/// Loads are never refused: a decompression context that one of them makes counts as soon as it is there, and the next store makes room for it, or is refused.
+/// After [`Store::set_limit`] has lowered the limit, the store is over it until what is too much was evicted or removed.
+///
+/// # What a full store does
+///
+/// In this order, until it is below its limit: frees contexts that are not in use, shrinks the index, gives free frames back, compacts pools with many holes.
+/// Only then it evicts, or refuses. A store that refuses does that again only once something was removed from it, or 200 ms have passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
@@ -43,7 +57,7 @@ pub enum AtLimit {
     Evict,
 }
 
-/// Is told what was evicted.
+/// Receives what was evicted: key and length.
 pub(crate) type Listener<K> = Box<dyn Fn(&K, usize) + Send + Sync>;
 
 /// How to evict.
@@ -53,47 +67,16 @@ pub(crate) struct Eviction<K> {
     pub(crate) listener: Option<Listener<K>>,
 }
 
-/// What an entry costs besides its object: its place in the index and its handle, roughly.
-const ENTRY_BYTES: usize = 40;
+/// What a handle costs in its pool's table.
+const HANDLE_BYTES: usize = 8;
 
-/// At the limit a sixty-fourth of it is evicted at a time, but from these bounds.
+/// At the limit 1/64 of it is evicted at a time, but from these bounds.
 const STEP_SHARE: usize = 64;
 const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
 
-/// Stores that a thread evicts from, one in a listener of the other.
-const NESTED: usize = 8;
-
-thread_local! {
-    /// The stores that this thread is evicting from (addresses; 0: none): whatever it calls, a listener that stores, say, makes no more room in those. Others,
-    /// a second tier for instance, make their own.
-    static EVICTING: Cell<[usize; NESTED]> = const { Cell::new([0; NESTED]) };
-}
-
-/// Marks this thread as evicting from a store while it lives; there is one at a time for each store.
-struct Mark {
-    place: usize,
-}
-
-impl Mark {
-    fn set<K>(store: &Eviction<K>) -> Option<Mark> {
-        let (mut all, this) = (EVICTING.get(), std::ptr::from_ref(store).addr());
-        if all.contains(&this) {
-            return None;
-        }
-        let place = all.iter().position(|&other| other == 0)?;
-        all[place] = this;
-        EVICTING.set(all);
-        Some(Mark { place })
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        let mut all = EVICTING.get();
-        all[self.place] = 0;
-        EVICTING.set(all);
-    }
-}
+/// A step of eviction that gave the system nothing back may suffice this far over the limit: the
+/// entries that come next take the places of those that went.
+const SLACK: usize = 64 << 10;
 
 impl<K> Eviction<K> {
     #[inline]
@@ -102,9 +85,24 @@ impl<K> Eviction<K> {
     }
 }
 
-/// What it costs to keep something.
-pub(crate) fn cost(stored: &Stored) -> usize {
-    stored.object_len() + ENTRY_BYTES
+impl<K, S> Store<K, S> {
+    /// What it costs to keep something: its objects, its place in the index with the key, its handle,
+    /// and the list of a value of several blocks.
+    pub(crate) fn cost(&self, stored: &Stored) -> usize {
+        // A table is some nine tenths full.
+        let place = size_of::<Option<(K, Entry)>>() * 10 / 9;
+        let rest = match stored {
+            Stored::Same { .. } => 0,
+            Stored::Block(_) => HANDLE_BYTES,
+            Stored::Large(large) => large.heap_bytes() + large.parts.len() * HANDLE_BYTES,
+        };
+        stored.object_len() + place + rest
+    }
+
+    /// What is evicted at a time, from a limit of `max` bytes: more than a block adds.
+    fn step(&self, max: usize) -> usize {
+        (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end()).max(2 * self.block_size())
+    }
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
@@ -112,12 +110,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[inline]
     pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
-        let evicts = self.eviction().evicts();
+        let (evicts, was_full) = (self.eviction().evicts(), self.limit().is_pressed());
         match self.verdict(max, pool, evicts)? {
             Verdict::Room => Ok(()),
             Verdict::Pressed { .. } if evicts => Ok(()),
-            Verdict::Full { .. } if evicts => self.make_room(pool),
-            Verdict::Pressed { held } | Verdict::Full { held } => Err(ErrorKind::Full { held, limit: max }),
+            Verdict::Full { .. } if evicts => self.make_room(pool, false),
+            Verdict::Pressed { held } | Verdict::Full { held } => self.relieve(was_full, held),
         }
     }
 
@@ -127,54 +125,86 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         asked(|| self.limit().ask(max, pool, self.manager(), self.index().bytes(), pays))
     }
 
-    /// Evicts until the store is below its limit.
+    /// What the store holds and its limit, if it is over that. The limit may be set anew at any time: what it is now counts, and without one there is room.
+    fn over(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, ErrorKind> {
+        let Some(max) = self.limit().bytes() else { return Ok(None) };
+        match self.verdict(max, pool, true)? {
+            Verdict::Full { held } => Ok(Some((held, max))),
+            _ => {
+                self.limit().caught_up();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives memory back, then evicts, until the store is below its limit. Needs no memory itself.
+    ///
+    /// While the store is over a limit that was lowered, it evicts one step, which is more than a block
+    /// adds, and leaves the rest to the stores after it; unless it is to bring the store below the limit `at_once`.
     #[cold]
-    fn make_room(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
-        // The limit may be set anew meanwhile: what it is now counts, and without one there is room.
-        let over = || -> Result<Option<(usize, usize)>, ErrorKind> {
-            let Some(max) = self.limit().bytes() else { return Ok(None) };
-            Ok(match self.verdict(max, pool, true)? {
-                Verdict::Full { held } => Some((held, max)),
-                _ => None,
-            })
-        };
+    fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), ErrorKind> {
         let Some(_mark) = Mark::set(self.eviction()) else {
-            return over()?.map_or(Ok(()), |(held, limit)| Err(ErrorKind::Full { held, limit }));
+            return self.over(pool)?.map_or(Ok(()), |(held, limit)| Err(self.full(held, limit)));
         };
         might_block("evicting");
+        let Some(max) = self.limit().bytes() else { return Ok(()) };
+        let step = self.step(max);
+        let in_steps = || !at_once && self.limit().is_catching_up();
+        if !in_steps() && self.room_without_eviction(pool, max, step)? {
+            return Ok(());
+        }
         loop {
-            let max = self.limit().bytes().unwrap_or(usize::MAX);
-            let step = (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end());
-            let mut pools = vec![pool.clone()];
-            let mut freed = 0;
-            while freed < step
-                && let Some(cost) = self.evict_one(|pool| {
-                    if !pools.iter().any(|known| PoolRef::same(known, pool)) {
-                        pools.push(pool.clone());
-                    }
-                })
-            {
-                freed += cost;
-            }
-            for pool in &pools {
+            let before = asked(|| self.limit().held(self.manager(), self.index().bytes()))?;
+            let freed = self.evict_step(step);
+            if freed > 0 && in_steps() {
                 contained(|| pool.zpool().trim());
+                self.over(pool)?;
+                return Ok(());
             }
-            if over()?.is_none() {
+            // The second time round it is contexts after all: what is idle goes before more is evicted.
+            self.give_back(if freed == 0 { Contexts::Free } else { Contexts::KeepOne });
+            if self.over(pool)?.is_none() {
                 return Ok(());
             }
             // Holes in frames that others use: the objects have to move.
-            for pool in &pools {
-                contained(|| pool.zpool().compact(CompactionBudget::UNLIMITED));
-                contained(|| pool.zpool().trim());
-            }
-            self.index().shrink(|key| self.hash(key));
-            drop(pools);
-            match over()? {
-                Some((held, limit)) if freed == 0 => return Err(ErrorKind::Full { held, limit }),
-                Some(_) => {}
+            self.fill_holes(0);
+            match self.over(pool)? {
                 None => return Ok(()),
+                Some((held, limit)) if freed == 0 => return Err(self.full(held, limit)),
+                Some((held, limit)) if held >= before && held < limit.saturating_add(SLACK) => return Ok(()),
+                Some(_) => {}
             }
         }
+    }
+
+    /// Gives memory back until a step below the limit. False if that is not enough.
+    fn room_without_eviction(&self, pool: &PoolRef, max: usize, step: usize) -> Result<bool, ErrorKind> {
+        // Less would not last: the next store would be here again.
+        let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
+        let contexts = if self.limit().may_sweep() { Contexts::KeepOne } else { Contexts::Keep };
+        self.give_back(contexts);
+        if enough(self.over(pool)?) {
+            return Ok(true);
+        }
+        self.fill_holes(step);
+        Ok(enough(self.over(pool)?))
+    }
+
+    /// Is the store so many bytes below its limit?
+    fn has_room_for(&self, bytes: usize, max: usize) -> bool {
+        let held = asked(|| self.limit().held(self.manager(), self.index().bytes()));
+        held.is_ok_and(|held| held.saturating_add(bytes) <= max)
+    }
+
+    /// Evicts entries that cost `step` bytes together. Returns what they cost: 0 when there are none.
+    fn evict_step(&self, step: usize) -> usize {
+        let mut freed = 0;
+        while freed < step
+            && let Some(cost) = self.evict_one()
+        {
+            freed += cost;
+        }
+        freed
     }
 
     /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go; in the long run no more,
@@ -188,24 +218,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     #[cold]
     fn pay_now(&self, grown: isize) {
-        // What a listener stores is for nothing: if it stored what it is told of, there would be no end to it.
+        // Blocks stored from inside an eviction listener do not evict. Otherwise a listener that stores the evicted block again would recurse for ever.
         let Some(_mark) = Mark::set(self.eviction()) else { return };
         let mut owed = self.limit().owe(grown);
         while owed > 0 {
-            match self.evict_one(|_| ()) {
+            match self.evict_one() {
                 Some(cost) => owed = self.limit().owe(-(cost as isize)),
                 None => return self.limit().forgive(),
             }
         }
     }
 
-    /// Evicts the coldest entry, whose pool `from` is told. Gives what it cost; `None` when there is none.
-    fn evict_one(&self, from: impl FnOnce(&PoolRef)) -> Option<usize> {
+    /// Evicts the coldest entry. Returns what it cost; `None` when there is none.
+    fn evict_one(&self) -> Option<usize> {
         let (key, stored) = self.index().take_coldest(self.eviction().spare_dense)?;
-        if let Stored::Block(block) = &stored {
-            from(block.object.pool());
-        }
-        let cost = cost(&stored);
+        let cost = self.cost(&stored);
         self.tell((key, stored));
         Some(cost)
     }
@@ -225,19 +252,22 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Sets another limit in bytes, or none (`usize::MAX` is none). A store that evicts and holds more makes room at once, which may block; one that refuses is full until what
-    /// it holds has become less.
+    /// Sets another limit in bytes, or none (`usize::MAX` is none).
+    ///
+    /// If a store that evicts holds more, this evicts until it holds less, on the calling thread: it may
+    /// block, for as long as that takes. Stores of other threads go on meanwhile, each of which evicts
+    /// 1/64 of the limit (64 KiB to 1 MiB, two blocks at least) for its own block. A store that refuses
+    /// evicts nothing: it is full until it holds less. The bound for [contexts](AtLimit) changes with the limit.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Full`] when what cannot be evicted (contexts, the shards of the index) is over the limit by itself. The new limit holds in any case.
+    /// [`ErrorKind::Full`] when what cannot be evicted (contexts in use, the shards of the index) is over the limit by itself. The new limit holds in any case.
     pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), ErrorKind> {
         self.limit().set(bytes);
-        if !self.eviction().evicts() {
-            return Ok(());
-        }
-        match self.manager().current() {
-            Some(pool) => self.admit(&pool),
+        self.manager().set_max_context_bytes(self.limit().max_context_bytes());
+        let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else { return Ok(()) };
+        match self.over(&pool)? {
+            Some(_) => self.make_room(&pool, true),
             None => Ok(()),
         }
     }
@@ -251,13 +281,19 @@ impl<K, S> Store<K, S> {
         self.limit().is_pressed() && self.limit().bytes().is_some() && self.eviction().evicts()
     }
 
-    /// Frees what its owner has removed, which pays for as much that is stored later: what comes and goes by turns evicts nothing.
+    /// Frees an item that its owner removed, and credits its cost to the eviction debt, so that alternating stores and removals evict nothing. A store that refuses
+    /// learns that it may have room again.
     #[inline]
     pub(crate) fn removed(&self, item: Option<Item<K>>) -> bool {
         if let Some((_, stored)) = &item
-            && self.is_paying()
+            && self.limit().is_pressed()
         {
-            self.limit().owe(-(cost(stored) as isize));
+            if self.is_paying() {
+                self.limit().owe(-(self.cost(stored) as isize));
+            }
+            let removed = self.discard(item);
+            self.limit().note_removed();
+            return removed;
         }
         self.discard(item)
     }

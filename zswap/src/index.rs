@@ -224,6 +224,11 @@ impl<K> Index<K> {
         self.bytes.load(Ordering::Relaxed) + size_of_val(&*self.shards)
     }
 
+    /// Bytes of the index that no entry has to do with.
+    pub(crate) fn fixed_bytes(&self) -> usize {
+        size_of_val(&*self.shards)
+    }
+
     /// Takes everything out of the shard of this number. Needs no memory.
     pub(crate) fn take_shard(&self, shard: usize) -> Contents<K> {
         self.edit_shard(shard, |shard| {

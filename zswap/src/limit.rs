@@ -8,6 +8,8 @@
 //!
 //! What is being stored while the limit is checked is not counted, so the limit is overshot by at most what the stores in flight add.
 
+use std::time::{Duration, Instant};
+
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use zpool_manager::{PoolManager, PoolRef};
@@ -18,6 +20,17 @@ const NEVER: u64 = u64::MAX;
 /// No limit.
 const NONE: usize = usize::MAX;
 
+/// Compression contexts may hold one part in so many of the limit, but one context in any case.
+const CONTEXT_SHARE: usize = 4;
+
+/// A full store that refuses looks at most this often for memory to give back, unless something was
+/// removed from it: guards that pinned objects may be gone, and contexts idle.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Idle contexts are freed at most this often before anything is evicted, since stores that need
+/// them again make them anew.
+const SWEEP: Duration = Duration::from_millis(100);
+
 /// A limit, and whether it was reached.
 #[derive(Debug)]
 pub(crate) struct Limit {
@@ -26,8 +39,15 @@ pub(crate) struct Limit {
     /// Once full, it stays so until it holds no more than this part of it.
     accept_percent: u8,
     full: AtomicBool,
-    /// Bytes by which what is stored has grown since it became full, less what was evicted for that: below 0 where more was removed or evicted than was stored.
+    /// Eviction debt in bytes: stored since the limit was reached, minus evicted or removed since. Negative means credit.
     owed: AtomicIsize,
+    /// The limit was lowered, and the store is not below it yet.
+    catching_up: AtomicBool,
+    /// Something was removed since the store last looked for memory to give back.
+    removed: AtomicBool,
+    /// When it did that, and when it last freed idle contexts.
+    tried: Moment,
+    swept: Moment,
     /// What all pools but the current one held at most...
     others: AtomicUsize,
     /// ...which is the one of this number...
@@ -36,6 +56,43 @@ pub(crate) struct Limit {
     as_of: AtomicU64,
     /// Held while those three are written.
     refresh: Mutex<()>,
+}
+
+/// How a full store looks for memory to give back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// Not at all: nothing has changed since it last did.
+    No,
+    /// Compacts only pools that estimate to gain what is needed.
+    ByEstimate,
+    /// Compacts all pools.
+    Thorough,
+}
+
+/// The last time that something was done.
+#[derive(Debug)]
+struct Moment {
+    born: Instant,
+    /// Microseconds after that, plus one; 0: never.
+    last: AtomicU64,
+}
+
+impl Moment {
+    fn never() -> Moment {
+        Moment { born: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// Is it due again, after `interval`? If so, it counts as done now.
+    fn is_due(&self, interval: Duration) -> bool {
+        let now = self.born.elapsed().as_micros() as u64 + 1;
+        // Relaxed: two threads that find it due at once both do it.
+        let last = self.last.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) > interval.as_micros() as u64;
+        if due {
+            self.last.store(now, Ordering::Relaxed);
+        }
+        due
+    }
 }
 
 /// What the limit says to one more block.
@@ -57,6 +114,10 @@ impl Limit {
             accept_percent,
             full: AtomicBool::new(false),
             owed: AtomicIsize::new(0),
+            catching_up: AtomicBool::new(false),
+            removed: AtomicBool::new(true),
+            tried: Moment::never(),
+            swept: Moment::never(),
             others: AtomicUsize::new(0),
             besides: AtomicU64::new(0),
             as_of: AtomicU64::new(NEVER),
@@ -74,10 +135,58 @@ impl Limit {
 
     /// Sets another limit, or none.
     pub(crate) fn set(&self, max: Option<usize>) {
+        let max = max.unwrap_or(NONE);
         // Relaxed: as above.
-        self.max.store(max.unwrap_or(NONE), Ordering::Relaxed);
+        let before = self.max.swap(max, Ordering::Relaxed);
+        self.catching_up.store(max < before, Ordering::Relaxed);
         self.full.store(false, Ordering::Relaxed);
+        self.removed.store(true, Ordering::Relaxed);
         self.forgive();
+    }
+
+    /// What compression contexts may hold together.
+    pub(crate) fn max_context_bytes(&self) -> Option<usize> {
+        self.bytes().map(|max| max / CONTEXT_SHARE)
+    }
+
+    /// Was the limit lowered, and the store not seen below it since?
+    pub(crate) fn is_catching_up(&self) -> bool {
+        // Relaxed, here and below: a thread that is late to see it evicts a step more or less.
+        self.catching_up.load(Ordering::Relaxed)
+    }
+
+    /// The store is below its limit.
+    pub(crate) fn caught_up(&self) {
+        if self.is_catching_up() {
+            self.catching_up.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Something was removed from a full store: it may be worth while to look for memory to give back.
+    #[inline]
+    pub(crate) fn note_removed(&self) {
+        // Looked at first, so that removing threads share the line. Relaxed: a hint.
+        if !self.removed.load(Ordering::Relaxed) {
+            self.removed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Is it worth while to look for memory to give back? If so, it counts as done.
+    pub(crate) fn attempt(&self) -> Attempt {
+        let due = self.tried.is_due(RETRY);
+        let removed = self.removed.swap(false, Ordering::Relaxed);
+        if due {
+            Attempt::Thorough
+        } else if removed {
+            Attempt::ByEstimate
+        } else {
+            Attempt::No
+        }
+    }
+
+    /// Are idle contexts to be freed? If so, it counts as done.
+    pub(crate) fn may_sweep(&self) -> bool {
+        self.swept.is_due(SWEEP)
     }
 
     /// Was the limit reached, and the threshold not yet?
@@ -115,7 +224,22 @@ impl Limit {
                 return Verdict::Pressed { held };
             }
         }
-        let held = self.walk(manager) + index_bytes;
+        self.judge(full, max, self.walk(manager) + index_bytes)
+    }
+
+    /// As [`ask`](Self::ask) does, after asking every pool what it holds.
+    pub(crate) fn ask_all(&self, max: usize, manager: &PoolManager, index_bytes: usize) -> Verdict {
+        self.judge(self.is_pressed(), max, self.walk(manager) + index_bytes)
+    }
+
+    /// What is held, asking every pool.
+    pub(crate) fn held(&self, manager: &PoolManager, index_bytes: usize) -> usize {
+        self.walk(manager) + index_bytes
+    }
+
+    /// What the limit says to a store that holds exactly `held`, and is `full` or not so far.
+    fn judge(&self, full: bool, max: usize, held: usize) -> Verdict {
+        let below = if full { self.accept_below(max) } else { max };
         self.set_full(full, held >= below);
         if held < below {
             Verdict::Room
@@ -139,7 +263,7 @@ impl Limit {
     }
 
     /// Once full, the store takes blocks again below this many bytes.
-    fn accept_below(&self, max: usize) -> usize {
+    pub(crate) fn accept_below(&self, max: usize) -> usize {
         let threshold = max as u128 * u128::from(self.accept_percent) / 100;
         usize::try_from(threshold).unwrap_or(max).saturating_add(1).min(max)
     }
@@ -158,24 +282,63 @@ impl Limit {
         let before = manager.switches();
         let Some(current) = manager.current() else { return manager.bytes_held() };
         let others = manager.allocator_bytes_besides(&current);
-        let refresh = self.refresh.lock();
-        // Unchanged: so `current` was current all the time, or is the successor that a switch has published and not counted yet. What is
+        self.remember(others, current.id().get(), before, || manager.switches());
+        current.zpool().bytes_held() + others + manager.context_bytes()
+    }
+
+    /// Remembers what pools besides `besides` held, when there had been `before` switches, unless
+    /// there was another one since.
+    fn remember(&self, others: usize, besides: u64, before: u64, switches: impl FnOnce() -> u64) {
+        let _refresh = self.refresh.lock();
+        // Unchanged: so `besides` was current all the time, or is the successor that a switch has published and not counted yet. What is
         // written in that moment ends with the count.
-        if manager.switches() == before {
+        if switches() == before {
             // A reader between the stores uses the new bound with the old count, once.
             self.others.store(others, Ordering::Relaxed);
-            self.besides.store(current.id().get(), Ordering::Relaxed);
+            self.besides.store(besides, Ordering::Relaxed);
             // Release: pairs with the Acquire in `ask`.
             self.as_of.store(before, Ordering::Release);
         }
-        drop(refresh);
-        current.zpool().bytes_held() + others + manager.context_bytes()
     }
 }
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
+
+    /// What a walk found before a switch says nothing about the time after it.
+    #[test]
+    fn walk_during_switch_is_not_remembered() {
+        let limit = Limit::new(Some(1 << 20), 90);
+        let remembered = || {
+            let (others, besides) = (&limit.others, &limit.besides);
+            (
+                others.load(Ordering::Relaxed),
+                besides.load(Ordering::Relaxed),
+                limit.as_of.load(Ordering::Relaxed),
+            )
+        };
+        limit.remember(1000, 1, 5, || 6);
+        assert_eq!(remembered(), (0, 0, NEVER));
+        limit.remember(1000, 1, 5, || 5);
+        assert_eq!(remembered(), (1000, 1, 5));
+        limit.remember(2000, 2, 6, || 7);
+        assert_eq!(remembered(), (1000, 1, 5));
+    }
+
+    /// A store that has nothing to give back does not look for it again and again.
+    #[test]
+    fn attempt_without_removal_waits() {
+        let moment = Moment::never();
+        assert!(moment.is_due(Duration::MAX / 2), "never done");
+        assert!(!moment.is_due(Duration::from_secs(3600)));
+        let limit = Limit::new(Some(1 << 20), 90);
+        assert_eq!(limit.attempt(), Attempt::Thorough);
+        limit.tried.last.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(limit.attempt(), Attempt::No);
+        limit.note_removed();
+        assert_eq!((limit.attempt(), limit.attempt()), (Attempt::ByEstimate, Attempt::No));
+    }
 
     #[test]
     fn what_is_owed_is_summed_up_until_the_store_is_full_or_below_the_threshold_anew() {

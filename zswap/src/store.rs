@@ -86,6 +86,7 @@ impl<K, S> Store<K, S> {
     ) -> Store<K, S> {
         let (index, counters) = (Index::new(settings.coding.checksums), Counters::default());
         let latencies = latencies.then(Box::default);
+        manager.set_max_context_bytes(limit.max_context_bytes());
         Store { inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }) }
     }
 
@@ -117,7 +118,9 @@ impl<K, S> Store<K, S> {
         self.len() == 0
     }
 
-    /// Removes everything that was there when the call began, and gives back the index's memory. What is stored meanwhile may stay.
+    /// Removes everything that was there when the call began, and releases the index's memory. What is stored meanwhile may stay.
+    ///
+    /// Pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim) is called; a full store does that by itself.
     pub fn clear(&self) {
         for shard in 0..self.index().shards() {
             for _ in 0..self.index().take_shard(shard).free() {

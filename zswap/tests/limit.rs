@@ -14,7 +14,7 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
         match store.store(key, &block(key, 4096, Look::Noise)) {
             Ok(()) => key += 1,
             Err(error) => {
-                assert!(matches!(error.kind, ErrorKind::Full { held, limit } if held >= limit * 9 / 10));
+                assert!(matches!(error.kind, ErrorKind::Full { held, limit, .. } if held >= limit * 9 / 10));
                 return key;
             }
         }
@@ -176,7 +176,7 @@ fn the_index_counts() {
 fn a_limit_of_nothing_takes_nothing() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(0).build().unwrap();
     let error = store.store(1, b"not a byte of it").unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held } if held > 0));
+    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
 }
 
 #[test]

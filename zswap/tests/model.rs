@@ -220,7 +220,7 @@ impl Rig {
                 match error.kind {
                     ErrorKind::EmptyBlock => assert_eq!(block.len(), 0),
                     ErrorKind::BlockTooLong { len, max } => assert!((len, max) == (LONGEST + 1, LONGEST)),
-                    ErrorKind::Full { held, limit } => {
+                    ErrorKind::Full { held, limit, .. } => {
                         assert!(Some(limit) == self.store.limit_bytes() && held >= limit * 9 / 10);
                         self.full += 1;
                     }

@@ -8,12 +8,15 @@
 //!      └────────────── Codec: what a pool owns ────────────────────┘
 //! ```
 
+mod budget;
 mod codec;
 mod contained;
+mod line;
 
 use core::fmt::{self, Debug};
 use std::sync::Arc;
 
+pub use budget::ContextBudget;
 pub use codec::{Codec, CodecStats, Session};
 
 use crate::error::CreateError;

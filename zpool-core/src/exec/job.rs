@@ -64,7 +64,7 @@ impl<P, F: FnOnce(P)> Node<P, F> {
     ) -> Option<NonNull<Header>> {
         let mut nodes = Vec::new();
         nodes.try_reserve_exact(1).ok()?;
-        let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label };
+        let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label, group: 0 };
         nodes.push(Node { header, payload, work: make() });
         // A slice of one has the layout of a node alone, so `run` and `discard` may free it as a box of a node.
         Some(NonNull::from(Box::leak(nodes.into_boxed_slice())).cast())

@@ -1,0 +1,202 @@
+//! Giving memory back without giving up a block: what a full store does before it evicts or refuses,
+//! and what [`Store::trim`] and [`Store::compact`] do on request.
+//!
+//! ```text
+//!   cheap first:  idle contexts ─► surplus of the index ─► free frames of the pools ─► holes: compaction
+//! ```
+//!
+//! The order and its reasons: docs/decisions/0032. Nothing here takes a lock of the store's while an
+//! allocator or a compressor works, and a panic of theirs gives nothing back and does no harm.
+
+use std::hash::{BuildHasher, Hash};
+
+use zpool_core::exec::contained;
+use zpool_core::{CompactionBudget, might_block};
+
+use crate::error::ErrorKind;
+use crate::limit::{Attempt, Verdict};
+use crate::object::asked;
+use crate::store::Store;
+
+/// Which contexts are freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contexts {
+    /// None.
+    Keep,
+    /// Those not in use, but one of each kind of the current pool: the next block needs it.
+    KeepOne,
+    /// All that are not in use.
+    Free,
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Releases free memory to the system: frames of all pools that hold no object, index memory
+    /// beyond what the entries need, and contexts that no thread uses. Returns the bytes given back.
+    ///
+    /// Moves no object: frames that are partly used stay, see [`compact`](Self::compact). Contexts are
+    /// made anew when they are needed. A full store does this by itself before it evicts or refuses.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..1000 {
+    ///     store.store(key, format!("{key:>3000}").as_bytes())?;
+    /// }
+    /// for key in 0..1000 {
+    ///     store.invalidate(&key);
+    /// }
+    /// let held = store.held_bytes();
+    /// let given_back = store.trim();
+    /// assert!(given_back > 0 && store.held_bytes() < held);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// May block. Any number of threads may use the store meanwhile; what they store may take the
+    /// memory again, and is not subtracted from what is returned.
+    pub fn trim(&self) -> usize {
+        might_block("Store::trim");
+        self.give_back(Contexts::Free)
+    }
+
+    /// Moves objects together so that frames become empty, and gives those back, then
+    /// [trims](Self::trim). Moves at most as many objects as `budget` allows, over all pools. Returns
+    /// the bytes given back.
+    ///
+    /// Pools that [cannot compact](zpool_core::Capabilities::can_compact) are only trimmed.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use zswap::zpool_core::CompactionBudget;
+    ///
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..1000 {
+    ///     store.store(key, format!("{key:>3000}").as_bytes())?;
+    /// }
+    /// store.retain(|key, _| key % 10 == 0);
+    /// // Every frame has a block or two left: trimming frees few, moving blocks frees most.
+    /// store.compact(CompactionBudget::UNLIMITED);
+    /// assert_eq!(store.load_vec(&990)?.unwrap(), format!("{:>3000}", 990).as_bytes());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`trim`](Self::trim). A pool that another thread is compacting is only trimmed.
+    pub fn compact(&self, budget: CompactionBudget) -> usize {
+        might_block("Store::compact");
+        let mut left = budget.max_moves;
+        let mut freed = 0;
+        self.manager().for_each_pool(|pool| {
+            let report =
+                contained(|| pool.zpool().compact(CompactionBudget::moves(left))).unwrap_or_default();
+            left = left.saturating_sub(report.moved_objects);
+            freed += report.freed_bytes;
+        });
+        freed + self.give_back(Contexts::Free)
+    }
+
+    /// Releases what costs little to find. Returns about how many bytes that were.
+    pub(crate) fn give_back(&self, contexts: Contexts) -> usize {
+        let mut freed = 0;
+        if contexts != Contexts::Keep {
+            freed += self.manager().free_idle_contexts(contexts == Contexts::KeepOne && self.may_keep_one());
+        }
+        freed += self.shrink_index();
+        self.manager().for_each_pool(|pool| {
+            freed += contained(|| pool.zpool().trim()).unwrap_or(0);
+        });
+        freed
+    }
+
+    /// Releases index memory that the entries do not need. Returns how many bytes.
+    pub(crate) fn shrink_index(&self) -> usize {
+        let before = self.index().bytes();
+        self.index().shrink(|key| self.hash(key));
+        before.saturating_sub(self.index().bytes())
+    }
+
+    /// Compacts every pool that could give back `worthwhile` bytes or more by its own estimate, and
+    /// those that estimate nothing. Returns the bytes given back.
+    pub(crate) fn fill_holes(&self, worthwhile: usize) -> usize {
+        let mut freed = 0;
+        self.manager().for_each_pool(|pool| {
+            let zpool = pool.zpool();
+            let compacted = contained(|| {
+                if !zpool.capabilities().can_compact {
+                    return 0;
+                }
+                // Moves nothing: for the estimate.
+                let estimate = zpool.compact(CompactionBudget::moves(0));
+                if estimate.estimated_bytes < worthwhile {
+                    return estimate.freed_bytes;
+                }
+                let report = zpool.compact(CompactionBudget::UNLIMITED);
+                estimate.freed_bytes + report.freed_bytes + zpool.trim()
+            });
+            freed += compacted.unwrap_or(0);
+        });
+        freed
+    }
+
+    /// One context may stay idle if it is no large part of the limit.
+    fn may_keep_one(&self) -> bool {
+        let largest = self.manager().current().map_or(0, |pool| pool.codec().slot_bytes());
+        self.limit().bytes().is_none_or(|max| largest <= max / 2)
+    }
+
+    /// A store that refuses is full: gives back what it can, and refuses only if that is not enough.
+    ///
+    /// A full store with nothing to give back refuses fast: it looks again only once something was
+    /// removed, or some time has passed.
+    #[cold]
+    pub(crate) fn relieve(&self, was_full: bool, mut held: usize) -> Result<(), ErrorKind> {
+        let attempt = self.limit().attempt();
+        if attempt != Attempt::No {
+            might_block("giving memory back");
+            for step in 0..3 {
+                match step {
+                    0 => self.give_back(Contexts::KeepOne),
+                    1 => self.fill_holes(self.worthwhile(attempt, held)),
+                    _ => self.give_back(Contexts::Free),
+                };
+                // The limit may be set anew meanwhile: what it is now counts, and without one there is room.
+                let Some(max) = self.limit().bytes() else { return Ok(()) };
+                if !was_full {
+                    // It never refused a block: below the limit is enough.
+                    self.limit().set_full(true, false);
+                }
+                match self.held_now(max)? {
+                    Verdict::Room => return Ok(()),
+                    Verdict::Pressed { held: now } | Verdict::Full { held: now } => held = now,
+                }
+            }
+        }
+        match self.limit().bytes() {
+            Some(max) => Err(self.full(held, max)),
+            None => Ok(()),
+        }
+    }
+
+    /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`: with
+    /// a margin, since it is an estimate, and others may gain something, too.
+    fn worthwhile(&self, attempt: Attempt, held: usize) -> usize {
+        let max = self.limit().bytes().unwrap_or(usize::MAX);
+        let needed = held.saturating_sub(self.limit().accept_below(max));
+        if attempt == Attempt::Thorough { 0 } else { needed / 4 }
+    }
+
+    /// What the limit says after all pools were asked.
+    fn held_now(&self, max: usize) -> Result<Verdict, ErrorKind> {
+        asked(|| self.limit().ask_all(max, self.manager(), self.index().bytes()))
+    }
+
+    /// The store is full, and there is nothing that it could do about that.
+    pub(crate) fn full(&self, held: usize, limit: usize) -> ErrorKind {
+        let threshold = if self.eviction().evicts() { limit } else { self.limit().accept_below(limit) };
+        ErrorKind::Full { held, limit, threshold }
+    }
+}

@@ -1,0 +1,75 @@
+//! Making room needs no memory: it is what a program does when it has none. A binary of its own, because it replaces the allocator.
+#![cfg(not(zpool_loom))]
+
+mod common;
+#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
+#[path = "common/counting.rs"]
+mod counting;
+
+use std::sync::Arc;
+
+use common::{Look, block, builder, check_books, spec};
+use counting::{Refused, refusing};
+use zswap::{AtLimit, Manual, Store};
+
+const MIB: usize = 1 << 20;
+
+/// A store at its limit, with blocks, same-filled ones and long values in two pools.
+fn full() -> Store<u64> {
+    let store = builder()
+        .spec(spec("zbud+rle"))
+        .executor(Arc::new(Manual::new()))
+        .limit_bytes(4 * MIB)
+        .at_limit(AtLimit::Evict)
+        .max_value_len(MIB)
+        .build()
+        .unwrap();
+    for key in 0..2_000u64 {
+        if key == 1_000 {
+            store.switch(&spec("zbud+lz4")).unwrap();
+        }
+        let len = if key % 100 == 0 { 40_000 } else { 4_096 };
+        let look = [Look::Noise, Look::Noise, Look::SameFilled, Look::Noise, Look::Runs][key as usize % 5];
+        store.store(key, &block(key, len, look)).unwrap();
+    }
+    assert!(store.stats().evicted > 0 && store.stats().large_values > 0);
+    store
+}
+
+/// A lowered limit evicts without a single heap call that could fail. One that cannot fail aborts this program.
+#[test]
+fn evicting_needs_no_memory() {
+    let store = full();
+    let before = store.stats();
+    refusing(Refused::All, || store.set_limit(Some(2 * MIB))).unwrap();
+    let after = store.stats();
+    assert!(store.held_bytes() < 2 * MIB && after.evicted > before.evicted + 300, "{after}");
+    check_books(&store);
+}
+
+/// So does a store under pressure: a block that needs no memory itself takes the place of another one, and pays for it.
+#[test]
+fn paying_needs_no_memory() {
+    let store = full();
+    let keys: Vec<_> = store.keys().filter(|key| key % 5 == 2 && key % 100 != 0).collect();
+    let evicted = store.stats().evicted;
+    for (n, key) in keys.iter().enumerate() {
+        let same = (n as u64).to_le_bytes().repeat(512);
+        refusing(Refused::All, || store.store(*key, &same)).unwrap();
+        assert_eq!(refusing(Refused::All, || store.held_bytes()), store.stats().held_bytes());
+    }
+    assert!(store.stats().evicted >= evicted);
+    check_books(&store);
+}
+
+/// Giving memory back on request needs none either.
+#[test]
+fn trimming_needs_no_memory() {
+    let store = full();
+    let keys: Vec<_> = store.keys().collect();
+    keys.iter().for_each(|key| assert!(store.invalidate(key)));
+    let contexts = store.stats().context_bytes;
+    let freed = refusing(Refused::All, || store.trim());
+    assert!(contexts > 0 && freed >= contexts, "{freed} of {contexts}");
+    assert_eq!(store.stats().context_bytes, 0);
+}
