@@ -11,13 +11,13 @@
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::compress::Session;
-use zpool_core::{ReadGuard, might_block, prefetch};
+use zpool_core::{might_block, prefetch};
 use zpool_manager::PoolRef;
 
 use crate::error::{Error, ErrorKind};
 use crate::latency::Laps;
-use crate::loading::{Shape, Then};
-use crate::object::pin;
+use crate::loading::{Access, Shape};
+use crate::object::{Pinned, pin};
 use crate::same_filled;
 use crate::shard::Found;
 use crate::store::Store;
@@ -167,8 +167,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let pinned: [_; GROUP] = std::array::from_fn(|i| self.pin_in(pool, keys.get(i)?, hashes[i]?));
         let mut done = [false; GROUP];
         for (i, pinned) in pinned.into_iter().enumerate() {
-            let Some((guard, shape, len)) = pinned else { continue };
-            results[i] = self.decode_pinned(pool, guard, shape, len, buffers[i].as_mut()).map_err(|kind| {
+            let Some((mut object, shape, len)) = pinned else { continue };
+            let loaded = self.decode_pinned(pool, &object, shape, len, buffers[i].as_mut());
+            self.unpin(&mut object);
+            results[i] = loaded.map_err(|kind| {
                 self.counters().load_failed(&kind);
                 Error { key: keys[i].clone(), kind }
             });
@@ -180,7 +182,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left to a load on its own.
     #[inline(always)]
-    fn pin_in<'p>(&self, pool: &'p PoolRef, key: &K, hash: u64) -> Option<(ReadGuard<'p>, Shape, usize)> {
+    fn pin_in<'p>(&self, pool: &'p PoolRef, key: &K, hash: u64) -> Option<(Pinned<'p>, Shape, usize)> {
         let (mut shard, hash) = self.index().lock(hash);
         let at = shard.slot_of(hash, key)?;
         let Found::Block { handle, pool: its, len, object_len, raw, sum } = shard.found(at)? else {
@@ -189,23 +191,23 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         if !PoolRef::same(its, pool) {
             return None;
         }
-        let guard = pin(pool, handle).ok()?;
-        prefetch(&guard, LINES);
-        shard.count_hit(at, Then::Keep);
-        Some((guard, Shape { object_len, raw, sum }, len))
+        let object = pin(pool, handle).ok()?;
+        prefetch(&object, LINES);
+        shard.count_hit(at, Access::Load);
+        Some((object, Shape { object_len, raw, sum }, len))
     }
 
     fn decode_pinned(
         &self,
         pool: &PoolRef,
-        guard: ReadGuard<'_>,
+        object: &[u8],
         shape: Shape,
         len: usize,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, ErrorKind> {
         let given = buffer.len();
         let place = buffer.get_mut(..len).ok_or(ErrorKind::BufferTooSmall { needed: len, given })?;
-        self.decode(pool, &guard, shape, place).map(|()| Some(len))
+        self.decode(pool, object, shape, place).map(|()| Some(len))
     }
 }
 

@@ -22,8 +22,6 @@ pub struct Error<K> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// `store`: a block has at least one byte.
-    EmptyBlock,
     /// `store`: the block is over the block size, or the value over the longest one.
     BlockTooLong {
         /// Its bytes.
@@ -52,6 +50,9 @@ pub enum ErrorKind {
     },
     /// `store`: there is no current pool.
     NoPool,
+    /// `store_many`, `load_many`: no memory for the list of results. The call ends with this item: it failed, and so did
+    /// those after it, which have no results of their own.
+    ResultsOutOfMemory,
     /// `store`: no memory for the index to grow, or no place in it: thousands of keys with one hash, or blocks of a shard in thousands of pools.
     IndexOutOfMemory,
     /// The allocator refused.
@@ -65,7 +66,6 @@ pub enum ErrorKind {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ErrorKind::EmptyBlock => f.write_str("a block needs at least one byte"),
             ErrorKind::BlockTooLong { len, max } => {
                 write!(f, "a block of {len} bytes is over the {max} allowed")
             }
@@ -77,6 +77,9 @@ impl fmt::Display for ErrorKind {
                 write!(f, "the store is full: it holds {held} bytes, its limit is {limit}")
             }
             ErrorKind::NoPool => f.write_str("there is no current pool"),
+            ErrorKind::ResultsOutOfMemory => {
+                f.write_str("no memory for the results of this item and those after it: try smaller batches")
+            }
             ErrorKind::IndexOutOfMemory => f.write_str("no memory for the index"),
             ErrorKind::Pool(error) => error.fmt(f),
             ErrorKind::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),

@@ -17,6 +17,7 @@ use crossbeam_utils::CachePadded;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Mutex, MutexGuard};
 use zpool_core::{PoolId, prefetch};
+use zpool_manager::PoolRef;
 
 use crate::clock::Coldest;
 use crate::shard::{Exchanged, Item, Put, Shard, Tally};
@@ -147,8 +148,9 @@ impl<K> Index<K> {
         self.edit_shard(shard, |shard| change(shard, hash))
     }
 
+    /// Changes the shard of this number.
     #[inline]
-    fn edit_shard<R>(&self, shard: usize, change: impl FnOnce(&mut Shard<K>) -> R) -> R {
+    pub(crate) fn edit_shard<R>(&self, shard: usize, change: impl FnOnce(&mut Shard<K>) -> R) -> R {
         self.accounted(&mut self.shards[shard].lock(), change)
     }
 
@@ -192,9 +194,12 @@ impl<K> Index<K> {
             sum.payload += tally.payload;
             sum.stored_bytes += tally.stored_bytes;
             sum.stores += tally.stores;
-            sum.hits += tally.hits;
-            sum.misses += tally.misses;
+            sum.load_hits += tally.load_hits;
+            sum.load_misses += tally.load_misses;
+            sum.peek_hits += tally.peek_hits;
+            sum.peek_misses += tally.peek_misses;
             sum.taken += tally.taken;
+            sum.take_misses += tally.take_misses;
             sum.invalidated += tally.invalidated;
             sum.evicted += tally.evicted;
         }
@@ -257,6 +262,16 @@ impl<K> Index<K> {
             }
         }
         None
+    }
+
+    /// Puts an item back that was taken out for a moment: see [`Shard::put_back`].
+    pub(crate) fn put_back(
+        &self,
+        hash: u64,
+        item: &mut Option<Item<K>>,
+        rehash: impl Fn(&K) -> u64,
+    ) -> Option<PoolRef> {
+        self.edit(hash, |shard, hash| shard.put_back(hash, item, |key| self.split(rehash(key)).1))
     }
 
     /// Gives back memory of tables that are far from full.

@@ -66,10 +66,12 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod batch;
 mod builder;
 mod checksum;
 mod clock;
+mod deferred;
 mod entry;
 mod error;
 mod evict;
@@ -92,6 +94,7 @@ mod stored;
 mod storing;
 mod table;
 mod values;
+mod watch;
 
 pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
 pub use error::{BuildError, Error, ErrorKind};

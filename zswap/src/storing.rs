@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::evict::cost;
 use crate::incompressible;
 use crate::latency::Latencies;
-use crate::object::{Object, insert};
+use crate::object::{Object, asked, insert};
 use crate::same_filled;
 use crate::shard::{Exchanged, Put};
 use crate::store::Store;
@@ -38,8 +38,9 @@ pub(crate) struct Coding {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores a copy of `block` under `key`, in the place of what was stored under it before.
     ///
-    /// A block that repeats eight bytes costs no pool memory, and one that does not shrink is kept as it is. Where values longer than a block are
-    /// [allowed](crate::StoreBuilder::max_value_len), they are stored whole or not at all.
+    /// A block that repeats eight bytes costs no pool memory, and neither does an empty one, which is stored like any
+    /// other. A block that does not shrink is kept as it is. Values longer than a block, where they are
+    /// [allowed](crate::StoreBuilder::max_value_len), are stored whole or not at all.
     ///
     /// # Errors
     ///
@@ -107,9 +108,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), ErrorKind> {
-        if block.is_empty() {
-            return Err(ErrorKind::EmptyBlock);
-        }
         if block.len() > self.max_value_len() {
             return Err(ErrorKind::BlockTooLong { len: block.len(), max: self.max_value_len() });
         }
@@ -151,7 +149,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 needed += shorter.unwrap_or(part).len();
             }
             if needed > limit {
-                return Err(ErrorKind::Full { held: self.held_bytes(), limit });
+                return Err(ErrorKind::Full { held: asked(|| self.held_bytes())?, limit });
             }
         }
         Ok(())
@@ -206,8 +204,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             Exchanged::No => self.put(hash, key, Stored::Block(new)),
             Exchanged::Failed { broken, kind } => {
-                self.removed(broken);
                 self.free_object(new.object);
+                self.removed(broken);
                 Err(self.store_failed(hash, key, kind))
             }
         }
@@ -222,9 +220,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match self.index().put(hash, &mut new, |key| self.hash(key)) {
             Ok(Put { replaced, spare }) => {
                 drop(spare);
-                let replaced_cost = replaced.as_ref().map_or(0, |(_, stored)| cost(stored));
-                self.discard(replaced);
+                let Some((key, stored)) = replaced else {
+                    self.pay(added, 0);
+                    return Ok(());
+                };
+                let replaced_cost = cost(&stored);
+                self.free(stored);
                 self.pay(added, replaced_cost);
+                // The key last: its drop is foreign, and may panic.
+                drop(key);
                 Ok(())
             }
             Err(_) => {
