@@ -214,9 +214,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                     Ok(object) => object,
                     Err(kind) => return Err(kind.clone()),
                 };
-                let decoded = to.room(len).and_then(|block| {
-                    self.decode(&pool, object, Shape { object_len, raw, sum }, block)
-                });
+                let decoded = to
+                    .room(len)
+                    .and_then(|block| self.decode(&pool, object, Shape { object_len, raw, sum }, block));
                 if decoded.is_ok() && seen.is_some() {
                     return Ok(self.finish(hash, key, len, seen, || self.unpin(object)));
                 }

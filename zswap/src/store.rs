@@ -9,6 +9,7 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{PoolManager, SwitchError, Switched};
 
 use crate::builder::StoreBuilder;
+use crate::deferred::Deferred;
 use crate::evict::Eviction;
 use crate::index::Index;
 use crate::latency::Latencies;
@@ -107,11 +108,21 @@ impl<K, S> Store<K, S> {
         self.len() == 0
     }
 
-    /// Removes everything that was there when the call began, and gives back the index's memory. What is stored meanwhile may stay.
+    /// Removes everything that was there when the call began, and gives back the index's memory. What is stored meanwhile
+    /// may stay.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping the store does the
+    /// same.
     pub fn clear(&self) {
+        let mut panics = Deferred::default();
         self.inner.index.clear(|item| {
-            self.removed(Some(item));
+            panics.run(|| {
+                self.removed(Some(item));
+            });
         });
+        panics.raise();
     }
 
     /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
@@ -265,6 +276,12 @@ impl<K, S> fmt::Debug for Store<K, S> {
 impl<K, S> Drop for Inner<K, S> {
     fn drop(&mut self) {
         might_block("dropping a Store");
-        self.index.clear(drop);
+        let mut panics = Deferred::default();
+        // The block before the key, whose drop is foreign and may panic.
+        self.index.clear(|(key, stored)| {
+            stored.free();
+            panics.run(|| drop(key));
+        });
+        panics.raise();
     }
 }

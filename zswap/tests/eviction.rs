@@ -217,7 +217,8 @@ fn same_filled_blocks_are_evicted_too_and_the_index_gets_smaller() {
 #[test]
 fn a_limit_is_changed_at_run_time() {
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
-        let store = builder().spec(spec("zsmalloc+lz4")).at_limit(at_limit).build().unwrap();
+        let store =
+            builder().spec(spec("zsmalloc+lz4")).limit_bytes(usize::MAX).at_limit(at_limit).build().unwrap();
         assert_eq!(store.limit_bytes(), None);
         (0..2_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
         store.set_limit(Some(4 * MIB)).unwrap();
@@ -326,10 +327,11 @@ fn a_listener_may_fill_another_store_that_evicts_for_itself() {
 
 #[test]
 fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
-    let store = builder().at_limit(AtLimit::Evict).build().unwrap();
+    let store = builder().limit_bytes(usize::MAX).at_limit(AtLimit::Evict).build().unwrap();
     (0..1_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
     assert_eq!((store.len(), store.stats().evicted), (1_000, 0));
-    let nothing = evicting("reference+rle", 0).build().unwrap();
+    let nothing = evicting("reference+rle", MIB).build().unwrap();
+    nothing.set_limit(Some(0)).unwrap_err();
     let error = nothing.store(1, b"not a byte of it").unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held } if held > 0));
 }
