@@ -145,10 +145,9 @@ fn retain_panicking_unpin_is_counted() {
 fn caller_panic_and_panicking_unpin_unwinds() {
     let (pool, store) = rig();
     pool.unpin_panics(2);
-    let calls: [&dyn Fn(); 2] = [
-        &|| drop(store.export(&0, |_| panic!("the caller's"))),
-        &|| assert_eq!(store.retain(|_, _| panic!("the caller's")), 0),
-    ];
+    let calls: [&dyn Fn(); 2] = [&|| drop(store.export(&0, |_| panic!("the caller's"))), &|| {
+        assert_eq!(store.retain(|_, _| panic!("the caller's")), 0)
+    }];
     for call in calls {
         let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"the caller's"));
