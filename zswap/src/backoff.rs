@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use zpool_core::NoBlock;
+use zpool_core::{NoBlock, PoolError};
 
 use crate::error::ErrorKind;
-use zpool_core::PoolError;
 
 /// Attempts that only yield: most readers are done within the time slice they get.
 const YIELDS: u32 = 8;

@@ -106,7 +106,7 @@ pub use evict::AtLimit;
 pub use export::Form;
 pub use latency::LatencySummary;
 pub use numbers::{ByNumber, NumberHasher};
-pub use results::{BatchResults, IntoIter as BatchResultsIntoIter};
+pub use results::{BatchResults, BatchResultsIntoIter};
 pub use stats::{LatencyStats, Rejected, StoreStats};
 pub use store::Store;
 

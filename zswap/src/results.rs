@@ -113,9 +113,9 @@ impl<T, K> Deref for BatchResults<T, K> {
 
 /// Results by value.
 #[derive(Debug)]
-pub struct IntoIter<T, K>(Chain<vec::IntoIter<Item<T, K>>, option::IntoIter<Item<T, K>>>);
+pub struct BatchResultsIntoIter<T, K>(Chain<vec::IntoIter<Item<T, K>>, option::IntoIter<Item<T, K>>>);
 
-impl<T, K> Iterator for IntoIter<T, K> {
+impl<T, K> Iterator for BatchResultsIntoIter<T, K> {
     type Item = Item<T, K>;
 
     fn next(&mut self) -> Option<Item<T, K>> {
@@ -127,18 +127,18 @@ impl<T, K> Iterator for IntoIter<T, K> {
     }
 }
 
-impl<T, K> ExactSizeIterator for IntoIter<T, K> {}
+impl<T, K> ExactSizeIterator for BatchResultsIntoIter<T, K> {}
 
 impl<T, K> IntoIterator for BatchResults<T, K> {
     type Item = Item<T, K>;
-    type IntoIter = IntoIter<T, K>;
+    type IntoIter = BatchResultsIntoIter<T, K>;
 
-    fn into_iter(self) -> IntoIter<T, K> {
+    fn into_iter(self) -> BatchResultsIntoIter<T, K> {
         let (list, one) = match self.kept {
             Kept::List(list) => (list, None),
             Kept::One(one) => (Vec::new(), Some(one)),
         };
-        IntoIter(list.into_iter().chain(one))
+        BatchResultsIntoIter(list.into_iter().chain(one))
     }
 }
 
