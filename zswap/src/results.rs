@@ -111,9 +111,12 @@ impl<T, K> Deref for BatchResults<T, K> {
     }
 }
 
+/// Those of a list, and then the one that is there without a list.
+type ListThenOne<R> = Chain<vec::IntoIter<R>, option::IntoIter<R>>;
+
 /// Results by value.
 #[derive(Debug)]
-pub struct BatchResultsIntoIter<T, K>(Chain<vec::IntoIter<Item<T, K>>, option::IntoIter<Item<T, K>>>);
+pub struct BatchResultsIntoIter<T, K>(ListThenOne<Item<T, K>>);
 
 impl<T, K> Iterator for BatchResultsIntoIter<T, K> {
     type Item = Item<T, K>;

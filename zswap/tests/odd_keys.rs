@@ -200,7 +200,8 @@ fn drop_store_panicking_key_drops_frees_all() {
 /// A key that panics as it is dropped has been replaced, removed or taken; the books say so.
 #[test]
 fn key_drop_panics_keeps_books() {
-    let calls: [(&str, fn(&Store<Fused>), usize); 4] = [
+    type Call = fn(&Store<Fused>);
+    let calls: [(&str, Call, usize); 4] = [
         ("store", |store| drop(store.store(Fused(1), &value(2))), 200),
         ("invalidate", |store| assert!(store.invalidate(&std::mem::ManuallyDrop::new(Fused(1)))), 199),
         ("take", |store| drop(store.take_vec(&std::mem::ManuallyDrop::new(Fused(1)))), 199),
