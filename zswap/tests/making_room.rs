@@ -75,6 +75,7 @@ fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
         .allocator(Arc::new(ScriptedDriver { inner, script: pool }))
         .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
         .executor(Arc::new(Manual::new()))
+        .limit_bytes(usize::MAX)
         .at_limit(AtLimit::Evict)
         .build()
         .unwrap();
