@@ -53,6 +53,15 @@ fn a_list_is_replayed_on_a_store_which_switches() {
     assert_eq!(told, "12 actions on a store of zsmalloc+lz4: all as it must be\n");
 }
 
+/// A length of 0 is an empty block, which a store keeps like any other.
+#[test]
+fn replay_empty_blocks_on_store() {
+    let list = "insert 0 fill 1\ninsert 0 fill 5\nread 0\nread 1\nfree 0\ntrim\ninsert 0 fill 4\n";
+    let output = replay(list, &["--store", "zsmalloc+lz4"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(told, "7 actions on a store of zsmalloc+lz4: all as it must be\n");
+}
+
 #[test]
 fn what_is_no_list_is_refused_in_one_line() {
     for (list, more, says) in [

@@ -11,13 +11,14 @@
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::compress::Session;
-use zpool_core::{ReadGuard, might_block, prefetch};
+use zpool_core::{might_block, prefetch};
 use zpool_manager::PoolRef;
 
 use crate::error::{Error, ErrorKind};
 use crate::latency::Laps;
-use crate::loading::{Shape, Then};
-use crate::object::pin;
+use crate::loading::{Access, Shape};
+use crate::object::{Pinned, pin};
+use crate::results::{BatchResults, Growing};
 use crate::same_filled;
 use crate::shard::Found;
 use crate::store::Store;
@@ -35,7 +36,14 @@ const LINES: usize = 4;
 const BLOCK_LINES: usize = 12;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Stores many blocks, as [`store`](Self::store) does each. Gives their results in order. Of several blocks under one key the last one counts.
+    /// Stores many blocks, as [`store`](Self::store) does each. Returns their results in order. Of several blocks under
+    /// one key the last one counts.
+    ///
+    /// # Errors
+    ///
+    /// Each item has its own. If there is no memory for the list of results, it ends with
+    /// [`ErrorKind::ResultsOutOfMemory`] for the item that found no place. Neither this item nor one after it is stored
+    /// then, and what was stored under their keys is removed, as for every store that fails.
     ///
     /// # Panics
     ///
@@ -50,22 +58,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Concurrency
     ///
     /// As for [`store`](Self::store). All go to the pool that is current when the call begins; if there is none then, each is stored as if alone.
-    pub fn store_many<'b>(
-        &self,
-        items: impl IntoIterator<Item = (K, &'b [u8])>,
-    ) -> Vec<Result<(), Error<K>>> {
+    pub fn store_many<'b>(&self, items: impl IntoIterator<Item = (K, &'b [u8])>) -> BatchResults<(), K> {
         might_block("Store::store_many");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.store));
-        let Some(pool) = self.manager().current() else {
-            // Not all need one, and there may be one by the next item.
-            let store = |(key, block)| {
-                let result = self.store_untimed(key, block);
-                laps.lap();
-                result
-            };
-            return items.into_iter().map(store).collect();
-        };
-        let mut session = pool.codec().session();
+        // Without a pool, each item is stored on its own: not all need one, and there may be one by the next item.
+        let pool = self.manager().current();
+        let mut session = pool.as_ref().map(|pool| (pool, pool.codec().session()));
         // Each is asked for while the codec is at the one before it.
         let mut items = items.into_iter().map(|(key, block)| {
             let hash = self.hash(&key);
@@ -73,20 +71,43 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             prefetch(block, BLOCK_LINES);
             (hash, key, block)
         });
-        let mut results = Vec::with_capacity(items.size_hint().0);
+        let mut results = Growing::new(items.size_hint().0);
         let mut next = items.next();
         while let Some((hash, key, block)) = next {
-            // Another thread may wait for this context, and asking for an item may take long.
-            session.rest();
+            if !results.has_room() {
+                let error = self.store_failed(hash, key, ErrorKind::ResultsOutOfMemory);
+                items.for_each(|(hash, key, _)| drop(self.store_failed(hash, key, error.kind.clone())));
+                return results.finish_with(error);
+            }
+            if let Some((_, session)) = &mut session {
+                // Another thread may wait for this context, and asking for an item may take long.
+                session.rest();
+            }
             next = items.next();
-            results.push(match self.stored_in(&pool, &mut session, hash, block) {
-                Ok(Stored::Block(block)) => self.put_block(hash, key, block),
-                Ok(stored) => self.put(hash, key, stored),
-                Err(kind) => Err(self.store_failed(hash, key, kind)),
+            results.push(match &mut session {
+                Some((pool, session)) => self.store_in(pool, session, hash, key, block),
+                None => self.store_untimed(key, block),
             });
             laps.lap();
         }
-        results
+        results.finish()
+    }
+
+    /// Stores an item of a batch.
+    #[inline(always)]
+    fn store_in(
+        &self,
+        pool: &PoolRef,
+        session: &mut Session<'_>,
+        hash: u64,
+        key: K,
+        block: &[u8],
+    ) -> Result<(), Error<K>> {
+        match self.stored_in(pool, session, hash, block) {
+            Ok(Stored::Block(block)) => self.put_block(hash, key, block),
+            Ok(stored) => self.put(hash, key, stored),
+            Err(kind) => Err(self.store_failed(hash, key, kind)),
+        }
     }
 
     /// Checks a block or value and puts it where it belongs. A value longer than a block is stored on its own.
@@ -117,23 +138,28 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Loads many blocks, each into the buffer at its place, as [`load`](Self::load) does. Gives their results in order.
+    /// Loads many blocks, each into the buffer at its place, as [`load`](Self::load) does. Returns their results in
+    /// order.
+    ///
+    /// # Errors
+    ///
+    /// Each item has its own. If there is no memory for the list of results, nothing is loaded, and the only result is
+    /// [`ErrorKind::ResultsOutOfMemory`] under the first key.
     ///
     /// # Panics
     ///
     /// If there are not as many buffers as keys.
-    pub fn load_many<B: AsMut<[u8]>>(
-        &self,
-        keys: &[K],
-        buffers: &mut [B],
-    ) -> Vec<Result<Option<usize>, Error<K>>> {
+    pub fn load_many<B: AsMut<[u8]>>(&self, keys: &[K], buffers: &mut [B]) -> BatchResults<Option<usize>, K> {
         assert_eq!(keys.len(), buffers.len(), "a buffer for each key");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.load));
-        let mut results = Vec::new();
-        results.resize_with(keys.len(), || Ok(None));
+        let mut results = match BatchResults::filled(keys, || Ok(None)) {
+            Ok(results) => results,
+            Err(refused) => return refused,
+        };
         // Without a current pool nothing is stored in it.
         let pool = self.manager().current();
-        let groups = keys.chunks(GROUP).zip(buffers.chunks_mut(GROUP)).zip(results.chunks_mut(GROUP));
+        let groups =
+            keys.chunks(GROUP).zip(buffers.chunks_mut(GROUP)).zip(results.list_mut().chunks_mut(GROUP));
         for ((keys, buffers), results) in groups {
             let done = match &pool {
                 Some(pool) => self.load_pinned(pool, keys, buffers, results, &mut laps),
@@ -169,8 +195,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let pinned: [_; GROUP] = std::array::from_fn(|i| self.pin_in(pool, keys.get(i)?, hashes[i]?));
         let mut done = [false; GROUP];
         for (i, pinned) in pinned.into_iter().enumerate() {
-            let Some((guard, shape, len)) = pinned else { continue };
-            results[i] = self.decode_pinned(pool, guard, shape, len, buffers[i].as_mut()).map_err(|kind| {
+            let Some((mut object, shape, len)) = pinned else { continue };
+            let loaded = self.decode_pinned(pool, &object, shape, len, buffers[i].as_mut());
+            self.unpin(&mut object);
+            results[i] = loaded.map_err(|kind| {
                 self.counters().load_failed(&kind);
                 Error { key: keys[i].clone(), kind }
             });
@@ -182,7 +210,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left to a load on its own.
     #[inline(always)]
-    fn pin_in<'p>(&self, pool: &'p PoolRef, key: &K, hash: u64) -> Option<(ReadGuard<'p>, Shape, usize)> {
+    fn pin_in<'p>(&self, pool: &'p PoolRef, key: &K, hash: u64) -> Option<(Pinned<'p>, Shape, usize)> {
         let (mut shard, hash) = self.index().lock(hash);
         let at = shard.slot_of(hash, key)?;
         let Found::Block { handle, pool: its, len, object_len, raw, sum } = shard.found(at)? else {
@@ -191,23 +219,23 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         if !PoolRef::same(its, pool) {
             return None;
         }
-        let guard = pin(pool, handle).ok()?;
-        prefetch(&guard, LINES);
-        shard.count_hit(at, Then::Keep);
-        Some((guard, Shape { object_len, raw, sum }, len))
+        let object = pin(pool, handle).ok()?;
+        prefetch(&object, LINES);
+        shard.count_hit(at, Access::Load);
+        Some((object, Shape { object_len, raw, sum }, len))
     }
 
     fn decode_pinned(
         &self,
         pool: &PoolRef,
-        guard: ReadGuard<'_>,
+        object: &[u8],
         shape: Shape,
         len: usize,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, ErrorKind> {
         let given = buffer.len();
         let place = buffer.get_mut(..len).ok_or(ErrorKind::BufferTooSmall { needed: len, given })?;
-        self.decode(pool, &guard, shape, place).map(|()| Some(len))
+        self.decode(pool, object, shape, place).map(|()| Some(len))
     }
 }
 
@@ -248,7 +276,14 @@ mod tests {
     fn blocks() -> Vec<(u64, Vec<u8>)> {
         let text = b"a block that is not the same all over".to_vec();
         let longer = [vec![7; 4096], text.clone()].concat();
-        vec![(0, vec![7; 100]), (1, text), (2, Vec::new()), (3, vec![9; 8192]), (4, longer), (5, vec![1])]
+        vec![
+            (0, vec![7; 100]),
+            (1, text),
+            (2, vec![7; 5 * 4096]),
+            (3, vec![9; 8192]),
+            (4, longer),
+            (5, vec![1]),
+        ]
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::hash::RandomState;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
-use zpool_core::exec::Executor;
+use zpool_core::exec::{Executor, swallowed_message};
 #[cfg(unix)]
 use zpool_core::page::MmapSource;
 use zpool_core::page::PageSource;
@@ -40,7 +41,7 @@ pub struct StoreBuilder<K, S = RandomState> {
     max_pending: usize,
     revive: bool,
     limit_bytes: Option<usize>,
-    accept_percent: u8,
+    accept_percent: Option<u8>,
     eviction: Eviction<K>,
     max_value_len: Option<usize>,
     coding: Coding,
@@ -62,7 +63,7 @@ impl<K> StoreBuilder<K, RandomState> {
             max_pending: DEFAULT_MAX_PENDING,
             revive: true,
             limit_bytes: None,
-            accept_percent: DEFAULT_ACCEPT_PERCENT,
+            accept_percent: None,
             eviction: Eviction { at_limit: AtLimit::Refuse, spare_dense: false, listener: None },
             max_value_len: None,
             coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
@@ -107,8 +108,8 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { executor: Some(executor), ..self }
     }
 
-    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone then, unless a [`page_source`](Self::page_source) is given, to
-    /// which this does nothing (default false).
+    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone then (default false).
+    /// Cannot be combined with a [`page_source`](Self::page_source), to which it would do nothing.
     ///
     /// What is on the heap is in dumps all the same: keys; blocks that repeat eight bytes, which are in the index as they are; the compressors' contexts, which
     /// hold the latest blocks; and the buffer that each thread keeps for [`load_with`](Store::load_with), which has plain bytes of what it loaded so. Only
@@ -133,7 +134,7 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { source: Some(source), ..self }
     }
 
-    /// How many pools may await destruction before a switch waits (default [`DEFAULT_MAX_PENDING`], at least 1).
+    /// Sets how many pools may await destruction before a switch waits: at least 1 (default [`DEFAULT_MAX_PENDING`]).
     pub fn max_pending(self, pools: usize) -> Self {
         StoreBuilder { max_pending: pools, ..self }
     }
@@ -143,23 +144,27 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { revive, ..self }
     }
 
-    /// At this many bytes, as the operating system counts them (pools, contexts and index), the store is full (default: never). `usize::MAX` is no limit.
+    /// At this many bytes, as the operating system counts them (pools, contexts and index), the store is full (default:
+    /// never). Must be more than an empty store holds. `usize::MAX` is no limit, or one that
+    /// [`set_limit`](Store::set_limit) sets later.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         StoreBuilder { limit_bytes: Some(bytes), ..self }
     }
 
-    /// Once full, the store takes blocks again when it holds no more than this part of its limit: 1 to 100 percent (default [`DEFAULT_ACCEPT_PERCENT`]).
+    /// Once full, the store takes blocks again when it holds no more than this part of its limit: 1 to 100 percent
+    /// (default [`DEFAULT_ACCEPT_PERCENT`]). Needs [`limit_bytes`](Self::limit_bytes).
     pub fn accept_percent(self, percent: u8) -> Self {
-        StoreBuilder { accept_percent: percent, ..self }
+        StoreBuilder { accept_percent: Some(percent), ..self }
     }
 
-    /// What to do at the limit (default: refuse).
+    /// Sets what to do at the limit (default: refuse). [`AtLimit::Evict`] needs [`limit_bytes`](Self::limit_bytes).
     pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
         self.eviction.at_limit = at_limit;
         self
     }
 
-    /// Is told the key and the length in bytes of everything that is evicted, after it is gone, on the thread whose store made it go (default: nobody).
+    /// Sets a listener that receives the key and the length in bytes of each evicted item, after it is freed, on the
+    /// thread whose `store` caused the eviction (default: none). Needs [`AtLimit::Evict`].
     ///
     /// Runs with no lock held and may use the store; what it stores evicts nothing itself. Its panics are contained and
     /// [counted](crate::StoreStats::listeners_panicked).
@@ -169,7 +174,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Whether what compresses to a quarter or less is spared by every second turn of the eviction clock, since evicting it gains little (default false).
+    /// Whether what compresses to 1/4 or less is spared by every second turn of the eviction clock, since evicting it
+    /// gains little (default false). Needs [`AtLimit::Evict`].
     pub fn spare_dense(mut self, spare: bool) -> Self {
         self.eviction.spare_dense = spare;
         self
@@ -233,21 +239,51 @@ impl<K, S> StoreBuilder<K, S> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`].
+    /// [`BuildError`]: a setting is out of its range, settings contradict each other, or the first pool cannot be made.
     pub fn build(self) -> Result<Store<K, S>, BuildError> {
+        self.check()?;
+        // The names of drivers and the properties of an executor are foreign code's to tell.
+        catch_unwind(AssertUnwindSafe(|| self.build_checked()))
+            .unwrap_or_else(|panic| Err(BuildError::Panicked(swallowed_message(panic))))
+    }
+
+    /// Checks the settings, each alone and against the others.
+    fn check(&self) -> Result<(), BuildError> {
         if !(1..=MAX_BLOCK_SIZE).contains(&self.block_size) {
             return Err(BuildError::BlockSize(self.block_size));
         }
-        if !(1..=100).contains(&self.accept_percent) {
-            return Err(BuildError::AcceptPercent(self.accept_percent));
+        if let Some(percent) = self.accept_percent.filter(|percent| !(1..=100).contains(percent)) {
+            return Err(BuildError::AcceptPercent(percent));
         }
         if self.coding.min_gain_percent > 99 {
             return Err(BuildError::MinGainPercent(self.coding.min_gain_percent));
         }
-        let max_value_len = self.max_value_len.unwrap_or(self.block_size);
-        if max_value_len < self.block_size {
-            return Err(BuildError::MaxValueLen { bytes: max_value_len, block_size: self.block_size });
+        if let Some(bytes) = self.max_value_len.filter(|&bytes| bytes < self.block_size) {
+            return Err(BuildError::MaxValueLen { bytes, block_size: self.block_size });
         }
+        if self.max_pending == 0 {
+            return Err(BuildError::MaxPending);
+        }
+        if self.exclude_from_dumps && self.source.is_some() {
+            return Err(BuildError::DumpsOfOwnSource);
+        }
+        let Eviction { spare_dense, listener, .. } = &self.eviction;
+        let evicts = self.eviction.evicts();
+        let limited = self.limit_bytes.is_some();
+        for (setting, given) in [("accept_percent", self.accept_percent.is_some()), ("at_limit", evicts)] {
+            if given && !limited {
+                return Err(BuildError::NoLimit { setting });
+            }
+        }
+        for (setting, given) in [("on_evict", listener.is_some()), ("spare_dense", *spare_dense)] {
+            if given && !evicts {
+                return Err(BuildError::NoEviction { setting });
+            }
+        }
+        Ok(())
+    }
+
+    fn build_checked(self) -> Result<Store<K, S>, BuildError> {
         let spec = self.spec.or_else(default_spec).ok_or(BuildError::NoSpec)?;
         let registry = registry(self.allocators, self.compressors).map_err(BuildError::Registry)?;
         let mut manager = PoolManager::builder(Arc::new(registry))
@@ -272,13 +308,17 @@ impl<K, S> StoreBuilder<K, S> {
         manager.switch(&spec).map_err(BuildError::Switch)?;
         let settings = Settings {
             block_size: self.block_size,
-            max_value_len,
+            max_value_len: self.max_value_len.unwrap_or(self.block_size),
             coding: self.coding,
             eviction: self.eviction,
             wipe_on_free: self.wipe_on_free,
         };
-        let limit = Limit::new(self.limit_bytes, self.accept_percent);
-        Ok(Store::new(manager, settings, limit, self.latencies, self.hasher))
+        let limit = Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
+        let store = Store::new(manager, settings, limit, self.latencies, self.hasher);
+        match store.limit_bytes().map(|limit| (limit, store.held_bytes())) {
+            Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),
+            _ => Ok(store),
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 //! The memory of the shard's table is the list of what is to be freed, so a store can be cleared and
 //! dropped where there is no memory for another list.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use zpool_core::Handle;
 use zpool_core::exec::contained;
 
+use crate::deferred::Deferred;
 use crate::entry::Entry;
 use crate::pools::Pools;
+use crate::stored::Stored;
 use crate::table::Table;
 use crate::values::Values;
 
@@ -29,14 +29,12 @@ impl<K> Contents<K> {
         self.table.len()
     }
 
-    /// Frees all objects and drops all keys. Returns how many objects an allocator did not free.
-    ///
-    /// # Panics
-    ///
-    /// If the drop of a key does: then all others were dropped, and all objects freed.
-    pub(crate) fn free(mut self) -> usize {
+    /// Frees all objects and drops all keys, whose panics `panics` keeps. Returns how many objects
+    /// an allocator did not free.
+    pub(crate) fn free(mut self, panics: &mut Deferred) -> usize {
         let mut batch = Batch { number: 0, len: 0, handles: [const { None }; BATCH] };
-        let (mut failed, mut list_bytes, mut panic) = (0, usize::MAX / 2, None);
+        // What the lists cost is not on the books any more.
+        let (mut failed, mut list_bytes) = (0, usize::MAX / 2);
         for ((key, entry), _) in self.table.drain() {
             match entry {
                 Entry::Same { .. } => {}
@@ -48,37 +46,21 @@ impl<K> Contents<K> {
                 }
                 Entry::Large { number, .. } => {
                     let value = self.values.leave(number, &mut list_bytes);
-                    failed += usize::from(!crate::stored::Stored::Large(value).free());
+                    failed += usize::from(!Stored::Large(value).free());
                 }
             }
-            if std::mem::needs_drop::<K>()
-                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(key)))
-            {
-                panic.get_or_insert(payload);
-            }
+            panics.drop(key);
         }
-        failed += batch.free(&self.pools);
-        if let Some(payload) = panic {
-            resume_unwind(payload);
-        }
-        failed
+        failed + batch.free(&self.pools)
     }
 
     /// Drops all keys and references, and leaves the objects to their pools, which are about to go as
     /// a whole.
-    pub(crate) fn forget_objects(mut self) {
-        if !std::mem::needs_drop::<K>() {
-            return;
+    pub(crate) fn forget_objects(mut self, panics: &mut Deferred) {
+        if std::mem::needs_drop::<K>() {
+            self.table.drain().for_each(|((key, _), _)| panics.drop(key));
         }
-        let mut panic = None;
-        for ((key, _), _) in self.table.drain() {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(key))) {
-                panic.get_or_insert(payload);
-            }
-        }
-        if let Some(payload) = panic {
-            resume_unwind(payload);
-        }
+        // Blocks of large values are freed as these are dropped: they are few.
     }
 }
 

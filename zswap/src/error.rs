@@ -22,8 +22,6 @@ pub struct Error<K> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// `store`: a block has at least one byte.
-    EmptyBlock,
     /// `store`: the block is over the block size, or the value over the longest one.
     BlockTooLong {
         /// Its bytes.
@@ -56,6 +54,9 @@ pub enum ErrorKind {
     },
     /// `store`: there is no current pool.
     NoPool,
+    /// `store_many`, `load_many`: no memory for the list of results. The call ends with this item: it failed, and so did
+    /// those after it, which have no results of their own.
+    ResultsOutOfMemory,
     /// `store`: no memory for the index to grow, or no place in it: thousands of keys with one hash, or blocks of a shard in thousands of pools.
     IndexOutOfMemory,
     /// The allocator refused.
@@ -69,7 +70,6 @@ pub enum ErrorKind {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ErrorKind::EmptyBlock => f.write_str("a block needs at least one byte"),
             ErrorKind::BlockTooLong { len, max } => {
                 write!(f, "a block of {len} bytes is over the {max} allowed")
             }
@@ -83,6 +83,9 @@ impl fmt::Display for ErrorKind {
                  {threshold}; remove something and try again, or raise the limit"
             ),
             ErrorKind::NoPool => f.write_str("there is no current pool"),
+            ErrorKind::ResultsOutOfMemory => {
+                f.write_str("no memory for the results of this item and those after it: try smaller batches")
+            }
             ErrorKind::IndexOutOfMemory => f.write_str("no memory for the index"),
             ErrorKind::Pool(error) => error.fmt(f),
             ErrorKind::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
@@ -124,6 +127,29 @@ pub enum BuildError {
         /// The block size.
         block_size: usize,
     },
+    /// `max_pending` is 0: no switch could ever retire a pool.
+    MaxPending,
+    /// This setting says what to do at a limit, and there is none.
+    NoLimit {
+        /// The setting, as it is called on the builder.
+        setting: &'static str,
+    },
+    /// This setting says how to evict, and the store refuses instead.
+    NoEviction {
+        /// The setting, as it is called on the builder.
+        setting: &'static str,
+    },
+    /// An empty store already holds as much as the limit, so nothing could ever be stored.
+    LimitTooLow {
+        /// The limit in bytes.
+        limit: usize,
+        /// Bytes that the empty store holds.
+        held: usize,
+    },
+    /// Both `exclude_from_dumps` and `page_source` are set, and only memory of the store's own source is excluded.
+    DumpsOfOwnSource,
+    /// A plug-in panicked, with this message. The panic was contained.
+    Panicked(String),
     /// No spec was given, and the features that the default one needs are off.
     NoSpec,
     /// Two drivers of one name were given.
@@ -138,17 +164,42 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BuildError::BlockSize(size) => {
-                write!(f, "a block size of {size} bytes (allowed: 1 to {})", crate::MAX_BLOCK_SIZE)
+                write!(f, "`block_size({size})`: set 1 to {} bytes", crate::MAX_BLOCK_SIZE)
             }
             BuildError::AcceptPercent(percent) => {
-                write!(f, "an accept threshold of {percent} % (allowed: 1 to 100)")
+                write!(f, "`accept_percent({percent})`: set 1 to 100 percent")
             }
             BuildError::MinGainPercent(percent) => {
-                write!(f, "a minimum gain of {percent} % (allowed: 0 to 99)")
+                write!(f, "`min_gain_percent({percent})`: set 0 to 99 percent")
             }
             BuildError::MaxValueLen { bytes, block_size } => {
-                write!(f, "a longest value of {bytes} bytes is shorter than a block of {block_size}")
+                write!(
+                    f,
+                    "`max_value_len({bytes})` is shorter than `block_size({block_size})`: set it to that or more, \
+                     or leave it out"
+                )
             }
+            BuildError::MaxPending => f.write_str("`max_pending(0)`: set it to 1 or more"),
+            BuildError::NoLimit { setting } => write!(
+                f,
+                "`{setting}` without a limit: set `limit_bytes` (to `usize::MAX` if `set_limit` sets one later), \
+                 or leave `{setting}` out"
+            ),
+            BuildError::NoEviction { setting } => write!(
+                f,
+                "`{setting}` in a store that refuses at its limit: add `at_limit(AtLimit::Evict)`, or leave \
+                 `{setting}` out"
+            ),
+            BuildError::LimitTooLow { limit, held } => write!(
+                f,
+                "`limit_bytes({limit})`: an empty store already holds {held} bytes; set a higher limit, or \
+                 leave `limit_bytes` out for none"
+            ),
+            BuildError::DumpsOfOwnSource => f.write_str(
+                "`exclude_from_dumps` with a `page_source` does nothing: leave one of them out, or give a \
+                 source that is excluded itself",
+            ),
+            BuildError::Panicked(message) => write!(f, "a plug-in panicked: {message}"),
             BuildError::NoSpec => f.write_str("no spec was given, and this build has no default one"),
             BuildError::Registry(error) => error.fmt(f),
             BuildError::Thread(error) => write!(f, "no thread for the work queue: {error}"),

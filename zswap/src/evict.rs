@@ -17,8 +17,8 @@ use zpool_core::exec::contained;
 use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
-use crate::entry::Entry;
 use crate::error::ErrorKind;
+use crate::index::Index;
 use crate::limit::Verdict;
 use crate::marks::Mark;
 use crate::object::asked;
@@ -89,8 +89,7 @@ impl<K, S> Store<K, S> {
     /// What it costs to keep something: its objects, its place in the index with the key, its handle,
     /// and the list of a value of several blocks.
     pub(crate) fn cost(&self, stored: &Stored) -> usize {
-        // A table is some nine tenths full.
-        let place = size_of::<Option<(K, Entry)>>() * 10 / 9;
+        let place = Index::<K>::entry_bytes();
         let rest = match stored {
             Stored::Same { .. } => 0,
             Stored::Block(_) => HANDLE_BYTES,

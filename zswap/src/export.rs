@@ -4,10 +4,12 @@ use std::hash::{BuildHasher, Hash};
 
 use zpool_core::TryArc;
 use zpool_core::spec::Component;
+use zpool_manager::Pool;
 
+use crate::backoff::{Backoff, is_crowded};
 use crate::error::{Error, ErrorKind};
-use crate::loading::{Shape, Then};
-use crate::object::pin;
+use crate::loading::{Access, Shape};
+use crate::object::{Pinned, asked_compressor, pin};
 use crate::shard::Found;
 use crate::store::Store;
 use crate::stored::Stored;
@@ -16,7 +18,7 @@ use crate::stored::Stored;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form<'a> {
-    /// Eight bytes, over and over, the last time perhaps not whole.
+    /// Eight bytes, over and over, the last time perhaps not whole. An empty block is one of length 0.
     SameFilled {
         /// The eight bytes.
         word: [u8; 8],
@@ -47,8 +49,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load), but for the buffer and what only decompressing shows; what was stored stays. Of a value of several blocks, `visit` may have seen
-    /// those before.
+    /// As for [`load`](Self::load), but for the buffer and what only decompressing shows; what was stored stays. Of a
+    /// value of several blocks, `visit` may have seen those before the one that failed.
+    /// [`CodecError::Panicked`](crate::CodecError::Panicked) if the compressor panics when it is asked for its identity.
     ///
     /// # Example
     ///
@@ -66,58 +69,96 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn export(&self, key: &K, mut visit: impl FnMut(Form<'_>)) -> Result<Option<usize>, Error<K>> {
-        let hash = self.hash(key);
-        let (mut shard, table_hash) = self.index().lock(hash);
-        let Some(found) = shard.look_up(table_hash, key, Then::Peek) else { return Ok(None) };
-        let failed = |kind| {
+        let mut backoff = Backoff::default();
+        self.export_kept(key, &mut visit, &mut backoff).map_err(|kind| {
             self.counters().load_failed(&kind);
             Error { key: key.clone(), kind }
-        };
-        match found {
-            Found::Same { word, len } => {
-                drop(shard);
-                visit(Form::SameFilled { word: word.to_le_bytes(), len });
-                Ok(Some(len))
-            }
-            Found::Block { handle, pool, len, object_len, raw, sum } => {
-                let pool = pool.clone();
-                let guard = pin(&pool, handle);
-                drop(shard);
-                let guard = guard.map_err(failed)?;
-                self.check_object(&guard, Shape { object_len, raw, sum }, len).map_err(failed)?;
-                visit(form(pool.codec().compressor().identity(), &guard, len, raw));
-                Ok(Some(len))
-            }
-            Found::Large(large) => {
-                let large = TryArc::clone(large);
-                drop(shard);
-                let mut parts = large.parts.iter();
-                parts.try_for_each(|part| self.export_part(part, &mut visit)).map_err(failed)?;
-                Ok(Some(large.len))
+        })
+    }
+
+    fn export_kept(
+        &self,
+        key: &K,
+        visit: &mut impl FnMut(Form<'_>),
+        backoff: &mut Backoff,
+    ) -> Result<Option<usize>, ErrorKind> {
+        let hash = self.hash(key);
+        loop {
+            let (mut shard, table_hash) = self.index().lock(hash);
+            let Some(found) = shard.look_up(table_hash, key, Access::Peek) else { return Ok(None) };
+            match found {
+                Found::Same { word, len } => {
+                    drop(shard);
+                    visit(Form::SameFilled { word: word.to_le_bytes(), len });
+                    return Ok(Some(len));
+                }
+                Found::Block { handle, pool, len, object_len, raw, sum } => {
+                    let pool = pool.clone();
+                    let pinned = pin(&pool, handle);
+                    if pinned.as_ref().is_err_and(is_crowded) {
+                        // Not counted yet: this look-up is repeated when readers are done.
+                        shard.tally.uncount_hit(Access::Peek);
+                        drop(shard);
+                        if backoff.wait() {
+                            continue;
+                        }
+                        return Err(self.gave_up(hash, Access::Peek));
+                    }
+                    drop(shard);
+                    self.show(&pool, pinned?, Shape { object_len, raw, sum }, len, visit)?;
+                    return Ok(Some(len));
+                }
+                Found::Large(large) => {
+                    let large = TryArc::clone(large);
+                    drop(shard);
+                    let mut parts = large.parts.iter();
+                    parts.try_for_each(|part| self.export_part(part, visit, backoff))?;
+                    return Ok(Some(large.len));
+                }
             }
         }
     }
 }
 
 impl<K, S> Store<K, S> {
-    fn export_part(&self, part: &Stored, visit: &mut impl FnMut(Form<'_>)) -> Result<(), ErrorKind> {
+    fn export_part(
+        &self,
+        part: &Stored,
+        visit: &mut impl FnMut(Form<'_>),
+        backoff: &mut Backoff,
+    ) -> Result<(), ErrorKind> {
         match part {
             Stored::Same { word, len } => visit(Form::SameFilled { word: word.to_le_bytes(), len: *len }),
             Stored::Block(block) => {
                 let pool = block.object.pool();
-                let guard = pin(pool, block.object.handle())?;
+                let object = backoff.retry(|| pin(pool, block.object.handle()))?;
                 let shape = Shape { object_len: block.object_len, raw: block.raw, sum: block.sum };
-                self.check_object(&guard, shape, block.len)?;
-                visit(form(pool.codec().compressor().identity(), &guard, block.len, block.raw));
+                self.show(pool, object, shape, block.len, visit)?;
             }
             Stored::Large(large) => {
-                large.parts.iter().try_for_each(|part| self.export_part(part, visit))?;
+                large.parts.iter().try_for_each(|part| self.export_part(part, visit, backoff))?;
             }
         }
         Ok(())
     }
-}
 
-fn form<'a>(codec: &'a Component, bytes: &'a [u8], len: usize, raw: bool) -> Form<'a> {
-    if raw { Form::Raw { bytes } } else { Form::Compressed { codec, bytes, len } }
+    /// Checks an object, shows it to `visit` and unpins it.
+    fn show(
+        &self,
+        pool: &Pool,
+        mut object: Pinned<'_>,
+        shape: Shape,
+        len: usize,
+        visit: &mut impl FnMut(Form<'_>),
+    ) -> Result<(), ErrorKind> {
+        self.check_object(&object, shape, len)?;
+        if shape.raw {
+            visit(Form::Raw { bytes: &object });
+        } else {
+            let codec = asked_compressor(|| pool.codec().compressor().identity())?;
+            visit(Form::Compressed { codec, bytes: &object, len });
+        }
+        self.unpin(&mut object);
+        Ok(())
+    }
 }

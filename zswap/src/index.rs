@@ -19,6 +19,7 @@ use crossbeam_utils::CachePadded;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::sync::{Mutex, MutexGuard};
 use zpool_core::{PoolId, prefetch};
+use zpool_manager::PoolRef;
 
 use crate::clock::Coldest;
 use crate::contents::Contents;
@@ -155,8 +156,9 @@ impl<K> Index<K> {
         self.edit_shard(shard, |shard| change(shard, hash))
     }
 
+    /// Changes the shard of this number.
     #[inline]
-    fn edit_shard<R>(&self, shard: usize, change: impl FnOnce(&mut Shard<K>) -> R) -> R {
+    pub(crate) fn edit_shard<R>(&self, shard: usize, change: impl FnOnce(&mut Shard<K>) -> R) -> R {
         self.accounted(&mut self.shards[shard].lock(), change)
     }
 
@@ -178,11 +180,6 @@ impl<K> Index<K> {
         self.shards.len()
     }
 
-    /// Looks at the shard of this number.
-    pub(crate) fn look<R>(&self, shard: usize, look: impl FnOnce(&Shard<K>) -> R) -> R {
-        look(&self.shards[shard].lock())
-    }
-
     /// Entries. Exact while nothing runs.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().table.len()).sum()
@@ -200,9 +197,12 @@ impl<K> Index<K> {
             sum.payload += tally.payload;
             sum.stored_bytes += tally.stored_bytes;
             sum.stores += tally.stores;
-            sum.hits += tally.hits;
-            sum.misses += tally.misses;
+            sum.load_hits += tally.load_hits;
+            sum.load_misses += tally.load_misses;
+            sum.peek_hits += tally.peek_hits;
+            sum.peek_misses += tally.peek_misses;
             sum.taken += tally.taken;
+            sum.take_misses += tally.take_misses;
             sum.invalidated += tally.invalidated;
             sum.evicted += tally.evicted;
         }
@@ -269,16 +269,21 @@ impl<K> Index<K> {
         None
     }
 
+    /// Puts an item back that was taken out for a moment: see [`Shard::put_back`].
+    pub(crate) fn put_back(
+        &self,
+        hash: u64,
+        item: &mut Option<Item<K>>,
+        rehash: impl Fn(&K) -> u64,
+    ) -> Option<PoolRef> {
+        self.edit(hash, |shard, hash| shard.put_back(hash, item, |key| self.split(rehash(key)).1))
+    }
+
     /// Frees memory of the index that its entries do not need, in one shard after the other.
     pub(crate) fn shrink(&self, rehash: impl Fn(&K) -> u64) {
         for shard in 0..self.shards() {
             self.edit_shard(shard, |shard| shard.table.shrink(&|key| self.split(rehash(key)).1));
         }
-    }
-
-    /// Bytes of the index that [`shrink`](Self::shrink) could free, roughly. Looks at each shard.
-    pub(crate) fn surplus(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().table.surplus()).sum()
     }
 
     /// Bytes that an entry takes in the index.

@@ -3,31 +3,33 @@
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::TryArc;
+use zpool_core::exec::contained;
 
 use crate::index::Index;
 use crate::object::pin;
-use crate::shard::{Found, Item, Shard};
+use crate::shard::{Found, Item, Shard, equals_itself};
 use crate::store::Store;
 use crate::stored::StoredId;
 use crate::table::Position;
 
-/// While it lives, no entry of its shard keeps its handle for another object: somebody who has no guard goes by that.
-struct Unguarded<'i, K> {
+/// A [watch](crate::watch) on the entry of a shard, ended when this is dropped.
+struct Watched<'i, K> {
     index: &'i Index<K>,
     hash: u64,
+    number: u64,
 }
 
-impl<'i, K> Unguarded<'i, K> {
-    /// `shard` is that of `hash`.
-    fn note(index: &'i Index<K>, hash: u64, shard: &mut Shard<K>) -> Unguarded<'i, K> {
-        shard.unguarded += 1;
-        Unguarded { index, hash }
+impl<'i, K> Watched<'i, K> {
+    /// Watches the block that `id` names. `shard` is that of `hash`. `None` if memory is refused.
+    fn begin(index: &'i Index<K>, hash: u64, shard: &mut Shard<K>, id: StoredId) -> Option<Watched<'i, K>> {
+        let number = shard.watches.begin(id)?;
+        Some(Watched { index, hash, number })
     }
 }
 
-impl<K> Drop for Unguarded<'_, K> {
+impl<K> Drop for Watched<'_, K> {
     fn drop(&mut self) {
-        self.index.lock(self.hash).0.unguarded -= 1;
+        self.index.lock(self.hash).0.watches.end(self.number);
     }
 }
 
@@ -52,16 +54,31 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Removes everything for which `keep(key, length)` says no, and gives back index memory that is not needed any more. What takes the place of a block
-    /// while `keep` is asked about it stays, unless both repeat the same eight bytes and are equally long. Gives how many were removed.
+    /// Removes everything for which `keep(key, length)` says no, and returns how many were removed. Gives index memory
+    /// that is not needed any more back.
     ///
-    /// `keep` runs with no lock held and may use the store.
+    /// A newer block that takes the place of one while `keep` is asked about it stays. The exception is a same-filled
+    /// block that takes the place of an equal one: the two cannot be told apart. A block that the allocator does not
+    /// let us pin can be removed as well; it stays if there is no memory to watch it meanwhile.
+    ///
+    /// Keys that are not equal to themselves, which no look-up finds, are asked about like all others. They are out of
+    /// the store while `keep` runs, and come back if it says yes.
+    ///
+    /// `keep` runs with no lock held and may use the store. Lists some thousand keys at a time, on the heap.
     pub fn retain(&self, mut keep: impl FnMut(&K, usize) -> bool) -> usize {
         let mut removed = 0;
         for shard in 0..self.index().shards() {
+            let mut unfindable = false;
             for key in self.stretches(shard).flatten() {
+                if !equals_itself(&key) {
+                    unfindable = true;
+                    continue;
+                }
                 let gone = self.remove_unless(&key, &mut keep);
                 removed += usize::from(self.removed(gone));
+            }
+            if unfindable {
+                removed += self.retain_unfindable(shard, &mut keep);
             }
         }
         self.index().shrink(|key| self.hash(key));
@@ -78,29 +95,93 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         match found {
             Found::Same { .. } => {
                 drop(shard);
-                if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
+                if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
             }
             Found::Block { handle, pool, .. } => {
                 let pool = pool.clone();
-                let guard = pin(&pool, handle).ok();
-                // What cannot be read can be removed. Its handle has to do then, which says how often its slot was used.
-                let _unguarded = guard.is_none().then(|| Unguarded::note(self.index(), hash, &mut shard));
+                let pinned = pin(&pool, handle);
+                let watched = match &pinned {
+                    Ok(_) => None,
+                    Err(_) => Some(Watched::begin(self.index(), hash, &mut shard, seen)?),
+                };
                 drop(shard);
-                if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
+                let gone =
+                    if keep(key, len) { None } else { self.remove_seen(hash, key, seen, watched.as_ref()) };
+                if let Ok(mut object) = pinned {
+                    self.unpin(&mut object);
+                }
+                gone
             }
             Found::Large(large) => {
                 let _large = TryArc::clone(large);
                 drop(shard);
-                if keep(key, len) { None } else { self.remove_seen(hash, key, seen) }
+                if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
             }
         }
     }
 
-    fn remove_seen(&self, hash: u64, key: &K, seen: StoredId) -> Option<Item<K>> {
+    fn remove_seen(
+        &self,
+        hash: u64,
+        key: &K,
+        seen: StoredId,
+        watched: Option<&Watched<'_, K>>,
+    ) -> Option<Item<K>> {
         self.index().edit(hash, |shard, hash| {
+            if watched.is_some_and(|watched| !shard.watches.stayed(watched.number)) {
+                return None;
+            }
             let gone = shard.remove_if(hash, key, |found| found.id() == seen);
             shard.tally.invalidated += u64::from(gone.is_some());
             gone
         })
+    }
+
+    /// [`retain`](Self::retain) for the keys of a shard that are not equal to themselves. No call finds these, so they
+    /// are taken out, asked about, and put back.
+    fn retain_unfindable(&self, shard: usize, keep: &mut impl FnMut(&K, usize) -> bool) -> usize {
+        let mut out = Unfindable { store: self, items: Vec::new() };
+        self.index().edit_shard(shard, |shard| shard.take_unfindable(&mut out.items));
+        let mut removed = 0;
+        for _ in 0..out.items.len() {
+            let Some((key, stored)) = out.items.last() else { break };
+            let kept = keep(key, stored.len());
+            let Some(item) = out.items.pop() else { break };
+            if kept {
+                self.put_back(item);
+            } else {
+                self.index().edit_shard(shard, |shard| shard.tally.invalidated += 1);
+                self.removed(Some(item));
+                removed += 1;
+            }
+        }
+        removed
+    }
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Puts an item back that was taken out of the index for a moment. It is lost, and counted as removed, if there is
+    /// no memory for the index any more.
+    fn put_back(&self, item: Item<K>) {
+        let hash = self.hash(&item.0);
+        let mut item = Some(item);
+        drop(self.index().put_back(hash, &mut item, |key| self.hash(key)));
+        self.removed(item);
+    }
+}
+
+/// Items with keys that are not equal to themselves, out of the index. Those left when this is dropped, because a call
+/// of `keep` or of a key panicked, go back.
+struct Unfindable<'s, K: Hash + Eq, S: BuildHasher> {
+    store: &'s Store<K, S>,
+    items: Vec<Item<K>>,
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Drop for Unfindable<'_, K, S> {
+    fn drop(&mut self) {
+        for item in self.items.drain(..) {
+            // A key that panics here would abort, or keep the others out.
+            contained(|| self.store.put_back(item));
+        }
     }
 }

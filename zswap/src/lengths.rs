@@ -5,7 +5,8 @@
 //!   | length: 16 bits | object's length: 16 bits | raw: 1 bit, length: 2 bits, object's length: 2 bits |
 //! ```
 //!
-//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits.
+//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`Length`] is for blocks that
+//! are in no pool: these may be empty.
 
 use crate::MAX_BLOCK_SIZE;
 
@@ -68,21 +69,23 @@ fn join(low: [u8; 2], high: u32) -> usize {
     (usize::from(u16::from_le_bytes(low)) | (high as usize & ((1 << HIGH_BITS) - 1)) << LOW_BITS) + 1
 }
 
-/// A length on its own: of a block that is in no pool.
+/// A length on its own, 0 to [`MAX_BLOCK_SIZE`]: of a block that is in no pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Length([u8; 3]);
+const _: () = assert!(MAX_BLOCK_SIZE < 1 << 24, "every length fits three bytes");
 
 impl Length {
     #[inline]
     pub(crate) fn new(bytes: usize) -> Length {
-        let ([a, b], high) = split(bytes);
-        Length([a, b, high as u8])
+        debug_assert!(bytes <= MAX_BLOCK_SIZE, "{bytes} bytes");
+        let [a, b, c, _] = (bytes as u32).to_le_bytes();
+        Length([a, b, c])
     }
 
     #[inline]
     pub(crate) fn get(self) -> usize {
-        let [a, b, high] = self.0;
-        join([a, b], u32::from(high))
+        let [a, b, c] = self.0;
+        u32::from_le_bytes([a, b, c, 0]) as usize
     }
 }
 
@@ -120,7 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_from_one_to_the_largest_come_back() {
+    fn length_zero_to_largest_comes_back() {
+        assert_eq!((Length::new(0).get(), size_of::<Length>()), (0, 3));
         let lens = [1, 2, 255, 256, 4096, 65_535, 65_536, 65_537, 131_072, 200_000, MAX_BLOCK_SIZE];
         for len in lens {
             assert_eq!(Length::new(len).get(), len);

@@ -11,8 +11,9 @@
 //!
 //! # The nouns
 //!
-//! - A *block* is 1 byte to the block size (4 KiB unless chosen otherwise), stored under a *key* and given back whole. A block that repeats eight bytes is
-//!   *same-filled* and costs no pool memory; one that does not shrink is *incompressible* and kept raw.
+//! - A *block* is 0 bytes to the block size (4 KiB unless chosen otherwise), stored under a *key* and loaded whole. A
+//!   block that repeats eight bytes, or has none, is *same-filled* and costs no pool memory; one that does not shrink is
+//!   *incompressible* and kept raw.
 //! - A *value* longer than a block is cut up and joined again inside, where that is [allowed](StoreBuilder::max_value_len).
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in [`set_limit`](Store::set_limit)). A store that reaches it
 //!   refuses, or evicts what was not used for the longest time: [`AtLimit`].
@@ -35,8 +36,10 @@
 //! - A load gives the block last stored under its key, or nothing: never an older one, never another's. A `store` that fails removes the older block.
 //! - No store or load fails, waits or sees a difference because of a switch.
 //! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed elsewhere.
-//! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the key; nothing is lost, and no safe
-//!   code can cause undefined behaviour.
+//! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the key. A panic in
+//!   what ends a call that has succeeded (freeing an object, unpinning one that was read) is
+//!   [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can cause undefined behaviour.
+//!   In a program built with `panic = "abort"` nothing is contained: a plug-in's panic ends the process.
 //! - Once warm, loads and stores over existing keys make no heap call, with a compressor that makes none (lz4), except where a table of the
 //!   allocator has to grow.
 //! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`].
@@ -75,17 +78,18 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod batch;
 mod builder;
 mod checksum;
 mod clock;
 mod contents;
+mod deferred;
 mod entry;
 mod error;
 mod evict;
 mod export;
 mod incompressible;
-#[allow(dead_code)]
 mod index;
 mod keys;
 mod latency;
@@ -97,15 +101,16 @@ mod numbers;
 mod object;
 mod pools;
 mod relief;
+mod results;
 mod same_filled;
 mod shard;
 mod stats;
 mod store;
 mod stored;
 mod storing;
-#[allow(dead_code)]
 mod table;
 mod values;
+mod watch;
 
 pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
 pub use error::{BuildError, Error, ErrorKind};
@@ -113,6 +118,7 @@ pub use evict::AtLimit;
 pub use export::Form;
 pub use latency::LatencySummary;
 pub use numbers::{ByNumber, NumberHasher};
+pub use results::{BatchResults, BatchResultsIntoIter};
 pub use stats::{LatencyStats, Rejected, StoreStats};
 pub use store::Store;
 

@@ -13,13 +13,14 @@ use std::hash::{BuildHasher, Hash};
 
 use zpool_core::TryArc;
 use zpool_core::compress::CodecError;
-use zpool_core::prefetch;
+use zpool_core::{PoolError, prefetch};
 use zpool_manager::Pool;
 
+use crate::backoff::{Backoff, is_crowded};
 use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
 use crate::latency::Latencies;
-use crate::object::pin;
+use crate::object::{Pinned, pin};
 use crate::same_filled;
 use crate::shard::Found;
 use crate::store::Store;
@@ -34,14 +35,18 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// [`ErrorKind::BufferTooSmall`] with the length needed; or the pool or the compressor failed, or the checksum is wrong, and the front of the buffer is
-    /// unspecified. What is stored stays in any case. [`PoolError::TooManyReaders`](crate::PoolError::TooManyReaders) if more threads than the allocator can
-    /// count (255 at least) load this block at the same moment.
+    /// unspecified. What is stored stays in any case.
+    ///
+    /// If more readers hold this block than its allocator can count (255 at least), the load waits for them. It fails
+    /// with [`PoolError::TooManyReaders`](crate::PoolError::TooManyReaders) if that takes longer than about half a
+    /// second, and at once inside a [`NoBlock`](zpool_core::NoBlock) section.
     ///
     /// # Concurrency
     ///
-    /// Holds no lock while it decompresses. May block where the compressor needs a context to decompress and has none yet.
+    /// Holds no lock while it decompresses or waits. May block where the compressor needs a context to decompress and
+    /// has none yet.
     pub fn load(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
-        self.fetch(key, &mut { buffer }, Then::Keep)
+        self.fetch(key, &mut { buffer }, Access::Load)
     }
 
     /// The same, into a vector of its own.
@@ -50,7 +55,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// As for [`load`](Self::load), but [`ErrorKind::BufferOutOfMemory`] where there is no memory for the vector.
     pub fn load_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
-        self.fetch_vec(key, Then::Keep)
+        self.fetch_vec(key, Access::Load)
     }
 
     /// Hands what is stored under `key` to `look`, in a buffer that the thread keeps for that; `None` when there is nothing. Counts as a use.
@@ -62,7 +67,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// As for [`load`](Self::load), but [`ErrorKind::BufferOutOfMemory`] where the buffer has to grow and there is no memory.
     pub fn load_with<R>(&self, key: &K, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error<K>> {
         let mut scratch = Scratch::take();
-        let found = self.fetch(key, &mut scratch.0, Then::Keep)?;
+        let found = self.fetch(key, &mut scratch.0, Access::Load)?;
         Ok(found.map(|len| look(&scratch.0[..len])))
     }
 
@@ -72,7 +77,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// As for [`load`](Self::load).
     pub fn peek(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
-        self.fetch(key, &mut { buffer }, Then::Peek)
+        self.fetch(key, &mut { buffer }, Access::Peek)
     }
 
     /// The same, into a vector of its own.
@@ -81,7 +86,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// As for [`load`](Self::load), but [`ErrorKind::BufferOutOfMemory`] where there is no memory for the vector.
     pub fn peek_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
-        self.fetch_vec(key, Then::Peek)
+        self.fetch_vec(key, Access::Peek)
     }
 
     /// Like [`load`](Self::load), and removes what is stored once its bytes are in the buffer: of several that take the same, one gets it.
@@ -94,7 +99,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// As for [`load`](Self::load). If the block is replaced while it is decompressed, the newer one is taken.
     pub fn take(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
-        self.fetch(key, &mut { buffer }, Then::Remove)
+        self.fetch(key, &mut { buffer }, Access::Take)
     }
 
     /// The same, into a vector of its own.
@@ -103,12 +108,12 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// As for [`take`](Self::take), but [`ErrorKind::BufferOutOfMemory`] where there is no memory for the vector.
     pub fn take_vec(&self, key: &K) -> Result<Option<Vec<u8>>, Error<K>> {
-        self.fetch_vec(key, Then::Remove)
+        self.fetch_vec(key, Access::Take)
     }
 
-    fn fetch_vec(&self, key: &K, then: Then) -> Result<Option<Vec<u8>>, Error<K>> {
+    fn fetch_vec(&self, key: &K, access: Access) -> Result<Option<Vec<u8>>, Error<K>> {
         let mut block = Vec::new();
-        let found = self.fetch(key, &mut block, then)?;
+        let found = self.fetch(key, &mut block, access)?;
         Ok(found.map(|len| {
             // An earlier try may have found a longer one.
             block.truncate(len);
@@ -117,10 +122,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     }
 
     #[inline]
-    fn fetch(&self, key: &K, to: &mut impl Destination, then: Then) -> Result<Option<usize>, Error<K>> {
+    fn fetch(&self, key: &K, to: &mut impl Destination, access: Access) -> Result<Option<usize>, Error<K>> {
         match self.latencies() {
-            None => self.fetch_untimed(key, to, then),
-            Some(latencies) => self.fetch_timed(latencies, key, to, then),
+            None => self.fetch_untimed(key, to, access),
+            Some(latencies) => self.fetch_timed(latencies, key, to, access),
         }
     }
 
@@ -131,10 +136,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         latencies: &Latencies,
         key: &K,
         to: &mut impl Destination,
-        then: Then,
+        access: Access,
     ) -> Result<Option<usize>, Error<K>> {
         let _timer = latencies.load.timer();
-        self.fetch_untimed(key, to, then)
+        self.fetch_untimed(key, to, access)
     }
 
     #[inline]
@@ -142,25 +147,34 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         &self,
         key: &K,
         to: &mut impl Destination,
-        then: Then,
+        access: Access,
     ) -> Result<Option<usize>, Error<K>> {
         let hash = self.hash(key);
+        let mut backoff = Backoff::default();
         loop {
-            match self.fetch_once(hash, key, to, then) {
+            let kind = match self.fetch_once(hash, key, to, access, &mut backoff) {
                 Ok(Fetched::Block(len)) => break Ok(Some(len)),
                 Ok(Fetched::Nothing) => break Ok(None),
-                Ok(Fetched::Replaced) => {}
-                Err(kind) => {
-                    self.counters().load_failed(&kind);
-                    break Err(Error { key: key.clone(), kind });
-                }
-            }
+                Ok(Fetched::Replaced) => continue,
+                Ok(Fetched::Crowded) if backoff.wait() => continue,
+                Ok(Fetched::Crowded) => self.gave_up(hash, access),
+                Err(kind) => kind,
+            };
+            self.counters().load_failed(&kind);
+            break Err(Error { key: key.clone(), kind });
         }
     }
 
-    /// [`load`](Self::load) as a part of a batch, which sees to the histogram.
+    /// Counts the block that a look-up found and did not get, and returns why.
+    #[cold]
+    pub(crate) fn gave_up(&self, hash: u64, access: Access) -> ErrorKind {
+        self.index().lock(hash).0.tally.count_hit(access);
+        ErrorKind::Pool(PoolError::TooManyReaders)
+    }
+
+    /// [`load`](Self::load) as a part of a batch, which keeps the histogram itself.
     pub(crate) fn load_untimed(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
-        self.fetch_untimed(key, &mut { buffer }, Then::Keep)
+        self.fetch_untimed(key, &mut { buffer }, Access::Load)
     }
 
     #[inline]
@@ -169,62 +183,82 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         hash: u64,
         key: &K,
         to: &mut impl Destination,
-        then: Then,
+        access: Access,
+        backoff: &mut Backoff,
     ) -> Result<Fetched, ErrorKind> {
         let (mut shard, table_hash) = self.index().lock(hash);
         let in_order = shard.in_order(table_hash);
-        let Some(found) = shard.look_up(table_hash, key, then) else { return Ok(Fetched::Nothing) };
-        let seen = (then == Then::Remove).then(|| found.id());
+        let Some(found) = shard.look_up(table_hash, key, access) else { return Ok(Fetched::Nothing) };
+        let seen = (access == Access::Take).then(|| found.id());
         match found {
             Found::Block { handle, pool, len, object_len, raw, sum } => {
                 let pool = pool.clone();
-                let pinned = pin(&pool, handle);
-                if let Ok(object) = &pinned {
-                    prefetch(object, LINES);
+                let mut pinned = pin(&pool, handle);
+                match &pinned {
+                    Ok(object) => prefetch(object, LINES),
+                    // Not counted yet: this look-up is repeated when readers are done.
+                    Err(kind) if is_crowded(kind) => {
+                        shard.tally.uncount_hit(access);
+                        drop(shard);
+                        return Ok(Fetched::Crowded);
+                    }
+                    Err(_) => {}
                 }
                 drop(shard);
                 if in_order {
                     self.index().run_ahead(hash);
                 }
-                // Stays where it is: what is moved is copied in other pieces than it was written in, and waits, see `put_block`.
-                let object = match &pinned {
+                // Borrowed, not moved: a move reads with wide loads what narrow stores have just written, see
+                // `put_block`.
+                let object = match &mut pinned {
                     Ok(object) => object,
                     Err(kind) => return Err(kind.clone()),
                 };
-                self.decode(&pool, object, Shape { object_len, raw, sum }, to.room(len)?)?;
-                // Nor is it moved to `finish` by a load.
-                if seen.is_none() {
-                    return Ok(Fetched::Block(len));
+                let decoded = to
+                    .room(len)
+                    .and_then(|block| self.decode(&pool, object, Shape { object_len, raw, sum }, block));
+                if decoded.is_ok() && seen.is_some() {
+                    return Ok(self.finish(hash, key, len, seen, || self.unpin(object)));
                 }
-                Ok(self.finish(hash, key, len, seen, pinned))
+                self.unpin(object);
+                decoded.map(|()| Fetched::Block(len))
             }
             Found::Same { word, len } => {
                 drop(shard);
                 same_filled::fill(to.room(len)?, word);
-                Ok(self.finish(hash, key, len, seen, ()))
+                Ok(self.finish(hash, key, len, seen, || ()))
             }
             Found::Large(large) => {
                 let large = TryArc::clone(large);
                 drop(shard);
-                self.join(&large, to.room(large.len)?)?;
-                Ok(self.finish(hash, key, large.len, seen, large))
+                self.join(&large, to.room(large.len)?, backoff)?;
+                let len = large.len;
+                Ok(self.finish(hash, key, len, seen, || drop(large)))
             }
         }
     }
 
     /// The second half of a take: the bytes are in the buffer, so the entry may go, if it is still the one `seen`.
     ///
-    /// `held` is what keeps the object: while it does, no other entry can have its id. A guard holds no lock, so the shard's may be taken under it; but it goes
-    /// before the object is freed, so that an allocator whose `free` waits for readers does not wait for this thread (B20).
+    /// `release` gives up what keeps the object. Until then no other entry can have its id. A guard holds no lock, so
+    /// the shard's may be taken under it; but it goes before the object is freed, so that an allocator whose `free`
+    /// waits for readers does not wait for this thread (B20).
     #[inline]
-    fn finish<H>(&self, hash: u64, key: &K, len: usize, seen: Option<StoredId>, held: H) -> Fetched {
+    fn finish(
+        &self,
+        hash: u64,
+        key: &K,
+        len: usize,
+        seen: Option<StoredId>,
+        release: impl FnOnce(),
+    ) -> Fetched {
         let Some(seen) = seen else { return Fetched::Block(len) };
         let taken = self.index().edit(hash, |shard, hash| {
             let taken = shard.remove_if(hash, key, |found| found.id() == seen);
             shard.tally.taken += u64::from(taken.is_some());
             taken
         });
-        drop(held);
+        release();
         if self.removed(taken) { Fetched::Block(len) } else { Fetched::Replaced }
     }
 }
@@ -255,8 +289,21 @@ impl<K, S> Store<K, S> {
         if same { Ok(()) } else { Err(ErrorKind::Codec(CodecError::Corrupt)) }
     }
 
+    /// Unpins an object. A panic of the allocator is counted; the bytes that were read are good.
+    #[inline]
+    pub(crate) fn unpin(&self, object: &mut Pinned<'_>) {
+        if !object.unpin() {
+            self.counters().unpin_panicked();
+        }
+    }
+
     /// Brings a value of several blocks back.
-    pub(crate) fn join(&self, large: &Large, mut value: &mut [u8]) -> Result<(), ErrorKind> {
+    pub(crate) fn join(
+        &self,
+        large: &Large,
+        mut value: &mut [u8],
+        backoff: &mut Backoff,
+    ) -> Result<(), ErrorKind> {
         for part in &large.parts {
             let (block, rest) = value.split_at_mut(part.len());
             value = rest;
@@ -264,11 +311,13 @@ impl<K, S> Store<K, S> {
                 Stored::Same { word, .. } => same_filled::fill(block, *word),
                 Stored::Block(part) => {
                     let pool = part.object.pool();
-                    let guard = pin(pool, part.object.handle())?;
+                    let mut object = backoff.retry(|| pin(pool, part.object.handle()))?;
                     let shape = Shape { object_len: part.object_len, raw: part.raw, sum: part.sum };
-                    self.decode(pool, &guard, shape, block)?;
+                    let decoded = self.decode(pool, &object, shape, block);
+                    self.unpin(&mut object);
+                    decoded?;
                 }
-                Stored::Large(large) => self.join(large, block)?,
+                Stored::Large(large) => self.join(large, block, backoff)?,
             }
         }
         Ok(())
@@ -283,14 +332,15 @@ pub(crate) struct Shape {
     pub(crate) sum: u32,
 }
 
-/// What becomes of the entry once its block is read.
+/// How a block is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// It stays, and was used.
-    Keep,
-    /// It stays.
+pub(crate) enum Access {
+    /// A use: the entry is evicted later.
+    Load,
+    /// No use.
     Peek,
-    Remove,
+    /// The entry is removed once its bytes are in the buffer.
+    Take,
 }
 
 enum Fetched {
@@ -299,6 +349,8 @@ enum Fetched {
     Nothing,
     /// A block, but it was to be removed and is another one, or gone, by now.
     Replaced,
+    /// A block that more readers hold than its allocator can count. Nothing was counted.
+    Crowded,
 }
 
 /// Where a block is copied to.

@@ -2,13 +2,16 @@
 //!
 //! Allocators are plug-ins, so what they panic with is contained here: the store's locks and books never see an unwinding of theirs.
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use zpool_core::compress::CodecError;
 use zpool_core::exec::{self, swallowed_message};
 use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::error::ErrorKind;
+use crate::stored::StoredId;
 
 /// An object that is in no index, or not any more: its handle, and a reference to the pool that it is in.
 #[derive(Debug)]
@@ -30,6 +33,12 @@ impl Object {
 
     pub(crate) fn handle(&self) -> &Handle {
         &self.held().1
+    }
+
+    /// The object's id: unique while the object is pinned or watched.
+    pub(crate) fn id(&self) -> StoredId {
+        let (pool, handle) = self.held();
+        StoredId::Object { pool: pool.id(), handle: handle.id() }
     }
 
     #[inline]
@@ -95,10 +104,43 @@ impl Drop for Object {
     }
 }
 
+/// The bytes of an object, pinned. Its unpin is the allocator's code, so a bare [`ReadGuard`] may unwind when it is
+/// dropped, also in the middle of another unwinding: this one does not.
+#[derive(Debug)]
+pub(crate) struct Pinned<'p> {
+    /// `None` once it is unpinned.
+    guard: Option<ReadGuard<'p>>,
+}
+
+impl Pinned<'_> {
+    /// Unpins the object. False if the allocator panicked over it: then the object may stay pinned.
+    #[inline]
+    pub(crate) fn unpin(&mut self) -> bool {
+        let Some(guard) = self.guard.take() else { return true };
+        exec::contained(|| drop(guard)).is_some()
+    }
+}
+
+impl Deref for Pinned<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.guard.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for Pinned<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.unpin();
+    }
+}
+
 /// Pins the object of `handle` in `pool`. Never blocks.
 #[inline]
-pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<ReadGuard<'p>, ErrorKind> {
-    contained(|| pool.zpool().read(handle))
+pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<Pinned<'p>, ErrorKind> {
+    contained(|| pool.zpool().read(handle)).map(|guard| Pinned { guard: Some(guard) })
 }
 
 /// Puts `bytes` into `pool`. May block.
@@ -107,10 +149,24 @@ pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, ErrorKind> {
     contained(|| pool.zpool().insert(bytes))
 }
 
-/// Whatever else asks allocators and may say that one panicked.
+/// Calls anything else of an allocator.
+///
+/// # Errors
+///
+/// [`ErrorKind::AllocatorPanicked`].
 #[inline]
 pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
     contained(|| Ok(ask()))
+}
+
+/// Calls a compressor outside of its codec, which contains the rest.
+///
+/// # Errors
+///
+/// [`CodecError::Panicked`].
+pub(crate) fn asked_compressor<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
+    catch_unwind(AssertUnwindSafe(ask))
+        .map_err(|panic| ErrorKind::Codec(CodecError::Panicked(swallowed_message(panic))))
 }
 
 #[inline]

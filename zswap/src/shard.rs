@@ -7,12 +7,13 @@ use crate::contents::Contents;
 use crate::entry::{Entry, Place};
 use crate::error::ErrorKind;
 use crate::lengths::{Length, Lengths};
-use crate::loading::Then;
+use crate::loading::Access;
 use crate::object::Object;
 use crate::pools::Pools;
 use crate::stored::{Block, Large, Stored, StoredId};
-use crate::table::{At, NoRoom, Position, Table};
+use crate::table::{At, NoRoom, Position, Seek, Table};
 use crate::values::Values;
+use crate::watch::Watches;
 
 /// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop and frees the block: do it after the shard's lock is free.
 pub(crate) type Item<K> = (K, Stored);
@@ -27,8 +28,8 @@ pub(crate) struct Shard<K> {
     /// The hash that a load, peek or take looked up last. In the line of the hits, which they count.
     latest: u64,
     pub(crate) tally: Tally,
-    /// How many tell blocks apart by their handles alone, without guards.
-    pub(crate) unguarded: u32,
+    /// Blocks that are told apart without guards.
+    pub(crate) watches: Watches,
     values: Values,
     /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow and it is asked for at every change.
     list_bytes: usize,
@@ -40,8 +41,8 @@ pub(crate) struct Shard<K> {
 /// Counts of a shard. What is stored is exact at any moment, since it changes under the same lock as the table.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
+    pub(crate) load_hits: u64,
+    pub(crate) load_misses: u64,
     pub(crate) stores: u64,
     pub(crate) compressed: usize,
     pub(crate) raw: usize,
@@ -51,7 +52,10 @@ pub(crate) struct Tally {
     pub(crate) payload: usize,
     /// Bytes of all blocks and values, as they were given.
     pub(crate) stored_bytes: usize,
+    pub(crate) peek_hits: u64,
+    pub(crate) peek_misses: u64,
     pub(crate) taken: u64,
+    pub(crate) take_misses: u64,
     pub(crate) invalidated: u64,
     pub(crate) evicted: u64,
 }
@@ -94,7 +98,7 @@ impl<K> Shard<K> {
             list_bytes: 0,
             hand: Position::default(),
             odd_turn: false,
-            unguarded: 0,
+            watches: Watches::default(),
         }
     }
 
@@ -213,6 +217,7 @@ impl<K> Shard<K> {
         let stored = match entry {
             Entry::Same { word, len, .. } => Stored::Same { word: u64::from_le_bytes(word), len: len.get() },
             Entry::Object { handle, place, lengths } => {
+                self.note_left(place.pool(), &handle);
                 let pool = match beside.and_then(Option::take) {
                     Some(pool) => self.pools.one_less(place.pool()).unwrap_or(pool),
                     None => self.pools.leave(place.pool()),
@@ -226,8 +231,44 @@ impl<K> Shard<K> {
         stored
     }
 
+    /// Puts an item back that was taken out for a moment: no store is counted, and no equal key looked for. `item` still
+    /// has it if there is no memory. Returns a reference that was not needed, to be dropped when the lock is free.
+    pub(crate) fn put_back(
+        &mut self,
+        hash: u64,
+        item: &mut Option<Item<K>>,
+        rehash: impl Fn(&K) -> u64,
+    ) -> Option<PoolRef> {
+        let room = self.table.make_room(hash, rehash);
+        let (key, stored) = item.take()?;
+        let entered = if room.is_ok() { self.enter(stored) } else { Err(stored) };
+        let (entry, sum, mut spare) = match entered {
+            Ok(entered) => entered,
+            Err(stored) => {
+                self.tally.invalidated += 1;
+                *item = Some((key, stored));
+                return None;
+            }
+        };
+        if let Err((key, entry)) = self.table.insert(hash, (key, entry), sum) {
+            self.tally.invalidated += 1;
+            *item = Some((key, self.leave(entry, sum, Some(&mut spare))));
+        }
+        spare
+    }
+
+    /// Tells the watches that the object of `handle`, in the pool of this number, is no longer in the index.
+    #[inline]
+    fn note_left(&mut self, pool: u16, handle: &Handle) {
+        if !self.watches.is_empty() {
+            let id = StoredId::Object { pool: self.pools.get(pool).id(), handle: handle.id() };
+            self.watches.left(id);
+        }
+    }
+
     /// Takes everything out at once, memory included.
     pub(crate) fn take_all(&mut self) -> Contents<K> {
+        self.watches.all_left();
         let contents = Contents {
             table: self.table.take_all(),
             pools: std::mem::take(&mut self.pools),
@@ -235,13 +276,46 @@ impl<K> Shard<K> {
         };
         self.list_bytes = 0;
         self.hand = Position::default();
-        let Tally { hits, misses, stores, taken, invalidated, evicted, .. } = self.tally;
-        self.tally = Tally { hits, misses, stores, taken, invalidated, evicted, ..Tally::default() };
+        self.tally.nothing_stored();
         contents
     }
 }
 
+/// Whether a look-up can find this key. A float that is not a number, for example, does not equal itself.
+pub(crate) fn equals_itself<K: Eq>(key: &K) -> bool {
+    let itself = key;
+    key == itself
+}
+
 impl<K: Eq> Shard<K> {
+    /// Moves the items whose keys do not equal themselves into `items`; none if memory for that is
+    /// refused.
+    pub(crate) fn take_unfindable(&mut self, items: &mut Vec<Item<K>>) {
+        let count = self.table.iter().filter(|(key, _)| !equals_itself(key)).count();
+        if items.try_reserve_exact(count).is_err() {
+            return;
+        }
+        let mut next = Some(Position::default());
+        while let Some(position) = next {
+            next = match self.table.seek(position, usize::MAX) {
+                Seek::Found(at, found) => {
+                    let unfindable = self.table.get(at).is_some_and(|(key, _)| !equals_itself(key));
+                    let full = items.len() == items.capacity();
+                    match (unfindable && !full).then(|| self.remove_at(at)).flatten() {
+                        // What followed in its run may have moved to this slot.
+                        Some(item) => {
+                            items.push(item);
+                            Some(found)
+                        }
+                        None => self.table.behind(at, found),
+                    }
+                }
+                Seek::Nothing(behind) => Some(behind),
+                Seek::End => None,
+            };
+        }
+    }
+
     /// What is stored under `key`, whose hash is `hash`.
     #[inline]
     pub(crate) fn find(&self, hash: u64, key: &K) -> Option<Found<'_>> {
@@ -251,14 +325,14 @@ impl<K: Eq> Shard<K> {
 
     /// The same for a load, peek or take: counted, and for a load as a use.
     #[inline]
-    pub(crate) fn look_up(&mut self, hash: u64, key: &K, then: Then) -> Option<Found<'_>> {
+    pub(crate) fn look_up(&mut self, hash: u64, key: &K, access: Access) -> Option<Found<'_>> {
         match self.table.find(hash, |other| other == key) {
             Some(at) => {
-                self.count_hit(at, then);
+                self.count_hit(at, access);
                 self.found(at)
             }
             None => {
-                self.tally.misses += 1;
+                self.tally.count_miss(access);
                 None
             }
         }
@@ -278,9 +352,9 @@ impl<K: Eq> Shard<K> {
 
     /// What is at slot `at` is being loaded, peeked or taken.
     #[inline]
-    pub(crate) fn count_hit(&mut self, at: At, then: Then) {
-        self.tally.hits += u64::from(then != Then::Remove);
-        if then == Then::Keep
+    pub(crate) fn count_hit(&mut self, at: At, access: Access) {
+        self.tally.count_hit(access);
+        if access == Access::Load
             && let Some((_, entry)) = self.table.get_mut(at)
         {
             entry.warm();
@@ -359,8 +433,13 @@ impl<K: Eq> Shard<K> {
         if !PoolRef::same(self.pools.get(place.pool()), new.object.pool()) {
             return Ok(false);
         }
-        if self.unguarded > 0 || !new.object.exchange(handle)? {
+        // A watched entry does not keep its handle for another object.
+        let keeps_handle = self.watches.is_empty() && new.object.exchange(handle)?;
+        if !keeps_handle {
             std::mem::swap(handle, new.object.handle_mut());
+            if !self.watches.is_empty() {
+                self.watches.left(new.object.id());
+            }
         }
         self.tally.exchange(entry, new);
         self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
@@ -381,6 +460,7 @@ impl<K: Eq> Shard<K> {
         });
         let Some(spare) = changed else { return Exchanged::No };
         std::mem::swap(handle, new.object.handle_mut());
+        self.watches.left(new.object.id());
         self.tally.exchange(entry, new);
         self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
         Exchanged::Yes { spare }
@@ -448,6 +528,40 @@ impl Tally {
         self.payload = self.payload + new.object_len - old.object_len();
         (new.len, new.object_len, new.raw) = (old.len(), old.object_len(), old.raw());
         entry.warm();
+    }
+
+    /// Counts a look-up that found something. A take counts when the entry is removed.
+    #[inline]
+    pub(crate) fn count_hit(&mut self, access: Access) {
+        match access {
+            Access::Load => self.load_hits += 1,
+            Access::Peek => self.peek_hits += 1,
+            Access::Take => {}
+        }
+    }
+
+    /// Takes back what [`count_hit`](Self::count_hit) counted under the same lock.
+    pub(crate) fn uncount_hit(&mut self, access: Access) {
+        match access {
+            Access::Load => self.load_hits -= 1,
+            Access::Peek => self.peek_hits -= 1,
+            Access::Take => {}
+        }
+    }
+
+    #[inline]
+    fn count_miss(&mut self, access: Access) {
+        match access {
+            Access::Load => self.load_misses += 1,
+            Access::Peek => self.peek_misses += 1,
+            Access::Take => self.take_misses += 1,
+        }
+    }
+
+    /// Nothing is stored any more.
+    fn nothing_stored(&mut self) {
+        (self.compressed, self.raw, self.same, self.large) = (0, 0, 0, 0);
+        (self.payload, self.stored_bytes) = (0, 0);
     }
 
     fn add(&mut self, kind: Kind, payload: usize, stored_bytes: usize) {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use zpool_core::PoolId;
 use zpool_core::PoolStats;
+use zpool_core::exec::contained;
 use zpool_core::sync::atomic::{AtomicU64, Ordering};
 use zpool_manager::ManagerStats;
 
@@ -27,7 +28,7 @@ pub struct StoreStats {
     pub stored_compressed: usize,
     /// Of those, blocks in a pool as they are, since they do not shrink.
     pub stored_raw: usize,
-    /// Of those, blocks that repeat eight bytes: they are in no pool.
+    /// Of those, blocks that repeat eight bytes, and empty ones: they are in no pool.
     pub same_filled: usize,
     /// Of those, values longer than a block.
     pub large_values: usize,
@@ -49,12 +50,20 @@ pub struct StoreStats {
     pub limit_bytes: Option<usize>,
     /// Stores that succeeded, so far.
     pub stores: u64,
-    /// Loads and peeks that found something, those that could not give it back included.
+    /// Loads that found something, those that failed after that included: `load`, `load_vec`, `load_with`, and each
+    /// item of `load_many`.
     pub loads_hit: u64,
-    /// Loads, peeks and takes that found nothing.
+    /// Loads that found nothing.
     pub loads_missed: u64,
-    /// Taken.
+    /// Peeks that found something, those that failed after that included: `peek`, `peek_vec`, `export`. No use of the
+    /// entry, so no part of a [hit rate](Self::hit_percent).
+    pub peeks_hit: u64,
+    /// Peeks that found nothing.
+    pub peeks_missed: u64,
+    /// Takes that removed and returned something: `take`, `take_vec`. A take that fails counts nothing here.
     pub taken: u64,
+    /// Takes that found nothing.
+    pub takes_missed: u64,
     /// Removed by `invalidate`, `retain`, `clear` or because what was newer could not be stored.
     pub invalidated: u64,
     /// Removed to make room.
@@ -69,6 +78,9 @@ pub struct StoreStats {
     pub read_failed: u64,
     /// Objects that an allocator did not free: lost until their pool goes. Not zero only with a broken allocator.
     pub free_failed: u64,
+    /// Panics of an allocator when a reader was done with an object. The reader has its bytes all the same. Not zero
+    /// only with a broken allocator.
+    pub unpins_panicked: u64,
     /// Calls of the eviction listener that panicked.
     pub listeners_panicked: u64,
     /// How long stores and loads took, if the builder was [asked](crate::StoreBuilder::latency_histograms) for that.
@@ -99,7 +111,7 @@ pub struct Rejected {
     pub alloc_failed: u64,
     /// There was no current pool.
     pub no_pool: u64,
-    /// The block was empty or over the block size.
+    /// The block was over the block size, or the value over the longest one.
     pub bad_input: u64,
 }
 
@@ -109,9 +121,16 @@ impl StoreStats {
         self.pool_bytes + self.context_bytes + self.index_bytes
     }
 
+    /// Percent of loads and takes that found something. `None` if there were none. Peeks do not count: they are no use.
+    pub fn hit_percent(&self) -> Option<f64> {
+        percent(self.loads_hit + self.taken, self.loads_missed + self.takes_missed)
+    }
+
     pub(crate) fn of<K, S>(store: &Store<K, S>) -> StoreStats {
         let tally = store.index().tally();
-        let pools = store.manager().pools();
+        // An allocator that panics when it is asked has nothing in these books.
+        let pools = contained(|| store.manager().pools()).unwrap_or_default();
+        let current = || store.manager().current().map(|pool| pool.zpool().stats());
         let manager = store.manager().stats();
         let in_allocators: usize =
             pools.iter().map(|pool| pool.bytes_held.saturating_sub(pool.context_bytes)).sum();
@@ -125,14 +144,17 @@ impl StoreStats {
             payload_bytes: tally.payload,
             objects_by_pool: store.index().entries_by_pool(),
             pool_bytes: in_allocators + manager.pending_destroy_bytes,
-            current: store.manager().current().map(|pool| pool.zpool().stats()).unwrap_or_default(),
+            current: contained(current).flatten().unwrap_or_default(),
             context_bytes: store.manager().context_bytes(),
             index_bytes: store.index().bytes(),
             limit_bytes: store.limit_bytes(),
             stores: tally.stores,
-            loads_hit: tally.hits,
-            loads_missed: tally.misses,
+            loads_hit: tally.load_hits,
+            loads_missed: tally.load_misses,
+            peeks_hit: tally.peek_hits,
+            peeks_missed: tally.peek_misses,
             taken: tally.taken,
+            takes_missed: tally.take_misses,
             invalidated: tally.invalidated,
             evicted: tally.evicted,
             latencies: store.latencies().map(|latencies| LatencyStats {
@@ -185,9 +207,14 @@ impl fmt::Display for StoreStats {
         )?;
         let ManagerStats { pools_alive, switches, pools_destroyed, .. } = &self.manager;
         writeln!(f, "pools    {pools_alive} alive, {switches} switches, {pools_destroyed} destroyed")?;
-        let looked = self.loads_hit + self.loads_missed;
-        let share = 100.0 * self.loads_hit as f64 / looked.max(1) as f64;
-        writeln!(f, "loads    {} hit, {} missed: {share:.1} %", self.loads_hit, self.loads_missed)?;
+        for (name, hit, missed) in [
+            ("loads", self.loads_hit, self.loads_missed),
+            ("takes", self.taken, self.takes_missed),
+            ("peeks", self.peeks_hit, self.peeks_missed),
+        ] {
+            let share = percent(hit, missed).map(|share| format!(": {share:.1} %")).unwrap_or_default();
+            writeln!(f, "{name}    {hit} hit, {missed} missed{share}")?;
+        }
         writeln!(
             f,
             "removed  {} taken, {} invalidated, {} evicted",
@@ -213,6 +240,11 @@ impl Rejected {
     }
 }
 
+fn percent(hit: u64, missed: u64) -> Option<f64> {
+    let all = hit + missed;
+    (all > 0).then(|| 100.0 * hit as f64 / all as f64)
+}
+
 /// Counts of what seldom happens; what happens often is counted in the shards.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -224,6 +256,7 @@ pub(crate) struct Counters {
     decompress_failed: AtomicU64,
     read_failed: AtomicU64,
     free_failed: AtomicU64,
+    unpins_panicked: AtomicU64,
     listeners_panicked: AtomicU64,
     noise_skipped: AtomicU64,
 }
@@ -232,13 +265,12 @@ impl Counters {
     /// A store returned this error.
     pub(crate) fn store_failed(&self, kind: &ErrorKind) {
         count(match kind {
-            ErrorKind::EmptyBlock | ErrorKind::BlockTooLong { .. } | ErrorKind::BufferTooSmall { .. } => {
-                &self.bad_input
-            }
+            ErrorKind::BlockTooLong { .. } | ErrorKind::BufferTooSmall { .. } => &self.bad_input,
             ErrorKind::Full { .. } => &self.full,
             ErrorKind::NoPool => &self.no_pool,
             ErrorKind::IndexOutOfMemory
             | ErrorKind::BufferOutOfMemory { .. }
+            | ErrorKind::ResultsOutOfMemory
             | ErrorKind::Pool(_)
             | ErrorKind::AllocatorPanicked(_) => &self.alloc_failed,
             ErrorKind::Codec(_) => &self.compress_failed,
@@ -256,6 +288,11 @@ impl Counters {
 
     pub(crate) fn free_failed(&self) {
         count(&self.free_failed);
+    }
+
+    #[cold]
+    pub(crate) fn unpin_panicked(&self) {
+        count(&self.unpins_panicked);
     }
 
     pub(crate) fn listener_panicked(&self) {
@@ -280,6 +317,7 @@ impl Counters {
         stats.decompress_failed = read(&self.decompress_failed);
         stats.read_failed = read(&self.read_failed);
         stats.free_failed = read(&self.free_failed);
+        stats.unpins_panicked = read(&self.unpins_panicked);
         stats.listeners_panicked = read(&self.listeners_panicked);
         stats.noise_skipped = read(&self.noise_skipped);
     }

@@ -9,6 +9,7 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{PoolManager, SwitchError, Switched};
 
 use crate::builder::StoreBuilder;
+use crate::deferred::Deferred;
 use crate::evict::Eviction;
 use crate::index::Index;
 use crate::latency::Latencies;
@@ -118,17 +119,26 @@ impl<K, S> Store<K, S> {
         self.len() == 0
     }
 
-    /// Removes everything that was there when the call began, and releases the index's memory. What is stored meanwhile may stay.
+    /// Removes everything that was there when the call began, and releases the index's memory. What
+    /// is stored meanwhile may stay. Needs no memory.
     ///
-    /// Pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim) is called; a full store does that by itself.
+    /// Pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim) is
+    /// called; a full store does that by itself.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping the
+    /// store does the same.
     pub fn clear(&self) {
+        let mut panics = Deferred::default();
         for shard in 0..self.index().shards() {
-            for _ in 0..self.index().take_shard(shard).free() {
-                self.counters().free_failed();
-            }
+            let failed = self.index().take_shard(shard).free(&mut panics);
+            (0..failed).for_each(|_| self.counters().free_failed());
         }
         // Whatever was to be evicted for what was stored is gone as well.
         self.limit().forgive();
+        self.limit().note_removed();
+        panics.raise();
     }
 
     /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
@@ -282,13 +292,15 @@ impl<K, S> fmt::Debug for Store<K, S> {
 impl<K, S> Drop for Inner<K, S> {
     fn drop(&mut self) {
         might_block("dropping a Store");
+        let mut panics = Deferred::default();
         for shard in 0..self.index.shards() {
             let contents = self.index.take_shard(shard);
             if self.settings.wipe_on_free {
-                contents.free();
+                contents.free(&mut panics);
             } else {
-                contents.forget_objects();
+                contents.forget_objects(&mut panics);
             }
         }
+        panics.raise();
     }
 }

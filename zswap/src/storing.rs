@@ -17,7 +17,7 @@ use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
 use crate::incompressible;
 use crate::latency::Latencies;
-use crate::object::{Object, insert};
+use crate::object::{Object, asked, insert};
 use crate::same_filled;
 use crate::shard::{Exchanged, Put};
 use crate::store::Store;
@@ -43,8 +43,9 @@ pub(crate) struct Coding {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores a copy of `block` under `key`, in the place of what was stored under it before.
     ///
-    /// A block that repeats eight bytes costs no pool memory, and one that does not shrink is kept as it is. Where values longer than a block are
-    /// [allowed](crate::StoreBuilder::max_value_len), they are stored whole or not at all.
+    /// A block that repeats eight bytes costs no pool memory, and neither does an empty one, which is stored like any
+    /// other. A block that does not shrink is kept as it is. Values longer than a block, where they are
+    /// [allowed](crate::StoreBuilder::max_value_len), are stored whole or not at all.
     ///
     /// # Errors
     ///
@@ -112,9 +113,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), ErrorKind> {
-        if block.is_empty() {
-            return Err(ErrorKind::EmptyBlock);
-        }
         if block.len() > self.max_value_len() {
             return Err(ErrorKind::BlockTooLong { len: block.len(), max: self.max_value_len() });
         }
@@ -150,14 +148,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
         let codec = pool.codec();
         let parts = value.len().div_ceil(self.block_size());
-        let fixed = self.index().fixed_bytes() + codec.slot_bytes() + codec.compressor().shared_bytes();
+        let shared = asked(|| codec.slot_bytes() + codec.compressor().shared_bytes())?;
+        let fixed = self.index().fixed_bytes() + shared;
         let evicts = self.eviction().evicts();
         let with_overhead = |bytes: usize| match evicts {
             true => fixed + limit / POOL_SHARE + bytes + bytes / OVERHEAD_SHARE + parts * PART_BYTES,
             false => bytes,
         };
         // Where objects have a share of a page each, whatever their length.
-        let per_page = pool.zpool().capabilities().objects_per_page;
+        let per_page = asked(|| pool.zpool().capabilities().objects_per_page)?;
         let page = self.block_size().max(4096);
         let taken = |len: usize| match per_page {
             Some(objects) if len * objects as usize > page => page,
@@ -231,8 +230,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             Exchanged::No => self.put(hash, key, Stored::Block(new)),
             Exchanged::Failed { broken, kind } => {
-                self.removed(broken);
                 self.free_object(new.object);
+                self.removed(broken);
                 Err(self.store_failed(hash, key, kind))
             }
         }
@@ -252,9 +251,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match self.index().put(hash, &mut new, |key| self.hash(key)) {
             Ok(Put { replaced, spare }) => {
                 drop(spare);
-                let replaced_cost = replaced.as_ref().map_or(0, |(_, stored)| self.cost(stored));
-                self.discard(replaced);
+                let Some((key, stored)) = replaced else {
+                    self.pay(added, 0);
+                    return Ok(());
+                };
+                let replaced_cost = self.cost(&stored);
+                self.free(stored);
                 self.pay(added, replaced_cost);
+                // The key last: its drop is foreign, and may panic.
+                drop(key);
                 Ok(())
             }
             Err(_) => {

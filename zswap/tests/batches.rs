@@ -57,12 +57,13 @@ fn of_one_key_the_last_block_counts_and_a_failure_among_them_does_as_alone() {
         vec![(1, &a), (1, &b), (2, &a), (2, &too_long), (3, &too_long), (3, &b), (4, &[]), (5, &a)];
     let results = store.store_many(items);
     let failed: Vec<usize> = (0..8).filter(|&n| results[n].is_err()).collect();
-    assert_eq!(failed, [3, 4, 6]);
+    assert_eq!(failed, [3, 4]);
     assert_eq!(results[3].as_ref().unwrap_err().key, 2);
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), b);
     assert_eq!(store.load_vec(&2).unwrap(), None);
     assert_eq!(store.load_vec(&3).unwrap().unwrap(), b);
-    assert_eq!((store.len(), pool.live()), (3, 3));
+    assert_eq!(store.load_vec(&4).unwrap().unwrap(), []);
+    assert_eq!((store.len(), pool.live()), (4, 3));
     check_books(&store);
 }
 
@@ -152,7 +153,7 @@ fn every_item_of_a_batch_is_in_the_histograms_once_whatever_becomes_of_it() {
     let (text, value) = (block(1, 1000, Look::Runs), block(2, 8192, Look::Runs));
     let items: [&[u8]; 6] = [&text, &value, &[], &[7; 4096], &[0; 8193], &text];
     let results = store.store_many((0..).zip(items));
-    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 2);
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1);
     assert_eq!(calls(), Some((6, 0)));
     pool.on_insert(OnInsert::Panic);
     assert!(store.store_many([(6, &text[..]), (7, &text[..])]).iter().all(Result::is_err));
@@ -161,7 +162,7 @@ fn every_item_of_a_batch_is_in_the_histograms_once_whatever_becomes_of_it() {
     let keys: Vec<u64> = (0..20).chain(0..6).collect();
     let mut buffers = [vec![vec![0; 8192]; 20], vec![vec![0; 10]; 6]].concat();
     let results = store.load_many(&keys, &mut buffers);
-    assert_eq!(results.iter().filter(|result| matches!(result, Ok(Some(_)))).count(), 4);
+    assert_eq!(results.iter().filter(|result| matches!(result, Ok(Some(_)))).count(), 6);
     assert_eq!(results.iter().filter(|result| result.is_err()).count(), 4);
     assert_eq!(calls(), Some((8, 26)));
     store.store(9, &[1]).unwrap();

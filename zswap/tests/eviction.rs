@@ -327,10 +327,11 @@ fn a_listener_may_fill_another_store_that_evicts_for_itself() {
 
 #[test]
 fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
-    let store = builder().at_limit(AtLimit::Evict).build().unwrap();
+    let store = builder().limit_bytes(usize::MAX).at_limit(AtLimit::Evict).build().unwrap();
     (0..1_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
     assert_eq!((store.len(), store.stats().evicted), (1_000, 0));
-    let nothing = evicting("reference+rle", 0).build().unwrap();
+    let nothing = evicting("reference+rle", MIB).build().unwrap();
+    nothing.set_limit(Some(0)).unwrap_err();
     let error = nothing.store(1, b"not a byte of it").unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
 }

@@ -104,7 +104,7 @@ fn b23_a_store_whose_exchange_panics_fails_and_leaves_nothing() {
             script.on_exchange(what);
             let outcome = match in_a_batch {
                 false => store.store(1, &new),
-                true => store.store_many([(1, new.as_slice())]).remove(0),
+                true => store.store_many([(1, new.as_slice())]).into_iter().next().unwrap(),
             };
             let error = outcome.unwrap_err();
             assert!(

@@ -174,7 +174,8 @@ fn the_index_counts() {
 
 #[test]
 fn a_limit_of_nothing_takes_nothing() {
-    let store = builder().spec(spec("reference+rle")).limit_bytes(0).build().unwrap();
+    let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
+    store.set_limit(Some(0)).unwrap();
     let error = store.store(1, b"not a byte of it").unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
 }

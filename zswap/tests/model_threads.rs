@@ -336,14 +336,15 @@ fn i7_threads_find_what_they_stored_last_or_the_listener_was_told() {
         let listener = told.clone();
         let store = scripted(pool.clone(), codec.clone())
             .max_value_len(16 << 10)
+            .limit_bytes(usize::MAX)
             .at_limit(at_limit)
-            .checksums(true)
-            .on_evict(move |&key, len| {
-                *listener.lock().unwrap().entry((key, len)).or_default() += 1;
-                assert!(key % 50 != 7, "a listener that panics now and then");
-            })
-            .build()
-            .unwrap();
+            .checksums(true);
+        let listens = move |&key: &u64, len| {
+            *listener.lock().unwrap().entry((key, len)).or_default() += 1;
+            assert!(key % 50 != 7, "a listener that panics now and then");
+        };
+        let store = if at_limit == AtLimit::Evict { store.on_evict(listens) } else { store };
+        let store = store.build().unwrap();
         let owner = |thread| Owner {
             store: &store,
             first: thread << 32,

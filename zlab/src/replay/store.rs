@@ -20,7 +20,7 @@ impl<'a> StoreSubject<'a> {
     }
 
     fn insert(&mut self, len: usize, fill: u64) -> Result<(), String> {
-        let mut block = vec![0; (len.max(1) - 1) % self.store.block_size() + 1];
+        let mut block = vec![0; len % (self.store.block_size() + 1)];
         // Blocks as they come: same-filled ones, text, noise.
         Generator::new(fill).block(&mut block);
         let old =

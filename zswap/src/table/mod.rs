@@ -141,6 +141,7 @@ impl<K> Table<K> {
     }
 
     /// Bytes that [`tidy`](Self::tidy) could free, roughly.
+    #[cfg(test)]
     pub(crate) fn surplus(&self) -> usize {
         let needed = enough(self.len);
         if self.slots <= needed { 0 } else { self.array_bytes / self.slots * (self.slots - needed) }

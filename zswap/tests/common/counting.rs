@@ -17,7 +17,9 @@ pub(crate) enum Refused {
     All,
     /// The request after so many others.
     Nth(u64),
-    /// The same, of those that are to make something larger that is there: vectors that grow.
+    /// That one and all after it.
+    From(u64),
+    /// The same as `Nth`, of those that are to make something larger that is there: vectors that grow.
     NthGrowth(u64),
     /// All of at least so many bytes.
     AtLeast(usize),
@@ -33,6 +35,10 @@ impl Refused {
             Refused::Nothing => false,
             Refused::All => true,
             Refused::Nth(n) => next(n, Refused::Nth),
+            Refused::From(n) => {
+                REFUSED.set(n.checked_sub(1).map_or(Refused::All, Refused::From));
+                n == 0
+            }
             Refused::NthGrowth(n) => growth && next(n, Refused::NthGrowth),
             Refused::AtLeast(most) => bytes >= most,
         }
@@ -45,6 +51,13 @@ pub(crate) fn refusing<R>(refused: Refused, work: impl FnOnce() -> R) -> R {
     let result = work();
     REFUSED.set(Refused::Nothing);
     result
+}
+
+/// Like [`refusing`], for `Nth` and `From`. Also returns whether a request was refused.
+pub(crate) fn refusing_some<R>(refused: Refused, work: impl FnOnce() -> R) -> (R, bool) {
+    REFUSED.set(refused);
+    let result = work();
+    (result, matches!(REFUSED.replace(Refused::Nothing), Refused::Nothing | Refused::All))
 }
 
 /// Calls of the heap that `work` makes on this thread, both ways.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicUsize, Ordering};
 
-use zswap::zpool_core::{CompactionBudget, CompactionReport};
+use zswap::zpool_core::{CompactionBudget, CompactionReport, Pins};
 use zswap::{
     Capabilities, CreateError, FreeError, Handle, Params, PoolConfig, PoolError, PoolId, PoolStats,
     ReadGuard, Violation, ZPool, ZPoolDriver,
@@ -80,6 +80,10 @@ pub struct PoolScript {
     pub gave_nothing_back: AtomicUsize,
     /// Asked what it holds, it panics.
     asked_panics: AtomicBool,
+    /// So many reads to come fail with `TooManyReaders`.
+    crowded_reads: AtomicUsize,
+    /// So many unpins to come panic. Guards are pins while this is not 0.
+    unpin_panics: AtomicUsize,
     /// Objects inserted and not freed.
     live: AtomicIsize,
     /// Pools dropped with objects in them.
@@ -115,8 +119,29 @@ impl PoolScript {
         self.asked_panics.store(panics, Ordering::SeqCst);
     }
 
+    pub fn crowded_reads(&self, reads: usize) {
+        self.crowded_reads.store(reads, Ordering::SeqCst);
+    }
+
+    pub fn crowded_reads_left(&self) -> usize {
+        self.crowded_reads.load(Ordering::SeqCst)
+    }
+
+    pub fn unpin_panics(&self, unpins: usize) {
+        self.unpin_panics.store(unpins, Ordering::SeqCst);
+    }
+
+    pub fn unpin_panics_left(&self) -> usize {
+        self.unpin_panics.load(Ordering::SeqCst)
+    }
+
     pub fn live(&self) -> isize {
         self.live.load(Ordering::SeqCst)
+    }
+
+    /// Counts down; false where it was 0.
+    fn one_of(count: &AtomicUsize) -> bool {
+        count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
     }
 
     fn giving_back(&self, panics: OnGiveBack) {
@@ -154,6 +179,12 @@ struct ScriptedPool {
     script: Arc<PoolScript>,
 }
 
+impl Pins for ScriptedPool {
+    fn unpin(&self, _: u64) {
+        assert!(!PoolScript::one_of(&self.script.unpin_panics), "an allocator that panics in unpin");
+    }
+}
+
 impl ZPool for ScriptedPool {
     fn id(&self) -> PoolId {
         self.inner.id()
@@ -175,7 +206,14 @@ impl ZPool for ScriptedPool {
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
+        if PoolScript::one_of(&self.script.crowded_reads) {
+            return Err(PoolError::TooManyReaders);
+        }
         let guard = self.inner.read(handle)?;
+        if self.script.unpin_panics_left() > 0 {
+            // A pin needs bytes that outlive it: these leak.
+            return Ok(ReadGuard::pinned(Vec::leak(guard.to_vec()), self, 0));
+        }
         match ON_READ[usize::from(self.script.read.load(Ordering::SeqCst))] {
             OnRead::Work => Ok(guard),
             OnRead::Flip => {

@@ -1,0 +1,204 @@
+//! A heap that refuses one request, whichever it is: batches and loads end with an error that names the key, and the
+//! process lives. A binary of its own, because it replaces the allocator.
+#![cfg(not(zpool_loom))]
+
+mod common;
+#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
+#[path = "common/counting.rs"]
+mod counting;
+
+use std::process::Command;
+use std::sync::Arc;
+
+use common::{Look, block, builder, check_books, spec};
+use counting::{Refused, refusing_some};
+use zswap::{BatchResults, Error, ErrorKind, Manual, Store};
+
+/// Keys that the calls are about, behind those of a grown store.
+const FIRST: u64 = 1 << 32;
+const KEYS: u64 = 20;
+
+/// What is stored under a key, in one of two versions of equal lengths.
+fn value(key: u64, version: u64) -> Vec<u8> {
+    let look = [Look::Runs, Look::Noise, Look::SameFilled][(key % 3) as usize];
+    block(key + 1_000 * version, 200 + 100 * (key % KEYS) as usize, look)
+}
+
+/// A store in which the calls find everything they need from pool, codec and index: each key was stored in both
+/// versions, again and again.
+fn warm(others: u64) -> Store<u64> {
+    let builder = builder().spec(spec("zsmalloc+lz4")).executor(Arc::new(Manual::new()));
+    let store = builder.checksums(true).build().unwrap();
+    (0..others).for_each(|key| store.store(key, &value(key, 0)).unwrap());
+    for version in (0..8).map(|pass| (pass + 1) % 2) {
+        for key in FIRST..FIRST + KEYS {
+            store.store(key, &value(key, version)).unwrap();
+            store.load(&key, &mut [0; 4096]).unwrap();
+        }
+    }
+    store
+}
+
+/// What each key has after a call.
+type Contents = fn(u64) -> Option<Vec<u8>>;
+
+/// A call, which says what is stored then.
+type Call = fn(&Store<u64>, Refused) -> Outcome;
+
+struct Outcome {
+    /// The request was made, and refused.
+    refused: bool,
+    /// Keys of [`KEYS`] that have version 1 now.
+    newer: u64,
+    /// Keys after these that are removed.
+    removed: u64,
+}
+
+const CALLS: [(&str, Call); 8] = [
+    ("store_many", |store, what| stored(store, what, |items| items)),
+    // Nothing is known of its length, so the list grows.
+    ("store_many, length unknown", |store, what| {
+        stored(store, what, |items| Box::new(items.filter(|_| true)) as Items<'_>)
+    }),
+    ("load_many", load_many),
+    ("load_vec", |store, what| read(store, what, |key| store.load_vec(&key).map(|bytes| bytes.is_some()))),
+    ("peek_vec", |store, what| read(store, what, |key| store.peek_vec(&key).map(|bytes| bytes.is_some()))),
+    ("load_with", |store, what| {
+        read(store, what, |key| store.load_with(&key, |_| ()).map(|it| it.is_some()))
+    }),
+    ("export", |store, what| read(store, what, |key| store.export(&key, |_| ()).map(|it| it.is_some()))),
+    ("take_vec", take_vec),
+];
+
+type Items<'b> = Box<dyn Iterator<Item = (u64, &'b [u8])> + 'b>;
+
+/// Stores version 1 of all in a batch. Keys behind the first error are gone.
+fn stored(store: &Store<u64>, what: Refused, shape: impl for<'b> Fn(Items<'b>) -> Items<'b>) -> Outcome {
+    let values: Vec<_> = (FIRST..FIRST + KEYS).map(|key| (key, value(key, 1))).collect();
+    let items: Items<'_> = Box::new(values.iter().map(|(key, value)| (*key, value.as_slice())));
+    let items = shape(items);
+    let (results, refused): (BatchResults<(), u64>, bool) = refusing_some(what, || store.store_many(items));
+    let newer = results.iter().take_while(|result| result.is_ok()).count() as u64;
+    // A list may find room at a second attempt.
+    assert!(refused || newer == KEYS);
+    assert!(matches!(what, Refused::Nth(_)) || newer < KEYS || !refused);
+    assert_eq!(results.iter().all(Result::is_ok), newer == KEYS);
+    if newer < KEYS {
+        let error = Error { key: FIRST + newer, kind: ErrorKind::ResultsOutOfMemory };
+        assert_eq!((results.len() as u64, &results[newer as usize]), (newer + 1, &Err(error)));
+        assert_eq!(store.stats().rejected.alloc_failed, KEYS - newer);
+    }
+    Outcome { refused, newer, removed: KEYS - newer }
+}
+
+fn load_many(store: &Store<u64>, what: Refused) -> Outcome {
+    let keys: Vec<u64> = (FIRST..FIRST + KEYS).collect();
+    let mut buffers = vec![[0xEE; 4096]; KEYS as usize];
+    let (results, refused) = refusing_some(what, || store.load_many(&keys, &mut buffers));
+    if refused {
+        assert_eq!(results, [Err(Error { key: FIRST, kind: ErrorKind::ResultsOutOfMemory })]);
+        assert!(buffers.iter().all(|buffer| *buffer == [0xEE; 4096]), "nothing was loaded");
+    } else {
+        assert!(results.len() == keys.len() && results.iter().all(Result::is_ok));
+        assert!(keys.iter().zip(&buffers).all(|(&key, buffer)| buffer.starts_with(&value(key, 0))));
+    }
+    Outcome { refused, newer: 0, removed: 0 }
+}
+
+/// Reads each key alone. Some fail, for want of a buffer.
+fn read(_: &Store<u64>, what: Refused, read: impl Fn(u64) -> Result<bool, Error<u64>>) -> Outcome {
+    let mut failed = 0;
+    let ((), refused) = refusing_some(what, || {
+        for key in FIRST..FIRST + KEYS {
+            match read(key) {
+                Ok(found) => assert!(found),
+                Err(error) => {
+                    let needed = value_len(key);
+                    assert!(error.key == key && error.kind == ErrorKind::BufferOutOfMemory { needed });
+                    failed += 1;
+                }
+            }
+        }
+    });
+    assert!(failed == u64::from(refused) || matches!(what, Refused::From(_)) && refused && failed > 0);
+    Outcome { refused, newer: 0, removed: 0 }
+}
+
+fn value_len(key: u64) -> usize {
+    200 + 100 * (key % KEYS) as usize
+}
+
+/// Takes one: it is taken, or still there.
+fn take_vec(store: &Store<u64>, what: Refused) -> Outcome {
+    let key = FIRST + KEYS - 1;
+    let (taken, refused) = refusing_some(what, || store.take_vec(&key));
+    match taken {
+        Ok(taken) => {
+            assert_eq!(taken, Some(value(key, 0)));
+            store.store(key, &value(key, 0)).unwrap();
+        }
+        Err(error) => {
+            assert_eq!(error, Error { key, kind: ErrorKind::BufferOutOfMemory { needed: value_len(key) } });
+        }
+    }
+    Outcome { refused, newer: 0, removed: 0 }
+}
+
+/// Contents and books after a call.
+fn check(store: &Store<u64>, others: u64, Outcome { newer, removed, .. }: Outcome) {
+    let contents: [(std::ops::Range<u64>, Contents); 3] = [
+        (0..newer, |key| Some(value(key, 1))),
+        (newer..newer + removed, |_| None),
+        (newer + removed..KEYS, |key| Some(value(key, 0))),
+    ];
+    for (keys, expected) in contents {
+        for key in keys.map(|key| FIRST + key) {
+            assert_eq!(store.load_vec(&key).unwrap(), expected(key), "key {key}");
+        }
+    }
+    assert!((0..others).all(|key| store.load_vec(&key).unwrap() == Some(value(key, 0))));
+    assert_eq!(store.len() as u64, others + KEYS - removed);
+    check_books(store);
+    store.manager().current().unwrap().zpool().validate().unwrap();
+}
+
+/// Refuses each request of each call in turn, in a process of its own: a request that cannot fail aborts it.
+#[test]
+fn batches_and_loads_survive_every_refusal() {
+    if let Ok(name) = std::env::var("HEAP_REFUSED_CALL") {
+        let (name, call) = CALLS.into_iter().find(|(other, _)| *other == name).unwrap();
+        for others in [0, 300] {
+            let mut nth = 0;
+            loop {
+                let store = warm(others);
+                println!("\n{name}, {others} others, request {nth}");
+                let outcome = call(&store, Refused::Nth(nth));
+                let refused = outcome.refused;
+                check(&store, others, outcome);
+                if !refused {
+                    break;
+                }
+                let store = warm(others);
+                let outcome = call(&store, Refused::From(nth));
+                check(&store, others, outcome);
+                nth += 1;
+            }
+            println!("\nsurvived {nth}");
+        }
+        return;
+    }
+    for (name, _) in CALLS {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "batches_and_loads_survive_every_refusal", "--nocapture"])
+            .env("HEAP_REFUSED_CALL", name)
+            .output()
+            .unwrap();
+        let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        assert!(child.status.success(), "{name}: {}\n{out}\n{err}", child.status);
+        let survived: Vec<u64> =
+            out.lines().filter_map(|l| l.strip_prefix("survived ")?.parse().ok()).collect();
+        assert_eq!(survived.len(), 2, "{name}: {out}");
+        // `load_with` keeps its buffer for the second store.
+        assert!(name == "export" || survived[0] > 0, "{name}: {survived:?}");
+    }
+}

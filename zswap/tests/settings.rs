@@ -1,0 +1,111 @@
+//! Settings that contradict each other are an error that names them.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::pool::{PoolScript, ScriptedDriver};
+use common::{builder, spec};
+use zswap::zpool_core::page::MmapSource;
+use zswap::{AtLimit, BuildError, CreateError, Params, PoolConfig, Store, StoreBuilder, ZPool, ZPoolDriver};
+
+/// The error of `build`, which is one line with all of `words`.
+fn refused(builder: StoreBuilder<u64>, words: &[&str]) -> BuildError {
+    let error = builder.build().unwrap_err();
+    let text = error.to_string();
+    assert!(words.iter().all(|word| text.contains(word)) && text.lines().count() == 1, "{text}");
+    error
+}
+
+#[test]
+fn build_eviction_without_limit_is_refused() {
+    let evicts = || builder().at_limit(AtLimit::Evict);
+    let error = refused(evicts(), &["`at_limit`", "limit_bytes"]);
+    assert!(matches!(error, BuildError::NoLimit { setting: "at_limit" }));
+    refused(evicts().on_evict(|_, _| ()), &["`at_limit`", "limit_bytes"]);
+    let error = refused(builder().accept_percent(50), &["`accept_percent`", "limit_bytes"]);
+    assert!(matches!(error, BuildError::NoLimit { setting: "accept_percent" }));
+    // With a limit to come.
+    let later = evicts().limit_bytes(usize::MAX).accept_percent(50).build().unwrap();
+    assert_eq!(later.limit_bytes(), None);
+    later.set_limit(Some(1 << 20)).unwrap();
+}
+
+#[test]
+fn build_listener_without_eviction_is_refused() {
+    for limit in [None, Some(1 << 20), Some(usize::MAX)] {
+        let builder = || limit.map_or(builder(), |bytes| builder().limit_bytes(bytes));
+        for builder in [builder(), builder().at_limit(AtLimit::Refuse)] {
+            let error = refused(builder.on_evict(|_, _| ()), &["`on_evict`", "AtLimit::Evict"]);
+            assert!(matches!(error, BuildError::NoEviction { setting: "on_evict" }));
+        }
+        let error = refused(builder().spare_dense(true), &["`spare_dense`", "AtLimit::Evict"]);
+        assert!(matches!(error, BuildError::NoEviction { setting: "spare_dense" }));
+        builder().spare_dense(false).build().unwrap();
+    }
+    let all = builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).on_evict(|_, _| ());
+    all.spare_dense(true).accept_percent(100).build().unwrap();
+}
+
+/// A limit that an empty store passes already: at the first store it would be full, for ever.
+#[test]
+fn build_limit_below_empty_store_is_refused() {
+    let held = builder().build().unwrap().held_bytes();
+    for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
+        for limit in [0, 1, held] {
+            let builder = builder().limit_bytes(limit).at_limit(at_limit);
+            let error = refused(builder, &[&format!("limit_bytes({limit})"), "higher"]);
+            assert!(matches!(error, BuildError::LimitTooLow { limit: l, .. } if l == limit), "{error}");
+        }
+        builder().limit_bytes(held + (1 << 20)).at_limit(at_limit).build().unwrap();
+    }
+}
+
+#[test]
+fn build_other_contradictions_are_refused() {
+    let short = builder().block_size(8192).max_value_len(8191);
+    let error = refused(short, &["max_value_len(8191)", "block_size(8192)"]);
+    assert!(matches!(error, BuildError::MaxValueLen { bytes: 8191, block_size: 8192 }));
+    let error = refused(builder().max_pending(0), &["max_pending(0)", "1 or more"]);
+    assert!(matches!(error, BuildError::MaxPending));
+    for percent in [0, 101, 255] {
+        // The range is wrong, limit or not.
+        let error = refused(builder().accept_percent(percent), &[&format!("accept_percent({percent})")]);
+        assert!(matches!(error, BuildError::AcceptPercent(p) if p == percent));
+    }
+    let error = refused(builder().min_gain_percent(100), &["min_gain_percent(100)", "99"]);
+    assert!(matches!(error, BuildError::MinGainPercent(100)));
+    let both = builder().exclude_from_dumps(true).page_source(Arc::new(MmapSource::new()));
+    let error = refused(both, &["exclude_from_dumps", "page_source"]);
+    assert!(matches!(error, BuildError::DumpsOfOwnSource));
+    builder().exclude_from_dumps(false).page_source(Arc::new(MmapSource::new())).build().unwrap();
+}
+
+/// A driver that panics when it is asked for its name.
+#[derive(Debug)]
+struct Nameless;
+
+impl ZPoolDriver for Nameless {
+    fn name(&self) -> &str {
+        panic!("a driver without a name")
+    }
+    fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
+        Ok(params.clone())
+    }
+    fn create(&self, _: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
+        Err(CreateError::OutOfMemory)
+    }
+}
+
+#[test]
+fn build_panicking_plug_in_is_an_error() {
+    let builder = Store::<u64>::builder().allocator(Arc::new(Nameless));
+    let error = refused(builder, &["panicked", "a driver without a name"]);
+    assert!(matches!(error, BuildError::Panicked(_)));
+    let script = PoolScript::new();
+    script.panics_when_asked(true);
+    let scripted = ScriptedDriver { inner: Arc::new(zpool_conformance::ReferenceDriver), script };
+    let limited = Store::<u64>::builder().allocator(Arc::new(scripted)).limit_bytes(1 << 20);
+    refused(limited.spec(spec("scripted+lz4")), &["panicked", "asked"]);
+}
