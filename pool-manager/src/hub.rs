@@ -246,9 +246,11 @@ impl Hub {
     /// The next pool that is alive behind the one that `cursor` has, which is dropped: with no lock
     /// held, since that may release it. For walks that make no heap call.
     pub(crate) fn next_alive<'c>(&self, cursor: &'c mut Cursor) -> Option<&'c PoolRef> {
-        let next = self.pools.lock().iter_from(cursor.next_slot).find_map(|(slot, listed)| {
-            listed.block.try_ref().map(|pool| (slot, pool))
-        });
+        let next = self
+            .pools
+            .lock()
+            .iter_from(cursor.next_slot)
+            .find_map(|(slot, listed)| listed.block.try_ref().map(|pool| (slot, pool)));
         let before = match next {
             Some((slot, pool)) => {
                 cursor.next_slot = slot + 1;

@@ -40,6 +40,7 @@ impl<T> TryArc<T> {
     /// # Errors
     ///
     /// Returns `value` if the heap has no memory.
+    #[expect(clippy::disallowed_methods, reason = "a box that can fail to be made, not frames")]
     pub fn try_new(value: T) -> Result<TryArc<T>, T> {
         // SAFETY: the layout has more than 0 bytes: the count.
         let place = unsafe { alloc(Layout::new::<Inner<T>>()) };

@@ -56,7 +56,12 @@ impl<K> Shard<K> {
             if heat == 0 && !spared {
                 // The hand stays: the next entry of the run moves here.
                 self.hand = position;
-                return self.remove_at(at).map_or(Coldest::Warm, Coldest::Taken);
+                let taken = self.remove_at(at);
+                if self.table.len() == 0 {
+                    // There is nothing behind it: the turn is over.
+                    self.turn();
+                }
+                return taken.map_or(Coldest::Warm, Coldest::Taken);
             }
             if !spared {
                 entry.place_mut().set_heat(heat - 1);

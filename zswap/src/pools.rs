@@ -63,11 +63,7 @@ impl Pools {
     }
 
     #[cold]
-    fn enter_further(
-        &mut self,
-        pool: PoolRef,
-        bytes: &mut usize,
-    ) -> Result<(u16, Option<PoolRef>), PoolRef> {
+    fn enter_further(&mut self, pool: PoolRef, bytes: &mut usize) -> Result<(u16, Option<PoolRef>), PoolRef> {
         if let Ok(at) = self.find(pool.id()) {
             let number = self.by_id[at].1;
             let used = self.place(number).as_mut().expect("a pool with a number is in the list");
@@ -82,9 +78,9 @@ impl Pools {
 
     fn add(&mut self, pool: PoolRef) -> Result<u16, PoolRef> {
         let id = pool.id();
-        let used = Some(Used { pool, entries: 1 });
+        let used = Used { pool, entries: 1 };
         if let Some(number) = self.first.iter().position(Option::is_none) {
-            self.first[number] = used;
+            self.first[number] = Some(used);
             return Ok(number as u16);
         }
         let number = match self.free.pop() {
@@ -93,9 +89,9 @@ impl Pools {
                 self.more.push(None);
                 (FIRST + self.more.len() - 1) as u16
             }
-            None => return Err(used.expect("made above").pool),
+            None => return Err(used.pool),
         };
-        *self.place(number) = used;
+        *self.place(number) = Some(used);
         let at = self.find(id).unwrap_or_else(|at| at);
         self.by_id.insert(at, (id, number));
         Ok(number)

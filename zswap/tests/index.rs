@@ -25,7 +25,9 @@ fn copy_in_table_order<S: BuildHasher + Clone>(hasher: S, keys: u64) {
     }
     for store in [first, second] {
         let mut bytes = [0; 8];
-        assert!((0..keys).all(|key| store.load(&key, &mut bytes) == Ok(Some(8)) && bytes == key.to_le_bytes()));
+        assert!(
+            (0..keys).all(|key| store.load(&key, &mut bytes) == Ok(Some(8)) && bytes == key.to_le_bytes())
+        );
         check_books(&store);
     }
 }

@@ -287,7 +287,7 @@ fn soak_many_retired_pools_fail_no_store() {
             stored.unwrap_or_else(|error| panic!("seed {seed}, pool {number}: {error}"));
             model.insert(number, block);
         }
-        assert!(store.stats().manager.pools_alive as usize >= least);
+        assert!(store.stats().manager.pools_alive >= least);
         for (key, block) in &model {
             assert_eq!(store.load_vec(key).unwrap().as_ref(), Some(block), "seed {seed}, key {key}");
         }

@@ -207,7 +207,7 @@ fn dictionary_pipe_or_folder_is_refused() {
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (done, wait) = std::sync::mpsc::channel();
-    for (path, what) in [(pipe.as_path(), "a pipe"), (folder.path(), "a folder")] {
+    for (path, what) in [(pipe.as_path(), "a pipe"), (folder.path(), "a directory")] {
         let (done, path) = (done.clone(), path.display().to_string());
         std::thread::spawn(move || {
             let spec: Component = format!("zstd(dict={path})").parse().unwrap();

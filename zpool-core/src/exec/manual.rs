@@ -31,12 +31,21 @@ pub struct Manual {
     panicked: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+/// Jobs that are taken, and run on top of each other, before a list of them has to grow.
+const ROOM: usize = 16;
+
+#[derive(Debug)]
 struct State {
     /// Jobs taken out of `submitted` and not yet run, oldest first.
     taken: VecDeque<Job>,
     /// The threads that run a job: one, and once more for each job that a job runs.
     running: Vec<ThreadMark>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State { taken: VecDeque::with_capacity(ROOM), running: Vec::with_capacity(ROOM) }
+    }
 }
 
 impl Manual {

@@ -183,7 +183,7 @@ impl<T> Drop for FrameTable<T> {
             }
             frames => {
                 let _memory = Memory(frames);
-                let values: *mut [T] = &mut **self;
+                let values = NonNull::slice_from_raw_parts(self.first, self.len);
                 // SAFETY: `len` initialized values (invariant 1), which nothing uses after this.
                 unsafe { values.drop_in_place() };
             }

@@ -28,10 +28,12 @@ use std::collections::TryReserveError;
 
 use zpool_core::page::OutOfFrames;
 
-pub(crate) use segment::{Item, NEIGHBOUR_BITS, NEIGHBOURS};
 #[cfg(test)]
 use resize::max_slots;
-use segment::{LOAD, LOAD_OF, Range, Segment, enough};
+#[cfg(test)]
+use segment::enough;
+pub(crate) use segment::{Item, NEIGHBOUR_BITS, NEIGHBOURS};
+use segment::{LOAD, LOAD_OF, Range, Segment};
 
 /// A segment that has grown to this many bytes splits; then the halves grow.
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -280,7 +282,7 @@ impl<K> Table<K> {
         let number = self.number(from.hash);
         let segment = self.segment(number);
         let first = segment.slot_at(from.hash);
-        let last = segment.slots().min(first + most);
+        let last = segment.slots().min(first.saturating_add(most));
         match (first..last).find(|&slot| segment.get(slot).is_some()) {
             Some(slot) => {
                 let hash = segment.position_of(slot).unwrap_or(from.hash).max(from.hash);
@@ -307,7 +309,11 @@ impl<K> Table<K> {
     /// The number of the segment for a hash.
     #[inline]
     fn number(&self, hash: u64) -> u32 {
-        if self.depth == 0 { 0 } else { u32::from(self.directory[(hash >> (u64::BITS - self.depth)) as usize]) }
+        if self.depth == 0 {
+            0
+        } else {
+            u32::from(self.directory[(hash >> (u64::BITS - self.depth)) as usize])
+        }
     }
 
     #[inline]

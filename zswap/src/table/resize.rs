@@ -188,8 +188,7 @@ impl<K> Table<K> {
     }
 
     fn may_deepen(&self) -> bool {
-        self.depth < MAX_DEPTH
-            && 2 << self.depth <= DIRECTORY + DIRECTORY_PER_SEGMENT * (self.more.len() + 1)
+        self.depth < MAX_DEPTH && 2 << self.depth <= DIRECTORY + DIRECTORY_PER_SEGMENT * (self.more.len() + 1)
     }
 
     /// Has the directory tell hashes apart by one more bit.
@@ -207,7 +206,8 @@ impl<K> Table<K> {
 
     /// Makes the directory as coarse as the segments are.
     fn flatten(&mut self) {
-        let deepest = std::iter::once(&self.first).chain(&self.more).map(|segment| segment.range().depth).max();
+        let deepest =
+            std::iter::once(&self.first).chain(&self.more).map(|segment| segment.range().depth).max();
         let deepest = deepest.unwrap_or(0);
         // Not at once: the next split would make it finer again.
         if deepest + 1 >= self.depth && deepest > 0 {

@@ -118,7 +118,10 @@ fn table_agrees_with_set_for_any_hash() {
             }
             if step % 2_000 == 1_999 {
                 check(&table, &hash);
-                assert_eq!(sorted(table.iter().map(|(key, _)| *key).collect()), sorted(set.iter().copied().collect()));
+                assert_eq!(
+                    sorted(table.iter().map(|(key, _)| *key).collect()),
+                    sorted(set.iter().copied().collect())
+                );
                 assert_eq!(sorted(walk(&table)), sorted(set.iter().copied().collect()), "hash {n}");
                 assert_eq!(sorted(stretches(&table)), sorted(set.iter().copied().collect()));
                 table.shrink(&hash);
