@@ -5,8 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::pool::{PoolScript, ScriptedDriver};
-use common::{builder, spec};
+use common::builder;
 use zswap::zpool_core::page::MmapSource;
 use zswap::{
     AtLimit, BuildError, CreateError, Params, PoolConfig, RegistryError, Store, StoreBuilder, ZPool,

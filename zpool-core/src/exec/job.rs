@@ -338,7 +338,9 @@ mod tests {
     }
 
     /// Panics with a payload that panics as well when it is dropped.
-    struct Bad(Arc<()>);
+    struct Bad {
+        _shared: Arc<()>,
+    }
 
     impl Drop for Bad {
         fn drop(&mut self) {
@@ -356,7 +358,7 @@ mod tests {
     #[test]
     fn dropped_job_contains_panics_of_both_parts() {
         let shared = Arc::new(());
-        let bad = || Bad(shared.clone());
+        let bad = || Bad { _shared: shared.clone() };
         let armed = || {
             let held = bad();
             PreparedJob::new("armed", move |payload: Bad| drop((payload, held))).arm(bad())

@@ -180,7 +180,7 @@ fn growing_table_is_nearly_full() {
 /// Keys of one hash are kept, any number of them, and so are those of a few hashes.
 #[test]
 fn equal_hashes_are_kept() {
-    for hash in [|_: &u64| 0, |_: &u64| u64::MAX, |key: &u64| key % 3 << 62] {
+    for hash in [|_: &u64| 0, |_: &u64| u64::MAX, |key: &u64| (key % 3) << 62] {
         let mut table = Table::new(true);
         for key in 0..4_000 {
             add(&mut table, key, &hash).unwrap();
@@ -239,7 +239,8 @@ fn panicking_hash_changes_nothing() {
     let mut table = Table::new(false);
     let mut panics = 0;
     for key in 0..6_000 {
-        (calls.set(0), fuse.set(if key % 3 == 0 { key % 97 + 3 } else { u64::MAX }));
+        calls.set(0);
+        fuse.set(if key % 3 == 0 { key % 97 + 3 } else { u64::MAX });
         let len = table.len();
         let added = std::panic::AssertUnwindSafe(|| add(&mut table, key, &hostile));
         if std::panic::catch_unwind(added).is_err() {
@@ -252,7 +253,8 @@ fn panicking_hash_changes_nothing() {
     check(&table, &hash);
     for key in 200..6_000 {
         delete(&mut table, key, &hash);
-        (calls.set(0), fuse.set(key % 50));
+        calls.set(0);
+        fuse.set(key % 50);
         let tidied = std::panic::AssertUnwindSafe(|| table.tidy(true, &hostile));
         panics += u64::from(std::panic::catch_unwind(tidied).is_err());
     }
