@@ -19,9 +19,14 @@
 //!   the old: it lives on until its last object goes, and is *revived* when a switch asks for the
 //!   same spec before that.
 //! - When the last reference of a retired pool goes, the thread that drops it only hands the pool's
-//!   own, preallocated job to the *executor*; the job destroys the pool. The default executor is
-//!   one thread that all managers of the process share. See [`WorkQueue`] for one of your own,
-//!   shared by those you choose.
+//!   own, preallocated job to the *executor*; the job destroys the pool, with the objects that
+//!   their owner left in it. The default executor is one thread that all managers of the process
+//!   share. See [`WorkQueue`] for one of your own, shared by those you choose.
+//! - A switch, flush or drop that would wait for a job runs it itself, if it has not begun. So
+//!   these end whatever the executor does, in a forked child as well. If the thread that had begun
+//!   a job is gone, that pool is given up and counted: [`pools_leaked`].
+//! - The compression contexts of all pools together can be
+//!   [bounded](PoolManager::set_max_context_bytes).
 //!
 //! # Example
 //!

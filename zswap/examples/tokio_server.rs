@@ -4,7 +4,8 @@
 //! - *Loads* run on the reactor's threads: a look-up and a decompression of some microseconds that waits for nobody. They are inside of a [`NoBlock`] section
 //!   here, and the check policy is to panic, so that this is not merely claimed.
 //! - *Stores* may ask the system for memory and may have to evict: they gather in a channel, and a blocking thread stores them in batches.
-//! - *Switches* build pools: on a blocking thread as well. Pools are destroyed by the store's own executor, never by the reactor.
+//! - *Switches* build pools: on a blocking thread as well. Pools are destroyed by the worker of
+//!   the process, or by a thread that switches, flushes or drops a store: never by the reactor.
 //!
 //! The protocol: `S key len bytes` and `G key`, numbers little-endian; the answer is a length and that many bytes, 0 for none. The clients are tasks of the same
 //! program; each knows what it stored, and compares.

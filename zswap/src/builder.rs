@@ -211,8 +211,10 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { latencies: on, ..self }
     }
 
-    /// How keys are hashed (default: std's `RandomState`, keyed for each store, so that keys chosen by an enemy do no harm).
-    /// [`ByNumber`](crate::ByNumber) is faster where keys are numbers that nobody else chooses.
+    /// Sets how keys are hashed (default: std's `RandomState`, keyed for each store, so that keys
+    /// chosen by an enemy do no harm). [`ByNumber`](crate::ByNumber) is faster for trusted numbers.
+    /// A hasher that gives many keys the same hash makes the store slow for them; it still keeps
+    /// them.
     pub fn hasher<S2>(self, hasher: S2) -> StoreBuilder<K, S2> {
         StoreBuilder {
             block_size: self.block_size,

@@ -57,7 +57,7 @@ pub enum ErrorKind {
     /// `store_many`, `load_many`: no memory for the list of results. The call ends with this item: it failed, and so did
     /// those after it, which have no results of their own.
     ResultsOutOfMemory,
-    /// `store`: no memory for the index to grow, or no place in it: thousands of keys with one hash, or blocks of a shard in thousands of pools.
+    /// `store`: no memory for the index to grow, or for the list of the blocks of a value.
     IndexOutOfMemory,
     /// The allocator refused.
     Pool(PoolError),

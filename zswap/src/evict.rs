@@ -31,11 +31,14 @@ use crate::stored::Stored;
 ///
 /// # How far over the limit
 ///
-/// A block is admitted while the store is below its limit, and memory is counted when it is taken, before it is used. So each store in flight may pass the limit
-/// by what it adds itself, and a batch counts as one store. That is at most the sum of:
+/// A block is admitted while the store is below its limit, and memory is counted when it is taken,
+/// before it is used. So each store in flight may pass the limit by what it adds itself, and a
+/// batch counts as one store. That is at most the sum of:
 ///
-/// - 256 KiB for its object's frames, the growth of a shard's table (1/512 of the index at most) and of the allocator's tables; 512 KiB with
-///   blocks of more than 64 KiB, or from about two million blocks on;
+/// - 256 KiB for its object's frames, the growth of the index (one segment of 64 KiB, or of 64
+///   entries with their keys if that is more, of which there are two while it is rebuilt) and of
+///   the allocator's tables; 512 KiB with blocks of more than 64 KiB, or from about two million
+///   blocks on; more with keys of more than 1 KiB, by two such segments;
 /// - a compression context, where it needs a new one. All of these together hold at most 1/4 of the limit, or one context if that is more:
 ///   a thread that needs a further one [waits](zpool_core::compress::ContextBudget);
 /// - the list of a value of several blocks, 40 bytes for each.

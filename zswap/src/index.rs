@@ -10,8 +10,11 @@
 //!   +---------+---------+-- ... --+   each: Mutex { table, pools, tally }
 //! ```
 //!
-//! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's `Eq`, its `Hash` when the table grows, its `Clone` when
-//! keys are listed, and the allocator's `read` and `exchange`, which never block; nothing else of anybody's. What is taken out is freed after the lock is.
+//! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's
+//! `Eq`, its `Hash` when a part of the table is rebuilt, its `Clone` when keys are listed, and the
+//! allocator's `read` and `exchange`, which never block. No other code of a caller or a plug-in
+//! runs under it. The frames of a rebuilt part come from a source of the index's own. What is taken
+//! out is freed after the lock is.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -27,7 +30,7 @@ use crate::shard::{Exchanged, Item, Put, Shard, Tally};
 use crate::stored::Block;
 use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom, Position, Table};
 
-/// Shards there are at least and at most. A shard grows on its own, so the more there are, the shorter a store has to wait for that.
+/// Fewest and most shards.
 const SHARDS: std::ops::RangeInclusive<usize> = 64..=1024;
 
 /// Shards for each processor, so that two threads seldom meet.

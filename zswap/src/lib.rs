@@ -15,10 +15,14 @@
 //!   block that repeats eight bytes, or has none, is *same-filled* and costs no pool memory; one that does not shrink is
 //!   *incompressible* and kept raw.
 //! - A *value* longer than a block is cut up and joined again inside, where that is [allowed](StoreBuilder::max_value_len).
-//! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in [`set_limit`](Store::set_limit)). A store that reaches it
-//!   refuses, or evicts what was not used for the longest time: [`AtLimit`].
+//! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
+//!   [`set_limit`](Store::set_limit)). A store that reaches it gives back memory that no block
+//!   needs, as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then it refuses, or
+//!   evicts what was not used for the longest time: [`AtLimit`].
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New blocks go to the *current* pool.
-//! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before, and it is destroyed, by an executor, after the last has gone.
+//! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before,
+//!   and it is destroyed after the last has gone, by an executor. The default one is a thread that
+//!   all stores of the process share.
 //! - A [`Store`] is all of this: cheap to clone, used by any number of threads at once.
 //!
 //! # Example
@@ -34,15 +38,22 @@
 //! # What is promised
 //!
 //! - A load gives the block last stored under its key, or nothing: never an older one, never another's. A `store` that fails removes the older block.
-//! - No store or load fails, waits or sees a difference because of a switch.
+//! - No store or load fails, waits or sees a difference because of a switch, however many retired
+//!   pools have blocks.
+//! - No store fails because of the order of keys or of what their hashes are, and any number of
+//!   readers may hold a block of zsmalloc's. See [`load`](Store::load) for allocators that count
+//!   fewer.
 //! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed elsewhere.
+//!   `clear`, eviction and the store's drop need no memory of their own.
 //! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the key. A panic in
 //!   what ends a call that has succeeded (freeing an object, unpinning one that was read) is
 //!   [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can cause undefined behaviour.
 //!   In a program built with `panic = "abort"` nothing is contained: a plug-in's panic ends the process.
 //! - Once warm, loads and stores over existing keys make no heap call, with a compressor that makes none (lz4), except where a table of the
 //!   allocator has to grow.
-//! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`].
+//! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`]. What
+//!   the system does not take back stays on the books. Contexts that compress hold at most 1/4 of
+//!   the limit, or one in each pool; a store that needs a further one waits for it.
 //! - Not promised, without [checksums](StoreBuilder::checksums): that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
 //!
 //! # Panics of plug-ins, and `panic = "abort"`
@@ -56,14 +67,23 @@
 //!
 //! # Keys
 //!
-//! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from anybody. Where they are numbers of the program's own, pages for
-//! instance, [`ByNumber`] costs next to nothing itself, and keeps eight keys that follow each other together in the index, so that whoever loads them in their order waits for memory once
-//! for several. It says what it is not for.
+//! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from
+//! an enemy. For trusted numbers, such as those of pages, use [`ByNumber`]: hashing is almost free,
+//! and eight keys that follow each other are neighbours in the index, so loads in their order wait
+//! for memory once for several. It says what it is not for.
+//!
+//! The index takes keys in any order, and any number of keys of one hash. Those are compared one by
+//! one, so the store becomes slow for them. The bytes of a key itself count towards the limit, what
+//! it owns on the heap does not. Keys that are not equal to themselves are found by
+//! [`retain`](Store::retain) only.
 //!
 //! # Lock order
 //!
-//! A shard of the index, below it the allocator's own (in `read`, which never blocks), each held for a bounded time. Compressors, `insert`, `free`
-//! and drops of keys, eviction listeners and the closures of `retain` and `load_with` run under no lock of the store's.
+//! A shard of the index, below it the allocator's own (in `read` and `exchange`, which never
+//! block), each held for a bounded time. Under a shard's lock the index may also get frames of its
+//! own from the system, for one part of its table. Compressors, `insert`, `free` and drops of keys,
+//! eviction listeners and the closures of `retain` and `load_with` run under no lock of the
+//! store's.
 //!
 //! # Features
 //!
@@ -74,7 +94,8 @@
 //! # Where to read next
 //!
 //! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; the examples `slow_file`, `json_cache`, `tokio_server` and `metrics_export`; in the source
-//! `storing.rs` and `loading.rs`, the two ways through the store, and `table.rs` and `clock.rs` for what an entry costs and when it goes.
+//! `storing.rs` and `loading.rs`, the two ways through the store, and `table/` and `clock.rs` for
+//! what an entry costs and when it goes.
 
 #![forbid(unsafe_code)]
 

@@ -37,9 +37,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// [`ErrorKind::BufferTooSmall`] with the length needed; or the pool or the compressor failed, or the checksum is wrong, and the front of the buffer is
     /// unspecified. What is stored stays in any case.
     ///
-    /// If more readers hold this block than its allocator can count (255 at least), the load waits for them. It fails
-    /// with [`PoolError::TooManyReaders`](crate::PoolError::TooManyReaders) if that takes longer than about half a
-    /// second, and at once inside a [`NoBlock`](zpool_core::NoBlock) section.
+    /// If the allocator cannot count one more reader of this block, the load waits for others to
+    /// finish. zsmalloc counts any number, as long as there is memory for it; any allocator counts
+    /// at least 255. The load fails with
+    /// [`PoolError::TooManyReaders`](crate::PoolError::TooManyReaders) if that takes longer than
+    /// about half a second, and at once inside a [`NoBlock`](zpool_core::NoBlock) section.
     ///
     /// # Concurrency
     ///

@@ -7,9 +7,10 @@ pub type ByNumber = BuildHasherDefault<NumberHasher>;
 
 /// A hasher for keys that are numbers of the program's own: of pages, blocks, sectors, or a file with one of these.
 ///
-/// A number is its own hash. The index spreads hashes by itself, and keeps [eight](crate#keys) that follow each other in neighbouring places: who loads pages in the
-/// order of their numbers finds the next entry in the cache line of the one before. Of several numbers (a tuple, a struct) the last one is that by which keys are
-/// neighbours; arrays and text are hashed whole.
+/// A number is its own hash. The index spreads hashes by itself, and keeps [eight](crate#keys) that
+/// follow each other in neighbouring places: a program that loads pages in the order of their
+/// numbers finds the next entry near the one before. Of several numbers (a tuple, a struct) the
+/// last one is that by which keys are neighbours; arrays and text are hashed whole.
 ///
 /// ```
 /// use zswap::{ByNumber, Store};
@@ -19,15 +20,21 @@ pub type ByNumber = BuildHasherDefault<NumberHasher>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// What it is worth for pages that are stored and loaded in their order: `docs/decisions/0023-neighbours.md` has the figures and the command. Keys at random gain the
-/// cheaper hash alone; and where groups of eight lie at random, as pages of many short files do, they are in each other's way, and the index looks at some ten
-/// times as many places for a key as with random hashes, where its tables are fullest.
+/// What it is worth for pages that are stored and loaded in their order:
+/// `docs/decisions/0023-neighbours.md` has the figures and the command. Keys at random gain the
+/// cheaper hash alone. Where groups of eight lie at random, as pages of many short files do, they
+/// are in each other's way, and the index looks at several times as many places for a key as with
+/// random hashes, where its tables are fullest.
 ///
-/// # Not for keys that somebody else chooses
+/// # Not for keys that an enemy chooses
 ///
-/// There is no secret in it. Whoever can choose keys can choose thousands that come to the same place of the index; then it becomes slow there, and in the end a
-/// `store` fails with [`IndexOutOfMemory`](crate::ErrorKind::IndexOutOfMemory). Std's `RandomState`, the default, is for those keys. Nor is it meant for addresses: multiples
-/// of a large number have no neighbours. Divide them.
+/// There is no secret in this hasher. The index mixes a secret number of its own into where a key
+/// goes, but keys of equal hash stay together whatever that number is, and for several numbers in a
+/// tuple, or text, such keys are easy to find. The store keeps them all. It compares them one by
+/// one, so it becomes slow for them, and for look-ups that find nothing in their part of the index.
+/// Std's `RandomState`, the default, is for keys that an enemy chooses.
+///
+/// Nor is it meant for addresses: multiples of a large number have no neighbours. Divide them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NumberHasher(u64);
 

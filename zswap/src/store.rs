@@ -25,15 +25,18 @@ use crate::storing::Coding;
 /// Cheap to clone: clones are the same store. Any number of threads may use it at once; of operations on one key at the same time some order is the one that
 /// counts, and a load gives the block of the latest store before it in that order, or nothing.
 ///
-/// When the last clone is dropped, so is every block; that may block. With the default executor all
-/// pools are destroyed when the drop returns, unless it happens inside a job; an executor that was given
-/// destroys them later. The drop waits for no job that it could run itself, so it is safe on any thread,
-/// the executor's included.
+/// When the last clone is dropped, so is every block; that may block. Keys are dropped one by one.
+/// Blocks are left to their pools, which go as a whole, unless the store
+/// [wipes](StoreBuilder::wipe_on_free) what it frees. With the default executor all pools are
+/// destroyed when the drop returns, unless it happens inside a job; an executor that was given
+/// destroys them later. The drop waits for no job that it could run itself, so it is safe on any
+/// thread, the executor's included.
 ///
 /// # Keys
 ///
-/// `Eq` and, when the index grows, `Hash` of keys run under a lock of the index: they must not call the store. If they panic, so does the call, and the store is
-/// as it was before, except that a block that was to be stored is not.
+/// `Eq` of keys runs under a lock of the index, and so does `Hash` when a part of the index is
+/// rebuilt because it grows or shrinks: they must not call the store. If they panic, so does the
+/// call, and the store is as it was before, except that a block that was to be stored is not.
 ///
 /// # Fork
 ///
@@ -178,7 +181,8 @@ impl<K, S> Store<K, S> {
         self.inner.manager.set_compressor(compressor)
     }
 
-    /// What the store holds and what it has done. Walks shards and pools: not for every store.
+    /// Returns what the store holds and what it has done. Walks shards and pools, but no objects:
+    /// cheap enough for every second, not for every store.
     pub fn stats(&self) -> StoreStats {
         StoreStats::of(self)
     }
