@@ -16,7 +16,7 @@
 //!   *incompressible* and kept raw.
 //! - A *value* longer than a block is cut up and joined again inside, where that is [allowed](StoreBuilder::max_value_len).
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
-//!   [`set_limit`](Store::set_limit)). A store that reaches it gives back memory that no block
+//!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block
 //!   needs, as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then it refuses, or
 //!   evicts what was not used for the longest time: [`AtLimit`].
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New blocks go to the *current* pool.
