@@ -154,16 +154,17 @@ impl Hub {
     }
 
     /// Lists a new pool and makes it current, in one step as snapshots see it. Returns the
-    /// block of the pool that was current.
-    pub(crate) fn publish_new(&self, pool: Pool) -> Option<Arc<Counted<Pool>>> {
+    /// block of the pool that was current, which is not to be revived if that is `for_good`.
+    pub(crate) fn publish_new(&self, pool: Pool, for_good: bool) -> Option<Arc<Counted<Pool>>> {
         let (label, created, place) = (pool.label().clone(), pool.created(), pool.place().clone());
         let hash = spec_hash(&label.spec);
         let block = Counted::new(pool);
-        let listed = Listed { label, block: block.clone(), place: place.clone(), created, retired: None };
+        let (block_too, place_too, retired) = (block.clone(), place.clone(), None);
+        let listed = Listed { label, block: block_too, place: place_too, created, retired, for_good: false };
         let mut pools = self.list_with_room();
         let at = pools.add(listed, hash);
         let _ = place.set(at);
-        self.make_current(&mut pools, Some((at, block)))
+        self.make_current(&mut pools, Some((at, block)), for_good)
     }
 
     /// The list, locked, with room for one more: memory is taken and given back while it is not
@@ -189,13 +190,14 @@ impl Hub {
     pub(crate) fn publish(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
         self.warm();
         let next = next.and_then(|pool| Some((*pool.place().get()?, zpool_core::Ref::block(pool))));
-        self.make_current(&mut self.pools.lock(), next)
+        self.make_current(&mut self.pools.lock(), next, false)
     }
 
     fn make_current(
         &self,
         pools: &mut PoolList,
         next: Option<(Place, Arc<Counted<Pool>>)>,
+        for_good: bool,
     ) -> Option<Arc<Counted<Pool>>> {
         let old = self.current.block();
         let (at, block) = next.unzip();
@@ -203,6 +205,7 @@ impl Hub {
         pools.strike_current();
         if let Some(listed) = was.and_then(|was| pools.get_mut(was)) {
             listed.retired = Some(Instant::now());
+            listed.for_good = for_good;
         }
         if let Some(listed) = at.and_then(|at| pools.get_mut(at)) {
             listed.retired = None;
@@ -235,12 +238,10 @@ impl Hub {
         let hash = spec_hash(spec);
         // One at zero is about to be destroyed: skipped, and the search goes on (a live twin may
         // follow). No reference is dropped under the lock.
-        self.pools.lock().find(
-            hash,
-            |_, listed| {
-                if listed.label.spec == *spec { listed.block.try_ref() } else { None }
-            },
-        )
+        self.pools.lock().find(hash, |_, listed| {
+            let wanted = listed.label.spec == *spec && !listed.for_good;
+            if wanted { listed.block.try_ref() } else { None }
+        })
     }
 
     /// The next pool that is alive behind the one that `cursor` has, which is dropped: with no lock

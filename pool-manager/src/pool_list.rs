@@ -37,6 +37,8 @@ pub(crate) struct Listed {
     pub(crate) place: Arc<OnceLock<Place>>,
     pub(crate) created: Instant,
     pub(crate) retired: Option<Instant>,
+    /// It was replaced by a pool of its own spec, and is not revived.
+    pub(crate) for_good: bool,
 }
 
 /// Where a pool is on the list.

@@ -83,7 +83,7 @@ impl PoolManager {
     /// ones that the executor has not begun, and it runs the jobs that the executor refused, unless
     /// called from inside a job: hold no lock that a plug-in's destructor wants.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
-        self.switch_to(Some(&spec.allocator), Some(&spec.compressor))
+        self.switch_to(Some(&spec.allocator), Some(&spec.compressor), false)
     }
 
     /// Changes the allocator and keeps the compressor.
@@ -98,7 +98,7 @@ impl PoolManager {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_allocator(&self, allocator: &Component) -> Result<Switched, SwitchError> {
-        self.switch_to(Some(allocator), None)
+        self.switch_to(Some(allocator), None, false)
     }
 
     /// Changes the compressor and keeps the allocator.
@@ -111,13 +111,31 @@ impl PoolManager {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
-        self.switch_to(None, Some(compressor))
+        self.switch_to(None, Some(compressor), false)
+    }
+
+    /// Makes a new pool of the current one's spec, and retires that one for good: it is not revived.
+    /// Returns a reference to it, so that a caller that has removed all that it stored there can let
+    /// the pool go as a whole; `None` if another pool has become current meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`switch`](Self::switch).
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`switch`](Self::switch).
+    pub fn renew(&self) -> Result<Option<PoolRef>, SwitchError> {
+        let Some(old) = self.current() else { return Ok(None) };
+        self.switch_to(None, None, true)?;
+        Ok(Ref::block(&old).is_retired().then_some(old))
     }
 
     fn switch_to(
         &self,
         allocator: Option<&Component>,
         compressor: Option<&Component>,
+        renew: bool,
     ) -> Result<Switched, SwitchError> {
         might_block("switching pools");
         if CONSTRUCTING.with(Cell::get) > 0 {
@@ -136,7 +154,7 @@ impl PoolManager {
                 allocator: allocator.or(wanted.allocator.as_ref()).cloned(),
                 compressor: compressor.or(wanted.compressor.as_ref()).cloned(),
             };
-            let attempt = self.switch_locked(&next, &mut kept);
+            let attempt = self.switch_locked(&next, renew, &mut kept);
             if matches!(attempt, Ok(Attempt::Done(..))) || self.hub.current.block().is_none() {
                 *wanted = next;
             }
@@ -156,17 +174,19 @@ impl PoolManager {
         }
     }
 
-    fn switch_locked(&self, wanted: &Wanted, kept: &mut Kept) -> Result<Attempt, SwitchError> {
+    fn switch_locked(&self, wanted: &Wanted, renew: bool, kept: &mut Kept) -> Result<Attempt, SwitchError> {
         let incomplete = |missing| SwitchError::Incomplete { missing };
         let allocator = wanted.allocator.as_ref().ok_or(incomplete("allocator"))?;
         let compressor = wanted.compressor.as_ref().ok_or(incomplete("compressor"))?;
         let plan = self.resolve(allocator, compressor, kept)?;
         if let Some(current) = self.current()
             && *current.spec() == plan.spec
+            && !renew
         {
             return Ok(Attempt::Done(Switched::Unchanged(current.id()), None));
         }
         if self.config.revive
+            && !renew
             && let Some(done) = self.revive(&plan.spec)
         {
             return Ok(done);
@@ -174,7 +194,7 @@ impl PoolManager {
         if self.hub.pending() >= self.config.max_pending {
             return Ok(Attempt::Crowded);
         }
-        self.create(plan)
+        self.create(plan, renew)
     }
 
     /// Takes a live retired pool of `spec` back.
@@ -188,12 +208,13 @@ impl PoolManager {
         Some(Attempt::Done(Switched::Revived(pool.id()), old))
     }
 
-    fn create(&self, plan: Plan) -> Result<Attempt, SwitchError> {
+    /// Makes a pool and publishes it. The one before is retired, `for_good` or until it is revived.
+    fn create(&self, plan: Plan, for_good: bool) -> Result<Attempt, SwitchError> {
         let pool = self.construct(plan)?;
         let id = pool.id();
         count(&self.hub.counters.created);
         self.hub.watch.pool(PoolEventKind::Created, &pool);
-        let old = self.replace_current(PoolEventKind::Published, || self.hub.publish_new(pool));
+        let old = self.replace_current(PoolEventKind::Published, || self.hub.publish_new(pool, for_good));
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 

@@ -254,6 +254,11 @@ impl<T: Released> Ref<T> {
     pub fn same(a: &Ref<T>, b: &Ref<T>) -> bool {
         a.block == b.block
     }
+
+    /// A number that no other value has while this reference lives.
+    pub fn number(this: &Ref<T>) -> usize {
+        this.block.as_ptr().addr()
+    }
 }
 
 impl<T: Released> Deref for Ref<T> {

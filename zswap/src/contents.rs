@@ -3,8 +3,9 @@
 //! The memory of the shard's table is the list of what is to be freed, so a store can be cleared and
 //! dropped where there is no memory for another list.
 
-use zpool_core::Handle;
 use zpool_core::exec::contained;
+use zpool_core::{Handle, Ref};
+use zpool_manager::PoolRef;
 
 use crate::deferred::Deferred;
 use crate::entry::Entry;
@@ -29,15 +30,18 @@ impl<K> Contents<K> {
         self.table.len()
     }
 
-    /// Frees all objects and drops all keys, whose panics `panics` keeps. Returns how many objects
-    /// an allocator did not free.
-    pub(crate) fn free(mut self, panics: &mut Deferred) -> usize {
+    /// Frees all objects but those in the pool that goes as a `whole`, and drops all keys, whose
+    /// panics `panics` keeps. Returns how many objects an allocator did not free.
+    pub(crate) fn free(mut self, whole: Option<&PoolRef>, panics: &mut Deferred) -> usize {
+        let whole = whole.and_then(|pool| self.pools.number_of(pool));
         let mut batch = Batch { number: 0, len: 0, handles: [const { None }; BATCH] };
         // What the lists cost is not on the books any more.
         let (mut failed, mut list_bytes) = (0, usize::MAX / 2);
         for ((key, entry), _) in self.table.drain() {
             match entry {
                 Entry::Same { .. } => {}
+                // Its pool is the list of what is in it.
+                Entry::Object { place, .. } if Some(place.pool()) == whole => {}
                 Entry::Object { handle, place, .. } => {
                     if batch.len == BATCH || (batch.len > 0 && batch.number != place.pool()) {
                         failed += batch.free(&self.pools);
@@ -62,6 +66,19 @@ impl<K> Contents<K> {
         }
         // Blocks of large values are freed as these are dropped: they are few.
     }
+}
+
+/// Are all references to `pool`, which is retired, in these contents, but for the caller's own? Then
+/// it goes with them.
+pub(crate) fn have_all_references<K>(contents: &[Contents<K>], pool: &PoolRef) -> bool {
+    let in_values = |contents: &Contents<K>| {
+        let blocks = contents.values.blocks().iter().filter(|(id, _)| *id == pool.id());
+        blocks.map(|&(_, blocks)| blocks as u64).sum::<u64>()
+    };
+    let in_list = |contents: &Contents<K>| u64::from(contents.pools.number_of(pool).is_some());
+    let ours: u64 = contents.iter().map(|contents| in_list(contents) + in_values(contents)).sum();
+    // Exact: only a current pool counts its references apart from each other.
+    Ref::block(pool).references() == ours + 1
 }
 
 /// Handles of one pool that are to be freed.

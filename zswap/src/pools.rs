@@ -24,8 +24,9 @@ pub(crate) struct Pools {
     /// Nearly always there is one, or two after a switch: found without another look at memory.
     first: [Option<Used>; FIRST],
     more: Vec<Option<Used>>,
-    /// The pools in `more` with their numbers, oldest first. It has room for all of them.
-    by_id: Vec<(PoolId, u16)>,
+    /// The pools in `more`, by the numbers of their references, with their own. It has room for all
+    /// of them. Not by `PoolId`: that is what an allocator says.
+    by_ref: Vec<(usize, u16)>,
     /// Numbers in `more` without a pool. It has room for all of them.
     free: Vec<u16>,
 }
@@ -64,8 +65,8 @@ impl Pools {
 
     #[cold]
     fn enter_further(&mut self, pool: PoolRef, bytes: &mut usize) -> Result<(u16, Option<PoolRef>), PoolRef> {
-        if let Ok(at) = self.find(pool.id()) {
-            let number = self.by_id[at].1;
+        if let Ok(at) = self.find(&pool) {
+            let number = self.by_ref[at].1;
             let used = self.place(number).as_mut().expect("a pool with a number is in the list");
             used.entries += 1;
             return Ok((number, Some(pool)));
@@ -77,7 +78,7 @@ impl Pools {
     }
 
     fn add(&mut self, pool: PoolRef) -> Result<u16, PoolRef> {
-        let id = pool.id();
+        let reference = PoolRef::number(&pool);
         let used = Used { pool, entries: 1 };
         if let Some(number) = self.first.iter().position(Option::is_none) {
             self.first[number] = Some(used);
@@ -92,8 +93,8 @@ impl Pools {
             None => return Err(used.pool),
         };
         *self.place(number) = Some(used);
-        let at = self.find(id).unwrap_or_else(|at| at);
-        self.by_id.insert(at, (id, number));
+        let at = self.by_ref.partition_point(|&(other, _)| other < reference);
+        self.by_ref.insert(at, (reference, number));
         Ok(number)
     }
 
@@ -101,13 +102,22 @@ impl Pools {
     fn reserve(&mut self) -> bool {
         let wanted = self.more.len() + 1;
         self.more.try_reserve(1).is_ok()
-            && self.by_id.try_reserve(wanted - self.by_id.len()).is_ok()
+            && self.by_ref.try_reserve(wanted - self.by_ref.len()).is_ok()
             && self.free.try_reserve(wanted - self.free.len()).is_ok()
     }
 
-    /// Where the pool of this id is in the order of ids, or would be.
-    fn find(&self, id: PoolId) -> Result<usize, usize> {
-        self.by_id.binary_search_by_key(&id, |&(id, _)| id)
+    /// The number of `pool`, if an entry is in it.
+    pub(crate) fn number_of(&self, pool: &PoolRef) -> Option<u16> {
+        let is_it = |used: &Option<Used>| used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, pool));
+        match self.first.iter().position(is_it) {
+            Some(number) => Some(number as u16),
+            None => self.find(pool).ok().map(|at| self.by_ref[at].1),
+        }
+    }
+
+    /// Where `pool` is in the order of references, or would be.
+    fn find(&self, pool: &PoolRef) -> Result<usize, usize> {
+        self.by_ref.binary_search_by_key(&PoolRef::number(pool), |&(number, _)| number)
     }
 
     /// Counts one entry less in the pool of this number. Returns a reference for the entry to be
@@ -129,8 +139,8 @@ impl Pools {
         }
         let pool = place.take().map(|used| used.pool)?;
         if usize::from(number) >= FIRST {
-            if let Ok(at) = self.find(pool.id()) {
-                self.by_id.remove(at);
+            if let Ok(at) = self.find(&pool) {
+                self.by_ref.remove(at);
             }
             self.free.push(number);
         }
@@ -145,7 +155,7 @@ impl Pools {
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         self.more.capacity() * size_of::<Option<Used>>()
-            + self.by_id.capacity() * size_of::<(PoolId, u16)>()
+            + self.by_ref.capacity() * size_of::<(usize, u16)>()
             + self.free.capacity() * size_of::<u16>()
     }
 

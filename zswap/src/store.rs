@@ -4,11 +4,12 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-use zpool_core::might_block;
 use zpool_core::spec::{Component, PoolSpec};
-use zpool_manager::{PoolManager, SwitchError, Switched};
+use zpool_core::{NoBlock, might_block};
+use zpool_manager::{PoolManager, PoolRef, SwitchError, Switched};
 
 use crate::builder::StoreBuilder;
+use crate::contents;
 use crate::deferred::Deferred;
 use crate::evict::Eviction;
 use crate::index::Index;
@@ -73,6 +74,9 @@ pub(crate) struct Settings<K> {
     pub(crate) wipe_on_free: bool,
 }
 
+/// Entries from which [`Store::clear`] replaces the pool.
+const RENEWED_FROM: usize = 1 << 16;
+
 impl<K> Store<K, RandomState> {
     /// Starts to build a store.
     pub fn builder() -> StoreBuilder<K, RandomState> {
@@ -125,7 +129,9 @@ impl<K, S> Store<K, S> {
     /// Removes everything that was there when the call began, and releases the index's memory. What
     /// is stored meanwhile may stay. Needs no memory.
     ///
-    /// Pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim) is
+    /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole with
+    /// all that is in it, unless something else still refers to it; this may block. Otherwise pools
+    /// may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim) is
     /// called; a full store does that by itself.
     ///
     /// # Panics
@@ -134,14 +140,34 @@ impl<K, S> Store<K, S> {
     /// store does the same.
     pub fn clear(&self) {
         let mut panics = Deferred::default();
-        for shard in 0..self.index().shards() {
-            let failed = self.index().take_shard(shard).free(&mut panics);
+        let renewed = self.renew_for_clear();
+        let mut taken = Vec::new();
+        // Without memory for the list, or another pool, objects are freed one by one.
+        if renewed.is_some() && taken.try_reserve_exact(self.index().shards()).is_ok() {
+            taken.extend((0..self.index().shards()).map(|shard| self.index().take_shard(shard)));
+        }
+        let whole = renewed.filter(|pool| contents::have_all_references(&taken, pool));
+        let rest = (taken.len()..self.index().shards()).map(|shard| self.index().take_shard(shard));
+        for contents in taken.into_iter().chain(rest) {
+            let failed = contents.free(whole.as_ref(), &mut panics);
             (0..failed).for_each(|_| self.counters().free_failed());
+        }
+        if let Some(pool) = whole {
+            drop(pool);
+            // Inside a job the executor does it later.
+            let _ = self.manager().flush();
         }
         // Whatever was to be evicted for what was stored is gone as well.
         self.limit().forgive();
         self.limit().note_removed();
         panics.raise();
+    }
+
+    /// Puts a new pool in the place of the current one, if that has so many objects that letting it go
+    /// as a whole is cheaper than freeing them.
+    fn renew_for_clear(&self) -> Option<PoolRef> {
+        let many = self.len() >= RENEWED_FROM && !self.inner.settings.wipe_on_free && !NoBlock::is_active();
+        if many { self.manager().renew().ok().flatten() } else { None }
     }
 
     /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
@@ -300,7 +326,7 @@ impl<K, S> Drop for Inner<K, S> {
         for shard in 0..self.index.shards() {
             let contents = self.index.take_shard(shard);
             if self.settings.wipe_on_free {
-                contents.free(&mut panics);
+                contents.free(None, &mut panics);
             } else {
                 contents.forget_objects(&mut panics);
             }

@@ -4,7 +4,10 @@
 mod common;
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering;
 
+use common::codec::CodecScript;
+use common::pool::PoolScript;
 use common::{Constant, Look, block, builder, check_books, spec};
 use zswap::{AtLimit, ByNumber, Store};
 
@@ -125,5 +128,42 @@ fn blocks_in_thousands_of_pools_are_stored() {
     }
     store.manager().flush().unwrap();
     assert_eq!(store.stats().manager.pools_alive, 1);
+    check_books(&store);
+}
+
+/// A store of many blocks that is cleared lets its pool go as a whole: no object is freed on its
+/// own, nothing is held any more, and the store goes on with a new pool of the same spec.
+#[test]
+fn clear_of_many_lets_pool_go() {
+    let pool = PoolScript::new();
+    let store = common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
+    let before = store.stats().manager;
+    (0..70_000u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+    store.clear();
+    let stats = store.stats();
+    let dropped = pool.dropped_with_objects.load(Ordering::SeqCst);
+    assert_eq!((store.len(), stats.invalidated, stats.free_failed, dropped), (0, 70_000, 0, 1));
+    assert_eq!((pool.live(), stats.manager.pools_created), (70_000, before.pools_created + 1));
+    assert_eq!((stats.manager.pools_alive, stats.objects_by_pool.len()), (1, 0));
+    store.store(1, &block(1, 40, Look::Noise)).unwrap();
+    assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 40, Look::Noise));
+    check_books(&store);
+}
+
+/// A pool that something else refers to is emptied instead, and is not revived.
+#[test]
+fn clear_of_many_empties_referenced_pool() {
+    let pool = PoolScript::new();
+    let store = common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
+    (0..70_000u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+    let (held, text) =
+        (store.manager().current().unwrap(), store.manager().current().unwrap().spec().clone());
+    store.clear();
+    assert_eq!((pool.live(), pool.dropped_with_objects.load(Ordering::SeqCst)), (0, 0));
+    store.switch(&spec("reference+lz4")).unwrap();
+    store.switch(&text).unwrap();
+    assert_ne!(store.manager().current().unwrap().id(), held.id());
+    drop(held);
+    store.manager().flush().unwrap();
     check_books(&store);
 }

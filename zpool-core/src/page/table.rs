@@ -1,7 +1,7 @@
 //! A table of fixed length for an index: a small one on the heap, a larger one in whole frames.
 //!
 //! ```text
-//!   bytes   0 ────────────── 16 KiB ──────────────────────────────►
+//!   bytes   0 ────────────── 8 KiB ───────────────────────────────►
 //!             heap, exact         mapped: charged frame by frame, and returned to the system when dropped
 //! ```
 //!
@@ -18,7 +18,7 @@ use super::{OutOfFrames, PageSource, Run};
 
 /// Tables of at least this many bytes lie in frames. Below, half a frame of rounding would cost
 /// more than the holes in the heap.
-const MAPPED_FROM: usize = 16 << 10;
+const MAPPED_FROM: usize = 8 << 10;
 
 /// A boxed slice that can fail to be made, and whose bytes are known exactly.
 ///
