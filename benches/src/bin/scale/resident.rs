@@ -18,8 +18,9 @@ use crate::{Failure, Plan};
 /// Moments of a fill at which resident and counted bytes are compared.
 const LOOKS: u32 = 8;
 
-/// The part of the entries at the first look; fewer are dominated by what every store holds.
-const SMALLEST: f64 = 1.0 / 20.0;
+/// The part of the entries at the first look. What the heap keeps of the tables of small shards, some
+/// hundred KiB in all, does not grow with the store; with fewer entries that is what would be seen.
+const SMALLEST: f64 = 1.0 / 8.0;
 
 /// Entries with keys of 8 bytes.
 const NARROW: u64 = 4_000_000;
@@ -74,7 +75,7 @@ fn index<K: Hash + Eq + Clone>(
     let (mut ratios, mut failed) = (Vec::new(), 0);
     let mut from = 0;
     for look in 0..=LOOKS {
-        // From 1/20 on, in equal ratios: the heap treats small tables and large ones differently.
+        // In equal ratios: the heap treats small tables and large ones differently.
         let share = SMALLEST.powf(1.0 - f64::from(look) / f64::from(LOOKS));
         let to = (entries as f64 * share) as u64;
         failed += fill(&store, (from..to).map(&key), |n| block(from + n), LONGEST_FILL).failed;
