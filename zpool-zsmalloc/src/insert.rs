@@ -38,12 +38,17 @@ impl Inner {
         }
         might_block("Zsmalloc::insert");
         self.tidy_before_insert();
-        self.store(object).inspect_err(|_| {
-            // Relaxed: statistics only.
-            self.counters.failed_inserts.fetch_add(1, Ordering::Relaxed);
-        })
+        self.store(object).map_err(|error| self.count_failed(error))
     }
 
+    #[cold]
+    fn count_failed(&self, error: PoolError) -> PoolError {
+        // Relaxed: statistics only.
+        self.counters.failed_inserts.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+
+    #[inline]
     fn store(&self, object: &[u8]) -> Result<Handle, PoolError> {
         let len = object.len() as u32;
         let home = self.table.class_of(object.len());
@@ -56,19 +61,26 @@ impl Inner {
         let offset = usize::from(claimed.object) * geometry.slot_bytes as usize;
         let zspage = self.zspages.get(claimed.zspage).expect("a claimed slot's zspage exists");
         if claimed.fresh >= BULK {
-            // The source may panic.
-            let unclaim = Unclaim { pool: self, class, claimed, len, index, slot };
-            let frame = self.table.config().frame_size;
-            let frames = offset / frame..(offset + object.len()).div_ceil(frame);
-            // SAFETY: `populate` (1): claimed above; (2): as computed from its class.
-            unsafe { zspage.populate(run_len, frames, &self.source) };
-            core::mem::forget(unclaim);
+            self.populate(Unclaim { pool: self, class, claimed, len, index, slot });
         }
         // SAFETY: `write` (1): claimed above, published below; (2): as computed from its class.
         unsafe { zspage.write(run_len, offset, object) };
         let at = Location { zspage: claimed.zspage, object: claimed.object };
         let generation = slot.publish(self.layout.pack(at, geometry.slot_bytes - len));
         Ok(self.mint.mint(index, generation))
+    }
+
+    /// Makes the frames of a claimed slot resident at once. The source may panic: then the slot is given back.
+    #[cold]
+    fn populate(&self, unclaim: Unclaim<'_>) {
+        let &Unclaim { class, claimed, len, .. } = &unclaim;
+        let (geometry, frame) = (self.table.get(class), self.table.config().frame_size);
+        let offset = usize::from(claimed.object) * geometry.slot_bytes as usize;
+        let frames = offset / frame..(offset + len as usize).div_ceil(frame);
+        let zspage = self.zspages.get(claimed.zspage).expect("a claimed slot's zspage exists");
+        // SAFETY: `populate` (1): claimed, as `unclaim` says; (2): as computed from its class.
+        unsafe { zspage.populate(usize::from(geometry.frames) * frame, frames, &self.source) };
+        core::mem::forget(unclaim);
     }
 
     /// Takes a spare slot of a class on this processor, with its handle's slot, if the frames that an object of `len` bytes needs are resident there: those of the
@@ -91,6 +103,7 @@ impl Inner {
     }
 
     /// Claims a slot for an object of `len` bytes, and one for its handle.
+    #[inline(never)]
     fn claim_with_handle(
         &self,
         home: ClassIndex,
@@ -166,7 +179,7 @@ impl Inner {
     /// Gives back a slot that was claimed and never published.
     pub(crate) fn unclaim(&self, class: ClassIndex, claimed: Claimed, len: u32) {
         self.settle_debt(class, len);
-        self.release_slot(class, (claimed.zspage, claimed.object), len);
+        self.release_slot((claimed.zspage, claimed.object), len);
     }
 }
 

@@ -30,9 +30,16 @@ const PLACES: usize = 4;
 /// inserted into again after as many frees as the other's turn is long.
 const STREAK: u32 = 256;
 
-/// Words of a processor behind its places: what it has parked since it last inserted something, whether it has since somebody asked, and by how many bytes its spares
-/// have changed their objects' lengths.
-const WORDS: usize = 3;
+/// Words of a processor before its places: [`STREAK_AT`], [`INSERTED_AT`], [`LENGTHS_AT`], and one that is not used, so
+/// that the places of a class share a cache line.
+const WORDS: usize = 4;
+
+/// What a processor has parked since it last inserted something.
+const STREAK_AT: usize = 0;
+/// Whether it has inserted since this was asked.
+const INSERTED_AT: usize = 1;
+/// By how many bytes its spares have changed their objects' lengths.
+const LENGTHS_AT: usize = 2;
 
 /// A word of lengths that has come so far from 0 is carried to the pool's own.
 const CARRY: u32 = 1 << 30;
@@ -46,12 +53,20 @@ const LINE: usize = 16;
 /// The spares of a pool.
 #[derive(Debug)]
 pub struct Spares {
-    /// Index + 1 of a handle's slot, or 0: [`PLACES`] for each class, processor by processor. Made by the first insert: pools come and go, and a free allocates nothing.
+    /// For each processor its words and [`PLACES`] for each class, which hold index + 1 of a handle's slot, or 0. Made
+    /// by the first insert: pools come and go, and a free allocates nothing.
     places: OnceLock<Box<[AtomicU32]>>,
     shards: usize,
-    classes: usize,
+    /// Entries from one processor's to the next one's: they share no cache line.
+    stride: usize,
     /// Of what the processors' words have counted, what was carried here.
     carried: AtomicUsize,
+}
+
+/// What is one processor's.
+struct Shard<'a> {
+    words: &'a [AtomicU32; WORDS],
+    places: &'a [AtomicU32],
 }
 
 /// A spare that the caller has taken.
@@ -81,7 +96,7 @@ impl Spares {
         Spares {
             places: OnceLock::new(),
             shards: cpu_shards().min(MAX_SHARDS),
-            classes,
+            stride: (WORDS + classes * PLACES + LINE).next_multiple_of(LINE),
             carried: AtomicUsize::new(0),
         }
     }
@@ -97,7 +112,7 @@ impl Spares {
 
     #[cold]
     fn make_places(&self, grown: impl FnOnce(usize)) {
-        let Some(places) = boxed_defaults(self.shards * self.stride()) else { return };
+        let Some(places) = boxed_defaults(self.shards * self.stride) else { return };
         let bytes = size_of_val::<[AtomicU32]>(&places);
         // Another thread may have been faster: then ours are dropped.
         if self.places.set(places).is_ok() {
@@ -112,13 +127,13 @@ impl Spares {
         let Some(shard) = self.shard() else { return Parked::No };
         // Relaxed: a glance, which spares an exchange that could only fail.
         let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
-        let Some(place) = shard[range_of(class)].iter().find(empty) else { return Parked::No };
+        let Some(place) = shard.places[range_of(class)].iter().find(empty) else { return Parked::No };
         // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
         if place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_err() {
             return Parked::No;
         }
         // Relaxed: a hint; and so it is no harm if threads that take turns on this processor lose a step.
-        let (streak, _) = self.words(shard);
+        let streak = &shard.words[STREAK_AT];
         let now = streak.load(Ordering::Relaxed).wrapping_add(1);
         streak.store(now, Ordering::Relaxed);
         match now {
@@ -133,12 +148,11 @@ impl Spares {
     #[inline]
     pub fn take(&self, class: ClassIndex) -> Option<Spare<'_>> {
         let shard = self.shard()?;
-        let (streak, inserted) = self.words(shard);
         // Relaxed: hints.
-        streak.store(0, Ordering::Relaxed);
-        inserted.store(1, Ordering::Relaxed);
-        let index = shard[range_of(class)].iter().rev().find_map(claim)?;
-        Some(Spare { index, lengths: &shard[self.classes * PLACES + 2] })
+        shard.words[STREAK_AT].store(0, Ordering::Relaxed);
+        shard.words[INSERTED_AT].store(1, Ordering::Relaxed);
+        let index = shard.places[range_of(class)].iter().rev().find_map(claim)?;
+        Some(Spare { index, lengths: &shard.words[LENGTHS_AT] })
     }
 
     /// Notes that a spare, whose last object had `before` bytes, has one of `after` bytes now. The class has counted the first one and does not learn of the second, so
@@ -163,54 +177,52 @@ impl Spares {
 
     /// Bytes by which the objects in all claimed slots are longer than their classes have counted. Wraps.
     pub(crate) fn payload_shift(&self) -> usize {
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
         let words =
-            shards.map(|shard| shard[self.classes * PLACES + 2].load(Ordering::Relaxed) as i32 as usize);
+            self.shards().map(|shard| shard.words[LENGTHS_AT].load(Ordering::Relaxed) as i32 as usize);
         words.fold(self.carried.load(Ordering::Relaxed), usize::wrapping_add)
     }
 
     /// Takes the spares of one class, or of all, on all processors.
     pub fn drain(&self, class: Option<ClassIndex>) -> impl Iterator<Item = u32> {
-        let range = class.map_or(0..self.classes * PLACES, range_of);
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
-        shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
+        let of_class = move |places: &[AtomicU32]| class.map_or(0..places.len(), range_of);
+        let places = self.shards().filter_map(move |shard| shard.places.get(of_class(shard.places)));
+        places.flatten().filter_map(claim)
     }
 
     /// Spares of a class now, on all processors.
     pub(crate) fn parked(&self, class: ClassIndex) -> usize {
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
-        let places = shards.flat_map(|shard| shard.get(range_of(class)).unwrap_or_default());
+        let places = self.shards().flat_map(|shard| shard.places.get(range_of(class)).unwrap_or_default());
         // Relaxed: for the books.
         places.filter(|place| place.load(Ordering::Relaxed) != 0).count()
     }
 
     /// Has somebody inserted something, or tried to, since this was asked the last time?
     pub fn inserted_since(&self) -> bool {
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
         // Relaxed: a hint. All of them, whatever one says.
-        shards.fold(false, |any, shard| any | (self.words(shard).1.swap(0, Ordering::Relaxed) != 0))
+        let since = |shard: Shard<'_>| shard.words[INSERTED_AT].swap(0, Ordering::Relaxed) != 0;
+        self.shards().fold(false, |any, shard| any | since(shard))
     }
 
-    /// This processor's places of all classes, and its words.
+    /// This processor's words and places.
     #[inline]
-    fn shard(&self) -> Option<&[AtomicU32]> {
+    fn shard(&self) -> Option<Shard<'_>> {
         let places = self.places.get()?;
         // Their number is a power of two.
         let shard = current_cpu() & (self.shards - 1);
-        Some(&places[shard * self.stride()..][..self.stride()])
+        Shard::of(&places[shard * self.stride..][..self.stride])
     }
 
-    /// What a processor has parked since it last inserted something, and whether it has inserted since somebody asked.
-    #[inline]
-    fn words<'a>(&self, shard: &'a [AtomicU32]) -> (&'a AtomicU32, &'a AtomicU32) {
-        let first = self.classes * PLACES;
-        (&shard[first], &shard[first + 1])
+    fn shards(&self) -> impl Iterator<Item = Shard<'_>> {
+        let entries = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride));
+        entries.filter_map(Shard::of)
     }
+}
 
-    /// Entries from one processor's to the next one's: they share no cache line.
+impl<'a> Shard<'a> {
     #[inline]
-    fn stride(&self) -> usize {
-        (self.classes * PLACES + WORDS + LINE).next_multiple_of(LINE)
+    fn of(entries: &'a [AtomicU32]) -> Option<Shard<'a>> {
+        let (words, places) = entries.split_first_chunk()?;
+        Some(Shard { words, places })
     }
 }
 
