@@ -132,9 +132,8 @@ impl Position {
         let shifted = index.checked_add(FIRST)?;
         let bits = shifted.ilog2();
         let chunk_bits = bits - CHUNK_BITS;
-        // The top bit is still in what the shift leaves: that counts for one level more.
-        let chunk =
-            bits as usize * CHUNKS + (shifted >> chunk_bits) as usize - (FIRST_BITS as usize + 1) * CHUNKS;
+        let level = (bits - FIRST_BITS) as usize;
+        let chunk = level * CHUNKS + ((shifted >> chunk_bits) as usize & (CHUNKS - 1));
         let offset = (shifted & ((1 << chunk_bits) - 1)) as usize;
         Some(Position { chunk, offset })
     }

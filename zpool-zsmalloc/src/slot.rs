@@ -78,6 +78,11 @@ const STATE_SHIFT: u32 = PIN_BITS;
 const GENERATION_SHIFT: u32 = STATE_SHIFT + STATE_BITS;
 const CONTENT_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 
+/// All pins.
+const HOLDS_MASK: u64 = (1 << PIN_BITS) - 1;
+/// State and generation.
+const LIFE_MASK: u64 = (1 << CONTENT_SHIFT) - 1 - HOLDS_MASK;
+
 /// Pins of readers on one object, each of its own. The others share one: see `overflow`. What is announced comes on top.
 pub(crate) const MAX_PINS: u64 = 128;
 const _: () = assert!(
@@ -104,7 +109,7 @@ impl Word {
     }
     /// All pins: not a count, but 0 if there is none.
     fn holds(self) -> u64 {
-        self.0 & ((1 << PIN_BITS) - 1)
+        self.0 & HOLDS_MASK
     }
     fn state(self) -> u64 {
         self.0 >> STATE_SHIFT & ((1 << STATE_BITS) - 1)
@@ -116,7 +121,12 @@ impl Word {
         Content(self.0 >> CONTENT_SHIFT)
     }
     fn is_live(self, generation: u16) -> bool {
-        self.state() == LIVE && self.generation() == generation
+        // State and generation at once. A handle may say a generation that no word has.
+        self.0 & LIFE_MASK == Word::new(0, u64::from(generation), LIVE, 0).0
+    }
+    /// Live in this life, and without a pin.
+    fn is_idle(self, generation: u16) -> bool {
+        self.0 & (LIFE_MASK | HOLDS_MASK) == Word::new(0, u64::from(generation), LIVE, 0).0
     }
     /// The generation of the slot's next life.
     fn next_generation(self) -> u64 {
@@ -286,7 +296,7 @@ impl Slot {
     pub fn look(&self, generation: u16) -> Option<Content> {
         // SeqCst: after the announcement; as Acquire it pairs with publish and move.
         let word = Word(self.0.load(Ordering::SeqCst));
-        (word.is_live(generation) && word.holds() == 0).then(|| word.content())
+        word.is_idle(generation).then(|| word.content())
     }
 
     /// Ends the object's life for everybody: all steps of a free. `index` is the slot's own.
@@ -363,11 +373,9 @@ impl Slot {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
         loop {
-            if word.state() != LIVE || generation.is_some_and(|wanted| word.generation() != wanted) {
-                return Err(NotIdle::Gone);
-            }
-            if word.holds() > 0 {
-                return Err(NotIdle::Pinned);
+            let wanted = generation.unwrap_or(word.generation());
+            if !word.is_idle(wanted) {
+                return Err(if word.is_live(wanted) { NotIdle::Pinned } else { NotIdle::Gone });
             }
             match self.exchange_weak(word, Word(word.0 + MOVER), Ordering::SeqCst) {
                 Ok(()) => return Ok(word.content()),
@@ -501,6 +509,21 @@ mod tests {
         assert_eq!(pin(&slot, first), Err(PoolError::StaleHandle));
         assert_eq!(free(&slot, second), Ok(Freed::Now(Content(5))));
         assert_eq!(free(&slot, second), Err(PoolError::StaleHandle));
+    }
+
+    /// A handle from outside may say a generation with bits that no word has room for: it names nothing.
+    #[test]
+    fn pin_of_too_large_generation_is_stale() {
+        let slot = Slot::default();
+        let generation = slot.publish(Content(5));
+        for bit in GENERATION_BITS..16 {
+            let forged = generation | 1 << bit;
+            assert_eq!(pin(&slot, forged), Err(PoolError::StaleHandle));
+            assert_eq!(free(&slot, forged), Err(PoolError::StaleHandle));
+            assert_eq!((slot.look(forged), slot.share(forged)), (None, Err(PoolError::StaleHandle)));
+            assert_eq!(slot.pin_idle(Some(forged)), Err(NotIdle::Gone));
+        }
+        assert_eq!(slot.look(generation), Some(Content(5)));
     }
 
     #[test]
