@@ -11,7 +11,8 @@
 
 use zpool_core::sync::atomic::Ordering;
 
-use super::{Content, DEAD, LIVE, Named, Slot, Word};
+use super::word::{DEAD, LIVE, Word};
+use super::{Content, Named, Slot};
 use crate::readers::Readers;
 
 /// What became of an exchange.

@@ -1,6 +1,7 @@
 //! What the content of a slot says: where an object is and how long.
 
-use super::{CONTENT_BITS, Content};
+use super::Content;
+use super::word::CONTENT_BITS;
 use crate::class::{ClassTable, SizeClass};
 
 /// Where an object is.
