@@ -3,7 +3,7 @@
 //! Nothing here blocks, allocates or fails. Memory that becomes empty is left to [`housekeeping`](crate::housekeeping).
 
 use zpool_core::sync::atomic::Ordering;
-use zpool_core::{FreeError, Handle, PoolError};
+use zpool_core::{FreeError, Handle, PoolError, current_cpu};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;
@@ -85,8 +85,9 @@ impl Inner {
         self.settle_debt(class, len);
         self.wipe_if_asked(at, len);
         slot.set_parked(content);
-        match self.spares.park(class, index) {
-            Parked::No => self.release_at_once(index, slot, zspage, at.object, len),
+        let cpu = current_cpu();
+        match self.spares.park(cpu, class, index) {
+            Parked::No => self.release_at_once(cpu, (index, slot), (zspage, at.object), len),
             Parked::ForLater => {}
             Parked::TooMany => self.kick(),
             Parked::ForSoon => {
@@ -98,9 +99,15 @@ impl Inner {
 
     /// Gives back a slot for which there is no place among the spares, and the slot of its handle.
     #[inline(never)]
-    fn release_at_once(&self, index: u32, slot: &Slot, zspage: &Zspage, object: u16, len: u32) {
+    fn release_at_once(
+        &self,
+        cpu: usize,
+        (index, slot): (u32, &Slot),
+        (zspage, object): (&Zspage, u16),
+        len: u32,
+    ) {
         let worthwhile = self.release_in(zspage, object, len);
-        self.handles.put(index, slot);
+        self.handles.put(cpu, index, slot);
         if worthwhile {
             self.kick_if_worthwhile();
         }
@@ -136,7 +143,7 @@ impl Inner {
         let zspage = self.zspages.get(at.zspage).expect("a parked slot's zspage exists");
         let len = self.table.get(zspage.class()).slot_bytes - slack;
         let freed = self.release_in(zspage, at.object, len);
-        self.handles.put(index, slot);
+        self.handles.put(current_cpu(), index, slot);
         freed
     }
 

@@ -119,15 +119,21 @@ impl Inner {
     }
 
     /// Without an executor that does it, an insert gives empty frames back when enough have gathered.
+    #[inline]
     pub(crate) fn tidy_before_insert(&self) {
-        let housekeeping = &self.housekeeping;
-        let alone = !housekeeping.usable || housekeeping.forsaken.load(Ordering::Relaxed);
-        if alone && self.too_much_idle() {
+        // Relaxed: policy.
+        if !self.housekeeping.usable || self.housekeeping.forsaken.load(Ordering::Relaxed) {
+            self.tidy();
+        }
+    }
+
+    fn tidy(&self) {
+        if self.too_much_idle() {
             self.take_back_spares(None);
             self.release_surplus();
         }
         // Relaxed: policy. Of several inserts one does it.
-        if alone && self.much_to_gain() && housekeeping.freed.swap(0, Ordering::Relaxed) > 0 {
+        if self.much_to_gain() && self.housekeeping.freed.swap(0, Ordering::Relaxed) > 0 {
             self.take_back_spares(None);
             self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
             self.estimate();

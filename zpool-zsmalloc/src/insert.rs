@@ -13,7 +13,7 @@
 //! The page source is never called under a lock: what it gives is carried into the lock as a [`Supply`].
 
 use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Handle, PoolError, might_block};
+use zpool_core::{Handle, PoolError, current_cpu, might_block};
 
 use crate::class::ClassIndex;
 use crate::class_state::{Claimed, ClassState, Need, Room};
@@ -52,9 +52,11 @@ impl Inner {
     fn store(&self, object: &[u8]) -> Result<Handle, PoolError> {
         let len = object.len() as u32;
         let home = self.table.class_of(object.len());
-        let (class, claimed, index, slot) = match self.take_spare(home, len) {
+        // Asked once, for the spare and for the list of the handle's slot.
+        let cpu = current_cpu();
+        let (class, claimed, index, slot) = match self.take_spare(cpu, home, len) {
             Some((claimed, index, slot)) => (home, claimed, index, slot),
-            None => self.claim_with_handle(home, len)?,
+            None => self.claim_with_handle(cpu, home, len)?,
         };
         let geometry = self.table.get(class);
         let run_len = usize::from(geometry.frames) * self.table.config().frame_size;
@@ -86,8 +88,8 @@ impl Inner {
     /// Takes a spare slot of a class on this processor, with its handle's slot, if the frames that an object of `len` bytes needs are resident there: those of the
     /// object before are.
     #[inline]
-    fn take_spare(&self, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
-        let spare = self.spares.take(class)?;
+    fn take_spare(&self, cpu: usize, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
+        let spare = self.spares.take(cpu, class)?;
         let index = spare.index;
         let slot = self.handles.get(index)?;
         let (at, slack) = self.layout.unpack(slot.parked());
@@ -106,13 +108,14 @@ impl Inner {
     #[inline(never)]
     fn claim_with_handle(
         &self,
+        cpu: usize,
         home: ClassIndex,
         len: u32,
     ) -> Result<(ClassIndex, Claimed, u32, &Slot), PoolError> {
         let grown = |bytes| self.counters.metadata_changed(0, bytes);
         self.spares.prepare(grown);
         let (class, claimed) = self.claim(home, len)?;
-        match self.handles.take(grown) {
+        match self.handles.take(cpu, grown) {
             Some((index, slot)) => Ok((class, claimed, index, slot)),
             None => {
                 self.unclaim(class, claimed, len);
@@ -196,7 +199,7 @@ struct Unclaim<'a> {
 impl Drop for Unclaim<'_> {
     fn drop(&mut self) {
         self.pool.unclaim(self.class, self.claimed, self.len);
-        self.pool.handles.put(self.index, self.slot);
+        self.pool.handles.put(current_cpu(), self.index, self.slot);
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) use self::layout::{Layout, Location};
 pub use self::moves::NotIdle;
 pub use self::pins::{Pinned, Unpinned};
 
+#[cfg(all(test, not(zpool_loom)))]
+pub(crate) use self::word::MAX_PINS;
 use self::word::{DEAD, FREE, LIVE, PARKED, Word};
 
 /// Where an object is and how long, or for a free slot the link to the next one. [`Layout`] packs and unpacks it.

@@ -15,8 +15,8 @@
 
 use std::sync::OnceLock;
 
+use zpool_core::cpu_shards;
 use zpool_core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use zpool_core::{cpu_shards, current_cpu};
 
 use crate::class::ClassIndex;
 use crate::few::boxed_defaults;
@@ -120,11 +120,11 @@ impl Spares {
         }
     }
 
-    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked, unless this processor has all the spares of that class that it
-    /// may have.
+    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked, unless processor `cpu`, the
+    /// [current](zpool_core::current_cpu) one, has all the spares of that class that it may have.
     #[inline]
-    pub fn park(&self, class: ClassIndex, index: u32) -> Parked {
-        let Some(shard) = self.shard() else { return Parked::No };
+    pub fn park(&self, cpu: usize, class: ClassIndex, index: u32) -> Parked {
+        let Some(shard) = self.shard(cpu) else { return Parked::No };
         // Relaxed: a glance, which spares an exchange that could only fail.
         let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
         let Some(place) = shard.places[range_of(class)].iter().find(empty) else { return Parked::No };
@@ -143,11 +143,12 @@ impl Spares {
         }
     }
 
-    /// Takes one of this processor's spares of a class, that of the latest free if nobody meddled: the caller owns slot and handle's slot, and [notes](Self::note_length)
-    /// the length of the next object there.
+    /// Takes a spare of a class from processor `cpu`, the [current](zpool_core::current_cpu) one: normally the slot that it
+    /// freed last. The caller then owns slot and handle's slot, and [notes](Self::note_length) the length of the next
+    /// object there.
     #[inline]
-    pub fn take(&self, class: ClassIndex) -> Option<Spare<'_>> {
-        let shard = self.shard()?;
+    pub fn take(&self, cpu: usize, class: ClassIndex) -> Option<Spare<'_>> {
+        let shard = self.shard(cpu)?;
         // Relaxed: hints.
         shard.words[STREAK_AT].store(0, Ordering::Relaxed);
         shard.words[INSERTED_AT].store(1, Ordering::Relaxed);
@@ -203,12 +204,12 @@ impl Spares {
         self.shards().fold(false, |any, shard| any | since(shard))
     }
 
-    /// This processor's words and places.
+    /// A processor's words and places.
     #[inline]
-    fn shard(&self) -> Option<Shard<'_>> {
+    fn shard(&self, cpu: usize) -> Option<Shard<'_>> {
         let places = self.places.get()?;
         // Their number is a power of two.
-        let shard = current_cpu() & (self.shards - 1);
+        let shard = cpu & (self.shards - 1);
         Shard::of(&places[shard * self.stride..][..self.stride])
     }
 
@@ -245,21 +246,23 @@ fn claim(place: &AtomicU32) -> Option<u32> {
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
+    use zpool_core::current_cpu;
+
     use super::*;
 
     #[test]
     fn a_class_has_a_few_spares_a_processor_and_nobody_takes_one_twice() {
         let spares = Spares::new(3);
         let (first, last) = (ClassIndex(0), ClassIndex(2));
-        assert_eq!(spares.park(first, 7), Parked::No, "no room before an insert has made it");
+        assert_eq!(spares.park(current_cpu(), first, 7), Parked::No, "no room before an insert has made it");
         spares.prepare(|bytes| assert!(bytes > 0));
         spares.prepare(|_| panic!("made once"));
-        let parked = (0..100).filter(|&index| spares.park(first, index) != Parked::No).count();
+        let parked = (0..100).filter(|&index| spares.park(current_cpu(), first, index) != Parked::No).count();
         assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
-        assert_eq!(spares.park(last, u32::MAX - 1), Parked::ForSoon);
+        assert_eq!(spares.park(current_cpu(), last, u32::MAX - 1), Parked::ForSoon);
         assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
         assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));
-        assert!(spares.take(first).is_none());
+        assert!(spares.take(current_cpu(), first).is_none());
     }
 
     #[test]
@@ -267,9 +270,9 @@ mod tests {
         let spares = Spares { shards: 1, ..Spares::new(2) };
         spares.prepare(|_| ());
         let (one, other) = (ClassIndex(0), ClassIndex(1));
-        let park = |_| (spares.park(one, 1), spares.drain(None).count()).0;
+        let park = |_| (spares.park(current_cpu(), one, 1), spares.drain(None).count()).0;
         for _ in 0..3 {
-            assert!(spares.take(other).is_none());
+            assert!(spares.take(current_cpu(), other).is_none());
             let parked: Vec<_> = (1..=STREAK + 1).map(park).collect();
             assert!(parked[..STREAK as usize - 1].iter().all(|&parked| parked == Parked::ForSoon));
             assert_eq!(parked[STREAK as usize - 1..], [Parked::TooMany, Parked::ForLater]);
@@ -281,10 +284,10 @@ mod tests {
         let spares = Spares::new(2);
         assert!(!spares.inserted_since(), "no insert has made room");
         spares.prepare(|_| ());
-        spares.park(ClassIndex(1), 7);
+        spares.park(current_cpu(), ClassIndex(1), 7);
         assert!(!spares.inserted_since(), "a free is no insert");
         for class in [1, 0] {
-            spares.take(ClassIndex(class));
+            spares.take(current_cpu(), ClassIndex(class));
             assert!(spares.inserted_since(), "whether it found a spare or not");
             assert!(!spares.inserted_since());
         }
@@ -295,12 +298,12 @@ mod tests {
         let spares = Spares { shards: 1, ..Spares::new(1) };
         spares.prepare(|_| ());
         let park_many = |n: u32| {
-            let park = |_| (spares.park(ClassIndex(0), 1), spares.drain(None).count()).0;
+            let park = |_| (spares.park(current_cpu(), ClassIndex(0), 1), spares.drain(None).count()).0;
             (0..n).map(park).filter(|&parked| parked == Parked::TooMany).count()
         };
         assert_eq!((park_many(STREAK - 1), park_many(1), park_many(2 * STREAK)), (0, 1, 2));
         // An insert begins anew.
-        assert!(spares.take(ClassIndex(0)).is_none());
+        assert!(spares.take(current_cpu(), ClassIndex(0)).is_none());
         assert_eq!((park_many(STREAK - 1), park_many(1)), (0, 1));
     }
 }

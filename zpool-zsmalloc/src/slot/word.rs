@@ -26,7 +26,7 @@ pub(super) const HOLDS_MASK: u64 = (1 << PIN_BITS) - 1;
 pub(super) const LIFE_MASK: u64 = (1 << CONTENT_SHIFT) - 1 - HOLDS_MASK;
 
 /// Pins of readers on one object, each of its own. The others share one: see `overflow`. What is announced comes on top.
-pub(super) const MAX_PINS: u64 = 128;
+pub(crate) const MAX_PINS: u64 = 128;
 const _: () = assert!(
     MAX_PINS + 1 + MAX_ANNOUNCED + 1 < MOVER,
     "readers beyond the limit share a pin, and a free pins, too, and turns announcements into pins"
