@@ -97,7 +97,7 @@ impl Inner {
         }
     }
 
-    /// Gives back a slot for which there is no place among the spares, and the slot of its handle.
+    /// Releases a slot for which there is no place among the spares, and the slot of its handle.
     #[inline(never)]
     fn release_at_once(
         &self,

@@ -1,4 +1,4 @@
-//! The vectors of a class's members. Whoever needs larger or smaller ones makes them outside the class's lock.
+//! The vectors of a class's members. Larger or smaller ones are made outside the class's lock.
 
 use super::{ClassState, Occupancy};
 use crate::few::with_room;
