@@ -27,7 +27,7 @@ const REST_SHARE: usize = 32;
 pub(super) const REST: Duration = Duration::from_millis(10);
 
 /// Every so many releases of a class the estimate is brought up to date.
-const NOTE_EVERY: usize = 4;
+pub(super) const NOTE_EVERY: usize = 4;
 
 impl Inner {
     /// Notes what a class has to gain, now and then. True: look whether it is time to do something. Under the class's lock.

@@ -27,7 +27,7 @@ pub struct Settled {
     pub pinned: bool,
 }
 
-/// What [`Slot::free`] did.
+/// What `Slot::free` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freed {
     /// The object is the caller's, to take down; the slot too.

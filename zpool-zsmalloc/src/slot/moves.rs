@@ -16,7 +16,7 @@ pub enum NotIdle {
 
 impl Slot {
     /// The pin of compaction or of an exchange: only of a live object that nobody has pinned, of any generation or of this one. The caller then asks
-    /// [`Readers::is_announced`], and [unpins](Self::unpin_mover) if so.
+    /// [`Readers::is_announced`](crate::readers::Readers::is_announced), and [unpins](Self::unpin_mover) if so.
     ///
     /// # Errors
     ///
