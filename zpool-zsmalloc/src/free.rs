@@ -3,15 +3,17 @@
 //! Nothing here blocks, allocates or fails. Memory that becomes empty is left to [`housekeeping`](crate::housekeeping).
 
 use zpool_core::sync::atomic::Ordering;
-use zpool_core::{FreeError, Handle, PoolError};
+use zpool_core::{FreeError, Handle, PoolError, current_cpu};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;
 use crate::slot::{Content, Freed, Killed, Location, Named, Settled, Slot};
 use crate::spares::Parked;
+use crate::zspages::Zspage;
 
 impl Inner {
     /// See `ZPool::free`.
+    #[inline]
     pub(crate) fn free(&self, handle: Handle) -> Result<(), FreeError> {
         match self.kill(&handle) {
             Ok((index, slot, content)) => {
@@ -74,6 +76,7 @@ impl Inner {
     }
 
     /// Gives back the slot of an object that has no name and no reader any more, and its handle's slot: as a spare, or to the class.
+    #[inline]
     fn take_down(&self, index: u32, slot: &Slot, content: Content) {
         let (at, slack) = self.layout.unpack(content);
         let zspage = self.zspages.get(at.zspage).expect("an object's zspage exists");
@@ -82,18 +85,31 @@ impl Inner {
         self.settle_debt(class, len);
         self.wipe_if_asked(at, len);
         slot.set_parked(content);
-        match self.spares.park(class, index) {
-            Parked::No => {
-                if self.release_parked(index, slot) {
-                    self.kick_if_worthwhile();
-                }
-            }
+        let cpu = current_cpu();
+        match self.spares.park(cpu, class, index) {
+            Parked::No => self.release_at_once(cpu, (index, slot), (zspage, at.object), len),
             Parked::ForLater => {}
             Parked::TooMany => self.kick(),
             Parked::ForSoon => {
                 let offset = usize::from(at.object) * self.table.get(class).slot_bytes as usize;
                 zspage.fetch_ahead(offset, len as usize);
             }
+        }
+    }
+
+    /// Releases a slot for which there is no place among the spares, and the slot of its handle.
+    #[inline(never)]
+    fn release_at_once(
+        &self,
+        cpu: usize,
+        (index, slot): (u32, &Slot),
+        (zspage, object): (&Zspage, u16),
+        len: u32,
+    ) {
+        let worthwhile = self.release_in(zspage, object, len);
+        self.handles.put(cpu, index, slot);
+        if worthwhile {
+            self.kick_if_worthwhile();
         }
     }
 
@@ -124,31 +140,42 @@ impl Inner {
     /// Gives back a parked slot, which the caller owns, with the slot of its handle. Says whether this is a moment to look at what could be given back.
     pub(crate) fn release_parked(&self, index: u32, slot: &Slot) -> bool {
         let (at, slack) = self.layout.unpack(slot.parked());
-        let class = self.zspages.get(at.zspage).expect("a parked slot's zspage exists").class();
-        let len = self.table.get(class).slot_bytes - slack;
-        let freed = self.release_slot(class, (at.zspage, at.object), len);
-        self.handles.put(index, slot);
+        let zspage = self.zspages.get(at.zspage).expect("a parked slot's zspage exists");
+        let len = self.table.get(zspage.class()).slot_bytes - slack;
+        let freed = self.release_in(zspage, at.object, len);
+        self.handles.put(current_cpu(), index, slot);
         freed
     }
 
     /// Clears the claimed slot of an object of `len` bytes. Returns whether this is a moment to look at what could be
     /// given back.
-    pub(crate) fn release_slot(&self, class: ClassIndex, (zspage, object): (u32, u16), len: u32) -> bool {
-        let entry = self.zspages.get(zspage).expect("a claimed slot's zspage exists");
-        self.locked(self.class(class), |state| {
-            // Only now: under the lock nobody moves the zspage among its class's members.
-            state.release(entry.local(), object, len);
+    pub(crate) fn release_slot(&self, (zspage, object): (u32, u16), len: u32) -> bool {
+        self.release_in(self.zspages.get(zspage).expect("a claimed slot's zspage exists"), object, len)
+    }
+
+    #[inline]
+    fn release_in(&self, zspage: &Zspage, object: u16, len: u32) -> bool {
+        self.locked(self.class(zspage.class()), |state| {
+            // Only now: the zspage's place among its class's members changes under the lock alone.
+            state.release(zspage.local(), object, len);
             self.note_release(state)
         })
     }
 
-    /// An object of `len` bytes leaves a slot of `class`: if that is larger than its own, the own class's debt shrinks.
+    /// Settles the account of an object of `len` bytes that leaves a slot of `class`: if that is larger than its own, the
+    /// own class's debt shrinks.
+    #[inline]
     pub(crate) fn settle_debt(&self, class: ClassIndex, len: u32) {
-        let home = self.table.class_of(len as usize);
-        if home != class {
-            let waste = self.table.get(class).slot_bytes - self.table.get(home).slot_bytes;
-            // Relaxed: an account.
-            self.class(home).debt.fetch_sub(waste, Ordering::Relaxed);
+        if len < self.table.get(class).shortest {
+            self.pay_debt(class, len);
         }
+    }
+
+    #[cold]
+    fn pay_debt(&self, class: ClassIndex, len: u32) {
+        let home = self.table.class_of(len as usize);
+        let waste = self.table.get(class).slot_bytes - self.table.get(home).slot_bytes;
+        // Relaxed: an account.
+        self.class(home).debt.fetch_sub(waste, Ordering::Relaxed);
     }
 }

@@ -30,25 +30,14 @@ impl Group {
     pub(crate) const FULLEST_FIRST: [Group; 4] =
         [Group::AlmostFull, Group::ThreeQuarters, Group::Half, Group::Quarter];
 
-    /// The group of a zspage with `inuse` of `objects` slots taken, `open` of the others in resident frames.
-    pub(crate) fn of(inuse: u16, objects: u16, open: u16) -> Group {
-        match (inuse, open) {
-            (0, _) => Group::Empty,
-            _ if inuse == objects => Group::None,
-            (_, 0) => Group::Growing,
-            _ => {
-                // Quarters that are full, without a division.
-                let (inuse, objects) = (u32::from(inuse) * 4, u32::from(objects));
-                let quarters = u32::from(inuse >= objects)
-                    + u32::from(inuse >= 2 * objects)
-                    + u32::from(inuse >= 3 * objects);
-                match quarters {
-                    0 => Group::Quarter,
-                    1 => Group::Half,
-                    2 => Group::ThreeQuarters,
-                    _ => Group::AlmostFull,
-                }
-            }
+    /// The group of a zspage in this [`row`] with `open` free slots in resident frames.
+    #[inline]
+    pub(crate) fn of(row: u8, open: u16) -> Group {
+        const BY_ROW: [Group; ROWS] =
+            [Group::Empty, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull, Group::None];
+        match row {
+            1..=4 if open == 0 => Group::Growing,
+            _ => BY_ROW[usize::from(row)],
         }
     }
 }
@@ -59,24 +48,13 @@ pub(crate) const ROWS: usize = 6;
 /// The row of `GroupStats::pages_by_fullness` for a zspage with `inuse` of `objects` slots taken: empty, up to a
 /// quarter, a half, three quarters, less than full, full.
 #[inline]
-pub(crate) fn row(inuse: u16, objects: u16) -> usize {
+pub(crate) fn row(inuse: u16, objects: u16) -> u8 {
     let (quarters, objects) = (u32::from(inuse) * 4, u32::from(objects));
-    usize::from(quarters > 0)
-        + usize::from(quarters > objects)
-        + usize::from(quarters > 2 * objects)
-        + usize::from(quarters > 3 * objects)
-        + usize::from(quarters == 4 * objects)
-}
-
-/// Is one slot more another [`row`]? A quarter of the slots, rounded down, is the most that is not over a quarter.
-#[inline]
-pub(crate) fn is_last_of_row(inuse: u16, objects: u16) -> bool {
-    let (objects, inuse) = (u32::from(objects), u32::from(inuse));
-    inuse == 0
-        || inuse == objects / 4
-        || inuse == objects / 2
-        || inuse == objects * 3 / 4
-        || inuse + 1 == objects
+    u8::from(quarters > 0)
+        + u8::from(quarters > objects)
+        + u8::from(quarters > 2 * objects)
+        + u8::from(quarters > 3 * objects)
+        + u8::from(quarters == 4 * objects)
 }
 
 /// What a member of a group carries.
@@ -172,7 +150,7 @@ mod tests {
         core::iter::successors(groups.head(group), next).collect()
     }
 
-    /// Rows are those of the definition, and end where another one begins.
+    /// Rows are those of the definition.
     #[test]
     fn rows_are_quarters_rounded_up() {
         for objects in 1..=300u16 {
@@ -180,12 +158,9 @@ mod tests {
                 let expected = match inuse {
                     0 => 0,
                     _ if inuse == objects => 5,
-                    _ => (usize::from(inuse) * 4).div_ceil(usize::from(objects)),
+                    _ => (u32::from(inuse) * 4).div_ceil(u32::from(objects)) as u8,
                 };
                 assert_eq!(row(inuse, objects), expected, "{inuse} of {objects}");
-                if inuse < objects && row(inuse + 1, objects) != expected {
-                    assert!(is_last_of_row(inuse, objects), "{inuse} of {objects}");
-                }
             }
         }
     }
@@ -209,14 +184,15 @@ mod tests {
         assert_eq!(members[1].prev, 2);
     }
 
+    /// A zspage with a free slot in resident frames is in the group of its row; without one it grows.
     #[test]
-    fn groups_are_quarters() {
-        let of = |inuse| Group::of(inuse, 8, 1);
-        assert_eq!(
-            [of(0), of(1), of(2), of(4)],
-            [Group::Empty, Group::Quarter, Group::Half, Group::ThreeQuarters]
-        );
-        assert_eq!([of(6), of(7), of(8)], [Group::AlmostFull, Group::AlmostFull, Group::None]);
-        assert_eq!(Group::of(3, 8, 0), Group::Growing);
+    fn groups_are_rows_where_slots_are_open() {
+        let of = |inuse| Group::of(row(inuse, 8), 1);
+        assert_eq!([of(0), of(1), of(2), of(3)], [Group::Empty, Group::Quarter, Group::Quarter, Group::Half]);
+        assert_eq!([of(4), of(5), of(6)], [Group::Half, Group::ThreeQuarters, Group::ThreeQuarters]);
+        assert_eq!([of(7), of(8)], [Group::AlmostFull, Group::None]);
+        let closed = |inuse| Group::of(row(inuse, 8), 0);
+        assert_eq!([closed(0), closed(1), closed(7)], [Group::Empty, Group::Growing, Group::Growing]);
+        assert_eq!(closed(8), Group::None);
     }
 }

@@ -64,9 +64,10 @@ impl HandleTable {
         (0..used).filter_map(|index| Some((index, self.slots.get(index)?)))
     }
 
-    /// Takes a free slot for the caller alone. `grown` is told the bytes that the table grew by. `None` when the table is full, or the heap refuses.
-    pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Option<(u32, &Slot)> {
-        let home = self.home();
+    /// Takes a free slot for the caller alone, on processor `cpu`. `grown` is told the bytes that the table grew by. `None`
+    /// when the table is full, or the heap refuses.
+    pub(crate) fn take(&self, cpu: usize, grown: impl FnOnce(usize)) -> Option<(u32, &Slot)> {
+        let home = self.home(cpu);
         let mut list = self.free[home].lock();
         if *list == 0 {
             *list = self.steal(home);
@@ -88,9 +89,10 @@ impl HandleTable {
         Some((first, self.slots.get(first)?))
     }
 
-    /// Takes back a slot that is the caller's alone and whose object is gone. Never blocks or allocates.
-    pub(crate) fn put(&self, index: u32, slot: &Slot) {
-        let mut list = self.free[self.home()].lock();
+    /// Takes back a slot that is the caller's alone and whose object is gone, on processor `cpu`. Never blocks or
+    /// allocates.
+    pub(crate) fn put(&self, cpu: usize, index: u32, slot: &Slot) {
+        let mut list = self.free[self.home(cpu)].lock();
         slot.set_link(*list);
         *list = index + 1;
     }
@@ -107,7 +109,7 @@ impl HandleTable {
             }
         }
         let Some(last) = self.slots.get(last) else { return };
-        let mut list = self.free[self.home()].lock();
+        let mut list = self.free[self.home(current_cpu())].lock();
         last.set_link(*list);
         *list = head;
     }
@@ -139,9 +141,9 @@ impl HandleTable {
     }
 
     #[inline]
-    fn home(&self) -> usize {
+    fn home(&self, cpu: usize) -> usize {
         // Their number is a power of two.
-        current_cpu() & (self.free.len() - 1)
+        cpu & (self.free.len() - 1)
     }
 }
 
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn slots_are_reused_before_the_table_grows_whoever_freed_them() {
         let table = HandleTable::new();
-        let take = || table.take(|_| ()).unwrap().0;
+        let take = || table.take(current_cpu(), |_| ()).unwrap().0;
         let mut first: Vec<_> = (0..100).map(|_| take()).collect();
         first.sort_unstable();
         assert_eq!(first, (0..100).collect::<Vec<_>>());

@@ -13,7 +13,7 @@
 //! The page source is never called under a lock: what it gives is carried into the lock as a [`Supply`].
 
 use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Handle, PoolError, might_block};
+use zpool_core::{Handle, PoolError, current_cpu, might_block};
 
 use crate::class::ClassIndex;
 use crate::class_state::{Claimed, ClassState, Need, Room};
@@ -38,31 +38,32 @@ impl Inner {
         }
         might_block("Zsmalloc::insert");
         self.tidy_before_insert();
-        self.store(object).inspect_err(|_| {
-            // Relaxed: statistics only.
-            self.counters.failed_inserts.fetch_add(1, Ordering::Relaxed);
-        })
+        self.store(object).map_err(|error| self.count_failed(error))
     }
 
+    #[cold]
+    fn count_failed(&self, error: PoolError) -> PoolError {
+        // Relaxed: statistics only.
+        self.counters.failed_inserts.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+
+    #[inline]
     fn store(&self, object: &[u8]) -> Result<Handle, PoolError> {
         let len = object.len() as u32;
         let home = self.table.class_of(object.len());
-        let (class, claimed, index, slot) = match self.take_spare(home, len) {
+        // Asked once, for the spare and for the list of the handle's slot.
+        let cpu = current_cpu();
+        let (class, claimed, index, slot) = match self.take_spare(cpu, home, len) {
             Some((claimed, index, slot)) => (home, claimed, index, slot),
-            None => self.claim_with_handle(home, len)?,
+            None => self.claim_with_handle(cpu, home, len)?,
         };
         let geometry = self.table.get(class);
         let run_len = usize::from(geometry.frames) * self.table.config().frame_size;
         let offset = usize::from(claimed.object) * geometry.slot_bytes as usize;
         let zspage = self.zspages.get(claimed.zspage).expect("a claimed slot's zspage exists");
         if claimed.fresh >= BULK {
-            // The source may panic.
-            let unclaim = Unclaim { pool: self, class, claimed, len, index, slot };
-            let frame = self.table.config().frame_size;
-            let frames = offset / frame..(offset + object.len()).div_ceil(frame);
-            // SAFETY: `populate` (1): claimed above; (2): as computed from its class.
-            unsafe { zspage.populate(run_len, frames, &self.source) };
-            core::mem::forget(unclaim);
+            self.populate(Unclaim { pool: self, class, claimed, len, index, slot });
         }
         // SAFETY: `write` (1): claimed above, published below; (2): as computed from its class.
         unsafe { zspage.write(run_len, offset, object) };
@@ -71,11 +72,24 @@ impl Inner {
         Ok(self.mint.mint(index, generation))
     }
 
+    /// Makes the frames of a claimed slot resident at once. The source may panic: then the slot is given back.
+    #[cold]
+    fn populate(&self, unclaim: Unclaim<'_>) {
+        let &Unclaim { class, claimed, len, .. } = &unclaim;
+        let (geometry, frame) = (self.table.get(class), self.table.config().frame_size);
+        let offset = usize::from(claimed.object) * geometry.slot_bytes as usize;
+        let frames = offset / frame..(offset + len as usize).div_ceil(frame);
+        let zspage = self.zspages.get(claimed.zspage).expect("a claimed slot's zspage exists");
+        // SAFETY: `populate` (1): claimed, as `unclaim` says; (2): as computed from its class.
+        unsafe { zspage.populate(usize::from(geometry.frames) * frame, frames, &self.source) };
+        core::mem::forget(unclaim);
+    }
+
     /// Takes a spare slot of a class on this processor, with its handle's slot, if the frames that an object of `len` bytes needs are resident there: those of the
     /// object before are.
     #[inline]
-    fn take_spare(&self, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
-        let spare = self.spares.take(class)?;
+    fn take_spare(&self, cpu: usize, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
+        let spare = self.spares.take(cpu, class)?;
         let index = spare.index;
         let slot = self.handles.get(index)?;
         let (at, slack) = self.layout.unpack(slot.parked());
@@ -91,15 +105,17 @@ impl Inner {
     }
 
     /// Claims a slot for an object of `len` bytes, and one for its handle.
+    #[inline(never)]
     fn claim_with_handle(
         &self,
+        cpu: usize,
         home: ClassIndex,
         len: u32,
     ) -> Result<(ClassIndex, Claimed, u32, &Slot), PoolError> {
         let grown = |bytes| self.counters.metadata_changed(0, bytes);
         self.spares.prepare(grown);
         let (class, claimed) = self.claim(home, len)?;
-        match self.handles.take(grown) {
+        match self.handles.take(cpu, grown) {
             Some((index, slot)) => Ok((class, claimed, index, slot)),
             None => {
                 self.unclaim(class, claimed, len);
@@ -166,7 +182,7 @@ impl Inner {
     /// Gives back a slot that was claimed and never published.
     pub(crate) fn unclaim(&self, class: ClassIndex, claimed: Claimed, len: u32) {
         self.settle_debt(class, len);
-        self.release_slot(class, (claimed.zspage, claimed.object), len);
+        self.release_slot((claimed.zspage, claimed.object), len);
     }
 }
 
@@ -183,7 +199,7 @@ struct Unclaim<'a> {
 impl Drop for Unclaim<'_> {
     fn drop(&mut self) {
         self.pool.unclaim(self.class, self.claimed, self.len);
-        self.pool.handles.put(self.index, self.slot);
+        self.pool.handles.put(current_cpu(), self.index, self.slot);
     }
 }
 

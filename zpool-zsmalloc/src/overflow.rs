@@ -7,9 +7,7 @@
 //! ```
 //!
 //! So the protocol of the word knows nothing of them: it sees one more pin, which goes when the last of these guards does.
-//! The lock is a leaf, held for a few instructions, and only readers of objects with more than [`MAX_PINS`] guards take it.
-//!
-//! [`MAX_PINS`]: crate::slot::MAX_PINS
+//! The lock is a leaf, held for a few instructions, and only readers of objects with more than `MAX_PINS` guards take it.
 
 use zpool_core::PoolError;
 use zpool_core::sync::Mutex;

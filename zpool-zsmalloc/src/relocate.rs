@@ -72,7 +72,7 @@ impl Inner {
         let Some((new_class, claimed)) = claim(old_class, len) else { return Outcome::NoPlace };
         let target = self.zspages.get(claimed.zspage).expect("a claimed slot's zspage exists");
         if target.is_evacuated(claimed.object) {
-            self.release_slot(new_class, (claimed.zspage, claimed.object), len);
+            self.release_slot((claimed.zspage, claimed.object), len);
             return Outcome::NoPlace;
         }
         let new = self.table.get(new_class);
@@ -89,7 +89,7 @@ impl Inner {
         if !slot.relocate(content, self.layout.pack(at, new.slot_bytes - len)) {
             self.shift_debt(new_class, old_class, len);
             self.wipe_if_asked(at, len);
-            self.release_slot(new_class, (claimed.zspage, claimed.object), len);
+            self.release_slot((claimed.zspage, claimed.object), len);
             return Outcome::Pinned;
         }
         // The exchange took the pin too.
@@ -97,7 +97,7 @@ impl Inner {
         // Relaxed: statistics only.
         self.counters.moved_objects.fetch_add(1, Ordering::Relaxed);
         self.wipe_if_asked(from, len);
-        self.release_slot(old_class, (from.zspage, from.object), len);
+        self.release_slot((from.zspage, from.object), len);
         Outcome::Moved
     }
 

@@ -15,8 +15,8 @@
 
 use std::sync::OnceLock;
 
+use zpool_core::cpu_shards;
 use zpool_core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use zpool_core::{cpu_shards, current_cpu};
 
 use crate::class::ClassIndex;
 use crate::few::boxed_defaults;
@@ -30,9 +30,16 @@ const PLACES: usize = 4;
 /// inserted into again after as many frees as the other's turn is long.
 const STREAK: u32 = 256;
 
-/// Words of a processor behind its places: what it has parked since it last inserted something, whether it has since somebody asked, and by how many bytes its spares
-/// have changed their objects' lengths.
-const WORDS: usize = 3;
+/// Words of a processor before its places: [`STREAK_AT`], [`INSERTED_AT`], [`LENGTHS_AT`], and one that is not used, so
+/// that the places of a class share a cache line.
+const WORDS: usize = 4;
+
+/// What a processor has parked since it last inserted something.
+const STREAK_AT: usize = 0;
+/// Whether it has inserted since this was asked.
+const INSERTED_AT: usize = 1;
+/// By how many bytes its spares have changed their objects' lengths.
+const LENGTHS_AT: usize = 2;
 
 /// A word of lengths that has come so far from 0 is carried to the pool's own.
 const CARRY: u32 = 1 << 30;
@@ -46,12 +53,20 @@ const LINE: usize = 16;
 /// The spares of a pool.
 #[derive(Debug)]
 pub struct Spares {
-    /// Index + 1 of a handle's slot, or 0: [`PLACES`] for each class, processor by processor. Made by the first insert: pools come and go, and a free allocates nothing.
+    /// For each processor its words and [`PLACES`] for each class, which hold index + 1 of a handle's slot, or 0. Made
+    /// by the first insert: pools come and go, and a free allocates nothing.
     places: OnceLock<Box<[AtomicU32]>>,
     shards: usize,
-    classes: usize,
+    /// Entries from one processor's to the next one's: they share no cache line.
+    stride: usize,
     /// Of what the processors' words have counted, what was carried here.
     carried: AtomicUsize,
+}
+
+/// What is one processor's.
+struct Shard<'a> {
+    words: &'a [AtomicU32; WORDS],
+    places: &'a [AtomicU32],
 }
 
 /// A spare that the caller has taken.
@@ -81,7 +96,7 @@ impl Spares {
         Spares {
             places: OnceLock::new(),
             shards: cpu_shards().min(MAX_SHARDS),
-            classes,
+            stride: (WORDS + classes * PLACES + LINE).next_multiple_of(LINE),
             carried: AtomicUsize::new(0),
         }
     }
@@ -97,7 +112,7 @@ impl Spares {
 
     #[cold]
     fn make_places(&self, grown: impl FnOnce(usize)) {
-        let Some(places) = boxed_defaults(self.shards * self.stride()) else { return };
+        let Some(places) = boxed_defaults(self.shards * self.stride) else { return };
         let bytes = size_of_val::<[AtomicU32]>(&places);
         // Another thread may have been faster: then ours are dropped.
         if self.places.set(places).is_ok() {
@@ -105,20 +120,20 @@ impl Spares {
         }
     }
 
-    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked, unless this processor has all the spares of that class that it
-    /// may have.
+    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked, unless processor `cpu`, the
+    /// [current](zpool_core::current_cpu) one, has all the spares of that class that it may have.
     #[inline]
-    pub fn park(&self, class: ClassIndex, index: u32) -> Parked {
-        let Some(shard) = self.shard() else { return Parked::No };
+    pub fn park(&self, cpu: usize, class: ClassIndex, index: u32) -> Parked {
+        let Some(shard) = self.shard(cpu) else { return Parked::No };
         // Relaxed: a glance, which spares an exchange that could only fail.
         let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
-        let Some(place) = shard[range_of(class)].iter().find(empty) else { return Parked::No };
+        let Some(place) = shard.places[range_of(class)].iter().find(empty) else { return Parked::No };
         // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
         if place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_err() {
             return Parked::No;
         }
         // Relaxed: a hint; and so it is no harm if threads that take turns on this processor lose a step.
-        let (streak, _) = self.words(shard);
+        let streak = &shard.words[STREAK_AT];
         let now = streak.load(Ordering::Relaxed).wrapping_add(1);
         streak.store(now, Ordering::Relaxed);
         match now {
@@ -128,17 +143,17 @@ impl Spares {
         }
     }
 
-    /// Takes one of this processor's spares of a class, that of the latest free if nobody meddled: the caller owns slot and handle's slot, and [notes](Self::note_length)
-    /// the length of the next object there.
+    /// Takes a spare of a class from processor `cpu`, the [current](zpool_core::current_cpu) one: normally the slot that it
+    /// freed last. The caller then owns slot and handle's slot, and [notes](Self::note_length) the length of the next
+    /// object there.
     #[inline]
-    pub fn take(&self, class: ClassIndex) -> Option<Spare<'_>> {
-        let shard = self.shard()?;
-        let (streak, inserted) = self.words(shard);
+    pub fn take(&self, cpu: usize, class: ClassIndex) -> Option<Spare<'_>> {
+        let shard = self.shard(cpu)?;
         // Relaxed: hints.
-        streak.store(0, Ordering::Relaxed);
-        inserted.store(1, Ordering::Relaxed);
-        let index = shard[range_of(class)].iter().rev().find_map(claim)?;
-        Some(Spare { index, lengths: &shard[self.classes * PLACES + 2] })
+        shard.words[STREAK_AT].store(0, Ordering::Relaxed);
+        shard.words[INSERTED_AT].store(1, Ordering::Relaxed);
+        let index = shard.places[range_of(class)].iter().rev().find_map(claim)?;
+        Some(Spare { index, lengths: &shard.words[LENGTHS_AT] })
     }
 
     /// Notes that a spare, whose last object had `before` bytes, has one of `after` bytes now. The class has counted the first one and does not learn of the second, so
@@ -163,54 +178,52 @@ impl Spares {
 
     /// Bytes by which the objects in all claimed slots are longer than their classes have counted. Wraps.
     pub(crate) fn payload_shift(&self) -> usize {
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
         let words =
-            shards.map(|shard| shard[self.classes * PLACES + 2].load(Ordering::Relaxed) as i32 as usize);
+            self.shards().map(|shard| shard.words[LENGTHS_AT].load(Ordering::Relaxed) as i32 as usize);
         words.fold(self.carried.load(Ordering::Relaxed), usize::wrapping_add)
     }
 
     /// Takes the spares of one class, or of all, on all processors.
     pub fn drain(&self, class: Option<ClassIndex>) -> impl Iterator<Item = u32> {
-        let range = class.map_or(0..self.classes * PLACES, range_of);
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
-        shards.flat_map(move |shard| shard.get(range.clone()).unwrap_or_default()).filter_map(claim)
+        let of_class = move |places: &[AtomicU32]| class.map_or(0..places.len(), range_of);
+        let places = self.shards().filter_map(move |shard| shard.places.get(of_class(shard.places)));
+        places.flatten().filter_map(claim)
     }
 
     /// Spares of a class now, on all processors.
     pub(crate) fn parked(&self, class: ClassIndex) -> usize {
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
-        let places = shards.flat_map(|shard| shard.get(range_of(class)).unwrap_or_default());
+        let places = self.shards().flat_map(|shard| shard.places.get(range_of(class)).unwrap_or_default());
         // Relaxed: for the books.
         places.filter(|place| place.load(Ordering::Relaxed) != 0).count()
     }
 
     /// Has somebody inserted something, or tried to, since this was asked the last time?
     pub fn inserted_since(&self) -> bool {
-        let shards = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride()));
         // Relaxed: a hint. All of them, whatever one says.
-        shards.fold(false, |any, shard| any | (self.words(shard).1.swap(0, Ordering::Relaxed) != 0))
+        let since = |shard: Shard<'_>| shard.words[INSERTED_AT].swap(0, Ordering::Relaxed) != 0;
+        self.shards().fold(false, |any, shard| any | since(shard))
     }
 
-    /// This processor's places of all classes, and its words.
+    /// A processor's words and places.
     #[inline]
-    fn shard(&self) -> Option<&[AtomicU32]> {
+    fn shard(&self, cpu: usize) -> Option<Shard<'_>> {
         let places = self.places.get()?;
         // Their number is a power of two.
-        let shard = current_cpu() & (self.shards - 1);
-        Some(&places[shard * self.stride()..][..self.stride()])
+        let shard = cpu & (self.shards - 1);
+        Shard::of(&places[shard * self.stride..][..self.stride])
     }
 
-    /// What a processor has parked since it last inserted something, and whether it has inserted since somebody asked.
-    #[inline]
-    fn words<'a>(&self, shard: &'a [AtomicU32]) -> (&'a AtomicU32, &'a AtomicU32) {
-        let first = self.classes * PLACES;
-        (&shard[first], &shard[first + 1])
+    fn shards(&self) -> impl Iterator<Item = Shard<'_>> {
+        let entries = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride));
+        entries.filter_map(Shard::of)
     }
+}
 
-    /// Entries from one processor's to the next one's: they share no cache line.
+impl<'a> Shard<'a> {
     #[inline]
-    fn stride(&self) -> usize {
-        (self.classes * PLACES + WORDS + LINE).next_multiple_of(LINE)
+    fn of(entries: &'a [AtomicU32]) -> Option<Shard<'a>> {
+        let (words, places) = entries.split_first_chunk()?;
+        Some(Shard { words, places })
     }
 }
 
@@ -233,21 +246,23 @@ fn claim(place: &AtomicU32) -> Option<u32> {
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
+    use zpool_core::current_cpu;
+
     use super::*;
 
     #[test]
     fn a_class_has_a_few_spares_a_processor_and_nobody_takes_one_twice() {
         let spares = Spares::new(3);
         let (first, last) = (ClassIndex(0), ClassIndex(2));
-        assert_eq!(spares.park(first, 7), Parked::No, "no room before an insert has made it");
+        assert_eq!(spares.park(current_cpu(), first, 7), Parked::No, "no room before an insert has made it");
         spares.prepare(|bytes| assert!(bytes > 0));
         spares.prepare(|_| panic!("made once"));
-        let parked = (0..100).filter(|&index| spares.park(first, index) != Parked::No).count();
+        let parked = (0..100).filter(|&index| spares.park(current_cpu(), first, index) != Parked::No).count();
         assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
-        assert_eq!(spares.park(last, u32::MAX - 1), Parked::ForSoon);
+        assert_eq!(spares.park(current_cpu(), last, u32::MAX - 1), Parked::ForSoon);
         assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
         assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));
-        assert!(spares.take(first).is_none());
+        assert!(spares.take(current_cpu(), first).is_none());
     }
 
     #[test]
@@ -255,9 +270,9 @@ mod tests {
         let spares = Spares { shards: 1, ..Spares::new(2) };
         spares.prepare(|_| ());
         let (one, other) = (ClassIndex(0), ClassIndex(1));
-        let park = |_| (spares.park(one, 1), spares.drain(None).count()).0;
+        let park = |_| (spares.park(current_cpu(), one, 1), spares.drain(None).count()).0;
         for _ in 0..3 {
-            assert!(spares.take(other).is_none());
+            assert!(spares.take(current_cpu(), other).is_none());
             let parked: Vec<_> = (1..=STREAK + 1).map(park).collect();
             assert!(parked[..STREAK as usize - 1].iter().all(|&parked| parked == Parked::ForSoon));
             assert_eq!(parked[STREAK as usize - 1..], [Parked::TooMany, Parked::ForLater]);
@@ -269,10 +284,10 @@ mod tests {
         let spares = Spares::new(2);
         assert!(!spares.inserted_since(), "no insert has made room");
         spares.prepare(|_| ());
-        spares.park(ClassIndex(1), 7);
+        spares.park(current_cpu(), ClassIndex(1), 7);
         assert!(!spares.inserted_since(), "a free is no insert");
         for class in [1, 0] {
-            spares.take(ClassIndex(class));
+            spares.take(current_cpu(), ClassIndex(class));
             assert!(spares.inserted_since(), "whether it found a spare or not");
             assert!(!spares.inserted_since());
         }
@@ -283,12 +298,12 @@ mod tests {
         let spares = Spares { shards: 1, ..Spares::new(1) };
         spares.prepare(|_| ());
         let park_many = |n: u32| {
-            let park = |_| (spares.park(ClassIndex(0), 1), spares.drain(None).count()).0;
+            let park = |_| (spares.park(current_cpu(), ClassIndex(0), 1), spares.drain(None).count()).0;
             (0..n).map(park).filter(|&parked| parked == Parked::TooMany).count()
         };
         assert_eq!((park_many(STREAK - 1), park_many(1), park_many(2 * STREAK)), (0, 1, 2));
         // An insert begins anew.
-        assert!(spares.take(ClassIndex(0)).is_none());
+        assert!(spares.take(current_cpu(), ClassIndex(0)).is_none());
         assert_eq!((park_many(STREAK - 1), park_many(1)), (0, 1));
     }
 }

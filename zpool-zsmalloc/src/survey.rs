@@ -66,7 +66,8 @@ pub(crate) fn count(state: &ClassState) -> Counted {
     for local in 0..state.members().len() as u32 {
         counted.absent += absent_bytes(state, local);
         counted.tail += tail_bytes(state, local);
-        counted.by_fullness[row(state.member(local).inuse, state.shape.objects)] += 1;
+        let row = row(state.member(local).inuse, state.shape.objects);
+        counted.by_fullness[usize::from(row)] += 1;
     }
     counted
 }

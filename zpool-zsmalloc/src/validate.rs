@@ -11,7 +11,7 @@ use zpool_core::sync::MutexGuard;
 use zpool_core::sync::atomic::Ordering;
 
 use crate::class_state::ClassState;
-use crate::fullness::Group;
+use crate::fullness::{Group, row};
 use crate::inner::{Class, Inner};
 use crate::shape::{bit, count_set};
 use crate::slot::{Content, Peeked};
@@ -71,7 +71,7 @@ impl Inner {
             agree(at("open slots"), usize::from(member.open), usize::from(counted))?;
             let group = match member.isolated {
                 true => Group::None,
-                false => Group::of(member.inuse, state.shape.objects, member.open),
+                false => Group::of(row(member.inuse, state.shape.objects), member.open),
             };
             agree(at("group"), state.group(local) as usize, group as usize)?;
             let frames = member.resident.count_ones() as usize;

@@ -128,7 +128,7 @@ impl Pool {
 
     fn park(&self, spares: &Spares, class: ClassIndex, place: Content) {
         self.slot.set_parked(place);
-        assert!(spares.park(class, 0) != Parked::No, "nobody else parks");
+        assert!(spares.park(zpool_core::current_cpu(), class, 0) != Parked::No, "nobody else parks");
     }
 
     fn compact(&self) {
@@ -264,7 +264,7 @@ fn a_spare_against_a_reader_and_an_insert() {
                 }
             }),
             thread::spawn(move || {
-                if taken.take(class).is_some() {
+                if taken.take(zpool_core::current_cpu(), class).is_some() {
                     let place = inserter.slot.parked();
                     inserter.write(place, 99);
                     assert_ne!(inserter.slot.publish(place), generation);

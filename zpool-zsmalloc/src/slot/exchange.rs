@@ -11,7 +11,8 @@
 
 use zpool_core::sync::atomic::Ordering;
 
-use super::{Content, DEAD, LIVE, Named, Slot, Word};
+use super::word::{DEAD, LIVE, Word};
+use super::{Content, Named, Slot};
 use crate::readers::Readers;
 
 /// What became of an exchange.
@@ -67,7 +68,7 @@ impl Slot {
     fn retract(&self, generation: u16) -> Option<Content> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));
-        while word.is_live(generation) && word.holds() == 0 {
+        while word.is_idle(generation) {
             let next = Word::new(word.content().0, u64::from(generation), DEAD, 0);
             match self.exchange_weak(word, next, Ordering::SeqCst) {
                 Ok(()) => return Some(word.content()),

@@ -1,6 +1,7 @@
 //! What the content of a slot says: where an object is and how long.
 
-use super::{CONTENT_BITS, Content};
+use super::Content;
+use super::word::CONTENT_BITS;
 use crate::class::{ClassTable, SizeClass};
 
 /// Where an object is.
@@ -20,7 +21,10 @@ pub(crate) struct Location {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     slack_bits: u32,
-    object_bits: u32,
+    zspage_shift: u32,
+    // Kept, since every insert, read and free unpacks a content.
+    slack_mask: u64,
+    object_mask: u64,
 }
 
 impl Layout {
@@ -29,27 +33,29 @@ impl Layout {
         let most_slack = table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
         let most_objects = table.classes().iter().map(|c| c.objects).max().unwrap_or(1);
         let bits = |largest: usize| usize::BITS - largest.leading_zeros();
-        Layout { slack_bits: bits(most_slack), object_bits: bits(usize::from(most_objects - 1)) }
+        let (slack_bits, object_bits) = (bits(most_slack), bits(usize::from(most_objects - 1)));
+        let mask = |bits: u32| (1 << bits) - 1;
+        let (slack_mask, object_mask) = (mask(slack_bits), mask(object_bits));
+        Layout { slack_bits, zspage_shift: slack_bits + object_bits, slack_mask, object_mask }
     }
 
     /// Zspages that can be named.
     pub(crate) fn zspages(self) -> u32 {
-        let bits = CONTENT_BITS - self.slack_bits - self.object_bits;
+        let bits = CONTENT_BITS - self.zspage_shift;
         1u32.checked_shl(bits).unwrap_or(u32::MAX)
     }
 
     #[inline]
     pub(crate) fn pack(self, at: Location, slack: u32) -> Content {
-        let word = u64::from(at.zspage) << self.object_bits | u64::from(at.object);
-        Content(word << self.slack_bits | u64::from(slack))
+        let place = u64::from(at.zspage) << self.zspage_shift | u64::from(at.object) << self.slack_bits;
+        Content(place | u64::from(slack))
     }
 
     #[inline]
     pub(crate) fn unpack(self, content: Content) -> (Location, u32) {
-        let mask = |bits: u32| (1u64 << bits) - 1;
-        let slack = (content.0 & mask(self.slack_bits)) as u32;
-        let object = (content.0 >> self.slack_bits & mask(self.object_bits)) as u16;
-        let zspage = (content.0 >> (self.slack_bits + self.object_bits)) as u32;
+        let slack = (content.0 & self.slack_mask) as u32;
+        let object = (content.0 >> self.slack_bits & self.object_mask) as u16;
+        let zspage = (content.0 >> self.zspage_shift) as u32;
         (Location { zspage, object }, slack)
     }
 }
