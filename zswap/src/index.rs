@@ -13,7 +13,7 @@
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's `Eq`, its `Hash` when the table grows, its `Clone` when
 //! keys are listed, and the allocator's `read` and `exchange`, which never block; nothing else of anybody's. What is taken out is freed after the lock is.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crossbeam_utils::CachePadded;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
@@ -72,7 +72,7 @@ impl<K> Index<K> {
     pub(crate) fn new(with_sums: bool) -> Index<K> {
         let wanted = zpool_core::cpu_shards() * SHARDS_PER_CPU;
         let shards = wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
-        let seed = RandomState::new().hash_one(shards);
+        let seed = RandomState::new().build_hasher().finish();
         Index::with_shards(shards, seed, with_sums)
     }
 
