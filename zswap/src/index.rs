@@ -72,6 +72,7 @@ impl<K> Index<K> {
     pub(crate) fn new(with_sums: bool) -> Index<K> {
         let wanted = zpool_core::cpu_shards() * SHARDS_PER_CPU;
         let shards = wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
+        // Not `hash_one`: that of another type keeps the hasher's `write` from being inlined for keys.
         let seed = RandomState::new().build_hasher().finish();
         Index::with_shards(shards, seed, with_sums)
     }
