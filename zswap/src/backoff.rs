@@ -51,8 +51,9 @@ impl Backoff {
     }
 }
 
-/// Whether this is a failure that ends when readers do.
-#[inline]
+/// Is this a failure that ends when readers do? Out of line, so that a load that has none does not look.
+#[cold]
+#[inline(never)]
 pub(crate) fn is_crowded(kind: &ErrorKind) -> bool {
     matches!(kind, ErrorKind::Pool(PoolError::TooManyReaders))
 }

@@ -16,7 +16,7 @@
 //! runs under it. The frames of a rebuilt part come from a source of the index's own. What is taken
 //! out is freed after the lock is.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crossbeam_utils::CachePadded;
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
@@ -75,7 +75,8 @@ impl<K> Index<K> {
     pub(crate) fn new(with_sums: bool) -> Index<K> {
         let wanted = zpool_core::cpu_shards() * SHARDS_PER_CPU;
         let shards = wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
-        let seed = RandomState::new().hash_one(shards);
+        // Not `hash_one`: that of another type keeps the hasher's `write` from being inlined for keys.
+        let seed = RandomState::new().build_hasher().finish();
         Index::with_shards(shards, seed, with_sums)
     }
 

@@ -7,7 +7,7 @@ use super::CodecError;
 use crate::exec::{self, swallowed_message};
 
 /// Calls foreign code and contains its panic. What passes through the containment is one bit: an error goes past it,
-/// for the reason given at `FAILED` in `codec`.
+/// for the reason given at `FAILED` in `codec::session`.
 #[inline]
 pub(super) fn contained(
     call: impl FnOnce() -> Result<(), CodecError>,

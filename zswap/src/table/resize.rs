@@ -139,14 +139,17 @@ impl<K> Table<K> {
     /// Puts items, whose hashes these are, into segments that are empty and were found to fit them.
     fn refill(&mut self, items: impl Iterator<Item = (Item<K>, u32)>, hashes: &[u64]) {
         let (mut number, mut run) = (u32::MAX, 0..0);
-        for ((item, sum), &hash) in items.zip(hashes) {
+        let mut hashes = hashes.iter();
+        // Not `for`: what is chained goes faster from inside.
+        items.for_each(|(item, sum)| {
+            let &hash = hashes.next().expect("a hash for each item");
             if self.number(hash) != number {
                 (number, run) = (self.number(hash), 0..0);
             }
             let segment = self.segment_mut(number);
             let appended = segment.append(hash, item, sum, &mut run);
             debug_assert!(appended.is_ok(), "found to fit before anything moved");
-        }
+        });
     }
 
     /// Puts `next` in the place of segment `number`, which is returned.
@@ -281,7 +284,8 @@ fn hashes<K>(segments: &[&Segment<K>], rehash: &impl Fn(&K) -> u64) -> Result<Ve
     let mut hashes = Vec::new();
     hashes.try_reserve_exact(segments.iter().map(|segment| segment.len()).sum())?;
     for segment in segments {
-        hashes.extend(segment.iter().map(|(key, _)| rehash(key)));
+        // Not `extend`, which asks for each item whether there is room: see also `refill`.
+        segment.iter().for_each(|(key, _)| hashes.push(rehash(key)));
     }
     Ok(hashes)
 }

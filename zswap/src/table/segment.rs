@@ -193,11 +193,9 @@ impl<K> Segment<K> {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Item<K>, u32)> {
         self.len = 0;
         let wrapped = self.wrapped();
-        let (wrapped_sums, sums) = self.sums.split_at(wrapped.min(self.sums.len()));
-        let sums = sums.iter().chain(wrapped_sums).copied().chain(std::iter::repeat(0));
-        let (wrapped, rest) = self.slots.split_at_mut(wrapped);
-        let slots = rest.iter_mut().chain(wrapped);
-        slots.zip(sums).filter_map(|(slot, sum)| slot.take().map(|item| (item, sum)))
+        let (slots, sums) = (&mut self.slots[..], &self.sums[..]);
+        let order = (wrapped..slots.len()).chain(0..wrapped);
+        order.filter_map(move |at| Some((slots[at].take()?, sums.get(at).copied().unwrap_or(0))))
     }
 
     /// How many slots at the front have entries whose homes are at the end.
