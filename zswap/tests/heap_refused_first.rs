@@ -30,7 +30,7 @@ const SPECS: &[&str] = &[
 /// The key that most calls are about.
 const KEY: u64 = 1 << 32;
 /// Keys of a store with contents.
-const KEYS: u64 = 600;
+const KEYS: u64 = 300;
 
 fn store(spec_text: &str) -> Store<u64> {
     let builder = builder().spec(spec(spec_text)).executor(Arc::new(Manual::new()));
