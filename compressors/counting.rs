@@ -7,6 +7,8 @@ std::thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static FREES: Cell<u64> = const { Cell::new(0) };
     static BYTES: Cell<isize> = const { Cell::new(0) };
+    /// Allocations until one is refused.
+    static REFUSED_AFTER: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// What this thread did so far.
@@ -39,15 +41,30 @@ pub(crate) fn calls() -> u64 {
     ALLOCATIONS.get() + FREES.get()
 }
 
+/// Does `work` while one allocation of this thread, the one after `others`, is refused. Also returns whether it was asked
+/// for. What asks in a way that cannot fail aborts the process.
+#[allow(dead_code, reason = "for codecs that have what can be refused")]
+pub(crate) fn refusing<R>(others: u64, work: impl FnOnce() -> R) -> (R, bool) {
+    REFUSED_AFTER.set(Some(others));
+    let result = work();
+    (result, REFUSED_AFTER.take().is_none())
+}
+
 struct Counting;
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: forwards to the system's allocator; the counters are plain cells, which allocate nothing and do not unwind. Reallocation is the trait's own, made of
+// SAFETY: forwards to the system's allocator, or gives null and changes nothing; the counters are plain cells, which allocate nothing and do not unwind. Reallocation is the trait's own, made of
 // these two.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if let Some(others) = REFUSED_AFTER.get() {
+            REFUSED_AFTER.set(others.checked_sub(1));
+            if others == 0 {
+                return std::ptr::null_mut();
+            }
+        }
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         BYTES.set(BYTES.get() + layout.size() as isize);
         // SAFETY: the caller's duties are the callee's.

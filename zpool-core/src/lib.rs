@@ -75,7 +75,7 @@ pub mod page;
 mod pool;
 #[allow(unsafe_code, reason = "an instruction that has no safe function")]
 mod prefetch;
-#[allow(unsafe_code, reason = "a counted pointer whose making can fail")]
+#[allow(unsafe_code, reason = "a counted pointer and a box whose making can fail")]
 mod shared;
 pub mod spec;
 mod stats;
@@ -95,5 +95,5 @@ pub use noblock::{
 };
 pub use pool::{PoolConfig, ZPool, ZPoolDriver};
 pub use prefetch::{prefetch, prefetch_far};
-pub use shared::TryArc;
+pub use shared::{TryArc, try_box};
 pub use stats::{GroupStats, PoolStats};

@@ -1,4 +1,4 @@
-//! A counted owner whose making can fail: `Arc` for code that must survive a refused allocation.
+//! Owners whose making can fail: `Arc` and `Box` for code that must survive a refused allocation.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -8,6 +8,39 @@ use core::ptr::NonNull;
 use std::alloc::{Layout, alloc};
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+
+/// Moves `value` to the heap, as `Box::new` does, which ends the process where the heap refuses.
+///
+/// The box may become one of a trait object.
+///
+/// # Errors
+///
+/// Returns `value` if the heap has no memory.
+///
+/// # Example
+///
+/// ```
+/// use zpool_core::{compress::CodecError, try_box};
+///
+/// fn boxed() -> Result<Box<dyn std::fmt::Debug>, CodecError> {
+///     Ok(try_box([7; 100]).map_err(|_| CodecError::OutOfMemory)?)
+/// }
+/// assert!(boxed().is_ok());
+/// ```
+#[expect(clippy::disallowed_methods, reason = "a box that can fail to be made, not frames")]
+pub fn try_box<T>(value: T) -> Result<Box<T>, T> {
+    let layout = Layout::new::<T>();
+    if layout.size() == 0 {
+        // Makes no heap call.
+        return Ok(Box::new(value));
+    }
+    // SAFETY: the layout has more than 0 bytes.
+    let Some(place) = NonNull::new(unsafe { alloc(layout) }.cast::<T>()) else { return Err(value) };
+    // SAFETY: freshly allocated with this very layout.
+    unsafe { place.write(value) };
+    // SAFETY: allocated with the layout of a `T`, as a box is; holds a value; nothing else owns it.
+    Ok(unsafe { Box::from_raw(place.as_ptr()) })
+}
 
 /// A value with several owners, as `Arc` has it, but made by [`try_new`](TryArc::try_new).
 ///
@@ -114,6 +147,21 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    /// A box owns its value, whatever its size and alignment, and drops it once.
+    #[test]
+    fn try_box_owns_value_of_any_layout() {
+        #[repr(align(256))]
+        struct Aligned(u8);
+        let boxed = try_box(Aligned(7)).ok().unwrap();
+        assert_eq!((boxed.0, core::ptr::from_ref(&*boxed).addr() % 256), (7, 0));
+        assert_eq!(*try_box(()).unwrap(), ());
+        let witness = Arc::new(());
+        let boxed: Box<dyn Send> = try_box(witness.clone()).unwrap();
+        assert_eq!(Arc::strong_count(&witness), 2);
+        drop(boxed);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
 
     /// The value goes with its last owner, in whichever thread that is, and once.
     #[test]

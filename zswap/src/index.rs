@@ -26,6 +26,7 @@ use zpool_manager::PoolRef;
 
 use crate::clock::Coldest;
 use crate::contents::Contents;
+use crate::keys::Keys;
 use crate::shard::{Exchanged, Item, Put, Shard, Tally};
 use crate::stored::Block;
 use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom, Position, Table};
@@ -296,22 +297,49 @@ impl<K> Index<K> {
     }
 
     /// Copies of the keys of a stretch of a shard, and where the next stretch begins. Keys that
-    /// moved here from a stretch before, because two were merged, are left out.
+    /// moved here from a stretch before, because two were merged, are left out. A stretch ends where
+    /// memory does.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for some that cannot be told apart: keys of one hash, or in the stash.
     pub(crate) fn keys_from(
         &self,
         shard: usize,
         from: Position,
         rehash: impl Fn(&K) -> u64,
-    ) -> (Vec<K>, Option<Position>)
+    ) -> (Keys<K>, Option<Position>)
     where
         K: Clone,
     {
         let locked = self.shards[shard].lock();
-        let (stretch, next) = locked.table.stretch(from);
-        let mut keys = Vec::with_capacity(stretch.len());
-        let is_new = |key: &K| from.is_start() || self.split(rehash(key)).1 >= from.hash();
-        keys.extend(stretch.items().map(|(key, _)| key).filter(|key| is_new(key)).cloned());
-        (keys, next)
+        let (stretch, mut next) = locked.table.stretch(from);
+        let hash = |key: &K| self.split(rehash(key)).1;
+        let mut keys = Keys { one: None, more: Vec::new() };
+        if keys.more.try_reserve_exact(stretch.len()).is_ok() {
+            let is_new = |key: &K| from.is_start() || hash(key) >= from.hash();
+            keys.more.extend(stretch.items().map(|(key, _)| key).filter(|key| is_new(key)).cloned());
+            return (keys, next);
+        }
+        // The part of the stretch up to `last`, which is halved until there is memory for it.
+        let mut last = next.map_or(u64::MAX, |next| next.hash().wrapping_sub(1));
+        loop {
+            let hashes = from.hash()..=last;
+            let stretch = || locked.table.stretch(from).0;
+            let part = || stretch().items().map(|(key, _)| key).filter(|key| hashes.contains(&hash(key)));
+            match part().count() {
+                0 => {}
+                1 => keys.one = part().next().cloned(),
+                count if keys.more.try_reserve_exact(count).is_ok() => keys.more.extend(part().cloned()),
+                _ => {
+                    assert!(!stretch().is_stash() && last > from.hash(), "no memory for a list of keys");
+                    last = from.hash() + (last - from.hash()) / 2;
+                    next = Some(Position::of(last + 1));
+                    continue;
+                }
+            }
+            return (keys, next);
+        }
     }
 }
 

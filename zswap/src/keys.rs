@@ -12,6 +12,22 @@ use crate::store::Store;
 use crate::stored::StoredId;
 use crate::table::Position;
 
+/// Keys that were listed: any number if there is memory, otherwise one.
+#[derive(Debug)]
+pub(crate) struct Keys<K> {
+    pub(crate) one: Option<K>,
+    pub(crate) more: Vec<K>,
+}
+
+impl<K> IntoIterator for Keys<K> {
+    type Item = K;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<K>, std::vec::IntoIter<K>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.one.into_iter().chain(self.more)
+    }
+}
+
 /// A [watch](crate::watch) on the entry of a shard, ended when this is dropped.
 struct Watched<'i, K> {
     index: &'i Index<K>,
@@ -37,13 +53,17 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Copies of all keys, in no order. A key that is there all the time is listed once; one that comes or goes meanwhile may or may not be.
     ///
     /// Keys are cloned some thousand at a time, under a lock of the index: `Clone` must not call the
-    /// store.
+    /// store. Where memory is short, fewer at a time, and in the end one by one, which needs none.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for a list of keys that all have the same hash.
     pub fn keys(&self) -> impl Iterator<Item = K> {
         (0..self.index().shards()).flat_map(|shard| self.stretches(shard)).flatten()
     }
 
     /// Copies of the keys of a shard, a stretch at a time.
-    fn stretches(&self, shard: usize) -> impl Iterator<Item = Vec<K>> {
+    fn stretches(&self, shard: usize) -> impl Iterator<Item = Keys<K>> {
         let mut next = Some(Position::default());
         std::iter::from_fn(move || {
             let (keys, behind) = self.index().keys_from(shard, next?, |key| self.hash(key));
@@ -64,7 +84,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Keys that are not equal to themselves, which no look-up finds, are asked about like all others. They are out of
     /// the store while `keep` runs, and come back if it says yes.
     ///
-    /// `keep` runs with no lock held and may use the store. Lists some thousand keys at a time, on the heap.
+    /// `keep` runs with no lock held and may use the store. Lists keys as [`keys`](Self::keys) does.
+    ///
+    /// # Panics
+    ///
+    /// As `keys` does. What was removed before stays so.
     pub fn retain(&self, mut keep: impl FnMut(&K, usize) -> bool) -> usize {
         let mut removed = 0;
         for shard in 0..self.index().shards() {

@@ -182,6 +182,8 @@ impl<K, S> Store<K, S> {
 
     /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before stay where they are, and load as before. May block.
     ///
+    /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
+    ///
     /// # Errors
     ///
     /// As for [`PoolManager::switch`]; everything is then as it was.
@@ -208,7 +210,8 @@ impl<K, S> Store<K, S> {
     }
 
     /// Returns what the store holds and what it has done. Walks shards and pools, but no objects:
-    /// cheap enough for every second, not for every store.
+    /// cheap enough for every second, not for every store. Needs memory for its lists, and ends the
+    /// process if the heap refuses it.
     pub fn stats(&self) -> StoreStats {
         StoreStats::of(self)
     }

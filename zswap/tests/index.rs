@@ -167,3 +167,21 @@ fn clear_of_many_empties_referenced_pool() {
     store.manager().flush().unwrap();
     check_books(&store);
 }
+
+/// Keys that are more aligned than a frame of memory are stored like any others.
+#[test]
+fn keys_over_frame_alignment_are_stored() {
+    #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+    #[repr(align(8192))]
+    struct Aligned(u64);
+    let store = Store::<Aligned>::builder().build().unwrap();
+    let mut bytes = [0; 8];
+    for n in 0..1_000 {
+        store.store(Aligned(n), &n.to_le_bytes()).unwrap();
+    }
+    for n in 0..1_000 {
+        assert_eq!((store.load(&Aligned(n), &mut bytes), bytes), (Ok(Some(8)), n.to_le_bytes()));
+    }
+    assert_eq!(store.retain(|key, _| key.0 >= 900), 900);
+    assert_eq!(store.keys().map(|key| key.0).sum::<u64>(), (900..1_000).sum());
+}

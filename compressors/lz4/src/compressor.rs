@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use lz4_flex::block::{decompress_into, get_maximum_output_size};
-use zpool_core::CreateError;
 use zpool_core::compress::{CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver};
 use zpool_core::spec::{Component, Params};
+use zpool_core::{CreateError, try_box};
 
 use crate::context::Lz4Context;
 
@@ -42,7 +42,7 @@ impl Compressor for Lz4Compressor {
     }
 
     fn compression_context(&self, max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        Ok(Box::new(Lz4Context::new(max_block_len)))
+        Ok(try_box(Lz4Context::new(max_block_len)?).map_err(|_| CodecError::OutOfMemory)?)
     }
 
     /// As in the trait. The decoder checks every length and offset against what is there, and copies only what it wrote before, so K9 holds once

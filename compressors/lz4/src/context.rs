@@ -4,6 +4,7 @@ use core::fmt;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use zpool_core::compress::{CodecError, Compressed, CompressionContext};
+use zpool_core::try_box;
 
 /// Blocks of this many bytes and more have positions that a table of 16-bit entries does not hold.
 const LARGE_BLOCK: usize = u16::MAX as usize;
@@ -12,9 +13,9 @@ const LARGE_BLOCK: usize = u16::MAX as usize;
 ///
 /// The table is chosen by the length of the *block*, not by the largest block: so the output depends on the block alone, whatever the context was made for.
 pub(crate) struct Lz4Context {
-    small: CompressTable,
+    small: Box<CompressTable>,
     /// There if the context is for blocks of [`LARGE_BLOCK`] bytes or more.
-    large: Option<CompressTable>,
+    large: Option<Box<CompressTable>>,
     /// Where a block is compressed to when the caller's buffer is under the bound. Empty until that happens; then for the largest block seen so.
     staging: Vec<u8>,
 }
@@ -23,14 +24,40 @@ pub(crate) struct Lz4Context {
 const SMALL_TABLE_BYTES: usize = 4096 * size_of::<u16>();
 const LARGE_TABLE_BYTES: usize = 4096 * size_of::<u32>();
 
+/// The library boxes its tables itself, in a way that ends the process where the heap refuses. It does
+/// so with its feature `alloc`, which is off here; another crate of the program may turn it on.
+const BOXED_BY_LIBRARY: bool = size_of::<CompressTable>() < SMALL_TABLE_BYTES;
+
 impl Lz4Context {
-    pub(crate) fn new(max_block_len: usize) -> Lz4Context {
-        Lz4Context {
-            small: CompressTable::small(),
-            large: (max_block_len >= LARGE_BLOCK).then(CompressTable::large),
-            staging: Vec::new(),
-        }
+    pub(crate) fn new(max_block_len: usize) -> Result<Lz4Context, CodecError> {
+        let large = if max_block_len >= LARGE_BLOCK { Some(large_table()?) } else { None };
+        let small = boxed_table(SMALL_TABLE_BYTES, CompressTable::small)?;
+        Ok(Lz4Context { small, large, staging: Vec::new() })
     }
+}
+
+#[cold]
+fn large_table() -> Result<Box<CompressTable>, CodecError> {
+    boxed_table(LARGE_TABLE_BYTES, CompressTable::large)
+}
+
+/// Boxes a table of so many bytes.
+fn boxed_table(bytes: usize, make: fn() -> CompressTable) -> Result<Box<CompressTable>, CodecError> {
+    if BOXED_BY_LIBRARY {
+        // The next best: a heap that has this much has it for the library, unless another thread is faster.
+        reserve(&mut Vec::new(), bytes)?;
+    }
+    try_box(make()).map_err(|_| CodecError::OutOfMemory)
+}
+
+/// Bytes that a boxed table holds on the heap.
+fn table_bytes(inside: usize) -> usize {
+    size_of::<CompressTable>() + if BOXED_BY_LIBRARY { inside } else { 0 }
+}
+
+/// Makes room for `more` bytes.
+fn reserve(buffer: &mut Vec<u8>, more: usize) -> Result<(), CodecError> {
+    buffer.try_reserve_exact(more).map_err(|_| CodecError::OutOfMemory)
 }
 
 impl CompressionContext for Lz4Context {
@@ -39,7 +66,10 @@ impl CompressionContext for Lz4Context {
         let table = if block.len() < LARGE_BLOCK {
             &mut self.small
         } else {
-            self.large.get_or_insert_with(CompressTable::large)
+            match &mut self.large {
+                Some(large) => large,
+                none => none.insert(large_table()?),
+            }
         };
         let bound = get_maximum_output_size(block.len());
         if out.len() >= bound {
@@ -49,8 +79,8 @@ impl CompressionContext for Lz4Context {
     }
 
     fn bytes_held(&self) -> usize {
-        let large = if self.large.is_some() { LARGE_TABLE_BYTES } else { 0 };
-        size_of::<Self>() + SMALL_TABLE_BYTES + large + self.staging.capacity()
+        let large = if self.large.is_some() { table_bytes(LARGE_TABLE_BYTES) } else { 0 };
+        size_of::<Self>() + table_bytes(SMALL_TABLE_BYTES) + large + self.staging.capacity()
     }
 }
 
@@ -64,6 +94,7 @@ fn compress_to_short(
     bound: usize,
 ) -> Result<Compressed, CodecError> {
     if staging.len() < bound {
+        reserve(staging, bound - staging.len())?;
         staging.resize(bound, 0);
     }
     let len = compress_into_with_table(block, staging, table).map_err(impossible)?;

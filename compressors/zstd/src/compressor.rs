@@ -8,7 +8,7 @@ use zpool_core::compress::{
     CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver, DecompressionContext,
 };
 use zpool_core::spec::{Component, Params};
-use zpool_core::{CreateError, might_block};
+use zpool_core::{CreateError, might_block, try_box};
 use zstd::zstd_safe::compress_bound;
 
 use crate::context::{ZstdCompression, ZstdDecompression};
@@ -101,11 +101,13 @@ impl Compressor for ZstdCompressor {
     }
 
     fn compression_context(&self, max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        Ok(Box::new(ZstdCompression::new(self.level, self.dictionary.as_deref(), max_block_len)?))
+        let context = ZstdCompression::new(self.level, self.dictionary.as_deref(), max_block_len)?;
+        Ok(try_box(context).map_err(|_| CodecError::OutOfMemory)?)
     }
 
     fn decompression_context(&self) -> Result<Box<dyn DecompressionContext>, CodecError> {
-        Ok(Box::new(ZstdDecompression::new(self.dictionary.clone())?))
+        let context = ZstdDecompression::new(self.dictionary.clone())?;
+        Ok(try_box(context).map_err(|_| CodecError::OutOfMemory)?)
     }
 }
 

@@ -42,7 +42,9 @@ impl ZstdCompression {
         let dictionary = dictionary.map(|dictionary| Arc::clone(&dictionary.compression));
         let context = AttachedContext::new(&parameters, dictionary)
             .map_err(|code| code.map_or(CodecError::OutOfMemory, failure))?;
-        let largest = vec![0; max_block_len].into_boxed_slice();
+        let mut largest = Vec::new();
+        lengthen(&mut largest, max_block_len)?;
+        let largest = largest.into_boxed_slice();
         let mut new = ZstdCompression { context, largest, after_short: false, staging: Vec::new() };
         // zstd allocates its tables with the first block: let that be now, where it may block and fail.
         new.claim_memory()?;
@@ -64,10 +66,8 @@ impl ZstdCompression {
     /// zstd wants some bytes more than the compressed form has, so a buffer under the bound might be refused although it suffices, or give another form.
     #[cold]
     fn compress_to_short(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+        lengthen(&mut self.staging, compress_bound(block.len()))?;
         let mut staging = core::mem::take(&mut self.staging);
-        if staging.len() < compress_bound(block.len()) {
-            staging.resize(compress_bound(block.len()), 0);
-        }
         let outcome = self.compress_to_bound(block, &mut staging);
         self.staging = staging;
         let Compressed::Len(len) = outcome? else { return Ok(Compressed::DoesNotFit) };
@@ -101,6 +101,14 @@ impl CompressionContext for ZstdCompression {
     fn bytes_held(&self) -> usize {
         size_of::<Self>() + self.context.bytes_held() + self.largest.len() + self.staging.capacity()
     }
+}
+
+/// Makes a buffer of zeros as long as `len`, if it is shorter.
+fn lengthen(buffer: &mut Vec<u8>, len: usize) -> Result<(), CodecError> {
+    let missing = len.saturating_sub(buffer.len());
+    buffer.try_reserve_exact(missing).map_err(|_| CodecError::OutOfMemory)?;
+    buffer.resize(buffer.len() + missing, 0);
+    Ok(())
 }
 
 #[inline]

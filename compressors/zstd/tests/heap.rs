@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use counting::{Heap, blocks, pass};
-use zpool_core::compress::{Codec, Compressor};
+use counting::{Heap, blocks, pass, refusing};
+use zpool_core::compress::{Codec, CodecError, Compressor};
 use zpool_zstd::ZstdCompressor;
 
 #[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
@@ -91,4 +91,42 @@ fn a_dictionary_is_held_once_and_freed_with_its_last_user() {
         context.compress(&dictionary[..4096], out).unwrap();
     }
     assert_eq!(Heap::since(before).bytes, 0);
+}
+
+/// A refused allocation is an error, for a context as for the buffer that a block needs later.
+#[test]
+fn refused_allocation_is_error() {
+    let compressor = ZstdCompressor::new(1).unwrap();
+    let mut refusals = 0;
+    for max_block_len in [4096, 1 << 20] {
+        for others in 0.. {
+            let (compressed, refused) = refusing(others, || {
+                let mut context = compressor.compression_context(max_block_len)?;
+                context.compress(&[7; 600], &mut [0; 100])?;
+                context.compress(&[7; 4000], &mut [0; 100])
+            });
+            let expected = if refused { Err(CodecError::OutOfMemory) } else { compressed.clone() };
+            assert_eq!(compressed, expected, "request {others}");
+            if !refused {
+                assert!(compressed.is_ok());
+                break;
+            }
+            refusals += 1;
+        }
+    }
+    assert!(refusals >= 8, "{refusals}");
+}
+
+/// The same for a context that decompresses.
+#[test]
+fn refused_decompression_context_is_error() {
+    let compressor = ZstdCompressor::new(1).unwrap();
+    for others in 0.. {
+        let (made, refused) = refusing(others, || compressor.decompression_context().map(drop));
+        assert_eq!(made, if refused { Err(CodecError::OutOfMemory) } else { Ok(()) });
+        if !refused {
+            assert!(others >= 2, "zstd's context, and the box for it");
+            break;
+        }
+    }
 }

@@ -72,10 +72,15 @@ impl<T> FrameTable<T> {
     /// The largest length that costs no more memory than `len` does: whole frames, filled up.
     pub fn filled_up(len: usize) -> usize {
         let bytes = len.saturating_mul(size_of::<T>());
-        if bytes < MAPPED_FROM {
+        if bytes < MAPPED_FROM || !Self::lies_in_frames() {
             return len;
         }
         bytes.div_ceil(source().frame_size()).saturating_mul(source().frame_size()) / size_of::<T>()
+    }
+
+    /// Are frames as aligned as the values? Those of which none would be in place lie on the heap.
+    fn lies_in_frames() -> bool {
+        align_of::<T>() <= source().frame_size()
     }
 
     /// Bytes of memory that the table occupies.
@@ -96,11 +101,11 @@ impl<T: Default> FrameTable<T> {
     ///
     /// # Panics
     ///
-    /// If `T` has no size or a larger alignment than a frame, or if its `default` panics.
+    /// If `T` has no size, or if its `default` panics.
     pub fn try_new(len: usize) -> Result<FrameTable<T>, OutOfFrames> {
         assert!(size_of::<T>() > 0, "a table of values without a size");
         let bytes = len.checked_mul(size_of::<T>()).ok_or(OutOfFrames)?;
-        if bytes < MAPPED_FROM {
+        if bytes < MAPPED_FROM || !Self::lies_in_frames() {
             return FrameTable::on_heap(len);
         }
         FrameTable::in_frames(len, bytes)
@@ -118,7 +123,7 @@ impl<T: Default> FrameTable<T> {
 
     fn in_frames(len: usize, bytes: usize) -> Result<FrameTable<T>, OutOfFrames> {
         let source = source();
-        assert!(align_of::<T>() <= source.frame_size(), "values lie in frames aligned");
+        debug_assert!(FrameTable::<T>::lies_in_frames());
         let frames = bytes.div_ceil(source.frame_size());
         source.charge(frames)?;
         let run = match source.reserve(frames) {
@@ -135,7 +140,7 @@ impl<T: Default> FrameTable<T> {
         while table.len < len {
             // SAFETY: `table.len < len`, and the run has room for `len` values.
             let place = unsafe { table.first.add(table.len) };
-            // SAFETY: inside the run, which is ours, aligned as asserted, and no value is there.
+            // SAFETY: inside the run, which is ours, aligned for `T` as `try_new` found, and no value is there.
             unsafe { place.write(T::default()) };
             table.len += 1;
         }
@@ -224,6 +229,21 @@ mod tests {
             assert_eq!(table.bytes(), held);
             let full = FrameTable::<u64>::filled_up(len);
             assert_eq!(FrameTable::<u64>::try_new(full).unwrap().bytes(), held);
+        }
+    }
+
+    /// Values that are more aligned than a frame lie on the heap, whatever their number.
+    #[test]
+    fn values_over_frame_alignment_lie_on_heap() {
+        #[derive(Default)]
+        #[repr(align(8192))]
+        struct Aligned(u64);
+        for len in [1, 2, 100] {
+            let mut table = FrameTable::<Aligned>::try_new(FrameTable::<Aligned>::filled_up(len)).unwrap();
+            assert_eq!((table.len(), table.bytes()), (len, len * 8192));
+            (0..len).for_each(|at| table[at].0 = at as u64);
+            assert!((0..len).all(|at| table[at].0 == at as u64));
+            assert_eq!(table.as_ptr().addr() % 8192, 0);
         }
     }
 

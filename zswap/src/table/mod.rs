@@ -91,6 +91,11 @@ impl Position {
     pub(crate) fn hash(self) -> u64 {
         self.hash
     }
+
+    /// Where a walk that is through with the stash goes on.
+    pub(crate) fn of(hash: u64) -> Position {
+        Position { stashed: usize::MAX, hash }
+    }
 }
 
 /// Why there is no place for one more.
@@ -266,10 +271,10 @@ impl<K> Table<K> {
     /// behind the last. A stretch is the stash, or one segment.
     pub(crate) fn stretch(&self, from: Position) -> (Stretch<'_, K>, Option<Position>) {
         if from == Position::default() && !self.stash.is_empty() {
-            return (Stretch::Stash(&self.stash), Some(Position { stashed: usize::MAX, hash: 0 }));
+            return (Stretch::Stash(&self.stash), Some(Position::of(0)));
         }
         let segment = self.segment(self.number(from.hash));
-        let next = segment.range().end().map(|hash| Position { stashed: usize::MAX, hash });
+        let next = segment.range().end().map(Position::of);
         (Stretch::Segment(segment), next)
     }
 
@@ -351,6 +356,10 @@ impl<'t, K> Stretch<'t, K> {
             Stretch::Stash(items) => items.len(),
             Stretch::Segment(segment) => segment.len(),
         }
+    }
+
+    pub(crate) fn is_stash(&self) -> bool {
+        matches!(self, Stretch::Stash(_))
     }
 
     pub(crate) fn items(self) -> impl Iterator<Item = &'t Item<K>> {

@@ -137,7 +137,9 @@ impl<K> Table<K> {
     }
 
     /// Puts items, whose hashes these are, into segments that are empty and were found to fit them.
-    fn refill(&mut self, items: impl Iterator<Item = (Item<K>, u32)>, hashes: &[u64]) {
+    /// One that does not fit after all goes to the stash; if there is no memory for that either, it
+    /// is lost, and counted so.
+    pub(super) fn refill(&mut self, items: impl Iterator<Item = (Item<K>, u32)>, hashes: &[u64]) {
         let (mut number, mut run) = (u32::MAX, 0..0);
         let mut hashes = hashes.iter();
         // Not `for`: what is chained goes faster from inside.
@@ -147,8 +149,10 @@ impl<K> Table<K> {
                 (number, run) = (self.number(hash), 0..0);
             }
             let segment = self.segment_mut(number);
-            let appended = segment.append(hash, item, sum, &mut run);
-            debug_assert!(appended.is_ok(), "found to fit before anything moved");
+            if let Err(item) = segment.append(hash, item, sum, &mut run) {
+                let lost = self.put_into_stash(item, sum).is_err();
+                self.len -= usize::from(lost);
+            }
         });
     }
 

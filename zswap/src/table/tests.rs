@@ -321,3 +321,21 @@ fn load_leaves_empty_slots() {
     assert_eq!((inserted, segment.len()), (99, 99));
     assert!(segment.find(hash(&77_777), |key| *key == 77_777).is_none());
 }
+
+/// Items that their segment does not take are found in the stash, and counted.
+#[test]
+fn refill_beyond_segment_goes_to_stash() {
+    const KEYS: u64 = 100;
+    for slots in [0, 8, 64] {
+        let mut table = Table::new(true);
+        let mut old = Table::new(true);
+        (0..KEYS).for_each(|key| add(&mut old, key, &hash).unwrap());
+        table.first = Segment::with_slots(Range::ALL, slots, true).unwrap();
+        (table.slots, table.array_bytes) = (table.first.slots(), table.first.bytes());
+        table.len = old.len();
+        let hashes: Vec<u64> = old.iter().map(|(key, _)| hash(key)).collect();
+        table.refill(old.drain(), &hashes);
+        assert_eq!((table.len() as u64, table.stash.len() >= (KEYS as usize) - slots), (KEYS, true));
+        check(&table, &hash);
+    }
+}

@@ -9,6 +9,7 @@ use crate::compress::line::{RETIRED, SURPLUS};
 use crate::compress::{CodecError, CompressionContext, DecompressionContext};
 use crate::exec;
 use crate::noblock::{NoBlock, might_block};
+use crate::shared::try_box;
 use crate::sync::atomic::Ordering;
 
 /// A context and what belongs to it.
@@ -93,7 +94,12 @@ impl Codec {
         let equipped = catch_unwind(AssertUnwindSafe(|| equip(&**made.insert(make()?))))
             .unwrap_or_else(|panic| Err(panicked(panic)));
         let result = match (equipped, made) {
-            (Ok((scratch, counted)), Some(context)) => Ok(Box::new(Slot { scratch, counted, context })),
+            (Ok((scratch, counted)), Some(context)) => {
+                try_box(Slot { scratch, counted, context }).map_err(|slot| {
+                    drop_contained(slot);
+                    CodecError::OutOfMemory
+                })
+            }
             (equipped, made) => {
                 drop_contained(made);
                 Err(equipped.expect_err("nothing is equipped that was not made"))

@@ -1,0 +1,237 @@
+//! A heap that refuses one request of a call that is the first of its kind, and finds neither a codec context nor a frame
+//! of a pool. The process lives, and an error names the key. A binary of its own, because it replaces the allocator.
+#![cfg(not(zpool_loom))]
+
+mod common;
+#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
+#[path = "common/counting.rs"]
+mod counting;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+
+use common::{Look, block, builder, check_books, spec};
+use counting::{Refused, refusing_some};
+use zpool_core::PoolError;
+use zpool_core::compress::CodecError;
+use zswap::{Error, ErrorKind, Manual, Store};
+
+const SPECS: &[&str] = &[
+    "zsmalloc+lz4",
+    "zbud+lz4",
+    #[cfg(feature = "zstd")]
+    "zsmalloc+zstd",
+    #[cfg(feature = "zstd")]
+    "zbud+zstd",
+];
+
+/// The key that most calls are about.
+const KEY: u64 = 1 << 32;
+/// Keys of a store with contents.
+const KEYS: u64 = 300;
+
+fn store(spec_text: &str) -> Store<u64> {
+    let builder = builder().spec(spec(spec_text)).executor(Arc::new(Manual::new()));
+    builder.max_value_len(1 << 20).build().unwrap()
+}
+
+/// A store in which nothing was decompressed yet.
+fn filled(spec: &str, len: usize) -> Store<u64> {
+    let store = store(spec);
+    (0..KEYS).for_each(|key| store.store(key, &block(key, 300, Look::Runs)).unwrap());
+    store.store(KEY, &block(KEY, len, Look::Runs)).unwrap();
+    store
+}
+
+/// Does a call on a store of its own while the request is refused. Returns whether there was one.
+type Call = fn(&str, Refused) -> bool;
+
+const LARGE: usize = 60_000;
+
+const CALLS: [(&str, Call); 14] = [
+    ("store", |spec, what| stores(spec, what, block(1, 4_000, Look::Runs))),
+    ("store, noise", |spec, what| stores(spec, what, block(1, 4_000, Look::Noise))),
+    ("store, same-filled", |spec, what| stores(spec, what, block(1, 4_000, Look::SameFilled))),
+    ("store, large", |spec, what| stores(spec, what, block(1, LARGE, Look::Runs))),
+    ("store_many", store_many),
+    ("load", |spec, what| reads(spec, what, 4_000, load)),
+    ("load, large", |spec, what| reads(spec, what, LARGE, load)),
+    ("load_with", |spec, what| {
+        reads(spec, what, LARGE, |store, value| store.load_with(&KEY, |bytes| bytes == value))
+    }),
+    ("peek_vec", |spec, what| {
+        reads(spec, what, 4_000, |store, value| Ok(store.peek_vec(&KEY)?.map(|bytes| bytes == value)))
+    }),
+    ("export", |spec, what| {
+        reads(spec, what, 4_000, |store, value| Ok(store.export(&KEY, |_| ())?.map(|len| len == value.len())))
+    }),
+    ("take_vec", |spec, what| {
+        reads(spec, what, LARGE, |store, value| {
+            let Some(taken) = store.take_vec(&KEY)? else { return Ok(None) };
+            Ok(Some(store.len() as u64 == KEYS && taken == value))
+        })
+    }),
+    ("invalidate and clear", |spec, what| {
+        let store = filled(spec, LARGE);
+        let (invalidated, refused) = refusing_some(what, || {
+            let invalidated = store.invalidate(&KEY);
+            store.clear();
+            invalidated
+        });
+        assert!(invalidated && store.is_empty());
+        end(&store);
+        refused
+    }),
+    ("keys", |spec, what| {
+        let store = filled(spec, 4_000);
+        let mut seen = [0_u8; KEYS as usize];
+        let (others, refused) = refusing_some(what, || {
+            store
+                .keys()
+                .filter(|&key| {
+                    key == KEY || {
+                        seen[key as usize] += 1;
+                        false
+                    }
+                })
+                .count()
+        });
+        assert_eq!((others, seen), (1, [1; KEYS as usize]));
+        end(&store);
+        refused
+    }),
+    ("retain", |spec, what| {
+        let store = filled(spec, 4_000);
+        let (removed, refused) = refusing_some(what, || store.retain(|key, _| key % 3 == 0));
+        assert_eq!(removed as u64, KEYS - KEYS / 3 + 1);
+        assert_eq!(store.keys().collect::<BTreeSet<_>>(), (0..KEYS).step_by(3).collect());
+        end(&store);
+        refused
+    }),
+];
+
+/// The end of a call: the store is whole, and works.
+fn end(store: &Store<u64>) {
+    check_books(store);
+    store.manager().current().unwrap().zpool().validate().unwrap();
+    let value = block(9, LARGE, Look::Runs);
+    store.store(KEY + 9, &value).unwrap();
+    assert_eq!(store.load_vec(&(KEY + 9)).unwrap(), Some(value));
+}
+
+/// Is that what a call says for want of memory?
+fn is_want_of_memory(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Codec(CodecError::OutOfMemory)
+            | ErrorKind::Pool(PoolError::OutOfMemory)
+            | ErrorKind::IndexOutOfMemory
+            | ErrorKind::BufferOutOfMemory { .. }
+            | ErrorKind::ResultsOutOfMemory
+    )
+}
+
+fn stores(spec: &str, what: Refused, value: Vec<u8>) -> bool {
+    let store = store(spec);
+    let (stored, refused) = refusing_some(what, || store.store(KEY, &value));
+    let expected = match stored {
+        Ok(()) => Some(value),
+        Err(error) => {
+            assert!(refused && error.key == KEY && is_want_of_memory(&error.kind), "{error}");
+            None
+        }
+    };
+    assert_eq!(store.load_vec(&KEY).unwrap(), expected);
+    end(&store);
+    refused
+}
+
+fn store_many(spec: &str, what: Refused) -> bool {
+    let store = store(spec);
+    let looks = [Look::Runs, Look::Noise, Look::SameFilled];
+    let values: Vec<_> = (0..20).map(|key| block(key, 2_000, looks[key as usize % 3])).collect();
+    let items = || values.iter().enumerate().map(|(key, value)| (key as u64, value.as_slice()));
+    let (results, refused) = refusing_some(what, || store.store_many(items()));
+    for (key, value) in items() {
+        // There is no result behind the one that says there is no memory for more.
+        let stored = results.get(key as usize).is_some_and(Result::is_ok);
+        assert_eq!(store.load_vec(&key).unwrap().as_deref(), stored.then_some(value));
+        if let Some(Err(error)) = results.get(key as usize) {
+            assert!(refused && error.key == key && is_want_of_memory(&error.kind), "{error}");
+        }
+    }
+    end(&store);
+    refused
+}
+
+/// Reads, and says whether that gave the value.
+type Read = fn(&Store<u64>, &[u8]) -> Result<Option<bool>, Error<u64>>;
+
+fn load(store: &Store<u64>, value: &[u8]) -> Result<Option<bool>, Error<u64>> {
+    thread_local!(static BUFFER: RefCell<[u8; LARGE]> = const { RefCell::new([0; LARGE]) });
+    BUFFER.with_borrow_mut(|buffer| {
+        let len = store.load(&KEY, buffer)?;
+        Ok(len.map(|len| buffer[..len] == *value))
+    })
+}
+
+fn reads(spec: &str, what: Refused, len: usize, read: Read) -> bool {
+    let (store, value) = (filled(spec, len), block(KEY, len, Look::Runs));
+    let (found, refused) = refusing_some(what, || read(&store, &value));
+    match found {
+        Ok(found) => assert_eq!(found, Some(true)),
+        Err(error) => {
+            assert!(refused && error.key == KEY && is_want_of_memory(&error.kind), "{error}");
+            assert_eq!(store.load_vec(&KEY).unwrap(), Some(value));
+        }
+    }
+    end(&store);
+    refused
+}
+
+/// Refuses each request of each call in turn, in a process of its own: a request that cannot fail aborts it.
+#[test]
+fn first_calls_survive_every_refusal() {
+    if let Ok(name) = std::env::var("HEAP_REFUSED_FIRST") {
+        let (name, call) = CALLS.into_iter().find(|(other, _)| *other == name).unwrap();
+        for spec in SPECS {
+            let mut nth = 0;
+            loop {
+                println!("\n{name}, {spec}, request {nth}");
+                // How often the index asks differs from store to store: each has a seed of its own.
+                if !(call(spec, Refused::Nth(nth)) | call(spec, Refused::From(nth))) {
+                    break;
+                }
+                nth += 1;
+            }
+            println!("\nsurvived {nth}");
+        }
+        return;
+    }
+    for (name, _) in CALLS {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "first_calls_survive_every_refusal", "--nocapture"])
+            .env("HEAP_REFUSED_FIRST", name)
+            .output()
+            .unwrap();
+        let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        assert!(child.status.success(), "{name}: {}\n{out}\n{err}", child.status);
+        let survived: Vec<u64> =
+            out.lines().filter_map(|l| l.strip_prefix("survived ")?.parse().ok()).collect();
+        assert_eq!(survived.len(), SPECS.len(), "{name}: {out}");
+        let asks = [
+            "store",
+            "store, noise",
+            "store, large",
+            "store_many",
+            "keys",
+            "retain",
+            "load_with",
+            "take_vec",
+        ];
+        // `load_with` keeps its buffer for the stores after the first.
+        assert!(!asks.contains(&name) || survived[0] > 0, "{name}: {survived:?}");
+    }
+}
