@@ -61,7 +61,7 @@ impl ZPool for Zsmalloc {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.inner.table.config().max_object_len).compacting().wiping()
+        Capabilities::new(self.inner.table.config().max_object_len).compacting().estimating().wiping()
     }
 
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {

@@ -15,6 +15,7 @@ use zpool_manager::{Pool, PoolRef};
 
 use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
+use crate::evict::page_share;
 use crate::incompressible;
 use crate::latency::Latencies;
 use crate::object::{Object, asked, insert};
@@ -156,11 +157,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             false => bytes,
         };
         // Where objects have a share of a page each, whatever their length.
-        let per_page = asked(|| pool.zpool().capabilities().objects_per_page)?;
-        let page = self.block_size().max(4096);
+        let per_page = pool.objects_per_page();
         let taken = |len: usize| match per_page {
-            Some(objects) if len * objects as usize > page => page,
-            Some(objects) => page / objects.max(1) as usize,
+            Some(objects) => page_share(self.page_bytes(), objects, len),
             None => len,
         };
         if with_overhead(value.len().max(parts * taken(self.block_size()))) <= limit {
@@ -219,11 +218,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache. A new key is looked up twice for that.
     #[inline(always)]
     pub(crate) fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
-        let added = new.object_len;
+        let added = self.object_cost(&new);
         match self.index().exchange(hash, &key, &mut new) {
             Exchanged::Yes { spare } => {
                 drop(spare);
-                let replaced = new.object_len;
+                let replaced = self.object_cost(&new);
                 self.free_object(new.object);
                 self.pay(added, replaced);
                 Ok(())
