@@ -13,6 +13,13 @@ impl PoolManager {
         self.hub.counters.contexts.bytes()
     }
 
+    /// Returns how much of [that](Self::context_bytes) compression contexts hold, those that are being
+    /// made included.
+    #[inline]
+    pub fn compression_context_bytes(&self) -> usize {
+        self.hub.counters.contexts.compression_bytes()
+    }
+
     /// Bounds the bytes of all compression contexts together; `None` is no bound. A thread that
     /// needs a context beyond it [waits](zpool_core::compress::ContextBudget) for one in use. Each
     /// pool may have one in any case.

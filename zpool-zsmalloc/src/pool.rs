@@ -64,6 +64,10 @@ impl ZPool for Zsmalloc {
         Capabilities::new(self.inner.table.config().max_object_len).compacting().estimating().wiping()
     }
 
+    fn footprint(&self, len: usize) -> usize {
+        self.inner.table.footprint(len)
+    }
+
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
         self.inner.remake_job();
         self.inner.insert(object)

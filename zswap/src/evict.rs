@@ -163,19 +163,34 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
         let (evicts, was_full) = (self.eviction().evicts(), self.limit().is_pressed());
         let verdict = self.verdict(max, pool, evicts)?;
-        if evicts && verdict != Verdict::Room && self.manager().pending_bytes() > 0 {
-            // What goes by itself is no reason to evict.
-            return self.admit_without_pending(pool);
+        if evicts && verdict != Verdict::Room && self.holds_what_goes(pool, max) {
+            return self.admit_without_it(pool);
         }
         self.settle(pool, verdict, was_full)
     }
 
-    /// Destroys the pools that await it, then admits.
+    /// Is there something that goes by itself, and so is no reason to evict: a pool that awaits
+    /// destruction, or a context too large to stay idle?
+    #[inline]
+    fn holds_what_goes(&self, pool: &PoolRef, max: usize) -> bool {
+        self.manager().pending_bytes() > 0 || pool.codec().slot_bytes() > max / 2
+    }
+
+    /// Lets it go, then admits.
     #[cold]
-    fn admit_without_pending(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
+    fn admit_without_it(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
         self.manager().destroy_pending();
+        if !self.may_keep_one() {
+            self.manager().free_idle_contexts(false);
+        }
         let Some(max) = self.limit().bytes() else { return Ok(()) };
-        let verdict = asked(|| self.limit().ask_all(max, self.manager(), self.index().bytes()))?;
+        let mut verdict = asked(|| self.limit().ask_all(max, self.manager(), self.index().bytes()))?;
+        if let Verdict::Pressed { held } | Verdict::Full { held } = verdict
+            && held.saturating_sub(self.contexts_in_flight()) < self.limit().accept_below(max)
+        {
+            self.limit().set_full(true, false);
+            verdict = Verdict::Room;
+        }
         self.settle(pool, verdict, self.limit().is_pressed())
     }
 
@@ -198,7 +213,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// What the store holds and its limit, if it is over that by more than what pools hold that only
-    /// await destruction: evicting would free none of it, and it goes by itself. The limit may be set anew at any time: what it is now counts, and without one there is room.
+    /// await destruction, and by more than [contexts in flight](Self::contexts_in_flight): evicting
+    /// would free none of that, and it goes by itself. The limit may be set anew at any time: what it is now counts, and without one there is room.
     fn over(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
         // Before and after: a pool may be destroyed or come to await it in the middle.
@@ -206,7 +222,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match self.verdict(max, pool, true)? {
             Verdict::Full { held } => {
                 let pending = pending.max(self.manager().pending_bytes());
-                Ok((held.saturating_sub(pending) >= max).then_some((held, max)))
+                let counted = held.saturating_sub(pending).saturating_sub(self.contexts_in_flight());
+                if counted < self.limit().accept_below(max) {
+                    // Nor is it a reason to make the next block pay for itself.
+                    self.limit().set_full(true, false);
+                }
+                Ok((counted >= max).then_some((held, max)))
             }
             _ => {
                 self.limit().caught_up();
@@ -253,6 +274,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             // Without success so far: all pools are asked before more goes.
             match self.over_after_giving_back(pool, freed > 0, Reach::All)? {
                 None => return Ok(()),
+                // What stores in flight compress with is theirs: this one waits for it in their line.
+                Some((held, limit))
+                    if freed == 0
+                        && held.saturating_sub(self.manager().compression_context_bytes()) < limit =>
+                {
+                    return Ok(());
+                }
                 Some((held, limit)) if freed == 0 => return Err(self.full(held, limit)),
                 Some(_) => {}
             }
@@ -285,7 +313,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     fn room_without_eviction(&self, pool: &PoolRef, max: usize, step: usize) -> Result<bool, ErrorKind> {
         // Less would not last: the next store would be here again.
         let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
-        let contexts = if self.limit().may_sweep() { Contexts::KeepOne } else { Contexts::Keep };
+        let sweeps = self.limit().may_sweep() || !self.may_keep_one();
+        let contexts = if sweeps { Contexts::KeepOne } else { Contexts::Keep };
         self.give_back(contexts, Reach::Some);
         if enough(self.over(pool)?) {
             return Ok(true);
@@ -296,7 +325,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Is the store so many bytes below its limit?
     fn has_room_for(&self, bytes: usize, max: usize) -> bool {
-        self.held_exactly().is_ok_and(|held| held.saturating_add(bytes) <= max)
+        let spared = self.contexts_in_flight();
+        self.held_exactly()
+            .map(|held| held.saturating_sub(spared))
+            .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 
     /// Evicts entries that cost `step` bytes together, or fewer if the store holds so much less
@@ -384,6 +416,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.limit().set(bytes);
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());
         let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else { return Ok(()) };
+        if !self.may_keep_one() {
+            self.manager().free_idle_contexts(false);
+        }
         match self.over(&pool)? {
             Some(_) => self.make_room(&pool, true),
             None => Ok(()),

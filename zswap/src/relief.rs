@@ -166,7 +166,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// One context may stay idle if it is no large part of the limit.
-    fn may_keep_one(&self) -> bool {
+    pub(crate) fn may_keep_one(&self) -> bool {
         let largest = self.manager().current().map_or(0, |pool| pool.codec().slot_bytes());
         self.limit().bytes().is_none_or(|max| largest <= max / 2)
     }
@@ -178,7 +178,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[cold]
     pub(crate) fn relieve(&self, was_full: bool, mut held: usize) -> Result<(), ErrorKind> {
         // Whatever the last attempt was like: a pool may have become empty since, by a guard's drop.
-        if self.manager().destroy_pending() > 0 {
+        let mut changed = self.manager().destroy_pending() > 0;
+        if !self.may_keep_one() {
+            // It goes after each use, or the next store would find the store full of it.
+            self.manager().free_idle_contexts(false);
+            changed = true;
+        }
+        if changed {
             match self.look_again(was_full)? {
                 None => return Ok(()),
                 Some(now) => held = now,
@@ -215,8 +221,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         match self.held_now(max)? {
             Verdict::Room => Ok(None),
-            Verdict::Pressed { held } | Verdict::Full { held } => Ok(Some(held)),
+            Verdict::Pressed { held } | Verdict::Full { held } => {
+                let below = if was_full { self.limit().accept_below(max) } else { max };
+                let counted = held.saturating_sub(self.contexts_in_flight());
+                Ok((counted >= below).then_some(held))
+            }
         }
+    }
+
+    /// Bytes of compression contexts in use that are no reason to evict or refuse: where one is more
+    /// than half of the limit, none stays idle, and those in use belong to stores in flight. A store
+    /// that is admitted waits for one of them, and adds none. 0 where contexts are smaller.
+    pub(crate) fn contexts_in_flight(&self) -> usize {
+        if self.may_keep_one() { 0 } else { self.manager().compression_context_bytes() }
     }
 
     /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`: with

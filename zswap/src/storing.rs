@@ -10,6 +10,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
+use zpool_core::exec::contained;
 use zpool_core::{Handle, TryArc, might_block};
 use zpool_manager::{Pool, PoolRef};
 
@@ -58,7 +59,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// May block: allocators may ask for memory, a first store makes a compression context, and one at the limit may have to [evict](crate::AtLimit). A
+    /// May block: allocators may ask for memory, a first store makes a compression context, and one at the limit may have to [evict](crate::AtLimit), and destroys pools
+    /// that await it: hold no lock that a plug-in's destructor wants. A
     /// [`switch`](Self::switch) at the same time never makes it fail or wait.
     pub fn store(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         might_block("Store::store");
@@ -160,6 +162,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let per_page = pool.objects_per_page();
         let taken = |len: usize| match per_page {
             Some(objects) => page_share(self.page_bytes(), objects, len),
+            // What its size classes round it up to. A store that refuses takes what may fit.
+            None if evicts => contained(|| pool.zpool().footprint(len)).unwrap_or(len).max(len),
             None => len,
         };
         if with_overhead(value.len().max(parts * taken(self.block_size()))) <= limit {
@@ -169,8 +173,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut needed = 0;
         for part in value.chunks(self.block_size()) {
             if same_filled::detect(part).is_none() {
-                let shorter =
-                    session.compress(part, self.coding().max_len(part.len())).map_err(ErrorKind::Codec)?;
+                // As `compress_into` will keep it; not counted as skipped yet.
+                let shorter = if self.coding().looks_like_noise(part) {
+                    None
+                } else {
+                    let max_len = self.coding().max_len(part.len());
+                    session.compress(part, max_len).map_err(ErrorKind::Codec)?
+                };
                 needed += taken(shorter.unwrap_or(part).len());
             }
             if with_overhead(needed) > limit {
@@ -205,7 +214,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Is this a block to keep raw without asking the codec?
     #[inline]
     pub(crate) fn is_noise(&self, block: &[u8]) -> bool {
-        let noise = self.coding().skip_noise && incompressible::looks_so(block);
+        let noise = self.coding().looks_like_noise(block);
         if noise {
             self.counters().noise_skipped();
         }
@@ -297,6 +306,12 @@ enum Way {
 }
 
 impl Coding {
+    /// Is this block kept raw without asking the codec?
+    #[inline]
+    fn looks_like_noise(self, block: &[u8]) -> bool {
+        self.skip_noise && incompressible::looks_so(block)
+    }
+
     /// Bytes that the object of a block of `len` bytes may have at most; a longer one is kept raw.
     #[inline]
     pub(crate) fn max_len(self, len: usize) -> usize {
