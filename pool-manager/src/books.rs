@@ -7,7 +7,7 @@ use crate::hub::{Cursor, Hub};
 use crate::pool::{Pool, PoolRef};
 
 /// Lists with more pools than this are not walked where a store waits.
-const WALKED: usize = 64;
+pub(crate) const WALKED: usize = 64;
 /// How many bounded looks a walk over all pools is worth: one for each so many pools.
 const POOLS_A_LOOK: usize = 8;
 

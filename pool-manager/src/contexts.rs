@@ -1,5 +1,6 @@
 //! The contexts of all pools: how many bytes, how many there may be, and freeing those that are idle.
 
+use crate::books::WALKED;
 use crate::hub::Cursor;
 use crate::manager::PoolManager;
 use crate::pool::PoolRef;
@@ -10,6 +11,13 @@ impl PoolManager {
     #[inline]
     pub fn context_bytes(&self) -> usize {
         self.hub.counters.contexts.bytes()
+    }
+
+    /// Returns how much of [that](Self::context_bytes) compression contexts hold, those that are being
+    /// made included.
+    #[inline]
+    pub fn compression_context_bytes(&self) -> usize {
+        self.hub.counters.contexts.compression_bytes()
     }
 
     /// Bounds the bytes of all compression contexts together; `None` is no bound. A thread that
@@ -37,6 +45,28 @@ impl PoolManager {
             freed += pool.codec().free_idle_contexts(keep_one && is_current);
         });
         freed
+    }
+
+    /// Calls `visit` with the current pool, the pools retired last, and a few others in rotation,
+    /// with no lock held: in a time that does not depend on how many pools there are. Up to 64 pools
+    /// are all visited. Makes no heap call.
+    pub fn for_some_pools(&self, mut visit: impl FnMut(&PoolRef)) {
+        let mut pools = self.hub.pools.lock();
+        if pools.len() <= WALKED {
+            drop(pools);
+            return self.for_each_pool(visit);
+        }
+        let sample = pools.sample();
+        drop(pools);
+        if let Some(current) = self.current() {
+            visit(&current);
+        }
+        for (_, listed) in sample.into_iter().flatten() {
+            // The rotation may come to the current pool or to one retired last: twice is no harm.
+            if let Some(pool) = listed.block.try_ref() {
+                visit(&pool);
+            }
+        }
     }
 
     /// Calls `visit` with every pool that is alive, oldest first, with no lock held. Makes no heap

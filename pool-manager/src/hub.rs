@@ -36,13 +36,13 @@ pub(crate) struct Hub {
     /// There until the manager goes.
     executor: Mutex<Option<OurExecutor>>,
     /// Jobs that destroy pools.
-    doomed: DoomedJobs,
+    pub(crate) doomed: DoomedJobs,
     /// Tickets that the executor refused.
-    orphans: JobList,
+    pub(crate) orphans: JobList,
     /// A thread of the process in which the manager was made.
-    maker: ThreadMark,
-    gate: Mutex<Gate>,
-    gate_moved: Condvar,
+    pub(crate) maker: ThreadMark,
+    pub(crate) gate: Mutex<Gate>,
+    pub(crate) gate_moved: Condvar,
     /// Blocks of destroyed pools that somebody still looked at, so that it is not the reader who
     /// frees one.
     kept_blocks: Mutex<Vec<Arc<Counted<Pool>>>>,
@@ -85,14 +85,16 @@ pub(crate) struct Cursor {
 
 /// Who is on the way to destruction.
 #[derive(Debug, Default)]
-struct Gate {
+pub(crate) struct Gate {
     /// Pools whose last reference has gone and which are not destroyed yet.
-    pending: usize,
+    pub(crate) pending: usize,
     /// Threads that are handing a job to the executor.
     in_flight: usize,
     manager_gone: bool,
     /// Of the pending ones, those that no thread will ever destroy: theirs was ended in the middle.
-    lost: usize,
+    pub(crate) lost: usize,
+    /// So many were pending when a thread had waited too long for them; 0 as soon as one goes.
+    pub(crate) stuck: usize,
     /// The manager has not waited for those: the last of them sees to what it left.
     left_to_last: bool,
 }
@@ -408,6 +410,7 @@ impl Hub {
         let mut gate = self.gate.lock();
         gate.pending -= 1;
         gate.lost = gate.lost.min(gate.pending);
+        gate.stuck = 0;
         drop(gate);
         self.gate_moved.notify_all();
     }

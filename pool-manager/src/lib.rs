@@ -76,6 +76,7 @@ mod gateway;
 mod hub;
 mod manager;
 mod observe;
+mod pending;
 mod pool;
 mod pool_list;
 mod queue;

@@ -32,6 +32,7 @@ pub struct Pool {
     created: Instant,
     zpool: Box<dyn ZPool>,
     codec: Codec,
+    objects_per_page: Option<u32>,
     /// Made with the pool, taken by its release.
     jobs: Mutex<Option<Jobs>>,
     /// Where it is on the hub's list, once it is.
@@ -72,11 +73,12 @@ pub(crate) struct Parts {
 }
 
 impl Pool {
-    /// `id` is the allocator's, which has been asked for it where a panic is contained.
+    /// `id` and the number are the allocator's, which has been asked for them where a panic is
+    /// contained.
     pub(crate) fn new(
         id: PoolId,
         spec: PoolSpec,
-        zpool: Box<dyn ZPool>,
+        (zpool, objects_per_page): (Box<dyn ZPool>, Option<u32>),
         codec: Codec,
         hub: Arc<Hub>,
         drivers: Drivers,
@@ -94,6 +96,7 @@ impl Pool {
             created: Instant::now(),
             zpool,
             codec,
+            objects_per_page,
             jobs: Mutex::new(Some((job, ticket))),
             place: Arc::default(),
             hub,
@@ -142,6 +145,13 @@ impl Pool {
     #[inline]
     pub fn codec(&self) -> &Codec {
         &self.codec
+    }
+
+    /// Returns what its allocator said of [objects in a
+    /// page](zpool_core::Capabilities::objects_per_page) when it was made.
+    #[inline]
+    pub fn objects_per_page(&self) -> Option<u32> {
+        self.objects_per_page
     }
 
     /// Bytes this pool holds: the allocator's and the contexts'.

@@ -306,7 +306,8 @@ impl PoolManager {
             }
             let zpool = driver.create(&config)?;
             let id = zpool.id();
-            Ok((zpool, id))
+            let objects_per_page = zpool.capabilities().objects_per_page;
+            Ok(((zpool, objects_per_page), id))
         })?;
         Ok(Pool::new(id, plan.spec, zpool, codec, self.hub.clone(), plan.drivers))
     }

@@ -10,6 +10,9 @@ pub struct Capabilities {
     pub moves_objects: bool,
     /// [`ZPool::compact`](crate::ZPool::compact) does something.
     pub can_compact: bool,
+    /// What `compact` reports as its [estimate](crate::CompactionReport::estimated_bytes) is one: 0 means
+    /// that there is nothing to gain.
+    pub estimates_compaction: bool,
     /// [`ZPool::reclaim`](crate::ZPool::reclaim) does something.
     pub can_reclaim: bool,
     /// With [`PoolConfig::wipe_on_free`](crate::PoolConfig::wipe_on_free) nothing is left of an object that is gone.
@@ -25,6 +28,7 @@ impl Capabilities {
             max_object_len,
             moves_objects: false,
             can_compact: false,
+            estimates_compaction: false,
             can_reclaim: false,
             wipes_on_free: false,
             objects_per_page: None,
@@ -34,6 +38,11 @@ impl Capabilities {
     /// The same with objects that move, and a `compact` that moves them.
     pub const fn compacting(self) -> Capabilities {
         Capabilities { moves_objects: true, can_compact: true, ..self }
+    }
+
+    /// The same with a `compact` that estimates what there is to gain.
+    pub const fn estimating(self) -> Capabilities {
+        Capabilities { estimates_compaction: true, ..self }
     }
 
     /// The same with a `reclaim`.

@@ -180,6 +180,21 @@ pub trait ZPool: Send + Sync + Debug {
     /// - V1. A [`Violation`] that names the first disagreement.
     fn validate(&self) -> Result<(), Violation>;
 
+    /// Returns about how many bytes an object of `len` bytes adds to what the pool holds, where many
+    /// objects of that length are inserted: with what size classes and pages leave unused.
+    ///
+    /// # Behavior
+    ///
+    /// - N1. At least `len`, for 1 to [`max_object_len`](Capabilities::max_object_len). Computed, not measured: the
+    ///   same for an empty pool and a full one.
+    ///
+    /// # Concurrency
+    ///
+    /// - N2. Never blocks.
+    fn footprint(&self, len: usize) -> usize {
+        len
+    }
+
     /// Moves objects together so that frames become empty, and gives those back.
     ///
     /// # Behavior

@@ -178,6 +178,14 @@ impl ClassTable {
         full * frames(usize::from(class.objects)) + frames(rest)
     }
 
+    /// Bytes that an object of `len` bytes takes with its share of what a full zspage leaves unused.
+    pub(crate) fn footprint(&self, len: usize) -> usize {
+        let class = self.get(self.class_of(len.clamp(1, self.config.max_object_len)));
+        let objects = usize::from(class.objects);
+        let bytes = self.frames_needed(class, objects) * self.config.frame_size;
+        bytes.div_ceil(objects).max(len)
+    }
+
     /// Bytes that a slot of a larger class may exceed an object's own class by, where it takes one.
     pub(crate) fn reach(&self) -> usize {
         self.config.frame_size / 64

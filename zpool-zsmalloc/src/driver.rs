@@ -73,7 +73,7 @@ impl ZPoolDriver for ZsmallocDriver {
 
     fn capabilities(&self, config: &PoolConfig) -> Result<Capabilities, CreateError> {
         class_config(config, &settings(&config.params)?).check()?;
-        Ok(Capabilities::new(config.max_object_len).compacting().wiping())
+        Ok(Capabilities::new(config.max_object_len).compacting().estimating().wiping())
     }
 }
 

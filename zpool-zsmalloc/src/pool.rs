@@ -61,7 +61,11 @@ impl ZPool for Zsmalloc {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.inner.table.config().max_object_len).compacting().wiping()
+        Capabilities::new(self.inner.table.config().max_object_len).compacting().estimating().wiping()
+    }
+
+    fn footprint(&self, len: usize) -> usize {
+        self.inner.table.footprint(len)
     }
 
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {

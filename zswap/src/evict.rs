@@ -22,10 +22,10 @@ use crate::index::Index;
 use crate::limit::Verdict;
 use crate::marks::Mark;
 use crate::object::asked;
-use crate::relief::Contexts;
+use crate::relief::{Contexts, Reach};
 use crate::shard::Item;
 use crate::store::Store;
-use crate::stored::Stored;
+use crate::stored::{Block, Stored};
 
 /// What a store does when it is at its limit.
 ///
@@ -81,6 +81,33 @@ const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
 /// entries that come next take the places of those that went.
 const SLACK: usize = 64 << 10;
 
+/// A step of eviction measures what the store holds after each so many entries.
+const MEASURED: usize = 16;
+
+/// A step of eviction trims at most so many of the pools that its entries were in.
+const TRIMMED: usize = 8;
+
+/// Adds a pool to those to be trimmed, if it is not among them and there is room.
+fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
+    for slot in pools {
+        match slot {
+            Some(noted) if PoolRef::same(noted, pool) => return,
+            Some(_) => {}
+            None => {
+                *slot = Some(pool.clone());
+                return;
+            }
+        }
+    }
+}
+
+/// What an object of `len` bytes takes of a page that has room for at most `objects`.
+#[inline]
+pub(crate) fn page_share(page: usize, objects: u32, len: usize) -> usize {
+    let objects = objects.max(1) as usize;
+    if len * objects > page { page } else { page / objects }
+}
+
 impl<K> Eviction<K> {
     #[inline]
     pub(crate) fn evicts(&self) -> bool {
@@ -93,12 +120,34 @@ impl<K, S> Store<K, S> {
     /// and the list of a value of several blocks.
     pub(crate) fn cost(&self, stored: &Stored) -> usize {
         let place = Index::<K>::entry_bytes();
-        let rest = match stored {
-            Stored::Same { .. } => 0,
-            Stored::Block(_) => HANDLE_BYTES,
-            Stored::Large(large) => large.heap_bytes() + large.parts.len() * HANDLE_BYTES,
-        };
-        stored.object_len() + place + rest
+        place
+            + match stored {
+                Stored::Same { .. } => 0,
+                Stored::Block(block) => self.object_cost(block) + HANDLE_BYTES,
+                Stored::Large(large) => {
+                    let parts = large.parts.iter().map(|part| match part {
+                        Stored::Block(block) => self.object_cost(block) + HANDLE_BYTES,
+                        _ => 0,
+                    });
+                    large.heap_bytes() + parts.sum::<usize>()
+                }
+            }
+    }
+
+    /// What an object costs: its length, or its share of a page where a page has no room for more
+    /// objects, however short they are.
+    #[inline]
+    pub(crate) fn object_cost(&self, block: &Block) -> usize {
+        match block.object.pool().objects_per_page() {
+            None => block.object_len,
+            Some(objects) => page_share(self.page_bytes(), objects, block.object_len),
+        }
+    }
+
+    /// A page of allocators with a bounded number of objects in each: it has room for a block.
+    #[inline]
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.block_size().max(4096)
     }
 
     /// What is evicted at a time, from a limit of `max` bytes: more than a block adds.
@@ -113,7 +162,43 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
         let (evicts, was_full) = (self.eviction().evicts(), self.limit().is_pressed());
-        match self.verdict(max, pool, evicts)? {
+        let verdict = self.verdict(max, pool, evicts)?;
+        if evicts && verdict != Verdict::Room && self.holds_what_goes(pool, max) {
+            return self.admit_without_it(pool);
+        }
+        self.settle(pool, verdict, was_full)
+    }
+
+    /// Is there something that goes by itself, and so is no reason to evict: a pool that awaits
+    /// destruction, or a context too large to stay idle?
+    #[inline]
+    fn holds_what_goes(&self, pool: &PoolRef, max: usize) -> bool {
+        self.manager().pending_bytes() > 0 || pool.codec().slot_bytes() > max / 2
+    }
+
+    /// Lets it go, then admits.
+    #[cold]
+    fn admit_without_it(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
+        self.manager().destroy_pending();
+        if !self.may_keep_one() {
+            self.manager().free_idle_contexts(false);
+        }
+        let Some(max) = self.limit().bytes() else { return Ok(()) };
+        let mut verdict = asked(|| self.limit().ask_all(max, self.manager(), self.index().bytes()))?;
+        if let Verdict::Pressed { held } | Verdict::Full { held } = verdict
+            && held.saturating_sub(self.contexts_in_flight()) < self.limit().accept_below(max)
+        {
+            self.limit().set_full(true, false);
+            verdict = Verdict::Room;
+        }
+        self.settle(pool, verdict, self.limit().is_pressed())
+    }
+
+    /// Does what the verdict asks for.
+    #[inline]
+    fn settle(&self, pool: &PoolRef, verdict: Verdict, was_full: bool) -> Result<(), ErrorKind> {
+        let evicts = self.eviction().evicts();
+        match verdict {
             Verdict::Room => Ok(()),
             Verdict::Pressed { .. } if evicts => Ok(()),
             Verdict::Full { .. } if evicts => self.make_room(pool, false),
@@ -127,11 +212,23 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         asked(|| self.limit().ask(max, pool, self.manager(), self.index().bytes(), pays))
     }
 
-    /// What the store holds and its limit, if it is over that. The limit may be set anew at any time: what it is now counts, and without one there is room.
+    /// What the store holds and its limit, if it is over that by more than what pools hold that only
+    /// await destruction, and by more than [contexts in flight](Self::contexts_in_flight): evicting
+    /// would free none of that, and it goes by itself. The limit may be set anew at any time: what it is now counts, and without one there is room.
     fn over(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
+        // Before and after: a pool may be destroyed or come to await it in the middle.
+        let pending = self.manager().pending_bytes();
         match self.verdict(max, pool, true)? {
-            Verdict::Full { held } => Ok(Some((held, max))),
+            Verdict::Full { held } => {
+                let pending = pending.max(self.manager().pending_bytes());
+                let counted = held.saturating_sub(pending).saturating_sub(self.contexts_in_flight());
+                if counted < self.limit().accept_below(max) {
+                    // Nor is it a reason to make the next block pay for itself.
+                    self.limit().set_full(true, false);
+                }
+                Ok((counted >= max).then_some((held, max)))
+            }
             _ => {
                 self.limit().caught_up();
                 Ok(None)
@@ -145,6 +242,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// adds, and leaves the rest to the stores after it; unless it is to bring the store below the limit `at_once`.
     #[cold]
     fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), ErrorKind> {
+        self.manager().destroy_pending();
         let Some(_mark) = Mark::set(self.eviction()) else {
             return self.over(pool)?.map_or(Ok(()), |(held, limit)| Err(self.full(held, limit)));
         };
@@ -156,55 +254,105 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             return Ok(());
         }
         loop {
-            let before = asked(|| self.limit().held(self.manager(), self.index().bytes()))?;
+            let before = self.held_exactly()?;
             let freed = self.evict_step(step);
+            // Retired pools that have become empty.
+            self.manager().destroy_pending();
             if freed > 0 && in_steps() {
                 contained(|| pool.zpool().trim());
                 self.over(pool)?;
                 return Ok(());
             }
-            // The second time round it is contexts after all: what is idle goes before more is evicted.
-            self.give_back(if freed == 0 { Contexts::Free } else { Contexts::KeepOne });
-            if self.over(pool)?.is_none() {
+            let over = self.over_after_giving_back(pool, freed > 0, Reach::Some)?;
+            let Some((held, limit)) = over else { return Ok(()) };
+            if freed > 0 && held < before {
+                continue;
+            }
+            if freed > 0 && held < limit.saturating_add(SLACK) {
                 return Ok(());
             }
-            // Holes in frames that others use: the objects have to move.
-            self.fill_holes(0);
-            match self.over(pool)? {
+            // Without success so far: all pools are asked before more goes.
+            match self.over_after_giving_back(pool, freed > 0, Reach::All)? {
                 None => return Ok(()),
+                // What stores in flight compress with is theirs: this one waits for it in their line.
+                Some((held, limit))
+                    if freed == 0
+                        && held.saturating_sub(self.manager().compression_context_bytes()) < limit =>
+                {
+                    return Ok(());
+                }
                 Some((held, limit)) if freed == 0 => return Err(self.full(held, limit)),
-                Some((held, limit)) if held >= before && held < limit.saturating_add(SLACK) => return Ok(()),
                 Some(_) => {}
             }
         }
+    }
+
+    /// What the store is over its limit by after a step of eviction, and after giving back what that
+    /// left behind.
+    fn over_after_giving_back(
+        &self,
+        pool: &PoolRef,
+        evicted: bool,
+        reach: Reach,
+    ) -> Result<Option<(usize, usize)>, ErrorKind> {
+        // If there was nothing to evict it is contexts after all: all that are idle go.
+        self.give_back(if evicted { Contexts::KeepOne } else { Contexts::Free }, reach);
+        if self.over(pool)?.is_none() {
+            return Ok(None);
+        }
+        // Holes in frames that others use: the objects have to move.
+        self.fill_holes(0, reach);
+        self.over(pool)
+    }
+
+    fn held_exactly(&self) -> Result<usize, ErrorKind> {
+        asked(|| self.limit().held(self.manager(), self.index().bytes()))
     }
 
     /// Gives memory back until a step below the limit. False if that is not enough.
     fn room_without_eviction(&self, pool: &PoolRef, max: usize, step: usize) -> Result<bool, ErrorKind> {
         // Less would not last: the next store would be here again.
         let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
-        let contexts = if self.limit().may_sweep() { Contexts::KeepOne } else { Contexts::Keep };
-        self.give_back(contexts);
+        let sweeps = self.limit().may_sweep() || !self.may_keep_one();
+        let contexts = if sweeps { Contexts::KeepOne } else { Contexts::Keep };
+        self.give_back(contexts, Reach::Some);
         if enough(self.over(pool)?) {
             return Ok(true);
         }
-        self.fill_holes(step);
+        self.fill_holes(step, Reach::Some);
         Ok(enough(self.over(pool)?))
     }
 
     /// Is the store so many bytes below its limit?
     fn has_room_for(&self, bytes: usize, max: usize) -> bool {
-        let held = asked(|| self.limit().held(self.manager(), self.index().bytes()));
-        held.is_ok_and(|held| held.saturating_add(bytes) <= max)
+        let spared = self.contexts_in_flight();
+        self.held_exactly()
+            .map(|held| held.saturating_sub(spared))
+            .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 
-    /// Evicts entries that cost `step` bytes together. Returns what they cost: 0 when there are none.
+    /// Evicts entries that cost `step` bytes together, or fewer if the store holds so much less
+    /// already: what an entry really frees depends on its neighbours. Trims the pools they were in.
+    /// Returns what they cost: 0 when there are none.
     fn evict_step(&self, step: usize) -> usize {
-        let mut freed = 0;
+        let enough = self.held_exactly().map_or(0, |held| held.saturating_sub(step));
+        let mut trimmed = [const { None }; TRIMMED];
+        let (mut freed, mut evicted) = (0, 0usize);
         while freed < step
-            && let Some(cost) = self.evict_one()
+            && let Some((key, stored)) = self.index().take_coldest(self.eviction().spare_dense)
         {
-            freed += cost;
+            if let Some(pool) = stored.pool() {
+                note_pool(&mut trimmed, pool);
+            }
+            freed += self.cost(&stored);
+            self.tell((key, stored));
+            evicted += 1;
+            if evicted.is_multiple_of(MEASURED) && self.held_exactly().is_ok_and(|held| held <= enough) {
+                break;
+            }
+        }
+        for pool in trimmed.into_iter().flatten() {
+            contained(|| pool.zpool().trim());
         }
         freed
     }
@@ -268,6 +416,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.limit().set(bytes);
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());
         let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else { return Ok(()) };
+        if !self.may_keep_one() {
+            self.manager().free_idle_contexts(false);
+        }
         match self.over(&pool)? {
             Some(_) => self.make_room(&pool, true),
             None => Ok(()),

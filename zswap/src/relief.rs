@@ -2,7 +2,7 @@
 //! and what [`Store::trim`] and [`Store::compact`] do on request.
 //!
 //! ```text
-//!   cheap first:  idle contexts ─► surplus of the index ─► free frames of the pools ─► holes: compaction
+//!   cheap first:  pools that await destruction ─► idle contexts ─► surplus of the index ─► free frames of the pools ─► holes: compaction
 //! ```
 //!
 //! The order and its reasons: docs/decisions/0032. Nothing here takes a lock of the store's while an
@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, Hash};
 
 use zpool_core::exec::contained;
 use zpool_core::{CompactionBudget, might_block};
+use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
 use crate::limit::{Attempt, Verdict};
@@ -29,9 +30,18 @@ pub(crate) enum Contexts {
     Free,
 }
 
+/// Which pools are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Those in use and some others: takes no longer where pools are many.
+    Some,
+    /// Every one.
+    All,
+}
+
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Releases free memory to the system: frames of all pools that hold no object, index memory
-    /// beyond what the entries need, and contexts that no thread uses. Returns the bytes given back.
+    /// Releases free memory to the system: pools that await destruction, frames of all other pools
+    /// that hold no object, index memory beyond what the entries need, and contexts that no thread uses. Returns the bytes given back.
     ///
     /// Moves no object: frames that are partly used stay, see [`compact`](Self::compact). Contexts are
     /// made anew when they are needed. A full store does this by itself before it evicts or refuses.
@@ -58,7 +68,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// memory again, and is not subtracted from what is returned.
     pub fn trim(&self) -> usize {
         might_block("Store::trim");
-        self.give_back(Contexts::Free)
+        let destroyed = self.manager().destroy_pending();
+        destroyed + self.give_back(Contexts::Free, Reach::All)
     }
 
     /// Moves objects together so that frames become empty, and gives those back, then
@@ -89,27 +100,34 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub fn compact(&self, budget: CompactionBudget) -> usize {
         might_block("Store::compact");
         let mut left = budget.max_moves;
-        let mut freed = 0;
+        let mut freed = self.manager().destroy_pending();
         self.manager().for_each_pool(|pool| {
             let report =
                 contained(|| pool.zpool().compact(CompactionBudget::moves(left))).unwrap_or_default();
             left = left.saturating_sub(report.moved_objects);
             freed += report.freed_bytes;
         });
-        freed + self.give_back(Contexts::Free)
+        freed + self.give_back(Contexts::Free, Reach::All)
     }
 
     /// Releases what costs little to find. Returns about how many bytes that were.
-    pub(crate) fn give_back(&self, contexts: Contexts) -> usize {
+    pub(crate) fn give_back(&self, contexts: Contexts, reach: Reach) -> usize {
         let mut freed = 0;
         if contexts != Contexts::Keep {
             freed += self.manager().free_idle_contexts(contexts == Contexts::KeepOne && self.may_keep_one());
         }
         freed += self.shrink_index();
-        self.manager().for_each_pool(|pool| {
+        self.visit(reach, |pool| {
             freed += contained(|| pool.zpool().trim()).unwrap_or(0);
         });
         freed
+    }
+
+    fn visit(&self, reach: Reach, visit: impl FnMut(&PoolRef)) {
+        match reach {
+            Reach::Some => self.manager().for_some_pools(visit),
+            Reach::All => self.manager().for_each_pool(visit),
+        }
     }
 
     /// Releases index memory that the entries do not need. Returns how many bytes.
@@ -120,14 +138,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Compacts every pool that could give back `worthwhile` bytes or more by its own estimate, and
-    /// those that estimate nothing. Returns the bytes given back.
-    pub(crate) fn fill_holes(&self, worthwhile: usize) -> usize {
+    /// those that [make no estimate](zpool_core::Capabilities::estimates_compaction). Returns the
+    /// bytes given back.
+    pub(crate) fn fill_holes(&self, worthwhile: usize, reach: Reach) -> usize {
         let mut freed = 0;
-        self.manager().for_each_pool(|pool| {
+        self.visit(reach, |pool| {
             let zpool = pool.zpool();
             let compacted = contained(|| {
-                if !zpool.capabilities().can_compact {
+                let capabilities = zpool.capabilities();
+                if !capabilities.can_compact {
                     return 0;
+                }
+                if !capabilities.estimates_compaction {
+                    return zpool.compact(CompactionBudget::UNLIMITED).freed_bytes + zpool.trim();
                 }
                 // Moves nothing: for the estimate.
                 let estimate = zpool.compact(CompactionBudget::moves(0));
@@ -143,7 +166,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// One context may stay idle if it is no large part of the limit.
-    fn may_keep_one(&self) -> bool {
+    pub(crate) fn may_keep_one(&self) -> bool {
         let largest = self.manager().current().map_or(0, |pool| pool.codec().slot_bytes());
         self.limit().bytes().is_none_or(|max| largest <= max / 2)
     }
@@ -154,24 +177,31 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// removed, or some time has passed.
     #[cold]
     pub(crate) fn relieve(&self, was_full: bool, mut held: usize) -> Result<(), ErrorKind> {
+        // Whatever the last attempt was like: a pool may have become empty since, by a guard's drop.
+        let mut changed = self.manager().destroy_pending() > 0;
+        if !self.may_keep_one() {
+            // It goes after each use, or the next store would find the store full of it.
+            self.manager().free_idle_contexts(false);
+            changed = true;
+        }
+        if changed {
+            match self.look_again(was_full)? {
+                None => return Ok(()),
+                Some(now) => held = now,
+            }
+        }
         let attempt = self.limit().attempt();
         if attempt != Attempt::No {
             might_block("giving memory back");
             for step in 0..3 {
                 match step {
-                    0 => self.give_back(Contexts::KeepOne),
-                    1 => self.fill_holes(self.worthwhile(attempt, held)),
-                    _ => self.give_back(Contexts::Free),
+                    0 => self.give_back(Contexts::KeepOne, Reach::All),
+                    1 => self.fill_holes(self.worthwhile(attempt, held), Reach::All),
+                    _ => self.give_back(Contexts::Free, Reach::All),
                 };
-                // The limit may be set anew meanwhile: what it is now counts, and without one there is room.
-                let Some(max) = self.limit().bytes() else { return Ok(()) };
-                if !was_full {
-                    // It never refused a block: below the limit is enough.
-                    self.limit().set_full(true, false);
-                }
-                match self.held_now(max)? {
-                    Verdict::Room => return Ok(()),
-                    Verdict::Pressed { held: now } | Verdict::Full { held: now } => held = now,
+                match self.look_again(was_full)? {
+                    None => return Ok(()),
+                    Some(now) => held = now,
                 }
             }
         }
@@ -179,6 +209,31 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             Some(max) => Err(self.full(held, max)),
             None => Ok(()),
         }
+    }
+
+    /// Returns what the store holds if that is still too much. The limit may be set anew meanwhile:
+    /// what it is now counts, and without one there is room.
+    fn look_again(&self, was_full: bool) -> Result<Option<usize>, ErrorKind> {
+        let Some(max) = self.limit().bytes() else { return Ok(None) };
+        if !was_full {
+            // It never refused a block: below the limit is enough.
+            self.limit().set_full(true, false);
+        }
+        match self.held_now(max)? {
+            Verdict::Room => Ok(None),
+            Verdict::Pressed { held } | Verdict::Full { held } => {
+                let below = if was_full { self.limit().accept_below(max) } else { max };
+                let counted = held.saturating_sub(self.contexts_in_flight());
+                Ok((counted >= below).then_some(held))
+            }
+        }
+    }
+
+    /// Bytes of compression contexts in use that are no reason to evict or refuse: where one is more
+    /// than half of the limit, none stays idle, and those in use belong to stores in flight. A store
+    /// that is admitted waits for one of them, and adds none. 0 where contexts are smaller.
+    pub(crate) fn contexts_in_flight(&self) -> usize {
+        if self.may_keep_one() { 0 } else { self.manager().compression_context_bytes() }
     }
 
     /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`: with

@@ -1,6 +1,7 @@
 //! What is stored under a key while it is outside of the index: on its way in, or taken out. Frees itself when it is dropped.
 
 use zpool_core::{HandleId, PoolId, TryArc};
+use zpool_manager::PoolRef;
 
 use crate::object::Object;
 
@@ -65,6 +66,15 @@ impl Stored {
             Stored::Same { .. } => 0,
             Stored::Block(block) => block.object_len,
             Stored::Large(large) => large.object_len(),
+        }
+    }
+
+    /// A pool that it is in: of a large value the first.
+    pub(crate) fn pool(&self) -> Option<&PoolRef> {
+        match self {
+            Stored::Same { .. } => None,
+            Stored::Block(block) => Some(block.object.pool()),
+            Stored::Large(large) => large.parts.iter().find_map(Stored::pool),
         }
     }
 

@@ -10,11 +10,13 @@
 
 use std::hash::{BuildHasher, Hash};
 
+use zpool_core::exec::contained;
 use zpool_core::{Handle, TryArc, might_block};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
+use crate::evict::page_share;
 use crate::incompressible;
 use crate::latency::Latencies;
 use crate::object::{Object, asked, insert};
@@ -57,7 +59,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// May block: allocators may ask for memory, a first store makes a compression context, and one at the limit may have to [evict](crate::AtLimit). A
+    /// May block: allocators may ask for memory, a first store makes a compression context, and one at the limit may have to [evict](crate::AtLimit), and destroys pools
+    /// that await it: hold no lock that a plug-in's destructor wants. A
     /// [`switch`](Self::switch) at the same time never makes it fail or wait.
     pub fn store(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         might_block("Store::store");
@@ -156,11 +159,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             false => bytes,
         };
         // Where objects have a share of a page each, whatever their length.
-        let per_page = asked(|| pool.zpool().capabilities().objects_per_page)?;
-        let page = self.block_size().max(4096);
+        let per_page = pool.objects_per_page();
         let taken = |len: usize| match per_page {
-            Some(objects) if len * objects as usize > page => page,
-            Some(objects) => page / objects.max(1) as usize,
+            Some(objects) => page_share(self.page_bytes(), objects, len),
+            // What its size classes round it up to. A store that refuses takes what may fit.
+            None if evicts => contained(|| pool.zpool().footprint(len)).unwrap_or(len).max(len),
             None => len,
         };
         if with_overhead(value.len().max(parts * taken(self.block_size()))) <= limit {
@@ -170,8 +173,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut needed = 0;
         for part in value.chunks(self.block_size()) {
             if same_filled::detect(part).is_none() {
-                let shorter =
-                    session.compress(part, self.coding().max_len(part.len())).map_err(ErrorKind::Codec)?;
+                // As `compress_into` will keep it; not counted as skipped yet.
+                let shorter = if self.coding().looks_like_noise(part) {
+                    None
+                } else {
+                    let max_len = self.coding().max_len(part.len());
+                    session.compress(part, max_len).map_err(ErrorKind::Codec)?
+                };
                 needed += taken(shorter.unwrap_or(part).len());
             }
             if with_overhead(needed) > limit {
@@ -206,7 +214,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Is this a block to keep raw without asking the codec?
     #[inline]
     pub(crate) fn is_noise(&self, block: &[u8]) -> bool {
-        let noise = self.coding().skip_noise && incompressible::looks_so(block);
+        let noise = self.coding().looks_like_noise(block);
         if noise {
             self.counters().noise_skipped();
         }
@@ -219,11 +227,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache. A new key is looked up twice for that.
     #[inline(always)]
     pub(crate) fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
-        let added = new.object_len;
+        let added = self.object_cost(&new);
         match self.index().exchange(hash, &key, &mut new) {
             Exchanged::Yes { spare } => {
                 drop(spare);
-                let replaced = new.object_len;
+                let replaced = self.object_cost(&new);
                 self.free_object(new.object);
                 self.pay(added, replaced);
                 Ok(())
@@ -298,6 +306,12 @@ enum Way {
 }
 
 impl Coding {
+    /// Is this block kept raw without asking the codec?
+    #[inline]
+    fn looks_like_noise(self, block: &[u8]) -> bool {
+        self.skip_noise && incompressible::looks_so(block)
+    }
+
     /// Bytes that the object of a block of `len` bytes may have at most; a longer one is kept raw.
     #[inline]
     pub(crate) fn max_len(self, len: usize) -> usize {

@@ -193,6 +193,60 @@ fn context_larger_than_limit_leaves_store_usable() {
     }
 }
 
+/// While another thread compresses with a context that is larger than the limit, a store neither
+/// fails nor evicts, and the context goes once it is idle.
+#[test]
+fn large_context_in_use_fails_no_store() {
+    ends(|| {
+        for at_limit in [AtLimit::Evict, AtLimit::Refuse] {
+            let script = Arc::new(Script::default());
+            let limit = MIB / 4 * 3;
+            let store = fat(&script).limit_bytes(limit).at_limit(at_limit).build().unwrap();
+            let (inside, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+            let _ = script.inside.set(Box::new({
+                let (inside, go_on) = (inside.clone(), go_on.clone());
+                move || {
+                    inside.wait();
+                    go_on.wait();
+                }
+            }));
+            (0..20).for_each(|key| store.store(key, &runs(key)).unwrap());
+            let mut slow = runs(1);
+            slow[0] = 77;
+            std::thread::scope(|scope| {
+                scope.spawn(|| store.store(1000, &slow).unwrap());
+                inside.wait();
+                assert_eq!(script.alive.load(Ordering::SeqCst), 1);
+                let results: Vec<_> =
+                    (20..60).map(|key| store.store(key, &block(key, 4096, Look::Noise))).collect();
+                // One that needs a context waits for the one there is.
+                let waiting = scope.spawn(|| store.store(60, &runs(60)));
+                go_on.wait();
+                assert!(results.iter().all(|result| result.is_ok()), "{at_limit:?}: {results:?}");
+                waiting.join().unwrap().unwrap();
+            });
+            assert_eq!((store.len(), store.stats().evicted), (62, 0), "{at_limit:?}");
+            assert_eq!(script.most_alive.load(Ordering::SeqCst), 1, "{at_limit:?}");
+            store.trim();
+            assert!(store.held_bytes() < limit, "{at_limit:?}");
+            check_books(&store);
+        }
+    });
+}
+
+/// One thread that stores one block after the other is never refused for the context of the last.
+#[test]
+fn large_idle_context_refuses_no_store() {
+    for at_limit in [AtLimit::Evict, AtLimit::Refuse] {
+        let script = Arc::new(Script::default());
+        let store = fat(&script).limit_bytes(MIB / 4 * 3).at_limit(at_limit).build().unwrap();
+        for key in 0..60u64 {
+            store.store(key, &runs(key)).unwrap_or_else(|error| panic!("{at_limit:?}: {error}"));
+        }
+        assert_eq!((store.len(), store.stats().evicted), (60, 0), "{at_limit:?}");
+    }
+}
+
 /// A codec that uses the store of its own pool, a listener, and a batch whose items use the store: none waits for itself.
 #[test]
 fn store_used_from_inside_does_not_deadlock() {
