@@ -23,7 +23,11 @@ fn anonymous() -> usize {
 
 /// Stores many more small blocks than fit, in a process of its own: other tests' memory is not in
 /// the figure.
-fn resident_stays_below_limit<K: Hash + Eq + std::fmt::Debug>(name: &str, stores: u64, key: impl Fn(u64) -> K) {
+fn resident_stays_below_limit<K: Hash + Eq + std::fmt::Debug>(
+    name: &str,
+    stores: u64,
+    key: impl Fn(u64) -> K,
+) {
     if std::env::var_os("ZSWAP_RESIDENT").is_none() {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.env("ZSWAP_RESIDENT", "1").args(["--exact", name, "--nocapture", "--test-threads=1"]);

@@ -28,7 +28,7 @@ pub(crate) fn settings() -> [Setting; 4] {
             spec: "lz4",
             rounds: 41,
             driver: Arc::new(Lz4Driver),
-            raw: || Raw::Lz4(CompressTable::small()),
+            raw: || Raw::Lz4(Box::new(CompressTable::small())),
         },
         Setting { spec: "zstd", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(1) },
         Setting { spec: "zstd(level=-1)", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(-1) },
@@ -53,7 +53,7 @@ impl Setting {
 
 /// A codec's crate, called directly, with the state that it reuses.
 pub(crate) enum Raw {
-    Lz4(CompressTable),
+    Lz4(Box<CompressTable>),
     Zstd { compression: Box<CCtx<'static>>, decompression: Box<DCtx<'static>> },
     Lzo,
 }
