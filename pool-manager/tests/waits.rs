@@ -406,3 +406,25 @@ fn executor_dropped_with_jobs_takes_the_pools_along() {
     assert_eq!((weak.strong_count(), script.alive()), (0, 0));
     assert!(!ran.load(Ordering::SeqCst), "dropped unrun");
 }
+
+/// `destroy_pending` destroys what the executor has not begun and what it refused; inside a job or a
+/// no-block section it does nothing.
+#[test]
+fn destroy_pending_runs_what_no_thread_has_begun() {
+    let (script, manual) = (Script::new(), Arc::new(Manual::new()));
+    let manager = Arc::new(builder(&script).executor(manual).build(&spec("a+x")).unwrap());
+    assert_eq!(manager.destroy_pending(), 0);
+    manager.switch(&spec("b+y")).unwrap();
+    assert_eq!(manager.stats().pending_destroy, 1);
+    let inside = manager.clone();
+    Job::new("store", move || assert_eq!(inside.destroy_pending(), 0)).run().unwrap();
+    {
+        let _section = NoBlock::enter();
+        assert_eq!(manager.destroy_pending(), 0);
+    }
+    assert_eq!(manager.stats().pending_destroy, 1);
+    manager.destroy_pending();
+    let stats = manager.stats();
+    assert_eq!((stats.pending_destroy, stats.pending_destroy_bytes, stats.pools_destroyed), (0, 0, 1));
+    assert_eq!((script.alive(), stats.destroyed_on_caller), (1, 0));
+}

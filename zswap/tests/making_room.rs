@@ -151,3 +151,66 @@ fn short_blocks_in_zbud_keep_store_full() {
         }
     }
 }
+
+/// A pool that compacts but does not estimate the gain is compacted all the same: a refusing store
+/// of holes takes the next block.
+#[test]
+fn pool_without_estimates_is_compacted() {
+    let pool = PoolScript::new();
+    pool.no_estimates.store(true, Ordering::SeqCst);
+    let inner = Arc::new(zpool_zsmalloc::ZsmallocDriver);
+    let store = Store::<u64>::builder()
+        .spec(spec("scripted(compact=off)+rle"))
+        .allocator(Arc::new(ScriptedDriver { inner, script: pool }))
+        .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
+        .executor(Arc::new(Manual::new()))
+        .limit_bytes(MIB)
+        .build()
+        .unwrap();
+    let stored = (0..100_000).find(|&key| store.store(key, &noise(key, 400)).is_err()).unwrap();
+    (0..stored).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
+    // It has just looked in vain, so it goes by estimates now.
+    for key in stored..stored + 400 {
+        store.store(key, &noise(key, 400)).unwrap();
+    }
+    check_books(&store);
+}
+
+/// What a store at its limit does to make room does not grow with the number of retired pools.
+#[test]
+fn evicting_among_many_pools_trims_a_bounded_number() {
+    let trims = |pools: u64| {
+        let script = PoolScript::new();
+        let inner = Arc::new(zpool_zsmalloc::ZsmallocDriver);
+        let store = Store::<u64>::builder()
+            .spec(spec("scripted+rle"))
+            .allocator(Arc::new(ScriptedDriver { inner, script: script.clone() }))
+            .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
+            .limit_bytes(8 * MIB)
+            .at_limit(AtLimit::Evict)
+            .revive(false)
+            .build()
+            .unwrap();
+        let mut key = 0;
+        for pool in 0..pools {
+            let text = if pool % 2 == 0 { "scripted(chain=1)+rle" } else { "scripted(chain=2)+rle" };
+            store.switch(&spec(text)).unwrap();
+            (0..1200 / pools).for_each(|_| {
+                store.store(key, &noise(key, 4096)).unwrap();
+                key += 1;
+            });
+        }
+        while store.stats().evicted == 0 {
+            store.store(key, &noise(key, 4096)).unwrap();
+            key += 1;
+        }
+        let before = script.trims.load(Ordering::SeqCst);
+        for n in 0..400 {
+            store.store(key + n, &noise(n, 4096)).unwrap();
+        }
+        check_books(&store);
+        script.trims.load(Ordering::SeqCst) - before
+    };
+    let (few, many) = (trims(40), trims(600));
+    assert!(many <= 2 * few + 400, "{few} trims among 40 pools, {many} among 600");
+}

@@ -78,6 +78,10 @@ pub struct PoolScript {
     pub exchanges: AtomicUsize,
     /// How often `trim` or `compact` panicked.
     pub gave_nothing_back: AtomicUsize,
+    /// How often pools were trimmed.
+    pub trims: AtomicUsize,
+    /// Compaction does not estimate what there is to gain.
+    pub no_estimates: AtomicBool,
     /// Asked what it holds, it panics.
     asked_panics: AtomicBool,
     /// So many reads to come fail with `TooManyReaders`.
@@ -191,7 +195,9 @@ impl ZPool for ScriptedPool {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let mut capabilities = self.inner.capabilities();
+        capabilities.estimates_compaction &= !self.script.no_estimates.load(Ordering::SeqCst);
+        capabilities
     }
 
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
@@ -263,10 +269,15 @@ impl ZPool for ScriptedPool {
 
     fn compact(&self, budget: CompactionBudget) -> CompactionReport {
         self.script.giving_back(OnGiveBack::PanicInCompact);
-        self.inner.compact(budget)
+        let mut report = self.inner.compact(budget);
+        if self.script.no_estimates.load(Ordering::SeqCst) {
+            report.estimated_bytes = 0;
+        }
+        report
     }
 
     fn trim(&self) -> usize {
+        self.script.trims.fetch_add(1, Ordering::SeqCst);
         self.script.giving_back(OnGiveBack::PanicInTrim);
         self.inner.trim()
     }
