@@ -8,6 +8,9 @@
 use zpool_core::exec::{Job, JobList, Jobs};
 use zpool_core::sync::{Mutex, ThreadMark};
 
+/// Threads that run jobs at once before their list has to grow.
+const RUNNERS: usize = 16;
+
 /// The jobs, oldest first, and who runs one.
 #[derive(Debug)]
 pub(crate) struct DoomedJobs {
@@ -20,7 +23,8 @@ pub(crate) struct DoomedJobs {
 
 impl DoomedJobs {
     pub(crate) fn new() -> DoomedJobs {
-        DoomedJobs { pushed: JobList::new(), taken: Mutex::new(Jobs::none()), runners: Mutex::default() }
+        let runners = Mutex::new(Vec::with_capacity(RUNNERS));
+        DoomedJobs { pushed: JobList::new(), taken: Mutex::new(Jobs::none()), runners }
     }
 
     /// Adds a job. Neither blocks nor allocates.
@@ -29,18 +33,28 @@ impl DoomedJobs {
         let _ = self.pushed.push(job);
     }
 
-    /// Runs the oldest job, if there is one. May block.
+    /// Runs the oldest job, if there is one. May block. Makes no heap call of its own with up to
+    /// [`RUNNERS`] threads at once; runs nothing if more find no memory.
     pub(crate) fn run_one(&self) -> bool {
-        let Some(job) = self.pop() else { return false };
         let runner = ThreadMark::here();
-        self.runners.lock().push(runner);
-        // A destructor's panic is contained and counted where it happens.
-        let _ = job.run();
+        {
+            let mut runners = self.runners.lock();
+            if runners.try_reserve(1).is_err() {
+                return false;
+            }
+            runners.push(runner);
+        }
+        let job = self.pop();
+        let found = job.is_some();
+        if let Some(job) = job {
+            // A destructor's panic is contained and counted where it happens.
+            let _ = job.run();
+        }
         let mut runners = self.runners.lock();
         if let Some(at) = runners.iter().position(|&other| other == runner) {
             runners.swap_remove(at);
         }
-        true
+        found
     }
 
     /// Returns whether there is a job that no thread has begun.

@@ -228,11 +228,17 @@ impl Hub {
     /// whose look outlived a switch may be the last to have it, and a reader makes no heap call.
     pub(crate) fn free_block(&self, block: Arc<Counted<Pool>>) {
         let mut kept = self.kept_blocks.lock();
-        kept.push(block);
+        // Without memory for the list, whichever owner is the last frees it.
+        if kept.try_reserve(1).is_ok() {
+            kept.push(block);
+        }
         // One whose only owner is this list can get no other: it is neither current nor listed.
-        let free: Vec<_> = kept.extract_if(.., |block| Arc::strong_count(block) == 1).collect();
-        drop(kept);
-        drop(free);
+        while let Some(at) = kept.iter().position(|block| Arc::strong_count(block) == 1) {
+            let free = kept.swap_remove(at);
+            drop(kept);
+            drop(free);
+            kept = self.kept_blocks.lock();
+        }
     }
 
     /// Returns a reference to a live retired pool of `spec`.
