@@ -162,42 +162,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
         let (evicts, was_full) = (self.eviction().evicts(), self.limit().is_pressed());
-        let verdict = self.verdict(max, pool, evicts)?;
-        if evicts && verdict != Verdict::Room && self.holds_what_goes(pool, max) {
-            return self.admit_without_it(pool);
-        }
-        self.settle(pool, verdict, was_full)
-    }
-
-    /// Is there something that goes by itself, and so is no reason to evict: a pool that awaits
-    /// destruction, or a context too large to stay idle?
-    #[inline]
-    fn holds_what_goes(&self, pool: &PoolRef, max: usize) -> bool {
-        self.manager().pending_bytes() > 0 || pool.codec().slot_bytes() > max / 2
-    }
-
-    /// Lets it go, then admits.
-    #[cold]
-    fn admit_without_it(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
-        self.manager().destroy_pending();
-        if !self.may_keep_one() {
-            self.manager().free_idle_contexts(false);
-        }
-        let Some(max) = self.limit().bytes() else { return Ok(()) };
-        let mut verdict = asked(|| self.limit().ask_all(max, self.manager(), self.index().bytes()))?;
-        if let Verdict::Pressed { held } | Verdict::Full { held } = verdict
-            && held.saturating_sub(self.contexts_in_flight()) < self.limit().accept_below(max)
-        {
-            self.limit().set_full(true, false);
-            verdict = Verdict::Room;
-        }
-        self.settle(pool, verdict, self.limit().is_pressed())
-    }
-
-    /// Does what the verdict asks for.
-    #[inline]
-    fn settle(&self, pool: &PoolRef, verdict: Verdict, was_full: bool) -> Result<(), ErrorKind> {
-        let evicts = self.eviction().evicts();
+        let verdict = match self.glance(max, pool, evicts)? {
+            Some(Verdict::Room) => return Ok(()),
+            Some(pressed) if !self.holds_what_passes(pool, max) => pressed,
+            _ => {
+                self.let_pass(pool, max);
+                self.ask_all(max)?
+            }
+        };
         match verdict {
             Verdict::Room => Ok(()),
             Verdict::Pressed { .. } if evicts => Ok(()),
@@ -206,29 +178,56 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// What the limit says; or that an allocator panicked when it was asked what it holds: then nothing is stored, and nothing older left.
+    /// What the limit says at a glance; or that an allocator panicked when it was asked what it holds:
+    /// then nothing is stored, and nothing older left.
     #[inline]
-    fn verdict(&self, max: usize, pool: &PoolRef, pays: bool) -> Result<Verdict, ErrorKind> {
-        asked(|| self.limit().ask(max, pool, self.manager(), self.index().bytes(), pays))
+    fn glance(&self, max: usize, pool: &PoolRef, pays: bool) -> Result<Option<Verdict>, ErrorKind> {
+        asked(|| self.limit().glance(max, pool, self.manager(), self.index().bytes(), pays))
     }
 
-    /// What the store holds and its limit, if it is over that by more than what pools hold that only
-    /// await destruction, and by more than [contexts in flight](Self::contexts_in_flight): evicting
-    /// would free none of that, and it goes by itself. The limit may be set anew at any time: what it is now counts, and without one there is room.
+    /// What the limit says after all pools were asked.
+    #[cold]
+    pub(crate) fn ask_all(&self, max: usize) -> Result<Verdict, ErrorKind> {
+        let (manager, index_bytes) = (self.manager(), self.index().bytes());
+        asked(|| self.limit().ask_all(max, manager, index_bytes, || self.passing()))
+    }
+
+    /// Is there something that goes by itself, and so is no reason to evict: a pool that awaits
+    /// destruction, or a context too large to stay idle?
+    #[inline]
+    fn holds_what_passes(&self, pool: &PoolRef, max: usize) -> bool {
+        self.manager().pending_bytes() > 0 || pool.codec().slot_bytes() > max / 2
+    }
+
+    /// Lets it go.
+    #[cold]
+    fn let_pass(&self, pool: &PoolRef, max: usize) {
+        if self.holds_what_passes(pool, max) {
+            self.manager().destroy_pending();
+            if !self.may_keep_one() {
+                self.manager().free_idle_contexts(false);
+            }
+        }
+    }
+
+    /// Bytes held that are no reason to evict or refuse: [contexts in flight](Self::contexts_in_flight),
+    /// and for a store that evicts, which would evict in vain for them, pools that await destruction.
+    fn passing(&self) -> usize {
+        let pending = if self.eviction().evicts() { self.manager().pending_bytes() } else { 0 };
+        pending.saturating_add(self.contexts_in_flight())
+    }
+
+    /// What the store holds and its limit, if it is over that by more than what is
+    /// [passing](Self::passing). The limit may be set anew at any time: what it is now counts, and
+    /// without one there is room.
     fn over(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
-        // Before and after: a pool may be destroyed or come to await it in the middle.
-        let pending = self.manager().pending_bytes();
-        match self.verdict(max, pool, true)? {
-            Verdict::Full { held } => {
-                let pending = pending.max(self.manager().pending_bytes());
-                let counted = held.saturating_sub(pending).saturating_sub(self.contexts_in_flight());
-                if counted < self.limit().accept_below(max) {
-                    // Nor is it a reason to make the next block pay for itself.
-                    self.limit().set_full(true, false);
-                }
-                Ok((counted >= max).then_some((held, max)))
-            }
+        let verdict = match self.glance(max, pool, true)? {
+            Some(verdict) => verdict,
+            None => self.ask_all(max)?,
+        };
+        match verdict {
+            Verdict::Full { held } => Ok(Some((held, max))),
             _ => {
                 self.limit().caught_up();
                 Ok(None)
@@ -325,9 +324,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Is the store so many bytes below its limit?
     fn has_room_for(&self, bytes: usize, max: usize) -> bool {
-        let spared = self.contexts_in_flight();
+        let passing = self.passing();
         self.held_exactly()
-            .map(|held| held.saturating_sub(spared))
+            .map(|held| held.saturating_sub(passing.max(self.passing())))
             .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 

@@ -196,40 +196,50 @@ impl Limit {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// May a block be stored in `pool`? Only where there [is](Self::bytes) a limit, `max`.
+    /// What the limit, `max`, says to one more block in `pool`, if that can be told without asking
+    /// every pool.
     ///
-    /// `pays`: a store under pressure makes room for its own, so that an upper bound below the limit is all it has to know.
+    /// `pays`: a store under pressure makes room for its own, so that an upper bound below the limit
+    /// is all it has to know.
     #[inline]
-    pub(crate) fn ask(
+    pub(crate) fn glance(
         &self,
         max: usize,
         pool: &PoolRef,
         manager: &PoolManager,
         index_bytes: usize,
         pays: bool,
-    ) -> Verdict {
+    ) -> Option<Verdict> {
+        // Acquire: pairs with the Release in `walk`: the bound is that of the count.
+        if self.as_of.load(Ordering::Acquire) != manager.switches()
+            || self.besides.load(Ordering::Relaxed) != pool.id().get()
+        {
+            return None;
+        }
         let full = self.is_pressed();
         let below = if full { self.accept_below(max) } else { max };
-        // Acquire: pairs with the Release in `walk`: the bound is that of the count.
-        if self.as_of.load(Ordering::Acquire) == manager.switches()
-            && self.besides.load(Ordering::Relaxed) == pool.id().get()
-        {
-            let others = self.others.load(Ordering::Relaxed);
-            let held = pool.zpool().bytes_held() + others + manager.context_bytes() + index_bytes;
-            if held < below {
-                self.set_full(full, false);
-                return Verdict::Room;
-            }
-            if pays && held < max {
-                return Verdict::Pressed { held };
-            }
+        let others = self.others.load(Ordering::Relaxed);
+        let held = pool.zpool().bytes_held() + others + manager.context_bytes() + index_bytes;
+        if held < below {
+            self.set_full(full, false);
+            return Some(Verdict::Room);
         }
-        self.judge(full, max, self.walk(manager) + index_bytes)
+        (pays && held < max).then_some(Verdict::Pressed { held })
     }
 
-    /// As [`ask`](Self::ask) does, after asking every pool what it holds.
-    pub(crate) fn ask_all(&self, max: usize, manager: &PoolManager, index_bytes: usize) -> Verdict {
-        self.judge(self.is_pressed(), max, self.walk(manager) + index_bytes)
+    /// What the limit, `max`, says after every pool was asked. Bytes that are `passing`, because they
+    /// go by themselves, do not count: neither as held nor as a reason to evict for other stores.
+    pub(crate) fn ask_all(
+        &self,
+        max: usize,
+        manager: &PoolManager,
+        index_bytes: usize,
+        passing: impl Fn() -> usize,
+    ) -> Verdict {
+        // Before and after: they may come or go in the middle.
+        let before = passing();
+        let held = self.walk(manager) + index_bytes;
+        self.judge(max, held, before.max(passing()))
     }
 
     /// What is held, asking every pool.
@@ -237,13 +247,15 @@ impl Limit {
         self.walk(manager) + index_bytes
     }
 
-    /// What the limit says to a store that holds exactly `held`, and is `full` or not so far.
-    fn judge(&self, full: bool, max: usize, held: usize) -> Verdict {
+    /// What the limit says to a store that holds exactly `held`, of which some bytes are `passing`.
+    fn judge(&self, max: usize, held: usize, passing: usize) -> Verdict {
+        let full = self.is_pressed();
         let below = if full { self.accept_below(max) } else { max };
-        self.set_full(full, held >= below);
-        if held < below {
+        let counted = held.saturating_sub(passing);
+        self.set_full(full, counted >= below);
+        if counted < below {
             Verdict::Room
-        } else if held < max {
+        } else if counted < max {
             Verdict::Pressed { held }
         } else {
             Verdict::Full { held }
@@ -296,7 +308,7 @@ impl Limit {
             // A reader between the stores uses the new bound with the old count, once.
             self.others.store(others, Ordering::Relaxed);
             self.besides.store(besides, Ordering::Relaxed);
-            // Release: pairs with the Acquire in `ask`.
+            // Release: pairs with the Acquire in `glance`.
             self.as_of.store(before, Ordering::Release);
         }
     }

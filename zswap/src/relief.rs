@@ -16,7 +16,6 @@ use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
 use crate::limit::{Attempt, Verdict};
-use crate::object::asked;
 use crate::store::Store;
 
 /// Which contexts are freed.
@@ -177,19 +176,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// removed, or some time has passed.
     #[cold]
     pub(crate) fn relieve(&self, was_full: bool, mut held: usize) -> Result<(), ErrorKind> {
-        // Whatever the last attempt was like: a pool may have become empty since, by a guard's drop.
-        let mut changed = self.manager().destroy_pending() > 0;
-        if !self.may_keep_one() {
-            // It goes after each use, or the next store would find the store full of it.
-            self.manager().free_idle_contexts(false);
-            changed = true;
-        }
-        if changed {
-            match self.look_again(was_full)? {
-                None => return Ok(()),
-                Some(now) => held = now,
-            }
-        }
         let attempt = self.limit().attempt();
         if attempt != Attempt::No {
             might_block("giving memory back");
@@ -219,13 +205,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             // It never refused a block: below the limit is enough.
             self.limit().set_full(true, false);
         }
-        match self.held_now(max)? {
+        match self.ask_all(max)? {
             Verdict::Room => Ok(None),
-            Verdict::Pressed { held } | Verdict::Full { held } => {
-                let below = if was_full { self.limit().accept_below(max) } else { max };
-                let counted = held.saturating_sub(self.contexts_in_flight());
-                Ok((counted >= below).then_some(held))
-            }
+            Verdict::Pressed { held } | Verdict::Full { held } => Ok(Some(held)),
         }
     }
 
@@ -242,11 +224,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let max = self.limit().bytes().unwrap_or(usize::MAX);
         let needed = held.saturating_sub(self.limit().accept_below(max));
         if attempt == Attempt::Thorough { 0 } else { needed / 4 }
-    }
-
-    /// What the limit says after all pools were asked.
-    fn held_now(&self, max: usize) -> Result<Verdict, ErrorKind> {
-        asked(|| self.limit().ask_all(max, self.manager(), self.index().bytes()))
     }
 
     /// The store is full, and there is nothing that it could do about that.
