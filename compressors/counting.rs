@@ -41,8 +41,8 @@ pub(crate) fn calls() -> u64 {
     ALLOCATIONS.get() + FREES.get()
 }
 
-/// Does `work` while one allocation of this thread, the one after `others`, is refused. Also returns whether it was asked
-/// for. What asks in a way that cannot fail aborts the process.
+/// Does `work` while one allocation of this thread, the one after `others`, is refused. Also
+/// returns whether it was asked for. What asks in a way that cannot fail aborts the process.
 #[allow(dead_code, reason = "for codecs that have what can be refused")]
 pub(crate) fn refusing<R>(others: u64, work: impl FnOnce() -> R) -> (R, bool) {
     REFUSED_AFTER.set(Some(others));
@@ -55,7 +55,8 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: forwards to the system's allocator, or gives null and changes nothing; the counters are plain cells, which allocate nothing and do not unwind. Reallocation is the trait's own, made of
+// SAFETY: forwards to the system's allocator, or gives null and changes nothing; the counters are
+// plain cells, which allocate nothing and do not unwind. Reallocation is the trait's own, made of
 // these two.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -82,7 +83,8 @@ unsafe impl GlobalAlloc for Counting {
 /// Blocks of 3 to 4000 bytes, some that shrink and some that do not.
 pub(crate) fn blocks() -> Vec<Vec<u8>> {
     let text = b"a page of memory, compressed and kept; ".repeat(200);
-    let noise: Vec<u8> = (0..9000u32).flat_map(|i| i.wrapping_mul(0x9E37_79B9).to_le_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..9000u32).flat_map(|i| i.wrapping_mul(0x9E37_79B9).to_le_bytes()).collect();
     (1..40).flat_map(|i| [text[i * 3..i * 100].to_vec(), noise[i..i + 4000].to_vec()]).collect()
 }
 

@@ -29,7 +29,9 @@ fn bench(criterion: &mut Criterion, packer: &impl Packer, objects: &[Box<[u8]>])
 
     let mut group = criterion.benchmark_group(packer.name());
     group.throughput(Throughput::Elements(objects.len() as u64));
-    let fill = |packer: &_| objects.iter().map(|object| Packer::insert(packer, object)).collect::<Vec<_>>();
+    let fill = |packer: &_| {
+        objects.iter().map(|object| Packer::insert(packer, object)).collect::<Vec<_>>()
+    };
     group.bench_function("insert", |bencher| {
         bencher.iter_batched(
             || packer.fresh(),
@@ -66,7 +68,9 @@ fn bench(criterion: &mut Criterion, packer: &impl Packer, objects: &[Box<[u8]>])
 }
 
 fn short() -> Criterion {
-    Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
 }
 
 criterion_group! { name = benches; config = short(); targets = all }

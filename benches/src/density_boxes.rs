@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use workload::{
-    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, answer, density, read_files, refuse_huge_pages,
+    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, answer, density, read_files,
+    refuse_huge_pages,
 };
 use zpool_core::compress::Codec;
 use zpool_lz4::Lz4Compressor;
@@ -58,7 +59,11 @@ fn parent(allocator: &str, args: impl Iterator<Item = String>) -> Result<(), Box
         let child = Isolated::new().arg(CHILD).arg(slots.to_string());
         let density: Result<Density, String> = child.run(&pages)?;
         let file = file.display().to_string();
-        report.results.push(DensityRow { file, allocator: allocator.to_owned(), density: density? });
+        report.results.push(DensityRow {
+            file,
+            allocator: allocator.to_owned(),
+            density: density?,
+        });
     }
     if options.json {
         println!("{}", serde_json::to_string(&report)?);

@@ -34,7 +34,8 @@ mod tests {
         let made = objects(7, 300);
         assert_eq!(made, objects(7, 300));
         assert_ne!(made, objects(8, 300));
-        let lengths: std::collections::HashSet<usize> = made.iter().map(|object| object.len()).collect();
+        let lengths: std::collections::HashSet<usize> =
+            made.iter().map(|object| object.len()).collect();
         assert!(lengths.len() > 100 && lengths.contains(&PAGE_BYTES), "{}", lengths.len());
         assert!(made.iter().all(|object| (1..=PAGE_BYTES).contains(&object.len())));
     }

@@ -88,7 +88,10 @@ pub fn pools() -> Vec<PoolPacker> {
 impl PoolPacker {
     fn new(driver: &'static dyn ZPoolDriver) -> PoolPacker {
         let config = PoolConfig::new(default_source(), MAX_OBJECT_BYTES);
-        PoolPacker { driver, pool: driver.create(&config).expect("a pool with defaults can be made") }
+        PoolPacker {
+            driver,
+            pool: driver.create(&config).expect("a pool with defaults can be made"),
+        }
     }
 }
 
@@ -131,7 +134,9 @@ impl Packer for PoolPacker {
 pub fn verify(packer: &impl Packer, objects: &[Box<[u8]>]) {
     let tokens: Vec<_> = objects.iter().map(|object| packer.insert(object)).collect();
     for (token, object) in tokens.iter().zip(objects) {
-        packer.read(token, |bytes| assert!(bytes == &**object, "{} changed an object", packer.name()));
+        packer.read(token, |bytes| {
+            assert!(bytes == &**object, "{} changed an object", packer.name())
+        });
     }
     tokens.into_iter().for_each(|token| packer.free(token));
 }

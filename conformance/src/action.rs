@@ -105,7 +105,11 @@ pub trait Subject {
 /// The first failure, with the step it happened at.
 pub fn run(actions: &[Action], mut subject: impl Subject) -> Result<(), RunError> {
     for (step, action) in actions.iter().enumerate() {
-        subject.apply(action).map_err(|what| RunError { step, action: Some(action.clone()), what })?;
+        subject.apply(action).map_err(|what| RunError {
+            step,
+            action: Some(action.clone()),
+            what,
+        })?;
     }
     subject.finish().map_err(|what| RunError { step: actions.len(), action: None, what })
 }
@@ -121,8 +125,10 @@ pub fn to_text(actions: &[Action]) -> String {
 ///
 /// [`ParseError`] with the number of the first line that is no action.
 pub fn from_text(text: &str) -> Result<Vec<Action>, ParseError> {
-    let lines =
-        text.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim()));
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim()));
     lines
         .filter(|(_, line)| !line.is_empty())
         .map(|(number, line)| {
@@ -185,7 +191,9 @@ impl FromStr for Action {
             ["hold", nth] => Action::Hold { nth: number(nth)? },
             ["release", nth] => Action::Release { nth: number(nth)? },
             ["free", nth] => Action::Free { nth: number(nth)? },
-            ["exchange", nth, "with", with] => Action::Exchange { nth: number(nth)?, with: number(with)? },
+            ["exchange", nth, "with", with] => {
+                Action::Exchange { nth: number(nth)?, with: number(with)? }
+            }
             ["compact", "all"] => Action::Compact { moves: usize::MAX },
             ["compact", moves] => Action::Compact { moves: number(moves)? },
             ["reclaim", pages] => Action::Reclaim { pages: number(pages)? },
@@ -259,7 +267,15 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named() {
-        for bad in ["insert", "insert x fill 1", "free -1", "exchange 1 2", "trim now", "compact", "grow 1"] {
+        for bad in [
+            "insert",
+            "insert x fill 1",
+            "free -1",
+            "exchange 1 2",
+            "trim now",
+            "compact",
+            "grow 1",
+        ] {
             let error = from_text(&format!("trim\n{bad}\n")).unwrap_err();
             assert_eq!((error.line, error.text.as_str()), (2, bad));
         }

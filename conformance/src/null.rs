@@ -57,14 +57,19 @@ impl Compressor for Null {
     }
 
     fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT OR Apache-2.0").with_stateless_decompression().with_no_heap_once_warm()
+        CodecProperties::new("MIT OR Apache-2.0")
+            .with_stateless_decompression()
+            .with_no_heap_once_warm()
     }
 
     fn compress_bound(&self, block_len: usize) -> usize {
         block_len
     }
 
-    fn compression_context(&self, _max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        _max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         Ok(Box::new(NullContext))
     }
 

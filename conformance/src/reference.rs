@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use zpool_core::sync::{Mutex, MutexGuard};
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, HandleMint, PoolConfig, PoolError, PoolId, PoolStats,
-    ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
+    Capabilities, CreateError, FreeError, Handle, HandleMint, PoolConfig, PoolError, PoolId,
+    PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
 };
 
 /// Makes [`ReferencePool`]s, under the name `reference`.
@@ -69,7 +69,11 @@ const ARC_HEADER: usize = 2 * size_of::<usize>();
 impl ReferencePool {
     /// A pool of objects of up to `max_object_len` bytes.
     pub fn new(max_object_len: usize) -> ReferencePool {
-        ReferencePool { mint: HandleMint::new(), max_object_len, books: Mutex::new(Books::default()) }
+        ReferencePool {
+            mint: HandleMint::new(),
+            max_object_len,
+            books: Mutex::new(Books::default()),
+        }
     }
 
     /// The books, without what nobody looks at any more.
@@ -123,7 +127,9 @@ impl ZPool for ReferencePool {
     }
 
     fn exchange(&self, handle: &Handle, other: &mut Handle) -> bool {
-        let (Ok(one), Ok(another)) = (self.mint.open(handle), self.mint.open(other)) else { return false };
+        let (Ok(one), Ok(another)) = (self.mint.open(handle), self.mint.open(other)) else {
+            return false;
+        };
         self.books.lock().exchange((one.index, one.generation), (another.index, another.generation))
     }
 
@@ -148,7 +154,10 @@ impl ZPool for ReferencePool {
         if live + dead == books.payload {
             Ok(())
         } else {
-            Err(Violation::new(format!("{live} live and {dead} dead bytes, booked {}", books.payload)))
+            Err(Violation::new(format!(
+                "{live} live and {dead} dead bytes, booked {}",
+                books.payload
+            )))
         }
     }
 
@@ -208,12 +217,14 @@ impl Books {
         if one.0 == another.0 {
             return false;
         }
-        let [Some(first), Some(second)] = self.objects.get_disjoint_mut([&one.0, &another.0]) else {
+        let [Some(first), Some(second)] = self.objects.get_disjoint_mut([&one.0, &another.0])
+        else {
             return false;
         };
         let there = (first.generation, second.generation) == (one.1, another.1);
         // Guards are made under this lock.
-        let held = [&first.bytes, &second.bytes].into_iter().any(|bytes| Arc::strong_count(bytes) > 1);
+        let held =
+            [&first.bytes, &second.bytes].into_iter().any(|bytes| Arc::strong_count(bytes) > 1);
         if !there || held {
             return false;
         }

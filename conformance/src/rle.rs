@@ -77,14 +77,19 @@ impl Compressor for Rle {
     }
 
     fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT OR Apache-2.0").with_stateless_decompression().with_no_heap_once_warm()
+        CodecProperties::new("MIT OR Apache-2.0")
+            .with_stateless_decompression()
+            .with_no_heap_once_warm()
     }
 
     fn compress_bound(&self, block_len: usize) -> usize {
         bound(block_len)
     }
 
-    fn compression_context(&self, _max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        _max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         Ok(Box::new(RleContext))
     }
 
@@ -189,7 +194,8 @@ mod tests {
 
     #[test]
     fn what_is_too_short_or_too_long_is_corrupt() {
-        for bytes in [&[][..], &[0], &[1, b'a'], &[RUN], &[0, b'a', 0, b'b', 0, b'c'], &[RUN, b'a']] {
+        for bytes in [&[][..], &[0], &[1, b'a'], &[RUN], &[0, b'a', 0, b'b', 0, b'c'], &[RUN, b'a']]
+        {
             assert_eq!(decode(bytes, &mut [0; 2]), None, "{bytes:?}");
         }
         assert_eq!(decode(&[1, b'a', b'b'], &mut [0; 2]), Some(()));

@@ -29,8 +29,10 @@ const UNNUMBERED: [&str; 9] = [
 ];
 
 fn sources(folder: &Path) -> Vec<String> {
-    let mut files: Vec<_> =
-        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("listed").path()).collect();
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("listed").path())
+        .collect();
     files.sort();
     files
         .iter()
@@ -67,7 +69,10 @@ fn cases(source: &str) -> Vec<(String, String)> {
         if let Some(text) = line.strip_prefix("///") {
             doc += text;
         } else if let Some(rest) = line.strip_prefix("pub fn ") {
-            found.push((rest.split('(').next().expect("a name").to_owned(), std::mem::take(&mut doc)));
+            found.push((
+                rest.split('(').next().expect("a name").to_owned(),
+                std::mem::take(&mut doc),
+            ));
         } else if !line.starts_with("#[") {
             doc.clear();
         }
@@ -79,8 +84,10 @@ fn cases(source: &str) -> Vec<(String, String)> {
 fn contract() -> BTreeSet<String> {
     let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zpool-core/src");
     let files = [core.join("pool.rs"), core.join("compress/mod.rs"), core.join("exec/mod.rs")];
-    let text: String = files.iter().map(|file| fs::read_to_string(file).expect("a source file")).collect();
-    let starts = text.lines().filter_map(|line| line.trim_start().strip_prefix("/// - ")?.split_once(". "));
+    let text: String =
+        files.iter().map(|file| fs::read_to_string(file).expect("a source file")).collect();
+    let starts =
+        text.lines().filter_map(|line| line.trim_start().strip_prefix("/// - ")?.split_once(". "));
     starts.flat_map(|(bullet, _)| expand(bullet)).collect()
 }
 
@@ -96,7 +103,9 @@ fn each_case_names_its_bullets_and_each_bullet_has_a_case() {
                 !named.is_empty() || UNNUMBERED.iter().any(|name| doc.contains(name)),
                 "{case} names no bullet: {doc}"
             );
-            named.into_iter().for_each(|bullet| by_bullet.entry(bullet).or_default().push(case.clone()));
+            named
+                .into_iter()
+                .for_each(|bullet| by_bullet.entry(bullet).or_default().push(case.clone()));
             count += 1;
         }
     }
@@ -105,7 +114,10 @@ fn each_case_names_its_bullets_and_each_bullet_has_a_case() {
         let by = by_bullet.get(bullet).map_or_else(String::new, |cases| cases.join(", "));
         let exempt = EXEMPT.iter().find(|(exempt, _)| exempt == bullet);
         println!("{bullet:<4} {}", exempt.map_or(&*by, |(_, why)| why));
-        assert!(exempt.is_some() == by.is_empty(), "{bullet}: checked by {by:?}, exempt {exempt:?}");
+        assert!(
+            exempt.is_some() == by.is_empty(),
+            "{bullet}: checked by {by:?}, exempt {exempt:?}"
+        );
     }
     let unknown: Vec<_> = by_bullet.keys().filter(|bullet| !contract.contains(*bullet)).collect();
     assert!(unknown.is_empty(), "bullets of no contract: {unknown:?}");

@@ -52,7 +52,10 @@ fn kinds_come_by_their_weights() {
     }
     for (kind, weight) in MIX {
         let percent: usize = seen[&kind] / 100;
-        assert!(percent.abs_diff(weight) <= 1 + weight / 8, "{kind:?}: {percent} of 100, weight {weight}");
+        assert!(
+            percent.abs_diff(weight) <= 1 + weight / 8,
+            "{kind:?}: {percent} of 100, weight {weight}"
+        );
     }
 }
 
@@ -87,6 +90,9 @@ fn the_mix_shrinks_as_live_pages_do() {
         for (kind, (blocks, bytes)) in by_kind {
             println!("  {kind:?}: {:.2}", (blocks * block_size) as f64 / bytes as f64);
         }
-        assert!((least..most).contains(&ratio), "blocks of {block_size} bytes shrink {ratio:.2} times");
+        assert!(
+            (least..most).contains(&ratio),
+            "blocks of {block_size} bytes shrink {ratio:.2} times"
+        );
     }
 }

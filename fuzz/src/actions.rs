@@ -17,8 +17,14 @@ use zswap::Store;
 use crate::store::StoreSubject;
 
 /// What a store switches between; the last is an error, after which it must be as before.
-const SPECS: [&str; 6] =
-    ["zbud+lz4", "zsmalloc+lz4", "zsmalloc+zstd", "zbud+zstd", "zsmalloc(chain=8)+lz4", "zbud+nobody"];
+const SPECS: [&str; 6] = [
+    "zbud+lz4",
+    "zsmalloc+lz4",
+    "zsmalloc+zstd",
+    "zbud+zstd",
+    "zsmalloc(chain=8)+lz4",
+    "zbud+nobody",
+];
 
 /// The actions of an input, and a number that chooses the circumstances. Four bytes an action after the number, and what is left over is nothing: more than 500 would be slow and
 /// find no more. Or a list in text form, whole, so that a target replays what anybody else saw fail.
@@ -32,7 +38,8 @@ pub fn decode(input: &[u8]) -> Option<(u8, Vec<Action>)> {
 }
 
 fn decode_one(bytes: &[u8]) -> Action {
-    let (kind, low, number) = (bytes[0], usize::from(bytes[1]), u16::from_le_bytes([bytes[2], bytes[3]]));
+    let (kind, low, number) =
+        (bytes[0], usize::from(bytes[1]), u16::from_le_bytes([bytes[2], bytes[3]]));
     let nth = usize::from(number);
     match kind % 29 {
         // Short ones, some of half a page, and of any length.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use zpool_core::compress::{CodecError, Compressed, Compressor, CompressorDriver, DecompressionContext};
+use zpool_core::compress::{
+    CodecError, Compressed, Compressor, CompressorDriver, DecompressionContext,
+};
 use zpool_core::spec::Params;
 
 /// A codec with its contexts, which are used for input after input: one must not see what the other left.

@@ -39,7 +39,10 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     manager.flush().unwrap();
     let stats = manager.stats();
-    println!("{} pools made, {} destroyed on rayon's threads", stats.pools_created, stats.pools_destroyed);
+    println!(
+        "{} pools made, {} destroyed on rayon's threads",
+        stats.pools_created, stats.pools_destroyed
+    );
     assert_eq!((stats.pools_destroyed, stats.destroyed_on_caller), (1000, 0));
     Ok(())
 }

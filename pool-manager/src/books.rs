@@ -3,8 +3,9 @@
 use zpool_core::exec::contained;
 use zpool_core::sync::atomic::Ordering;
 
-use crate::hub::{Cursor, Hub};
+use crate::hub::Hub;
 use crate::pool::{Pool, PoolRef};
+use crate::walk::Cursor;
 
 /// Lists with more pools than this are not walked where a store waits.
 pub(crate) const WALKED: usize = 64;
@@ -36,7 +37,8 @@ impl Hub {
         unreachable!("the last walk returns")
     }
 
-    /// What the allocator of a pool holds, which is booked. One that panics holds what it said last.
+    /// What the allocator of a pool holds, which is booked. One that panics holds what it said
+    /// last.
     fn ask(&self, pool: &PoolRef) -> usize {
         match contained(|| pool.zpool().bytes_held()) {
             Some(bytes) => {
@@ -73,7 +75,8 @@ impl Hub {
             }
         }
         let current = self.current.get().filter(|current| !PoolRef::same(current, besides));
-        let current = current.map_or(0, |pool| contained(|| pool.zpool().bytes_held()).unwrap_or(0));
+        let current =
+            current.map_or(0, |pool| contained(|| pool.zpool().bytes_held()).unwrap_or(0));
         let mut pools = self.pools.lock();
         let retired = pools.booked_besides(besides.place().get().copied());
         // Under the lock: a pool goes from one to the other under it. Relaxed: statistics only.

@@ -60,15 +60,19 @@ impl fmt::Display for SwitchError {
             SwitchError::UnknownCompressor { name, known } => {
                 write!(f, "unknown compressor `{name}` (known: {})", Names(known))
             }
-            SwitchError::Create { component, error } => write!(f, "cannot make `{component}`: {error}"),
+            SwitchError::Create { component, error } => {
+                write!(f, "cannot make `{component}`: {error}")
+            }
             SwitchError::Panicked { component, message } => {
                 write!(f, "cannot make `{component}`: its constructor panicked: {message}")
             }
             SwitchError::Incomplete { missing } => write!(f, "no {missing} was chosen yet"),
-            SwitchError::InsideConstructor => f.write_str("a plug-in's constructor must not switch pools"),
-            SwitchError::InsideObserver => {
-                f.write_str("an observer must not switch pools: do it when the observed call is over")
+            SwitchError::InsideConstructor => {
+                f.write_str("a plug-in's constructor must not switch pools")
             }
+            SwitchError::InsideObserver => f.write_str(
+                "an observer must not switch pools: do it when the observed call is over",
+            ),
             SwitchError::InsideJob => {
                 f.write_str("too many pools await destruction to switch from inside a job")
             }

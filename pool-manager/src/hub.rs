@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use zpool_core::Counted;
 use zpool_core::compress::ContextBudget;
-use zpool_core::exec::{Contained, Executor, Job, JobList, PreparedJob, Refused, RefusedReason, contained};
+use zpool_core::exec::{
+    Contained, Executor, Job, JobList, PreparedJob, Refused, RefusedReason, contained,
+};
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 
@@ -64,23 +66,6 @@ thread_local! {
 /// Is the calling thread inside an executor's `submit`?
 pub(crate) fn is_handing_over() -> bool {
     HANDING.with(Cell::get) > 0
-}
-
-/// A pool in a snapshot.
-pub(crate) struct Seen {
-    pub(crate) listed: Listed,
-    /// `None` when its last reference has gone.
-    pub(crate) pool: Option<PoolRef>,
-    pub(crate) is_current: bool,
-    /// What was last known of the bytes of a retired one's allocator.
-    pub(crate) booked: usize,
-}
-
-/// Where a walk over the pools is: at one that it holds.
-#[derive(Default)]
-pub(crate) struct Cursor {
-    next_slot: usize,
-    pool: Option<PoolRef>,
 }
 
 /// Who is on the way to destruction.
@@ -162,7 +147,8 @@ impl Hub {
         let hash = spec_hash(&label.spec);
         let block = Counted::new(pool);
         let (block_too, place_too, retired) = (block.clone(), place.clone(), None);
-        let listed = Listed { label, block: block_too, place: place_too, created, retired, for_good: false };
+        let listed =
+            Listed { label, block: block_too, place: place_too, created, retired, for_good: false };
         let mut pools = self.list_with_room();
         let at = pools.add(listed, hash);
         let _ = place.set(at);
@@ -184,7 +170,7 @@ impl Hub {
     }
 
     /// arc-swap allocates at a thread's first look: not under the list's lock.
-    fn warm(&self) {
+    pub(crate) fn warm(&self) {
         drop(self.current.block());
     }
 
@@ -252,53 +238,6 @@ impl Hub {
         })
     }
 
-    /// The next pool that is alive behind the one that `cursor` has, which is dropped: with no lock
-    /// held, since that may release it. For walks that make no heap call.
-    pub(crate) fn next_alive<'c>(&self, cursor: &'c mut Cursor) -> Option<&'c PoolRef> {
-        let next = self
-            .pools
-            .lock()
-            .iter_from(cursor.next_slot)
-            .find_map(|(slot, listed)| listed.block.try_ref().map(|pool| (slot, pool)));
-        let before = match next {
-            Some((slot, pool)) => {
-                cursor.next_slot = slot + 1;
-                cursor.pool.replace(pool)
-            }
-            None => cursor.pool.take(),
-        };
-        drop(before);
-        cursor.pool.as_ref()
-    }
-
-    /// All pools at one moment (B49), oldest first. To be dropped where the last reference of a
-    /// pool may be: it may hold that. Takes as long as there are pools.
-    pub(crate) fn snapshot(&self) -> Vec<Seen> {
-        self.warm();
-        let mut seen = Vec::new();
-        loop {
-            let pools = self.pools.lock();
-            if pools.len() > seen.capacity() {
-                let room = pools.len();
-                drop(pools);
-                seen.reserve(room);
-                continue;
-            }
-            let current = self.current.block();
-            seen.extend(pools.iter().map(|(_, listed, booked)| Seen {
-                listed: listed.clone(),
-                // Under the lock: what is current keeps its identity reference until another one
-                // is, and that takes the lock.
-                pool: listed.block.try_ref(),
-                is_current: current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &listed.block)),
-                booked,
-            }));
-            drop(pools);
-            seen.sort_by_key(|seen| seen.listed.place.get().map(|place| place.number));
-            return seen;
-        }
-    }
-
     /// Is the list locked at this moment?
     pub(crate) fn list_is_locked(&self) -> bool {
         self.pools.try_lock().is_none()
@@ -313,7 +252,11 @@ impl Hub {
     /// that is refused becomes an orphan.
     ///
     /// When the manager is gone, returns what is then the caller's to see to.
-    pub(crate) fn hand_over(self: &Arc<Self>, job: Job, ticket: PreparedJob<Ticket>) -> Option<Left> {
+    pub(crate) fn hand_over(
+        self: &Arc<Self>,
+        job: Job,
+        ticket: PreparedJob<Ticket>,
+    ) -> Option<Left> {
         let mut gate = self.gate.lock();
         gate.pending += 1;
         // Relaxed: statistics only.

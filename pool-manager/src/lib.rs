@@ -84,9 +84,12 @@ mod registry;
 mod release;
 mod stats;
 mod switch;
+mod walk;
 
 pub use error::{RegistryError, SwitchError};
-pub use manager::{BuildError, DEFAULT_BLOCK_LEN, DEFAULT_MAX_PENDING, ManagerBuilder, PoolManager};
+pub use manager::{
+    BuildError, DEFAULT_BLOCK_LEN, DEFAULT_MAX_PENDING, ManagerBuilder, PoolManager,
+};
 #[cfg(feature = "tracing")]
 pub use observe::TracingObserver;
 pub use observe::{PoolEvent, PoolEventKind, PoolObserver};

@@ -15,13 +15,14 @@ use zpool_core::sync::atomic::Ordering;
 
 use crate::error::SwitchError;
 use crate::gateway::Gateway;
-use crate::hub::{Hub, Seen, is_handing_over};
+use crate::hub::{Hub, is_handing_over};
 use crate::observe::{PoolObserver, Watch};
 use crate::pool::PoolRef;
 use crate::queue::{SharedWorker, WorkQueue};
 use crate::registry::Registry;
 use crate::stats::{ManagerStats, PoolInfo, PoolState};
 use crate::switch::{Wanted, is_inside_switch};
+use crate::walk::Seen;
 
 /// The largest block, in bytes, unless the builder is told otherwise.
 pub const DEFAULT_BLOCK_LEN: usize = 4096;
@@ -298,7 +299,8 @@ impl PoolManager {
                 },
                 // Less the one this snapshot holds.
                 references: listed.block.references().saturating_sub(u64::from(pool.is_some())),
-                bytes_held: pool.map_or(0, |pool| contained(|| pool.bytes_held()).unwrap_or(seen.booked)),
+                bytes_held: pool
+                    .map_or(0, |pool| contained(|| pool.bytes_held()).unwrap_or(seen.booked)),
                 context_bytes: pool.map_or(0, |pool| pool.codec().stats().context_bytes),
                 age: listed.created.elapsed(),
                 retired_for: listed.retired.map(|since| since.elapsed()),

@@ -93,7 +93,13 @@ impl Watch {
         }
     }
 
-    pub(crate) fn tell(&self, kind: PoolEventKind, pool: &PoolLabel, age: Duration, bytes_held: usize) {
+    pub(crate) fn tell(
+        &self,
+        kind: PoolEventKind,
+        pool: &PoolLabel,
+        age: Duration,
+        bytes_held: usize,
+    ) {
         if let Some(observer) = &self.0 {
             let event = PoolEvent { kind, pool, age, bytes_held };
             OBSERVING.with(|o| o.set(o.get() + 1));

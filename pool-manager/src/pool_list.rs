@@ -194,7 +194,11 @@ impl<L> PoolList<L> {
     }
 
     /// Finds the first pool with this hash of its spec for which `found` returns something.
-    pub(crate) fn find<R>(&self, spec_hash: u64, mut found: impl FnMut(Place, &L) -> Option<R>) -> Option<R> {
+    pub(crate) fn find<R>(
+        &self,
+        spec_hash: u64,
+        mut found: impl FnMut(Place, &L) -> Option<R>,
+    ) -> Option<R> {
         let mut slot = self.heads[self.chain(spec_hash)];
         while let Some(Slot { entry, next, .. }) = self.slots.get(slot as usize) {
             if let Some(entry) = entry
@@ -225,7 +229,9 @@ impl<L> PoolList<L> {
     /// Enters what a retired pool's allocator holds.
     pub(crate) fn book(&mut self, place: Place, bytes: usize) {
         let current = self.current == Some(place);
-        let Some(entry) = self.entry(place).filter(|entry| !entry.dying && !current) else { return };
+        let Some(entry) = self.entry(place).filter(|entry| !entry.dying && !current) else {
+            return;
+        };
         let before = core::mem::replace(&mut entry.booked, bytes);
         self.booked = self.booked - before + bytes;
     }
@@ -270,7 +276,8 @@ impl<L: Clone> PoolList<L> {
         }
         for to in rotating {
             self.cursor = (self.cursor + 1) % self.slots.len().max(1);
-            let Some(entry) = self.slots.get(self.cursor).and_then(|slot| slot.entry.as_ref()) else {
+            let Some(entry) = self.slots.get(self.cursor).and_then(|slot| slot.entry.as_ref())
+            else {
                 continue;
             };
             let place = Place { slot: self.cursor as u32, number: entry.number };
@@ -346,7 +353,8 @@ mod tests {
                 found.push((value, place));
                 None::<()>
             });
-            let mut expected: Vec<_> = places.iter().filter(|p| p.0 % 300 == hash).copied().collect();
+            let mut expected: Vec<_> =
+                places.iter().filter(|p| p.0 % 300 == hash).copied().collect();
             found.sort_by_key(|p| p.0);
             expected.sort_by_key(|p| p.0);
             assert_eq!(found, expected);

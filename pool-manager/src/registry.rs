@@ -53,7 +53,10 @@ impl Registry {
     /// # Errors
     ///
     /// As for [`register_allocator`](Self::register_allocator).
-    pub fn register_compressor(&self, driver: Arc<dyn CompressorDriver>) -> Result<(), RegistryError> {
+    pub fn register_compressor(
+        &self,
+        driver: Arc<dyn CompressorDriver>,
+    ) -> Result<(), RegistryError> {
         let driver = Contained::new(driver);
         register(&self.compressors, name(|| driver.name().to_owned())?, driver)
     }
@@ -90,11 +93,16 @@ impl Registry {
     }
 
     pub(crate) fn use_allocator(&self, name: &str) -> Result<Used<dyn ZPoolDriver>, SwitchError> {
-        find(&self.allocators, name)
-            .ok_or_else(|| SwitchError::UnknownAllocator { name: name.to_owned(), known: self.allocators() })
+        find(&self.allocators, name).ok_or_else(|| SwitchError::UnknownAllocator {
+            name: name.to_owned(),
+            known: self.allocators(),
+        })
     }
 
-    pub(crate) fn use_compressor(&self, name: &str) -> Result<Used<dyn CompressorDriver>, SwitchError> {
+    pub(crate) fn use_compressor(
+        &self,
+        name: &str,
+    ) -> Result<Used<dyn CompressorDriver>, SwitchError> {
         find(&self.compressors, name).ok_or_else(|| SwitchError::UnknownCompressor {
             name: name.to_owned(),
             known: self.compressors(),

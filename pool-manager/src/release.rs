@@ -116,14 +116,17 @@ impl Drop for Doomed {
     fn drop(&mut self) {
         let Some(dying) = self.dying.take() else { return };
         let hub = dying.hub().clone();
-        let (label, created, block) = (dying.label().clone(), dying.created(), Dying::block(&dying).clone());
+        let (label, created, block) =
+            (dying.label().clone(), dying.created(), Dying::block(&dying).clone());
         // First: what is destroyed, or half destroyed, is on no list (I2).
         hub.unlist(&dying);
         let Parts { codec, zpool, drivers } = dying.into_value().into_parts();
         hub.free_block(block);
         // Contexts first: they may refer to what the compressor shares, the allocator to nothing of
         // theirs. Relaxed, here and below: statistics only.
-        hub.counters.destructors_panicked.fetch_add(codec.free_contexts() as u64, Ordering::Relaxed);
+        hub.counters
+            .destructors_panicked
+            .fetch_add(codec.free_contexts() as u64, Ordering::Relaxed);
         destroy(codec, &hub);
         destroy(zpool, &hub);
         hub.counters.pending_bytes.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -114,9 +114,9 @@ impl PoolManager {
         self.switch_to(None, Some(compressor), false)
     }
 
-    /// Makes a new pool of the current one's spec, and retires that one for good: it is not revived.
-    /// Returns a reference to it, so that a caller that has removed all that it stored there can let
-    /// the pool go as a whole; `None` if another pool has become current meanwhile.
+    /// Makes a new pool of the current one's spec, and retires that one for good: it is not
+    /// revived. Returns a reference to it, so that a caller that has removed all that it stored
+    /// there can let the pool go as a whole; `None` if another pool has become current meanwhile.
     ///
     /// # Errors
     ///
@@ -174,7 +174,12 @@ impl PoolManager {
         }
     }
 
-    fn switch_locked(&self, wanted: &Wanted, renew: bool, kept: &mut Kept) -> Result<Attempt, SwitchError> {
+    fn switch_locked(
+        &self,
+        wanted: &Wanted,
+        renew: bool,
+        kept: &mut Kept,
+    ) -> Result<Attempt, SwitchError> {
         let incomplete = |missing| SwitchError::Incomplete { missing };
         let allocator = wanted.allocator.as_ref().ok_or(incomplete("allocator"))?;
         let compressor = wanted.compressor.as_ref().ok_or(incomplete("compressor"))?;
@@ -214,7 +219,8 @@ impl PoolManager {
         let id = pool.id();
         count(&self.hub.counters.created);
         self.hub.watch.pool(PoolEventKind::Created, &pool);
-        let old = self.replace_current(PoolEventKind::Published, || self.hub.publish_new(pool, for_good));
+        let old =
+            self.replace_current(PoolEventKind::Published, || self.hub.publish_new(pool, for_good));
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
@@ -276,11 +282,16 @@ impl PoolManager {
     ) -> Result<Plan, SwitchError> {
         let drivers = Drivers {
             allocator: kept.allocator.insert(self.registry.use_allocator(&allocator.name)?).clone(),
-            compressor: kept.compressor.insert(self.registry.use_compressor(&compressor.name)?).clone(),
+            compressor: kept
+                .compressor
+                .insert(self.registry.use_compressor(&compressor.name)?)
+                .clone(),
         };
-        let params = constructing(allocator, || drivers.allocator.driver.canonical(&allocator.params))?;
+        let params =
+            constructing(allocator, || drivers.allocator.driver.canonical(&allocator.params))?;
         let (algorithm, identity) = constructing(compressor, || {
-            let algorithm = kept.algorithm.insert(drivers.compressor.driver.open(&compressor.params)?);
+            let algorithm =
+                kept.algorithm.insert(drivers.compressor.driver.open(&compressor.params)?);
             Ok((algorithm.clone(), algorithm.identity().clone()))
         })?;
         let spec = PoolSpec::new(Component::named(&allocator.name).with_params(params), identity);
@@ -376,7 +387,9 @@ fn constructing<T>(
     let outcome = catch_unwind(AssertUnwindSafe(make));
     CONSTRUCTING.with(|c| c.set(c.get() - 1));
     match outcome {
-        Ok(made) => made.map_err(|error| SwitchError::Create { component: component.clone(), error }),
+        Ok(made) => {
+            made.map_err(|error| SwitchError::Create { component: component.clone(), error })
+        }
         Err(panic) => {
             let message = swallowed_message(panic);
             Err(SwitchError::Panicked { component: component.clone(), message })

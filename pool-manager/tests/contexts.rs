@@ -106,7 +106,8 @@ fn hooked() -> (PoolManager, PoolRef, Arc<Hooks>, Arc<Manual>) {
     let (hooks, manual, registry) =
         (Arc::<Hooks>::default(), Arc::new(Manual::new()), registry(&Script::new()));
     registry.register_compressor(Arc::new(HookedDriver(hooks.clone()))).unwrap();
-    let manager = PoolManager::builder(registry).executor(manual.clone()).build(&spec("a+hooked")).unwrap();
+    let manager =
+        PoolManager::builder(registry).executor(manual.clone()).build(&spec("a+hooked")).unwrap();
     let pool = manager.current().unwrap();
     (manager, pool, hooks, manual)
 }

@@ -12,10 +12,12 @@ use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties, Job, Manual,
 use zpool_core::page::{HeapSource, ObservedSource};
 use zpool_core::spec::Params;
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
-    Violation, ZPool, ZPoolDriver,
+    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, Violation, ZPool, ZPoolDriver,
 };
-use zpool_manager::{PoolEvent, PoolManager, PoolObserver, Registry, RegistryError, SwitchError, WorkQueue};
+use zpool_manager::{
+    PoolEvent, PoolManager, PoolObserver, Registry, RegistryError, SwitchError, WorkQueue,
+};
 
 /// What panics, with a payload that panics when it is dropped.
 struct Payload;
@@ -126,9 +128,12 @@ fn manager_drop_contains_drops_of_what_it_was_given() {
         let manager = builder(&script)
             .executor(Arc::new(BadEnd(Manual::new(), bomb())))
             .observer(Arc::new(BadObserver(bomb())))
-            .page_source(Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), move |_| {
-                let _ = &in_source;
-            })))
+            .page_source(Arc::new(ObservedSource::new(
+                Arc::new(HeapSource::new(4096)),
+                move |_| {
+                    let _ = &in_source;
+                },
+            )))
             .build(&spec("a+x"))
             .unwrap();
         for n in 0..4 {
@@ -254,14 +259,19 @@ fn driver_that_panics_in_name_is_an_error_of_register() {
         contained(|| registry.register_allocator(allocator.clone())),
         contained(|| registry.register_compressor(compressor.clone())),
     ] {
-        assert!(matches!(&outcome, Err(RegistryError::Panicked { message }) if message == "(no message)"));
+        assert!(
+            matches!(&outcome, Err(RegistryError::Panicked { message }) if message == "(no message)")
+        );
         let text = outcome.unwrap_err().to_string();
         assert_eq!(text, "the driver panicked when it was asked for its name: (no message)");
     }
     *driver.at.lock().unwrap() = "";
     registry.register_allocator(allocator).unwrap();
     registry.register_compressor(compressor).unwrap();
-    assert_eq!(format!("{registry:?}"), r#"Registry { allocators: ["mine"], compressors: ["mine"] }"#);
+    assert_eq!(
+        format!("{registry:?}"),
+        r#"Registry { allocators: ["mine"], compressors: ["mine"] }"#
+    );
 }
 
 /// Whichever method of a driver panics, a switch is an error that names it, and the next one works.
@@ -325,9 +335,10 @@ fn driver_drop_panics_are_contained_by_the_registry() {
 /// A queue's name with a zero byte is an error, and so is a relay's.
 #[test]
 fn queue_name_with_a_zero_byte_is_an_error() {
-    for made in
-        [contained(|| WorkQueue::new("a\0b")), contained(|| WorkQueue::relay("\0", Arc::new(Manual::new())))]
-    {
+    for made in [
+        contained(|| WorkQueue::new("a\0b")),
+        contained(|| WorkQueue::relay("\0", Arc::new(Manual::new()))),
+    ] {
         let error = made.expect_err("the system takes no such name");
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("must not contain a zero byte"));

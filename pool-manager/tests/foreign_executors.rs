@@ -40,7 +40,8 @@ fn a_relay_to_a_runtime_that_ends_waits_for_no_job_that_the_runtime_drops() {
         .max_blocking_threads(1)
         .build()
         .unwrap();
-    let relay = WorkQueue::relay("relay", Arc::new(tokio::TokioExecutor(runtime.handle().clone()))).unwrap();
+    let relay = WorkQueue::relay("relay", Arc::new(tokio::TokioExecutor(runtime.handle().clone())))
+        .unwrap();
     let ((open, wait), (begun, begins)) = (mpsc::channel::<()>(), mpsc::channel());
     let gate = Job::new("gate", move || {
         begun.send(()).unwrap();
@@ -66,7 +67,9 @@ fn a_relay_to_a_runtime_that_ends_waits_for_no_job_that_the_runtime_drops() {
 }
 
 fn on_rayon() -> rayon::RayonExecutor {
-    rayon::RayonExecutor(Arc::new(::rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap()))
+    rayon::RayonExecutor(Arc::new(
+        ::rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
+    ))
 }
 
 /// On a runtime that outlives the tests: one that ends drops what was spawned and has not begun.
@@ -84,7 +87,13 @@ fn on_tokio() -> tokio::TokioExecutor {
 executor_suite!(rayons_threads, [], on_rayon);
 executor_suite!(tokios_threads, [], on_tokio);
 // Behind a relay they can be waited for, and taken to where nothing may block.
-executor_suite!(relay_to_rayon, [no_block, drain], || WorkQueue::relay("relay", Arc::new(on_rayon()))
-    .unwrap());
-executor_suite!(relay_to_tokio, [no_block, drain], || WorkQueue::relay("relay", Arc::new(on_tokio()))
-    .unwrap());
+executor_suite!(relay_to_rayon, [no_block, drain], || WorkQueue::relay(
+    "relay",
+    Arc::new(on_rayon())
+)
+.unwrap());
+executor_suite!(relay_to_tokio, [no_block, drain], || WorkQueue::relay(
+    "relay",
+    Arc::new(on_tokio())
+)
+.unwrap());

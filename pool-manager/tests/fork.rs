@@ -150,7 +150,9 @@ fn child_starts_a_worker_of_its_own() {
         let script = Script::new();
         let mine = builder(&script).build(&spec("a+x")).unwrap();
         let (done, wait) = mpsc::channel();
-        script.on_destroy(move || done.send(std::thread::current().name().map(str::to_owned)).unwrap());
+        script.on_destroy(move || {
+            done.send(std::thread::current().name().map(str::to_owned)).unwrap()
+        });
         mine.switch(&spec("b+x")).unwrap();
         assert_eq!(wait.recv().unwrap().as_deref(), Some("zpool-work"));
         script.calm();
@@ -238,7 +240,8 @@ fn killed_worker_is_not_waited_for() {
     let (done, wait) = mpsc::channel();
     let waiting = queue.clone();
     std::thread::spawn(move || done.send((waiting.flush(), waiting.shutdown())));
-    let outcome = wait.recv_timeout(Duration::from_secs(60)).expect("it waits for a thread that is gone");
+    let outcome =
+        wait.recv_timeout(Duration::from_secs(60)).expect("it waits for a thread that is gone");
     assert_eq!((outcome, ran.load(Ordering::SeqCst)), ((Ok(()), Ok(())), 1));
 
     // The same for a manager whose worker ends in a destructor.
@@ -263,7 +266,8 @@ fn killed_worker_is_not_waited_for() {
         drop(manager);
         done.send(alive).unwrap();
     });
-    let alive = wait.recv_timeout(Duration::from_secs(60)).expect("it waits for a thread that is gone");
+    let alive =
+        wait.recv_timeout(Duration::from_secs(60)).expect("it waits for a thread that is gone");
     assert_eq!(alive, 1, "what is half destroyed is on no list");
     script.calm();
     // The next manager has another worker.

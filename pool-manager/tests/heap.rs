@@ -11,7 +11,9 @@ use std::sync::{Arc, Barrier, OnceLock};
 use common::*;
 use zpool_conformance::executor_suite;
 use zpool_core::NoBlock;
-use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
+use zpool_core::exec::{
+    DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason,
+};
 use zpool_manager::{PoolManager, PoolRef, WorkQueue};
 
 struct Counting;
@@ -108,7 +110,8 @@ fn handing_the_last_reference_over_makes_no_heap_call() {
     let executors: [Arc<dyn Executor>; 3] =
         [Arc::new(WorkQueue::new("heap").unwrap()), Arc::new(Manual::new()), Arc::new(Refusing)];
     for executor in executors {
-        let manager = builder(&Script::new()).executor(executor.clone()).build(&spec("a+x")).unwrap();
+        let manager =
+            builder(&Script::new()).executor(executor.clone()).build(&spec("a+x")).unwrap();
         drop(last_reference(&manager));
 
         let last = last_reference(&manager);

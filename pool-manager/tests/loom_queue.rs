@@ -27,7 +27,8 @@ fn marking(ran: &Arc<AtomicUsize>) -> Job {
 #[test]
 fn shutdown_against_submit_loses_no_job_and_no_wake_up() {
     model(|| {
-        let (queue, ran) = (Arc::new(WorkQueue::new("model").unwrap()), Arc::new(AtomicUsize::new(0)));
+        let (queue, ran) =
+            (Arc::new(WorkQueue::new("model").unwrap()), Arc::new(AtomicUsize::new(0)));
         let (submitter, mark) = (queue.clone(), ran.clone());
         let other = thread::spawn(move || submitter.submit(marking(&mark)).is_ok());
         queue.submit(marking(&ran)).unwrap();

@@ -9,8 +9,8 @@ use common::*;
 use zpool_core::exec::{Executor, Inline, Manual};
 use zpool_core::spec::Params;
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
-    Violation, ZPool, ZPoolDriver,
+    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 use zpool_manager::{PoolManager, PoolState, Switched};
 

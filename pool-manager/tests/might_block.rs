@@ -27,7 +27,11 @@ fn what_may_block_is_found_inside_a_no_block_section_and_what_never_does_is_not(
     assert_eq!(found(|| assert_eq!(manager.reap(), 0)), 1, "reap");
     manual.run_all();
     assert_eq!(found(|| manager.flush().unwrap()), 1, "PoolManager::flush");
-    assert_eq!(found(|| drop(manager.registry().unregister_allocator("nobody"))), 1, "unregister_allocator");
+    assert_eq!(
+        found(|| drop(manager.registry().unregister_allocator("nobody"))),
+        1,
+        "unregister_allocator"
+    );
     assert_eq!(
         found(|| drop(manager.registry().unregister_compressor("nobody"))),
         1,

@@ -13,7 +13,8 @@ use zpool_core::{CheckPolicy, NoBlock, set_check_policy, violations};
 fn i1_the_last_reference_hands_the_pool_to_the_executor_wherever_it_is_dropped() {
     set_check_policy(CheckPolicy::Panic);
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
-    let manager = builder(&script).executor(manual.clone()).max_pending(100).build(&spec("a+x")).unwrap();
+    let manager =
+        builder(&script).executor(manual.clone()).max_pending(100).build(&spec("a+x")).unwrap();
     let drops: [fn(Stored); 3] = [
         |last| {
             let _section = NoBlock::enter();

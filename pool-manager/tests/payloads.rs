@@ -32,7 +32,10 @@ fn a_destructors_payload_leaves_neither_the_job_nor_the_thread_that_drops() {
     manager.switch(&spec("b+x")).unwrap();
     manual.run_all();
     let stats = manager.stats();
-    assert_eq!((stats.destructors_panicked, stats.pools_destroyed, stats.pending_destroy), (1, 1, 0));
+    assert_eq!(
+        (stats.destructors_panicked, stats.pools_destroyed, stats.pending_destroy),
+        (1, 1, 0)
+    );
     // Outlived the manager: destroyed right here, also while this thread unwinds.
     let last = store(&manager, b"outlives the manager");
     drop(manager);

@@ -127,9 +127,13 @@ impl ZPoolDriver for HalfWay {
 fn b45_a_driver_that_fails_half_way_leaves_nothing() {
     let (script, registry) = (Script::new(), registry(&Script::new()));
     registry
-        .register_allocator(Arc::new(HalfWay(ScriptedDriver { name: "half", script: script.clone() })))
+        .register_allocator(Arc::new(HalfWay(ScriptedDriver {
+            name: "half",
+            script: script.clone(),
+        })))
         .unwrap();
-    let manager = zpool_manager::PoolManager::builder(registry.clone()).build(&spec("a+x")).unwrap();
+    let manager =
+        zpool_manager::PoolManager::builder(registry.clone()).build(&spec("a+x")).unwrap();
     let error = manager.switch(&spec("halfway+x")).unwrap_err();
     assert_eq!(error.to_string(), "cannot make `halfway`: no second half");
     assert_eq!((script.alive(), manager.stats().pools_created), (0, 1));
@@ -167,8 +171,10 @@ impl Compressor for Moody {
     }
 
     fn compression_context(&self, max: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        let fails =
-            self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        let fails = self
+            .1
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            .is_ok();
         if fails {
             return Err(CodecError::OutOfMemory);
         }
@@ -215,8 +221,9 @@ fn an_observer_sees_each_station_of_a_pools_life() {
     kept.free();
     drop(manager);
     let log = log.0.lock();
-    let life =
-        |spec: &str| log.iter().filter(|(of, _)| of == spec).map(|&(_, kind)| kind).collect::<Vec<_>>();
+    let life = |spec: &str| {
+        log.iter().filter(|(of, _)| of == spec).map(|&(_, kind)| kind).collect::<Vec<_>>()
+    };
     assert_eq!(life("a+x"), [Created, Published, Retired, Revived, Retired, Emptied, Destroyed]);
     assert_eq!(life("b+x"), [Created, Published, Retired, Emptied, Destroyed]);
 }

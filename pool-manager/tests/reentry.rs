@@ -9,15 +9,16 @@ use common::*;
 use parking_lot::Mutex;
 use zpool_core::NoBlock;
 use zpool_core::compress::{
-    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver, DecompressionContext,
+    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
+    DecompressionContext,
 };
 use zpool_core::exec::{
     DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused, RefusedReason,
 };
 use zpool_core::spec::{Component, Params};
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
-    Violation, ZPool, ZPoolDriver,
+    Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 use zpool_manager::{
     PoolEvent, PoolManager, PoolObserver, Registry, SwitchError, Switched, WorkQueue, pools_leaked,
@@ -40,7 +41,8 @@ impl Executor for Refusing {
 #[test]
 fn an_orphans_destructor_may_switch() {
     let script = Script::new();
-    let manager = Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
+    let manager =
+        Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
     let (weak, switched) = (Arc::downgrade(&manager), Arc::new(Mutex::new(Vec::new())));
     let seen = switched.clone();
     script.on_destroy(move || {
@@ -62,7 +64,8 @@ fn an_orphans_destructor_may_switch() {
 #[test]
 fn an_orphans_destructor_may_want_a_lock_that_another_switcher_holds() {
     let script = Script::new();
-    let manager = Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
+    let manager =
+        Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
     let (lock, (begun, begins)) = (Arc::new(Mutex::new(())), mpsc::channel());
     let wanted = lock.clone();
     script.on_destroy(move || {
@@ -311,7 +314,10 @@ fn an_allocator_that_panics_when_asked_for_its_id_is_an_error_of_the_switch() {
     let manager = PoolManager::builder(registry).build(&spec("a+x")).unwrap();
     *layered.panics_in.lock() = "id";
     let error = manager.switch(&spec("l+x")).unwrap_err();
-    assert!(matches!(&error, SwitchError::Panicked { component, .. } if component.name == "l"), "{error}");
+    assert!(
+        matches!(&error, SwitchError::Panicked { component, .. } if component.name == "l"),
+        "{error}"
+    );
     assert_eq!((manager.stats().pools_alive, manager.stats().switches), (1, 1));
 }
 
@@ -325,7 +331,8 @@ impl PoolObserver for Watching {
 #[test]
 fn an_allocator_that_panics_when_asked_for_its_bytes_stops_neither_switch_nor_release() {
     let (registry, layered) = with_layered(&Script::new());
-    let manager = PoolManager::builder(registry).observer(Arc::new(Watching)).build(&spec("l+x")).unwrap();
+    let manager =
+        PoolManager::builder(registry).observer(Arc::new(Watching)).build(&spec("l+x")).unwrap();
     let last = manager.current().unwrap();
     *layered.panics_in.lock() = "bytes_held";
     manager.switch(&spec("a+x")).unwrap();
@@ -463,7 +470,8 @@ fn an_orphans_destructor_that_always_switches_ends_with_one_pool() {
         let Some(manager) = weak.upgrade() else { return };
         if count.fetch_add(1, Ordering::SeqCst) < 10 {
             assert_eq!(manager.flush(), Err(DrainError));
-            let next = if manager.current().unwrap().spec().allocator.name == "a" { "b+y" } else { "a+y" };
+            let next =
+                if manager.current().unwrap().spec().allocator.name == "a" { "b+y" } else { "a+y" };
             manager.switch(&spec(next)).unwrap();
         }
     });

@@ -180,7 +180,8 @@ fn a_flush_waits_for_all_before_it_and_is_no_job_itself() {
 fn a_delay_beyond_the_clock_never_ends_and_hinders_nobody() {
     let (queue, ran) = (Arc::new(WorkQueue::new("never").unwrap()), Arc::new(AtomicUsize::new(0)));
     queue.submit_later(Duration::MAX, counting(&ran)).unwrap();
-    let periodic = queue.every(Duration::MAX, "never", || unreachable!("its time never comes")).unwrap();
+    let periodic =
+        queue.every(Duration::MAX, "never", || unreachable!("its time never comes")).unwrap();
     assert_eq!(queue.stats().depth, 2, "pending both");
     queue.submit_later(Duration::from_millis(1), counting(&ran)).unwrap();
     while ran.load(Ordering::SeqCst) == 0 {

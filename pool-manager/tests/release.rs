@@ -51,8 +51,11 @@ fn a_refused_job_is_an_orphan_until_the_next_switch_or_reap() {
 #[test]
 fn an_executor_that_refuses_everything_stops_no_switcher() {
     let script = Script::new();
-    let manager =
-        builder(&script).executor(Arc::new(Refusing::default())).max_pending(1).build(&spec("a+x")).unwrap();
+    let manager = builder(&script)
+        .executor(Arc::new(Refusing::default()))
+        .max_pending(1)
+        .build(&spec("a+x"))
+        .unwrap();
     for i in 0..50 {
         manager.switch(&spec(if i % 2 == 0 { "b+x" } else { "a+x" })).unwrap();
     }
@@ -139,7 +142,10 @@ fn b1_a_hundred_thousand_switches_without_delay() {
     manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!((stats.switches, stats.pools_created), (100_001, 100_001));
-    assert_eq!((stats.pools_destroyed, stats.pools_alive, stats.destroyed_on_caller), (100_000, 1, 0));
+    assert_eq!(
+        (stats.pools_destroyed, stats.pools_alive, stats.destroyed_on_caller),
+        (100_000, 1, 0)
+    );
     assert!(stats.pending_destroy_max <= zpool_manager::DEFAULT_MAX_PENDING, "{stats:?}");
 }
 
@@ -160,5 +166,9 @@ fn b38_two_specs_that_both_keep_entries_for_many_switches() {
     first.free();
     second.free();
     manager.flush().unwrap();
-    assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1), "i5: only the current pool is left");
+    assert_eq!(
+        (manager.stats().pools_alive, script.alive()),
+        (1, 1),
+        "i5: only the current pool is left"
+    );
 }

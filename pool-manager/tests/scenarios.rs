@@ -10,7 +10,9 @@ use common::*;
 use parking_lot::Mutex;
 use zpool_core::exec::{Executor, Job, Manual};
 use zpool_core::{CreateError, PoolId};
-use zpool_manager::{PoolEvent, PoolEventKind, PoolManager, PoolObserver, SwitchError, Switched, WorkQueue};
+use zpool_manager::{
+    PoolEvent, PoolEventKind, PoolManager, PoolObserver, SwitchError, Switched, WorkQueue,
+};
 
 #[derive(Debug)]
 struct Failing;
@@ -107,7 +109,8 @@ fn b10_b39_b40_a_destructor_may_leave_work_and_the_end_completes_it() {
             drop(manager);
         }
         // The queue's last owner may be one of its own jobs: then it ends by itself.
-        while script.alive() > 0 || second_kind.load(Ordering::SeqCst) + refused.load(Ordering::SeqCst) < 101
+        while script.alive() > 0
+            || second_kind.load(Ordering::SeqCst) + refused.load(Ordering::SeqCst) < 101
         {
             std::thread::yield_now();
         }
@@ -160,7 +163,9 @@ fn b32_a_thread_may_end_while_its_context_lives_on_and_others_use_it() {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    pool.codec().compress(b"block", 5, |out| assert_eq!(out, Some(&b"block"[..]))).unwrap()
+                    pool.codec()
+                        .compress(b"block", 5, |out| assert_eq!(out, Some(&b"block"[..])))
+                        .unwrap()
                 });
             }
         });
@@ -252,7 +257,8 @@ fn two_switchers_take_turns_and_each_is_told_its_own_result() {
             _ => None,
         })
         .collect();
-    let by_pool = |&(kind, id): &(PoolEventKind, PoolId)| (id.get(), kind == PoolEventKind::Revived);
+    let by_pool =
+        |&(kind, id): &(PoolEventKind, PoolId)| (id.get(), kind == PoolEventKind::Revived);
     seen.sort_by_key(by_pool);
     heard.sort_by_key(by_pool);
     assert_eq!((seen.len() as u64, &seen), (manager.stats().switches, &heard));

@@ -24,7 +24,8 @@ fn threads(name: &str) -> Vec<String> {
             // One that ends meanwhile is not there.
             let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
             let field = |key| status.lines().find_map(|line: &str| line.strip_prefix(key));
-            (field("Name:")?.trim() == name).then(|| field("State:").unwrap_or("").trim().to_owned())
+            (field("Name:")?.trim() == name)
+                .then(|| field("State:").unwrap_or("").trim().to_owned())
         })
         .collect()
 }
@@ -45,7 +46,8 @@ fn hundred_managers_have_one_thread_that_ends() {
     let _alone = alone();
     until("the thread of the test before does not end", || threads("zpool-work").is_empty());
     let script = Script::new();
-    let managers: Vec<_> = (0..100).map(|_| builder(&script).build(&spec("a+x")).unwrap()).collect();
+    let managers: Vec<_> =
+        (0..100).map(|_| builder(&script).build(&spec("a+x")).unwrap()).collect();
     for manager in &managers {
         manager.switch(&spec("b+y")).unwrap();
     }
@@ -115,7 +117,8 @@ fn manager_does_not_wait_for_anothers_jobs() {
 fn manager_that_goes_completes_its_pools_jobs() {
     let _alone = alone();
     let (script, other) = (Script::new(), Script::new());
-    let (first, second) = (builder(&script).build(&spec("a+x")), builder(&other).build(&spec("a+x")));
+    let (first, second) =
+        (builder(&script).build(&spec("a+x")), builder(&other).build(&spec("a+x")));
     let (first, second) = (first.unwrap(), second.unwrap());
     let (done, ran) = mpsc::channel();
     let hour = Duration::from_secs(3600);
@@ -128,7 +131,10 @@ fn manager_that_goes_completes_its_pools_jobs() {
     }
     drop(first);
     let mut seen: Vec<_> = ran.try_iter().collect();
-    assert!(seen.contains(&("first", Duration::ZERO)) && seen.contains(&("first", hour)), "{seen:?}");
+    assert!(
+        seen.contains(&("first", Duration::ZERO)) && seen.contains(&("first", hour)),
+        "{seen:?}"
+    );
     assert!(!seen.contains(&("second", hour)), "another manager's job keeps its time");
     drop(second);
     seen.extend(ran.try_iter());
@@ -141,8 +147,9 @@ fn manager_that_goes_completes_its_pools_jobs() {
 fn managers_share_a_queue_that_they_were_given() {
     let _alone = alone();
     let (script, queue) = (Script::new(), Arc::new(WorkQueue::new("tenants").unwrap()));
-    let managers: Vec<PoolManager> =
-        (0..50).map(|_| builder(&script).executor(queue.clone()).build(&spec("a+x")).unwrap()).collect();
+    let managers: Vec<PoolManager> = (0..50)
+        .map(|_| builder(&script).executor(queue.clone()).build(&spec("a+x")).unwrap())
+        .collect();
     for manager in &managers {
         manager.switch(&spec("b+y")).unwrap();
     }

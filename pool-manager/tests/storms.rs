@@ -46,7 +46,11 @@ fn books_balance(manager: &PoolManager, script: &Script) {
     manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!(stats.pools_created, stats.pools_destroyed + stats.pools_alive as u64, "{stats:?}");
-    assert_eq!((stats.pools_alive, script.alive(), stats.destroyed_on_caller), (1, 1, 0), "i5: {stats:?}");
+    assert_eq!(
+        (stats.pools_alive, script.alive(), stats.destroyed_on_caller),
+        (1, 1, 0),
+        "i5: {stats:?}"
+    );
 }
 
 #[test]
@@ -88,7 +92,9 @@ fn b49_a_snapshot_is_of_one_moment() {
             let current = pools.iter().filter(|pool| pool.state == PoolState::Current).count();
             assert_eq!((pools.len(), current), (2, 1), "{pools:?}");
             assert!(
-                pools.iter().all(|pool| (pool.state == PoolState::Current) == pool.retired_for.is_none()),
+                pools
+                    .iter()
+                    .all(|pool| (pool.state == PoolState::Current) == pool.retired_for.is_none()),
                 "{pools:?}"
             );
             assert_eq!(manager.bytes_held(), 30);
@@ -143,7 +149,8 @@ fn i2_a_pool_that_is_destroyed_is_not_listed_and_has_no_object_no_reference_and_
     let (script, held) = (Script::new(), Held::default());
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
     let (watcher, known) = (Arc::downgrade(&manager), held.clone());
-    let (destroyed, wrong) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(Vec::new())));
+    let (destroyed, wrong) =
+        (Arc::new(Mutex::new(HashSet::new())), Arc::new(Mutex::new(Vec::new())));
     let (seen, errors) = (destroyed.clone(), wrong.clone());
     // Runs inside the pool's destructor.
     script.on_destroy_of(move |id, objects| {

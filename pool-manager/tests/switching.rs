@@ -16,12 +16,17 @@ fn a_new_spec_makes_a_pool_and_the_empty_old_one_is_destroyed() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let first = manager.current().unwrap().id();
-    let Switched::Created(second) = manager.switch(&spec("b+x")).unwrap() else { panic!("not created") };
+    let Switched::Created(second) = manager.switch(&spec("b+x")).unwrap() else {
+        panic!("not created")
+    };
     assert_ne!(first, second);
     assert_eq!(manager.current().unwrap().spec().to_string(), "b+x");
     manager.flush().unwrap();
     let stats = manager.stats();
-    assert_eq!((stats.pools_created, stats.pools_destroyed, stats.pools_alive, script.alive()), (2, 1, 1, 1));
+    assert_eq!(
+        (stats.pools_created, stats.pools_destroyed, stats.pools_alive, script.alive()),
+        (2, 1, 1, 1)
+    );
     assert_eq!((stats.switches, stats.destroyed_on_caller), (2, 0));
 }
 
@@ -53,7 +58,10 @@ fn stored_objects_keep_their_pool_and_the_last_one_lets_it_go() {
     let new = store(&manager, b"stored after it");
     manager.flush().unwrap();
     assert_eq!(script.alive(), 2);
-    assert_eq!((old.read(), new.read()), (b"stored before the switch".to_vec(), b"stored after it".to_vec()));
+    assert_eq!(
+        (old.read(), new.read()),
+        (b"stored before the switch".to_vec(), b"stored after it".to_vec())
+    );
     let states: Vec<_> = manager.pools().iter().map(|p| (p.state, p.references)).collect();
     assert_eq!(states, [(PoolState::Retired, 1), (PoolState::Current, 1)]);
     old.free();
@@ -75,19 +83,26 @@ fn a_live_retired_pool_is_revived_unless_that_is_off() {
     assert_eq!(manager.stats().pools_revived, 1);
     kept.free();
     manager.flush().unwrap();
-    assert_eq!(manager.current().unwrap().id(), id, "revived, it is current and lives without objects");
+    assert_eq!(
+        manager.current().unwrap().id(),
+        id,
+        "revived, it is current and lives without objects"
+    );
 
     let manager = builder(&script).revive(false).build(&spec("a+x")).unwrap();
     let kept = store(&manager, b"keeps a+x alive");
     manager.switch(&spec("b+x")).unwrap();
-    assert!(matches!(manager.switch(&spec("a+x")).unwrap(), Switched::Created(id) if id != kept.pool.id()));
+    assert!(
+        matches!(manager.switch(&spec("a+x")).unwrap(), Switched::Created(id) if id != kept.pool.id())
+    );
     kept.free();
 }
 
 #[test]
 fn b2_pools_that_await_destruction_hinder_no_new_one_and_names_are_unique() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
-    let manager = builder(&script).executor(manual.clone()).revive(false).build(&spec("a+x")).unwrap();
+    let manager =
+        builder(&script).executor(manual.clone()).revive(false).build(&spec("a+x")).unwrap();
     let mut kept = Vec::new();
     for text in ["b+x", "a+x", "b+x", "a+x"] {
         kept.push(store(&manager, b"keeps it"));
@@ -124,7 +139,10 @@ fn a_failed_switch_leaves_everything_as_it_was() {
     let id = manager.current().unwrap().id();
     script.on_create(|| Err(CreateError::OutOfMemory));
     let error = manager.switch(&spec("b+x")).unwrap_err();
-    assert!(matches!(&error, SwitchError::Create { error: CreateError::OutOfMemory, .. }), "{error}");
+    assert!(
+        matches!(&error, SwitchError::Create { error: CreateError::OutOfMemory, .. }),
+        "{error}"
+    );
     script.on_create(|| panic!("constructor gave up"));
     let error = manager.switch(&spec("b+x")).unwrap_err();
     assert!(error.to_string().contains("constructor gave up"), "{error}");
@@ -147,7 +165,10 @@ fn b5_without_any_pool_one_parameter_is_fixed_and_then_the_other() {
         Err(SwitchError::Incomplete { missing: "allocator" })
     ));
     assert!(manager.switch(&spec("nope+nada")).is_err());
-    assert!(matches!(manager.set_compressor(&component("x")), Err(SwitchError::UnknownAllocator { .. })));
+    assert!(matches!(
+        manager.set_compressor(&component("x")),
+        Err(SwitchError::UnknownAllocator { .. })
+    ));
     assert!(manager.current().is_none());
     manager.set_allocator(&component("b")).unwrap();
     assert_eq!(manager.current().unwrap().spec().to_string(), "b+x");
@@ -160,7 +181,8 @@ fn a_constructor_must_not_switch() {
     let (inner, outcome) = (Arc::downgrade(&manager), Arc::new(parking_lot::Mutex::new(None)));
     let seen = outcome.clone();
     script.on_create(move || {
-        *seen.lock() = inner.upgrade().map(|manager: Arc<PoolManager>| manager.switch(&spec("a+y")));
+        *seen.lock() =
+            inner.upgrade().map(|manager: Arc<PoolManager>| manager.switch(&spec("a+y")));
         Ok(())
     });
     manager.switch(&spec("b+x")).unwrap();
@@ -189,13 +211,14 @@ fn a_destructor_may_switch_even_when_the_switcher_waits_for_it() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
-/// A switch that finds too many pools awaiting destruction destroys the oldest itself, if no thread has
-/// begun to, and waits for those that are being destroyed.
+/// A switch that finds too many pools awaiting destruction destroys the oldest itself, if no thread
+/// has begun to, and waits for those that are being destroyed.
 #[test]
 fn switch_at_max_pending_destroys_or_waits() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
-    let manager =
-        Arc::new(builder(&script).executor(manual.clone()).max_pending(2).build(&spec("a+x")).unwrap());
+    let manager = Arc::new(
+        builder(&script).executor(manual.clone()).max_pending(2).build(&spec("a+x")).unwrap(),
+    );
     for text in ["b+x", "a+x"] {
         manager.switch(&spec(text)).unwrap();
     }

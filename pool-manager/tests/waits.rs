@@ -407,8 +407,8 @@ fn executor_dropped_with_jobs_takes_the_pools_along() {
     assert!(!ran.load(Ordering::SeqCst), "dropped unrun");
 }
 
-/// `destroy_pending` destroys what the executor has not begun and what it refused; inside a job or a
-/// no-block section it does nothing.
+/// `destroy_pending` destroys what the executor has not begun and what it refused; inside a job or
+/// a no-block section it does nothing.
 #[test]
 fn destroy_pending_runs_what_no_thread_has_begun() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
@@ -425,6 +425,9 @@ fn destroy_pending_runs_what_no_thread_has_begun() {
     assert_eq!(manager.stats().pending_destroy, 1);
     manager.destroy_pending();
     let stats = manager.stats();
-    assert_eq!((stats.pending_destroy, stats.pending_destroy_bytes, stats.pools_destroyed), (0, 0, 1));
+    assert_eq!(
+        (stats.pending_destroy, stats.pending_destroy_bytes, stats.pools_destroyed),
+        (0, 0, 1)
+    );
     assert_eq!((script.alive(), stats.destroyed_on_caller), (1, 0));
 }

@@ -45,7 +45,8 @@ impl Archive {
     /// When the OS does not say how much the process has grown.
     pub fn load(roots: &[impl AsRef<Path>], max_bytes: u64) -> Result<Self, ResidentError> {
         let mut archive = Self::default();
-        let limit = Limit { growth: Growth::start()?, max: i64::try_from(max_bytes).unwrap_or(i64::MAX) };
+        let limit =
+            Limit { growth: Growth::start()?, max: i64::try_from(max_bytes).unwrap_or(i64::MAX) };
         for root in roots {
             if archive.visit(root.as_ref(), &limit)?.is_break() {
                 break;
@@ -72,7 +73,8 @@ impl Archive {
             return self.read(path, limit);
         }
         let entries = kind.is_dir().then(|| fs::read_dir(path).ok()).flatten();
-        let mut below: Vec<_> = entries.into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
+        let mut below: Vec<_> =
+            entries.into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
         below.sort_unstable();
         for path in below {
             if self.visit(&path, limit)?.is_break() {
@@ -103,7 +105,8 @@ impl Archive {
 
     fn index(&mut self, bytes: &[u8]) {
         let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
-        for line in bytes.split(|byte| !printable(byte)).filter(|line| line.len() >= SHORTEST_LINE) {
+        for line in bytes.split(|byte| !printable(byte)).filter(|line| line.len() >= SHORTEST_LINE)
+        {
             let line = String::from_utf8_lossy(line);
             let number = self.lines.len() as u32;
             for word in line.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2) {
@@ -149,7 +152,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("b")).unwrap();
         fs::write(folder.path().join("b/text"), "the last line\nshort\n").unwrap();
-        fs::write(folder.path().join("a"), b"\x00\x01first line\x00\xff\x80second line\x00tiny").unwrap();
+        fs::write(folder.path().join("a"), b"\x00\x01first line\x00\xff\x80second line\x00tiny")
+            .unwrap();
         fs::write(folder.path().join("c"), [0_u8; 100]).unwrap();
         std::os::unix::fs::symlink("a", folder.path().join("link")).unwrap();
         let archive = Archive::load(&[folder.path()], u64::MAX).unwrap();
@@ -168,7 +172,8 @@ mod tests {
     #[test]
     fn a_limit_ends_the_reading() {
         let folder = tempfile::tempdir().unwrap();
-        let text: String = (0..400_000).map(|i| format!("line number {i} of a long file\n")).collect();
+        let text: String =
+            (0..400_000).map(|i| format!("line number {i} of a long file\n")).collect();
         fs::write(folder.path().join("a"), &text).unwrap();
         fs::write(folder.path().join("b"), &text).unwrap();
         let archive = Archive::load(&[folder.path()], 1).unwrap();

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_seed_names_a_sequence() {
-        let run = |seed| churn(&mut Map::default(), Contents::empty(300), seed, |_, _, _| ()).unwrap();
+        let run =
+            |seed| churn(&mut Map::default(), Contents::empty(300), seed, |_, _, _| ()).unwrap();
         assert_eq!(run(5), run(5));
         assert_ne!(run(5), run(6));
     }
@@ -239,7 +240,10 @@ mod tests {
         let mut stages = 0;
         let error = churn(&mut map, Contents::empty(100), 5, |_, _, _| stages += 1).unwrap_err();
         assert_eq!((error.stage, error.error, stages), (Stage::Churned, "full", 1));
-        assert_eq!(error.to_string(), format!("slot {} on the way to stage churned: full", error.slot));
+        assert_eq!(
+            error.to_string(),
+            format!("slot {} on the way to stage churned: full", error.slot)
+        );
     }
 
     #[test]

@@ -63,7 +63,10 @@ mod tests {
             7
         });
         assert_eq!(result, 7);
-        assert!(elapsed.wall >= Duration::from_millis(20) && elapsed.cpu < elapsed.wall, "{elapsed:?}");
+        assert!(
+            elapsed.wall >= Duration::from_millis(20) && elapsed.cpu < elapsed.wall,
+            "{elapsed:?}"
+        );
     }
 
     #[test]

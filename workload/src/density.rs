@@ -93,7 +93,14 @@ pub fn density<K: Keeper>(
     let compacted = ratio(&growth, &shelf, &contents)?;
     shelf.verify(&contents)?;
     let payload_bytes = (0..n).map(|slot| shelf.object(slot).len() as u64).sum();
-    Ok(Density { payload_bytes, fill: fill?, churn: churn?, half_freed: half_freed?, compacted, compact_ms })
+    Ok(Density {
+        payload_bytes,
+        fill: fill?,
+        churn: churn?,
+        half_freed: half_freed?,
+        compacted,
+        compact_ms,
+    })
 }
 
 fn ratio<K: Keeper>(
@@ -132,7 +139,9 @@ impl<'a, K: Keeper> Shelf<'a, K> {
 
     fn verify(&self, contents: &Contents) -> Result<(), DensityError> {
         let wrong = contents.iter().find(|&(slot, page)| {
-            !self.tokens[slot].as_ref().is_some_and(|token| self.keeper.holds(token, self.object(page)))
+            !self.tokens[slot]
+                .as_ref()
+                .is_some_and(|token| self.keeper.holds(token, self.object(page)))
         });
         wrong.map_or(Ok(()), |(slot, _)| Err(DensityError::Changed { slot }))
     }
@@ -165,7 +174,9 @@ impl fmt::Display for DensityError {
         match self {
             Self::NoObjects => f.write_str("there is no object to keep"),
             Self::Keeper(error) => f.write_str(error),
-            Self::Changed { slot } => write!(f, "the object in slot {slot} did not come back as it was"),
+            Self::Changed { slot } => {
+                write!(f, "the object in slot {slot} did not come back as it was")
+            }
             Self::Resident(error) => error.fmt(f),
         }
     }
@@ -200,7 +211,10 @@ mod tests {
         let payload: usize = objects.iter().map(<[u8]>::len).sum();
         // Other tests run in this process, so the figures are not looked at here, but their shape is.
         let density = density(&objects, 1200, || Ok(BoxKeeper)).unwrap();
-        assert!(density.payload_bytes > 2 * payload as u64 && density.payload_bytes < 3 * payload as u64);
+        assert!(
+            density.payload_bytes > 2 * payload as u64
+                && density.payload_bytes < 3 * payload as u64
+        );
         assert!(density.compact_ms >= 0.0 && density.fill.is_finite());
     }
 
@@ -235,7 +249,10 @@ mod tests {
     #[test]
     fn changed_objects_and_failures_are_errors() {
         let objects = objects();
-        assert!(matches!(density(&objects, 9, || Ok(Confused(0))), Err(DensityError::Changed { .. })));
+        assert!(matches!(
+            density(&objects, 9, || Ok(Confused(0))),
+            Err(DensityError::Changed { .. })
+        ));
         let full = density(&objects, 9, || Ok(Confused(usize::MAX - 5))).unwrap_err().to_string();
         assert!(full.ends_with("full"), "{full}");
         let no_pool = density::<BoxKeeper>(&objects, 9, || Err("no pool".to_owned())).unwrap_err();

@@ -61,7 +61,13 @@ impl Spread {
 
     /// This as a line of a report.
     pub fn figure(self, name: impl Into<String>, unit: impl Into<String>) -> Figure {
-        Figure { name: name.into(), value: self.median, low: self.low, high: self.high, unit: unit.into() }
+        Figure {
+            name: name.into(),
+            value: self.median,
+            low: self.low,
+            high: self.high,
+            unit: unit.into(),
+        }
     }
 }
 
@@ -101,7 +107,10 @@ mod tests {
     #[test]
     fn the_median_is_the_middle_or_the_mean_of_the_two() {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, low: 1.0, high: 3.0 }));
-        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, low: 1.0, high: 4.0 }));
+        assert_eq!(
+            Spread::of([4.0, 1.0, 2.0, 3.0]),
+            Some(Spread { median: 2.5, low: 1.0, high: 4.0 })
+        );
         assert_eq!(Spread::of([7.0]), Some(Spread { median: 7.0, low: 7.0, high: 7.0 }));
     }
 
@@ -110,7 +119,8 @@ mod tests {
         let mut report = Report::default();
         report.push(Figure::exact("short", 1.0, "ns"));
         report.push(Spread { median: 2.5, low: 2.0, high: 3.0 }.figure("longer", "ratio"));
-        let table = "short      1.000 ns     (1.000 to 1.000)\nlonger     2.500 ratio  (2.000 to 3.000)\n";
+        let table =
+            "short      1.000 ns     (1.000 to 1.000)\nlonger     2.500 ratio  (2.000 to 3.000)\n";
         assert_eq!(report.table(), table);
     }
 

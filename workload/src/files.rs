@@ -36,17 +36,23 @@ pub fn read_files(
         .collect::<Result<Vec<_>, _>>()?;
     let total: usize = inputs.iter().map(|input| input.blocks).sum();
     let dropped = inputs.iter().map(|input| input.dropped_bytes).sum();
-    let limit =
-        max_bytes.map_or(total, |max| usize::try_from(max / block_size.get() as u64).unwrap_or(total));
+    let limit = max_bytes
+        .map_or(total, |max| usize::try_from(max / block_size.get() as u64).unwrap_or(total));
 
     let mut bytes = Vec::with_capacity(limit.min(total) * block_size.get());
     let runs = spread_runs(total, limit);
     let mut first = 0;
     for input in inputs {
         let end = first + input.blocks;
-        let parts =
-            runs.iter().map(|run| run.start.max(first)..run.end.min(end)).filter(|part| !part.is_empty());
-        input.append(parts.map(|part| part.start - first..part.end - first), block_size, &mut bytes)?;
+        let parts = runs
+            .iter()
+            .map(|run| run.start.max(first)..run.end.min(end))
+            .filter(|part| !part.is_empty());
+        input.append(
+            parts.map(|part| part.start - first..part.end - first),
+            block_size,
+            &mut bytes,
+        )?;
         first = end;
     }
     Ok(Pages::from_sample(block_size, bytes, total as u64, dropped))
@@ -62,7 +68,11 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn open(path: &'a Path, block_size: NonZeroUsize, max_bytes: Option<u64>) -> Result<Self, FilesError> {
+    fn open(
+        path: &'a Path,
+        block_size: NonZeroUsize,
+        max_bytes: Option<u64>,
+    ) -> Result<Self, FilesError> {
         let io = |error| FilesError::Io { path: path.into(), error };
         let input = Input::open(path)?;
         let (bytes, piped) = match input.len {
@@ -78,9 +88,14 @@ impl<'a> Source<'a> {
             return Err(FilesError::Empty { path: path.into() });
         }
         if bytes < size {
-            return Err(FilesError::TooShort { path: path.into(), bytes, block_size: block_size.get() });
+            return Err(FilesError::TooShort {
+                path: path.into(),
+                bytes,
+                block_size: block_size.get(),
+            });
         }
-        let blocks = usize::try_from(bytes / size).map_err(|_| io(io::ErrorKind::FileTooLarge.into()))?;
+        let blocks =
+            usize::try_from(bytes / size).map_err(|_| io(io::ErrorKind::FileTooLarge.into()))?;
         Ok(Self { path, blocks, dropped_bytes: bytes % size, piped })
     }
 
@@ -147,7 +162,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = [write(folder.path(), "a", 1, 3, 10), write(folder.path(), "b", 2, 2, 0)];
         let pages = read_files(&paths, BLOCK, None).unwrap();
-        let expected: Vec<_> = (0..3).map(|i| block(1, i)).chain((0..2).map(|i| block(2, i))).collect();
+        let expected: Vec<_> =
+            (0..3).map(|i| block(1, i)).chain((0..2).map(|i| block(2, i))).collect();
         assert_eq!(pages.iter().collect::<Vec<_>>(), expected);
         assert_eq!((pages.dropped_bytes(), pages.available_blocks()), (10, 5));
     }
@@ -155,7 +171,8 @@ mod tests {
     #[test]
     fn a_limit_samples_runs_over_all_files_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let paths: Vec<_> = (0..5).map(|f| write(folder.path(), &f.to_string(), f, 500, 0)).collect();
+        let paths: Vec<_> =
+            (0..5).map(|f| write(folder.path(), &f.to_string(), f, 500, 0)).collect();
         let pages = read_files(&paths, BLOCK, Some(640 * 64)).unwrap();
         assert_eq!((pages.len(), pages.available_blocks()), (640, 2500));
         let places: Vec<usize> = pages
@@ -191,7 +208,9 @@ mod tests {
         assert!(read(&short).ends_with("holds 63 bytes, less than one block of 64"));
         assert_eq!(message(read_files(&[] as &[PathBuf], BLOCK, None)), "no file was named");
         let good = write(folder.path(), "good", 0, 1, 0);
-        assert!(message(read_files(&[&good], BLOCK, Some(63))).starts_with("a limit of 63 B is less"));
+        assert!(
+            message(read_files(&[&good], BLOCK, Some(63))).starts_with("a limit of 63 B is less")
+        );
         // One bad file among good ones is an error, not a smaller result.
         assert!(read_files(&[good, missing], BLOCK, None).is_err());
     }
@@ -204,7 +223,12 @@ mod tests {
         assert!(made.success());
         let writer = std::thread::spawn({
             let path = path.clone();
-            move || fs::write(path, (0..100).flat_map(|i| block(9, i)).chain([1, 2]).collect::<Vec<u8>>())
+            move || {
+                fs::write(
+                    path,
+                    (0..100).flat_map(|i| block(9, i)).chain([1, 2]).collect::<Vec<u8>>(),
+                )
+            }
         });
         let pages = read_files(&[path], BLOCK, None).unwrap();
         writer.join().unwrap().unwrap();

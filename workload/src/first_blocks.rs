@@ -128,8 +128,9 @@ mod tests {
     fn blocks_are_the_first_not_same_filled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let mixed: Vec<u8> =
-            (0..1000).flat_map(|n| if n % 3 == 0 { vec![n as u8; 4096] } else { block(n as u8) }).collect();
+        let mixed: Vec<u8> = (0..1000)
+            .flat_map(|n| if n % 3 == 0 { vec![n as u8; 4096] } else { block(n as u8) })
+            .collect();
         fs::write(&path, [&mixed[..], &[1, 2, 3]].concat()).unwrap();
         let all = Pages::from_bytes(BLOCK, mixed).without_same_filled();
         for max in [1, 2, 255, 256, 300, 666, 667, usize::MAX] {

@@ -169,7 +169,9 @@ fn first_byte(file: &mut File) -> io::Result<First> {
         let mut ready = [PollFd::new(file, PollFlags::IN)];
         let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
         poll(&mut ready, Some(&timeout))?;
-        if ready[0].revents().contains(PollFlags::HUP) && !ready[0].revents().contains(PollFlags::IN) {
+        if ready[0].revents().contains(PollFlags::HUP)
+            && !ready[0].revents().contains(PollFlags::IN)
+        {
             return Ok(First::NotYet);
         }
     }
@@ -183,7 +185,9 @@ impl fmt::Display for FilesError {
         match self {
             Self::NoFile => write!(f, "no file was named"),
             Self::Io { path, error } => write!(f, "cannot read {path:?}: {error}"),
-            Self::NotAFile { path, what } => write!(f, "{path:?} ({what}) is neither a file nor a pipe"),
+            Self::NotAFile { path, what } => {
+                write!(f, "{path:?} ({what}) is neither a file nor a pipe")
+            }
             Self::NoWriter { path } => {
                 write!(f, "{path:?} is a pipe that no program has open to write to it")
             }

@@ -80,8 +80,10 @@ mod tests {
             let cpu = Duration::from_nanos(if who == 'b' { 2 * ns } else { ns });
             Elapsed { cpu, wall: 3 * cpu }
         };
-        let mut contestants =
-            [PartWork::new("a", |part| took('a', part)), PartWork::new("b", |part| took('b', part))];
+        let mut contestants = [
+            PartWork::new("a", |part| took('a', part)),
+            PartWork::new("b", |part| took('b', part)),
+        ];
         let interleaved = interleave(3, 4, &mut contestants);
         drop(contestants);
         assert_eq!(interleaved.cpu.names(), ["a", "b"]);
@@ -89,7 +91,10 @@ mod tests {
         assert_eq!((interleaved.cpu.ns(0).median, interleaved.wall.ns(0).median), (10.0, 30.0));
         let seen = seen.into_inner();
         let round = &seen[..8];
-        assert_eq!(round, [('a', 0), ('b', 2), ('b', 3), ('a', 1), ('a', 2), ('b', 0), ('b', 1), ('a', 3)]);
+        assert_eq!(
+            round,
+            [('a', 0), ('b', 2), ('b', 3), ('a', 1), ('a', 2), ('b', 0), ('b', 1), ('a', 3)]
+        );
         assert!(seen.chunks(8).all(|other| other == round) && seen.len() == 32);
     }
 
@@ -100,7 +105,8 @@ mod tests {
             count.set(count.get() + part + 1);
             Elapsed { cpu: Duration::from_nanos(1), wall: Duration::from_nanos(1) }
         };
-        let mut contestants = [PartWork::new("a", work), PartWork::new("b", work), PartWork::new("c", work)];
+        let mut contestants =
+            [PartWork::new("a", work), PartWork::new("b", work), PartWork::new("c", work)];
         interleave(1, 2, &mut contestants);
         assert_eq!(count.get(), 2 * 3 * (1 + 2));
     }

@@ -92,7 +92,9 @@ impl Isolated {
             let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
             let answer = answer?;
             match written {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(IsolatedError::Pipe(error)),
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(IsolatedError::Pipe(error))
+                }
                 _ => parse(&answer),
             }
         })
@@ -106,9 +108,14 @@ impl Isolated {
     pub fn run_for_pages(&self) -> Result<Pages, IsolatedError> {
         let mut child = self.spawn(Stdio::null())?;
         // The pipe is closed before waiting, as in `finish`.
-        let read = child.stdout.take().map_or(Err(io::ErrorKind::UnexpectedEof.into()), Pages::read_from);
+        let read =
+            child.stdout.take().map_or(Err(io::ErrorKind::UnexpectedEof.into()), Pages::read_from);
         let status = child.wait().map_err(IsolatedError::Pipe)?;
-        if status.success() { read.map_err(IsolatedError::Pipe) } else { Err(IsolatedError::Failed(status)) }
+        if status.success() {
+            read.map_err(IsolatedError::Pipe)
+        } else {
+            Err(IsolatedError::Failed(status))
+        }
     }
 
     /// Runs the child without input (its stdin is empty): it makes or opens its own, by its arguments.

@@ -88,8 +88,10 @@ impl KernelZswap {
         let before = Parameters::read(folder).map_err(skip)?;
         let taken = Taken { folder: folder.to_owned(), before, paused: None };
         // Registered before the first change.
-        let mut zswap =
-            KernelZswap { taken: Undoable::new(taken).map_err(skip)?, compressors: ["lzo", "lzo-rle"] };
+        let mut zswap = KernelZswap {
+            taken: Undoable::new(taken).map_err(skip)?,
+            compressors: ["lzo", "lzo-rle"],
+        };
         zswap.set("enabled", "1").map_err(skip)?;
         for pair in [["lzo", "lzo-rle"], ["lzo", "lz4"], ["lz4", "zstd"]] {
             if pair.iter().all(|name| zswap.set("compressor", name).is_ok()) {
@@ -132,7 +134,8 @@ impl KernelZswap {
 
 impl Parameters {
     fn read(folder: &Path) -> io::Result<Self> {
-        let read = |name: &str| fs::read_to_string(folder.join(name)).map(|text| text.trim().to_owned());
+        let read =
+            |name: &str| fs::read_to_string(folder.join(name)).map(|text| text.trim().to_owned());
         Ok(Parameters { compressor: read("compressor")?, enabled: read("enabled")? })
     }
 
@@ -179,13 +182,17 @@ mod tests {
         assert!(done.switches >= 2 && done.elapsed >= Duration::from_millis(1));
         assert_eq!(fs::read_to_string(file("compressor")).unwrap(), zswap.compressors()[1]);
         drop(zswap);
-        let now = [file("compressor"), file("enabled")].map(|path| fs::read_to_string(path).unwrap());
+        let now =
+            [file("compressor"), file("enabled")].map(|path| fs::read_to_string(path).unwrap());
         assert_eq!(now, ["zstd", "N"]);
     }
 
     #[test]
     fn a_machine_without_zswap_is_skipped_with_a_message() {
         let skipped = KernelZswap::take_from(Path::new("/nonexistent/zswap")).unwrap_err();
-        assert!(skipped.to_string().starts_with("the kernel is left out: /nonexistent/zswap:"), "{skipped}");
+        assert!(
+            skipped.to_string().starts_with("the kernel is left out: /nonexistent/zswap:"),
+            "{skipped}"
+        );
     }
 }

@@ -59,10 +59,11 @@
 //!
 //! # Where to read next
 //!
-//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`, `variants`, `input`, `files`, `first_blocks`,
-//! `regions`, `presence`, `target`, `process`, `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `clock`,
-//! `interleave`, `scaling`, `churn`, `objects`, `keeper`, `density`, `output_file`, `undo`, `kernel`, `zram`. Start with `pages` and
-//! `process` for the data, with `alternate` and `resident` for the method.
+//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`,
+//! `variants`, `input`, `files`, `first_blocks`, `regions`, `presence`, `target`, `process`,
+//! `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `clock`, `interleave`,
+//! `scaling`, `churn`, `objects`, `keeper`, `density`, `output_file`, `undo`, `kernel`, `zram`.
+//! Start with `pages` and `process` for the data, with `alternate` and `resident` for the method.
 
 #![forbid(unsafe_code)]
 
@@ -115,10 +116,12 @@ pub use output_file::{OutputError, OutputFile, check_standard_streams};
 pub use pages::{Pages, is_same_filled};
 pub use percentile::{Latencies, Summary};
 pub use process::{
-    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, Sample, SampledProcess, own_uid_processes, sample_own_uid,
-    sample_process, sample_processes,
+    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, Sample, SampledProcess, own_uid_processes,
+    sample_own_uid, sample_process, sample_processes,
 };
-pub use resident::{Growth, Resident, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes};
+pub use resident::{
+    Growth, Resident, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes,
+};
 pub use rng::Rng;
 pub use scaling::{RateOn, rate, report_scaling, scaling_of, scaling_of_the_machine, xorshift};
 pub use spread::{RUN_BLOCKS, spread_runs};

@@ -28,8 +28,10 @@ impl Objects {
     ///
     /// When the codec is for smaller blocks.
     pub fn compressed(pages: &Pages, codec: &Codec) -> Result<Objects, CodecError> {
-        let mut objects =
-            Objects { bytes: Vec::with_capacity(pages.bytes().len()), ends: Vec::with_capacity(pages.len()) };
+        let mut objects = Objects {
+            bytes: Vec::with_capacity(pages.bytes().len()),
+            ends: Vec::with_capacity(pages.len()),
+        };
         for page in pages.iter() {
             codec.compress(page, page.len() - 1, |shrunk| objects.push(shrunk.unwrap_or(page)))?;
         }
@@ -70,7 +72,10 @@ impl Objects {
 
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Objects").field("objects", &self.len()).field("bytes", &self.bytes.len()).finish()
+        f.debug_struct("Objects")
+            .field("objects", &self.len())
+            .field("bytes", &self.bytes.len())
+            .finish()
     }
 }
 

@@ -79,7 +79,11 @@ impl OutputFile {
     /// # Errors
     ///
     /// See [`OutputError`].
-    pub fn claim(path: &Path, inputs: &[impl AsRef<Path>], force: bool) -> Result<Self, OutputError> {
+    pub fn claim(
+        path: &Path,
+        inputs: &[impl AsRef<Path>],
+        force: bool,
+    ) -> Result<Self, OutputError> {
         let no_file = |what| OutputError::NotAFile { path: path.into(), what };
         let io = |error| OutputError::Io { path: path.into(), error };
         if path.as_os_str() == "-" {
@@ -102,8 +106,12 @@ impl OutputFile {
             kind if kind.is_dir() => return Err(no_file("a folder")),
             kind if kind.is_socket() => return Err(no_file("a socket")),
             kind if kind.is_block_device() => return Err(no_file("a block device")),
-            kind if kind.is_file() && !force => return Err(OutputError::Exists { path: path.into() }),
-            kind if kind.is_file() => place(fs::canonicalize(path).map_err(io)?, Some(there.permissions())),
+            kind if kind.is_file() && !force => {
+                return Err(OutputError::Exists { path: path.into() });
+            }
+            kind if kind.is_file() => {
+                place(fs::canonicalize(path).map_err(io)?, Some(there.permissions()))
+            }
             _ => To::Stream(open_stream(path).map_err(io)?),
         };
         Self { path: path.into(), to }.checked()
@@ -147,7 +155,9 @@ impl OutputFile {
                     // It is gone if it was renamed.
                     let _ = fs::remove_file(&temporary);
                     match error.kind() {
-                        io::ErrorKind::AlreadyExists => OutputError::Exists { path: self.path.clone() },
+                        io::ErrorKind::AlreadyExists => {
+                            OutputError::Exists { path: self.path.clone() }
+                        }
                         _ => io(error),
                     }
                 })
@@ -188,7 +198,8 @@ fn same_as(there: &Metadata, inputs: &[impl AsRef<Path>]) -> Option<PathBuf> {
 
 /// Opens a device or a pipe; a pipe that no program reads is an error, not a reason to wait.
 fn open_stream(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let file =
+        OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     let flags = fcntl_getfl(&file)?;
     fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
     Ok(file)

@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn without_same_filled_keeps_the_others_in_order() {
-        let bytes = [vec![0; 64], block_of(1), vec![3; 64], block_of(2), block_of(3), vec![0; 64]].concat();
+        let bytes =
+            [vec![0; 64], block_of(1), vec![3; 64], block_of(2), block_of(3), vec![0; 64]].concat();
         let pages = Pages::from_bytes(BLOCK, bytes).without_same_filled();
         assert_eq!(pages.iter().collect::<Vec<_>>(), [block_of(1), block_of(2), block_of(3)]);
         assert_eq!(pages.available_blocks(), 6);
@@ -290,12 +291,18 @@ mod tests {
         }
         let mut vast = wire;
         vast[16..24].copy_from_slice(&(1_u64 << 62).to_le_bytes());
-        assert_eq!(Pages::read_from(vast.as_slice()).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(
+            Pages::read_from(vast.as_slice()).unwrap_err().kind(),
+            io::ErrorKind::OutOfMemory
+        );
     }
 
     #[test]
     fn debug_shows_counts_and_no_bytes() {
         let text = format!("{:?}", Pages::from_bytes(BLOCK, b"secret!!".repeat(8)));
-        assert_eq!(text, "Pages { block_size: 64, blocks: 1, available_blocks: 1, dropped_bytes: 0, .. }");
+        assert_eq!(
+            text,
+            "Pages { block_size: 64, blocks: 1, available_blocks: 1, dropped_bytes: 0, .. }"
+        );
     }
 }

@@ -129,7 +129,13 @@ impl Latencies {
 
     /// All of the above at once.
     pub fn summary(&self) -> Summary {
-        Summary { mean: self.mean(), p50: self.p50(), p99: self.p99(), p999: self.p999(), max: self.max }
+        Summary {
+            mean: self.mean(),
+            p50: self.p50(),
+            p99: self.p99(),
+            p999: self.p999(),
+            max: self.max,
+        }
     }
 }
 
@@ -141,7 +147,10 @@ impl Default for Latencies {
 
 impl fmt::Debug for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Latencies").field("count", &self.count).field("summary", &self.summary()).finish()
+        f.debug_struct("Latencies")
+            .field("count", &self.count)
+            .field("summary", &self.summary())
+            .finish()
     }
 }
 
@@ -188,7 +197,8 @@ mod tests {
     fn percentiles_are_within_one_64th_of_the_sorted_values() {
         let mut rng = Rng::new(4);
         // All magnitudes from 1 ns to 1000 s.
-        let mut values: Vec<u64> = (0..50_000).map(|_| 10_f64.powf(rng.unit() * 12.0) as u64).collect();
+        let mut values: Vec<u64> =
+            (0..50_000).map(|_| 10_f64.powf(rng.unit() * 12.0) as u64).collect();
         let mut latencies = Latencies::new();
         values.iter().for_each(|&ns| latencies.record(ns));
         values.sort_unstable();

@@ -36,7 +36,11 @@ impl Present {
     /// # Errors
     ///
     /// When `pagemap` cannot be read.
-    pub(crate) fn from_pagemap(pagemap: &File, regions: &[Region], block_size: u64) -> io::Result<Self> {
+    pub(crate) fn from_pagemap(
+        pagemap: &File,
+        regions: &[Region],
+        block_size: u64,
+    ) -> io::Result<Self> {
         let page = rustix::param::page_size() as u64;
         let mut present = Self { block_size, known: true, ..Self::default() };
         let mut buffer = vec![0; CHUNK_BYTES as usize];
@@ -203,7 +207,10 @@ mod tests {
         let runs = vec![(100 * PAGE, 3), (200 * PAGE, 1), (300 * PAGE, 10)];
         let present = Present { runs, blocks: 14, block_size: PAGE, known: true };
         assert_eq!(present.locate(&[0..2, 2..3]), [(100 * PAGE, 2), (102 * PAGE, 1)]);
-        assert_eq!(present.locate(&[2..6, 6..6]), [(102 * PAGE, 1), (200 * PAGE, 1), (300 * PAGE, 2)]);
+        assert_eq!(
+            present.locate(&[2..6, 6..6]),
+            [(102 * PAGE, 1), (200 * PAGE, 1), (300 * PAGE, 2)]
+        );
         assert_eq!(
             present.locate(&[1..2, 5..6, 13..14]),
             [(101 * PAGE, 1), (301 * PAGE, 1), (309 * PAGE, 1)]

@@ -52,7 +52,11 @@ pub struct SampledProcess {
 /// # Errors
 ///
 /// When it does not exist, may not be read, or gives no block.
-pub fn sample_process(pid: u32, block_size: NonZeroUsize, max_bytes: u64) -> Result<Sample, ProcessError> {
+pub fn sample_process(
+    pid: u32,
+    block_size: NonZeroUsize,
+    max_bytes: u64,
+) -> Result<Sample, ProcessError> {
     let target = Target::open(pid, block_size)?;
     let sample = gather(vec![target], block_size, max_bytes, 0);
     if sample.pages.is_empty() { Err(ProcessError::Nothing { pid }) } else { Ok(sample) }
@@ -102,7 +106,8 @@ pub fn own_uid_processes() -> Result<Vec<u32>, ProcessError> {
         .filter(|&pid| pid != own)
         .filter_map(|pid| {
             let status = parse_status(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
-            (status.euid == uid && status.anonymous_bytes > 0).then_some((status.anonymous_bytes, pid))
+            (status.euid == uid && status.anonymous_bytes > 0)
+                .then_some((status.anonymous_bytes, pid))
         })
         .collect();
     found.sort_unstable_by_key(|&(bytes, pid)| (std::cmp::Reverse(bytes), pid));
@@ -121,11 +126,19 @@ fn parse_status(text: &str) -> Option<Status> {
     // Real, effective, saved and file-system user.
     let euid = field("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let kib = |name| field(name)?.strip_suffix(" kB")?.trim().parse::<u64>().ok();
-    Some(Status { euid, anonymous_bytes: kib("RssAnon:").or_else(|| kib("VmRSS:"))?.saturating_mul(1024) })
+    Some(Status {
+        euid,
+        anonymous_bytes: kib("RssAnon:").or_else(|| kib("VmRSS:"))?.saturating_mul(1024),
+    })
 }
 
 /// Reads every target's share.
-fn gather(targets: Vec<Target>, block_size: NonZeroUsize, max_bytes: u64, refused: usize) -> Sample {
+fn gather(
+    targets: Vec<Target>,
+    block_size: NonZeroUsize,
+    max_bytes: u64,
+    refused: usize,
+) -> Sample {
     let size = block_size.get();
     let limit = usize::try_from(max_bytes / size as u64).unwrap_or(usize::MAX);
     let held: Vec<usize> = targets.iter().map(|target| target.present.blocks()).collect();

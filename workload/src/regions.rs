@@ -35,7 +35,8 @@ fn parse_line(line: &str) -> Option<Region> {
     if (*read, *write) != (b'r', b'w') || size > MAX_REGION_BYTES {
         return None;
     }
-    is_anonymous(device, inode, name.trim_start()).then_some(Region { span, shared: *share == b's' })
+    is_anonymous(device, inode, name.trim_start())
+        .then_some(Region { span, shared: *share == b's' })
 }
 
 /// A list of what is taken, not of what is left out: stacks, kernel pages, files, devices and whatever a later kernel names.
@@ -49,7 +50,8 @@ fn is_anonymous(device: &str, inode: &str, name: &str) -> bool {
     // Shared anonymous memory has an inode in a file system of the kernel's own, which no disk backs (major number 0),
     // and one of these names. /dev/zero mapped privately is anonymous too; its name is a device, its memory is not.
     let kernels_own = device.starts_with("00:");
-    kernels_own && ["/dev/zero", "/SYSV", "/memfd:", "[anon_shmem:"].iter().any(|own| name.starts_with(own))
+    kernels_own
+        && ["/dev/zero", "/SYSV", "/memfd:", "[anon_shmem:"].iter().any(|own| name.starts_with(own))
 }
 
 #[cfg(test)]
@@ -108,10 +110,8 @@ mod tests {
         let regions = parse_maps(&std::fs::read_to_string("/proc/self/maps").unwrap());
         let page = rustix::param::page_size() as u64;
         assert!(regions.iter().any(|region| !region.shared));
-        assert!(
-            regions
-                .iter()
-                .all(|r| r.span.start % page == 0 && r.span.end % page == 0 && r.span.start < r.span.end)
-        );
+        assert!(regions.iter().all(|r| r.span.start % page == 0
+            && r.span.end % page == 0
+            && r.span.start < r.span.end));
     }
 }

@@ -52,9 +52,11 @@ impl Resident {
         {
             return Ok(resident);
         }
-        let text = read_into("/proc/self/statm", &mut buffer).map_err(|error| ResidentError { error })?;
-        parse_statm(text, rustix::param::page_size() as u64)
-            .ok_or_else(|| ResidentError { error: io::Error::other("unknown form of /proc/self/statm") })
+        let text =
+            read_into("/proc/self/statm", &mut buffer).map_err(|error| ResidentError { error })?;
+        parse_statm(text, rustix::param::page_size() as u64).ok_or_else(|| ResidentError {
+            error: io::Error::other("unknown form of /proc/self/statm"),
+        })
     }
 }
 
@@ -149,7 +151,11 @@ fn parse_rollup(text: &str) -> Option<Resident> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     };
-    Some(Resident { total_bytes: field("Rss:")?, anonymous_bytes: field("Anonymous:")?, exact: true })
+    Some(Resident {
+        total_bytes: field("Rss:")?,
+        anonymous_bytes: field("Anonymous:")?,
+        exact: true,
+    })
 }
 
 /// `size resident shared …`, in pages; what is resident and not shared is anonymous.
@@ -172,7 +178,8 @@ mod tests {
         let text = "55ebcf676000-7ffeb88bf000 ---p 00000000 00:00 0                          [rollup]\n\
                     Rss:                1700 kB\nPss_Anon:            900 kB\nAnonymous:            112 kB\n\
                     AnonHugePages:         0 kB\n";
-        let expected = Resident { total_bytes: 1700 << 10, anonymous_bytes: 112 << 10, exact: true };
+        let expected =
+            Resident { total_bytes: 1700 << 10, anonymous_bytes: 112 << 10, exact: true };
         assert_eq!(parse_rollup(text), Some(expected));
         assert_eq!(parse_rollup("Rss: 1700 kB\n"), None);
         assert_eq!(parse_rollup("Rss: many kB\nAnonymous: 1 kB\n"), None);
@@ -209,7 +216,8 @@ mod tests {
     #[test]
     fn the_error_is_one_line() {
         let mut buffer = [0; 16];
-        let error = ResidentError { error: read_into("/proc/self/no such file", &mut buffer).unwrap_err() };
+        let error =
+            ResidentError { error: read_into("/proc/self/no such file", &mut buffer).unwrap_err() };
         assert_eq!(error.to_string().lines().count(), 1);
     }
 }

@@ -14,7 +14,11 @@ use crate::{Report, Spread};
 /// # Panics
 ///
 /// When `threads` is zero, a thread cannot be started, or the work panics.
-pub fn rate<W: FnMut() -> u64>(threads: usize, window: Duration, make: impl Fn(usize) -> W + Sync) -> f64 {
+pub fn rate<W: FnMut() -> u64>(
+    threads: usize,
+    window: Duration,
+    make: impl Fn(usize) -> W + Sync,
+) -> f64 {
     assert!(threads > 0, "there is nothing to measure");
     let together = Barrier::new(threads);
     let run = |i: usize| {
@@ -33,7 +37,10 @@ pub fn rate<W: FnMut() -> u64>(threads: usize, window: Duration, make: impl Fn(u
     thread::scope(|scope| {
         let run = &run;
         let workers: Vec<_> = (0..threads).map(|i| scope.spawn(move || run(i))).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).sum()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .sum()
     })
 }
 
@@ -46,7 +53,12 @@ pub type RateOn<'a> = &'a dyn Fn(usize, Duration) -> f64;
 /// # Panics
 ///
 /// When `threads` or `rounds` is zero, or a contestant panics.
-pub fn scaling_of(threads: usize, window: Duration, rounds: usize, contestants: &[RateOn]) -> Vec<Spread> {
+pub fn scaling_of(
+    threads: usize,
+    window: Duration,
+    rounds: usize,
+    contestants: &[RateOn],
+) -> Vec<Spread> {
     assert!(threads > 0 && rounds > 0, "there is nothing to compare");
     let mut ratios = vec![Vec::with_capacity(rounds); contestants.len()];
     for round in 0..rounds {
@@ -60,8 +72,9 @@ pub fn scaling_of(threads: usize, window: Duration, rounds: usize, contestants: 
             });
         }
     }
-    let spread =
-        |ratios| Spread::of(ratios).expect("there is at least one round, and every rate is a number");
+    let spread = |ratios| {
+        Spread::of(ratios).expect("there is at least one round, and every rate is a number")
+    };
     ratios.into_iter().map(spread).collect()
 }
 
@@ -71,7 +84,12 @@ pub fn scaling_of(threads: usize, window: Duration, rounds: usize, contestants: 
 /// # Panics
 ///
 /// As [`scaling_of`].
-pub fn report_scaling(report: &mut Report, window: Duration, rounds: usize, contestants: &[(&str, RateOn)]) {
+pub fn report_scaling(
+    report: &mut Report,
+    window: Duration,
+    rounds: usize,
+    contestants: &[(&str, RateOn)],
+) {
     let works: Vec<_> = contestants.iter().map(|&(_, work)| work).chain([&xorshift as _]).collect();
     let mut spreads = scaling_of(2, window, rounds, &works);
     let machine = spreads.pop().expect("the machine's is the last");
@@ -146,8 +164,13 @@ mod tests {
         let scripted = |threads: usize, _: Duration| threads as f64;
         report_scaling(&mut report, Duration::from_millis(1), 3, &[("it", &scripted)]);
         let names: Vec<&str> = report.results.iter().map(|figure| figure.name.as_str()).collect();
-        assert_eq!(names, ["it_scaling", "it_two_threads_over_one", "machine_two_threads_over_one"]);
-        let [share, scaling, machine] = &report.results[..] else { unreachable!("three, see above") };
+        assert_eq!(
+            names,
+            ["it_scaling", "it_two_threads_over_one", "machine_two_threads_over_one"]
+        );
+        let [share, scaling, machine] = &report.results[..] else {
+            unreachable!("three, see above")
+        };
         assert_eq!(scaling.value, 2.0);
         assert!((share.value - 2.0 / machine.value).abs() < 1e-9);
     }

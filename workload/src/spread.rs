@@ -70,7 +70,8 @@ mod tests {
                 assert!(blocks <= limit && blocks + RUN_BLOCKS > limit, "{total} {limit} {blocks}");
                 assert!(runs.windows(2).all(|pair| pair[0].end <= pair[1].start));
                 assert!(
-                    runs.iter().all(|run| run.end <= total && !run.is_empty() && run.len() <= RUN_BLOCKS)
+                    runs.iter()
+                        .all(|run| run.end <= total && !run.is_empty() && run.len() <= RUN_BLOCKS)
                 );
             }
         }

@@ -203,7 +203,8 @@ mod tests {
 
         fn present(&self) -> Present {
             let pagemap = File::open("/proc/self/pagemap").unwrap();
-            Present::from_pagemap(&pagemap, std::slice::from_ref(&self.region), PAGE.get() as u64).unwrap()
+            Present::from_pagemap(&pagemap, std::slice::from_ref(&self.region), PAGE.get() as u64)
+                .unwrap()
         }
     }
 

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::thread;
 
 use signal_hook::consts::signal::{
-    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
-    SIGXFSZ,
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU, SIGXFSZ,
 };
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -27,8 +27,8 @@ use zpool_core::sync::{Mutex, MutexGuard};
 /// Every signal that ends a process by default and can be handled by a thread, and the one of
 /// Ctrl-Z.
 const SIGNALS: [i32; 12] = [
-    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
-    SIGXFSZ,
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU, SIGXFSZ,
 ];
 
 /// A change of the system.
@@ -96,7 +96,8 @@ impl<T: Undo + 'static> Drop for Undoable<T> {
 /// Starts the thread that waits for signals. It never ends.
 fn watch() -> io::Result<()> {
     let ignored = ignored_signals();
-    let mut signals = Signals::new(SIGNALS.iter().filter(|&&signal| ignored >> (signal - 1) & 1 == 0))?;
+    let mut signals =
+        Signals::new(SIGNALS.iter().filter(|&&signal| ignored >> (signal - 1) & 1 == 0))?;
     thread::Builder::new().name("undo".to_owned()).spawn(move || {
         for signal in signals.forever() {
             on_signal(signal);

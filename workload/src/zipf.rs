@@ -40,7 +40,8 @@ impl Zipf {
     pub fn with_exponent(n: usize, exponent: f64) -> Self {
         assert!(n > 0, "there is no rank to draw from");
         assert!(exponent.is_finite() && exponent > 0.0, "the exponent of Zipf's law is positive");
-        let sure = 2.0 - inverse_integral(integral(2.5, exponent) - weight(2.0, exponent), exponent);
+        let sure =
+            2.0 - inverse_integral(integral(2.5, exponent) - weight(2.0, exponent), exponent);
         Self {
             n,
             exponent,
@@ -111,8 +112,12 @@ mod tests {
             }
             // The tail as a whole, where single ranks are too rare to be compared.
             let tail: f64 = found[n / 2..].iter().sum();
-            let expected: f64 = (n / 2 + 1..=n).map(|k| (k as f64).powf(-exponent)).sum::<f64>() / total;
-            assert!((tail / expected - 1.0).abs() < 0.06, "n {n} s {exponent} tail: {tail} {expected}");
+            let expected: f64 =
+                (n / 2 + 1..=n).map(|k| (k as f64).powf(-exponent)).sum::<f64>() / total;
+            assert!(
+                (tail / expected - 1.0).abs() < 0.06,
+                "n {n} s {exponent} tail: {tail} {expected}"
+            );
         }
     }
 

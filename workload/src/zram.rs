@@ -69,9 +69,12 @@ impl KernelZram {
     ///
     /// The kernel's; `WriteZero` when it did less.
     pub fn write(&mut self) -> io::Result<()> {
-        let mut requests =
-            (0..).step_by(self.request_bytes).zip(self.bounce.slice_ref().chunks(self.request_bytes));
-        requests.try_for_each(|(offset, request)| self.added.lock().opened()?.write_all_at(request, offset))
+        let mut requests = (0..)
+            .step_by(self.request_bytes)
+            .zip(self.bounce.slice_ref().chunks(self.request_bytes));
+        requests.try_for_each(|(offset, request)| {
+            self.added.lock().opened()?.write_all_at(request, offset)
+        })
     }
 
     /// Reads the device into the buffer, request by request.
@@ -80,9 +83,12 @@ impl KernelZram {
     ///
     /// The kernel's; `UnexpectedEof` when it did less.
     pub fn read(&mut self) -> io::Result<()> {
-        let mut requests =
-            (0..).step_by(self.request_bytes).zip(self.bounce.slice().chunks_mut(self.request_bytes));
-        requests.try_for_each(|(offset, request)| self.added.lock().opened()?.read_exact_at(request, offset))
+        let mut requests = (0..)
+            .step_by(self.request_bytes)
+            .zip(self.bounce.slice().chunks_mut(self.request_bytes));
+        requests.try_for_each(|(offset, request)| {
+            self.added.lock().opened()?.read_exact_at(request, offset)
+        })
     }
 
     /// Bytes that the device's data has compressed, and bytes that it holds for them.
@@ -117,7 +123,8 @@ impl Added {
     fn add(&mut self) -> io::Result<u32> {
         // Reading the attribute is what adds a device.
         let text = fs::read_to_string(self.control.join("hot_add"))?;
-        let number = text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, text))?;
+        let number =
+            text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, text))?;
         self.number = Some(number);
         Ok(number)
     }
@@ -129,7 +136,8 @@ impl Added {
         fs::write(attributes.join("disksize"), bytes.to_string())?;
         let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
         let node = format!("/dev/zram{number}");
-        self.device = Some(OpenOptions::new().read(true).write(true).custom_flags(direct).open(node)?);
+        self.device =
+            Some(OpenOptions::new().read(true).write(true).custom_flags(direct).open(node)?);
         Ok(())
     }
 
@@ -198,7 +206,9 @@ mod tests {
     fn a_machine_without_zram_is_skipped_with_a_message() {
         let error = Added::none(Path::new("/nonexistent/zram-control")).add().unwrap_err();
         let skipped = skip("/nonexistent/zram-control")(error);
-        assert!(skipped.to_string().starts_with("the kernel is left out: /nonexistent/zram-control:"));
+        assert!(
+            skipped.to_string().starts_with("the kernel is left out: /nonexistent/zram-control:")
+        );
     }
 
     #[test]
@@ -214,14 +224,20 @@ mod tests {
         assert_eq!(fs::read_to_string(control.path().join("hot_remove")).unwrap(), "4000000001");
 
         fs::write(control.path().join("hot_add"), "nothing").unwrap();
-        assert_eq!(Added::none(control.path()).add().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            Added::none(control.path()).add().unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 
     #[test]
     fn buffers_are_aligned() {
         for len in [0, 4096, 1 << 20] {
             let mut bounce = Bounce::new(len);
-            assert_eq!((bounce.slice().as_ptr() as usize % ALIGNMENT, bounce.slice_ref().len()), (0, len));
+            assert_eq!(
+                (bounce.slice().as_ptr() as usize % ALIGNMENT, bounce.slice_ref().len()),
+                (0, len)
+            );
         }
     }
 

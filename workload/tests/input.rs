@@ -38,7 +38,10 @@ fn pipe_without_writer_is_refused() {
         let path = path.clone();
         let error = watched(move || reader(&path)).unwrap_err();
         assert!(matches!(error, FilesError::NoWriter { .. }), "{error}");
-        assert!(error.to_string().ends_with("is a pipe that no program has open to write to it"), "{error}");
+        assert!(
+            error.to_string().ends_with("is a pipe that no program has open to write to it"),
+            "{error}"
+        );
     }
 }
 
@@ -48,7 +51,8 @@ fn pipe_closed_without_bytes_is_empty() {
     let folder = tempfile::tempdir().unwrap();
     let path = pipe(folder.path());
     for reader in READERS {
-        let mut writer = Command::new("/bin/sh").args(["-c", ": > \"$0\""]).arg(&path).spawn().unwrap();
+        let mut writer =
+            Command::new("/bin/sh").args(["-c", ": > \"$0\""]).arg(&path).spawn().unwrap();
         let path = path.clone();
         let error = watched(move || reader(&path)).unwrap_err();
         assert!(matches!(error, FilesError::Empty { .. }), "{error}");
@@ -81,7 +85,10 @@ fn folder_device_and_socket_are_named() {
     {
         for reader in READERS {
             let error = reader(path).unwrap_err().to_string();
-            assert!(error.contains(what) && error.ends_with("neither a file nor a pipe"), "{error}");
+            assert!(
+                error.contains(what) && error.ends_with("neither a file nor a pipe"),
+                "{error}"
+            );
         }
     }
     let file = folder.path().join("file");

@@ -47,8 +47,9 @@ fn be_a_child_if_asked() {
         "deaf" => answer(&"did not listen").unwrap(),
         "talkative" => {
             let mut stdout = std::io::stdout().lock();
-            (0..20_000)
-                .for_each(|i| writeln!(stdout, "line {i} that is written before the input is read").unwrap());
+            (0..20_000).for_each(|i| {
+                writeln!(stdout, "line {i} that is written before the input is read").unwrap()
+            });
             drop(stdout);
             answer(&read().len()).unwrap();
         }
@@ -95,7 +96,10 @@ fn a_child_without_input_answers_too() {
 #[test]
 fn failure_and_silence_are_errors_of_one_line() {
     let failed = isolated("failing").run::<u32>(&noise(2000)).unwrap_err();
-    assert!(matches!(&failed, IsolatedError::Failed(status) if status.code() == Some(3)), "{failed}");
+    assert!(
+        matches!(&failed, IsolatedError::Failed(status) if status.code() == Some(3)),
+        "{failed}"
+    );
     let silent = isolated("silent").run::<u32>(&noise(1)).unwrap_err();
     assert!(matches!(silent, IsolatedError::Answer(_)), "{silent}");
     let other_type = isolated("deaf").run::<u32>(&noise(1)).unwrap_err();

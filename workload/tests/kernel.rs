@@ -25,7 +25,8 @@ fn parameters() -> tempfile::TempDir {
 }
 
 fn values(folder: &Path) -> [String; 2] {
-    ["compressor", "enabled"].map(|name| fs::read_to_string(folder.join(name)).unwrap().trim().to_owned())
+    ["compressor", "enabled"]
+        .map(|name| fs::read_to_string(folder.join(name)).unwrap().trim().to_owned())
 }
 
 /// Starts a child in `role`, and returns it with the line that says that the change is made.
@@ -42,8 +43,10 @@ fn start(role: &str, prefix: &[&str]) -> (Child, String) {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready =
-        lines.map(Result::unwrap).find(|line| line.starts_with("ready")).expect("the child got ready");
+    let ready = lines
+        .map(Result::unwrap)
+        .find(|line| line.starts_with("ready"))
+        .expect("the child got ready");
     (child, ready)
 }
 
@@ -96,7 +99,8 @@ fn wait(child: &mut Child) -> ExitStatus {
 fn signal_to_switching_process_restores_zswap() {
     be_a_child_if_asked();
     use Signal as S;
-    for signal in [S::INT, S::TERM, S::HUP, S::QUIT, S::USR1, S::USR2, S::ALARM, S::VTALARM, S::PROF, S::XCPU]
+    for signal in
+        [S::INT, S::TERM, S::HUP, S::QUIT, S::USR1, S::USR2, S::ALARM, S::VTALARM, S::PROF, S::XCPU]
     {
         let folder = parameters();
         let (mut child, _) = start(&format!("zswap {}", folder.path().display()), &[]);
@@ -113,7 +117,8 @@ fn stop_restores_zswap_until_continued() {
     let folder = parameters();
     let (mut child, _) = start(&format!("zswap {}", folder.path().display()), &[]);
     send(&child, Signal::TSTP);
-    let (_, status) = waitpid(Some(Pid::from_child(&child)), WaitOptions::UNTRACED).unwrap().unwrap();
+    let (_, status) =
+        waitpid(Some(Pid::from_child(&child)), WaitOptions::UNTRACED).unwrap().unwrap();
     assert!(status.stopped(), "{status:?}");
     assert_eq!(values(folder.path()), ["zstd", "N"]);
     send(&child, Signal::CONT);

@@ -18,8 +18,10 @@ fn no_inputs() -> [&'static Path; 0] {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -66,7 +68,11 @@ fn existing_output_needs_force() {
     assert_eq!(fs::read_to_string(&old).unwrap(), "new");
     assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o640);
     assert!(fs::symlink_metadata(folder.join("link")).unwrap().is_symlink());
-    assert_eq!(fs::read_to_string(folder.join("other name")).unwrap(), "old", "written under another name");
+    assert_eq!(
+        fs::read_to_string(folder.join("other name")).unwrap(),
+        "old",
+        "written under another name"
+    );
     assert_eq!(names(folder), ["link", "old", "other name"], "no temporary file is left");
 }
 

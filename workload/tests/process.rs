@@ -128,7 +128,10 @@ fn a_limited_sample_is_spread_over_the_process_and_in_order() {
     assert!(places.is_sorted(), "the order of addresses is kept");
     for quarter in 0..4 {
         let span = quarter * PATTERN_PAGES / 4..(quarter + 1) * PATTERN_PAGES / 4;
-        assert!(places.iter().filter(|place| span.contains(place)).count() > 50, "quarter {quarter}");
+        assert!(
+            places.iter().filter(|place| span.contains(place)).count() > 50,
+            "quarter {quarter}"
+        );
     }
 }
 
@@ -141,7 +144,8 @@ fn other_block_sizes_cut_and_join_pages() {
     let patterns = patterns();
     let large = NonZeroUsize::new(16 << 10).unwrap();
     let sample = sample_process(child.pid(), large, 64 * MIB).unwrap();
-    let joined = sample.pages.iter().filter(|block| block.chunks(4096).all(|page| patterns.contains(page)));
+    let joined =
+        sample.pages.iter().filter(|block| block.chunks(4096).all(|page| patterns.contains(page)));
     // All but the first and the last, which may reach over the edge of an aligned block.
     assert!(joined.count() >= PATTERN_PAGES / 4 - 1);
     let small = NonZeroUsize::new(1024).unwrap();
@@ -159,10 +163,14 @@ fn several_processes_have_equal_shares() {
     }
     let (one, two) = (Holder::start("open"), Holder::start("open"));
     let sample = sample_processes(&[one.pid(), u32::MAX, two.pid()], PAGE, 8 * MIB);
-    let given: Vec<(u32, u64)> = sample.sources.iter().map(|source| (source.pid, source.bytes)).collect();
+    let given: Vec<(u32, u64)> =
+        sample.sources.iter().map(|source| (source.pid, source.bytes)).collect();
     let pids: Vec<u32> = given.iter().map(|source| source.0).collect();
     assert_eq!(pids, [one.pid(), two.pid()]);
-    assert!(given.iter().all(|&(_, bytes)| bytes <= 4 * MIB && bytes > 4 * MIB - 16 * 4096), "{given:?}");
+    assert!(
+        given.iter().all(|&(_, bytes)| bytes <= 4 * MIB && bytes > 4 * MIB - 16 * 4096),
+        "{given:?}"
+    );
     assert_eq!(given.iter().map(|source| source.1).sum::<u64>(), sample.pages.bytes().len() as u64);
     assert_eq!(sample.refused, 0, "a process that does not exist has not refused");
 }
@@ -197,7 +205,10 @@ fn a_process_that_does_not_exist_or_has_ended_is_an_error() {
     ended.wait().unwrap();
     // Without the right to trace everybody, the kernel refuses to say which of the two it is.
     let told = matches!(error, ProcessError::Nothing { .. });
-    assert!(told || !may_read_everybody() && matches!(error, ProcessError::Refused { .. }), "{error}");
+    assert!(
+        told || !may_read_everybody() && matches!(error, ProcessError::Refused { .. }),
+        "{error}"
+    );
 }
 
 #[test]

@@ -66,7 +66,8 @@ pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
 
 fn tables(report: &Report) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
-    let header = ["allocator", "largest object", "objects a page", "moves objects", "compacts", "reclaims"];
+    let header =
+        ["allocator", "largest object", "objects a page", "moves objects", "compacts", "reclaims"];
     let mut allocators = table(1, &header);
     for a in &report.allocators {
         let share = a.objects_per_page.map_or("by length".to_owned(), |n| format!("up to {n}"));
@@ -79,7 +80,12 @@ fn tables(report: &Report) -> String {
             yes(a.can_reclaim),
         ]);
     }
-    let header = ["compressor", "licence of the codec", "stateless decompression", "no heap calls once warm"];
+    let header = [
+        "compressor",
+        "licence of the codec",
+        "stateless decompression",
+        "no heap calls once warm",
+    ];
     let mut compressors = table(2, &header);
     for c in &report.compressors {
         compressors.add_row([

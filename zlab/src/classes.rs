@@ -40,11 +40,15 @@ struct Row {
 /// Prints the table.
 pub(crate) fn run(args: &ClassesArgs) -> Result<ExitCode, Failure> {
     if args.allocator.name != "zsmalloc" {
-        return Err(Failure::new(format!("`{}` has no size classes; zsmalloc has", args.allocator.name)));
+        return Err(Failure::new(format!(
+            "`{}` has no size classes; zsmalloc has",
+            args.allocator.name
+        )));
     }
     let source = default_source();
     let frame_bytes = source.frame_size();
-    let config = PoolConfig::new(source, args.block_size.get()).with_params(args.allocator.params.clone());
+    let config =
+        PoolConfig::new(source, args.block_size.get()).with_params(args.allocator.params.clone());
     let classes = ZsmallocDriver.classes(&config)?;
     let report = Report::new(args, frame_bytes, &classes);
     print_report(args.json, &report, || report.text())
@@ -67,13 +71,15 @@ impl Report {
             frames: class.frames,
             objects: class.objects,
             tail_bytes: class.tail_bytes,
-            tail_share: f64::from(class.tail_bytes) / (f64::from(class.frames) * frame_bytes as f64),
+            tail_share: f64::from(class.tail_bytes)
+                / (f64::from(class.frames) * frame_bytes as f64),
         });
         Report {
             allocator: args.allocator.to_string(),
             frame_bytes,
             max_object_len: args.block_size.get(),
-            mean_waste: wastes.iter().map(|(_, waste)| waste).sum::<f64>() / wastes.len().max(1) as f64,
+            mean_waste: wastes.iter().map(|(_, waste)| waste).sum::<f64>()
+                / wastes.len().max(1) as f64,
             worst_waste: worst.1,
             worst_waste_len: worst.0,
             results: results.collect(),

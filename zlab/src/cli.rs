@@ -274,7 +274,9 @@ pub(crate) enum ExecutorChoice {
 pub(crate) fn parse() -> Result<Action, Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
             return Ok(Action::Print(error.to_string()));
         }
         Err(error) => return Err(Failure::new(usage_error(&error.to_string()))),
@@ -333,7 +335,9 @@ where
     T: FromStr + PartialOrd + Display,
 {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("a number from {} to {} ({unit}) is needed", range.start(), range.end()))
+    number.ok_or_else(|| {
+        format!("a number from {} to {} ({unit}) is needed", range.start(), range.end())
+    })
 }
 
 #[cfg(test)]
@@ -370,14 +374,20 @@ mod tests {
         for args in cases {
             let error = error(args);
             assert_eq!(error.lines().count(), 1, "{error}");
-            assert!(!error.is_empty() && !error.contains("Usage") && !error.contains("--help"), "{error}");
+            assert!(
+                !error.is_empty() && !error.contains("Usage") && !error.contains("--help"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn numbers_out_of_range_say_the_range() {
         for text in ["0", "262145", "-1", "4k", ""] {
-            assert_eq!(block_size(text).unwrap_err(), "a number from 1 to 262144 (bytes) is needed");
+            assert_eq!(
+                block_size(text).unwrap_err(),
+                "a number from 1 to 262144 (bytes) is needed"
+            );
         }
         assert_eq!(block_size("262144").unwrap().get(), 262_144);
         assert!(seconds("inf").is_err() && seconds("0").is_err() && seconds("-1").is_err());

@@ -31,8 +31,10 @@ pub(crate) fn pairs(allocators: &[Component], compressors: &[Component]) -> Vec<
         [] => names.into_iter().map(Component::named).collect(),
         given => given.to_vec(),
     };
-    let allocators = all(allocators, self::allocators().iter().map(|a| a.name().to_owned()).collect());
-    let compressors = all(compressors, self::compressors().iter().map(|c| c.name().to_owned()).collect());
+    let allocators =
+        all(allocators, self::allocators().iter().map(|a| a.name().to_owned()).collect());
+    let compressors =
+        all(compressors, self::compressors().iter().map(|c| c.name().to_owned()).collect());
     let mut pairs: Vec<PoolSpec> = Vec::new();
     for allocator in &allocators {
         for compressor in &compressors {
@@ -50,7 +52,11 @@ pub(crate) fn pool(spec: &Component, config: &PoolConfig) -> Result<Box<dyn ZPoo
     let drivers = allocators();
     let driver = drivers.iter().find(|driver| driver.name() == spec.name).ok_or_else(|| {
         let known: Vec<&str> = drivers.iter().map(|driver| driver.name()).collect();
-        Failure::new(format!("there is no allocator `{}`; there are {}", spec.name, known.join(", ")))
+        Failure::new(format!(
+            "there is no allocator `{}`; there are {}",
+            spec.name,
+            known.join(", ")
+        ))
     })?;
     Ok(driver.create(&config.clone().with_params(spec.params.clone()))?)
 }

@@ -39,7 +39,11 @@ pub(crate) fn table(names: usize, header: &[&str]) -> Table {
     table.set_header(header.to_vec());
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        column.set_cell_alignment(if i < names { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(if i < names {
+            CellAlignment::Left
+        } else {
+            CellAlignment::Right
+        });
     }
     table
 }

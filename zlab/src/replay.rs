@@ -72,14 +72,18 @@ fn read(file: &Path) -> Result<String, Failure> {
     let read = Input::open(file)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text);
     read.map_err(|error| Failure::new(format!("cannot read {file:?}: {error}")))?;
     if text.len() as u64 > MAX_LIST_BYTES {
-        return Err(Failure::new(format!("{file:?} is no list of actions: it is longer than 64 MiB")));
+        return Err(Failure::new(format!(
+            "{file:?} is no list of actions: it is longer than 64 MiB"
+        )));
     }
     Ok(text)
 }
 
 fn on_pools(args: &ReplayArgs, actions: &[Action], frame: usize) -> Result<ExitCode, Failure> {
-    let all = || lineup::allocators().iter().map(|driver| Component::named(driver.name())).collect();
-    let allocators: Vec<Component> = if args.allocators.is_empty() { all() } else { args.allocators.clone() };
+    let all =
+        || lineup::allocators().iter().map(|driver| Component::named(driver.name())).collect();
+    let allocators: Vec<Component> =
+        if args.allocators.is_empty() { all() } else { args.allocators.clone() };
     for spec in &allocators {
         let source = Arc::new(FaultySource::new(new_source(frame), FaultPlan::Never));
         let pool = lineup::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
@@ -114,7 +118,9 @@ fn new_source(frame: usize) -> Arc<dyn PageSource> {
 fn tell(subject: &str, actions: &[Action], outcome: Result<(), RunError>) -> Result<(), Failure> {
     let count = actions.len();
     match outcome {
-        Ok(()) => output::print(&format!("{count} actions on {subject}: all as it must be\n")).map(drop),
+        Ok(()) => {
+            output::print(&format!("{count} actions on {subject}: all as it must be\n")).map(drop)
+        }
         Err(error) => Err(Failure::broken(format!("{subject}: {}", one_line(&error.to_string())))),
     }
 }

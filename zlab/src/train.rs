@@ -119,7 +119,8 @@ impl Report {
     }
 
     fn text(&self, verdict: &Verdict) -> String {
-        let use_it = if self.written { format!("\nuse it as {}", self.spec) } else { String::new() };
+        let use_it =
+            if self.written { format!("\nuse it as {}", self.spec) } else { String::new() };
         format!(
             "{}: {} bytes, trained on {} blocks\n{verdict}{use_it}",
             self.output, self.dictionary_bytes, self.trained_blocks

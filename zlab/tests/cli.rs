@@ -33,7 +33,8 @@ fn refused(args: &[&str]) -> String {
 #[track_caller]
 fn json(output: &Output) -> Value {
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();
-    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout:?}, {}", stderr(output)))
+    serde_json::from_str(&stdout)
+        .unwrap_or_else(|error| panic!("{error}: {stdout:?}, {}", stderr(output)))
 }
 
 #[track_caller]
@@ -90,7 +91,10 @@ fn a_missing_empty_or_short_file_is_refused() {
         assert!(refused(&[command, "no such file"]).contains("\"no such file\""));
         assert!(refused(&[command, &empty]).contains("is empty"));
         assert!(refused(&[command, &short]).contains("less than one block"));
-        assert!(refused(&[command, folder.path().to_str().unwrap()]).contains("neither a file nor a pipe"));
+        assert!(
+            refused(&[command, folder.path().to_str().unwrap()])
+                .contains("neither a file nor a pipe")
+        );
         // A name of two lines does not make two lines of the message.
         refused(&[command, "no such\nfile"]);
     }
@@ -100,7 +104,9 @@ fn a_missing_empty_or_short_file_is_refused() {
 
 #[test]
 fn a_process_that_does_not_exist_or_may_not_be_read_is_refused() {
-    assert!(refused(&["analyze", "--pid", "4294967295"]).contains("there is no process 4294967295"));
+    assert!(
+        refused(&["analyze", "--pid", "4294967295"]).contains("there is no process 4294967295")
+    );
     refused(&["analyze", "--pid", "-1"]);
     refused(&["analyze", "--pid", "init"]);
     // Who may read everything is not refused anything.
@@ -124,7 +130,8 @@ fn numbers_out_of_range_are_refused() {
 fn fewer_than_two_different_specs_are_refused() {
     assert!(refused(&["storm", "--spec", "zbud+lz4"]).contains("two or more different"));
     assert!(
-        refused(&["storm", "--spec", "zbud+lz4", "--spec", " zbud + lz4 "]).contains("two or more different")
+        refused(&["storm", "--spec", "zbud+lz4", "--spec", " zbud + lz4 "])
+            .contains("two or more different")
     );
 }
 
@@ -143,7 +150,9 @@ fn usage_errors_are_one_line_too() {
 
 #[test]
 fn every_command_has_help_on_stdout() {
-    for args in [&["--help"][..], &["analyze", "--help"], &["storm", "--help"], &["backends", "--help"]] {
+    for args in
+        [&["--help"][..], &["analyze", "--help"], &["storm", "--help"], &["backends", "--help"]]
+    {
         let output = zlab(args);
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}");
         assert!(String::from_utf8(output.stdout).unwrap().contains("--json"), "{args:?}");
@@ -161,21 +170,26 @@ fn analyze_measures_and_verifies_every_pair() {
     assert_eq!((number(input, "blocks"), number(input, "block_size")), (40, BLOCK as u64));
     assert_eq!(number(input, "bytes"), 40 * BLOCK as u64);
     let results = report["results"].as_array().unwrap();
-    let pair =
-        |r: &Value| format!("{}+{}", r["allocator"].as_str().unwrap(), r["compressor"].as_str().unwrap());
+    let pair = |r: &Value| {
+        format!("{}+{}", r["allocator"].as_str().unwrap(), r["compressor"].as_str().unwrap())
+    };
     let mut pairs: Vec<String> = results.iter().map(pair).collect();
     pairs.sort();
-    let all = ["zbud+lz4", "zbud+lzo", "zbud+zstd", "zsmalloc+lz4", "zsmalloc+lzo", "zsmalloc+zstd"];
+    let all =
+        ["zbud+lz4", "zbud+lzo", "zbud+zstd", "zsmalloc+lz4", "zsmalloc+lzo", "zsmalloc+zstd"];
     assert_eq!(pairs, all);
     for result in results {
         assert_eq!(result["verified"], Value::Bool(true));
-        let counts =
-            ["stored", "same_filled", "rejected", "incompressible"].map(|field| number(result, field));
+        let counts = ["stored", "same_filled", "rejected", "incompressible"]
+            .map(|field| number(result, field));
         assert_eq!(counts, [37, 3, 0, 5], "{result}");
         let payload = number(result, "payload_bytes");
         assert!((5 * BLOCK as u64..37 * BLOCK as u64).contains(&payload), "{result}");
         assert!(number(result, "pool_bytes") >= payload, "{result}");
-        assert!(number(result, "index_bytes") > 0 && number(result, "resident_bytes") > 0, "{result}");
+        assert!(
+            number(result, "index_bytes") > 0 && number(result, "resident_bytes") > 0,
+            "{result}"
+        );
         result["context_bytes"].as_u64().unwrap();
         for ns in [&result["store_ns"], &result["load_ns"]] {
             assert!(ns["mean"].as_f64().unwrap() > 0.0, "{result}");
@@ -188,7 +202,9 @@ fn analyze_measures_and_verifies_every_pair() {
         of.map(|r| number(r, "payload_bytes")).collect::<Vec<_>>()
     };
     for compressor in ["lz4", "lzo", "zstd"] {
-        let [zbud, zsmalloc] = payloads(compressor)[..] else { panic!("two pairs with {compressor}") };
+        let [zbud, zsmalloc] = payloads(compressor)[..] else {
+            panic!("two pairs with {compressor}")
+        };
         assert_eq!(zbud, zsmalloc);
     }
 }
@@ -198,7 +214,8 @@ fn analyze_can_be_narrowed_and_prints_a_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = pages(folder.path());
     let narrowed = ["--allocator", "zbud", "--compressor", "zstd(level=3)", "--compressor", "lz4"];
-    let mut args = vec!["analyze", file.to_str().unwrap(), "--block-size", "1024", "--max-mib", "1"];
+    let mut args =
+        vec!["analyze", file.to_str().unwrap(), "--block-size", "1024", "--max-mib", "1"];
     args.extend(narrowed);
     let output = zlab(&args);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -222,7 +239,8 @@ fn analyze_of_the_own_processes_says_whose_memory_it_was() {
     assert!(stderr(&output).contains(&format!("in {blocks} blocks of 4096 bytes, ")));
     let result = &report["results"][0];
     assert_eq!(result["verified"], Value::Bool(true));
-    let sum: u64 = ["stored", "same_filled", "rejected"].iter().map(|field| number(result, field)).sum();
+    let sum: u64 =
+        ["stored", "same_filled", "rejected"].iter().map(|field| number(result, field)).sum();
     assert_eq!(sum, blocks);
     match report["input"]["source"].as_str().unwrap() {
         "processes" => assert!(!report["input"]["processes"].as_array().unwrap().is_empty()),
@@ -265,8 +283,13 @@ fn balanced(phase: &Value) {
     assert_eq!((created, alive), (destroyed + 1, 1), "{phase}");
     assert_eq!(number(phase, "switches"), created + number(phase, "pools_revived"), "{phase}");
     let ns = &phase["switch_ns"];
-    assert!(number(ns, "p50") <= number(ns, "p99") && number(ns, "p99") <= number(ns, "max"), "{phase}");
-    assert!(phase["seconds"].as_f64().unwrap() > 0.0 && phase["switches_per_s"].as_f64().unwrap() > 0.0);
+    assert!(
+        number(ns, "p50") <= number(ns, "p99") && number(ns, "p99") <= number(ns, "max"),
+        "{phase}"
+    );
+    assert!(
+        phase["seconds"].as_f64().unwrap() > 0.0 && phase["switches_per_s"].as_f64().unwrap() > 0.0
+    );
     number(phase, "pending_destroy_max");
 }
 
@@ -287,7 +310,8 @@ fn a_storm_on_the_queue_loses_nothing_and_blocks_nobody() {
 fn a_storm_by_hand_with_a_file_of_pages_and_no_revival() {
     let folder = tempfile::tempdir().unwrap();
     let file = pages(folder.path());
-    let specs = ["--spec", "zbud+lz4", "--spec", "zsmalloc+lzo", "--spec", "zsmalloc+zstd(level=-1)"];
+    let specs =
+        ["--spec", "zbud+lz4", "--spec", "zsmalloc+lzo", "--spec", "zsmalloc+zstd(level=-1)"];
     let how = ["--executor", "manual", "--fresh", "--phase", "loaded", "--threads", "3"];
     let (output, phases) = storm(&[&[file.to_str().unwrap()][..], &specs, &how].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -307,11 +331,15 @@ fn a_storm_at_a_limit_stays_within_its_bound_and_gives_nothing_stale() {
             assert!(output.status.success(), "{}", stderr(&output));
             json(&output)["phases"][0].clone()
         };
-        let reached = [1, 8, 64].into_iter().map(run).find(|phase| phase[at_limit].as_u64().unwrap() > 0);
+        let reached =
+            [1, 8, 64].into_iter().map(run).find(|phase| phase[at_limit].as_u64().unwrap() > 0);
         let phase = reached.expect("the limit is reached");
         let number = |name: &str| phase[name].as_u64().unwrap();
         assert!(number("over_limit_max_bytes") <= number("over_limit_bound_bytes"));
-        assert_eq!((number("stale"), number("mismatches"), number("lost"), number("errors")), (0, 0, 0, 0));
+        assert_eq!(
+            (number("stale"), number("mismatches"), number("lost"), number("errors")),
+            (0, 0, 0, 0)
+        );
     }
 }
 
@@ -336,7 +364,9 @@ fn a_storm_without_a_queue_finds_the_original_bug() {
 fn backends_are_listed_with_capabilities_and_licences() {
     let report = json(&zlab(&["backends", "--json"]));
     let rows = |kind: &str| report[kind].as_array().unwrap().clone();
-    let names = |kind| rows(kind).iter().map(|r| r["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let names = |kind| {
+        rows(kind).iter().map(|r| r["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(names("allocators"), ["zbud", "zsmalloc"]);
     assert_eq!(names("compressors"), ["lz4", "lzo", "zstd"]);
     for allocator in rows("allocators") {
@@ -379,7 +409,9 @@ fn density_has_a_row_an_allocator_and_counts_what_the_os_counts() {
         "--json",
     ]));
     assert!(number(&few["results"][0], "payload_bytes") <= 9 * 4096);
-    assert!(refused(&["density", file.to_str().unwrap(), "--allocator", "nobody"]).contains("nobody"));
+    assert!(
+        refused(&["density", file.to_str().unwrap(), "--allocator", "nobody"]).contains("nobody")
+    );
     refused(&["density", folder.path().join("none").to_str().unwrap()]);
 }
 

@@ -63,8 +63,10 @@ fn records(folder: &Path, bytes: usize) -> PathBuf {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -121,7 +123,8 @@ fn stream_redirected_to_input_is_refused() {
     }
 }
 
-/// An output that is the file to which the report is redirected is refused: it would replace the report.
+/// An output that is the file to which the report is redirected is refused: it would replace the
+/// report.
 #[test]
 fn output_that_is_stdout_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -192,7 +195,8 @@ fn density_of_sparse_file_reads_what_it_needs() {
     let path = folder.path().join("sparse");
     let file = File::create(&path).unwrap();
     file.set_len(10 << 40).unwrap();
-    let args = ["density", path.to_str().unwrap(), "--max-blocks", "10", "--allocator", "zbud", "--json"];
+    let args =
+        ["density", path.to_str().unwrap(), "--max-blocks", "10", "--allocator", "zbud", "--json"];
     assert!(refused(&args).contains("one word over and over"));
     let text = fs::read(records(folder.path(), 40 << 12)).unwrap();
     file.write_all_at(&text, 9 << 40).unwrap();
@@ -247,7 +251,8 @@ fn odd_inputs_are_named_and_never_hang() {
         if *command != "replay" {
             let empty = path("empty");
             assert!(
-                refused(&[&[*command, empty.to_str().unwrap()], &rest[..]].concat()).contains("is empty")
+                refused(&[&[*command, empty.to_str().unwrap()], &rest[..]].concat())
+                    .contains("is empty")
             );
         }
     }

@@ -19,7 +19,8 @@ mod processors;
 
 /// Pages that shrink, each in its own way.
 fn pages() -> Vec<Vec<u8>> {
-    let page = |i: usize| (0..4096usize).map(|at| (at * (1 + i % 50) / (3 + i) % 251) as u8).collect();
+    let page =
+        |i: usize| (0..4096usize).map(|at| (at * (1 + i % 50) / (3 + i) % 251) as u8).collect();
     (0..300).map(page).collect()
 }
 
@@ -57,7 +58,8 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
             .unwrap();
         let mut buffer = [0; 4096];
         let mut pass = || {
-            let stored = calls(|| (0..).zip(&pages).for_each(|(key, page)| store.store(key, page).unwrap()));
+            let stored =
+                calls(|| (0..).zip(&pages).for_each(|(key, page)| store.store(key, page).unwrap()));
             let loaded = calls(|| {
                 for (key, page) in (0..).zip(&pages) {
                     assert_eq!(store.load(&key, &mut buffer).unwrap(), Some(4096));
@@ -67,8 +69,12 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
             (stored, loaded)
         };
         let cold = pass();
-        assert!(cold.0 > 100, "{codec}: contexts and tables are made, or nothing is counted: {cold:?}");
-        // zsmalloc keeps free slots for each processor, and the scheduler may move this thread to any.
+        assert!(
+            cold.0 > 100,
+            "{codec}: contexts and tables are made, or nothing is counted: {cold:?}"
+        );
+        // zsmalloc keeps free slots for each processor, and the scheduler may move this thread to
+        // any.
         on_each_processor(|| {
             for _ in 0..16 {
                 pass();
@@ -77,7 +83,11 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
         let compressed = store.stats().stored_compressed as u64;
         assert!(compressed > 200, "the codec had something to do");
         on_each_processor(|| {
-            assert_eq!(pass(), (a_page * compressed, 0), "{codec}: heap calls for {compressed} pages");
+            assert_eq!(
+                pass(),
+                (a_page * compressed, 0),
+                "{codec}: heap calls for {compressed} pages"
+            );
         });
     }
 }

@@ -4,7 +4,12 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 
 fn zlab(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zlab")).arg("replay").args(args).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_zlab"))
+        .arg("replay")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn replay(list: &str, more: &[&str]) -> Output {
@@ -34,13 +39,21 @@ trim
 fn a_list_is_replayed_on_any_allocator_and_frame() {
     let chained = ["--allocator", "zsmalloc(chain=8)", "--frame", "16384", "--max-len", "65536"];
     for (more, says) in [
-        (&[][..], "12 actions on zbud: all as it must be\n12 actions on zsmalloc: all as it must be\n"),
+        (
+            &[][..],
+            "12 actions on zbud: all as it must be\n12 actions on zsmalloc: all as it must be\n",
+        ),
         (&["--allocator", "zbud"], "12 actions on zbud: all as it must be\n"),
         (&chained, "12 actions on zsmalloc(chain=8): all as it must be\n"),
     ] {
         let output = replay(LIST, more);
         let told = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{more:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(told, says);
     }
 }

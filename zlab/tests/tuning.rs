@@ -56,7 +56,10 @@ fn a_dictionary_that_pays_is_written_and_can_be_used() {
     let output = zlab(&[&["analyze", file][..], &pair].concat());
     let analyzed: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(analyzed["results"][0]["verified"], true);
-    assert!(analyzed["results"][0]["compressor"].as_str().unwrap().contains("dict=xxh64:"), "{analyzed}");
+    assert!(
+        analyzed["results"][0]["compressor"].as_str().unwrap().contains("dict=xxh64:"),
+        "{analyzed}"
+    );
 }
 
 #[test]
@@ -77,12 +80,14 @@ fn a_sweep_names_three_settings_of_the_front_and_draws_them() {
     let file = records(folder.path(), 1 << 20);
     let plot = folder.path().join("chart.svg");
     let (file, plot) = (file.to_str().unwrap(), plot.to_str().unwrap());
-    let output = zlab(&["analyze", file, "--sweep", "--block-size", "1024", "--plot", plot, "--json"]);
+    let output =
+        zlab(&["analyze", file, "--sweep", "--block-size", "1024", "--plot", plot, "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let settings = report["settings"].as_array().unwrap();
-    let has =
-        |part: &str| settings.iter().any(|setting| setting["compressor"].as_str().unwrap().contains(part));
+    let has = |part: &str| {
+        settings.iter().any(|setting| setting["compressor"].as_str().unwrap().contains(part))
+    };
     assert!(["lz4", "lzo", "level=19", "dict=DICT"].into_iter().all(has), "{report}");
     let bytes = |setting: &Value| setting["bytes_per_kib"].as_f64().unwrap();
     let fewest = settings.iter().map(bytes).fold(f64::INFINITY, f64::min);

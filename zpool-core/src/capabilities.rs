@@ -10,8 +10,8 @@ pub struct Capabilities {
     pub moves_objects: bool,
     /// [`ZPool::compact`](crate::ZPool::compact) does something.
     pub can_compact: bool,
-    /// What `compact` reports as its [estimate](crate::CompactionReport::estimated_bytes) is one: 0 means
-    /// that there is nothing to gain.
+    /// What `compact` reports as its [estimate](crate::CompactionReport::estimated_bytes) is one: 0
+    /// means that there is nothing to gain.
     pub estimates_compaction: bool,
     /// [`ZPool::reclaim`](crate::ZPool::reclaim) does something.
     pub can_reclaim: bool,

@@ -176,7 +176,12 @@ impl<T: Released> Counted<T> {
         let mut count = self.central.load(Ordering::Relaxed);
         while count != 0 {
             // AcqRel: keeps the chain of central RMWs a release sequence. Relaxed on failure: a new guess.
-            match self.central.compare_exchange_weak(count, count + 1, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.central.compare_exchange_weak(
+                count,
+                count + 1,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return true,
                 Err(seen) => count = seen,
             }

@@ -7,15 +7,24 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::take_cell::TakeCell;
 
-/// Returns a number for the processor this thread runs on. A hint: the thread may move at any moment.
+/// Returns a number for the processor this thread runs on. A hint: the thread may move at any
+/// moment.
 ///
-/// On x86 Linux the vDSO answers without a system call. On other Linux targets (AArch64) asking is a
-/// system call, so the answer is kept for the next few uses of the thread.
+/// On x86 Linux the vDSO answers without a system call. On other Linux targets (AArch64) asking is
+/// a system call, so the answer is kept for the next few uses of the thread.
 #[inline]
 pub fn current_cpu() -> usize {
-    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "x86"), not(zpool_loom)))]
+    #[cfg(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "x86"),
+        not(zpool_loom)
+    ))]
     return rustix::thread::sched_getcpu();
-    #[cfg(all(target_os = "linux", not(any(target_arch = "x86_64", target_arch = "x86")), not(zpool_loom)))]
+    #[cfg(all(
+        target_os = "linux",
+        not(any(target_arch = "x86_64", target_arch = "x86")),
+        not(zpool_loom)
+    ))]
     {
         std::thread_local! {
             static MINE: KeptCpu = const { KeptCpu::new() };
@@ -223,7 +232,10 @@ mod tests {
             cache.put(Box::new(i)).unwrap();
         }
         cache.put(Box::new(3)).unwrap_err();
-        assert_eq!((cache.take().is_some(), cache.drain().len(), cache.take().is_none()), (true, 2, true));
+        assert_eq!(
+            (cache.take().is_some(), cache.drain().len(), cache.take().is_none()),
+            (true, 2, true)
+        );
     }
 
     #[test]

@@ -19,14 +19,15 @@ pub enum PoolError {
     },
     /// The page source or the heap gave no memory: free something and try again.
     OutOfMemory,
-    /// The pool has as many pages as it can name, however much memory there is: free something, or use another pool.
-    /// The back end's documentation says how many that are.
+    /// The pool has as many pages as it can name, however much memory there is: free something, or
+    /// use another pool. The back end's documentation says how many that are.
     TooManyPages,
     /// Another pool made this handle.
     ForeignHandle,
     /// The object of this handle was freed before.
     StaleHandle,
-    /// Many guards hold this object, and there is no memory to count one more: drop some and try again.
+    /// Many guards hold this object, and there is no memory to count one more: drop some and try
+    /// again.
     TooManyReaders,
     /// A reclaim ran out of pages to try: none is left, or their owner keeps what is in them.
     NothingToReclaim,

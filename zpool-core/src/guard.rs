@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 /// What a [`ReadGuard`] calls when it goes: the back end's side of a pin.
 ///
-/// Called exactly once for each guard made with [`ReadGuard::pinned`] that is dropped, on the thread that drops it, possibly inside a
-/// [`NoBlock`](crate::NoBlock) section and during unwinding: it must not block and should not panic. A
-/// panic comes out of the guard's drop; during unwinding, or with `panic = "abort"`, it ends the process.
+/// Called exactly once for each guard made with [`ReadGuard::pinned`] that is dropped, on the
+/// thread that drops it, possibly inside a [`NoBlock`](crate::NoBlock) section and during
+/// unwinding: it must not block and should not panic. A panic comes out of the guard's drop; during
+/// unwinding, or with `panic = "abort"`, it ends the process.
 pub trait Pins: Sync {
     /// Takes back the pin that `token` stands for; `token` is what the back end gave the guard.
     fn unpin(&self, token: u64);
@@ -64,7 +65,11 @@ impl<'a> ReadGuard<'a> {
     #[inline]
     pub fn pinned(bytes: &'a [u8], pins: &'a dyn Pins, token: u64) -> ReadGuard<'a> {
         // Invariant 1: for safe callers the borrow itself says so; a caller with `unsafe` made the slice under the same promise.
-        ReadGuard { bytes: NonNull::from(bytes), hold: Hold::Pin { pins, token }, lifetime: PhantomData }
+        ReadGuard {
+            bytes: NonNull::from(bytes),
+            hold: Hold::Pin { pins, token },
+            lifetime: PhantomData,
+        }
     }
 }
 

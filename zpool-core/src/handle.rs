@@ -23,10 +23,14 @@ const INDEX_BITS: u32 = 32;
 const GENERATION_BITS: u32 = 16;
 const TAG_BITS: u32 = 16;
 const _: () = assert!(INDEX_BITS + GENERATION_BITS + TAG_BITS == u64::BITS, "a handle is one word");
-const _: () =
-    assert!(size_of::<Handle>() == 8, "callers keep one per object: it is part of every density figure");
-const _: () =
-    assert!(size_of::<Option<Handle>>() == 8, "the pool tag is never 0, so an absent handle costs nothing");
+const _: () = assert!(
+    size_of::<Handle>() == 8,
+    "callers keep one per object: it is part of every density figure"
+);
+const _: () = assert!(
+    size_of::<Option<Handle>>() == 8,
+    "the pool tag is never 0, so an absent handle costs nothing"
+);
 
 /// The process-unique number of a pool, handed out in order of creation and never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,7 +189,9 @@ mod tests {
     #[test]
     fn what_was_minted_opens_to_the_same_numbers() {
         let mint = HandleMint::new();
-        for (index, generation) in [(0, 0), (1, 65_535), (u32::MAX, 0), (u32::MAX, u16::MAX), (77, 5)] {
+        for (index, generation) in
+            [(0, 0), (1, 65_535), (u32::MAX, 0), (u32::MAX, u16::MAX), (77, 5)]
+        {
             let handle = mint.mint(index, generation);
             assert_eq!(mint.open(&handle).unwrap(), Opened { index, generation });
         }

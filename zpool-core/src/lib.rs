@@ -82,7 +82,9 @@ mod stats;
 pub mod sync;
 
 pub use capabilities::Capabilities;
-pub use compaction::{CompactionBudget, CompactionReport, Evict, NotEvicted, ReclaimError, ReclaimReport};
+pub use compaction::{
+    CompactionBudget, CompactionReport, Evict, NotEvicted, ReclaimError, ReclaimReport,
+};
 pub use counted::{Counted, Dying, Ref, Released};
 #[cfg(zpool_loom)]
 pub use cpu::set_loom_cpu;
@@ -91,7 +93,8 @@ pub use error::{CreateError, FreeError, PoolError, Violation};
 pub use guard::{Pins, ReadGuard};
 pub use handle::{Handle, HandleId, HandleMint, PoolId};
 pub use noblock::{
-    BlockViolation, CheckPolicy, NoBlock, first_violation, might_block, set_check_policy, violations,
+    BlockViolation, CheckPolicy, NoBlock, first_violation, might_block, set_check_policy,
+    violations,
 };
 pub use pool::{PoolConfig, ZPool, ZPoolDriver};
 pub use prefetch::{prefetch, prefetch_far};

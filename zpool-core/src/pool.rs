@@ -20,10 +20,11 @@ use crate::stats::PoolStats;
 ///
 /// # Dropping a pool
 ///
-/// - G1. Dropping a pool drops its objects. Their handles need not be freed before: owners that give up everything drop
-///   or forget the handles, and then the pool. The same goes for guards that were leaked.
-/// - G2. All frames go back to the page source and off its books. That takes time in proportion to the pool's pages,
-///   not to its objects, and needs no memory.
+/// - G1. Dropping a pool drops its objects. Their handles need not be freed before: owners that
+///   give up everything drop or forget the handles, and then the pool. The same goes for guards
+///   that were leaked.
+/// - G2. All frames go back to the page source and off its books. That takes time in proportion to
+///   the pool's pages, not to its objects, and needs no memory.
 /// - G3. It may block, and calls [`might_block`](crate::might_block).
 pub trait ZPool: Send + Sync + Debug {
     /// The process-unique id, which the pool's handles carry: that of its [`HandleMint`](crate::HandleMint).
@@ -51,8 +52,8 @@ pub trait ZPool: Send + Sync + Debug {
     /// # Errors
     ///
     /// - N4. [`PoolError::EmptyObject`] for length 0, [`PoolError::TooLarge`] over the maximum, before anything else is tried.
-    /// - N5. [`PoolError::OutOfMemory`] when the page source or the heap refuses; [`PoolError::TooManyPages`] when the
-    ///   pool has all the pages that it can name.
+    /// - N5. [`PoolError::OutOfMemory`] when the page source or the heap refuses;
+    ///   [`PoolError::TooManyPages`] when the pool has all the pages that it can name.
     ///
     /// # Concurrency
     ///
@@ -70,8 +71,9 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// # Errors
     ///
-    /// - R4. [`PoolError::ForeignHandle`], [`PoolError::StaleHandle`] (best effort, see [`Handle`]);
-    ///   [`PoolError::TooManyReaders`] only when there is no memory to count a guard beyond the 255th of an object.
+    /// - R4. [`PoolError::ForeignHandle`], [`PoolError::StaleHandle`] (best effort, see
+    ///   [`Handle`]); [`PoolError::TooManyReaders`] only when there is no memory to count a guard
+    ///   beyond the 255th of an object.
     ///
     /// # Concurrency
     ///
@@ -98,15 +100,19 @@ pub trait ZPool: Send + Sync + Debug {
     /// - F5. Never blocks, allocates or fails for want of memory: legal in a [`NoBlock`](crate::NoBlock) section.
     fn free(&self, handle: Handle) -> Result<(), FreeError>;
 
-    /// Frees many objects, as [`free`](Self::free) does. Returns how many of the handles could not be freed.
+    /// Frees many objects, as [`free`](Self::free) does. Returns how many of the handles could not
+    /// be freed.
     ///
-    /// For owners that give up much at once but keep the pool. To give up everything, drop the pool instead (G1).
+    /// For owners that give up much at once but keep the pool. To give up everything, drop the pool
+    /// instead (G1).
     ///
     /// # Behavior
     ///
-    /// - L1. Every handle that `handles` yields is freed as by `free` (F1 to F3, F6), also when `handles` panics later on.
-    ///   The pool may wait for some handles before it frees the first of them.
-    /// - L2. Handles that `free` would refuse are dropped and counted; the others are freed all the same.
+    /// - L1. Every handle that `handles` yields is freed as by `free` (F1 to F3, F6), also when
+    ///   `handles` panics later on. The pool may wait for some handles before it frees the first of
+    ///   them.
+    /// - L2. Handles that `free` would refuse are dropped and counted; the others are freed all the
+    ///   same.
     ///
     /// # Concurrency
     ///
@@ -157,12 +163,14 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// # Concurrency
     ///
-    /// - S2. Takes time that does not depend on how many objects or pages there are: programs ask every second.
+    /// - S2. Takes time that does not depend on how many objects or pages there are: programs ask
+    ///   every second.
     fn stats(&self) -> PoolStats;
 
     /// The same books as [`stats`](Self::stats), by a walk over everything there is.
     ///
-    /// For tests and for programs that can wait: takes time in proportion to the objects, and locks meanwhile.
+    /// For tests and for programs that can wait: takes time in proportion to the objects, and locks
+    /// meanwhile.
     ///
     /// # Behavior
     ///
@@ -180,13 +188,13 @@ pub trait ZPool: Send + Sync + Debug {
     /// - V1. A [`Violation`] that names the first disagreement.
     fn validate(&self) -> Result<(), Violation>;
 
-    /// Returns about how many bytes an object of `len` bytes adds to what the pool holds, where many
-    /// objects of that length are inserted: with what size classes and pages leave unused.
+    /// Returns about how many bytes an object of `len` bytes adds to what the pool holds, where
+    /// many objects of that length are inserted: with what size classes and pages leave unused.
     ///
     /// # Behavior
     ///
-    /// - N1. At least `len`, for 1 to [`max_object_len`](Capabilities::max_object_len). Computed, not measured: the
-    ///   same for an empty pool and a full one.
+    /// - N1. At least `len`, for 1 to [`max_object_len`](Capabilities::max_object_len). Computed,
+    ///   not measured: the same for an empty pool and a full one.
     ///
     /// # Concurrency
     ///
@@ -262,7 +270,13 @@ pub struct PoolConfig {
 impl PoolConfig {
     /// A pool of objects up to `max_object_len` bytes over `source`, without an executor, with default parameters.
     pub fn new(source: Arc<dyn PageSource>, max_object_len: usize) -> PoolConfig {
-        PoolConfig { source, max_object_len, executor: None, params: Params::default(), wipe_on_free: false }
+        PoolConfig {
+            source,
+            max_object_len,
+            executor: None,
+            params: Params::default(),
+            wipe_on_free: false,
+        }
     }
 
     /// The same with the driver's own parameters.
@@ -294,7 +308,9 @@ pub trait ZPoolDriver: Send + Sync + Debug {
     fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
         match params.iter().next() {
             None => Ok(Params::default()),
-            Some((name, _)) => Err(CreateError::UnknownParameter { name: name.to_owned(), known: "" }),
+            Some((name, _)) => {
+                Err(CreateError::UnknownParameter { name: name.to_owned(), known: "" })
+            }
         }
     }
 

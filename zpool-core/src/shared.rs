@@ -48,8 +48,8 @@ pub fn try_box<T>(value: T) -> Result<Box<T>, T> {
 pub struct TryArc<T> {
     /// # Invariants
     ///
-    /// 1. Points to an `Inner` that was boxed by `try_new`, and that lives until its count, which is
-    ///    the number of `TryArc`s that point to it, is 0.
+    /// 1. Points to an `Inner` that was boxed by `try_new`, and that lives until its count, which
+    ///    is the number of `TryArc`s that point to it, is 0.
     inner: NonNull<Inner<T>>,
     owns: PhantomData<Inner<T>>,
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 
 use zpool_core::compress::{
-    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor, DecompressionContext,
+    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor,
+    DecompressionContext,
 };
 use zpool_core::spec::Component;
 use zpool_core::{CheckPolicy, NoBlock, cpu_shards, set_check_policy};
@@ -104,8 +105,8 @@ impl Compressor for Scripted {
 
 impl Context {
     fn make(state: &Arc<State>) -> Result<Context, CodecError> {
-        let fault =
-            state.fault_in(|next| if let Next::MakeContext(fault) = next { Some(fault) } else { None });
+        let fault = state
+            .fault_in(|next| if let Next::MakeContext(fault) = next { Some(fault) } else { None });
         fault.map_or(Ok(Compressed::DoesNotFit), Fault::act)?;
         state.alive.fetch_add(1, SeqCst);
         Ok(Context(state.clone()))
@@ -119,7 +120,9 @@ impl Context {
 
 impl CompressionContext for Context {
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
-        let fault = self.0.fault_in(|next| if let Next::Compress(fault) = next { Some(fault) } else { None });
+        let fault = self
+            .0
+            .fault_in(|next| if let Next::Compress(fault) = next { Some(fault) } else { None });
         if let Some(fault) = fault {
             return fault.act();
         }
@@ -148,7 +151,8 @@ impl Drop for Context {
 }
 
 fn copy_back(state: &State, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
-    let fault = state.fault_in(|next| if let Next::Decompress(fault) = next { Some(fault) } else { None });
+    let fault =
+        state.fault_in(|next| if let Next::Decompress(fault) = next { Some(fault) } else { None });
     if let Some(fault) = fault {
         return fault.act().map(|_| ());
     }
@@ -213,7 +217,9 @@ fn contexts_are_made_on_first_use_and_reused() {
 #[test]
 fn too_long_is_none_and_the_caller_sees_only_what_was_compressed() {
     let subject = Subject::new(false);
-    let len = |block: &[u8], max| subject.codec.compress(block, max, |bytes| bytes.map(<[u8]>::len)).unwrap();
+    let len = |block: &[u8], max| {
+        subject.codec.compress(block, max, |bytes| bytes.map(<[u8]>::len)).unwrap()
+    };
     assert_eq!(len(&[1; 64], 64), Some(64));
     assert_eq!(len(&[1; 64], 63), None);
     assert_eq!(len(&[1; 9], 63), Some(9));
@@ -256,7 +262,10 @@ fn lengths_that_cannot_be_are_misbehaviour() {
     for len in [0, BLOCK + 1, usize::MAX] {
         subject.next(Next::Compress(Fault::Claim(len)));
         let error = subject.compress().unwrap_err();
-        assert_eq!(error, CodecError::Misbehaved(format!("claims {len} bytes in a buffer of {BLOCK}")));
+        assert_eq!(
+            error,
+            CodecError::Misbehaved(format!("claims {len} bytes in a buffer of {BLOCK}"))
+        );
         assert_eq!(subject.contexts().0, 0);
     }
     assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
@@ -346,7 +355,11 @@ fn may_be_used_from_inside_its_own_use() {
     }
     nest(&subject, depth);
     let (alive, made, _) = subject.contexts();
-    assert_eq!((alive, made), (2 * cpu_shards(), depth as u64 + 1), "as many are kept as there are slots");
+    assert_eq!(
+        (alive, made),
+        (2 * cpu_shards(), depth as u64 + 1),
+        "as many are kept as there are slots"
+    );
 }
 
 #[test]
@@ -390,8 +403,9 @@ fn retiring_while_threads_compress_leaves_nothing_behind() {
         let subject = Subject::new(false);
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope
-                    .spawn(|| (0..50).for_each(|_| assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])))));
+                scope.spawn(|| {
+                    (0..50).for_each(|_| assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK]))))
+                });
             }
             scope.spawn(|| {
                 for _ in 0..5 {

@@ -1,4 +1,5 @@
-//! How many compression contexts there are: a bound, threads that wait for one, and freeing idle ones.
+//! How many compression contexts there are: a bound, threads that wait for one, and freeing idle
+//! ones.
 #![cfg(not(zpool_loom))]
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -129,7 +130,8 @@ fn ends(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Sixteen threads at once make no more contexts than the bound allows, one at least, and all get through.
+/// Sixteen threads at once make no more contexts than the bound allows, one at least, and all get
+/// through.
 #[test]
 fn many_threads_stay_within_bound() {
     for (max, most) in [(0, 1), (SLOT_BYTES, 1), (3 * SLOT_BYTES + 1, 3)] {
@@ -218,7 +220,8 @@ fn waiter_gets_context_when_holder_ends() {
     }
 }
 
-/// A context that never comes back blocks other threads for a while only, and they make one more, not one each.
+/// A context that never comes back blocks other threads for a while only, and they make one more,
+/// not one each.
 #[test]
 fn leaked_context_does_not_block_for_ever() {
     ends(|| {
@@ -227,7 +230,9 @@ fn leaked_context_does_not_block_for_ever() {
         session.compress(&[7; BLOCK], BLOCK).unwrap();
         std::mem::forget(session);
         std::thread::scope(|scope| {
-            (0..4).for_each(|_| drop(scope.spawn(|| (0..50).for_each(|_| subject.compress(7).unwrap()))));
+            (0..4).for_each(|_| {
+                drop(scope.spawn(|| (0..50).for_each(|_| subject.compress(7).unwrap())))
+            });
         });
         assert_eq!(subject.alive(), 2);
     });
@@ -321,7 +326,10 @@ fn idle_contexts_are_freed() {
     assert_eq!(subject.codec.free_idle_contexts(true), 2 * SLOT_BYTES);
     assert_eq!((subject.alive(), subject.codec.free_idle_contexts(true)), (2, 0));
     assert_eq!(subject.codec.free_idle_contexts(false), SLOT_BYTES + CONTEXT_BYTES);
-    assert_eq!((subject.alive(), subject.budget.bytes(), subject.budget.compression_bytes()), (0, 0, 0));
+    assert_eq!(
+        (subject.alive(), subject.budget.bytes(), subject.budget.compression_bytes()),
+        (0, 0, 0)
+    );
     // One that is in use stays.
     let inside = |_: Option<&[u8]>| assert_eq!(subject.codec.free_idle_contexts(false), 0);
     subject.codec.compress(&[7; BLOCK], BLOCK, inside).unwrap();

@@ -120,7 +120,11 @@ fn b38_revival_against_the_last_reference() {
         };
         dropper.join().unwrap();
         if revived {
-            assert_eq!(released.load(Ordering::Relaxed), 0, "current, so its identity reference keeps it");
+            assert_eq!(
+                released.load(Ordering::Relaxed),
+                0,
+                "current, so its identity reference keeps it"
+            );
             let later: Ref<Watched> = block.try_ref().unwrap();
             later.used();
             drop(later);

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use zpool_core::compress::{
-    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor, DecompressionContext,
+    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor,
+    DecompressionContext,
 };
 use zpool_core::exec::Job;
 use zpool_core::spec::Component;
@@ -128,7 +129,8 @@ struct Subject {
 impl Subject {
     fn new(stateless: bool) -> Subject {
         let state = Arc::<State>::default();
-        let compressor = Hostile { identity: Component::named("hostile"), stateless, state: state.clone() };
+        let compressor =
+            Hostile { identity: Component::named("hostile"), stateless, state: state.clone() };
         Subject { codec: Codec::new(Arc::new(compressor), 8), state }
     }
 

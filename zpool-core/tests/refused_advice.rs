@@ -2,7 +2,10 @@
 //! refuse `madvise`, and ones that accept it and do nothing. Each test has a child process of its
 //! own.
 #![cfg(all(target_os = "linux", not(zpool_loom), not(miri)))]
-#![allow(unsafe_code, reason = "locks memory, filters system calls, and is a pool's side of a source")]
+#![allow(
+    unsafe_code,
+    reason = "locks memory, filters system calls, and is a pool's side of a source"
+)]
 
 #[path = "common/child.rs"]
 mod child;
@@ -13,7 +16,8 @@ use child::{ANSWERS, in_child, lock_memory, refuse};
 use zpool_core::page::{Discard, MmapSource, NotGivenBack, PageSource, Run};
 
 const ADVICE: [libc::c_long; 2] = [libc::SYS_madvise, libc::SYS_process_madvise];
-const ADVICE_AND_MOVES: [libc::c_long; 3] = [libc::SYS_madvise, libc::SYS_process_madvise, libc::SYS_mremap];
+const ADVICE_AND_MOVES: [libc::c_long; 3] =
+    [libc::SYS_madvise, libc::SYS_process_madvise, libc::SYS_mremap];
 
 /// Anonymous memory of this process that is resident, in bytes.
 fn resident() -> usize {
@@ -26,7 +30,8 @@ fn resident() -> usize {
 fn frames_of(source: &MmapSource, run: &Run) -> usize {
     let mut frames = vec![0u8; run.len() / source.frame_size()];
     // SAFETY: the run is mapped, and there is a byte for each of its frames.
-    let asked = unsafe { libc::mincore(run.base().as_ptr().cast(), run.len(), frames.as_mut_ptr()) };
+    let asked =
+        unsafe { libc::mincore(run.base().as_ptr().cast(), run.len(), frames.as_mut_ptr()) };
     assert_eq!(asked, 0);
     frames.iter().filter(|&&byte| byte & 1 == 1).count()
 }
@@ -70,7 +75,9 @@ fn discard_all(source: &MmapSource, runs: &[Run]) -> usize {
 /// With all memory locked as it is mapped, reserving makes nothing resident but what is written.
 #[test]
 fn locked_reserve_is_not_resident() {
-    if !in_child("locked_reserve_is_not_resident") || !lock_memory(libc::MCL_CURRENT | libc::MCL_FUTURE) {
+    if !in_child("locked_reserve_is_not_resident")
+        || !lock_memory(libc::MCL_CURRENT | libc::MCL_FUTURE)
+    {
         return;
     }
     let before = resident();
@@ -90,7 +97,9 @@ fn locked_reserve_is_not_resident() {
 /// Locked frames are given back like others, one run at a time and many at once.
 #[test]
 fn locked_frames_are_given_back() {
-    if !in_child("locked_frames_are_given_back") || !lock_memory(libc::MCL_CURRENT | libc::MCL_FUTURE) {
+    if !in_child("locked_frames_are_given_back")
+        || !lock_memory(libc::MCL_CURRENT | libc::MCL_FUTURE)
+    {
         return;
     }
     let source = MmapSource::new();
@@ -138,7 +147,8 @@ fn refused_advice_gives_back_by_moving() {
     }
     // A filter is its thread's and cannot be taken off: so a thread for each.
     for answer in ANSWERS {
-        let done = std::thread::spawn(move || give_back_by_moving(&MmapSource::new(), answer)).join();
+        let done =
+            std::thread::spawn(move || give_back_by_moving(&MmapSource::new(), answer)).join();
         done.unwrap_or_else(|_| panic!("answer {answer}"));
     }
 }
@@ -180,7 +190,8 @@ fn refused_frames_stay_on_the_books() {
 
 fn keep_on_the_books(answer: i32) {
     let source = MmapSource::new();
-    let (keep, runs): (_, Vec<_>) = (written(&source, 1), (0..200).map(|_| written(&source, 4)).collect());
+    let (keep, runs): (_, Vec<_>) =
+        (written(&source, 1), (0..200).map(|_| written(&source, 4)).collect());
     if !refuse(&ADVICE_AND_MOVES, answer) {
         return;
     }

@@ -160,7 +160,10 @@ impl Books {
 
     /// Books frames under an object of the page as charged; gives those of them that were so before.
     pub(crate) fn make_resident(&mut self, page: PageIndex, frames: Frames) -> Frames {
-        debug_assert!(self.pages[page].buddies() > 0, "a page without objects would belong elsewhere now");
+        debug_assert!(
+            self.pages[page].buddies() > 0,
+            "a page without objects would belong elsewhere now"
+        );
         let before = self.pages[page].resident & frames;
         self.change(page, |entry| entry.resident = entry.resident | frames);
         before

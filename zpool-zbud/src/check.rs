@@ -52,7 +52,10 @@ impl Sums {
             }
         }
         if self.rows != books.rows {
-            return Err(Violation::new(format!("rows {:?} counted, {:?} booked", self.rows, books.rows)));
+            return Err(Violation::new(format!(
+                "rows {:?} counted, {:?} booked",
+                self.rows, books.rows
+            )));
         }
         Ok(())
     }
@@ -81,7 +84,9 @@ fn check_page(
             return wrong(format!("{side:?} should have {expected:?}, by its slot {word:?}"));
         }
         match word.state {
-            State::Free if word.pins > 0 => return wrong(format!("{side:?} is free and pinned, {word:?}")),
+            State::Free if word.pins > 0 => {
+                return wrong(format!("{side:?} is free and pinned, {word:?}"));
+            }
             State::Free => continue,
             State::Filling => filling = true,
             State::Live => {}
@@ -129,16 +134,27 @@ fn check_lists(books: &Books, seen: &Sums) -> Result<(), Violation> {
         check_list(books, list, By::Place, on_it)?;
         listed += list.len();
         if (books.occupied >> free & 1 == 1) == list.is_empty() {
-            return Err(Violation::new(format!("bit {free} of the mask, and {} pages", list.len())));
+            return Err(Violation::new(format!(
+                "bit {free} of the mask, and {} pages",
+                list.len()
+            )));
         }
     }
     if listed != seen.unbuddied {
-        return Err(Violation::new(format!("{listed} unbuddied pages listed, {} there", seen.unbuddied)));
+        return Err(Violation::new(format!(
+            "{listed} unbuddied pages listed, {} there",
+            seen.unbuddied
+        )));
     }
     Ok(())
 }
 
-fn check_list(books: &Books, list: &List, by: By, on_it: impl Fn(Place) -> bool) -> Result<(), Violation> {
+fn check_list(
+    books: &Books,
+    list: &List,
+    by: By,
+    on_it: impl Fn(Place) -> bool,
+) -> Result<(), Violation> {
     let mut last = None;
     let mut steps = 0;
     for page in list.iter(&books.pages, by) {

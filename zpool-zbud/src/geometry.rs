@@ -23,7 +23,8 @@ pub(crate) const MAX_PAGE: usize = 256 << 10;
 /// The smallest frame that a page source may have, in bytes.
 const MIN_FRAME: usize = 4096;
 
-const _: () = assert!(MAX_PAGE / MIN_FRAME <= u64::BITS as usize, "a page's frames are the bits of a word");
+const _: () =
+    assert!(MAX_PAGE / MIN_FRAME <= u64::BITS as usize, "a page's frames are the bits of a word");
 const _: () = assert!(
     MAX_PAGE / CHUNKS_PER_PAGE <= MIN_FRAME,
     "a chunk lies inside a frame, so an object's chunks touch the frames that its bytes touch"
@@ -168,7 +169,10 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// Pages of at least `page` bytes over frames of `frame` bytes: a page is whole frames, so it is a frame where that is larger.
     pub(crate) fn new(page: usize, frame: usize) -> Geometry {
-        assert!(page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page), "a page of {page} bytes");
+        assert!(
+            page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page),
+            "a page of {page} bytes"
+        );
         assert!(frame.is_power_of_two() && frame >= MIN_FRAME, "a frame of {frame} bytes");
         Geometry { page: page.max(frame), frame }
     }
@@ -220,12 +224,17 @@ mod tests {
 
     #[test]
     fn every_length_gets_the_fewest_chunks_that_hold_it() {
-        for (page, frame) in [(4096, 4096), (8192, 4096), (65_536, 4096), (4096, 16_384), (262_144, 4096)] {
+        for (page, frame) in
+            [(4096, 4096), (8192, 4096), (65_536, 4096), (4096, 16_384), (262_144, 4096)]
+        {
             let g = Geometry::new(page, frame);
             for len in (1..=g.page()).step_by(if page > 8192 { 61 } else { 1 }).chain([g.page()]) {
                 let chunks = g.chunks_for(len);
                 let bytes = chunks.count() * g.chunk();
-                assert!((len..len + g.chunk()).contains(&bytes), "{len} bytes in {chunks:?} of {g:?}");
+                assert!(
+                    (len..len + g.chunk()).contains(&bytes),
+                    "{len} bytes in {chunks:?} of {g:?}"
+                );
                 assert_eq!(g.offset(Side::First, chunks), 0);
                 assert_eq!(g.offset(Side::Last, chunks), g.page() - bytes);
             }
@@ -247,7 +256,10 @@ mod tests {
             let chunks = g.chunks_for(len);
             let touched = |byte: usize| (byte + g.offset(side, chunks)) / 4096;
             assert_eq!(touched(0)..touched(len - 1) + 1, expected, "{len} bytes");
-            assert!(g.frames(side, chunks).stretches().eq(core::iter::once(expected)), "{len} bytes");
+            assert!(
+                g.frames(side, chunks).stretches().eq(core::iter::once(expected)),
+                "{len} bytes"
+            );
         }
         assert_eq!(Geometry::new(262_144, 4096).frames(Side::First, Chunks(64)).count(), 64);
         assert_eq!(g.frames(Side::Last, Chunks::NONE), Frames::NONE);
@@ -263,7 +275,8 @@ mod tests {
 
     #[test]
     fn slots_are_numbered_by_page_and_side() {
-        for (page, side) in [(0, Side::First), (0, Side::Last), (77, Side::Last), ((1 << 31) - 1, Side::Last)]
+        for (page, side) in
+            [(0, Side::First), (0, Side::Last), (77, Side::Last), ((1 << 31) - 1, Side::Last)]
         {
             let slot = SlotIndex::new(PageIndex(page), side);
             let again = SlotIndex::from_bits(slot.bits());

@@ -63,11 +63,13 @@
 //!   jobs in no-block sections), or by `trim`, which gives back all of them, and the unused frames of the others.
 //! - `reclaim` gives back empty pages first, which costs nobody an object, and then asks the owner for the objects of the page that got its newest buddy longest
 //!   ago. Eight pages are tried for each one wanted; a page that somebody reads is left alone. What was not given up stays, in a page that is the youngest then.
-//! - If the system does not take frames back, they stay charged, and their pages are the next to be used.
-//! - Entries and slots take some 50 bytes a page, for as many pages as there ever were at once: the tables
-//!   do not shrink before the pool is dropped. They are counted in `bytes_held`.
-//! - Heap memory is asked for where the pool grows, and for the job. If the heap refuses, the insert is an
-//!   error that changes nothing, and a job that could not be made is made by a later insert.
+//! - If the system does not take frames back, they stay charged, and their pages are the next to be
+//!   used.
+//! - Entries and slots take some 50 bytes a page, for as many pages as there ever were at once: the
+//!   tables do not shrink before the pool is dropped. They are counted in `bytes_held`.
+//! - Heap memory is asked for where the pool grows, and for the job. If the heap refuses, the
+//!   insert is an error that changes nothing, and a job that could not be made is made by a later
+//!   insert.
 //!
 //! # Concurrency
 //!

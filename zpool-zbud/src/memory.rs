@@ -63,7 +63,8 @@ impl<'a> Spot<'a> {
             books = shared.lock();
         }
         let (page, side) = books.find(chunks)?;
-        let (_, slot) = shared.table.slot(SlotIndex::new(page, side)).expect("every page has slots");
+        let (_, slot) =
+            shared.table.slot(SlotIndex::new(page, side)).expect("every page has slots");
         slot.fill(len);
         books.occupy(page, side, chunks, len);
         let missing = shared.geometry.frames(side, chunks) & !books.pages[page].resident;
@@ -110,7 +111,8 @@ impl Drop for Spot<'_> {
     fn drop(&mut self) {
         let Spot { shared, page, side, len, .. } = *self;
         let mut books = shared.lock();
-        let (_, slot) = shared.table.slot(SlotIndex::new(page, side)).expect("every page has slots");
+        let (_, slot) =
+            shared.table.slot(SlotIndex::new(page, side)).expect("every page has slots");
         slot.abandon();
         books.objects -= 1;
         books.vacate(page, side, len);
@@ -220,8 +222,8 @@ impl<'a> SetApart<'a> {
         given
     }
 
-    /// The frames as ranges in their runs, neighbours together: each costs a call into the operating
-    /// system. With each, the places of its pages in the list.
+    /// The frames as ranges in their runs, neighbours together: each costs a call into the
+    /// operating system. With each, the places of its pages in the list.
     fn for_each_range(&self, mut each: impl FnMut(&PageRun, Range<usize>, Range<usize>)) {
         let per_page = self.shared.geometry.frames_per_page();
         let mut pending: Option<(&PageRun, Range<usize>, Range<usize>)> = None;
@@ -312,7 +314,9 @@ impl Shared {
         // Where a page is one frame, a page with an object has no frame to give.
         if self.geometry.frames_per_page() > 1 {
             let runs = self.lock().pages.runs();
-            given += (0..runs).map(|run| SetApart::uncovered(self, run).give_back().frames).sum::<usize>();
+            given += (0..runs)
+                .map(|run| SetApart::uncovered(self, run).give_back().frames)
+                .sum::<usize>();
         }
         given
     }
@@ -325,7 +329,9 @@ impl Shared {
         }
         self.make_missing_job();
         let reserved = self.source.reserve(PAGES_PER_RUN * self.geometry.frames_per_page());
-        let added = reserved.map_err(PoolError::from).and_then(|memory| self.add(Unused::new(self, memory)));
+        let added = reserved
+            .map_err(PoolError::from)
+            .and_then(|memory| self.add(Unused::new(self, memory)));
         added.inspect_err(|_| self.lock().failed_inserts += 1)
     }
 
@@ -359,7 +365,8 @@ impl Shared {
         let _charged = Charged(&*self.source, self.lock().resident);
         // One by one: a drop needs no memory.
         // SAFETY: `Run::new`(1): the same memory under the same promise; the run it is copied from is not used again, as nobody is left to use it.
-        let mut runs = self.table.runs().map(|run| unsafe { Run::new(run.memory.base(), run.memory.len()) });
+        let mut runs =
+            self.table.runs().map(|run| unsafe { Run::new(run.memory.base(), run.memory.len()) });
         // SAFETY: `release_all`(1): runs of this source; no guard borrows the pool, and no method or job of it runs.
         unsafe { self.source.release_all(&mut runs) };
     }
@@ -368,7 +375,8 @@ impl Shared {
     #[inline]
     fn offset_in_run(&self, index: SlotIndex, len: usize) -> usize {
         let page = index.page().0 as usize % PAGES_PER_RUN;
-        page * self.geometry.page() + self.geometry.offset(index.side(), self.geometry.chunks_for(len))
+        page * self.geometry.page()
+            + self.geometry.offset(index.side(), self.geometry.chunks_for(len))
     }
 
     /// Frames of a page that are charged and under no object.

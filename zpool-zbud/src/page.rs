@@ -20,8 +20,10 @@ pub(crate) struct PageEntry {
     links: [Link; LISTS],
 }
 
-const _: () =
-    assert!(size_of::<PageEntry>() <= 32, "part of every page's cost: see the crate's density figures");
+const _: () = assert!(
+    size_of::<PageEntry>() <= 32,
+    "part of every page's cost: see the crate's density figures"
+);
 
 /// Which list a page is on, besides that by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +147,8 @@ impl Pages {
 
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
-        self.runs.capacity() * size_of::<usize>() + self.runs.len() * size_of::<[PageEntry; PAGES_PER_RUN]>()
+        self.runs.capacity() * size_of::<usize>()
+            + self.runs.len() * size_of::<[PageEntry; PAGES_PER_RUN]>()
     }
 
     fn link(&mut self, page: u32, by: By) -> &mut Link {
@@ -220,7 +223,11 @@ impl List {
     }
 
     /// From front to back; stops after as many steps as the list is long, whatever the links say.
-    pub(crate) fn iter<'p>(&self, pages: &'p Pages, by: By) -> impl Iterator<Item = PageIndex> + use<'p> {
+    pub(crate) fn iter<'p>(
+        &self,
+        pages: &'p Pages,
+        by: By,
+    ) -> impl Iterator<Item = PageIndex> + use<'p> {
         let mut at = self.head;
         let steps = core::iter::from_fn(move || {
             let page = (at != NIL).then_some(PageIndex(at))?;
@@ -241,12 +248,15 @@ mod tests {
         let mut pages = Pages::default();
         pages.add(Pages::entries().unwrap());
         let mut list = List::new();
-        let order = |list: &List, pages: &Pages| list.iter(pages, By::Age).map(|p| p.0).collect::<Vec<_>>();
+        let order =
+            |list: &List, pages: &Pages| list.iter(pages, By::Age).map(|p| p.0).collect::<Vec<_>>();
         for page in 0..5 {
             list.push_front(&mut pages, By::Age, PageIndex(page));
         }
         assert_eq!(order(&list, &pages), [4, 3, 2, 1, 0]);
-        for (page, left) in [(2, vec![4, 3, 1, 0]), (4, vec![3, 1, 0]), (0, vec![3, 1]), (1, vec![3])] {
+        for (page, left) in
+            [(2, vec![4, 3, 1, 0]), (4, vec![3, 1, 0]), (0, vec![3, 1]), (1, vec![3])]
+        {
             list.unlink(&mut pages, By::Age, PageIndex(page));
             assert_eq!(order(&list, &pages), left);
             assert_eq!(list.last(), left.last().map(|&page| PageIndex(page)));

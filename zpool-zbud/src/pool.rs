@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zpool_core::exec::contained;
 use zpool_core::spec::Params;
 use zpool_core::{
-    Capabilities, CreateError, Evict, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
-    ReclaimError, ReclaimReport, Violation, ZPool, ZPoolDriver, might_block,
+    Capabilities, CreateError, Evict, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, ReclaimError, ReclaimReport, Violation, ZPool, ZPoolDriver, might_block,
 };
 
 use crate::geometry::{Geometry, MAX_PAGE, MIN_PAGE, SIDES, SlotIndex};
@@ -33,7 +33,9 @@ impl ZbudDriver {
         }
         let Some(value) = params.get("page") else { return Ok(None) };
         match value.parse::<usize>() {
-            Ok(page) if page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page) => Ok(Some(page)),
+            Ok(page) if page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page) => {
+                Ok(Some(page))
+            }
             _ => Err(bad("page", value, format!("a power of two from {MIN_PAGE} to {MAX_PAGE}"))),
         }
     }
@@ -42,13 +44,19 @@ impl ZbudDriver {
     fn geometry(config: &PoolConfig) -> Result<Geometry, CreateError> {
         let (asked, longest) = (ZbudDriver::page_of(&config.params)?, config.max_object_len);
         if !(1..=MAX_PAGE).contains(&longest) {
-            return Err(bad("max_object_len", &longest.to_string(), format!("1 to {MAX_PAGE} bytes")));
+            return Err(bad(
+                "max_object_len",
+                &longest.to_string(),
+                format!("1 to {MAX_PAGE} bytes"),
+            ));
         }
         let fitting = longest.next_power_of_two().max(MIN_PAGE);
         match asked {
-            Some(page) if page < fitting => {
-                Err(bad("page", &page.to_string(), format!("room for an object of {longest} bytes")))
-            }
+            Some(page) if page < fitting => Err(bad(
+                "page",
+                &page.to_string(),
+                format!("room for an object of {longest} bytes"),
+            )),
             asked => Ok(Geometry::new(asked.unwrap_or(fitting), config.source.frame_size())),
         }
     }
@@ -82,8 +90,12 @@ impl ZPoolDriver for ZbudDriver {
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
         let geometry = ZbudDriver::geometry(config)?;
         let capabilities = ZbudDriver::facts(config);
-        let shared =
-            Shared::new(geometry, config.source.clone(), config.executor.clone(), config.wipe_on_free);
+        let shared = Shared::new(
+            geometry,
+            config.source.clone(),
+            config.executor.clone(),
+            config.wipe_on_free,
+        );
         Ok(Box::new(Zbud { shared, capabilities }))
     }
 

@@ -36,7 +36,11 @@ struct Resident {
 
 impl Shared {
     /// Gives back `pages` pages: empty ones as long as there are any, since they cost nobody an object, then the oldest.
-    pub(crate) fn reclaim(&self, pages: usize, owner: &mut dyn Evict) -> Result<ReclaimReport, ReclaimError> {
+    pub(crate) fn reclaim(
+        &self,
+        pages: usize,
+        owner: &mut dyn Evict,
+    ) -> Result<ReclaimReport, ReclaimError> {
         let mut report = ReclaimReport::default();
         while report.pages < pages {
             let empty = SetApart::empty_pages(self, 0, pages - report.pages);
@@ -82,7 +86,11 @@ impl Shared {
     /// The objects of a page, if there is nothing else in it, and nobody works on it or reads it.
     ///
     /// An object under a guard would be lost to its owner for nothing: the page could not be given back before the guard has gone.
-    fn objects_to_evict(&self, books: &Books, page: PageIndex) -> Option<[Option<Resident>; SIDES.len()]> {
+    fn objects_to_evict(
+        &self,
+        books: &Books,
+        page: PageIndex,
+    ) -> Option<[Option<Resident>; SIDES.len()]> {
         if books.pages[page].place == Place::Isolated {
             return None;
         }
@@ -94,7 +102,8 @@ impl Shared {
             match word.state {
                 State::Free => {}
                 State::Live if word.pins == 0 => {
-                    objects[side as usize] = Some(Resident { slot: index, generation: word.generation });
+                    objects[side as usize] =
+                        Some(Resident { slot: index, generation: word.generation });
                 }
                 State::Live | State::Filling | State::Zombie => return None,
             }

@@ -88,7 +88,8 @@ impl Shared {
 
     /// After the tables have grown.
     pub(crate) fn count_metadata(&self, books: &Books) {
-        let bytes = size_of::<Shared>() + BESIDES + Table::bytes(books.pages.runs()) + books.pages.bytes();
+        let bytes =
+            size_of::<Shared>() + BESIDES + Table::bytes(books.pages.runs()) + books.pages.bytes();
         // Relaxed: statistics only.
         self.metadata.store(bytes, Ordering::Relaxed);
     }
@@ -96,7 +97,8 @@ impl Shared {
     /// Returns whether there are more empty pages than are kept. Those that the system refused to
     /// take do not count, so that it is not asked for them at every turn.
     pub(crate) fn too_many_empty(&self, books: &Books) -> bool {
-        books.empty.len().saturating_sub(books.refused) > (KEPT_AT_MOST / self.geometry.page()).max(1)
+        books.empty.len().saturating_sub(books.refused)
+            > (KEPT_AT_MOST / self.geometry.page()).max(1)
     }
 
     /// Empty pages that are kept when some are given back.

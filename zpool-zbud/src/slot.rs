@@ -28,7 +28,8 @@ const GENERATION_SHIFT: u32 = 48;
 const PIN: u64 = 1 << PINS_SHIFT;
 const MAX_PINS: u64 = (1 << (GENERATION_SHIFT - PINS_SHIFT)) - 1;
 
-const _: () = assert!(MAX_PAGE == 1 << LEN_BITS, "the length of the largest object, less 1, fits its field");
+const _: () =
+    assert!(MAX_PAGE == 1 << LEN_BITS, "the length of the largest object, less 1, fits its field");
 const _: () = assert!(LEN_BITS <= STATE_SHIFT, "the fields do not overlap");
 
 /// One word a slot.
@@ -101,7 +102,11 @@ impl Slot {
     /// The insert failed. Under the pool's lock.
     pub(crate) fn abandon(&self) {
         let word = self.word();
-        debug_assert_eq!((word.state, word.pins), (State::Filling, 0), "only its own insert abandons a slot");
+        debug_assert_eq!(
+            (word.state, word.pins),
+            (State::Filling, 0),
+            "only its own insert abandons a slot"
+        );
         // Relaxed: as in fill(). The generation stays: no handle was made.
         self.0.store(Word { state: State::Free, ..word }.encode(), Ordering::Relaxed);
     }
@@ -120,7 +125,12 @@ impl Slot {
             }
             // Acquire: pairs with the Release in publish(). A compare that succeeds saw the very word that it decoded, so the object is the handle's (but for a
             // generation that came round), and from here on kill() finds the pin.
-            match self.0.compare_exchange_weak(bits, bits + PIN, Ordering::Acquire, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(
+                bits,
+                bits + PIN,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Ok(word.len),
                 Err(now) => bits = now,
             }
@@ -151,7 +161,12 @@ impl Slot {
                 (Word { state: State::Zombie, ..word }, Killed::Zombie)
             };
             // Acquire: pairs with the Release in unpin(): past readers are done with the bytes. Weak would do as well; readers race with it.
-            match self.0.compare_exchange_weak(bits, to.encode(), Ordering::Acquire, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(
+                bits,
+                to.encode(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Ok(killed),
                 Err(now) => bits = now,
             }
@@ -224,7 +239,8 @@ mod tests {
     #[test]
     fn a_word_survives_its_encoding() {
         for state in [State::Free, State::Filling, State::Live, State::Zombie] {
-            for (generation, pins, len) in [(0, 0, 1), (u16::MAX, MAX_PINS, MAX_PAGE), (7, 3, 4095)] {
+            for (generation, pins, len) in [(0, 0, 1), (u16::MAX, MAX_PINS, MAX_PAGE), (7, 3, 4095)]
+            {
                 let word = Word { state, generation, pins, len };
                 assert_eq!(Word::decode(word.encode()), word);
             }
@@ -236,9 +252,15 @@ mod tests {
         let slot = Slot::new();
         assert_eq!(slot.pin(0), Err(PoolError::StaleHandle));
         slot.fill(5);
-        assert_eq!((slot.pin(0), slot.kill(0)), (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle)));
+        assert_eq!(
+            (slot.pin(0), slot.kill(0)),
+            (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle))
+        );
         slot.publish();
-        assert_eq!((slot.pin(1), slot.kill(1)), (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle)));
+        assert_eq!(
+            (slot.pin(1), slot.kill(1)),
+            (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle))
+        );
         assert_eq!(slot.pin(0), Ok(5));
     }
 
@@ -261,7 +283,10 @@ mod tests {
         }
         assert_eq!(slot.pin(generation), Err(PoolError::TooManyReaders));
         assert_eq!((slot.unpin(), slot.pin(generation)), (false, Ok(MAX_PAGE)));
-        assert_eq!(slot.word(), Word { state: State::Live, generation, pins: MAX_PINS, len: MAX_PAGE });
+        assert_eq!(
+            slot.word(),
+            Word { state: State::Live, generation, pins: MAX_PINS, len: MAX_PAGE }
+        );
     }
 
     #[test]

@@ -28,7 +28,12 @@ pool_suite!(
     |source| ZbudDriver.create(&PoolConfig::new(source, 4096)),
     heap_calls = counting::calls,
 );
-pool_suite!(page_of_16_kib, [reclaim], |source| zbud(source, 5000, 16 << 10), heap_calls = counting::calls);
+pool_suite!(
+    page_of_16_kib,
+    [reclaim],
+    |source| zbud(source, 5000, 16 << 10),
+    heap_calls = counting::calls
+);
 pool_suite!(
     blocks_of_64_kib,
     [reclaim],

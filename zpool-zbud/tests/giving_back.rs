@@ -214,7 +214,11 @@ fn b10_a_pool_may_be_dropped_while_its_job_runs() {
             let handles = fill(&*pool);
             free_all(&*pool, handles);
             drop(pool);
-            assert_eq!(source.charged_frames(), 0, "right after the drop, whatever the job is doing");
+            assert_eq!(
+                source.charged_frames(),
+                0,
+                "right after the drop, whatever the job is doing"
+            );
             done.store(true, Ordering::Release);
         });
         manual.run_all();
@@ -259,7 +263,8 @@ fn a_trim_ends_although_pages_become_empty_meanwhile() {
     };
     let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
     // The closure needs a pool that outlives the source: one test's worth of memory stays with the process.
-    let pool: &'static dyn ZPool = Box::leak(ZbudDriver.create(&PoolConfig::new(source, 4096)).unwrap());
+    let pool: &'static dyn ZPool =
+        Box::leak(ZbudDriver.create(&PoolConfig::new(source, 4096)).unwrap());
     stage.set(pool).expect("set once");
     // So few that no insert gives any back.
     let handles = (0..MOST).map(|_| pool.insert(&[1; 4096]).unwrap()).collect();
@@ -288,7 +293,8 @@ fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
         let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
         let mut handles = fill(&*pool);
         // Every other page, so that each is a stretch of its own.
-        let (kept, freed): (Vec<_>, Vec<_>) = handles.drain(..).enumerate().partition(|(i, _)| i % 2 == 0);
+        let (kept, freed): (Vec<_>, Vec<_>) =
+            handles.drain(..).enumerate().partition(|(i, _)| i % 2 == 0);
         free_all(&*pool, freed.into_iter().map(|(_, handle)| handle).collect());
         armed.store(true, Ordering::Relaxed);
         let broken = catch_unwind(AssertUnwindSafe(|| pool.trim())).is_err();
@@ -296,7 +302,11 @@ fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
         pool.validate().unwrap();
         pool.trim();
         assert_eq!(pool.stats().resident_frames, PAGES / 2, "call {nth}");
-        assert_eq!(source.charged_frames(), PAGES / 2 + unheard.load(Ordering::Relaxed), "call {nth}");
+        assert_eq!(
+            source.charged_frames(),
+            PAGES / 2 + unheard.load(Ordering::Relaxed),
+            "call {nth}"
+        );
         free_all(&*pool, kept.into_iter().map(|(_, handle)| handle).collect());
         if !broken {
             assert!(nth > 200, "a call a stretch: {nth}");
@@ -305,7 +315,8 @@ fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
     }
 }
 
-/// An executor that panics in `submit`, before or after it has taken the job, as long as it is told.
+/// An executor that panics in `submit`, before or after it has taken the job, as long as it is
+/// told.
 #[derive(Debug, Default)]
 struct Panics {
     armed: AtomicBool,

@@ -49,7 +49,10 @@ fn trim_kept_frames_stay_charged_and_are_reused() {
     assert_eq!((source.calls(), source.charged_frames()), (calls, PAGES), "nothing new is charged");
     free_all(&*pool, handles);
     source.keep_frames(false);
-    assert_eq!((pool.trim(), source.charged_frames(), frames_in_books(&*pool)), (PAGES * PAGE, 0, 0));
+    assert_eq!(
+        (pool.trim(), source.charged_frames(), frames_in_books(&*pool)),
+        (PAGES * PAGE, 0, 0)
+    );
 }
 
 /// The job ends, is not submitted again for the very same pages, and goes on when the system takes
@@ -93,13 +96,20 @@ fn insert_with_kept_frames_succeeds() {
 #[test]
 fn trim_kept_frames_beside_an_object_stay() {
     let (pool, source, _) = pool(4 * PAGE);
-    let (long, short) = (pool.insert(&[1; 3 * PAGE]).unwrap(), pool.insert(&[2; PAGE / 2]).unwrap());
+    let (long, short) =
+        (pool.insert(&[1; 3 * PAGE]).unwrap(), pool.insert(&[2; PAGE / 2]).unwrap());
     pool.free(long).unwrap();
     let charged = source.charged_frames();
     source.keep_frames(true);
-    assert_eq!((pool.trim(), source.charged_frames(), frames_in_books(&*pool)), (0, charged, charged));
+    assert_eq!(
+        (pool.trim(), source.charged_frames(), frames_in_books(&*pool)),
+        (0, charged, charged)
+    );
     let long = pool.insert(&[3; 3 * PAGE]).unwrap();
-    assert_eq!((source.charged_frames(), *pool.read(&long).unwrap() == [3; 3 * PAGE]), (charged, true));
+    assert_eq!(
+        (source.charged_frames(), *pool.read(&long).unwrap() == [3; 3 * PAGE]),
+        (charged, true)
+    );
     assert_eq!(*pool.read(&short).unwrap(), [2; PAGE / 2]);
     pool.free(long).unwrap();
     source.keep_frames(false);
@@ -128,7 +138,10 @@ fn reclaim_of_kept_frames_evicts_one_page() {
     let mut owner = Owner { pool: &*pool, handles: fill(&*pool, PAGES), asked: 0 };
     source.keep_frames(true);
     let error = pool.reclaim(10, &mut owner).unwrap_err();
-    assert_eq!((error.error, error.report), (PoolError::NothingToReclaim, ReclaimReport::default()));
+    assert_eq!(
+        (error.error, error.report),
+        (PoolError::NothingToReclaim, ReclaimReport::default())
+    );
     assert_eq!((owner.asked, source.charged_frames()), (1, PAGES));
     // An empty page is there now, and no other one is emptied before it has gone.
     let again = pool.reclaim(10, &mut owner).unwrap_err();

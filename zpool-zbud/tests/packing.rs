@@ -145,13 +145,23 @@ fn groups_say_what_their_pages_are() {
     let pool = ZbudDriver.create(&config).unwrap();
     let mut handles: Vec<_> = (0..5).map(|_| put(&*pool, 100)).collect();
     let groups = pool.stats().groups;
-    let of = |group: &GroupStats| (group.frames_per_page, group.slots_per_page, group.pages, group.objects);
+    let of = |group: &GroupStats| {
+        (group.frames_per_page, group.slots_per_page, group.pages, group.objects)
+    };
     let said: Vec<_> = groups.iter().map(of).collect();
-    assert_eq!(said, [(4, 2, 0, 0), (4, 2, 1, 1), (4, 2, 2, 4)], "pages with no object, with one, with two");
+    assert_eq!(
+        said,
+        [(4, 2, 0, 0), (4, 2, 1, 1), (4, 2, 2, 4)],
+        "pages with no object, with one, with two"
+    );
     drop(handles.drain(..).map(|handle| pool.free(handle).unwrap()).collect::<Vec<_>>());
     let gone: Vec<_> =
         pool.stats().groups.iter().map(|g| (g.reclaimable_bytes, g.pages_by_fullness[0])).collect();
-    assert_eq!(gone, [(source.charged_bytes(), 3), (0, 0), (0, 0)], "all pages are empty, and can go back");
+    assert_eq!(
+        gone,
+        [(source.charged_bytes(), 3), (0, 0), (0, 0)],
+        "all pages are empty, and can go back"
+    );
 }
 
 #[test]
@@ -159,7 +169,9 @@ fn each_refused_insert_is_counted_once() {
     let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(PAGE)), FaultPlan::From(0)));
     let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), PAGE)).unwrap();
     // First the reservation is refused, then the charge.
-    for (refused, plan) in [(1, FaultPlan::From(0)), (2, FaultPlan::From(1)), (3, FaultPlan::From(0))] {
+    for (refused, plan) in
+        [(1, FaultPlan::From(0)), (2, FaultPlan::From(1)), (3, FaultPlan::From(0))]
+    {
         source.plan(plan);
         assert!(pool.insert(&[1]).is_err());
         assert_eq!(pool.stats().failed_inserts, refused);

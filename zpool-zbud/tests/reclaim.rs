@@ -4,7 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use zpool_core::page::{FaultPlan, FaultySource, HeapSource, ObservedSource, PageSource, SourceCall};
+use zpool_core::page::{
+    FaultPlan, FaultySource, HeapSource, ObservedSource, PageSource, SourceCall,
+};
 use zpool_core::{
     Evict, Handle, HandleId, NotEvicted, PoolConfig, PoolError, ReclaimError, ReclaimReport, ZPool,
     ZPoolDriver,
@@ -43,13 +45,18 @@ impl<'a> Owner<'a> {
     }
 
     fn free(&mut self, number: usize) {
-        let at = self.handles.iter().position(|handle| handle.id() == self.ids[number]).expect("it is live");
+        let at = self
+            .handles
+            .iter()
+            .position(|handle| handle.id() == self.ids[number])
+            .expect("it is live");
         self.pool.free(self.handles.swap_remove(at)).unwrap();
     }
 
     /// The page that an object is in, by its address.
     fn page_of(&self, number: usize) -> usize {
-        let handle = self.handles.iter().find(|handle| handle.id() == self.ids[number]).expect("it is live");
+        let handle =
+            self.handles.iter().find(|handle| handle.id() == self.ids[number]).expect("it is live");
         self.pool.read(handle).unwrap().as_ptr().addr() / PAGE
     }
 
@@ -62,7 +69,8 @@ impl<'a> Owner<'a> {
         struct Answering<'o, 'a, F>(&'o mut Owner<'a>, F);
         impl<'a, F: FnMut(&mut Owner<'a>, usize) -> Result<(), NotEvicted>> Evict for Answering<'_, 'a, F> {
             fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
-                let number = self.0.ids.iter().position(|&other| other == id).expect("an object of ours");
+                let number =
+                    self.0.ids.iter().position(|&other| other == id).expect("an object of ours");
                 self.0.asked.push(number);
                 (self.1)(self.0, number)
             }
@@ -178,7 +186,8 @@ fn b43_a_page_of_which_half_is_given_up_stays_and_is_used() {
     let (pool, source) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(2, PAGE / 2);
-    let half = |owner: &mut Owner<'_>, number| if number == 0 { agree(owner, 0) } else { Err(NotEvicted) };
+    let half =
+        |owner: &mut Owner<'_>, number| if number == 0 { agree(owner, 0) } else { Err(NotEvicted) };
     assert_eq!((stopped_after(owner.reclaim(1, half)), &*owner.asked), (0, &[0, 1][..]));
     let page = owner.page_of(1);
     let new = owner.put(PAGE / 2);

@@ -12,7 +12,8 @@ use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused};
 use zpool_core::page::{MmapSource, PageSource};
 use zpool_core::sync::Mutex;
 use zpool_core::{
-    CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolConfig, PoolError, ZPool, ZPoolDriver,
+    CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolConfig, PoolError, ZPool,
+    ZPoolDriver,
 };
 use zpool_zbud::ZbudDriver;
 
@@ -126,14 +127,43 @@ impl Evict for Agreeing<'_> {
     }
 }
 
+fn object(number: usize) -> [u8; PAGE] {
+    [number as u8; PAGE]
+}
+
+/// Frees all objects but the first.
+fn free_but_first(pool: &dyn ZPool, handles: &mut Vec<Handle>) {
+    handles.split_off(1).into_iter().for_each(|handle| pool.free(handle).unwrap());
+}
+
+/// Runs the pool's job; without memory the next one is made by an insert.
+fn run_job(
+    nth: i64,
+    pool: &dyn ZPool,
+    executor: &Holds,
+    handles: &mut Vec<Handle>,
+    source: &MmapSource,
+) -> i64 {
+    free_but_first(pool, handles);
+    let (calls, ()) = refusing(nth, || executor.run());
+    assert!(source.charged_frames() < 40);
+    handles.extend((0..100).map(|page| pool.insert(&object(page + 1)).unwrap()));
+    free_but_first(pool, handles);
+    handles.push(pool.insert(&object(1)).unwrap());
+    handles.extend((0..100).map(|page| pool.insert(&object(page + 2)).unwrap()));
+    free_but_first(pool, handles);
+    assert!(executor.has_one(), "there is a job again");
+    calls
+}
+
 /// Runs a case with the call number `nth` refused; returns how many there were.
 fn run(case: Case, nth: i64) -> i64 {
     let source = Arc::new(MmapSource::new());
     let executor = Arc::new(Holds::default());
     let config = PoolConfig::new(source.clone(), PAGE).with_executor(executor.clone());
     let pool = ZbudDriver.create(&config).unwrap();
-    let object = |number: usize| [number as u8; PAGE];
-    let mut handles: Vec<_> = (0..case.pages).map(|page| pool.insert(&object(page)).unwrap()).collect();
+    let mut handles: Vec<_> =
+        (0..case.pages).map(|page| pool.insert(&object(page)).unwrap()).collect();
     handles.reserve(2);
     let calls = match case.operation {
         "insert" => {
@@ -153,24 +183,16 @@ fn run(case: Case, nth: i64) -> i64 {
             let freed = handles.split_off(1);
             let (calls, ()) =
                 refusing(nth, || freed.into_iter().for_each(|handle| pool.free(handle).unwrap()));
-            assert_eq!((calls, executor.has_one()), (0, true), "free promises to ask for no memory");
+            assert_eq!(
+                (calls, executor.has_one()),
+                (0, true),
+                "free promises to ask for no memory"
+            );
             calls
         }
-        "job" => {
-            handles.split_off(1).into_iter().for_each(|handle| pool.free(handle).unwrap());
-            let (calls, ()) = refusing(nth, || executor.run());
-            assert!(source.charged_frames() < 40);
-            // Without memory the next job was not made: an insert does that.
-            handles.extend((0..100).map(|page| pool.insert(&object(page + 1)).unwrap()));
-            handles.split_off(1).into_iter().for_each(|handle| pool.free(handle).unwrap());
-            handles.push(pool.insert(&object(1)).unwrap());
-            handles.extend((0..100).map(|page| pool.insert(&object(page + 2)).unwrap()));
-            handles.split_off(1).into_iter().for_each(|handle| pool.free(handle).unwrap());
-            assert!(executor.has_one(), "there is a job again");
-            calls
-        }
+        "job" => run_job(nth, &*pool, &executor, &mut handles, &source),
         "trim" => {
-            handles.split_off(1).into_iter().for_each(|handle| pool.free(handle).unwrap());
+            free_but_first(&*pool, &mut handles);
             let (calls, freed) = refusing(nth, || pool.trim());
             assert_eq!((calls, freed), (0, (case.pages - 1) * PAGE));
             calls
@@ -196,8 +218,10 @@ fn run(case: Case, nth: i64) -> i64 {
         _ => unreachable!("{case:?}"),
     };
     pool.validate().unwrap();
-    let kept =
-        handles.iter().enumerate().all(|(number, handle)| *pool.read(handle).unwrap() == object(number));
+    let kept = handles
+        .iter()
+        .enumerate()
+        .all(|(number, handle)| *pool.read(handle).unwrap() == object(number));
     assert!(kept, "{case:?} with call {nth} refused");
     calls
 }
@@ -219,9 +243,14 @@ fn refused_heap_call_is_an_error() {
         for nth in 0..calls {
             let mut child = Command::new(std::env::current_exe().unwrap());
             let arguments = ["--exact", "refused_heap_call_is_an_error", "--nocapture"];
-            let output = child.env(CASE, format!("{number} {nth}")).args(arguments).output().unwrap();
+            let output =
+                child.env(CASE, format!("{number} {nth}")).args(arguments).output().unwrap();
             let text = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{case:?}, call {nth} of {calls}: {}\n{text}", output.status);
+            assert!(
+                output.status.success(),
+                "{case:?}, call {nth} of {calls}: {}\n{text}",
+                output.status
+            );
         }
     }
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 /// Bytes of this process that are resident.
 fn resident(frame: usize) -> usize {
     let statm = fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    let frames: usize = statm.split(' ').nth(1).expect("its second number").parse().expect("a number");
+    let frames: usize =
+        statm.split(' ').nth(1).expect("its second number").parse().expect("a number");
     frames * frame
 }
 
@@ -37,7 +38,8 @@ fn reclaimed_pages_are_gone_for_the_system_too() {
     let pool = ZbudDriver.create(&PoolConfig::new(source, frame)).unwrap();
     let empty = resident(frame);
     let object = vec![0x5A; frame / 2];
-    let objects = (0..2 * 8192).map(|_| pool.insert(&object).unwrap()).map(|handle| (handle.id(), handle));
+    let objects =
+        (0..2 * 8192).map(|_| pool.insert(&object).unwrap()).map(|handle| (handle.id(), handle));
     let mut owner = Owner { pool: &*pool, objects: objects.collect() };
     let full = resident(frame);
     assert_eq!(pool.stats().resident_frames, 8192);

@@ -60,8 +60,8 @@ impl<T: Default> Chunked<T> {
         Some(unsafe { entry.as_ref() })
     }
 
-    /// Makes the chunk of `index` if no other thread has. Returns the bytes that this call allocated, or `None` if the
-    /// heap refuses.
+    /// Makes the chunk of `index` if no other thread has. Returns the bytes that this call
+    /// allocated, or `None` if the heap refuses.
     ///
     /// # Panics
     ///
@@ -103,7 +103,8 @@ impl<T> Drop for Chunked<T> {
 
 impl<T> fmt::Debug for Chunked<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let made = self.chunks.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count();
+        let made =
+            self.chunks.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count();
         f.debug_struct("Chunked").field("chunks", &made).finish_non_exhaustive()
     }
 }
@@ -168,7 +169,10 @@ mod tests {
     fn the_capacity_is_where_the_last_level_ends() {
         let last = Position::of(CAPACITY - 1).unwrap();
         assert_eq!((last.chunk, last.offset), (LEVELS * CHUNKS - 1, last.chunk_len() - 1));
-        assert!(Position::of(CAPACITY).unwrap().chunk >= LEVELS * CHUNKS && Position::of(u32::MAX).is_none());
+        assert!(
+            Position::of(CAPACITY).unwrap().chunk >= LEVELS * CHUNKS
+                && Position::of(u32::MAX).is_none()
+        );
         let table = Chunked::<u8>::new();
         assert!(table.get(CAPACITY).is_none() && table.get(u32::MAX).is_none());
     }

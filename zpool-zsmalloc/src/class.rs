@@ -22,7 +22,8 @@ pub(crate) const MAX_CHAIN: usize = 64;
 /// "none".
 const MAX_SLOTS: usize = 65_472;
 const _: () = assert!(MAX_SLOTS < u16::MAX as usize && MAX_SLOTS.is_multiple_of(64));
-const _: () = assert!(MAX_FRAME_SIZE / MIN_STEP <= MAX_SLOTS, "a chain of one frame is always short enough");
+const _: () =
+    assert!(MAX_FRAME_SIZE / MIN_STEP <= MAX_SLOTS, "a chain of one frame is always short enough");
 
 /// The largest `max_object_len`, in bytes: 64 frames of the smallest size there is.
 pub const MAX_OBJECT_LEN: usize = 64 * 4096;
@@ -48,7 +49,12 @@ impl ClassConfig {
 
     /// The default classes over frames of `frame_size` bytes, for objects up to `max_object_len`.
     pub fn new(frame_size: usize, max_object_len: usize) -> ClassConfig {
-        ClassConfig { frame_size, step: Self::DEFAULT_STEP, chain: Self::DEFAULT_CHAIN, max_object_len }
+        ClassConfig {
+            frame_size,
+            step: Self::DEFAULT_STEP,
+            chain: Self::DEFAULT_CHAIN,
+            max_object_len,
+        }
     }
 
     /// Are these values a table can be made of?
@@ -73,7 +79,9 @@ impl ClassConfig {
         if !(1..=MAX_OBJECT_LEN).contains(&self.max_object_len) {
             return bad("max_object_len", self.max_object_len, "1 to 262144 bytes");
         }
-        if !(self.frame_size.is_power_of_two() && (4096..=MAX_FRAME_SIZE).contains(&self.frame_size)) {
+        if !(self.frame_size.is_power_of_two()
+            && (4096..=MAX_FRAME_SIZE).contains(&self.frame_size))
+        {
             return bad("frame_size", self.frame_size, "a power of two from 4096 to 65536 bytes");
         }
         Ok(())
@@ -144,9 +152,15 @@ impl ClassTable {
             from_largest[i] = descending.len() - 1;
         }
         let largest = descending.len() - 1;
-        let by_step = from_largest.into_iter().map(|at| ClassIndex((largest - at) as u16)).collect();
+        let by_step =
+            from_largest.into_iter().map(|at| ClassIndex((largest - at) as u16)).collect();
         descending.reverse();
-        Ok(ClassTable { config, classes: descending, by_step, step_shift: config.step.trailing_zeros() })
+        Ok(ClassTable {
+            config,
+            classes: descending,
+            by_step,
+            step_shift: config.step.trailing_zeros(),
+        })
     }
 
     /// What it was made for.
@@ -173,12 +187,15 @@ impl ClassTable {
 
     /// Frames that `objects` objects of `class` need when they are packed to the front: what an ideal compaction leaves.
     pub(crate) fn frames_needed(&self, class: &SizeClass, objects: usize) -> usize {
-        let (full, rest) = (objects / usize::from(class.objects), objects % usize::from(class.objects));
-        let frames = |objects: usize| (objects * class.slot_bytes as usize).div_ceil(self.config.frame_size);
+        let (full, rest) =
+            (objects / usize::from(class.objects), objects % usize::from(class.objects));
+        let frames =
+            |objects: usize| (objects * class.slot_bytes as usize).div_ceil(self.config.frame_size);
         full * frames(usize::from(class.objects)) + frames(rest)
     }
 
-    /// Bytes that an object of `len` bytes takes with its share of what a full zspage leaves unused.
+    /// Bytes that an object of `len` bytes takes with its share of what a full zspage leaves
+    /// unused.
     pub(crate) fn footprint(&self, len: usize) -> usize {
         let class = self.get(self.class_of(len.clamp(1, self.config.max_object_len)));
         let objects = usize::from(class.objects);
@@ -220,7 +237,8 @@ mod tests {
     #[test]
     fn distinct_classes_are_as_many_as_the_rule_gives() {
         for (chain, distinct) in [(4, 69), (8, 119), (16, 192)] {
-            let from_32 = table(chain, 4096).classes().iter().filter(|c| c.slot_bytes >= 32).count();
+            let from_32 =
+                table(chain, 4096).classes().iter().filter(|c| c.slot_bytes >= 32).count();
             assert_eq!(from_32, distinct, "chain {chain}");
         }
     }
@@ -242,13 +260,17 @@ mod tests {
             [(4096, 16, 4096), (4096, 8, 5000), (16_384, 16, 65_536), (65_536, 64, MAX_OBJECT_LEN)]
         {
             let t =
-                ClassTable::new(ClassConfig { frame_size, step, chain: 16, max_object_len: max }).unwrap();
+                ClassTable::new(ClassConfig { frame_size, step, chain: 16, max_object_len: max })
+                    .unwrap();
             assert_eq!(t.classes().last().unwrap().slot_bytes as usize, max);
             for len in 1..=max {
                 let class = t.class_of(len);
                 assert!(t.get(class).slot_bytes as usize >= len);
                 assert!(t.get(class).shortest as usize <= len);
-                assert!(class.0 == 0 || (t.classes()[usize::from(class.0) - 1].slot_bytes as usize) < len);
+                assert!(
+                    class.0 == 0
+                        || (t.classes()[usize::from(class.0) - 1].slot_bytes as usize) < len
+                );
             }
         }
     }
@@ -262,10 +284,14 @@ mod tests {
                     let config = ClassConfig { frame_size, step, chain, max_object_len };
                     let t = ClassTable::new(config).unwrap();
                     for class in t.classes() {
-                        let slots = usize::from(class.frames) * frame_size / class.slot_bytes as usize;
+                        let slots =
+                            usize::from(class.frames) * frame_size / class.slot_bytes as usize;
                         assert_eq!(usize::from(class.objects), slots, "{config:?}: {class:?}");
                         assert!((1..=MAX_SLOTS).contains(&slots), "{config:?}: {class:?}");
-                        assert!((1..=chain).contains(&usize::from(class.frames)), "{config:?}: {class:?}");
+                        assert!(
+                            (1..=chain).contains(&usize::from(class.frames)),
+                            "{config:?}: {class:?}"
+                        );
                     }
                 }
             }

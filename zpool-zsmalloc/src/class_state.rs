@@ -1,6 +1,7 @@
 //! One size class: its zspages, which slots and frames of them are in use, and where the next object goes.
 //!
-//! The class's lock protects everything here. Nothing here allocates, frees, or calls code outside of this crate.
+//! The class's lock protects everything here. Nothing here allocates, frees, or calls code outside
+//! of this crate.
 //!
 //! ```text
 //!   members  | Occupancy | Occupancy | Occupancy |      dense: a member that goes is replaced by the last one
@@ -60,8 +61,9 @@ pub(crate) struct Counted {
     pub(crate) by_fullness: [usize; ROWS],
 }
 
-/// A slot, in the unit of a peak. [`ClassState::lower_peak`] rounds up to a unit, so that a peak ends. With a whole slot
-/// as the unit, a class that had shrunk by a few slots would forget that within as many jobs.
+/// A slot, in the unit of a peak. [`ClassState::lower_peak`] rounds up to a unit, so that a peak
+/// ends. With a whole slot as the unit, a class that had shrunk by a few slots would forget that
+/// within as many jobs.
 const PEAK_UNIT: usize = 8;
 
 /// The state of a class.
@@ -88,9 +90,11 @@ pub(crate) struct ClassState {
     tails: u32,
     /// Zspages by fullness.
     by_row: [u32; ROWS],
-    /// Bytes of claimed slots in frames that are not resident: an object may be shorter than its slot.
+    /// Bytes of claimed slots in frames that are not resident: an object may be shorter than its
+    /// slot.
     absent: usize,
-    /// Bytes of the objects in all claimed slots, as they were when these were claimed: see `Spares::payload_shift`.
+    /// Bytes of the objects in all claimed slots, as they were when these were claimed: see
+    /// `Spares::payload_shift`.
     payload: usize,
 }
 
@@ -186,7 +190,8 @@ impl ClassState {
         (self.peak as usize).div_ceil(PEAK_UNIT)
     }
 
-    /// Lowers the peak to `keep` parts of `of` of what it is above the slots claimed now. Returns whether it was above.
+    /// Lowers the peak to `keep` parts of `of` of what it is above the slots claimed now. Returns
+    /// whether it was above.
     pub(crate) fn lower_peak(&mut self, keep: usize, of: usize) -> bool {
         let (peak, now) = (self.peak as usize, self.objects() * PEAK_UNIT);
         debug_assert!(peak >= now, "every claim looks");

@@ -30,8 +30,8 @@ const ROUND_SHARE: usize = 32;
 /// Objects that a round may move in any case, and the most that it ever does.
 const ROUND: core::ops::RangeInclusive<usize> = 256..=4096;
 
-/// Compaction charges a frame before it can empty another, so a pool at its limit goes over it by so much: by these bytes,
-/// or with long objects by twice the frames that one may lie in.
+/// Compaction charges a frame before it can empty another, so a pool at its limit goes over it by
+/// so much: by these bytes, or with long objects by twice the frames that one may lie in.
 const AHEAD_BYTES: usize = 128 << 10;
 
 impl Inner {
@@ -43,7 +43,11 @@ impl Inner {
 
     /// Compaction by our own job is not thorough: what merging saves a pool that is in use, its next objects take back; and so they do with frames that were needed
     /// a moment ago.
-    pub(crate) fn compact_as(&self, budget: CompactionBudget, thorough: Thorough) -> CompactionReport {
+    pub(crate) fn compact_as(
+        &self,
+        budget: CompactionBudget,
+        thorough: Thorough,
+    ) -> CompactionReport {
         let Some(_only) = Only::begin(&self.compacting) else { return CompactionReport::default() };
         let frame_size = self.source.frame_size();
         let mut run = Run {
@@ -133,7 +137,8 @@ pub(crate) struct Marked {
     /// Its handle's slot.
     pub(crate) index: u32,
 }
-const _: () = assert!(size_of::<Marked>() == 12, "counts into what a process holds after it has compacted");
+const _: () =
+    assert!(size_of::<Marked>() == 12, "counts into what a process holds after it has compacted");
 
 impl Run<'_> {
     /// Packs every class to the front.
@@ -152,8 +157,8 @@ impl Run<'_> {
         }
     }
 
-    /// Moves marked objects to gaps of their classes, and gives back what that leaves empty before too much is charged
-    /// ahead.
+    /// Moves marked objects to gaps of their classes, and gives back what that leaves empty before
+    /// too much is charged ahead.
     fn move_to_gaps(&mut self, plan: &Plan<'_>, marked: &[Marked]) {
         let (most, longest) = (self.pool.charge_ahead(), self.pool.longest_in_frames());
         // Where the zspages begin that were not given back from yet, the present one included.
@@ -163,7 +168,8 @@ impl Run<'_> {
                 return;
             }
             if self.ahead + longest > most && !stuck {
-                // Once it is to no avail, since objects are pinned or the system keeps the frames, it stays so.
+                // Once it is to no avail, since objects are pinned or the system keeps the frames,
+                // it stays so.
                 stuck = self.catch_up(plan, &marked[begun..at]) == 0;
                 begun = marked[..at]
                     .iter()
@@ -173,7 +179,8 @@ impl Run<'_> {
             let (pool, before) = (self.pool, self.charged);
             let (charged, room) = (&mut self.charged, most.saturating_sub(self.ahead));
             let claim = |class, len| {
-                claim_gap(pool, pool.class(class), len, room, charged).map(|claimed| (class, claimed))
+                claim_gap(pool, pool.class(class), len, room, charged)
+                    .map(|claimed| (class, claimed))
             };
             let outcome = pool.relocate(object.index, claim);
             self.ahead += self.charged - before;
@@ -193,8 +200,8 @@ impl Run<'_> {
         freed
     }
 
-    /// Finds the handles of what the plan has marked, lets `work` move them, and takes the marks away. Returns how many objects moved. Without memory for the
-    /// handles it moves nothing.
+    /// Finds the handles of what the plan has marked, lets `work` move them, and takes the marks
+    /// away. Returns how many objects moved. Without memory for the handles it moves nothing.
     pub(crate) fn carry_out(
         &mut self,
         plan: Plan<'_>,
@@ -269,7 +276,9 @@ impl Run<'_> {
             // A guess: `relocate` looks again once it has pinned the object.
             let entry = pool.zspages.get(zspage);
             // There may be more than were counted: inserts go on.
-            if found.len() < found.capacity() && entry.is_some_and(|entry| entry.is_evacuated(object)) {
+            if found.len() < found.capacity()
+                && entry.is_some_and(|entry| entry.is_evacuated(object))
+            {
                 let slack = u16::try_from(slack).unwrap_or(u16::MAX);
                 found.push(Marked { zspage, object: Reverse(object), slack, index });
             }
@@ -279,10 +288,17 @@ impl Run<'_> {
     }
 }
 
-/// Claims a slot for an object of `len` bytes in a gap of `class`, charging up to `room` frames where that is not
-/// resident; they are added to `charged`.
-fn claim_gap(pool: &Inner, class: &Class, len: u32, room: usize, charged: &mut usize) -> Option<Claimed> {
-    let evacuated = |id, object| pool.zspages.get(id).is_none_or(|zspage| zspage.is_evacuated(object));
+/// Claims a slot for an object of `len` bytes in a gap of `class`, charging up to `room` frames
+/// where that is not resident; they are added to `charged`.
+fn claim_gap(
+    pool: &Inner,
+    class: &Class,
+    len: u32,
+    room: usize,
+    charged: &mut usize,
+) -> Option<Claimed> {
+    let evacuated =
+        |id, object| pool.zspages.get(id).is_none_or(|zspage| zspage.is_evacuated(object));
     let mut supply = Charged::none(&*pool.source);
     loop {
         let had = *supply.credit();

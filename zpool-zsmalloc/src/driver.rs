@@ -87,8 +87,11 @@ fn class_config(config: &PoolConfig, settings: &Settings) -> ClassConfig {
 }
 
 fn settings(params: &Params) -> Result<Settings, CreateError> {
-    let mut settings =
-        Settings { step: ClassConfig::DEFAULT_STEP, chain: ClassConfig::DEFAULT_CHAIN, compact: true };
+    let mut settings = Settings {
+        step: ClassConfig::DEFAULT_STEP,
+        chain: ClassConfig::DEFAULT_CHAIN,
+        compact: true,
+    };
     for (name, value) in params.iter() {
         let bad = |expected: &str| CreateError::BadValue {
             name: name.into(),
@@ -109,7 +112,8 @@ fn settings(params: &Params) -> Result<Settings, CreateError> {
         }
     }
     // The frame size and the longest object are not known yet; these are good ones.
-    ClassConfig { step: settings.step, chain: settings.chain, ..ClassConfig::new(4096, 4096) }.check()?;
+    ClassConfig { step: settings.step, chain: settings.chain, ..ClassConfig::new(4096, 4096) }
+        .check()?;
     Ok(settings)
 }
 

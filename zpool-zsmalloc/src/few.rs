@@ -1,4 +1,5 @@
-//! Lists that need no heap, and lists that may be refused: for work that has to go on when memory has ended.
+//! Lists that need no heap, and lists that may be refused: for work that has to go on when memory
+//! has ended.
 
 /// Up to `N` things, on the stack.
 #[derive(Debug)]

@@ -33,7 +33,8 @@ impl Inner {
         Ok((index, slot, self.kill_slot(slot, generation)?))
     }
 
-    /// Ends an object's life: see [`Slot::kill`]. Its readers' account is opened again by [`settle`](Self::settle).
+    /// Ends an object's life: see [`Slot::kill`]. Its readers' account is opened again by
+    /// [`settle`](Self::settle).
     #[inline]
     pub(crate) fn kill_slot(&self, slot: &Slot, generation: u16) -> Result<Content, PoolError> {
         let Killed { content, pinned } = slot.kill(generation)?;
@@ -43,8 +44,8 @@ impl Inner {
         Ok(content)
     }
 
-    /// Gives the pin of a killed object back: see [`Slot::settle`]. True: it is the caller's, to take down. Else it is
-    /// a zombie now, or whoever held it has taken it down.
+    /// Gives the pin of a killed object back: see [`Slot::settle`]. True: it is the caller's, to
+    /// take down. Else it is a zombie now, or whoever held it has taken it down.
     #[inline]
     pub(crate) fn settle(&self, slot: &Slot, content: Content) -> bool {
         slot.is_settled() || self.settle_pinned(slot, content)
@@ -147,10 +148,14 @@ impl Inner {
         freed
     }
 
-    /// Clears the claimed slot of an object of `len` bytes. Returns whether this is a moment to look at what could be
-    /// given back.
+    /// Clears the claimed slot of an object of `len` bytes. Returns whether this is a moment to
+    /// look at what could be given back.
     pub(crate) fn release_slot(&self, (zspage, object): (u32, u16), len: u32) -> bool {
-        self.release_in(self.zspages.get(zspage).expect("a claimed slot's zspage exists"), object, len)
+        self.release_in(
+            self.zspages.get(zspage).expect("a claimed slot's zspage exists"),
+            object,
+            len,
+        )
     }
 
     #[inline]
@@ -162,8 +167,8 @@ impl Inner {
         })
     }
 
-    /// Settles the account of an object of `len` bytes that leaves a slot of `class`: if that is larger than its own, the
-    /// own class's debt shrinks.
+    /// Settles the account of an object of `len` bytes that leaves a slot of `class`: if that is
+    /// larger than its own, the own class's debt shrinks.
     #[inline]
     pub(crate) fn settle_debt(&self, class: ClassIndex, len: u32) {
         if len < self.table.get(class).shortest {

@@ -1,12 +1,14 @@
-//! Frees many objects: in batches, so that memory accesses overlap and locks are taken once for many.
+//! Frees many objects: in batches, so that memory accesses overlap and locks are taken once for
+//! many.
 //!
 //! ```text
 //!   handles ─► named, entry prefetched ─► killed, zspage prefetched ─► sorted by class ─► slots released ─► entries freed
 //!              └ a batch of them ┘        └ one look at all readers ┘   └ one lock a class ┘  └ one lock ┘
 //! ```
 //!
-//! A free on its own waits for memory twice, for the handle's entry and for the zspage. With a batch of them these
-//! waits overlap. Nothing here blocks or allocates, and the background job is requested once, at the end.
+//! A free on its own waits for memory twice, for the handle's entry and for the zspage. With a
+//! batch of them these waits overlap. Nothing here blocks or allocates, and the background job is
+//! requested once, at the end.
 
 use zpool_core::{Handle, prefetch};
 
@@ -42,7 +44,8 @@ impl Inner {
     }
 }
 
-/// Handles on their way out. Whatever is in it is freed when it is dropped, also when the caller's iterator panics.
+/// Handles on their way out. Whatever is in it is freed when it is dropped, also when the caller's
+/// iterator panics.
 struct Batch<'a> {
     pool: &'a Inner,
     doomed: [Doomed; BATCH],
@@ -67,7 +70,8 @@ impl<'a> Batch<'a> {
     #[inline]
     fn push(&mut self, Named { slot, index, generation }: Named<'_>) {
         prefetch(core::slice::from_ref(slot), 1);
-        self.doomed[self.len] = Doomed { index, generation, class: ClassIndex(0), content: Content(0) };
+        self.doomed[self.len] =
+            Doomed { index, generation, class: ClassIndex(0), content: Content(0) };
         self.len += 1;
         if self.len == BATCH {
             self.flush();

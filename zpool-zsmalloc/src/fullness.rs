@@ -33,8 +33,14 @@ impl Group {
     /// The group of a zspage in this [`row`] with `open` free slots in resident frames.
     #[inline]
     pub(crate) fn of(row: u8, open: u16) -> Group {
-        const BY_ROW: [Group; ROWS] =
-            [Group::Empty, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull, Group::None];
+        const BY_ROW: [Group; ROWS] = [
+            Group::Empty,
+            Group::Quarter,
+            Group::Half,
+            Group::ThreeQuarters,
+            Group::AlmostFull,
+            Group::None,
+        ];
         match row {
             1..=4 if open == 0 => Group::Growing,
             _ => BY_ROW[usize::from(row)],
@@ -45,8 +51,8 @@ impl Group {
 /// Rows of `GroupStats::pages_by_fullness`.
 pub(crate) const ROWS: usize = 6;
 
-/// The row of `GroupStats::pages_by_fullness` for a zspage with `inuse` of `objects` slots taken: empty, up to a
-/// quarter, a half, three quarters, less than full, full.
+/// The row of `GroupStats::pages_by_fullness` for a zspage with `inuse` of `objects` slots taken:
+/// empty, up to a quarter, a half, three quarters, less than full, full.
 #[inline]
 pub(crate) fn row(inuse: u16, objects: u16) -> u8 {
     let (quarters, objects) = (u32::from(inuse) * 4, u32::from(objects));
@@ -106,7 +112,8 @@ impl Groups {
 
     /// Takes a member out of its group.
     pub(crate) fn unlink<T: Linked>(&mut self, members: &mut [T], at: u32) {
-        let Links { prev, next, group } = core::mem::replace(members[at as usize].links(), Links::UNLINKED);
+        let Links { prev, next, group } =
+            core::mem::replace(members[at as usize].links(), Links::UNLINKED);
         if group == Group::None {
             return;
         }
@@ -184,15 +191,25 @@ mod tests {
         assert_eq!(members[1].prev, 2);
     }
 
-    /// A zspage with a free slot in resident frames is in the group of its row; without one it grows.
+    /// A zspage with a free slot in resident frames is in the group of its row; without one it
+    /// grows.
     #[test]
     fn groups_are_rows_where_slots_are_open() {
         let of = |inuse| Group::of(row(inuse, 8), 1);
-        assert_eq!([of(0), of(1), of(2), of(3)], [Group::Empty, Group::Quarter, Group::Quarter, Group::Half]);
-        assert_eq!([of(4), of(5), of(6)], [Group::Half, Group::ThreeQuarters, Group::ThreeQuarters]);
+        assert_eq!(
+            [of(0), of(1), of(2), of(3)],
+            [Group::Empty, Group::Quarter, Group::Quarter, Group::Half]
+        );
+        assert_eq!(
+            [of(4), of(5), of(6)],
+            [Group::Half, Group::ThreeQuarters, Group::ThreeQuarters]
+        );
         assert_eq!([of(7), of(8)], [Group::AlmostFull, Group::None]);
         let closed = |inuse| Group::of(row(inuse, 8), 0);
-        assert_eq!([closed(0), closed(1), closed(7)], [Group::Empty, Group::Growing, Group::Growing]);
+        assert_eq!(
+            [closed(0), closed(1), closed(7)],
+            [Group::Empty, Group::Growing, Group::Growing]
+        );
         assert_eq!(closed(8), Group::None);
     }
 }

@@ -100,10 +100,12 @@ impl Inner {
         total + hollow.give_back()
     }
 
-    /// Gives back the hollow frames of zspages that compaction is evacuating, isolated or not, before it has done with
-    /// them: of each the id, and whether it has isolated it. Returns how many.
+    /// Gives back the hollow frames of zspages that compaction is evacuating, isolated or not,
+    /// before it has done with them: of each the id, and whether it has isolated it. Returns how
+    /// many.
     pub(crate) fn discard_evacuated(&self, zspages: impl Iterator<Item = (u32, bool)>) -> usize {
-        let mut hollow = Hollow { pool: self, thorough: Thorough::Yes, zspages: Few::new(), of_class: 0 };
+        let mut hollow =
+            Hollow { pool: self, thorough: Thorough::Yes, zspages: Few::new(), of_class: 0 };
         let mut total = 0;
         for (id, isolated) in zspages {
             let Some(entry) = self.zspages.get(id) else { continue };
@@ -133,17 +135,20 @@ impl Inner {
         self.counters.metadata_changed(old.bytes(), new_bytes);
     }
 
-    /// Gives back everything, objects and all, without a heap call. Only when nothing uses the pool any more.
+    /// Gives back everything, objects and all, without a heap call. Only when nothing uses the pool
+    /// any more.
     pub(crate) fn tear_down(&self) {
         let mut charged = Charged::none(&*self.source);
         let runs = self.existing_classes().flat_map(|class| {
             let len = usize::from(self.table.get(class.index).frames) * self.source.frame_size();
-            let state = self.locked(class, |state| core::mem::replace(state, ClassState::new(state.shape)));
+            let state =
+                self.locked(class, |state| core::mem::replace(state, ClassState::new(state.shape)));
             *charged.credit() += state.resident();
             (0..state.members().len() as u32).map(move |local| {
-                let zspage = self.zspages.get(state.member(local).id).expect("a member's entry exists");
-                // SAFETY: `take_out` (1): no handle, guard or job reaches the pool any more, and the state was
-                // taken out above; (2): as computed from its class.
+                let zspage =
+                    self.zspages.get(state.member(local).id).expect("a member's entry exists");
+                // SAFETY: `take_out` (1): no handle, guard or job reaches the pool any more, and
+                // the state was taken out above; (2): as computed from its class.
                 unsafe { zspage.take_out(len, &self.source) }
             })
         });
@@ -243,7 +248,8 @@ impl Hollow<'_> {
             let hollow = match self.thorough {
                 Thorough::Yes => state.hollow(local),
                 Thorough::No => {
-                    let surplus = self.pool.surplus_of(state, Thorough::No).saturating_sub(self.of_class);
+                    let surplus =
+                        self.pool.surplus_of(state, Thorough::No).saturating_sub(self.of_class);
                     if surplus == 0 {
                         return false;
                     }
@@ -280,7 +286,8 @@ impl Hollow<'_> {
             (zspage, len, hollow.frames)
         });
         let mut kept = [0u64; BATCH];
-        // SAFETY: `discard_all` (1): isolated by `add`, and no claimed slot reached into these frames then; (2): as computed from their classes.
+        // SAFETY: `discard_all` (1): isolated by `add`, and no claimed slot reached into these
+        // frames then; (2): as computed from their classes.
         unsafe {
             discard_all(&pool.source, zspages, |nth, frames| {
                 kept[nth] |= frames.fold(0, |mask, frame| mask | 1 << frame);

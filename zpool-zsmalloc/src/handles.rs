@@ -16,7 +16,8 @@ const MAX_SHARDS: usize = 16;
 
 /// Slots that are taken from the table at once: a cache line of them. All are in one chunk.
 const BATCH: u32 = 8;
-const _: () = assert!(CAPACITY.is_multiple_of(BATCH) && crate::chunked::SHORTEST_CHUNK.is_multiple_of(BATCH));
+const _: () =
+    assert!(CAPACITY.is_multiple_of(BATCH) && crate::chunked::SHORTEST_CHUNK.is_multiple_of(BATCH));
 
 /// The slots of a pool.
 #[derive(Debug)]
@@ -64,8 +65,8 @@ impl HandleTable {
         (0..used).filter_map(|index| Some((index, self.slots.get(index)?)))
     }
 
-    /// Takes a free slot for the caller alone, on processor `cpu`. `grown` is told the bytes that the table grew by. `None`
-    /// when the table is full, or the heap refuses.
+    /// Takes a free slot for the caller alone, on processor `cpu`. `grown` is told the bytes that
+    /// the table grew by. `None` when the table is full, or the heap refuses.
     pub(crate) fn take(&self, cpu: usize, grown: impl FnOnce(usize)) -> Option<(u32, &Slot)> {
         let home = self.home(cpu);
         let mut list = self.free[home].lock();
@@ -89,15 +90,16 @@ impl HandleTable {
         Some((first, self.slots.get(first)?))
     }
 
-    /// Takes back a slot that is the caller's alone and whose object is gone, on processor `cpu`. Never blocks or
-    /// allocates.
+    /// Takes back a slot that is the caller's alone and whose object is gone, on processor `cpu`.
+    /// Never blocks or allocates.
     pub(crate) fn put(&self, cpu: usize, index: u32, slot: &Slot) {
         let mut list = self.free[self.home(cpu)].lock();
         slot.set_link(*list);
         *list = index + 1;
     }
 
-    /// Takes back many entries that are the caller's alone, as [`put`](Self::put) does, under one lock.
+    /// Takes back many entries that are the caller's alone, as [`put`](Self::put) does, under one
+    /// lock.
     pub(crate) fn put_many(&self, indices: impl Iterator<Item = u32> + Clone) {
         let Some(last) = indices.clone().next() else { return };
         // Linked to each other before the lock is taken: the first of them ends the chain.
@@ -118,12 +120,15 @@ impl HandleTable {
     fn steal(&self, home: usize) -> u32 {
         let others = (1..self.free.len()).map(|i| (home + i) % self.free.len());
         others
-            .filter_map(|other| self.free[other].try_lock().map(|mut list| core::mem::take(&mut *list)))
+            .filter_map(|other| {
+                self.free[other].try_lock().map(|mut list| core::mem::take(&mut *list))
+            })
             .find(|&list| list != 0)
             .unwrap_or(0)
     }
 
-    /// The first of a batch of slots that were never taken, and the bytes that the table grew by for it.
+    /// The first of a batch of slots that were never taken, and the bytes that the table grew by
+    /// for it.
     fn fresh(&self) -> Option<(u32, usize)> {
         let mut grown = 0;
         // Relaxed: only uniqueness matters; the chunk is published by its own pointer.
@@ -168,7 +173,10 @@ mod tests {
         let mut second: Vec<_> = (0..100).map(|_| take()).collect();
         second.sort_unstable();
         // But for the rest of a batch, which may come between.
-        assert!(second.iter().all(|&index| index < 104) && second.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(
+            second.iter().all(|&index| index < 104)
+                && second.windows(2).all(|pair| pair[0] < pair[1])
+        );
         assert_eq!(table.iter().count(), 104);
     }
 }

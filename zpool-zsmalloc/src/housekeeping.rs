@@ -7,10 +7,13 @@
 //!   trim, compact: always, all of it
 //! ```
 //!
-//! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is followed by a [rest](policy::REST), and a job that comes too early puts itself
-//! off; it gives back only what no class has needed of late; and only if that is much, since each call to the system interrupts every thread of the process. Where
-//! nobody inserts, of late is since the job before. Where somebody does, each job forgets a thirty-second, which with an executor that has a clock makes it the last
-//! third of a second or so; and spares are left where they are until there is much. As long as classes keep much more than they need, the job comes again.
+//! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is
+//! followed by a [rest](policy::REST), and a job that comes too early puts itself off; it gives
+//! back only what no class has needed of late; and only if that is much, since each call to the
+//! system interrupts every thread of the process. Where nobody inserts, of late is since the job
+//! before. Where somebody does, each job forgets a thirty-second, which with an executor that has a
+//! clock makes it the last third of a second or so; and spares are left where they are until there
+//! is much. As long as classes keep much more than they need, the job comes again.
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
 //! dropped waits for those that run (one may run beside the end of the one that submitted it): no job touches a pool after its end.
@@ -84,7 +87,8 @@ const AFTER_REST: u32 = 2;
 
 impl Housekeeping {
     pub(crate) fn new(executor: Option<Arc<dyn Executor>>, compact: bool) -> Housekeeping {
-        let usable = executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
+        let usable =
+            executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
         Housekeeping {
             executor: Mutex::new(executor.filter(|_| usable)),
             usable,
@@ -118,7 +122,8 @@ impl Inner {
         }
     }
 
-    /// Without an executor that does it, an insert gives empty frames back when enough have gathered.
+    /// Without an executor that does it, an insert gives empty frames back when enough have
+    /// gathered.
     #[inline]
     pub(crate) fn tidy_before_insert(&self) {
         // Relaxed: policy.

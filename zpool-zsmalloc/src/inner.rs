@@ -55,8 +55,8 @@ pub(crate) struct Class {
     open: AtomicU32,
     /// Bytes by which slots of larger classes exceed this class's, over all its objects that lie in one.
     pub(crate) debt: AtomicU32,
-    /// Objects that readers have pinned in their words. Wraps below 0 for a moment where the last unpin overtakes the
-    /// account of the first pin.
+    /// Objects that readers have pinned in their words. Wraps below 0 for a moment where the last
+    /// unpin overtakes the account of the first pin.
     pub(crate) pinned: AtomicU32,
 }
 

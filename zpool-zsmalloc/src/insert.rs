@@ -72,7 +72,8 @@ impl Inner {
         Ok(self.mint.mint(index, generation))
     }
 
-    /// Makes the frames of a claimed slot resident at once. The source may panic: then the slot is given back.
+    /// Makes the frames of a claimed slot resident at once. The source may panic: then the slot is
+    /// given back.
     #[cold]
     fn populate(&self, unclaim: Unclaim<'_>) {
         let &Unclaim { class, claimed, len, .. } = &unclaim;
@@ -268,7 +269,8 @@ impl Supply<'_> {
             self.zspage = Some((id, run));
         }
         if need.room > 0 {
-            let shape = crate::shape::Shape::of(&self.pool.table, self.pool.table.get(self.class.index));
+            let shape =
+                crate::shape::Shape::of(&self.pool.table, self.pool.table.get(self.class.index));
             self.room = Room::with_capacity(&shape, need.room).ok_or(PoolError::OutOfMemory)?;
         }
         Ok(())
@@ -295,8 +297,8 @@ mod tests {
     use crate::inner::Inner;
     use crate::zspages::ZspageTable;
 
-    /// At the limit of zspages an insert that needs one more says so, leaves nothing behind, and succeeds again once one is
-    /// free. Objects that fit into zspages there are go on.
+    /// At the limit of zspages an insert that needs one more says so, leaves nothing behind, and
+    /// succeeds again once one is free. Objects that fit into zspages there are go on.
     #[test]
     fn insert_beyond_the_last_zspage_is_an_error() {
         let source = Arc::new(HeapSource::new(4096));

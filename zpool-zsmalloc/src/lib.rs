@@ -39,12 +39,15 @@
 //!
 //! # Density
 //!
-//! What a pool holds beyond its payload: rounding to [`ClassConfig::DEFAULT_STEP`] (on average half of it an object), the tails of zspages (0.1 %), the
-//! open end of each class (half a frame), and metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 220 a class in use, and 16 a
-//! processor for every class of the table. The handle table is on average 1/16 larger than used. Two things keep the open ends small:
-//! an object whose class would need a new frame takes an open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame
-//! ([`insert`](ZsmallocDriver)); and compaction empties last frames in the same way. There is no reverse table from objects to handles (4 bytes an
-//! object): compaction walks the handle table instead.
+//! What a pool holds beyond its payload: rounding to [`ClassConfig::DEFAULT_STEP`] (on average half
+//! of it an object), the tails of zspages (0.1 %), the open end of each class (half a frame), and
+//! metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 220 a class in use, and
+//! 16 a processor for every class of the table. The handle table is on average 1/16 larger than
+//! used. Two things keep the open ends small: an object whose class would need a new frame takes an
+//! open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame
+//! ([`insert`](ZsmallocDriver)); and compaction empties last frames in the same way. There is no
+//! reverse table from objects to handles (4 bytes an object): compaction walks the handle table
+//! instead.
 //!
 //! Bytes held over payload with lz4, on pages of a Python process, once (16 MiB of payload) and eight times (132 MiB), by the longest chain:
 //!
@@ -60,29 +63,33 @@
 //!
 //! # Limits
 //!
-//! - A handle's entry names a zspage in the bits that slots and lengths leave, so a pool has only so many zspages. With the
-//!   defaults and frames of 4 KiB these are 2^28 - 64, which is 1 TiB of objects of a whole frame, one a zspage. With
-//!   `chain=1` they are 2^24, or 64 GiB of such objects; with objects of up to 64 KiB they are 2^25, and with frames of
-//!   64 KiB 2^21. The fewest, 2^14, have `step=8,chain=1`, frames of 64 KiB and the longest objects.
+//! - A handle's entry names a zspage in the bits that slots and lengths leave, so a pool has only
+//!   so many zspages. With the defaults and frames of 4 KiB these are 2^28 - 64, which is 1 TiB of
+//!   objects of a whole frame, one a zspage. With `chain=1` they are 2^24, or 64 GiB of such
+//!   objects; with objects of up to 64 KiB they are 2^25, and with frames of 64 KiB 2^21. The
+//!   fewest, 2^14, have `step=8,chain=1`, frames of 64 KiB and the longest objects.
 //!   [`Zsmalloc::max_zspages`] says how many. An insert beyond that fails with
 //!   [`TooManyPages`](zpool_core::PoolError::TooManyPages), however much memory there is.
 //! - A pool has at most 2^28 - 64 objects. An insert beyond that fails with
 //!   [`OutOfMemory`](zpool_core::PoolError::OutOfMemory).
 //! - Any number of guards may hold an object: see `overflow`.
-//! - Compaction holds at most 128 KiB of frames more than it began with, or twice what the longest object may lie in.
+//! - Compaction holds at most 128 KiB of frames more than it began with, or twice what the longest
+//!   object may lie in.
 //!
 //! # Memory that stays
 //!
-//! The tables of handles, zspages and classes keep what they have grown to, since readers look into them without a lock.
-//! They are used again before they grow, count as metadata, and go with the pool. So a program that gives up most of a
-//! large pool for good should move what is left to a new one. What belongs to one class shrinks with `trim`.
+//! The tables of handles, zspages and classes keep what they have grown to, since readers look into
+//! them without a lock. They are used again before they grow, count as metadata, and go with the
+//! pool. So a program that gives up most of a large pool for good should move what is left to a new
+//! one. What belongs to one class shrinks with `trim`.
 //!
 //! # When memory ends
 //!
-//! `read`, `free`, `free_many`, `exchange`, `trim` and the drop of a pool need no heap. An insert whose tables cannot grow
-//! fails with [`OutOfMemory`](zpool_core::PoolError::OutOfMemory) and leaves nothing behind. Compaction moves less, or
-//! nothing, where it cannot note what to move, and gives back all the same. The background job is made again later.
-//! Frames that the system does not take back stay resident and charged, and the next objects go there.
+//! `read`, `free`, `free_many`, `exchange`, `trim` and the drop of a pool need no heap. An insert
+//! whose tables cannot grow fails with [`OutOfMemory`](zpool_core::PoolError::OutOfMemory) and
+//! leaves nothing behind. Compaction moves less, or nothing, where it cannot note what to move, and
+//! gives back all the same. The background job is made again later. Frames that the system does not
+//! take back stay resident and charged, and the next objects go there.
 //!
 //! # Locks
 //!

@@ -29,7 +29,10 @@ pub(crate) struct OwnedRun {
 
 impl OwnedRun {
     /// Reserves a run of `frames` frames.
-    pub(crate) fn reserve(source: &Arc<dyn PageSource>, frames: usize) -> Result<OwnedRun, OutOfFrames> {
+    pub(crate) fn reserve(
+        source: &Arc<dyn PageSource>,
+        frames: usize,
+    ) -> Result<OwnedRun, OutOfFrames> {
         let run = source.reserve(frames)?;
         Ok(OwnedRun { run: Some(run), source: source.clone() })
     }
@@ -96,8 +99,8 @@ impl Drop for Charged<'_> {
     }
 }
 
-/// Gives many runs back at once, without a list of them. They are [owned runs](OwnedRun::into_run) of `source`. Those that
-/// it has not asked for when it panics are lost.
+/// Gives many runs back at once, without a list of them. They are [owned runs](OwnedRun::into_run)
+/// of `source`. Those that it has not asked for when it panics are lost.
 pub(crate) fn release_all(source: &Arc<dyn PageSource>, mut runs: impl Iterator<Item = Run>) {
     // SAFETY: `release_all` (1): as in the drop of an owned run, for each.
     unsafe { source.release_all(&mut runs) };
@@ -106,13 +109,14 @@ pub(crate) fn release_all(source: &Arc<dyn PageSource>, mut runs: impl Iterator<
 /// Ranges of frames that one call of the source gives back.
 const RANGES: usize = 32;
 
-/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes, and the frames as bits.
-/// `kept` is told the frames that the system did not take, with the number of their zspage in the order given: they are
-/// resident and charged as before. No heap call.
+/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes,
+/// and the frames as bits. `kept` is told the frames that the system did not take, with the number
+/// of their zspage in the order given: they are resident and charged as before. No heap call.
 ///
 /// # Safety
 ///
-/// 1. Each zspage is isolated by the caller, lives, and no claimed slot reaches into these frames. None comes twice.
+/// 1. Each zspage is isolated by the caller, lives, and no claimed slot reaches into these frames.
+///    None comes twice.
 /// 2. The lengths are those of zspages of their classes, and `source` is the pool's.
 pub(crate) unsafe fn discard_all<'z>(
     source: &Arc<dyn PageSource>,
@@ -125,10 +129,12 @@ pub(crate) unsafe fn discard_all<'z>(
     let mut owners = [0; RANGES];
     let mut len = 0;
     let mut give_back = |entries: &mut [Discard], owners: &[usize]| {
-        // SAFETY: `discard_all` (1): runs of this source, by invariant 1, and by (1) and invariants 2 and 3 no thread
-        // looks at these frames.
+        // SAFETY: `discard_all` (1): runs of this source, by invariant 1, and by (1) and invariants
+        // 2 and 3 no thread looks at these frames.
         unsafe { source.discard_all(entries) };
-        for (entry, &owner) in entries.iter().zip(owners).filter(|(entry, _)| !entry.is_given_back()) {
+        for (entry, &owner) in
+            entries.iter().zip(owners).filter(|(entry, _)| !entry.is_given_back())
+        {
             kept(owner, entry.frames());
         }
     };
@@ -192,7 +198,12 @@ impl Zspage {
     ///
     /// 1. The caller has claimed a slot of the zspage.
     /// 2. `len` is the length of a zspage of its class in bytes.
-    pub(crate) unsafe fn populate(&self, len: usize, frames: Range<usize>, source: &Arc<dyn PageSource>) {
+    pub(crate) unsafe fn populate(
+        &self,
+        len: usize,
+        frames: Range<usize>,
+        source: &Arc<dyn PageSource>,
+    ) {
         // SAFETY: `run` (1): a claimed slot is in a zspage that lives; (2).
         let run = unsafe { self.run(len) };
         source.populate(&run, frames);
@@ -257,7 +268,8 @@ impl Zspage {
     #[inline]
     unsafe fn run(&self, len: usize) -> Run {
         // Relaxed: see `zspages`.
-        let base = NonNull::new(self.base.load(Ordering::Relaxed)).expect("a zspage that lives has frames");
+        let base = NonNull::new(self.base.load(Ordering::Relaxed))
+            .expect("a zspage that lives has frames");
         // SAFETY: `new` (1): invariant 1, and (2) for the length; who reads and writes is what invariants 2 to 4 say.
         unsafe { Run::new(base, len) }
     }

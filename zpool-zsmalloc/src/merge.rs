@@ -151,20 +151,24 @@ fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
     })
 }
 
-/// The class that each object of a frame goes to, nearest first; `None` if one has nowhere to go, is pinned, all together waste too much, or the heap refuses.
+/// The class that each object of a frame goes to, nearest first; `None` if one has nowhere to go,
+/// is pinned, all together waste too much, or the heap refuses.
 fn fit(pool: &Inner, found: &Found, frame: &[Marked], open: &[usize]) -> Option<Vec<ClassIndex>> {
     let mut taken: Vec<(usize, usize)> = with_room(frame.len())?;
     let mut waste = 0;
     let mut targets = with_room(frame.len())?;
     for object in frame {
         let slot = pool.handles.get(object.index)?;
-        if !matches!(slot.peek(), Peeked::Live { pins: 0, .. }) || pool.readers.is_announced(object.index) {
+        if !matches!(slot.peek(), Peeked::Live { pins: 0, .. })
+            || pool.readers.is_announced(object.index)
+        {
             return None;
         }
         let home = pool.table.class_of(found.len(object) as usize);
         let own = pool.table.get(found.class).slot_bytes;
-        let mut larger =
-            within_reach(pool, home).map(|(to, _)| to).filter(|&to| to > usize::from(found.class.0));
+        let mut larger = within_reach(pool, home)
+            .map(|(to, _)| to)
+            .filter(|&to| to > usize::from(found.class.0));
         let used = |to: usize| taken.iter().find(|&&(at, _)| at == to).map_or(0, |&(_, n)| n);
         let to = larger.find(|&to| open[to] > used(to))?;
         match taken.iter_mut().find(|(at, _)| *at == to) {
@@ -195,7 +199,8 @@ fn within_reach(pool: &Inner, class: ClassIndex) -> impl Iterator<Item = (usize,
 
 /// The zspage of a class with the fewest objects, but at least one, and a free slot; as the groups know it.
 fn emptiest(state: &ClassState) -> Option<u32> {
-    let groups = [Group::Growing, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull];
+    let groups =
+        [Group::Growing, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull];
     let heads = groups.into_iter().filter_map(|group| state.head(group));
     heads.min_by_key(|&local| state.member(local).inuse)
 }

@@ -1,4 +1,5 @@
-//! Readers beyond those that an object's word can count: they share one pin of it, and are counted here.
+//! Readers beyond those that an object's word can count: they share one pin of it, and are counted
+//! here.
 //!
 //! ```text
 //!   word of an object      | ... | 128 pins of readers | + 1, shared |
@@ -6,8 +7,9 @@
 //!   table, under a lock    | slot 17: 9 872 guards |  ──────┘   the last of them takes the shared pin back
 //! ```
 //!
-//! So the protocol of the word knows nothing of them: it sees one more pin, which goes when the last of these guards does.
-//! The lock is a leaf, held for a few instructions, and only readers of objects with more than `MAX_PINS` guards take it.
+//! So the protocol of the word knows nothing of them: it sees one more pin, which goes when the
+//! last of these guards does. The lock is a leaf, held for a few instructions, and only readers of
+//! objects with more than `MAX_PINS` guards take it.
 
 use zpool_core::PoolError;
 use zpool_core::sync::Mutex;
@@ -35,12 +37,13 @@ impl Overflow {
         Overflow::default()
     }
 
-    /// Adds a guard of the object behind handle slot `index` to those that share a pin. `grown` is told the bytes that
-    /// the table grew by.
+    /// Adds a guard of the object behind handle slot `index` to those that share a pin. `grown` is
+    /// told the bytes that the table grew by.
     ///
     /// # Errors
     ///
-    /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] if the heap refuses room for one more object.
+    /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] if the heap refuses room for one
+    /// more object.
     pub fn add(
         &self,
         slot: &Slot,
@@ -65,7 +68,8 @@ impl Overflow {
         }
     }
 
-    /// Takes a guard away. Returns what the unpin left, if this was the last guard that shared the pin.
+    /// Takes a guard away. Returns what the unpin left, if this was the last guard that shared the
+    /// pin.
     pub fn remove(&self, slot: &Slot, index: u32) -> Option<Unpinned> {
         let mut shared = self.shared.lock();
         let at = shared.binary_search_by_key(&index, |shared| shared.index).ok()?;
@@ -96,7 +100,8 @@ mod tests {
     use crate::readers::Readers;
     use crate::slot::{Content, Freed, MAX_PINS};
 
-    /// Guards beyond the limit share one pin, whatever their number, and the last of all guards takes the object down.
+    /// Guards beyond the limit share one pin, whatever their number, and the last of all guards
+    /// takes the object down.
     #[test]
     fn overflow_pin_is_taken_back_once() {
         let (slot, overflow) = (Slot::default(), Overflow::new());
@@ -119,7 +124,10 @@ mod tests {
             assert_eq!(overflow.remove(&slot, 3), None);
             assert_eq!(overflow.trim(), 0, "in use");
         }
-        assert_eq!(overflow.remove(&slot, 3), Some(Unpinned { dead: Some(Content(7)), last: true }));
+        assert_eq!(
+            overflow.remove(&slot, 3),
+            Some(Unpinned { dead: Some(Content(7)), last: true })
+        );
         assert_eq!((overflow.remove(&slot, 3), overflow.trim()), (None, bytes));
     }
 
@@ -139,7 +147,10 @@ mod tests {
             for _ in 0..index % 3 {
                 assert_eq!(overflow.remove(slot, index as u32), None);
             }
-            assert_eq!(overflow.remove(slot, index as u32), Some(Unpinned { dead: None, last: true }));
+            assert_eq!(
+                overflow.remove(slot, index as u32),
+                Some(Unpinned { dead: None, last: true })
+            );
         }
     }
 }

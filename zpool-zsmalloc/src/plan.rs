@@ -44,15 +44,14 @@ impl<'a> Plan<'a> {
     /// Adds what packs `class` to the front, or if it is not to be thorough, to what it needed of late; moving at most `limit` objects in the whole plan.
     pub(crate) fn pack(&mut self, class: &Class, thorough: Thorough, limit: usize) {
         let pool = self.pool;
-        let members =
-            pool.locked(
-                class,
-                |state| if pool.surplus_of(state, thorough) > 0 { state.members().len() } else { 0 },
-            );
+        let members = pool.locked(class, |state| {
+            if pool.surplus_of(state, thorough) > 0 { state.members().len() } else { 0 }
+        });
         if members == 0 {
             return;
         }
-        // Space for the copy, made outside the lock. Without memory for it, the class stays as it is.
+        // Space for the copy, made outside the lock. Without memory for it, the class stays as it
+        // is.
         let Some(mut partial) = with_room::<(u16, u32)>(members) else { return };
         let (per_zspage, spread) = pool.locked(class, |state| {
             let all = state
@@ -92,7 +91,8 @@ impl<'a> Plan<'a> {
         self.objects >= limit
     }
 
-    /// Marks the slots of a zspage from `first` on. False if there is nothing in them, if another thread is at it, or if the heap refuses.
+    /// Marks the slots of a zspage from `first` on. False if there is nothing in them, if another
+    /// thread is at it, or if the heap refuses.
     pub(crate) fn mark(&mut self, class: &Class, id: u32, first: u16) -> bool {
         let pool = self.pool;
         // Before there is a mark that has to be remembered.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use zpool_core::{
-    Capabilities, CompactionBudget, CompactionReport, FreeError, Handle, PoolConfig, PoolError, PoolId,
-    PoolStats, ReadGuard, Violation, ZPool, might_block,
+    Capabilities, CompactionBudget, CompactionReport, FreeError, Handle, PoolConfig, PoolError,
+    PoolId, PoolStats, ReadGuard, Violation, ZPool, might_block,
 };
 
 use crate::class::{ClassTable, SizeClass};
@@ -12,8 +12,8 @@ use crate::inner::Inner;
 
 /// A pool of the [`ZsmallocDriver`](crate::ZsmallocDriver).
 ///
-/// Dropping it gives back everything with one call to the page source, live objects included, and makes no heap
-/// allocation. It waits for a job of its own that is running.
+/// Dropping it gives back everything with one call to the page source, live objects included, and
+/// makes no heap allocation. It waits for a job of its own that is running.
 #[derive(Debug)]
 pub struct Zsmalloc {
     inner: Arc<Inner>,
@@ -40,7 +40,8 @@ impl Zsmalloc {
 
 impl Drop for Zsmalloc {
     fn drop(&mut self) {
-        // Also when the check below panics: what is found is the caller's bug, and no reason to leak.
+        // Also when the check below panics: what is found is the caller's bug, and no reason to
+        // leak.
         let _closing = Closing(&self.inner);
         might_block("Zsmalloc::drop");
     }
@@ -61,7 +62,10 @@ impl ZPool for Zsmalloc {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(self.inner.table.config().max_object_len).compacting().estimating().wiping()
+        Capabilities::new(self.inner.table.config().max_object_len)
+            .compacting()
+            .estimating()
+            .wiping()
     }
 
     fn footprint(&self, len: usize) -> usize {

@@ -39,7 +39,10 @@ impl Inner {
 
     /// Keeps an object where it is, until [`Pins::unpin`]. Gives the number of the place where that is announced, or 0 for a pin.
     #[inline]
-    fn hold(&self, Named { slot, index, generation }: Named<'_>) -> Result<(Content, u32), PoolError> {
+    fn hold(
+        &self,
+        Named { slot, index, generation }: Named<'_>,
+    ) -> Result<(Content, u32), PoolError> {
         if let Some(place) = self.readers.announce(index) {
             if let Some(content) = slot.look(generation) {
                 return Ok((content, place.to_number()));
@@ -49,9 +52,13 @@ impl Inner {
         self.pin(Named { slot, index, generation })
     }
 
-    /// Pins the word: with a pin of this reader's own, or with the one that readers beyond the limit share.
+    /// Pins the word: with a pin of this reader's own, or with the one that readers beyond the
+    /// limit share.
     #[inline]
-    fn pin(&self, Named { slot, index, generation }: Named<'_>) -> Result<(Content, u32), PoolError> {
+    fn pin(
+        &self,
+        Named { slot, index, generation }: Named<'_>,
+    ) -> Result<(Content, u32), PoolError> {
         let (pinned, place) = match slot.pin(generation) {
             Ok(pinned) => (pinned, 0),
             Err(PoolError::TooManyReaders) => {
@@ -91,7 +98,8 @@ impl Inner {
     #[inline]
     fn unpin_with(&self, index: u32, unpin: impl FnOnce(&Slot) -> Option<Unpinned>) {
         let Some(slot) = self.handles.get(index) else { return };
-        // Before the unpin: once that is done, the object may be moved or freed, and its zspage may go.
+        // Before the unpin: once that is done, the object may be moved or freed, and its zspage may
+        // go.
         let class = self.class_at(slot.content());
         let Some(Unpinned { dead, last }) = unpin(slot) else { return };
         if last {

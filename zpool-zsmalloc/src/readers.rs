@@ -89,7 +89,8 @@ impl Readers {
                 continue;
             }
             // SeqCst: before the look at the word. Relaxed on failure: another thread of this processor took it.
-            let taken = place.compare_exchange(EMPTY, index + 1, Ordering::SeqCst, Ordering::Relaxed);
+            let taken =
+                place.compare_exchange(EMPTY, index + 1, Ordering::SeqCst, Ordering::Relaxed);
             if taken.is_ok() {
                 between_step_and_look();
                 return Some(Place((shard * PLACES + i) as u32));
@@ -117,8 +118,8 @@ impl Readers {
             .any(|place| place.load(Ordering::SeqCst) == index + 1)
     }
 
-    /// Returns whether no reader has announced any slot: then none of the words that the caller has changed just now
-    /// is read on the strength of an announcement.
+    /// Returns whether no reader has announced any slot: then none of the words that the caller has
+    /// changed just now is read on the strength of an announcement.
     pub fn is_quiet(&self) -> bool {
         between_step_and_look();
         // SeqCst: after the change of the words; as Acquire it pairs with `withdraw`.
@@ -177,7 +178,11 @@ mod tests {
     fn a_processor_has_a_few_places_and_each_is_its_readers_until_withdrawn() {
         let readers = Readers::new();
         let places: Vec<_> = (0..1000).map_while(|index| readers.announce(index)).collect();
-        assert!((PLACES..=PLACES * readers.shards.len()).contains(&places.len()), "{}", places.len());
+        assert!(
+            (PLACES..=PLACES * readers.shards.len()).contains(&places.len()),
+            "{}",
+            places.len()
+        );
         assert_eq!(readers.announced().len(), places.len());
         assert!(readers.is_announced(0) && !readers.is_announced(5000));
         for &place in &places {

@@ -79,11 +79,14 @@ impl Inner {
         // What the copy below rests on.
         assert!(len <= new.slot_bytes, "{len} bytes do not go into a slot of {}", new.slot_bytes);
         let frame_size = self.table.config().frame_size;
-        let (old_len, new_len) = (usize::from(old.frames) * frame_size, usize::from(new.frames) * frame_size);
+        let (old_len, new_len) =
+            (usize::from(old.frames) * frame_size, usize::from(new.frames) * frame_size);
         let old_offset = usize::from(from.object) * old.slot_bytes as usize;
         let new_offset = usize::from(claimed.object) * new.slot_bytes as usize;
         // SAFETY: `copy_from` (1): claimed above, named below or not at all; (2): pinned above; (3): as computed from the classes.
-        unsafe { target.copy_from(new_len, new_offset, (source, old_len, old_offset), len as usize) };
+        unsafe {
+            target.copy_from(new_len, new_offset, (source, old_len, old_offset), len as usize)
+        };
         let at = Location { zspage: claimed.zspage, object: claimed.object };
         self.shift_debt(old_class, new_class, len);
         if !slot.relocate(content, self.layout.pack(at, new.slot_bytes - len)) {

@@ -54,8 +54,8 @@ impl Shape {
         self.frames_of(object, self.slot)
     }
 
-    /// The one frame in which slots end and the tail of the zspage begins, as a bit, and the bytes of the tail in it.
-    /// The frames after it are never resident, since no slot reaches into them.
+    /// The one frame in which slots end and the tail of the zspage begins, as a bit, and the bytes
+    /// of the tail in it. The frames after it are never resident, since no slot reaches into them.
     pub(crate) fn tail(&self) -> (u64, usize) {
         let end = self.offset(self.objects);
         let frame = (end - 1) >> self.frame_shift;
@@ -93,8 +93,9 @@ impl Shape {
 
     /// The first slot that begins in this frame or after it.
     pub(crate) fn first_slot_from(&self, frame: u32) -> u16 {
-        ((frame as usize) << self.frame_shift).div_ceil(self.slot as usize).min(usize::from(self.objects))
-            as u16
+        ((frame as usize) << self.frame_shift)
+            .div_ceil(self.slot as usize)
+            .min(usize::from(self.objects)) as u16
     }
 
     /// Slots that lie entirely in the first `frames` frames.
@@ -165,14 +166,19 @@ mod tests {
 
     #[test]
     fn frames_and_slots_agree() {
-        let table = ClassTable::new(ClassConfig { chain: 16, ..ClassConfig::new(4096, 4096) }).unwrap();
+        let table =
+            ClassTable::new(ClassConfig { chain: 16, ..ClassConfig::new(4096, 4096) }).unwrap();
         for class in table.classes() {
             let shape = Shape::of(&table, class);
             for object in 0..shape.objects {
                 let mask = shape.frames_of_slot(object);
                 for frame in 0..u32::from(shape.frames) {
                     let inside = shape.slots_in(frame..frame + 1).contains(&object);
-                    assert_eq!(inside, mask >> frame & 1 == 1, "{class:?} slot {object} frame {frame}");
+                    assert_eq!(
+                        inside,
+                        mask >> frame & 1 == 1,
+                        "{class:?} slot {object} frame {frame}"
+                    );
                     let begins = shape.offset(object) >= (frame as usize) * 4096;
                     assert_eq!(begins, object >= shape.first_slot_from(frame));
                 }

@@ -25,9 +25,12 @@
 //!   its generation, pins + 1): where the object is and that it stays there are read in one step. It unpins by subtracting.
 //! - `free` exchanges a live word for a dead one with a pin of its own, turns announcements into pins, and takes its pin back. Whoever does so last takes
 //!   the object down: mostly the free itself, which then has the word alone and need not exchange it again. Nobody pins a dead word.
-//! - The pins of readers are counted up to [`MAX_PINS`](word::MAX_PINS). Readers beyond that share one more pin: see `overflow`.
-//! - Compaction has no state of its own, but a pin of its own, the bit `move`. It pins an object that no reader has pinned or announced, copies it, and exchanges
-//!   (old place, its pin) for (new place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and the copy is forgotten.
+//! - The pins of readers are counted up to [`MAX_PINS`](word::MAX_PINS). Readers beyond that share
+//!   one more pin: see `overflow`.
+//! - Compaction has no state of its own, but a pin of its own, the bit `move`. It pins an object
+//!   that no reader has pinned or announced, copies it, and exchanges (old place, its pin) for (new
+//!   place, no pin). If a reader pinned it or its owner freed it meanwhile, the exchange fails, and
+//!   the copy is forgotten.
 //! - An exchange of two handles' objects: see `exchange`. It makes one word dead for a moment, and moves the other object as compaction does.
 //! - A free slot may be parked: it keeps the place of the object that is gone, still claimed, and whoever takes it publishes the next object there.
 //! - The content is only interpreted by whoever's exchange succeeded, so it does not matter if the word was the same before, in another life (ABA).
@@ -205,7 +208,8 @@ mod tests {
         assert_eq!(free(&slot, second), Err(PoolError::StaleHandle));
     }
 
-    /// A handle from outside may say a generation with bits that no word has room for: it names nothing.
+    /// A handle from outside may say a generation with bits that no word has room for: it names
+    /// nothing.
     #[test]
     fn pin_of_too_large_generation_is_stale() {
         let slot = Slot::default();
@@ -214,7 +218,10 @@ mod tests {
             let forged = generation | 1 << bit;
             assert_eq!(pin(&slot, forged), Err(PoolError::StaleHandle));
             assert_eq!(free(&slot, forged), Err(PoolError::StaleHandle));
-            assert_eq!((slot.look(forged), slot.share(forged)), (None, Err(PoolError::StaleHandle)));
+            assert_eq!(
+                (slot.look(forged), slot.share(forged)),
+                (None, Err(PoolError::StaleHandle))
+            );
             assert_eq!(slot.pin_idle(Some(forged)), Err(NotIdle::Gone));
         }
         assert_eq!(slot.look(generation), Some(Content(5)));

@@ -30,8 +30,8 @@ const PLACES: usize = 4;
 /// inserted into again after as many frees as the other's turn is long.
 const STREAK: u32 = 256;
 
-/// Words of a processor before its places: [`STREAK_AT`], [`INSERTED_AT`], [`LENGTHS_AT`], and one that is not used, so
-/// that the places of a class share a cache line.
+/// Words of a processor before its places: [`STREAK_AT`], [`INSERTED_AT`], [`LENGTHS_AT`], and one
+/// that is not used, so that the places of a class share a cache line.
 const WORDS: usize = 4;
 
 /// What a processor has parked since it last inserted something.
@@ -53,8 +53,9 @@ const LINE: usize = 16;
 /// The spares of a pool.
 #[derive(Debug)]
 pub struct Spares {
-    /// For each processor its words and [`PLACES`] for each class, which hold index + 1 of a handle's slot, or 0. Made
-    /// by the first insert: pools come and go, and a free allocates nothing.
+    /// For each processor its words and [`PLACES`] for each class, which hold index + 1 of a
+    /// handle's slot, or 0. Made by the first insert: pools come and go, and a free allocates
+    /// nothing.
     places: OnceLock<Box<[AtomicU32]>>,
     shards: usize,
     /// Entries from one processor's to the next one's: they share no cache line.
@@ -101,8 +102,8 @@ impl Spares {
         }
     }
 
-    /// Makes the places. `grown` is told the bytes that this call allocated. If the heap refuses, there are no spares
-    /// until a later call has made them.
+    /// Makes the places. `grown` is told the bytes that this call allocated. If the heap refuses,
+    /// there are no spares until a later call has made them.
     #[inline]
     pub fn prepare(&self, grown: impl FnOnce(usize)) {
         if self.places.get().is_none() {
@@ -120,14 +121,17 @@ impl Spares {
         }
     }
 
-    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked, unless processor `cpu`, the
-    /// [current](zpool_core::current_cpu) one, has all the spares of that class that it may have.
+    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked,
+    /// unless processor `cpu`, the [current](zpool_core::current_cpu) one, has all the spares of
+    /// that class that it may have.
     #[inline]
     pub fn park(&self, cpu: usize, class: ClassIndex, index: u32) -> Parked {
         let Some(shard) = self.shard(cpu) else { return Parked::No };
         // Relaxed: a glance, which spares an exchange that could only fail.
         let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
-        let Some(place) = shard.places[range_of(class)].iter().find(empty) else { return Parked::No };
+        let Some(place) = shard.places[range_of(class)].iter().find(empty) else {
+            return Parked::No;
+        };
         // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
         if place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_err() {
             return Parked::No;
@@ -143,9 +147,9 @@ impl Spares {
         }
     }
 
-    /// Takes a spare of a class from processor `cpu`, the [current](zpool_core::current_cpu) one: normally the slot that it
-    /// freed last. The caller then owns slot and handle's slot, and [notes](Self::note_length) the length of the next
-    /// object there.
+    /// Takes a spare of a class from processor `cpu`, the [current](zpool_core::current_cpu) one:
+    /// normally the slot that it freed last. The caller then owns slot and handle's slot, and
+    /// [notes](Self::note_length) the length of the next object there.
     #[inline]
     pub fn take(&self, cpu: usize, class: ClassIndex) -> Option<Spare<'_>> {
         let shard = self.shard(cpu)?;
@@ -156,8 +160,9 @@ impl Spares {
         Some(Spare { index, lengths: &shard.words[LENGTHS_AT] })
     }
 
-    /// Notes that a spare, whose last object had `before` bytes, has one of `after` bytes now. The class has counted the first one and does not learn of the second, so
-    /// that an insert which finds a spare takes no lock.
+    /// Notes that a spare, whose last object had `before` bytes, has one of `after` bytes now. The
+    /// class has counted the first one and does not learn of the second, so that an insert which
+    /// finds a spare takes no lock.
     #[inline]
     pub fn note_length(&self, spare: &Spare<'_>, before: u32, after: u32) {
         if before == after {
@@ -176,23 +181,27 @@ impl Spares {
         self.carried.fetch_add(shift as usize, Ordering::Relaxed);
     }
 
-    /// Bytes by which the objects in all claimed slots are longer than their classes have counted. Wraps.
+    /// Bytes by which the objects in all claimed slots are longer than their classes have counted.
+    /// Wraps.
     pub(crate) fn payload_shift(&self) -> usize {
-        let words =
-            self.shards().map(|shard| shard.words[LENGTHS_AT].load(Ordering::Relaxed) as i32 as usize);
+        let words = self
+            .shards()
+            .map(|shard| shard.words[LENGTHS_AT].load(Ordering::Relaxed) as i32 as usize);
         words.fold(self.carried.load(Ordering::Relaxed), usize::wrapping_add)
     }
 
     /// Takes the spares of one class, or of all, on all processors.
     pub fn drain(&self, class: Option<ClassIndex>) -> impl Iterator<Item = u32> {
         let of_class = move |places: &[AtomicU32]| class.map_or(0..places.len(), range_of);
-        let places = self.shards().filter_map(move |shard| shard.places.get(of_class(shard.places)));
+        let places =
+            self.shards().filter_map(move |shard| shard.places.get(of_class(shard.places)));
         places.flatten().filter_map(claim)
     }
 
     /// Spares of a class now, on all processors.
     pub(crate) fn parked(&self, class: ClassIndex) -> usize {
-        let places = self.shards().flat_map(|shard| shard.places.get(range_of(class)).unwrap_or_default());
+        let places =
+            self.shards().flat_map(|shard| shard.places.get(range_of(class)).unwrap_or_default());
         // Relaxed: for the books.
         places.filter(|place| place.load(Ordering::Relaxed) != 0).count()
     }
@@ -254,10 +263,16 @@ mod tests {
     fn a_class_has_a_few_spares_a_processor_and_nobody_takes_one_twice() {
         let spares = Spares::new(3);
         let (first, last) = (ClassIndex(0), ClassIndex(2));
-        assert_eq!(spares.park(current_cpu(), first, 7), Parked::No, "no room before an insert has made it");
+        assert_eq!(
+            spares.park(current_cpu(), first, 7),
+            Parked::No,
+            "no room before an insert has made it"
+        );
         spares.prepare(|bytes| assert!(bytes > 0));
         spares.prepare(|_| panic!("made once"));
-        let parked = (0..100).filter(|&index| spares.park(current_cpu(), first, index) != Parked::No).count();
+        let parked = (0..100)
+            .filter(|&index| spares.park(current_cpu(), first, index) != Parked::No)
+            .count();
         assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
         assert_eq!(spares.park(current_cpu(), last, u32::MAX - 1), Parked::ForSoon);
         assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
@@ -298,7 +313,8 @@ mod tests {
         let spares = Spares { shards: 1, ..Spares::new(1) };
         spares.prepare(|_| ());
         let park_many = |n: u32| {
-            let park = |_| (spares.park(current_cpu(), ClassIndex(0), 1), spares.drain(None).count()).0;
+            let park =
+                |_| (spares.park(current_cpu(), ClassIndex(0), 1), spares.drain(None).count()).0;
             (0..n).map(park).filter(|&parked| parked == Parked::TooMany).count()
         };
         assert_eq!((park_many(STREAK - 1), park_many(1), park_many(2 * STREAK)), (0, 1, 2));

@@ -5,8 +5,8 @@
 //!   resident      = slots claimed + tails + fragmentation
 //! ```
 //!
-//! What it takes does not depend on the number of objects or zspages. [`survey`](crate::survey) counts the same by
-//! walking over all of them.
+//! What it takes does not depend on the number of objects or zspages. [`survey`](crate::survey)
+//! counts the same by walking over all of them.
 
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{GroupStats, PoolStats};
@@ -35,8 +35,8 @@ impl Inner {
         let mut books = Books::default();
         books.stats.groups.reserve(self.table.classes().len());
         let mut classes = Vec::with_capacity(self.table.classes().len());
-        // All of them at once, in order of size, for a moment: an object that goes from one class to another while we
-        // look is not counted twice.
+        // All of them at once, in order of size, for a moment: an object that goes from one class
+        // to another while we look is not counted twice.
         classes.extend(self.existing_classes().map(|class| (class, class.lock())));
         // In all claimed slots. Wraps until all classes are added.
         let mut payload = self.spares.payload_shift();
@@ -45,7 +45,8 @@ impl Inner {
             payload = payload.wrapping_add(state.payload());
             // Those that were parked since we took the spares back.
             let objects = state.objects().saturating_sub(self.spares.parked(class.index));
-            let figures = Figures { objects, pinned: pinned(class) + announced, counted: state.counted() };
+            let figures =
+                Figures { objects, pinned: pinned(class) + announced, counted: state.counted() };
             self.add_class(class, state, figures, &mut books);
         }
         drop(classes);
@@ -68,7 +69,13 @@ impl Inner {
     }
 
     /// Adds a class. Under its lock.
-    pub(crate) fn add_class(&self, class: &Class, state: &ClassState, figures: Figures, books: &mut Books) {
+    pub(crate) fn add_class(
+        &self,
+        class: &Class,
+        state: &ClassState,
+        figures: Figures,
+        books: &mut Books,
+    ) {
         let Figures { objects, pinned, counted } = figures;
         let (geometry, frame_size) = (self.table.get(class.index), state.shape.frame_size());
         let slots = state.objects() * geometry.slot_bytes as usize - counted.absent;
@@ -95,8 +102,8 @@ impl Inner {
     pub(crate) fn close_books(&self, books: Books, payload: usize) -> PoolStats {
         let Books { mut stats, slots } = books;
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-        // What came and went meanwhile must not unbalance the books: the parts always sum to what is held. Less than
-        // nothing is a large number, like the count of zombies for a moment.
+        // What came and went meanwhile must not unbalance the books: the parts always sum to what
+        // is held. Less than nothing is a large number, like the count of zombies for a moment.
         stats.payload_bytes = (payload as isize).max(0).cast_unsigned().min(slots);
         stats.rounding_bytes = slots - stats.payload_bytes;
         stats.zombies = (count(&self.counters.zombies) as isize).max(0).cast_unsigned();

@@ -1,4 +1,5 @@
-//! The books once more, by a walk over all handles and zspages: what [`stats`](crate::stats) has to agree with.
+//! The books once more, by a walk over all handles and zspages: what [`stats`](crate::stats) has to
+//! agree with.
 
 use zpool_core::PoolStats;
 
@@ -19,7 +20,8 @@ impl Inner {
         for class in self.existing_classes() {
             let tally = &tallies[usize::from(class.index.0)];
             self.locked(class, |state| {
-                // A claimed slot may be a spare again by now, and the walk may have met an object that moved twice.
+                // A claimed slot may be a spare again by now, and the walk may have met an object
+                // that moved twice.
                 let objects = tally.objects.min(state.objects());
                 let figures = Figures { objects, pinned: tally.pinned, counted: count(state) };
                 self.add_class(class, state, figures, &mut books);
@@ -58,7 +60,8 @@ struct Tally {
     payload: usize,
 }
 
-/// Counts what a class keeps [counted](ClassState::counted), by a walk over its zspages. Under its lock.
+/// Counts what a class keeps [counted](ClassState::counted), by a walk over its zspages. Under its
+/// lock.
 pub(crate) fn count(state: &ClassState) -> Counted {
     #[cfg(all(test, not(zpool_loom)))]
     WALKS.with(|walks| walks.set(walks.get() + 1));
@@ -72,13 +75,15 @@ pub(crate) fn count(state: &ClassState) -> Counted {
     counted
 }
 
-/// Bytes of claimed slots in frames that are not resident: an object's slot is longer than the object.
+/// Bytes of claimed slots in frames that are not resident: an object's slot is longer than the
+/// object.
 fn absent_bytes(state: &ClassState, local: u32) -> usize {
     let (shape, bits) = (&state.shape, state.bits(local));
     let all = u64::MAX >> (64 - shape.frames);
     let mut bytes = 0;
     for frame in runs(!state.member(local).resident & all).flatten() {
-        let (from, to) = (frame as usize * shape.frame_size(), (frame as usize + 1) * shape.frame_size());
+        let (from, to) =
+            (frame as usize * shape.frame_size(), (frame as usize + 1) * shape.frame_size());
         for object in shape.slots_in(frame..frame + 1).filter(|&object| bit(bits, object)) {
             let start = shape.offset(object);
             bytes += (start + shape.slot as usize).min(to) - start.max(from);
@@ -95,7 +100,10 @@ fn tail_bytes(state: &ClassState, local: u32) -> usize {
     frames
         .map(|frame| {
             (frame as usize + 1) * shape.frame_size()
-                - tail.clamp(frame as usize * shape.frame_size(), (frame as usize + 1) * shape.frame_size())
+                - tail.clamp(
+                    frame as usize * shape.frame_size(),
+                    (frame as usize + 1) * shape.frame_size(),
+                )
         })
         .sum()
 }
@@ -124,12 +132,14 @@ mod tests {
 
     fn pool(max: usize, params: &str, frame: usize) -> Box<dyn ZPool> {
         let spec: zpool_core::spec::Component = params.parse().unwrap();
-        let config = PoolConfig::new(Arc::new(HeapSource::new(frame)), max).with_params(spec.params);
+        let config =
+            PoolConfig::new(Arc::new(HeapSource::new(frame)), max).with_params(spec.params);
         crate::ZsmallocDriver.create(&config).unwrap()
     }
 
-    /// Random inserts, frees one by one and many at once, guards, zombies, compactions and trims: the books that are kept
-    /// are what a walk finds, for objects much shorter than a frame and much longer, in zspages of all shapes.
+    /// Random inserts, frees one by one and many at once, guards, zombies, compactions and trims:
+    /// the books that are kept are what a walk finds, for objects much shorter than a frame and
+    /// much longer, in zspages of all shapes.
     #[test]
     fn stats_kept_equal_survey() {
         for (max, params, frame) in [
@@ -155,7 +165,9 @@ mod tests {
                     12 if !live.is_empty() => {
                         guards.push(pool.read(&live[next(&mut seed) % live.len()]).unwrap())
                     }
-                    13 if !guards.is_empty() => drop(guards.swap_remove(next(&mut seed) % guards.len())),
+                    13 if !guards.is_empty() => {
+                        drop(guards.swap_remove(next(&mut seed) % guards.len()))
+                    }
                     14 if step % 50 == 0 => {
                         let from = next(&mut seed) % (live.len() + 1);
                         assert_eq!(pool.free_many(&mut live.drain(from..)), 0);

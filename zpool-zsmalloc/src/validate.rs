@@ -40,7 +40,9 @@ impl Inner {
         }
         let (charged, resident) =
             (self.source.charged_frames(), self.counters.frames.load(Ordering::Relaxed));
-        Err(Violation::new(format!("the source has charged {charged} frames, {resident} are resident")))
+        Err(Violation::new(format!(
+            "the source has charged {charged} frames, {resident} are resident"
+        )))
     }
 
     fn walk(&self) -> Result<(), Violation> {
@@ -51,7 +53,9 @@ impl Inner {
         for (class, state) in &classes {
             self.check_class(class, state)?;
         }
-        let sum = |of: fn(&ClassState) -> usize| classes.iter().map(|(_, state)| of(state)).sum::<usize>();
+        let sum = |of: fn(&ClassState) -> usize| {
+            classes.iter().map(|(_, state)| of(state)).sum::<usize>()
+        };
         let counters = &self.counters;
         agree("pool, frames", counters.frames.load(Ordering::Relaxed), sum(|s| s.resident()))?;
         agree("pool, idle frames", counters.idle.load(Ordering::Relaxed), sum(|s| s.idle()))?;
@@ -63,10 +67,15 @@ impl Inner {
         for local in 0..state.members().len() as u32 {
             let (member, bits) = (state.member(local), state.bits(local));
             let at = |what: &str| format!("{:?}, zspage {}: {what}", class.index, member.id);
-            let entry = self.zspages.get(member.id).ok_or_else(|| Violation::new(at("no entry")))?;
+            let entry =
+                self.zspages.get(member.id).ok_or_else(|| Violation::new(at("no entry")))?;
             agree(at("entry's index"), entry.local() as usize, local as usize)?;
             agree(at("entry's class"), usize::from(entry.class().0), usize::from(class.index.0))?;
-            agree(at("slots in use"), usize::from(member.inuse), count_set(bits, 0..state.shape.objects))?;
+            agree(
+                at("slots in use"),
+                usize::from(member.inuse),
+                count_set(bits, 0..state.shape.objects),
+            )?;
             let counted = state.count_open(local, 0..state.shape.objects);
             agree(at("open slots"), usize::from(member.open), usize::from(counted))?;
             let group = match member.isolated {
@@ -102,7 +111,10 @@ impl Inner {
     }
 
     /// Each handle names a claimed slot of a zspage that lives, no two the same one, and the bytes lie in resident frames.
-    fn check_handles(&self, classes: &[(&Class, MutexGuard<'_, ClassState>)]) -> Result<(), Violation> {
+    fn check_handles(
+        &self,
+        classes: &[(&Class, MutexGuard<'_, ClassState>)],
+    ) -> Result<(), Violation> {
         let mut named = HashMap::new();
         for (index, slot) in self.handles.iter() {
             let Some(content) = named_by(slot.peek()) else { continue };
@@ -137,8 +149,9 @@ impl Inner {
     /// Do two slots name the same object? One that is moved or exchanged changes its place or its slot in one step, but the walk takes longer than that, and meets it
     /// twice; so they are asked often enough that it would have to come and go between any two questions.
     fn both_name(&self, one: u32, other: u32, content: Content) -> bool {
-        let names =
-            |index| self.handles.get(index).is_some_and(|slot| named_by(slot.peek()) == Some(content));
+        let names = |index| {
+            self.handles.get(index).is_some_and(|slot| named_by(slot.peek()) == Some(content))
+        };
         (0..64).all(|_| names(one) && names(other))
     }
 }
@@ -165,19 +178,29 @@ fn check_counted(class: &Class, state: &ClassState) -> Result<(), Violation> {
 
 /// The lists hold exactly the members whose links say so, each once.
 fn check_lists(class: &Class, state: &ClassState) -> Result<(), Violation> {
-    let groups =
-        [Group::Empty, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull, Group::Growing];
+    let groups = [
+        Group::Empty,
+        Group::Quarter,
+        Group::Half,
+        Group::ThreeQuarters,
+        Group::AlmostFull,
+        Group::Growing,
+    ];
     for group in groups {
         let mut listed = 0;
         let mut at = state.head(group);
         while let Some(local) = at {
             listed += 1;
             if listed > state.members().len() || state.group(local) != group {
-                return Err(Violation::new(format!("{:?}: the list of {group:?} is broken", class.index)));
+                return Err(Violation::new(format!(
+                    "{:?}: the list of {group:?} is broken",
+                    class.index
+                )));
             }
             at = state.next(local);
         }
-        let members = (0..state.members().len() as u32).filter(|&local| state.group(local) == group).count();
+        let members =
+            (0..state.members().len() as u32).filter(|&local| state.group(local) == group).count();
         agree(format!("{:?}: members of {group:?}", class.index), listed, members)?;
     }
     Ok(())

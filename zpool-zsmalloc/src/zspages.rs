@@ -26,7 +26,8 @@ pub(crate) struct Zspage {
     tag: AtomicU32,
     local: AtomicU32,
 }
-const _: () = assert!(size_of::<Zspage>() == 16 || cfg!(zpool_loom), "counts into the density of every pool");
+const _: () =
+    assert!(size_of::<Zspage>() == 16 || cfg!(zpool_loom), "counts into the density of every pool");
 
 impl Zspage {
     /// The class. The same from creation to removal.
@@ -152,7 +153,8 @@ impl ZspageTable {
 mod tests {
     use super::*;
 
-    /// A table gives out as many ids as it has, says that it is full, and gives out again what came back.
+    /// A table gives out as many ids as it has, says that it is full, and gives out again what came
+    /// back.
     #[test]
     fn take_at_limit_is_full_until_put() {
         let table = ZspageTable::new(100);

@@ -18,7 +18,8 @@ const MAX: usize = 9000;
 
 #[test]
 fn classes_sum_to_the_totals_and_parts_to_what_is_held() {
-    for (frame_size, params) in [(4096, ""), (4096, "chain=4"), (4096, "chain=1,step=8"), (16_384, "step=64")]
+    for (frame_size, params) in
+        [(4096, ""), (4096, "chain=4"), (4096, "chain=1,step=8"), (16_384, "step=64")]
     {
         life(frame_size, params);
     }
@@ -100,8 +101,10 @@ impl Own<'_> {
         let len = 1 + random.below(longest);
         self.inserted += 1;
         let known = Known { number: self.inserted, len };
-        self.objects
-            .push(Object { handle: self.pool.insert(&vec![known.number as u8; len]).unwrap(), known });
+        self.objects.push(Object {
+            handle: self.pool.insert(&vec![known.number as u8; len]).unwrap(),
+            known,
+        });
     }
 
     fn free(&mut self, random: &mut Random) {
@@ -123,15 +126,28 @@ impl Own<'_> {
         let sum = |of: fn(&GroupStats) -> usize| stats.groups.iter().map(of).sum::<usize>();
 
         // The totals are what the caller and the page source know.
-        assert_eq!((stats.objects, stats.zombies), (live.len(), held.len() - live.len()), "{stage}");
+        assert_eq!(
+            (stats.objects, stats.zombies),
+            (live.len(), held.len() - live.len()),
+            "{stage}"
+        );
         let payload: usize = held.iter().map(|known| known.len).sum();
         assert_eq!(stats.payload_bytes, payload, "{stage}: lengths of {} objects", held.len());
         assert_eq!(stats.resident_frames, self.source.charged_frames(), "{stage}");
         assert_eq!(stats.pool_bytes(), self.pool.bytes_held(), "{stage}");
 
         // The parts sum to what is held.
-        let parts = [stats.payload_bytes, stats.rounding_bytes, stats.tail_bytes, stats.fragmentation_bytes];
-        assert_eq!(parts.iter().sum::<usize>(), stats.resident_frames * frame_size, "{stage}: {parts:?}");
+        let parts = [
+            stats.payload_bytes,
+            stats.rounding_bytes,
+            stats.tail_bytes,
+            stats.fragmentation_bytes,
+        ];
+        assert_eq!(
+            parts.iter().sum::<usize>(),
+            stats.resident_frames * frame_size,
+            "{stage}: {parts:?}"
+        );
         assert_eq!(
             stats.pool_bytes(),
             stats.resident_frames * frame_size + stats.metadata_bytes,
@@ -158,7 +174,11 @@ impl Own<'_> {
         let geometry = (usize::from(class.frames), usize::from(class.objects));
         assert_eq!((group.frames_per_page, group.slots_per_page), geometry, "{stage}: {group:?}");
         let [empty, .., full] = group.pages_by_fullness;
-        assert_eq!(group.pages_by_fullness.iter().sum::<usize>(), group.pages, "{stage}: {group:?}");
+        assert_eq!(
+            group.pages_by_fullness.iter().sum::<usize>(),
+            group.pages,
+            "{stage}: {group:?}"
+        );
         // At least one object a zspage that is not empty, and one slot free where it is not full.
         let (partial, slots) = (group.pages - empty - full, group.slots_per_page);
         let objects = full * slots + partial..=full * slots + partial * (slots - 1);

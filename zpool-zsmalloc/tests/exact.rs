@@ -161,7 +161,10 @@ fn procedure(check: bool) {
         assert_eq!(watched.resident(), stats.resident_frames, "{name}: frames resident by pagemap");
         assert_eq!(pool.bytes_held(), stats.pool_bytes(), "{name}");
         let (said, off) = (stats.metadata_bytes as f64, heap - stats.metadata_bytes as f64);
-        assert!(off.abs() <= said * 0.05, "{name}: {said} bytes of metadata said, {heap} on the heap");
+        assert!(
+            off.abs() <= said * 0.05,
+            "{name}: {said} bytes of metadata said, {heap} on the heap"
+        );
     };
     stage("empty");
     for _ in 0..SLOTS {

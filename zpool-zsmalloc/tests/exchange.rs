@@ -45,9 +45,12 @@ fn it_is_done_whenever_nobody_looks_and_no_object_moves() {
 #[test]
 fn objects_that_were_exchanged_are_compacted_like_others() {
     let pool = pool();
-    let mut live: Vec<_> = (0..3000).map(|seed| (seed, pool.insert(&object(seed, 900)).unwrap())).collect();
+    let mut live: Vec<_> =
+        (0..3000).map(|seed| (seed, pool.insert(&object(seed, 900)).unwrap())).collect();
     for nth in (0..live.len() - 1).step_by(2) {
-        let [(first, kept), (second, other)] = &mut live[nth..nth + 2] else { unreachable!("two of them") };
+        let [(first, kept), (second, other)] = &mut live[nth..nth + 2] else {
+            unreachable!("two of them")
+        };
         assert!(pool.exchange(kept, other));
         std::mem::swap(first, second);
     }

@@ -65,8 +65,10 @@ fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped_or_panicked_over(
         let source: Arc<dyn PageSource> = Arc::new(HeapSource::new(4096));
         let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
         let pool = ZsmallocDriver.create(&config).unwrap();
-        let fill = |n: usize| -> Vec<_> { (0..n).map(|_| pool.insert(&[1; 1400]).unwrap()).collect() };
-        let empty = |handles: Vec<_>| handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
+        let fill =
+            |n: usize| -> Vec<_> { (0..n).map(|_| pool.insert(&[1; 1400]).unwrap()).collect() };
+        let empty =
+            |handles: Vec<_>| handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
 
         for _ in 0..3 {
             let full = fill(4000);
@@ -116,7 +118,8 @@ fn a_job_that_may_not_go_on_is_made_again() {
     let pool = ZsmallocDriver.create(&config).unwrap();
     for round in 1..4 {
         let handles: Vec<_> = (0..4000).map(|_| pool.insert(&[1; 1400]).unwrap()).collect();
-        let (go, stay): (Vec<_>, Vec<_>) = handles.into_iter().enumerate().partition(|(i, _)| i % 4 > 0);
+        let (go, stay): (Vec<_>, Vec<_>) =
+            handles.into_iter().enumerate().partition(|(i, _)| i % 4 > 0);
         go.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
         assert!(executor.jobs.run_all() > 0, "round {round}");
         assert!(executor.panics.load(Ordering::Relaxed) >= round);
@@ -131,7 +134,8 @@ fn a_job_that_may_not_go_on_is_made_again() {
 /// Objects that stay here and there keep their zspages; the frames between them go all the same, with no object moved.
 #[test]
 fn frames_that_are_empty_inside_zspages_in_use_come_back_without_compaction() {
-    let unwilling = |fate| Some(Arc::new(Unwilling { fate, ..Unwilling::default() }) as Arc<dyn Executor>);
+    let unwilling =
+        |fate| Some(Arc::new(Unwilling { fate, ..Unwilling::default() }) as Arc<dyn Executor>);
     let manual = Arc::new(Manual::new());
     let cases = [
         ("no executor", "", None),
@@ -169,7 +173,8 @@ fn frames_that_are_empty_inside_zspages_in_use_come_back_without_compaction() {
     }
 }
 
-/// An executor that panics when its last reference goes, which is the pool's: the pool is taken down all the same.
+/// An executor that panics when its last reference goes, which is the pool's: the pool is taken
+/// down all the same.
 #[test]
 fn drop_with_panicking_executor_frees_frames() {
     #[derive(Debug)]
@@ -223,7 +228,8 @@ fn tables_of_an_emptied_pool_are_reused() {
     let pool = ZsmallocDriver.create(&PoolConfig::new(source, 4096)).unwrap();
     let mut held = Vec::new();
     for _ in 0..3 {
-        let handles: Vec<_> = (0..6000).map(|i| pool.insert(&vec![1; 1 + i * 7 % 4096]).unwrap()).collect();
+        let handles: Vec<_> =
+            (0..6000).map(|i| pool.insert(&vec![1; 1 + i * 7 % 4096]).unwrap()).collect();
         held.push(pool.stats().metadata_bytes);
         assert_eq!(pool.free_many(&mut handles.into_iter()), 0);
         pool.trim();

@@ -1,4 +1,5 @@
-//! Frames on their way: how far compaction charges ahead, and what becomes of frames that the system does not take back.
+//! Frames on their way: how far compaction charges ahead, and what becomes of frames that the
+//! system does not take back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,8 +31,8 @@ fn with_gaps(pool: &dyn ZPool, count: usize, len: usize, run: usize) -> Vec<Hand
     kept.into_iter().map(|(_, handle)| handle).collect()
 }
 
-/// Compaction that fills gaps without frames gives back as it goes: it never holds more than 128 KiB beyond what it began
-/// with, or twice the frames that the longest object may lie in.
+/// Compaction that fills gaps without frames gives back as it goes: it never holds more than 128
+/// KiB beyond what it began with, or twice the frames that the longest object may lie in.
 #[test]
 fn compaction_charges_little_ahead() {
     for (frame, max, spec, len, run, bound) in [
@@ -49,18 +50,28 @@ fn compaction_charges_little_ahead() {
         source.peak.store(0, Ordering::Relaxed);
         let report = pool.compact(CompactionBudget::UNLIMITED);
         let (after, peak) = (source.charged_frames(), source.peak.load(Ordering::Relaxed));
-        assert!(peak > before && report.moved_objects > 0, "{spec}, {len}: {report:?} charged nothing");
-        assert!(peak - before <= bound, "{spec}, {len}: {} frames ahead, {bound} allowed", peak - before);
+        assert!(
+            peak > before && report.moved_objects > 0,
+            "{spec}, {len}: {report:?} charged nothing"
+        );
+        assert!(
+            peak - before <= bound,
+            "{spec}, {len}: {} frames ahead, {bound} allowed",
+            peak - before
+        );
         let ideal = kept.len() * len / frame;
-        assert!(after <= ideal + ideal / 8 + 70, "{spec}, {len}: {after} frames, {ideal} are payload");
+        assert!(
+            after <= ideal + ideal / 8 + 70,
+            "{spec}, {len}: {after} frames, {ideal} are payload"
+        );
         assert_eq!(report.freed_bytes, (before - after) * frame, "{spec}, {len}");
         pool.validate().unwrap();
         assert!(kept.iter().all(|handle| pool.read(handle).unwrap().len() == len));
     }
 }
 
-/// Frames that the system does not take back stay resident, charged and in the books, objects that come next go there
-/// first, and what is given back later is what the system takes then.
+/// Frames that the system does not take back stay resident, charged and in the books, objects that
+/// come next go there first, and what is given back later is what the system takes then.
 #[test]
 fn frames_not_given_back_are_used_first() {
     let (pool, source) = pool(4096, 4096, "zsmalloc");
@@ -98,8 +109,9 @@ fn job_ends_when_nothing_is_given_back() {
         let source = Arc::new(Source::new(4096, |work| work()));
         let executor = Arc::new(Manual::new());
         let spec: Component = format!("zsmalloc(compact={compact})").parse().unwrap();
-        let config =
-            PoolConfig::new(source.clone(), 4096).with_params(spec.params).with_executor(executor.clone());
+        let config = PoolConfig::new(source.clone(), 4096)
+            .with_params(spec.params)
+            .with_executor(executor.clone());
         let pool = ZsmallocDriver.create(&config).unwrap();
         source.keeps.store(true, Ordering::Relaxed);
         let kept = with_gaps(&*pool, 8000, 1000, 64);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zpool_core::exec::Manual;
-use zpool_core::page::{FaultPlan, FaultySource, HeapSource, ObservedSource, PageSource, SourceCall};
+use zpool_core::page::{
+    FaultPlan, FaultySource, HeapSource, ObservedSource, PageSource, SourceCall,
+};
 use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
@@ -74,7 +76,9 @@ fn empty_zspages_of_many_classes_go_back_together() {
     let source = ObservedSource::new(Arc::new(HeapSource::new(4096)), move |call| {
         match call {
             SourceCall::Reserve(_) => zspages.fetch_add(1, Ordering::Relaxed),
-            SourceCall::Release(_) | SourceCall::ReleaseAll(_) => calls.fetch_add(1, Ordering::Relaxed),
+            SourceCall::Release(_) | SourceCall::ReleaseAll(_) => {
+                calls.fetch_add(1, Ordering::Relaxed)
+            }
             _ => 0,
         };
     });
@@ -127,7 +131,8 @@ fn a_pool_that_was_once_large_still_compacts() {
 /// A pool that is only freed from keeps no more than what its last spare slots hold up: nobody asks for statistics, trims or inserts.
 #[test]
 fn what_is_only_freed_goes_without_being_asked_for() {
-    for (params, prompt) in [("", true), ("", false), ("compact=off", true), ("compact=off", false)] {
+    for (params, prompt) in [("", true), ("", false), ("compact=off", true), ("compact=off", false)]
+    {
         for n in [2000, 12_000] {
             let (kept, mut random) = (Kept::new(params), Random(99));
             let lengths: Vec<_> = (0..n).map(|_| 1 + random.below(4096)).collect();
@@ -164,7 +169,8 @@ fn frames_that_were_needed_of_late_are_kept_until_the_next_job() {
     kept.drain("filled");
     let full = kept.source.charged_frames();
     let free_every_second = |objects: Vec<Handle>| {
-        let (go, stay): (Vec<_>, Vec<_>) = objects.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+        let (go, stay): (Vec<_>, Vec<_>) =
+            objects.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
         go.into_iter().for_each(|(_, handle)| kept.pool.free(handle).unwrap());
         stay.into_iter().map(|(_, handle)| handle).collect::<Vec<_>>()
     };
@@ -237,7 +243,8 @@ fn half_freed_and_in_use(fill: impl Fn(&Kept) -> Vec<Handle>, jobs: usize) -> (K
     let handles = fill(&kept);
     kept.drain("filled");
     let mut frames = vec![kept.source.charged_frames()];
-    let (go, stay): (Vec<_>, Vec<_>) = handles.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    let (go, stay): (Vec<_>, Vec<_>) =
+        handles.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
     go.into_iter().for_each(|(_, handle)| kept.pool.free(handle).unwrap());
     for _ in 0..jobs {
         kept.pool.free(kept.pool.insert(&[1; 1300]).unwrap()).unwrap();
@@ -261,7 +268,11 @@ fn a_pool_in_use_keeps_for_a_while_what_it_has_needed() {
     assert!(frames[8] < full, "a part is given back: {frames:?}");
     assert!(frames[8] > full * 4 / 5, "eight parts of 32 of a half are an eighth: {frames:?}");
     kept.drain("nobody uses it");
-    assert!(kept.source.charged_frames() < full * 11 / 20, "{} of {full}", kept.source.charged_frames());
+    assert!(
+        kept.source.charged_frames() < full * 11 / 20,
+        "{} of {full}",
+        kept.source.charged_frames()
+    );
 }
 
 /// A part of 32 of a few slots is less than a slot: many small classes forget no faster than a large one.
@@ -284,7 +295,8 @@ fn small_classes_remember_as_long_as_large_ones() {
 #[test]
 fn a_pool_in_use_gives_back_nothing_or_much() {
     let (_kept, frames) = half_freed_and_in_use(alike(1500), 20);
-    let steps: Vec<_> = frames.windows(2).map(|pair| pair[0] - pair[1]).filter(|&step| step > 0).collect();
+    let steps: Vec<_> =
+        frames.windows(2).map(|pair| pair[0] - pair[1]).filter(|&step| step > 0).collect();
     let least = frames[20] / 128 + 4;
     assert!(steps.len() > 2 && steps.iter().all(|&step| step > least), "{steps:?}, of {frames:?}");
 }

@@ -70,7 +70,10 @@ impl Pool {
     }
 
     fn release(&self, place: Content) {
-        assert!(std::mem::replace(&mut self.bits.lock()[place.0 as usize], false), "released twice");
+        assert!(
+            std::mem::replace(&mut self.bits.lock()[place.0 as usize], false),
+            "released twice"
+        );
     }
 
     fn take_down(&self, place: Content) {
@@ -121,14 +124,19 @@ impl Pool {
     }
 
     fn free(&self, generation: u16) {
-        if let Freed::Now(place) = self.slot.free(generation, INDEX, &self.readers).expect("freed once") {
+        if let Freed::Now(place) =
+            self.slot.free(generation, INDEX, &self.readers).expect("freed once")
+        {
             self.take_down(place);
         }
     }
 
     fn park(&self, spares: &Spares, class: ClassIndex, place: Content) {
         self.slot.set_parked(place);
-        assert!(spares.park(zpool_core::current_cpu(), class, 0) != Parked::No, "nobody else parks");
+        assert!(
+            spares.park(zpool_core::current_cpu(), class, 0) != Parked::No,
+            "nobody else parks"
+        );
     }
 
     fn compact(&self) {
@@ -172,8 +180,10 @@ fn pin_against_move_against_free() {
     both(3, |pins_only| {
         let (pool, generation) = Pool::with_object(pins_only);
         let (reader, mover) = (pool.clone(), pool.clone());
-        let threads =
-            [thread::spawn(move || reader.read(generation)), thread::spawn(move || mover.compact())];
+        let threads = [
+            thread::spawn(move || reader.read(generation)),
+            thread::spawn(move || mover.compact()),
+        ];
         pool.free(generation);
         for thread in threads {
             thread.join().unwrap();
@@ -183,7 +193,8 @@ fn pin_against_move_against_free() {
     });
 }
 
-/// Two readers that share a pin, the owner's free and compaction: taken down once, after both. Preemption bound 2.
+/// Two readers that share a pin, the owner's free and compaction: taken down once, after both.
+/// Preemption bound 2.
 #[test]
 fn shared_pin_against_move_against_free() {
     model(2, || {
@@ -192,7 +203,9 @@ fn shared_pin_against_move_against_free() {
         let (mover, readers) = (pool.clone(), [(); 2].map(|()| (pool.clone(), overflow.clone())));
         let mut threads: Vec<_> = readers
             .into_iter()
-            .map(|(reader, overflow)| thread::spawn(move || reader.read_shared(generation, &overflow)))
+            .map(|(reader, overflow)| {
+                thread::spawn(move || reader.read_shared(generation, &overflow))
+            })
             .collect();
         threads.push(thread::spawn(move || mover.compact()));
         pool.free(generation);
@@ -211,8 +224,10 @@ fn compaction_against_insert_and_read() {
     both(3, |pins_only| {
         let (pool, generation) = Pool::with_object(pins_only);
         let (reader, mover) = (pool.clone(), pool.clone());
-        let threads =
-            [thread::spawn(move || reader.read(generation)), thread::spawn(move || mover.compact())];
+        let threads = [
+            thread::spawn(move || reader.read(generation)),
+            thread::spawn(move || mover.compact()),
+        ];
         pool.insert();
         for thread in threads {
             thread.join().unwrap();
@@ -271,7 +286,9 @@ fn a_spare_against_a_reader_and_an_insert() {
                 }
             }),
         ];
-        if let Freed::Now(place) = pool.slot.free(generation, INDEX, &pool.readers).expect("freed once") {
+        if let Freed::Now(place) =
+            pool.slot.free(generation, INDEX, &pool.readers).expect("freed once")
+        {
             pool.park(&spares, class, place);
         }
         for thread in threads {
@@ -335,7 +352,8 @@ impl Two {
         let other = Named { slot: &self.other, index: OTHER, generation: other };
         match exchange(kept, other, &self.readers) {
             Exchanged::Yes => {
-                let freed = self.other.free(other.generation, OTHER, &self.readers).expect("freed once");
+                let freed =
+                    self.other.free(other.generation, OTHER, &self.readers).expect("freed once");
                 // Later: by compaction, which needs no handle.
                 if let Freed::Now(place) = freed {
                     self.write(place, 99);
@@ -378,7 +396,11 @@ fn an_exchange_against_a_reader() {
         let done = pool.replace(generations);
         thread.join().unwrap();
         assert_eq!(pool.read(generations.0, pins_only), if done { NEW } else { OBJECT });
-        assert_eq!(pool.other.pin(generations.1).is_ok(), !done, "the other handle is as before, or free");
+        assert_eq!(
+            pool.other.pin(generations.1).is_ok(),
+            !done,
+            "the other handle is as before, or free"
+        );
     });
 }
 
@@ -426,13 +448,14 @@ fn an_exchange_against_a_free() {
     model(4, || {
         let (pool, (kept, other)) = Two::with_objects();
         let stranger = pool.clone();
-        let thread = thread::spawn(move || match stranger.kept.free(kept, INDEX, &stranger.readers) {
-            Ok(Freed::Now(place)) => Some(place),
-            outcome => {
-                assert_eq!(outcome, Ok(Freed::Later), "the exchange does not end its life");
-                None
-            }
-        });
+        let thread =
+            thread::spawn(move || match stranger.kept.free(kept, INDEX, &stranger.readers) {
+                Ok(Freed::Now(place)) => Some(place),
+                outcome => {
+                    assert_eq!(outcome, Ok(Freed::Later), "the exchange does not end its life");
+                    None
+                }
+            });
         let kept = Named { slot: &pool.kept, index: INDEX, generation: kept };
         let named = Named { slot: &pool.other, index: OTHER, generation: other };
         let by_exchange = match exchange(kept, named, &pool.readers) {

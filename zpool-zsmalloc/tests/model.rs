@@ -56,7 +56,8 @@ impl Model<'_> {
     fn apply(&mut self, op: &Op) {
         match *op {
             Op::Insert(len) => {
-                let bytes: Vec<u8> = (0..len).map(|i| (self.next as usize * 31 + i * 7) as u8).collect();
+                let bytes: Vec<u8> =
+                    (0..len).map(|i| (self.next as usize * 31 + i * 7) as u8).collect();
                 let objects = self.pool.stats().objects;
                 match self.pool.insert(&bytes) {
                     Ok(handle) => {
@@ -82,7 +83,9 @@ impl Model<'_> {
                 let (handle, bytes) = &self.live[&key];
                 self.held.push((self.pool.read(handle).unwrap(), bytes.clone()));
             }
-            Op::Drop(n) if !self.held.is_empty() => drop(self.held.swap_remove(n % self.held.len())),
+            Op::Drop(n) if !self.held.is_empty() => {
+                drop(self.held.swap_remove(n % self.held.len()))
+            }
             Op::Compact(moves) => {
                 let report = self.pool.compact(CompactionBudget::moves(moves));
                 assert!(report.moved_objects <= moves);
@@ -104,7 +107,10 @@ impl Model<'_> {
         assert_eq!(stats.resident_frames, self.source.charged_frames());
         if self.held.is_empty() {
             assert_eq!(stats.zombies, 0);
-            assert_eq!(stats.payload_bytes, self.live.values().map(|(_, bytes)| bytes.len()).sum::<usize>());
+            assert_eq!(
+                stats.payload_bytes,
+                self.live.values().map(|(_, bytes)| bytes.len()).sum::<usize>()
+            );
         }
     }
 }
@@ -113,10 +119,12 @@ fn run(frame: usize, max: usize, params: &str, ops: &[Op]) {
     let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(frame)), FaultPlan::Never));
     let executor = Arc::new(Manual::new());
     let spec: Component = format!("z({params})").parse().unwrap();
-    let config =
-        PoolConfig::new(source.clone(), max).with_params(spec.params).with_executor(executor.clone());
+    let config = PoolConfig::new(source.clone(), max)
+        .with_params(spec.params)
+        .with_executor(executor.clone());
     let pool = ZsmallocDriver.create(&config).unwrap();
-    let mut model = Model { pool: &*pool, source: &source, live: BTreeMap::new(), held: vec![], next: 0 };
+    let mut model =
+        Model { pool: &*pool, source: &source, live: BTreeMap::new(), held: vec![], next: 0 };
     for op in ops {
         model.apply(op);
         if matches!(op, Op::RunJobs) {

@@ -79,13 +79,22 @@ impl Canaries {
 
     /// Fills a pool in the order of `lengths`, so that objects that follow each other share a zspage. Then frees the one in the middle of each length, and writes
     /// others in the gaps, the longest first.
-    fn check(&self, params: &str, classes: &[SizeClass], frame_size: usize, lengths: &[usize], max: usize) {
+    fn check(
+        &self,
+        params: &str,
+        classes: &[SizeClass],
+        frame_size: usize,
+        lengths: &[usize],
+        max: usize,
+    ) {
         let spec: Component = format!("z({params})").parse().unwrap();
-        let config = PoolConfig::new(Arc::new(HeapSource::new(frame_size)), max).with_params(spec.params);
+        let config =
+            PoolConfig::new(Arc::new(HeapSource::new(frame_size)), max).with_params(spec.params);
         assert_eq!(ZsmallocDriver.classes(&config).unwrap(), classes, "the pool is of this table");
         let pool = ZsmallocDriver.create(&config).unwrap();
-        let insert =
-            |number: usize, len: usize| (pool.insert(self.object(number, len)).unwrap(), number, len);
+        let insert = |number: usize, len: usize| {
+            (pool.insert(self.object(number, len)).unwrap(), number, len)
+        };
         let copies = lengths.iter().flat_map(|&len| [len; COPIES]).enumerate();
         let mut written: Vec<_> = copies.map(|(number, len)| insert(number, len)).collect();
         self.read_all(&*pool, &written, params);

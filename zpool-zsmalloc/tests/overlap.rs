@@ -77,12 +77,16 @@ fn a_pool_that_goes_waits_for_a_job_that_outlives_the_one_before_it() {
             watched.wait_for(Stage::LetGo);
         }
     });
-    let executor =
-        Arc::new(Beside { stages: stages.clone(), first: Mutex::default(), second: Mutex::default() });
+    let executor = Arc::new(Beside {
+        stages: stages.clone(),
+        first: Mutex::default(),
+        second: Mutex::default(),
+    });
     let config = PoolConfig::new(Arc::new(source), 4096).with_executor(executor.clone());
     let pool = ZsmallocDriver.create(&config).unwrap();
     let objects: Vec<_> = (0..6000).map(|_| pool.insert(&[1; 1300]).unwrap()).collect();
-    let (go, _stay): (Vec<_>, Vec<_>) = objects.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    let (go, _stay): (Vec<_>, Vec<_>) =
+        objects.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
     go.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
 
     let first = executor.first.lock().unwrap().take().expect("there is much to gain");

@@ -79,12 +79,19 @@ fn compaction_of_many_classes_frees_what_packing_each_would_free() {
         let report = pool.compact(CompactionBudget::UNLIMITED);
         assert_eq!(report.freed_bytes, (frames - source.charged_frames()) * FRAME, "{case}");
         assert_eq!(report.estimated_bytes, ideal * FRAME, "{case}: estimated before it starts");
-        assert!(report.freed_bytes * 100 >= ideal * FRAME * 95, "{case}: {ideal} frames, {report:?}");
+        assert!(
+            report.freed_bytes * 100 >= ideal * FRAME * 95,
+            "{case}: {ideal} frames, {report:?}"
+        );
         let after = pool.stats().groups;
         for (before, after) in before.iter().zip(&after) {
             assert_eq!(before.slot_bytes, after.slot_bytes, "{case}");
-            let (freed, ideal) = (before.resident_frames.saturating_sub(after.resident_frames), gain(before));
-            assert!(freed * 100 >= ideal * 95, "{case}: {freed} frames freed of {ideal}, {before:?}");
+            let (freed, ideal) =
+                (before.resident_frames.saturating_sub(after.resident_frames), gain(before));
+            assert!(
+                freed * 100 >= ideal * 95,
+                "{case}: {freed} frames freed of {ideal}, {before:?}"
+            );
         }
 
         let again = pool.compact(CompactionBudget::UNLIMITED);

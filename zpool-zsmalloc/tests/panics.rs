@@ -112,8 +112,10 @@ fn stuck() -> Stuck {
     let waits: Mutex<Option<(Sender<()>, Receiver<()>)>> = Mutex::new(Some((inside, may_go)));
     let source: Arc<dyn PageSource> =
         Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), move |call| {
-            if matches!(call, SourceCall::Release(_) | SourceCall::ReleaseAll(_) | SourceCall::Discard(_))
-                && let Some((inside, may_go)) = waits.lock().take()
+            if matches!(
+                call,
+                SourceCall::Release(_) | SourceCall::ReleaseAll(_) | SourceCall::Discard(_)
+            ) && let Some((inside, may_go)) = waits.lock().take()
             {
                 inside.send(()).unwrap();
                 may_go.recv().unwrap();

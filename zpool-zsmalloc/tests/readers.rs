@@ -20,8 +20,9 @@ fn pinned(pool: &dyn ZPool) -> usize {
     pool.stats().groups.iter().map(|group| group.pinned).sum()
 }
 
-/// Ten thousand guards hold an object. It keeps its place and its handle while others are compacted and exchanged, the
-/// books say that one object is pinned, and after its free it is a zombie until the last guard goes, in any order.
+/// Ten thousand guards hold an object. It keeps its place and its handle while others are compacted
+/// and exchanged, the books say that one object is pinned, and after its free it is a zombie until
+/// the last guard goes, in any order.
 #[test]
 fn read_by_ten_thousand_guards_succeeds() {
     for from_the_front in [true, false] {
@@ -30,7 +31,8 @@ fn read_by_ten_thousand_guards_succeeds() {
         let others: Vec<_> = (0..100).map(|i| pool.insert(&[i; 1000]).unwrap()).collect();
         let handle = pool.insert(&[200; 1000]).unwrap();
         let mut other = pool.insert(&[201; 1000]).unwrap();
-        let mut guards: Vec<ReadGuard<'_>> = (0..MANY).map(|_| pool.read(&handle).unwrap()).collect();
+        let mut guards: Vec<ReadGuard<'_>> =
+            (0..MANY).map(|_| pool.read(&handle).unwrap()).collect();
         let at = guards[0].as_ptr();
         assert_eq!(pinned(&*pool), 1);
         assert!(!pool.exchange(&handle, &mut other), "a guard's object keeps its handle");
@@ -68,7 +70,8 @@ fn read_by_ten_thousand_guards_succeeds() {
 fn read_of_many_crowded_objects_succeeds() {
     let (pool, _) = pool();
     let handles: Vec<_> = (0..50).map(|i| pool.insert(&[i; 64]).unwrap()).collect();
-    let mut guards: Vec<_> = (0..500 * 50).map(|i| (i % 50, pool.read(&handles[i % 50]).unwrap())).collect();
+    let mut guards: Vec<_> =
+        (0..500 * 50).map(|i| (i % 50, pool.read(&handles[i % 50]).unwrap())).collect();
     assert_eq!((pinned(&*pool), pool.survey()), (50, pool.stats()));
     for handle in handles {
         pool.free(handle).unwrap();
@@ -85,8 +88,8 @@ fn read_of_many_crowded_objects_succeeds() {
     pool.validate().unwrap();
 }
 
-/// Threads read one object beyond the limit of its word while it is replaced, compacted and freed: each zombie is finished
-/// exactly once, so that the books are even at the end.
+/// Threads read one object beyond the limit of its word while it is replaced, compacted and freed:
+/// each zombie is finished exactly once, so that the books are even at the end.
 #[test]
 fn crowded_reads_race_with_everything() {
     let (pool, source) = pool();

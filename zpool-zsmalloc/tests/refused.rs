@@ -1,6 +1,8 @@
-//! Heap calls that are refused, each in turn and from each on: an error or less work, never an abort, and nothing is lost.
+//! Heap calls that are refused, each in turn and from each on: an error or less work, never an
+//! abort, and nothing is lost.
 //!
-//! An abort would end the test program, so each scenario runs in a child process: this program again, with a variable.
+//! An abort would end the test program, so each scenario runs in a child process: this program
+//! again, with a variable.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -129,7 +131,8 @@ const SCENARIOS: [Scenario; 8] = [
     ("drop", |rig| {
         rig.live.clear();
         let config = exempt(|| PoolConfig::new(rig.source.clone(), 4096));
-        let fresh = exempt(|| ZsmallocDriver.create(&config.with_executor(rig.executor.clone())).unwrap());
+        let fresh =
+            exempt(|| ZsmallocDriver.create(&config.with_executor(rig.executor.clone())).unwrap());
         drop(std::mem::replace(&mut rig.pool, fresh));
         assert_eq!(rig.source.charged_frames(), 0);
     }),
@@ -137,14 +140,17 @@ const SCENARIOS: [Scenario; 8] = [
 
 /// Runs a scenario with the n-th heap call refused, for every n there is.
 fn run(name: &str) {
-    let (_, scenario) = SCENARIOS.into_iter().find(|(known, _)| *known == name).expect("a scenario");
+    let (_, scenario) =
+        SCENARIOS.into_iter().find(|(known, _)| *known == name).expect("a scenario");
     let mut refused_in_all = 0;
     for grown in [false, true] {
         for from in [false, true] {
             for n in 0.. {
                 let mut rig = Rig::new(grown);
                 let ((), refused) = refusing(n, from, || scenario(&mut rig));
-                rig.end(&format!("{name}, grown {grown}, heap call {n} refused, and all after it: {from}"));
+                rig.end(&format!(
+                    "{name}, grown {grown}, heap call {n} refused, and all after it: {from}"
+                ));
                 refused_in_all += refused;
                 if refused == 0 {
                     break;
@@ -156,7 +162,8 @@ fn run(name: &str) {
     assert_eq!(refused_in_all == 0, none.contains(&name), "{name}: {refused_in_all} heap calls");
 }
 
-/// Every heap call of every method may be refused. `free`, `free_many` and the drop of a pool make none.
+/// Every heap call of every method may be refused. `free`, `free_many` and the drop of a pool make
+/// none.
 #[test]
 fn heap_refused_at_every_call_loses_nothing() {
     if let Ok(name) = std::env::var(SCENARIO) {

@@ -50,7 +50,11 @@ fn b12_the_job_gives_empty_zspages_back() {
         handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
         executor.run_all();
         pool.validate().unwrap();
-        assert!(source.charged_frames() <= 32, "{} frames of an empty pool", source.charged_frames());
+        assert!(
+            source.charged_frames() <= 32,
+            "{} frames of an empty pool",
+            source.charged_frames()
+        );
     }
     pool.trim();
     assert_eq!(source.charged_frames(), 0);
@@ -119,14 +123,13 @@ fn a_compaction_without_memory_does_less_and_breaks_nothing() {
     let source = Arc::new(FaultySource::new(heap(), FaultPlan::Never));
     let pool = pool(source.clone(), "chain=16");
     let handles = fill(&*pool, 600, 700);
-    let kept: Vec<_> =
-        handles
-            .into_iter()
-            .enumerate()
-            .filter_map(|(i, handle)| {
-                if i % 4 == 0 { Some((i, handle)) } else { pool.free(handle).map(|()| None).unwrap() }
-            })
-            .collect();
+    let kept: Vec<_> = handles
+        .into_iter()
+        .enumerate()
+        .filter_map(|(i, handle)| {
+            if i % 4 == 0 { Some((i, handle)) } else { pool.free(handle).map(|()| None).unwrap() }
+        })
+        .collect();
     // Frames inside are given back, so that packing needs some anew.
     pool.trim();
     source.plan(FaultPlan::From(0));
@@ -145,7 +148,8 @@ fn a_refusal_at_every_call_of_the_source_leaves_nothing_behind() {
     for n in 0..40 {
         let source = Arc::new(FaultySource::new(heap(), FaultPlan::Nth(n)));
         let pool = pool(source.clone(), "chain=3");
-        let handles: Vec<_> = (0..60).filter_map(|i| pool.insert(&vec![1; 100 + i * 50]).ok()).collect();
+        let handles: Vec<_> =
+            (0..60).filter_map(|i| pool.insert(&vec![1; 100 + i * 50]).ok()).collect();
         pool.validate().unwrap();
         assert_eq!(pool.stats().failed_inserts, source.failures());
         assert_eq!(pool.stats().resident_frames, source.charged_frames());

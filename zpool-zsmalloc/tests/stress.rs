@@ -65,7 +65,8 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
     let pool: &dyn ZPool = &*pool;
     // Handles are shared: what one thread inserts another reads and frees.
     let shelf: Vec<Mutex<Option<Handle>>> = (0..600).map(|_| Mutex::new(None)).collect();
-    let (working, moved, exchanged) = (AtomicBool::new(true), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (working, moved, exchanged) =
+        (AtomicBool::new(true), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..3u64)
             .map(|seed| {
@@ -86,7 +87,8 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
                                     2 => {
                                         check(&guard);
                                         drop(guard);
-                                        let new = pool.insert(&object(&mut random, lengths)).unwrap();
+                                        let new =
+                                            pool.insert(&object(&mut random, lengths)).unwrap();
                                         *place = Some(replace(pool, handle, new, exchanged));
                                         continue;
                                     }
@@ -106,8 +108,11 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
             while working.load(Ordering::Relaxed) {
                 round += 1;
                 // Without an end, it goes on to merge classes.
-                let budget =
-                    if round % 2 == 0 { CompactionBudget::moves(64) } else { CompactionBudget::UNLIMITED };
+                let budget = if round % 2 == 0 {
+                    CompactionBudget::moves(64)
+                } else {
+                    CompactionBudget::UNLIMITED
+                };
                 let report = pool.compact(budget);
                 moved.fetch_add(report.moved_objects, Ordering::Relaxed);
                 // B15: an estimate that counts wrap in is far beyond all that these objects and their guards can ever hold.

@@ -10,9 +10,14 @@ use zpool_zsmalloc::ZsmallocDriver;
 
 #[test]
 fn tiny_objects_come_and_go_whatever_the_frames() {
-    for (frame_size, step, max) in
-        [(65_536, 8, 9), (65_536, 16, 17), (65_536, 16, 33), (65_536, 16, 63), (16_384, 8, 9), (4096, 8, 1)]
-    {
+    for (frame_size, step, max) in [
+        (65_536, 8, 9),
+        (65_536, 16, 17),
+        (65_536, 16, 33),
+        (65_536, 16, 63),
+        (16_384, 8, 9),
+        (4096, 8, 1),
+    ] {
         let config = PoolConfig::new(Arc::new(HeapSource::new(frame_size)), max);
         let spec: Component = format!("z(step={step})").parse().unwrap();
         let pool = ZsmallocDriver.create(&config.with_params(spec.params)).unwrap();
@@ -28,7 +33,8 @@ fn tiny_objects_come_and_go_whatever_the_frames() {
 /// More objects than any zspage has slots, so that the last slots of one are used, too.
 #[test]
 fn a_zspage_of_tiny_objects_fills_to_its_last_slot() {
-    let pool = ZsmallocDriver.create(&PoolConfig::new(Arc::new(HeapSource::new(65_536)), 33)).unwrap();
+    let pool =
+        ZsmallocDriver.create(&PoolConfig::new(Arc::new(HeapSource::new(65_536)), 33)).unwrap();
     let object = |i: usize| (i as u32).to_le_bytes().repeat(9)[..33].to_vec();
     let handles: Vec<_> = (0..70_000).map(|i| pool.insert(&object(i)).unwrap()).collect();
     let full = pool.stats();

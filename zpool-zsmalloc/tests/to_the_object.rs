@@ -22,7 +22,10 @@ fn fill(pool: &dyn ZPool, count: usize, len: usize) -> Vec<Handle> {
 /// The class of objects of `len` bytes.
 fn group(pool: &dyn ZPool, len: usize) -> GroupStats {
     let groups = pool.stats().groups;
-    groups.into_iter().find(|group| group.slot_bytes >= len && group.pages > 0).expect("it has objects")
+    groups
+        .into_iter()
+        .find(|group| group.slot_bytes >= len && group.pages > 0)
+        .expect("it has objects")
 }
 
 #[test]
@@ -41,7 +44,11 @@ fn an_object_is_pinned_by_its_first_guard_and_counts_once() {
     for object in objects {
         pool.free(object).unwrap();
     }
-    assert_eq!((group(&*pool, 700).pinned, group(&*pool, 700).objects), (1, 1), "a zombie is pinned");
+    assert_eq!(
+        (group(&*pool, 700).pinned, group(&*pool, 700).objects),
+        (1, 1),
+        "a zombie is pinned"
+    );
     drop(other);
     pool.trim();
     assert!(pool.stats().groups.iter().all(|group| (group.pinned, group.pages) == (0, 0)));
@@ -66,7 +73,10 @@ fn a_zspage_is_in_the_row_of_its_quarter() {
             };
             let mut rows = [0; 6];
             rows[row] = 1;
-            assert_eq!(group.pages_by_fullness, rows, "{params}, {len} bytes, {n} objects in {slots} slots");
+            assert_eq!(
+                group.pages_by_fullness, rows,
+                "{params}, {len} bytes, {n} objects in {slots} slots"
+            );
             let _next = fill(&*pool, 1, len);
         }
     }
@@ -141,7 +151,10 @@ fn a_tail_and_room_for_it(pool: &dyn ZPool) -> (Vec<Handle>, Vec<Handle>) {
     // The shorter ones first: they would be put beside the others.
     let short = fill(pool, 4 + 3, 1000);
     let long = fill(pool, 4 + 1, 1020);
-    assert!(pool.stats().groups.iter().filter(|group| group.objects > 0).count() == 2, "two classes");
+    assert!(
+        pool.stats().groups.iter().filter(|group| group.objects > 0).count() == 2,
+        "two classes"
+    );
     (short, long)
 }
 
@@ -184,9 +197,14 @@ fn pinned_objects_are_counted_as_they_are_met() {
         let objects: Vec<_> = fill(&*pool, 8, 1000).into_iter().enumerate().collect();
         let (kept, freed): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(i, _)| i % 4 < 2);
         freed.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
-        let guards: Vec<_> = kept.iter().take(pins).map(|(_, handle)| pool.read(handle).unwrap()).collect();
+        let guards: Vec<_> =
+            kept.iter().take(pins).map(|(_, handle)| pool.read(handle).unwrap()).collect();
         let report = pool.compact(CompactionBudget::UNLIMITED);
-        assert_eq!(report.moved_objects + report.pinned_objects, 2, "{pins} of four are pinned: {report:?}");
+        assert_eq!(
+            report.moved_objects + report.pinned_objects,
+            2,
+            "{pins} of four are pinned: {report:?}"
+        );
         assert!(report.pinned_objects <= pins, "{pins} of four are pinned: {report:?}");
         drop(guards);
     }

@@ -34,8 +34,7 @@ impl JsonCache {
 /// A document: the larger its number, the more orders, from none to thousands.
 fn document(number: u64) -> Value {
     let orders = (number * number / 40) as usize % 6_000;
-    let order =
-        |i: usize| json!({"order": i, "article": format!("article {}", i * 7 % 100), "count": i % 9 + 1});
+    let order = |i: usize| json!({"order": i, "article": format!("article {}", i * 7 % 100), "count": i % 9 + 1});
     json!({"customer": number, "name": format!("customer {number}"), "orders": (0..orders).map(order).collect::<Vec<_>>()})
 }
 

@@ -23,8 +23,11 @@ struct Cached {
 
 impl Cached {
     fn new(file: File, limit_bytes: usize) -> Result<Cached, zswap::BuildError> {
-        let cache =
-            Store::builder().block_size(BLOCK).limit_bytes(limit_bytes).at_limit(AtLimit::Evict).build()?;
+        let cache = Store::builder()
+            .block_size(BLOCK)
+            .limit_bytes(limit_bytes)
+            .at_limit(AtLimit::Evict)
+            .build()?;
         Ok(Cached { file: Mutex::new(file), cache, reads: AtomicU64::new(0) })
     }
 
@@ -71,7 +74,8 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut state, mut read) = (1u64, [0; BLOCK]);
     const READS: u64 = 20_000;
     for n in 0..READS {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // Of two numbers the smaller: low ones are read more often.
         let number = ((state >> 40) % BLOCKS).min((state >> 20) % BLOCKS);
         if n % 16 == 0 {

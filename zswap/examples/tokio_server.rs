@@ -38,7 +38,8 @@ fn writer(store: &Store<u64>, mut orders: mpsc::Receiver<Order>) {
         {
             batch.push(order);
         }
-        let results = store.store_many(batch.iter().map(|(key, block, _)| (*key, block.as_slice())));
+        let results =
+            store.store_many(batch.iter().map(|(key, block, _)| (*key, block.as_slice())));
         for ((_, _, done), result) in batch.drain(..).zip(results) {
             // Nobody waits any more: the connection is gone.
             let _ = done.send(result.is_ok());
@@ -47,7 +48,11 @@ fn writer(store: &Store<u64>, mut orders: mpsc::Receiver<Order>) {
 }
 
 /// Serves one connection until it closes.
-async fn serve(mut stream: TcpStream, store: Store<u64>, orders: mpsc::Sender<Order>) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    store: Store<u64>,
+    orders: mpsc::Sender<Order>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut block = vec![0; store.block_size()];
     loop {
@@ -101,7 +106,11 @@ async fn client(number: u64, address: std::net::SocketAddr) -> io::Result<u64> {
             stream.write_u64_le(key).await?;
             let mut answer = vec![0; stream.read_u32_le().await? as usize];
             stream.read_exact(&mut answer).await?;
-            assert_eq!(answer, version.map_or(Vec::new(), |version| block(key, version)), "key {key}");
+            assert_eq!(
+                answer,
+                version.map_or(Vec::new(), |version| block(key, version)),
+                "key {key}"
+            );
             loaded += u64::from(version.is_some());
         }
     }
@@ -163,7 +172,8 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         .limit_bytes(64 << 20)
         .at_limit(AtLimit::Evict)
         .build()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (loaded, switches) = runtime.block_on(run(store.clone()))?;
     drop(runtime);
     let stats = store.stats();

@@ -15,8 +15,8 @@ const LONGEST: Duration = Duration::from_millis(20);
 
 /// A bounded wait for readers to finish, for loads that met [`PoolError::TooManyReaders`].
 ///
-/// Readers hold a block while they decompress it, so a place is soon free. A caller may also hold one for as long
-/// as its closure runs, so the wait ends with an error.
+/// Readers hold a block while they decompress it, so a place is soon free. A caller may also hold
+/// one for as long as its closure runs, so the wait ends with an error.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     attempts: u32,
@@ -31,7 +31,9 @@ impl Backoff {
         }
         match self.attempts.checked_sub(YIELDS) {
             None => std::thread::yield_now(),
-            Some(sleeps) => std::thread::sleep(LONGEST.min(Duration::from_micros(50 << sleeps.min(16)))),
+            Some(sleeps) => {
+                std::thread::sleep(LONGEST.min(Duration::from_micros(50 << sleeps.min(16))))
+            }
         }
         self.attempts += 1;
         true
@@ -51,7 +53,8 @@ impl Backoff {
     }
 }
 
-/// Is this a failure that ends when readers do? Out of line, so that a load that has none does not look.
+/// Is this a failure that ends when readers do? Out of line, so that a load that has none does not
+/// look.
 #[cold]
 #[inline(never)]
 pub(crate) fn is_crowded(kind: &ErrorKind) -> bool {

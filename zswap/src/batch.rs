@@ -36,14 +36,15 @@ const LINES: usize = 4;
 const BLOCK_LINES: usize = 12;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Stores many blocks, as [`store`](Self::store) does each. Returns their results in order. Of several blocks under
-    /// one key the last one counts.
+    /// Stores many blocks, as [`store`](Self::store) does each. Returns their results in order. Of
+    /// several blocks under one key the last one counts.
     ///
     /// # Errors
     ///
     /// Each item has its own. If there is no memory for the list of results, it ends with
-    /// [`ErrorKind::ResultsOutOfMemory`] for the item that found no place. Neither this item nor one after it is stored
-    /// then, and what was stored under their keys is removed, as for every store that fails.
+    /// [`ErrorKind::ResultsOutOfMemory`] for the item that found no place. Neither this item nor
+    /// one after it is stored then, and what was stored under their keys is removed, as for every
+    /// store that fails.
     ///
     /// # Panics
     ///
@@ -58,10 +59,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Concurrency
     ///
     /// As for [`store`](Self::store). All go to the pool that is current when the call begins; if there is none then, each is stored as if alone.
-    pub fn store_many<'b>(&self, items: impl IntoIterator<Item = (K, &'b [u8])>) -> BatchResults<(), K> {
+    pub fn store_many<'b>(
+        &self,
+        items: impl IntoIterator<Item = (K, &'b [u8])>,
+    ) -> BatchResults<(), K> {
         might_block("Store::store_many");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.store));
-        // Without a pool, each item is stored on its own: not all need one, and there may be one by the next item.
+        // Without a pool, each item is stored on its own: not all need one, and there may be one by
+        // the next item.
         let pool = self.manager().current();
         let mut session = pool.as_ref().map(|pool| (pool, pool.codec().session()));
         // Each is asked for while the codec is at the one before it.
@@ -76,7 +81,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         while let Some((hash, key, block)) = next {
             if !results.has_room() {
                 let error = self.store_failed(hash, key, ErrorKind::ResultsOutOfMemory);
-                items.for_each(|(hash, key, _)| drop(self.store_failed(hash, key, error.kind.clone())));
+                items.for_each(|(hash, key, _)| {
+                    drop(self.store_failed(hash, key, error.kind.clone()))
+                });
                 return results.finish_with(error);
             }
             if let Some((_, session)) = &mut session {
@@ -138,18 +145,22 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Loads many blocks, each into the buffer at its place, as [`load`](Self::load) does. Returns their results in
-    /// order.
+    /// Loads many blocks, each into the buffer at its place, as [`load`](Self::load) does. Returns
+    /// their results in order.
     ///
     /// # Errors
     ///
-    /// Each item has its own. If there is no memory for the list of results, nothing is loaded, and the only result is
-    /// [`ErrorKind::ResultsOutOfMemory`] under the first key.
+    /// Each item has its own. If there is no memory for the list of results, nothing is loaded, and
+    /// the only result is [`ErrorKind::ResultsOutOfMemory`] under the first key.
     ///
     /// # Panics
     ///
     /// If there are not as many buffers as keys.
-    pub fn load_many<B: AsMut<[u8]>>(&self, keys: &[K], buffers: &mut [B]) -> BatchResults<Option<usize>, K> {
+    pub fn load_many<B: AsMut<[u8]>>(
+        &self,
+        keys: &[K],
+        buffers: &mut [B],
+    ) -> BatchResults<Option<usize>, K> {
         assert_eq!(keys.len(), buffers.len(), "a buffer for each key");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.load));
         let mut results = match BatchResults::filled(keys, || Ok(None)) {
@@ -158,8 +169,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         };
         // Without a current pool nothing is stored in it.
         let pool = self.manager().current();
-        let groups =
-            keys.chunks(GROUP).zip(buffers.chunks_mut(GROUP)).zip(results.list_mut().chunks_mut(GROUP));
+        let groups = keys
+            .chunks(GROUP)
+            .zip(buffers.chunks_mut(GROUP))
+            .zip(results.list_mut().chunks_mut(GROUP));
         for ((keys, buffers), results) in groups {
             let done = match &pool {
                 Some(pool) => self.load_pinned(pool, keys, buffers, results, &mut laps),
@@ -192,7 +205,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             self.index().prefetch(hash);
             Some(hash)
         });
-        let pinned: [_; GROUP] = std::array::from_fn(|i| self.pin_in(pool, keys.get(i)?, hashes[i]?));
+        let pinned: [_; GROUP] =
+            std::array::from_fn(|i| self.pin_in(pool, keys.get(i)?, hashes[i]?));
         let mut done = [false; GROUP];
         for (i, pinned) in pinned.into_iter().enumerate() {
             let Some((mut object, shape, len)) = pinned else { continue };
@@ -210,7 +224,12 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left to a load on its own.
     #[inline(always)]
-    fn pin_in<'p>(&self, pool: &'p PoolRef, key: &K, hash: u64) -> Option<(Pinned<'p>, Shape, usize)> {
+    fn pin_in<'p>(
+        &self,
+        pool: &'p PoolRef,
+        key: &K,
+        hash: u64,
+    ) -> Option<(Pinned<'p>, Shape, usize)> {
         let (mut shard, hash) = self.index().lock(hash);
         let at = shard.slot_of(hash, key)?;
         let Found::Block { handle, pool: its, len, object_len, raw, sum } = shard.found(at)? else {
@@ -234,7 +253,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         buffer: &mut [u8],
     ) -> Result<Option<usize>, ErrorKind> {
         let given = buffer.len();
-        let place = buffer.get_mut(..len).ok_or(ErrorKind::BufferTooSmall { needed: len, given })?;
+        let place =
+            buffer.get_mut(..len).ok_or(ErrorKind::BufferTooSmall { needed: len, given })?;
         self.decode(pool, object, shape, place).map(|()| Some(len))
     }
 }
@@ -287,7 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn b24_a_store_without_a_pool_removes_the_older_block_and_has_not_got_it_back_when_there_is_one() {
+    fn b24_a_store_without_a_pool_removes_the_older_block_and_has_not_got_it_back_when_there_is_one()
+     {
         let store = without_pool(None, &RandomState::new());
         let (old, newer) = ([7; 4096], b"a block that needs a pool".as_slice());
         let spec = |text: &str| text.parse().unwrap();
@@ -316,8 +337,10 @@ mod tests {
             let hasher = RandomState::new();
             let (alone, batch) = (without_pool(limit, &hasher), without_pool(limit, &hasher));
             let blocks = blocks();
-            let one_by_one: Vec<_> = blocks.iter().map(|(key, block)| alone.store(*key, block)).collect();
-            let at_once = batch.store_many(blocks.iter().map(|(key, block)| (*key, block.as_slice())));
+            let one_by_one: Vec<_> =
+                blocks.iter().map(|(key, block)| alone.store(*key, block)).collect();
+            let at_once =
+                batch.store_many(blocks.iter().map(|(key, block)| (*key, block.as_slice())));
             assert_eq!(one_by_one, at_once);
             let stored: Vec<u64> = (0..6).filter(|key| batch.contains(key)).collect();
             assert_eq!(stored, if limit.is_none() { vec![0, 3, 5] } else { vec![] });

@@ -98,18 +98,19 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Sets the executor that destroys retired pools (default: one worker thread that all stores of the
-    /// process share).
+    /// Sets the executor that destroys retired pools (default: one worker thread that all stores of
+    /// the process share).
     ///
-    /// Stores that are to share another thread, or none with the rest of the process, are each given a
-    /// clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::WorkQueue) and
+    /// Stores that are to share another thread, or none with the rest of the process, are each
+    /// given a clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::WorkQueue) and
     /// [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
         StoreBuilder { executor: Some(executor), ..self }
     }
 
-    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone then (default false).
-    /// Cannot be combined with a [`page_source`](Self::page_source), to which it would do nothing.
+    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone
+    /// then (default false). Cannot be combined with a [`page_source`](Self::page_source), to which
+    /// it would do nothing.
     ///
     /// What is on the heap is in dumps all the same: keys; blocks that repeat eight bytes, which are in the index as they are; the compressors' contexts, which
     /// hold the latest blocks; and the buffer that each thread keeps for [`load_with`](Store::load_with), which has plain bytes of what it loaded so. Only
@@ -134,7 +135,8 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { source: Some(source), ..self }
     }
 
-    /// Sets how many pools may await destruction before a switch waits: at least 1 (default [`DEFAULT_MAX_PENDING`]).
+    /// Sets how many pools may await destruction before a switch waits: at least 1 (default
+    /// [`DEFAULT_MAX_PENDING`]).
     pub fn max_pending(self, pools: usize) -> Self {
         StoreBuilder { max_pending: pools, ..self }
     }
@@ -144,27 +146,30 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { revive, ..self }
     }
 
-    /// At this many bytes, as the operating system counts them (pools, contexts and index), the store is full (default:
-    /// never). Must be more than an empty store holds. `usize::MAX` is no limit, or one that
-    /// [`set_limit`](Store::set_limit) sets later.
+    /// At this many bytes, as the operating system counts them (pools, contexts and index), the
+    /// store is full (default: never). Must be more than an empty store holds. `usize::MAX` is no
+    /// limit, or one that [`set_limit`](Store::set_limit) sets later.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         StoreBuilder { limit_bytes: Some(bytes), ..self }
     }
 
-    /// Once full, the store takes blocks again when it holds no more than this part of its limit: 1 to 100 percent
-    /// (default [`DEFAULT_ACCEPT_PERCENT`]). Needs [`limit_bytes`](Self::limit_bytes).
+    /// Once full, the store takes blocks again when it holds no more than this part of its limit: 1
+    /// to 100 percent (default [`DEFAULT_ACCEPT_PERCENT`]). Needs
+    /// [`limit_bytes`](Self::limit_bytes).
     pub fn accept_percent(self, percent: u8) -> Self {
         StoreBuilder { accept_percent: Some(percent), ..self }
     }
 
-    /// Sets what to do at the limit (default: refuse). [`AtLimit::Evict`] needs [`limit_bytes`](Self::limit_bytes).
+    /// Sets what to do at the limit (default: refuse). [`AtLimit::Evict`] needs
+    /// [`limit_bytes`](Self::limit_bytes).
     pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
         self.eviction.at_limit = at_limit;
         self
     }
 
-    /// Sets a listener that receives the key and the length in bytes of each evicted item, after it is freed, on the
-    /// thread whose `store` caused the eviction (default: none). Needs [`AtLimit::Evict`].
+    /// Sets a listener that receives the key and the length in bytes of each evicted item, after it
+    /// is freed, on the thread whose `store` caused the eviction (default: none). Needs
+    /// [`AtLimit::Evict`].
     ///
     /// Runs with no lock held and may use the store; what it stores evicts nothing itself. Its panics are contained and
     /// [counted](crate::StoreStats::listeners_panicked).
@@ -174,8 +179,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Whether what compresses to 1/4 or less is spared by every second turn of the eviction clock, since evicting it
-    /// gains little (default false). Needs [`AtLimit::Evict`].
+    /// Whether what compresses to 1/4 or less is spared by every second turn of the eviction clock,
+    /// since evicting it gains little (default false). Needs [`AtLimit::Evict`].
     pub fn spare_dense(mut self, spare: bool) -> Self {
         self.eviction.spare_dense = spare;
         self
@@ -241,7 +246,8 @@ impl<K, S> StoreBuilder<K, S> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: a setting is out of its range, settings contradict each other, or the first pool cannot be made.
+    /// [`BuildError`]: a setting is out of its range, settings contradict each other, or the first
+    /// pool cannot be made.
     pub fn build(self) -> Result<Store<K, S>, BuildError> {
         self.check()?;
         // The names of drivers and the properties of an executor are foreign code's to tell.
@@ -272,7 +278,9 @@ impl<K, S> StoreBuilder<K, S> {
         let Eviction { spare_dense, listener, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
-        for (setting, given) in [("accept_percent", self.accept_percent.is_some()), ("at_limit", evicts)] {
+        for (setting, given) in
+            [("accept_percent", self.accept_percent.is_some()), ("at_limit", evicts)]
+        {
             if given && !limited {
                 return Err(BuildError::NoLimit { setting });
             }
@@ -315,7 +323,8 @@ impl<K, S> StoreBuilder<K, S> {
             eviction: self.eviction,
             wipe_on_free: self.wipe_on_free,
         };
-        let limit = Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
+        let limit =
+            Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
         let store = Store::new(manager, settings, limit, self.latencies, self.hasher);
         match store.limit_bytes().map(|limit| (limit, store.held_bytes())) {
             Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),

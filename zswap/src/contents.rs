@@ -1,7 +1,7 @@
 //! What a shard held, taken out as a whole: to be freed without its lock.
 //!
-//! The memory of the shard's table is the list of what is to be freed, so a store can be cleared and
-//! dropped where there is no memory for another list.
+//! The memory of the shard's table is the list of what is to be freed, so a store can be cleared
+//! and dropped where there is no memory for another list.
 
 use zpool_core::exec::contained;
 use zpool_core::{Handle, Ref};
@@ -58,8 +58,8 @@ impl<K> Contents<K> {
         failed + batch.free(&self.pools)
     }
 
-    /// Drops all keys and references, and leaves the objects to their pools, which are about to go as
-    /// a whole.
+    /// Drops all keys and references, and leaves the objects to their pools, which are about to go
+    /// as a whole.
     pub(crate) fn forget_objects(mut self, panics: &mut Deferred) {
         if std::mem::needs_drop::<K>() {
             self.table.drain().for_each(|((key, _), _)| panics.drop(key));
@@ -68,8 +68,8 @@ impl<K> Contents<K> {
     }
 }
 
-/// Are all references to `pool`, which is retired, in these contents, but for the caller's own? Then
-/// it goes with them.
+/// Are all references to `pool`, which is retired, in these contents, but for the caller's own?
+/// Then it goes with them.
 pub(crate) fn have_all_references<K>(contents: &[Contents<K>], pool: &PoolRef) -> bool {
     let in_values = |contents: &Contents<K>| {
         let blocks = contents.values.blocks().iter().filter(|(id, _)| *id == pool.id());

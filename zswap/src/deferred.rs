@@ -7,7 +7,8 @@ use zpool_core::exec::swallow;
 
 /// Keeps the first panic of the calls it runs, so that what comes after them is done as well.
 ///
-/// For keys whose drop panics: their panics belong to the caller, but must not keep other entries in the store.
+/// For keys whose drop panics: their panics belong to the caller, but must not keep other entries
+/// in the store.
 #[derive(Default)]
 pub(crate) struct Deferred {
     first: Option<Box<dyn Any + Send>>,
@@ -31,7 +32,8 @@ impl Deferred {
         }
     }
 
-    /// Raises the panic that was kept. While the thread already unwinds it ends it, since a second one would abort.
+    /// Raises the panic that was kept. While the thread already unwinds it ends it, since a second
+    /// one would abort.
     pub(crate) fn raise(self) {
         match self.first {
             Some(panic) if std::thread::panicking() => swallow(panic),

@@ -27,7 +27,8 @@ pub(crate) enum Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() == 16, "one a block: it is part of every density figure");
-const _: () = assert!(size_of::<Option<(u64, Entry)>>() == 24, "an empty place of a table costs no flag");
+const _: () =
+    assert!(size_of::<Option<(u64, Entry)>>() == 24, "an empty place of a table costs no flag");
 
 /// Where an entry is in the table, which pool it is in, and how lately it was used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,14 +106,18 @@ impl Entry {
     #[inline]
     pub(crate) fn place(&self) -> Place {
         match self {
-            Entry::Same { place, .. } | Entry::Object { place, .. } | Entry::Large { place, .. } => *place,
+            Entry::Same { place, .. }
+            | Entry::Object { place, .. }
+            | Entry::Large { place, .. } => *place,
         }
     }
 
     #[inline]
     pub(crate) fn place_mut(&mut self) -> &mut Place {
         match self {
-            Entry::Same { place, .. } | Entry::Object { place, .. } | Entry::Large { place, .. } => place,
+            Entry::Same { place, .. }
+            | Entry::Object { place, .. }
+            | Entry::Large { place, .. } => place,
         }
     }
 
@@ -139,7 +144,10 @@ mod tests {
                     let mut place = Place::in_pool(pool);
                     place.set_heat(heat);
                     place.set_distance(distance);
-                    assert_eq!((place.pool(), place.distance(), place.heat()), (pool, distance, heat));
+                    assert_eq!(
+                        (place.pool(), place.distance(), place.heat()),
+                        (pool, distance, heat)
+                    );
                     place.set_pool(5);
                     assert_eq!((place.pool(), place.distance(), place.heat()), (5, distance, heat));
                     place.set_pool(pool);

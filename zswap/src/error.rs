@@ -41,21 +41,23 @@ pub enum ErrorKind {
         /// Bytes of the block.
         needed: usize,
     },
-    /// `store`: the store is at its limit, or was and is not back below its accept threshold, and has given back what it could without evicting: remove something and
-    /// try again, or raise the limit.
+    /// `store`: the store is at its limit, or was and is not back below its accept threshold, and
+    /// has given back what it could without evicting: remove something and try again, or raise the
+    /// limit.
     Full {
         /// Bytes held; of a value that could not be kept even if it were alone, what it would need.
         held: usize,
         /// The limit in bytes.
         limit: usize,
-        /// Below this many bytes the store takes blocks again: [`accept_percent`](crate::StoreBuilder::accept_percent) of the limit, or
-        /// the limit itself in a store that evicts.
+        /// Below this many bytes the store takes blocks again:
+        /// [`accept_percent`](crate::StoreBuilder::accept_percent) of the limit, or the limit
+        /// itself in a store that evicts.
         threshold: usize,
     },
     /// `store`: there is no current pool.
     NoPool,
-    /// `store_many`, `load_many`: no memory for the list of results. The call ends with this item: it failed, and so did
-    /// those after it, which have no results of their own.
+    /// `store_many`, `load_many`: no memory for the list of results. The call ends with this item:
+    /// it failed, and so did those after it, which have no results of their own.
     ResultsOutOfMemory,
     /// `store`: no memory for the index to grow, or for the list of the blocks of a value.
     IndexOutOfMemory,
@@ -76,16 +78,18 @@ impl fmt::Display for ErrorKind {
             ErrorKind::BufferTooSmall { needed, given } => {
                 write!(f, "the block has {needed} bytes, the buffer {given}")
             }
-            ErrorKind::BufferOutOfMemory { needed } => write!(f, "no memory for a buffer of {needed} bytes"),
+            ErrorKind::BufferOutOfMemory { needed } => {
+                write!(f, "no memory for a buffer of {needed} bytes")
+            }
             ErrorKind::Full { held, limit, threshold } => write!(
                 f,
                 "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks again below \
                  {threshold}; remove something and try again, or raise the limit"
             ),
             ErrorKind::NoPool => f.write_str("there is no current pool"),
-            ErrorKind::ResultsOutOfMemory => {
-                f.write_str("no memory for the results of this item and those after it: try smaller batches")
-            }
+            ErrorKind::ResultsOutOfMemory => f.write_str(
+                "no memory for the results of this item and those after it: try smaller batches",
+            ),
             ErrorKind::IndexOutOfMemory => f.write_str("no memory for the index"),
             ErrorKind::Pool(error) => error.fmt(f),
             ErrorKind::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
@@ -146,7 +150,8 @@ pub enum BuildError {
         /// Bytes that the empty store holds.
         held: usize,
     },
-    /// Both `exclude_from_dumps` and `page_source` are set, and only memory of the store's own source is excluded.
+    /// Both `exclude_from_dumps` and `page_source` are set, and only memory of the store's own
+    /// source is excluded.
     DumpsOfOwnSource,
     /// A plug-in panicked, with this message. The panic was contained.
     Panicked(String),

@@ -7,8 +7,9 @@
 //!                                                 until below the threshold: a store evicts as much as it adds
 //! ```
 //!
-//! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard, then freed, then the listener is called. What the allocators
-//! give back by themselves meanwhile (zsmalloc's compaction, on the executor) brings the store below its threshold again.
+//! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard,
+//! then freed, then the listener is called. What the allocators give back by themselves meanwhile
+//! (zsmalloc's compaction, on the executor) brings the store below its threshold again.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -18,14 +19,12 @@ use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
-use crate::index::Index;
 use crate::limit::Verdict;
 use crate::marks::Mark;
 use crate::object::asked;
 use crate::relief::{Contexts, Reach};
 use crate::shard::Item;
 use crate::store::Store;
-use crate::stored::{Block, Stored};
 
 /// What a store does when it is at its limit.
 ///
@@ -39,17 +38,21 @@ use crate::stored::{Block, Stored};
 ///   entries with their keys if that is more, of which there are two while it is rebuilt) and of
 ///   the allocator's tables; 512 KiB with blocks of more than 64 KiB, or from about two million
 ///   blocks on; more with keys of more than 1 KiB, by two such segments;
-/// - a compression context, where it needs a new one. All of these together hold at most 1/4 of the limit, or one context if that is more:
-///   a thread that needs a further one [waits](zpool_core::compress::ContextBudget);
+/// - a compression context, where it needs a new one. All of these together hold at most 1/4 of the
+///   limit, or one context if that is more: a thread that needs a further one
+///   [waits](zpool_core::compress::ContextBudget);
 /// - the list of a value of several blocks, 40 bytes for each.
 ///
-/// Loads are never refused: a decompression context that one of them makes counts as soon as it is there, and the next store makes room for it, or is refused.
-/// After [`Store::set_limit`] has lowered the limit, the store is over it until what is too much was evicted or removed.
+/// Loads are never refused: a decompression context that one of them makes counts as soon as it is
+/// there, and the next store makes room for it, or is refused. After [`Store::set_limit`] has
+/// lowered the limit, the store is over it until what is too much was evicted or removed.
 ///
 /// # What a full store does
 ///
-/// In this order, until it is below its limit: frees contexts that are not in use, shrinks the index, gives free frames back, compacts pools with many holes.
-/// Only then it evicts, or refuses. A store that refuses does that again only once something was removed from it, or 200 ms have passed.
+/// In this order, until it is below its limit: frees contexts that are not in use, shrinks the
+/// index, gives free frames back, compacts pools with many holes. Only then it evicts, or refuses.
+/// A store that refuses does that again only once something was removed from it, or 200 ms have
+/// passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
@@ -69,9 +72,6 @@ pub(crate) struct Eviction<K> {
     pub(crate) spare_dense: bool,
     pub(crate) listener: Option<Listener<K>>,
 }
-
-/// What a handle costs in its pool's table.
-const HANDLE_BYTES: usize = 8;
 
 /// At the limit 1/64 of it is evicted at a time, but from these bounds.
 const STEP_SHARE: usize = 64;
@@ -101,13 +101,6 @@ fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
     }
 }
 
-/// What an object of `len` bytes takes of a page that has room for at most `objects`.
-#[inline]
-pub(crate) fn page_share(page: usize, objects: u32, len: usize) -> usize {
-    let objects = objects.max(1) as usize;
-    if len * objects > page { page } else { page / objects }
-}
-
 impl<K> Eviction<K> {
     #[inline]
     pub(crate) fn evicts(&self) -> bool {
@@ -116,40 +109,6 @@ impl<K> Eviction<K> {
 }
 
 impl<K, S> Store<K, S> {
-    /// What it costs to keep something: its objects, its place in the index with the key, its handle,
-    /// and the list of a value of several blocks.
-    pub(crate) fn cost(&self, stored: &Stored) -> usize {
-        let place = Index::<K>::entry_bytes();
-        place
-            + match stored {
-                Stored::Same { .. } => 0,
-                Stored::Block(block) => self.object_cost(block) + HANDLE_BYTES,
-                Stored::Large(large) => {
-                    let parts = large.parts.iter().map(|part| match part {
-                        Stored::Block(block) => self.object_cost(block) + HANDLE_BYTES,
-                        _ => 0,
-                    });
-                    large.heap_bytes() + parts.sum::<usize>()
-                }
-            }
-    }
-
-    /// What an object costs: its length, or its share of a page where a page has no room for more
-    /// objects, however short they are.
-    #[inline]
-    pub(crate) fn object_cost(&self, block: &Block) -> usize {
-        match block.object.pool().objects_per_page() {
-            None => block.object_len,
-            Some(objects) => page_share(self.page_bytes(), objects, block.object_len),
-        }
-    }
-
-    /// A page of allocators with a bounded number of objects in each: it has room for a block.
-    #[inline]
-    pub(crate) fn page_bytes(&self) -> usize {
-        self.block_size().max(4096)
-    }
-
     /// What is evicted at a time, from a limit of `max` bytes: more than a block adds.
     fn step(&self, max: usize) -> usize {
         (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end()).max(2 * self.block_size())
@@ -178,8 +137,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// What the limit says at a glance; or that an allocator panicked when it was asked what it holds:
-    /// then nothing is stored, and nothing older left.
+    /// What the limit says at a glance; or that an allocator panicked when it was asked what it
+    /// holds: then nothing is stored, and nothing older left.
     #[inline]
     fn glance(&self, max: usize, pool: &PoolRef, pays: bool) -> Result<Option<Verdict>, ErrorKind> {
         asked(|| self.limit().glance(max, pool, self.manager(), self.index().bytes(), pays))
@@ -210,8 +169,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Bytes held that are no reason to evict or refuse: [contexts in flight](Self::contexts_in_flight),
-    /// and for a store that evicts, which would evict in vain for them, pools that await destruction.
+    /// Bytes held that are no reason to evict or refuse: [contexts in
+    /// flight](Self::contexts_in_flight), and for a store that evicts, which would evict in vain
+    /// for them, pools that await destruction.
     fn passing(&self) -> usize {
         let pending = if self.eviction().evicts() { self.manager().pending_bytes() } else { 0 };
         pending.saturating_add(self.contexts_in_flight())
@@ -237,8 +197,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Gives memory back, then evicts, until the store is below its limit. Needs no memory itself.
     ///
-    /// While the store is over a limit that was lowered, it evicts one step, which is more than a block
-    /// adds, and leaves the rest to the stores after it; unless it is to bring the store below the limit `at_once`.
+    /// While the store is over a limit that was lowered, it evicts one step, which is more than a
+    /// block adds, and leaves the rest to the stores after it; unless it is to bring the store
+    /// below the limit `at_once`.
     #[cold]
     fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), ErrorKind> {
         self.manager().destroy_pending();
@@ -273,10 +234,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             // Without success so far: all pools are asked before more goes.
             match self.over_after_giving_back(pool, freed > 0, Reach::All)? {
                 None => return Ok(()),
-                // What stores in flight compress with is theirs: this one waits for it in their line.
+                // What stores in flight compress with is theirs: this one waits for it in their
+                // line.
                 Some((held, limit))
                     if freed == 0
-                        && held.saturating_sub(self.manager().compression_context_bytes()) < limit =>
+                        && held.saturating_sub(self.manager().compression_context_bytes())
+                            < limit =>
                 {
                     return Ok(());
                 }
@@ -286,8 +249,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// What the store is over its limit by after a step of eviction, and after giving back what that
-    /// left behind.
+    /// What the store is over its limit by after a step of eviction, and after giving back what
+    /// that left behind.
     fn over_after_giving_back(
         &self,
         pool: &PoolRef,
@@ -309,7 +272,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Gives memory back until a step below the limit. False if that is not enough.
-    fn room_without_eviction(&self, pool: &PoolRef, max: usize, step: usize) -> Result<bool, ErrorKind> {
+    fn room_without_eviction(
+        &self,
+        pool: &PoolRef,
+        max: usize,
+        step: usize,
+    ) -> Result<bool, ErrorKind> {
         // Less would not last: the next store would be here again.
         let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
         let sweeps = self.limit().may_sweep() || !self.may_keep_one();
@@ -346,7 +314,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             freed += self.cost(&stored);
             self.tell((key, stored));
             evicted += 1;
-            if evicted.is_multiple_of(MEASURED) && self.held_exactly().is_ok_and(|held| held <= enough) {
+            if evicted.is_multiple_of(MEASURED)
+                && self.held_exactly().is_ok_and(|held| held <= enough)
+            {
                 break;
             }
         }
@@ -367,7 +337,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     #[cold]
     fn pay_now(&self, grown: isize) {
-        // Blocks stored from inside an eviction listener do not evict. Otherwise a listener that stores the evicted block again would recurse for ever.
+        // Blocks stored from inside an eviction listener do not evict. Otherwise a listener that
+        // stores the evicted block again would recurse for ever.
         let Some(_mark) = Mark::set(self.eviction()) else { return };
         let mut owed = self.limit().owe(grown);
         while owed > 0 {
@@ -403,18 +374,22 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Sets another limit in bytes, or none (`usize::MAX` is none).
     ///
-    /// If a store that evicts holds more, this evicts until it holds less, on the calling thread: it may
-    /// block, for as long as that takes. Stores of other threads go on meanwhile, each of which evicts
-    /// 1/64 of the limit (64 KiB to 1 MiB, two blocks at least) for its own block. A store that refuses
-    /// evicts nothing: it is full until it holds less. The bound for [contexts](AtLimit) changes with the limit.
+    /// If a store that evicts holds more, this evicts until it holds less, on the calling thread:
+    /// it may block, for as long as that takes. Stores of other threads go on meanwhile, each of
+    /// which evicts 1/64 of the limit (64 KiB to 1 MiB, two blocks at least) for its own block. A
+    /// store that refuses evicts nothing: it is full until it holds less. The bound for
+    /// [contexts](AtLimit) changes with the limit.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Full`] when what cannot be evicted (contexts in use, the shards of the index) is over the limit by itself. The new limit holds in any case.
+    /// [`ErrorKind::Full`] when what cannot be evicted (contexts in use, the shards of the index)
+    /// is over the limit by itself. The new limit holds in any case.
     pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), ErrorKind> {
         self.limit().set(bytes);
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());
-        let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else { return Ok(()) };
+        let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else {
+            return Ok(());
+        };
         if !self.may_keep_one() {
             self.manager().free_idle_contexts(false);
         }
@@ -433,8 +408,9 @@ impl<K, S> Store<K, S> {
         self.limit().is_pressed() && self.limit().bytes().is_some() && self.eviction().evicts()
     }
 
-    /// Frees an item that its owner removed, and credits its cost to the eviction debt, so that alternating stores and removals evict nothing. A store that refuses
-    /// learns that it may have room again.
+    /// Frees an item that its owner removed, and credits its cost to the eviction debt, so that
+    /// alternating stores and removals evict nothing. A store that refuses learns that it may have
+    /// room again.
     #[inline]
     pub(crate) fn removed(&self, item: Option<Item<K>>) -> bool {
         if let Some((_, stored)) = &item
@@ -468,7 +444,8 @@ mod tests {
     /// A store that saw the limit just before it was taken away notes that it was reached, just after: nobody would ever strike that out.
     #[test]
     fn a_limit_that_is_gone_evicts_nothing_whatever_it_left_behind() {
-        let store = Store::<u64>::builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).build().unwrap();
+        let store =
+            Store::<u64>::builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).build().unwrap();
         let mut noise = 1u64;
         let mut block = || -> Vec<u8> {
             let mut next = || {

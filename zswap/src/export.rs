@@ -18,7 +18,8 @@ use crate::stored::Stored;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form<'a> {
-    /// Eight bytes, over and over, the last time perhaps not whole. An empty block is one of length 0.
+    /// Eight bytes, over and over, the last time perhaps not whole. An empty block is one of length
+    /// 0.
     SameFilled {
         /// The eight bytes.
         word: [u8; 8],
@@ -49,9 +50,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load), but for the buffer and what only decompressing shows; what was stored stays. Of a
-    /// value of several blocks, `visit` may have seen those before the one that failed.
-    /// [`CodecError::Panicked`](crate::CodecError::Panicked) if the compressor panics when it is asked for its identity.
+    /// As for [`load`](Self::load), but for the buffer and what only decompressing shows; what was
+    /// stored stays. Of a value of several blocks, `visit` may have seen those before the one that
+    /// failed. [`CodecError::Panicked`](crate::CodecError::Panicked) if the compressor panics when
+    /// it is asked for its identity.
     ///
     /// # Example
     ///
@@ -68,7 +70,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// assert_eq!((tier[0].0.as_str(), tier[0].2), ("lz4", 4080));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn export(&self, key: &K, mut visit: impl FnMut(Form<'_>)) -> Result<Option<usize>, Error<K>> {
+    pub fn export(
+        &self,
+        key: &K,
+        mut visit: impl FnMut(Form<'_>),
+    ) -> Result<Option<usize>, Error<K>> {
         let mut backoff = Backoff::default();
         self.export_kept(key, &mut visit, &mut backoff).map_err(|kind| {
             self.counters().load_failed(&kind);
@@ -128,7 +134,9 @@ impl<K, S> Store<K, S> {
         backoff: &mut Backoff,
     ) -> Result<(), ErrorKind> {
         match part {
-            Stored::Same { word, len } => visit(Form::SameFilled { word: word.to_le_bytes(), len: *len }),
+            Stored::Same { word, len } => {
+                visit(Form::SameFilled { word: word.to_le_bytes(), len: *len })
+            }
             Stored::Block(block) => {
                 let pool = block.object.pool();
                 let object = backoff.retry(|| pin(pool, block.object.handle()))?;

@@ -55,7 +55,8 @@ pub(crate) struct Index<K> {
     shards: Box<[CachePadded<Mutex<Shard<K>>>]>,
     /// The number of shards as a power of two.
     bits: u32,
-    /// A number of this index's own: without it, which hashes come to the same place cannot be told.
+    /// A number of this index's own: without it, which hashes come to the same place cannot be
+    /// told.
     seed: u64,
     /// Bytes of all tables.
     bytes: AtomicUsize,
@@ -76,7 +77,8 @@ impl<K> Index<K> {
     pub(crate) fn new(with_sums: bool) -> Index<K> {
         let wanted = zpool_core::cpu_shards() * SHARDS_PER_CPU;
         let shards = wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
-        // Not `hash_one`: that of another type keeps the hasher's `write` from being inlined for keys.
+        // Not `hash_one`: that of another type keeps the hasher's `write` from being inlined for
+        // keys.
         let seed = RandomState::new().build_hasher().finish();
         Index::with_shards(shards, seed, with_sums)
     }
@@ -84,7 +86,9 @@ impl<K> Index<K> {
     /// Makes an index of so many shards, a power of two.
     fn with_shards(shards: usize, seed: u64, with_sums: bool) -> Index<K> {
         Index {
-            shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(with_sums)))).collect(),
+            shards: (0..shards)
+                .map(|_| CachePadded::new(Mutex::new(Shard::new(with_sums))))
+                .collect(),
             bits: shards.trailing_zeros(),
             seed,
             bytes: AtomicUsize::new(0),
@@ -128,7 +132,9 @@ impl<K> Index<K> {
     pub(crate) fn run_ahead(&self, hash: u64) {
         match self.ahead(hash) {
             None => {}
-            Some(Ahead::Shard(shard)) => prefetch(std::slice::from_ref(&self.shards[shard]), usize::MAX),
+            Some(Ahead::Shard(shard)) => {
+                prefetch(std::slice::from_ref(&self.shards[shard]), usize::MAX)
+            }
             Some(Ahead::Places { shard, hash }) => {
                 if let Some(shard) = self.shards[shard].try_lock() {
                     shard.table.prefetch(hash);
@@ -218,7 +224,9 @@ impl<K> Index<K> {
     pub(crate) fn entries_by_pool(&self) -> Vec<(PoolId, usize)> {
         let mut by_pool = std::collections::BTreeMap::new();
         for shard in &self.shards {
-            shard.lock().entries_by_pool(|pool, entries| *by_pool.entry(pool).or_insert(0) += entries);
+            shard
+                .lock()
+                .entries_by_pool(|pool, entries| *by_pool.entry(pool).or_insert(0) += entries);
         }
         by_pool.into_iter().collect()
     }
@@ -297,8 +305,8 @@ impl<K> Index<K> {
     }
 
     /// Copies of the keys of a stretch of a shard, and where the next stretch begins. Keys that
-    /// moved here from a stretch before, because two were merged, are left out. A stretch ends where
-    /// memory does.
+    /// moved here from a stretch before, because two were merged, are left out. A stretch ends
+    /// where memory does.
     ///
     /// # Panics
     ///
@@ -318,7 +326,8 @@ impl<K> Index<K> {
         let mut keys = Keys { one: None, more: Vec::new() };
         if keys.more.try_reserve_exact(stretch.len()).is_ok() {
             let is_new = |key: &K| from.is_start() || hash(key) >= from.hash();
-            keys.more.extend(stretch.items().map(|(key, _)| key).filter(|key| is_new(key)).cloned());
+            keys.more
+                .extend(stretch.items().map(|(key, _)| key).filter(|key| is_new(key)).cloned());
             return (keys, next);
         }
         // The part of the stretch up to `last`, which is halved until there is memory for it.
@@ -326,13 +335,19 @@ impl<K> Index<K> {
         loop {
             let hashes = from.hash()..=last;
             let stretch = || locked.table.stretch(from).0;
-            let part = || stretch().items().map(|(key, _)| key).filter(|key| hashes.contains(&hash(key)));
+            let part =
+                || stretch().items().map(|(key, _)| key).filter(|key| hashes.contains(&hash(key)));
             match part().count() {
                 0 => {}
                 1 => keys.one = part().next().cloned(),
-                count if keys.more.try_reserve_exact(count).is_ok() => keys.more.extend(part().cloned()),
+                count if keys.more.try_reserve_exact(count).is_ok() => {
+                    keys.more.extend(part().cloned())
+                }
                 _ => {
-                    assert!(!stretch().is_stash() && last > from.hash(), "no memory for a list of keys");
+                    assert!(
+                        !stretch().is_stash() && last > from.hash(),
+                        "no memory for a list of keys"
+                    );
                     last = from.hash() + (last - from.hash()) / 2;
                     next = Some(Position::of(last + 1));
                     continue;
@@ -381,7 +396,9 @@ mod tests {
     fn numbers_that_follow_each_other_are_neighbours_in_a_shard_and_their_groups_take_turns() {
         let index = Index::<u64>::with_shards(64, 0, false);
         let shards = index.shards() as u64;
-        for first in [0, NEIGHBOURS * shards, NEIGHBOURS * shards * 77, u64::MAX - NEIGHBOURS * shards + 1] {
+        for first in
+            [0, NEIGHBOURS * shards, NEIGHBOURS * shards * 77, u64::MAX - NEIGHBOURS * shards + 1]
+        {
             let mut seen = std::collections::HashSet::new();
             for group in 0..shards {
                 let (shard, hash) = index.split(first + group * NEIGHBOURS);
@@ -413,7 +430,9 @@ mod tests {
         for shards in [64, 1024] {
             let index = Index::<u64>::with_shards(shards, 0, false);
             let powers = (0..=43).map(|power| 1u64 << power);
-            for stride in powers.chain([3, 7, 1000, 12_288, 971_144, 1_571_344, 6_656_320, 17_426_472]) {
+            for stride in
+                powers.chain([3, 7, 1000, 12_288, 971_144, 1_571_344, 6_656_320, 17_426_472])
+            {
                 // A hundred a shard, and sixteen places to tell apart in each shard's table.
                 let (mut by_shard, mut by_place) = (vec![0; shards], vec![0; 16 * shards]);
                 for i in 0..100 * shards as u64 {
@@ -423,7 +442,11 @@ mod tests {
                 }
                 let most = |counts: &[usize]| counts.iter().copied().max().unwrap_or(0);
                 // At random it is 100, with a deviation of 10, and 6 a place, or 28 where groups of eight lie so.
-                assert!(most(&by_shard) < 180, "{shards} shards, stride {stride}: {}", most(&by_shard));
+                assert!(
+                    most(&by_shard) < 180,
+                    "{shards} shards, stride {stride}: {}",
+                    most(&by_shard)
+                );
                 assert!(
                     most(&by_place) <= 64,
                     "{shards} shards, stride {stride}: {} in one place",

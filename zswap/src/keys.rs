@@ -37,7 +37,12 @@ struct Watched<'i, K> {
 
 impl<'i, K> Watched<'i, K> {
     /// Watches the block that `id` names. `shard` is that of `hash`. `None` if memory is refused.
-    fn begin(index: &'i Index<K>, hash: u64, shard: &mut Shard<K>, id: StoredId) -> Option<Watched<'i, K>> {
+    fn begin(
+        index: &'i Index<K>,
+        hash: u64,
+        shard: &mut Shard<K>,
+        id: StoredId,
+    ) -> Option<Watched<'i, K>> {
         let number = shard.watches.begin(id)?;
         Some(Watched { index, hash, number })
     }
@@ -52,8 +57,9 @@ impl<K> Drop for Watched<'_, K> {
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Copies of all keys, in no order. A key that is there all the time is listed once; one that comes or goes meanwhile may or may not be.
     ///
-    /// Keys are cloned some thousand at a time, under a lock of the index: `Clone` must not call the
-    /// store. Where memory is short, fewer at a time, and in the end one by one, which needs none.
+    /// Keys are cloned some thousand at a time, under a lock of the index: `Clone` must not call
+    /// the store. Where memory is short, fewer at a time, and in the end one by one, which needs
+    /// none.
     ///
     /// # Panics
     ///
@@ -74,17 +80,19 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Removes everything for which `keep(key, length)` says no, and returns how many were removed. Gives index memory
-    /// that is not needed any more back.
+    /// Removes everything for which `keep(key, length)` says no, and returns how many were removed.
+    /// Gives index memory that is not needed any more back.
     ///
-    /// A newer block that takes the place of one while `keep` is asked about it stays. The exception is a same-filled
-    /// block that takes the place of an equal one: the two cannot be told apart. A block that the allocator does not
-    /// let us pin can be removed as well; it stays if there is no memory to watch it meanwhile.
+    /// A newer block that takes the place of one while `keep` is asked about it stays. The
+    /// exception is a same-filled block that takes the place of an equal one: the two cannot be
+    /// told apart. A block that the allocator does not let us pin can be removed as well; it stays
+    /// if there is no memory to watch it meanwhile.
     ///
-    /// Keys that are not equal to themselves, which no look-up finds, are asked about like all others. They are out of
-    /// the store while `keep` runs, and come back if it says yes.
+    /// Keys that are not equal to themselves, which no look-up finds, are asked about like all
+    /// others. They are out of the store while `keep` runs, and come back if it says yes.
     ///
-    /// `keep` runs with no lock held and may use the store. Lists keys as [`keys`](Self::keys) does.
+    /// `keep` runs with no lock held and may use the store. Lists keys as [`keys`](Self::keys)
+    /// does.
     ///
     /// # Panics
     ///
@@ -129,8 +137,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                     Err(_) => Some(Watched::begin(self.index(), hash, &mut shard, seen)?),
                 };
                 drop(shard);
-                let gone =
-                    if keep(key, len) { None } else { self.remove_seen(hash, key, seen, watched.as_ref()) };
+                let gone = if keep(key, len) {
+                    None
+                } else {
+                    self.remove_seen(hash, key, seen, watched.as_ref())
+                };
                 if let Ok(mut object) = pinned {
                     self.unpin(&mut object);
                 }
@@ -161,8 +172,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         })
     }
 
-    /// [`retain`](Self::retain) for the keys of a shard that are not equal to themselves. No call finds these, so they
-    /// are taken out, asked about, and put back.
+    /// [`retain`](Self::retain) for the keys of a shard that are not equal to themselves. No call
+    /// finds these, so they are taken out, asked about, and put back.
     fn retain_unfindable(&self, shard: usize, keep: &mut impl FnMut(&K, usize) -> bool) -> usize {
         let mut out = Unfindable { store: self, items: Vec::new() };
         self.index().edit_shard(shard, |shard| shard.take_unfindable(&mut out.items));
@@ -184,8 +195,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Puts an item back that was taken out of the index for a moment. It is lost, and counted as removed, if there is
-    /// no memory for the index any more.
+    /// Puts an item back that was taken out of the index for a moment. It is lost, and counted as
+    /// removed, if there is no memory for the index any more.
     fn put_back(&self, item: Item<K>) {
         let hash = self.hash(&item.0);
         let mut item = Some(item);
@@ -194,8 +205,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 }
 
-/// Items with keys that are not equal to themselves, out of the index. Those left when this is dropped, because a call
-/// of `keep` or of a key panicked, go back.
+/// Items with keys that are not equal to themselves, out of the index. Those left when this is
+/// dropped, because a call of `keep` or of a key panicked, go back.
 struct Unfindable<'s, K: Hash + Eq, S: BuildHasher> {
     store: &'s Store<K, S>,
     items: Vec<Item<K>>,

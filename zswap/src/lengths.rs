@@ -5,8 +5,8 @@
 //!   | length: 16 bits | object's length: 16 bits | raw: 1 bit, length: 2 bits, object's length: 2 bits |
 //! ```
 //!
-//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`Length`] is for blocks that
-//! are in no pool: these may be empty.
+//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`Length`] is
+//! for blocks that are in no pool: these may be empty.
 
 use crate::MAX_BLOCK_SIZE;
 
@@ -66,7 +66,8 @@ fn split(len: usize) -> ([u8; 2], u32) {
 /// The other way round; of `high` only the lowest bits count.
 #[inline]
 fn join(low: [u8; 2], high: u32) -> usize {
-    (usize::from(u16::from_le_bytes(low)) | (high as usize & ((1 << HIGH_BITS) - 1)) << LOW_BITS) + 1
+    (usize::from(u16::from_le_bytes(low)) | (high as usize & ((1 << HIGH_BITS) - 1)) << LOW_BITS)
+        + 1
 }
 
 /// A length on its own, 0 to [`MAX_BLOCK_SIZE`]: of a block that is in no pool.
@@ -131,7 +132,10 @@ mod tests {
             for object_len in lens {
                 for raw in [false, true] {
                     let lengths = Lengths::new(len, object_len, raw);
-                    assert_eq!((lengths.len(), lengths.object_len(), lengths.raw()), (len, object_len, raw));
+                    assert_eq!(
+                        (lengths.len(), lengths.object_len(), lengths.raw()),
+                        (len, object_len, raw)
+                    );
                 }
             }
         }

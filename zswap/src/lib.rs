@@ -11,9 +11,9 @@
 //!
 //! # The nouns
 //!
-//! - A *block* is 0 bytes to the block size (4 KiB unless chosen otherwise), stored under a *key* and loaded whole. A
-//!   block that repeats eight bytes, or has none, is *same-filled* and costs no pool memory; one that does not shrink is
-//!   *incompressible* and kept raw.
+//! - A *block* is 0 bytes to the block size (4 KiB unless chosen otherwise), stored under a *key*
+//!   and loaded whole. A block that repeats eight bytes, or has none, is *same-filled* and costs no
+//!   pool memory; one that does not shrink is *incompressible* and kept raw.
 //! - A *value* longer than a block is cut up and joined again inside, where that is [allowed](StoreBuilder::max_value_len).
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
 //!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block
@@ -37,38 +37,42 @@
 //!
 //! # What is promised
 //!
-//! - A load gives the block last stored under its key, or nothing: never an older one, never another's. A `store` that fails removes the older block.
+//! - A load gives the block last stored under its key, or nothing: never an older one, never
+//!   another's. A `store` that fails removes the older block.
 //! - No store or load fails, waits or sees a difference because of a switch, however many retired
 //!   pools have blocks.
 //! - No store fails because of the order of keys or of what their hashes are, and any number of
 //!   readers may hold a block of zsmalloc's. See [`load`](Store::load) for allocators that count
 //!   fewer.
-//! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed elsewhere.
-//!   `clear`, eviction and the store's drop need no memory of their own.
-//! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the key. A panic in
-//!   what ends a call that has succeeded (freeing an object, unpinning one that was read) is
-//!   [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can cause undefined behaviour.
-//!   In a program built with `panic = "abort"` nothing is contained: a plug-in's panic ends the process.
-//! - Once warm, loads and stores over existing keys make no heap call, with a compressor that makes none (lz4), except where a table of the
-//!   allocator has to grow.
+//! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed
+//!   elsewhere. `clear`, eviction and the store's drop need no memory of their own.
+//! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the
+//!   key. A panic in what ends a call that has succeeded (freeing an object, unpinning one that was
+//!   read) is [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can
+//!   cause undefined behaviour. In a program built with `panic = "abort"` nothing is contained: a
+//!   plug-in's panic ends the process.
+//! - Once warm, loads and stores over existing keys make no heap call, with a compressor that makes
+//!   none (lz4), except where a table of the allocator has to grow.
 //! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`]. What
 //!   the system does not take back stays on the books. Contexts that compress hold at most 1/4 of
 //!   the limit, or one in each pool; a store that needs a further one waits for it.
-//! - Not promised, without [checksums](StoreBuilder::checksums): that a bit flipped in memory is noticed. It is an error or wrong bytes of the full length.
+//! - Not promised, without [checksums](StoreBuilder::checksums): that a bit flipped in memory is
+//!   noticed. It is an error or wrong bytes of the full length.
 //!
 //! # Panics of plug-ins, and `panic = "abort"`
 //!
-//! Allocators, compressors, executors, observers and page sources are foreign code. A panic in any call
-//! of theirs is caught: it becomes an error that names the plug-in, or, in a destructor and wherever
-//! there is nothing to return, a counter. All of that rests on unwinding. In a program built with
-//! `panic = "abort"` the first panic of a plug-in ends the process, inside a job of the worker as well.
-//! Then nothing is promised about panics here, and everything else holds. The same is true of two
-//! panics at once, the second in a destructor that runs because of the first: Rust aborts there.
+//! Allocators, compressors, executors, observers and page sources are foreign code. A panic in any
+//! call of theirs is caught: it becomes an error that names the plug-in, or, in a destructor and
+//! wherever there is nothing to return, a counter. All of that rests on unwinding. In a program
+//! built with `panic = "abort"` the first panic of a plug-in ends the process, inside a job of the
+//! worker as well. Then nothing is promised about panics here, and everything else holds. The same
+//! is true of two panics at once, the second in a destructor that runs because of the first: Rust
+//! aborts there.
 //!
 //! # Keys
 //!
 //! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from
-//! an enemy. For trusted numbers, such as those of pages, use [`ByNumber`]: hashing is almost free,
+//! untrusted input. For trusted numbers, such as those of pages, use [`ByNumber`]: hashing is almost free,
 //! and eight keys that follow each other are neighbours in the index, so loads in their order wait
 //! for memory once for several. It says what it is not for.
 //!
@@ -87,15 +91,18 @@
 //!
 //! # Features
 //!
-//! - `zsmalloc`, `lz4` (default): these are known by name, and are what a store is made of unless told otherwise. Pure Rust, no C.
+//! - `zsmalloc`, `lz4` (default): these are known by name, and are what a store is made of unless
+//!   told otherwise. Pure Rust, no C.
 //! - `zbud`: known by name. `zstd`: known by name; compiles C.
-//! - Everything else is registered by hand: see [`StoreBuilder::allocator`] and [`StoreBuilder::compressor`].
+//! - Everything else is registered by hand: see [`StoreBuilder::allocator`] and
+//!   [`StoreBuilder::compressor`].
 //!
 //! # Where to read next
 //!
-//! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; the examples `slow_file`, `json_cache`, `tokio_server` and `metrics_export`; in the source
-//! `storing.rs` and `loading.rs`, the two ways through the store, and `table/` and `clock.rs` for
-//! what an entry costs and when it goes.
+//! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; the examples `slow_file`,
+//! `json_cache`, `tokio_server` and `metrics_export`; in the source `storing.rs` and `loading.rs`,
+//! the two ways through the store, and `table/` and `clock.rs` for what an entry costs and when it
+//! goes.
 
 #![forbid(unsafe_code)]
 
@@ -105,6 +112,7 @@ mod builder;
 mod checksum;
 mod clock;
 mod contents;
+mod cost;
 mod deferred;
 mod entry;
 mod error;
@@ -126,6 +134,7 @@ mod results;
 mod same_filled;
 mod shard;
 mod stats;
+mod stats_table;
 mod store;
 mod stored;
 mod storing;
@@ -151,17 +160,18 @@ pub use zpool_core::compress::{
     DecompressionContext,
 };
 pub use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused, RefusedReason,
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused,
+    RefusedReason,
 };
 pub use zpool_core::page::{BudgetedSource, HeapSource, PageSource};
 pub use zpool_core::spec::{Component, Params, PoolSpec, SpecError};
 pub use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, HandleId, HandleMint, NoBlock, PoolConfig, PoolError,
-    PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
+    Capabilities, CreateError, FreeError, Handle, HandleId, HandleMint, NoBlock, PoolConfig,
+    PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 pub use zpool_manager::{
-    ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry, RegistryError,
-    SwitchError, Switched, WorkQueue,
+    ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry,
+    RegistryError, SwitchError, Switched, WorkQueue,
 };
 
 /// The program in README.md runs as a doctest of this crate with its default features.

@@ -39,7 +39,8 @@ pub(crate) struct Limit {
     /// Once full, it stays so until it holds no more than this part of it.
     accept_percent: u8,
     full: AtomicBool,
-    /// Eviction debt in bytes: stored since the limit was reached, minus evicted or removed since. Negative means credit.
+    /// Eviction debt in bytes: stored since the limit was reached, minus evicted or removed since.
+    /// Negative means credit.
     owed: AtomicIsize,
     /// The limit was lowered, and the store is not below it yet.
     catching_up: AtomicBool,
@@ -162,7 +163,8 @@ impl Limit {
         }
     }
 
-    /// Something was removed from a full store: it may be worth while to look for memory to give back.
+    /// Something was removed from a full store: it may be worth while to look for memory to give
+    /// back.
     #[inline]
     pub(crate) fn note_removed(&self) {
         // Looked at first, so that removing threads share the line. Relaxed: a hint.
@@ -199,8 +201,8 @@ impl Limit {
     /// What the limit, `max`, says to one more block in `pool`, if that can be told without asking
     /// every pool.
     ///
-    /// `pays`: a store under pressure makes room for its own, so that an upper bound below the limit
-    /// is all it has to know.
+    /// `pays`: a store under pressure makes room for its own, so that an upper bound below the
+    /// limit is all it has to know.
     #[inline]
     pub(crate) fn glance(
         &self,
@@ -227,8 +229,9 @@ impl Limit {
         (pays && held < max).then_some(Verdict::Pressed { held })
     }
 
-    /// What the limit, `max`, says after every pool was asked. Bytes that are `passing`, because they
-    /// go by themselves, do not count: neither as held nor as a reason to evict for other stores.
+    /// What the limit, `max`, says after every pool was asked. Bytes that are `passing`, because
+    /// they go by themselves, do not count: neither as held nor as a reason to evict for other
+    /// stores.
     pub(crate) fn ask_all(
         &self,
         max: usize,
@@ -302,8 +305,8 @@ impl Limit {
     /// there was another one since.
     fn remember(&self, others: usize, besides: u64, before: u64, switches: impl FnOnce() -> u64) {
         let _refresh = self.refresh.lock();
-        // Unchanged: so `besides` was current all the time, or is the successor that a switch has published and not counted yet. What is
-        // written in that moment ends with the count.
+        // Unchanged: so `besides` was current all the time, or is the successor that a switch has
+        // published and not counted yet. What is written in that moment ends with the count.
         if switches() == before {
             // A reader between the stores uses the new bound with the old count, once.
             self.others.store(others, Ordering::Relaxed);

@@ -45,8 +45,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// Holds no lock while it decompresses or waits. May block where the compressor needs a context to decompress and
-    /// has none yet.
+    /// Holds no lock while it decompresses or waits. May block where the compressor needs a context
+    /// to decompress and has none yet.
     pub fn load(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
         self.fetch(key, &mut { buffer }, Access::Load)
     }
@@ -67,7 +67,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load`](Self::load), but [`ErrorKind::BufferOutOfMemory`] where the buffer has to grow and there is no memory.
-    pub fn load_with<R>(&self, key: &K, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error<K>> {
+    pub fn load_with<R>(
+        &self,
+        key: &K,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Error<K>> {
         let mut scratch = Scratch::take();
         let found = self.fetch(key, &mut scratch.0, Access::Load)?;
         Ok(found.map(|len| look(&scratch.0[..len])))
@@ -124,7 +128,12 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     }
 
     #[inline]
-    fn fetch(&self, key: &K, to: &mut impl Destination, access: Access) -> Result<Option<usize>, Error<K>> {
+    fn fetch(
+        &self,
+        key: &K,
+        to: &mut impl Destination,
+        access: Access,
+    ) -> Result<Option<usize>, Error<K>> {
         match self.latencies() {
             None => self.fetch_untimed(key, to, access),
             Some(latencies) => self.fetch_timed(latencies, key, to, access),
@@ -175,7 +184,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     }
 
     /// [`load`](Self::load) as a part of a batch, which keeps the histogram itself.
-    pub(crate) fn load_untimed(&self, key: &K, buffer: &mut [u8]) -> Result<Option<usize>, Error<K>> {
+    pub(crate) fn load_untimed(
+        &self,
+        key: &K,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, Error<K>> {
         self.fetch_untimed(key, &mut { buffer }, Access::Load)
     }
 
@@ -190,7 +203,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ) -> Result<Fetched, ErrorKind> {
         let (mut shard, table_hash) = self.index().lock(hash);
         let in_order = shard.in_order(table_hash);
-        let Some(found) = shard.look_up(table_hash, key, access) else { return Ok(Fetched::Nothing) };
+        let Some(found) = shard.look_up(table_hash, key, access) else {
+            return Ok(Fetched::Nothing);
+        };
         let seen = (access == Access::Take).then(|| found.id());
         match found {
             Found::Block { handle, pool, len, object_len, raw, sum } => {
@@ -210,15 +225,15 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 if in_order {
                     self.index().run_ahead(hash);
                 }
-                // Borrowed, not moved: a move reads with wide loads what narrow stores have just written, see
-                // `put_block`.
+                // Borrowed, not moved: a move reads with wide loads what narrow stores have just
+                // written, see `put_block`.
                 let object = match &mut pinned {
                     Ok(object) => object,
                     Err(kind) => return Err(kind.clone()),
                 };
-                let decoded = to
-                    .room(len)
-                    .and_then(|block| self.decode(&pool, object, Shape { object_len, raw, sum }, block));
+                let decoded = to.room(len).and_then(|block| {
+                    self.decode(&pool, object, Shape { object_len, raw, sum }, block)
+                });
                 if decoded.is_ok() && seen.is_some() {
                     return Ok(self.finish(hash, key, len, seen, || self.unpin(object)));
                 }
@@ -242,9 +257,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// The second half of a take: the bytes are in the buffer, so the entry may go, if it is still the one `seen`.
     ///
-    /// `release` gives up what keeps the object. Until then no other entry can have its id. A guard holds no lock, so
-    /// the shard's may be taken under it; but it goes before the object is freed, so that an allocator whose `free`
-    /// waits for readers does not wait for this thread (B20).
+    /// `release` gives up what keeps the object. Until then no other entry can have its id. A guard
+    /// holds no lock, so the shard's may be taken under it; but it goes before the object is freed,
+    /// so that an allocator whose `free` waits for readers does not wait for this thread (B20).
     #[inline]
     fn finish(
         &self,
@@ -285,7 +300,12 @@ impl<K, S> Store<K, S> {
 
     /// Is `object` what was kept of a block of `len` bytes, as far as that can be told?
     #[inline]
-    pub(crate) fn check_object(&self, object: &[u8], shape: Shape, len: usize) -> Result<(), ErrorKind> {
+    pub(crate) fn check_object(
+        &self,
+        object: &[u8],
+        shape: Shape,
+        len: usize,
+    ) -> Result<(), ErrorKind> {
         let same = object.len() == shape.object_len
             && (!self.coding().checksums || checksum(object, len) == shape.sum);
         if same { Ok(()) } else { Err(ErrorKind::Codec(CodecError::Corrupt)) }

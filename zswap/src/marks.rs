@@ -1,8 +1,8 @@
 //! Which stores the current thread evicts from.
 //!
 //! A listener may store into the store that evicts; what it stores must not evict again, or there
-//! would be no end to it. It may also store into other stores, a second tier for instance, and those
-//! make room of their own: a chain of tiers marks one store after the other.
+//! would be no end to it. It may also store into other stores, a second tier for instance, and
+//! those make room of their own: a chain of tiers marks one store after the other.
 
 use std::cell::{Cell, RefCell};
 
@@ -16,7 +16,8 @@ thread_local! {
     static FURTHER: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Marks this thread as evicting from a store while it lives; there is one at a time for each store.
+/// Marks this thread as evicting from a store while it lives; there is one at a time for each
+/// store.
 #[derive(Debug)]
 pub(crate) struct Mark {
     store: usize,
@@ -24,14 +25,16 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Marks `store`. Returns `None` if this thread evicts from it already, or if there is no memory
-    /// for one more in a chain of more than eight.
+    /// Marks `store`. Returns `None` if this thread evicts from it already, or if there is no
+    /// memory for one more in a chain of more than eight.
     pub(crate) fn set<T>(store: &T) -> Option<Mark> {
         let (mut all, store) = (EVICTING.get(), std::ptr::from_ref(store).addr());
         if all.contains(&store) {
             return None;
         }
-        let Some(place) = all.iter().position(|&other| other == 0) else { return Mark::further(store) };
+        let Some(place) = all.iter().position(|&other| other == 0) else {
+            return Mark::further(store);
+        };
         // With free places again after a longer chain, it may be among the further ones.
         if FURTHER.try_with(|further| further.borrow().contains(&store)).unwrap_or(false) {
             return None;
@@ -66,7 +69,8 @@ impl Drop for Mark {
                 EVICTING.set(all);
             }
             None => {
-                let _ = FURTHER.try_with(|further| further.borrow_mut().retain(|&other| other != self.store));
+                let _ = FURTHER
+                    .try_with(|further| further.borrow_mut().retain(|&other| other != self.store));
             }
         }
     }

@@ -121,7 +121,8 @@ mod tests {
     fn what_differs_in_any_number_or_letter_has_another_hash() {
         let pairs = (0..100u32).flat_map(|file| (0..100u64).map(move |page| hash((file, page))));
         assert_eq!(pairs.collect::<HashSet<_>>().len(), 10_000);
-        let texts = ["", "a", "b", "ab", "ba", "a\0", "eight by", "eight by\0", "eight bytes and more"];
+        let texts =
+            ["", "a", "b", "ab", "ba", "a\0", "eight by", "eight by\0", "eight bytes and more"];
         assert_eq!(texts.map(hash).into_iter().collect::<HashSet<_>>().len(), texts.len());
     }
 }

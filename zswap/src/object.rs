@@ -104,8 +104,8 @@ impl Drop for Object {
     }
 }
 
-/// The bytes of an object, pinned. Its unpin is the allocator's code, so a bare [`ReadGuard`] may unwind when it is
-/// dropped, also in the middle of another unwinding: this one does not.
+/// The bytes of an object, pinned. Its unpin is the allocator's code, so a bare [`ReadGuard`] may
+/// unwind when it is dropped, also in the middle of another unwinding: this one does not.
 #[derive(Debug)]
 pub(crate) struct Pinned<'p> {
     /// `None` once it is unpinned.

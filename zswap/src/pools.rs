@@ -45,7 +45,8 @@ impl Pools {
     ///
     /// # Errors
     ///
-    /// Returns the reference if the shard's entries are in too many pools, or if there is no memory.
+    /// Returns the reference if the shard's entries are in too many pools, or if there is no
+    /// memory.
     #[inline]
     pub(crate) fn enter(
         &mut self,
@@ -64,7 +65,11 @@ impl Pools {
     }
 
     #[cold]
-    fn enter_further(&mut self, pool: PoolRef, bytes: &mut usize) -> Result<(u16, Option<PoolRef>), PoolRef> {
+    fn enter_further(
+        &mut self,
+        pool: PoolRef,
+        bytes: &mut usize,
+    ) -> Result<(u16, Option<PoolRef>), PoolRef> {
         if let Ok(at) = self.find(&pool) {
             let number = self.by_ref[at].1;
             let used = self.place(number).as_mut().expect("a pool with a number is in the list");
@@ -108,7 +113,8 @@ impl Pools {
 
     /// The number of `pool`, if an entry is in it.
     pub(crate) fn number_of(&self, pool: &PoolRef) -> Option<u16> {
-        let is_it = |used: &Option<Used>| used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, pool));
+        let is_it =
+            |used: &Option<Used>| used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, pool));
         match self.first.iter().position(is_it) {
             Some(number) => Some(number as u16),
             None => self.find(pool).ok().map(|at| self.by_ref[at].1),
@@ -149,7 +155,11 @@ impl Pools {
 
     /// Pools with how many entries are in each.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (PoolId, usize)> {
-        self.first.iter().chain(&self.more).flatten().map(|used| (used.pool.id(), used.entries as usize))
+        self.first
+            .iter()
+            .chain(&self.more)
+            .flatten()
+            .map(|used| (used.pool.id(), used.entries as usize))
     }
 
     /// Bytes on the heap.

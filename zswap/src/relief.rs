@@ -1,12 +1,12 @@
-//! Giving memory back without giving up a block: what a full store does before it evicts or refuses,
-//! and what [`Store::trim`] and [`Store::compact`] do on request.
+//! Giving memory back without giving up a block: what a full store does before it evicts or
+//! refuses, and what [`Store::trim`] and [`Store::compact`] do on request.
 //!
 //! ```text
 //!   cheap first:  pools that await destruction ─► idle contexts ─► surplus of the index ─► free frames of the pools ─► holes: compaction
 //! ```
 //!
-//! The order and its reasons: docs/decisions/0032. Nothing here takes a lock of the store's while an
-//! allocator or a compressor works, and a panic of theirs gives nothing back and does no harm.
+//! The order and its reasons: docs/decisions/0032. Nothing here takes a lock of the store's while
+//! an allocator or a compressor works, and a panic of theirs gives nothing back and does no harm.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -40,10 +40,12 @@ pub(crate) enum Reach {
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Releases free memory to the system: pools that await destruction, frames of all other pools
-    /// that hold no object, index memory beyond what the entries need, and contexts that no thread uses. Returns the bytes given back.
+    /// that hold no object, index memory beyond what the entries need, and contexts that no thread
+    /// uses. Returns the bytes given back.
     ///
-    /// Moves no object: frames that are partly used stay, see [`compact`](Self::compact). Contexts are
-    /// made anew when they are needed. A full store does this by itself before it evicts or refuses.
+    /// Moves no object: frames that are partly used stay, see [`compact`](Self::compact). Contexts
+    /// are made anew when they are needed. A full store does this by itself before it evicts or
+    /// refuses.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -72,8 +74,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Moves objects together so that frames become empty, and gives those back, then
-    /// [trims](Self::trim). Moves at most as many objects as `budget` allows, over all pools. Returns
-    /// the bytes given back.
+    /// [trims](Self::trim). Moves at most as many objects as `budget` allows, over all pools.
+    /// Returns the bytes given back.
     ///
     /// Pools that [cannot compact](zpool_core::Capabilities::can_compact) are only trimmed.
     ///
@@ -101,8 +103,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut left = budget.max_moves;
         let mut freed = self.manager().destroy_pending();
         self.manager().for_each_pool(|pool| {
-            let report =
-                contained(|| pool.zpool().compact(CompactionBudget::moves(left))).unwrap_or_default();
+            let report = contained(|| pool.zpool().compact(CompactionBudget::moves(left)))
+                .unwrap_or_default();
             left = left.saturating_sub(report.moved_objects);
             freed += report.freed_bytes;
         });
@@ -113,7 +115,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn give_back(&self, contexts: Contexts, reach: Reach) -> usize {
         let mut freed = 0;
         if contexts != Contexts::Keep {
-            freed += self.manager().free_idle_contexts(contexts == Contexts::KeepOne && self.may_keep_one());
+            freed += self
+                .manager()
+                .free_idle_contexts(contexts == Contexts::KeepOne && self.may_keep_one());
         }
         freed += self.shrink_index();
         self.visit(reach, |pool| {
@@ -170,7 +174,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.limit().bytes().is_none_or(|max| largest <= max / 2)
     }
 
-    /// A store that refuses is full: gives back what it can, and refuses only if that is not enough.
+    /// A store that refuses is full: gives back what it can, and refuses only if that is not
+    /// enough.
     ///
     /// A full store with nothing to give back refuses fast: it looks again only once something was
     /// removed, or some time has passed.
@@ -211,15 +216,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Bytes of compression contexts in use that are no reason to evict or refuse: where one is more
-    /// than half of the limit, none stays idle, and those in use belong to stores in flight. A store
-    /// that is admitted waits for one of them, and adds none. 0 where contexts are smaller.
+    /// Bytes of compression contexts in use that are no reason to evict or refuse: where one is
+    /// more than half of the limit, none stays idle, and those in use belong to stores in flight. A
+    /// store that is admitted waits for one of them, and adds none. 0 where contexts are smaller.
     pub(crate) fn contexts_in_flight(&self) -> usize {
         if self.may_keep_one() { 0 } else { self.manager().compression_context_bytes() }
     }
 
-    /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`: with
-    /// a margin, since it is an estimate, and others may gain something, too.
+    /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`:
+    /// with a margin, since it is an estimate, and others may gain something, too.
     fn worthwhile(&self, attempt: Attempt, held: usize) -> usize {
         let max = self.limit().bytes().unwrap_or(usize::MAX);
         let needed = held.saturating_sub(self.limit().accept_below(max));
@@ -228,7 +233,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// The store is full, and there is nothing that it could do about that.
     pub(crate) fn full(&self, held: usize, limit: usize) -> ErrorKind {
-        let threshold = if self.eviction().evicts() { limit } else { self.limit().accept_below(limit) };
+        let threshold =
+            if self.eviction().evicts() { limit } else { self.limit().accept_below(limit) };
         ErrorKind::Full { held, limit, threshold }
     }
 }

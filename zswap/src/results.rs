@@ -13,9 +13,10 @@ type Item<T, K> = Result<T, Error<K>>;
 /// Results of the items of a batch, in their order: of [`store_many`](crate::Store::store_many) or
 /// [`load_many`](crate::Store::load_many). Derefs to a slice.
 ///
-/// There is one for each item, with one exception. If there is no memory for the list, the last result is
-/// [`ErrorKind::ResultsOutOfMemory`] under the key of the first item without one: that item failed, and so did all
-/// after it. So `iter().all(Result::is_ok)` is true only if all items succeeded.
+/// There is one for each item, with one exception. If there is no memory for the list, the last
+/// result is [`ErrorKind::ResultsOutOfMemory`] under the key of the first item without one: that
+/// item failed, and so did all after it. So `iter().all(Result::is_ok)` is true only if all items
+/// succeeded.
 #[derive(Clone)]
 #[must_use = "items may have failed"]
 pub struct BatchResults<T, K> {
@@ -66,7 +67,8 @@ impl<T, K> Growing<T, K> {
     /// With room for `hint` results and an error, if there is memory.
     pub(crate) fn new(hint: usize) -> Self {
         let mut list = Vec::new();
-        // An error means that the first item finds no room, and says so. A hint may be wrong, so it does not.
+        // An error means that the first item finds no room, and says so. A hint may be wrong, so it
+        // does not.
         let _ = list.try_reserve_exact(hint.saturating_add(1));
         Growing { list }
     }

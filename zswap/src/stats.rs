@@ -1,7 +1,5 @@
 //! What a store holds and what it has done.
 
-use std::fmt;
-
 use zpool_core::PoolId;
 use zpool_core::PoolStats;
 use zpool_core::exec::contained;
@@ -50,17 +48,18 @@ pub struct StoreStats {
     pub limit_bytes: Option<usize>,
     /// Stores that succeeded, so far.
     pub stores: u64,
-    /// Loads that found something, those that failed after that included: `load`, `load_vec`, `load_with`, and each
-    /// item of `load_many`.
+    /// Loads that found something, those that failed after that included: `load`, `load_vec`,
+    /// `load_with`, and each item of `load_many`.
     pub loads_hit: u64,
     /// Loads that found nothing.
     pub loads_missed: u64,
-    /// Peeks that found something, those that failed after that included: `peek`, `peek_vec`, `export`. No use of the
-    /// entry, so no part of a [hit rate](Self::hit_percent).
+    /// Peeks that found something, those that failed after that included: `peek`, `peek_vec`,
+    /// `export`. No use of the entry, so no part of a [hit rate](Self::hit_percent).
     pub peeks_hit: u64,
     /// Peeks that found nothing.
     pub peeks_missed: u64,
-    /// Takes that removed and returned something: `take`, `take_vec`. A take that fails counts nothing here.
+    /// Takes that removed and returned something: `take`, `take_vec`. A take that fails counts
+    /// nothing here.
     pub taken: u64,
     /// Takes that found nothing.
     pub takes_missed: u64,
@@ -78,8 +77,8 @@ pub struct StoreStats {
     pub read_failed: u64,
     /// Objects that an allocator did not free: lost until their pool goes. Not zero only with a broken allocator.
     pub free_failed: u64,
-    /// Panics of an allocator when a reader was done with an object. The reader has its bytes all the same. Not zero
-    /// only with a broken allocator.
+    /// Panics of an allocator when a reader was done with an object. The reader has its bytes all
+    /// the same. Not zero only with a broken allocator.
     pub unpins_panicked: u64,
     /// Calls of the eviction listener that panicked.
     pub listeners_panicked: u64,
@@ -121,7 +120,8 @@ impl StoreStats {
         self.pool_bytes + self.context_bytes + self.index_bytes
     }
 
-    /// Percent of loads and takes that found something. `None` if there were none. Peeks do not count: they are no use.
+    /// Percent of loads and takes that found something. `None` if there were none. Peeks do not
+    /// count: they are no use.
     pub fn hit_percent(&self) -> Option<f64> {
         percent(self.loads_hit + self.taken, self.loads_missed + self.takes_missed)
     }
@@ -169,70 +169,6 @@ impl StoreStats {
     }
 }
 
-impl fmt::Display for StoreStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-        let held = self.held_bytes();
-        writeln!(
-            f,
-            "entries  {} ({} compressed, {} raw, {} same-filled, {} large)",
-            self.entries, self.stored_compressed, self.stored_raw, self.same_filled, self.large_values
-        )?;
-        let times = self.stored_bytes as f64 / held.max(1) as f64;
-        writeln!(
-            f,
-            "bytes    {:.1} MiB stored in {:.1} MiB: {times:.2} to 1",
-            mib(self.stored_bytes),
-            mib(held)
-        )?;
-        let limit = self.limit_bytes.map(|limit| format!(", limit {:.1}", mib(limit))).unwrap_or_default();
-        writeln!(
-            f,
-            "held     pools {:.1}, contexts {:.1}, index {:.1} MiB{limit}",
-            mib(self.pool_bytes),
-            mib(self.context_bytes),
-            mib(self.index_bytes)
-        )?;
-        let PoolStats {
-            payload_bytes, rounding_bytes, tail_bytes, fragmentation_bytes, metadata_bytes, ..
-        } = &self.current;
-        writeln!(
-            f,
-            "current  payload {:.1}, rounding {:.1}, tails {:.1}, fragmentation {:.1}, metadata {:.1} MiB",
-            mib(*payload_bytes),
-            mib(*rounding_bytes),
-            mib(*tail_bytes),
-            mib(*fragmentation_bytes),
-            mib(*metadata_bytes)
-        )?;
-        let ManagerStats { pools_alive, switches, pools_destroyed, .. } = &self.manager;
-        writeln!(f, "pools    {pools_alive} alive, {switches} switches, {pools_destroyed} destroyed")?;
-        for (name, hit, missed) in [
-            ("loads", self.loads_hit, self.loads_missed),
-            ("takes", self.taken, self.takes_missed),
-            ("peeks", self.peeks_hit, self.peeks_missed),
-        ] {
-            let share = percent(hit, missed).map(|share| format!(": {share:.1} %")).unwrap_or_default();
-            writeln!(f, "{name}    {hit} hit, {missed} missed{share}")?;
-        }
-        writeln!(
-            f,
-            "removed  {} taken, {} invalidated, {} evicted",
-            self.taken, self.invalidated, self.evicted
-        )?;
-        let Rejected { full, compress_failed, alloc_failed, no_pool, bad_input } = self.rejected;
-        write!(
-            f,
-            "stores   {}; rejected: {full} full, {compress_failed} compress, {alloc_failed} alloc, {no_pool} no pool, {bad_input} bad input",
-            self.stores
-        )?;
-        if let Some(LatencyStats { store, load }) = &self.latencies {
-            write!(f, "\nstore    {store}\nload     {load}")?;
-        }
-        Ok(())
-    }
-}
-
 impl Rejected {
     /// All of them.
     pub fn total(&self) -> u64 {
@@ -240,7 +176,7 @@ impl Rejected {
     }
 }
 
-fn percent(hit: u64, missed: u64) -> Option<f64> {
+pub(crate) fn percent(hit: u64, missed: u64) -> Option<f64> {
     let all = hit + missed;
     (all > 0).then(|| 100.0 * hit as f64 / all as f64)
 }

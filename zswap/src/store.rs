@@ -41,15 +41,16 @@ use crate::storing::Coding;
 ///
 /// # Fork
 ///
-/// A child that is forked without an `exec` has a copy of the store and one thread: the one that called
-/// `fork`. The worker that destroys pools is not there. The child may use the copy and drop it: pools
-/// are destroyed by the thread that switches, flushes or drops, and nothing waits for the worker. What
-/// it cannot do is take a lock that another thread held at the moment of the fork, the worker included.
-/// So call `store.manager().flush()` before `fork`, and fork while no other thread is in a call.
+/// A child that is forked without an `exec` has a copy of the store and one thread: the one that
+/// called `fork`. The worker that destroys pools is not there. The child may use the copy and drop
+/// it: pools are destroyed by the thread that switches, flushes or drops, and nothing waits for the
+/// worker. What it cannot do is take a lock that another thread held at the moment of the fork, the
+/// worker included. So call `store.manager().flush()` before `fork`, and fork while no other thread
+/// is in a call.
 ///
-/// The child shares the pages of all blocks with its parent. The system copies them when one of the two
-/// writes to them, so a store of a gigabyte may cost the two of them a gigabyte more. A child that calls
-/// `exec` at once has neither problem, and so has one made by `std::process::Command`.
+/// The child shares the pages of all blocks with its parent. The system copies them when one of the
+/// two writes to them, so a store of a gigabyte may cost the two of them a gigabyte more. A child
+/// that calls `exec` at once has neither problem, and so has one made by `std::process::Command`.
 pub struct Store<K, S = RandomState> {
     inner: Arc<Inner<K, S>>,
 }
@@ -95,7 +96,9 @@ impl<K, S> Store<K, S> {
         let (index, counters) = (Index::new(settings.coding.checksums), Counters::default());
         let latencies = latencies.then(Box::default);
         manager.set_max_context_bytes(limit.max_context_bytes());
-        Store { inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }) }
+        Store {
+            inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }),
+        }
     }
 
     /// The largest block in bytes.
@@ -129,15 +132,15 @@ impl<K, S> Store<K, S> {
     /// Removes everything that was there when the call began, and releases the index's memory. What
     /// is stored meanwhile may stay. Needs no memory.
     ///
-    /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole with
-    /// all that is in it, unless something else still refers to it; this may block. Otherwise pools
-    /// may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim) is
-    /// called; a full store does that by itself.
+    /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole
+    /// with all that is in it, unless something else still refers to it; this may block. Otherwise
+    /// pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim)
+    /// is called; a full store does that by itself.
     ///
     /// # Panics
     ///
-    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping the
-    /// store does the same.
+    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping
+    /// the store does the same.
     pub fn clear(&self) {
         let mut panics = Deferred::default();
         let renewed = self.renew_for_clear();
@@ -163,10 +166,12 @@ impl<K, S> Store<K, S> {
         panics.raise();
     }
 
-    /// Puts a new pool in the place of the current one, if that has so many objects that letting it go
-    /// as a whole is cheaper than freeing them.
+    /// Puts a new pool in the place of the current one, if that has so many objects that letting it
+    /// go as a whole is cheaper than freeing them.
     fn renew_for_clear(&self) -> Option<PoolRef> {
-        let many = self.len() >= RENEWED_FROM && !self.inner.settings.wipe_on_free && !NoBlock::is_active();
+        let many = self.len() >= RENEWED_FROM
+            && !self.inner.settings.wipe_on_free
+            && !NoBlock::is_active();
         if many { self.manager().renew().ok().flatten() } else { None }
     }
 

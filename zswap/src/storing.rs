@@ -15,8 +15,8 @@ use zpool_core::{Handle, TryArc, might_block};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::checksum::checksum;
+use crate::cost::page_share;
 use crate::error::{Error, ErrorKind};
-use crate::evict::page_share;
 use crate::incompressible;
 use crate::latency::Latencies;
 use crate::object::{Object, asked, insert};
@@ -25,7 +25,8 @@ use crate::shard::{Exchanged, Put};
 use crate::store::Store;
 use crate::stored::{Block, Large, Stored};
 
-/// What a pool costs besides its objects, at most, where one value is all that it has: 1/32 of them...
+/// What a pool costs besides its objects, at most, where one value is all that it has: 1/32 of
+/// them...
 const OVERHEAD_SHARE: usize = 32;
 /// ...and this for each, with its place in the value's list...
 const PART_BYTES: usize = 64;
@@ -45,9 +46,10 @@ pub(crate) struct Coding {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores a copy of `block` under `key`, in the place of what was stored under it before.
     ///
-    /// A block that repeats eight bytes costs no pool memory, and neither does an empty one, which is stored like any
-    /// other. A block that does not shrink is kept as it is. Values longer than a block, where they are
-    /// [allowed](crate::StoreBuilder::max_value_len), are stored whole or not at all.
+    /// A block that repeats eight bytes costs no pool memory, and neither does an empty one, which
+    /// is stored like any other. A block that does not shrink is kept as it is. Values longer than
+    /// a block, where they are [allowed](crate::StoreBuilder::max_value_len), are stored whole or
+    /// not at all.
     ///
     /// # Errors
     ///
@@ -59,9 +61,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// May block: allocators may ask for memory, a first store makes a compression context, and one at the limit may have to [evict](crate::AtLimit), and destroys pools
-    /// that await it: hold no lock that a plug-in's destructor wants. A
-    /// [`switch`](Self::switch) at the same time never makes it fail or wait.
+    /// May block: allocators may ask for memory, a first store makes a compression context, and one
+    /// at the limit may have to [evict](crate::AtLimit), and destroys pools that await it: hold no
+    /// lock that a plug-in's destructor wants. A [`switch`](Self::switch) at the same time never
+    /// makes it fail or wait.
     pub fn store(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
         might_block("Store::store");
         match self.latencies() {
@@ -88,7 +91,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     Ok(kept) => return self.put_block(hash, key, kept.of(pool, block.len())),
                     Err(kind) => Err(kind),
                 },
-                Ok(Way::Word(word)) if self.replace_same(hash, &key, word, block.len()) => return Ok(()),
+                Ok(Way::Word(word)) if self.replace_same(hash, &key, word, block.len()) => {
+                    return Ok(());
+                }
                 Ok(Way::Word(word)) => Ok(Stored::Same { word, len: block.len() }),
                 Err(kind) => Err(kind),
             },
@@ -143,9 +148,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         TryArc::try_new(large).map(Stored::Large).map_err(|_| ErrorKind::IndexOutOfMemory)
     }
 
-    /// Refuses a value that could not be kept even if it were alone, before all others are evicted for
-    /// it. To know that of one about as long as the limit, it is compressed once more. A store that
-    /// refuses has nothing to lose, so it refuses only what is surely over the limit.
+    /// Refuses a value that could not be kept even if it were alone, before all others are evicted
+    /// for it. To know that of one about as long as the limit, it is compressed once more. A store
+    /// that refuses has nothing to lose, so it refuses only what is surely over the limit.
     fn could_fit(&self, value: &[u8]) -> Result<(), ErrorKind> {
         let Some(limit) = self.limit().bytes() else { return Ok(()) };
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
@@ -155,7 +160,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let fixed = self.index().fixed_bytes() + shared;
         let evicts = self.eviction().evicts();
         let with_overhead = |bytes: usize| match evicts {
-            true => fixed + limit / POOL_SHARE + bytes + bytes / OVERHEAD_SHARE + parts * PART_BYTES,
+            true => {
+                fixed + limit / POOL_SHARE + bytes + bytes / OVERHEAD_SHARE + parts * PART_BYTES
+            }
             false => bytes,
         };
         // Where objects have a share of a page each, whatever their length.
@@ -201,7 +208,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         let max_len = coding.max_len(block.len());
         let keep = |shorter: Option<&[u8]>| keep(pool, block, shorter, coding);
-        pool.codec().compress(block, max_len, keep).unwrap_or_else(|error| Err(ErrorKind::Codec(error)))
+        pool.codec()
+            .compress(block, max_len, keep)
+            .unwrap_or_else(|error| Err(ErrorKind::Codec(error)))
     }
 
     /// Does a same-filled block take the place of another? That costs as much as before, and frees nothing.

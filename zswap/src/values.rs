@@ -127,7 +127,8 @@ mod tests {
     use super::*;
 
     fn value(parts: usize) -> TryArc<Large> {
-        let parts: Box<[Stored]> = (0..parts).map(|n| Stored::Same { word: n as u64, len: 8 }).collect();
+        let parts: Box<[Stored]> =
+            (0..parts).map(|n| Stored::Same { word: n as u64, len: 8 }).collect();
         TryArc::try_new(Large { len: 8 * parts.len(), parts }).unwrap()
     }
 
@@ -150,6 +151,11 @@ mod tests {
             assert_eq!(values.list.iter().flatten().count(), there.len());
             assert!(values.free.capacity() >= values.list.len());
         }
-        assert!(values.list.len() < 500, "{} numbers for {} values", values.list.len(), there.len());
+        assert!(
+            values.list.len() < 500,
+            "{} numbers for {} values",
+            values.list.len(),
+            there.len()
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Entries that are told apart from later ones although no guard holds their objects.
 //!
-//! A handle's id says which object an entry names only while a guard pins that object. Without a guard the
-//! allocator may give the same id out again after enough replacements, so comparing ids is not enough (the ABA
-//! problem). A watch notes, under the shard's lock, that the block it was made for has left the index.
+//! A handle's id says which object an entry names only while a guard pins that object. Without a
+//! guard the allocator may give the same id out again after enough replacements, so comparing ids
+//! is not enough (the ABA problem). A watch notes, under the shard's lock, that the block it was
+//! made for has left the index.
 
 use crate::stored::StoredId;
 
@@ -22,7 +23,8 @@ struct Watch {
 }
 
 impl Watches {
-    /// Watches for the block that `id` names to leave. Returns the watch's number, or `None` if memory is refused.
+    /// Watches for the block that `id` names to leave. Returns the watch's number, or `None` if
+    /// memory is refused.
     pub(crate) fn begin(&mut self, id: StoredId) -> Option<u64> {
         self.list.try_reserve(1).ok()?;
         let number = self.next;

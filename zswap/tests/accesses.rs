@@ -10,15 +10,17 @@ use zswap::{Store, StoreStats};
 
 /// Loads that hit and missed, peeks, takes.
 fn accesses(store: &Store<u64>) -> [u64; 6] {
-    let StoreStats { loads_hit, loads_missed, peeks_hit, peeks_missed, taken, takes_missed, .. } =
-        store.stats();
+    let StoreStats {
+        loads_hit, loads_missed, peeks_hit, peeks_missed, taken, takes_missed, ..
+    } = store.stats();
     [loads_hit, loads_missed, peeks_hit, peeks_missed, taken, takes_missed]
 }
 
 /// Every way to read counts as what it is, for blocks of every kind.
 #[test]
 fn stats_each_access_counts_as_its_kind() {
-    let store = scripted(PoolScript::new(), CodecScript::new()).max_value_len(1 << 16).build().unwrap();
+    let store =
+        scripted(PoolScript::new(), CodecScript::new()).max_value_len(1 << 16).build().unwrap();
     let blocks = [
         block(0, 3000, Look::Runs),
         block(1, 3000, Look::Noise),
@@ -34,7 +36,10 @@ fn stats_each_access_counts_as_its_kind() {
         store.load_vec(&key).unwrap();
         store.load_with(&key, |_| ()).unwrap();
         assert!(
-            store.load_many(&[key, key], &mut [&mut buffer.clone(), &mut buffer]).iter().all(Result::is_ok)
+            store
+                .load_many(&[key, key], &mut [&mut buffer.clone(), &mut buffer])
+                .iter()
+                .all(Result::is_ok)
         );
         expected[0] += 5;
         assert_eq!(accesses(&store), expected);
@@ -58,7 +63,14 @@ fn stats_each_access_counts_as_its_kind() {
         store.export(&key, |_| ()).unwrap();
         store.take(&key, &mut buffer).unwrap();
         store.take_vec(&key).unwrap();
-        expected = [expected[0], expected[1] + 4, expected[2], expected[3] + 3, expected[4], expected[5] + 2];
+        expected = [
+            expected[0],
+            expected[1] + 4,
+            expected[2],
+            expected[3] + 3,
+            expected[4],
+            expected[5] + 2,
+        ];
         assert_eq!(accesses(&store), expected);
     }
     check_books(&store);

@@ -39,7 +39,10 @@ fn a_batch_of_any_length_stores_and_loads_what_single_calls_do() {
             for (key, (result, buffer)) in keys.iter().zip(loaded.into_iter().zip(&buffers)) {
                 let expected = blocks.get(*key as usize).map(|(_, block)| block);
                 assert_eq!(result.unwrap(), expected.map(Vec::len));
-                assert!(expected.is_none_or(|block| buffer.starts_with(block)), "{text}, key {key}");
+                assert!(
+                    expected.is_none_or(|block| buffer.starts_with(block)),
+                    "{text}, key {key}"
+                );
             }
             let stats = store.stats();
             assert_eq!((stats.loads_hit, stats.loads_missed), (count, 3));
@@ -70,14 +73,19 @@ fn of_one_key_the_last_block_counts_and_a_failure_among_them_does_as_alone() {
 #[test]
 fn b35_a_batch_that_fails_at_any_of_its_items_keeps_exact_accounts() {
     // Lengths of many size classes, so that nearly every insert asks the page source.
-    let blocks: Vec<_> = (0..8u64).map(|n| (n, block(n, 300 + 450 * n as usize, Look::Noise))).collect();
+    let blocks: Vec<_> =
+        (0..8u64).map(|n| (n, block(n, 300 + 450 * n as usize, Look::Noise))).collect();
     for text in ["zbud+lz4", "zsmalloc+lz4"] {
         let mut failures = 0;
         for nth in 0..40 {
             let source = Arc::new(FaultySource::new(Arc::new(MmapSource::new()), FaultPlan::Never));
             let manual = Arc::new(Manual::new());
-            let store =
-                builder().spec(spec(text)).executor(manual).page_source(source.clone()).build().unwrap();
+            let store = builder()
+                .spec(spec(text))
+                .executor(manual)
+                .page_source(source.clone())
+                .build()
+                .unwrap();
             // Older blocks of every second key: gone where the newer one fails.
             (0..8).step_by(2).for_each(|key| store.store(key, &[7; 64]).unwrap());
             source.plan(FaultPlan::Nth(nth));
@@ -110,7 +118,9 @@ fn plug_ins_that_fail_in_a_batch() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
     let store: Store<u64> = scripted(pool.clone(), codec.clone()).build().unwrap();
     let blocks: Vec<_> = (0..20u64).map(|n| (n, block(n, 900, Look::Runs))).collect();
-    for what in [OnCompress::Fail, OnCompress::Panic, OnCompress::ClaimTooMuch, OnCompress::ClaimNothing] {
+    for what in
+        [OnCompress::Fail, OnCompress::Panic, OnCompress::ClaimTooMuch, OnCompress::ClaimNothing]
+    {
         codec.on_compress(what);
         let results = store.store_many(borrowed(&blocks));
         assert!(
@@ -134,11 +144,9 @@ fn plug_ins_that_fail_in_a_batch() {
     pool.on_read(OnRead::Work);
     let mut short = vec![[0; 899]; 20];
     let short = store.load_many(&keys, &mut short);
-    assert!(
-        short
-            .iter()
-            .all(|r| matches!(r, Err(e) if e.kind == ErrorKind::BufferTooSmall { needed: 900, given: 899 }))
-    );
+    assert!(short.iter().all(
+        |r| matches!(r, Err(e) if e.kind == ErrorKind::BufferTooSmall { needed: 900, given: 899 })
+    ));
     assert!(store.load_many(&keys, &mut buffers).iter().all(|r| r == &Ok(Some(900))));
     check_books(&store);
 }
@@ -146,8 +154,10 @@ fn plug_ins_that_fail_in_a_batch() {
 #[test]
 fn every_item_of_a_batch_is_in_the_histograms_once_whatever_becomes_of_it() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
-    let store = scripted(pool.clone(), codec).max_value_len(8192).latency_histograms(true).build().unwrap();
-    let calls = || store.stats().latencies.map(|latencies| (latencies.store.calls, latencies.load.calls));
+    let store =
+        scripted(pool.clone(), codec).max_value_len(8192).latency_histograms(true).build().unwrap();
+    let calls =
+        || store.stats().latencies.map(|latencies| (latencies.store.calls, latencies.load.calls));
     assert!(store.store_many([]).is_empty() && store.load_many::<[u8; 1]>(&[], &mut []).is_empty());
     assert_eq!(calls(), Some((0, 0)));
     let (text, value) = (block(1, 1000, Look::Runs), block(2, 8192, Look::Runs));
@@ -213,7 +223,10 @@ fn a_panic_in_a_batch_loses_one_item_besides_its_own_and_no_older_block() {
         let pool = PoolScript::new();
         let store: Store<Fused> = Store::builder()
             .spec(spec("scripted+rle"))
-            .allocator(Arc::new(ScriptedDriver { inner: Arc::new(ReferenceDriver), script: pool.clone() }))
+            .allocator(Arc::new(ScriptedDriver {
+                inner: Arc::new(ReferenceDriver),
+                script: pool.clone(),
+            }))
             .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
             .build()
             .unwrap();
@@ -242,7 +255,11 @@ fn a_panic_in_a_batch_loses_one_item_besides_its_own_and_no_older_block() {
         assert_eq!(asked, expected, "{what:?} at {at}: items that were asked for");
         for key in 0..ITEMS {
             let expected = if key < stored { new(key) } else { old(key) };
-            assert_eq!(store.load_vec(&Fused(key)).unwrap(), Some(expected), "{what:?} at {at}, key {key}");
+            assert_eq!(
+                store.load_vec(&Fused(key)).unwrap(),
+                Some(expected),
+                "{what:?} at {at}, key {key}"
+            );
         }
         let stats = store.stats();
         assert_eq!((stats.entries as u64, pool.live() as u64), (ITEMS, ITEMS));

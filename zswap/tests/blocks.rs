@@ -12,7 +12,9 @@ fn every_length_and_look_comes_back_from_every_back_end() {
         let store = store_of(text);
         let looks = [Look::SameFilled, Look::Runs, Look::Noise];
         let lengths = || (1..70).chain([100, 511, 512, 1000, 2047, 4000, 4095, 4096]);
-        let blocks = || lengths().flat_map(|len| looks.map(|look| (len as u64 * 4 + look as u64, len, look)));
+        let blocks = || {
+            lengths().flat_map(|len| looks.map(|look| (len as u64 * 4 + look as u64, len, look)))
+        };
         for (key, len, look) in blocks() {
             store.store(key, &block(key, len, look)).unwrap();
         }
@@ -38,11 +40,18 @@ fn blocks_are_counted_by_kind() {
     store.store(3, &block(3, 4096, Look::Noise)).unwrap();
     store.store(4, &[9]).unwrap();
     let stats = store.stats();
-    assert_eq!((stats.same_filled, stats.stored_compressed, stats.stored_raw, stats.entries), (2, 1, 1, 4));
+    assert_eq!(
+        (stats.same_filled, stats.stored_compressed, stats.stored_raw, stats.entries),
+        (2, 1, 1, 4)
+    );
     let runs = 4096usize.div_ceil(20) * 2;
     assert_eq!(stats.payload_bytes, 4096 + runs, "a raw block and one that shrank");
     assert_eq!(stats.held_bytes(), stats.pool_bytes + stats.context_bytes + stats.index_bytes);
-    assert!(stats.index_bytes > 0 && stats.pool_bytes > stats.payload_bytes && stats.context_bytes >= 8192);
+    assert!(
+        stats.index_bytes > 0
+            && stats.pool_bytes > stats.payload_bytes
+            && stats.context_bytes >= 8192
+    );
 
     // A key changes kind.
     store.store(2, &block(2, 100, Look::Noise)).unwrap();
@@ -54,7 +63,10 @@ fn blocks_are_counted_by_kind() {
 
     store.clear();
     let stats = store.stats();
-    assert_eq!((stats.entries, stats.same_filled, stats.stored_raw, stats.payload_bytes), (0, 0, 0, 0));
+    assert_eq!(
+        (stats.entries, stats.same_filled, stats.stored_raw, stats.payload_bytes),
+        (0, 0, 0, 0)
+    );
     assert_eq!(stats.invalidated, 4);
     check_books(&store);
 }
@@ -63,7 +75,8 @@ fn blocks_are_counted_by_kind() {
 fn a_block_that_compresses_to_its_own_length_is_kept_raw() {
     // Runs of two bytes are two bytes to a run-length coder.
     for pairs in [8, 2048, MAX_BLOCK_SIZE / 2] {
-        let store = builder().spec(spec("reference+rle")).block_size(MAX_BLOCK_SIZE).build().unwrap();
+        let store =
+            builder().spec(spec("reference+rle")).block_size(MAX_BLOCK_SIZE).build().unwrap();
         let equal: Vec<u8> = (0..pairs).flat_map(|i| [(i % 251) as u8; 2]).collect();
         let mut shorter = equal.clone();
         (shorter[2], shorter[3]) = (shorter[0], shorter[0]);
@@ -147,10 +160,16 @@ fn blocks_of_the_largest_size_are_stored() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = builder().spec(spec(text)).block_size(MAX_BLOCK_SIZE).build().unwrap();
         for (key, look) in [Look::SameFilled, Look::Runs, Look::Noise].into_iter().enumerate() {
-            for len in [MAX_BLOCK_SIZE, MAX_BLOCK_SIZE - 1, 131_073, 65_537, 65_536, 65_535, 5_000, 20] {
+            for len in
+                [MAX_BLOCK_SIZE, MAX_BLOCK_SIZE - 1, 131_073, 65_537, 65_536, 65_535, 5_000, 20]
+            {
                 let expected = block(len as u64, len, look);
                 store.store(key as u64, &expected).unwrap();
-                assert_eq!(store.load_vec(&(key as u64)).unwrap().unwrap(), expected, "{text}, {look:?}");
+                assert_eq!(
+                    store.load_vec(&(key as u64)).unwrap().unwrap(),
+                    expected,
+                    "{text}, {look:?}"
+                );
             }
         }
         check_books(&store);
@@ -160,7 +179,9 @@ fn blocks_of_the_largest_size_are_stored() {
 #[test]
 fn settings_out_of_range_are_refused() {
     for size in [0, MAX_BLOCK_SIZE + 1] {
-        assert!(matches!(builder().block_size(size).build(), Err(BuildError::BlockSize(s)) if s == size));
+        assert!(
+            matches!(builder().block_size(size).build(), Err(BuildError::BlockSize(s)) if s == size)
+        );
     }
     for percent in [0, 101] {
         let built = builder().limit_bytes(1 << 20).accept_percent(percent).build();
@@ -168,7 +189,8 @@ fn settings_out_of_range_are_refused() {
     }
     let unknown = builder().spec(spec("z3fold+lz4")).build().unwrap_err().to_string();
     assert!(unknown.contains("z3fold") && unknown.contains("zsmalloc"), "{unknown}");
-    let twice = builder().allocator(std::sync::Arc::new(zpool_conformance::ReferenceDriver)).build();
+    let twice =
+        builder().allocator(std::sync::Arc::new(zpool_conformance::ReferenceDriver)).build();
     assert!(matches!(twice, Err(BuildError::Registry(_))));
 }
 
@@ -214,6 +236,8 @@ fn clones_are_the_same_store_and_go_to_other_threads() {
     let store = store_of("reference+rle");
     is_shared(&store);
     let clone = store.clone();
-    std::thread::spawn(move || clone.store(1, b"from another thread, and long").unwrap()).join().unwrap();
+    std::thread::spawn(move || clone.store(1, b"from another thread, and long").unwrap())
+        .join()
+        .unwrap();
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), b"from another thread, and long");
 }

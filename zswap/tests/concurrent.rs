@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::codec::CodecScript;
 use common::pool::PoolScript;
-use common::{Look, Rng, SPECS, block, builder, check_books, scripted, spec, stamped, store_of, unstamp};
+use common::{
+    Look, Rng, SPECS, block, builder, check_books, scripted, spec, stamped, store_of, unstamp,
+};
 
 /// Ends the loops of other threads when a thread ends, also when it fails.
 struct SetWhenDropped<'a>(&'a AtomicBool);
@@ -85,7 +87,8 @@ fn b25_of_several_takers_of_a_block_one_gets_it() {
                 gate.wait();
                 for key in 0..keys {
                     if thread == 2 && key % 2 == 0 {
-                        invalidated.fetch_add(usize::from(store.invalidate(&key)), Ordering::Relaxed);
+                        invalidated
+                            .fetch_add(usize::from(store.invalidate(&key)), Ordering::Relaxed);
                     } else if let Some(bytes) = store.take_vec(&key).unwrap() {
                         assert_eq!(bytes.len(), 200);
                         taken.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +126,10 @@ fn b26_a_take_gets_the_newest_block_or_leaves_it() {
             while !done.load(Ordering::Relaxed) {
                 if let Some(bytes) = store.take_vec(&key).unwrap() {
                     let (_, version) = unstamp(&bytes);
-                    assert!(version > before, "{version} after {before}: taken twice or out of order");
+                    assert!(
+                        version > before,
+                        "{version} after {before}: taken twice or out of order"
+                    );
                     before = version;
                 }
             }
@@ -136,7 +142,8 @@ fn b26_a_take_gets_the_newest_block_or_leaves_it() {
 /// Nobody can make a store anew while others use it; what comes nearest is to take everything out of it.
 #[test]
 fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
-    let empty = builder().max_value_len(1 << 14).checksums(true).build().unwrap().stats().index_bytes;
+    let empty =
+        builder().max_value_len(1 << 14).checksums(true).build().unwrap().stats().index_bytes;
     let store = builder().max_value_len(1 << 14).checksums(true).build().unwrap();
     let done = [AtomicBool::new(false), AtomicBool::new(false)];
     let over = || done.iter().all(|done| done.load(Ordering::Relaxed));
@@ -191,14 +198,18 @@ fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
     store.clear();
     store.manager().flush().unwrap();
     let stats = store.stats();
-    assert_eq!((stats.entries, stats.stored_bytes, stats.payload_bytes, stats.index_bytes), (0, 0, 0, empty));
+    assert_eq!(
+        (stats.entries, stats.stored_bytes, stats.payload_bytes, stats.index_bytes),
+        (0, 0, 0, empty)
+    );
     assert_eq!((stats.manager.pools_alive, stats.current.objects), (1, 0));
 }
 
 #[test]
 fn b8_a_decompressor_that_waits_holds_nobody_up_and_loses_nothing() {
     let codec = CodecScript::new();
-    let store = scripted(PoolScript::new(), codec.clone()).spec(spec("zsmalloc+rle")).build().unwrap();
+    let store =
+        scripted(PoolScript::new(), codec.clone()).spec(spec("zsmalloc+rle")).build().unwrap();
     (0..200).for_each(|key| store.store(key, &stamped(key, 1, 2000)).unwrap());
     std::thread::scope(|scope| {
         let closed = codec.gate.write().unwrap();
@@ -278,7 +289,10 @@ fn i7_a_storm_of_stores_loads_invalidations_and_switches() {
         store.clear();
         store.manager().flush().unwrap();
         let stats = store.stats();
-        assert_eq!((stats.manager.pools_alive, stats.decompress_failed, stats.free_failed), (1, 0, 0));
+        assert_eq!(
+            (stats.manager.pools_alive, stats.decompress_failed, stats.free_failed),
+            (1, 0, 0)
+        );
         assert_eq!(stats.rejected.total(), stats.rejected.full, "nothing else fails");
     }
 }

@@ -12,7 +12,10 @@ fn empty_block_is_stored_and_loaded() {
         let builder = builder().spec(spec(text)).checksums(true).max_value_len(1 << 16);
         let store = builder.build().unwrap();
         store.store(1, &[]).unwrap();
-        assert_eq!((store.load(&1, &mut []), store.peek(&1, &mut [7; 3])), (Ok(Some(0)), Ok(Some(0))));
+        assert_eq!(
+            (store.load(&1, &mut []), store.peek(&1, &mut [7; 3])),
+            (Ok(Some(0)), Ok(Some(0)))
+        );
         assert_eq!((store.load_vec(&1), store.peek_vec(&1)), (Ok(Some(vec![])), Ok(Some(vec![]))));
         assert_eq!(store.load_with(&1, <[u8]>::is_empty), Ok(Some(true)));
         assert_eq!((store.len_of(&1), store.contains(&1), store.len()), (Some(0), true, 1));
@@ -32,7 +35,8 @@ fn empty_block_is_stored_and_loaded() {
     }
 }
 
-/// An empty block takes the place of one of any kind, and the other way round; nothing stays behind.
+/// An empty block takes the place of one of any kind, and the other way round; nothing stays
+/// behind.
 #[test]
 fn empty_block_replaces_and_is_replaced() {
     let store = builder().max_value_len(1 << 16).build().unwrap();
@@ -70,7 +74,9 @@ fn empty_blocks_in_batches_are_stored_and_loaded() {
     let results = store.load_many(&keys, &mut buffers);
     for ((block, result), buffer) in blocks.iter().zip(results).zip(&buffers) {
         assert_eq!(result, Ok(Some(block.len())));
-        assert!(buffer.starts_with(block) && buffer[block.len()..].iter().all(|&byte| byte == 0xEE));
+        assert!(
+            buffer.starts_with(block) && buffer[block.len()..].iter().all(|&byte| byte == 0xEE)
+        );
     }
     let mut asked = 0;
     let removed = store.retain(|_, len| {

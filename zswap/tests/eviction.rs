@@ -33,7 +33,10 @@ fn b7_a_store_that_evicts_never_fails_and_stays_within_its_limit() {
         let stats = store.stats();
         assert!(stats.evicted > 1000 && stats.rejected.total() == 0, "{text}: {stats}");
         assert_eq!(stats.entries as u64, stats.stores - stats.evicted, "{text}");
-        assert!(stats.payload_bytes > 2 * MIB, "{text}: it does not throw away more than it has to: {stats}");
+        assert!(
+            stats.payload_bytes > 2 * MIB,
+            "{text}: it does not throw away more than it has to: {stats}"
+        );
         check_books(&store);
     }
 }
@@ -50,7 +53,10 @@ fn a_store_that_no_job_relieves_evicts_no_more_than_it_adds() {
             store.store(n % keys, &block(n, 1 + rng.below(4096), Look::Noise)).unwrap();
             if n % 100 == 99 {
                 let stats = store.stats();
-                assert!(stats.evicted == 0 || stats.payload_bytes > 2 * MIB, "{keys} keys, {n}: {stats}");
+                assert!(
+                    stats.evicted == 0 || stats.payload_bytes > 2 * MIB,
+                    "{keys} keys, {n}: {stats}"
+                );
             }
         }
         assert!(store.stats().evicted > 50, "{}", store.stats());
@@ -86,7 +92,12 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
         }
         let after = store.stats();
         // A block at a time goes for one that comes, and is credited when that goes.
-        assert!(after.evicted - before.evicted <= 2, "way {way}: {} of {}", after.evicted, before.evicted);
+        assert!(
+            after.evicted - before.evicted <= 2,
+            "way {way}: {} of {}",
+            after.evicted,
+            before.evicted
+        );
         assert!(before.payload_bytes - after.payload_bytes <= 2 * 4096, "way {way}: {after}");
         check_books(&store);
     }
@@ -153,7 +164,10 @@ fn what_is_used_stays_and_the_listener_is_told_of_the_rest() {
         }
     }
     let gone = gone.lock().unwrap();
-    assert!((0..20_000).all(|key| store.contains(&key) != gone.contains(&key)), "there, or told of");
+    assert!(
+        (0..20_000).all(|key| store.contains(&key) != gone.contains(&key)),
+        "there, or told of"
+    );
     assert_eq!(gone.len() as u64, store.stats().evicted);
     assert!((0..100).all(|key| store.contains(&key)));
 }
@@ -217,12 +231,19 @@ fn same_filled_blocks_are_evicted_too_and_the_index_gets_smaller() {
 #[test]
 fn a_limit_is_changed_at_run_time() {
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
-        let store =
-            builder().spec(spec("zsmalloc+lz4")).limit_bytes(usize::MAX).at_limit(at_limit).build().unwrap();
+        let store = builder()
+            .spec(spec("zsmalloc+lz4"))
+            .limit_bytes(usize::MAX)
+            .at_limit(at_limit)
+            .build()
+            .unwrap();
         assert_eq!(store.limit_bytes(), None);
         (0..2_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
         store.set_limit(Some(4 * MIB)).unwrap();
-        assert_eq!((store.limit_bytes(), store.stats().limit_bytes), (Some(4 * MIB), Some(4 * MIB)));
+        assert_eq!(
+            (store.limit_bytes(), store.stats().limit_bytes),
+            (Some(4 * MIB), Some(4 * MIB))
+        );
         if at_limit == AtLimit::Evict {
             assert!(store.held_bytes() < 4 * MIB && store.len() > 500, "{}", store.stats());
             store.store(9_999, &block(1, 4096, Look::Noise)).unwrap();
@@ -246,7 +267,8 @@ fn what_compresses_well_is_spared_longer_when_asked() {
             let look = if key % 2 == 0 { Look::Noise } else { Look::Runs };
             store.store(key, &block(key, 3000, look)).unwrap();
         }
-        let there = |odd| (0..8_000).filter(|key| key % 2 == odd && store.contains(key)).count() as f64;
+        let there =
+            |odd| (0..8_000).filter(|key| key % 2 == odd && store.contains(key)).count() as f64;
         there(1) / there(0)
     };
     let (plain, sparing) = (survivors(false), survivors(true));
@@ -256,11 +278,16 @@ fn what_compresses_well_is_spared_longer_when_asked() {
 
 #[test]
 fn a_listener_that_panics_is_counted_and_changes_nothing() {
-    let store =
-        evicting("zsmalloc+lz4", 2 * MIB).on_evict(|_, _| panic!("a listener that panics")).build().unwrap();
+    let store = evicting("zsmalloc+lz4", 2 * MIB)
+        .on_evict(|_, _| panic!("a listener that panics"))
+        .build()
+        .unwrap();
     (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
     let stats = store.stats();
-    assert!(stats.listeners_panicked > 1_000 && stats.listeners_panicked == stats.evicted, "{stats}");
+    assert!(
+        stats.listeners_panicked > 1_000 && stats.listeners_panicked == stats.evicted,
+        "{stats}"
+    );
     check_books(&store);
 }
 
@@ -272,7 +299,10 @@ fn a_listener_whose_panic_panics_again_when_dropped_is_contained_as_well() {
             assert!(std::thread::panicking(), "a payload that panics");
         }
     }
-    let store = evicting("zsmalloc+lz4", MIB).on_evict(|_, _| std::panic::panic_any(Again)).build().unwrap();
+    let store = evicting("zsmalloc+lz4", MIB)
+        .on_evict(|_, _| std::panic::panic_any(Again))
+        .build()
+        .unwrap();
     (0..600).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
     let stats = store.stats();
     assert!(stats.listeners_panicked > 200 && stats.listeners_panicked == stats.evicted, "{stats}");
@@ -321,7 +351,10 @@ fn a_listener_may_fill_another_store_that_evicts_for_itself() {
     (0..2_000).for_each(|key| first.store(key, &block(key, 4000, Look::Noise)).unwrap());
     let (first, second) = (first.stats(), second.stats());
     assert_eq!(first.listeners_panicked, 0);
-    assert_eq!((first.evicted, second.evicted), (second.stores, told.load(Ordering::Relaxed) as u64));
+    assert_eq!(
+        (first.evicted, second.evicted),
+        (second.stores, told.load(Ordering::Relaxed) as u64)
+    );
     assert!(second.evicted > 500, "{second}");
 }
 

@@ -35,10 +35,14 @@ fn every_block_can_follow_every_other_in_its_pool_or_another() {
                     for (from, to) in [(0, 0), (0, 1), (1, 2), (2, 0)] {
                         turn += 1;
                         store.switch(&specs[from]).unwrap();
-                        (0..40).for_each(|key| store.store(key, &block(key + turn, 3000, first)).unwrap());
+                        (0..40).for_each(|key| {
+                            store.store(key, &block(key + turn, 3000, first)).unwrap()
+                        });
                         store.switch(&specs[to]).unwrap();
                         for key in 0..40 {
-                            store.store(key, &block(key + 7 * turn, 1000 + key as usize, second)).unwrap();
+                            store
+                                .store(key, &block(key + 7 * turn, 1000 + key as usize, second))
+                                .unwrap();
                         }
                         for key in 0..40 {
                             let expected = block(key + 7 * turn, 1000 + key as usize, second);
@@ -63,7 +67,9 @@ fn every_block_can_follow_every_other_in_its_pool_or_another() {
 fn an_entry_keeps_its_handle_where_the_allocator_exchanges_objects() {
     let script = PoolScript::new();
     let store = scripted(script.clone(), CodecScript::new()).checksums(true).build().unwrap();
-    for (round, what) in [OnExchange::Work, OnExchange::Decline, OnExchange::Work].into_iter().enumerate() {
+    for (round, what) in
+        [OnExchange::Work, OnExchange::Decline, OnExchange::Work].into_iter().enumerate()
+    {
         script.on_exchange(what);
         let (before, round) = (script.exchanges.load(Ordering::SeqCst), round as u64);
         for turn in 0..3 {
@@ -74,13 +80,18 @@ fn an_entry_keeps_its_handle_where_the_allocator_exchanges_objects() {
                 })
                 .collect();
             if turn == 1 {
-                let results = store.store_many(blocks.iter().map(|(key, block)| (*key, block.as_slice())));
+                let results =
+                    store.store_many(blocks.iter().map(|(key, block)| (*key, block.as_slice())));
                 assert!(results.iter().all(Result::is_ok));
             } else {
                 blocks.iter().for_each(|(key, block)| store.store(*key, block).unwrap());
             }
             for (key, block) in &blocks {
-                assert_eq!(store.load_vec(key).unwrap().as_ref(), Some(block), "{what:?}, turn {turn}");
+                assert_eq!(
+                    store.load_vec(key).unwrap().as_ref(),
+                    Some(block),
+                    "{what:?}, turn {turn}"
+                );
             }
             check_books(&store);
         }
@@ -122,7 +133,8 @@ fn b23_a_store_whose_exchange_panics_fails_and_leaves_nothing() {
 
 #[test]
 fn a_block_that_is_stored_again_counts_as_used() {
-    let limited = builder().spec(spec("reference+rle")).limit_bytes(2 << 20).at_limit(AtLimit::Evict);
+    let limited =
+        builder().spec(spec("reference+rle")).limit_bytes(2 << 20).at_limit(AtLimit::Evict);
     let store = limited.build().unwrap();
     for key in 0..3_000u64 {
         store.store(key, &block(key, 2000, Look::Noise)).unwrap();
@@ -137,7 +149,8 @@ fn a_block_that_is_stored_again_counts_as_used() {
 fn a_store_by_number_takes_numbers_of_any_stride() {
     let powers = (0..=48).step_by(4).map(|power| 1u64 << power);
     for stride in powers.chain([3, 12_288, 971_144, 1_571_344, 6_656_320, 17_426_472]) {
-        let store: Store<u64, ByNumber> = Store::builder().hasher(ByNumber::default()).build().unwrap();
+        let store: Store<u64, ByNumber> =
+            Store::builder().hasher(ByNumber::default()).build().unwrap();
         let key = |i: u64| i.wrapping_mul(stride);
         for i in 0..20_000 {
             store

@@ -16,7 +16,9 @@ fn block(form: Form<'_>) -> Vec<u8> {
         Form::Compressed { codec, bytes, len } => {
             assert_eq!(codec.to_string(), "lz4");
             let mut block = vec![0; len];
-            Codec::new(Arc::new(Lz4Compressor::new()), BLOCK).decompress(bytes, &mut block).unwrap();
+            Codec::new(Arc::new(Lz4Compressor::new()), BLOCK)
+                .decompress(bytes, &mut block)
+                .unwrap();
             block
         }
         other => panic!("{other:?}"),
@@ -43,7 +45,10 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn exported(store: &Store<&'static str>, key: &'static str) -> Option<(Vec<u8>, Vec<&'static str>, usize)> {
+fn exported(
+    store: &Store<&'static str>,
+    key: &'static str,
+) -> Option<(Vec<u8>, Vec<&'static str>, usize)> {
     let (mut bytes, mut kinds) = (Vec::new(), Vec::new());
     let visit = |form: Form<'_>| {
         kinds.push(kind(form));

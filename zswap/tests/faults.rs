@@ -23,7 +23,10 @@ fn b23_a_store_that_fails_in_the_compressor_removes_the_older_block() {
     type Case = (OnCompress, fn(&CodecError) -> bool);
     let cases: [Case; 5] = [
         (OnCompress::Fail, |error| matches!(error, CodecError::Failed(_))),
-        (OnCompress::Panic, |error| matches!(error, CodecError::Panicked(m) if m.contains("panics"))),
+        (
+            OnCompress::Panic,
+            |error| matches!(error, CodecError::Panicked(m) if m.contains("panics")),
+        ),
         (OnCompress::PanicTwice, |error| matches!(error, CodecError::Panicked(_))),
         (OnCompress::ClaimTooMuch, |error| matches!(error, CodecError::Misbehaved(_))),
         (OnCompress::ClaimNothing, |error| matches!(error, CodecError::Misbehaved(_))),
@@ -42,7 +45,8 @@ fn b23_a_store_that_fails_in_the_compressor_removes_the_older_block() {
 }
 
 #[test]
-fn b23_an_allocator_that_panics_when_asked_what_it_holds_fails_the_store_and_removes_the_older_block() {
+fn b23_an_allocator_that_panics_when_asked_what_it_holds_fails_the_store_and_removes_the_older_block()
+ {
     for evicts in [false, true] {
         let (pool, codec) = (PoolScript::new(), CodecScript::new());
         let at_limit = if evicts { AtLimit::Evict } else { AtLimit::Refuse };
@@ -51,7 +55,10 @@ fn b23_an_allocator_that_panics_when_asked_what_it_holds_fails_the_store_and_rem
         store.store(1, &block(1, 4096, Look::Runs)).unwrap();
         pool.panics_when_asked(true);
         let error = store.store(1, &block(2, 4096, Look::Runs)).unwrap_err();
-        assert!(matches!(&error.kind, ErrorKind::AllocatorPanicked(m) if m.contains("asked")), "{error}");
+        assert!(
+            matches!(&error.kind, ErrorKind::AllocatorPanicked(m) if m.contains("asked")),
+            "{error}"
+        );
         pool.panics_when_asked(false);
         assert_eq!((store.contains(&1), pool.live()), (false, 0));
         store.store(1, &block(3, 4096, Look::Runs)).unwrap();
@@ -66,7 +73,11 @@ fn a_compressor_that_expands_makes_raw_blocks() {
     store.store(1, &block(1, 4096, Look::Runs)).unwrap();
     assert_eq!((store.stats().stored_raw, store.stats().payload_bytes), (1, 4096));
     codec.on_decompress(OnDecompress::Panic);
-    assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 4096, Look::Runs), "raw needs no codec");
+    assert_eq!(
+        store.load_vec(&1).unwrap().unwrap(),
+        block(1, 4096, Look::Runs),
+        "raw needs no codec"
+    );
 }
 
 #[test]
@@ -80,8 +91,12 @@ fn b23_a_store_that_fails_in_the_allocator_removes_the_older_block() {
         pool.on_insert(what);
         let error = store.store(1, &block(2, 4096, look)).unwrap_err();
         match what {
-            OnInsert::OutOfMemory => assert_eq!(error.kind, ErrorKind::Pool(PoolError::OutOfMemory)),
-            _ => assert!(matches!(&error.kind, ErrorKind::AllocatorPanicked(m) if m.contains("insert"))),
+            OnInsert::OutOfMemory => {
+                assert_eq!(error.kind, ErrorKind::Pool(PoolError::OutOfMemory))
+            }
+            _ => assert!(
+                matches!(&error.kind, ErrorKind::AllocatorPanicked(m) if m.contains("insert"))
+            ),
         }
         assert_eq!((store.contains(&1), pool.live()), (false, 0));
         pool.on_insert(OnInsert::Work);
@@ -150,7 +165,11 @@ fn b36_a_flipped_bit_is_an_error_or_wrong_bytes_of_the_full_length() {
                 Err(error) => assert_eq!(error.kind, ErrorKind::Codec(CodecError::Corrupt)),
             }
             pool.on_read(OnRead::Work);
-            assert_eq!(store.load_vec(&key).unwrap().unwrap(), expected, "stored bytes are as they were");
+            assert_eq!(
+                store.load_vec(&key).unwrap().unwrap(),
+                expected,
+                "stored bytes are as they were"
+            );
             assert!(store.invalidate(&key));
         }
         assert!(wrong >= 50, "raw blocks have no other way to show it");
@@ -161,7 +180,8 @@ fn b36_a_flipped_bit_is_an_error_or_wrong_bytes_of_the_full_length() {
 #[test]
 fn b36_what_is_corrupt_is_not_exported_either() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
-    let store = scripted(pool.clone(), codec).checksums(true).max_value_len(1 << 16).build().unwrap();
+    let store =
+        scripted(pool.clone(), codec).checksums(true).max_value_len(1 << 16).build().unwrap();
     store.store(1, &block(1, 1000, Look::Runs)).unwrap();
     store.store(2, &block(2, 1000, Look::Noise)).unwrap();
     store.store(3, &block(3, 9000, Look::Runs)).unwrap();
@@ -211,7 +231,10 @@ fn b47_out_of_memory_at_every_call_leaks_nothing_and_removes_the_older_block() {
                 match store.store(key, block) {
                     Ok(()) => assert_eq!(store.load_vec(&key).unwrap().as_ref(), Some(block)),
                     Err(error) => {
-                        assert_eq!((error.key, error.kind), (key, ErrorKind::Pool(PoolError::OutOfMemory)));
+                        assert_eq!(
+                            (error.key, error.kind),
+                            (key, ErrorKind::Pool(PoolError::OutOfMemory))
+                        );
                         assert!(!store.contains(&key), "the older block is gone");
                         failed += 1;
                     }
@@ -234,7 +257,8 @@ fn b47_out_of_memory_at_every_call_leaks_nothing_and_removes_the_older_block() {
             store.manager().current().unwrap().zpool().trim();
             source.plan(FaultPlan::Never);
             // Older blocks, small ones, that are to be replaced.
-            (0..blocks.len() as u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+            (0..blocks.len() as u64)
+                .for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
             source.plan(plan);
             failures += fill(true);
             source.plan(FaultPlan::Never);

@@ -36,12 +36,31 @@ fn load_panicking_unpin_is_counted() {
         let mut buffer = [0; 4096];
         let loads: [&mut dyn FnMut() -> Option<usize>; 5] = [
             &mut || store.load(&key, &mut buffer).unwrap(),
-            &mut || store.load_vec(&key).unwrap().filter(|bytes| *bytes == expected(key)).map(|b| b.len()),
             &mut || {
-                store.load_with(&key, |bytes| (bytes == expected(key)).then_some(3000)).unwrap().flatten()
+                store
+                    .load_vec(&key)
+                    .unwrap()
+                    .filter(|bytes| *bytes == expected(key))
+                    .map(|b| b.len())
             },
-            &mut || store.peek_vec(&key).unwrap().filter(|bytes| *bytes == expected(key)).map(|b| b.len()),
-            &mut || store.export(&key, |form| assert!(!matches!(form, Form::SameFilled { .. }))).unwrap(),
+            &mut || {
+                store
+                    .load_with(&key, |bytes| (bytes == expected(key)).then_some(3000))
+                    .unwrap()
+                    .flatten()
+            },
+            &mut || {
+                store
+                    .peek_vec(&key)
+                    .unwrap()
+                    .filter(|bytes| *bytes == expected(key))
+                    .map(|b| b.len())
+            },
+            &mut || {
+                store
+                    .export(&key, |form| assert!(!matches!(form, Form::SameFilled { .. })))
+                    .unwrap()
+            },
         ];
         for load in loads {
             pool.unpin_panics(1);
@@ -104,7 +123,8 @@ fn load_many_panicking_unpins_are_counted() {
     assert_eq!(store.stats().unpins_panicked, KEYS);
 }
 
-/// A buffer of the caller's that panics unwinds through the guards of its group, which all panic as well.
+/// A buffer of the caller's that panics unwinds through the guards of its group, which all panic as
+/// well.
 #[test]
 fn load_many_panicking_buffer_and_unpins_unwinds() {
     struct Refuses;
@@ -140,7 +160,8 @@ fn retain_panicking_unpin_is_counted() {
     check_books(&store);
 }
 
-/// The closures of `export` and `retain` panic while a guard is held that panics, too: one panic comes out.
+/// The closures of `export` and `retain` panic while a guard is held that panics, too: one panic
+/// comes out.
 #[test]
 fn caller_panic_and_panicking_unpin_unwinds() {
     let (pool, store) = rig();
@@ -157,7 +178,8 @@ fn caller_panic_and_panicking_unpin_unwinds() {
     check_books(&store);
 }
 
-/// Where an allocator cannot count one more reader, every kind of load waits and succeeds. It counts once.
+/// Where an allocator cannot count one more reader, every kind of load waits and succeeds. It
+/// counts once.
 #[test]
 fn load_too_many_readers_waits() {
     let (pool, store) = rig();
@@ -188,7 +210,8 @@ fn load_too_many_readers_waits() {
     check_books(&store);
 }
 
-/// A wait that is for nothing ends with the allocator's error, and inside a section that must not block there is none.
+/// A wait that is for nothing ends with the allocator's error, and inside a section that must not
+/// block there is none.
 #[test]
 fn load_too_many_readers_for_ever_is_an_error() {
     let (pool, store) = rig();
@@ -206,8 +229,9 @@ fn load_too_many_readers_for_ever_is_an_error() {
     assert_eq!((store.stats().loads_hit, store.stats().read_failed), (6, 4));
 }
 
-/// `retain` about a block that cannot be pinned, which is replaced so often meanwhile that its handle comes again: what
-/// took its place stays. zsmalloc's handles come again after 512 uses of a slot; two take turns here.
+/// `retain` about a block that cannot be pinned, which is replaced so often meanwhile that its
+/// handle comes again: what took its place stays. zsmalloc's handles come again after 512 uses of a
+/// slot; two take turns here.
 #[test]
 fn retain_unpinned_replaced_often_keeps_newer() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
@@ -234,13 +258,18 @@ fn retain_unpinned_replaced_often_keeps_newer() {
             });
             pool.on_read(OnRead::Work);
             let newest = block(replacements, 1000, Look::Noise);
-            assert_eq!((removed, store.take_vec(&1)), (0, Ok(Some(newest))), "{replacements}, {what:?}");
+            assert_eq!(
+                (removed, store.take_vec(&1)),
+                (0, Ok(Some(newest))),
+                "{replacements}, {what:?}"
+            );
         }
     }
     check_books(&store);
 }
 
-/// The same where it is removed and stored anew, taken, switched away from, or evicted by `clear` in between.
+/// The same where it is removed and stored anew, taken, switched away from, or evicted by `clear`
+/// in between.
 #[test]
 fn retain_unpinned_gone_and_back_keeps_newer() {
     let pool = PoolScript::new();
@@ -277,7 +306,8 @@ fn retain_unpinned_gone_and_back_keeps_newer() {
     }
 }
 
-/// What cannot be pinned and stays where it is goes, as `keep` says; a nested `retain` does the same.
+/// What cannot be pinned and stays where it is goes, as `keep` says; a nested `retain` does the
+/// same.
 #[test]
 fn retain_unpinned_not_replaced_removes() {
     let (pool, store) = rig();

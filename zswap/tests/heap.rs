@@ -15,12 +15,15 @@ use counting::heap_calls;
 use processors::on_each_processor;
 use zswap::Manual;
 
-/// The executor is one that does nothing, so that no compaction rearranges the pool between the passes: an allocator's
-/// tables grow by what it has to hold. And zsmalloc keeps free slots for each processor, so its tables may also grow when
-/// the scheduler moves this thread to one on which it has stored nothing yet: the store is warmed and measured on each.
+/// The executor is one that does nothing, so that no compaction rearranges the pool between the
+/// passes: an allocator's tables grow by what it has to hold. And zsmalloc keeps free slots for
+/// each processor, so its tables may also grow when the scheduler moves this thread to one on which
+/// it has stored nothing yet: the store is warmed and measured on each.
 #[test]
 fn warm_stores_over_existing_keys_and_loads_make_no_heap_call() {
-    for (text, limit) in [("zsmalloc+lz4", None), ("zbud+lz4", None), ("zsmalloc+lz4", Some(64 << 20))] {
+    for (text, limit) in
+        [("zsmalloc+lz4", None), ("zbud+lz4", None), ("zsmalloc+lz4", Some(64 << 20))]
+    {
         let mut builder = builder().spec(spec(text)).executor(Arc::new(Manual::new()));
         if let Some(limit) = limit {
             builder = builder.limit_bytes(limit);
@@ -40,7 +43,10 @@ fn warm_stores_over_existing_keys_and_loads_make_no_heap_call() {
             for (key, block) in versions[turn % 2].iter().enumerate() {
                 let len = store.load(&(key as u64), &mut buffer).unwrap().expect("just stored");
                 assert!(buffer[..len] == block[..]);
-                assert!(store.contains(&(key as u64)) && store.len_of(&(key as u64 + 1_000_000)).is_none());
+                assert!(
+                    store.contains(&(key as u64))
+                        && store.len_of(&(key as u64 + 1_000_000)).is_none()
+                );
             }
         };
         let cold = heap_calls(|| pass(0));

@@ -1,5 +1,5 @@
-//! A heap that refuses one request, whichever it is: batches and loads end with an error that names the key, and the
-//! process lives. A binary of its own, because it replaces the allocator.
+//! A heap that refuses one request, whichever it is: batches and loads end with an error that names
+//! the key, and the process lives. A binary of its own, because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -24,8 +24,8 @@ fn value(key: u64, version: u64) -> Vec<u8> {
     block(key + 1_000 * version, 200 + 100 * (key % KEYS) as usize, look)
 }
 
-/// A store in which the calls find everything they need from pool, codec and index: each key was stored in both
-/// versions, again and again.
+/// A store in which the calls find everything they need from pool, codec and index: each key was
+/// stored in both versions, again and again.
 fn warm(others: u64) -> Store<u64> {
     let builder = builder().spec(spec("zsmalloc+lz4")).executor(Arc::new(Manual::new()));
     let store = builder.checksums(true).build().unwrap();
@@ -61,23 +61,34 @@ const CALLS: [(&str, Call); 8] = [
         stored(store, what, |items| Box::new(items.filter(|_| true)) as Items<'_>)
     }),
     ("load_many", load_many),
-    ("load_vec", |store, what| read(store, what, |key| store.load_vec(&key).map(|bytes| bytes.is_some()))),
-    ("peek_vec", |store, what| read(store, what, |key| store.peek_vec(&key).map(|bytes| bytes.is_some()))),
+    ("load_vec", |store, what| {
+        read(store, what, |key| store.load_vec(&key).map(|bytes| bytes.is_some()))
+    }),
+    ("peek_vec", |store, what| {
+        read(store, what, |key| store.peek_vec(&key).map(|bytes| bytes.is_some()))
+    }),
     ("load_with", |store, what| {
         read(store, what, |key| store.load_with(&key, |_| ()).map(|it| it.is_some()))
     }),
-    ("export", |store, what| read(store, what, |key| store.export(&key, |_| ()).map(|it| it.is_some()))),
+    ("export", |store, what| {
+        read(store, what, |key| store.export(&key, |_| ()).map(|it| it.is_some()))
+    }),
     ("take_vec", take_vec),
 ];
 
 type Items<'b> = Box<dyn Iterator<Item = (u64, &'b [u8])> + 'b>;
 
 /// Stores version 1 of all in a batch. Keys behind the first error are gone.
-fn stored(store: &Store<u64>, what: Refused, shape: impl for<'b> Fn(Items<'b>) -> Items<'b>) -> Outcome {
+fn stored(
+    store: &Store<u64>,
+    what: Refused,
+    shape: impl for<'b> Fn(Items<'b>) -> Items<'b>,
+) -> Outcome {
     let values: Vec<_> = (FIRST..FIRST + KEYS).map(|key| (key, value(key, 1))).collect();
     let items: Items<'_> = Box::new(values.iter().map(|(key, value)| (*key, value.as_slice())));
     let items = shape(items);
-    let (results, refused): (BatchResults<(), u64>, bool) = refusing_some(what, || store.store_many(items));
+    let (results, refused): (BatchResults<(), u64>, bool) =
+        refusing_some(what, || store.store_many(items));
     let newer = results.iter().take_while(|result| result.is_ok()).count() as u64;
     // A list may find room at a second attempt.
     assert!(refused || newer == KEYS);
@@ -114,13 +125,17 @@ fn read(_: &Store<u64>, what: Refused, read: impl Fn(u64) -> Result<bool, Error<
                 Ok(found) => assert!(found),
                 Err(error) => {
                     let needed = value_len(key);
-                    assert!(error.key == key && error.kind == ErrorKind::BufferOutOfMemory { needed });
+                    assert!(
+                        error.key == key && error.kind == ErrorKind::BufferOutOfMemory { needed }
+                    );
                     failed += 1;
                 }
             }
         }
     });
-    assert!(failed == u64::from(refused) || matches!(what, Refused::From(_)) && refused && failed > 0);
+    assert!(
+        failed == u64::from(refused) || matches!(what, Refused::From(_)) && refused && failed > 0
+    );
     Outcome { refused, newer: 0, removed: 0 }
 }
 
@@ -138,7 +153,10 @@ fn take_vec(store: &Store<u64>, what: Refused) -> Outcome {
             store.store(key, &value(key, 0)).unwrap();
         }
         Err(error) => {
-            assert_eq!(error, Error { key, kind: ErrorKind::BufferOutOfMemory { needed: value_len(key) } });
+            assert_eq!(
+                error,
+                Error { key, kind: ErrorKind::BufferOutOfMemory { needed: value_len(key) } }
+            );
         }
     }
     Outcome { refused, newer: 0, removed: 0 }
@@ -162,7 +180,8 @@ fn check(store: &Store<u64>, others: u64, Outcome { newer, removed, .. }: Outcom
     store.manager().current().unwrap().zpool().validate().unwrap();
 }
 
-/// Refuses each request of each call in turn, in a process of its own: a request that cannot fail aborts it.
+/// Refuses each request of each call in turn, in a process of its own: a request that cannot fail
+/// aborts it.
 #[test]
 fn batches_and_loads_survive_every_refusal() {
     if let Ok(name) = std::env::var("HEAP_REFUSED_CALL") {
@@ -193,7 +212,8 @@ fn batches_and_loads_survive_every_refusal() {
             .env("HEAP_REFUSED_CALL", name)
             .output()
             .unwrap();
-        let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        let (out, err) =
+            (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
         assert!(child.status.success(), "{name}: {}\n{out}\n{err}", child.status);
         let survived: Vec<u64> =
             out.lines().filter_map(|l| l.strip_prefix("survived ")?.parse().ok()).collect();

@@ -1,5 +1,6 @@
-//! A heap that refuses one request of a call that is the first of its kind, and finds neither a codec context nor a frame
-//! of a pool. The process lives, and an error names the key. A binary of its own, because it replaces the allocator.
+//! A heap that refuses one request of a call that is the first of its kind, and finds neither a
+//! codec context nor a frame of a pool. The process lives, and an error names the key. A binary of
+//! its own, because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -62,10 +63,14 @@ const CALLS: [(&str, Call); 14] = [
         reads(spec, what, LARGE, |store, value| store.load_with(&KEY, |bytes| bytes == value))
     }),
     ("peek_vec", |spec, what| {
-        reads(spec, what, 4_000, |store, value| Ok(store.peek_vec(&KEY)?.map(|bytes| bytes == value)))
+        reads(spec, what, 4_000, |store, value| {
+            Ok(store.peek_vec(&KEY)?.map(|bytes| bytes == value))
+        })
     }),
     ("export", |spec, what| {
-        reads(spec, what, 4_000, |store, value| Ok(store.export(&KEY, |_| ())?.map(|len| len == value.len())))
+        reads(spec, what, 4_000, |store, value| {
+            Ok(store.export(&KEY, |_| ())?.map(|len| len == value.len()))
+        })
     }),
     ("take_vec", |spec, what| {
         reads(spec, what, LARGE, |store, value| {
@@ -191,7 +196,8 @@ fn reads(spec: &str, what: Refused, len: usize, read: Read) -> bool {
     refused
 }
 
-/// Refuses each request of each call in turn, in a process of its own: a request that cannot fail aborts it.
+/// Refuses each request of each call in turn, in a process of its own: a request that cannot fail
+/// aborts it.
 #[test]
 fn first_calls_survive_every_refusal() {
     if let Ok(name) = std::env::var("HEAP_REFUSED_FIRST") {
@@ -216,7 +222,8 @@ fn first_calls_survive_every_refusal() {
             .env("HEAP_REFUSED_FIRST", name)
             .output()
             .unwrap();
-        let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        let (out, err) =
+            (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
         assert!(child.status.success(), "{name}: {}\n{out}\n{err}", child.status);
         let survived: Vec<u64> =
             out.lines().filter_map(|l| l.strip_prefix("survived ")?.parse().ok()).collect();

@@ -11,8 +11,8 @@ use common::pool::PoolScript;
 use common::{Constant, Look, block, builder, check_books, spec};
 use zswap::{AtLimit, ByNumber, Store};
 
-/// Fills a store, copies it to another one in the order of its table, and empties and fills it again
-/// in that order.
+/// Fills a store, copies it to another one in the order of its table, and empties and fills it
+/// again in that order.
 fn copy_in_table_order<S: BuildHasher + Clone>(hasher: S, keys: u64) {
     let store = |hasher| Store::<u64>::builder().hasher(hasher).build().unwrap();
     let (first, second) = (store(hasher.clone()), store(hasher));
@@ -29,7 +29,9 @@ fn copy_in_table_order<S: BuildHasher + Clone>(hasher: S, keys: u64) {
     for store in [first, second] {
         let mut bytes = [0; 8];
         assert!(
-            (0..keys).all(|key| store.load(&key, &mut bytes) == Ok(Some(8)) && bytes == key.to_le_bytes())
+            (0..keys).all(
+                |key| store.load(&key, &mut bytes) == Ok(Some(8)) && bytes == key.to_le_bytes()
+            )
         );
         check_books(&store);
     }
@@ -78,7 +80,8 @@ fn keys_of_one_hash_are_stored() {
 /// A limit that was lower for a moment leaves an index that takes every key.
 #[test]
 fn lowered_limit_leaves_usable_index() {
-    let builder = Store::<u64>::builder().limit_bytes((8 << 20) * FULL as usize).at_limit(AtLimit::Evict);
+    let builder =
+        Store::<u64>::builder().limit_bytes((8 << 20) * FULL as usize).at_limit(AtLimit::Evict);
     let store = builder.build().unwrap();
     let mut keys = 0..;
     let mut put = |blocks: usize| {
@@ -122,7 +125,10 @@ fn blocks_in_thousands_of_pools_are_stored() {
     }
     for key in 0..pools {
         assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 100, Look::Noise));
-        assert_eq!(store.take_vec(&(key + pools)).unwrap().unwrap(), block(key + 1, 100, Look::Noise));
+        assert_eq!(
+            store.take_vec(&(key + pools)).unwrap().unwrap(),
+            block(key + 1, 100, Look::Noise)
+        );
     }
     check_books(&store);
     // Replacing what is in old pools empties them.

@@ -14,7 +14,9 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
         match store.store(key, &block(key, 4096, Look::Noise)) {
             Ok(()) => key += 1,
             Err(error) => {
-                assert!(matches!(error.kind, ErrorKind::Full { held, limit, .. } if held >= limit * 9 / 10));
+                assert!(
+                    matches!(error.kind, ErrorKind::Full { held, limit, .. } if held >= limit * 9 / 10)
+                );
                 return key;
             }
         }
@@ -25,7 +27,8 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
 #[test]
 fn full_at_the_limit_and_open_again_below_the_threshold() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
-        let store = builder().spec(spec(text)).limit_bytes(4 * MIB).accept_percent(75).build().unwrap();
+        let store =
+            builder().spec(spec(text)).limit_bytes(4 * MIB).accept_percent(75).build().unwrap();
         let end = fill(&store, 0);
         let held = store.stats().held_bytes();
         assert!((4 * MIB..4 * MIB + 128 * 1024).contains(&held), "{text}: {held}");
@@ -62,7 +65,10 @@ fn a_raised_limit_takes_blocks_at_once() {
     let end = fill(&store, 0);
     let held = store.stats().held_bytes();
     let raised = held + MIB / 4;
-    assert!(held > raised / 10 * 9, "above the threshold of the new limit, which was never reached");
+    assert!(
+        held > raised / 10 * 9,
+        "above the threshold of the new limit, which was never reached"
+    );
     store.set_limit(Some(raised)).unwrap();
     assert!(fill(&store, end) > end + 40);
     check_books(&store);
@@ -86,9 +92,11 @@ fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
 fn b24_a_store_that_takes_nothing_for_a_while_never_gives_an_older_block_back_afterwards() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = builder().spec(spec(text)).max_value_len(16 << 10).build().unwrap();
-        let (old, newer) = (|key| block(key, 3000, Look::Runs), |key| block(key + 100, 4096, Look::Noise));
+        let (old, newer) =
+            (|key| block(key, 3000, Look::Runs), |key| block(key + 100, 4096, Look::Noise));
         let lens = |key: u64| [4096, 4096, 16 << 10][key as usize % 3];
-        let newest = |key| block(key + 200, lens(key), [Look::Runs, Look::SameFilled][key as usize % 2]);
+        let newest =
+            |key| block(key + 200, lens(key), [Look::Runs, Look::SameFilled][key as usize % 2]);
         (0..60).for_each(|key| store.store(key, &old(key)).unwrap());
         // Switched off, as far as a store can be.
         store.set_limit(Some(0)).unwrap();
@@ -98,14 +106,20 @@ fn b24_a_store_that_takes_nothing_for_a_while_never_gives_an_older_block_back_af
         let (values, keys) = ((20..40).map(newest).collect::<Vec<_>>(), 20..40u64);
         let refused = store.store_many(keys.zip(values.iter().map(Vec::as_slice)));
         assert!(
-            refused.iter().all(|r| matches!(r, Err(e) if matches!(e.kind, ErrorKind::Full { limit: 0, .. })))
+            refused
+                .iter()
+                .all(|r| matches!(r, Err(e) if matches!(e.kind, ErrorKind::Full { limit: 0, .. })))
         );
         store.switch(&spec("zsmalloc(chain=4)+rle")).unwrap();
         for (round, limit) in [Some(0), None].into_iter().enumerate() {
             store.set_limit(limit).unwrap();
             for key in 0..60 {
                 let expected = (key >= 40).then(|| old(key));
-                assert_eq!(store.peek_vec(&key).unwrap(), expected, "{text}, round {round}, key {key}");
+                assert_eq!(
+                    store.peek_vec(&key).unwrap(),
+                    expected,
+                    "{text}, round {round}, key {key}"
+                );
             }
         }
         (0..60).for_each(|key| store.store(key, &newest(key)).unwrap());
@@ -167,8 +181,12 @@ fn b7_a_batch_that_began_before_a_switch_keeps_the_limit_too() {
 #[test]
 fn the_index_counts() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
-    let stored = (0..100_000u64).take_while(|key| store.store(*key, &key.to_le_bytes()).is_ok()).count();
-    assert!((10_000..40_000).contains(&stored), "{stored} same-filled blocks, 33 bytes each in a table");
+    let stored =
+        (0..100_000u64).take_while(|key| store.store(*key, &key.to_le_bytes()).is_ok()).count();
+    assert!(
+        (10_000..40_000).contains(&stored),
+        "{stored} same-filled blocks, 33 bytes each in a table"
+    );
     assert!(store.stats().index_bytes >= MIB / 2);
 }
 

@@ -41,7 +41,10 @@ fn pools_that_await_destruction_are_held_until_it_is_done() {
         store.clear();
         let (held, stats) = (store.held_bytes(), store.stats());
         assert_eq!(held, stats.held_bytes());
-        assert!(stats.manager.pending_destroy > 0 && stats.manager.pending_destroy_bytes > 0, "{to}");
+        assert!(
+            stats.manager.pending_destroy > 0 && stats.manager.pending_destroy_bytes > 0,
+            "{to}"
+        );
         // Contexts and index are beside the source.
         assert!(held >= source.charged_bytes(), "{held} held, {} charged", source.charged_bytes());
         assert!(source.charged_bytes() < limit + MIB / 4, "{} charged", source.charged_bytes());
@@ -49,7 +52,10 @@ fn pools_that_await_destruction_are_held_until_it_is_done() {
     executor.run_all();
     let stats = store.stats();
     assert_eq!((stats.manager.pending_destroy, stats.manager.pending_destroy_bytes), (0, 0));
-    assert_eq!(stats.context_bytes, store.manager().current().unwrap().codec().stats().context_bytes);
+    assert_eq!(
+        stats.context_bytes,
+        store.manager().current().unwrap().codec().stats().context_bytes
+    );
 }
 
 #[test]
@@ -70,7 +76,10 @@ fn contexts_made_in_retired_pools_count_towards_the_limit() {
         // Here the store learns what the retired pool holds.
         store.store(1000, &block(1000, 4096, Look::Noise)).unwrap();
         load_at_once(&store, LOADERS);
-        assert!(store.stats().context_bytes >= Greedy::BYTES * LOADERS as usize, "all loaded at once");
+        assert!(
+            store.stats().context_bytes >= Greedy::BYTES * LOADERS as usize,
+            "all loaded at once"
+        );
         for key in 1001..8000 {
             let stored = store.store(key, &block(key, 4096, Look::Noise));
             if let Err(error) = stored {
@@ -80,7 +89,10 @@ fn contexts_made_in_retired_pools_count_towards_the_limit() {
                 );
             }
             let held = store.held_bytes();
-            assert!(held < limit + MIB / 4, "{held} bytes held at a limit of {limit}, {at_limit:?}");
+            assert!(
+                held < limit + MIB / 4,
+                "{held} bytes held at a limit of {limit}, {at_limit:?}"
+            );
         }
     }
 }

@@ -20,8 +20,9 @@ fn noise(key: u64, len: usize) -> Vec<u8> {
     block(key, len, Look::Noise)
 }
 
-/// After a limit is lowered from inside a listener, where `set_limit` itself evicts nothing, each store evicts a bounded
-/// share besides what it adds, and after some the store is below its new limit.
+/// After a limit is lowered from inside a listener, where `set_limit` itself evicts nothing, each
+/// store evicts a bounded share besides what it adds, and after some the store is below its new
+/// limit.
 #[test]
 fn lowered_limit_is_paid_in_shares() {
     let slot: Arc<OnceLock<Store<u64>>> = Arc::default();
@@ -49,7 +50,8 @@ fn lowered_limit_is_paid_in_shares() {
         store.store(key, &noise(key, 4096)).unwrap();
         key += 1;
     }
-    // 1/64 of 4 MiB, and what the entry costs that is the last of the step; and what the block itself adds.
+    // 1/64 of 4 MiB, and what the entry costs that is the last of the step; and what the block
+    // itself adds.
     let share = 64 * 1024 + 2 * 4300;
     let mut stores = 0;
     while store.held_bytes() >= 4 * MIB {
@@ -68,8 +70,12 @@ fn lowered_limit_is_paid_in_shares() {
 /// `set_limit` makes room before it returns, and another thread goes on storing meanwhile.
 #[test]
 fn set_limit_converges_while_others_store() {
-    let store =
-        builder().spec(spec("zsmalloc+lz4")).limit_bytes(16 * MIB).at_limit(AtLimit::Evict).build().unwrap();
+    let store = builder()
+        .spec(spec("zsmalloc+lz4"))
+        .limit_bytes(16 * MIB)
+        .at_limit(AtLimit::Evict)
+        .build()
+        .unwrap();
     (0..5000).for_each(|key| store.store(key, &noise(key, 4096)).unwrap());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -104,7 +110,8 @@ fn long_chain_of_tiers_evicts_in_each() {
             .at_limit(AtLimit::Evict)
             .executor(Arc::new(Manual::new()))
             .on_evict(move |key, _| {
-                let stored = behind.as_ref().map_or(Ok(()), |behind| behind.store(*key, &noise(*key, 4096)));
+                let stored =
+                    behind.as_ref().map_or(Ok(()), |behind| behind.store(*key, &noise(*key, 4096)));
                 failed.fetch_add(usize::from(stored.is_err()), Ordering::SeqCst);
             })
             .build()
@@ -116,11 +123,15 @@ fn long_chain_of_tiers_evicts_in_each() {
     (0..3000).for_each(|key| front.store(key, &noise(key, 4096)).unwrap());
     assert_eq!(failed.load(Ordering::SeqCst), 0);
     for (n, tier) in tiers.iter().enumerate() {
-        assert!(tier.held_bytes() < (400 << 10) + IN_FLIGHT && tier.stats().evicted > 0, "tier {n}");
+        assert!(
+            tier.held_bytes() < (400 << 10) + IN_FLIGHT && tier.stats().evicted > 0,
+            "tier {n}"
+        );
     }
 }
 
-/// A value that could not be kept if it were alone evicts nothing, however much shorter or longer it is than the limit.
+/// A value that could not be kept if it were alone evicts nothing, however much shorter or longer
+/// it is than the limit.
 #[test]
 fn value_fits_or_evicts_nothing() {
     for (text, limit) in [("zsmalloc+lz4", 4 * MIB), ("zbud+lz4", 2 * MIB)] {
@@ -140,11 +151,20 @@ fn value_fits_or_evicts_nothing() {
                 let value = block(part, limit / 100 * part as usize, look);
                 match store.store(1 << 40, &value) {
                     Ok(()) => {
-                        assert!(store.load_vec(&(1 << 40)).unwrap().is_some_and(|loaded| loaded == value))
+                        assert!(
+                            store
+                                .load_vec(&(1 << 40))
+                                .unwrap()
+                                .is_some_and(|loaded| loaded == value)
+                        )
                     }
                     Err(error) => {
                         assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
-                        assert_eq!((store.len(), store.stats().evicted), before, "{text}: {part} % {look:?}");
+                        assert_eq!(
+                            (store.len(), store.stats().evicted),
+                            before,
+                            "{text}: {part} % {look:?}"
+                        );
                     }
                 }
                 assert!(
@@ -176,8 +196,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Two threads, one shard or all of them, limits that change, a listener that stores: what is held stays within the limit and
-/// the stated overshoot, and no store fails.
+/// Two threads, one shard or all of them, limits that change, a listener that stores: what is held
+/// stays within the limit and the stated overshoot, and no store fails.
 fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
     text: &str,
     hasher: S,
@@ -208,7 +228,8 @@ fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
                 for step in steps {
                     match step {
                         Step::Store { key, len, look } => {
-                            let stored = store.store(key << 1 | thread as u64, &block(key, len, look));
+                            let stored =
+                                store.store(key << 1 | thread as u64, &block(key, len, look));
                             failures.fetch_add(usize::from(stored.is_err()), Ordering::SeqCst);
                         }
                         Step::Remove { key } => {

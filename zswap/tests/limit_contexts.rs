@@ -1,4 +1,5 @@
-//! Compression contexts in a store with a limit: how many there are, who waits for one, and when idle ones go.
+//! Compression contexts in a store with a limit: how many there are, who waits for one, and when
+//! idle ones go.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -117,8 +118,8 @@ fn ends(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Sixty-four threads in a store of 16 MiB: their contexts, of a megabyte each, take 1/4 of it at most, every
-/// store succeeds, and nothing is evicted for contexts.
+/// Sixty-four threads in a store of 16 MiB: their contexts, of a megabyte each, take 1/4 of it at
+/// most, every store succeeds, and nothing is evicted for contexts.
 #[test]
 fn threads_share_bounded_contexts() {
     ends(|| {
@@ -144,7 +145,8 @@ fn threads_share_bounded_contexts() {
     });
 }
 
-/// Contexts that are idle go before any block does: those of a time without a limit, when it is set.
+/// Contexts that are idle go before any block does: those of a time without a limit, when it is
+/// set.
 #[test]
 fn idle_contexts_go_before_blocks() {
     for at_limit in [AtLimit::Evict, AtLimit::Refuse] {
@@ -177,7 +179,8 @@ fn idle_contexts_go_before_blocks() {
     }
 }
 
-/// A limit that a single context takes more than half of: the context goes after each use, and the store works.
+/// A limit that a single context takes more than half of: the context goes after each use, and the
+/// store works.
 #[test]
 fn context_larger_than_limit_leaves_store_usable() {
     for at_limit in [AtLimit::Evict, AtLimit::Refuse] {
@@ -247,7 +250,8 @@ fn large_idle_context_refuses_no_store() {
     }
 }
 
-/// A codec that uses the store of its own pool, a listener, and a batch whose items use the store: none waits for itself.
+/// A codec that uses the store of its own pool, a listener, and a batch whose items use the store:
+/// none waits for itself.
 #[test]
 fn store_used_from_inside_does_not_deadlock() {
     ends(|| {

@@ -1,4 +1,5 @@
-//! Making room needs no memory: it is what a program does when it has none. A binary of its own, because it replaces the allocator.
+//! Making room needs no memory: it is what a program does when it has none. A binary of its own,
+//! because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -29,14 +30,16 @@ fn full() -> Store<u64> {
             store.switch(&spec("zbud+lz4")).unwrap();
         }
         let len = if key % 100 == 0 { 40_000 } else { 4_096 };
-        let look = [Look::Noise, Look::Noise, Look::SameFilled, Look::Noise, Look::Runs][key as usize % 5];
+        let look =
+            [Look::Noise, Look::Noise, Look::SameFilled, Look::Noise, Look::Runs][key as usize % 5];
         store.store(key, &block(key, len, look)).unwrap();
     }
     assert!(store.stats().evicted > 0 && store.stats().large_values > 0);
     store
 }
 
-/// A lowered limit evicts without a single heap call that could fail. One that cannot fail aborts this program.
+/// A lowered limit evicts without a single heap call that could fail. One that cannot fail aborts
+/// this program.
 #[test]
 fn evicting_needs_no_memory() {
     let store = full();
@@ -47,7 +50,8 @@ fn evicting_needs_no_memory() {
     check_books(&store);
 }
 
-/// So does a store under pressure: a block that needs no memory itself takes the place of another one, and pays for it.
+/// So does a store under pressure: a block that needs no memory itself takes the place of another
+/// one, and pays for it.
 #[test]
 fn paying_needs_no_memory() {
     let store = full();

@@ -44,7 +44,9 @@ fn refusing_store_destroys_pending_pool() {
         (0..stored).for_each(|key| assert!(store.invalidate(&key)));
         assert_eq!((store.len(), pending(&store)), (0, 1), "{text}");
         let held = store.held_bytes();
-        store.store(stored, &noise(1)).unwrap_or_else(|error| panic!("{text}: {error}, {held} held"));
+        store
+            .store(stored, &noise(1))
+            .unwrap_or_else(|error| panic!("{text}: {error}, {held} held"));
         assert_eq!(pending(&store), 0, "{text}");
         check_books(&store);
     }

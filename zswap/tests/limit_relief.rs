@@ -1,4 +1,5 @@
-//! What a full store gives back by itself: index, contexts, free frames and holes. Before it refuses or evicts, with every executor and allocator.
+//! What a full store gives back by itself: index, contexts, free frames and holes. Before it
+//! refuses or evicts, with every executor and allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -61,7 +62,8 @@ fn emptied_store_takes_next_block() {
     }
 }
 
-/// Holes: of five blocks four are removed, and the fifth keeps their frames. The next store compacts.
+/// Holes: of five blocks four are removed, and the fifth keeps their frames. The next store
+/// compacts.
 #[test]
 fn store_of_holes_takes_next_block() {
     for text in ["zsmalloc+lz4", "zsmalloc(compact=off)+lz4", "zsmalloc(chain=4)+rle"] {
@@ -73,14 +75,16 @@ fn store_of_holes_takes_next_block() {
             (0..stored).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
             let result = store.store(stored, &make(stored));
             assert!(result.is_ok(), "{which}: {result:?}, {} held", store.held_bytes());
-            let there = |key: &u64| store.load_vec(key).unwrap().is_some_and(|bytes| bytes == make(*key));
+            let there =
+                |key: &u64| store.load_vec(key).unwrap().is_some_and(|bytes| bytes == make(*key));
             assert!((0..stored).step_by(5).all(|key| there(&key)), "{which}");
             check_books(&store);
         }
     }
 }
 
-/// After `clear`, and after `retain` has removed everything, a store takes about as many blocks as before.
+/// After `clear`, and after `retain` has removed everything, a store takes about as many blocks as
+/// before.
 #[test]
 fn cleared_store_takes_as_much_again() {
     for executor in executors() {
@@ -104,7 +108,8 @@ fn cleared_store_takes_as_much_again() {
 /// `Full` says from where on the store takes blocks again.
 #[test]
 fn full_names_threshold() {
-    let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).accept_percent(70).build().unwrap();
+    let store =
+        builder().spec(spec("reference+rle")).limit_bytes(MIB).accept_percent(70).build().unwrap();
     let stored = fill(&store, |key| block(key, 1000, Look::Noise));
     let error = store.store(stored, &block(1, 1000, Look::Noise)).unwrap_err();
     let ErrorKind::Full { held, limit, threshold } = error.kind else { panic!("{error}") };
@@ -127,7 +132,8 @@ fn full_names_threshold() {
     panic!("never below the threshold");
 }
 
-/// `trim` gives back free frames, index memory and contexts; `compact` what only moving frees. Both say how much.
+/// `trim` gives back free frames, index memory and contexts; `compact` what only moving frees. Both
+/// say how much.
 #[test]
 fn trim_and_compact_give_back() {
     for (text, compacts) in [("zbud+lz4", false), ("zsmalloc(compact=off)+lz4", true)] {
@@ -147,11 +153,13 @@ fn trim_and_compact_give_back() {
         let after = store.held_bytes();
         assert_eq!(compacts, after + MIB / 8 < between, "{text}: {between} to {after}");
         assert!(
-            between - after <= compacted + compacted / 10 && compacted <= between - after + 64 * 1024,
+            between - after <= compacted + compacted / 10
+                && compacted <= between - after + 64 * 1024,
             "{text}"
         );
-        let there =
-            |key| store.load_vec(&key).unwrap().is_some_and(|bytes| bytes == block(key, 700, Look::Runs));
+        let there = |key| {
+            store.load_vec(&key).unwrap().is_some_and(|bytes| bytes == block(key, 700, Look::Runs))
+        };
         assert!((0..10_000).step_by(8).all(there), "{text}");
         store.clear();
         store.trim();
@@ -167,8 +175,11 @@ fn trim_and_compact_give_back() {
 /// A budget of no moves moves nothing.
 #[test]
 fn compact_keeps_to_budget() {
-    let store =
-        builder().spec(spec("zsmalloc(compact=off)+lz4")).executor(Arc::new(Manual::new())).build().unwrap();
+    let store = builder()
+        .spec(spec("zsmalloc(compact=off)+lz4"))
+        .executor(Arc::new(Manual::new()))
+        .build()
+        .unwrap();
     (0..8_000).for_each(|key| store.store(key, &block(key, 400, Look::Noise)).unwrap());
     store.retain(|key, _| key % 5 == 0);
     store.trim();
@@ -180,7 +191,8 @@ fn compact_keeps_to_budget() {
     assert!(store.held_bytes() * 2 < held);
 }
 
-/// Index memory that no entry needs goes before a block does: with keys that have moved out, in an evicting store.
+/// Index memory that no entry needs goes before a block does: with keys that have moved out, in an
+/// evicting store.
 #[test]
 fn evicting_store_shrinks_index_first() {
     let manual = Arc::new(Manual::new());
@@ -199,18 +211,24 @@ fn evicting_store_shrinks_index_first() {
     assert_eq!((stats.entries as u64, stats.evicted), (pages, 0), "{stats}");
 }
 
-/// Keys that are large in themselves: their place in the index is most of what an entry costs, so few go for one that comes.
+/// Keys that are large in themselves: their place in the index is most of what an entry costs, so
+/// few go for one that comes.
 #[test]
 fn large_keys_keep_most_entries() {
     type Key = [u64; 128];
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
-        let store = Store::<Key>::builder().limit_bytes(8 * MIB).at_limit(at_limit).build().unwrap();
+        let store =
+            Store::<Key>::builder().limit_bytes(8 * MIB).at_limit(at_limit).build().unwrap();
         let mut most = 0;
         for key in 0..24_000u64 {
             let stored = store.store([key; 128], &block(key, 20, Look::Noise));
             assert!(stored.is_ok() || at_limit == AtLimit::Refuse, "{stored:?}");
             most = most.max(store.len());
         }
-        assert!(most > 4_000 && store.len() * 3 > most, "{at_limit:?}: {most} at most, {} left", store.len());
+        assert!(
+            most > 4_000 && store.len() * 3 > most,
+            "{at_limit:?}: {most} at most, {} left",
+            store.len()
+        );
     }
 }

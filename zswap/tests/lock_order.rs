@@ -33,7 +33,8 @@ impl Lock {
     }
 
     fn alone<R>(&self, work: impl FnOnce() -> R) -> R {
-        let none = self.none_left.wait_while(self.guards.lock().unwrap(), |guards| *guards > 0).unwrap();
+        let none =
+            self.none_left.wait_while(self.guards.lock().unwrap(), |guards| *guards > 0).unwrap();
         let result = work();
         drop(none);
         result
@@ -136,10 +137,13 @@ fn storm(store: &Store<u64, Constant>, thread: u64) {
     let mut rng = Rng::new(thread + 1);
     for round in 0..4_000 {
         let key = rng.below(KEYS) as u64;
-        let mine = |bytes: Option<Vec<u8>>| assert!(bytes.is_none_or(|bytes| unstamp(&bytes).0 == key));
+        let mine =
+            |bytes: Option<Vec<u8>>| assert!(bytes.is_none_or(|bytes| unstamp(&bytes).0 == key));
         match rng.below(16) {
             // Every fourth one longer than a block.
-            0..6 => store.store(key, &stamped(key, round, if round % 4 == 0 { 700 } else { 200 })).unwrap(),
+            0..6 => store
+                .store(key, &stamped(key, round, if round % 4 == 0 { 700 } else { 200 }))
+                .unwrap(),
             6..10 => mine(store.take_vec(&key).unwrap()),
             10..12 => mine(store.load_vec(&key).unwrap()),
             12 => drop(store.load_many(&[0, 1, 2, 3, 4, 5, 6, 7], &mut [[0; 700]; KEYS])),
@@ -167,9 +171,14 @@ fn b20_no_thread_frees_under_a_lock_of_the_index_or_with_a_guard_of_its_own() {
         });
         ended.send(store).unwrap();
     });
-    let store = end.recv_timeout(Duration::from_secs(60)).expect("threads fail or wait for each other");
+    let store =
+        end.recv_timeout(Duration::from_secs(60)).expect("threads fail or wait for each other");
     let stats = store.stats();
-    assert_eq!((stats.rejected.total(), stats.free_failed, stats.read_failed), (0, 0, 0), "{stats}");
+    assert_eq!(
+        (stats.rejected.total(), stats.free_failed, stats.read_failed),
+        (0, 0, 0),
+        "{stats}"
+    );
     assert!(stats.taken > 500 && stats.invalidated > 500, "{stats}");
     store.clear();
     assert_eq!((store.stats().current.objects, store.stats().payload_bytes), (0, 0));

@@ -50,7 +50,8 @@ fn between_threshold_and_limit_a_block_evicts_as_much_as_it_adds() {
             [(0, 4096, 0), (0, 1024, 0), (0, 4096, 0), (1, 2048, 1), (2, 1024, 1), (3, 4096, 2)]
         {
             store.store(newest + key, &noise(len as u64, len)).unwrap();
-            // Used, so that the clock passes it: a short one that goes pays for less than the others.
+            // Used, so that the clock passes it: a short one that goes pays for less than the
+            // others.
             store.load_vec(&(newest + key)).unwrap().unwrap();
             assert_eq!(store.stats().evicted, before + 100 + evicted, "{text}, {key}, {len}");
         }
@@ -99,7 +100,8 @@ fn full_store_of_holes_evicts_nothing() {
     store.set_limit(Some(limit)).unwrap();
     assert_eq!(store.stats().evicted, 0);
     assert!(store.held_bytes() < limit);
-    let there = |key: &u64| store.peek_vec(key).unwrap().is_some_and(|bytes| bytes == noise(*key, 400));
+    let there =
+        |key: &u64| store.peek_vec(key).unwrap().is_some_and(|bytes| bytes == noise(*key, 400));
     assert_eq!((0..20_000).filter(there).count(), 4_000);
     check_books(&store);
 }
@@ -125,7 +127,11 @@ fn an_allocator_that_panics_while_it_gives_memory_back_changes_nothing_for_who_s
         let stats = store.stats();
         assert!(what != OnGiveBack::PanicInTrim || panics() > by_limit, "stores trim, too");
         assert_eq!((stats.rejected.total(), pool.live()), (0, stats.entries as isize), "{what:?}");
-        assert_eq!(stats.entries as u64, 4_000 + 10_000 - stats.evicted, "{what:?}: nothing is lost");
+        assert_eq!(
+            stats.entries as u64,
+            4_000 + 10_000 - stats.evicted,
+            "{what:?}: nothing is lost"
+        );
         assert!(stats.evicted > 1_000, "{what:?}: {stats}");
         check_books(&store);
     }
@@ -137,7 +143,8 @@ fn an_allocator_that_panics_while_it_gives_memory_back_changes_nothing_for_who_s
 fn short_blocks_in_zbud_keep_store_full() {
     for len in [9, 100] {
         for limit in [MIB, 4 * MIB] {
-            let store = builder().spec(spec("zbud+lz4")).limit_bytes(limit).at_limit(AtLimit::Evict);
+            let store =
+                builder().spec(spec("zbud+lz4")).limit_bytes(limit).at_limit(AtLimit::Evict);
             let store = store.build().unwrap();
             let (mut least, mut key) = (usize::MAX, 0);
             let mut past = 0;
@@ -197,7 +204,8 @@ fn evicting_among_many_pools_trims_a_bounded_number() {
             .unwrap();
         let mut key = 0;
         for pool in 0..pools {
-            let text = if pool % 2 == 0 { "scripted(chain=1)+rle" } else { "scripted(chain=2)+rle" };
+            let text =
+                if pool % 2 == 0 { "scripted(chain=1)+rle" } else { "scripted(chain=2)+rle" };
             store.switch(&spec(text)).unwrap();
             (0..1200 / pools).for_each(|_| {
                 store.store(key, &noise(key, 4096)).unwrap();

@@ -19,9 +19,11 @@ use zswap::{AtLimit, Error, ErrorKind};
 const KEYS: u64 = 32;
 const BLOCK: usize = 1200;
 const LONGEST: usize = 4 * BLOCK;
-const SPECS: &[&str] = &["scripted+rle", "scripted+lz4", "reference+rle", "zbud+lz4", "zsmalloc+lz4"];
+const SPECS: &[&str] =
+    &["scripted+rle", "scripted+lz4", "reference+rle", "zbud+lz4", "zsmalloc+lz4"];
 /// From about what a store without blocks holds to about what all keys need.
-const LIMITS: &[Option<usize>] = &[None, Some(48 << 10), Some(64 << 10), Some(96 << 10), Some(128 << 10)];
+const LIMITS: &[Option<usize>] =
+    &[None, Some(48 << 10), Some(64 << 10), Some(96 << 10), Some(128 << 10)];
 
 /// What is stored: key, seed, length, and how it looks.
 type Item = (u64, u64, usize, Look);
@@ -59,8 +61,12 @@ fn item() -> impl Strategy<Value = Item> {
 
 fn step() -> impl Strategy<Value = Step> {
     let key = || 0..KEYS;
-    let compress =
-        prop::sample::select(vec![OnCompress::Work, OnCompress::Fail, OnCompress::Panic, OnCompress::Expand]);
+    let compress = prop::sample::select(vec![
+        OnCompress::Work,
+        OnCompress::Fail,
+        OnCompress::Panic,
+        OnCompress::Expand,
+    ]);
     let insert = prop::sample::select(vec![OnInsert::Work, OnInsert::OutOfMemory, OnInsert::Panic]);
     prop_oneof![
         20 => item().prop_map(Step::Store),
@@ -101,7 +107,8 @@ struct Rig {
 
 impl Rig {
     fn new(at_limit: AtLimit) -> Rig {
-        let (pool, codec, told) = (PoolScript::new(), CodecScript::new(), Arc::<Mutex<Vec<_>>>::default());
+        let (pool, codec, told) =
+            (PoolScript::new(), CodecScript::new(), Arc::<Mutex<Vec<_>>>::default());
         let listener = told.clone();
         let store = scripted(pool.clone(), codec.clone())
             .block_size(BLOCK)
@@ -109,11 +116,22 @@ impl Rig {
             .limit_bytes(usize::MAX)
             .at_limit(at_limit);
         let store = match at_limit {
-            AtLimit::Evict => store.on_evict(move |&key, len| listener.lock().unwrap().push((key, len))),
+            AtLimit::Evict => {
+                store.on_evict(move |&key, len| listener.lock().unwrap().push((key, len)))
+            }
             _ => store,
         };
         let store = store.build().unwrap();
-        Rig { store, model: HashMap::new(), told, replaced: Vec::new(), evicted: 0, full: 0, pool, codec }
+        Rig {
+            store,
+            model: HashMap::new(),
+            told,
+            replaced: Vec::new(),
+            evicted: 0,
+            full: 0,
+            pool,
+            codec,
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -133,7 +151,9 @@ impl Rig {
                     .zip(results)
                     .for_each(|((k, block), result)| self.stored(k, block, result));
             }
-            Step::Take(key) => assert_eq!(self.store.take_vec(&key).unwrap(), self.model.remove(&key)),
+            Step::Take(key) => {
+                assert_eq!(self.store.take_vec(&key).unwrap(), self.model.remove(&key))
+            }
             Step::Invalidate(key) => {
                 assert_eq!(self.store.invalidate(&key), self.model.remove(&key).is_some());
             }
@@ -205,7 +225,8 @@ impl Rig {
         let mut blocks: Vec<(u64, Vec<u8>)> = Vec::new();
         for (key, seed, mut len, look) in items {
             let others = self.model.get(&key).into_iter().map(Vec::len);
-            let others = others.chain(blocks.iter().filter(|(other, _)| *other == key).map(|(_, b)| b.len()));
+            let others = others
+                .chain(blocks.iter().filter(|(other, _)| *other == key).map(|(_, b)| b.len()));
             let others: Vec<usize> = others.collect();
             while len <= LONGEST && others.contains(&len) {
                 len = (1 + len) % (LONGEST + 1);
@@ -221,7 +242,9 @@ impl Rig {
             Err(error) => {
                 assert_eq!(error.key, key);
                 match error.kind {
-                    ErrorKind::BlockTooLong { len, max } => assert!((len, max) == (LONGEST + 1, LONGEST)),
+                    ErrorKind::BlockTooLong { len, max } => {
+                        assert!((len, max) == (LONGEST + 1, LONGEST))
+                    }
                     ErrorKind::Full { held, limit, .. } => {
                         assert!(Some(limit) == self.store.limit_bytes() && held >= limit * 9 / 10);
                         self.full += 1;

@@ -15,7 +15,8 @@ use common::pool::{OnInsert, OnRead, PoolScript};
 use common::{Rng, check_books, scripted, spec, stamped, unstamp};
 use zswap::{AtLimit, ErrorKind, Store, StoreStats};
 
-const SPECS: &[&str] = &["scripted+rle", "zsmalloc+lz4", "zbud+lz4", "scripted+lz4", "zsmalloc(chain=4)+rle"];
+const SPECS: &[&str] =
+    &["scripted+rle", "zsmalloc+lz4", "zbud+lz4", "scripted+lz4", "zsmalloc(chain=4)+rle"];
 const KEYS: usize = 300;
 const THREADS: u64 = 3;
 /// Operations of a thread in a round, after which all of them stop and the books are compared.
@@ -63,7 +64,8 @@ impl Owner<'_> {
         match self.rng.below(64) {
             0..24 => {
                 // Now and then longer than a block.
-                let len = 16 + self.rng.below(if version.is_multiple_of(32) { 9_000 } else { 2_000 });
+                let len =
+                    16 + self.rng.below(if version.is_multiple_of(32) { 9_000 } else { 2_000 });
                 let result = self.store.store(key, &stamped(key, version, len));
                 self.stored(key, version, len, result);
             }
@@ -156,7 +158,13 @@ impl Owner<'_> {
         assert!(removed <= gone, "{removed} of {gone} removed");
     }
 
-    fn stored(&mut self, key: u64, version: u64, len: usize, result: Result<(), zswap::Error<u64>>) {
+    fn stored(
+        &mut self,
+        key: u64,
+        version: u64,
+        len: usize,
+        result: Result<(), zswap::Error<u64>>,
+    ) {
         let before = match result {
             Ok(()) => self.model.insert(key, (version, len)),
             Err(error) => {
@@ -212,7 +220,10 @@ impl Owner<'_> {
     fn compare(&mut self, key: u64, bytes: Option<Vec<u8>>) {
         match (bytes, self.model.get(&key).copied()) {
             (Some(bytes), known) => {
-                assert_eq!(Some((unstamp(&bytes), bytes.len())), known.map(|(v, len)| ((key, v), len)));
+                assert_eq!(
+                    Some((unstamp(&bytes), bytes.len())),
+                    known.map(|(v, len)| ((key, v), len))
+                );
             }
             (None, Some((_, len))) => self.miss(key, len),
             (None, None) => {}
@@ -231,7 +242,8 @@ impl Owner<'_> {
             let loaded = self.store.load_vec(&key).unwrap();
             self.compare(key, loaded);
         }
-        let (missed, unknown) = (std::mem::take(&mut self.missed), std::mem::take(&mut self.unknown));
+        let (missed, unknown) =
+            (std::mem::take(&mut self.missed), std::mem::take(&mut self.unknown));
         let times = |tally: &Tally, what| tally.get(what).copied().unwrap_or(0);
         for (what, &missed) in missed.iter().filter(|_| !self.clearing) {
             assert!(missed <= times(told, what), "{what:?}: missed {missed} times, told {told:?}");
@@ -272,7 +284,8 @@ impl Meddler<'_> {
             }
             4 => {
                 // What does not fit at once is refused; that is an answer.
-                let _ = store.set_limit(self.one_of(&[None, Some(MIB), Some(MIB / 2), Some(4 * MIB)]));
+                let _ =
+                    store.set_limit(self.one_of(&[None, Some(MIB), Some(MIB / 2), Some(4 * MIB)]));
             }
             5 => {
                 let how = [OnInsert::Work, OnInsert::Work, OnInsert::OutOfMemory, OnInsert::Panic];
@@ -332,7 +345,8 @@ fn round(round: u64, owners: &mut [Owner<'_>], meddler: &mut Meddler<'_>) {
 #[test]
 fn i7_threads_find_what_they_stored_last_or_the_listener_was_told() {
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
-        let (pool, codec, told) = (PoolScript::new(), CodecScript::new(), Arc::<Mutex<Tally>>::default());
+        let (pool, codec, told) =
+            (PoolScript::new(), CodecScript::new(), Arc::<Mutex<Tally>>::default());
         let listener = told.clone();
         let store = scripted(pool.clone(), codec.clone())
             .max_value_len(16 << 10)
@@ -367,7 +381,11 @@ fn i7_threads_find_what_they_stored_last_or_the_listener_was_told() {
             check_books(&store);
         }
         let (stats, failed) = (store.stats(), owners.iter().map(|owner| owner.failed).sum());
-        assert_eq!((stats.decompress_failed + stats.read_failed, stats.free_failed), (failed, 0), "{stats}");
+        assert_eq!(
+            (stats.decompress_failed + stats.read_failed, stats.free_failed),
+            (failed, 0),
+            "{stats}"
+        );
         assert!(has_happened(&stats, at_limit), "{stats}");
         assert!(stats.evicted == 0 || at_limit == AtLimit::Evict, "{stats}");
         store.clear();

@@ -1,4 +1,5 @@
-//! Keys that do what they should not: they do not equal themselves, or panic when they are dropped or cloned.
+//! Keys that do what they should not: they do not equal themselves, or panic when they are dropped
+//! or cloned.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -87,7 +88,8 @@ fn retain_nan_keys_of_one_hash_removes_all() {
     for n in 0..60 {
         store.store(Nan(n % 7), &[n as u8; 100]).unwrap();
     }
-    // Of 60, each of 1, 3 and 5 stays beside the others; each of 0, 2, 4 and 6 replaces the one before it.
+    // Of 60, each of 1, 3 and 5 stays beside the others; each of 0, 2, 4 and 6 replaces the one
+    // before it.
     assert_eq!(store.len(), 9 + 9 + 8 + 4);
     assert_eq!(store.retain(|key, _| key.0 == 3 || key.0 == 4), 9 + 8 + 3);
     assert_eq!((store.len(), store.load_vec(&Nan(4)).unwrap()), (10, Some(vec![53; 100])));
@@ -170,7 +172,10 @@ fn clear_panicking_key_drops_removes_all() {
         assert_eq!((FUSE.replace(-1), PANICS.get()), (0, 0));
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"a key whose drop panics"));
         let stats = store.stats();
-        assert_eq!((store.len(), stats.entries, stats.stored_bytes, stats.invalidated), (0, 0, 0, 200));
+        assert_eq!(
+            (store.len(), stats.entries, stats.stored_bytes, stats.invalidated),
+            (0, 0, 0, 200)
+        );
         assert_eq!((pool.live(), stats.free_failed), (0, 0));
         store.store(Fused(1), &value(1)).unwrap();
         assert_eq!(store.load_vec(&Fused(1)).unwrap(), Some(value(1)));
@@ -204,7 +209,11 @@ fn key_drop_panics_keeps_books() {
     type Call = fn(&Store<Fused>);
     let calls: [(&str, Call, usize); 4] = [
         ("store", |store| drop(store.store(Fused(1), &value(2))), 200),
-        ("invalidate", |store| assert!(store.invalidate(&std::mem::ManuallyDrop::new(Fused(1)))), 199),
+        (
+            "invalidate",
+            |store| assert!(store.invalidate(&std::mem::ManuallyDrop::new(Fused(1)))),
+            199,
+        ),
         ("take", |store| drop(store.take_vec(&std::mem::ManuallyDrop::new(Fused(1)))), 199),
         ("retain", |store| assert!(store.retain(|_, _| false) > 0), 199),
     ];

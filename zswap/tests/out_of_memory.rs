@@ -34,7 +34,10 @@ fn a_load_without_memory_for_its_buffer_fails_and_what_is_stored_stays() {
     assert_eq!(refusing(Refused::All, || store.load(&1, &mut buffer)), Ok(Some(1 << 20)));
     assert_eq!(store.load_with(&1, |bytes| bytes == value), Ok(Some(true)));
     let stats = store.stats();
-    assert_eq!((stats.entries, stats.taken, stats.read_failed, stats.decompress_failed), (1, 0, 0, 0));
+    assert_eq!(
+        (stats.entries, stats.taken, stats.read_failed, stats.decompress_failed),
+        (1, 0, 0, 0)
+    );
     assert_eq!(store.take_vec(&1), Ok(Some(value)));
 }
 
@@ -45,7 +48,8 @@ fn a_table_that_cannot_grow_refuses_the_block_at_whichever_request_it_is() {
     // In the end four at one growth: hashes, slots and checksums, and homes, which only long tables have to look at.
     while most < 4 {
         let mut nth = 0;
-        while let Err(error) = refusing(Refused::Nth(nth), || store.store(key, &key.to_le_bytes())) {
+        while let Err(error) = refusing(Refused::Nth(nth), || store.store(key, &key.to_le_bytes()))
+        {
             assert_eq!(error, Error { key, kind: ErrorKind::IndexOutOfMemory });
             assert!(!store.contains(&key));
             (nth, failures) = (nth + 1, failures + 1);
@@ -56,7 +60,10 @@ fn a_table_that_cannot_grow_refuses_the_block_at_whichever_request_it_is() {
     }
     assert!((0..key).all(|key| store.len_of(&key) == Some(8)));
     let stats = store.stats();
-    assert_eq!((stats.entries as u64, stats.stores, stats.rejected.alloc_failed), (key, key, failures));
+    assert_eq!(
+        (stats.entries as u64, stats.stores, stats.rejected.alloc_failed),
+        (key, key, failures)
+    );
     check_books(&store);
 }
 
@@ -84,14 +91,18 @@ fn a_list_of_values_that_cannot_grow_refuses_the_value_and_removing_them_needs_n
     assert!(refusing(Refused::All, || (0..key).all(|key| store.invalidate(&key))));
     // What says where the blocks are is gone; the lists are still there.
     let emptied = store.stats().index_bytes;
-    assert!(emptied > empty && full - emptied >= key as usize * 2 * 24, "{empty}, {full}, {emptied}");
+    assert!(
+        emptied > empty && full - emptied >= key as usize * 2 * 24,
+        "{empty}, {full}, {emptied}"
+    );
     (0..key).for_each(|key| store.store(key, &[3; 8192]).unwrap());
     assert_eq!(store.stats().rejected.alloc_failed, failures);
     store.clear();
     assert_eq!(store.stats().index_bytes, empty, "all of it was counted");
 }
 
-/// A block whose pool finds no room in the shard's list of pools is kept with a reference of its own.
+/// A block whose pool finds no room in the shard's list of pools is kept with a reference of its
+/// own.
 #[test]
 fn list_of_pools_that_cannot_grow_loses_no_block() {
     let store: Store<u64, Constant> = alone().hasher(Constant).max_pending(64).build().unwrap();
@@ -110,7 +121,9 @@ fn list_of_pools_that_cannot_grow_loses_no_block() {
         }
     }
     assert!(store.stats().large_values > 0, "a list has refused to grow");
-    assert!((0..40).all(|key| store.load_vec(&key).unwrap().unwrap() == block(key, 4096, Look::Noise)));
+    assert!(
+        (0..40).all(|key| store.load_vec(&key).unwrap().unwrap() == block(key, 4096, Look::Noise))
+    );
     check_books(&store);
     store.clear();
     assert_eq!(store.stats().index_bytes, empty, "all of it was counted");

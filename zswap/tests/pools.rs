@@ -11,8 +11,8 @@ use common::pool::PoolScript;
 use common::{Look, SPECS, block, builder, check_books, scripted, spec, store_of};
 use zpool_core::exec::Manual;
 use zswap::{
-    Compressor, CompressorDriver, CreateError, NoBlock, Params, PoolError, PoolState, Store, SwitchError,
-    Switched,
+    Compressor, CompressorDriver, CreateError, NoBlock, Params, PoolError, PoolState, Store,
+    SwitchError, Switched,
 };
 
 #[test]
@@ -40,7 +40,11 @@ fn b18_a_stale_handle_is_refused() {
         let forged = || handle.id().forge();
         pool.zpool().free(forged()).unwrap();
         assert_eq!(pool.zpool().read(&handle).unwrap_err(), PoolError::StaleHandle, "{text}");
-        assert_eq!(pool.zpool().free(forged()).unwrap_err().error(), &PoolError::StaleHandle, "{text}");
+        assert_eq!(
+            pool.zpool().free(forged()).unwrap_err().error(),
+            &PoolError::StaleHandle,
+            "{text}"
+        );
         pool.zpool().validate().unwrap();
     }
 }
@@ -98,8 +102,11 @@ fn i5_blocks_survive_switches_and_only_the_current_pool_survives_them() {
 #[test]
 fn the_last_block_of_a_retired_pool_takes_it_along_by_way_of_the_executor() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
-    let store =
-        scripted(pool.clone(), CodecScript::new()).executor(manual.clone()).max_pending(4).build().unwrap();
+    let store = scripted(pool.clone(), CodecScript::new())
+        .executor(manual.clone())
+        .max_pending(4)
+        .build()
+        .unwrap();
     store.store(1, &block(1, 500, Look::Runs)).unwrap();
     store.store(2, &block(2, 500, Look::Runs)).unwrap();
     assert!(matches!(store.switch(&spec("reference+rle")).unwrap(), Switched::Created(_)));
@@ -136,7 +143,8 @@ fn b1_invalidating_the_last_block_of_a_retired_pool_does_not_block() {
 #[test]
 fn dropped_store_leaves_objects_to_pools() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
-    let store = scripted(pool.clone(), CodecScript::new()).executor(manual.clone()).build().unwrap();
+    let store =
+        scripted(pool.clone(), CodecScript::new()).executor(manual.clone()).build().unwrap();
     for key in 0..100 {
         store.store(key, &block(key, 700, Look::Runs)).unwrap();
         if key == 50 {

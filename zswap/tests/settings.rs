@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::builder;
 use zswap::zpool_core::page::MmapSource;
 use zswap::{
-    AtLimit, BuildError, CreateError, Params, PoolConfig, RegistryError, Store, StoreBuilder, ZPool,
-    ZPoolDriver,
+    AtLimit, BuildError, CreateError, Params, PoolConfig, RegistryError, Store, StoreBuilder,
+    ZPool, ZPoolDriver,
 };
 
 /// The error of `build`, which is one line with all of `words`.
@@ -58,7 +58,10 @@ fn build_limit_below_empty_store_is_refused() {
         for limit in [0, 1, held] {
             let builder = builder().limit_bytes(limit).at_limit(at_limit);
             let error = refused(builder, &[&format!("limit_bytes({limit})"), "higher"]);
-            assert!(matches!(error, BuildError::LimitTooLow { limit: l, .. } if l == limit), "{error}");
+            assert!(
+                matches!(error, BuildError::LimitTooLow { limit: l, .. } if l == limit),
+                "{error}"
+            );
         }
         builder().limit_bytes(held + (1 << 20)).at_limit(at_limit).build().unwrap();
     }
@@ -73,7 +76,8 @@ fn build_other_contradictions_are_refused() {
     assert!(matches!(error, BuildError::MaxPending));
     for percent in [0, 101, 255] {
         // The range is wrong, limit or not.
-        let error = refused(builder().accept_percent(percent), &[&format!("accept_percent({percent})")]);
+        let error =
+            refused(builder().accept_percent(percent), &[&format!("accept_percent({percent})")]);
         assert!(matches!(error, BuildError::AcceptPercent(p) if p == percent));
     }
     let error = refused(builder().min_gain_percent(100), &["min_gain_percent(100)", "99"]);

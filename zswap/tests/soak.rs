@@ -289,7 +289,11 @@ fn soak_many_retired_pools_fail_no_store() {
         }
         assert!(store.stats().manager.pools_alive >= least);
         for (key, block) in &model {
-            assert_eq!(store.load_vec(key).unwrap().as_ref(), Some(block), "seed {seed}, key {key}");
+            assert_eq!(
+                store.load_vec(key).unwrap().as_ref(),
+                Some(block),
+                "seed {seed}, key {key}"
+            );
         }
         check_books(&store);
         store.clear();

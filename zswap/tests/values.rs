@@ -56,8 +56,11 @@ fn values_of_any_length_come_back_whole() {
 #[test]
 fn a_long_value_is_there_whole_or_not_at_all() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
-    let store =
-        scripted(pool.clone(), codec.clone()).block_size(1024).max_value_len(1 << 16).build().unwrap();
+    let store = scripted(pool.clone(), codec.clone())
+        .block_size(1024)
+        .max_value_len(1 << 16)
+        .build()
+        .unwrap();
     store.store(1, &value(1, 20_000)).unwrap();
     assert!(pool.live() > 10);
     pool.on_insert(OnInsert::OutOfMemory);
@@ -106,13 +109,22 @@ fn b36_with_checksums_every_flipped_bit_is_an_error_and_the_block_can_be_removed
         let spec = spec(&format!("scripted+{compressor}"));
         let store = scripted(pool.clone(), codec).spec(spec).checksums(true).build().unwrap();
         for key in 0..300 {
-            let expected =
-                block(key, 1 + key as usize * 13, if key % 4 == 0 { Look::Noise } else { Look::Runs });
+            let expected = block(
+                key,
+                1 + key as usize * 13,
+                if key % 4 == 0 { Look::Noise } else { Look::Runs },
+            );
             store.store(key, &expected).unwrap();
             if expected.len() > 40 {
                 pool.on_read(OnRead::Flip);
-                assert_eq!(store.load_vec(&key).unwrap_err().kind, ErrorKind::Codec(CodecError::Corrupt));
-                assert_eq!(store.take_vec(&key).unwrap_err().kind, ErrorKind::Codec(CodecError::Corrupt));
+                assert_eq!(
+                    store.load_vec(&key).unwrap_err().kind,
+                    ErrorKind::Codec(CodecError::Corrupt)
+                );
+                assert_eq!(
+                    store.take_vec(&key).unwrap_err().kind,
+                    ErrorKind::Codec(CodecError::Corrupt)
+                );
                 pool.on_read(OnRead::Work);
             }
             assert_eq!(store.load_vec(&key).unwrap().unwrap(), expected);
@@ -147,13 +159,17 @@ fn a_block_that_gains_too_little_is_kept_raw() {
     // Runs of 20 bytes: two bytes each.
     let len = 2000;
     for (percent, raw) in [(0, 0), (50, 0), (90, 0), (91, 1), (99, 1)] {
-        let store = builder().spec(spec("reference+rle")).min_gain_percent(percent).build().unwrap();
+        let store =
+            builder().spec(spec("reference+rle")).min_gain_percent(percent).build().unwrap();
         let block: Vec<u8> = (0..len / 20).flat_map(|i| [i as u8 + 1; 20]).collect();
         store.store(1, &block).unwrap();
         assert_eq!(store.stats().stored_raw, raw, "{percent} %");
         assert_eq!(store.load_vec(&1).unwrap().unwrap(), block);
     }
-    assert!(matches!(builder().min_gain_percent(100).build(), Err(BuildError::MinGainPercent(100))));
+    assert!(matches!(
+        builder().min_gain_percent(100).build(),
+        Err(BuildError::MinGainPercent(100))
+    ));
     let short = builder().max_value_len(4095).build();
     assert!(matches!(short, Err(BuildError::MaxValueLen { bytes: 4095, block_size: 4096 })));
 }
@@ -179,7 +195,8 @@ fn load_with_may_load_inside_and_panic() {
         (outer.to_vec(), inner)
     });
     assert_eq!(nested.unwrap().unwrap(), (block(1, 1001, Look::Runs), block(2, 1002, Look::Runs)));
-    let panics = std::panic::AssertUnwindSafe(|| store.load_with(&1, |_| panic!("a closure that panics")));
+    let panics =
+        std::panic::AssertUnwindSafe(|| store.load_with(&1, |_| panic!("a closure that panics")));
     assert!(std::panic::catch_unwind(panics).is_err());
     assert_eq!(store.load_with(&0, <[u8]>::len).unwrap(), Some(1000));
     assert_eq!(store.load_with(&7, <[u8]>::len).unwrap(), None);
@@ -255,7 +272,8 @@ fn retain_removes_what_cannot_be_read_and_leaves_what_takes_its_place() {
 #[test]
 fn keys_and_retain() {
     let store = builder().max_value_len(1 << 16).build().unwrap();
-    (0..5_000u64).for_each(|key| store.store(key, &block(key, 100 + key as usize, Look::Runs)).unwrap());
+    (0..5_000u64)
+        .for_each(|key| store.store(key, &block(key, 100 + key as usize, Look::Runs)).unwrap());
     let mut keys: Vec<u64> = store.keys().collect();
     keys.sort_unstable();
     assert!(keys.into_iter().eq(0..5_000));
@@ -281,7 +299,9 @@ fn the_books_can_be_read_and_calls_are_timed_when_asked() {
     let stats = store.stats();
     let latencies = stats.latencies.expect("asked for");
     assert_eq!((latencies.store.calls, latencies.load.calls), (100, 150));
-    assert!(latencies.store.p50 <= latencies.store.p99 && latencies.store.p99 <= latencies.store.max);
+    assert!(
+        latencies.store.p50 <= latencies.store.p99 && latencies.store.p99 <= latencies.store.max
+    );
     let text = stats.to_string();
     for part in ["100 compressed", "limit 64.0", "100 hit, 50 missed: 66.7 %", "p99", "0 full"] {
         assert!(text.contains(part), "{part} in\n{text}");
@@ -323,8 +343,10 @@ fn pool_memory_is_left_out_of_core_dumps_when_asked() {
         }
         excluded / 1024
     }
-    let (before, store) =
-        (excluded(), builder().exclude_from_dumps(true).spec(spec("zsmalloc+lz4")).build().unwrap());
+    let (before, store) = (
+        excluded(),
+        builder().exclude_from_dumps(true).spec(spec("zsmalloc+lz4")).build().unwrap(),
+    );
     store.store(1, &block(1, 4096, Look::Noise)).unwrap();
     assert!(excluded() >= before + 16, "an arena");
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 4096, Look::Noise));

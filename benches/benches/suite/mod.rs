@@ -21,7 +21,9 @@ pub(crate) fn objects() -> Vec<Box<[u8]>> {
 }
 
 pub(crate) fn short() -> Criterion {
-    Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1))
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
 }
 
 /// Insert, read, free and churn; verified first.
@@ -36,10 +38,14 @@ where
     group.throughput(Throughput::Elements(objects.len() as u64));
     for threads in [1, 2] {
         group.bench_function(format!("insert, {threads} threads"), |bencher| {
-            bencher.iter_custom(|passes| (0..passes).map(|_| insert_all(packer, threads, objects)).sum());
+            bencher.iter_custom(|passes| {
+                (0..passes).map(|_| insert_all(packer, threads, objects)).sum()
+            });
         });
         group.bench_function(format!("free, {threads} threads"), |bencher| {
-            bencher.iter_custom(|passes| (0..passes).map(|_| free_all(packer, threads, objects)).sum());
+            bencher.iter_custom(|passes| {
+                (0..passes).map(|_| free_all(packer, threads, objects)).sum()
+            });
         });
         on_threads(&mut group, "read", threads, packer, objects, |packer, tokens, _| {
             let ends = |bytes: &[u8]| black_box(bytes[0]) ^ black_box(bytes[bytes.len() - 1]);
@@ -112,7 +118,10 @@ where
 {
     let packer = packer.fresh();
     let tokens = (0..threads).map(|_| shuffled(fill(&packer, objects))).collect();
-    together(tokens, |tokens: Vec<P::Token>| tokens.into_iter().for_each(|token| packer.free(token))).0
+    together(tokens, |tokens: Vec<P::Token>| {
+        tokens.into_iter().for_each(|token| packer.free(token))
+    })
+    .0
 }
 
 /// `pass` over all objects of each of `threads` threads, which share a packer and have their own objects: time of a pass of all.
@@ -131,7 +140,8 @@ fn on_threads<P>(
         bencher.iter_custom(|passes| {
             let packer = packer.fresh();
             let share = |thread| {
-                let tokens: Vec<_> = shuffled(fill(&packer, objects)).into_iter().map(Some).collect();
+                let tokens: Vec<_> =
+                    shuffled(fill(&packer, objects)).into_iter().map(Some).collect();
                 (thread, tokens)
             };
             let shares = (0..threads as u64).map(share).collect();
@@ -159,7 +169,8 @@ fn together<I: Send, R: Send>(shares: Vec<I>, work: impl Fn(I) -> R + Sync) -> (
         let workers: Vec<_> = shares.into_iter().map(start).collect();
         gate.wait();
         let begun = Instant::now();
-        let results = workers.into_iter().map(|worker| worker.join().expect("no worker panics")).collect();
+        let results =
+            workers.into_iter().map(|worker| worker.join().expect("no worker panics")).collect();
         (begun.elapsed(), results)
     })
 }

@@ -60,7 +60,9 @@ fn main() -> ExitCode {
         }
     }
     match measure(entries) {
-        Ok(report) if json => println!("{}", serde_json::to_string(&report).expect("numbers can be written")),
+        Ok(report) if json => {
+            println!("{}", serde_json::to_string(&report).expect("numbers can be written"))
+        }
         Ok(report) => println!("{report:#?}"),
         Err(error) => {
             eprintln!("error: {error}");

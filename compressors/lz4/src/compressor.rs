@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use lz4_flex::block::{decompress_into, get_maximum_output_size};
-use zpool_core::compress::{CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver};
+use zpool_core::compress::{
+    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
+};
 use zpool_core::spec::{Component, Params};
 use zpool_core::{CreateError, try_box};
 
@@ -41,7 +43,10 @@ impl Compressor for Lz4Compressor {
         get_maximum_output_size(block_len)
     }
 
-    fn compression_context(&self, max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         Ok(try_box(Lz4Context::new(max_block_len)?).map_err(|_| CodecError::OutOfMemory)?)
     }
 
@@ -73,7 +78,9 @@ impl CompressorDriver for Lz4Driver {
     fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
         match params.iter().next() {
             None => Ok(Arc::new(Lz4Compressor::new())),
-            Some((name, _)) => Err(CreateError::UnknownParameter { name: name.to_owned(), known: "" }),
+            Some((name, _)) => {
+                Err(CreateError::UnknownParameter { name: name.to_owned(), known: "" })
+            }
         }
     }
 }

@@ -24,8 +24,9 @@ pub(crate) struct Lz4Context {
 const SMALL_TABLE_BYTES: usize = 4096 * size_of::<u16>();
 const LARGE_TABLE_BYTES: usize = 4096 * size_of::<u32>();
 
-/// The library boxes its tables itself, in a way that ends the process where the heap refuses. It does
-/// so with its feature `alloc`, which is off here; another crate of the program may turn it on.
+/// The library boxes its tables itself, in a way that ends the process where the heap refuses. It
+/// does so with its feature `alloc`, which is off here; another crate of the program may turn it
+/// on.
 const BOXED_BY_LIBRARY: bool = size_of::<CompressTable>() < SMALL_TABLE_BYTES;
 
 impl Lz4Context {
@@ -42,9 +43,13 @@ fn large_table() -> Result<Box<CompressTable>, CodecError> {
 }
 
 /// Boxes a table of so many bytes.
-fn boxed_table(bytes: usize, make: fn() -> CompressTable) -> Result<Box<CompressTable>, CodecError> {
+fn boxed_table(
+    bytes: usize,
+    make: fn() -> CompressTable,
+) -> Result<Box<CompressTable>, CodecError> {
     if BOXED_BY_LIBRARY {
-        // The next best: a heap that has this much has it for the library, unless another thread is faster.
+        // The next best: a heap that has this much has it for the library, unless another thread is
+        // faster.
         reserve(&mut Vec::new(), bytes)?;
     }
     try_box(make()).map_err(|_| CodecError::OutOfMemory)
@@ -73,7 +78,9 @@ impl CompressionContext for Lz4Context {
         };
         let bound = get_maximum_output_size(block.len());
         if out.len() >= bound {
-            return compress_into_with_table(block, out, table).map(Compressed::Len).map_err(impossible);
+            return compress_into_with_table(block, out, table)
+                .map(Compressed::Len)
+                .map_err(impossible);
         }
         compress_to_short(block, out, table, &mut self.staging, bound)
     }

@@ -11,8 +11,8 @@
 //! # The nouns
 //!
 //! - [`Lz4Driver`] makes the codec under the name `lz4`. It takes no parameters: the library offers no acceleration.
-//! - [`Lz4Compressor`] is the codec, a [`Compressor`](zpool_core::compress::Compressor). Its contexts own the hash tables, 16 KiB, and
-//!   as much again for blocks of 65 535 bytes and more.
+//! - [`Lz4Compressor`] is the codec, a [`Compressor`](zpool_core::compress::Compressor). Its
+//!   contexts own the hash tables, 16 KiB, and as much again for blocks of 65 535 bytes and more.
 //!
 //! # What it is good for
 //!

@@ -14,7 +14,10 @@ mod counting;
 fn warm_compression_and_decompression_make_no_heap_call() {
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), 4096);
     let blocks = blocks();
-    assert!(pass(&codec, &blocks).allocations > 0, "the first pass makes a context, or nothing is counted");
+    assert!(
+        pass(&codec, &blocks).allocations > 0,
+        "the first pass makes a context, or nothing is counted"
+    );
     assert_eq!(pass(&codec, &blocks), Heap { allocations: 0, frees: 0, bytes: 0 });
 }
 

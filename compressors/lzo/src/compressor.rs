@@ -45,7 +45,10 @@ impl Compressor for LzoCompressor {
         block_len + block_len / 16 + 64 + 3
     }
 
-    fn compression_context(&self, _max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        _max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         // A box of nothing: no heap call.
         Ok(Box::new(LzoContext))
     }
@@ -60,15 +63,17 @@ impl Compressor for LzoCompressor {
     }
 }
 
-/// Nothing: the library takes no tables. It makes them for each block, and its output, in a way that ends the process
-/// where the heap refuses.
+/// Nothing: the library takes no tables. It makes them for each block, and its output, in a way
+/// that ends the process where the heap refuses.
 #[derive(Debug)]
 struct LzoContext;
 
 impl CompressionContext for LzoContext {
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
         let compressed = lzo1x::compress(block, LEVEL);
-        let Some(place) = out.get_mut(..compressed.len()) else { return Ok(Compressed::DoesNotFit) };
+        let Some(place) = out.get_mut(..compressed.len()) else {
+            return Ok(Compressed::DoesNotFit);
+        };
         place.copy_from_slice(&compressed);
         Ok(Compressed::Len(compressed.len()))
     }
@@ -95,7 +100,9 @@ impl CompressorDriver for LzoDriver {
     fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
         match params.iter().next() {
             None => Ok(Arc::new(LzoCompressor::new())),
-            Some((name, _)) => Err(CreateError::UnknownParameter { name: name.to_owned(), known: "" }),
+            Some((name, _)) => {
+                Err(CreateError::UnknownParameter { name: name.to_owned(), known: "" })
+            }
         }
     }
 }

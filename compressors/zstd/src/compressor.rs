@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zpool_core::compress::{
-    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver, DecompressionContext,
+    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
+    DecompressionContext,
 };
 use zpool_core::spec::{Component, Params};
 use zpool_core::{CreateError, might_block, try_box};
@@ -100,7 +101,10 @@ impl Compressor for ZstdCompressor {
         compress_bound(block_len)
     }
 
-    fn compression_context(&self, max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         let context = ZstdCompression::new(self.level, self.dictionary.as_deref(), max_block_len)?;
         Ok(try_box(context).map_err(|_| CodecError::OutOfMemory)?)
     }
@@ -146,8 +150,9 @@ impl CompressorDriver for ZstdDriver {
             }
             Some(file) => {
                 might_block("reading a dictionary");
-                let bytes = dictionary::read(Path::new(file))
-                    .map_err(|error| bad_dictionary(file, &format!("a file that can be read ({error})")))?;
+                let bytes = dictionary::read(Path::new(file)).map_err(|error| {
+                    bad_dictionary(file, &format!("a file that can be read ({error})"))
+                })?;
                 Some(digest(&bytes, level, file)?)
             }
         };
@@ -169,7 +174,8 @@ fn digest(bytes: &[u8], level: i32, origin: &str) -> Result<Dictionary, CreateEr
         let (min, max) = (dictionary::MIN_BYTES, dictionary::MAX_BYTES);
         return Err(bad_dictionary(origin, &format!("a dictionary of {min} to {max} bytes")));
     }
-    Dictionary::digest(bytes, level).ok_or_else(|| bad_dictionary(origin, "a dictionary that zstd can load"))
+    Dictionary::digest(bytes, level)
+        .ok_or_else(|| bad_dictionary(origin, "a dictionary that zstd can load"))
 }
 
 fn bad_level(value: &str) -> CreateError {
@@ -208,7 +214,8 @@ mod tests {
     fn refuses_bad_values_with_the_range() {
         for value in ["-8", "20", "fast", "1.5", "99999999999"] {
             let error = open(&format!("zstd(level={value})")).unwrap_err().to_string();
-            let expected = format!("parameter `level` is `{value}`, expected a whole number from -7 to 19");
+            let expected =
+                format!("parameter `level` is `{value}`, expected a whole number from -7 to 19");
             assert_eq!(error, expected);
         }
         let error = open("zstd(window=10)").unwrap_err().to_string();
@@ -222,7 +229,9 @@ mod tests {
     #[test]
     fn names_what_is_wrong_with_a_dictionary() {
         let error = open("zstd(dict=/no/such/file)").unwrap_err().to_string();
-        assert!(error.starts_with("parameter `dict` is `/no/such/file`, expected a file that can be read ("));
+        assert!(error.starts_with(
+            "parameter `dict` is `/no/such/file`, expected a file that can be read ("
+        ));
         // The magic number of a trained dictionary, and then no such thing.
         let damaged = [&[0x37, 0xA4, 0x30, 0xEC][..], &[0xFF; 60]].concat();
         for (bytes, part) in [(&[1; 7][..], "8 to 4194304 bytes"), (&damaged, "zstd can load")] {

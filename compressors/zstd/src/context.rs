@@ -6,7 +6,8 @@ use std::sync::Arc;
 use zpool_core::compress::{CodecError, Compressed, CompressionContext, DecompressionContext};
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{
-    CParameter, DCtx, DParameter, FrameFormat, SafeResult, compress_bound, get_error_name, is_error_kind,
+    CParameter, DCtx, DParameter, FrameFormat, SafeResult, compress_bound, get_error_name,
+    is_error_kind,
 };
 
 use crate::attached::AttachedContext;
@@ -52,7 +53,11 @@ impl ZstdCompression {
     }
 
     #[inline]
-    fn compress_to_bound(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+    fn compress_to_bound(
+        &mut self,
+        block: &[u8],
+        out: &mut [u8],
+    ) -> Result<Compressed, CodecError> {
         // After its first 128 frames zstd frees a context's memory whenever the frame before left three times what the next one needs, and takes
         // as much as that one needs: two short blocks in a row, and the next long one pays. A warm context must not make heap calls.
         let short = block.len() < self.largest.len() / 2;
@@ -65,7 +70,11 @@ impl ZstdCompression {
 
     /// zstd wants some bytes more than the compressed form has, so a buffer under the bound might be refused although it suffices, or give another form.
     #[cold]
-    fn compress_to_short(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
+    fn compress_to_short(
+        &mut self,
+        block: &[u8],
+        out: &mut [u8],
+    ) -> Result<Compressed, CodecError> {
         lengthen(&mut self.staging, compress_bound(block.len()))?;
         let mut staging = core::mem::take(&mut self.staging);
         let outcome = self.compress_to_bound(block, &mut staging);
@@ -82,7 +91,9 @@ impl ZstdCompression {
     fn claim_memory(&mut self) -> Result<(), CodecError> {
         match outcome(self.context.compress(&self.largest, &mut [])) {
             Ok(Compressed::DoesNotFit) => Ok(()),
-            Ok(Compressed::Len(len)) => Err(CodecError::Misbehaved(format!("wrote {len} bytes into none"))),
+            Ok(Compressed::Len(len)) => {
+                Err(CodecError::Misbehaved(format!("wrote {len} bytes into none")))
+            }
             Err(error) => Err(error),
         }
     }
@@ -140,7 +151,9 @@ pub(crate) struct ZstdDecompression {
 }
 
 impl ZstdDecompression {
-    pub(crate) fn new(dictionary: Option<Arc<Dictionary>>) -> Result<ZstdDecompression, CodecError> {
+    pub(crate) fn new(
+        dictionary: Option<Arc<Dictionary>>,
+    ) -> Result<ZstdDecompression, CodecError> {
         let mut context = DCtx::try_create().ok_or(CodecError::OutOfMemory)?;
         context.set_parameter(DParameter::Format(FrameFormat::Magicless)).map_err(failure)?;
         Ok(ZstdDecompression { context, dictionary })
@@ -173,12 +186,16 @@ impl DecompressionContext for ZstdDecompression {
 
 impl fmt::Debug for ZstdCompression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ZstdCompression").field("bytes_held", &self.bytes_held()).finish_non_exhaustive()
+        f.debug_struct("ZstdCompression")
+            .field("bytes_held", &self.bytes_held())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for ZstdDecompression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ZstdDecompression").field("bytes_held", &self.bytes_held()).finish_non_exhaustive()
+        f.debug_struct("ZstdDecompression")
+            .field("bytes_held", &self.bytes_held())
+            .finish_non_exhaustive()
     }
 }

@@ -13,7 +13,9 @@ use core::fmt;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use zpool_core::compress::{CodecError, Compressed, CompressionContext, Compressor, DecompressionContext};
+use zpool_core::compress::{
+    CodecError, Compressed, CompressionContext, Compressor, DecompressionContext,
+};
 use zpool_core::might_block;
 
 use crate::ZstdCompressor;
@@ -136,7 +138,11 @@ pub fn train_and_judge<S: AsRef<[u8]>>(
     let dictionary = train(&training, max_len)?;
     let mut verdict = judge(&dictionary, &held_out, level)?;
     verdict.trained_blocks = training.len();
-    if verdict.pays() { Ok(Trained { dictionary, verdict }) } else { Err(TrainError::Refused(verdict)) }
+    if verdict.pays() {
+        Ok(Trained { dictionary, verdict })
+    } else {
+        Err(TrainError::Refused(verdict))
+    }
 }
 
 /// Judges any dictionary at `level`, on blocks that it was not made from.
@@ -145,18 +151,24 @@ pub fn train_and_judge<S: AsRef<[u8]>>(
 ///
 /// [`TrainError::NothingToJudge`] if there is no byte to judge it on; [`TrainError::Failed`] if the
 /// level or the dictionary is none, or zstd fails.
-pub fn judge<S: AsRef<[u8]>>(dictionary: &[u8], blocks: &[S], level: i32) -> Result<Verdict, TrainError> {
+pub fn judge<S: AsRef<[u8]>>(
+    dictionary: &[u8],
+    blocks: &[S],
+    level: i32,
+) -> Result<Verdict, TrainError> {
     might_block("judging a dictionary");
     let failed = |error: &dyn fmt::Display| TrainError::Failed(error.to_string());
     let plain = ZstdCompressor::new(level).map_err(|error| failed(&error))?;
-    let with = ZstdCompressor::with_dictionary(level, dictionary).map_err(|error| failed(&error))?;
+    let with =
+        ZstdCompressor::with_dictionary(level, dictionary).map_err(|error| failed(&error))?;
     let longest = blocks.iter().map(|block| block.as_ref().len()).max().unwrap_or(0);
     if longest == 0 {
         return Err(TrainError::NothingToJudge);
     }
     let mut sides = [&plain, &with].map(|compressor| Side::new(compressor, longest));
     for batch in blocks.chunks(BATCH_BLOCKS) {
-        let batch: Vec<&[u8]> = batch.iter().map(AsRef::as_ref).filter(|block| !block.is_empty()).collect();
+        let batch: Vec<&[u8]> =
+            batch.iter().map(AsRef::as_ref).filter(|block| !block.is_empty()).collect();
         let mut shortest = [Cost::MAX; 2];
         for round in 0..ROUNDS {
             for i in [round % 2, (round + 1) % 2] {
@@ -245,7 +257,8 @@ impl Side {
 }
 
 impl Cost {
-    const MAX: Cost = Cost { bytes: usize::MAX, compression: Duration::MAX, decompression: Duration::MAX };
+    const MAX: Cost =
+        Cost { bytes: usize::MAX, compression: Duration::MAX, decompression: Duration::MAX };
 
     /// The lesser of each.
     fn min(self, other: Cost) -> Cost {
@@ -288,8 +301,11 @@ mod tests {
     use super::*;
 
     fn verdict(bytes: usize, micros: u64) -> Verdict {
-        let cost =
-            |bytes, micros| Cost { bytes, compression: Duration::from_micros(micros), ..Cost::default() };
+        let cost = |bytes, micros| Cost {
+            bytes,
+            compression: Duration::from_micros(micros),
+            ..Cost::default()
+        };
         Verdict {
             level: 1,
             dictionary_bytes: 4096,
@@ -316,7 +332,12 @@ mod tests {
     fn no_block_is_on_both_sides_and_none_is_lost() {
         let blocks: Vec<Vec<u8>> = (0..4000u32)
             .map(|i| {
-                (i % 3900).to_le_bytes().repeat(5).into_iter().chain([1, 2, 3, 4, 5, 6, 7, 8, 9]).collect()
+                (i % 3900)
+                    .to_le_bytes()
+                    .repeat(5)
+                    .into_iter()
+                    .chain([1, 2, 3, 4, 5, 6, 7, 8, 9])
+                    .collect()
             })
             .collect();
         let blocks: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
@@ -326,7 +347,12 @@ mod tests {
         assert!(held_out.iter().all(|block| !known.contains(block)));
         let all: HashSet<&[u8]> = training.iter().chain(&held_out).copied().collect();
         assert_eq!(all.len(), 3900);
-        assert!(training.len().abs_diff(held_out.len()) < 200, "{} and {}", training.len(), held_out.len());
+        assert!(
+            training.len().abs_diff(held_out.len()) < 200,
+            "{} and {}",
+            training.len(),
+            held_out.len()
+        );
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub(crate) fn find(name: &str) -> Result<Arc<[u8]>, CreateError> {
 }
 
 fn parse(name: &str) -> Result<u64, CreateError> {
-    let digits = name.strip_prefix(PREFIX).filter(|digits| digits.len() == 16 && !digits.starts_with('+'));
+    let digits =
+        name.strip_prefix(PREFIX).filter(|digits| digits.len() == 16 && !digits.starts_with('+'));
     let hash = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
     hash.ok_or_else(|| bad_dictionary(name, "`xxh64:` and 16 hexadecimal digits, or a file"))
 }

@@ -26,7 +26,8 @@ const MIN_SAMPLE_BYTES: usize = 8;
 pub fn train<S: AsRef<[u8]>>(samples: &[S], max_len: usize) -> Result<Vec<u8>, TrainError> {
     // zstd looks for sequences of 8 bytes. It reads out of bounds if the samples that it trains on
     // have fewer together.
-    let usable = || samples.iter().map(AsRef::as_ref).filter(|sample| sample.len() >= MIN_SAMPLE_BYTES);
+    let usable =
+        || samples.iter().map(AsRef::as_ref).filter(|sample| sample.len() >= MIN_SAMPLE_BYTES);
     let lens: Vec<usize> = usable().map(<[u8]>::len).collect();
     if lens.len() < MIN_SAMPLES {
         return Err(TrainError::TooFewSamples { samples: lens.len(), needed: MIN_SAMPLES });
@@ -34,7 +35,8 @@ pub fn train<S: AsRef<[u8]>>(samples: &[S], max_len: usize) -> Result<Vec<u8>, T
     let mut joined = Vec::with_capacity(lens.iter().sum());
     usable().for_each(|sample| joined.extend_from_slice(sample));
     let mut dictionary = vec![0; max_len];
-    let len = train_from_buffer(&mut dictionary[..], &joined, &lens).map_err(|code| reason(code, samples))?;
+    let len = train_from_buffer(&mut dictionary[..], &joined, &lens)
+        .map_err(|code| reason(code, samples))?;
     dictionary.truncate(len);
     Ok(dictionary)
 }
@@ -119,7 +121,9 @@ impl fmt::Display for TrainError {
                 "nothing to put into a dictionary: {samples} samples of {bytes} bytes together \
                  share no sequence of bytes; give more, longer or more regular blocks"
             ),
-            TrainError::NothingToJudge => f.write_str("no block has a byte to judge a dictionary on"),
+            TrainError::NothingToJudge => {
+                f.write_str("no block has a byte to judge a dictionary on")
+            }
             TrainError::TooShort => f.write_str("a dictionary needs at least 256 bytes"),
             TrainError::OutOfMemory => f.write_str("no memory to train a dictionary"),
             TrainError::Refused(verdict) => write!(f, "the dictionary does not pay {verdict}"),
@@ -144,7 +148,10 @@ mod tests {
         ] {
             let code = 0_usize.wrapping_sub(kind as usize);
             let different: Vec<Vec<u8>> = (0..20).map(|i| vec![i; 9]).collect();
-            assert_eq!(reason(code, &different), TrainError::NothingShared { samples: 20, bytes: 180 });
+            assert_eq!(
+                reason(code, &different),
+                TrainError::NothingShared { samples: 20, bytes: 180 }
+            );
             let equal = vec![vec![1; 9]; 20];
             assert_eq!(reason(code, &equal), TrainError::TooSimilar { samples: 20, different: 1 });
         }

@@ -14,8 +14,10 @@ pub(crate) fn xxh64(bytes: &[u8]) -> u64 {
     let mut hash = if stripes.is_empty() { P5 } else { hash_stripes(stripes) };
     hash = hash.wrapping_add(bytes.len() as u64);
     while let Some((eight, after)) = rest.split_first_chunk::<8>() {
-        hash =
-            (hash ^ round(0, u64::from_le_bytes(*eight))).rotate_left(27).wrapping_mul(P1).wrapping_add(P4);
+        hash = (hash ^ round(0, u64::from_le_bytes(*eight)))
+            .rotate_left(27)
+            .wrapping_mul(P1)
+            .wrapping_add(P4);
         rest = after;
     }
     if let Some((four, after)) = rest.split_first_chunk::<4>() {

@@ -23,11 +23,19 @@ fn with_dictionary(level: i32, name: &str, bytes: &[u8]) -> String {
 
 /// Content only, as any file may serve.
 fn words() -> String {
-    with_dictionary(1, "words", &b"the page of a pool is\nkey: compressed, \x00\x5c\x3a\x7f\0\0".repeat(40))
+    with_dictionary(
+        1,
+        "words",
+        &b"the page of a pool is\nkey: compressed, \x00\x5c\x3a\x7f\0\0".repeat(40),
+    )
 }
 
 fn numbers() -> String {
-    with_dictionary(7, "numbers", &(0..30_000u32).flat_map(|i| (i / 3).to_le_bytes()).collect::<Vec<_>>())
+    with_dictionary(
+        7,
+        "numbers",
+        &(0..30_000u32).flat_map(|i| (i / 3).to_le_bytes()).collect::<Vec<_>>(),
+    )
 }
 
 compressor_suite!(
@@ -40,9 +48,30 @@ compressor_suite!(
 );
 compressor_suite!(default_level, [no_heap], ZstdDriver, "", heap_calls = counting::calls);
 // A level at which zstd salts its hashes with earlier blocks, if they are over 16 KiB.
-compressor_suite!(level_7, [no_heap], ZstdDriver, "level=7", rounds = 40, heap_calls = counting::calls);
-compressor_suite!(level_19, [no_heap], ZstdDriver, "level=19", rounds = 12, heap_calls = counting::calls);
-compressor_suite!(dictionary, [no_heap], ZstdDriver, words(), rounds = 60, heap_calls = counting::calls);
+compressor_suite!(
+    level_7,
+    [no_heap],
+    ZstdDriver,
+    "level=7",
+    rounds = 40,
+    heap_calls = counting::calls
+);
+compressor_suite!(
+    level_19,
+    [no_heap],
+    ZstdDriver,
+    "level=19",
+    rounds = 12,
+    heap_calls = counting::calls
+);
+compressor_suite!(
+    dictionary,
+    [no_heap],
+    ZstdDriver,
+    words(),
+    rounds = 60,
+    heap_calls = counting::calls
+);
 compressor_suite!(
     dictionary_at_level_7,
     [no_heap],

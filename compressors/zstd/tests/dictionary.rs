@@ -12,9 +12,13 @@ fn records(seeds: std::ops::Range<u64>) -> Vec<Vec<u8>> {
     let record = |seed: u64| {
         let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut text = String::new();
-        for field in ["identifier", "created_at", "owner_name", "permissions", "checksum_of_contents"] {
+        for field in
+            ["identifier", "created_at", "owner_name", "permissions", "checksum_of_contents"]
+        {
             random = (random ^ (random >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            text += &format!("{{\"field\": \"{field}\", \"value\": {random}, \"is_indexed\": false}},\n");
+            text += &format!(
+                "{{\"field\": \"{field}\", \"value\": {random}, \"is_indexed\": false}},\n"
+            );
         }
         text.into_bytes()
     };
@@ -22,7 +26,8 @@ fn records(seeds: std::ops::Range<u64>) -> Vec<Vec<u8>> {
 }
 
 fn compressed_len(codec: &Codec, blocks: &[Vec<u8>]) -> usize {
-    let len = |block: &Vec<u8>| codec.compress(block, usize::MAX, |bytes| bytes.unwrap().len()).unwrap();
+    let len =
+        |block: &Vec<u8>| codec.compress(block, usize::MAX, |bytes| bytes.unwrap().len()).unwrap();
     blocks.iter().map(len).sum()
 }
 
@@ -41,7 +46,11 @@ fn open(file: &tempfile::NamedTempFile, level: i32) -> Arc<dyn Compressor> {
 fn a_trained_dictionary_shrinks_blocks_that_were_not_in_the_sample() {
     let dictionary = train(&records(0..800), 4096).unwrap();
     assert!((256..=4096).contains(&dictionary.len()));
-    assert_eq!(train(&records(0..800), 4096).unwrap(), dictionary, "the same samples, the same dictionary");
+    assert_eq!(
+        train(&records(0..800), 4096).unwrap(),
+        dictionary,
+        "the same samples, the same dictionary"
+    );
 
     let blocks = records(10_000..10_100);
     for level in [-5, 1, 9] {
@@ -50,16 +59,26 @@ fn a_trained_dictionary_shrinks_blocks_that_were_not_in_the_sample() {
         let with = Codec::new(Arc::new(with), 4096);
         let descriptor = with.compress(&blocks[0], 4096, |bytes| bytes.unwrap()[0]).unwrap();
         assert_eq!(descriptor, 0, "a trained dictionary has an id, but it stays out of the frame");
-        let (len_without, len_with) = (compressed_len(&without, &blocks), compressed_len(&with, &blocks));
-        assert!(2 * len_with < len_without, "level {level}: {len_with} bytes with, {len_without} without");
+        let (len_without, len_with) =
+            (compressed_len(&without, &blocks), compressed_len(&with, &blocks));
+        assert!(
+            2 * len_with < len_without,
+            "level {level}: {len_with} bytes with, {len_without} without"
+        );
     }
 }
 
 #[test]
 fn identity_is_the_content_not_the_file() {
-    let (a, b) = (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
+    let (a, b) =
+        (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
     assert_ne!(a, b);
-    let codecs = [open(&file_of(&a), 1), open(&file_of(&a), 1), open(&file_of(&b), 1), open(&file_of(&a), 2)];
+    let codecs = [
+        open(&file_of(&a), 1),
+        open(&file_of(&a), 1),
+        open(&file_of(&b), 1),
+        open(&file_of(&a), 2),
+    ];
     let [first, same, other, level] = codecs.each_ref().map(|codec| codec.identity().clone());
     assert_eq!(first, same);
     assert_ne!(first, other);
@@ -89,7 +108,8 @@ fn a_file_that_changes_or_goes_changes_nothing() {
 /// Other dictionaries may be found out or give wrong bytes, but never the block, and never bytes of a block before.
 #[test]
 fn k9_another_dictionary_gives_an_error_or_wrong_bytes() {
-    let (a, b) = (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
+    let (a, b) =
+        (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
     let right = ZstdCompressor::with_dictionary(1, &a).unwrap();
     let wrong = ZstdCompressor::with_dictionary(1, &b).unwrap();
     for block in records(50..90) {
@@ -102,7 +122,10 @@ fn k9_another_dictionary_gives_an_error_or_wrong_bytes() {
             context.decompress(&out[..len], &mut back).map(|()| back)
         });
         assert_eq!(results[0], results[1]);
-        assert!(results[0].as_ref().is_err_and(|e| *e == CodecError::Corrupt) || results[0] != Ok(block));
+        assert!(
+            results[0].as_ref().is_err_and(|e| *e == CodecError::Corrupt)
+                || results[0] != Ok(block)
+        );
     }
 }
 
@@ -134,7 +157,9 @@ fn judging_says_why_it_fails() {
     assert_eq!(train_and_judge(&records(0..1), 1, 4096).unwrap_err(), too_few);
     let error = train_and_judge(&records(0..1600), 20, 4096).unwrap_err().to_string();
     assert!(error.contains("-7 to 19"), "{error}");
-    assert!(judge(&[1; 7], &records(0..9), 1).unwrap_err().to_string().contains("8 to 4194304 bytes"));
+    assert!(
+        judge(&[1; 7], &records(0..9), 1).unwrap_err().to_string().contains("8 to 4194304 bytes")
+    );
     for nothing in [&[][..], &[Vec::new(), Vec::new()]] {
         assert_eq!(judge(&[1; 9], nothing, 1).unwrap_err(), TrainError::NothingToJudge);
     }
@@ -144,14 +169,16 @@ fn judging_says_why_it_fails() {
 /// more is no error.
 #[test]
 fn training_too_few_samples_says_needed() {
-    let too_few = |samples: u64, needed| Err(TrainError::TooFewSamples { samples: samples as usize, needed });
+    let too_few =
+        |samples: u64, needed| Err(TrainError::TooFewSamples { samples: samples as usize, needed });
     for usable in [0, 1, 2, 6] {
         assert_eq!(train(&records(0..usable), 4096), too_few(usable, 7));
         let padded = [records(0..usable), vec![Vec::new(); 20]].concat();
         assert_eq!(train(&padded, 4096), too_few(usable, 7), "empty samples do not count");
     }
     assert!(!matches!(train(&records(0..7), 4096), Err(TrainError::TooFewSamples { .. })));
-    let judged = |usable| train_and_judge(&[records(0..usable), vec![vec![7; 300]; 50]].concat(), 1, 4096);
+    let judged =
+        |usable| train_and_judge(&[records(0..usable), vec![vec![7; 300]; 50]].concat(), 1, 4096);
     assert_eq!(judged(12).map(drop), Err(TrainError::TooFewSamples { samples: 12, needed: 13 }));
     assert!(!matches!(judged(13), Err(TrainError::TooFewSamples { .. })));
     assert_eq!(train(&records(0..800), 100), Err(TrainError::TooShort));
@@ -165,7 +192,9 @@ fn training_unusable_input_says_what_is_missing() {
     let mut noise = |len: usize| -> Vec<u8> {
         (0..len)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (state >> 56) as u8
             })
             .collect()
@@ -183,11 +212,15 @@ fn training_unusable_input_says_what_is_missing() {
         // zstd reads out of bounds here.
         ("8 blocks of a byte", (0..8).map(|i| vec![i as u8]).collect()),
         ("blocks of a byte", (0..200).map(|i| vec![i as u8]).collect()),
-        ("zeros but for a byte", (0..200).map(|i| [vec![0; 100], vec![i as u8]].concat()).collect()),
+        (
+            "zeros but for a byte",
+            (0..200).map(|i| [vec![0; 100], vec![i as u8]].concat()).collect(),
+        ),
     ];
     for (what, blocks) in inputs {
-        for error in
-            [train(&blocks, 4096).err(), train_and_judge(&blocks, 1, 4096).err()].into_iter().flatten()
+        for error in [train(&blocks, 4096).err(), train_and_judge(&blocks, 1, 4096).err()]
+            .into_iter()
+            .flatten()
         {
             let line = error.to_string();
             assert!(!matches!(error, TrainError::Failed(_)), "{what}: {line}");
@@ -213,7 +246,8 @@ fn dictionary_pipe_or_folder_is_refused() {
             let spec: Component = format!("zstd(dict={path})").parse().unwrap();
             done.send(ZstdDriver.open(&spec.params).map(|_| ()).unwrap_err().to_string()).unwrap();
         });
-        let error = wait.recv_timeout(std::time::Duration::from_secs(60)).expect("it does not wait");
+        let error =
+            wait.recv_timeout(std::time::Duration::from_secs(60)).expect("it does not wait");
         assert!(error.contains(what), "{error}");
     }
 }
@@ -231,8 +265,8 @@ fn a_file_without_end_is_refused() {
     assert!(open(sparse.path().to_str().unwrap()).contains("8 to 4194304 bytes"));
 }
 
-/// What is no regular file is refused at once: a pipe that no one writes to, a device that never ends,
-/// a directory, and links to them. A link to a dictionary is one.
+/// What is no regular file is refused at once: a pipe that no one writes to, a device that never
+/// ends, a directory, and links to them. A link to a dictionary is one.
 #[cfg(unix)]
 #[test]
 fn open_refuses_pipes_devices_directories() {

@@ -59,8 +59,9 @@ proptest! {
 
 #[test]
 fn an_incompressible_page_grows_by_five_bytes() {
-    let page: Vec<u8> =
-        (0..1024u32).flat_map(|i| (i + 1).wrapping_mul(0x9E37_79B9).rotate_left(i).to_le_bytes()).collect();
+    let page: Vec<u8> = (0..1024u32)
+        .flat_map(|i| (i + 1).wrapping_mul(0x9E37_79B9).rotate_left(i).to_le_bytes())
+        .collect();
     for level in [-7, 1, 19] {
         assert_eq!(frame(&ZstdCompressor::new(level).unwrap(), 4096, &page).len(), 4096 + 5);
     }

@@ -45,7 +45,11 @@ proptest! {
 #[test]
 fn another_decoder_reads_what_we_write_with_a_trained_dictionary() {
     let record = |i: u32| {
-        format!("{{\"page\": {}, \"kind\": \"anonymous\", \"dirty\": {}}}\n", i * i, i.is_multiple_of(3))
+        format!(
+            "{{\"page\": {}, \"kind\": \"anonymous\", \"dirty\": {}}}\n",
+            i * i,
+            i.is_multiple_of(3)
+        )
     };
     let blocks: Vec<Vec<u8>> =
         (0..800).map(|i| (0..8).flat_map(|j| record(8 * i + j).into_bytes()).collect()).collect();

@@ -44,11 +44,19 @@ impl CompressorMaker {
     /// # Panics
     ///
     /// If they are no parameters.
-    pub fn new(driver: impl CompressorDriver + 'static, params: impl AsRef<str>) -> CompressorMaker {
+    pub fn new(
+        driver: impl CompressorDriver + 'static,
+        params: impl AsRef<str>,
+    ) -> CompressorMaker {
         let spec: Component =
             format!("x({})", params.as_ref()).parse().unwrap_or_else(|error| panic!("{error}"));
         let driver = Box::new(driver);
-        CompressorMaker { driver, params: spec.params, rounds: CompressorMaker::ROUNDS, heap_calls: None }
+        CompressorMaker {
+            driver,
+            params: spec.params,
+            rounds: CompressorMaker::ROUNDS,
+            heap_calls: None,
+        }
     }
 
     /// Blocks that each case tries, as a share of the usual in percent: fewer for settings that take long for one. Every case tries some.
@@ -57,7 +65,10 @@ impl CompressorMaker {
     }
 
     /// Counts allocations and frees of the calling thread so far. Only a test program's own global allocator can know.
-    pub fn heap_calls(self, heap_calls: impl Fn() -> u64 + Send + Sync + 'static) -> CompressorMaker {
+    pub fn heap_calls(
+        self,
+        heap_calls: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> CompressorMaker {
         CompressorMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
     }
 
@@ -146,9 +157,10 @@ pub fn capabilities_are_those_listed(maker: &CompressorMaker, suite: &str, liste
         suite,
         COMPRESSOR_CASES.iter().map(|case| case.needs.met_by(properties, counts)),
     );
-    for (name, has) in
-        [("stateless", properties.stateless_decompression), ("no_heap", properties.warm_without_heap)]
-    {
+    for (name, has) in [
+        ("stateless", properties.stateless_decompression),
+        ("no_heap", properties.warm_without_heap),
+    ] {
         assert_eq!(
             listed.contains(&name),
             has,
@@ -215,7 +227,11 @@ macro_rules! __compressor_capability {
     (stateless) => {};
     (no_heap) => {};
     ($other:ident) => {
-        compile_error!(concat!("unknown capability `", stringify!($other), "` (known: stateless, no_heap)"));
+        compile_error!(concat!(
+            "unknown capability `",
+            stringify!($other),
+            "` (known: stateless, no_heap)"
+        ));
     };
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use zpool_core::compress::{CodecError, Compressed, CompressionContext, Compressor, DecompressionContext};
+use zpool_core::compress::{
+    CodecError, Compressed, CompressionContext, Compressor, DecompressionContext,
+};
 
 use super::CompressorMaker;
 use crate::generator::{Generator, Kind};
@@ -30,7 +32,9 @@ impl Subject {
     pub(crate) fn of(compressor: Arc<dyn Compressor>) -> Subject {
         let stateless = compressor.properties().stateless_decompression;
         let context = || {
-            compressor.decompression_context().unwrap_or_else(|e| panic!("K1: no decompression context: {e}"))
+            compressor
+                .decompression_context()
+                .unwrap_or_else(|e| panic!("K1: no decompression context: {e}"))
         };
         let decompression = (!stateless).then(context);
         Subject { compressor, decompression }
@@ -47,10 +51,15 @@ impl Subject {
 
     /// The compressed form, into a destination as long as the bound.
     #[track_caller]
-    pub(crate) fn compressed_by(&self, context: &mut dyn CompressionContext, block: &[u8]) -> Vec<u8> {
+    pub(crate) fn compressed_by(
+        &self,
+        context: &mut dyn CompressionContext,
+        block: &[u8],
+    ) -> Vec<u8> {
         let bound = self.compressor.compress_bound(block.len());
-        compress(context, block, bound)
-            .unwrap_or_else(|| panic!("K5: {} bytes do not fit their bound of {bound}", block.len()))
+        compress(context, block, bound).unwrap_or_else(|| {
+            panic!("K5: {} bytes do not fit their bound of {bound}", block.len())
+        })
     }
 
     /// Decompresses into a buffer of `len` bytes that holds `poison`, between two margins that must stay as they are.
@@ -92,18 +101,29 @@ impl Subject {
 
     /// K9, K10: whatever was in the buffer before, the outcome is the same, and the only error is `Corrupt`. Gives the outcome.
     #[track_caller]
-    pub(crate) fn check_hostile(&mut self, compressed: &[u8], len: usize) -> Result<Vec<u8>, CodecError> {
+    pub(crate) fn check_hostile(
+        &mut self,
+        compressed: &[u8],
+        len: usize,
+    ) -> Result<Vec<u8>, CodecError> {
         let first = self.decompress(compressed, len, 0xA5);
         let second = self.decompress(compressed, len, 0x5A);
         assert!(first == second, "K9: the outcome depends on what the buffer held before");
         if let Err(error) = &first {
-            assert_eq!(*error, CodecError::Corrupt, "K10: the error of bytes that are not the codec's");
+            assert_eq!(
+                *error,
+                CodecError::Corrupt,
+                "K10: the error of bytes that are not the codec's"
+            );
         }
         first
     }
 }
 
-pub(crate) fn context(compressor: &dyn Compressor, max_block_len: usize) -> Box<dyn CompressionContext> {
+pub(crate) fn context(
+    compressor: &dyn Compressor,
+    max_block_len: usize,
+) -> Box<dyn CompressionContext> {
     compressor
         .compression_context(max_block_len)
         .unwrap_or_else(|e| panic!("K1: no context for blocks of {max_block_len} bytes: {e}"))
@@ -127,7 +147,10 @@ pub(crate) fn compress(
     match outcome {
         Compressed::DoesNotFit => None,
         Compressed::Len(len) => {
-            assert!((1..=out_len).contains(&len), "K5: claims {len} bytes in a destination of {out_len}");
+            assert!(
+                (1..=out_len).contains(&len),
+                "K5: claims {len} bytes in a destination of {out_len}"
+            );
             buffer.truncate(len);
             Some(buffer)
         }
@@ -170,7 +193,9 @@ impl CompressorMaker {
         });
         match outcome {
             Ok(()) => {}
-            Err(TestError::Fail(why, value)) => panic!("{why}\nThe smallest input that fails:\n{value:?}"),
+            Err(TestError::Fail(why, value)) => {
+                panic!("{why}\nThe smallest input that fails:\n{value:?}")
+            }
             Err(TestError::Abort(why)) => panic!("no input could be made: {why}"),
         }
     }

@@ -44,7 +44,9 @@ struct Made {
 
 impl ExecutorMaker {
     /// Wraps the closure of an [`executor_suite!`](crate::executor_suite) line without `drain`.
-    pub fn new<E: Executor + 'static>(make: impl Fn() -> E + Send + Sync + 'static) -> ExecutorMaker {
+    pub fn new<E: Executor + 'static>(
+        make: impl Fn() -> E + Send + Sync + 'static,
+    ) -> ExecutorMaker {
         ExecutorMaker::of(move || Made { executor: Arc::new(make()), drain: None })
     }
 
@@ -105,7 +107,12 @@ pub enum ExecutorNeeds {
 
 impl ExecutorNeeds {
     /// Does an executor with these properties meet it, that can be waited for or not, in a program that can count heap calls or not?
-    pub fn met_by(self, properties: ExecutorProperties, drains: bool, counts_heap_calls: bool) -> bool {
+    pub fn met_by(
+        self,
+        properties: ExecutorProperties,
+        drains: bool,
+        counts_heap_calls: bool,
+    ) -> bool {
         match self {
             ExecutorNeeds::Nothing => true,
             ExecutorNeeds::OnCaller => properties.runs_on_caller,

@@ -111,7 +111,9 @@ impl Rig {
     #[track_caller]
     pub(crate) fn settle(&self) {
         match &self.made.drain {
-            Some(drain) => (0..DEPTH).for_each(|_| drain.flush().expect("no job of its is on this stack")),
+            Some(drain) => {
+                (0..DEPTH).for_each(|_| drain.flush().expect("no job of its is on this stack"))
+            }
             None => self.wait(),
         }
         self.assert_all_ran();

@@ -131,7 +131,8 @@ impl Generator {
 }
 
 fn fill_with_word(rng: &mut Rng, block: &mut [u8]) {
-    let words = [0xFFFF_FFFF_FFFF_FFFF, 0x0101_0101_0101_0101, 0xDEAD_BEEF_DEAD_BEEF, rng.next() | 1];
+    let words =
+        [0xFFFF_FFFF_FFFF_FFFF, 0x0101_0101_0101_0101, 0xDEAD_BEEF_DEAD_BEEF, rng.next() | 1];
     let word = words[rng.below(words.len())].to_le_bytes();
     block.iter_mut().zip(word.iter().cycle()).for_each(|(byte, of)| *byte = *of);
 }
@@ -167,7 +168,8 @@ fn numbers(rng: &mut Rng, image: &mut Image) {
 
 /// A few rows of a picture, RGBA.
 fn pixels(rng: &mut Rng, image: &mut Image) {
-    let (mut red, mut green, blue) = (rng.below(256) as u8, rng.below(256) as u8, rng.below(256) as u8);
+    let (mut red, mut green, blue) =
+        (rng.below(256) as u8, rng.below(256) as u8, rng.below(256) as u8);
     let style = rng.below(3);
     for x in 0..256_u32 {
         match style {

@@ -4,9 +4,10 @@ use super::image::Image;
 use crate::rng::Rng;
 
 const SYLLABLES: [&str; 48] = [
-    "a", "an", "ar", "be", "ca", "con", "da", "de", "di", "e", "en", "er", "fa", "fi", "ge", "ha", "he",
-    "in", "is", "ka", "la", "le", "li", "lo", "ma", "me", "mi", "mo", "na", "ne", "no", "o", "or", "pa",
-    "per", "po", "ra", "re", "ri", "sa", "se", "si", "ta", "te", "ti", "to", "ver", "vi",
+    "a", "an", "ar", "be", "ca", "con", "da", "de", "di", "e", "en", "er", "fa", "fi", "ge", "ha",
+    "he", "in", "is", "ka", "la", "le", "li", "lo", "ma", "me", "mi", "mo", "na", "ne", "no", "o",
+    "or", "pa", "per", "po", "ra", "re", "ri", "sa", "se", "si", "ta", "te", "ti", "to", "ver",
+    "vi",
 ];
 
 /// Text is not all ASCII.
@@ -23,7 +24,9 @@ impl Vocabulary {
         let word = |i: usize, rng: &mut Rng| match i % 40 {
             39 => FOREIGN[rng.below(FOREIGN.len())].to_owned(),
             // Frequent words are short.
-            _ => (0..rng.between(1, 2 + (i > 60) as usize)).map(|_| SYLLABLES[rng.below(48)]).collect(),
+            _ => (0..rng.between(1, 2 + (i > 60) as usize))
+                .map(|_| SYLLABLES[rng.below(48)])
+                .collect(),
         };
         Vocabulary { words: (0..1200).map(|i| word(i, rng)).collect() }
     }

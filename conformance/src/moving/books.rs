@@ -22,7 +22,11 @@ pub(super) struct Object {
 impl Object {
     /// Not in a page yet.
     pub(super) fn new(bytes: &[u8]) -> Object {
-        Object { here: Arc::from(bytes), there: Arc::from(vec![WIPED; bytes.len()]), page: usize::MAX }
+        Object {
+            here: Arc::from(bytes),
+            there: Arc::from(vec![WIPED; bytes.len()]),
+            page: usize::MAX,
+        }
     }
 
     fn len(&self) -> usize {
@@ -36,7 +40,9 @@ impl Object {
 
     /// Moves to the other place, unless a guard holds it. Allocates nothing.
     fn change_places(&mut self) -> bool {
-        let (Some(here), Some(there)) = (Arc::get_mut(&mut self.here), Arc::get_mut(&mut self.there)) else {
+        let (Some(here), Some(there)) =
+            (Arc::get_mut(&mut self.here), Arc::get_mut(&mut self.there))
+        else {
             return false;
         };
         there.copy_from_slice(here);
@@ -172,7 +178,8 @@ impl Books {
     /// Takes an object out of its slot; false when it is not there. Allocates nothing.
     pub(super) fn remove(&mut self, index: u32, generation: u16) -> bool {
         let slot = self.slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
-        let Some((slot, object)) = slot.and_then(|slot| slot.object.take().map(|object| (slot, object)))
+        let Some((slot, object)) =
+            slot.and_then(|slot| slot.object.take().map(|object| (slot, object)))
         else {
             return false;
         };
@@ -216,7 +223,8 @@ impl Books {
                     report.exhausted = true;
                     return;
                 }
-                let object = self.slots[slot].object.as_mut().expect("planned under this very lock");
+                let object =
+                    self.slots[slot].object.as_mut().expect("planned under this very lock");
                 assert!(object.change_places(), "no guard held it when it was planned");
                 object.page = to;
                 let len = object.len();
@@ -229,7 +237,10 @@ impl Books {
     }
 
     /// A page that can be emptied, and where its objects go.
-    fn next_to_empty(&mut self, report: &mut CompactionReport) -> Option<(usize, Vec<(usize, usize)>)> {
+    fn next_to_empty(
+        &mut self,
+        report: &mut CompactionReport,
+    ) -> Option<(usize, Vec<(usize, usize)>)> {
         report.pinned_objects = self.zombies.len()
             + self.slots.iter().filter_map(|s| s.object.as_ref()).filter(|o| o.held()).count();
         let mut order: Vec<_> = self.numbered().filter(|(_, page)| page.objects > 0).collect();
@@ -254,12 +265,13 @@ impl Books {
         // Longest first: what is left over is easier to place. Tried on a copy.
         movable.sort_unstable_by_key(|&(_, len)| std::cmp::Reverse(len));
         let before = self.pages.clone();
-        let fuller = |number: usize, used: usize| number != from && (used, number) > (page.used, from);
+        let fuller =
+            |number: usize, used: usize| number != from && (used, number) > (page.used, from);
         let mut plan = Vec::new();
         for (slot, len) in movable {
-            let Some(to) =
-                self.room_for(len, |number| before[number].is_some_and(|page| fuller(number, page.used)))
-            else {
+            let Some(to) = self.room_for(len, |number| {
+                before[number].is_some_and(|page| fuller(number, page.used))
+            }) else {
                 break;
             };
             self.put_in(to, len);
@@ -307,8 +319,12 @@ impl Books {
             payload += object.len();
             counted[object.page].used += PLACES * object.len();
             counted[object.page].objects += 1;
-            if object.there.len() != object.len() || object.there.iter().any(|&byte| byte != WIPED) {
-                return Err(Violation::new(format!("the other place of {} bytes is in use", object.len())));
+            if object.there.len() != object.len() || object.there.iter().any(|&byte| byte != WIPED)
+            {
+                return Err(Violation::new(format!(
+                    "the other place of {} bytes is in use",
+                    object.len()
+                )));
             }
         }
         if (objects, payload) != (self.objects(), self.payload) {
@@ -323,7 +339,9 @@ impl Books {
             if (counted.used, counted.objects) != (booked.used, booked.objects)
                 || booked.used > self.page_bytes
             {
-                return Err(Violation::new(format!("page {number}: {counted:?} counted, {booked:?} booked")));
+                return Err(Violation::new(format!(
+                    "page {number}: {counted:?} counted, {booked:?} booked"
+                )));
             }
         }
         Ok(())

@@ -15,8 +15,9 @@ use zpool_core::page::PageSource;
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::{
-    Capabilities, CompactionBudget, CompactionReport, CreateError, FreeError, Handle, HandleMint, PoolConfig,
-    PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
+    Capabilities, CompactionBudget, CompactionReport, CreateError, FreeError, Handle, HandleMint,
+    PoolConfig, PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
+    might_block,
 };
 
 use books::{Books, Object, PLACES};
@@ -69,7 +70,8 @@ const LONGEST_A_PAGE: usize = 4;
 impl MovingPool {
     /// A pool of objects of up to `max_object_len` bytes, charged to `source`.
     pub fn new(source: Arc<dyn PageSource>, max_object_len: usize) -> MovingPool {
-        let frames_per_page = (LONGEST_A_PAGE * PLACES * max_object_len).div_ceil(source.frame_size());
+        let frames_per_page =
+            (LONGEST_A_PAGE * PLACES * max_object_len).div_ceil(source.frame_size());
         let books = Books::new(frames_per_page * source.frame_size());
         MovingPool {
             mint: HandleMint::new(),
@@ -261,6 +263,9 @@ mod tests {
             pool.free(handles.swap_remove(at)).unwrap();
         }
         let report = pool.compact(CompactionBudget::UNLIMITED);
-        assert_eq!((report.moved_objects, report.freed_bytes, source.charged_frames()), (2, 8 * 4096, 16));
+        assert_eq!(
+            (report.moved_objects, report.freed_bytes, source.charged_frames()),
+            (2, 8 * 4096, 16)
+        );
     }
 }

@@ -43,7 +43,10 @@ type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
 impl PoolMaker {
     /// Wraps the closure of a [`pool_suite!`](crate::pool_suite) line.
     pub fn new(
-        make: impl Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync + 'static,
+        make: impl Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError>
+        + Send
+        + Sync
+        + 'static,
     ) -> PoolMaker {
         PoolMaker { make: Box::new(make), copies: OnceLock::new(), heap_calls: None }
     }
@@ -81,7 +84,8 @@ impl PoolMaker {
     ///
     /// If there is none to be had.
     pub fn make(&self, source: Arc<dyn PageSource>) -> Box<dyn ZPool> {
-        self.try_make(source).unwrap_or_else(|error| panic!("no pool over a source that has memory: {error}"))
+        self.try_make(source)
+            .unwrap_or_else(|error| panic!("no pool over a source that has memory: {error}"))
     }
 }
 
@@ -142,8 +146,14 @@ pub struct PoolCase {
 pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&str]) {
     let capabilities = maker.make(rig::fresh_source()).capabilities();
     let counts = maker.heap_calls.is_some();
-    tell("pool suite", suite, POOL_CASES.iter().map(|case| case.needs.met_by(capabilities, counts)));
-    for (name, has) in [("compact", capabilities.can_compact), ("reclaim", capabilities.can_reclaim)] {
+    tell(
+        "pool suite",
+        suite,
+        POOL_CASES.iter().map(|case| case.needs.met_by(capabilities, counts)),
+    );
+    for (name, has) in
+        [("compact", capabilities.can_compact), ("reclaim", capabilities.can_reclaim)]
+    {
         assert_eq!(
             listed.contains(&name),
             has,
@@ -220,7 +230,11 @@ macro_rules! __pool_capability {
     (compact) => {};
     (reclaim) => {};
     ($other:ident) => {
-        compile_error!(concat!("unknown capability `", stringify!($other), "` (known: compact, reclaim)"));
+        compile_error!(concat!(
+            "unknown capability `",
+            stringify!($other),
+            "` (known: compact, reclaim)"
+        ));
     };
 }
 

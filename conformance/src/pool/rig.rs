@@ -67,7 +67,11 @@ impl<'m> Rig<'m> {
     }
 
     /// A pool that was made already, over this source.
-    pub(crate) fn of(maker: &'m PoolMaker, pool: Box<dyn ZPool>, source: Arc<FaultySource>) -> Rig<'m> {
+    pub(crate) fn of(
+        maker: &'m PoolMaker,
+        pool: Box<dyn ZPool>,
+        source: Arc<FaultySource>,
+    ) -> Rig<'m> {
         // For the process and for good: cases run in parallel, and a section is its thread's business anyway.
         set_check_policy(CheckPolicy::Panic);
         Rig { pool, source, maker }
@@ -93,11 +97,14 @@ impl<'m> Rig<'m> {
     }
 
     pub(crate) fn put(&self, fill: u64, len: usize) -> Object {
-        self.try_put(fill, len).unwrap_or_else(|e| panic!("insert of {len} bytes with memory at hand: {e}"))
+        self.try_put(fill, len)
+            .unwrap_or_else(|e| panic!("insert of {len} bytes with memory at hand: {e}"))
     }
 
     pub(crate) fn guard(&self, object: &Object) -> ReadGuard<'_> {
-        self.pool.read(&object.handle).unwrap_or_else(|e| panic!("read of a live object, {object:?}: {e}"))
+        self.pool
+            .read(&object.handle)
+            .unwrap_or_else(|e| panic!("read of a live object, {object:?}: {e}"))
     }
 
     pub(crate) fn check(&self, object: &Object) {
@@ -128,7 +135,12 @@ impl<'m> Rig<'m> {
     }
 
     /// The same with objects that were freed under guards.
-    pub(crate) fn balance_with_zombies(&self, objects: &[Object], zombies: usize, zombie_bytes: usize) {
+    pub(crate) fn balance_with_zombies(
+        &self,
+        objects: &[Object],
+        zombies: usize,
+        zombie_bytes: usize,
+    ) {
         let copies = zombies > 0 && self.maker.copies();
         let (zombies, zombie_bytes) = if copies { (0, 0) } else { (zombies, zombie_bytes) };
         let payload = objects.iter().map(|o| o.len).sum::<usize>() + zombie_bytes;
@@ -148,7 +160,11 @@ impl<'m> Rig<'m> {
         self.balance(&[]);
         self.pool.trim();
         self.balance(&[]);
-        assert_eq!(self.source.charged_frames(), 0, "T1: frames charged to an empty pool after trim");
+        assert_eq!(
+            self.source.charged_frames(),
+            0,
+            "T1: frames charged to an empty pool after trim"
+        );
     }
 }
 
@@ -195,7 +211,11 @@ pub(crate) fn assert_books(
     let on_frames = stats.pool_bytes() - stats.metadata_bytes;
     // A pool that never calls its source keeps its objects on the heap, and has no frames to compare them with.
     if source.calls() > 0 || charged > 0 {
-        assert_eq!(on_frames, source.charged_bytes(), "A2: parts on frames and bytes charged, in {stats:?}");
+        assert_eq!(
+            on_frames,
+            source.charged_bytes(),
+            "A2: parts on frames and bytes charged, in {stats:?}"
+        );
     }
     if !stats.groups.is_empty() {
         let sum: usize = stats.groups.iter().map(|g| g.objects).sum();

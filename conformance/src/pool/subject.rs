@@ -1,7 +1,9 @@
 //! A pool as the subject of actions, compared with the reference after each.
 
 use zpool_core::page::{FaultySource, PageSource};
-use zpool_core::{CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolError, ReadGuard, ZPool};
+use zpool_core::{
+    CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolError, ReadGuard, ZPool,
+};
 
 use super::rig::{assert_books, contents};
 use crate::action::{Action, Subject};
@@ -46,7 +48,10 @@ impl<'a> PoolSubject<'a> {
 
     fn insert(&mut self, len: usize, fill: u64) -> Result<(), String> {
         let bytes = contents(fill, (len.max(1) - 1) % self.pool.capabilities().max_object_len + 1);
-        let handle = self.pool.insert(&bytes).map_err(|e| format!("insert of {} bytes: {e}", bytes.len()))?;
+        let handle = self
+            .pool
+            .insert(&bytes)
+            .map_err(|e| format!("insert of {} bytes: {e}", bytes.len()))?;
         let oracle = self.reference.insert(&bytes).map_err(|e| format!("the reference: {e}"))?;
         self.live.push(Pair { handle, oracle });
         Ok(())
@@ -56,8 +61,10 @@ impl<'a> PoolSubject<'a> {
         let Some(pair) = nth_of(&self.live, nth) else { return Ok(None) };
         let id = pair.handle.id();
         let guard = self.pool.read(&pair.handle).map_err(|e| format!("read of {id:?}: {e}"))?;
-        let oracle = self.reference.read(&pair.oracle).map_err(|e| format!("the reference: {e}"))?;
-        let held = Held { address: guard.as_ptr(), expected: oracle.to_vec(), guard, id, zombie: false };
+        let oracle =
+            self.reference.read(&pair.oracle).map_err(|e| format!("the reference: {e}"))?;
+        let held =
+            Held { address: guard.as_ptr(), expected: oracle.to_vec(), guard, id, zombie: false };
         held.compare().map(|()| Some(held))
     }
 
@@ -80,7 +87,9 @@ impl<'a> PoolSubject<'a> {
 
     fn exchange(&mut self, nth: usize, with: usize) -> Result<(), String> {
         let live = self.live.len().max(1);
-        let Ok([kept, other]) = self.live.get_disjoint_mut([nth % live, with % live]) else { return Ok(()) };
+        let Ok([kept, other]) = self.live.get_disjoint_mut([nth % live, with % live]) else {
+            return Ok(());
+        };
         let ids = [kept.handle.id(), other.handle.id()];
         if self.pool.exchange(&kept.handle, &mut other.handle) {
             if self.held.iter().any(|held| ids.contains(&held.id) && !held.zombie) {
@@ -117,7 +126,10 @@ impl<'a> PoolSubject<'a> {
         if let (Some(source), Some(before)) = (self.source, before)
             && before.saturating_sub(source.charged_frames()) < report.pages
         {
-            return Err(format!("E2: {report:?}, but {before} frames became {}", source.charged_frames()));
+            return Err(format!(
+                "E2: {report:?}, but {before} frames became {}",
+                source.charged_frames()
+            ));
         }
         self.compare_all()
     }

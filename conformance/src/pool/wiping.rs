@@ -59,14 +59,22 @@ pub fn assert_wipes_on_free(
         }
         drop(guard);
         let left = memory.at(at, len).unwrap_or_default();
-        assert!(left.iter().all(|&byte| byte == 0), "F6: of {len} bytes that were freed something is left");
+        assert!(
+            left.iter().all(|&byte| byte == 0),
+            "F6: of {len} bytes that were freed something is left"
+        );
     }
     rig.check_all(&live);
     assert_moves_leave_nothing(&rig, &memory, &mut live, &mut rng);
     rig.end(live);
 }
 
-fn assert_moves_leave_nothing(rig: &Rig<'_>, memory: &Memory, live: &mut Vec<Object>, rng: &mut Rng) {
+fn assert_moves_leave_nothing(
+    rig: &Rig<'_>,
+    memory: &Memory,
+    live: &mut Vec<Object>,
+    rng: &mut Rng,
+) {
     for _ in 0..live.len() * 3 / 4 {
         rig.take(live.swap_remove(rng.below(live.len())));
     }

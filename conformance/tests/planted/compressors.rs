@@ -148,7 +148,10 @@ impl Compressor for Planted {
         }
     }
 
-    fn compression_context(&self, max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         if self.bug == MakesContextsForPagesOnly && max_block_len != 4096 {
             return Err(CodecError::Failed("one size fits all".to_owned()));
         }
@@ -173,7 +176,10 @@ impl Compressor for Planted {
 
 impl CompressionContext for Context {
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
-        assert!(self.bug != StaysOnItsThread || self.home == thread::current().id(), "not my thread");
+        assert!(
+            self.bug != StaysOnItsThread || self.home == thread::current().id(),
+            "not my thread"
+        );
         if self.bug == AllocatesForEveryBlock {
             drop(black_box(vec![0_u8; block.len()]));
         }
@@ -230,7 +236,9 @@ impl Context {
                 tail.get_mut(..8)?.iter_mut().zip(before).for_each(|(to, from)| *to = from);
                 len += 8;
             }
-            ScribblesTheBlockBefore => tail.iter_mut().zip(before).for_each(|(to, from)| *to = from),
+            ScribblesTheBlockBefore => {
+                tail.iter_mut().zip(before).for_each(|(to, from)| *to = from)
+            }
             ScribblesZeros => tail.fill(0),
             _ => {}
         }
@@ -241,7 +249,10 @@ impl Context {
 impl DecompressionContext for Reader {
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         let outcome = decompress(self.bug, &*self.inner, compressed, block);
-        if self.bug == AnswersWithTheBlockBefore && outcome.is_err() && self.before.len() == block.len() {
+        if self.bug == AnswersWithTheBlockBefore
+            && outcome.is_err()
+            && self.before.len() == block.len()
+        {
             block.copy_from_slice(&self.before);
             return Ok(());
         }
@@ -280,7 +291,9 @@ fn decompress(
     }
     match inner.decompress(rest, block) {
         Ok(()) => {
-            if let (LosesTheLastByteOfOddBlocks, 1, Some(last)) = (bug, block.len() % 2, block.last_mut()) {
+            if let (LosesTheLastByteOfOddBlocks, 1, Some(last)) =
+                (bug, block.len() % 2, block.last_mut())
+            {
                 *last = 0;
             }
             Ok(())

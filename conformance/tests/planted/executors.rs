@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use zpool_conformance::executor::{EXECUTOR_CASES, ExecutorMaker};
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason, in_job,
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason,
+    in_job,
 };
 use zpool_core::might_block;
 use zpool_core::sync::Mutex;
@@ -85,7 +86,8 @@ fn first_failing(bug: Bug) -> Option<Failed> {
     // Short where a job is lost for sure. What is right loses none, however busy the machine is.
     let maker = if BUGS.contains(&bug) { maker.patience(Duration::from_secs(3)) } else { maker };
     let properties = maker.make().properties();
-    let mut met = EXECUTOR_CASES.iter().filter(|case| case.needs.met_by(properties, drains, counts));
+    let mut met =
+        EXECUTOR_CASES.iter().filter(|case| case.needs.met_by(properties, drains, counts));
     met.find_map(|case| failure(case.name, || (case.run)(&maker)))
 }
 
@@ -228,7 +230,9 @@ impl Executor for Planted {
             // What it refuses runs out of turn.
             TakesThreeAtMost => ExecutorProperties::CAUTIOUS.with_submit_in_no_block(),
             // Relaxed: only the number matters.
-            ChangesItsMind if self.count.load(Ordering::Relaxed) > 0 => ExecutorProperties::CAUTIOUS,
+            ChangesItsMind if self.count.load(Ordering::Relaxed) > 0 => {
+                ExecutorProperties::CAUTIOUS
+            }
             _ => ExecutorProperties::CAUTIOUS.with_submit_in_no_block().with_order(),
         }
     }
@@ -258,7 +262,9 @@ impl DrainExecutor for Planted {
     fn shutdown(&self) -> Result<(), DrainError> {
         self.not_from_a_job()?;
         // Relaxed: only the number matters.
-        if self.is(ShutdownTwiceIsRefused) && self.count.fetch_add(1 << 32, Ordering::Relaxed) >> 32 > 0 {
+        if self.is(ShutdownTwiceIsRefused)
+            && self.count.fetch_add(1 << 32, Ordering::Relaxed) >> 32 > 0
+        {
             return Err(DrainError);
         }
         if self.is(ShutdownDropsWhatIsPending) {

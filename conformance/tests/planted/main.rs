@@ -105,7 +105,11 @@ fn planted_bugs_are_caught_and_odd_back_ends_pass() {
 
     for part in &found {
         for (bug, case) in &part.bugs {
-            println!("{:<12} {bug:<40} {}", part.what, case.as_ref().map_or("MISSED", |failed| failed.case));
+            println!(
+                "{:<12} {bug:<40} {}",
+                part.what,
+                case.as_ref().map_or("MISSED", |failed| failed.case)
+            );
         }
     }
     for part in &found {
@@ -116,8 +120,12 @@ fn planted_bugs_are_caught_and_odd_back_ends_pass() {
     println!("planted bugs: caught {caught} of {all}");
     for part in &found {
         // `Nothing` is wrong or odd about the one of this name: it shows that bugs are caught for what they are.
-        let odd: Vec<_> =
-            part.oddities.iter().map(|(name, _)| &**name).filter(|name| *name != "Nothing").collect();
+        let odd: Vec<_> = part
+            .oddities
+            .iter()
+            .map(|(name, _)| &**name)
+            .filter(|name| *name != "Nothing")
+            .collect();
         println!("odd but right {}: {} ({})", part.what, odd.len(), odd.join(", "));
     }
     assert_eq!(caught, all, "bugs that no case caught: see the table above");
@@ -137,6 +145,9 @@ fn the_cases_of_a_suite_have_names_of_their_own() {
     for (what, mut names) in suites {
         println!("cases of the suite for {what}: {}", names.len());
         names.sort_unstable();
-        assert!(!names.is_empty() && names.windows(2).all(|pair| pair[0] != pair[1]), "{what}: {names:?}");
+        assert!(
+            !names.is_empty() && names.windows(2).all(|pair| pair[0] != pair[1]),
+            "{what}: {names:?}"
+        );
     }
 }

@@ -2,7 +2,10 @@
 //! [`renaming`] ones.
 
 mod paged;
-#[allow(unsafe_code, reason = "bugs of guards that show the pool's own bytes cannot be made without")]
+#[allow(
+    unsafe_code,
+    reason = "bugs of guards that show the pool's own bytes cannot be made without"
+)]
 mod pinned;
 mod renaming;
 
@@ -22,8 +25,8 @@ use zpool_core::CreateError;
 use zpool_core::page::{PageSource, default_source};
 use zpool_core::sync::Mutex;
 use zpool_core::{
-    Capabilities, FreeError, Handle, HandleMint, PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool,
-    might_block,
+    Capabilities, FreeError, Handle, HandleMint, PoolError, PoolId, PoolStats, ReadGuard,
+    Violation, ZPool, might_block,
 };
 
 use crate::compressors::counting::Heap;
@@ -63,9 +66,11 @@ fn the_list_of_a_failure_is_one_that_fails_when_replayed() {
     let make = |source| -> Result<_, CreateError> {
         Ok(Box::new(Paged::new(paged::Flaw::ForgetsWhereItMovedAnObject, source)) as Box<dyn ZPool>)
     };
-    let case = POOL_CASES.iter().find(|case| case.name == "random_actions_agree_with_the_reference");
+    let case =
+        POOL_CASES.iter().find(|case| case.name == "random_actions_agree_with_the_reference");
     let case = case.expect("a case of the suite");
-    let failed = failure(case.name, || (case.run)(&PoolMaker::new(make))).expect("the bug is caught");
+    let failed =
+        failure(case.name, || (case.run)(&PoolMaker::new(make))).expect("the bug is caught");
     let (_, list) = failed.why.split_once("that fails:\n").expect("a list at the end");
     let list = from_text(list).expect("a list of actions");
     assert!((2..60).contains(&list.len()), "not shrunk: {list:?}");
@@ -75,7 +80,8 @@ fn the_list_of_a_failure_is_one_that_fails_when_replayed() {
         catch_unwind(AssertUnwindSafe(|| run(&list, PoolSubject::new(&*pool, None))))
             .map_or(true, |run| run.is_err())
     );
-    run(&list, PoolSubject::new(&ReferencePool::new(MAX_LEN), None)).expect("the reference is right");
+    run(&list, PoolSubject::new(&ReferencePool::new(MAX_LEN), None))
+        .expect("the reference is right");
 }
 
 /// The other way: a list from a file is done by the case for random actions, and by none else.
@@ -88,7 +94,12 @@ fn a_list_from_a_file_is_done_by_the_suite() {
         std::fs::write(&file, list).expect("a file");
         let program = std::env::current_exe().expect("this program");
         let run = Command::new(program)
-            .args(["--exact", "pools::random_actions_on_a_pool_with_a_bug", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "pools::random_actions_on_a_pool_with_a_bug",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(LIST, &file)
             .output();
         std::fs::remove_file(&file).expect("it was written");
@@ -343,7 +354,9 @@ impl ZPool for Planted {
             drop(black_box(vec![0_u8; black_box(32)]));
         }
         match self.bug {
-            LosesFreesOfLongObjects if self.inner.read(&handle).is_ok_and(|object| object.len() > 4000) => {
+            LosesFreesOfLongObjects
+                if self.inner.read(&handle).is_ok_and(|object| object.len() > 4000) =>
+            {
                 return Ok(());
             }
             RefusesEverySecondFree if self.each(2) => {
@@ -368,9 +381,11 @@ impl ZPool for Planted {
         let mut vector = Vec::new();
         let free = |handle| usize::from(self.free(handle).is_err());
         match self.bug {
-            LosesOneInAHundredOfMany => {
-                handles.enumerate().filter(|(at, _)| at % 100 != 99).map(|(_, handle)| free(handle)).sum()
-            }
+            LosesOneInAHundredOfMany => handles
+                .enumerate()
+                .filter(|(at, _)| at % 100 != 99)
+                .map(|(_, handle)| free(handle))
+                .sum(),
             FreesManyInAVector => {
                 vector.extend(handles);
                 vector.drain(..).map(free).sum()

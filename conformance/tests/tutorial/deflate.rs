@@ -40,15 +40,19 @@ impl CompressorDriver for DeflateDriver {
         let (mut level, mut identity) = (DEFAULT_LEVEL, Component::named("deflate"));
         for (name, value) in params.iter() {
             if name != "level" {
-                return Err(CreateError::UnknownParameter { name: name.to_owned(), known: "level (1 to 9)" });
-            }
-            level = value.parse().ok().filter(|level| (1..=9).contains(level)).ok_or_else(|| {
-                CreateError::BadValue {
+                return Err(CreateError::UnknownParameter {
                     name: name.to_owned(),
-                    value: value.to_owned(),
-                    expected: "1 to 9".to_owned(),
-                }
-            })?;
+                    known: "level (1 to 9)",
+                });
+            }
+            level =
+                value.parse().ok().filter(|level| (1..=9).contains(level)).ok_or_else(|| {
+                    CreateError::BadValue {
+                        name: name.to_owned(),
+                        value: value.to_owned(),
+                        expected: "1 to 9".to_owned(),
+                    }
+                })?;
         }
         // The canonical form leaves defaults out: `deflate` and `deflate(level=6)` are one pool.
         if level != DEFAULT_LEVEL {
@@ -72,7 +76,10 @@ impl Compressor for Deflate {
         block_len + (block_len / (31 << 10) + 1) * 5 + 128
     }
 
-    fn compression_context(&self, _max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        _max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         // No header and no checksum (window bits below 0): the store knows lengths, and K9 asks for no more.
         let flags = create_comp_flags_from_zip_params(self.level.into(), -15, 0);
         Ok(Box::new(Writer(CompressorOxide::new(flags))))

@@ -38,7 +38,13 @@ pool_suite!(
     |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 1 << 16)),
     heap_calls = counting::calls,
 );
-compressor_suite!(deflate_codec, [no_heap], deflate::DeflateDriver, "", heap_calls = counting::calls);
+compressor_suite!(
+    deflate_codec,
+    [no_heap],
+    deflate::DeflateDriver,
+    "",
+    heap_calls = counting::calls
+);
 compressor_suite!(
     deflate_codec_at_level_1,
     [no_heap],

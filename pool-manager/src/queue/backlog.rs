@@ -116,8 +116,9 @@ impl Backlog {
                 other => self.ready.push_back(other),
             }
         }
-        let (mut timed, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.timed).into_iter().partition(|timed| timed.job.group() == group);
+        let (mut timed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.timed)
+            .into_iter()
+            .partition(|timed| timed.job.group() == group);
         self.timed = rest.into();
         timed.sort_by_key(|timed| (timed.due, timed.sequence));
         taken.extend(timed.into_iter().map(|timed| timed.job));

@@ -24,12 +24,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, JobPanic, Refused, RefusedReason,
-    in_job,
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, JobPanic, Refused,
+    RefusedReason, in_job,
 };
 use zpool_core::might_block;
 use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex, MutexGuard, ThreadMark, park_timeout, spawn_worker, thread};
+use zpool_core::sync::{
+    Condvar, Mutex, MutexGuard, ThreadMark, park_timeout, spawn_worker, thread,
+};
 
 use self::backlog::{Backlog, Due, Next};
 pub use self::periodic::Periodic;
@@ -191,7 +193,8 @@ impl WorkQueue {
     }
 
     fn not_from_own_job(&self) -> Result<(), DrainError> {
-        let own = thread::current().id() == self.worker.id() || (self.inner.relay.is_some() && in_job());
+        let own =
+            thread::current().id() == self.worker.id() || (self.inner.relay.is_some() && in_job());
         if own { Err(DrainError) } else { Ok(()) }
     }
 

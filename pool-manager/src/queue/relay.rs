@@ -57,7 +57,8 @@ struct Mark<'h> {
 
 impl Relay {
     pub(super) fn to(executor: Arc<dyn Executor>, tally: Arc<Tally>) -> Relay {
-        let ordered = contained(|| executor.properties()).is_some_and(|properties| properties.ordered);
+        let ordered =
+            contained(|| executor.properties()).is_some_and(|properties| properties.ordered);
         let (state, moved) = (Mutex::default(), Condvar::new());
         let handed = Arc::new(Handed { ordered, state, moved });
         Relay { executor: executor.into(), handed, tally }

@@ -16,8 +16,8 @@ pub(crate) struct SharedWorker {
     queue: Arc<WorkQueue>,
 }
 
-/// The worker, while there are managers. Held while one is started. Std's, because loom has no statics,
-/// and this is no part of a protocol.
+/// The worker, while there are managers. Held while one is started. Std's, because loom has no
+/// statics, and this is no part of a protocol.
 static SHARED: Mutex<Weak<SharedWorker>> = Mutex::new(Weak::new());
 
 impl SharedWorker {

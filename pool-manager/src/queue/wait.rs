@@ -28,7 +28,10 @@ pub(crate) fn wait_unless<T>(
 }
 
 /// Locks `lock`, or returns `None` if it is held and `hopeless` says that it always will be.
-pub(crate) fn lock_unless<T>(lock: &Mutex<T>, hopeless: impl Fn() -> bool) -> Option<MutexGuard<'_, T>> {
+pub(crate) fn lock_unless<T>(
+    lock: &Mutex<T>,
+    hopeless: impl Fn() -> bool,
+) -> Option<MutexGuard<'_, T>> {
     loop {
         if let Some(guard) = lock.try_lock_for(PATIENCE) {
             return Some(guard);

@@ -1,5 +1,9 @@
 //! Plug-ins that do what a test tells them, and a manager over them.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this, and none is outside")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of this, and none is outside"
+)]
 
 mod copying;
 
@@ -10,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use zpool_core::spec::{Component, Params, PoolSpec};
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, HandleMint, PoolConfig, PoolError, PoolId, PoolStats,
-    ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
+    Capabilities, CreateError, FreeError, Handle, HandleMint, PoolConfig, PoolError, PoolId,
+    PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
 };
 use zpool_manager::{ManagerBuilder, PoolManager, Registry};
 
@@ -101,7 +105,12 @@ impl ZPoolDriver for ScriptedDriver {
         }
         self.script.alive.fetch_add(1, Ordering::SeqCst);
         let (mint, script) = (HandleMint::new(), self.script.clone());
-        Ok(Box::new(ScriptedPool { mint, objects: Mutex::default(), max: config.max_object_len, script }))
+        Ok(Box::new(ScriptedPool {
+            mint,
+            objects: Mutex::default(),
+            max: config.max_object_len,
+            script,
+        }))
     }
 }
 
@@ -171,7 +180,9 @@ impl ZPool for ScriptedPool {
 pub fn registry(script: &Arc<Script>) -> Arc<Registry> {
     let registry = Arc::new(Registry::new());
     for name in ["a", "b"] {
-        registry.register_allocator(Arc::new(ScriptedDriver { name, script: script.clone() })).unwrap();
+        registry
+            .register_allocator(Arc::new(ScriptedDriver { name, script: script.clone() }))
+            .unwrap();
     }
     for name in ["x", "y"] {
         registry.register_compressor(Arc::new(CopyDriver(name))).unwrap();

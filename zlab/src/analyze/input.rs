@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use workload::{
-    DEFAULT_SAMPLE_BYTES, Isolated, Pages, Sample, SampledProcess, format_bytes, read_files, sample_own_uid,
-    sample_process,
+    DEFAULT_SAMPLE_BYTES, Isolated, Pages, Sample, SampledProcess, format_bytes, read_files,
+    sample_own_uid, sample_process,
 };
 
 use crate::cli::AnalyzeArgs;
@@ -75,7 +75,8 @@ impl Input {
     pub(super) fn lines(&self) -> Vec<String> {
         let pages = &self.pages;
         let bytes = format_bytes(pages.bytes().len() as u64);
-        let mut first = format!("{bytes} in {} blocks of {} bytes, ", pages.len(), pages.block_size());
+        let mut first =
+            format!("{bytes} in {} blocks of {} bytes, ", pages.len(), pages.block_size());
         let available = pages.available_blocks();
         if available > pages.len() as u64 {
             let all = format_bytes(available.saturating_mul(pages.block_size() as u64));
@@ -100,7 +101,10 @@ impl Input {
         }
         lines.insert(0, first);
         if pages.dropped_bytes() > 0 {
-            lines.push(format!("  {} bytes at the ends of files are no whole block", pages.dropped_bytes()));
+            lines.push(format!(
+                "  {} bytes at the ends of files are no whole block",
+                pages.dropped_bytes()
+            ));
         }
         lines
     }
@@ -142,12 +146,16 @@ fn too_little(sample: &Sample) -> String {
         "" | "0" => String::new(),
         scope => format!("; kernel.yama.ptrace_scope is {scope}"),
     };
-    format!("only {bytes} of your user's processes can be read ({} may not be read{scope})", sample.refused)
+    format!(
+        "only {bytes} of your user's processes can be read ({} may not be read{scope})",
+        sample.refused
+    )
 }
 
 fn share_lines(processes: &[SampledProcess]) -> Vec<String> {
-    let share =
-        |process: &&SampledProcess| format!("  {:>8}  {}", format_bytes(process.bytes), name(process));
+    let share = |process: &&SampledProcess| {
+        format!("  {:>8}  {}", format_bytes(process.bytes), name(process))
+    };
     let mut processes: Vec<&SampledProcess> = processes.iter().collect();
     processes.sort_by_key(|process| std::cmp::Reverse(process.bytes));
     let (named, others) = processes.split_at(processes.len().min(NAMED_PROCESSES));

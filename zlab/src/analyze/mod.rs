@@ -27,7 +27,11 @@ const LONG_INPUT_BYTES: usize = 4 << 20;
 
 /// Gets blocks, measures, prints.
 pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
-    let plot = args.plot.as_ref().map(|plot| OutputFile::claim(plot, &args.files, args.force)).transpose()?;
+    let plot = args
+        .plot
+        .as_ref()
+        .map(|plot| OutputFile::claim(plot, &args.files, args.force))
+        .transpose()?;
     if args.sweep {
         let input = Input::gather(args, sweep::UNIT)?;
         return sweep::run(args, plot, &input.pages, &input.lines());
@@ -56,7 +60,11 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Measures the pairs one by one, up to the first that fails.
-fn measure(pairs: &[PoolSpec], pages: &Pages, reports: &mut Vec<PairReport>) -> Result<(), Failure> {
+fn measure(
+    pairs: &[PoolSpec],
+    pages: &Pages,
+    reports: &mut Vec<PairReport>,
+) -> Result<(), Failure> {
     let progress = Progress::start(pages.bytes().len() > LONG_INPUT_BYTES, pairs.len() as u64);
     for pair in pairs {
         progress.doing(pair.to_string());

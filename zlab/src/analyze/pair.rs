@@ -47,7 +47,8 @@ pub(super) fn measure(spec: &PoolSpec, pages: &Pages) -> Result<PairReport, Fail
     refuse_huge_pages();
     let mut run = Run::new(pages);
     let growth = Growth::start()?;
-    let block_size = NonZeroUsize::new(pages.block_size()).ok_or(Failure::new("blocks without bytes"))?;
+    let block_size =
+        NonZeroUsize::new(pages.block_size()).ok_or(Failure::new("blocks without bytes"))?;
     let store = lineup::store(spec, block_size).build()?;
     run.store_all(&store);
     let verified = run.load_all(&store);
@@ -72,7 +73,10 @@ pub(super) fn measure(spec: &PoolSpec, pages: &Pages) -> Result<PairReport, Fail
     };
     let blocks = report.stored + report.same_filled + report.rejected;
     if blocks != pages.len() {
-        return Err(Failure::new(format!("{} blocks went in, but the store counts {blocks}", pages.len())));
+        return Err(Failure::new(format!(
+            "{} blocks went in, but the store counts {blocks}",
+            pages.len()
+        )));
     }
     Ok(report)
 }

@@ -40,7 +40,8 @@ impl<'a> Report<'a> {
     /// What did not come back as it was, if anything.
     pub(super) fn broken(&self) -> Option<String> {
         let broken: Vec<String> = self.results.iter().filter(|r| !r.verified).map(name).collect();
-        (!broken.is_empty()).then(|| format!("blocks did not come back as they were: {}", broken.join(", ")))
+        (!broken.is_empty())
+            .then(|| format!("blocks did not come back as they were: {}", broken.join(", ")))
     }
 
     /// Returns whether no pair was measured.
@@ -84,8 +85,11 @@ impl<'a> Report<'a> {
             ]);
         }
         let rejected: usize = self.results.iter().map(|r| r.rejected).sum();
-        let rejected =
-            if rejected > 0 { format!("{rejected} blocks were rejected.\n") } else { String::new() };
+        let rejected = if rejected > 0 {
+            format!("{rejected} blocks were rejected.\n")
+        } else {
+            String::new()
+        };
         format!("{}\n\n{}\n\n{rejected}{LEGEND}", input.join("\n"), table.trim_fmt())
     }
 }

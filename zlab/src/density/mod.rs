@@ -59,7 +59,11 @@ pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Measures every allocator on every file, up to the first failure.
-fn measure_files(args: &DensityArgs, allocators: &[Component], report: &mut Report) -> Result<(), Failure> {
+fn measure_files(
+    args: &DensityArgs,
+    allocators: &[Component],
+    report: &mut Report,
+) -> Result<(), Failure> {
     let progress = Progress::start(true, (args.files.len() * allocators.len()) as u64);
     for file in &args.files {
         let max_blocks = args.max_blocks.map_or(MAX_BLOCKS, NonZeroUsize::get);
@@ -71,8 +75,10 @@ fn measure_files(args: &DensityArgs, allocators: &[Component], report: &mut Repo
         let slots = args.max_blocks.map_or(all, |max| all.min(max.get()));
         for allocator in allocators {
             progress.doing(format!("{} {allocator}", file.display()));
-            let child =
-                Isolated::new().arg("measure-density").arg(allocator.to_string()).arg(slots.to_string());
+            let child = Isolated::new()
+                .arg("measure-density")
+                .arg(allocator.to_string())
+                .arg(slots.to_string());
             let density: Result<Density, String> = child.run(&pages)?;
             let density = density.map_err(|why| Failure::new(format!("{allocator}: {why}")))?;
             let file = file.display().to_string();
@@ -86,7 +92,8 @@ fn measure_files(args: &DensityArgs, allocators: &[Component], report: &mut Repo
 /// The child that measures one allocator. What goes wrong is part of its answer.
 pub(crate) fn measure(args: &MeasureDensityArgs) -> Result<ExitCode, Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
-    let density = measure_one(&args.allocator, &pages, args.slots).map_err(|failure| failure.message());
+    let density =
+        measure_one(&args.allocator, &pages, args.slots).map_err(|failure| failure.message());
     workload::answer(&density)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -131,7 +138,10 @@ mod tests {
             assert!(density.payload_bytes > 0, "{allocator}");
         }
         assert!(
-            measure_one(&Component::named("nobody"), &pages, 1).unwrap_err().message().contains("nobody")
+            measure_one(&Component::named("nobody"), &pages, 1)
+                .unwrap_err()
+                .message()
+                .contains("nobody")
         );
     }
 }

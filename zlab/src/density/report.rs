@@ -14,8 +14,16 @@ pub(super) struct Report {
 impl Report {
     /// For people: a row an allocator and file.
     pub(super) fn text(&self) -> String {
-        let header =
-            ["file", "allocator", "payload", "fill", "churn", "half freed", "compacted", "compact ms"];
+        let header = [
+            "file",
+            "allocator",
+            "payload",
+            "fill",
+            "churn",
+            "half freed",
+            "compacted",
+            "compact ms",
+        ];
         let mut table = table(2, &header);
         for DensityRow { file, allocator, density } in &self.results {
             table.add_row([

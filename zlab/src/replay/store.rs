@@ -23,8 +23,8 @@ impl<'a> StoreSubject<'a> {
         let mut block = vec![0; len % (self.store.block_size() + 1)];
         // Blocks as they come: same-filled ones, text, noise.
         Generator::new(fill).block(&mut block);
-        let old =
-            (fill.is_multiple_of(4) && !self.live.is_empty()).then(|| fill as usize / 4 % self.live.len());
+        let old = (fill.is_multiple_of(4) && !self.live.is_empty())
+            .then(|| fill as usize / 4 % self.live.len());
         let key = old.map_or(self.next_key, |nth| self.live[nth].0);
         self.next_key += 1;
         if let Some(nth) = old {
@@ -45,9 +45,11 @@ impl<'a> StoreSubject<'a> {
         let (key, block) = &self.live[nth];
         match self.store.load_vec(key) {
             Ok(Some(loaded)) if loaded == *block => Ok(()),
-            Ok(Some(loaded)) => {
-                Err(format!("I7: key {key}: {} bytes that are not the {} stored", loaded.len(), block.len()))
-            }
+            Ok(Some(loaded)) => Err(format!(
+                "I7: key {key}: {} bytes that are not the {} stored",
+                loaded.len(),
+                block.len()
+            )),
             Ok(None) => Err(format!("I7: key {key} is gone")),
             Err(error) => Err(format!("I7: key {key}: {error}")),
         }
@@ -71,7 +73,9 @@ impl<'a> StoreSubject<'a> {
         let switched = spec.parse::<PoolSpec>().is_ok_and(|spec| self.store.switch(&spec).is_ok());
         let after = self.store.manager().current().map(|pool| pool.spec().clone());
         if !switched && before != after {
-            return Err(format!("a switch to `{spec}` that failed left {after:?} in place of {before:?}"));
+            return Err(format!(
+                "a switch to `{spec}` that failed left {after:?} in place of {before:?}"
+            ));
         }
         self.compare_all()
     }
@@ -98,6 +102,10 @@ impl Subject for StoreSubject<'_> {
         while !self.live.is_empty() {
             self.invalidate(0)?;
         }
-        if self.store.is_empty() { Ok(()) } else { Err(format!("I4: {} entries left", self.store.len())) }
+        if self.store.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("I4: {} entries left", self.store.len()))
+        }
     }
 }

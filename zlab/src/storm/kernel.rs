@@ -19,8 +19,9 @@ pub(super) fn run(length: Duration) -> Result<Option<KernelReport>, Failure> {
             return Ok(None);
         }
     };
-    let done =
-        zswap.switch_for(length.min(LONG_ENOUGH)).map_err(|error| Failure::new(format!("zswap: {error}")))?;
+    let done = zswap
+        .switch_for(length.min(LONG_ENOUGH))
+        .map_err(|error| Failure::new(format!("zswap: {error}")))?;
     let (seconds, ns) = (done.elapsed.as_secs_f64(), done.latencies.summary());
     Ok(Some(KernelReport {
         seconds,

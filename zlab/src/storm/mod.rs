@@ -126,8 +126,14 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Runs the phases, and the kernel if it is asked for, up to the first failure.
-fn measure(args: &StormArgs, phases: &[Phase], setup: &Setup, report: &mut Report) -> Result<(), Failure> {
-    let progress = Progress::start(args.seconds >= LONG, phases.len() as u64 * phase::PROGRESS_STEPS);
+fn measure(
+    args: &StormArgs,
+    phases: &[Phase],
+    setup: &Setup,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let progress =
+        Progress::start(args.seconds >= LONG, phases.len() as u64 * phase::PROGRESS_STEPS);
     for (i, &phase) in phases.iter().enumerate() {
         progress.doing(format!("phase {}", phase.name()));
         let done_before = i as u64 * phase::PROGRESS_STEPS;
@@ -156,7 +162,9 @@ fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
         }
     }
     if different.len() < 2 {
-        return Err(Failure::new("there is nothing to switch between: give two or more different --spec"));
+        return Err(Failure::new(
+            "there is nothing to switch between: give two or more different --spec",
+        ));
     }
     // In turn as given, repetitions included: A B A C is a way to go.
     Ok(given)
@@ -168,7 +176,8 @@ fn limit(args: &StormArgs) -> Result<Option<Limit>, Failure> {
         PolicyChoice::Refuse => AtLimit::Refuse,
         PolicyChoice::Evict => AtLimit::Evict,
     };
-    let bytes = usize::try_from(mib << 20).map_err(|_| Failure::new("a limit beyond all addresses"))?;
+    let bytes =
+        usize::try_from(mib << 20).map_err(|_| Failure::new("a limit beyond all addresses"))?;
     let slots = (bytes / BLOCK_SIZE * TIMES_THE_LIMIT).div_ceil(args.threads.get());
     let mut context = 0;
     for spec in &specs(args)? {

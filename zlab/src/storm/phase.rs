@@ -35,7 +35,8 @@ pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<Phase
         };
         let workers: Vec<_> = (0..workers).map(work).collect();
         let pace = (setup.length, setup.delay);
-        let switched = switcher.run(&store, &crew, pace, |share| at((share * PROGRESS_STEPS as f64) as u64));
+        let switched =
+            switcher.run(&store, &crew, pace, |share| at((share * PROGRESS_STEPS as f64) as u64));
         // Relaxed: see Worker::run.
         stop.store(true, Ordering::Relaxed);
         let mut tally = Tally::default();
@@ -60,7 +61,8 @@ pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<Phase
 }
 
 fn store(setup: &Setup, crew: &Crew) -> Result<Store<u64>, Failure> {
-    let builder = lineup::store(&setup.specs[0], BLOCK_SIZE).executor(crew.executor()).revive(setup.revive);
+    let builder =
+        lineup::store(&setup.specs[0], BLOCK_SIZE).executor(crew.executor()).revive(setup.revive);
     let builder = match setup.limit {
         Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit),
         None => builder,

@@ -82,14 +82,18 @@ impl PhaseReport {
         .filter(|&(count, _)| count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-        let (created, destroyed, alive) = (self.pools_created, self.pools_destroyed, self.pools_alive);
+        let (created, destroyed, alive) =
+            (self.pools_created, self.pools_destroyed, self.pools_alive);
         if created != destroyed + alive || alive != 1 {
             broken.push(format!("{created} pools created, {destroyed} destroyed, {alive} alive"));
         }
         if let Some(bound) = self.over_limit_bound_bytes
             && self.over_limit_max_bytes > bound
         {
-            broken.push(format!("{} bytes over the limit, {bound} are allowed", self.over_limit_max_bytes));
+            broken.push(format!(
+                "{} bytes over the limit, {bound} are allowed",
+                self.over_limit_max_bytes
+            ));
         }
         if let Some(error) = &self.first_error {
             broken.push(format!("the first error: {error}"));
@@ -109,7 +113,8 @@ impl Report {
         if broken.is_empty() {
             return None;
         }
-        broken.extend(first_violation().map(|violation| format!("the first violation: {violation}")));
+        broken
+            .extend(first_violation().map(|violation| format!("the first violation: {violation}")));
         Some(broken.join("; "))
     }
 
@@ -205,7 +210,8 @@ mod tests {
         assert_eq!(broken(|p| p.mismatches = 1), "1 mismatches");
         assert_eq!(broken(|p| p.lost = 2), "2 blocks lost");
         assert_eq!(broken(|p| p.stale = 6), "6 stale blocks");
-        let over = |p: &mut PhaseReport| (p.over_limit_max_bytes, p.over_limit_bound_bytes) = (8, Some(7));
+        let over =
+            |p: &mut PhaseReport| (p.over_limit_max_bytes, p.over_limit_bound_bytes) = (8, Some(7));
         assert_eq!(broken(over), "8 bytes over the limit, 7 are allowed");
         assert_eq!(broken(|p| p.errors = 3), "3 failed operations");
         assert_eq!(broken(|p| p.destroyed_on_caller = 4), "4 pools destroyed by the caller");

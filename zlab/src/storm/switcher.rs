@@ -59,7 +59,8 @@ impl Switcher {
                 };
                 let now = Instant::now();
                 if !matches!(switched, Switched::Unchanged(_)) {
-                    self.switch_ns.record(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
+                    self.switch_ns
+                        .record(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
                 }
                 crew.between_switches();
                 let elapsed = now - start;

@@ -244,7 +244,8 @@ mod tests {
     fn workers_share_no_key_and_find_everything_at_the_end() {
         let store = lineup::store(&"zbud+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
         let blocks = blocks();
-        let mut workers = [Worker::new(0, &store, &blocks, None), Worker::new(1, &store, &blocks, None)];
+        let mut workers =
+            [Worker::new(0, &store, &blocks, None), Worker::new(1, &store, &blocks, None)];
         for _ in 0..3000 {
             workers.iter_mut().for_each(Worker::step);
         }

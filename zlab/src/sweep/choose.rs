@@ -34,14 +34,21 @@ impl Choice {
             fast,
             balanced: smaller_of_equals(points, bend),
             small,
-            front: points.iter().map(|point| !points.iter().any(|other| beats(other, point))).collect(),
+            front: points
+                .iter()
+                .map(|point| !points.iter().any(|other| beats(other, point)))
+                .collect(),
         }
     }
 
     /// The three, with their names and reasons.
     pub(super) fn named(&self) -> [(&'static str, usize, &'static str); 3] {
         [
-            ("fast", self.fast, "the least time to store and load; of those within 10 % of it the smallest"),
+            (
+                "fast",
+                self.fast,
+                "the least time to store and load; of those within 10 % of it the smallest",
+            ),
             (
                 "balanced",
                 self.balanced,
@@ -66,7 +73,8 @@ fn smaller_of_equals(points: &[Point], chosen: usize) -> usize {
 
 /// How far a point is from having the time of `fast` and the bytes of `small`, in shares of what these two differ by, on logarithmic scales.
 fn distance(point: &Point, fast: &Point, small: &Point) -> f64 {
-    let share = |value: f64, good: f64, bad: f64| (value / good).ln() / (bad / good).max(1.000_001).ln();
+    let share =
+        |value: f64, good: f64, bad: f64| (value / good).ln() / (bad / good).max(1.000_001).ln();
     let time = share(point.ns(), fast.ns(), small.ns());
     let bytes = share(point.bytes_per_kib, small.bytes_per_kib, fast.bytes_per_kib);
     time.max(0.0).hypot(bytes.max(0.0))
@@ -74,8 +82,9 @@ fn distance(point: &Point, fast: &Point, small: &Point) -> f64 {
 
 /// Is `a` nowhere worse than `b`, and somewhere better?
 fn beats(a: &Point, b: &Point) -> bool {
-    let [a, b] = [a, b]
-        .map(|point| [point.bytes_per_kib, point.store_ns_per_kib, point.load_ns_per_kib, point.load_ns()]);
+    let [a, b] = [a, b].map(|point| {
+        [point.bytes_per_kib, point.store_ns_per_kib, point.load_ns_per_kib, point.load_ns()]
+    });
     a.iter().zip(&b).all(|(a, b)| a <= b) && a != b
 }
 
@@ -99,7 +108,8 @@ mod tests {
 
     #[test]
     fn chooses_the_ends_and_the_bend() {
-        let points = points(&[(400.0, 1000.0), (250.0, 2000.0), (200.0, 10_000.0), (390.0, 1500.0)]);
+        let points =
+            points(&[(400.0, 1000.0), (250.0, 2000.0), (200.0, 10_000.0), (390.0, 1500.0)]);
         let choice = Choice::of(&points);
         assert_eq!((choice.fast, choice.balanced, choice.small), (0, 1, 2));
         assert_eq!(choice.front, [true, true, true, true]);
@@ -107,22 +117,28 @@ mod tests {
 
     #[test]
     fn within_ten_percent_of_time_the_smaller_wins_and_not_beyond() {
-        let fast = |time| Choice::of(&points(&[(400.0, 1000.0), (300.0, time), (100.0, 9000.0)])).fast;
+        let fast =
+            |time| Choice::of(&points(&[(400.0, 1000.0), (300.0, time), (100.0, 9000.0)])).fast;
         assert_eq!(fast(1099.0), 1);
         assert_eq!(fast(1101.0), 0);
     }
 
     #[test]
     fn within_two_percent_of_bytes_the_faster_is_small() {
-        let small = |bytes| Choice::of(&points(&[(400.0, 1000.0), (bytes, 5000.0), (100.0, 9000.0)])).small;
+        let small =
+            |bytes| Choice::of(&points(&[(400.0, 1000.0), (bytes, 5000.0), (100.0, 9000.0)])).small;
         assert_eq!(small(101.9), 1);
         assert_eq!(small(102.1), 2);
     }
 
     #[test]
     fn what_another_beats_is_not_on_the_front() {
-        let choice =
-            Choice::of(&points(&[(400.0, 1000.0), (400.0, 1001.0), (401.0, 1000.0), (100.0, 9000.0)]));
+        let choice = Choice::of(&points(&[
+            (400.0, 1000.0),
+            (400.0, 1001.0),
+            (401.0, 1000.0),
+            (100.0, 9000.0),
+        ]));
         assert_eq!(choice.front, [true, false, false, true]);
         let one = Choice::of(&points(&[(1.0, 1.0)]));
         assert_eq!((one.fast, one.balanced, one.small, one.front), (0, 0, 0, vec![true]));

@@ -89,7 +89,8 @@ impl Sample {
         // By units, so that no place in them is favoured.
         let step = self.measured.len().div_ceil(JUDGED_BYTES).max(1);
         let units = self.measured.chunks(UNIT_BYTES).step_by(step);
-        let judged: Vec<&[u8]> = units.flat_map(|unit| unit.chunks_exact(block_size)).filter(kept).collect();
+        let judged: Vec<&[u8]> =
+            units.flat_map(|unit| unit.chunks_exact(block_size)).filter(kept).collect();
         let name = remember(&bytes)?;
         let mut pays = Vec::new();
         for level in DICTIONARY_LEVELS {

@@ -49,7 +49,11 @@ impl Point {
 }
 
 /// A point for each setting.
-pub(super) fn measure(settings: Vec<Setting>, sample: &[u8], wanted: usize) -> Result<Vec<Point>, Failure> {
+pub(super) fn measure(
+    settings: Vec<Setting>,
+    sample: &[u8],
+    wanted: usize,
+) -> Result<Vec<Point>, Failure> {
     let progress = Progress::start(true, (MAX_ROUNDS * settings.len()) as u64);
     let mut contestants = Vec::new();
     for setting in settings {
@@ -128,9 +132,11 @@ impl Contestant {
             self.best[i].store = self.best[i].store.min(elapsed.cpu);
         }
         for (i, stretch) in sample.chunks(STRETCH_BYTES).enumerate() {
-            let keys = (i * STRETCH_BYTES / size) as u64..((i * STRETCH_BYTES + stretch.len()) / size) as u64;
+            let keys = (i * STRETCH_BYTES / size) as u64
+                ..((i * STRETCH_BYTES + stretch.len()) / size) as u64;
             let (elapsed, loaded) = clocked(|| {
-                keys.into_iter().try_for_each(|key| self.store.load(&key, &mut self.buffer).map(drop))
+                keys.into_iter()
+                    .try_for_each(|key| self.store.load(&key, &mut self.buffer).map(drop))
             });
             loaded?;
             self.best[i].load = self.best[i].load.min(elapsed.cpu);
@@ -148,8 +154,9 @@ impl Contestant {
 
     fn point(self, sample_bytes: usize, wanted: usize) -> Point {
         let kib = sample_bytes as f64 / 1024.0;
-        let per_kib =
-            |of: fn(&Times) -> Duration| self.best.iter().map(of).sum::<Duration>().as_nanos() as f64 / kib;
+        let per_kib = |of: fn(&Times) -> Duration| {
+            self.best.iter().map(of).sum::<Duration>().as_nanos() as f64 / kib
+        };
         Point {
             bytes_per_kib: self.held as f64 / kib,
             store_ns_per_kib: per_kib(|times| times.store),

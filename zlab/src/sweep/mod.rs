@@ -41,8 +41,11 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let sample = grid::Sample::of(pages)?;
     let settings = grid::settings(&sample, &grid::block_sizes(args.block_size)?)?;
-    let points =
-        measure::measure(settings, &sample.measured, args.block_size.map_or(PAGE_BYTES, NonZeroUsize::get))?;
+    let points = measure::measure(
+        settings,
+        &sample.measured,
+        args.block_size.map_or(PAGE_BYTES, NonZeroUsize::get),
+    )?;
     let choice = Choice::of(&points);
     let report = Report::new(&sample, &points, &choice);
     // Each is tried, whether or not the other fails.

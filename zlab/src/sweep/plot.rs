@@ -60,7 +60,10 @@ fn legend(svg: &mut String) {
     let families = [Family::Lz4, Family::Lzo, Family::Zstd, Family::ZstdDictionary];
     for (i, family) in families.into_iter().enumerate() {
         let x = PANELS[0].0 + 6.0 + i as f64 * 92.0;
-        add(svg, format_args!("<circle class=\"{}\" cx=\"{x}\" cy=\"46\" r=\"5\"/>", class(family)));
+        add(
+            svg,
+            format_args!("<circle class=\"{}\" cx=\"{x}\" cy=\"46\" r=\"5\"/>", class(family)),
+        );
         add(svg, format_args!("<text x=\"{}\" y=\"50\">{}</text>", x + 10.0, name(family)));
     }
     add(
@@ -118,7 +121,12 @@ impl Panel<'_> {
                 ),
             );
         }
-        add(svg, format_args!("<path class=\"axis\" fill=\"none\" d=\"M{left} {TOP}V{BOTTOM}H{right}\"/>"));
+        add(
+            svg,
+            format_args!(
+                "<path class=\"axis\" fill=\"none\" d=\"M{left} {TOP}V{BOTTOM}H{right}\"/>"
+            ),
+        );
         add(
             svg,
             format_args!(
@@ -217,7 +225,8 @@ struct Scale {
 impl Scale {
     /// From `ends.0` to `ends.1`, with some air on both sides of the values.
     fn around(values: impl Iterator<Item = f64>, ends: (f64, f64)) -> Scale {
-        let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) =
+            values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
         Scale { low: low.max(1e-3) / 1.12, high: high.max(2e-3) * 1.12, from: ends.0, to: ends.1 }
     }
 
@@ -231,7 +240,9 @@ impl Scale {
         let of = |steps: &[u32]| -> Vec<f64> {
             let decades = -3..6;
             let all = decades.flat_map(|d| {
-                steps.iter().map(move |&s| (f64::from(s) * 10_f64.powi(d) * 1000.0).round() / 1000.0)
+                steps
+                    .iter()
+                    .map(move |&s| (f64::from(s) * 10_f64.powi(d) * 1000.0).round() / 1000.0)
             });
             all.filter(|&tick| tick > self.low && tick < self.high).collect()
         };
@@ -284,7 +295,8 @@ mod tests {
 
     #[test]
     fn every_point_is_drawn_inside_its_panel() {
-        let points = [point(400.0, 700.0, 1024), point(200.0, 90_000.0, 65_536), point(250.0, 3000.0, 4096)];
+        let points =
+            [point(400.0, 700.0, 1024), point(200.0, 90_000.0, 65_536), point(250.0, 3000.0, 4096)];
         let svg = svg(&points, &Choice::of(&points));
         // Twice three points, twice three rings, four in the legend.
         assert_eq!(svg.matches("<circle").count(), 16);

@@ -63,7 +63,10 @@ impl<'a> Report<'a> {
         let [fast, balanced, small] =
             choice.named().map(|(_, i, why)| Advice { row: settings[i].clone(), why });
         Report {
-            input: InputReport { measured_bytes: sample.measured.len(), wanted_bytes: points[0].wanted },
+            input: InputReport {
+                measured_bytes: sample.measured.len(),
+                wanted_bytes: points[0].wanted,
+            },
             recommended: Recommended { fast, balanced, small },
             settings,
         }
@@ -72,7 +75,8 @@ impl<'a> Report<'a> {
     /// For people: the front, by the time of a load, and the advice.
     pub(super) fn text(&self, input: &[String]) -> String {
         let wanted = format!("load {} bytes, us", self.input.wanted_bytes);
-        let header = ["compressor", "block", "bytes / KiB", "store ns / KiB", "load ns / KiB", &wanted];
+        let header =
+            ["compressor", "block", "bytes / KiB", "store ns / KiB", "load ns / KiB", &wanted];
         let mut rows: Vec<&Row<'_>> = self.settings.iter().filter(|row| row.front).collect();
         rows.sort_by(|a, b| a.load_ns.total_cmp(&b.load_ns));
         let mut table = table(1, &header);

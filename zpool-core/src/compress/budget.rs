@@ -5,7 +5,8 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// No bound.
 const NONE: usize = usize::MAX;
 
-/// An account that several [codecs](super::Codec) share: bytes of their contexts, and a bound for compression contexts.
+/// An account that several [codecs](super::Codec) share: bytes of their contexts, and a bound for
+/// compression contexts.
 ///
 /// With a bound, a codec makes another compression context only if all of them together stay
 /// within it, or if the codec has none yet. A thread that finds neither waits until another thread
@@ -57,8 +58,9 @@ impl ContextBudget {
         (max != NONE).then_some(max)
     }
 
-    /// Sets the bound for compression contexts. See [`Codec::free_surplus_contexts`](super::Codec::free_surplus_contexts)
-    /// for those that exist already.
+    /// Sets the bound for compression contexts. See
+    /// [`Codec::free_surplus_contexts`](super::Codec::free_surplus_contexts) for those that exist
+    /// already.
     pub fn set_max_compression_bytes(&self, max: Option<usize>) {
         self.max_compression.store(max.unwrap_or(NONE), Ordering::Relaxed);
     }
@@ -76,7 +78,8 @@ impl ContextBudget {
         }
     }
 
-    /// Counts a compression context of `bytes` that is about to be made, if it fits below the bound.
+    /// Counts a compression context of `bytes` that is about to be made, if it fits below the
+    /// bound.
     pub(super) fn try_reserve(&self, bytes: usize) -> bool {
         let Some(max) = self.max_compression_bytes() else { return self.reserve(bytes) };
         let fits = |held: usize| held.checked_add(bytes).filter(|&sum| sum <= max);

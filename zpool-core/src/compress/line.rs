@@ -50,13 +50,15 @@ impl<T> Line<T> {
     /// Returns what needs attention: 0 nearly always.
     #[inline]
     pub(super) fn attention(&self) -> usize {
-        // Relaxed: ordered by the exchange of the cell, see the module. (A fence here would wait for all writes before it, the object in the pool included.)
+        // Relaxed: ordered by the exchange of the cell, see the module. (A fence here would wait
+        // for all writes before it, the object in the pool included.)
         self.attention.load(Ordering::Relaxed)
     }
 
     /// Sets or clears one of the flags.
     pub(super) fn set(&self, flag: usize, on: bool) {
-        // Relaxed: ordered by the exchanges of the cells that follow where it is set; a thread that still sees it only does more than it has to.
+        // Relaxed: ordered by the exchanges of the cells that follow where it is set; a thread that
+        // still sees it only does more than it has to.
         if on {
             self.attention.fetch_or(flag, Ordering::Relaxed);
         } else {
@@ -148,7 +150,10 @@ mod models {
         model.preemption_bound = Some(2);
         model.check(|| {
             let shared = Arc::new((Line::new(), TakeCell::empty()));
-            assert!(shared.0.wait(true, || None, |alive| alive == 0).is_none(), "the first one is made");
+            assert!(
+                shared.0.wait(true, || None, |alive| alive == 0).is_none(),
+                "the first one is made"
+            );
             let give_back = |(line, cell): &(Line<u32>, TakeCell<u32>), context| {
                 assert!(cell.swap(Some(context)).is_none(), "there is one");
                 if line.attention() != 0 {
@@ -161,7 +166,8 @@ mod models {
                     thread::spawn(move || {
                         let (line, cell) = &*shared;
                         let found = cell.take();
-                        let context = found.or_else(|| line.wait(true, || cell.take(), |alive| alive == 0));
+                        let context =
+                            found.or_else(|| line.wait(true, || cell.take(), |alive| alive == 0));
                         give_back(&shared, context.expect("none is made while one is alive"));
                     })
                 })

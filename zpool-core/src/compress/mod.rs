@@ -51,7 +51,10 @@ pub trait Compressor: Send + Sync + Debug {
     /// # Concurrency
     ///
     /// - K2. May block; called with no lock held. Contexts may be dropped on any thread, and dropping one may block.
-    fn compression_context(&self, max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError>;
+    fn compression_context(
+        &self,
+        max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError>;
 
     /// Makes a context that decompresses. Only called when [`CodecProperties::stateless_decompression`] is false.
     ///

@@ -72,8 +72,10 @@ impl<T: fmt::Debug> fmt::Debug for Contained<T> {
 ///
 /// The panic itself still has to be dropped, which may panic again: whoever owns it calls [`swallowed_message`].
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("(no message)").to_owned()
 }
 
@@ -126,8 +128,8 @@ mod tests {
         assert_eq!(swallowed_message(Box::new("owned".to_owned())), "owned");
     }
 
-    /// A value whose drop or `Debug` panics, in a field of [`Contained`], harms neither its owner nor
-    /// the fields next to it.
+    /// A value whose drop or `Debug` panics, in a field of [`Contained`], harms neither its owner
+    /// nor the fields next to it.
     #[test]
     fn contained_field_ends_panics_of_drop_and_debug() {
         struct Bad;

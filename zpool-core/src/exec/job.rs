@@ -56,7 +56,8 @@ impl<P, F: FnOnce(P)> Node<P, F> {
         NonNull::from(Box::leak(Box::new(Node { header, payload, work }))).cast()
     }
 
-    /// As `allocate`, with work that `make` builds once there is memory for it. `None` if the heap refuses.
+    /// As `allocate`, with work that `make` builds once there is memory for it. `None` if the heap
+    /// refuses.
     fn try_allocate(
         label: &'static str,
         payload: Option<P>,
@@ -66,13 +67,15 @@ impl<P, F: FnOnce(P)> Node<P, F> {
         nodes.try_reserve_exact(1).ok()?;
         let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label, group: 0 };
         nodes.push(Node { header, payload, work: make() });
-        // A slice of one has the layout of a node alone, so `run` and `discard` may free it as a box of a node.
+        // A slice of one has the layout of a node alone, so `run` and `discard` may free it as a
+        // box of a node.
         Some(NonNull::from(Box::leak(nodes.into_boxed_slice())).cast())
     }
 
     /// # Safety
     ///
-    /// 1. `node` is the header of a live `Node<P, F>` made by `allocate` or `try_allocate`, owned by the caller, who gives it up.
+    /// 1. `node` is the header of a live `Node<P, F>` made by `allocate` or `try_allocate`, owned
+    ///    by the caller, who gives it up.
     unsafe fn run(node: NonNull<Header>) {
         // SAFETY: (1), and `Header` is the first field of a #[repr(C)] struct, so the pointers are the same.
         let node = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
@@ -87,7 +90,8 @@ impl<P, F: FnOnce(P)> Node<P, F> {
         // SAFETY: as in `run`.
         let node = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
         let Node { payload, work, .. } = *node;
-        // Foreign destructors, each contained alone: two that panic at once would abort the process.
+        // Foreign destructors, each contained alone: two that panic at once would abort the
+        // process.
         contained(|| drop(payload));
         contained(|| drop(work));
     }
@@ -105,9 +109,9 @@ impl<P, F: FnOnce(P)> Node<P, F> {
 /// A piece of work to run once, on some executor. Handing it over allocates nothing.
 ///
 /// Dropping a job drops its closure unrun. What is captured says what that means: a pool's own job
-/// then destroys the pool as if it had run. A panic of what is captured is contained and ignored, so
-/// that a list of jobs that is dropped drops all of them. (A closure that captures two values that
-/// both panic aborts the process, as any two panics at once do.)
+/// then destroys the pool as if it had run. A panic of what is captured is contained and ignored,
+/// so that a list of jobs that is dropped drops all of them. (A closure that captures two values
+/// that both panic aborts the process, as any two panics at once do.)
 #[must_use = "a job that is dropped is not run"]
 pub struct Job {
     node: NonNull<Header>,
@@ -122,8 +126,8 @@ impl Job {
         Job { node: Node::allocate(label, Some(()), move |()| work()) }
     }
 
-    /// Makes a job as [`new`](Self::new) does, of the work that `make` builds once there is memory. Returns `None`,
-    /// without calling `make`, if the heap refuses.
+    /// Makes a job as [`new`](Self::new) does, of the work that `make` builds once there is memory.
+    /// Returns `None`, without calling `make`, if the heap refuses.
     pub fn try_new<W: FnOnce() + Send + 'static>(
         label: &'static str,
         make: impl FnOnce() -> W,
@@ -141,8 +145,8 @@ impl Job {
         unsafe { self.node.as_ref() }.label
     }
 
-    /// Marks the job as one of `group`, a number that its submitter chose (default 0: none). A queue
-    /// that several owners share can then complete the jobs of one of them.
+    /// Marks the job as one of `group`, a number that its submitter chose (default 0: none). A
+    /// queue that several owners share can then complete the jobs of one of them.
     pub fn with_group(self, group: u64) -> Job {
         let mut node = self.into_node();
         // SAFETY: invariant 1: the node was this job's alone, and is not linked.
@@ -303,7 +307,8 @@ mod tests {
         assert_eq!(Arc::strong_count(&shared), 1);
     }
 
-    /// A job that was made fallibly runs once, or is dropped unrun, and its memory goes back either way.
+    /// A job that was made fallibly runs once, or is dropped unrun, and its memory goes back either
+    /// way.
     #[test]
     fn try_new_runs_once_or_is_dropped() {
         for run in [true, false] {

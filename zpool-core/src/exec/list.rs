@@ -52,7 +52,12 @@ impl JobList {
             // SAFETY: the node is ours until the exchange succeeds, so nobody else looks at `next`.
             unsafe { (*node.as_ptr()).next = head };
             // Release: publishes the node and its link to the swap in `take_all`/`close`. Relaxed on failure: a new guess.
-            match self.head.compare_exchange_weak(head, node.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+            match self.head.compare_exchange_weak(
+                head,
+                node.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Ok(head.is_null()),
                 Err(seen) => head = seen,
             }
@@ -68,8 +73,12 @@ impl JobList {
                 return Jobs::none();
             }
             // Acquire: pairs with the Release of every push in the chain (each later push's exchange continues the release sequence).
-            match self.head.compare_exchange_weak(head, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed)
-            {
+            match self.head.compare_exchange_weak(
+                head,
+                ptr::null_mut(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(chain) => return Jobs::from_newest(chain),
                 Err(seen) => head = seen,
             }
@@ -111,7 +120,10 @@ impl Drop for JobList {
 
 impl fmt::Debug for JobList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobList").field("empty", &self.is_empty()).field("closed", &self.is_closed()).finish()
+        f.debug_struct("JobList")
+            .field("empty", &self.is_empty())
+            .field("closed", &self.is_closed())
+            .finish()
     }
 }
 
@@ -183,7 +195,8 @@ mod tests {
         let (list, seen) = (JobList::new(), Arc::new(Mutex::new(Vec::new())));
         for i in 0..5 {
             let seen = seen.clone();
-            let was_empty = list.push(Job::new("nth", move || seen.lock().unwrap().push(i))).unwrap();
+            let was_empty =
+                list.push(Job::new("nth", move || seen.lock().unwrap().push(i))).unwrap();
             assert_eq!(was_empty, i == 0);
         }
         list.take_all().for_each(|job| job.run().unwrap());
@@ -197,7 +210,9 @@ mod tests {
         list.push(Job::new("pending", || {})).unwrap();
         assert_eq!(list.close().map(|j| j.label()).collect::<Vec<_>>(), ["pending"]);
         assert_eq!(list.push(Job::new("late", || {})).unwrap_err().label(), "late");
-        assert!(list.is_closed() && list.take_all().next().is_none() && list.close().next().is_none());
+        assert!(
+            list.is_closed() && list.take_all().next().is_none() && list.close().next().is_none()
+        );
     }
 
     #[test]
@@ -238,7 +253,8 @@ mod tests {
                 s.spawn(move || {
                     for i in 0..500 {
                         let seen = seen.clone();
-                        list.push(Job::new("mark", move || seen.lock().unwrap().push((t, i)))).unwrap();
+                        list.push(Job::new("mark", move || seen.lock().unwrap().push((t, i))))
+                            .unwrap();
                     }
                 });
             }
@@ -247,7 +263,8 @@ mod tests {
             }
         });
         for t in 0..3 {
-            let mine: Vec<_> = seen.lock().unwrap().iter().filter(|m| m.0 == t).map(|m| m.1).collect();
+            let mine: Vec<_> =
+                seen.lock().unwrap().iter().filter(|m| m.0 == t).map(|m| m.1).collect();
             assert_eq!(mine, (0..500).collect::<Vec<_>>(), "in the order thread {t} pushed them");
         }
     }

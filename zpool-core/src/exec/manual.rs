@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, Refused, RefusedReason};
+use super::{
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, Refused, RefusedReason,
+};
 use crate::noblock::might_block;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
@@ -16,11 +18,11 @@ std::thread_local! {
     static RUNNING: core::cell::RefCell<Vec<*const Manual>> = const { core::cell::RefCell::new(Vec::new()) };
 }
 
-/// Keeps jobs until [`run_one`](Self::run_one), [`run_all`](Self::run_all) or a flush runs them on the
-/// calling thread.
+/// Keeps jobs until [`run_one`](Self::run_one), [`run_all`](Self::run_all) or a flush runs them on
+/// the calling thread.
 ///
-/// One job runs at a time: a thread waits for a job that another one runs, but not if that thread is
-/// gone, as in a forked child.
+/// One job runs at a time: a thread waits for a job that another one runs, but not if that thread
+/// is gone, as in a forked child.
 #[derive(Debug, Default)]
 pub struct Manual {
     submitted: JobList,
@@ -212,7 +214,10 @@ mod tests {
         });
         manual.submit(job).unwrap();
         manual.flush().unwrap();
-        assert_eq!(outcome.lock().take(), Some((Err(DrainError), Err(DrainError), Some(DrainError))));
+        assert_eq!(
+            outcome.lock().take(),
+            Some((Err(DrainError), Err(DrainError), Some(DrainError)))
+        );
         assert!(manual.submit(Job::new("still open", || {})).is_ok());
     }
 
@@ -222,7 +227,10 @@ mod tests {
         manual.submit(Job::new("pending", || {})).unwrap();
         manual.shutdown().unwrap();
         assert_eq!(manual.jobs_run(), 1);
-        assert_eq!(manual.submit(Job::new("late", || {})).unwrap_err().reason, RefusedReason::ShutDown);
+        assert_eq!(
+            manual.submit(Job::new("late", || {})).unwrap_err().reason,
+            RefusedReason::ShutDown
+        );
 
         let manual = Manual::new();
         manual.submit(Job::new("a", || {})).unwrap();

@@ -189,7 +189,8 @@ mod system {
 
         /// Not every C library that libc knows has it.
         const MREMAP_DONTUNMAP: c_int = 4;
-        let (flags, anywhere) = (libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP, ptr::null_mut::<c_void>());
+        let (flags, anywhere) =
+            (libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP, ptr::null_mut::<c_void>());
         // SAFETY: (1) and (2): the range stays mapped as it is, and its contents may go. The kernel
         // chooses the new address, where nothing is.
         let moved = unsafe { libc::mremap(base.as_ptr().cast(), len, len, flags, anywhere) };
@@ -332,7 +333,8 @@ mod system {
             // SAFETY: inside the range.
             let from = unsafe { base.add(at) };
             // SAFETY: mapped memory by (1), and a byte for each frame of it.
-            if unsafe { libc::mincore(from.as_ptr().cast(), part, frames.as_mut_ptr().cast()) } != 0 {
+            if unsafe { libc::mincore(from.as_ptr().cast(), part, frames.as_mut_ptr().cast()) } != 0
+            {
                 return None;
             }
             count += frames[..part / frame].iter().filter(|&&byte| byte & 1 == 1).count();

@@ -18,7 +18,8 @@ use super::advise::{learn_from_fresh, lock_on_fault, no_dump, no_huge_pages};
 
 /// Bytes of address space in an arena; a longer run gets an arena of its own length. Where a
 /// process has 4 GiB of it at most, less.
-pub(super) const ARENA_LEN: usize = if cfg!(target_pointer_width = "64") { 64 << 20 } else { 8 << 20 };
+pub(super) const ARENA_LEN: usize =
+    if cfg!(target_pointer_width = "64") { 64 << 20 } else { 8 << 20 };
 
 /// Bytes that are opened at a time.
 const STEP: usize = 1 << 20;
@@ -50,7 +51,8 @@ impl Arena {
         loop {
             // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other
             // memory.
-            let base = unsafe { mmap_anonymous(ptr::null_mut(), want, ProtFlags::empty(), flags()) };
+            let base =
+                unsafe { mmap_anonymous(ptr::null_mut(), want, ProtFlags::empty(), flags()) };
             match base.map(|base| NonNull::new(base.cast::<u8>())) {
                 Ok(Some(base)) => {
                     // SAFETY: just mapped, without access.

@@ -42,7 +42,9 @@ unsafe impl PageSource for BudgetedSource {
         let budget = self.budget.load(Ordering::Relaxed);
         let within = |used: usize| used.checked_add(frames).filter(|&sum| sum <= budget);
         // Relaxed: an account; nothing is published through it. So below.
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).map_err(|_| OutOfFrames)?;
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .map_err(|_| OutOfFrames)?;
         self.inner.charge(frames).inspect_err(|_| {
             self.used.fetch_sub(frames, Ordering::Relaxed);
         })

@@ -69,8 +69,8 @@ impl FaultySource {
         self.calls.store(0, Ordering::Relaxed);
     }
 
-    /// Sets whether discards fail from now on, as where the system refuses advice: no frame is given
-    /// back, and its contents stay. Runs can be released all the same.
+    /// Sets whether discards fail from now on, as where the system refuses advice: no frame is
+    /// given back, and its contents stay. Runs can be released all the same.
     pub fn keep_frames(&self, keep: bool) {
         self.keeps_frames.store(keep, Ordering::Relaxed);
         self.may_go.store(0, Ordering::Relaxed);
@@ -79,8 +79,8 @@ impl FaultySource {
     }
 
     /// Returns how many frames a pool took off the books since frames are [kept](Self::keep_frames)
-    /// although their discard failed: those uncharged beyond the frames of released runs and charges
-    /// since then. 0 for a pool that keeps its books right.
+    /// although their discard failed: those uncharged beyond the frames of released runs and
+    /// charges since then. 0 for a pool that keeps its books right.
     pub fn frames_off_the_books(&self) -> usize {
         let went = self.went.load(Ordering::Relaxed);
         let beyond = went.saturating_sub(self.may_go.load(Ordering::Relaxed));
@@ -191,7 +191,9 @@ mod tests {
             [Ok(()), Err(OutOfFrames), Ok(())]
         );
         source.plan(FaultPlan::From(1));
-        assert!(source.charge(1).is_ok() && source.reserve(1).is_err() && source.charge(1).is_err());
+        assert!(
+            source.charge(1).is_ok() && source.reserve(1).is_err() && source.charge(1).is_err()
+        );
         source.plan(FaultPlan::Never);
         assert!(source.charge(1).is_ok());
         assert_eq!((source.failures(), source.charged_frames()), (3, 4));

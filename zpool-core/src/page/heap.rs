@@ -25,7 +25,10 @@ impl HeapSource {
     ///
     /// If that is no power of two or less than 4096.
     pub fn new(frame_size: usize) -> HeapSource {
-        assert!(frame_size.is_power_of_two() && frame_size >= 4096, "a frame of {frame_size} bytes");
+        assert!(
+            frame_size.is_power_of_two() && frame_size >= 4096,
+            "a frame of {frame_size} bytes"
+        );
         HeapSource { frame_size, charged: AtomicUsize::new(0) }
     }
 

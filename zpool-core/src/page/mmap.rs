@@ -91,7 +91,9 @@ impl MmapSource {
             piece.retained = unsafe { resident(piece.base, piece.len) };
         }
         self.with_arenas(|arenas| {
-            pieces.iter().for_each(|piece| arenas.put_back(piece.addr(), piece.len, piece.retained));
+            pieces
+                .iter()
+                .for_each(|piece| arenas.put_back(piece.addr(), piece.len, piece.retained));
         });
         while let Some(arena) = self.with_arenas(Arenas::next_surplus) {
             let retained = arena.retained;
@@ -214,7 +216,8 @@ impl Piece {
 
 impl Batch {
     fn new() -> Batch {
-        let none = Piece { base: NonNull::dangling(), len: 0, number: 0, given_back: false, retained: 0 };
+        let none =
+            Piece { base: NonNull::dangling(), len: 0, number: 0, given_back: false, retained: 0 };
         Batch { pieces: [none; BATCH], len: 0 }
     }
 
@@ -297,8 +300,10 @@ mod tests {
         }
         let frame = source.frame_size();
         // SAFETY: (1) nobody reads or writes meanwhile.
-        let mut middle: Vec<_> =
-            runs.iter().map(|run| Discard::new(unsafe { Run::new(run.base(), run.len()) }, 1..3)).collect();
+        let mut middle: Vec<_> = runs
+            .iter()
+            .map(|run| Discard::new(unsafe { Run::new(run.base(), run.len()) }, 1..3))
+            .collect();
         // SAFETY: (1) runs of this source, which nobody else has a reference into.
         unsafe { source.discard_all(&mut middle) };
         for run in &runs {
@@ -328,11 +333,15 @@ mod tests {
         source.populate(&run, 3..3);
         let mut resident = [0u8; 8];
         // SAFETY: eight frames of ours, and a byte for each.
-        let asked = unsafe { libc::mincore(run.base().as_ptr().cast(), run.len(), resident.as_mut_ptr()) };
+        let asked =
+            unsafe { libc::mincore(run.base().as_ptr().cast(), run.len(), resident.as_mut_ptr()) };
         assert_eq!((asked, resident.map(|byte| byte & 1)), (0, [0, 0, 1, 1, 1, 1, 0, 0]));
         // SAFETY: (1) nobody writes meanwhile.
         let bytes = unsafe { run.slice(2 * frame, 4 * frame) };
-        assert!(bytes[..frame].iter().all(|&byte| byte == 7) && bytes[frame..].iter().all(|&byte| byte == 0));
+        assert!(
+            bytes[..frame].iter().all(|&byte| byte == 7)
+                && bytes[frame..].iter().all(|&byte| byte == 0)
+        );
         release(&source, vec![run]);
     }
 

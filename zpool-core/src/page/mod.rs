@@ -270,7 +270,9 @@ pub struct NotGivenBack;
 
 impl fmt::Display for NotGivenBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the operating system did not take the memory of some frames back; they stay charged")
+        f.write_str(
+            "the operating system did not take the memory of some frames back; they stay charged",
+        )
     }
 }
 

@@ -140,7 +140,8 @@ impl<T: Default> FrameTable<T> {
         while table.len < len {
             // SAFETY: `table.len < len`, and the run has room for `len` values.
             let place = unsafe { table.first.add(table.len) };
-            // SAFETY: inside the run, which is ours, aligned for `T` as `try_new` found, and no value is there.
+            // SAFETY: inside the run, which is ours, aligned for `T` as `try_new` found, and no
+            // value is there.
             unsafe { place.write(T::default()) };
             table.len += 1;
         }
@@ -172,7 +173,9 @@ impl<T> Drop for FrameTable<T> {
         struct Memory(Home);
         impl Drop for Memory {
             fn drop(&mut self) {
-                if let Home::Frames(run) = core::mem::replace(&mut self.0, Home::Heap { capacity: 0 }) {
+                if let Home::Frames(run) =
+                    core::mem::replace(&mut self.0, Home::Heap { capacity: 0 })
+                {
                     let frames = run.len() / source().frame_size();
                     // SAFETY: (1) a run of this source (invariant 1 of `first`); (2) its only
                     // user is being dropped, and its values are gone.
@@ -239,7 +242,8 @@ mod tests {
         #[repr(align(8192))]
         struct Aligned(u64);
         for len in [1, 2, 100] {
-            let mut table = FrameTable::<Aligned>::try_new(FrameTable::<Aligned>::filled_up(len)).unwrap();
+            let mut table =
+                FrameTable::<Aligned>::try_new(FrameTable::<Aligned>::filled_up(len)).unwrap();
             assert_eq!((table.len(), table.bytes()), (len, len * 8192));
             (0..len).for_each(|at| table[at].0 = at as u64);
             assert!((0..len).all(|at| table[at].0 == at as u64));

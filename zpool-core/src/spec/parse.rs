@@ -90,7 +90,11 @@ impl<'a> Cursor<'a> {
 
     fn end(&mut self) -> Result<(), SpecError> {
         self.skip_spaces();
-        if self.at == self.text.len() { Ok(()) } else { Err(self.error_at(self.at, "nothing more")) }
+        if self.at == self.text.len() {
+            Ok(())
+        } else {
+            Err(self.error_at(self.at, "nothing more"))
+        }
     }
 
     fn skip_spaces(&mut self) {

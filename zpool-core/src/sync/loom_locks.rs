@@ -96,7 +96,11 @@ impl Condvar {
     }
 
     /// Like [`wait`](Self::wait): the model has no clock.
-    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _timeout: Duration) -> WaitTimeoutResult {
+    pub fn wait_for<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        _timeout: Duration,
+    ) -> WaitTimeoutResult {
         self.wait(guard);
         WaitTimeoutResult
     }

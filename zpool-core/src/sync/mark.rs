@@ -39,7 +39,8 @@ fn thread_id() -> u32 {
 fn has_ended(thread: u32) -> bool {
     let tasks = std::path::Path::new("/proc/self/task");
     // Both must be certain: a `/proc` that is hidden says nothing about the thread.
-    matches!(tasks.join(thread.to_string()).try_exists(), Ok(false)) && matches!(tasks.try_exists(), Ok(true))
+    matches!(tasks.join(thread.to_string()).try_exists(), Ok(false))
+        && matches!(tasks.try_exists(), Ok(true))
 }
 
 #[cfg(any(not(target_os = "linux"), zpool_loom))]

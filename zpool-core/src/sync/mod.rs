@@ -36,7 +36,9 @@ pub mod atomic {
 /// Threads: std's, or loom's under `--cfg zpool_loom`.
 pub mod thread {
     #[cfg(zpool_loom)]
-    pub use loom::thread::{Builder, JoinHandle, Thread, ThreadId, current, park, spawn, yield_now};
+    pub use loom::thread::{
+        Builder, JoinHandle, Thread, ThreadId, current, park, spawn, yield_now,
+    };
 
     #[cfg(not(zpool_loom))]
     pub use std::thread::{Builder, JoinHandle, Thread, ThreadId, current, park, spawn, yield_now};

@@ -16,7 +16,10 @@ use super::thread;
 /// # Errors
 ///
 /// If `name` contains a zero byte ([`io::ErrorKind::InvalidInput`]), or the system gives no thread.
-pub fn spawn_worker(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+pub fn spawn_worker(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
     if name.contains('\0') {
         let message = "a thread's name must not contain a zero byte: choose another name";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -54,8 +57,9 @@ mod mask {
             }
             let mut before = MaybeUninit::uninit();
             // SAFETY: both pointers are to memory for a set; the first one was filled above.
-            let error =
-                unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, blocked.as_ptr(), before.as_mut_ptr()) };
+            let error = unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, blocked.as_ptr(), before.as_mut_ptr())
+            };
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
             }
@@ -69,7 +73,9 @@ mod mask {
         fn drop(&mut self) {
             // SAFETY: `before` is a mask that the system wrote; the null pointer asks for nothing
             // back. It cannot fail: both arguments are valid.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
+            };
         }
     }
 }
@@ -108,7 +114,8 @@ mod tests {
         let mask = mask.recv().unwrap();
         // Not blockable: KILL, STOP, and the two that the C library uses itself.
         let never = [libc::SIGKILL, libc::SIGSTOP, 32, 33];
-        let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+        let faults =
+            [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
         for signal in 1..=64 {
             let open = never.contains(&signal) || faults.contains(&signal);
             assert_eq!(mask >> (signal - 1) & 1 == 0, open, "signal {signal}");

@@ -10,7 +10,8 @@ pub(crate) fn in_child(test: &str) -> bool {
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
     let output = child.env(CHILD, "1").args(["--exact", test, "--nocapture"]).output().unwrap();
-    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{}\n{}{}", output.status, text[0], text[1]);
     // What it says about being skipped.
     print!("{}", text[1]);
@@ -40,7 +41,8 @@ pub(crate) fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
     let bound = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0;
     // SAFETY: the program is as long as it says, and the kernel copies it.
     let set =
-        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } == 0;
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }
+            == 0;
     if !bound || !set {
         eprintln!("skipped: seccomp filters are not permitted here");
     }

@@ -25,7 +25,8 @@ pub(crate) struct Need {
 }
 
 impl ClassState {
-    /// Claims a slot for an object of `len` bytes in frames that are resident, in the fullest zspage that has one.
+    /// Claims a slot for an object of `len` bytes in frames that are resident, in the fullest
+    /// zspage that has one.
     #[inline]
     pub(crate) fn claim_open(&mut self, len: u32) -> Option<Claimed> {
         if self.open == 0 {
@@ -39,23 +40,29 @@ impl ClassState {
         Some(self.occupy_open(local, object, len))
     }
 
-    /// Claims the first free slot of a zspage that has none in resident frames, taking the frames it needs from `credit`.
-    /// Returns `None` without such a zspage.
+    /// Claims the first free slot of a zspage that has none in resident frames, taking the frames
+    /// it needs from `credit`. Returns `None` without such a zspage.
     ///
     /// # Errors
     ///
     /// The number of frames needed, where `credit` has fewer; then nothing has changed.
-    pub(crate) fn claim_growing(&mut self, len: u32, credit: &mut usize) -> Result<Option<Claimed>, usize> {
+    pub(crate) fn claim_growing(
+        &mut self,
+        len: u32,
+        credit: &mut usize,
+    ) -> Result<Option<Claimed>, usize> {
         let Some(local) = self.head(Group::Growing).or_else(|| self.head(Group::Empty)) else {
             return Ok(None);
         };
-        let Some(object) = first_clear(self.bits(local), 0, self.shape.objects) else { return Ok(None) };
+        let Some(object) = first_clear(self.bits(local), 0, self.shape.objects) else {
+            return Ok(None);
+        };
         self.claim_at(local, object, len, credit).map(Some)
     }
 
-    /// Claims the first free slot of a zspage that is neither empty nor isolated, the fuller ones first, unless `barred`
-    /// says no to that slot. Takes the frames it needs from `credit`. For compaction: it fills gaps whether their frames
-    /// are resident or not.
+    /// Claims the first free slot of a zspage that is neither empty nor isolated, the fuller ones
+    /// first, unless `barred` says no to that slot. Takes the frames it needs from `credit`. For
+    /// compaction: it fills gaps whether their frames are resident or not.
     ///
     /// # Errors
     ///
@@ -66,7 +73,8 @@ impl ClassState {
         credit: &mut usize,
         barred: impl Fn(u32, u16) -> bool,
     ) -> Result<Option<Claimed>, usize> {
-        let groups = [Group::AlmostFull, Group::ThreeQuarters, Group::Growing, Group::Half, Group::Quarter];
+        let groups =
+            [Group::AlmostFull, Group::ThreeQuarters, Group::Growing, Group::Half, Group::Quarter];
         let candidates = groups.into_iter().flat_map(|group| self.list(group));
         let mut gaps = candidates.filter_map(|local| {
             let object = first_clear(self.bits(local), 0, self.shape.objects)?;
@@ -95,7 +103,13 @@ impl ClassState {
         }
     }
 
-    fn claim_at(&mut self, local: u32, object: u16, len: u32, credit: &mut usize) -> Result<Claimed, usize> {
+    fn claim_at(
+        &mut self,
+        local: u32,
+        object: u16,
+        len: u32,
+        credit: &mut usize,
+    ) -> Result<Claimed, usize> {
         let touched = self.shape.frames_of(object, len) & !self.member(local).resident;
         let frames = touched.count_ones() as usize;
         if *credit < frames {

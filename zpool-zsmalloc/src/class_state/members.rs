@@ -11,7 +11,8 @@ impl ClassState {
         let local = self.room.members.len() as u32;
         debug_assert_eq!(self.room_needed(), 0, "room was made outside the lock");
         let links = Links::UNLINKED;
-        let empty = Occupancy { resident: 0, id, links, inuse: 0, open: 0, isolated: false, row: 0 };
+        let empty =
+            Occupancy { resident: 0, id, links, inuse: 0, open: 0, isolated: false, row: 0 };
         self.by_row[usize::from(empty.row)] += 1;
         self.room.members.push(empty);
         self.room.bits.extend(core::iter::repeat_n(0, usize::from(self.shape.words)));
@@ -81,8 +82,9 @@ impl ClassState {
     /// Counts the slots of `range` that are not claimed and lie in resident frames.
     pub(crate) fn count_open(&self, local: u32, range: core::ops::Range<u16>) -> u16 {
         let (bits, resident) = (self.bits(local), self.member(local).resident);
-        let is_open =
-            |&object: &u16| !bit(bits, object) && self.shape.frames_of_slot(object) & !resident == 0;
+        let is_open = |&object: &u16| {
+            !bit(bits, object) && self.shape.frames_of_slot(object) & !resident == 0
+        };
         range.filter(is_open).count() as u16
     }
 

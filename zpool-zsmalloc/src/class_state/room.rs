@@ -14,7 +14,10 @@ pub(crate) struct Room {
 impl Room {
     /// Makes room for so many members of a class. `None` if the heap refuses.
     pub(crate) fn with_capacity(shape: &Shape, members: usize) -> Option<Room> {
-        Some(Room { members: with_room(members)?, bits: with_room(members * usize::from(shape.words))? })
+        Some(Room {
+            members: with_room(members)?,
+            bits: with_room(members * usize::from(shape.words))?,
+        })
     }
 
     /// Bytes on the heap.
@@ -30,8 +33,8 @@ impl ClassState {
         if members < self.room.members.capacity() { 0 } else { members + 1 + members / 8 }
     }
 
-    /// Puts the members into larger room. Returns the old room, or the new one if it is not larger, to be dropped outside
-    /// the lock.
+    /// Puts the members into larger room. Returns the old room, or the new one if it is not larger,
+    /// to be dropped outside the lock.
     pub(crate) fn enlarge(&mut self, room: Room) -> Room {
         if room.members.capacity() > self.room.members.capacity() { self.refit(room) } else { room }
     }
@@ -42,7 +45,8 @@ impl ClassState {
         (capacity > used + used / 4 + 1).then_some((self.shape, used))
     }
 
-    /// Puts the members into other room, if they fit. Returns the room that is not used, to be dropped outside the lock.
+    /// Puts the members into other room, if they fit. Returns the room that is not used, to be
+    /// dropped outside the lock.
     pub(crate) fn refit(&mut self, mut room: Room) -> Room {
         if room.members.capacity() >= self.room.members.len() {
             room.members.append(&mut self.room.members);

@@ -1,19 +1,22 @@
 //! A slot is claimed or released, and the counts of its zspage and class follow.
 //!
-//! Every insert and free that finds no spare comes here, so what does not change in most of them is tested for and
-//! left alone: frames, tails, absent bytes, and the zspage's group and row.
+//! Every insert and free that finds no spare comes here, so what does not change in most of them is
+//! tested for and left alone: frames, tails, absent bytes, and the zspage's group and row.
 
 use super::{Claimed, ClassState, PEAK_UNIT};
 use crate::fullness::{Group, row};
 use crate::shape::{bit, runs};
 
 impl ClassState {
-    /// Marks an open slot claimed for an object of `len` bytes. All its frames are resident and stay so.
+    /// Marks an open slot claimed for an object of `len` bytes. All its frames are resident and
+    /// stay so.
     #[inline]
     pub(super) fn occupy_open(&mut self, local: u32, object: u16, len: u32) -> Claimed {
         self.count_object(local, object, len);
         let member = &mut self.room.members[local as usize];
-        debug_assert!(!member.isolated && self.shape.frames_of_slot(object) & !member.resident == 0);
+        debug_assert!(
+            !member.isolated && self.shape.frames_of_slot(object) & !member.resident == 0
+        );
         member.open -= 1;
         let (zspage, resident) = (member.id, member.resident);
         self.open -= 1;
@@ -21,7 +24,8 @@ impl ClassState {
         Claimed { zspage, object, fresh: 0 }
     }
 
-    /// Marks a slot claimed for an object of `len` bytes. The frames that the object lies in become resident.
+    /// Marks a slot claimed for an object of `len` bytes. The frames that the object lies in become
+    /// resident.
     pub(super) fn occupy(&mut self, local: u32, object: u16, len: u32) -> Claimed {
         self.count_object(local, object, len);
         let slot = self.shape.frames_of_slot(object);
@@ -84,10 +88,12 @@ impl ClassState {
         self.absent -= self.shape.bytes_in(object, missing);
     }
 
-    /// Returns the bytes of other claimed slots than `object` in frames that have become resident. Each lies in a slot that
-    /// begins before such a frame, since the frame where a claimed slot begins is resident.
+    /// Returns the bytes of other claimed slots than `object` in frames that have become resident.
+    /// Each lies in a slot that begins before such a frame, since the frame where a claimed slot
+    /// begins is resident.
     fn absent_before(&self, local: u32, object: u16, new: u64) -> usize {
-        let across = runs(new).flatten().filter_map(|frame| Some((frame, self.shape.slot_across(frame)?)));
+        let across =
+            runs(new).flatten().filter_map(|frame| Some((frame, self.shape.slot_across(frame)?)));
         let claimed = across.filter(|&(_, slot)| slot != object && bit(self.bits(local), slot));
         claimed.map(|(frame, slot)| self.shape.bytes_in(slot, 1 << frame)).sum()
     }
@@ -105,8 +111,8 @@ impl ClassState {
         }
     }
 
-    /// Moves a zspage to the group and the row where it belongs now. `resident` are its resident frames when it was last
-    /// put into one.
+    /// Moves a zspage to the group and the row where it belongs now. `resident` are its resident
+    /// frames when it was last put into one.
     #[inline]
     pub(super) fn regroup(&mut self, local: u32, resident: u64) {
         let member = self.member(local);

@@ -10,13 +10,15 @@ use super::{AFTER_REST, ANEW, AT_ONCE};
 use crate::inner::Inner;
 
 impl Inner {
-    /// Makes the pool's job, if there is an executor for it. When the pool is made, and when the one before has run.
+    /// Makes the pool's job, if there is an executor for it. When the pool is made, and when the
+    /// one before has run.
     pub(crate) fn prepare_job(self: &Arc<Self>) {
         if !self.housekeeping.usable {
             return;
         }
         let made = job(self);
-        // Without a job, inserts do the work, and one of them, a compaction or a trim makes it. Relaxed: policy.
+        // Without a job, inserts do the work, and one of them, a compaction or a trim makes it.
+        // Relaxed: policy.
         self.housekeeping.unmade.store(made.is_none(), Ordering::Relaxed);
         match made {
             Some(job) => {
@@ -51,8 +53,9 @@ impl Inner {
     /// Waits for a job that runs, and keeps later ones from doing anything.
     pub(crate) fn close_gate(&self) {
         self.wait_for_job(|gate| gate.closed = true);
-        // On this thread, not on that of a job: it may be the executor's last reference. And with no lock held: its drop is foreign code, which may panic, and
-        // the pool has to be taken down all the same.
+        // On this thread, not on that of a job: it may be the executor's last reference. And with
+        // no lock held: its drop is foreign code, which may panic, and the pool has to be taken
+        // down all the same.
         let executor = self.housekeeping.executor.lock().take();
         let job = self.housekeeping.job.lock().take();
         drop(job);
@@ -72,17 +75,20 @@ impl Inner {
         then(&mut gate)
     }
 
-    /// Submits the job, whatever there seems to be to do: the spares hide what they hold up. Never blocks or allocates.
+    /// Submits the job, whatever there seems to be to do: the spares hide what they hold up. Never
+    /// blocks or allocates.
     pub(crate) fn kick(&self) {
         self.submit(None);
     }
 
-    /// Submits the job, if it is not out. With a delay, to go on with what a job has begun, only from inside one: that may allocate.
+    /// Submits the job, if it is not out. With a delay, to go on with what a job has begun, only
+    /// from inside one: that may allocate.
     pub(super) fn submit(&self, delay: Option<Duration>) {
         let housekeeping = &self.housekeeping;
         let Some(job) = housekeeping.job.lock().take() else { return };
         let Some(executor) = housekeeping.executor.lock().clone() else { return };
-        // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so below.
+        // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so
+        // below.
         housekeeping.forsaken.store(false, Ordering::Relaxed);
         let submitted = contained(|| match delay {
             Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
@@ -91,7 +97,8 @@ impl Inner {
         let refused = match submitted {
             Some(Ok(())) => return,
             Some(Err(refused)) => Some(refused.job),
-            // The unwinding has dropped the job, whose `Chance` has made the next one; or the executor kept it, and may run it yet.
+            // The unwinding has dropped the job, whose `Chance` has made the next one; or the
+            // executor kept it, and may run it yet.
             None => None,
         };
         // Left for later: a next free tries again, an insert or trim does it in any case.
@@ -126,7 +133,8 @@ fn run(inner: &Arc<Inner>) {
     let Some(_running) = Running::begin(inner) else { return };
     let next = Next(inner);
     let rest = inner.housekeep();
-    // Before there is a next job: a free that submits it does so in the stead of what follows here, a little early. Relaxed: policy.
+    // Before there is a next job: a free that submits it does so in the stead of what follows here,
+    // a little early. Relaxed: policy.
     inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
     drop(next);
     match rest {
@@ -156,7 +164,8 @@ impl Drop for Chance {
 /// What the gate of a pool's jobs knows.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// Jobs that run: more than one for a moment, where an executor runs the next one beside the end of the one that submitted it.
+    /// Jobs that run: more than one for a moment, where an executor runs the next one beside the
+    /// end of the one that submitted it.
     running: usize,
     /// The pool is gone.
     closed: bool,

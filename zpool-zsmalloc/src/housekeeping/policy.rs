@@ -18,19 +18,22 @@ const IDLE_SHARE: usize = 16;
 const GAIN_SHARE: usize = 128;
 const GAIN_FLOOR: usize = 4;
 
-/// It runs again when one in so many objects has been freed since the last time, those not counted that were kept as spares. Measured: at 24 a small pool came to 1.053
-/// bytes held a byte of payload just before it ran; at 32 a quarter more objects are moved than at 16.
+/// It runs again when one in so many objects has been freed since the last time, those not counted
+/// that were kept as spares. Measured: at 24 a small pool came to 1.053 bytes held a byte of
+/// payload just before it ran; at 32 a quarter more objects are moved than at 16.
 const REST_SHARE: usize = 32;
 
-/// From the end of a compaction to the next one that the pool does by itself. Measured when it was introduced: replacing objects at random took 1.2 times what it
-/// takes with mimalloc, and without a rest 1.25 to 1.47. See docs/decisions/0022.
+/// From the end of a compaction to the next one that the pool does by itself. Measured when it was
+/// introduced: replacing objects at random took 1.2 times what it takes with mimalloc, and without
+/// a rest 1.25 to 1.47. See docs/decisions/0022.
 pub(super) const REST: Duration = Duration::from_millis(10);
 
 /// Every so many releases of a class the estimate is brought up to date.
 pub(super) const NOTE_EVERY: usize = 4;
 
 impl Inner {
-    /// Notes what a class has to gain, now and then. True: look whether it is time to do something. Under the class's lock.
+    /// Notes what a class has to gain, now and then. True: look whether it is time to do something.
+    /// Under the class's lock.
     pub(crate) fn note_release(&self, state: &mut ClassState) -> bool {
         state.releases = state.releases.wrapping_add(1);
         let now = state.releases.is_multiple_of(NOTE_EVERY as u32);
@@ -58,7 +61,8 @@ impl Inner {
         self.housekeeping.gain.fetch_add(gain.wrapping_sub(before), Ordering::Relaxed);
     }
 
-    /// Notes how many objects there are, and what each class has to gain: frames that packing every class to the front would free.
+    /// Notes how many objects there are, and what each class has to gain: frames that packing every
+    /// class to the front would free.
     pub(crate) fn estimate(&self) -> usize {
         let (mut gain, mut live) = (0, 0);
         for class in self.existing_classes() {
@@ -105,7 +109,8 @@ impl Inner {
     }
 
     pub(super) fn gain_is_large(&self) -> bool {
-        // The sum wraps for a moment while classes note in another order than they changed; half the range is below zero then.
+        // The sum wraps for a moment while classes note in another order than they changed; half
+        // the range is below zero then.
         let gain = self.housekeeping.gain.load(Ordering::Relaxed) as isize;
         self.is_large(gain.max(0) as usize)
     }
@@ -114,7 +119,8 @@ impl Inner {
         gain > self.counters.frames.load(Ordering::Relaxed) / GAIN_SHARE + GAIN_FLOOR
     }
 
-    /// Is what no class has needed of late worth a call to the system, which interrupts every thread of the process?
+    /// Is what no class has needed of late worth a call to the system, which interrupts every
+    /// thread of the process?
     pub(super) fn surplus_is_large(&self) -> bool {
         let surplus = |class| self.locked(class, |state| self.surplus_of(state, Thorough::No));
         self.is_large(self.existing_classes().map(surplus).sum())

@@ -85,7 +85,10 @@ impl Slot {
         let word = Word(self.0.load(Ordering::Relaxed));
         debug_assert!(word.state() == DEAD && word.holds() == 0, "not retracted: {word:?}");
         // Release: pairs with the Acquire of `pin`.
-        self.0.store(Word::new(content.0, u64::from(word.generation()), LIVE, 0).0, Ordering::Release);
+        self.0.store(
+            Word::new(content.0, u64::from(word.generation()), LIVE, 0).0,
+            Ordering::Release,
+        );
     }
 }
 

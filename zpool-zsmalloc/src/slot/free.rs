@@ -1,4 +1,5 @@
-//! The end of an object's life: the word becomes dead first, and is settled once announcements have become pins.
+//! The end of an object's life: the word becomes dead first, and is settled once announcements have
+//! become pins.
 
 use zpool_core::PoolError;
 use zpool_core::sync::atomic::Ordering;
@@ -49,8 +50,8 @@ impl Slot {
         Ok(self.settle(killed.content).freed)
     }
 
-    /// The first step of a free: makes the word dead, with a pin of the caller's. The caller then turns announcements
-    /// into pins, and [`settle`](Self::settle)s.
+    /// The first step of a free: makes the word dead, with a pin of the caller's. The caller then
+    /// turns announcements into pins, and [`settle`](Self::settle)s.
     ///
     /// # Errors
     ///
@@ -74,12 +75,13 @@ impl Slot {
     /// Is the killed object the caller's alone? Then there is nothing to [`settle`](Self::settle).
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours alone, since no reader
-        // pins a dead word.
+        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours
+        // alone, since no reader pins a dead word.
         Word(self.0.load(Ordering::Acquire)).holds() == 1
     }
 
-    /// The last step of a free: takes back the pin of [`kill`](Self::kill), which returned `content`.
+    /// The last step of a free: takes back the pin of [`kill`](Self::kill), which returned
+    /// `content`.
     #[inline]
     pub fn settle(&self, content: Content) -> Settled {
         if self.is_settled() {

@@ -30,7 +30,8 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn of(table: &ClassTable) -> Layout {
         let slack = |c: &SizeClass| c.slot_bytes - c.shortest;
-        let most_slack = table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
+        let most_slack =
+            table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
         let most_objects = table.classes().iter().map(|c| c.objects).max().unwrap_or(1);
         let bits = |largest: usize| usize::BITS - largest.leading_zeros();
         let (slack_bits, object_bits) = (bits(most_slack), bits(usize::from(most_objects - 1)));
@@ -47,7 +48,8 @@ impl Layout {
 
     #[inline]
     pub(crate) fn pack(self, at: Location, slack: u32) -> Content {
-        let place = u64::from(at.zspage) << self.zspage_shift | u64::from(at.object) << self.slack_bits;
+        let place =
+            u64::from(at.zspage) << self.zspage_shift | u64::from(at.object) << self.slack_bits;
         Content(place | u64::from(slack))
     }
 
@@ -91,8 +93,10 @@ mod tests {
                     let table = ClassTable::new(config).unwrap();
                     let layout = Layout::of(&table);
                     assert!(layout.zspages() >= 1 << 13, "{config:?}: {layout:?}");
-                    let at =
-                        Location { zspage: layout.zspages() - 1, object: table.classes()[0].objects - 1 };
+                    let at = Location {
+                        zspage: layout.zspages() - 1,
+                        object: table.classes()[0].objects - 1,
+                    };
                     let slack = (table.classes()[0].slot_bytes - 1) + table.reach() as u32;
                     assert_eq!(layout.unpack(layout.pack(at, slack)), (at, slack));
                 }

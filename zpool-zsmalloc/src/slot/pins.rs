@@ -1,4 +1,5 @@
-//! Pins of readers: they keep an object where it is, and the last one of a dead object takes it down.
+//! Pins of readers: they keep an object where it is, and the last one of a dead object takes it
+//! down.
 
 use zpool_core::PoolError;
 use zpool_core::sync::atomic::Ordering;
@@ -29,7 +30,8 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] where this reader has to share a pin with others.
+    /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] where this reader has to share a
+    /// pin with others.
     #[inline]
     pub fn pin(&self, generation: u16) -> Result<Pinned, PoolError> {
         self.pin_below(MAX_PINS, generation)
@@ -69,13 +71,15 @@ impl Slot {
         if word.is_live(generation) { Ok(word.content()) } else { Err(PoolError::StaleHandle) }
     }
 
-    /// Takes one pin of a reader back. If this was the last pin of a dead object, then the caller takes object and slot down.
+    /// Takes one pin of a reader back. If this was the last pin of a dead object, then the caller
+    /// takes object and slot down.
     #[inline]
     pub fn unpin(&self) -> Unpinned {
         self.subtract(1)
     }
 
-    /// Takes the mover's pin back, as [`unpin`](Self::unpin). Returns the content if the object was freed meanwhile and has no reader: then the caller takes it down.
+    /// Takes the mover's pin back, as [`unpin`](Self::unpin). Returns the content if the object was
+    /// freed meanwhile and has no reader: then the caller takes it down.
     #[inline]
     pub fn unpin_mover(&self) -> Option<Content> {
         self.subtract(MOVER).dead
@@ -85,11 +89,15 @@ impl Slot {
     fn subtract(&self, pin: u64) -> Unpinned {
         // Release: pairs with the Acquire of whoever reuses the bytes next.
         let before = Word(self.0.fetch_sub(pin, Ordering::Release));
-        debug_assert!(before.holds() >= pin && before.state() != FREE, "unpinned without a pin: {before:?}");
+        debug_assert!(
+            before.holds() >= pin && before.state() != FREE,
+            "unpinned without a pin: {before:?}"
+        );
         let last = pin == 1 && before.pins() == 1;
         let dead = before.holds() == pin && before.state() == DEAD;
         if dead {
-            // Acquire: pairs with the Release of the other readers' unpins. A load and no fence: the thread sanitizer does not know fences.
+            // Acquire: pairs with the Release of the other readers' unpins. A load and no fence:
+            // the thread sanitizer does not know fences.
             self.0.load(Ordering::Acquire);
         }
         Unpinned { dead: dead.then(|| before.content()), last }
@@ -101,7 +109,8 @@ impl Slot {
         Word(self.0.load(Ordering::Relaxed)).content()
     }
 
-    /// Where the object is, for a reader who has announced itself; `None` if it has to pin, or if there is no such object.
+    /// Where the object is, for a reader who has announced itself; `None` if it has to pin, or if
+    /// there is no such object.
     #[inline]
     pub fn look(&self, generation: u16) -> Option<Content> {
         // SeqCst: after the announcement; as Acquire it pairs with publish and move.
@@ -111,7 +120,8 @@ impl Slot {
 
     /// Adds a pin on behalf of a reader who has announced itself, by whoever has one.
     pub(crate) fn add_pin(&self) {
-        // Relaxed: the caller's own pin keeps the object; it tells the reader with an ordering of its own.
+        // Relaxed: the caller's own pin keeps the object; it tells the reader with an ordering of
+        // its own.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -13,7 +13,8 @@ pub(super) const MOVER: u64 = 1 << READER_BITS;
 pub(super) const STATE_BITS: u32 = 2;
 pub(super) const GENERATION_BITS: u32 = 9;
 pub(super) const CONTENT_BITS: u32 = 44;
-const _: () = assert!(PIN_BITS + STATE_BITS + GENERATION_BITS + CONTENT_BITS == u64::BITS, "one word");
+const _: () =
+    assert!(PIN_BITS + STATE_BITS + GENERATION_BITS + CONTENT_BITS == u64::BITS, "one word");
 const _: () = assert!(CONTENT_BITS > u32::BITS, "a free slot's link fits the content");
 
 pub(super) const STATE_SHIFT: u32 = PIN_BITS;
@@ -25,7 +26,8 @@ pub(super) const HOLDS_MASK: u64 = (1 << PIN_BITS) - 1;
 /// State and generation.
 pub(super) const LIFE_MASK: u64 = (1 << CONTENT_SHIFT) - 1 - HOLDS_MASK;
 
-/// Pins of readers on one object, each of its own. The others share one: see `overflow`. What is announced comes on top.
+/// Pins of readers on one object, each of its own. The others share one: see `overflow`. What is
+/// announced comes on top.
 pub(crate) const MAX_PINS: u64 = 128;
 const _: () = assert!(
     MAX_PINS + 1 + MAX_ANNOUNCED + 1 < MOVER,
@@ -43,7 +45,9 @@ pub(super) struct Word(pub(super) u64);
 
 impl Word {
     pub(super) fn new(content: u64, generation: u64, state: u64, pins: u64) -> Word {
-        Word(content << CONTENT_SHIFT | generation << GENERATION_SHIFT | state << STATE_SHIFT | pins)
+        Word(
+            content << CONTENT_SHIFT | generation << GENERATION_SHIFT | state << STATE_SHIFT | pins,
+        )
     }
     /// Pins of readers, and of a free.
     pub(super) fn pins(self) -> u64 {

@@ -1,4 +1,5 @@
-//! An allocator that refuses heap calls of a thread that asks for that. Included by the test programs that need it.
+//! An allocator that refuses heap calls of a thread that asks for that. Included by the test
+//! programs that need it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,8 +12,8 @@ std::thread_local! {
     static REFUSED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Runs `work` while this thread's allocation number `n` is refused, and if `from`, all after it. Returns what `work` did and
-/// how many were refused.
+/// Runs `work` while this thread's allocation number `n` is refused, and if `from`, all after it.
+/// Returns what `work` did and how many were refused.
 pub(crate) fn refusing<R>(n: i64, from: bool, work: impl FnOnce() -> R) -> (R, u64) {
     struct End;
     impl Drop for End {
@@ -57,8 +58,8 @@ struct Refusing;
 #[global_allocator]
 static REFUSING: Refusing = Refusing;
 
-// SAFETY: forwards to the system's allocator or returns null, which says that there is no memory; the cells allocate nothing and do not unwind.
-// Reallocation is the trait's own, made of these two.
+// SAFETY: forwards to the system's allocator or returns null, which says that there is no memory;
+// the cells allocate nothing and do not unwind. Reallocation is the trait's own, made of these two.
 unsafe impl GlobalAlloc for Refusing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if refuses() {

@@ -16,7 +16,10 @@ impl<K> Shard<K> {
     /// # Errors
     ///
     /// Returns what is stored if there is no memory.
-    pub(super) fn enter(&mut self, stored: Stored) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+    pub(super) fn enter(
+        &mut self,
+        stored: Stored,
+    ) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
         let entered = match stored {
             Stored::Same { word, len } => {
                 let (word, place) = (word.to_le_bytes(), Place::default());
@@ -58,21 +61,34 @@ impl<K> Shard<K> {
         parts.push(Stored::Block(block));
         match TryArc::try_new(Large { parts: parts.into_boxed_slice(), len }) {
             Ok(large) => self.enter_large(large),
-            Err(large) => Err(large.parts.into_iter().next().expect("the block that was put in above")),
+            Err(large) => {
+                Err(large.parts.into_iter().next().expect("the block that was put in above"))
+            }
         }
     }
 
-    fn enter_large(&mut self, large: TryArc<Large>) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+    fn enter_large(
+        &mut self,
+        large: TryArc<Large>,
+    ) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
         match self.values.enter(large, &mut self.list_bytes) {
             Ok(number) => Ok((Entry::Large { number, place: Place::default() }, 0, None)),
             Err(large) => Err(Stored::Large(large)),
         }
     }
 
-    /// An entry goes: what it stood for. `beside` is a reference to the same pool that the caller has and does not need.
-    pub(super) fn leave(&mut self, entry: Entry, sum: u32, beside: Option<&mut Option<PoolRef>>) -> Stored {
+    /// An entry goes: what it stood for. `beside` is a reference to the same pool that the caller
+    /// has and does not need.
+    pub(super) fn leave(
+        &mut self,
+        entry: Entry,
+        sum: u32,
+        beside: Option<&mut Option<PoolRef>>,
+    ) -> Stored {
         let stored = match entry {
-            Entry::Same { word, len, .. } => Stored::Same { word: u64::from_le_bytes(word), len: len.get() },
+            Entry::Same { word, len, .. } => {
+                Stored::Same { word: u64::from_le_bytes(word), len: len.get() }
+            }
             Entry::Object { handle, place, lengths } => {
                 self.note_left(place.pool(), &handle);
                 let pool = match beside.and_then(Option::take) {
@@ -80,16 +96,25 @@ impl<K> Shard<K> {
                     None => self.pools.leave(place.pool()),
                 };
                 let (len, object_len, raw) = (lengths.len(), lengths.object_len(), lengths.raw());
-                Stored::Block(Block { object: Object::new(pool, handle), len, object_len, raw, sum })
+                Stored::Block(Block {
+                    object: Object::new(pool, handle),
+                    len,
+                    object_len,
+                    raw,
+                    sum,
+                })
             }
-            Entry::Large { number, .. } => Stored::Large(self.values.leave(number, &mut self.list_bytes)),
+            Entry::Large { number, .. } => {
+                Stored::Large(self.values.leave(number, &mut self.list_bytes))
+            }
         };
         self.tally.subtract(&stored);
         stored
     }
 
-    /// Puts an item back that was taken out for a moment: no store is counted, and no equal key looked for. `item` still
-    /// has it if there is no memory. Returns a reference that was not needed, to be dropped when the lock is free.
+    /// Puts an item back that was taken out for a moment: no store is counted, and no equal key
+    /// looked for. `item` still has it if there is no memory. Returns a reference that was not
+    /// needed, to be dropped when the lock is free.
     pub(crate) fn put_back(
         &mut self,
         hash: u64,
@@ -114,7 +139,8 @@ impl<K> Shard<K> {
         spare
     }
 
-    /// Tells the watches that the object of `handle`, in the pool of this number, is no longer in the index.
+    /// Tells the watches that the object of `handle`, in the pool of this number, is no longer in
+    /// the index.
     #[inline]
     fn note_left(&mut self, pool: u16, handle: &Handle) {
         if !self.watches.is_empty() {

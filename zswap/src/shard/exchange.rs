@@ -9,15 +9,16 @@ use crate::lengths::Length;
 use crate::stored::Block;
 use crate::table::{At, NoRoom};
 
-/// What was put in has taken the place of an item (with the key that is not needed), or none; and a reference that was not needed, either. To be
-/// dropped when the lock is free.
+/// What was put in has taken the place of an item (with the key that is not needed), or none; and a
+/// reference that was not needed, either. To be dropped when the lock is free.
 #[derive(Debug)]
 pub(crate) struct Put<K> {
     pub(crate) replaced: Option<Item<K>>,
     pub(crate) spare: Option<PoolRef>,
 }
 
-/// Whether a block was exchanged with the one under its key. What comes with it is to be dropped when the lock is free.
+/// Whether a block was exchanged with the one under its key. What comes with it is to be dropped
+/// when the lock is free.
 #[derive(Debug)]
 pub(crate) enum Exchanged<K> {
     /// There is nothing under the key, or what is no block in a pool; or there is no memory.
@@ -29,7 +30,8 @@ pub(crate) enum Exchanged<K> {
 }
 
 impl<K: Eq> Shard<K> {
-    /// Stores a same-filled block in the place of one that was stored under that key before. False, and nothing done, if there is no such one.
+    /// Stores a same-filled block in the place of one that was stored under that key before. False,
+    /// and nothing done, if there is no such one.
     #[inline]
     pub(crate) fn replace_same(&mut self, hash: u64, key: &K, word: u64, len: usize) -> bool {
         let Some(at) = self.table.find(hash, |other| other == key) else { return false };
@@ -43,7 +45,8 @@ impl<K: Eq> Shard<K> {
         true
     }
 
-    /// Stores what `new` has, in the place of what was stored under that key before. Whatever panics here (`Eq`, `rehash`), `new` still has it then.
+    /// Stores what `new` has, in the place of what was stored under that key before. Whatever
+    /// panics here (`Eq`, `rehash`), `new` still has it then.
     ///
     /// # Errors
     ///
@@ -87,12 +90,14 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Exchanges `new` with the block at slot `at`, if both are in one pool: what a store usually meets, and only a few words change. The entry keeps its handle where the
-    /// pool exchanges the objects, unless somebody tells the two apart by that.
+    /// Exchanges `new` with the block at slot `at`, if both are in one pool: what a store usually
+    /// meets, and only a few words change. The entry keeps its handle where the pool exchanges the
+    /// objects, unless somebody tells the two apart by that.
     ///
     /// # Errors
     ///
-    /// When the allocator panicked over it. What the entry's handle names then nobody knows, so it has to go.
+    /// When the allocator panicked over it. What the entry's handle names then nobody knows, so it
+    /// has to go.
     #[inline]
     pub(crate) fn exchange_in_pool(&mut self, at: At, new: &mut Block) -> Result<bool, ErrorKind> {
         let old_sum = self.table.sum(at);
@@ -134,7 +139,14 @@ impl<K: Eq> Shard<K> {
         Exchanged::Yes { spare }
     }
 
-    fn replace(&mut self, at: At, key: K, mut entry: Entry, sum: u32, spare: Option<PoolRef>) -> Put<K> {
+    fn replace(
+        &mut self,
+        at: At,
+        key: K,
+        mut entry: Entry,
+        sum: u32,
+        spare: Option<PoolRef>,
+    ) -> Put<K> {
         let (old_sum, item) = (self.table.sum(at), self.table.get_mut(at));
         let Some((_, old)) = item else { unreachable!("the key was found there") };
         let (from, to) = (old.place(), entry.place_mut());

@@ -1,4 +1,5 @@
-//! A shard of the index: a table of entries, the pools that they are in, and the counts of what is in it and what happened to it, all under one lock.
+//! A shard of the index: a table of entries, the pools that they are in, and the counts of what is
+//! in it and what happened to it, all under one lock.
 
 mod entries;
 mod exchange;
@@ -18,23 +19,27 @@ use crate::table::{At, Position, Seek, Table};
 use crate::values::Values;
 use crate::watch::Watches;
 
-/// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop and frees the block: do it after the shard's lock is free.
+/// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop
+/// and frees the block: do it after the shard's lock is free.
 pub(crate) type Item<K> = (K, Stored);
 
 /// A part of the index.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Shard<K> {
-    // In the order of use: a load that hits needs the lock before this, and what fits its cache line.
+    // In the order of use: a load that hits needs the lock before this, and what fits its cache
+    // line.
     pub(crate) table: Table<K>,
     pools: Pools,
-    /// The hash that a load, peek or take looked up last. In the line of the hits, which they count.
+    /// The hash that a load, peek or take looked up last. In the line of the hits, which they
+    /// count.
     latest: u64,
     pub(crate) tally: Tally,
     /// Blocks that are told apart without guards.
     pub(crate) watches: Watches,
     values: Values,
-    /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow and it is asked for at every change.
+    /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow
+    /// and it is asked for at every change.
     list_bytes: usize,
     /// Where the clock's hand points: see [`clock`](crate::clock).
     pub(crate) hand: Position,
@@ -44,8 +49,18 @@ pub(crate) struct Shard<K> {
 /// What a look-up found, borrowed from the shard.
 #[derive(Debug)]
 pub(crate) enum Found<'s> {
-    Same { word: u64, len: usize },
-    Block { handle: &'s Handle, pool: &'s PoolRef, len: usize, object_len: usize, raw: bool, sum: u32 },
+    Same {
+        word: u64,
+        len: usize,
+    },
+    Block {
+        handle: &'s Handle,
+        pool: &'s PoolRef,
+        len: usize,
+        object_len: usize,
+        raw: bool,
+        sum: u32,
+    },
     Large(&'s TryArc<Large>),
 }
 
@@ -64,7 +79,8 @@ impl<K> Shard<K> {
         }
     }
 
-    /// Bytes on the heap: of the table, of the lists of pools and values, and of what says where the blocks of values are.
+    /// Bytes on the heap: of the table, of the lists of pools and values, and of what says where
+    /// the blocks of values are.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.table.bytes() + self.list_bytes
@@ -76,12 +92,15 @@ impl<K> Shard<K> {
         self.values.blocks().iter().for_each(|&(pool, blocks)| add(pool, blocks));
     }
 
-    /// Returns what is at slot `at`, which is in use. Inlined, so that a load does not pass it through memory.
+    /// Returns what is at slot `at`, which is in use. Inlined, so that a load does not pass it
+    /// through memory.
     #[inline(always)]
     pub(crate) fn found(&self, at: At) -> Option<Found<'_>> {
         let (_, entry) = self.table.get(at)?;
         Some(match entry {
-            Entry::Same { word, len, .. } => Found::Same { word: u64::from_le_bytes(*word), len: len.get() },
+            Entry::Same { word, len, .. } => {
+                Found::Same { word: u64::from_le_bytes(*word), len: len.get() }
+            }
             Entry::Object { handle, place, lengths } => Found::Block {
                 handle,
                 pool: self.pools.get(place.pool()),
@@ -116,7 +135,8 @@ impl<K> Shard<K> {
     }
 }
 
-/// Whether a look-up can find this key. A float that is not a number, for example, does not equal itself.
+/// Whether a look-up can find this key. A float that is not a number, for example, does not equal
+/// itself.
 pub(crate) fn equals_itself<K: Eq>(key: &K) -> bool {
     let itself = key;
     key == itself
@@ -173,7 +193,8 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Whether hashes are looked up in their order: before `hash` the one before it. Now it is `hash`.
+    /// Whether hashes are looked up in their order: before `hash` the one before it. Now it is
+    /// `hash`.
     #[inline]
     pub(crate) fn in_order(&mut self, hash: u64) -> bool {
         std::mem::replace(&mut self.latest, hash) == hash.wrapping_sub(1)
@@ -226,7 +247,9 @@ impl Found<'_> {
     pub(crate) fn id(&self) -> StoredId {
         match self {
             Found::Same { word, len } => StoredId::Same { word: *word, len: *len },
-            Found::Block { handle, pool, .. } => StoredId::Object { pool: pool.id(), handle: handle.id() },
+            Found::Block { handle, pool, .. } => {
+                StoredId::Object { pool: pool.id(), handle: handle.id() }
+            }
             Found::Large(large) => large.id(),
         }
     }

@@ -6,7 +6,8 @@ use crate::lengths::Lengths;
 use crate::loading::Access;
 use crate::stored::{Block, Stored};
 
-/// Counts of a shard. What is stored is exact at any moment, since it changes under the same lock as the table.
+/// Counts of a shard. What is stored is exact at any moment, since it changes under the same lock
+/// as the table.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) load_hits: u64,

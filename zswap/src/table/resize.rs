@@ -9,8 +9,8 @@ const DIRECTORY: usize = 1024;
 /// Further ones for each segment. Hashes that crowd would make the directory finer without end.
 const DIRECTORY_PER_SEGMENT: usize = 32;
 
-/// The bits of a hash that a directory can be indexed with: its numbers have 16 bits, and it is finer
-/// than there are segments.
+/// The bits of a hash that a directory can be indexed with: its numbers have 16 bits, and it is
+/// finer than there are segments.
 const MAX_DEPTH: u32 = 24;
 
 /// A table is sparse when it has half as many slots again as it needs, and this many.
@@ -23,7 +23,11 @@ impl<K> Table<K> {
     ///
     /// When there is no memory.
     #[inline]
-    pub(crate) fn make_room(&mut self, hash: u64, rehash: impl Fn(&K) -> u64) -> Result<(), NoRoom> {
+    pub(crate) fn make_room(
+        &mut self,
+        hash: u64,
+        rehash: impl Fn(&K) -> u64,
+    ) -> Result<(), NoRoom> {
         if self.segment(self.number(hash)).is_roomy() { Ok(()) } else { self.expand(hash, rehash) }
     }
 
@@ -59,7 +63,12 @@ impl<K> Table<K> {
 
     /// Moves the segment of `hash` into arrays of so many slots. Nothing is done where its entries
     /// would be too far from home in them: then new ones go to the stash.
-    fn rebuild(&mut self, hash: u64, slots: usize, rehash: &impl Fn(&K) -> u64) -> Result<(), NoRoom> {
+    fn rebuild(
+        &mut self,
+        hash: u64,
+        slots: usize,
+        rehash: &impl Fn(&K) -> u64,
+    ) -> Result<(), NoRoom> {
         let number = self.number(hash);
         let segment = self.segment(number);
         let hashes = hashes(&[segment], rehash)?;
@@ -79,7 +88,9 @@ impl<K> Table<K> {
         let number = self.number(hash);
         let segment = self.segment(number);
         let range = segment.range();
-        if self.more.len() >= usize::from(u16::MAX) || (range.depth == self.depth && !self.may_deepen()) {
+        if self.more.len() >= usize::from(u16::MAX)
+            || (range.depth == self.depth && !self.may_deepen())
+        {
             return Ok(false);
         }
         let hashes = hashes(&[segment], rehash)?;
@@ -195,7 +206,8 @@ impl<K> Table<K> {
     }
 
     fn may_deepen(&self) -> bool {
-        self.depth < MAX_DEPTH && 2 << self.depth <= DIRECTORY + DIRECTORY_PER_SEGMENT * (self.more.len() + 1)
+        self.depth < MAX_DEPTH
+            && 2 << self.depth <= DIRECTORY + DIRECTORY_PER_SEGMENT * (self.more.len() + 1)
     }
 
     /// Has the directory tell hashes apart by one more bit.
@@ -213,8 +225,10 @@ impl<K> Table<K> {
 
     /// Makes the directory as coarse as the segments are.
     fn flatten(&mut self) {
-        let deepest =
-            std::iter::once(&self.first).chain(&self.more).map(|segment| segment.range().depth).max();
+        let deepest = std::iter::once(&self.first)
+            .chain(&self.more)
+            .map(|segment| segment.range().depth)
+            .max();
         let deepest = deepest.unwrap_or(0);
         // Not at once: the next split would make it finer again.
         if deepest + 1 >= self.depth && deepest > 0 {
@@ -238,9 +252,11 @@ impl<K> Table<K> {
     }
 
     /// Looks at one segment, the next in turn, and makes it smaller if much of it is unused, or
-    /// merges it with its other half. True if it did that. Where memory is short, all stays as it is.
+    /// merges it with its other half. True if it did that. Where memory is short, all stays as it
+    /// is.
     ///
-    /// A segment that was enlarged is left as it is, unless `all` is set: it may still be filling up.
+    /// A segment that was enlarged is left as it is, unless `all` is set: it may still be filling
+    /// up.
     pub(crate) fn tidy(&mut self, all: bool, rehash: &impl Fn(&K) -> u64) -> bool {
         if self.len == 0 {
             *self = Table::new(self.with_sums);
@@ -294,8 +310,8 @@ fn hashes<K>(segments: &[&Segment<K>], rehash: &impl Fn(&K) -> u64) -> Result<Ve
     Ok(hashes)
 }
 
-/// Gives a list as much memory as it needs, if that is much less than it has and memory is there for
-/// the copy.
+/// Gives a list as much memory as it needs, if that is much less than it has and memory is there
+/// for the copy.
 fn fit<T>(list: &mut Vec<T>) {
     if list.capacity() <= 2 * list.len() {
         return;

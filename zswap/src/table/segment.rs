@@ -15,9 +15,9 @@
 //! back by one slot. The array may have any length, so a segment grows by 1/8 when it is
 //! [full](LOAD), and little of it is unused whatever its size.
 //!
-//! The lowest bits of a hash are not scaled to the array but added: hashes that differ in them alone
-//! are [neighbours](NEIGHBOURS) at home. Random hashes do not notice. Hashes that are numbers find
-//! together what is used together (`docs/decisions/0023-neighbours.md`).
+//! The lowest bits of a hash are not scaled to the array but added: hashes that differ in them
+//! alone are [neighbours](NEIGHBOURS) at home. Random hashes do not notice. Hashes that are numbers
+//! find together what is used together (`docs/decisions/0023-neighbours.md`).
 
 use zpool_core::page::FrameTable;
 use zpool_core::prefetch;
@@ -102,7 +102,8 @@ impl Range {
 
     /// The lowest hash whose share of `slots` is `slot`.
     fn first_hash(self, slot: usize, slots: usize) -> u64 {
-        let offset = ((slot as u128) << u64::BITS).div_ceil(slots as u128).div_ceil(1 << self.depth);
+        let offset =
+            ((slot as u128) << u64::BITS).div_ceil(slots as u128).div_ceil(1 << self.depth);
         self.start.wrapping_add(offset as u64)
     }
 }
@@ -329,7 +330,8 @@ impl<K> Segment<K> {
     ///
     /// # Errors
     ///
-    /// Returns the item if an entry would be too far from home, or if there is hardly an empty slot.
+    /// Returns the item if an entry would be too far from home, or if there is hardly an empty
+    /// slot.
     pub(crate) fn insert(&mut self, hash: u64, mut item: Item<K>) -> Result<usize, Item<K>> {
         if self.len + 1 >= self.slots.len() {
             return Err(item);
@@ -354,7 +356,8 @@ impl<K> Segment<K> {
         item.1.place_mut().set_distance(distance);
         self.slots[start] = Some(item);
         self.len += 1;
-        self.strain = self.strain - self.strain / STRAIN_WINDOW + moved.max(PASSED * distance) as u32;
+        self.strain =
+            self.strain - self.strain / STRAIN_WINDOW + moved.max(PASSED * distance) as u32;
         Ok(start)
     }
 
@@ -378,7 +381,10 @@ impl<K> Segment<K> {
         // The numbers of a run that goes around the end go on there.
         let mut at = run.end;
         let in_order = home >= run.start && at - home < Place::MAX_DISTANCE.min(self.slots.len());
-        if !in_order || self.len + 1 >= self.slots.len() || self.slots[self.wrapped_around(at)].is_some() {
+        if !in_order
+            || self.len + 1 >= self.slots.len()
+            || self.slots[self.wrapped_around(at)].is_some()
+        {
             let slot = self.insert(hash, item)?;
             self.set_sum(slot, sum);
             while run.end < self.slots.len() && self.slots[run.end].is_some() {

@@ -156,7 +156,11 @@ fn keys_in_table_order_are_spread() {
         assert!(calls.take() / keys.len() < 20, "{name}");
         check(&table, &hash);
         assert!(table.stash.is_empty(), "{name}");
-        assert!(table.slots < 2 * keys.len() + 2 * max_slots::<u64>(), "{name}: {} slots", table.slots);
+        assert!(
+            table.slots < 2 * keys.len() + 2 * max_slots::<u64>(),
+            "{name}: {} slots",
+            table.slots
+        );
         table.shrink(&hash);
         check(&table, &hash);
         assert!(table.slots < keys.len() * 3 / 2, "{name}: {} slots", table.slots);
@@ -170,7 +174,11 @@ fn growing_table_is_nearly_full() {
     for key in 0..100_000u64 {
         add(&mut table, key, &hash).unwrap();
         if key > 1_000 {
-            assert!(table.slots * 70 <= (table.len() + 64) * 100, "{} slots for {key}", table.slots);
+            assert!(
+                table.slots * 70 <= (table.len() + 64) * 100,
+                "{} slots for {key}",
+                table.slots
+            );
         }
     }
     check(&table, &hash);
@@ -187,7 +195,11 @@ fn equal_hashes_are_kept() {
         }
         check(&table, &hash);
         assert_eq!(sorted(walk(&table)), (0..4_000).collect::<Vec<_>>());
-        assert!(table.bytes() < 4_000 * 6 * size_of::<Option<Item<u64>>>(), "{} bytes", table.bytes());
+        assert!(
+            table.bytes() < 4_000 * 6 * size_of::<Option<Item<u64>>>(),
+            "{} bytes",
+            table.bytes()
+        );
         (0..4_000).for_each(|key| delete(&mut table, key, &hash));
         assert_eq!(table.len(), 0);
         table.shrink(&hash);
@@ -335,7 +347,10 @@ fn refill_beyond_segment_goes_to_stash() {
         table.len = old.len();
         let hashes: Vec<u64> = old.iter().map(|(key, _)| hash(key)).collect();
         table.refill(old.drain(), &hashes);
-        assert_eq!((table.len() as u64, table.stash.len() >= (KEYS as usize) - slots), (KEYS, true));
+        assert_eq!(
+            (table.len() as u64, table.stash.len() >= (KEYS as usize) - slots),
+            (KEYS, true)
+        );
         check(&table, &hash);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use zswap::{
-    CodecError, CodecProperties, Component, Compressed, CompressionContext, Compressor, CompressorDriver,
-    CreateError, Params,
+    CodecError, CodecProperties, Component, Compressed, CompressionContext, Compressor,
+    CompressorDriver, CreateError, Params,
 };
 
 /// What compressing a block does.
@@ -125,7 +125,10 @@ impl Compressor for Rle {
         2 * block_len
     }
 
-    fn compression_context(&self, _max_block_len: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
+    fn compression_context(
+        &self,
+        _max_block_len: usize,
+    ) -> Result<Box<dyn CompressionContext>, CodecError> {
         Ok(Box::new(RleContext { script: self.script.clone() }))
     }
 
@@ -159,7 +162,9 @@ impl CompressionContext for RleContext {
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
         match ON_COMPRESS[usize::from(self.script.compress.load(Ordering::SeqCst))] {
             OnCompress::Work => {}
-            OnCompress::Fail => return Err(CodecError::Failed("a compressor that fails".to_owned())),
+            OnCompress::Fail => {
+                return Err(CodecError::Failed("a compressor that fails".to_owned()));
+            }
             OnCompress::Panic => panic!("a compressor that panics"),
             OnCompress::PanicTwice => std::panic::panic_any(Again),
             OnCompress::Expand => return Ok(Compressed::DoesNotFit),

@@ -1,5 +1,9 @@
 //! What the tests share: back ends that do what they are told, blocks that say what they are, and stores over all of it.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this, and none is outside")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of this, and none is outside"
+)]
 
 pub mod codec;
 pub mod pool;
@@ -130,7 +134,10 @@ pub fn check_books<S: std::hash::BuildHasher>(store: &Store<u64, S>) {
     assert_eq!(store.keys().count(), stats.entries);
     let objects: usize = stats.objects_by_pool.iter().map(|(_, objects)| objects).sum();
     assert!(objects >= in_pools, "{objects} objects, {in_pools} blocks in pools");
-    assert!(objects == in_pools || stats.large_values > 0, "{objects} objects, {in_pools} blocks in pools");
+    assert!(
+        objects == in_pools || stats.large_values > 0,
+        "{objects} objects, {in_pools} blocks in pools"
+    );
     let held = |id| store.manager().pools().into_iter().find(|pool| pool.label.id == id);
     for &(id, objects) in &stats.objects_by_pool {
         let references = held(id).expect("a pool with objects is alive").references as usize;
@@ -138,8 +145,11 @@ pub fn check_books<S: std::hash::BuildHasher>(store: &Store<u64, S>) {
     }
     let in_current: usize = stats.current.objects;
     let current = store.manager().current().expect("there is always one").id();
-    let entries =
-        stats.objects_by_pool.iter().find(|(id, _)| *id == current).map_or(0, |(_, objects)| *objects);
+    let entries = stats
+        .objects_by_pool
+        .iter()
+        .find(|(id, _)| *id == current)
+        .map_or(0, |(_, objects)| *objects);
     assert_eq!(in_current, entries, "objects in the current pool, and entries for them");
     assert_eq!(stats.free_failed, 0);
 }

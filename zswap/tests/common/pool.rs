@@ -65,7 +65,8 @@ const ON_READ: [OnRead; 5] = [OnRead::Work, OnRead::Flip, OnRead::Cut, OnRead::F
 const ON_FREE: [OnFree; 3] = [OnFree::Work, OnFree::Refuse, OnFree::Panic];
 const ON_EXCHANGE: [OnExchange; 4] =
     [OnExchange::Work, OnExchange::Decline, OnExchange::Panic, OnExchange::WorkAndPanic];
-const ON_GIVE_BACK: [OnGiveBack; 3] = [OnGiveBack::Work, OnGiveBack::PanicInTrim, OnGiveBack::PanicInCompact];
+const ON_GIVE_BACK: [OnGiveBack; 3] =
+    [OnGiveBack::Work, OnGiveBack::PanicInTrim, OnGiveBack::PanicInCompact];
 
 #[derive(Debug, Default)]
 pub struct PoolScript {
@@ -173,7 +174,10 @@ impl ZPoolDriver for ScriptedDriver {
     }
 
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
-        Ok(Box::new(ScriptedPool { inner: self.inner.create(config)?, script: self.script.clone() }))
+        Ok(Box::new(ScriptedPool {
+            inner: self.inner.create(config)?,
+            script: self.script.clone(),
+        }))
     }
 }
 
@@ -185,7 +189,10 @@ struct ScriptedPool {
 
 impl Pins for ScriptedPool {
     fn unpin(&self, _: u64) {
-        assert!(!PoolScript::one_of(&self.script.unpin_panics), "an allocator that panics in unpin");
+        assert!(
+            !PoolScript::one_of(&self.script.unpin_panics),
+            "an allocator that panics in unpin"
+        );
     }
 }
 
@@ -255,7 +262,10 @@ impl ZPool for ScriptedPool {
     }
 
     fn bytes_held(&self) -> usize {
-        assert!(!self.script.asked_panics.load(Ordering::SeqCst), "an allocator that panics when asked");
+        assert!(
+            !self.script.asked_panics.load(Ordering::SeqCst),
+            "an allocator that panics when asked"
+        );
         self.inner.bytes_held()
     }
 

@@ -4,8 +4,8 @@
 #[cfg(target_os = "linux")]
 const TRIED: usize = 4;
 
-/// Does `work` on some of the processors that this thread may run on, in turn; it stays on each meanwhile. Elsewhere than
-/// on Linux `work` is done once, wherever the thread is.
+/// Does `work` on some of the processors that this thread may run on, in turn; it stays on each
+/// meanwhile. Elsewhere than on Linux `work` is done once, wherever the thread is.
 pub(crate) fn on_each_processor(mut work: impl FnMut()) {
     #[cfg(not(target_os = "linux"))]
     work();

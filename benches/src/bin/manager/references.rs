@@ -44,5 +44,6 @@ pub(crate) fn report(report: &mut Report) {
         });
         1e9 / per_second
     });
-    report.push(Spread::of(current).expect("every round has a rate").figure("current_pool_ns", "ns"));
+    report
+        .push(Spread::of(current).expect("every round has a rate").figure("current_pool_ns", "ns"));
 }

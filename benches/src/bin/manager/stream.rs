@@ -79,7 +79,8 @@ impl Stream {
     pub(crate) fn check(&self, store: &Store<u64>) {
         for (key, &held) in self.held.iter().enumerate() {
             let block = &self.blocks[held.expect("every window stores each key")];
-            let loaded = store.load_vec(&(key as u64)).expect("no fault").expect("stored in every window");
+            let loaded =
+                store.load_vec(&(key as u64)).expect("no fault").expect("stored in every window");
             assert!(&loaded == block, "key {key} came back changed");
         }
     }

@@ -14,7 +14,8 @@ const WINDOW: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 31;
 /// Two specs of one codec, so that the pools differ and the work does not.
 const SPECS: [&str; 2] = ["zsmalloc+lz4", "zsmalloc(chain=8)+lz4"];
-const NOT_COMPACTING: [&str; 2] = ["zsmalloc(compact=off)+lz4", "zsmalloc(chain=8,compact=off)+lz4"];
+const NOT_COMPACTING: [&str; 2] =
+    ["zsmalloc(compact=off)+lz4", "zsmalloc(chain=8,compact=off)+lz4"];
 const NAME: &str = "store_throughput_with_1000_switches_per_s";
 
 /// Stores while switching over stores without.
@@ -25,7 +26,8 @@ pub(crate) fn report(report: &mut Report) {
         ("_own_blocks", Order::OwnBlocks, SPECS),
         ("_in_order", Order::AsBefore, SPECS),
     ] {
-        report.push(stores_while_switching(order, specs).figure(format!("{NAME}{suffix}"), "ratio"));
+        report
+            .push(stores_while_switching(order, specs).figure(format!("{NAME}{suffix}"), "ratio"));
     }
 }
 
@@ -83,7 +85,10 @@ fn window(store: &Store<u64>, stream: &mut Stream, specs: &[PoolSpec; 2], switch
         let rate = stored as f64 / begun.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
         let woken = waking.join().expect("switching does not fail");
-        assert!(woken > 800.0, "only {woken:.0} times a second: the machine is too busy to say anything");
+        assert!(
+            woken > 800.0,
+            "only {woken:.0} times a second: the machine is too busy to say anything"
+        );
         rate
     })
 }

@@ -31,7 +31,12 @@ pub(crate) fn settings() -> [Setting; 4] {
             raw: || Raw::Lz4(Box::new(CompressTable::small())),
         },
         Setting { spec: "zstd", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(1) },
-        Setting { spec: "zstd(level=-1)", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(-1) },
+        Setting {
+            spec: "zstd(level=-1)",
+            rounds: 21,
+            driver: Arc::new(ZstdDriver),
+            raw: || Raw::zstd(-1),
+        },
         Setting { spec: "lzo", rounds: 21, driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
     ]
 }
@@ -71,7 +76,9 @@ impl Raw {
         ] {
             compression.set_parameter(parameter).expect("zstd has this parameter");
         }
-        decompression.set_parameter(DParameter::Format(FrameFormat::Magicless)).expect("zstd has this one");
+        decompression
+            .set_parameter(DParameter::Format(FrameFormat::Magicless))
+            .expect("zstd has this one");
         Raw::Zstd { compression: Box::new(compression), decompression: Box::new(decompression) }
     }
 
@@ -79,8 +86,12 @@ impl Raw {
     #[inline]
     pub(crate) fn compress(&mut self, page: &[u8], out: &mut [u8]) -> usize {
         match self {
-            Raw::Lz4(table) => compress_into_with_table(page, out, table).expect("the bound is enough"),
-            Raw::Zstd { compression, .. } => compression.compress2(out, page).expect("the bound is enough"),
+            Raw::Lz4(table) => {
+                compress_into_with_table(page, out, table).expect("the bound is enough")
+            }
+            Raw::Zstd { compression, .. } => {
+                compression.compress2(out, page).expect("the bound is enough")
+            }
             Raw::Lzo => {
                 // The crate returns a vector and takes no buffer; whoever wants the bytes elsewhere copies them.
                 let compressed = lzo1x::compress(page, const { CompressLevel::new(1) });

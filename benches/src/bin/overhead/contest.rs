@@ -38,7 +38,11 @@ impl<'a> Field<'a> {
         let object = |page: &[u8]| {
             let len = raw.compress(page, &mut out);
             let same = codec.compress(page, usize::MAX, |bytes| bytes == Some(&out[..len]));
-            assert!(same.expect("nothing fails here"), "{} makes other bytes than its crate", setting.spec);
+            assert!(
+                same.expect("nothing fails here"),
+                "{} makes other bytes than its crate",
+                setting.spec
+            );
             Box::from(&out[..len])
         };
         let objects = pages.iter().map(object).collect();
@@ -115,14 +119,25 @@ pub(crate) fn raw_decompress<'a>(
     move || field.restoring(|i, page| raw.decompress(&boxes[i], page))
 }
 
-pub(crate) fn layer_compress<'a>(field: &'a Field<'_>, codec: &'a Codec) -> impl FnMut() -> Elapsed + 'a {
-    let compress =
-        |page: &[u8]| codec.compress(page, usize::MAX, |bytes| black_box(bytes).map_or(0, <[u8]>::len));
+pub(crate) fn layer_compress<'a>(
+    field: &'a Field<'_>,
+    codec: &'a Codec,
+) -> impl FnMut() -> Elapsed + 'a {
+    let compress = |page: &[u8]| {
+        codec.compress(page, usize::MAX, |bytes| black_box(bytes).map_or(0, <[u8]>::len))
+    };
     move || field.compressing(|_, page| compress(page).expect("nothing fails here"))
 }
 
-pub(crate) fn layer_decompress<'a>(field: &'a Field<'_>, codec: &'a Codec) -> impl FnMut() -> Elapsed + 'a {
-    move || field.restoring(|i, page| codec.decompress(&field.objects[i], page).expect("an object of ours"))
+pub(crate) fn layer_decompress<'a>(
+    field: &'a Field<'_>,
+    codec: &'a Codec,
+) -> impl FnMut() -> Elapsed + 'a {
+    move || {
+        field.restoring(|i, page| {
+            codec.decompress(&field.objects[i], page).expect("an object of ours")
+        })
+    }
 }
 
 pub(crate) fn store<'a, S: BuildHasher>(
@@ -143,7 +158,8 @@ pub(crate) fn load<'a, S: BuildHasher>(
     field: &'a Field<'_>,
     store: &'a Store<u64, S>,
 ) -> impl FnMut() -> Elapsed + 'a {
-    let load = |i: usize, page: &mut [u8]| store.load(&(i as u64), page).expect("nothing is corrupt");
+    let load =
+        |i: usize, page: &mut [u8]| store.load(&(i as u64), page).expect("nothing is corrupt");
     move || field.restoring(|i, page| assert_eq!(load(i, page), Some(PAGE.get()), "page {i}"))
 }
 

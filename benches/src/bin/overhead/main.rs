@@ -88,7 +88,8 @@ fn codec(spec: &str) -> Option<String> {
 
 fn run(options: &Options) -> Result<Report, Box<dyn std::error::Error>> {
     let mut report = Report::default();
-    let wanted = |spec: &str| options.codecs.is_empty() || options.codecs.iter().any(|codec| codec == spec);
+    let wanted =
+        |spec: &str| options.codecs.is_empty() || options.codecs.iter().any(|codec| codec == spec);
     for file in &options.files {
         let pages = pages::read(file)?;
         for setting in codecs::settings().iter().filter(|setting| wanted(setting.spec)) {

@@ -9,8 +9,8 @@ use zswap::{ByNumber, Component, PoolSpec, Store};
 
 use crate::codecs::Setting;
 use crate::contest::{
-    Field, Zram, boxed_compress, codec, layer_compress, layer_decompress, load, raw_compress, raw_decompress,
-    store,
+    Field, Zram, boxed_compress, codec, layer_compress, layer_decompress, load, raw_compress,
+    raw_decompress, store,
 };
 use crate::result::{Outcome, Ratios, ZramRatios};
 
@@ -23,7 +23,11 @@ const BOXES: usize = 4;
 const ZRAM: usize = 5;
 
 /// Measures `setting` on `pages`.
-pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<Outcome, Box<dyn Error>> {
+pub(crate) fn measure(
+    file: &Path,
+    pages: &Pages,
+    setting: &Setting,
+) -> Result<Outcome, Box<dyn Error>> {
     let field = Field::new(pages, setting);
     let codec = codec(setting);
     // Keys are page numbers. Next to it the hasher that a store has unless told otherwise.
@@ -76,7 +80,13 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
         raw_compress_ns: per_page(&storing.cpu, RAW),
         raw_decompress_ns: per_page(&loading.cpu, RAW),
         ratios: ratios(&storing, &loading, |both| &both.cpu, with_zram, |spread| spread.median),
-        ranges: ratios(&storing, &loading, |both| &both.cpu, with_zram, |spread| [spread.low, spread.high]),
+        ranges: ratios(
+            &storing,
+            &loading,
+            |both| &both.cpu,
+            with_zram,
+            |spread| [spread.low, spread.high],
+        ),
         wall: ratios(&storing, &loading, |both| &both.wall, with_zram, |spread| spread.median),
     })
 }

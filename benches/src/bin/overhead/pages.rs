@@ -17,7 +17,8 @@ const ENOUGH: usize = 12_000;
 pub(crate) fn read(file: &Path) -> Result<Pages, FilesError> {
     let all = read_files(&[file], PAGE, Some(MAX_BYTES))?.without_same_filled();
     let mut seen = HashSet::new();
-    let distinct: Vec<u8> = all.iter().filter(|page| seen.insert(*page)).flatten().copied().collect();
+    let distinct: Vec<u8> =
+        all.iter().filter(|page| seen.insert(*page)).flatten().copied().collect();
     let pages = Pages::from_bytes(PAGE, distinct);
     if pages.len() < ENOUGH {
         eprintln!(

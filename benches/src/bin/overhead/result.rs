@@ -82,7 +82,12 @@ impl fmt::Display for Outcome {
             writeln!(f, "  {name:23} {value:6.3}  ({low:.3} to {high:.3})  {beside}")
         };
         line("compress / raw", middle.compress_over_raw, ends.compress_over_raw, &compress)?;
-        line("decompress / raw", middle.decompress_over_raw, ends.decompress_over_raw, &decompress)?;
+        line(
+            "decompress / raw",
+            middle.decompress_over_raw,
+            ends.decompress_over_raw,
+            &decompress,
+        )?;
         line("store / raw compress", middle.store_over_raw, ends.store_over_raw, "")?;
         line("load / raw decompress", middle.load_over_raw, ends.load_over_raw, "")?;
         line("store / codec and box", middle.store_over_boxes, ends.store_over_boxes, "")?;

@@ -18,8 +18,9 @@ use crate::{Failure, Plan};
 /// Moments of a fill at which resident and counted bytes are compared.
 const LOOKS: u32 = 8;
 
-/// The part of the entries at the first look. What the heap keeps of the tables of small shards, some
-/// hundred KiB in all, does not grow with the store; with fewer entries that is what would be seen.
+/// The part of the entries at the first look. What the heap keeps of the tables of small shards,
+/// some hundred KiB in all, does not grow with the store; with fewer entries that is what would be
+/// seen.
 const SMALLEST: f64 = 1.0 / 8.0;
 
 /// Entries with keys of 8 bytes.

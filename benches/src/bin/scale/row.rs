@@ -93,8 +93,7 @@ mod tests {
     fn table_aligns_files_and_names() {
         let results = vec![Row::once("-", "short", 1.0), Row::once("10m", "longer", 2.5)];
         let table = Report { results }.table();
-        let expected =
-            "-    short             1.000 (1.000 to 1.000)\n10m  longer            2.500 (2.500 to 2.500)\n";
+        let expected = "-    short             1.000 (1.000 to 1.000)\n10m  longer            2.500 (2.500 to 2.500)\n";
         assert_eq!(table, expected);
     }
 }

@@ -78,14 +78,19 @@ impl Bench<'_> {
 
     /// Throughput of stores, batches over one by one.
     fn stores(&self) -> Spread {
-        let one_by_one = |&key: &u64| self.store.store(key, self.page(key)).expect("there is no limit");
+        let one_by_one =
+            |&key: &u64| self.store.store(key, self.page(key)).expect("there is no limit");
         let at_once = |keys: &[u64]| {
             let results = self.store.store_many(keys.iter().map(|&key| (key, self.page(key))));
             assert!(results.iter().all(Result::is_ok), "there is no limit");
         };
         let mut stores = [
-            PartWork::new("store", |part| clocked(|| self.part(part).iter().for_each(one_by_one)).0),
-            PartWork::new("store_many", |part| clocked(|| self.part(part).chunks(BATCH).for_each(at_once)).0),
+            PartWork::new("store", |part| {
+                clocked(|| self.part(part).iter().for_each(one_by_one)).0
+            }),
+            PartWork::new("store_many", |part| {
+                clocked(|| self.part(part).chunks(BATCH).for_each(at_once)).0
+            }),
         ];
         interleave(ROUNDS, self.parts(), &mut stores).cpu.ratio(0, 1)
     }

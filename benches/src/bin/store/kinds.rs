@@ -16,7 +16,8 @@ const OTHERS: usize = 8 * PART;
 
 pub(crate) fn measure(pages: &Pages, report: &mut Report) {
     let mut rng = Rng::new(5);
-    let noise: Vec<u8> = (0..OTHERS * PAGE.get() / 8).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..OTHERS * PAGE.get() / 8).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
     let noise = Pages::from_bytes(PAGE, noise);
     let same: Vec<u8> =
         (0..OTHERS).flat_map(|_| rng.next_u64().to_le_bytes().repeat(PAGE.get() / 8)).collect();
@@ -25,7 +26,9 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) {
     let mut contestants = [("typical", pages), ("noise", &noise), ("same", &same)]
         .into_iter()
         .zip(&stores)
-        .map(|((name, pages), store)| PartWork::new(name, move |part| store_part(store, pages, part)))
+        .map(|((name, pages), store)| {
+            PartWork::new(name, move |part| store_part(store, pages, part))
+        })
         .collect::<Vec<_>>();
     let taken = interleave(ROUNDS, pages.len() / PART, &mut contestants).cpu;
     drop(contestants);
@@ -34,7 +37,11 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) {
     report.push(taken.ratio(NOISE, TYPICAL).figure("store_incompressible_over_typical", "ratio"));
     report.push(taken.ratio(SAME, TYPICAL).figure("store_same_filled_over_typical", "ratio"));
     let skipped = stores[NOISE].stats().noise_skipped as f64;
-    report.push(Figure::exact("noise_found", skipped / stores[NOISE].stats().stores as f64, "ratio"));
+    report.push(Figure::exact(
+        "noise_found",
+        skipped / stores[NOISE].stats().stores as f64,
+        "ratio",
+    ));
     report.push(Figure::exact("noise_wrong", wrong(pages), "ratio"));
 }
 
@@ -51,8 +58,10 @@ fn store_part(store: &Store<u64>, pages: &Pages, part: usize) -> Elapsed {
 
 /// The share of pages that the test keeps raw although lz4 shrinks them.
 fn wrong(pages: &Pages) -> f64 {
-    let codec =
-        Codec::new(std::sync::Arc::new(Lz4Compressor::new()) as std::sync::Arc<dyn Compressor>, PAGE.get());
+    let codec = Codec::new(
+        std::sync::Arc::new(Lz4Compressor::new()) as std::sync::Arc<dyn Compressor>,
+        PAGE.get(),
+    );
     let store = plain();
     let mut wrong = 0;
     for page in pages {

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         return rivals::hold(rival);
     }
     let json = arguments.iter().any(|argument| argument == "--json");
-    let files: Vec<PathBuf> = arguments.iter().filter(|a| *a != "--json").map(PathBuf::from).collect();
+    let files: Vec<PathBuf> =
+        arguments.iter().filter(|a| *a != "--json").map(PathBuf::from).collect();
     if files.is_empty() || files.iter().any(|file| file.to_string_lossy().starts_with("--")) {
         eprintln!("usage: store FILE... [--json]");
         return ExitCode::from(2);

@@ -64,13 +64,15 @@ fn compress(page: &[u8]) -> Vec<u8> {
 impl Keeps for Map {
     fn store(&self, key: u64, page: &[u8]) {
         let object = Arc::from(compress(page));
-        let old = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).insert(key, object);
+        let old =
+            self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).insert(key, object);
         drop(old);
     }
 
     fn load(&self, key: u64, page: &mut [u8]) -> bool {
         // Cloned, so that nobody waits while this is decompressed.
-        let object = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let object =
+            self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         object.is_some_and(|object| decompress_into(&object, page).is_ok())
     }
 }
@@ -124,7 +126,9 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Box<dyn 
                 assert!(keeper.load(i as u64, page), "page {i}");
             }
         });
-        assert!(part_of(part).zip(to.chunks_exact(PAGE.get())).all(|(i, page)| page == pages.block(i)));
+        assert!(
+            part_of(part).zip(to.chunks_exact(PAGE.get())).all(|(i, page)| page == pages.block(i))
+        );
         elapsed
     };
     let mut contestants: Vec<PartWork<'_>> = NAMES

@@ -15,7 +15,8 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) {
     let count = pages.len();
     let loads = |threads: usize, window: Duration| {
         rate(threads, window, |thread| {
-            let (mut rng, mut buffer, store) = (Rng::new(thread as u64 + 1), [0; PAGE.get()], &store);
+            let (mut rng, mut buffer, store) =
+                (Rng::new(thread as u64 + 1), [0; PAGE.get()], &store);
             move || {
                 for _ in 0..BATCH {
                     store.load(&(rng.below(count) as u64), &mut buffer).expect("no fault");

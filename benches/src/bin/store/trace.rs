@@ -19,7 +19,9 @@ pub(crate) fn measure(report: &mut Report) {
         let (ours, entries) = ours(n as u64 + 1, limit);
         ours / lru(n as u64 + 1, entries)
     });
-    report.push(Spread::of(ratios).expect("every trace has hits").figure("hit_ratio_over_lru", "ratio"));
+    report.push(
+        Spread::of(ratios).expect("every trace has hits").figure("hit_ratio_over_lru", "ratio"),
+    );
 }
 
 fn trace(seed: u64) -> impl Iterator<Item = u64> {
@@ -40,7 +42,11 @@ fn ours(seed: u64, limit: usize) -> (f64, usize) {
         let hit = store.load(&key, &mut buffer).expect("no fault").is_some();
         hits += u64::from(hit && n >= WARM);
         if !hit {
-            buffer.as_chunks_mut::<8>().0.iter_mut().for_each(|word| *word = noise.next_u64().to_le_bytes());
+            buffer
+                .as_chunks_mut::<8>()
+                .0
+                .iter_mut()
+                .for_each(|word| *word = noise.next_u64().to_le_bytes());
             store.store(key, &buffer).expect("it evicts");
         }
         if n >= WARM && n.is_multiple_of(10_000) {

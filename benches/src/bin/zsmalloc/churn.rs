@@ -2,7 +2,9 @@
 
 use std::hint::black_box;
 
-use workload::{Elapsed, Objects, PartWork, Report, Rng, Spread, clocked, clocked_process, interleave};
+use workload::{
+    Elapsed, Objects, PartWork, Report, Rng, Spread, clocked, clocked_process, interleave,
+};
 use zpool_core::exec::DrainExecutor;
 use zpool_core::spec::Params;
 
@@ -57,7 +59,10 @@ pub(crate) fn over_mimalloc(objects: &Objects, params: &Params, report: &mut Rep
     );
     for ((handle, &page), boxed) in handles.iter().zip(&contents).zip(&boxes) {
         let handle = handle.as_ref().expect("every slot is full");
-        assert!(&*pool.read(handle).expect("live") == objects.get(page) && **boxed == *objects.get(page));
+        assert!(
+            &*pool.read(handle).expect("live") == objects.get(page)
+                && **boxed == *objects.get(page)
+        );
     }
     report.push(rounds.cpu.ratio(0, 1).figure("churn_over_mimalloc", "ratio"));
     report.push(rounds.wall.ratio(0, 1).figure("churn_with_background_over_mimalloc", "ratio"));

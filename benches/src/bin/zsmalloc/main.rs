@@ -72,7 +72,9 @@ fn main() -> ExitCode {
         ("threads", threads::scaling),
         ("compaction", compaction::p999),
     ];
-    for (_, measure) in parts.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
+    for (_, measure) in
+        parts.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
+    {
         measure(&objects, &params, &mut report);
     }
     if json {
@@ -85,12 +87,14 @@ fn main() -> ExitCode {
 
 /// The pool's parameters, checked.
 fn parse(params: &str) -> Result<Params, String> {
-    let spec: Component = format!("zsmalloc({params})").parse().map_err(|error| format!("{error}"))?;
+    let spec: Component =
+        format!("zsmalloc({params})").parse().map_err(|error| format!("{error}"))?;
     ZsmallocDriver.canonical(&spec.params).map_err(|error| error.to_string())
 }
 
 fn objects(files: &[PathBuf]) -> Result<Objects, String> {
-    let pages = read_files(files, BLOCK, None).map_err(|error| error.to_string())?.without_same_filled();
+    let pages =
+        read_files(files, BLOCK, None).map_err(|error| error.to_string())?.without_same_filled();
     if pages.len() < 1000 {
         return Err("a thousand pages at least are needed that are not same-filled".to_owned());
     }

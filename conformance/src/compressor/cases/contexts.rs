@@ -79,7 +79,9 @@ pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
             scope.spawn(|| {
                 let mut back = vec![0; 4096];
                 for (block, compressed) in blocks.iter().zip(&compressed) {
-                    compressor.decompress(compressed, &mut back).unwrap_or_else(|e| panic!("K8: {e}"));
+                    compressor
+                        .decompress(compressed, &mut back)
+                        .unwrap_or_else(|e| panic!("K8: {e}"));
                     assert!(back == *block, "K8: another block, with other threads at work");
                 }
             });
@@ -98,7 +100,9 @@ pub fn k3_k7_the_same_bytes_whatever_the_context_did_before(maker: &CompressorMa
             let fresh = subject.compressed(&block);
             match compress(&mut *context, &block, out_len) {
                 Some(bytes) => assert!(bytes == fresh, "K3: a used context compresses differently"),
-                None => assert!(out_len < fresh.len(), "K5: {} bytes should fit {out_len}", fresh.len()),
+                None => {
+                    assert!(out_len < fresh.len(), "K5: {} bytes should fit {out_len}", fresh.len())
+                }
             }
         }
     });
@@ -118,14 +122,19 @@ pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
         let secret = noise(0x5EC2E7 + round, 4096);
         let runs: HashSet<&[u8]> = secret.windows(RUN).collect();
         subject.compressed_by(&mut *context, &secret);
-        for (kind, len) in [(Kind::Zero, 4096), (Kind::Text, 300), (Kind::Records, 4096), (Kind::Json, 5)] {
+        for (kind, len) in
+            [(Kind::Zero, 4096), (Kind::Text, 300), (Kind::Records, 4096), (Kind::Json, 5)]
+        {
             let block = block_of(kind, round, len);
             let bound = subject.compressor.compress_bound(len);
             for out_len in [bound, bound / 2] {
                 let mut out = vec![0; out_len];
                 context.compress(&block, &mut out).unwrap_or_else(|e| panic!("K5, K7: {e}"));
                 let leak = out.windows(RUN).position(|run| runs.contains(run));
-                assert_eq!(leak, None, "K6: bytes of an earlier block in the output, at the offset given");
+                assert_eq!(
+                    leak, None,
+                    "K6: bytes of an earlier block in the output, at the offset given"
+                );
             }
         }
     }
@@ -133,5 +142,6 @@ pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
 
 /// Runs `work` on a thread of its own and waits; its panic is this one's.
 fn scoped(work: impl FnOnce() + Send) {
-    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }

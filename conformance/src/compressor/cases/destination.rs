@@ -16,15 +16,20 @@ pub fn b37_k4_k5_a_destination_of_any_length(maker: &CompressorMaker) {
         let bound = subject.compressor.compress_bound(block.len());
         let full = subject.compressed_by(&mut *context, &block);
         // Every length where it matters most; else, and where each block takes long, those near an edge and some between that share no factor with anything.
-        let near =
-            |out_len: usize| out_len.abs_diff(full.len()) <= 40 || out_len + 80 >= bound || out_len < 80;
+        let near = |out_len: usize| {
+            out_len.abs_diff(full.len()) <= 40 || out_len + 80 >= bound || out_len < 80
+        };
         let quick = maker.scaled(100) >= 100;
         let every = incompressible && (quick || block.len() < 1000 && !cfg!(miri));
         let step = if quick { 7 } else { 97 };
         for out_len in (0..=bound + 1).filter(|&l| every || near(l) || l % step == 0) {
             match compress(&mut *context, &block, out_len) {
-                Some(bytes) => assert!(bytes == full, "K3: other bytes into a destination of {out_len}"),
-                None => assert!(out_len < full.len(), "K5: {} bytes should fit {out_len}", full.len()),
+                Some(bytes) => {
+                    assert!(bytes == full, "K3: other bytes into a destination of {out_len}")
+                }
+                None => {
+                    assert!(out_len < full.len(), "K5: {} bytes should fit {out_len}", full.len())
+                }
             }
         }
     }

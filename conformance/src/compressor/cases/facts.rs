@@ -9,7 +9,8 @@ use crate::compressor::rig::Subject;
 /// `identity`, `properties`: the same before and after work, and there is a licence.
 pub fn identity_and_properties_stay_the_same(maker: &CompressorMaker) {
     let mut subject = Subject::new(maker);
-    let (identity, properties) = (subject.compressor.identity().clone(), subject.compressor.properties());
+    let (identity, properties) =
+        (subject.compressor.identity().clone(), subject.compressor.properties());
     subject.check_round_trip(&[7; 4096]);
     let _ = subject.decompress(&[0xFF; 9], 100, 0);
     assert_eq!(*subject.compressor.identity(), identity, "identity: after work");
@@ -34,7 +35,9 @@ pub fn unknown_parameters_are_refused(maker: &CompressorMaker) {
     let mut params = maker.params().clone();
     params.set(MADE_UP, "1");
     match maker.driver().open(&params) {
-        Err(CreateError::UnknownParameter { name, .. }) => assert_eq!(name, MADE_UP, "the parameter named"),
+        Err(CreateError::UnknownParameter { name, .. }) => {
+            assert_eq!(name, MADE_UP, "the parameter named")
+        }
         other => panic!("open: with a parameter of a made-up name: {other:?}"),
     }
 }

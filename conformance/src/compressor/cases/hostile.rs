@@ -38,7 +38,10 @@ pub fn k9_any_other_block_length(maker: &CompressorMaker) {
     for block in [block_of(Kind::Text, 1, 300), noise(3, 300), vec![0; 300], noise(4, 4096)] {
         let compressed = subject.compressed(&block);
         let len = block.len();
-        for other in (1..=20).chain(len - 20..len + 20).chain([2 * len, 65_536]).filter(|&other| other != len)
+        for other in (1..=20)
+            .chain(len - 20..len + 20)
+            .chain([2 * len, 65_536])
+            .filter(|&other| other != len)
         {
             let _ = subject.check_hostile(&compressed, other);
         }

@@ -2,7 +2,10 @@
 //!
 //! Every function here takes the maker of the compressor under test, returns when it behaves, and panics with what was wrong when it does not.
 
-#![expect(clippy::missing_panics_doc, reason = "to panic is how a case fails: said above, once for all")]
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "to panic is how a case fails: said above, once for all"
+)]
 
 pub mod contents;
 pub mod contexts;

@@ -26,9 +26,12 @@ pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
         let codec = Codec::new(maker.open(), max_len);
         let lens = (1..40).map(|i| i * 100).chain([max_len, 3, max_len, 16, 16, max_len]);
         let blocks: Vec<_> = lens
-            .flat_map(|len| [noise(1, len), block_of(Kind::Text, 2, len), block_of(Kind::Records, 3, len)])
+            .flat_map(|len| {
+                [noise(1, len), block_of(Kind::Text, 2, len), block_of(Kind::Records, 3, len)]
+            })
             .collect();
-        let compressed: Vec<_> = blocks.iter().map(|block| kept(&codec, block, usize::MAX)).collect();
+        let compressed: Vec<_> =
+            blocks.iter().map(|block| kept(&codec, block, usize::MAX)).collect();
         let mut back = vec![0; max_len];
         // One block warms them: the first was compressed above.
         pass_one(&codec, &blocks[0], &compressed[0], &mut back);
@@ -36,7 +39,12 @@ pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
             let before = heap_calls();
             pass_one(&codec, block, compressed, &mut back);
             let calls = heap_calls() - before;
-            assert_eq!(calls, 0, "heap calls with warm contexts, for a block of {} bytes", block.len());
+            assert_eq!(
+                calls,
+                0,
+                "heap calls with warm contexts, for a block of {} bytes",
+                block.len()
+            );
         }
     }
 }
@@ -73,8 +81,16 @@ pub fn through_a_codec(maker: &CompressorMaker) {
             let max_len = block.len().saturating_sub(less);
             let bytes = codec.compress(&block, max_len, |bytes| bytes.map(<[u8]>::to_vec));
             let bytes = bytes.unwrap_or_else(|e| panic!("K7: {e}"));
-            assert_eq!(bytes.is_some(), fresh.len() <= max_len, "K5: {} bytes into {max_len}", fresh.len());
-            assert!(bytes.is_none_or(|bytes| bytes == fresh), "K3: other bytes than a new context's");
+            assert_eq!(
+                bytes.is_some(),
+                fresh.len() <= max_len,
+                "K5: {} bytes into {max_len}",
+                fresh.len()
+            );
+            assert!(
+                bytes.is_none_or(|bytes| bytes == fresh),
+                "K3: other bytes than a new context's"
+            );
 
             let (mut bytes, mut len) = (fresh.clone(), block.len());
             damages.iter().for_each(|damage| damage.inflict(&mut bytes, &mut len));
@@ -101,7 +117,10 @@ pub fn through_a_codec(maker: &CompressorMaker) {
     });
     let codec = Codec::new(maker.open(), 4096);
     for block in Generator::new(8).blocks(4096).take(maker.scaled(20)) {
-        assert!(!kept(&codec, &block, usize::MAX).is_empty(), "K5: a compressed form has at least one byte");
+        assert!(
+            !kept(&codec, &block, usize::MAX).is_empty(),
+            "K5: a compressed form has at least one byte"
+        );
         codec.retire_compression();
         codec.revive_compression();
     }

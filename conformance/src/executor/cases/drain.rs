@@ -39,7 +39,10 @@ pub fn flush_waits_for_jobs_that_run(maker: &ExecutorMaker) {
         (0..20).take_while(|_| !begun.load(Ordering::Acquire)).for_each(|_| thread::yield_now());
         rig.drain().flush().expect("a flush from outside");
         // Acquire: pairs with the job's Release.
-        assert!(ended.load(Ordering::Acquire), "flush: it returned while a job submitted before still ran");
+        assert!(
+            ended.load(Ordering::Acquire),
+            "flush: it returned while a job submitted before still ran"
+        );
     }
 }
 
@@ -81,7 +84,8 @@ pub fn waiting_from_inside_an_own_job_is_an_error(maker: &ExecutorMaker) {
         let report = outcomes.clone();
         rig.submit(rig.job(move || {
             let drain = inner.drain();
-            *report.lock() = Some([drain.flush(), drain.shutdown(), drain.shutdown_now().map(drop)]);
+            *report.lock() =
+                Some([drain.flush(), drain.shutdown(), drain.shutdown_now().map(drop)]);
             // Released before the job ends: an executor dropped by its own job is another matter.
             drop(inner);
         }));

@@ -67,7 +67,9 @@ pub fn x1_delayed_jobs_run_once(maker: &ExecutorMaker) {
 pub fn x2_a_panicking_job_does_not_stop_the_next(maker: &ExecutorMaker) {
     let rig = Rig::new(maker);
     for i in 0..scaled(60) {
-        rig.submit(rig.job(move || assert!(i % 2 == 1, "the panic of a job in a test: to be contained")));
+        rig.submit(
+            rig.job(move || assert!(i % 2 == 1, "the panic of a job in a test: to be contained")),
+        );
     }
     rig.settle();
     rig.submit(rig.job(|| {}));
@@ -93,7 +95,11 @@ pub fn jobs_run_inside_submit(maker: &ExecutorMaker) {
         rig.submit(rig.job(|| {}));
         assert_eq!(rig.ran().len(), n + 1, "runs_on_caller: jobs run when `submit` returned");
     }
-    assert_eq!(rig.on_caller().len(), rig.ran().len(), "runs_on_caller: jobs that ran on the caller");
+    assert_eq!(
+        rig.on_caller().len(),
+        rig.ran().len(),
+        "runs_on_caller: jobs that ran on the caller"
+    );
 }
 
 /// [`ordered`](zpool_core::exec::ExecutorProperties::ordered): jobs of one thread run in the order they were submitted in, and none before the one before it has ended.
@@ -126,8 +132,12 @@ pub fn jobs_of_a_thread_run_in_order_one_at_a_time(maker: &ExecutorMaker) {
         });
         rig.settle();
         let ran = rig.ran();
-        let out_of_turn = ran[begin..].iter().zip(begin..).find(|(ran, expected)| **ran != *expected);
+        let out_of_turn =
+            ran[begin..].iter().zip(begin..).find(|(ran, expected)| **ran != *expected);
         assert_eq!(out_of_turn, None, "ordered: the first job out of turn, and whose turn it was");
-        assert!(!overlap.load(Ordering::Acquire), "ordered: a job began before the one before it had ended");
+        assert!(
+            !overlap.load(Ordering::Acquire),
+            "ordered: a job began before the one before it had ended"
+        );
     }
 }

@@ -168,7 +168,10 @@ fn submit_while(rig: &Rig, end: impl FnOnce()) -> Vec<Job> {
             .collect();
         (0..20).for_each(|_| thread::yield_now());
         end();
-        submitters.into_iter().map(|s| s.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+        submitters
+            .into_iter()
+            .map(|s| s.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+            .collect()
     })
 }
 

@@ -88,7 +88,10 @@ pub fn x5_without_a_heap_call(maker: &ExecutorMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let before = heap_calls();
     let rig = Rig::new(maker);
-    assert!(heap_calls() > before, "the counter of the suite's line does not see this thread's heap calls");
+    assert!(
+        heap_calls() > before,
+        "the counter of the suite's line does not see this thread's heap calls"
+    );
     for burst in [1, 1, scaled(500), 1, scaled(500)] {
         let jobs: Vec<_> = (0..burst).map(|_| rig.job(|| {})).collect();
         for job in jobs {
@@ -97,7 +100,11 @@ pub fn x5_without_a_heap_call(maker: &ExecutorMaker) {
             let outcome = rig.executor().submit(job);
             drop(section);
             // Before a job that came back is run: that gives its memory back.
-            assert_eq!(heap_calls() - before, 0, "X5: heap calls of a submit in a no-block section");
+            assert_eq!(
+                heap_calls() - before,
+                0,
+                "X5: heap calls of a submit in a no-block section"
+            );
             if run_if_full(outcome).is_err() {
                 panic!("X4: refused for a shutdown that nobody asked for");
             }

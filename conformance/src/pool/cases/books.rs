@@ -8,7 +8,8 @@ use crate::pool::PoolMaker;
 use crate::pool::rig::{Object, Rig, fresh_source, scaled, source_of_16_kib};
 use crate::rng::Rng;
 
-/// A1, A2, S1, S3, V1, F2: the equations hold after every insert, free and trim of a workload that grows and shrinks.
+/// A1, A2, S1, S3, V1, F2: the equations hold after every insert, free and trim of a workload that
+/// grows and shrinks.
 pub fn the_books_balance_after_every_step(maker: &PoolMaker) {
     grow_and_shrink(&Rig::over(maker, fresh_source()));
 }
@@ -76,7 +77,10 @@ pub fn freed_memory_is_used_again(maker: &PoolMaker) {
             peak
         };
         let (first, later) = (peak_of(scaled(100)), peak_of(scaled(1000)));
-        assert_eq!(first, later, "F2: bytes held at most in the first 100 rounds, and in 1000 more");
+        assert_eq!(
+            first, later,
+            "F2: bytes held at most in the first 100 rounds, and in 1000 more"
+        );
         rig.assert_gives_all_back();
     }
 }
@@ -87,8 +91,9 @@ pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
         let rig = Rig::over(maker, source);
         let mut rng = Rng::new(0x7_1237);
         for round in 0..3 {
-            let mut live: Vec<_> =
-                (0..scaled(300) as u64).map(|i| rig.put(1000 * round + i, rig.len(&mut rng))).collect();
+            let mut live: Vec<_> = (0..scaled(300) as u64)
+                .map(|i| rig.put(1000 * round + i, rig.len(&mut rng)))
+                .collect();
             // In an order that has nothing to do with that of the inserts.
             while !live.is_empty() {
                 rig.take(live.swap_remove(rng.below(live.len())));
@@ -105,7 +110,8 @@ pub fn dropping_a_pool_gives_every_frame_back(maker: &PoolMaker) {
     for source in sources {
         let rig = Rig::over(maker, source);
         let mut rng = Rng::new(0xD20B);
-        let mut live: Vec<_> = (0..scaled(300) as u64).map(|i| rig.put(i, rig.len(&mut rng))).collect();
+        let mut live: Vec<_> =
+            (0..scaled(300) as u64).map(|i| rig.put(i, rig.len(&mut rng))).collect();
         for _ in 0..live.len() / 3 {
             rig.take(live.swap_remove(rng.below(live.len())));
         }

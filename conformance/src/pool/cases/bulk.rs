@@ -12,7 +12,8 @@ use crate::pool::PoolMaker;
 use crate::pool::rig::{Object, Rig, assert_contents, fresh_source, scaled};
 use crate::rng::Rng;
 
-/// L1, F1, F2: what `free_many` frees is gone, whatever the length of the iterator and the order of its handles, and what guards hold stays until they are dropped.
+/// L1, F1, F2: what `free_many` frees is gone, whatever the length of the iterator and the order of
+/// its handles, and what guards hold stays until they are dropped.
 pub fn many_objects_are_freed_at_once(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xB01C);
@@ -20,8 +21,11 @@ pub fn many_objects_are_freed_at_once(maker: &PoolMaker) {
         let mut live = shuffled(&rig, count + 10, &mut rng);
         let going = live.split_off(10);
         let ids: Vec<_> = going.iter().map(|object| object.handle.id()).collect();
-        let held: Vec<_> =
-            going.iter().step_by(7).map(|object| (object.fill, object.len, rig.guard(object))).collect();
+        let held: Vec<_> = going
+            .iter()
+            .step_by(7)
+            .map(|object| (object.fill, object.len, rig.guard(object)))
+            .collect();
         let zombies = (held.len(), held.iter().map(|(_, len, _)| len).sum());
         let refused = rig.pool.free_many(&mut going.into_iter().map(|object| object.handle));
         assert_eq!(refused, 0, "L1: handles of live objects that could not be freed");
@@ -58,7 +62,12 @@ pub fn free_many_counts_what_it_refuses(maker: &PoolMaker) {
         }
     }
     let refused = rig.pool.free_many(&mut handles.into_iter());
-    assert_eq!(refused, stale + foreign.len(), "L2: {stale} stale and {} foreign handles", foreign.len());
+    assert_eq!(
+        refused,
+        stale + foreign.len(),
+        "L2: {stale} stale and {} foreign handles",
+        foreign.len()
+    );
     rig.assert_gives_all_back();
     other.end(foreign);
 }
@@ -71,8 +80,9 @@ pub fn free_many_frees_what_came_before_a_panic(maker: &PoolMaker) {
         let mut live = shuffled(&rig, after + 5, &mut rng);
         let left = live.split_off(after);
         let mut going = live.into_iter();
-        let mut handles =
-            std::iter::from_fn(|| Some(going.next().expect("a planned panic of the iterator").handle));
+        let mut handles = std::iter::from_fn(|| {
+            Some(going.next().expect("a planned panic of the iterator").handle)
+        });
         let outcome = catch_unwind(AssertUnwindSafe(|| rig.pool.free_many(&mut handles)));
         assert!(outcome.is_err(), "the panic of the iterator was lost");
         rig.balance(&left);
@@ -81,7 +91,8 @@ pub fn free_many_frees_what_came_before_a_panic(maker: &PoolMaker) {
     rig.assert_gives_all_back();
 }
 
-/// L3: in a no-block section, without any memory to be had; and the iterator may read, free, and free many.
+/// L3: in a no-block section, without any memory to be had; and the iterator may read, free, and
+/// free many.
 pub fn free_many_never_blocks(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xB04C);
@@ -96,7 +107,11 @@ pub fn free_many_never_blocks(maker: &PoolMaker) {
                 rig.pool.free(handle).expect("L3: a free while many are freed");
             }
             if let Some(Object { handle, .. }) = others.pop() {
-                assert_eq!(rig.pool.free_many(&mut std::iter::once(handle)), 0, "L3: within itself");
+                assert_eq!(
+                    rig.pool.free_many(&mut std::iter::once(handle)),
+                    0,
+                    "L3: within itself"
+                );
             }
             object.handle
         });
@@ -112,7 +127,8 @@ pub fn free_many_makes_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xB05C);
-    let mut handles: Vec<_> = shuffled(&rig, scaled(600), &mut rng).into_iter().map(|o| o.handle).collect();
+    let mut handles: Vec<_> =
+        shuffled(&rig, scaled(600), &mut rng).into_iter().map(|o| o.handle).collect();
     handles.push(handles[0].id().forge());
     let before = heap_calls();
     let refused = rig.pool.free_many(&mut handles.drain(..));
@@ -121,7 +137,8 @@ pub fn free_many_makes_no_heap_call(maker: &PoolMaker) {
     rig.assert_gives_all_back();
 }
 
-/// G1, G2: handles and guards may be leaked, and the pool gives all frames back when it is dropped, with no more calls of its page source than it had frames.
+/// G1, G2: handles and guards may be leaked, and the pool gives all frames back when it is dropped,
+/// with no more calls of its page source than it had frames.
 pub fn dropping_a_pool_drops_its_objects(maker: &PoolMaker) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);

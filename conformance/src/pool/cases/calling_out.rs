@@ -63,7 +63,10 @@ impl Stage {
         self.calls.send(Some(call)).expect("the prober listens as long as the stage is armed");
         let answer = self.done.lock().recv_timeout(PATIENCE);
         // Unwinding gives up the lock that is held, so that the prober comes to its end.
-        assert!(answer.is_ok(), "N6: another thread cannot use the pool during {call:?} of the page source");
+        assert!(
+            answer.is_ok(),
+            "N6: another thread cannot use the pool during {call:?} of the page source"
+        );
     }
 }
 
@@ -86,7 +89,8 @@ pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
     let rig = Rig::over(maker, Arc::new(source));
     let mut rng = Rng::new(0x0A11);
     let mut read: Vec<_> = (0..4).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
-    let freed: Vec<_> = (0..scaled(100) as u64).map(|i| rig.put(1000 + i, rig.len(&mut rng))).collect();
+    let freed: Vec<_> =
+        (0..scaled(100) as u64).map(|i| rig.put(1000 + i, rig.len(&mut rng))).collect();
     let calls = thread::scope(|scope| {
         let prober = scope.spawn(|| probe(&rig, &stage, called, answer, &read, freed));
         let curtain = Curtain(&stage);
@@ -116,7 +120,11 @@ fn probe(
     while let Ok(Some(_)) = called.recv() {
         if stage.compacting.load(Ordering::Relaxed) {
             let second = rig.pool.compact(CompactionBudget::UNLIMITED);
-            assert_eq!(second, CompactionReport::default(), "M4: a second compaction at the same time");
+            assert_eq!(
+                second,
+                CompactionReport::default(),
+                "M4: a second compaction at the same time"
+            );
         }
         rig.check_all(read);
         freed.pop().into_iter().for_each(|object| rig.take(object));

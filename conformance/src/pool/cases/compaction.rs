@@ -27,7 +27,11 @@ pub fn compaction_gives_frames_back_and_is_not_seen(maker: &PoolMaker) {
     rig.pool.trim();
     let (before, moved) = (rig.source.charged_bytes(), rig.pool.stats().moved_objects);
     let report = rig.pool.compact(CompactionBudget::UNLIMITED);
-    assert_eq!(rig.pool.stats().moved_objects - moved, report.moved_objects as u64, "S1: {report:?}");
+    assert_eq!(
+        rig.pool.stats().moved_objects - moved,
+        report.moved_objects as u64,
+        "S1: {report:?}"
+    );
     rig.balance(&objects);
     rig.pool.trim();
     let gained = before - rig.source.charged_bytes();
@@ -38,7 +42,10 @@ pub fn compaction_gives_frames_back_and_is_not_seen(maker: &PoolMaker) {
     rig.balance(&objects);
 
     let again = rig.pool.compact(CompactionBudget::UNLIMITED);
-    assert_eq!(again.moved_objects, 0, "M1: a second compaction in a row found something to move: {again:?}");
+    assert_eq!(
+        again.moved_objects, 0,
+        "M1: a second compaction in a row found something to move: {again:?}"
+    );
     rig.take_all(objects);
     rig.assert_gives_all_back();
 }
@@ -55,7 +62,8 @@ pub fn compaction_skips_what_guards_hold(maker: &PoolMaker) {
         assert_contents(guard, *fill, *len);
     }
     rig.check_all(&objects);
-    for (object, (.., guard)) in objects.iter().step_by(3).zip(&guards).filter(|_| !maker.copies()) {
+    for (object, (.., guard)) in objects.iter().step_by(3).zip(&guards).filter(|_| !maker.copies())
+    {
         assert_eq!(
             rig.guard(object).as_ptr(),
             guard.as_ptr(),
@@ -165,7 +173,8 @@ pub fn b12_pages_emptied_during_compaction_go_back(maker: &PoolMaker) {
 /// Inserts `n` objects of all lengths and frees every second one, chosen at random.
 fn half_freed(rig: &Rig<'_>, n: usize) -> Vec<Object> {
     let mut rng = Rng::new(0xC0_3AC7);
-    let mut live: Vec<_> = (0..scaled(n) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let mut live: Vec<_> =
+        (0..scaled(n) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
     for _ in 0..live.len() / 2 {
         rig.take(live.swap_remove(rng.below(live.len())));
     }

@@ -25,7 +25,8 @@ pub fn b16_neighbours_are_not_touched(maker: &PoolMaker) {
     let mut canaries = Vec::new();
     for (i, &len) in lens.iter().enumerate().step_by(lens.len().div_ceil(scaled(400))) {
         let fill = 4 * i as u64;
-        let (left, middle, right) = (rig.put(fill, len), rig.put(fill + 1, len), rig.put(fill + 2, len));
+        let (left, middle, right) =
+            (rig.put(fill, len), rig.put(fill + 1, len), rig.put(fill + 2, len));
         rig.take(middle);
         let middle = rig.put(fill + 3, len);
         rig.check(&left);
@@ -65,13 +66,18 @@ pub fn id_and_capabilities_stay_the_same(maker: &PoolMaker) {
     rig.pool.compact(zpool_core::CompactionBudget::UNLIMITED);
     rig.take(object);
     rig.pool.trim();
-    assert_eq!((rig.pool.id(), rig.pool.capabilities()), (id, capabilities), "P1, C1: before and after work");
+    assert_eq!(
+        (rig.pool.id(), rig.pool.capabilities()),
+        (id, capabilities),
+        "P1, C1: before and after work"
+    );
 }
 
 /// Lengths to try, from 1 to `max`, ascending.
 fn lengths(max: usize) -> impl Iterator<Item = usize> {
     let mut lens: Vec<usize> = (1..=max.min(if cfg!(miri) { 40 } else { 4096 })).collect();
-    for power in (0..usize::BITS).map(|shift| 1usize << shift).take_while(|&power| power / 2 <= max) {
+    for power in (0..usize::BITS).map(|shift| 1usize << shift).take_while(|&power| power / 2 <= max)
+    {
         for near in [power, power / 4 * 3, max / power] {
             lens.extend([near.saturating_sub(1), near, near + 1]);
         }

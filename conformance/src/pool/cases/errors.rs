@@ -13,7 +13,11 @@ pub fn empty_and_too_large_objects_are_refused(maker: &PoolMaker) {
     // N4 before anything else is tried: also where there is no memory.
     for plan in [zpool_core::page::FaultPlan::Never, zpool_core::page::FaultPlan::From(0)] {
         rig.source.plan(plan);
-        assert_eq!(rig.pool.insert(&[]).unwrap_err(), PoolError::EmptyObject, "N4: an object of 0 bytes");
+        assert_eq!(
+            rig.pool.insert(&[]).unwrap_err(),
+            PoolError::EmptyObject,
+            "N4: an object of 0 bytes"
+        );
         for len in [max + 1, max + 63, 2 * max + 1, 20 * max] {
             let error = rig.pool.insert(&contents(2, len)).unwrap_err();
             assert_eq!(error, PoolError::TooLarge { len, max }, "N4: an object over the maximum");
@@ -70,7 +74,8 @@ pub fn b18_made_up_handles_are_stale(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let object = rig.put(1, rig.max().min(64));
     let mint = mint_with_the_tag_of(object.handle.id());
-    let indices = [0, 1, 2, 63, 64, 65, 1 << 12, 1 << 20, (1 << 31) - 1, 1 << 31, u32::MAX - 1, u32::MAX];
+    let indices =
+        [0, 1, 2, 63, 64, 65, 1 << 12, 1 << 20, (1 << 31) - 1, 1 << 31, u32::MAX - 1, u32::MAX];
     for index in indices {
         for generation in [0, 1, 2, 0x7FFF, 0x8000, u16::MAX] {
             let made_up = mint.mint(index, generation);
@@ -105,7 +110,11 @@ fn mint_with_the_tag_of(id: HandleId) -> HandleMint {
 
 fn assert_stale(rig: &Rig<'_>, id: HandleId) {
     let again = id.forge();
-    assert_eq!(rig.pool.read(&again).err(), Some(PoolError::StaleHandle), "F1, R4: read of {id:?}, freed");
+    assert_eq!(
+        rig.pool.read(&again).err(),
+        Some(PoolError::StaleHandle),
+        "F1, R4: read of {id:?}, freed"
+    );
     let refused = rig.pool.free(again).expect_err("F1, F4: a second free");
     assert_eq!(*refused.error(), PoolError::StaleHandle, "F4: free of {id:?}, freed");
     assert_eq!(refused.into_handle().id(), id, "F4: the token that comes back");

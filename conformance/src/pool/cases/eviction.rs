@@ -45,14 +45,16 @@ pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
         owner.asked.push(id);
         // The object and the next three by age: the page's other one is likely to be among them.
         let fill = owner.objects.get(&id).map_or(0, |object| object.fill);
-        let near: Vec<_> = owner.objects.iter().filter(|(_, o)| (fill..fill + 4).contains(&o.fill)).collect();
+        let near: Vec<_> =
+            owner.objects.iter().filter(|(_, o)| (fill..fill + 4).contains(&o.fill)).collect();
         let ids: Vec<_> = near.into_iter().map(|(id, _)| *id).collect();
         let objects: Vec<_> = ids.into_iter().filter_map(|id| owner.objects.remove(&id)).collect();
         thread::scope(|scope| drop(scope.spawn(|| rig.take_all(objects))));
         Ok(())
     };
     let before = rig.source.charged_frames();
-    let report = rig.pool.reclaim(6, &mut Asked(&mut owner, elsewhere)).expect("E2: there are pages left");
+    let report =
+        rig.pool.reclaim(6, &mut Asked(&mut owner, elsewhere)).expect("E2: there are pages left");
     assert!(report.pages >= 6, "E2: {report:?}");
     assert!(before - rig.source.charged_frames() >= report.pages, "E2: {report:?}");
     rig.end(owner.left());
@@ -69,7 +71,9 @@ pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
         fresh.push(rig.put(20_000 + fresh.len() as u64, rig.max()));
         rig.pool.compact(CompactionBudget::UNLIMITED);
         rig.pool.trim();
-        rig.pool.validate().unwrap_or_else(|violation| panic!("V1: found during eviction: {violation}"));
+        rig.pool
+            .validate()
+            .unwrap_or_else(|violation| panic!("V1: found during eviction: {violation}"));
         assert_eq!(
             rig.pool.stats().objects,
             owner.objects.len() + fresh.len(),
@@ -78,7 +82,8 @@ pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
         assert!(rig.pool.bytes_held() > 0 && rig.pool.capabilities().can_reclaim, "C1");
         Ok(())
     };
-    let report = rig.pool.reclaim(4, &mut Asked(&mut owner, busy)).expect("E2: there are pages left");
+    let report =
+        rig.pool.reclaim(4, &mut Asked(&mut owner, busy)).expect("E2: there are pages left");
     assert!(report.pages >= 4, "E2: {report:?}");
     fresh.extend(owner.left());
     rig.end(fresh);
@@ -119,7 +124,10 @@ pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
                 for _ in 0..scaled(100) {
                     let outcome = rig.pool.reclaim(2, &mut FromShelf(&rig, &shelf));
                     let error = outcome.err().map(|e| e.error);
-                    assert!(matches!(error, None | Some(PoolError::NothingToReclaim)), "E3: {error:?}");
+                    assert!(
+                        matches!(error, None | Some(PoolError::NothingToReclaim)),
+                        "E3: {error:?}"
+                    );
                 }
             });
         }
@@ -148,7 +156,10 @@ pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
     rig.check_all(&left);
     rig.balance(&left);
     let mut owner = Owner::of(&rig, left);
-    let all = rig.pool.reclaim(usize::MAX, &mut Asked(&mut owner, agree)).expect_err("E2: not so many pages");
+    let all = rig
+        .pool
+        .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
+        .expect_err("E2: not so many pages");
     assert!(owner.objects.is_empty(), "E2: {all:?}, and objects are left that nobody kept");
     rig.assert_gives_all_back();
 }

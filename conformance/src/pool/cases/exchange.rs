@@ -56,7 +56,8 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
 pub fn objects_are_replaced_under_handles_that_stay(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xE8C4);
-    let mut live: Vec<_> = (0..scaled(100) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let mut live: Vec<_> =
+        (0..scaled(100) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
     for step in 0..scaled(2000) as u64 {
         let nth = rng.below(live.len());
         let mut new = rig.put(1000 + step, rig.len(&mut rng));
@@ -92,7 +93,11 @@ pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
         rig.check(&kept);
         rig.check(&other);
         drop(guards);
-        assert_eq!(exchange(&rig, &mut kept, &mut other), without, "X3: after the guards have gone");
+        assert_eq!(
+            exchange(&rig, &mut kept, &mut other),
+            without,
+            "X3: after the guards have gone"
+        );
     }
     rig.end(vec![kept, other]);
 }
@@ -160,7 +165,8 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
 pub fn an_exchange_never_blocks(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xE8C5);
-    let mut live: Vec<_> = (0..scaled(300) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let mut live: Vec<_> =
+        (0..scaled(300) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
     rig.source.plan(FaultPlan::From(0));
     let calls = rig.source.calls();
     {
@@ -177,7 +183,8 @@ pub fn an_exchange_makes_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xE8C6);
-    let mut live: Vec<_> = (0..scaled(300) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let mut live: Vec<_> =
+        (0..scaled(300) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
     let held = rig.put(1000, 1);
     let guard = rig.guard(&held);
     let before = heap_calls();

@@ -21,7 +21,11 @@ pub fn a_guard_outlives_the_free_of_its_object(maker: &PoolMaker) {
         let address = second.as_ptr();
         rig.pool.free(object.handle).expect("F2: free under a guard");
 
-        assert_eq!(rig.pool.read(&id.forge()).err(), Some(PoolError::StaleHandle), "F1: read after free");
+        assert_eq!(
+            rig.pool.read(&id.forge()).err(),
+            Some(PoolError::StaleHandle),
+            "F1: read after free"
+        );
         let again = rig.pool.free(id.forge()).expect_err("F1: a second free");
         assert_eq!(*again.error(), PoolError::StaleHandle, "F1");
         drop(first);
@@ -39,7 +43,8 @@ pub fn a_guard_outlives_the_free_of_its_object(maker: &PoolMaker) {
 pub fn bytes_under_a_guard_are_not_used_again(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0x6A12D);
-    let held: Vec<_> = (0..scaled(100) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let held: Vec<_> =
+        (0..scaled(100) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
     let (mut guards, mut bytes) = (Vec::new(), 0);
     for object in held {
         let guard = rig.guard(&object);
@@ -47,7 +52,8 @@ pub fn bytes_under_a_guard_are_not_used_again(maker: &PoolMaker) {
         bytes += object.len;
         rig.pool.free(object.handle).expect("F2: free under a guard");
     }
-    let fresh: Vec<_> = (1000..1000 + scaled(300) as u64).map(|i| rig.put(i, rig.len(&mut rng))).collect();
+    let fresh: Vec<_> =
+        (1000..1000 + scaled(300) as u64).map(|i| rig.put(i, rig.len(&mut rng))).collect();
     rig.pool.compact(CompactionBudget::UNLIMITED);
     rig.pool.trim();
     rig.balance_with_zombies(&fresh, guards.len(), bytes);
@@ -117,7 +123,8 @@ pub fn guards_go_to_other_threads(maker: &PoolMaker) {
 pub fn holding_guards_blocks_nobody(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xB10C);
-    let objects: Vec<_> = (0..scaled(200) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let objects: Vec<_> =
+        (0..scaled(200) as u64).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
     let guards: Vec<_> = objects.iter().map(|object| (object, rig.guard(object))).collect();
     let work = || {
         let mut rng = Rng::new(0xB10D);

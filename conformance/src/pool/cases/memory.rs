@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use zpool_core::page::{BudgetedSource, FaultPlan, FaultySource, ObservedSource, PageSource, SourceCall};
+use zpool_core::page::{
+    BudgetedSource, FaultPlan, FaultySource, ObservedSource, PageSource, SourceCall,
+};
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{CompactionBudget, CreateError, PoolError};
 
@@ -47,7 +49,11 @@ pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
                 live.push(rig.put(fill, len));
             }
         }
-        assert!(budget.charged_frames() <= frames, "A2: {} frames of {frames}", budget.charged_frames());
+        assert!(
+            budget.charged_frames() <= frames,
+            "A2: {} frames of {frames}",
+            budget.charged_frames()
+        );
     }
     rig.end(live);
 }
@@ -56,7 +62,8 @@ pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
 /// succeeds when tried again, and no frame stays charged.
 pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     for nth in 0..scaled(40) {
-        let (left, panics) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicUsize::new(0)));
+        let (left, panics) =
+            (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicUsize::new(0)));
         let (counter, seen) = (left.clone(), panics.clone());
         let source = ObservedSource::new(fresh_source(), move |call| {
             let asks = matches!(call, SourceCall::Reserve(_) | SourceCall::Charge(_));
@@ -89,8 +96,8 @@ pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     }
 }
 
-/// A2, T1, M1: frames that the system does not take back stay on the pool's books and on the source's,
-/// are used again, and go when the system takes frames again.
+/// A2, T1, M1: frames that the system does not take back stay on the pool's books and on the
+/// source's, are used again, and go when the system takes frames again.
 pub fn frames_the_system_keeps_stay_on_the_books(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let (mut rng, mut live) = (Rng::new(0x5_7A45), Vec::new());
@@ -114,7 +121,11 @@ pub fn frames_the_system_keeps_stay_on_the_books(maker: &PoolMaker) {
     rig.take_all(live);
     rig.pool.trim();
     rig.balance(&[]);
-    assert_eq!(rig.source.frames_off_the_books(), 0, "A2: frames of the empty pool that the system kept");
+    assert_eq!(
+        rig.source.frames_off_the_books(),
+        0,
+        "A2: frames of the empty pool that the system kept"
+    );
     rig.source.keep_frames(false);
     rig.assert_gives_all_back();
 }
@@ -134,7 +145,12 @@ fn refuse_everywhere(
 }
 
 /// Gives the number of calls that could have failed.
-fn workload(maker: &PoolMaker, source: Arc<dyn PageSource>, plan: FaultPlan, inserts: usize) -> u64 {
+fn workload(
+    maker: &PoolMaker,
+    source: Arc<dyn PageSource>,
+    plan: FaultPlan,
+    inserts: usize,
+) -> u64 {
     let source = Arc::new(FaultySource::new(source, plan));
     let pool = match maker.try_make(source.clone()) {
         Ok(pool) => pool,
@@ -178,18 +194,30 @@ fn workload(maker: &PoolMaker, source: Arc<dyn PageSource>, plan: FaultPlan, ins
 }
 
 /// An insert that may fail for want of memory; then the pool is as it was.
-fn insert_or_change_nothing(rig: &Rig<'_>, fill: u64, len: usize, live: &[Object]) -> Option<Object> {
+fn insert_or_change_nothing(
+    rig: &Rig<'_>,
+    fill: u64,
+    len: usize,
+    live: &[Object],
+) -> Option<Object> {
     rig.pool.trim();
     let before = (rig.source.charged_frames(), rig.pool.stats().objects);
     match rig.try_put(fill, len) {
         Ok(object) => Some(object),
         Err(error) => {
-            assert_eq!(error, PoolError::OutOfMemory, "N5: an insert of {len} bytes without memory");
+            assert_eq!(
+                error,
+                PoolError::OutOfMemory,
+                "N5: an insert of {len} bytes without memory"
+            );
             rig.balance(live);
             rig.check_all(live);
             rig.pool.trim();
             let after = (rig.source.charged_frames(), rig.pool.stats().objects);
-            assert_eq!(after, before, "N3: frames charged and objects, after a failed insert and a trim");
+            assert_eq!(
+                after, before,
+                "N3: frames charged and objects, after a failed insert and a trim"
+            );
             None
         }
     }

@@ -47,7 +47,10 @@ pub fn reading_and_freeing_make_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let before = heap_calls();
     let rig = Rig::new(maker);
-    assert!(heap_calls() > before, "the counter of the suite's line does not see this thread's heap calls");
+    assert!(
+        heap_calls() > before,
+        "the counter of the suite's line does not see this thread's heap calls"
+    );
     let frees = Counter(heap_calls);
     let reads = if maker.copies() { Counter(&|| 0) } else { frees };
     let mut rng = Rng::new(0xA110C);
@@ -78,7 +81,8 @@ fn free_counted(
     let _section = no_block.then(NoBlock::enter);
     for (i, Object { handle, fill, len }) in objects.into_iter().enumerate() {
         let id = handle.id();
-        let read = || rig.pool.read(&handle).unwrap_or_else(|e| panic!("read of a live object: {e}"));
+        let read =
+            || rig.pool.read(&handle).unwrap_or_else(|e| panic!("read of a live object: {e}"));
         let (guard, other) = (reads.none("R5: a read", read), reads.none("R5: another read", read));
         assert_contents(&guard, fill, len);
         frees.none("R5: dropping a guard of a live object", || drop(other));
@@ -155,7 +159,8 @@ pub fn an_insert_that_would_block_says_so_and_harms_nothing(maker: &PoolMaker) {
     rig.end(live);
 }
 
-/// G3: dropping a pool may block and says so: in a no-block section that is found. (B1, the original bug, is what this check exists for.)
+/// G3: dropping a pool may block and says so: in a no-block section that is found. (B1, the
+/// original bug, is what this check exists for.)
 pub fn destroying_a_pool_says_that_it_blocks(maker: &PoolMaker) {
     for objects in [0, 3] {
         let rig = Rig::new(maker);

@@ -63,6 +63,7 @@ fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
 }
 
 fn read(file: &OsStr) -> Vec<Action> {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{LIST}={}: {error}", file.display()));
+    let text = fs::read_to_string(file)
+        .unwrap_or_else(|error| panic!("{LIST}={}: {error}", file.display()));
     from_text(&text).unwrap_or_else(|error| panic!("{LIST}={}: {error}", file.display()))
 }

@@ -26,8 +26,10 @@ impl<'a> Owner<'a> {
     /// Notes that it was asked, and frees the object.
     pub(super) fn give_up(&mut self, id: HandleId) {
         self.asked.push(id);
-        let object =
-            self.objects.remove(&id).unwrap_or_else(|| panic!("E1: asked for {id:?}, which is not live"));
+        let object = self
+            .objects
+            .remove(&id)
+            .unwrap_or_else(|| panic!("E1: asked for {id:?}, which is not live"));
         self.pool.free(object.handle).unwrap_or_else(|e| panic!("E1: {e}"));
     }
 
@@ -78,8 +80,10 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
     let mut owner = Owner::of(&rig, objects);
     for pages in [1, 1, 2, 5, 13] {
         let before = rig.source.charged_frames();
-        let report =
-            rig.pool.reclaim(pages, &mut Asked(&mut owner, agree)).expect("E2: there are pages left");
+        let report = rig
+            .pool
+            .reclaim(pages, &mut Asked(&mut owner, agree))
+            .expect("E2: there are pages left");
         assert!(report.pages >= pages, "E2: {report:?} for {pages} pages");
         let given = before - rig.source.charged_frames();
         assert!(given >= report.pages, "E2: {given} frames went back, {report:?}");
@@ -87,13 +91,20 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
     // The oldest first: nothing of the newest tenth was asked for.
     let newest = scaled(300) as u64 * 9 / 10;
     assert!(
-        owner.objects.values().filter(|o| o.fill >= newest).count() as u64 >= scaled(300) as u64 - newest
+        owner.objects.values().filter(|o| o.fill >= newest).count() as u64
+            >= scaled(300) as u64 - newest
     );
-    let everything =
-        rig.pool.reclaim(usize::MAX, &mut Asked(&mut owner, agree)).expect_err("E2: not so many pages");
+    let everything = rig
+        .pool
+        .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
+        .expect_err("E2: not so many pages");
     assert!(everything.report.pages > 0 && owner.objects.is_empty(), "E2: {everything:?}");
     assert_eq!(everything.error, PoolError::NothingToReclaim, "E3: all pages were given back");
-    assert_eq!(rig.source.charged_frames(), 0, "E2: {everything:?}, and frames without objects are left");
+    assert_eq!(
+        rig.source.charged_frames(),
+        0,
+        "E2: {everything:?}, and frames without objects are left"
+    );
     rig.assert_gives_all_back();
 }
 
@@ -107,7 +118,10 @@ pub fn reclaim_of_nothing_calls_nobody(maker: &PoolMaker) {
         .expect_err("E2: an empty pool has no page to give");
     assert_eq!((error.error, error.report.pages), (PoolError::NothingToReclaim, 0), "E2, E3");
     let mut owner = Owner::of(&rig, filled(&rig, 10));
-    assert_eq!(rig.pool.reclaim(0, &mut Asked(&mut owner, agree)).expect("E2: no page was wanted").pages, 0);
+    assert_eq!(
+        rig.pool.reclaim(0, &mut Asked(&mut owner, agree)).expect("E2: no page was wanted").pages,
+        0
+    );
     assert_eq!(owner.asked, [], "E2");
     rig.balance(&owner.left());
 }
@@ -117,15 +131,21 @@ pub fn reclaim_of_nothing_calls_nobody(maker: &PoolMaker) {
 pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut owner = Owner::of(&rig, filled(&rig, 200));
-    let error = rig.pool.reclaim(3, &mut Asked(&mut owner, refuse)).expect_err("E2: nothing was given up");
-    assert_eq!((&error.error, error.report.pages), (&PoolError::NothingToReclaim, 0), "E2, E3: {error:?}");
+    let error =
+        rig.pool.reclaim(3, &mut Asked(&mut owner, refuse)).expect_err("E2: nothing was given up");
+    assert_eq!(
+        (&error.error, error.report.pages),
+        (&PoolError::NothingToReclaim, 0),
+        "E2, E3: {error:?}"
+    );
     assert!(!owner.asked.is_empty(), "E1: nobody was asked");
     // The first one asked refuses: another page is tried.
     let mut first = true;
     let after_the_first = |owner: &mut Owner<'_>, id| {
         if std::mem::take(&mut first) { refuse(owner, id) } else { agree(owner, id) }
     };
-    let report = rig.pool.reclaim(1, &mut Asked(&mut owner, after_the_first)).expect("E1: there are others");
+    let report =
+        rig.pool.reclaim(1, &mut Asked(&mut owner, after_the_first)).expect("E1: there are others");
     assert!(report.pages >= 1, "E2: {report:?}");
     let mut round = 0;
     let every_third = |owner: &mut Owner<'_>, id| {
@@ -151,7 +171,8 @@ pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
         Ok(())
     };
     let before = rig.source.charged_frames();
-    let error = rig.pool.reclaim(2, &mut Asked(&mut owner, lie)).expect_err("E2: nothing was freed");
+    let error =
+        rig.pool.reclaim(2, &mut Asked(&mut owner, lie)).expect_err("E2: nothing was freed");
     assert_eq!(error.report.pages, 0, "E2: {error:?}");
     assert!(!owner.asked.is_empty(), "E1: nobody was asked");
     let left = owner.left();
@@ -180,7 +201,8 @@ fn swap_during_eviction(rig: &Rig<'_>, objects: Vec<Object>, len: usize) {
         fresh.push(rig.put(10_000 + fresh.len() as u64, len));
         Ok(())
     };
-    let report = rig.pool.reclaim(5, &mut Asked(&mut owner, swap)).expect("E2: pages that were emptied");
+    let report =
+        rig.pool.reclaim(5, &mut Asked(&mut owner, swap)).expect("E2: pages that were emptied");
     assert!(report.pages >= 5, "E2: {report:?}");
     fresh.extend(owner.left());
     rig.end(fresh);
@@ -222,11 +244,13 @@ pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
             }
             panic!("the owner's own trouble")
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| rig.pool.reclaim(1, &mut Asked(&mut owner, burst))));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| rig.pool.reclaim(1, &mut Asked(&mut owner, burst))));
         assert!(outcome.is_err(), "E1: the owner was not asked, or its panic was swallowed");
         rig.pool.validate().unwrap_or_else(|violation| panic!("V1: {violation}"));
     }
-    let report = rig.pool.reclaim(2, &mut Asked(&mut owner, agree)).expect("E2: the pages are still there");
+    let report =
+        rig.pool.reclaim(2, &mut Asked(&mut owner, agree)).expect("E2: the pages are still there");
     assert!(report.pages >= 2, "E2: {report:?}");
     rig.end(owner.left());
 }

@@ -115,7 +115,9 @@ pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
                 for id in &ids {
                     match rig.pool.free(id.forge()) {
                         Ok(()) => drop(wins.fetch_add(1, Ordering::Relaxed)),
-                        Err(e) => assert_eq!(*e.error(), PoolError::StaleHandle, "F4: the free that lost"),
+                        Err(e) => {
+                            assert_eq!(*e.error(), PoolError::StaleHandle, "F4: the free that lost")
+                        }
                     }
                 }
             });
@@ -143,9 +145,16 @@ pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
         // At least once, and as long as anybody works; a worker that panicked ends the scope's wait by its own panic.
         for _ in 0..scaled(3000) {
             let (stats, held) = (rig.pool.stats(), rig.pool.bytes_held());
-            assert!(stats.objects <= most_objects, "S1: {} objects of {most_objects}", stats.objects);
+            assert!(
+                stats.objects <= most_objects,
+                "S1: {} objects of {most_objects}",
+                stats.objects
+            );
             assert!(stats.zombies <= most_objects, "S1: {} zombies", stats.zombies);
-            assert!(stats.pool_bytes() <= most_bytes, "S1: {most_bytes} bytes at most, in {stats:?}");
+            assert!(
+                stats.pool_bytes() <= most_bytes,
+                "S1: {most_bytes} bytes at most, in {stats:?}"
+            );
             assert!(held <= most_bytes, "A1: {held} bytes held of {most_bytes} at most");
             if let Err(violation) = rig.pool.validate() {
                 panic!("V1: found while threads work: {violation}");

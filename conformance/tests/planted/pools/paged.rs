@@ -8,8 +8,9 @@ use std::sync::Arc;
 use zpool_core::page::PageSource;
 use zpool_core::sync::{Mutex, MutexGuard};
 use zpool_core::{
-    Capabilities, CompactionBudget, CompactionReport, Evict, FreeError, Handle, HandleMint, PoolError,
-    PoolId, PoolStats, ReadGuard, ReclaimError, ReclaimReport, Violation, ZPool, might_block,
+    Capabilities, CompactionBudget, CompactionReport, Evict, FreeError, Handle, HandleMint,
+    PoolError, PoolId, PoolStats, ReadGuard, ReclaimError, ReclaimReport, Violation, ZPool,
+    might_block,
 };
 
 pub(crate) const MAX_LEN: usize = 4096;
@@ -150,7 +151,9 @@ impl Paged {
         let zero_is_free = self.is(TakesASlotThatBeginsWithZeroForFree);
         let clock = books.clock;
         for (number, page) in books.pages.iter_mut().enumerate() {
-            let Some(page) = page.as_mut().filter(|page| page.slot_bytes == class) else { continue };
+            let Some(page) = page.as_mut().filter(|page| page.slot_bytes == class) else {
+                continue;
+            };
             let full = page.objects >= if half { page.slots.len() / 2 } else { page.slots.len() };
             if page.isolated && leave_isolated || full && !zero_is_free {
                 continue;
@@ -160,7 +163,9 @@ impl Paged {
             }
             let is_free = |slot: &usize| {
                 page.slots[*slot].is_none()
-                    || zero_is_free && page.bytes[slot * class] == 0 && page.objects == page.slots.len()
+                    || zero_is_free
+                        && page.bytes[slot * class] == 0
+                        && page.objects == page.slots.len()
             };
             let mut slots = 0..page.slots.len();
             let found = if front { slots.find(is_free) } else { slots.rfind(is_free) };
@@ -213,15 +218,24 @@ impl Paged {
     /// Moves the objects of the emptiest page of a class into its other pages, if they all fit. True when something was moved.
     fn merge(&self, books: &mut Books, class: usize, left: &mut usize) -> bool {
         let of_class = |page: &Option<Page>| {
-            page.as_ref().is_some_and(|page| page.slot_bytes == class && page.objects > 0 && !page.isolated)
+            page.as_ref()
+                .is_some_and(|page| page.slot_bytes == class && page.objects > 0 && !page.isolated)
         };
-        let pages: Vec<usize> = (0..books.pages.len()).filter(|&at| of_class(&books.pages[at])).collect();
-        let count = |books: &Books, at: usize| books.pages[at].as_ref().map_or(0, |page| page.objects);
-        let Some(&from) = pages.iter().min_by_key(|&&at| (count(books, at), at)) else { return false };
+        let pages: Vec<usize> =
+            (0..books.pages.len()).filter(|&at| of_class(&books.pages[at])).collect();
+        let count =
+            |books: &Books, at: usize| books.pages[at].as_ref().map_or(0, |page| page.objects);
+        let Some(&from) = pages.iter().min_by_key(|&&at| (count(books, at), at)) else {
+            return false;
+        };
         let per_page = self.page_bytes() / class;
-        let per_page = if self.is(UsesHalfOfEachPage) && class < 2048 { per_page / 2 } else { per_page };
-        let room: usize =
-            pages.iter().filter(|&&at| at != from).map(|&at| per_page.saturating_sub(count(books, at))).sum();
+        let per_page =
+            if self.is(UsesHalfOfEachPage) && class < 2048 { per_page / 2 } else { per_page };
+        let room: usize = pages
+            .iter()
+            .filter(|&&at| at != from)
+            .map(|&at| per_page.saturating_sub(count(books, at)))
+            .sum();
         if room < count(books, from) || *left == 0 {
             return false;
         }
@@ -242,7 +256,8 @@ impl Paged {
     /// Sets the oldest page apart; gives its number and its objects' names.
     fn choose(&self, tried: &[usize]) -> Option<(usize, Vec<Handle>)> {
         let mut books = self.books.lock();
-        let numbered = books.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
+        let numbered =
+            books.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
         let candidates =
             numbered.filter(|(at, page)| !page.isolated && !tried.contains(at) && page.objects > 0);
         let (at, _) = if self.is(EmptiesTheNewestFirst) {
@@ -261,7 +276,8 @@ impl Paged {
         let (at, handles) = self.choose(tried).ok_or(())?;
         tried.push(at);
         let rejoin = Rejoin { pool: self, at, forgets: self.is(ForgetsThePageWhenItsOwnerPanics) };
-        let mut asked = handles.iter().chain(handles.first().filter(|_| self.is(AsksForTheFirstObjectTwice)));
+        let mut asked =
+            handles.iter().chain(handles.first().filter(|_| self.is(AsksForTheFirstObjectTwice)));
         let agreed = asked.all(|handle| {
             if self.is(SwallowsThePanicOfItsOwner) {
                 let evict = std::panic::AssertUnwindSafe(|| owner.evict(handle.id()).is_ok());
@@ -275,7 +291,8 @@ impl Paged {
         if agreed && self.is(BelievesItsOwner) {
             let mut books = self.books.lock();
             let page = books.pages[at].as_mut().expect("isolated");
-            let left: Vec<u32> = (0..page.slots.len()).filter_map(|slot| page.vacate(slot)).collect();
+            let left: Vec<u32> =
+                (0..page.slots.len()).filter_map(|slot| page.vacate(slot)).collect();
             left.into_iter().for_each(|index| books.entries[index as usize].place = None);
         }
         std::mem::forget(rejoin);
@@ -329,7 +346,8 @@ impl ZPool for Paged {
                 entry.last_len = object.len();
                 return Ok(self.mint.mint(index, entry.generation));
             }
-            let early = !self.is(LosesASlotWhenTheSourcePanics) && !self.is(LosesASlotWhenTheSourceRefuses);
+            let early =
+                !self.is(LosesASlotWhenTheSourcePanics) && !self.is(LosesASlotWhenTheSourceRefuses);
             if early {
                 books.free.push(index);
             } else {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use zpool_core::page::PageSource;
 use zpool_core::sync::Mutex;
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, Pins, PoolConfig, PoolError, PoolId, PoolStats, ReadGuard,
-    Violation, ZPool, ZPoolDriver,
+    Capabilities, CreateError, FreeError, Handle, Pins, PoolConfig, PoolError, PoolId, PoolStats,
+    ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 
 #[allow(missing_docs, unreachable_pub, reason = "a listing, as a program would have it")]

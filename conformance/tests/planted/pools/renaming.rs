@@ -71,7 +71,8 @@ impl Renaming {
     /// Gives each name the other's object, whatever that takes.
     fn rename(&self, one: &Handle, another: &Handle) {
         let mut names = self.names.lock();
-        let (Some(first), Some(second)) = (names.inner.remove(&one.id()), names.inner.remove(&another.id()))
+        let (Some(first), Some(second)) =
+            (names.inner.remove(&one.id()), names.inner.remove(&another.id()))
         else {
             panic!("both were there");
         };
@@ -111,9 +112,10 @@ impl ZPool for Renaming {
     fn free(&self, handle: Handle) -> Result<(), FreeError> {
         let found = self.names.lock().inner.remove(&handle.id());
         match self.stale(&handle, found) {
-            Ok(inner) => {
-                self.inner.free(inner).map_err(|error| FreeError::new(error.error().clone(), handle))
-            }
+            Ok(inner) => self
+                .inner
+                .free(inner)
+                .map_err(|error| FreeError::new(error.error().clone(), handle)),
             Err(error) => Err(FreeError::new(error, handle)),
         }
     }
@@ -126,7 +128,8 @@ impl ZPool for Renaming {
             _ => {}
         }
         let mut names = self.names.lock();
-        let [first, second] = [handle, &*other].map(|handle| names.inner.get(&handle.id()).map(Handle::id));
+        let [first, second] =
+            [handle, &*other].map(|handle| names.inner.get(&handle.id()).map(Handle::id));
         let (Some(first), Some(second)) = (first, second) else {
             return self.flaw == MakesStaleHandlesGood && first.is_some();
         };

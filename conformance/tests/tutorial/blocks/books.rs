@@ -116,7 +116,9 @@ impl Books {
     pub fn find(&self, opened: Opened) -> Result<usize, PoolError> {
         let number = opened.index as usize;
         let cell = self.cells.get(number).filter(|cell| cell.state == State::Live);
-        cell.filter(|cell| cell.generation == opened.generation).map(|_| number).ok_or(PoolError::StaleHandle)
+        cell.filter(|cell| cell.generation == opened.generation)
+            .map(|_| number)
+            .ok_or(PoolError::StaleHandle)
     }
 
     pub fn place(&self, number: usize) -> Place<'_> {
@@ -184,8 +186,9 @@ impl Books {
 
     /// Bytes on the heap.
     pub fn metadata(&self) -> usize {
-        let lists =
-            |class: &ClassBooks| (class.free.capacity() + class.vacant.capacity()) * size_of::<usize>();
+        let lists = |class: &ClassBooks| {
+            (class.free.capacity() + class.vacant.capacity()) * size_of::<usize>()
+        };
         self.cells.capacity() * size_of::<Cell>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.classes.capacity() * size_of::<ClassBooks>()
@@ -201,12 +204,19 @@ impl Books {
             return Err(format!("{count} cells with {payload} bytes are in use, booked {self:?}"));
         }
         for (nth, class) in self.classes.iter().enumerate() {
-            let blocks = self.blocks.iter().filter(|block| block.class.0 == nth && block.run.is_some());
+            let blocks =
+                self.blocks.iter().filter(|block| block.class.0 == nth && block.run.is_some());
             let (len, used) = blocks.fold((0, 0), |(len, used), block| {
-                (len + block.run.as_ref().map_or(0, Run::len) / block.class.cell(), used + block.used)
+                (
+                    len + block.run.as_ref().map_or(0, Run::len) / block.class.cell(),
+                    used + block.used,
+                )
             });
             if class.free.len() + used != len {
-                return Err(format!("class {nth}: {} free and {used} used cells of {len}", class.free.len()));
+                return Err(format!(
+                    "class {nth}: {} free and {used} used cells of {len}",
+                    class.free.len()
+                ));
             }
         }
         Ok(())

@@ -10,8 +10,8 @@ use layout::Class;
 use zpool_core::page::{OutOfFrames, PageSource, Run};
 use zpool_core::sync::Mutex;
 use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, HandleMint, Pins, PoolConfig, PoolError, PoolId, PoolStats,
-    ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
+    Capabilities, CreateError, FreeError, Handle, HandleMint, Pins, PoolConfig, PoolError, PoolId,
+    PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver, might_block,
 };
 
 /// Makes pools of blocks, under the name `blocks`. No parameters.

@@ -1,6 +1,7 @@
 //! A compressor with its contexts: what a pool compresses and decompresses through.
 //!
-//! Contexts come, go and are counted in [`slots`]; using one for a block or several is in [`session`].
+//! Contexts come, go and are counted in [`slots`]; using one for a block or several is in
+//! [`session`].
 
 mod session;
 mod slots;
@@ -21,8 +22,9 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A compressor and the contexts that threads run it with.
 ///
-/// Contexts are made on first use, live as long as the codec, and are used by one thread at a time (see [`PerCpu`]). Whatever the
-/// compressor does (fail, panic, lie about lengths, block, call back into the store), the codec stays usable: a context that panicked is thrown away.
+/// Contexts are made on first use, live as long as the codec, and are used by one thread at a time
+/// (see [`PerCpu`]). Whatever the compressor does (fail, panic, lie about lengths, block, call back
+/// into the store), the codec stays usable: a context that panicked is thrown away.
 pub struct Codec {
     compressor: Arc<dyn Compressor>,
     max_block_len: usize,
@@ -75,8 +77,8 @@ impl Codec {
         }
     }
 
-    /// Counts what its contexts cost, and what they share, in `budget` as well, as long as the codec
-    /// lives, and keeps to its bound.
+    /// Counts what its contexts cost, and what they share, in `budget` as well, as long as the
+    /// codec lives, and keeps to its bound.
     #[must_use]
     pub fn with_budget(mut self, budget: Arc<ContextBudget>) -> Codec {
         debug_assert!(self.budget.is_none(), "counted in one place");
@@ -103,8 +105,8 @@ impl Codec {
         self.slot_bytes.load(Ordering::Relaxed)
     }
 
-    /// Compresses `block` into the context's scratch and lets `with` look at the result: the compressed bytes, or `None` when
-    /// they would be longer than `max_len`.
+    /// Compresses `block` into the context's scratch and lets `with` look at the result: the
+    /// compressed bytes, or `None` when they would be longer than `max_len`.
     ///
     /// `with` runs while the context is out of its slot: it may call anything, this codec included.
     ///
@@ -167,8 +169,8 @@ impl Codec {
 
     /// Decompresses `compressed` into `block`, whose length is exactly that of the original.
     ///
-    /// May block where a codec that needs contexts has to make one, or to drop one that panicked or that there is no slot for; never where decompression is
-    /// stateless.
+    /// May block where a codec that needs contexts has to make one, or to drop one that panicked or
+    /// that there is no slot for; never where decompression is stateless.
     ///
     /// # Errors
     ///
@@ -196,12 +198,15 @@ impl Codec {
         }
     }
 
-    /// Frees the compression contexts and keeps none from now on: for a pool that is retired and will only be read. May block.
+    /// Frees the compression contexts and keeps none from now on: for a pool that is retired and
+    /// will only be read. May block.
     pub fn retire_compression(&self) {
         might_block("freeing compression contexts");
-        // The exchanges of the slots order it. Here the flag is set, then each slot is emptied; in `keep_compression` a slot is filled, then the flag
-        // read. Of the two exchanges of one slot, both Acquire and Release, either the filling comes second, and then sees the flag; or the emptying does, and
-        // then takes what was put there. So no context is left in a slot for good.
+        // The exchanges of the slots order it. Here the flag is set, then each slot is emptied; in
+        // `keep_compression` a slot is filled, then the flag read. Of the two exchanges of one
+        // slot, both Acquire and Release, either the filling comes second, and then sees the flag;
+        // or the emptying does, and then takes what was put there. So no context is left in a slot
+        // for good.
         self.line.set(RETIRED, true);
         self.drop_compression_contexts();
     }
@@ -212,8 +217,9 @@ impl Codec {
         self.line.set(RETIRED, false);
     }
 
-    /// Frees the contexts that are not in use. With `keep_one`, one of each kind stays, for the next
-    /// block. Returns the bytes freed. Makes no heap call; may block, as the drop of a context may.
+    /// Frees the contexts that are not in use. With `keep_one`, one of each kind stays, for the
+    /// next block. Returns the bytes freed. Makes no heap call; may block, as the drop of a context
+    /// may.
     pub fn free_idle_contexts(&self, keep_one: bool) -> usize {
         might_block("freeing idle contexts");
         let mut freed = 0;
@@ -244,10 +250,12 @@ impl Codec {
         self.drop_surplus()
     }
 
-    /// Frees the contexts that are in no use, for a codec that is about to go. Gives how many panicked then, which is contained. May block.
+    /// Frees the contexts that are in no use, for a codec that is about to go. Gives how many
+    /// panicked then, which is contained. May block.
     pub fn free_contexts(&self) -> usize {
         let mut panicked = 0;
-        // One by one: of two that panic in one drop, the second would abort the process, as the first unwinds.
+        // One by one: of two that panic in one drop, the second would abort the process, as the
+        // first unwinds.
         while let Some(slot) = self.compression.take() {
             panicked += usize::from(!self.drop_slot(slot, true));
             self.line.gone();
@@ -261,7 +269,8 @@ impl Codec {
     /// Bytes of the contexts, without what they share.
     fn context_bytes(&self) -> usize {
         // Relaxed: statistics only.
-        self.compression_bytes.load(Ordering::Relaxed) + self.decompression_bytes.load(Ordering::Relaxed)
+        self.compression_bytes.load(Ordering::Relaxed)
+            + self.decompression_bytes.load(Ordering::Relaxed)
     }
 
     /// What the contexts cost.

@@ -10,13 +10,16 @@ use super::slots::{HELD, Slot};
 use crate::compress::contained::panicked;
 use crate::compress::{CodecError, Compressed, CompressionContext};
 
-// What a compression came to, in one word: a length, or one of these, which no buffer has. A `Result` with an error's fields goes through memory, where it is
-// written in pieces and read as a whole; such a read waits until everything that was written before, the compressed block included, is in the cache.
+// What a compression came to, in one word: a length, or one of these, which no buffer has. A
+// `Result` with an error's fields goes through memory, where it is written in pieces and read as a
+// whole; such a read waits until everything that was written before, the compressed block included,
+// is in the cache.
 pub(super) const FAILED: usize = usize::MAX;
 pub(super) const DOES_NOT_FIT: usize = usize::MAX - 1;
 pub(super) const MISBEHAVED: usize = usize::MAX - 2;
 
-/// Has a context compress `block` into its scratch: a length, or one of the words above, with what went wrong in `failed`.
+/// Has a context compress `block` into its scratch: a length, or one of the words above, with what
+/// went wrong in `failed`.
 #[inline(always)]
 pub(super) fn attempt(
     slot: &mut Slot<dyn CompressionContext>,
@@ -40,7 +43,8 @@ pub(super) fn attempt(
     }))
 }
 
-/// A context that is out of its slot for several blocks. Made by [`Codec::session`]; the context goes back when this is dropped.
+/// A context that is out of its slot for several blocks. Made by [`Codec::session`]; the context
+/// goes back when this is dropped.
 pub struct Session<'c> {
     codec: &'c Codec,
     /// Taken for the first block.
@@ -65,7 +69,8 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Compresses `block`, as [`Codec::compress`] does, and lends the result until the next one: `None` when it would be longer than `max_len`.
+    /// Compresses `block`, as [`Codec::compress`] does, and lends the result until the next one:
+    /// `None` when it would be longer than `max_len`.
     ///
     /// # Errors
     ///
@@ -124,7 +129,10 @@ impl Drop for Session<'_> {
 
 impl fmt::Debug for Session<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("codec", self.codec).field("begun", &self.slot.is_some()).finish()
+        f.debug_struct("Session")
+            .field("codec", self.codec)
+            .field("begun", &self.slot.is_some())
+            .finish()
     }
 }
 

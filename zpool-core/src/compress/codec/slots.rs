@@ -22,17 +22,21 @@ pub(super) struct Slot<C: ?Sized> {
 }
 
 thread_local! {
-    /// Compression contexts that this thread has out of their slots, of any codec: it waits for no other then.
+    /// Compression contexts that this thread has out of their slots, of any codec: it waits for no
+    /// other then.
     pub(super) static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
 impl Codec {
     /// A compression slot where none is at hand: one that another thread gives up, or a new one.
     #[cold]
-    pub(super) fn another_compression_slot(&self) -> Result<Box<Slot<dyn CompressionContext>>, CodecError> {
+    pub(super) fn another_compression_slot(
+        &self,
+    ) -> Result<Box<Slot<dyn CompressionContext>>, CodecError> {
         // Whoever holds one could be waiting for itself.
         let may_wait = HELD.get() == 0 && !NoBlock::is_active();
-        // Relaxed: an estimate. Reserved where it was allowed to make one: 0 for the first, of which nothing is known.
+        // Relaxed: an estimate. Reserved where it was allowed to make one: 0 for the first, of
+        // which nothing is known.
         let (unit, reserved) = (self.slot_bytes.load(Ordering::Relaxed), Cell::new(0));
         let may_make = |alive: usize| {
             let Some(budget) = &self.budget else { return true };
@@ -76,13 +80,16 @@ impl Codec {
     }
 
     #[cold]
-    pub(super) fn make_decompression_slot(&self) -> Result<Box<Slot<dyn DecompressionContext>>, CodecError> {
+    pub(super) fn make_decompression_slot(
+        &self,
+    ) -> Result<Box<Slot<dyn DecompressionContext>>, CodecError> {
         might_block("making a decompression context");
         let make = || self.compressor.decompression_context();
         self.count_attempt(false, make, |context| Ok((Box::default(), context.bytes_held())))
     }
 
-    /// Makes a context and, with its scratch and what it counts, a slot, and puts that on the books, or counts a failure. A panic is one.
+    /// Makes a context and, with its scratch and what it counts, a slot, and puts that on the
+    /// books, or counts a failure. A panic is one.
     fn count_attempt<C: ?Sized>(
         &self,
         compression: bool,
@@ -94,12 +101,11 @@ impl Codec {
         let equipped = catch_unwind(AssertUnwindSafe(|| equip(&**made.insert(make()?))))
             .unwrap_or_else(|panic| Err(panicked(panic)));
         let result = match (equipped, made) {
-            (Ok((scratch, counted)), Some(context)) => {
-                try_box(Slot { scratch, counted, context }).map_err(|slot| {
+            (Ok((scratch, counted)), Some(context)) => try_box(Slot { scratch, counted, context })
+                .map_err(|slot| {
                     drop_contained(slot);
                     CodecError::OutOfMemory
-                })
-            }
+                }),
             (equipped, made) => {
                 drop_contained(made);
                 Err(equipped.expect_err("nothing is equipped that was not made"))
@@ -186,7 +192,8 @@ impl Codec {
         freed
     }
 
-    /// A codec may allocate tables late, so its slots are counted again when they come back. Its panic changes nothing: this runs while others unwind.
+    /// A codec may allocate tables late, so its slots are counted again when they come back. Its
+    /// panic changes nothing: this runs while others unwind.
     #[inline]
     fn recount(&self, counted: &mut usize, compression: bool, now: impl FnOnce() -> usize) {
         let Some(now) = exec::contained(now) else { return };
@@ -196,7 +203,8 @@ impl Codec {
         }
     }
 
-    /// Adds to the bytes of the contexts; wrapping, so that shrinking is adding the difference, too.
+    /// Adds to the bytes of the contexts; wrapping, so that shrinking is adding the difference,
+    /// too.
     fn book(&self, more: usize, compression: bool) {
         let kind = if compression { &self.compression_bytes } else { &self.decompression_bytes };
         // Relaxed: statistics only.
@@ -220,10 +228,12 @@ impl Codec {
         self.line.gone();
     }
 
-    /// Drops a slot and takes it off the books. A context that panics then is gone all the same, and the slots after it are not left out.
+    /// Drops a slot and takes it off the books. A context that panics then is gone all the same,
+    /// and the slots after it are not left out.
     ///
-    /// May block, as the drop of a context may. A load that comes here has used a context that panicked, or one that there is no slot for: then twice
-    /// as many were in use as there are processors, so one was made, which may block as well.
+    /// May block, as the drop of a context may. A load that comes here has used a context that
+    /// panicked, or one that there is no slot for: then twice as many were in use as there are
+    /// processors, so one was made, which may block as well.
     #[cold]
     pub(super) fn discard(&self, slot: Box<Slot<dyn DecompressionContext>>) {
         might_block("dropping a codec context");
