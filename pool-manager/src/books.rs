@@ -52,9 +52,9 @@ impl Hub {
         }
     }
 
-    /// The same, in a time that does not depend on how many pools there are: where they are many,
-    /// most figures are from an earlier look, and since retired pools shrink, the sum is at least
-    /// what they hold. Every so often all are asked, so that a few calls later it is exact.
+    /// Sums the same bytes in a time that does not depend on how many pools there are: of many
+    /// pools, most figures are from an earlier look, and since retired pools shrink, the sum is at
+    /// least what they hold. Every so often all are asked, so that a few calls later it is exact.
     pub(crate) fn allocator_bytes_soon(&self, besides: &PoolRef) -> usize {
         let mut pools = self.pools.lock();
         let alive = pools.len();

@@ -36,7 +36,7 @@ impl PoolManager {
     }
 
     /// Frees the contexts of all pools that are not in use, and returns how many bytes that were.
-    /// Of the current pool, one context of each kind stays if `keep_one`. May block; makes no heap
+    /// One context of each kind of the current pool stays if `keep_one`. May block; makes no heap
     /// call.
     pub fn free_idle_contexts(&self, keep_one: bool) -> usize {
         let current = self.current();

@@ -45,8 +45,8 @@ pub(crate) struct Hub {
     pub(crate) maker: ThreadMark,
     pub(crate) gate: Mutex<Gate>,
     pub(crate) gate_moved: Condvar,
-    /// Blocks of destroyed pools that somebody still looked at, so that it is not the reader who
-    /// frees one.
+    /// Control blocks of destroyed pools that a reader still held, so that it is not the reader
+    /// that frees one.
     kept_blocks: Mutex<Vec<Arc<Counted<Pool>>>>,
     pub(crate) counters: Counters,
     pub(crate) watch: Watch,
@@ -76,7 +76,7 @@ pub(crate) struct Gate {
     /// Threads that are handing a job to the executor.
     in_flight: usize,
     manager_gone: bool,
-    /// Of the pending ones, those that no thread will ever destroy: theirs was ended in the middle.
+    /// Pending pools that no thread will ever destroy: theirs was ended in the middle.
     pub(crate) lost: usize,
     /// So many were pending when a thread had waited too long for them; 0 as soon as one goes.
     pub(crate) stuck: usize,
@@ -210,7 +210,7 @@ impl Hub {
         drop(listed);
     }
 
-    /// Takes the block of a destroyed pool, to free it when nobody looks at it any more. A reader
+    /// Takes the block of a destroyed pool, to free it when no reader holds it any more. A reader
     /// whose look outlived a switch may be the last to have it, and a reader makes no heap call.
     pub(crate) fn free_block(&self, block: Arc<Counted<Pool>>) {
         let mut kept = self.kept_blocks.lock();
@@ -248,7 +248,7 @@ impl Hub {
         self.pools.lock().len()
     }
 
-    /// Gives the job that destroys a pool to the executor. Never blocks, allocates or fails: a job
+    /// Hands the job that destroys a pool to the executor. Never blocks, allocates or fails: a job
     /// that is refused becomes an orphan.
     ///
     /// When the manager is gone, returns what is then the caller's to see to.
@@ -280,7 +280,7 @@ impl Hub {
         self.has_landed()
     }
 
-    /// Gives a job to the executor; in flight meanwhile. `None` is a panic: then the unwinding has
+    /// Hands a job to the executor; in flight meanwhile. `None` is a panic: then the unwinding has
     /// dropped the job, or the executor has kept it.
     fn give(
         &self,
@@ -311,8 +311,8 @@ impl Hub {
         if !last {
             return None;
         }
-        // The manager went meanwhile and did not wait. Nobody else looks at the orphans again, each
-        // of which keeps this hub, and nobody takes the executor.
+        // The manager went meanwhile and did not wait. No other thread looks at the orphans again,
+        // each of which keeps this hub, and none takes the executor.
         let executor = self.executor.lock().take();
         Some(Left { job: None, orphans: !self.orphans.is_empty(), executor })
     }

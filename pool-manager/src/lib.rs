@@ -13,7 +13,7 @@
 //! # The nouns
 //!
 //! - A [`Pool`] is an allocator and a compressor with its contexts. A [`PoolRef`] is a counted
-//!   reference to one; whoever stores an object keeps one with the object's handle, so a pool lives
+//!   reference to one; the owner of an object keeps one with the object's handle, so a pool lives
 //!   as long as anything is stored in it.
 //! - The *current* pool is where new objects go. A switch makes another one current and *retires*
 //!   the old: it lives on until its last object goes, and is *revived* when a switch asks for the

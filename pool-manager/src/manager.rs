@@ -278,7 +278,7 @@ impl PoolManager {
         self.hub.allocator_bytes_soon(pool)
     }
 
-    /// Changes of the current pool so far. Whoever sees a count also sees, by
+    /// Changes of the current pool so far. A caller that sees a count also sees, by
     /// [`current`](Self::current), the pool that was current then, or a later one.
     #[inline]
     pub fn switches(&self) -> u64 {

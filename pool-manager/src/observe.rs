@@ -14,7 +14,7 @@ pub trait PoolObserver: Send + Sync + Debug {
     /// Something happened. Called on the thread that made it happen, with no lock held but, for all
     /// events of a switch, the switchers' own.
     ///
-    /// [`PoolEventKind::Emptied`] comes from whoever dropped the last reference, inside a
+    /// [`PoolEventKind::Emptied`] comes from the thread that dropped the last reference, inside a
     /// [`NoBlock`](zpool_core::NoBlock) section: do not block. A panic is contained and ignored. A
     /// switch, a flush or a reap from inside this call is an error or does nothing: it could wait
     /// for the switch that called.

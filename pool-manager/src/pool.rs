@@ -16,7 +16,7 @@ use crate::pool_list::Place;
 use crate::registry::Used;
 use crate::release::Doomed;
 
-/// A counted reference to a live pool. Whoever stores an object keeps one with its handle; the pool
+/// A counted reference to a live pool. The owner of an object keeps one with its handle; the pool
 /// is destroyed, on the manager's executor, after the last one has gone.
 ///
 /// Taking and dropping one is an atomic operation on a word of the current processor; dropping

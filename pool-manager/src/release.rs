@@ -79,7 +79,7 @@ pub(crate) fn see_to(left: Left, hub: &Hub, must_not_block: bool) {
     let last = |executor: &Contained<Arc<dyn Executor>>| Arc::strong_count(executor) == 1;
     if must_not_block && executor.as_ref().is_some_and(last) {
         // Ours alone, and its drop may wait for its jobs. (The manager's own queue was told to end
-        // when the manager went.) Whoever else has it ends it.
+        // when the manager went.) The thread that has it ends it.
         std::mem::forget(executor);
     } else {
         drop(executor);

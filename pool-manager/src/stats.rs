@@ -18,8 +18,8 @@ pub struct ManagerStats {
     pub pools_revived: u64,
     /// Pools destroyed.
     pub pools_destroyed: u64,
-    /// Of those, pools destroyed inside the call that dropped their last reference: only with an
-    /// executor that runs jobs on the caller.
+    /// Pools of these that were destroyed inside the call that dropped their last reference: only
+    /// with an executor that runs jobs on the caller.
     pub destroyed_on_caller: u64,
     /// Destructors of allocators or contexts that panicked; contained, but what they had not freed
     /// yet is lost.
@@ -28,7 +28,7 @@ pub struct ManagerStats {
     pub jobs_refused: u64,
     /// Pools that exist: current, retired, and awaiting destruction.
     pub pools_alive: usize,
-    /// Of those, pools that await destruction, without those that were given up
+    /// Pools of these that await destruction, without those that were given up
     /// ([`pools_leaked`](crate::pools_leaked)).
     pub pending_destroy: usize,
     /// Bytes that the allocators of those hold.

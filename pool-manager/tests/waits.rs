@@ -154,7 +154,7 @@ fn manager_dropped_on_its_executors_only_thread_ends() {
     }
 }
 
-/// The same for a runtime with one thread, and for the last blocking thread of one.
+/// Neither a runtime with one thread deadlocks, nor the last blocking thread of one.
 #[test]
 fn manager_dropped_in_a_task_of_its_runtime_ends() {
     #[derive(Debug)]

@@ -104,7 +104,7 @@ mod tests {
         (0..4096_u32).map(|i| (i % 251) as u8 ^ n).collect()
     }
 
-    /// Of a sparse file of 10 TiB only what is data is read, wherever it is: reading all of it
+    /// A sparse file of 10 TiB is read where it has data only, wherever it is: reading all of it
     /// would take hours.
     #[test]
     fn sparse_file_is_read_where_it_has_data() {

@@ -227,7 +227,7 @@ fn fill(mut file: File, bytes: &[u8], permissions: Option<&Permissions>) -> io::
     file.sync_all()
 }
 
-/// Gives the temporary file its name: over what is there only if that may be replaced.
+/// Renames the temporary file: over what is there only if that may be replaced.
 fn settle(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
     if replace {
         return fs::rename(temporary, target);

@@ -60,7 +60,7 @@ fn pipe_closed_without_bytes_is_empty() {
     }
 }
 
-/// Of a pipe that never ends only the blocks that are wanted are read, and they are the first ones.
+/// A pipe that never ends is read for the blocks that are wanted only, the first ones.
 #[test]
 fn endless_pipe_gives_first_blocks() {
     let folder = tempfile::tempdir().unwrap();

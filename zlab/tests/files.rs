@@ -187,7 +187,7 @@ fn report_is_printed_though_output_fails() {
     }
 }
 
-/// Of a sparse file of 10 TiB `density` reads what it needs: reading all of it would take hours and
+/// `density` reads of a sparse file of 10 TiB what it needs: reading all of it would take hours and
 /// all memory.
 #[test]
 fn density_of_sparse_file_reads_what_it_needs() {

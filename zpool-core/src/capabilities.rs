@@ -40,7 +40,7 @@ impl Capabilities {
         Capabilities { moves_objects: true, can_compact: true, ..self }
     }
 
-    /// The same with a `compact` that estimates what there is to gain.
+    /// Adds that `compact` estimates what there is to gain.
     pub const fn estimating(self) -> Capabilities {
         Capabilities { estimates_compaction: true, ..self }
     }

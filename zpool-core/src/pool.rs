@@ -167,7 +167,7 @@ pub trait ZPool: Send + Sync + Debug {
     ///   every second.
     fn stats(&self) -> PoolStats;
 
-    /// The same books as [`stats`](Self::stats), by a walk over everything there is.
+    /// Counts what [`stats`](Self::stats) says by a walk over everything there is.
     ///
     /// For tests and for programs that can wait: takes time in proportion to the objects, and locks
     /// meanwhile.

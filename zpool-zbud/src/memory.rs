@@ -184,8 +184,8 @@ impl<'a> SetApart<'a> {
         self.len += 1;
     }
 
-    /// Gives the frames back. Pages of which the system does not take all keep their frames, on the
-    /// books too, and are the next to be used.
+    /// Returns the frames to the source. Pages of which the system does not take all keep their
+    /// frames, on the books too, and are the next to be used.
     pub(crate) fn give_back(mut self) -> Given {
         let shared = self.shared;
         if self.len == 0 {

@@ -116,7 +116,7 @@ fn trim_kept_frames_beside_an_object_stay() {
     assert!(pool.trim() > 0 && source.charged_frames() == frames_in_books(&*pool));
 }
 
-/// Gives everything up.
+/// Frees every object that it is asked to evict.
 struct Owner<'a> {
     pool: &'a dyn ZPool,
     handles: Vec<Handle>,

@@ -114,7 +114,7 @@ const CASES: [Case; 13] = [
     Case { operation: "drop", pages: 200 },
 ];
 
-/// Gives everything up.
+/// Frees every object that it is asked to evict.
 struct Agreeing<'a> {
     pool: &'a dyn ZPool,
     handles: &'a mut Vec<Handle>,

@@ -121,7 +121,7 @@ pub(crate) struct Run<'a> {
     pub(crate) left: usize,
     /// Frames charged on the way.
     pub(crate) charged: usize,
-    /// Of these, in this round, those for which none was given back yet.
+    /// Frames charged in this round for which none was returned yet.
     pub(crate) ahead: usize,
     pub(crate) report: CompactionReport,
 }
@@ -188,7 +188,7 @@ impl Run<'_> {
         }
     }
 
-    /// Gives back the hollow frames of the zspages that these objects have left. Returns how many.
+    /// Returns the hollow frames of the zspages that these objects have left. Returns how many.
     fn catch_up(&mut self, plan: &Plan<'_>, left: &[Marked]) -> usize {
         let zspages = left.chunk_by(|a, b| a.zspage == b.zspage).filter_map(|of_one| {
             let source = plan.sources.iter().find(|source| source.zspage == of_one[0].zspage)?;

@@ -44,8 +44,8 @@ impl Inner {
         Ok(content)
     }
 
-    /// Gives the pin of a killed object back: see [`Slot::settle`]. True: it is the caller's, to
-    /// take down. Else it is a zombie now, or whoever held it has taken it down.
+    /// Takes the pin of a killed object back: see [`Slot::settle`]. True: it is the caller's, to
+    /// take down. Else it is a zombie now, or its last holder has taken it down.
     #[inline]
     pub(crate) fn settle(&self, slot: &Slot, content: Content) -> bool {
         slot.is_settled() || self.settle_pinned(slot, content)

@@ -100,7 +100,7 @@ impl Inner {
         total + hollow.give_back()
     }
 
-    /// Gives back the hollow frames of zspages that compaction is evacuating, isolated or not,
+    /// Returns the hollow frames of zspages that compaction is evacuating, isolated or not,
     /// before it has done with them: of each the id, and whether it has isolated it. Returns how
     /// many.
     pub(crate) fn discard_evacuated(&self, zspages: impl Iterator<Item = (u32, bool)>) -> usize {
@@ -135,7 +135,7 @@ impl Inner {
         self.counters.metadata_changed(old.bytes(), new_bytes);
     }
 
-    /// Gives back everything, objects and all, without a heap call. Only when nothing uses the pool
+    /// Releases everything, objects and all, without a heap call. Only when nothing uses the pool
     /// any more.
     pub(crate) fn tear_down(&self) {
         let mut charged = Charged::none(&*self.source);
@@ -274,7 +274,7 @@ impl Hollow<'_> {
         self.zspages.push(HollowZspage { class: class.index, id, frames, stays_isolated });
     }
 
-    /// Gives the frames back and strikes those off that the system took. Returns how many.
+    /// Returns the frames, and strikes off those that the system took. Returns how many.
     fn give_back(&mut self) -> usize {
         let pool = self.pool;
         if self.zspages.is_empty() {

@@ -9,9 +9,9 @@
 //!
 //! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is
 //! followed by a [rest](policy::REST), and a job that comes too early puts itself off; it gives
-//! back only what no class has needed of late; and only if that is much, since each call to the
-//! system interrupts every thread of the process. Where nobody inserts, of late is since the job
-//! before. Where somebody does, each job forgets a thirty-second, which with an executor that has a
+//! back only what no class has needed recently; and only if that is much, since each call to the
+//! system interrupts every thread of the process. Where there are no inserts, that is since the job
+//! before. Where there are, each job forgets 1/32, which with an executor that has a
 //! clock makes it the last third of a second or so; and spares are left where they are until there
 //! is much. As long as classes keep much more than they need, the job comes again.
 //!

@@ -99,7 +99,7 @@ impl Drop for Charged<'_> {
     }
 }
 
-/// Gives many runs back at once, without a list of them. They are [owned runs](OwnedRun::into_run)
+/// Returns many runs at once, without a list of them. They are [owned runs](OwnedRun::into_run)
 /// of `source`. Those that it has not asked for when it panics are lost.
 pub(crate) fn release_all(source: &Arc<dyn PageSource>, mut runs: impl Iterator<Item = Run>) {
     // SAFETY: `release_all` (1): as in the drop of an owned run, for each.
@@ -109,7 +109,7 @@ pub(crate) fn release_all(source: &Arc<dyn PageSource>, mut runs: impl Iterator<
 /// Ranges of frames that one call of the source gives back.
 const RANGES: usize = 32;
 
-/// Gives frames of zspages back to the operating system: of each the zspage, its length in bytes,
+/// Returns frames of zspages to the operating system: of each the zspage, its length in bytes,
 /// and the frames as bits. `kept` is told the frames that the system did not take, with the number
 /// of their zspage in the order given: they are resident and charged as before. No heap call.
 ///

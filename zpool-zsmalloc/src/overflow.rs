@@ -25,7 +25,7 @@ pub struct Overflow {
 /// One object's shared pin.
 #[derive(Debug)]
 struct Shared {
-    /// Of the handle's slot. The table is sorted by it.
+    /// Number of the handle's slot. The table is sorted by it.
     index: u32,
     /// Guards that share the pin: at least one.
     guards: usize,
@@ -82,7 +82,7 @@ impl Overflow {
         Some(slot.unpin())
     }
 
-    /// Gives the room of a table that is empty back to the heap. Returns its bytes.
+    /// Frees the room of a table that is empty. Returns its bytes.
     pub(crate) fn trim(&self) -> usize {
         let mut shared = self.shared.lock();
         if !shared.is_empty() {

@@ -60,7 +60,7 @@ pub struct Spares {
     shards: usize,
     /// Entries from one processor's to the next one's: they share no cache line.
     stride: usize,
-    /// Of what the processors' words have counted, what was carried here.
+    /// What was carried here of the counts in the processors' words.
     carried: AtomicUsize,
 }
 

@@ -21,7 +21,7 @@ use crate::slot::Peeked;
 pub(crate) struct Figures {
     /// Objects, zombies included.
     pub(crate) objects: usize,
-    /// Of these, that a guard holds.
+    /// Objects that a guard holds.
     pub(crate) pinned: usize,
     /// What its zspages come to.
     pub(crate) counted: Counted,

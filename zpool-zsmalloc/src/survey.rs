@@ -54,7 +54,7 @@ impl Inner {
 #[derive(Debug, Clone, Default)]
 struct Tally {
     objects: usize,
-    /// Of these, that a guard holds.
+    /// Objects that a guard holds.
     pinned: usize,
     /// Bytes of all objects.
     payload: usize,

@@ -195,7 +195,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Gives memory back, then evicts, until the store is below its limit. Needs no memory itself.
+    /// Frees unused memory, then evicts, until the store is below its limit. Needs no memory
+    /// itself.
     ///
     /// While the store is over a limit that was lowered, it evicts one step, which is more than a
     /// block adds, and leaves the rest to the stores after it; unless it is to bring the store
@@ -271,7 +272,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         asked(|| self.limit().held(self.manager(), self.index().bytes()))
     }
 
-    /// Gives memory back until a step below the limit. False if that is not enough.
+    /// Frees unused memory until a step below the limit. Returns false if that is not enough.
     fn room_without_eviction(
         &self,
         pool: &PoolRef,

@@ -81,7 +81,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Removes everything for which `keep(key, length)` says no, and returns how many were removed.
-    /// Gives index memory that is not needed any more back.
+    /// Frees index memory that is not needed any more.
     ///
     /// A newer block that takes the place of one while `keep` is asked about it stays. The
     /// exception is a same-filled block that takes the place of an equal one: the two cannot be

@@ -22,13 +22,13 @@ use crate::store::Store;
 pub struct StoreStats {
     /// Keys with something stored.
     pub entries: usize,
-    /// Of those, blocks in a pool, compressed.
+    /// Entries in a pool, compressed.
     pub stored_compressed: usize,
-    /// Of those, blocks in a pool as they are, since they do not shrink.
+    /// Entries in a pool as they are, since they do not shrink.
     pub stored_raw: usize,
-    /// Of those, blocks that repeat eight bytes, and empty ones: they are in no pool.
+    /// Entries that repeat eight bytes, and empty ones: they are in no pool.
     pub same_filled: usize,
-    /// Of those, values longer than a block.
+    /// Entries that are values longer than a block.
     pub large_values: usize,
     /// Bytes of all that is stored, as it was given.
     pub stored_bytes: usize,

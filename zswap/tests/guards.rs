@@ -268,8 +268,8 @@ fn retain_unpinned_replaced_often_keeps_newer() {
     check_books(&store);
 }
 
-/// The same where it is removed and stored anew, taken, switched away from, or evicted by `clear`
-/// in between.
+/// Nor does it where the block is removed and stored anew, taken, switched away from, or evicted by
+/// `clear` in between.
 #[test]
 fn retain_unpinned_gone_and_back_keeps_newer() {
     let pool = PoolScript::new();

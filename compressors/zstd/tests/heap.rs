@@ -117,7 +117,7 @@ fn refused_allocation_is_error() {
     assert!(refusals >= 8, "{refusals}");
 }
 
-/// The same for a context that decompresses.
+/// A context that decompresses makes no call beyond the first either.
 #[test]
 fn refused_decompression_context_is_error() {
     let compressor = ZstdCompressor::new(1).unwrap();

@@ -26,7 +26,7 @@ enum Entry {
     Marker(Marker),
 }
 
-/// Stands in the backlog for somebody who waits until what is before it has had its turn. However
+/// Stands in the backlog for a caller that waits until what is before it has had its turn. However
 /// it goes, by its turn or with the backlog, its drop tells them.
 #[derive(Debug)]
 pub(super) struct Marker(Arc<Passed>);

@@ -477,7 +477,7 @@ impl Drop for WorkQueue {
         // Ended before: whoever did it has waited, or wanted nobody to wait.
         if !self.inner.submitted.is_closed() && self.shutdown().is_err() {
             // Dropped by one of its own jobs, or by one of whatever executor if it is a relay:
-            // nobody can wait.
+            // no thread can wait.
             self.end_unwaited();
         }
     }

@@ -64,7 +64,7 @@ impl Round {
         (self.work)();
         if let Some(queue) = self.queue.upgrade() {
             // Refused: the queue has ended, and so does this. If ours is the queue's last owner,
-            // its drop finds itself inside a job and waits for nobody.
+            // its drop finds itself inside a job and waits for no thread.
             let _ = self.submit(&queue);
         }
     }

@@ -31,7 +31,7 @@ use report::Report;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// Of a file, so many blocks unless asked for another number: all are in memory, several times
+/// Blocks taken of a file unless another number is asked for: all are in memory, several times
 /// over.
 const MAX_BLOCKS: usize = (1 << 30) / BLOCK.get();
 

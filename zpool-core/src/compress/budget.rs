@@ -20,9 +20,9 @@ const NONE: usize = usize::MAX;
 /// Decompression contexts are counted and not bounded, since a load is never refused.
 #[derive(Debug)]
 pub struct ContextBudget {
-    /// Of all contexts, and of what codecs share among theirs.
+    /// Bytes of all contexts, and of what codecs share among theirs.
     bytes: AtomicUsize,
-    /// Of compression contexts, those that are being made included.
+    /// Bytes of compression contexts, those that are being made included.
     compression: AtomicUsize,
     max_compression: AtomicUsize,
 }

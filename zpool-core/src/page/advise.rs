@@ -54,7 +54,7 @@ pub(super) fn no_dump(base: NonNull<u8>, len: usize) {
     let _ = (base, len);
 }
 
-/// Gives frames back to the system. Returns whether it holds no memory for them any more. On Linux
+/// Returns frames to the system, and whether it holds no memory for them any more. On Linux
 /// they read as zero then; elsewhere the system may leave what was in them.
 ///
 /// # Safety
@@ -69,7 +69,7 @@ pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
     unsafe { system::dont_need(base, len) }
 }
 
-/// Gives many ranges back by one call into the system, where it has that: a call takes the
+/// Returns many ranges by one call into the system, where it has that: a call takes the
 /// mapping's lock and interrupts every processor that runs a thread of ours, which costs that
 /// thread more than the page it loses. Returns how many ranges, from the front, have gone; the
 /// caller tries the others one by one.
@@ -176,7 +176,7 @@ mod system {
         moved && unsafe { look.is_gone() }
     }
 
-    /// Gives frames back without advice: moves them to other addresses, leaving the range mapped
+    /// Returns frames without advice: moves them to other addresses, leaving the range mapped
     /// and empty, and unmaps those (Linux 5.7). Returns whether the system did.
     ///
     /// # Safety
@@ -211,7 +211,7 @@ mod system {
         false
     }
 
-    /// Gives frames back that the program has locked. Returns whether the system accepted that.
+    /// Unlocks frames and returns them to the system. Returns whether the system accepted that.
     ///
     /// # Safety
     ///

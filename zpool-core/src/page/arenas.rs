@@ -209,7 +209,7 @@ impl Arenas {
         }
     }
 
-    /// Gives unused room of the lists back.
+    /// Shrinks the lists to what they need.
     fn fit(&mut self) {
         self.lists.retain(|list| list.out > 0 || !list.free.is_empty());
         for list in &mut self.lists {

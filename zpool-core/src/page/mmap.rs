@@ -227,7 +227,7 @@ impl Batch {
         self.len += 1;
     }
 
-    /// Gives the ranges back to the system, neighbours together. Returns them in any order, with
+    /// Returns the ranges to the system, neighbours together. Leaves them in any order, with
     /// what became of each.
     ///
     /// # Safety

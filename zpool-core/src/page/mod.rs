@@ -116,7 +116,7 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// Never blocks.
     fn uncharge(&self, frames: usize);
 
-    /// Gives the memory of some frames of `run` back to the operating system. Their contents are
+    /// Returns the memory of some frames of `run` to the operating system. Their contents are
     /// lost, the address space stays. Frames that are not resident may be among them.
     ///
     /// # Errors

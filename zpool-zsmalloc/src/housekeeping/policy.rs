@@ -11,7 +11,7 @@ use crate::inner::Inner;
 /// Idle frames that are kept in any case: giving them back would not be worth a call.
 const IDLE_FLOOR: usize = 32;
 
-/// Of all frames, one in so many may be idle.
+/// One in so many of all frames may be idle.
 const IDLE_SHARE: usize = 16;
 
 /// Compaction runs by itself when it could free one frame in so many, and [`GAIN_FLOOR`] more.
@@ -82,7 +82,7 @@ impl Inner {
         self.frames_beyond(state, state.objects())
     }
 
-    /// The same, for compaction by the pool itself without those that were needed of late.
+    /// Frames that compaction by the pool itself would free, without those needed recently.
     pub(crate) fn surplus_of(&self, state: &ClassState, thorough: Thorough) -> usize {
         match thorough {
             Thorough::Yes => self.gain_of(state),
@@ -119,8 +119,8 @@ impl Inner {
         gain > self.counters.frames.load(Ordering::Relaxed) / GAIN_SHARE + GAIN_FLOOR
     }
 
-    /// Is what no class has needed of late worth a call to the system, which interrupts every
-    /// thread of the process?
+    /// Returns whether what no class has needed recently is worth a call to the system, which
+    /// interrupts every thread of the process.
     pub(super) fn surplus_is_large(&self) -> bool {
         let surplus = |class| self.locked(class, |state| self.surplus_of(state, Thorough::No));
         self.is_large(self.existing_classes().map(surplus).sum())

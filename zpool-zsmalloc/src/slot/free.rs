@@ -38,7 +38,7 @@ pub enum Freed {
 }
 
 impl Slot {
-    /// Ends the object's life for everybody: all steps of a free. `index` is the slot's own.
+    /// Ends the object's life: all steps of a free. `index` is the slot's own.
     ///
     /// # Errors
     ///

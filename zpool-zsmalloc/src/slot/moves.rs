@@ -15,7 +15,7 @@ pub enum NotIdle {
 }
 
 impl Slot {
-    /// The pin of compaction or of an exchange: only of a live object that nobody has pinned, of
+    /// The pin of compaction or of an exchange: only of a live object that no reader has pinned, of
     /// any generation or of this one. The caller then asks
     /// [`Readers::is_announced`](crate::readers::Readers::is_announced), and
     /// [unpins](Self::unpin_mover) if so.
@@ -39,7 +39,7 @@ impl Slot {
     }
 
     /// Exchanges the caller's pin on the object at `from` for its new place `to`, or for the object
-    /// there. False, with the pin still held, if somebody else pinned or freed it.
+    /// there. False, with the pin still held, if another thread pinned or freed it.
     pub fn relocate(&self, from: Content, to: Content) -> bool {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = Word(self.0.load(Ordering::Relaxed));

@@ -87,7 +87,7 @@ impl Slot {
 
     #[inline]
     fn subtract(&self, pin: u64) -> Unpinned {
-        // Release: pairs with the Acquire of whoever reuses the bytes next.
+        // Release: pairs with the Acquire of the thread that reuses the bytes next.
         let before = Word(self.0.fetch_sub(pin, Ordering::Release));
         debug_assert!(
             before.holds() >= pin && before.state() != FREE,
@@ -118,7 +118,7 @@ impl Slot {
         word.is_idle(generation).then(|| word.content())
     }
 
-    /// Adds a pin on behalf of a reader who has announced itself, by whoever has one.
+    /// Adds a pin on behalf of a reader that has announced itself; the caller has one.
     pub(crate) fn add_pin(&self) {
         // Relaxed: the caller's own pin keeps the object; it tells the reader with an ordering of
         // its own.

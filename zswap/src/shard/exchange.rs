@@ -92,11 +92,11 @@ impl<K: Eq> Shard<K> {
 
     /// Exchanges `new` with the block at slot `at`, if both are in one pool: what a store usually
     /// meets, and only a few words change. The entry keeps its handle where the pool exchanges the
-    /// objects, unless somebody tells the two apart by that.
+    /// objects, unless a watch tells the two apart by that.
     ///
     /// # Errors
     ///
-    /// When the allocator panicked over it. What the entry's handle names then nobody knows, so it
+    /// When the allocator panicked over it. What the entry's handle names then is unknown, so it
     /// has to go.
     #[inline]
     pub(crate) fn exchange_in_pool(&mut self, at: At, new: &mut Block) -> Result<bool, ErrorKind> {
@@ -119,7 +119,7 @@ impl<K: Eq> Shard<K> {
         Ok(true)
     }
 
-    /// The same where the block at slot `at` is in another pool: a switch lies between the two.
+    /// Exchanges `new` with a block that is in another pool: a switch lies between the two.
     #[inline(never)]
     pub(crate) fn exchange_pools(&mut self, at: At, new: &mut Block) -> Exchanged<K> {
         let old_sum = self.table.sum(at);

@@ -178,7 +178,7 @@ impl<K: Eq> Shard<K> {
         self.found(at)
     }
 
-    /// The same for a load, peek or take: counted, and for a load as a use.
+    /// Finds `key` for a load, peek or take: counted, and for a load as a use.
     #[inline]
     pub(crate) fn look_up(&mut self, hash: u64, key: &K, access: Access) -> Option<Found<'_>> {
         match self.table.find(hash, |other| other == key) {

@@ -310,7 +310,7 @@ fn hashes<K>(segments: &[&Segment<K>], rehash: &impl Fn(&K) -> u64) -> Result<Ve
     Ok(hashes)
 }
 
-/// Gives a list as much memory as it needs, if that is much less than it has and memory is there
+/// Shrinks a list to what it needs, if that is much less than it has and memory is there
 /// for the copy.
 fn fit<T>(list: &mut Vec<T>) {
     if list.capacity() <= 2 * list.len() {

@@ -28,9 +28,9 @@ use crate::entry::{Entry, Place};
 /// A key with its entry.
 pub(crate) type Item<K> = (K, Entry);
 
-/// Of this many slots...
+/// A segment of this many slots...
 pub(super) const LOAD_OF: usize = 32;
-/// ...at most this many are used. Above 9/10 the runs get long.
+/// ...uses at most this many. Above 9/10 the runs get long.
 pub(super) const LOAD: usize = 29;
 
 /// Slots of the smallest segment, and the step in which small ones grow.

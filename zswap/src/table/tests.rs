@@ -86,7 +86,7 @@ fn sorted(mut keys: Vec<u64>) -> Vec<u64> {
     keys
 }
 
-/// The same operations on a table and a set leave the same keys, whatever the hashes are like.
+/// Equal operations on a table and a set leave the same keys, whatever the hashes are like.
 #[test]
 fn table_agrees_with_set_for_any_hash() {
     let hashes: [fn(&u64) -> u64; 6] = [
@@ -324,7 +324,7 @@ fn neighbours_stay_near_home() {
     assert!(single.0 <= 4 && single.1 <= 60, "single entries: {single:?}");
 }
 
-/// Of every load that the segment allows, one slot is left empty, so that a search ends.
+/// A segment leaves one slot empty at any load, so that a search ends.
 #[test]
 fn load_leaves_empty_slots() {
     const { assert!(LOAD < LOAD_OF) };

@@ -19,7 +19,7 @@ pub(crate) enum Refused {
     Nth(u64),
     /// That one and all after it.
     From(u64),
-    /// The same as `Nth`, of those that are to make something larger that is there: vectors that
+    /// As `Nth`, of those that are to make something larger that is there: vectors that
     /// grow.
     NthGrowth(u64),
     /// All of at least so many bytes.

@@ -31,11 +31,11 @@ pub struct Codec {
     stateless: bool,
     compression: PerCpu<Slot<dyn CompressionContext>>,
     decompression: PerCpu<Slot<dyn DecompressionContext>>,
-    /// Who waits for a compression context.
+    /// Threads that wait for a compression context.
     line: Line<Slot<dyn CompressionContext>>,
-    /// Of the largest compression slot so far; 0 before there was one.
+    /// Bytes of the largest compression slot so far; 0 before there was one.
     slot_bytes: AtomicUsize,
-    /// Of the compressor itself; fixed.
+    /// Bytes of the compressor itself; fixed.
     shared_bytes: usize,
     compression_bytes: AtomicUsize,
     decompression_bytes: AtomicUsize,

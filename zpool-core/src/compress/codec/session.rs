@@ -58,7 +58,7 @@ impl<'c> Session<'c> {
         Session { codec, slot: None, not_send: PhantomData }
     }
 
-    /// Gives the context up if another thread waits for one. To be called before whatever may take
+    /// Returns the context if another thread waits for one. To be called before whatever may take
     /// long, such as a caller's iterator; the next block takes a context again, or waits for one.
     #[inline]
     pub fn rest(&mut self) {

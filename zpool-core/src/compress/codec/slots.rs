@@ -33,7 +33,7 @@ impl Codec {
     pub(super) fn another_compression_slot(
         &self,
     ) -> Result<Box<Slot<dyn CompressionContext>>, CodecError> {
-        // Whoever holds one could be waiting for itself.
+        // A thread that holds one could be waiting for itself.
         let may_wait = HELD.get() == 0 && !NoBlock::is_active();
         // Relaxed: an estimate. Reserved where it was allowed to make one: 0 for the first, of
         // which nothing is known.
