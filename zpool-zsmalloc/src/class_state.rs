@@ -17,13 +17,13 @@
 
 mod claims;
 mod members;
-mod room;
 mod slots;
+mod storage;
 
-pub(crate) use self::claims::{Claimed, Need};
-pub(crate) use self::room::Room;
+pub(crate) use self::claims::{ClaimedSlot, Shortage};
+pub(crate) use self::storage::MemberStorage;
 use crate::fullness::{Group, Groups, Linked, Links, NIL, ROWS};
-use crate::shape::Shape;
+use crate::slot_map::SlotMap;
 
 /// The part of a zspage that its class's lock protects.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Linked for Occupancy {
 
 /// What a walk over the zspages of a class counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Counted {
+pub(crate) struct ClassCounts {
     /// Bytes of claimed slots in frames that are not resident.
     pub(crate) absent: usize,
     /// Bytes of tails in resident frames.
@@ -69,8 +69,8 @@ const PEAK_UNIT: usize = 8;
 /// The state of a class.
 #[derive(Debug)]
 pub(crate) struct ClassState {
-    pub(crate) shape: Shape,
-    room: Room,
+    pub(crate) slot_map: SlotMap,
+    room: MemberStorage,
     groups: Groups,
     /// Slots claimed. 32 bits are enough for all counts of a class, since handles have no more.
     objects: u32,
@@ -99,10 +99,10 @@ pub(crate) struct ClassState {
 }
 
 impl ClassState {
-    pub(crate) fn new(shape: Shape) -> ClassState {
+    pub(crate) fn new(slot_map: SlotMap) -> ClassState {
         ClassState {
-            shape,
-            room: Room::default(),
+            slot_map,
+            room: MemberStorage::default(),
             groups: Groups::new(),
             objects: 0,
             peak: 0,
@@ -143,9 +143,13 @@ impl ClassState {
     }
 
     /// Returns what a walk over the zspages of this class would count, without one.
-    pub(crate) fn counted(&self) -> Counted {
-        let tail = self.tails as usize * self.shape.tail().1;
-        Counted { absent: self.absent, tail, by_fullness: self.by_row.map(|count| count as usize) }
+    pub(crate) fn counted(&self) -> ClassCounts {
+        let tail = self.tails as usize * self.slot_map.tail().1;
+        ClassCounts {
+            absent: self.absent,
+            tail,
+            by_fullness: self.by_row.map(|count| count as usize),
+        }
     }
 
     /// Bytes of the objects in all claimed slots, as they were when these were claimed.
@@ -162,7 +166,7 @@ impl ClassState {
     }
 
     pub(crate) fn bits(&self, local: u32) -> &[u64] {
-        let words = usize::from(self.shape.words);
+        let words = usize::from(self.slot_map.words);
         &self.room.bits[local as usize * words..][..words]
     }
 

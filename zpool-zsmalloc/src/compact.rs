@@ -13,15 +13,15 @@ use core::cmp::Reverse;
 use zpool_core::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::{CompactionBudget, CompactionReport, might_block};
 
-use crate::class::ClassIndex;
-use crate::class_state::Claimed;
-use crate::few::{boxed_defaults, with_room};
-use crate::inner::{Class, Inner};
-use crate::memory::Charged;
+use crate::class_state::ClaimedSlot;
+use crate::entry::{EntrySnapshot, Location};
+use crate::fallible::{try_boxed_defaults, try_with_capacity};
+use crate::memory::ChargedFrames;
 use crate::merge::ROUNDS;
 use crate::plan::Plan;
+use crate::pool_core::{Class, PoolCore};
 use crate::relocate::Outcome;
-use crate::slot::{Location, Peeked};
+use crate::size_class::ClassIndex;
 
 /// Of all objects, a round moves one in so many at most: it keeps where they are, 12 bytes each, on the heap of whoever compacts, whose allocator may keep that
 /// for good. A walk over the handle table looks at so many for each that is moved.
@@ -34,11 +34,11 @@ const ROUND: core::ops::RangeInclusive<usize> = 256..=4096;
 /// so much: by these bytes, or with long objects by twice the frames that one may lie in.
 const AHEAD_BYTES: usize = 128 << 10;
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::compact`.
     pub(crate) fn compact(&self, budget: CompactionBudget) -> CompactionReport {
         might_block("Zsmalloc::compact");
-        self.compact_as(budget, Thorough::Yes)
+        self.compact_as(budget, ReclaimScope::All)
     }
 
     /// Compaction by our own job is not thorough: what merging saves a pool that is in use, its next objects take back; and so they do with frames that were needed
@@ -46,25 +46,27 @@ impl Inner {
     pub(crate) fn compact_as(
         &self,
         budget: CompactionBudget,
-        thorough: Thorough,
+        scope: ReclaimScope,
     ) -> CompactionReport {
-        let Some(_only) = Only::begin(&self.compacting) else { return CompactionReport::default() };
+        let Some(_only) = CompactionPermit::begin(&self.compacting) else {
+            return CompactionReport::default();
+        };
         let frame_size = self.source.frame_size();
-        let mut run = Run {
+        let mut run = Compaction {
             pool: self,
-            thorough,
+            scope,
             left: budget.max_moves,
             charged: 0,
             ahead: 0,
             report: CompactionReport::default(),
         };
-        self.take_back_spares(None);
+        self.drain_magazines(None);
         run.report.estimated_bytes = self.estimate() * frame_size;
         run.give_back(self.existing_classes());
         for _ in 0..ROUNDS {
             run.pack();
             // Merging may leave the last object of a class across two frames, so it is followed by another packing.
-            if thorough == Thorough::No || run.report.exhausted || !run.merge_tails() {
+            if scope == ReclaimScope::Surplus || run.report.exhausted || !run.merge_tails() {
                 break;
             }
         }
@@ -91,32 +93,32 @@ impl Inner {
 
 /// Does compaction also empty last frames into larger classes, and give back what was needed only just now?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Thorough {
-    Yes,
-    No,
+pub(crate) enum ReclaimScope {
+    All,
+    Surplus,
 }
 
 /// The right to compact, which one thread at a time has. A flag rather than a lock: the page source is called meanwhile.
-struct Only<'a>(&'a AtomicBool);
+struct CompactionPermit<'a>(&'a AtomicBool);
 
-impl<'a> Only<'a> {
-    fn begin(flag: &'a AtomicBool) -> Option<Only<'a>> {
+impl<'a> CompactionPermit<'a> {
+    fn begin(flag: &'a AtomicBool) -> Option<CompactionPermit<'a>> {
         // Acquire: pairs with the Release in `drop`, so that the marks of the compaction before are seen to be gone.
         // Made only if it is ours: the drop of another would end the compaction that goes on.
-        (!flag.swap(true, Ordering::Acquire)).then(|| Only(flag))
+        (!flag.swap(true, Ordering::Acquire)).then(|| CompactionPermit(flag))
     }
 }
 
-impl Drop for Only<'_> {
+impl Drop for CompactionPermit<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
 /// One call of `compact`.
-pub(crate) struct Run<'a> {
-    pub(crate) pool: &'a Inner,
-    pub(crate) thorough: Thorough,
+pub(crate) struct Compaction<'a> {
+    pub(crate) pool: &'a PoolCore,
+    pub(crate) scope: ReclaimScope,
     /// Moves left.
     pub(crate) left: usize,
     /// Frames charged on the way.
@@ -140,16 +142,16 @@ pub(crate) struct Marked {
 const _: () =
     assert!(size_of::<Marked>() == 12, "counts into what a process holds after it has compacted");
 
-impl Run<'_> {
+impl Compaction<'_> {
     /// Packs every class to the front.
     fn pack(&mut self) {
         loop {
             let mut plan = Plan::new(self.pool);
             for class in self.pool.existing_classes() {
-                plan.pack(class, self.thorough, self.round_limit());
+                plan.pack(class, self.scope, self.round_limit());
             }
             let cut_short = plan.cut_short;
-            let moved = self.carry_out(plan, Run::move_to_gaps);
+            let moved = self.carry_out(plan, Compaction::move_to_gaps);
             self.report.exhausted = cut_short && self.is_over();
             if moved == 0 || !cut_short || self.is_over() {
                 return;
@@ -208,7 +210,7 @@ impl Run<'_> {
         work: impl FnOnce(&mut Self, &Plan<'_>, &[Marked]),
     ) -> usize {
         let before = self.report.moved_objects;
-        let classes = with_room(plan.sources.len()).map(|mut classes: Vec<ClassIndex>| {
+        let classes = try_with_capacity(plan.sources.len()).map(|mut classes: Vec<ClassIndex>| {
             classes.extend(plan.sources.iter().map(|source| source.class));
             classes.dedup();
             classes
@@ -251,24 +253,24 @@ impl Run<'_> {
 
     /// Gives back what is empty now in these classes.
     fn give_back<'c>(&mut self, classes: impl Iterator<Item = &'c Class> + Clone) {
-        let (pool, thorough) = (self.pool, self.thorough);
-        let empty = pool.release_unneeded_zspages(classes.clone(), thorough);
-        let hollow = pool.discard_hollow_frames(classes, thorough);
+        let (pool, scope) = (self.pool, self.scope);
+        let empty = pool.release_unneeded_zspages(classes.clone(), scope);
+        let hollow = pool.discard_empty_frames(classes, scope);
         self.report.freed_bytes += (empty + hollow) * pool.source.frame_size();
     }
 
     /// The objects that lie in marked slots, zspage by zspage. `None` if the heap refuses.
     fn marked(&self, plan: &Plan<'_>) -> Option<Vec<Marked>> {
         let pool = self.pool;
-        let mut found = with_room(plan.objects)?;
+        let mut found = try_with_capacity(plan.objects)?;
         // Most objects are in zspages without a mark: a bit is found faster than an entry.
         let last = plan.sources.iter().map(|source| source.zspage).max().unwrap_or(0);
-        let mut touched = boxed_defaults::<u64>(last as usize / 64 + 1)?;
+        let mut touched = try_boxed_defaults::<u64>(last as usize / 64 + 1)?;
         for source in &plan.sources {
             touched[source.zspage as usize / 64] |= 1 << (source.zspage % 64);
         }
         for (index, slot) in pool.handles.iter() {
-            let Peeked::Live { content, .. } = slot.peek() else { continue };
+            let EntrySnapshot::Live { content, .. } = slot.snapshot() else { continue };
             let (Location { zspage, object }, slack) = pool.layout.unpack(content);
             if touched.get(zspage as usize / 64).is_none_or(|word| word >> (zspage % 64) & 1 == 0) {
                 continue;
@@ -291,15 +293,15 @@ impl Run<'_> {
 /// Claims a slot for an object of `len` bytes in a gap of `class`, charging up to `room` frames
 /// where that is not resident; they are added to `charged`.
 fn claim_gap(
-    pool: &Inner,
+    pool: &PoolCore,
     class: &Class,
     len: u32,
     room: usize,
     charged: &mut usize,
-) -> Option<Claimed> {
+) -> Option<ClaimedSlot> {
     let evacuated =
         |id, object| pool.zspages.get(id).is_none_or(|zspage| zspage.is_evacuated(object));
-    let mut supply = Charged::none(&*pool.source);
+    let mut supply = ChargedFrames::none(&*pool.source);
     loop {
         let had = *supply.credit();
         match pool.locked(class, |state| state.claim_gap(len, supply.credit(), evacuated)) {

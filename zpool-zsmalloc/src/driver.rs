@@ -3,9 +3,9 @@
 use zpool_core::spec::Params;
 use zpool_core::{Capabilities, CreateError, PoolConfig, ZPool, ZPoolDriver};
 
-use crate::class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, SizeClass};
-use crate::classes;
-use crate::pool::Zsmalloc;
+use crate::size_class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, SizeClass};
+use crate::table_cache;
+use crate::zsmalloc::Zsmalloc;
 
 /// Makes [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.
 ///
@@ -41,7 +41,7 @@ impl ZsmallocDriver {
     ///
     /// As for `create`.
     pub fn classes(&self, config: &PoolConfig) -> Result<Vec<SizeClass>, CreateError> {
-        Ok(classes::table(class_config(config, &settings(&config.params)?))?.classes().to_vec())
+        Ok(table_cache::table(class_config(config, &settings(&config.params)?))?.classes().to_vec())
     }
 }
 
@@ -67,7 +67,7 @@ impl ZPoolDriver for ZsmallocDriver {
 
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
         let settings = settings(&config.params)?;
-        let table = classes::table(class_config(config, &settings))?;
+        let table = table_cache::table(class_config(config, &settings))?;
         Ok(Box::new(Zsmalloc::new(config, table, settings.compact)))
     }
 

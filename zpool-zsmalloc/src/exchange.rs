@@ -2,19 +2,19 @@
 
 use zpool_core::Handle;
 
-use crate::inner::Inner;
-use crate::slot::{Exchanged, exchange};
+use crate::entry::{Exchanged, exchange};
+use crate::pool_core::PoolCore;
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::exchange`.
     pub(crate) fn exchange(&self, kept: &Handle, other: &Handle) -> bool {
         let (Ok(kept), Ok(other)) = (self.named(kept), self.named(other)) else { return false };
-        match exchange(kept, other, &self.readers) {
+        match exchange(kept, other, &self.hazards) {
             Exchanged::Yes => true,
             Exchanged::No => false,
             // It takes a second handle of that name, and ends as that one's free would have.
             Exchanged::Freed(content) => {
-                self.bury(kept.index, content);
+                self.finish_zombie(kept.index, content);
                 false
             }
         }

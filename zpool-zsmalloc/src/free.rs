@@ -5,21 +5,21 @@
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{FreeError, Handle, PoolError, current_cpu};
 
-use crate::class::ClassIndex;
-use crate::inner::Inner;
-use crate::slot::{Content, Freed, Killed, Location, Named, Settled, Slot};
-use crate::spares::Parked;
-use crate::zspages::Zspage;
+use crate::entry::{EntryRef, Freed, HandleEntry, Killed, Location, PackedLocation, Settled};
+use crate::magazines::PushOutcome;
+use crate::pool_core::PoolCore;
+use crate::size_class::ClassIndex;
+use crate::zspage_table::Zspage;
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::free`.
     #[inline]
     pub(crate) fn free(&self, handle: Handle) -> Result<(), FreeError> {
         match self.kill(&handle) {
             Ok((index, slot, content)) => {
-                self.readers.turn_into_pins(index, slot);
+                self.hazards.convert_to_pins(index, slot);
                 if self.settle(slot, content) {
-                    self.take_down(index, slot, content);
+                    self.finish_free(index, slot, content);
                 }
                 Ok(())
             }
@@ -28,15 +28,19 @@ impl Inner {
     }
 
     #[inline]
-    fn kill(&self, handle: &Handle) -> Result<(u32, &Slot, Content), PoolError> {
-        let Named { slot, index, generation } = self.named(handle)?;
+    fn kill(&self, handle: &Handle) -> Result<(u32, &HandleEntry, PackedLocation), PoolError> {
+        let EntryRef { slot, index, generation } = self.named(handle)?;
         Ok((index, slot, self.kill_slot(slot, generation)?))
     }
 
     /// Ends an object's life: see [`Slot::kill`]. Its readers' account is opened again by
     /// [`settle`](Self::settle).
     #[inline]
-    pub(crate) fn kill_slot(&self, slot: &Slot, generation: u16) -> Result<Content, PoolError> {
+    pub(crate) fn kill_slot(
+        &self,
+        slot: &HandleEntry,
+        generation: u16,
+    ) -> Result<PackedLocation, PoolError> {
         let Killed { content, pinned } = slot.kill(generation)?;
         if pinned {
             self.note_pinned(self.class_at(content), 1_u32.wrapping_neg());
@@ -47,12 +51,12 @@ impl Inner {
     /// Takes the pin of a killed object back: see [`Slot::settle`]. True: it is the caller's, to
     /// take down. Else it is a zombie now, or its last holder has taken it down.
     #[inline]
-    pub(crate) fn settle(&self, slot: &Slot, content: Content) -> bool {
+    pub(crate) fn settle(&self, slot: &HandleEntry, content: PackedLocation) -> bool {
         slot.is_settled() || self.settle_pinned(slot, content)
     }
 
     #[cold]
-    fn settle_pinned(&self, slot: &Slot, content: Content) -> bool {
+    fn settle_pinned(&self, slot: &HandleEntry, content: PackedLocation) -> bool {
         // Before: after it the object may be gone, and its zspage with it.
         let class = self.class_at(content);
         let Settled { freed, pinned } = slot.settle(content);
@@ -68,30 +72,30 @@ impl Inner {
 
     /// Takes down an object that was freed while it was pinned: for whoever took back the last pin.
     #[cold]
-    pub(crate) fn bury(&self, index: u32, content: Content) {
+    pub(crate) fn finish_zombie(&self, index: u32, content: PackedLocation) {
         // Relaxed: statistics only.
         self.counters.zombies.fetch_sub(1, Ordering::Relaxed);
         if let Some(slot) = self.handles.get(index) {
-            self.take_down(index, slot, content);
+            self.finish_free(index, slot, content);
         }
     }
 
     /// Gives back the slot of an object that has no name and no reader any more, and its handle's slot: as a spare, or to the class.
     #[inline]
-    fn take_down(&self, index: u32, slot: &Slot, content: Content) {
+    fn finish_free(&self, index: u32, slot: &HandleEntry, content: PackedLocation) {
         let (at, slack) = self.layout.unpack(content);
         let zspage = self.zspages.get(at.zspage).expect("an object's zspage exists");
         let class = zspage.class();
         let len = self.table.get(class).slot_bytes - slack;
-        self.settle_debt(class, len);
+        self.settle_waste(class, len);
         self.wipe_if_asked(at, len);
-        slot.set_parked(content);
+        slot.set_cached(content);
         let cpu = current_cpu();
-        match self.spares.park(cpu, class, index) {
-            Parked::No => self.release_at_once(cpu, (index, slot), (zspage, at.object), len),
-            Parked::ForLater => {}
-            Parked::TooMany => self.kick(),
-            Parked::ForSoon => {
+        match self.magazines.push(cpu, class, index) {
+            PushOutcome::Full => self.release_at_once(cpu, (index, slot), (zspage, at.object), len),
+            PushOutcome::Cold => {}
+            PushOutcome::StreakEnded => self.request_background_work(),
+            PushOutcome::Hot => {
                 let offset = usize::from(at.object) * self.table.get(class).slot_bytes as usize;
                 zspage.fetch_ahead(offset, len as usize);
             }
@@ -103,14 +107,14 @@ impl Inner {
     fn release_at_once(
         &self,
         cpu: usize,
-        (index, slot): (u32, &Slot),
+        (index, slot): (u32, &HandleEntry),
         (zspage, object): (&Zspage, u16),
         len: u32,
     ) {
         let worthwhile = self.release_in(zspage, object, len);
         self.handles.put(cpu, index, slot);
         if worthwhile {
-            self.kick_if_worthwhile();
+            self.request_background_work_if_due();
         }
     }
 
@@ -130,17 +134,17 @@ impl Inner {
     }
 
     /// Takes back the spares of a class, or of all.
-    pub(crate) fn take_back_spares(&self, class: Option<ClassIndex>) {
-        for index in self.spares.drain(class) {
+    pub(crate) fn drain_magazines(&self, class: Option<ClassIndex>) {
+        for index in self.magazines.drain(class) {
             if let Some(slot) = self.handles.get(index) {
-                self.release_parked(index, slot);
+                self.release_cached(index, slot);
             }
         }
     }
 
     /// Gives back a parked slot, which the caller owns, with the slot of its handle. Says whether this is a moment to look at what could be given back.
-    pub(crate) fn release_parked(&self, index: u32, slot: &Slot) -> bool {
-        let (at, slack) = self.layout.unpack(slot.parked());
+    pub(crate) fn release_cached(&self, index: u32, slot: &HandleEntry) -> bool {
+        let (at, slack) = self.layout.unpack(slot.cached());
         let zspage = self.zspages.get(at.zspage).expect("a parked slot's zspage exists");
         let len = self.table.get(zspage.class()).slot_bytes - slack;
         let freed = self.release_in(zspage, at.object, len);
@@ -170,17 +174,17 @@ impl Inner {
     /// Settles the account of an object of `len` bytes that leaves a slot of `class`: if that is
     /// larger than its own, the own class's debt shrinks.
     #[inline]
-    pub(crate) fn settle_debt(&self, class: ClassIndex, len: u32) {
+    pub(crate) fn settle_waste(&self, class: ClassIndex, len: u32) {
         if len < self.table.get(class).shortest {
-            self.pay_debt(class, len);
+            self.subtract_waste(class, len);
         }
     }
 
     #[cold]
-    fn pay_debt(&self, class: ClassIndex, len: u32) {
+    fn subtract_waste(&self, class: ClassIndex, len: u32) {
         let home = self.table.class_of(len as usize);
         let waste = self.table.get(class).slot_bytes - self.table.get(home).slot_bytes;
         // Relaxed: an account.
-        self.class(home).debt.fetch_sub(waste, Ordering::Relaxed);
+        self.class(home).overflow_waste.fetch_sub(waste, Ordering::Relaxed);
     }
 }

@@ -12,24 +12,24 @@
 
 use zpool_core::{Handle, prefetch};
 
-use crate::class::ClassIndex;
-use crate::inner::Inner;
-use crate::slot::{Content, Named, Slot};
+use crate::entry::{EntryRef, HandleEntry, PackedLocation};
+use crate::pool_core::PoolCore;
+use crate::size_class::ClassIndex;
 
 /// Objects that are freed together. The batch lies on the caller's stack, at 16 bytes an object.
 const BATCH: usize = 128;
 
 /// One handle of a batch.
 #[derive(Debug, Clone, Copy)]
-struct Doomed {
+struct DyingObject {
     /// Its entry in the handle table.
     index: u32,
     generation: u16,
     class: ClassIndex,
-    content: Content,
+    content: PackedLocation,
 }
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::free_many`.
     pub(crate) fn free_many(&self, handles: &mut dyn Iterator<Item = Handle>) -> usize {
         let mut batch = Batch::new(self);
@@ -47,8 +47,8 @@ impl Inner {
 /// Handles on their way out. Whatever is in it is freed when it is dropped, also when the caller's
 /// iterator panics.
 struct Batch<'a> {
-    pool: &'a Inner,
-    doomed: [Doomed; BATCH],
+    pool: &'a PoolCore,
+    doomed: [DyingObject; BATCH],
     len: usize,
     /// Handles that named no object.
     refused: usize,
@@ -57,21 +57,26 @@ struct Batch<'a> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.flush();
-        self.pool.kick_if_worthwhile();
+        self.pool.request_background_work_if_due();
     }
 }
 
 impl<'a> Batch<'a> {
-    fn new(pool: &'a Inner) -> Batch<'a> {
-        let none = Doomed { index: 0, generation: 0, class: ClassIndex(0), content: Content(0) };
+    fn new(pool: &'a PoolCore) -> Batch<'a> {
+        let none = DyingObject {
+            index: 0,
+            generation: 0,
+            class: ClassIndex(0),
+            content: PackedLocation(0),
+        };
         Batch { pool, doomed: [none; BATCH], len: 0, refused: 0 }
     }
 
     #[inline]
-    fn push(&mut self, Named { slot, index, generation }: Named<'_>) {
+    fn push(&mut self, EntryRef { slot, index, generation }: EntryRef<'_>) {
         prefetch(core::slice::from_ref(slot), 1);
         self.doomed[self.len] =
-            Doomed { index, generation, class: ClassIndex(0), content: Content(0) };
+            DyingObject { index, generation, class: ClassIndex(0), content: PackedLocation(0) };
         self.len += 1;
         if self.len == BATCH {
             self.flush();
@@ -94,7 +99,7 @@ impl<'a> Batch<'a> {
     /// Ends the lives of the objects, and drops what has none from the batch.
     fn kill(&mut self) {
         let pool = self.pool;
-        let kill = |doomed: &mut Doomed| {
+        let kill = |doomed: &mut DyingObject| {
             let Ok(content) = pool.kill_slot(pool.entry(doomed.index), doomed.generation) else {
                 return false;
             };
@@ -111,11 +116,11 @@ impl<'a> Batch<'a> {
     fn settle(&mut self) {
         let pool = self.pool;
         // One look for all of them, after the last of them was killed. Mostly no reader is there.
-        let quiet = pool.readers.is_quiet();
-        let settle = |doomed: &mut Doomed| {
+        let quiet = pool.hazards.is_empty();
+        let settle = |doomed: &mut DyingObject| {
             let entry = pool.entry(doomed.index);
             if !quiet {
-                pool.readers.turn_into_pins(doomed.index, entry);
+                pool.hazards.convert_to_pins(doomed.index, entry);
             }
             let ours = pool.settle(entry, doomed.content);
             if ours {
@@ -127,7 +132,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Keeps those of the batch that `keep` says yes to. Returns how many it dropped.
-    fn retain(&mut self, mut keep: impl FnMut(&mut Doomed) -> bool) -> usize {
+    fn retain(&mut self, mut keep: impl FnMut(&mut DyingObject) -> bool) -> usize {
         let before = core::mem::take(&mut self.len);
         for at in 0..before {
             if keep(&mut self.doomed[at]) {
@@ -139,23 +144,23 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl Inner {
-    fn entry(&self, index: u32) -> &Slot {
+impl PoolCore {
+    fn entry(&self, index: u32) -> &HandleEntry {
         self.handles.get(index).expect("named before, and the table only grows")
     }
 
     /// Settles the account of an object that is gone. Returns the class of its slot.
-    fn end_content(&self, content: Content) -> ClassIndex {
+    fn end_content(&self, content: PackedLocation) -> ClassIndex {
         let (at, slack) = self.layout.unpack(content);
         let class = self.zspages.get(at.zspage).expect("an object's zspage exists").class();
         let len = self.table.get(class).slot_bytes - slack;
-        self.settle_debt(class, len);
+        self.settle_waste(class, len);
         self.wipe_if_asked(at, len);
         class
     }
 
     /// Clears claimed slots of one class under one hold of its lock.
-    fn release_slots(&self, doomed: &[Doomed]) {
+    fn release_slots(&self, doomed: &[DyingObject]) {
         let Some(first) = doomed.first() else { return };
         let slot_bytes = self.table.get(first.class).slot_bytes;
         self.locked(self.class(first.class), |state| {

@@ -15,18 +15,18 @@
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Handle, PoolError, current_cpu, might_block};
 
-use crate::class::ClassIndex;
-use crate::class_state::{Claimed, ClassState, Need, Room};
-use crate::inner::{Class, Inner};
-use crate::memory::{Charged, OwnedRun};
-use crate::slot::{Location, Slot};
-use crate::zspages::NoZspage;
+use crate::class_state::{ClaimedSlot, ClassState, MemberStorage, Shortage};
+use crate::entry::{HandleEntry, Location};
+use crate::memory::{ChargedFrames, OwnedRun};
+use crate::pool_core::{Class, PoolCore};
+use crate::size_class::ClassIndex;
+use crate::zspage_table::NoZspage;
 
 /// Frames from which on they are made resident by one call rather than by a page fault each. Measured: inserting objects of 14 000, 30 000 and 60 000 bytes into a new pool
 /// takes 0.85, 0.7 and 0.67 of the time; for two frames there is nothing in it.
 const BULK: u16 = 4;
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::insert`.
     #[inline]
     pub(crate) fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
@@ -37,7 +37,7 @@ impl Inner {
             _ => {}
         }
         might_block("Zsmalloc::insert");
-        self.tidy_before_insert();
+        self.reclaim_before_insert();
         self.store(object).map_err(|error| self.count_failed(error))
     }
 
@@ -54,7 +54,7 @@ impl Inner {
         let home = self.table.class_of(object.len());
         // Asked once, for the spare and for the list of the handle's slot.
         let cpu = current_cpu();
-        let (class, claimed, index, slot) = match self.take_spare(cpu, home, len) {
+        let (class, claimed, index, slot) = match self.pop_cached_slot(cpu, home, len) {
             Some((claimed, index, slot)) => (home, claimed, index, slot),
             None => self.claim_with_handle(cpu, home, len)?,
         };
@@ -68,7 +68,7 @@ impl Inner {
         // SAFETY: `write` (1): claimed above, published below; (2): as computed from its class.
         unsafe { zspage.write(run_len, offset, object) };
         let at = Location { zspage: claimed.zspage, object: claimed.object };
-        let generation = slot.publish(self.layout.pack(at, geometry.slot_bytes - len));
+        let generation = slot.set_live(self.layout.pack(at, geometry.slot_bytes - len));
         Ok(self.mint.mint(index, generation))
     }
 
@@ -89,19 +89,28 @@ impl Inner {
     /// Takes a spare slot of a class on this processor, with its handle's slot, if the frames that an object of `len` bytes needs are resident there: those of the
     /// object before are.
     #[inline]
-    fn take_spare(&self, cpu: usize, class: ClassIndex, len: u32) -> Option<(Claimed, u32, &Slot)> {
-        let spare = self.spares.take(cpu, class)?;
+    fn pop_cached_slot(
+        &self,
+        cpu: usize,
+        class: ClassIndex,
+        len: u32,
+    ) -> Option<(ClaimedSlot, u32, &HandleEntry)> {
+        let spare = self.magazines.pop(cpu, class)?;
         let index = spare.index;
         let slot = self.handles.get(index)?;
-        let (at, slack) = self.layout.unpack(slot.parked());
+        let (at, slack) = self.layout.unpack(slot.cached());
         let size = self.table.get(class).slot_bytes;
         let offset = usize::from(at.object) * size as usize;
         let last = |len: u32| offset + len as usize - 1;
         if len <= size - slack || last(len) ^ last(size - slack) < self.table.config().frame_size {
-            self.spares.note_length(&spare, size - slack, len);
-            return Some((Claimed { zspage: at.zspage, object: at.object, fresh: 0 }, index, slot));
+            self.magazines.note_length(&spare, size - slack, len);
+            return Some((
+                ClaimedSlot { zspage: at.zspage, object: at.object, fresh: 0 },
+                index,
+                slot,
+            ));
         }
-        self.release_parked(index, slot);
+        self.release_cached(index, slot);
         None
     }
 
@@ -112,9 +121,9 @@ impl Inner {
         cpu: usize,
         home: ClassIndex,
         len: u32,
-    ) -> Result<(ClassIndex, Claimed, u32, &Slot), PoolError> {
+    ) -> Result<(ClassIndex, ClaimedSlot, u32, &HandleEntry), PoolError> {
         let grown = |bytes| self.counters.metadata_changed(0, bytes);
-        self.spares.prepare(grown);
+        self.magazines.ensure_allocated(grown);
         let (class, claimed) = self.claim(home, len)?;
         match self.handles.take(cpu, grown) {
             Some((index, slot)) => Ok((class, claimed, index, slot)),
@@ -126,14 +135,14 @@ impl Inner {
     }
 
     /// Claims a slot for an object of `len` bytes: in its own class, or in a larger one that has an open slot.
-    fn claim(&self, index: ClassIndex, len: u32) -> Result<(ClassIndex, Claimed), PoolError> {
+    fn claim(&self, index: ClassIndex, len: u32) -> Result<(ClassIndex, ClaimedSlot), PoolError> {
         let class = self.class_or_new(index).ok_or(PoolError::OutOfMemory)?;
-        let mut supply = Supply {
+        let mut supply = GrowthSupply {
             pool: self,
             class,
-            frames: Charged::none(&*self.source),
+            frames: ChargedFrames::none(&*self.source),
             zspage: None,
-            room: Room::default(),
+            room: MemberStorage::default(),
         };
         let (mut borrow, mut spares) = (true, true);
         loop {
@@ -142,13 +151,13 @@ impl Inner {
                 Err(need) => need,
             };
             if core::mem::take(&mut borrow)
-                && let Some(borrowed) = self.borrow_slot(class, len)
+                && let Some(borrowed) = self.claim_in_larger_class(class, len)
             {
                 return Ok(borrowed);
             }
             // Other processors' spares may do instead of a new frame.
             if core::mem::take(&mut spares) {
-                self.take_back_spares(Some(index));
+                self.drain_magazines(Some(index));
                 continue;
             }
             supply.fetch(need)?;
@@ -157,11 +166,11 @@ impl Inner {
 
     /// Claims an open slot of a class that is a little larger, so that a class with few objects does not keep a frame of its own half empty. What this
     /// wastes is the class's debt, and the debt is limited.
-    fn borrow_slot(&self, home: &Class, len: u32) -> Option<(ClassIndex, Claimed)> {
+    fn claim_in_larger_class(&self, home: &Class, len: u32) -> Option<(ClassIndex, ClaimedSlot)> {
         let size = self.table.get(home.index).slot_bytes;
         let limit = self.table.config().frame_size / 16;
         // Relaxed, here and below: an account; a race may overdraw it by a slot.
-        let left = limit.saturating_sub(home.debt.load(Ordering::Relaxed) as usize);
+        let left = limit.saturating_sub(home.overflow_waste.load(Ordering::Relaxed) as usize);
         let within = self.table.reach().min(left) as u32;
         for next in home.index.0 + 1..self.table.classes().len() as u16 {
             let waste = self.table.get(ClassIndex(next)).slot_bytes - size;
@@ -173,7 +182,7 @@ impl Inner {
                 continue;
             }
             if let Some(claimed) = self.locked(class, |state| state.claim_open(len)) {
-                home.debt.fetch_add(waste, Ordering::Relaxed);
+                home.overflow_waste.fetch_add(waste, Ordering::Relaxed);
                 return Some((class.index, claimed));
             }
         }
@@ -181,20 +190,20 @@ impl Inner {
     }
 
     /// Gives back a slot that was claimed and never published.
-    pub(crate) fn unclaim(&self, class: ClassIndex, claimed: Claimed, len: u32) {
-        self.settle_debt(class, len);
+    pub(crate) fn unclaim(&self, class: ClassIndex, claimed: ClaimedSlot, len: u32) {
+        self.settle_waste(class, len);
         self.release_slot((claimed.zspage, claimed.object), len);
     }
 }
 
 /// Gives back a claimed slot and that of its handle when it is dropped.
 struct Unclaim<'a> {
-    pool: &'a Inner,
+    pool: &'a PoolCore,
     class: ClassIndex,
-    claimed: Claimed,
+    claimed: ClaimedSlot,
     len: u32,
     index: u32,
-    slot: &'a Slot,
+    slot: &'a HandleEntry,
 }
 
 impl Drop for Unclaim<'_> {
@@ -205,32 +214,32 @@ impl Drop for Unclaim<'_> {
 }
 
 /// What the page source has given for one insert, on its way into the class. What is left goes back when dropped, whatever the source does.
-struct Supply<'a> {
-    pool: &'a Inner,
+struct GrowthSupply<'a> {
+    pool: &'a PoolCore,
     class: &'a Class,
     /// Charged, not yet used.
-    frames: Charged<'a>,
+    frames: ChargedFrames<'a>,
     /// An entry of the table and its run.
     zspage: Option<(u32, OwnedRun)>,
     /// Before the claim new room, after it the old.
-    room: Room,
+    room: MemberStorage,
 }
 
-impl Supply<'_> {
+impl GrowthSupply<'_> {
     /// Claims a slot of the class, or says what is lacking. Under the class's lock.
-    fn claim(&mut self, state: &mut ClassState, len: u32) -> Result<Claimed, Need> {
+    fn claim(&mut self, state: &mut ClassState, len: u32) -> Result<ClaimedSlot, Shortage> {
         if let Some(claimed) = state.claim_open(len) {
             return Ok(claimed);
         }
-        let none = Need { frames: 0, zspage: false, room: 0 };
+        let none = Shortage { frames: 0, zspage: false, room: 0 };
         match state.claim_growing(len, self.frames.credit()) {
             Ok(Some(claimed)) => return Ok(claimed),
             Ok(None) => {}
-            Err(frames) => return Err(Need { frames, ..none }),
+            Err(frames) => return Err(Shortage { frames, ..none }),
         }
-        let frames = state.shape.frames_of(0, len).count_ones() as usize;
+        let frames = state.slot_map.frames_of(0, len).count_ones() as usize;
         self.enlarge(state);
-        let need = Need { frames, zspage: self.zspage.is_none(), room: state.room_needed() };
+        let need = Shortage { frames, zspage: self.zspage.is_none(), room: state.storage_needed() };
         if *self.frames.credit() < frames || need.room > 0 {
             return Err(need);
         }
@@ -255,7 +264,7 @@ impl Supply<'_> {
     }
 
     /// Gets what is lacking. Under no lock.
-    fn fetch(&mut self, need: Need) -> Result<(), PoolError> {
+    fn fetch(&mut self, need: Shortage) -> Result<(), PoolError> {
         self.frames.fill_up(need.frames)?;
         if need.zspage {
             // First the run: the source may panic, and an entry has no drop that would give it back.
@@ -269,15 +278,18 @@ impl Supply<'_> {
             self.zspage = Some((id, run));
         }
         if need.room > 0 {
-            let shape =
-                crate::shape::Shape::of(&self.pool.table, self.pool.table.get(self.class.index));
-            self.room = Room::with_capacity(&shape, need.room).ok_or(PoolError::OutOfMemory)?;
+            let slot_map = crate::slot_map::SlotMap::of(
+                &self.pool.table,
+                self.pool.table.get(self.class.index),
+            );
+            self.room =
+                MemberStorage::with_capacity(&slot_map, need.room).ok_or(PoolError::OutOfMemory)?;
         }
         Ok(())
     }
 }
 
-impl Drop for Supply<'_> {
+impl Drop for GrowthSupply<'_> {
     fn drop(&mut self) {
         if let Some((id, run)) = self.zspage.take() {
             self.pool.zspages.put(id);
@@ -293,9 +305,9 @@ mod tests {
     use zpool_core::page::{HeapSource, PageSource};
     use zpool_core::{PoolConfig, PoolError};
 
-    use crate::class::{ClassConfig, ClassTable};
-    use crate::inner::Inner;
-    use crate::zspages::ZspageTable;
+    use crate::pool_core::PoolCore;
+    use crate::size_class::{ClassConfig, ClassTable};
+    use crate::zspage_table::ZspageTable;
 
     /// At the limit of zspages an insert that needs one more says so, leaves nothing behind, and
     /// succeeds again once one is free. Objects that fit into zspages there are go on.
@@ -303,7 +315,7 @@ mod tests {
     fn insert_beyond_the_last_zspage_is_an_error() {
         let source = Arc::new(HeapSource::new(4096));
         let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
-        let mut pool = Inner::new(&PoolConfig::new(source.clone(), 4096), table, false);
+        let mut pool = PoolCore::new(&PoolConfig::new(source.clone(), 4096), table, false);
         pool.zspages = ZspageTable::new(3);
         let small = pool.insert(&[1; 100]).unwrap();
         let pages = [pool.insert(&[2; 4096]).unwrap(), pool.insert(&[3; 4096]).unwrap()];

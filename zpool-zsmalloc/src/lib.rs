@@ -104,61 +104,61 @@
 //! No features: parameters are those of [`ZsmallocDriver`]. Read `class` for the geometry, `slot` and `readers` for handles and pins, `class_state` for what
 //! the class lock protects, then `insert`, `read`, `free`, and `compact`. The contract is that of [`ZPool`](zpool_core::ZPool).
 
-#[allow(unsafe_code, reason = "follows a pointer to a chunk that it has made")]
-mod chunked;
-mod class;
+mod background;
 mod class_state;
-mod classes;
 mod compact;
 mod driver;
+#[cfg(not(zpool_loom))]
+#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
+mod entry;
+#[cfg(zpool_loom)]
+pub mod entry;
 mod exchange;
-mod few;
+mod fallible;
 #[allow(unsafe_code, reason = "overwrites an object it has taken down")]
 mod free;
 mod free_many;
 mod fullness;
-#[allow(unsafe_code, reason = "promises that nobody looks at frames that are given back")]
-mod give_back;
-mod handles;
-mod housekeeping;
-mod inner;
+#[allow(unsafe_code, reason = "follows a pointer to a chunk that it has made")]
+mod grow_only_table;
+mod handle_table;
+#[cfg(not(zpool_loom))]
+#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
+mod hazards;
+#[cfg(zpool_loom)]
+pub mod hazards;
 #[allow(unsafe_code, reason = "writes the bytes of a slot it has claimed")]
 mod insert;
+#[cfg(not(zpool_loom))]
+#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
+mod magazines;
+#[cfg(zpool_loom)]
+pub mod magazines;
 #[allow(unsafe_code, reason = "turns a zspage's entry into memory")]
 mod memory;
 mod merge;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod overflow;
-#[cfg(zpool_loom)]
-pub mod overflow;
 mod plan;
-mod pool;
+mod pool_core;
 #[allow(unsafe_code, reason = "makes a slice of an object it has pinned")]
 mod read;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod readers;
-#[cfg(zpool_loom)]
-pub mod readers;
+#[allow(unsafe_code, reason = "promises that nobody looks at frames that are given back")]
+mod release;
 #[allow(unsafe_code, reason = "copies an object it has pinned into a slot it has claimed")]
 mod relocate;
-mod shape;
 #[cfg(not(zpool_loom))]
 #[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod slot;
+mod shared_pins;
 #[cfg(zpool_loom)]
-pub mod slot;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod spares;
-#[cfg(zpool_loom)]
-pub mod spares;
+pub mod shared_pins;
+mod size_class;
+mod slot_map;
 mod stats;
 mod survey;
+mod table_cache;
 mod validate;
-mod zspages;
+mod zsmalloc;
+mod zspage_table;
 
-pub use class::{ClassConfig, ClassIndex, ClassTable, MAX_OBJECT_LEN, SizeClass};
 pub use driver::ZsmallocDriver;
-pub use pool::Zsmalloc;
+pub use size_class::{ClassConfig, ClassIndex, ClassTable, MAX_OBJECT_LEN, SizeClass};
+pub use zsmalloc::Zsmalloc;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use zpool_core::page::{Discard, OutOfFrames, PageSource, Run};
 use zpool_core::sync::atomic::Ordering;
 
-use crate::shape::runs;
-use crate::zspages::Zspage;
+use crate::slot_map::runs;
+use crate::zspage_table::Zspage;
 
 /// A run of frames that nobody has a reference into. Gives itself back when dropped.
 pub(crate) struct OwnedRun {
@@ -60,20 +60,20 @@ impl fmt::Debug for OwnedRun {
 
 /// Frames on the source's books that no class counts: taken off when dropped, also when the source panics meanwhile.
 #[derive(Debug)]
-pub(crate) struct Charged<'a> {
+pub(crate) struct ChargedFrames<'a> {
     source: &'a dyn PageSource,
     frames: usize,
 }
 
-impl<'a> Charged<'a> {
+impl<'a> ChargedFrames<'a> {
     /// No frames.
-    pub(crate) fn none(source: &'a dyn PageSource) -> Charged<'a> {
-        Charged { source, frames: 0 }
+    pub(crate) fn none(source: &'a dyn PageSource) -> ChargedFrames<'a> {
+        ChargedFrames { source, frames: 0 }
     }
 
     /// Frames that a class counted until now.
-    pub(crate) fn taken_out(source: &'a dyn PageSource, frames: usize) -> Charged<'a> {
-        Charged { source, frames }
+    pub(crate) fn taken_out(source: &'a dyn PageSource, frames: usize) -> ChargedFrames<'a> {
+        ChargedFrames { source, frames }
     }
 
     /// Charges what is missing to `frames`.
@@ -91,7 +91,7 @@ impl<'a> Charged<'a> {
     }
 }
 
-impl Drop for Charged<'_> {
+impl Drop for ChargedFrames<'_> {
     fn drop(&mut self) {
         if self.frames > 0 {
             self.source.uncharge(self.frames);

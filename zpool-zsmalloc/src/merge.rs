@@ -10,16 +10,16 @@
 //! A packed class keeps half a frame open on average, which is little in a large pool and much in a small one. An object never goes further than
 //! [`ClassTable::reach`](crate::ClassTable) above its own class, and a frame is emptied whole or not at all.
 
-use crate::class::ClassIndex;
-use crate::class_state::{Claimed, ClassState};
-use crate::compact::{Marked, Run};
-use crate::few::{boxed_defaults, with_room};
+use crate::class_state::{ClaimedSlot, ClassState};
+use crate::compact::{Compaction, Marked};
+use crate::entry::EntrySnapshot;
+use crate::fallible::{try_boxed_defaults, try_with_capacity};
 use crate::fullness::Group;
-use crate::inner::{Class, Inner};
 use crate::plan::Plan;
+use crate::pool_core::{Class, PoolCore};
 use crate::relocate::Outcome;
-use crate::shape::Shape;
-use crate::slot::Peeked;
+use crate::size_class::ClassIndex;
+use crate::slot_map::SlotMap;
 
 /// Rounds at most. A round finds all merges that do not depend on each other; few need a third.
 pub(crate) const ROUNDS: usize = 64;
@@ -27,13 +27,15 @@ pub(crate) const ROUNDS: usize = 64;
 /// Of a frame, the part that emptying it may waste in larger slots.
 const WORTHWHILE: (usize, usize) = (3, 4);
 
-impl Run<'_> {
+impl Compaction<'_> {
     /// Empties last frames into larger classes until no more can be. True: it has moved something.
     pub(crate) fn merge_tails(&mut self) -> bool {
         let before = self.report.moved_objects;
         for _ in 0..ROUNDS {
             let pool = self.pool;
-            let Some(mut open) = boxed_defaults::<usize>(pool.table.classes().len()) else { break };
+            let Some(mut open) = try_boxed_defaults::<usize>(pool.table.classes().len()) else {
+                break;
+            };
             for class in pool.existing_classes() {
                 open[usize::from(class.index.0)] = class.open_hint();
             }
@@ -58,12 +60,12 @@ impl Run<'_> {
         let zspage = pool.zspages.get(first.zspage).expect("a walk found it");
         // A guess, as all that is known of the objects: the zspage may have been given back since. `relocate` looks again.
         let class = zspage.class();
-        let shape = Shape::of(&pool.table, pool.table.get(class));
-        let found = Found { class, shape };
-        if marked.iter().any(|object| object.object.0 >= shape.objects) {
+        let slot_map = SlotMap::of(&pool.table, pool.table.get(class));
+        let found = Found { class, slot_map };
+        if marked.iter().any(|object| object.object.0 >= slot_map.objects) {
             return;
         }
-        let last_frame = |m: &Marked| shape.frames_of_slot(m.object.0).ilog2();
+        let last_frame = |m: &Marked| slot_map.frames_of_slot(m.object.0).ilog2();
         for frame in marked.chunk_by(|a, b| last_frame(a) == last_frame(b)) {
             let Some(targets) = fit(pool, &found, frame, open) else { return };
             for (object, target) in frame.iter().zip(targets) {
@@ -90,21 +92,21 @@ impl Run<'_> {
 /// What a walk over the handle table could tell of the class of some objects.
 struct Found {
     class: ClassIndex,
-    shape: Shape,
+    slot_map: SlotMap,
 }
 
 impl Found {
     fn len(&self, object: &Marked) -> u32 {
-        self.shape.slot.saturating_sub(u32::from(object.slack)).max(1)
+        self.slot_map.slot.saturating_sub(u32::from(object.slack)).max(1)
     }
 }
 
 /// Marks the last objects of each class, as many as larger classes may have room for. A class that others move into is not marked itself; a class that is
 /// marked is left without open slots in `open`.
 /// `None` if the heap refuses.
-fn plan<'a>(pool: &'a Inner, open: &mut [usize], limit: usize) -> Option<Plan<'a>> {
+fn plan<'a>(pool: &'a PoolCore, open: &mut [usize], limit: usize) -> Option<Plan<'a>> {
     let mut plan = Plan::new(pool);
-    let mut left = with_room(open.len())?;
+    let mut left = try_with_capacity(open.len())?;
     left.extend_from_slice(open);
     for class in pool.existing_classes() {
         let at = usize::from(class.index.0);
@@ -122,20 +124,20 @@ fn plan<'a>(pool: &'a Inner, open: &mut [usize], limit: usize) -> Option<Plan<'a
 }
 
 /// The zspage of a class with the fewest objects, and the first of its last slots that could be emptied into what is `left` open in larger classes, which is taken.
-fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
+fn tail(pool: &PoolCore, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
     let larger = || within_reach(pool, class.index).map(|(to, _)| to);
     if larger().all(|to| left[to] == 0) {
         return None;
     }
     pool.locked(class, |state| {
         let local = emptiest(state)?;
-        let mut frames = state.member(local).resident & !state.hollow(local);
-        let mut end = state.shape.objects;
+        let mut frames = state.member(local).resident & !state.empty_frames(local);
+        let mut end = state.slot_map.objects;
         let mut first = None;
         while frames != 0 && end > 0 {
             let frame = frames.ilog2();
             frames &= !(1 << frame);
-            let from = state.shape.slots_in(frame..frame + 1).start.min(end);
+            let from = state.slot_map.slots_in(frame..frame + 1).start.min(end);
             let mut count = state.count_from(local, from) - state.count_from(local, end);
             if larger().map(|to| left[to]).sum::<usize>() < count {
                 break;
@@ -153,14 +155,19 @@ fn tail(pool: &Inner, class: &Class, left: &mut [usize]) -> Option<(u32, u16)> {
 
 /// The class that each object of a frame goes to, nearest first; `None` if one has nowhere to go,
 /// is pinned, all together waste too much, or the heap refuses.
-fn fit(pool: &Inner, found: &Found, frame: &[Marked], open: &[usize]) -> Option<Vec<ClassIndex>> {
-    let mut taken: Vec<(usize, usize)> = with_room(frame.len())?;
+fn fit(
+    pool: &PoolCore,
+    found: &Found,
+    frame: &[Marked],
+    open: &[usize],
+) -> Option<Vec<ClassIndex>> {
+    let mut taken: Vec<(usize, usize)> = try_with_capacity(frame.len())?;
     let mut waste = 0;
-    let mut targets = with_room(frame.len())?;
+    let mut targets = try_with_capacity(frame.len())?;
     for object in frame {
         let slot = pool.handles.get(object.index)?;
-        if !matches!(slot.peek(), Peeked::Live { pins: 0, .. })
-            || pool.readers.is_announced(object.index)
+        if !matches!(slot.snapshot(), EntrySnapshot::Live { pins: 0, .. })
+            || pool.hazards.is_protected(object.index)
         {
             return None;
         }
@@ -182,13 +189,13 @@ fn fit(pool: &Inner, found: &Found, frame: &[Marked], open: &[usize]) -> Option<
     (waste * WORTHWHILE.1 <= pool.table.config().frame_size * WORTHWHILE.0).then_some(targets)
 }
 
-fn claim_in(pool: &Inner, class: ClassIndex, len: u32) -> Option<(ClassIndex, Claimed)> {
+fn claim_in(pool: &PoolCore, class: ClassIndex, len: u32) -> Option<(ClassIndex, ClaimedSlot)> {
     let claimed = pool.locked(pool.existing_class(class)?, |state| state.claim_open(len))?;
     Some((class, claimed))
 }
 
 /// The classes whose slots objects of `class` may take, nearest first, with what that wastes.
-fn within_reach(pool: &Inner, class: ClassIndex) -> impl Iterator<Item = (usize, usize)> {
+fn within_reach(pool: &PoolCore, class: ClassIndex) -> impl Iterator<Item = (usize, usize)> {
     let (classes, at) = (pool.table.classes(), usize::from(class.0));
     let size = classes[at].slot_bytes;
     let larger = classes.iter().enumerate().skip(at + 1);
@@ -214,13 +221,17 @@ mod tests {
     use zpool_core::{CompactionReport, Handle, PoolConfig};
 
     use super::*;
-    use crate::class::{ClassConfig, ClassTable};
-    use crate::compact::Thorough;
-    use crate::inner::Inner;
+    use crate::compact::ReclaimScope;
+    use crate::pool_core::PoolCore;
+    use crate::size_class::{ClassConfig, ClassTable};
 
-    fn pool() -> Inner {
+    fn pool() -> PoolCore {
         let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096);
-        Inner::new(&config, Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap()), false)
+        PoolCore::new(
+            &config,
+            Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap()),
+            false,
+        )
     }
 
     /// Between the walk that found an object and its turn, its handle's slot may have been freed and taken again for a longer one.
@@ -234,7 +245,8 @@ mod tests {
         let mut plan = Plan::new(&pool);
         let mut mark = |handle: &Handle, len: usize| {
             let index = pool.mint.open(handle).unwrap().index;
-            let Peeked::Live { content, .. } = pool.handles.get(index).unwrap().peek() else {
+            let EntrySnapshot::Live { content, .. } = pool.handles.get(index).unwrap().snapshot()
+            else {
                 panic!("live")
             };
             let (at, slack) = pool.layout.unpack(content);
@@ -245,9 +257,9 @@ mod tests {
         let mut open: Vec<usize> = vec![0; pool.table.classes().len()];
         open[usize::from(pool.table.class_of(1020).0)] = 1;
         let found = Marked { index: later.index, ..found };
-        let mut run = Run {
+        let mut run = Compaction {
             pool: &pool,
-            thorough: Thorough::Yes,
+            scope: ReclaimScope::All,
             left: 9,
             charged: 0,
             ahead: 0,

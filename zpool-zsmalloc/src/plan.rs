@@ -9,16 +9,16 @@
 //!
 //! So the frame is the unit of gain, not the zspage. A plan is a mark on each zspage it takes objects from: compaction moves away the slots from there on.
 
-use crate::class::ClassIndex;
 use crate::class_state::ClassState;
-use crate::compact::Thorough;
-use crate::few::with_room;
-use crate::inner::{Class, Inner};
+use crate::compact::ReclaimScope;
+use crate::fallible::try_with_capacity;
+use crate::pool_core::{Class, PoolCore};
+use crate::size_class::ClassIndex;
 
 /// The marks of one round, which are taken away when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
-    pool: &'a Inner,
+    pool: &'a PoolCore,
     /// Zspages that are evacuated, from a slot on or (isolated) whole.
     pub(crate) sources: Vec<Source>,
     /// Objects that lie in the marked slots.
@@ -37,30 +37,31 @@ pub(crate) struct Source {
 
 impl<'a> Plan<'a> {
     /// Without marks.
-    pub(crate) fn new(pool: &'a Inner) -> Plan<'a> {
+    pub(crate) fn new(pool: &'a PoolCore) -> Plan<'a> {
         Plan { pool, sources: Vec::new(), objects: 0, cut_short: false }
     }
 
     /// Adds what packs `class` to the front, or if it is not to be thorough, to what it needed of late; moving at most `limit` objects in the whole plan.
-    pub(crate) fn pack(&mut self, class: &Class, thorough: Thorough, limit: usize) {
+    pub(crate) fn pack(&mut self, class: &Class, scope: ReclaimScope, limit: usize) {
         let pool = self.pool;
         let members = pool.locked(class, |state| {
-            if pool.surplus_of(state, thorough) > 0 { state.members().len() } else { 0 }
+            if pool.surplus_of(state, scope) > 0 { state.members().len() } else { 0 }
         });
         if members == 0 {
             return;
         }
         // Space for the copy, made outside the lock. Without memory for it, the class stays as it
         // is.
-        let Some(mut partial) = with_room::<(u16, u32)>(members) else { return };
+        let Some(mut partial) = try_with_capacity::<(u16, u32)>(members) else { return };
         let (per_zspage, spread) = pool.locked(class, |state| {
             let all = state
                 .members()
                 .iter()
-                .filter(|m| !m.isolated && m.inuse > 0 && m.inuse < state.shape.objects);
+                .filter(|m| !m.isolated && m.inuse > 0 && m.inuse < state.slot_map.objects);
             partial.extend(all.map(|member| (member.inuse, member.id)).take(members));
-            let spread = if thorough == Thorough::Yes { 0 } else { state.peak() - state.objects() };
-            (usize::from(state.shape.objects), spread)
+            let spread =
+                if scope == ReclaimScope::All { 0 } else { state.peak() - state.objects() };
+            (usize::from(state.slot_map.objects), spread)
         });
         partial.sort_unstable_by(|a, b| b.cmp(a));
         // As if there were as many as there were of late.
@@ -81,7 +82,7 @@ impl<'a> Plan<'a> {
         {
             let rest = objects - (kept - 1) * per_zspage;
             let frames = pool.table.frames_needed(pool.table.get(class.index), rest);
-            let first = pool.locked(class, |state| state.shape.slots_within(frames));
+            let first = pool.locked(class, |state| state.slot_map.slots_within(frames));
             self.mark(class, last, first);
         }
     }

@@ -11,15 +11,15 @@
 use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Handle, Pins, PoolError, ReadGuard};
 
-use crate::class::ClassIndex;
-use crate::inner::Inner;
-use crate::readers::Place;
-use crate::slot::{Content, Named, Slot, Unpinned};
+use crate::entry::{EntryRef, HandleEntry, PackedLocation, Unpinned};
+use crate::hazards::Hazard;
+use crate::pool_core::PoolCore;
+use crate::size_class::ClassIndex;
 
 /// In the stead of a place's number: the guard shares a pin. There are not so many places.
 const SHARED: u32 = u32::MAX;
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::read`.
     #[inline]
     pub(crate) fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
@@ -41,15 +41,15 @@ impl Inner {
     #[inline]
     fn hold(
         &self,
-        Named { slot, index, generation }: Named<'_>,
-    ) -> Result<(Content, u32), PoolError> {
-        if let Some(place) = self.readers.announce(index) {
+        EntryRef { slot, index, generation }: EntryRef<'_>,
+    ) -> Result<(PackedLocation, u32), PoolError> {
+        if let Some(place) = self.hazards.publish(index) {
             if let Some(content) = slot.look(generation) {
                 return Ok((content, place.to_number()));
             }
-            self.withdraw(place, index);
+            self.clear(place, index);
         }
-        self.pin(Named { slot, index, generation })
+        self.pin(EntryRef { slot, index, generation })
     }
 
     /// Pins the word: with a pin of this reader's own, or with the one that readers beyond the
@@ -57,13 +57,13 @@ impl Inner {
     #[inline]
     fn pin(
         &self,
-        Named { slot, index, generation }: Named<'_>,
-    ) -> Result<(Content, u32), PoolError> {
+        EntryRef { slot, index, generation }: EntryRef<'_>,
+    ) -> Result<(PackedLocation, u32), PoolError> {
         let (pinned, place) = match slot.pin(generation) {
             Ok(pinned) => (pinned, 0),
             Err(PoolError::TooManyReaders) => {
                 let grown = |bytes| self.counters.metadata_changed(0, bytes);
-                (self.overflow.add(slot, (index, generation), grown)?, SHARED)
+                (self.shared_pins.add(slot, (index, generation), grown)?, SHARED)
             }
             Err(error) => return Err(error),
         };
@@ -74,8 +74,8 @@ impl Inner {
     }
 
     #[inline]
-    fn withdraw(&self, place: Place, index: u32) {
-        if !self.readers.withdraw(place) {
+    fn clear(&self, place: Hazard, index: u32) {
+        if !self.hazards.clear(place) {
             self.take_back_pin(index);
         }
     }
@@ -83,7 +83,7 @@ impl Inner {
     /// Takes a pin of the word back that is not announced: the reader's own, or its share.
     fn unpin_word(&self, index: u32, number: u32) {
         if number == SHARED {
-            self.unpin_with(index, |slot| self.overflow.remove(slot, index));
+            self.unpin_with(index, |slot| self.shared_pins.remove(slot, index));
         } else {
             self.take_back_pin(index);
         }
@@ -96,7 +96,7 @@ impl Inner {
 
     /// Takes a pin back with `unpin`, which returns nothing if the pin stays.
     #[inline]
-    fn unpin_with(&self, index: u32, unpin: impl FnOnce(&Slot) -> Option<Unpinned>) {
+    fn unpin_with(&self, index: u32, unpin: impl FnOnce(&HandleEntry) -> Option<Unpinned>) {
         let Some(slot) = self.handles.get(index) else { return };
         // Before the unpin: once that is done, the object may be moved or freed, and its zspage may
         // go.
@@ -106,7 +106,7 @@ impl Inner {
             self.note_pinned(class, 1_u32.wrapping_neg());
         }
         if let Some(content) = dead {
-            self.bury(index, content);
+            self.finish_zombie(index, content);
         }
     }
 
@@ -118,18 +118,18 @@ impl Inner {
 
     /// The class of the slot where an object is that the caller keeps there.
     #[inline]
-    pub(crate) fn class_at(&self, content: Content) -> ClassIndex {
+    pub(crate) fn class_at(&self, content: PackedLocation) -> ClassIndex {
         let (at, _) = self.layout.unpack(content);
         self.zspages.get(at.zspage).expect("a pinned object's zspage exists").class()
     }
 }
 
-impl Pins for Inner {
+impl Pins for PoolCore {
     #[inline]
     fn unpin(&self, token: u64) {
         let (index, number) = (token as u32, (token >> u32::BITS) as u32);
-        match Place::from_number(number).filter(|_| number != SHARED) {
-            Some(place) => self.withdraw(place, index),
+        match Hazard::from_number(number).filter(|_| number != SHARED) {
+            Some(place) => self.clear(place, index),
             None => self.unpin_word(index, number),
         }
     }

@@ -9,10 +9,10 @@
 
 use zpool_core::sync::atomic::Ordering;
 
-use crate::class::ClassIndex;
-use crate::class_state::Claimed;
-use crate::inner::Inner;
-use crate::slot::{Location, NotIdle, Slot};
+use crate::class_state::ClaimedSlot;
+use crate::entry::{HandleEntry, Location, NotIdle};
+use crate::pool_core::PoolCore;
+use crate::size_class::ClassIndex;
 
 /// What became of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,28 +27,28 @@ pub(crate) enum Outcome {
 }
 
 /// Compaction's pin on an object. Taken back when dropped, also where `claim` panics: it calls the page source.
-struct Held<'a> {
-    pool: &'a Inner,
-    slot: &'a Slot,
+struct MovePin<'a> {
+    pool: &'a PoolCore,
+    slot: &'a HandleEntry,
     index: u32,
 }
 
-impl Drop for Held<'_> {
+impl Drop for MovePin<'_> {
     fn drop(&mut self) {
         // Freed while we held it: then it is ours to take down.
         if let Some(content) = self.slot.unpin_mover() {
-            self.pool.bury(self.index, content);
+            self.pool.finish_zombie(self.index, content);
         }
     }
 }
 
-impl Inner {
+impl PoolCore {
     /// Moves the object of handle slot `index`, if it lies in slots marked for evacuation, to a slot that `claim`, given its class and its length as
     /// they are now, finds for it.
     pub(crate) fn relocate(
         &self,
         index: u32,
-        claim: impl FnOnce(ClassIndex, u32) -> Option<(ClassIndex, Claimed)>,
+        claim: impl FnOnce(ClassIndex, u32) -> Option<(ClassIndex, ClaimedSlot)>,
     ) -> Outcome {
         let Some(slot) = self.handles.get(index) else { return Outcome::Gone };
         let content = match slot.pin_idle(None) {
@@ -61,9 +61,9 @@ impl Inner {
         let old_class = source.class();
         let old = self.table.get(old_class);
         let len = old.slot_bytes - slack;
-        let held = Held { pool: self, slot, index };
+        let held = MovePin { pool: self, slot, index };
         // After the pin: readers that come from now on pin, too.
-        if self.readers.is_announced(index) {
+        if self.hazards.is_protected(index) {
             return Outcome::Pinned;
         }
         if !source.is_evacuated(from.object) {
@@ -88,9 +88,9 @@ impl Inner {
             target.copy_from(new_len, new_offset, (source, old_len, old_offset), len as usize)
         };
         let at = Location { zspage: claimed.zspage, object: claimed.object };
-        self.shift_debt(old_class, new_class, len);
+        self.move_waste(old_class, new_class, len);
         if !slot.relocate(content, self.layout.pack(at, new.slot_bytes - len)) {
-            self.shift_debt(new_class, old_class, len);
+            self.move_waste(new_class, old_class, len);
             self.wipe_if_asked(at, len);
             self.release_slot((claimed.zspage, claimed.object), len);
             return Outcome::Pinned;
@@ -105,12 +105,12 @@ impl Inner {
     }
 
     /// An object of `len` bytes moves from a slot of one class to one of another: its own class's debt changes by the difference.
-    fn shift_debt(&self, from: ClassIndex, to: ClassIndex, len: u32) {
+    fn move_waste(&self, from: ClassIndex, to: ClassIndex, len: u32) {
         if from != to {
             let home = self.class(self.table.class_of(len as usize));
             let size = |class| self.table.get(class).slot_bytes;
             // Relaxed: an account. Wrapping, since `to` may be smaller.
-            home.debt.fetch_add(size(to).wrapping_sub(size(from)), Ordering::Relaxed);
+            home.overflow_waste.fetch_add(size(to).wrapping_sub(size(from)), Ordering::Relaxed);
         }
     }
 }

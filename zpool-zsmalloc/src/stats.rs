@@ -11,42 +11,45 @@
 use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{GroupStats, PoolStats};
 
-use crate::class::ClassIndex;
-use crate::class_state::{ClassState, Counted};
-use crate::inner::{Class, Inner};
-use crate::slot::Peeked;
+use crate::class_state::{ClassCounts, ClassState};
+use crate::entry::EntrySnapshot;
+use crate::pool_core::{Class, PoolCore};
+use crate::size_class::ClassIndex;
 
 /// What is counted of a class, by whatever way.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Figures {
+pub(crate) struct ClassFigures {
     /// Objects, zombies included.
     pub(crate) objects: usize,
     /// Objects that a guard holds.
     pub(crate) pinned: usize,
     /// What its zspages come to.
-    pub(crate) counted: Counted,
+    pub(crate) counted: ClassCounts,
 }
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::stats`.
     pub(crate) fn stats(&self) -> PoolStats {
-        self.take_back_spares(None);
-        let announced = self.announced_classes();
-        let mut books = Books::default();
+        self.drain_magazines(None);
+        let announced = self.protected_classes();
+        let mut books = StatsBuilder::default();
         books.stats.groups.reserve(self.table.classes().len());
         let mut classes = Vec::with_capacity(self.table.classes().len());
         // All of them at once, in order of size, for a moment: an object that goes from one class
         // to another while we look is not counted twice.
         classes.extend(self.existing_classes().map(|class| (class, class.lock())));
         // In all claimed slots. Wraps until all classes are added.
-        let mut payload = self.spares.payload_shift();
+        let mut payload = self.magazines.payload_delta();
         for (class, state) in &classes {
             let announced = announced.iter().filter(|&&index| index == class.index).count();
             payload = payload.wrapping_add(state.payload());
             // Those that were parked since we took the spares back.
-            let objects = state.objects().saturating_sub(self.spares.parked(class.index));
-            let figures =
-                Figures { objects, pinned: pinned(class) + announced, counted: state.counted() };
+            let objects = state.objects().saturating_sub(self.magazines.cached(class.index));
+            let figures = ClassFigures {
+                objects,
+                pinned: pinned(class) + announced,
+                counted: state.counted(),
+            };
             self.add_class(class, state, figures, &mut books);
         }
         drop(classes);
@@ -54,12 +57,12 @@ impl Inner {
     }
 
     /// The classes of objects that readers have announced and not pinned, once for each object.
-    fn announced_classes(&self) -> Vec<ClassIndex> {
-        let mut indices = self.readers.announced();
+    fn protected_classes(&self) -> Vec<ClassIndex> {
+        let mut indices = self.hazards.published();
         indices.sort_unstable();
         indices.dedup();
-        let class = |index| match self.handles.get(index)?.peek() {
-            Peeked::Live { content, pins: 0 } | Peeked::Dead { content, pins: 0 } => {
+        let class = |index| match self.handles.get(index)?.snapshot() {
+            EntrySnapshot::Live { content, pins: 0 } | EntrySnapshot::Dead { content, pins: 0 } => {
                 let (at, _) = self.layout.unpack(content);
                 Some(self.zspages.get(at.zspage)?.class())
             }
@@ -73,11 +76,11 @@ impl Inner {
         &self,
         class: &Class,
         state: &ClassState,
-        figures: Figures,
-        books: &mut Books,
+        figures: ClassFigures,
+        books: &mut StatsBuilder,
     ) {
-        let Figures { objects, pinned, counted } = figures;
-        let (geometry, frame_size) = (self.table.get(class.index), state.shape.frame_size());
+        let ClassFigures { objects, pinned, counted } = figures;
+        let (geometry, frame_size) = (self.table.get(class.index), state.slot_map.frame_size());
         let slots = state.objects() * geometry.slot_bytes as usize - counted.absent;
         books.slots += slots;
         let stats = &mut books.stats;
@@ -99,8 +102,8 @@ impl Inner {
     }
 
     /// Adds what is not a class's.
-    pub(crate) fn close_books(&self, books: Books, payload: usize) -> PoolStats {
-        let Books { mut stats, slots } = books;
+    pub(crate) fn close_books(&self, books: StatsBuilder, payload: usize) -> PoolStats {
+        let StatsBuilder { mut stats, slots } = books;
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         // What came and went meanwhile must not unbalance the books: the parts always sum to what
         // is held. Less than nothing is a large number, like the count of zombies for a moment.
@@ -117,7 +120,7 @@ impl Inner {
 
 /// Books that are not closed.
 #[derive(Debug, Default)]
-pub(crate) struct Books {
+pub(crate) struct StatsBuilder {
     stats: PoolStats,
     /// Bytes of claimed slots in resident frames.
     slots: usize,

@@ -3,27 +3,27 @@
 
 use zpool_core::PoolStats;
 
-use crate::class_state::{ClassState, Counted};
+use crate::class_state::{ClassCounts, ClassState};
+use crate::entry::EntrySnapshot;
 use crate::fullness::row;
-use crate::inner::Inner;
-use crate::shape::{bit, runs};
-use crate::slot::Peeked;
-use crate::stats::{Books, Figures};
+use crate::pool_core::PoolCore;
+use crate::slot_map::{bit, runs};
+use crate::stats::{ClassFigures, StatsBuilder};
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::survey`.
     pub(crate) fn survey(&self) -> PoolStats {
-        self.take_back_spares(None);
+        self.drain_magazines(None);
         let tallies = self.tallies();
         let payload = tallies.iter().map(|tally| tally.payload).sum();
-        let mut books = Books::default();
+        let mut books = StatsBuilder::default();
         for class in self.existing_classes() {
             let tally = &tallies[usize::from(class.index.0)];
             self.locked(class, |state| {
                 // A claimed slot may be a spare again by now, and the walk may have met an object
                 // that moved twice.
                 let objects = tally.objects.min(state.objects());
-                let figures = Figures { objects, pinned: tally.pinned, counted: count(state) };
+                let figures = ClassFigures { objects, pinned: tally.pinned, counted: count(state) };
                 self.add_class(class, state, figures, &mut books);
             });
         }
@@ -31,11 +31,12 @@ impl Inner {
     }
 
     /// What the handle table says, by class.
-    fn tallies(&self) -> Vec<Tally> {
-        let mut tallies = vec![Tally::default(); self.table.classes().len()];
-        let announced = self.readers.announced();
+    fn tallies(&self) -> Vec<HandleTally> {
+        let mut tallies = vec![HandleTally::default(); self.table.classes().len()];
+        let announced = self.hazards.published();
         for (index, slot) in self.handles.iter() {
-            if let Peeked::Live { content, pins } | Peeked::Dead { content, pins } = slot.peek()
+            if let EntrySnapshot::Live { content, pins } | EntrySnapshot::Dead { content, pins } =
+                slot.snapshot()
                 && let (at, slack) = self.layout.unpack(content)
                 && let Some(zspage) = self.zspages.get(at.zspage)
             {
@@ -52,7 +53,7 @@ impl Inner {
 
 /// What a walk over the handle table finds of a class.
 #[derive(Debug, Clone, Default)]
-struct Tally {
+struct HandleTally {
     objects: usize,
     /// Objects that a guard holds.
     pinned: usize,
@@ -62,14 +63,14 @@ struct Tally {
 
 /// Counts what a class keeps [counted](ClassState::counted), by a walk over its zspages. Under its
 /// lock.
-pub(crate) fn count(state: &ClassState) -> Counted {
+pub(crate) fn count(state: &ClassState) -> ClassCounts {
     #[cfg(all(test, not(zpool_loom)))]
     WALKS.with(|walks| walks.set(walks.get() + 1));
-    let mut counted = Counted::default();
+    let mut counted = ClassCounts::default();
     for local in 0..state.members().len() as u32 {
         counted.absent += absent_bytes(state, local);
         counted.tail += tail_bytes(state, local);
-        let row = row(state.member(local).inuse, state.shape.objects);
+        let row = row(state.member(local).inuse, state.slot_map.objects);
         counted.by_fullness[usize::from(row)] += 1;
     }
     counted
@@ -78,15 +79,15 @@ pub(crate) fn count(state: &ClassState) -> Counted {
 /// Bytes of claimed slots in frames that are not resident: an object's slot is longer than the
 /// object.
 fn absent_bytes(state: &ClassState, local: u32) -> usize {
-    let (shape, bits) = (&state.shape, state.bits(local));
-    let all = u64::MAX >> (64 - shape.frames);
+    let (slot_map, bits) = (&state.slot_map, state.bits(local));
+    let all = u64::MAX >> (64 - slot_map.frames);
     let mut bytes = 0;
     for frame in runs(!state.member(local).resident & all).flatten() {
         let (from, to) =
-            (frame as usize * shape.frame_size(), (frame as usize + 1) * shape.frame_size());
-        for object in shape.slots_in(frame..frame + 1).filter(|&object| bit(bits, object)) {
-            let start = shape.offset(object);
-            bytes += (start + shape.slot as usize).min(to) - start.max(from);
+            (frame as usize * slot_map.frame_size(), (frame as usize + 1) * slot_map.frame_size());
+        for object in slot_map.slots_in(frame..frame + 1).filter(|&object| bit(bits, object)) {
+            let start = slot_map.offset(object);
+            bytes += (start + slot_map.slot as usize).min(to) - start.max(from);
         }
     }
     bytes
@@ -94,15 +95,15 @@ fn absent_bytes(state: &ClassState, local: u32) -> usize {
 
 /// Bytes of the tail that are resident.
 fn tail_bytes(state: &ClassState, local: u32) -> usize {
-    let shape = &state.shape;
-    let tail = shape.offset(shape.objects);
+    let slot_map = &state.slot_map;
+    let tail = slot_map.offset(slot_map.objects);
     let frames = runs(state.member(local).resident).flatten();
     frames
         .map(|frame| {
-            (frame as usize + 1) * shape.frame_size()
+            (frame as usize + 1) * slot_map.frame_size()
                 - tail.clamp(
-                    frame as usize * shape.frame_size(),
-                    (frame as usize + 1) * shape.frame_size(),
+                    frame as usize * slot_map.frame_size(),
+                    (frame as usize + 1) * slot_map.frame_size(),
                 )
         })
         .sum()

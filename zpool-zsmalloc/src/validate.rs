@@ -11,15 +11,15 @@ use zpool_core::sync::MutexGuard;
 use zpool_core::sync::atomic::Ordering;
 
 use crate::class_state::ClassState;
+use crate::entry::{EntrySnapshot, PackedLocation};
 use crate::fullness::{Group, row};
-use crate::inner::{Class, Inner};
-use crate::shape::{bit, count_set};
-use crate::slot::{Content, Peeked};
+use crate::pool_core::{Class, PoolCore};
+use crate::slot_map::{bit, count_set};
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::validate`.
     pub(crate) fn validate(&self) -> Result<(), Violation> {
-        self.take_back_spares(None);
+        self.drain_magazines(None);
         // A class that is made while we walk is not among those we hold, and may explain anything: then the walk says nothing.
         loop {
             let classes = self.existing_classes().count();
@@ -74,24 +74,25 @@ impl Inner {
             agree(
                 at("slots in use"),
                 usize::from(member.inuse),
-                count_set(bits, 0..state.shape.objects),
+                count_set(bits, 0..state.slot_map.objects),
             )?;
-            let counted = state.count_open(local, 0..state.shape.objects);
+            let counted = state.count_open(local, 0..state.slot_map.objects);
             agree(at("open slots"), usize::from(member.open), usize::from(counted))?;
             let group = match member.isolated {
                 true => Group::None,
-                false => Group::of(row(member.inuse, state.shape.objects), member.open),
+                false => Group::of(row(member.inuse, state.slot_map.objects), member.open),
             };
             agree(at("group"), state.group(local) as usize, group as usize)?;
             let frames = member.resident.count_ones() as usize;
-            for object in (0..state.shape.objects).filter(|&object| bit(bits, object)) {
-                if state.shape.frames_of(object, 1) & !member.resident != 0 {
+            for object in (0..state.slot_map.objects).filter(|&object| bit(bits, object)) {
+                if state.slot_map.frames_of(object, 1) & !member.resident != 0 {
                     return Err(Violation::new(at(&format!(
                         "object {object} begins in a frame that is not resident"
                     ))));
                 }
             }
-            if !u64::MAX.checked_shl(u32::from(state.shape.frames)).unwrap_or(0) & member.resident
+            if !u64::MAX.checked_shl(u32::from(state.slot_map.frames)).unwrap_or(0)
+                & member.resident
                 != member.resident
             {
                 return Err(Violation::new(at("a frame beyond the last is resident")));
@@ -117,7 +118,7 @@ impl Inner {
     ) -> Result<(), Violation> {
         let mut named = HashMap::new();
         for (index, slot) in self.handles.iter() {
-            let Some(content) = named_by(slot.peek()) else { continue };
+            let Some(content) = named_by(slot.snapshot()) else { continue };
             let (at, slack) = self.layout.unpack(content);
             let what = |why: &str| Violation::new(format!("handle slot {index}, {at:?}: {why}"));
             let entry = self.zspages.get(at.zspage).ok_or_else(|| what("no such zspage"))?;
@@ -127,12 +128,12 @@ impl Inner {
             if state.members().get(local as usize).is_none_or(|member| member.id != at.zspage) {
                 return Err(what("the zspage is no member of its class"));
             }
-            if at.object >= state.shape.objects || !bit(state.bits(local), at.object) {
+            if at.object >= state.slot_map.objects || !bit(state.bits(local), at.object) {
                 return Err(what("the slot is not claimed"));
             }
-            let len = state.shape.slot.checked_sub(slack).filter(|&len| len > 0);
+            let len = state.slot_map.slot.checked_sub(slack).filter(|&len| len > 0);
             let len = len.ok_or_else(|| what("longer slack than its slot"))?;
-            if state.shape.frames_of(at.object, len) & !state.member(local).resident != 0 {
+            if state.slot_map.frames_of(at.object, len) & !state.member(local).resident != 0 {
                 return Err(what("bytes in a frame that is not resident"));
             }
             if let Some(other) = named.insert((at.zspage, at.object), index)
@@ -145,22 +146,22 @@ impl Inner {
     }
 }
 
-impl Inner {
+impl PoolCore {
     /// Do two slots name the same object? One that is moved or exchanged changes its place or its slot in one step, but the walk takes longer than that, and meets it
     /// twice; so they are asked often enough that it would have to come and go between any two questions.
-    fn both_name(&self, one: u32, other: u32, content: Content) -> bool {
+    fn both_name(&self, one: u32, other: u32, content: PackedLocation) -> bool {
         let names = |index| {
-            self.handles.get(index).is_some_and(|slot| named_by(slot.peek()) == Some(content))
+            self.handles.get(index).is_some_and(|slot| named_by(slot.snapshot()) == Some(content))
         };
         (0..64).all(|_| names(one) && names(other))
     }
 }
 
 /// The object that a slot names.
-fn named_by(peeked: Peeked) -> Option<Content> {
+fn named_by(peeked: EntrySnapshot) -> Option<PackedLocation> {
     match peeked {
-        Peeked::Live { content, .. } => Some(content),
-        Peeked::Dead { content, pins } if pins > 0 => Some(content),
+        EntrySnapshot::Live { content, .. } => Some(content),
+        EntrySnapshot::Dead { content, pins } if pins > 0 => Some(content),
         // Dead without pins: somebody is taking it down, and may be done with its bit; or it is being exchanged, and another slot names it.
         _ => None,
     }
@@ -220,11 +221,14 @@ mod tests {
 
     #[test]
     fn a_dead_slot_names_its_object_as_long_as_somebody_reads_it() {
-        let content = Content(7);
-        assert_eq!(named_by(Peeked::Free), None);
+        let content = PackedLocation(7);
+        assert_eq!(named_by(EntrySnapshot::Free), None);
         for pins in [0, 1, 3] {
-            assert_eq!(named_by(Peeked::Live { content, pins }), Some(content));
-            assert_eq!(named_by(Peeked::Dead { content, pins }), (pins > 0).then_some(content));
+            assert_eq!(named_by(EntrySnapshot::Live { content, pins }), Some(content));
+            assert_eq!(
+                named_by(EntrySnapshot::Dead { content, pins }),
+                (pins > 0).then_some(content)
+            );
         }
     }
 }

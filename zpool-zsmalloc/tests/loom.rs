@@ -9,16 +9,16 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use zpool_core::sync::Mutex;
-use zpool_zsmalloc::overflow::Overflow;
-use zpool_zsmalloc::readers::Readers;
-use zpool_zsmalloc::slot::{Content, Exchanged, Freed, Named, Slot, exchange};
-use zpool_zsmalloc::spares::{Parked, Spares};
+use zpool_zsmalloc::entry::{EntryRef, Exchanged, Freed, HandleEntry, PackedLocation, exchange};
+use zpool_zsmalloc::hazards::HazardTable;
+use zpool_zsmalloc::magazines::{MagazineSet, PushOutcome};
+use zpool_zsmalloc::shared_pins::SharedPins;
 use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 
 /// Two places that an object may be in, a bit for each under a lock as in a class, and the word of its handle.
 struct Pool {
-    slot: Slot,
-    readers: Readers,
+    slot: HandleEntry,
+    hazards: HazardTable,
     /// Readers pin, as if no place were empty.
     pins_only: bool,
     places: [UnsafeCell<u32>; 2],
@@ -41,54 +41,54 @@ const INDEX: u32 = 0;
 impl Pool {
     fn with_object(pins_only: bool) -> (Arc<Pool>, u16) {
         let pool = Pool {
-            slot: Slot::default(),
-            readers: Readers::new(),
+            slot: HandleEntry::default(),
+            hazards: HazardTable::new(),
             pins_only,
             places: [UnsafeCell::new(OBJECT), UnsafeCell::new(0)],
             bits: Mutex::new([true, false]),
             gone: Mutex::new(false),
         };
-        let generation = pool.slot.publish(Content(0));
+        let generation = pool.slot.set_live(PackedLocation(0));
         (Arc::new(pool), generation)
     }
 
-    fn write(&self, place: Content, value: u32) {
+    fn write(&self, place: PackedLocation, value: u32) {
         // SAFETY: loom checks that nobody reads or writes meanwhile.
         self.places[place.0 as usize].with_mut(|bytes| unsafe { *bytes = value });
     }
 
-    fn look(&self, place: Content) -> u32 {
+    fn look(&self, place: PackedLocation) -> u32 {
         // SAFETY: loom checks that nobody writes meanwhile.
         self.places[place.0 as usize].with(|bytes| unsafe { *bytes })
     }
 
-    fn claim(&self) -> Option<Content> {
+    fn claim(&self) -> Option<PackedLocation> {
         let mut bits = self.bits.lock();
         let place = bits.iter().position(|claimed| !claimed)?;
         bits[place] = true;
-        Some(Content(place as u64))
+        Some(PackedLocation(place as u64))
     }
 
-    fn release(&self, place: Content) {
+    fn release(&self, place: PackedLocation) {
         assert!(
             std::mem::replace(&mut self.bits.lock()[place.0 as usize], false),
             "released twice"
         );
     }
 
-    fn take_down(&self, place: Content) {
+    fn finish_free(&self, place: PackedLocation) {
         assert!(!std::mem::replace(&mut *self.gone.lock(), true), "taken down twice");
         self.release(place);
     }
 
     /// As `Inner::read` and the drop of its guard.
     fn read(&self, generation: u16) {
-        if let Some(place) = (!self.pins_only).then(|| self.readers.announce(INDEX)).flatten() {
+        if let Some(place) = (!self.pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
             let seen = self.slot.look(generation);
             if let Some(at) = seen {
                 assert_eq!(self.look(at), OBJECT);
             }
-            if !self.readers.withdraw(place) {
+            if !self.hazards.clear(place) {
                 self.unpin();
             }
             if seen.is_some() {
@@ -102,46 +102,46 @@ impl Pool {
     }
 
     /// As a read beyond the limit of a word's pins, and the drop of its guard.
-    fn read_shared(&self, generation: u16, overflow: &Overflow) {
+    fn read_shared(&self, generation: u16, overflow: &SharedPins) {
         if let Ok(pinned) = overflow.add(&self.slot, (INDEX, generation), |_| ()) {
             assert_eq!(self.look(pinned.content), OBJECT);
             if let Some(unpinned) = overflow.remove(&self.slot, INDEX) {
-                unpinned.dead.into_iter().for_each(|place| self.take_down(place));
+                unpinned.dead.into_iter().for_each(|place| self.finish_free(place));
             }
         }
     }
 
     fn unpin(&self) {
         if let Some(place) = self.slot.unpin().dead {
-            self.take_down(place);
+            self.finish_free(place);
         }
     }
 
     fn unpin_mover(&self) {
         if let Some(place) = self.slot.unpin_mover() {
-            self.take_down(place);
+            self.finish_free(place);
         }
     }
 
     fn free(&self, generation: u16) {
         if let Freed::Now(place) =
-            self.slot.free(generation, INDEX, &self.readers).expect("freed once")
+            self.slot.free(generation, INDEX, &self.hazards).expect("freed once")
         {
-            self.take_down(place);
+            self.finish_free(place);
         }
     }
 
-    fn park(&self, spares: &Spares, class: ClassIndex, place: Content) {
-        self.slot.set_parked(place);
+    fn park(&self, spares: &MagazineSet, class: ClassIndex, place: PackedLocation) {
+        self.slot.set_cached(place);
         assert!(
-            spares.park(zpool_core::current_cpu(), class, 0) != Parked::No,
+            spares.push(zpool_core::current_cpu(), class, 0) != PushOutcome::Full,
             "nobody else parks"
         );
     }
 
     fn compact(&self) {
         let Ok(from) = self.slot.pin_idle(None) else { return };
-        if self.readers.is_announced(INDEX) {
+        if self.hazards.is_protected(INDEX) {
             return self.unpin_mover();
         }
         let Some(to) = self.claim() else { return self.unpin_mover() };
@@ -199,9 +199,9 @@ fn pin_against_move_against_free() {
 fn shared_pin_against_move_against_free() {
     model(2, || {
         let (pool, generation) = Pool::with_object(true);
-        let overflow = Arc::new(Overflow::new());
-        let (mover, readers) = (pool.clone(), [(); 2].map(|()| (pool.clone(), overflow.clone())));
-        let mut threads: Vec<_> = readers
+        let overflow = Arc::new(SharedPins::new());
+        let (mover, hazards) = (pool.clone(), [(); 2].map(|()| (pool.clone(), overflow.clone())));
+        let mut threads: Vec<_> = hazards
             .into_iter()
             .map(|(reader, overflow)| {
                 thread::spawn(move || reader.read_shared(generation, &overflow))
@@ -265,8 +265,8 @@ fn a_spare_against_a_reader_and_an_insert() {
     let class: ClassIndex = table.class_of(1);
     model(3, move || {
         let (pool, generation) = Pool::with_object(true);
-        let spares = Arc::new(Spares::new(1));
-        spares.prepare(|_| ());
+        let spares = Arc::new(MagazineSet::new(1));
+        spares.ensure_allocated(|_| ());
         let (reader, inserter, spare) = (pool.clone(), pool.clone(), spares.clone());
         let taken = spares.clone();
         let threads = [
@@ -279,15 +279,15 @@ fn a_spare_against_a_reader_and_an_insert() {
                 }
             }),
             thread::spawn(move || {
-                if taken.take(zpool_core::current_cpu(), class).is_some() {
-                    let place = inserter.slot.parked();
+                if taken.pop(zpool_core::current_cpu(), class).is_some() {
+                    let place = inserter.slot.cached();
                     inserter.write(place, 99);
-                    assert_ne!(inserter.slot.publish(place), generation);
+                    assert_ne!(inserter.slot.set_live(place), generation);
                 }
             }),
         ];
         if let Freed::Now(place) =
-            pool.slot.free(generation, INDEX, &pool.readers).expect("freed once")
+            pool.slot.free(generation, INDEX, &pool.hazards).expect("freed once")
         {
             pool.park(&spares, class, place);
         }
@@ -300,9 +300,9 @@ fn a_spare_against_a_reader_and_an_insert() {
 
 /// Two handles of objects in two places, of which the second is the exchanger's alone; a third place is empty.
 struct Two {
-    kept: Slot,
-    other: Slot,
-    readers: Readers,
+    kept: HandleEntry,
+    other: HandleEntry,
+    hazards: HazardTable,
     places: [UnsafeCell<u32>; 3],
 }
 
@@ -317,26 +317,26 @@ const OTHER: u32 = 1;
 impl Two {
     fn with_objects() -> (Arc<Two>, (u16, u16)) {
         let places = [UnsafeCell::new(OBJECT), UnsafeCell::new(NEW), UnsafeCell::new(0)];
-        let (kept, other) = (Slot::default(), Slot::default());
-        let generations = (kept.publish(Content(0)), other.publish(Content(1)));
-        (Arc::new(Two { kept, other, readers: Readers::new(), places }), generations)
+        let (kept, other) = (HandleEntry::default(), HandleEntry::default());
+        let generations = (kept.set_live(PackedLocation(0)), other.set_live(PackedLocation(1)));
+        (Arc::new(Two { kept, other, hazards: HazardTable::new(), places }), generations)
     }
 
-    fn look(&self, place: Content) -> u32 {
+    fn look(&self, place: PackedLocation) -> u32 {
         // SAFETY: loom checks that nobody writes meanwhile.
         self.places[place.0 as usize].with(|bytes| unsafe { *bytes })
     }
 
-    fn write(&self, place: Content, value: u32) {
+    fn write(&self, place: PackedLocation, value: u32) {
         // SAFETY: loom checks that nobody reads or writes meanwhile.
         self.places[place.0 as usize].with_mut(|bytes| unsafe { *bytes = value });
     }
 
     /// As `Inner::read`: of the kept handle, which is live throughout, so this gives one object or the other.
     fn read(&self, generation: u16, pins_only: bool) -> u32 {
-        if let Some(place) = (!pins_only).then(|| self.readers.announce(INDEX)).flatten() {
+        if let Some(place) = (!pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
             let seen = self.kept.look(generation).map(|at| self.look(at));
-            assert!(self.readers.withdraw(place), "nobody frees it");
+            assert!(self.hazards.clear(place), "nobody frees it");
             if let Some(seen) = seen {
                 return seen;
             }
@@ -348,12 +348,12 @@ impl Two {
 
     /// As `Inner::exchange`; then the old object's place is used again. Says whether it was done.
     fn replace(&self, (kept, other): (u16, u16)) -> bool {
-        let kept = Named { slot: &self.kept, index: INDEX, generation: kept };
-        let other = Named { slot: &self.other, index: OTHER, generation: other };
-        match exchange(kept, other, &self.readers) {
+        let kept = EntryRef { slot: &self.kept, index: INDEX, generation: kept };
+        let other = EntryRef { slot: &self.other, index: OTHER, generation: other };
+        match exchange(kept, other, &self.hazards) {
             Exchanged::Yes => {
                 let freed =
-                    self.other.free(other.generation, OTHER, &self.readers).expect("freed once");
+                    self.other.free(other.generation, OTHER, &self.hazards).expect("freed once");
                 // Later: by compaction, which needs no handle.
                 if let Freed::Now(place) = freed {
                     self.write(place, 99);
@@ -366,10 +366,10 @@ impl Two {
     }
 
     /// As `Pool::compact`: moves a slot's object to the third place. Gives the place that is left.
-    fn compact(&self, slot: &Slot, index: u32) -> Option<Content> {
+    fn compact(&self, slot: &HandleEntry, index: u32) -> Option<PackedLocation> {
         let from = slot.pin_idle(None).ok()?;
-        let to = Content(2);
-        if !self.readers.is_announced(index) {
+        let to = PackedLocation(2);
+        if !self.hazards.is_protected(index) {
             self.write(to, self.look(from));
             if slot.relocate(from, to) {
                 return Some(from);
@@ -417,7 +417,7 @@ fn an_exchange_against_a_move_of_the_other() {
     exchange_while_one_is_moved(|pool| (&pool.other, OTHER));
 }
 
-fn exchange_while_one_is_moved(moved: fn(&Two) -> (&Slot, u32)) {
+fn exchange_while_one_is_moved(moved: fn(&Two) -> (&HandleEntry, u32)) {
     both(3, move |pins_only| {
         let (pool, generations) = Two::with_objects();
         let (reader, mover) = (pool.clone(), pool.clone());
@@ -449,16 +449,16 @@ fn an_exchange_against_a_free() {
         let (pool, (kept, other)) = Two::with_objects();
         let stranger = pool.clone();
         let thread =
-            thread::spawn(move || match stranger.kept.free(kept, INDEX, &stranger.readers) {
+            thread::spawn(move || match stranger.kept.free(kept, INDEX, &stranger.hazards) {
                 Ok(Freed::Now(place)) => Some(place),
                 outcome => {
                     assert_eq!(outcome, Ok(Freed::Later), "the exchange does not end its life");
                     None
                 }
             });
-        let kept = Named { slot: &pool.kept, index: INDEX, generation: kept };
-        let named = Named { slot: &pool.other, index: OTHER, generation: other };
-        let by_exchange = match exchange(kept, named, &pool.readers) {
+        let kept = EntryRef { slot: &pool.kept, index: INDEX, generation: kept };
+        let named = EntryRef { slot: &pool.other, index: OTHER, generation: other };
+        let by_exchange = match exchange(kept, named, &pool.hazards) {
             Exchanged::Freed(place) => Some(place),
             Exchanged::Yes | Exchanged::No => None,
         };

@@ -2,11 +2,11 @@
 
 use super::ClassState;
 use crate::fullness::Group;
-use crate::shape::first_clear;
+use crate::slot_map::first_clear;
 
 /// A slot that the caller has claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Claimed {
+pub(crate) struct ClaimedSlot {
     pub(crate) zspage: u32,
     pub(crate) object: u16,
     /// Frames that have become resident with it.
@@ -15,7 +15,7 @@ pub(crate) struct Claimed {
 
 /// What a claim lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Need {
+pub(crate) struct Shortage {
     /// Frames to charge.
     pub(crate) frames: usize,
     /// A new zspage.
@@ -28,7 +28,7 @@ impl ClassState {
     /// Claims a slot for an object of `len` bytes in frames that are resident, in the fullest
     /// zspage that has one.
     #[inline]
-    pub(crate) fn claim_open(&mut self, len: u32) -> Option<Claimed> {
+    pub(crate) fn claim_open(&mut self, len: u32) -> Option<ClaimedSlot> {
         if self.open == 0 {
             return None;
         }
@@ -50,11 +50,11 @@ impl ClassState {
         &mut self,
         len: u32,
         credit: &mut usize,
-    ) -> Result<Option<Claimed>, usize> {
+    ) -> Result<Option<ClaimedSlot>, usize> {
         let Some(local) = self.head(Group::Growing).or_else(|| self.head(Group::Empty)) else {
             return Ok(None);
         };
-        let Some(object) = first_clear(self.bits(local), 0, self.shape.objects) else {
+        let Some(object) = first_clear(self.bits(local), 0, self.slot_map.objects) else {
             return Ok(None);
         };
         self.claim_at(local, object, len, credit).map(Some)
@@ -72,12 +72,12 @@ impl ClassState {
         len: u32,
         credit: &mut usize,
         barred: impl Fn(u32, u16) -> bool,
-    ) -> Result<Option<Claimed>, usize> {
+    ) -> Result<Option<ClaimedSlot>, usize> {
         let groups =
             [Group::AlmostFull, Group::ThreeQuarters, Group::Growing, Group::Half, Group::Quarter];
         let candidates = groups.into_iter().flat_map(|group| self.list(group));
         let mut gaps = candidates.filter_map(|local| {
-            let object = first_clear(self.bits(local), 0, self.shape.objects)?;
+            let object = first_clear(self.bits(local), 0, self.slot_map.objects)?;
             (!barred(self.member(local).id, object)).then_some((local, object))
         });
         let Some((local, object)) = gaps.next() else { return Ok(None) };
@@ -91,15 +91,15 @@ impl ClassState {
         let (bits, resident) = (self.bits(local), self.member(local).resident);
         let mut from = 0;
         loop {
-            let object = first_clear(bits, from, self.shape.objects)?;
-            let missing = self.shape.frames_of_slot(object) & !resident;
+            let object = first_clear(bits, from, self.slot_map.objects)?;
+            let missing = self.slot_map.frames_of_slot(object) & !resident;
             if missing == 0 {
                 return Some(object);
             }
             // On to where frames are resident again.
             let absent = missing.trailing_zeros();
             let next = absent + (resident >> absent).trailing_zeros();
-            from = self.shape.first_slot_from(next.min(64)).max(object + 1);
+            from = self.slot_map.first_slot_from(next.min(64)).max(object + 1);
         }
     }
 
@@ -109,8 +109,8 @@ impl ClassState {
         object: u16,
         len: u32,
         credit: &mut usize,
-    ) -> Result<Claimed, usize> {
-        let touched = self.shape.frames_of(object, len) & !self.member(local).resident;
+    ) -> Result<ClaimedSlot, usize> {
+        let touched = self.slot_map.frames_of(object, len) & !self.member(local).resident;
         let frames = touched.count_ones() as usize;
         if *credit < frames {
             return Err(frames);

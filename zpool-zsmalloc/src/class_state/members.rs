@@ -2,20 +2,20 @@
 
 use super::{ClassState, Occupancy};
 use crate::fullness::{Group, Links};
-use crate::shape::{bit, count_set, first_set, runs};
-use crate::zspages::ZspageTable;
+use crate::slot_map::{bit, count_set, first_set, runs};
+use crate::zspage_table::ZspageTable;
 
 impl ClassState {
     /// Adds a new zspage, empty and without a resident frame. There is room.
     pub(crate) fn adopt(&mut self, id: u32, zspages: &ZspageTable) {
         let local = self.room.members.len() as u32;
-        debug_assert_eq!(self.room_needed(), 0, "room was made outside the lock");
+        debug_assert_eq!(self.storage_needed(), 0, "room was made outside the lock");
         let links = Links::UNLINKED;
         let empty =
             Occupancy { resident: 0, id, links, inuse: 0, open: 0, isolated: false, row: 0 };
         self.by_row[usize::from(empty.row)] += 1;
         self.room.members.push(empty);
-        self.room.bits.extend(core::iter::repeat_n(0, usize::from(self.shape.words)));
+        self.room.bits.extend(core::iter::repeat_n(0, usize::from(self.slot_map.words)));
         set_local(zspages, id, local);
         self.groups.link(&mut self.room.members, local, Group::Empty);
     }
@@ -37,10 +37,10 @@ impl ClassState {
     }
 
     /// Returns the frames that are resident although no claimed slot reaches into them.
-    pub(crate) fn hollow(&self, local: u32) -> u64 {
+    pub(crate) fn empty_frames(&self, local: u32) -> u64 {
         let (member, bits) = (self.member(local), self.bits(local));
         let empty = |frame: &u32| {
-            let slots = self.shape.slots_in(*frame..*frame + 1);
+            let slots = self.slot_map.slots_in(*frame..*frame + 1);
             first_set(bits, slots.start, slots.end).is_none()
         };
         let frames = runs(member.resident).flatten().filter(empty);
@@ -48,12 +48,12 @@ impl ClassState {
     }
 
     /// Strikes frames of an isolated zspage off the resident ones. They are hollow.
-    pub(crate) fn strike(&mut self, local: u32, frames: u64) {
-        debug_assert!(self.member(local).isolated && frames & !self.hollow(local) == 0);
+    pub(crate) fn mark_absent(&mut self, local: u32, frames: u64) {
+        debug_assert!(self.member(local).isolated && frames & !self.empty_frames(local) == 0);
         self.tails -= self.tails_in(frames & self.member(local).resident);
         self.room.members[local as usize].resident &= !frames;
         self.resident -= frames.count_ones();
-        let open = self.count_open(local, 0..self.shape.objects);
+        let open = self.count_open(local, 0..self.slot_map.objects);
         self.room.members[local as usize].open = open;
     }
 
@@ -63,7 +63,7 @@ impl ClassState {
         if !self.member(local).isolated {
             self.isolate(local);
         }
-        let words = usize::from(self.shape.words);
+        let words = usize::from(self.slot_map.words);
         let gone = self.room.members.swap_remove(local as usize);
         let last = self.room.members.len();
         self.room.bits.copy_within(last * words.., local as usize * words);
@@ -83,14 +83,14 @@ impl ClassState {
     pub(crate) fn count_open(&self, local: u32, range: core::ops::Range<u16>) -> u16 {
         let (bits, resident) = (self.bits(local), self.member(local).resident);
         let is_open = |&object: &u16| {
-            !bit(bits, object) && self.shape.frames_of_slot(object) & !resident == 0
+            !bit(bits, object) && self.slot_map.frames_of_slot(object) & !resident == 0
         };
         range.filter(is_open).count() as u16
     }
 
     /// Counts the slots claimed from `first` on.
     pub(crate) fn count_from(&self, local: u32, first: u16) -> usize {
-        count_set(self.bits(local), first..self.shape.objects)
+        count_set(self.bits(local), first..self.slot_map.objects)
     }
 }
 

@@ -3,50 +3,50 @@
 //! Every insert and free that finds no spare comes here, so what does not change in most of them is
 //! tested for and left alone: frames, tails, absent bytes, and the zspage's group and row.
 
-use super::{Claimed, ClassState, PEAK_UNIT};
+use super::{ClaimedSlot, ClassState, PEAK_UNIT};
 use crate::fullness::{Group, row};
-use crate::shape::{bit, runs};
+use crate::slot_map::{bit, runs};
 
 impl ClassState {
     /// Marks an open slot claimed for an object of `len` bytes. All its frames are resident and
     /// stay so.
     #[inline]
-    pub(super) fn occupy_open(&mut self, local: u32, object: u16, len: u32) -> Claimed {
+    pub(super) fn occupy_open(&mut self, local: u32, object: u16, len: u32) -> ClaimedSlot {
         self.count_object(local, object, len);
         let member = &mut self.room.members[local as usize];
         debug_assert!(
-            !member.isolated && self.shape.frames_of_slot(object) & !member.resident == 0
+            !member.isolated && self.slot_map.frames_of_slot(object) & !member.resident == 0
         );
         member.open -= 1;
         let (zspage, resident) = (member.id, member.resident);
         self.open -= 1;
         self.regroup(local, resident);
-        Claimed { zspage, object, fresh: 0 }
+        ClaimedSlot { zspage, object, fresh: 0 }
     }
 
     /// Marks a slot claimed for an object of `len` bytes. The frames that the object lies in become
     /// resident.
-    pub(super) fn occupy(&mut self, local: u32, object: u16, len: u32) -> Claimed {
+    pub(super) fn occupy(&mut self, local: u32, object: u16, len: u32) -> ClaimedSlot {
         self.count_object(local, object, len);
-        let slot = self.shape.frames_of_slot(object);
-        let touched = self.shape.frames_of(object, len);
+        let slot = self.slot_map.frames_of_slot(object);
+        let touched = self.slot_map.frames_of(object, len);
         let member = &mut self.room.members[local as usize];
         let before = member.resident;
         let new = touched & !before;
         member.resident |= new;
         let (zspage, mut open) = (member.id, member.open - u16::from(slot & !before == 0));
-        self.absent += self.shape.bytes_in(object, slot & !(before | new));
+        self.absent += self.slot_map.bytes_in(object, slot & !(before | new));
         if new != 0 {
             self.resident += new.count_ones();
             self.tails += self.tails_in(new);
             self.absent -= self.absent_before(local, object, new);
             // Slots that the new frames make open: none that reaches into them was so before.
-            let slots = self.shape.slots_in(new.trailing_zeros()..64 - new.leading_zeros());
+            let slots = self.slot_map.slots_in(new.trailing_zeros()..64 - new.leading_zeros());
             open += self.count_open(local, slots);
         }
         self.set_open(local, open);
         self.regroup(local, before);
-        Claimed { zspage, object, fresh: new.count_ones() as u16 }
+        ClaimedSlot { zspage, object, fresh: new.count_ones() as u16 }
     }
 
     /// Clears the slot of an object of `len` bytes, which has no name and no reader any more.
@@ -57,7 +57,7 @@ impl ClassState {
         self.objects -= 1;
         // Wrapping: a spare's length changes elsewhere.
         self.payload = self.payload.wrapping_sub(len as usize);
-        let slot = self.shape.frames_of_slot(object);
+        let slot = self.slot_map.frames_of_slot(object);
         let member = &mut self.room.members[local as usize];
         member.inuse -= 1;
         let resident = member.resident;
@@ -85,22 +85,23 @@ impl ClassState {
     #[cold]
     #[inline(never)]
     fn forget_absent(&mut self, object: u16, missing: u64) {
-        self.absent -= self.shape.bytes_in(object, missing);
+        self.absent -= self.slot_map.bytes_in(object, missing);
     }
 
     /// Returns the bytes of other claimed slots than `object` in frames that have become resident.
     /// Each lies in a slot that begins before such a frame, since the frame where a claimed slot
     /// begins is resident.
     fn absent_before(&self, local: u32, object: u16, new: u64) -> usize {
-        let across =
-            runs(new).flatten().filter_map(|frame| Some((frame, self.shape.slot_across(frame)?)));
+        let across = runs(new)
+            .flatten()
+            .filter_map(|frame| Some((frame, self.slot_map.slot_across(frame)?)));
         let claimed = across.filter(|&(_, slot)| slot != object && bit(self.bits(local), slot));
-        claimed.map(|(frame, slot)| self.shape.bytes_in(slot, 1 << frame)).sum()
+        claimed.map(|(frame, slot)| self.slot_map.bytes_in(slot, 1 << frame)).sum()
     }
 
     /// Counts the tails in these frames of a zspage: one or none.
     pub(super) fn tails_in(&self, frames: u64) -> u32 {
-        u32::from(frames & self.shape.tail().0 != 0)
+        u32::from(frames & self.slot_map.tail().0 != 0)
     }
 
     fn set_open(&mut self, local: u32, open: u16) {
@@ -116,7 +117,7 @@ impl ClassState {
     #[inline]
     pub(super) fn regroup(&mut self, local: u32, resident: u64) {
         let member = self.member(local);
-        let row = row(member.inuse, self.shape.objects);
+        let row = row(member.inuse, self.slot_map.objects);
         let to = if member.isolated { Group::None } else { Group::of(row, member.open) };
         if (row, to) != (member.row, member.links.group) {
             self.move_to(local, row, to, resident);
@@ -144,7 +145,7 @@ impl ClassState {
 
     #[inline]
     fn bits_mut(&mut self, local: u32) -> &mut [u64] {
-        let words = usize::from(self.shape.words);
+        let words = usize::from(self.slot_map.words);
         &mut self.room.bits[local as usize * words..][..words]
     }
 }

@@ -2,11 +2,11 @@
 
 use core::ops::Range;
 
-use crate::class::{ClassTable, SizeClass};
+use crate::size_class::{ClassTable, SizeClass};
 
 /// The geometry of one class, in the form that the hot paths want.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
+pub(crate) struct SlotMap {
     /// Bytes of a slot.
     pub(crate) slot: u32,
     /// Slots of a zspage.
@@ -18,9 +18,9 @@ pub(crate) struct Shape {
     frame_shift: u16,
 }
 
-impl Shape {
-    pub(crate) fn of(table: &ClassTable, class: &SizeClass) -> Shape {
-        Shape {
+impl SlotMap {
+    pub(crate) fn of(table: &ClassTable, class: &SizeClass) -> SlotMap {
+        SlotMap {
             slot: class.slot_bytes,
             objects: class.objects,
             words: class.objects.div_ceil(64),
@@ -162,14 +162,14 @@ pub(crate) fn count_set(words: &[u64], range: Range<u16>) -> usize {
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
-    use crate::class::ClassConfig;
+    use crate::size_class::ClassConfig;
 
     #[test]
     fn frames_and_slots_agree() {
         let table =
             ClassTable::new(ClassConfig { chain: 16, ..ClassConfig::new(4096, 4096) }).unwrap();
         for class in table.classes() {
-            let shape = Shape::of(&table, class);
+            let shape = SlotMap::of(&table, class);
             for object in 0..shape.objects {
                 let mask = shape.frames_of_slot(object);
                 for frame in 0..u32::from(shape.frames) {

@@ -5,18 +5,18 @@
 use zpool_core::might_block;
 use zpool_core::page::Run;
 
-use crate::class::ClassIndex;
-use crate::class_state::{ClassState, Occupancy, Room};
-use crate::compact::Thorough;
-use crate::few::Few;
+use crate::class_state::{ClassState, MemberStorage, Occupancy};
+use crate::compact::ReclaimScope;
+use crate::fallible::InlineList;
 use crate::fullness::Group::Empty;
-use crate::inner::{Class, Inner};
-use crate::memory::{Charged, OwnedRun, discard_all, release_all};
+use crate::memory::{ChargedFrames, OwnedRun, discard_all, release_all};
+use crate::pool_core::{Class, PoolCore};
+use crate::size_class::ClassIndex;
 
 /// Zspages handled under one hold of a class's lock, and given back by one call.
 const BATCH: usize = 32;
 
-impl Inner {
+impl PoolCore {
     /// See `ZPool::trim`.
     pub(crate) fn trim(&self) -> usize {
         might_block("Zsmalloc::trim");
@@ -33,11 +33,11 @@ impl Inner {
     }
 
     fn trim_once(&self) -> usize {
-        self.take_back_spares(None);
-        let hollow = self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
+        self.drain_magazines(None);
+        let hollow = self.discard_empty_frames(self.existing_classes(), ReclaimScope::All);
         let frames = hollow + self.release_empty_zspages(0);
-        self.existing_classes().for_each(|class| self.fit_room(class));
-        self.counters.metadata_changed(self.overflow.trim(), 0);
+        self.existing_classes().for_each(|class| self.shrink_storage(class));
+        self.counters.metadata_changed(self.shared_pins.trim(), 0);
         self.estimate();
         frames * self.source.frame_size()
     }
@@ -54,12 +54,12 @@ impl Inner {
     pub(crate) fn release_unneeded_zspages<'c>(
         &self,
         classes: impl Iterator<Item = &'c Class>,
-        thorough: Thorough,
+        scope: ReclaimScope,
     ) -> usize {
         self.release_empty(classes, |state| {
             let needless = |&local: &u32| {
                 let frames = state.member(local).resident.count_ones() as usize;
-                thorough == Thorough::Yes || frames <= self.surplus_of(state, thorough)
+                scope == ReclaimScope::All || frames <= self.surplus_of(state, scope)
             };
             state.head(Empty).filter(needless)
         })
@@ -71,7 +71,7 @@ impl Inner {
         classes: impl Iterator<Item = &'c Class>,
         surplus: impl Fn(&ClassState) -> Option<u32>,
     ) -> usize {
-        let mut gone = Gone { pool: self, zspages: Few::new(), resident: 0 };
+        let mut gone = RemovedZspages { pool: self, zspages: InlineList::new(), resident: 0 };
         let mut frames = 0;
         for class in classes {
             while self.locked(class, |state| gone.remove(class, state, &surplus)) {
@@ -83,12 +83,12 @@ impl Inner {
 
     /// Gives back frames that are resident although no object lies in them, where their zspage is not empty: many by one call of the source. If it is not to be
     /// thorough, only as many as the class has not needed of late. Returns how many.
-    pub(crate) fn discard_hollow_frames<'c>(
+    pub(crate) fn discard_empty_frames<'c>(
         &self,
         classes: impl Iterator<Item = &'c Class>,
-        thorough: Thorough,
+        scope: ReclaimScope,
     ) -> usize {
-        let mut hollow = Hollow { pool: self, thorough, zspages: Few::new(), of_class: 0 };
+        let mut hollow = EmptyFrames { pool: self, scope, zspages: InlineList::new(), of_class: 0 };
         let mut total = 0;
         for class in classes {
             hollow.of_class = 0;
@@ -104,8 +104,12 @@ impl Inner {
     /// before it has done with them: of each the id, and whether it has isolated it. Returns how
     /// many.
     pub(crate) fn discard_evacuated(&self, zspages: impl Iterator<Item = (u32, bool)>) -> usize {
-        let mut hollow =
-            Hollow { pool: self, thorough: Thorough::Yes, zspages: Few::new(), of_class: 0 };
+        let mut hollow = EmptyFrames {
+            pool: self,
+            scope: ReclaimScope::All,
+            zspages: InlineList::new(),
+            of_class: 0,
+        };
         let mut total = 0;
         for (id, isolated) in zspages {
             let Some(entry) = self.zspages.get(id) else { continue };
@@ -115,7 +119,7 @@ impl Inner {
                 // Another thread may have isolated it, for the same frames.
                 let ours = |member: &Occupancy| member.id == id && member.isolated == isolated;
                 if state.members().get(local as usize).is_some_and(ours) {
-                    hollow.add(class, state, local, state.hollow(local));
+                    hollow.add(class, state, local, state.empty_frames(local));
                 }
             });
             if hollow.zspages.is_full() {
@@ -126,10 +130,12 @@ impl Inner {
     }
 
     /// Gives back most of the room of a class that has shrunk.
-    fn fit_room(&self, class: &Class) {
-        let Some((shape, members)) = self.locked(class, |state| state.spare_room()) else { return };
+    fn shrink_storage(&self, class: &Class) {
+        let Some((slot_map, members)) = self.locked(class, |state| state.excess_storage()) else {
+            return;
+        };
         // Without memory for the smaller room, the larger one stays.
-        let Some(new) = Room::with_capacity(&shape, members) else { return };
+        let Some(new) = MemberStorage::with_capacity(&slot_map, members) else { return };
         let new_bytes = new.bytes();
         let old = self.locked(class, |state| state.refit(new));
         self.counters.metadata_changed(old.bytes(), new_bytes);
@@ -138,11 +144,11 @@ impl Inner {
     /// Releases everything, objects and all, without a heap call. Only when nothing uses the pool
     /// any more.
     pub(crate) fn tear_down(&self) {
-        let mut charged = Charged::none(&*self.source);
+        let mut charged = ChargedFrames::none(&*self.source);
         let runs = self.existing_classes().flat_map(|class| {
             let len = usize::from(self.table.get(class.index).frames) * self.source.frame_size();
-            let state =
-                self.locked(class, |state| core::mem::replace(state, ClassState::new(state.shape)));
+            let state = self
+                .locked(class, |state| core::mem::replace(state, ClassState::new(state.slot_map)));
             *charged.credit() += state.resident();
             (0..state.members().len() as u32).map(move |local| {
                 let zspage =
@@ -159,13 +165,13 @@ impl Inner {
 /// Zspages of any classes that were removed, up to [`BATCH`], and their frames that are resident.
 ///
 /// When the source panics, they are off the books, as they would be if it had not: what memory it has not taken back by then is its own loss.
-struct Gone<'a> {
-    pool: &'a Inner,
-    zspages: Few<(ClassIndex, u32), BATCH>,
+struct RemovedZspages<'a> {
+    pool: &'a PoolCore,
+    zspages: InlineList<(ClassIndex, u32), BATCH>,
     resident: usize,
 }
 
-impl Gone<'_> {
+impl RemovedZspages<'_> {
     /// Removes empty zspages of a class as long as `surplus` names one. True: the batch is full, go on with this class.
     fn remove(
         &mut self,
@@ -193,7 +199,7 @@ impl Gone<'_> {
             return 0;
         }
         let resident = core::mem::take(&mut self.resident);
-        let charged = Charged::taken_out(&*pool.source, resident);
+        let charged = ChargedFrames::taken_out(&*pool.source, resident);
         let take_out = |&(class, id): &(ClassIndex, u32)| -> OwnedRun {
             let zspage = pool.zspages.get(id).expect("it was a member");
             let len = usize::from(pool.table.get(class).frames) * pool.source.frame_size();
@@ -201,7 +207,7 @@ impl Gone<'_> {
             unsafe { zspage.take_out(len, &pool.source) }
         };
         // All of them before the source is called, which may panic.
-        let mut runs = Few::<Run, BATCH>::new();
+        let mut runs = InlineList::<Run, BATCH>::new();
         while let Some(gone) = self.zspages.pop() {
             take_out(&gone).into_run().into_iter().for_each(|run| runs.push(run));
             pool.zspages.put(gone.1);
@@ -213,16 +219,16 @@ impl Gone<'_> {
 }
 
 /// Isolated zspages with the frames of theirs that are hollow. Those that are left when it is dropped keep their frames: the source has panicked.
-struct Hollow<'a> {
-    pool: &'a Inner,
-    thorough: Thorough,
-    zspages: Few<HollowZspage, BATCH>,
+struct EmptyFrames<'a> {
+    pool: &'a PoolCore,
+    scope: ReclaimScope,
+    zspages: InlineList<WithEmptyFrames, BATCH>,
     /// Frames among them that belong to the class that is looked at: still counted as resident there.
     of_class: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct HollowZspage {
+struct WithEmptyFrames {
     class: ClassIndex,
     id: u32,
     /// The hollow frames.
@@ -231,7 +237,7 @@ struct HollowZspage {
     stays_isolated: bool,
 }
 
-impl Hollow<'_> {
+impl EmptyFrames<'_> {
     /// Isolates zspages from `cursor` on that have hollow frames. True: the batch is full, go on from there.
     fn isolate(&mut self, class: &Class, state: &mut ClassState, cursor: &mut u32) -> bool {
         while (*cursor as usize) < state.members().len() {
@@ -245,15 +251,17 @@ impl Hollow<'_> {
             if member.inuse == 0 || member.isolated {
                 continue;
             }
-            let hollow = match self.thorough {
-                Thorough::Yes => state.hollow(local),
-                Thorough::No => {
-                    let surplus =
-                        self.pool.surplus_of(state, Thorough::No).saturating_sub(self.of_class);
+            let hollow = match self.scope {
+                ReclaimScope::All => state.empty_frames(local),
+                ReclaimScope::Surplus => {
+                    let surplus = self
+                        .pool
+                        .surplus_of(state, ReclaimScope::Surplus)
+                        .saturating_sub(self.of_class);
                     if surplus == 0 {
                         return false;
                     }
-                    last_bits(state.hollow(local), surplus)
+                    last_bits(state.empty_frames(local), surplus)
                 }
             };
             self.add(class, state, local, hollow);
@@ -271,7 +279,7 @@ impl Hollow<'_> {
         if !stays_isolated {
             state.isolate(local);
         }
-        self.zspages.push(HollowZspage { class: class.index, id, frames, stays_isolated });
+        self.zspages.push(WithEmptyFrames { class: class.index, id, frames, stays_isolated });
     }
 
     /// Returns the frames, and strikes off those that the system took. Returns how many.
@@ -301,17 +309,17 @@ impl Hollow<'_> {
         while let Some(hollow) = self.zspages.pop() {
             self.rejoin(hollow);
             let count = hollow.frames.count_ones() as usize;
-            drop(Charged::taken_out(&*pool.source, count));
+            drop(ChargedFrames::taken_out(&*pool.source, count));
             total += count;
         }
         total
     }
 
     /// Strikes the frames of a zspage off, and ends its isolation.
-    fn rejoin(&self, hollow: HollowZspage) {
+    fn rejoin(&self, hollow: WithEmptyFrames) {
         let local = || self.pool.zspages.get(hollow.id).expect("an isolated zspage stays").local();
         self.pool.locked(self.pool.class(hollow.class), |state| {
-            state.strike(local(), hollow.frames);
+            state.mark_absent(local(), hollow.frames);
             if !hollow.stays_isolated {
                 state.rejoin(local());
             }
@@ -328,10 +336,10 @@ fn last_bits(mut mask: u64, count: usize) -> u64 {
     mask
 }
 
-impl Drop for Hollow<'_> {
+impl Drop for EmptyFrames<'_> {
     fn drop(&mut self) {
         while let Some(hollow) = self.zspages.pop() {
-            self.rejoin(HollowZspage { frames: 0, ..hollow });
+            self.rejoin(WithEmptyFrames { frames: 0, ..hollow });
         }
     }
 }

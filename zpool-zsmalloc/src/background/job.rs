@@ -7,27 +7,27 @@ use zpool_core::exec::{Job, contained};
 use zpool_core::sync::atomic::Ordering;
 
 use super::{AFTER_REST, ANEW, AT_ONCE};
-use crate::inner::Inner;
+use crate::pool_core::PoolCore;
 
-impl Inner {
+impl PoolCore {
     /// Makes the pool's job, if there is an executor for it. When the pool is made, and when the
     /// one before has run.
     pub(crate) fn prepare_job(self: &Arc<Self>) {
-        if !self.housekeeping.usable {
+        if !self.background.usable {
             return;
         }
         let made = job(self);
         // Without a job, inserts do the work, and one of them, a compaction or a trim makes it.
         // Relaxed: policy.
-        self.housekeeping.unmade.store(made.is_none(), Ordering::Relaxed);
+        self.background.job_missing.store(made.is_none(), Ordering::Relaxed);
         match made {
             Some(job) => {
-                let before = self.housekeeping.job.lock().replace(job);
+                let before = self.background.job.lock().replace(job);
                 debug_assert!(before.is_none(), "it is out while the next one is made");
             }
             None => {
-                self.housekeeping.goes_on.store(ANEW, Ordering::Relaxed);
-                self.housekeeping.forsaken.store(true, Ordering::Relaxed);
+                self.background.next_start.store(ANEW, Ordering::Relaxed);
+                self.background.refused.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -35,9 +35,9 @@ impl Inner {
     /// Makes the job for which there was no memory before.
     #[inline]
     pub(crate) fn remake_job(self: &Arc<Self>) {
-        let unmade = &self.housekeeping.unmade;
+        let job_missing = &self.background.job_missing;
         // Relaxed: a glance.
-        if unmade.load(Ordering::Relaxed) {
+        if job_missing.load(Ordering::Relaxed) {
             self.remake_job_once();
         }
     }
@@ -45,7 +45,7 @@ impl Inner {
     #[cold]
     fn remake_job_once(self: &Arc<Self>) {
         // Relaxed: policy. One of several callers makes it.
-        if self.housekeeping.unmade.swap(false, Ordering::Relaxed) {
+        if self.background.job_missing.swap(false, Ordering::Relaxed) {
             self.prepare_job();
         }
     }
@@ -56,8 +56,8 @@ impl Inner {
         // On this thread, not on that of a job: it may be the executor's last reference. And with
         // no lock held: its drop is foreign code, which may panic, and the pool has to be taken
         // down all the same.
-        let executor = self.housekeeping.executor.lock().take();
-        let job = self.housekeeping.job.lock().take();
+        let executor = self.background.executor.lock().take();
+        let job = self.background.job.lock().take();
         drop(job);
         let _ = contained(|| drop(executor));
     }
@@ -67,29 +67,29 @@ impl Inner {
         self.wait_for_job(|gate| gate.runs)
     }
 
-    fn wait_for_job<R>(&self, then: impl FnOnce(&mut Gate) -> R) -> R {
-        let mut gate = self.housekeeping.gate.lock();
+    fn wait_for_job<R>(&self, then: impl FnOnce(&mut RunGate) -> R) -> R {
+        let mut gate = self.background.gate.lock();
         while gate.running > 0 {
-            self.housekeeping.ended.wait(&mut gate);
+            self.background.ended.wait(&mut gate);
         }
         then(&mut gate)
     }
 
     /// Submits the job, whatever there seems to be to do: the spares hide what they hold up. Never
     /// blocks or allocates.
-    pub(crate) fn kick(&self) {
+    pub(crate) fn request_background_work(&self) {
         self.submit(None);
     }
 
     /// Submits the job, if it is not out. With a delay, to go on with what a job has begun, only
     /// from inside one: that may allocate.
     pub(super) fn submit(&self, delay: Option<Duration>) {
-        let housekeeping = &self.housekeeping;
-        let Some(job) = housekeeping.job.lock().take() else { return };
-        let Some(executor) = housekeeping.executor.lock().clone() else { return };
+        let background = &self.background;
+        let Some(job) = background.job.lock().take() else { return };
+        let Some(executor) = background.executor.lock().clone() else { return };
         // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so
         // below.
-        housekeeping.forsaken.store(false, Ordering::Relaxed);
+        background.refused.store(false, Ordering::Relaxed);
         let submitted = contained(|| match delay {
             Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
             _ => executor.submit(job),
@@ -102,11 +102,11 @@ impl Inner {
             None => None,
         };
         // Left for later: a next free tries again, an insert or trim does it in any case.
-        housekeeping.goes_on.store(ANEW, Ordering::Relaxed);
+        background.next_start.store(ANEW, Ordering::Relaxed);
         if refused.is_some() {
-            *housekeeping.job.lock() = refused;
+            *background.job.lock() = refused;
         }
-        housekeeping.forsaken.store(true, Ordering::Relaxed);
+        background.refused.store(true, Ordering::Relaxed);
     }
 }
 
@@ -116,9 +116,9 @@ fn goes_on_with(rest: Option<Duration>) -> u32 {
 }
 
 /// The pool's job. `None` if the heap refuses.
-fn job(pool: &Arc<Inner>) -> Option<Job> {
+fn job(pool: &Arc<PoolCore>) -> Option<Job> {
     Job::try_new("zsmalloc housekeeping", || {
-        let mut chance = Chance { pool: Arc::downgrade(pool), taken: false };
+        let mut chance = JobTicket { pool: Arc::downgrade(pool), taken: false };
         move || {
             chance.taken = true;
             if let Some(inner) = chance.pool.upgrade() {
@@ -129,33 +129,33 @@ fn job(pool: &Arc<Inner>) -> Option<Job> {
 }
 
 /// What the job does with a pool that still exists.
-fn run(inner: &Arc<Inner>) {
+fn run(inner: &Arc<PoolCore>) {
     let Some(_running) = Running::begin(inner) else { return };
     let next = Next(inner);
-    let rest = inner.housekeep();
+    let rest = inner.run_once();
     // Before there is a next job: a free that submits it does so in the stead of what follows here,
     // a little early. Relaxed: policy.
-    inner.housekeeping.goes_on.store(goes_on_with(rest), Ordering::Relaxed);
+    inner.background.next_start.store(goes_on_with(rest), Ordering::Relaxed);
     drop(next);
     match rest {
         Some(rest) => inner.submit(Some(rest)),
         // What came up while this job ran found none to submit.
-        None => inner.kick_if_worthwhile(),
+        None => inner.request_background_work_if_due(),
     }
 }
 
 /// Goes with a job. One that is dropped unrun, as by an executor that ends, is made again.
-struct Chance {
-    pool: Weak<Inner>,
+struct JobTicket {
+    pool: Weak<PoolCore>,
     taken: bool,
 }
 
-impl Drop for Chance {
+impl Drop for JobTicket {
     fn drop(&mut self) {
         let Some(inner) = self.pool.upgrade().filter(|_| !self.taken) else { return };
-        if !inner.housekeeping.gate.lock().closed {
-            inner.housekeeping.forsaken.store(true, Ordering::Relaxed);
-            inner.housekeeping.goes_on.store(ANEW, Ordering::Relaxed);
+        if !inner.background.gate.lock().closed {
+            inner.background.refused.store(true, Ordering::Relaxed);
+            inner.background.next_start.store(ANEW, Ordering::Relaxed);
             inner.prepare_job();
         }
     }
@@ -163,7 +163,7 @@ impl Drop for Chance {
 
 /// What the gate of a pool's jobs knows.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct RunGate {
     /// Jobs that run: more than one for a moment, where an executor runs the next one beside the
     /// end of the one that submitted it.
     running: usize,
@@ -174,11 +174,11 @@ pub(super) struct Gate {
 }
 
 /// A job that runs. Ends with it, even where it panics: the pool's drop waits for it.
-struct Running<'a>(&'a Inner);
+struct Running<'a>(&'a PoolCore);
 
 impl<'a> Running<'a> {
-    fn begin(inner: &'a Inner) -> Option<Running<'a>> {
-        let mut gate = inner.housekeeping.gate.lock();
+    fn begin(inner: &'a PoolCore) -> Option<Running<'a>> {
+        let mut gate = inner.background.gate.lock();
         if gate.closed {
             return None;
         }
@@ -190,13 +190,13 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.housekeeping.gate.lock().running -= 1;
-        self.0.housekeeping.ended.notify_all();
+        self.0.background.gate.lock().running -= 1;
+        self.0.background.ended.notify_all();
     }
 }
 
 /// Makes the pool's next job when this one is done, or has panicked in the page source.
-struct Next<'a>(&'a Arc<Inner>);
+struct Next<'a>(&'a Arc<PoolCore>);
 
 impl Drop for Next<'_> {
     fn drop(&mut self) {

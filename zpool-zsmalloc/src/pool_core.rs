@@ -8,35 +8,35 @@ use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use zpool_core::{Handle, HandleMint, PoolConfig, PoolError};
 
-use crate::class::{ClassIndex, ClassTable};
+use crate::background::Background;
 use crate::class_state::ClassState;
-use crate::few::with_room;
-use crate::handles::HandleTable;
-use crate::housekeeping::Housekeeping;
-use crate::overflow::Overflow;
-use crate::readers::Readers;
-use crate::shape::Shape;
-use crate::slot::{Layout, Named};
-use crate::spares::Spares;
-use crate::zspages::ZspageTable;
+use crate::entry::{EntryRef, LocationLayout};
+use crate::fallible::try_with_capacity;
+use crate::handle_table::HandleTable;
+use crate::hazards::HazardTable;
+use crate::magazines::MagazineSet;
+use crate::shared_pins::SharedPins;
+use crate::size_class::{ClassIndex, ClassTable};
+use crate::slot_map::SlotMap;
+use crate::zspage_table::ZspageTable;
 
 /// A pool, shared with its own jobs.
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub(crate) struct PoolCore {
     pub(crate) mint: HandleMint,
     pub(crate) source: Arc<dyn PageSource>,
     pub(crate) table: Arc<ClassTable>,
-    pub(crate) layout: Layout,
+    pub(crate) layout: LocationLayout,
     pub(crate) handles: HandleTable,
     pub(crate) zspages: ZspageTable,
     /// Made when the first object comes: most pools use a part of their classes, and pools come and go.
     classes: Box<[OnceLock<BoxedClass>]>,
-    pub(crate) spares: Spares,
-    pub(crate) readers: Readers,
-    pub(crate) overflow: Overflow,
+    pub(crate) magazines: MagazineSet,
+    pub(crate) hazards: HazardTable,
+    pub(crate) shared_pins: SharedPins,
     // Apart from what every insert and free reads.
     pub(crate) counters: CachePadded<Counters>,
-    pub(crate) housekeeping: CachePadded<Housekeeping>,
+    pub(crate) background: CachePadded<Background>,
     /// Somebody compacts.
     pub(crate) compacting: AtomicBool,
     /// Objects that are gone are overwritten.
@@ -54,7 +54,7 @@ pub(crate) struct Class {
     /// Open slots, as of the last time the lock was held: a hint for classes that look for one.
     open: AtomicU32,
     /// Bytes by which slots of larger classes exceed this class's, over all its objects that lie in one.
-    pub(crate) debt: AtomicU32,
+    pub(crate) overflow_waste: AtomicU32,
     /// Objects that readers have pinned in their words. Wraps below 0 for a moment where the last
     /// unpin overtakes the account of the first pin.
     pub(crate) pinned: AtomicU32,
@@ -88,37 +88,37 @@ impl Counters {
     }
 }
 
-impl Inner {
+impl PoolCore {
     /// The slot of a handle of this pool, if it was ever taken.
     #[inline]
-    pub(crate) fn named(&self, handle: &Handle) -> Result<Named<'_>, PoolError> {
+    pub(crate) fn named(&self, handle: &Handle) -> Result<EntryRef<'_>, PoolError> {
         let opened = self.mint.open(handle)?;
         let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
-        Ok(Named { slot, index: opened.index, generation: opened.generation })
+        Ok(EntryRef { slot, index: opened.index, generation: opened.generation })
     }
 
-    pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, compact: bool) -> Inner {
-        let layout = Layout::of(&table);
-        let inner = Inner {
+    pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, compact: bool) -> PoolCore {
+        let layout = LocationLayout::of(&table);
+        let inner = PoolCore {
             mint: HandleMint::new(),
             source: config.source.clone(),
             layout,
             handles: HandleTable::new(),
             zspages: ZspageTable::new(layout.zspages()),
             classes: table.classes().iter().map(|_| OnceLock::new()).collect(),
-            spares: Spares::new(table.classes().len()),
-            readers: Readers::new(),
-            overflow: Overflow::new(),
+            magazines: MagazineSet::new(table.classes().len()),
+            hazards: HazardTable::new(),
+            shared_pins: SharedPins::new(),
             table,
             counters: CachePadded::default(),
-            housekeeping: CachePadded::new(Housekeeping::new(config.executor.clone(), compact)),
+            background: CachePadded::new(Background::new(config.executor.clone(), compact)),
             compacting: AtomicBool::new(false),
             wipe: config.wipe_on_free,
         };
-        let bytes = size_of::<Inner>()
+        let bytes = size_of::<PoolCore>()
             + size_of_val::<[_]>(&inner.classes)
             + inner.handles.base_bytes()
-            + inner.readers.bytes();
+            + inner.hazards.bytes();
         inner.counters.metadata.store(bytes, Ordering::Relaxed);
         inner
     }
@@ -137,13 +137,13 @@ impl Inner {
 
     #[cold]
     fn make_class(&self, index: ClassIndex) -> Option<&Class> {
-        let shape = Shape::of(&self.table, self.table.get(index));
-        let mut one = with_room(1)?;
+        let slot_map = SlotMap::of(&self.table, self.table.get(index));
+        let mut one = try_with_capacity(1)?;
         one.push(Class {
             index,
-            state: Mutex::new(ClassState::new(shape)),
+            state: Mutex::new(ClassState::new(slot_map)),
             open: AtomicU32::new(0),
-            debt: AtomicU32::new(0),
+            overflow_waste: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
         });
         let class = BoxedClass::try_from(one.into_boxed_slice()).ok()?;

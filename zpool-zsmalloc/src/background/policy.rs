@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use zpool_core::sync::atomic::Ordering;
 
 use crate::class_state::ClassState;
-use crate::compact::Thorough;
-use crate::inner::Inner;
+use crate::compact::ReclaimScope;
+use crate::pool_core::PoolCore;
 
 /// Idle frames that are kept in any case: giving them back would not be worth a call.
 const IDLE_FLOOR: usize = 32;
@@ -21,17 +21,17 @@ const GAIN_FLOOR: usize = 4;
 /// It runs again when one in so many objects has been freed since the last time, those not counted
 /// that were kept as spares. Measured: at 24 a small pool came to 1.053 bytes held a byte of
 /// payload just before it ran; at 32 a quarter more objects are moved than at 16.
-const REST_SHARE: usize = 32;
+const FREED_SHARE: usize = 32;
 
 /// From the end of a compaction to the next one that the pool does by itself. Measured when it was
 /// introduced: replacing objects at random took 1.2 times what it takes with mimalloc, and without
 /// a rest 1.25 to 1.47. See docs/decisions/0022.
-pub(super) const REST: Duration = Duration::from_millis(10);
+pub(super) const COOLDOWN: Duration = Duration::from_millis(10);
 
 /// Every so many releases of a class the estimate is brought up to date.
 pub(super) const NOTE_EVERY: usize = 4;
 
-impl Inner {
+impl PoolCore {
     /// Notes what a class has to gain, now and then. True: look whether it is time to do something.
     /// Under the class's lock.
     pub(crate) fn note_release(&self, state: &mut ClassState) -> bool {
@@ -40,7 +40,7 @@ impl Inner {
         if now {
             self.note_gain(state);
             // Relaxed: a policy's figure.
-            self.housekeeping.freed.fetch_add(NOTE_EVERY, Ordering::Relaxed);
+            self.background.freed.fetch_add(NOTE_EVERY, Ordering::Relaxed);
         }
         now || state.idle() > 0
     }
@@ -50,7 +50,7 @@ impl Inner {
         state.releases = state.releases.wrapping_add(count as u32);
         self.note_gain(state);
         // Relaxed: a policy's figure.
-        self.housekeeping.freed.fetch_add(count, Ordering::Relaxed);
+        self.background.freed.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Brings the pool's estimate up to date with one class. Under its lock.
@@ -58,7 +58,7 @@ impl Inner {
         let gain = self.gain_of(state);
         let before = core::mem::replace(&mut state.noted_gain, gain as u32) as usize;
         // Relaxed: a policy's figure.
-        self.housekeeping.gain.fetch_add(gain.wrapping_sub(before), Ordering::Relaxed);
+        self.background.gain.fetch_add(gain.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// Notes how many objects there are, and what each class has to gain: frames that packing every
@@ -73,7 +73,7 @@ impl Inner {
             });
         }
         // Relaxed: a policy's figure.
-        self.housekeeping.live.store(live, Ordering::Relaxed);
+        self.background.live.store(live, Ordering::Relaxed);
         gain
     }
 
@@ -83,15 +83,15 @@ impl Inner {
     }
 
     /// Frames that compaction by the pool itself would free, without those needed recently.
-    pub(crate) fn surplus_of(&self, state: &ClassState, thorough: Thorough) -> usize {
-        match thorough {
-            Thorough::Yes => self.gain_of(state),
-            Thorough::No => self.frames_beyond(state, state.peak()),
+    pub(crate) fn surplus_of(&self, state: &ClassState, scope: ReclaimScope) -> usize {
+        match scope {
+            ReclaimScope::All => self.gain_of(state),
+            ReclaimScope::Surplus => self.frames_beyond(state, state.peak()),
         }
     }
 
     fn frames_beyond(&self, state: &ClassState, objects: usize) -> usize {
-        let class = self.table.get(self.table.class_of(state.shape.slot as usize));
+        let class = self.table.get(self.table.class_of(state.slot_map.slot as usize));
         state.resident().saturating_sub(self.table.frames_needed(class, objects))
     }
 
@@ -102,16 +102,16 @@ impl Inner {
     }
 
     pub(super) fn much_to_gain(&self) -> bool {
-        let housekeeping = &self.housekeeping;
-        let freed = housekeeping.freed.load(Ordering::Relaxed);
-        let objects = housekeeping.live.load(Ordering::Relaxed).min(self.handles.used());
-        self.gain_is_large() && freed > objects / REST_SHARE
+        let background = &self.background;
+        let freed = background.freed.load(Ordering::Relaxed);
+        let objects = background.live.load(Ordering::Relaxed).min(self.handles.used());
+        self.gain_is_large() && freed > objects / FREED_SHARE
     }
 
     pub(super) fn gain_is_large(&self) -> bool {
         // The sum wraps for a moment while classes note in another order than they changed; half
         // the range is below zero then.
-        let gain = self.housekeeping.gain.load(Ordering::Relaxed) as isize;
+        let gain = self.background.gain.load(Ordering::Relaxed) as isize;
         self.is_large(gain.max(0) as usize)
     }
 
@@ -122,13 +122,14 @@ impl Inner {
     /// Returns whether what no class has needed recently is worth a call to the system, which
     /// interrupts every thread of the process.
     pub(super) fn surplus_is_large(&self) -> bool {
-        let surplus = |class| self.locked(class, |state| self.surplus_of(state, Thorough::No));
+        let surplus =
+            |class| self.locked(class, |state| self.surplus_of(state, ReclaimScope::Surplus));
         self.is_large(self.existing_classes().map(surplus).sum())
     }
 
     /// What is left of the rest after the last compaction.
-    pub(super) fn rest_left(&self) -> Option<Duration> {
-        let rested = (*self.housekeeping.rested.lock())?;
-        rested.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    pub(super) fn cooldown_left(&self) -> Option<Duration> {
+        let cooldown_end = (*self.background.cooldown_end.lock())?;
+        cooldown_end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 }

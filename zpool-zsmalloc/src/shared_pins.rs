@@ -14,11 +14,11 @@
 use zpool_core::PoolError;
 use zpool_core::sync::Mutex;
 
-use crate::slot::{Pinned, Slot, Unpinned};
+use crate::entry::{HandleEntry, Pinned, Unpinned};
 
 /// The shared pins of a pool.
 #[derive(Debug, Default)]
-pub struct Overflow {
+pub struct SharedPins {
     shared: Mutex<Vec<Shared>>,
 }
 
@@ -31,10 +31,10 @@ struct Shared {
     guards: usize,
 }
 
-impl Overflow {
+impl SharedPins {
     /// An empty table.
-    pub fn new() -> Overflow {
-        Overflow::default()
+    pub fn new() -> SharedPins {
+        SharedPins::default()
     }
 
     /// Adds a guard of the object behind handle slot `index` to those that share a pin. `grown` is
@@ -46,7 +46,7 @@ impl Overflow {
     /// more object.
     pub fn add(
         &self,
-        slot: &Slot,
+        slot: &HandleEntry,
         (index, generation): (u32, u16),
         grown: impl FnOnce(usize),
     ) -> Result<Pinned, PoolError> {
@@ -70,7 +70,7 @@ impl Overflow {
 
     /// Takes a guard away. Returns what the unpin left, if this was the last guard that shared the
     /// pin.
-    pub fn remove(&self, slot: &Slot, index: u32) -> Option<Unpinned> {
+    pub fn remove(&self, slot: &HandleEntry, index: u32) -> Option<Unpinned> {
         let mut shared = self.shared.lock();
         let at = shared.binary_search_by_key(&index, |shared| shared.index).ok()?;
         shared[at].guards -= 1;
@@ -97,15 +97,15 @@ impl Overflow {
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
-    use crate::readers::Readers;
-    use crate::slot::{Content, Freed, MAX_PINS};
+    use crate::entry::{Freed, MAX_PINS, PackedLocation};
+    use crate::hazards::HazardTable;
 
     /// Guards beyond the limit share one pin, whatever their number, and the last of all guards
     /// takes the object down.
     #[test]
     fn overflow_pin_is_taken_back_once() {
-        let (slot, overflow) = (Slot::default(), Overflow::new());
-        let generation = slot.publish(Content(7));
+        let (slot, overflow) = (HandleEntry::default(), SharedPins::new());
+        let generation = slot.set_live(PackedLocation(7));
         for _ in 0..MAX_PINS {
             slot.pin(generation).unwrap();
         }
@@ -113,9 +113,9 @@ mod tests {
         let mut bytes = 0;
         for _ in 0..10_000 {
             let pinned = overflow.add(&slot, (3, generation), |grown| bytes += grown).unwrap();
-            assert_eq!(pinned, Pinned { content: Content(7), first: false });
+            assert_eq!(pinned, Pinned { content: PackedLocation(7), first: false });
         }
-        assert_eq!(slot.free(generation, 3, &Readers::new()), Ok(Freed::Later));
+        assert_eq!(slot.free(generation, 3, &HazardTable::new()), Ok(Freed::Later));
         assert_eq!(overflow.add(&slot, (3, generation), |_| ()), Err(PoolError::StaleHandle));
         for _ in 0..MAX_PINS {
             assert_eq!(slot.unpin().dead, None);
@@ -126,7 +126,7 @@ mod tests {
         }
         assert_eq!(
             overflow.remove(&slot, 3),
-            Some(Unpinned { dead: Some(Content(7)), last: true })
+            Some(Unpinned { dead: Some(PackedLocation(7)), last: true })
         );
         assert_eq!((overflow.remove(&slot, 3), overflow.trim()), (None, bytes));
     }
@@ -134,13 +134,13 @@ mod tests {
     /// Objects in the table do not get in each other's way.
     #[test]
     fn overflow_keeps_objects_apart() {
-        let overflow = Overflow::new();
-        let slots: Vec<_> = (0..40).map(|_| Slot::default()).collect();
+        let overflow = SharedPins::new();
+        let slots: Vec<_> = (0..40).map(|_| HandleEntry::default()).collect();
         for (index, slot) in slots.iter().enumerate().rev() {
-            let generation = slot.publish(Content(index as u64));
+            let generation = slot.set_live(PackedLocation(index as u64));
             for _ in 0..=index % 3 {
                 let pinned = overflow.add(slot, (index as u32, generation), |_| ()).unwrap();
-                assert_eq!(pinned.content, Content(index as u64));
+                assert_eq!(pinned.content, PackedLocation(index as u64));
             }
         }
         for (index, slot) in slots.iter().enumerate() {

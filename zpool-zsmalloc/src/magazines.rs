@@ -18,8 +18,8 @@ use std::sync::OnceLock;
 use zpool_core::cpu_shards;
 use zpool_core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::class::ClassIndex;
-use crate::few::boxed_defaults;
+use crate::fallible::try_boxed_defaults;
+use crate::size_class::ClassIndex;
 
 /// Spares of a class and a processor. Measured, before a free had the next object's place fetched: replacing objects at random took 1.13 times what it takes with
 /// mimalloc with 2, and 1.10 with 4 and with 8. More of them hold up more memory in pools of 2 MiB: 1.10, 1.11 and 1.13 bytes a byte of payload after that.
@@ -52,7 +52,7 @@ const LINE: usize = 16;
 
 /// The spares of a pool.
 #[derive(Debug)]
-pub struct Spares {
+pub struct MagazineSet {
     /// For each processor its words and [`PLACES`] for each class, which hold index + 1 of a
     /// handle's slot, or 0. Made by the first insert: pools come and go, and a free allocates
     /// nothing.
@@ -72,7 +72,7 @@ struct Shard<'a> {
 
 /// A spare that the caller has taken.
 #[derive(Debug)]
-pub struct Spare<'a> {
+pub struct CachedSlot<'a> {
     /// The handle's slot.
     pub index: u32,
     lengths: &'a AtomicU32,
@@ -80,21 +80,21 @@ pub struct Spare<'a> {
 
 /// Whether a slot was parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parked {
+pub enum PushOutcome {
     /// The caller still owns it.
-    No,
+    Full,
     /// This processor frees, and has not inserted for long.
-    ForLater,
+    Cold,
     /// The same, and it has done so for so long that the spares should be taken back.
-    TooMany,
+    StreakEnded,
     /// It does both, so the slot is going to be written before long.
-    ForSoon,
+    Hot,
 }
 
-impl Spares {
+impl MagazineSet {
     /// Without places yet, for a pool of so many classes.
-    pub fn new(classes: usize) -> Spares {
-        Spares {
+    pub fn new(classes: usize) -> MagazineSet {
+        MagazineSet {
             places: OnceLock::new(),
             shards: cpu_shards().min(MAX_SHARDS),
             stride: (WORDS + classes * PLACES + LINE).next_multiple_of(LINE),
@@ -105,7 +105,7 @@ impl Spares {
     /// Makes the places. `grown` is told the bytes that this call allocated. If the heap refuses,
     /// there are no spares until a later call has made them.
     #[inline]
-    pub fn prepare(&self, grown: impl FnOnce(usize)) {
+    pub fn ensure_allocated(&self, grown: impl FnOnce(usize)) {
         if self.places.get().is_none() {
             self.make_places(grown);
         }
@@ -113,7 +113,7 @@ impl Spares {
 
     #[cold]
     fn make_places(&self, grown: impl FnOnce(usize)) {
-        let Some(places) = boxed_defaults(self.shards * self.stride) else { return };
+        let Some(places) = try_boxed_defaults(self.shards * self.stride) else { return };
         let bytes = size_of_val::<[AtomicU32]>(&places);
         // Another thread may have been faster: then ours are dropped.
         if self.places.set(places).is_ok() {
@@ -125,25 +125,25 @@ impl Spares {
     /// unless processor `cpu`, the [current](zpool_core::current_cpu) one, has all the spares of
     /// that class that it may have.
     #[inline]
-    pub fn park(&self, cpu: usize, class: ClassIndex, index: u32) -> Parked {
-        let Some(shard) = self.shard(cpu) else { return Parked::No };
+    pub fn push(&self, cpu: usize, class: ClassIndex, index: u32) -> PushOutcome {
+        let Some(shard) = self.shard(cpu) else { return PushOutcome::Full };
         // Relaxed: a glance, which spares an exchange that could only fail.
         let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
         let Some(place) = shard.places[range_of(class)].iter().find(empty) else {
-            return Parked::No;
+            return PushOutcome::Full;
         };
         // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
         if place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_err() {
-            return Parked::No;
+            return PushOutcome::Full;
         }
         // Relaxed: a hint; and so it is no harm if threads that take turns on this processor lose a step.
         let streak = &shard.words[STREAK_AT];
         let now = streak.load(Ordering::Relaxed).wrapping_add(1);
         streak.store(now, Ordering::Relaxed);
         match now {
-            _ if now.is_multiple_of(STREAK) => Parked::TooMany,
-            1..STREAK => Parked::ForSoon,
-            _ => Parked::ForLater,
+            _ if now.is_multiple_of(STREAK) => PushOutcome::StreakEnded,
+            1..STREAK => PushOutcome::Hot,
+            _ => PushOutcome::Cold,
         }
     }
 
@@ -151,20 +151,20 @@ impl Spares {
     /// normally the slot that it freed last. The caller then owns slot and handle's slot, and
     /// [notes](Self::note_length) the length of the next object there.
     #[inline]
-    pub fn take(&self, cpu: usize, class: ClassIndex) -> Option<Spare<'_>> {
+    pub fn pop(&self, cpu: usize, class: ClassIndex) -> Option<CachedSlot<'_>> {
         let shard = self.shard(cpu)?;
         // Relaxed: hints.
         shard.words[STREAK_AT].store(0, Ordering::Relaxed);
         shard.words[INSERTED_AT].store(1, Ordering::Relaxed);
         let index = shard.places[range_of(class)].iter().rev().find_map(claim)?;
-        Some(Spare { index, lengths: &shard.words[LENGTHS_AT] })
+        Some(CachedSlot { index, lengths: &shard.words[LENGTHS_AT] })
     }
 
     /// Notes that a spare, whose last object had `before` bytes, has one of `after` bytes now. The
     /// class has counted the first one and does not learn of the second, so that an insert which
     /// finds a spare takes no lock.
     #[inline]
-    pub fn note_length(&self, spare: &Spare<'_>, before: u32, after: u32) {
+    pub fn note_length(&self, spare: &CachedSlot<'_>, before: u32, after: u32) {
         if before == after {
             return;
         }
@@ -183,7 +183,7 @@ impl Spares {
 
     /// Bytes by which the objects in all claimed slots are longer than their classes have counted.
     /// Wraps.
-    pub(crate) fn payload_shift(&self) -> usize {
+    pub(crate) fn payload_delta(&self) -> usize {
         let words = self
             .shards()
             .map(|shard| shard.words[LENGTHS_AT].load(Ordering::Relaxed) as i32 as usize);
@@ -199,7 +199,7 @@ impl Spares {
     }
 
     /// Spares of a class now, on all processors.
-    pub(crate) fn parked(&self, class: ClassIndex) -> usize {
+    pub(crate) fn cached(&self, class: ClassIndex) -> usize {
         let places =
             self.shards().flat_map(|shard| shard.places.get(range_of(class)).unwrap_or_default());
         // Relaxed: for the books.
@@ -207,7 +207,7 @@ impl Spares {
     }
 
     /// Has somebody inserted something, or tried to, since this was asked the last time?
-    pub fn inserted_since(&self) -> bool {
+    pub fn take_inserted(&self) -> bool {
         // Relaxed: a hint. All of them, whatever one says.
         let since = |shard: Shard<'_>| shard.words[INSERTED_AT].swap(0, Ordering::Relaxed) != 0;
         self.shards().fold(false, |any, shard| any | since(shard))
@@ -261,65 +261,68 @@ mod tests {
 
     #[test]
     fn a_class_has_a_few_spares_a_processor_and_nobody_takes_one_twice() {
-        let spares = Spares::new(3);
+        let spares = MagazineSet::new(3);
         let (first, last) = (ClassIndex(0), ClassIndex(2));
         assert_eq!(
-            spares.park(current_cpu(), first, 7),
-            Parked::No,
+            spares.push(current_cpu(), first, 7),
+            PushOutcome::Full,
             "no room before an insert has made it"
         );
-        spares.prepare(|bytes| assert!(bytes > 0));
-        spares.prepare(|_| panic!("made once"));
+        spares.ensure_allocated(|bytes| assert!(bytes > 0));
+        spares.ensure_allocated(|_| panic!("made once"));
         let parked = (0..100)
-            .filter(|&index| spares.park(current_cpu(), first, index) != Parked::No)
+            .filter(|&index| spares.push(current_cpu(), first, index) != PushOutcome::Full)
             .count();
         assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
-        assert_eq!(spares.park(current_cpu(), last, u32::MAX - 1), Parked::ForSoon);
+        assert_eq!(spares.push(current_cpu(), last, u32::MAX - 1), PushOutcome::Hot);
         assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
         assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));
-        assert!(spares.take(current_cpu(), first).is_none());
+        assert!(spares.pop(current_cpu(), first).is_none());
     }
 
     #[test]
     fn a_slot_is_wanted_soon_where_inserts_come_between_the_frees() {
-        let spares = Spares { shards: 1, ..Spares::new(2) };
-        spares.prepare(|_| ());
+        let spares = MagazineSet { shards: 1, ..MagazineSet::new(2) };
+        spares.ensure_allocated(|_| ());
         let (one, other) = (ClassIndex(0), ClassIndex(1));
-        let park = |_| (spares.park(current_cpu(), one, 1), spares.drain(None).count()).0;
+        let park = |_| (spares.push(current_cpu(), one, 1), spares.drain(None).count()).0;
         for _ in 0..3 {
-            assert!(spares.take(current_cpu(), other).is_none());
+            assert!(spares.pop(current_cpu(), other).is_none());
             let parked: Vec<_> = (1..=STREAK + 1).map(park).collect();
-            assert!(parked[..STREAK as usize - 1].iter().all(|&parked| parked == Parked::ForSoon));
-            assert_eq!(parked[STREAK as usize - 1..], [Parked::TooMany, Parked::ForLater]);
+            assert!(parked[..STREAK as usize - 1].iter().all(|&parked| parked == PushOutcome::Hot));
+            assert_eq!(
+                parked[STREAK as usize - 1..],
+                [PushOutcome::StreakEnded, PushOutcome::Cold]
+            );
         }
     }
 
     #[test]
     fn whether_somebody_inserts_is_known_once() {
-        let spares = Spares::new(2);
-        assert!(!spares.inserted_since(), "no insert has made room");
-        spares.prepare(|_| ());
-        spares.park(current_cpu(), ClassIndex(1), 7);
-        assert!(!spares.inserted_since(), "a free is no insert");
+        let spares = MagazineSet::new(2);
+        assert!(!spares.take_inserted(), "no insert has made room");
+        spares.ensure_allocated(|_| ());
+        spares.push(current_cpu(), ClassIndex(1), 7);
+        assert!(!spares.take_inserted(), "a free is no insert");
         for class in [1, 0] {
-            spares.take(current_cpu(), ClassIndex(class));
-            assert!(spares.inserted_since(), "whether it found a spare or not");
-            assert!(!spares.inserted_since());
+            spares.pop(current_cpu(), ClassIndex(class));
+            assert!(spares.take_inserted(), "whether it found a spare or not");
+            assert!(!spares.take_inserted());
         }
     }
 
     #[test]
     fn a_processor_that_only_frees_says_so_now_and_then() {
-        let spares = Spares { shards: 1, ..Spares::new(1) };
-        spares.prepare(|_| ());
+        let spares = MagazineSet { shards: 1, ..MagazineSet::new(1) };
+        spares.ensure_allocated(|_| ());
         let park_many = |n: u32| {
             let park =
-                |_| (spares.park(current_cpu(), ClassIndex(0), 1), spares.drain(None).count()).0;
-            (0..n).map(park).filter(|&parked| parked == Parked::TooMany).count()
+                |_| (spares.push(current_cpu(), ClassIndex(0), 1), spares.drain(None).count()).0;
+            (0..n).map(park).filter(|&parked| parked == PushOutcome::StreakEnded).count()
         };
         assert_eq!((park_many(STREAK - 1), park_many(1), park_many(2 * STREAK)), (0, 1, 2));
         // An insert begins anew.
-        assert!(spares.take(current_cpu(), ClassIndex(0)).is_none());
+        assert!(spares.pop(current_cpu(), ClassIndex(0)).is_none());
         assert_eq!((park_many(STREAK - 1), park_many(1)), (0, 1));
     }
 }

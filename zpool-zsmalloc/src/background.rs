@@ -29,10 +29,10 @@ use zpool_core::exec::{Executor, Job};
 use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use zpool_core::sync::{Condvar, Mutex};
 
-use self::job::Gate;
-use self::policy::REST;
-use crate::compact::Thorough;
-use crate::inner::Inner;
+use self::job::RunGate;
+use self::policy::COOLDOWN;
+use crate::compact::ReclaimScope;
+use crate::pool_core::PoolCore;
 
 /// What is kept, from one job to the next, of what a peak is above the present, in parts of [`PARTS`]: most where the pool is in use, so that a class is left what it has
 /// needed in the last third of a second or so; nothing where it is not.
@@ -45,21 +45,21 @@ const JOB_MOVES: CompactionBudget = CompactionBudget::moves(2048);
 
 /// The pool's side of its background work.
 #[derive(Debug)]
-pub(crate) struct Housekeeping {
+pub(crate) struct Background {
     /// Taken out when the pool goes.
     executor: Mutex<Option<Arc<dyn Executor>>>,
     /// Is there an executor that may be used from `free`? Never changes.
     usable: bool,
     /// The executor did not take the last job, or dropped it: inserts do the work until it takes one again.
-    forsaken: AtomicBool,
+    refused: AtomicBool,
     /// The heap refused the next job: there is none.
-    unmade: AtomicBool,
+    job_missing: AtomicBool,
     /// May it compact?
     compact: bool,
     /// The job, while it is not out.
     job: Mutex<Option<Job>>,
     /// Whether a job runs. The lock is held to look and to change it, never while one runs: a job calls the page source and the executor.
-    gate: Mutex<Gate>,
+    gate: Mutex<RunGate>,
     /// Told when a job has ended.
     ended: Condvar,
     /// Frames that compaction could free, summed over what the classes noted last. Wraps for a moment.
@@ -69,9 +69,9 @@ pub(crate) struct Housekeeping {
     /// Objects that there were when all classes were walked over the last time, those kept as spares after that included: the handle table only ever grows.
     live: AtomicUsize,
     /// When the rest after the last compaction is over.
-    rested: Mutex<Option<Instant>>,
+    cooldown_end: Mutex<Option<Instant>>,
     /// What the job that is out goes on with: one of the constants below.
-    goes_on: AtomicU32,
+    next_start: AtomicU32,
     /// Somebody has inserted something, as of the last job that did not go on at once.
     in_use: AtomicBool,
 }
@@ -85,39 +85,39 @@ const AT_ONCE: u32 = 1;
 /// With that, after the rest.
 const AFTER_REST: u32 = 2;
 
-impl Housekeeping {
-    pub(crate) fn new(executor: Option<Arc<dyn Executor>>, compact: bool) -> Housekeeping {
+impl Background {
+    pub(crate) fn new(executor: Option<Arc<dyn Executor>>, compact: bool) -> Background {
         let usable =
             executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
-        Housekeeping {
+        Background {
             executor: Mutex::new(executor.filter(|_| usable)),
             usable,
-            forsaken: AtomicBool::new(false),
-            unmade: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            job_missing: AtomicBool::new(false),
             compact,
             job: Mutex::new(None),
-            gate: Mutex::new(Gate::default()),
+            gate: Mutex::new(RunGate::default()),
             ended: Condvar::new(),
             gain: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
             // Nobody has looked yet: the handle table says at most how many.
             live: AtomicUsize::new(usize::MAX),
-            rested: Mutex::new(None),
-            goes_on: AtomicU32::new(ANEW),
+            cooldown_end: Mutex::new(None),
+            next_start: AtomicU32::new(ANEW),
             in_use: AtomicBool::new(false),
         }
     }
 }
 
-impl Inner {
+impl PoolCore {
     /// Submits the job if there is enough to do. Never blocks or allocates.
-    pub(crate) fn kick_if_worthwhile(&self) {
-        let housekeeping = &self.housekeeping;
+    pub(crate) fn request_background_work_if_due(&self) {
+        let background = &self.background;
         // Relaxed: policy. First of all, since for the time of a rest every free would find something to do and no job.
-        if housekeeping.goes_on.load(Ordering::Relaxed) != ANEW {
+        if background.next_start.load(Ordering::Relaxed) != ANEW {
             return;
         }
-        if housekeeping.usable && (self.too_much_idle() || self.much_to_gain()) {
+        if background.usable && (self.too_much_idle() || self.much_to_gain()) {
             self.submit(None);
         }
     }
@@ -125,49 +125,49 @@ impl Inner {
     /// Without an executor that does it, an insert gives empty frames back when enough have
     /// gathered.
     #[inline]
-    pub(crate) fn tidy_before_insert(&self) {
+    pub(crate) fn reclaim_before_insert(&self) {
         // Relaxed: policy.
-        if !self.housekeeping.usable || self.housekeeping.forsaken.load(Ordering::Relaxed) {
-            self.tidy();
+        if !self.background.usable || self.background.refused.load(Ordering::Relaxed) {
+            self.reclaim_inline();
         }
     }
 
-    fn tidy(&self) {
+    fn reclaim_inline(&self) {
         if self.too_much_idle() {
-            self.take_back_spares(None);
+            self.drain_magazines(None);
             self.release_surplus();
         }
         // Relaxed: policy. Of several inserts one does it.
-        if self.much_to_gain() && self.housekeeping.freed.swap(0, Ordering::Relaxed) > 0 {
-            self.take_back_spares(None);
-            self.discard_hollow_frames(self.existing_classes(), Thorough::Yes);
+        if self.much_to_gain() && self.background.freed.swap(0, Ordering::Relaxed) > 0 {
+            self.drain_magazines(None);
+            self.discard_empty_frames(self.existing_classes(), ReclaimScope::All);
             self.estimate();
         }
     }
 
     /// What the job does. Gives when it is to go on, if it is: at once, or after what is left of the rest. A job that has waited for the rest does so no more: an executor
     /// without a clock ran it at once. That one is kept busy for as many jobs as it takes to forget what a pool in use has needed.
-    fn housekeep(&self) -> Option<Duration> {
-        let housekeeping = &self.housekeeping;
+    fn run_once(&self) -> Option<Duration> {
+        let background = &self.background;
         // Relaxed: set before this job was submitted.
-        let goes_on = housekeeping.goes_on.swap(ANEW, Ordering::Relaxed);
-        if goes_on != AT_ONCE {
+        let next_start = background.next_start.swap(ANEW, Ordering::Relaxed);
+        if next_start != AT_ONCE {
             // Relaxed: a job is there to be submitted when the one before it has done its work, so they come one after the other this far.
-            housekeeping.in_use.store(self.spares.inserted_since(), Ordering::Relaxed);
+            background.in_use.store(self.magazines.take_inserted(), Ordering::Relaxed);
         }
-        let in_use = housekeeping.in_use.load(Ordering::Relaxed);
+        let in_use = background.in_use.load(Ordering::Relaxed);
         // They hide what they hold up. While a pool is in use they are wanted again at once, so then it is enough to have them when there is something to do.
-        if goes_on == ANEW || !in_use {
-            self.take_back_spares(None);
+        if next_start == ANEW || !in_use {
+            self.drain_magazines(None);
         }
         self.estimate();
-        let wanted = if goes_on == ANEW { self.much_to_gain() } else { self.gain_is_large() };
-        let rest = if wanted && goes_on == ANEW { self.rest_left() } else { None };
+        let wanted = if next_start == ANEW { self.much_to_gain() } else { self.gain_is_large() };
+        let rest = if wanted && next_start == ANEW { self.cooldown_left() } else { None };
         let again = if wanted && rest.is_none() { self.gain_a_little(in_use) } else { rest };
         self.release_surplus();
-        if again.is_none() && goes_on != ANEW && in_use {
+        if again.is_none() && next_start != ANEW && in_use {
             // The last one for now, and frees that came meanwhile found none to have them taken.
-            self.take_back_spares(None);
+            self.drain_magazines(None);
         }
         again
     }
@@ -176,16 +176,16 @@ impl Inner {
     /// and later if classes were left more frames than they need now.
     fn gain_a_little(&self, in_use: bool) -> Option<Duration> {
         // Only those counted by now: what is freed while it works is for the next time.
-        let seen = self.housekeeping.freed.load(Ordering::Relaxed);
+        let seen = self.background.freed.load(Ordering::Relaxed);
         // What nobody inserts into needs nothing but what it has.
         let needed_more = !in_use && self.lower_peaks(AT_A_STROKE);
         let moved = if !self.surplus_is_large() {
             0
-        } else if self.housekeeping.compact {
-            self.compact_as(JOB_MOVES, Thorough::No).moved_objects
+        } else if self.background.compact {
+            self.compact_as(JOB_MOVES, ReclaimScope::Surplus).moved_objects
         } else {
-            self.take_back_spares(None);
-            self.discard_hollow_frames(self.existing_classes(), Thorough::No);
+            self.drain_magazines(None);
+            self.discard_empty_frames(self.existing_classes(), ReclaimScope::Surplus);
             0
         };
         // What is pinned must not keep the executor busy.
@@ -194,10 +194,10 @@ impl Inner {
         }
         let less = |freed: usize| Some(freed.saturating_sub(seen));
         // Never fails. Relaxed: policy.
-        let _ = self.housekeeping.freed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        *self.housekeeping.rested.lock() = Some(Instant::now() + REST);
+        let _ = self.background.freed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        *self.background.cooldown_end.lock() = Some(Instant::now() + COOLDOWN);
         let needed_more = needed_more || in_use && self.lower_peaks(SLOWLY);
-        (needed_more && self.gain_is_large()).then_some(REST)
+        (needed_more && self.gain_is_large()).then_some(COOLDOWN)
     }
 
     /// Of what a class has needed more than it needs now, leaves it `keep` of [`PARTS`]. Says whether any class has needed more.

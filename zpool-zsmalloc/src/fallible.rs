@@ -3,14 +3,14 @@
 
 /// Up to `N` things, on the stack.
 #[derive(Debug)]
-pub(crate) struct Few<T, const N: usize> {
+pub(crate) struct InlineList<T, const N: usize> {
     items: [Option<T>; N],
     len: usize,
 }
 
-impl<T, const N: usize> Few<T, N> {
-    pub(crate) fn new() -> Few<T, N> {
-        Few { items: [const { None }; N], len: 0 }
+impl<T, const N: usize> InlineList<T, N> {
+    pub(crate) fn new() -> InlineList<T, N> {
+        InlineList { items: [const { None }; N], len: 0 }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -42,15 +42,15 @@ impl<T, const N: usize> Few<T, N> {
 }
 
 /// An empty vector with room for `len` items and no more; `None` if the heap refuses.
-pub(crate) fn with_room<T>(len: usize) -> Option<Vec<T>> {
+pub(crate) fn try_with_capacity<T>(len: usize) -> Option<Vec<T>> {
     let mut items = Vec::new();
     items.try_reserve_exact(len).ok()?;
     Some(items)
 }
 
 /// A boxed slice of `len` defaults; `None` if the heap refuses.
-pub(crate) fn boxed_defaults<T: Default>(len: usize) -> Option<Box<[T]>> {
-    let mut items = with_room(len)?;
+pub(crate) fn try_boxed_defaults<T: Default>(len: usize) -> Option<Box<[T]>> {
+    let mut items = try_with_capacity(len)?;
     items.resize_with(len, T::default);
     Some(items.into_boxed_slice())
 }

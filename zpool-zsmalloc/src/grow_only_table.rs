@@ -16,7 +16,7 @@ use core::ptr::{self, NonNull};
 
 use zpool_core::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::few::boxed_defaults;
+use crate::fallible::try_boxed_defaults;
 
 /// Entries of level 0, and its logarithm.
 const FIRST: u32 = 1 << FIRST_BITS;
@@ -32,7 +32,7 @@ const _: () = assert!(FIRST_BITS > CHUNK_BITS, "a chunk has entries");
 pub(crate) const CAPACITY: u32 = FIRST * ((1 << LEVELS) - 1);
 
 /// The table. Indices are dense from 0; who hands them out is another's business.
-pub(crate) struct Chunked<T> {
+pub(crate) struct GrowOnlyTable<T> {
     /// # Invariants
     ///
     /// 1. Null, or the slice of a box of as many entries as a chunk at that place has ([`Position::chunk_len`]); the table owns it, and it stays until the
@@ -41,11 +41,11 @@ pub(crate) struct Chunked<T> {
     owned: PhantomData<Box<[T]>>,
 }
 
-impl<T: Default> Chunked<T> {
+impl<T: Default> GrowOnlyTable<T> {
     /// An empty table, which has allocated nothing.
-    pub(crate) fn new() -> Chunked<T> {
+    pub(crate) fn new() -> GrowOnlyTable<T> {
         let chunks = core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
-        Chunked { chunks, owned: PhantomData }
+        GrowOnlyTable { chunks, owned: PhantomData }
     }
 
     /// The entry, if its chunk was made.
@@ -73,7 +73,7 @@ impl<T: Default> Chunked<T> {
         if !place.load(Ordering::Relaxed).is_null() {
             return Some(0);
         }
-        let entries: Box<[T]> = boxed_defaults(at.chunk_len())?;
+        let entries: Box<[T]> = try_boxed_defaults(at.chunk_len())?;
         let bytes = size_of_val::<[T]>(&entries);
         let made = Box::into_raw(entries).cast::<T>();
         // Release: pairs with the Acquire in `get`. Relaxed on failure: somebody was faster, and what he made is not looked at.
@@ -88,7 +88,7 @@ impl<T: Default> Chunked<T> {
     }
 }
 
-impl<T> Drop for Chunked<T> {
+impl<T> Drop for GrowOnlyTable<T> {
     fn drop(&mut self) {
         for (chunk, place) in self.chunks.iter().enumerate() {
             // Relaxed: dropped by one who has it alone.
@@ -101,11 +101,11 @@ impl<T> Drop for Chunked<T> {
     }
 }
 
-impl<T> fmt::Debug for Chunked<T> {
+impl<T> fmt::Debug for GrowOnlyTable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let made =
             self.chunks.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count();
-        f.debug_struct("Chunked").field("chunks", &made).finish_non_exhaustive()
+        f.debug_struct("GrowOnlyTable").field("chunks", &made).finish_non_exhaustive()
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_index_has_a_place_of_its_own_that_stays() {
-        let table = Chunked::<AtomicU32>::new();
+        let table = GrowOnlyTable::<AtomicU32>::new();
         assert!(table.get(0).is_none());
         let mut bytes = 0;
         for i in 0..5_000 {
@@ -173,7 +173,7 @@ mod tests {
             Position::of(CAPACITY).unwrap().chunk >= LEVELS * CHUNKS
                 && Position::of(u32::MAX).is_none()
         );
-        let table = Chunked::<u8>::new();
+        let table = GrowOnlyTable::<u8>::new();
         assert!(table.get(CAPACITY).is_none() && table.get(u32::MAX).is_none());
     }
 }

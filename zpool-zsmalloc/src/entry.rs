@@ -54,7 +54,7 @@
 
 mod exchange;
 mod free;
-mod layout;
+mod location;
 mod moves;
 mod pins;
 mod word;
@@ -65,106 +65,112 @@ use zpool_core::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::exchange::{Exchanged, exchange};
 pub use self::free::{Freed, Killed, Settled};
-pub(crate) use self::layout::{Layout, Location};
+pub(crate) use self::location::{Location, LocationLayout};
 pub use self::moves::NotIdle;
 pub use self::pins::{Pinned, Unpinned};
 
 #[cfg(all(test, not(zpool_loom)))]
 pub(crate) use self::word::MAX_PINS;
-use self::word::{DEAD, FREE, LIVE, PARKED, Word};
+use self::word::{CACHED, DEAD, EntryWord, FREE, LIVE};
 
 /// Where an object is and how long, or for a free slot the link to the next one. [`Layout`] packs and unpacks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Content(pub u64);
+pub struct PackedLocation(pub u64);
 
 /// The word of one handle.
 #[derive(Default)]
-pub struct Slot(AtomicU64);
+pub struct HandleEntry(AtomicU64);
 
 /// A slot with what its handle says.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct EntryRef<'a> {
     /// The slot.
-    pub slot: &'a Slot,
+    pub slot: &'a HandleEntry,
     /// Its own index.
     pub index: u32,
     /// Of the object's life that is meant.
     pub generation: u16,
 }
 
-impl Slot {
+impl HandleEntry {
     /// Makes a free slot, which the caller owns, the name of an object whose bytes are in place. Gives the generation for its handle.
-    pub fn publish(&self, content: Content) -> u16 {
+    pub fn set_live(&self, content: PackedLocation) -> u16 {
         // Relaxed: the slot is the caller's alone.
-        let generation = Word(self.0.load(Ordering::Relaxed)).generation();
+        let generation = EntryWord(self.0.load(Ordering::Relaxed)).generation();
         // Release: pairs with the Acquire of `pin`.
-        self.0.store(Word::new(content.0, u64::from(generation), LIVE, 0).0, Ordering::Release);
+        self.0
+            .store(EntryWord::new(content.0, u64::from(generation), LIVE, 0).0, Ordering::Release);
         generation
     }
 
     /// What is in the slot now: for walks over the table. Nothing keeps it so.
-    pub(crate) fn peek(&self) -> Peeked {
+    pub(crate) fn snapshot(&self) -> EntrySnapshot {
         // Relaxed: a snapshot that its reader distrusts.
-        let word = Word(self.0.load(Ordering::Relaxed));
+        let word = EntryWord(self.0.load(Ordering::Relaxed));
         match word.state() {
-            LIVE => Peeked::Live { content: word.content(), pins: word.pins() as u32 },
-            DEAD => Peeked::Dead { content: word.content(), pins: word.pins() as u32 },
-            _ => Peeked::Free,
+            LIVE => EntrySnapshot::Live { content: word.content(), pins: word.pins() as u32 },
+            DEAD => EntrySnapshot::Dead { content: word.content(), pins: word.pins() as u32 },
+            _ => EntrySnapshot::Free,
         }
     }
 
     /// The link of a free slot, which the caller's lock protects.
     pub(crate) fn link(&self) -> u32 {
         // Relaxed: ordered by the lock of the free list.
-        Word(self.0.load(Ordering::Relaxed)).content().0 as u32
+        EntryWord(self.0.load(Ordering::Relaxed)).content().0 as u32
     }
 
     /// Makes the slot, which the caller owns and whose object is gone, free with this link. Keeps its generation.
     pub(crate) fn set_link(&self, link: u32) {
         // Relaxed: the slot is the caller's, and the free list's lock passes it on.
-        let generation = u64::from(Word(self.0.load(Ordering::Relaxed)).generation());
-        self.0.store(Word::new(u64::from(link), generation, FREE, 0).0, Ordering::Relaxed);
+        let generation = u64::from(EntryWord(self.0.load(Ordering::Relaxed)).generation());
+        self.0.store(EntryWord::new(u64::from(link), generation, FREE, 0).0, Ordering::Relaxed);
     }
 
     /// Makes the slot, which the caller owns and whose object is gone, say where a claimed slot of a zspage is, for the next object. Keeps its generation.
     #[inline]
-    pub fn set_parked(&self, content: Content) {
+    pub fn set_cached(&self, content: PackedLocation) {
         // Relaxed: the slot is the caller's, and whoever passes it on orders that.
-        let generation = u64::from(Word(self.0.load(Ordering::Relaxed)).generation());
-        self.0.store(Word::new(content.0, generation, PARKED, 0).0, Ordering::Relaxed);
+        let generation = u64::from(EntryWord(self.0.load(Ordering::Relaxed)).generation());
+        self.0.store(EntryWord::new(content.0, generation, CACHED, 0).0, Ordering::Relaxed);
     }
 
     /// What a parked slot, which the caller owns, says.
     #[inline]
-    pub fn parked(&self) -> Content {
+    pub fn cached(&self) -> PackedLocation {
         // Relaxed: as above.
-        let word = Word(self.0.load(Ordering::Relaxed));
-        debug_assert!(word.state() == PARKED && word.holds() == 0, "not parked: {word:?}");
+        let word = EntryWord(self.0.load(Ordering::Relaxed));
+        debug_assert!(word.state() == CACHED && word.holds() == 0, "not parked: {word:?}");
         word.content()
     }
 
     #[inline]
-    fn exchange_weak(&self, current: Word, new: Word, success: Ordering) -> Result<(), Word> {
+    fn exchange_weak(
+        &self,
+        current: EntryWord,
+        new: EntryWord,
+        success: Ordering,
+    ) -> Result<(), EntryWord> {
         // Relaxed on failure: a new guess.
         match self.0.compare_exchange_weak(current.0, new.0, success, Ordering::Relaxed) {
             Ok(_) => Ok(()),
-            Err(seen) => Err(Word(seen)),
+            Err(seen) => Err(EntryWord(seen)),
         }
     }
 }
 
-impl fmt::Debug for Slot {
+impl fmt::Debug for HandleEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Word(self.0.load(Ordering::Relaxed)).fmt(f)
+        EntryWord(self.0.load(Ordering::Relaxed)).fmt(f)
     }
 }
 
 /// A slot as a walk over the table sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peeked {
+pub(crate) enum EntrySnapshot {
     Free,
-    Live { content: Content, pins: u32 },
-    Dead { content: Content, pins: u32 },
+    Live { content: PackedLocation, pins: u32 },
+    Dead { content: PackedLocation, pins: u32 },
 }
 
 #[cfg(all(test, not(zpool_loom)))]
@@ -173,38 +179,38 @@ mod tests {
 
     use super::word::GENERATION_BITS;
     use super::*;
-    use crate::readers::Readers;
+    use crate::hazards::HazardTable;
 
-    fn free(slot: &Slot, generation: u16) -> Result<Freed, PoolError> {
-        slot.free(generation, 0, &Readers::new())
+    fn free(slot: &HandleEntry, generation: u16) -> Result<Freed, PoolError> {
+        slot.free(generation, 0, &HazardTable::new())
     }
 
-    fn pin(slot: &Slot, generation: u16) -> Result<Content, PoolError> {
+    fn pin(slot: &HandleEntry, generation: u16) -> Result<PackedLocation, PoolError> {
         slot.pin(generation).map(|pinned| pinned.content)
     }
 
-    fn unpin(slot: &Slot) -> Option<Content> {
+    fn unpin(slot: &HandleEntry) -> Option<PackedLocation> {
         slot.unpin().dead
     }
 
     #[test]
     fn a_life_and_the_next() {
-        let slot = Slot::default();
-        let first = slot.publish(Content(77));
-        assert_eq!(pin(&slot, first), Ok(Content(77)));
-        assert_eq!(pin(&slot, first), Ok(Content(77)));
+        let slot = HandleEntry::default();
+        let first = slot.set_live(PackedLocation(77));
+        assert_eq!(pin(&slot, first), Ok(PackedLocation(77)));
+        assert_eq!(pin(&slot, first), Ok(PackedLocation(77)));
         assert_eq!(free(&slot, first), Ok(Freed::Later));
         assert_eq!(
             (pin(&slot, first), free(&slot, first)),
             (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle))
         );
-        assert_eq!((unpin(&slot), unpin(&slot)), (None, Some(Content(77))));
+        assert_eq!((unpin(&slot), unpin(&slot)), (None, Some(PackedLocation(77))));
         slot.set_link(9);
         assert_eq!(slot.link(), 9);
-        let second = slot.publish(Content(5));
+        let second = slot.set_live(PackedLocation(5));
         assert_ne!(first, second);
         assert_eq!(pin(&slot, first), Err(PoolError::StaleHandle));
-        assert_eq!(free(&slot, second), Ok(Freed::Now(Content(5))));
+        assert_eq!(free(&slot, second), Ok(Freed::Now(PackedLocation(5))));
         assert_eq!(free(&slot, second), Err(PoolError::StaleHandle));
     }
 
@@ -212,8 +218,8 @@ mod tests {
     /// nothing.
     #[test]
     fn pin_of_too_large_generation_is_stale() {
-        let slot = Slot::default();
-        let generation = slot.publish(Content(5));
+        let slot = HandleEntry::default();
+        let generation = slot.set_live(PackedLocation(5));
         for bit in GENERATION_BITS..16 {
             let forged = generation | 1 << bit;
             assert_eq!(pin(&slot, forged), Err(PoolError::StaleHandle));
@@ -224,6 +230,6 @@ mod tests {
             );
             assert_eq!(slot.pin_idle(Some(forged)), Err(NotIdle::Gone));
         }
-        assert_eq!(slot.look(generation), Some(Content(5)));
+        assert_eq!(slot.look(generation), Some(PackedLocation(5)));
     }
 }

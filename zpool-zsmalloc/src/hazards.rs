@@ -26,7 +26,7 @@ use crossbeam_utils::CachePadded;
 use zpool_core::sync::atomic::{AtomicU32, Ordering};
 use zpool_core::{cpu_shards, current_cpu};
 
-use crate::slot::Slot;
+use crate::entry::HandleEntry;
 
 /// Guards that a processor can announce at a time: a thread has rarely more than one or two.
 const PLACES: usize = if cfg!(zpool_loom) { 1 } else { 4 };
@@ -35,7 +35,7 @@ const PLACES: usize = if cfg!(zpool_loom) { 1 } else { 4 };
 const MAX_SHARDS: usize = 16;
 
 /// Announcements at most, so pins that a free may add to a word.
-pub(crate) const MAX_ANNOUNCED: u64 = (PLACES * MAX_SHARDS) as u64;
+pub(crate) const MAX_HAZARDS: u64 = (PLACES * MAX_SHARDS) as u64;
 
 const EMPTY: u32 = 0;
 /// A free has turned the announcement into a pin. No index + 1 is that large.
@@ -43,15 +43,15 @@ const TAKEN: u32 = u32::MAX;
 
 /// The places of a pool. Holds index + 1 of handle slots.
 #[derive(Debug)]
-pub struct Readers {
+pub struct HazardTable {
     shards: Box<[CachePadded<[AtomicU32; PLACES]>]>,
 }
 
 /// A place that its reader has filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place(u32);
+pub struct Hazard(u32);
 
-impl Place {
+impl Hazard {
     /// As a number other than 0.
     #[inline]
     pub(crate) fn to_number(self) -> u32 {
@@ -60,17 +60,17 @@ impl Place {
 
     /// The place of this number; none for 0.
     #[inline]
-    pub(crate) fn from_number(number: u32) -> Option<Place> {
-        number.checked_sub(1).map(Place)
+    pub(crate) fn from_number(number: u32) -> Option<Hazard> {
+        number.checked_sub(1).map(Hazard)
     }
 }
 
-impl Readers {
+impl HazardTable {
     /// Empty places.
-    pub fn new() -> Readers {
+    pub fn new() -> HazardTable {
         let shards = cpu_shards().min(MAX_SHARDS);
         let empty = || CachePadded::new(core::array::from_fn(|_| AtomicU32::new(EMPTY)));
-        Readers { shards: (0..shards).map(|_| empty()).collect() }
+        HazardTable { shards: (0..shards).map(|_| empty()).collect() }
     }
 
     /// Bytes on the heap.
@@ -80,7 +80,7 @@ impl Readers {
 
     /// Announces a reader of handle slot `index`, if this processor has an empty place. It may look at the word now, and withdraws in any case.
     #[inline]
-    pub fn announce(&self, index: u32) -> Option<Place> {
+    pub fn publish(&self, index: u32) -> Option<Hazard> {
         // Their number is a power of two.
         let shard = current_cpu() & (self.shards.len() - 1);
         for (i, place) in self.shards[shard].iter().enumerate() {
@@ -93,7 +93,7 @@ impl Readers {
                 place.compare_exchange(EMPTY, index + 1, Ordering::SeqCst, Ordering::Relaxed);
             if taken.is_ok() {
                 between_step_and_look();
-                return Some(Place((shard * PLACES + i) as u32));
+                return Some(Hazard((shard * PLACES + i) as u32));
             }
         }
         None
@@ -101,7 +101,7 @@ impl Readers {
 
     /// Takes an announcement back. False: it is a pin of the word by now, and the reader has to unpin.
     #[inline]
-    pub fn withdraw(&self, place: Place) -> bool {
+    pub fn clear(&self, place: Hazard) -> bool {
         let place = &self.shards[place.0 as usize / PLACES][place.0 as usize % PLACES];
         // Release: pairs with the Acquire of those who look through the places: what was read was read before the bytes are reused. Acquire:
         // pairs with `turn_into_pins`, for whoever is the last to unpin.
@@ -109,7 +109,7 @@ impl Readers {
     }
 
     /// Has somebody announced this slot? For whoever has changed the word just now.
-    pub fn is_announced(&self, index: u32) -> bool {
+    pub fn is_protected(&self, index: u32) -> bool {
         between_step_and_look();
         // SeqCst: after the change of the word; as Acquire it pairs with `withdraw`.
         self.shards
@@ -120,7 +120,7 @@ impl Readers {
 
     /// Returns whether no reader has announced any slot: then none of the words that the caller has
     /// changed just now is read on the strength of an announcement.
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         between_step_and_look();
         // SeqCst: after the change of the words; as Acquire it pairs with `withdraw`.
         let mut places = self.shards.iter().flat_map(|shard| shard.iter());
@@ -129,21 +129,21 @@ impl Readers {
 
     /// Turns all announcements of `slot`, which is that of `index`, into pins of it. For whoever has changed the word just now, and has a pin.
     #[inline]
-    pub fn turn_into_pins(&self, index: u32, slot: &Slot) {
+    pub fn convert_to_pins(&self, index: u32, slot: &HandleEntry) {
         between_step_and_look();
         // Two loops: one over a flat iterator costs twice as many instructions, at each free.
         for shard in &self.shards {
             for place in shard.iter() {
                 // SeqCst: as in `is_announced`.
                 if place.load(Ordering::SeqCst) == index + 1 {
-                    turn_into_pin(place, index, slot);
+                    convert_to_pin(place, index, slot);
                 }
             }
         }
     }
 
     /// What is announced, a moment ago: indices of handle slots.
-    pub(crate) fn announced(&self) -> Vec<u32> {
+    pub(crate) fn published(&self) -> Vec<u32> {
         let places = self.shards.iter().flat_map(|shard| shard.iter());
         // Relaxed: for the books.
         let filled = places.filter_map(|place| place.load(Ordering::Relaxed).checked_sub(1));
@@ -153,7 +153,7 @@ impl Readers {
 
 /// Turns the announcement of `slot` that was just seen into a pin, unless the reader has withdrawn.
 #[cold]
-fn turn_into_pin(place: &AtomicU32, index: u32, slot: &Slot) {
+fn convert_to_pin(place: &AtomicU32, index: u32, slot: &HandleEntry) {
     slot.add_pin();
     // Release: pairs with `withdraw`: the pin is there. Acquire on failure: the reader has withdrawn, and its reads come before what follows.
     if place.compare_exchange(index + 1, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_err() {
@@ -172,38 +172,38 @@ fn between_step_and_look() {
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
-    use crate::slot::Content;
+    use crate::entry::PackedLocation;
 
     #[test]
     fn a_processor_has_a_few_places_and_each_is_its_readers_until_withdrawn() {
-        let readers = Readers::new();
-        let places: Vec<_> = (0..1000).map_while(|index| readers.announce(index)).collect();
+        let hazards = HazardTable::new();
+        let places: Vec<_> = (0..1000).map_while(|index| hazards.publish(index)).collect();
         assert!(
-            (PLACES..=PLACES * readers.shards.len()).contains(&places.len()),
+            (PLACES..=PLACES * hazards.shards.len()).contains(&places.len()),
             "{}",
             places.len()
         );
-        assert_eq!(readers.announced().len(), places.len());
-        assert!(readers.is_announced(0) && !readers.is_announced(5000));
+        assert_eq!(hazards.published().len(), places.len());
+        assert!(hazards.is_protected(0) && !hazards.is_protected(5000));
         for &place in &places {
-            assert_eq!(Place::from_number(place.to_number()), Some(place));
-            assert!(readers.withdraw(place));
+            assert_eq!(Hazard::from_number(place.to_number()), Some(place));
+            assert!(hazards.clear(place));
         }
-        assert!(!readers.is_announced(0) && readers.announced().is_empty());
+        assert!(!hazards.is_protected(0) && hazards.published().is_empty());
     }
 
     #[test]
     fn an_announcement_becomes_a_pin_and_the_reader_learns_of_it() {
-        let (readers, slot) = (Readers::new(), Slot::default());
-        let generation = slot.publish(Content(3));
-        let (mine, other) = (readers.announce(7).unwrap(), readers.announce(8).unwrap());
-        assert_eq!(slot.look(generation), Some(Content(3)));
+        let (hazards, slot) = (HazardTable::new(), HandleEntry::default());
+        let generation = slot.set_live(PackedLocation(3));
+        let (mine, other) = (hazards.publish(7).unwrap(), hazards.publish(8).unwrap());
+        assert_eq!(slot.look(generation), Some(PackedLocation(3)));
         slot.pin(generation).unwrap();
-        assert_eq!(slot.look(generation), None, "with pins, readers pin");
-        readers.turn_into_pins(7, &slot);
-        assert_eq!(readers.announced(), [8]);
-        assert_eq!((readers.withdraw(mine), readers.withdraw(other)), (false, true));
+        assert_eq!(slot.look(generation), None, "with pins, hazards pin");
+        hazards.convert_to_pins(7, &slot);
+        assert_eq!(hazards.published(), [8]);
+        assert_eq!((hazards.clear(mine), hazards.clear(other)), (false, true));
         assert!(!slot.unpin().last && slot.unpin().last);
-        assert_eq!(slot.look(generation), Some(Content(3)));
+        assert_eq!(slot.look(generation), Some(PackedLocation(3)));
     }
 }

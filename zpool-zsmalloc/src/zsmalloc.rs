@@ -7,8 +7,8 @@ use zpool_core::{
     PoolId, PoolStats, ReadGuard, Violation, ZPool, might_block,
 };
 
-use crate::class::{ClassTable, SizeClass};
-use crate::inner::Inner;
+use crate::pool_core::PoolCore;
+use crate::size_class::{ClassTable, SizeClass};
 
 /// A pool of the [`ZsmallocDriver`](crate::ZsmallocDriver).
 ///
@@ -16,12 +16,12 @@ use crate::inner::Inner;
 /// makes no heap allocation. It waits for a job of its own that is running.
 #[derive(Debug)]
 pub struct Zsmalloc {
-    inner: Arc<Inner>,
+    inner: Arc<PoolCore>,
 }
 
 impl Zsmalloc {
     pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, compact: bool) -> Zsmalloc {
-        let inner = Arc::new(Inner::new(config, table, compact));
+        let inner = Arc::new(PoolCore::new(config, table, compact));
         inner.prepare_job();
         Zsmalloc { inner }
     }
@@ -47,7 +47,7 @@ impl Drop for Zsmalloc {
     }
 }
 
-struct Closing<'a>(&'a Inner);
+struct Closing<'a>(&'a PoolCore);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use zpool_core::CreateError;
 use zpool_core::sync::Mutex;
 
-use crate::class::{ClassConfig, ClassTable};
+use crate::size_class::{ClassConfig, ClassTable};
 
 /// Tables kept, the most recently used first. A process uses one or two; the storm of a test, a handful.
 const KEPT: usize = 8;

@@ -4,14 +4,14 @@
 use zpool_core::PoolError;
 use zpool_core::sync::atomic::Ordering;
 
-use super::word::{DEAD, FREE, MAX_PINS, MOVER, Word};
-use super::{Content, Slot};
+use super::word::{DEAD, EntryWord, FREE, MAX_PINS, MOVER};
+use super::{HandleEntry, PackedLocation};
 
 /// What [`Slot::pin`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pinned {
     /// Where the object is.
-    pub content: Content,
+    pub content: PackedLocation,
     /// No other reader had pinned it.
     pub first: bool,
 }
@@ -20,12 +20,12 @@ pub struct Pinned {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpinned {
     /// The object, if it is dead and this was the last pin of it: the caller's, to take down.
-    pub dead: Option<Content>,
+    pub dead: Option<PackedLocation>,
     /// No reader has it pinned any more.
     pub last: bool,
 }
 
-impl Slot {
+impl HandleEntry {
     /// Keeps the object where it is until [`unpin`](Self::unpin), and returns where that is.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Slot {
     #[inline]
     fn pin_below(&self, limit: u64, generation: u16) -> Result<Pinned, PoolError> {
         // Relaxed: a first guess; the exchange checks it.
-        let mut word = Word(self.0.load(Ordering::Relaxed));
+        let mut word = EntryWord(self.0.load(Ordering::Relaxed));
         loop {
             if !word.is_live(generation) {
                 return Err(PoolError::StaleHandle);
@@ -53,7 +53,7 @@ impl Slot {
             if word.pins() >= limit {
                 return Err(PoolError::TooManyReaders);
             }
-            match self.exchange_weak(word, Word(word.0 + 1), Ordering::Acquire) {
+            match self.exchange_weak(word, EntryWord(word.0 + 1), Ordering::Acquire) {
                 Ok(()) => return Ok(Pinned { content: word.content(), first: word.pins() == 0 }),
                 Err(seen) => word = seen,
             }
@@ -65,9 +65,9 @@ impl Slot {
     /// # Errors
     ///
     /// [`PoolError::StaleHandle`].
-    pub(crate) fn share(&self, generation: u16) -> Result<Content, PoolError> {
+    pub(crate) fn share(&self, generation: u16) -> Result<PackedLocation, PoolError> {
         // Acquire: pairs with publish and move, as a pin's.
-        let word = Word(self.0.load(Ordering::Acquire));
+        let word = EntryWord(self.0.load(Ordering::Acquire));
         if word.is_live(generation) { Ok(word.content()) } else { Err(PoolError::StaleHandle) }
     }
 
@@ -81,14 +81,14 @@ impl Slot {
     /// Takes the mover's pin back, as [`unpin`](Self::unpin). Returns the content if the object was
     /// freed meanwhile and has no reader: then the caller takes it down.
     #[inline]
-    pub fn unpin_mover(&self) -> Option<Content> {
+    pub fn unpin_mover(&self) -> Option<PackedLocation> {
         self.subtract(MOVER).dead
     }
 
     #[inline]
     fn subtract(&self, pin: u64) -> Unpinned {
         // Release: pairs with the Acquire of the thread that reuses the bytes next.
-        let before = Word(self.0.fetch_sub(pin, Ordering::Release));
+        let before = EntryWord(self.0.fetch_sub(pin, Ordering::Release));
         debug_assert!(
             before.holds() >= pin && before.state() != FREE,
             "unpinned without a pin: {before:?}"
@@ -104,17 +104,17 @@ impl Slot {
     }
 
     /// Where the object of a pinned slot is.
-    pub(crate) fn content(&self) -> Content {
+    pub(crate) fn content(&self) -> PackedLocation {
         // Relaxed: it stays as long as the caller's pin.
-        Word(self.0.load(Ordering::Relaxed)).content()
+        EntryWord(self.0.load(Ordering::Relaxed)).content()
     }
 
     /// Where the object is, for a reader who has announced itself; `None` if it has to pin, or if
     /// there is no such object.
     #[inline]
-    pub fn look(&self, generation: u16) -> Option<Content> {
+    pub fn look(&self, generation: u16) -> Option<PackedLocation> {
         // SeqCst: after the announcement; as Acquire it pairs with publish and move.
-        let word = Word(self.0.load(Ordering::SeqCst));
+        let word = EntryWord(self.0.load(Ordering::SeqCst));
         word.is_idle(generation).then(|| word.content())
     }
 
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn pins_are_counted_up_to_the_limit() {
-        let slot = Slot::default();
-        let generation = slot.publish(Content(1));
+        let slot = HandleEntry::default();
+        let generation = slot.set_live(PackedLocation(1));
         for _ in 0..MAX_PINS {
             slot.pin(generation).unwrap();
         }

@@ -1,8 +1,8 @@
 //! What the content of a slot says: where an object is and how long.
 
-use super::Content;
+use super::PackedLocation;
 use super::word::CONTENT_BITS;
-use crate::class::{ClassTable, SizeClass};
+use crate::size_class::{ClassTable, SizeClass};
 
 /// Where an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) struct Location {
 ///   | zspage: the rest | object: up to slots of a zspage | slack: slot size less the object's length |
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
+pub(crate) struct LocationLayout {
     slack_bits: u32,
     zspage_shift: u32,
     // Kept, since every insert, read and free unpacks a content.
@@ -27,8 +27,8 @@ pub(crate) struct Layout {
     object_mask: u64,
 }
 
-impl Layout {
-    pub(crate) fn of(table: &ClassTable) -> Layout {
+impl LocationLayout {
+    pub(crate) fn of(table: &ClassTable) -> LocationLayout {
         let slack = |c: &SizeClass| c.slot_bytes - c.shortest;
         let most_slack =
             table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
@@ -37,7 +37,12 @@ impl Layout {
         let (slack_bits, object_bits) = (bits(most_slack), bits(usize::from(most_objects - 1)));
         let mask = |bits: u32| (1 << bits) - 1;
         let (slack_mask, object_mask) = (mask(slack_bits), mask(object_bits));
-        Layout { slack_bits, zspage_shift: slack_bits + object_bits, slack_mask, object_mask }
+        LocationLayout {
+            slack_bits,
+            zspage_shift: slack_bits + object_bits,
+            slack_mask,
+            object_mask,
+        }
     }
 
     /// Zspages that can be named.
@@ -47,14 +52,14 @@ impl Layout {
     }
 
     #[inline]
-    pub(crate) fn pack(self, at: Location, slack: u32) -> Content {
+    pub(crate) fn pack(self, at: Location, slack: u32) -> PackedLocation {
         let place =
             u64::from(at.zspage) << self.zspage_shift | u64::from(at.object) << self.slack_bits;
-        Content(place | u64::from(slack))
+        PackedLocation(place | u64::from(slack))
     }
 
     #[inline]
-    pub(crate) fn unpack(self, content: Content) -> (Location, u32) {
+    pub(crate) fn unpack(self, content: PackedLocation) -> (Location, u32) {
         let slack = (content.0 & self.slack_mask) as u32;
         let object = (content.0 >> self.slack_bits & self.object_mask) as u16;
         let zspage = (content.0 >> self.zspage_shift) as u32;
@@ -65,15 +70,16 @@ impl Layout {
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
     use super::*;
-    use crate::class::{ClassConfig, MAX_OBJECT_LEN};
-    use crate::zspages::ZspageTable;
+    use crate::size_class::{ClassConfig, MAX_OBJECT_LEN};
+    use crate::zspage_table::ZspageTable;
 
     /// As the crate's documentation says.
     #[test]
     fn zspages_are_as_many_as_documented() {
         let zspages = |step, chain, frame_size, max_object_len| {
             let config = ClassConfig { step, chain, frame_size, max_object_len };
-            let table = ZspageTable::new(Layout::of(&ClassTable::new(config).unwrap()).zspages());
+            let table =
+                ZspageTable::new(LocationLayout::of(&ClassTable::new(config).unwrap()).zspages());
             table.limit()
         };
         let (step, chain) = (ClassConfig::DEFAULT_STEP, ClassConfig::DEFAULT_CHAIN);
@@ -91,7 +97,7 @@ mod tests {
                 for max_object_len in [1, 4096, 65_536, MAX_OBJECT_LEN] {
                     let config = ClassConfig { frame_size, step, chain, max_object_len };
                     let table = ClassTable::new(config).unwrap();
-                    let layout = Layout::of(&table);
+                    let layout = LocationLayout::of(&table);
                     assert!(layout.zspages() >= 1 << 13, "{config:?}: {layout:?}");
                     let at = Location {
                         zspage: layout.zspages() - 1,

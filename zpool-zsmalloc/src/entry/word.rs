@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use super::Content;
-use crate::readers::MAX_ANNOUNCED;
+use super::PackedLocation;
+use crate::hazards::MAX_HAZARDS;
 
 /// Pins of readers, and above them the mover's.
 pub(super) const PIN_BITS: u32 = 9;
@@ -30,22 +30,22 @@ pub(super) const LIFE_MASK: u64 = (1 << CONTENT_SHIFT) - 1 - HOLDS_MASK;
 /// announced comes on top.
 pub(crate) const MAX_PINS: u64 = 128;
 const _: () = assert!(
-    MAX_PINS + 1 + MAX_ANNOUNCED + 1 < MOVER,
-    "readers beyond the limit share a pin, and a free pins, too, and turns announcements into pins"
+    MAX_PINS + 1 + MAX_HAZARDS + 1 < MOVER,
+    "hazards beyond the limit share a pin, and a free pins, too, and turns announcements into pins"
 );
 
 pub(super) const FREE: u64 = 0;
 pub(super) const LIVE: u64 = 1;
 pub(super) const DEAD: u64 = 2;
-pub(super) const PARKED: u64 = 3;
+pub(super) const CACHED: u64 = 3;
 
 /// The value of a slot's word.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word(pub(super) u64);
+pub(super) struct EntryWord(pub(super) u64);
 
-impl Word {
-    pub(super) fn new(content: u64, generation: u64, state: u64, pins: u64) -> Word {
-        Word(
+impl EntryWord {
+    pub(super) fn new(content: u64, generation: u64, state: u64, pins: u64) -> EntryWord {
+        EntryWord(
             content << CONTENT_SHIFT | generation << GENERATION_SHIFT | state << STATE_SHIFT | pins,
         )
     }
@@ -63,16 +63,16 @@ impl Word {
     pub(super) fn generation(self) -> u16 {
         (self.0 >> GENERATION_SHIFT) as u16 & ((1 << GENERATION_BITS) - 1)
     }
-    pub(super) fn content(self) -> Content {
-        Content(self.0 >> CONTENT_SHIFT)
+    pub(super) fn content(self) -> PackedLocation {
+        PackedLocation(self.0 >> CONTENT_SHIFT)
     }
     pub(super) fn is_live(self, generation: u16) -> bool {
         // State and generation at once. A handle may say a generation that no word has.
-        self.0 & LIFE_MASK == Word::new(0, u64::from(generation), LIVE, 0).0
+        self.0 & LIFE_MASK == EntryWord::new(0, u64::from(generation), LIVE, 0).0
     }
     /// Live in this life, and without a pin.
     pub(super) fn is_idle(self, generation: u16) -> bool {
-        self.0 & (LIFE_MASK | HOLDS_MASK) == Word::new(0, u64::from(generation), LIVE, 0).0
+        self.0 & (LIFE_MASK | HOLDS_MASK) == EntryWord::new(0, u64::from(generation), LIVE, 0).0
     }
     /// The generation of the slot's next life.
     pub(super) fn next_generation(self) -> u64 {
@@ -80,7 +80,7 @@ impl Word {
     }
 }
 
-impl fmt::Debug for Word {
+impl fmt::Debug for EntryWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = ["free", "live", "dead", "parked"][self.state() as usize];
         write!(f, "{state} gen {} pins {} {:?}", self.generation(), self.pins(), self.content())

@@ -5,16 +5,16 @@ use zpool_core::PoolError;
 use zpool_core::sync::atomic::Ordering;
 
 use super::pins::Unpinned;
-use super::word::{DEAD, Word};
-use super::{Content, Slot};
+use super::word::{DEAD, EntryWord};
+use super::{HandleEntry, PackedLocation};
 #[cfg(any(test, zpool_loom))]
-use crate::readers::Readers;
+use crate::hazards::HazardTable;
 
 /// What [`Slot::kill`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Killed {
     /// Where the object is.
-    pub content: Content,
+    pub content: PackedLocation,
     /// Readers had it pinned.
     pub pinned: bool,
 }
@@ -32,21 +32,26 @@ pub struct Settled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freed {
     /// The object is the caller's, to take down; the slot too.
-    Now(Content),
+    Now(PackedLocation),
     /// Guards hold the object: the last unpin takes it down.
     Later,
 }
 
-impl Slot {
+impl HandleEntry {
     /// Ends the object's life: all steps of a free. `index` is the slot's own.
     ///
     /// # Errors
     ///
     /// [`PoolError::StaleHandle`].
     #[cfg(any(test, zpool_loom))]
-    pub fn free(&self, generation: u16, index: u32, readers: &Readers) -> Result<Freed, PoolError> {
+    pub fn free(
+        &self,
+        generation: u16,
+        index: u32,
+        hazards: &HazardTable,
+    ) -> Result<Freed, PoolError> {
         let killed = self.kill(generation)?;
-        readers.turn_into_pins(index, self);
+        hazards.convert_to_pins(index, self);
         Ok(self.settle(killed.content).freed)
     }
 
@@ -59,12 +64,13 @@ impl Slot {
     #[inline]
     pub fn kill(&self, generation: u16) -> Result<Killed, PoolError> {
         // Relaxed: a first guess; the exchange checks it.
-        let mut word = Word(self.0.load(Ordering::Relaxed));
+        let mut word = EntryWord(self.0.load(Ordering::Relaxed));
         loop {
             if !word.is_live(generation) {
                 return Err(PoolError::StaleHandle);
             }
-            let next = Word::new(word.content().0, word.next_generation(), DEAD, word.holds() + 1);
+            let next =
+                EntryWord::new(word.content().0, word.next_generation(), DEAD, word.holds() + 1);
             match self.exchange_weak(word, next, Ordering::SeqCst) {
                 Ok(()) => return Ok(Killed { content: word.content(), pinned: word.pins() > 0 }),
                 Err(seen) => word = seen,
@@ -77,13 +83,13 @@ impl Slot {
     pub(crate) fn is_settled(&self) -> bool {
         // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours
         // alone, since no reader pins a dead word.
-        Word(self.0.load(Ordering::Acquire)).holds() == 1
+        EntryWord(self.0.load(Ordering::Acquire)).holds() == 1
     }
 
     /// The last step of a free: takes back the pin of [`kill`](Self::kill), which returned
     /// `content`.
     #[inline]
-    pub fn settle(&self, content: Content) -> Settled {
+    pub fn settle(&self, content: PackedLocation) -> Settled {
         if self.is_settled() {
             return Settled { freed: Freed::Now(content), pinned: false };
         }

@@ -12,8 +12,8 @@
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use crate::chunked::Chunked;
-use crate::class::ClassIndex;
+use crate::grow_only_table::GrowOnlyTable;
+use crate::size_class::ClassIndex;
 
 /// No slot of the zspage is being evacuated.
 const KEEP_ALL: u32 = 0xFFFF;
@@ -72,7 +72,7 @@ impl Zspage {
 /// All zspages of a pool.
 #[derive(Debug)]
 pub(crate) struct ZspageTable {
-    entries: Chunked<Zspage>,
+    entries: GrowOnlyTable<Zspage>,
     ids: Mutex<Ids>,
     /// Zspages that handles can name.
     limit: u32,
@@ -96,8 +96,12 @@ struct Ids {
 
 impl ZspageTable {
     pub(crate) fn new(limit: u32) -> ZspageTable {
-        let limit = limit.min(crate::chunked::CAPACITY);
-        ZspageTable { entries: Chunked::new(), ids: Mutex::new(Ids { free: 0, used: 0 }), limit }
+        let limit = limit.min(crate::grow_only_table::CAPACITY);
+        ZspageTable {
+            entries: GrowOnlyTable::new(),
+            ids: Mutex::new(Ids { free: 0, used: 0 }),
+            limit,
+        }
     }
 
     /// Zspages that there can be.

@@ -8,21 +8,22 @@ use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicU32, Ordering};
 use zpool_core::{cpu_shards, current_cpu};
 
-use crate::chunked::{CAPACITY, Chunked};
-use crate::slot::Slot;
+use crate::entry::HandleEntry;
+use crate::grow_only_table::{CAPACITY, GrowOnlyTable};
 
 /// Shards at most: each is two cache lines of every pool.
 const MAX_SHARDS: usize = 16;
 
 /// Slots that are taken from the table at once: a cache line of them. All are in one chunk.
 const BATCH: u32 = 8;
-const _: () =
-    assert!(CAPACITY.is_multiple_of(BATCH) && crate::chunked::SHORTEST_CHUNK.is_multiple_of(BATCH));
+const _: () = assert!(
+    CAPACITY.is_multiple_of(BATCH) && crate::grow_only_table::SHORTEST_CHUNK.is_multiple_of(BATCH)
+);
 
 /// The slots of a pool.
 #[derive(Debug)]
 pub(crate) struct HandleTable {
-    slots: Chunked<Slot>,
+    slots: GrowOnlyTable<HandleEntry>,
     /// Slots that were ever taken: the table is dense below.
     used: AtomicU32,
     /// Index + 1 of the first free slot of each list; 0 ends a list.
@@ -33,7 +34,7 @@ impl HandleTable {
     pub(crate) fn new() -> HandleTable {
         let shards = cpu_shards().min(MAX_SHARDS);
         HandleTable {
-            slots: Chunked::new(),
+            slots: GrowOnlyTable::new(),
             used: AtomicU32::new(0),
             free: (0..shards).map(|_| CachePadded::new(Mutex::new(0))).collect(),
         }
@@ -46,7 +47,7 @@ impl HandleTable {
 
     /// The slot, if it was ever taken.
     #[inline]
-    pub(crate) fn get(&self, index: u32) -> Option<&Slot> {
+    pub(crate) fn get(&self, index: u32) -> Option<&HandleEntry> {
         self.slots.get(index)
     }
 
@@ -57,7 +58,7 @@ impl HandleTable {
     }
 
     /// All slots ever taken, with their indices.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &HandleEntry)> {
         #[cfg(all(test, not(zpool_loom)))]
         crate::survey::WALKS.with(|walks| walks.set(walks.get() + 1));
         // Relaxed: a slot that is taken meanwhile may be missed, as if the walk had been earlier.
@@ -67,7 +68,11 @@ impl HandleTable {
 
     /// Takes a free slot for the caller alone, on processor `cpu`. `grown` is told the bytes that
     /// the table grew by. `None` when the table is full, or the heap refuses.
-    pub(crate) fn take(&self, cpu: usize, grown: impl FnOnce(usize)) -> Option<(u32, &Slot)> {
+    pub(crate) fn take(
+        &self,
+        cpu: usize,
+        grown: impl FnOnce(usize),
+    ) -> Option<(u32, &HandleEntry)> {
         let home = self.home(cpu);
         let mut list = self.free[home].lock();
         if *list == 0 {
@@ -92,7 +97,7 @@ impl HandleTable {
 
     /// Takes back a slot that is the caller's alone and whose object is gone, on processor `cpu`.
     /// Never blocks or allocates.
-    pub(crate) fn put(&self, cpu: usize, index: u32, slot: &Slot) {
+    pub(crate) fn put(&self, cpu: usize, index: u32, slot: &HandleEntry) {
         let mut list = self.free[self.home(cpu)].lock();
         slot.set_link(*list);
         *list = index + 1;
