@@ -3,8 +3,8 @@
 use zpool_core::spec::Params;
 use zpool_core::{Capabilities, CreateError, PoolConfig, ZPool, ZPoolDriver};
 
-use crate::size_class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, SizeClass};
-use crate::table_cache;
+use crate::geometry::size_class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, SizeClass};
+use crate::geometry::table_cache;
 use crate::zsmalloc::Zsmalloc;
 
 /// Makes [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.

@@ -104,61 +104,26 @@
 //! No features: parameters are those of [`ZsmallocDriver`]. Read `class` for the geometry, `slot` and `readers` for handles and pins, `class_state` for what
 //! the class lock protects, then `insert`, `read`, `free`, and `compact`. The contract is that of [`ZPool`](zpool_core::ZPool).
 
-mod background;
-mod class_state;
-mod compact;
+mod class;
+mod collections;
 mod driver;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod entry;
-#[cfg(zpool_loom)]
-pub mod entry;
-mod exchange;
-mod fallible;
-#[allow(unsafe_code, reason = "overwrites an object it has taken down")]
-mod free;
-mod free_many;
-mod fullness;
-#[allow(unsafe_code, reason = "follows a pointer to a chunk that it has made")]
-mod grow_only_table;
-mod handle_table;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod hazards;
-#[cfg(zpool_loom)]
-pub mod hazards;
-#[allow(unsafe_code, reason = "writes the bytes of a slot it has claimed")]
-mod insert;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod magazines;
-#[cfg(zpool_loom)]
-pub mod magazines;
-#[allow(unsafe_code, reason = "turns a zspage's entry into memory")]
-mod memory;
-mod merge;
-mod plan;
-mod pool_core;
-#[allow(unsafe_code, reason = "makes a slice of an object it has pinned")]
-mod read;
-#[allow(unsafe_code, reason = "promises that nobody looks at frames that are given back")]
-mod release;
-#[allow(unsafe_code, reason = "copies an object it has pinned into a slot it has claimed")]
-mod relocate;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod shared_pins;
-#[cfg(zpool_loom)]
-pub mod shared_pins;
-mod size_class;
-mod slot_map;
-mod stats;
-mod survey;
-mod table_cache;
-mod validate;
+mod geometry;
+mod handle;
+mod pool;
+mod reclaim;
 mod zsmalloc;
-mod zspage_table;
+mod zspage;
+
+#[cfg(zpool_loom)]
+#[doc(hidden)]
+pub mod models {
+    //! The protocols that the loom models explore.
+    pub use crate::class::magazines::*;
+    pub use crate::handle::entry::*;
+    pub use crate::handle::hazards::*;
+    pub use crate::handle::shared_pins::*;
+}
 
 pub use driver::ZsmallocDriver;
-pub use size_class::{ClassConfig, ClassIndex, ClassTable, MAX_OBJECT_LEN, SizeClass};
+pub use geometry::size_class::{ClassConfig, ClassIndex, ClassTable, MAX_OBJECT_LEN, SizeClass};
 pub use zsmalloc::Zsmalloc;

@@ -7,8 +7,8 @@ use zpool_core::{
     PoolId, PoolStats, ReadGuard, Violation, ZPool, might_block,
 };
 
-use crate::pool_core::PoolCore;
-use crate::size_class::{ClassTable, SizeClass};
+use crate::geometry::size_class::{ClassTable, SizeClass};
+use crate::pool::core::PoolCore;
 
 /// A pool of the [`ZsmallocDriver`](crate::ZsmallocDriver).
 ///

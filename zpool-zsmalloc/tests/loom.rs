@@ -9,10 +9,10 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::thread;
 use zpool_core::sync::Mutex;
-use zpool_zsmalloc::entry::{EntryRef, Exchanged, Freed, HandleEntry, PackedLocation, exchange};
-use zpool_zsmalloc::hazards::HazardTable;
-use zpool_zsmalloc::magazines::{MagazineSet, PushOutcome};
-use zpool_zsmalloc::shared_pins::SharedPins;
+use zpool_zsmalloc::models::{
+    EntryRef, Exchanged, Freed, HandleEntry, HazardTable, MagazineSet, PackedLocation, PushOutcome,
+    SharedPins, exchange,
+};
 use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 
 /// Two places that an object may be in, a bit for each under a lock as in a class, and the word of its handle.

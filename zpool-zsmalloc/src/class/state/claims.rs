@@ -1,0 +1,121 @@
+//! Where the next object of a class goes.
+
+use super::ClassState;
+use crate::class::fullness::Group;
+use crate::geometry::slot_map::first_clear;
+
+/// A slot that the caller has claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClaimedSlot {
+    pub(crate) zspage: u32,
+    pub(crate) object: u16,
+    /// Frames that have become resident with it.
+    pub(crate) fresh: u16,
+}
+
+/// What a claim lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// Frames to charge.
+    pub(crate) frames: usize,
+    /// A new zspage.
+    pub(crate) zspage: bool,
+    /// Room for one more member: capacity to make it with, or 0.
+    pub(crate) room: usize,
+}
+
+impl ClassState {
+    /// Claims a slot for an object of `len` bytes in frames that are resident, in the fullest
+    /// zspage that has one.
+    #[inline]
+    pub(crate) fn claim_open(&mut self, len: u32) -> Option<ClaimedSlot> {
+        if self.open == 0 {
+            return None;
+        }
+        let local = Group::FULLEST_FIRST
+            .iter()
+            .find_map(|&group| self.head(group))
+            .or_else(|| self.list(Group::Empty).find(|&local| self.member(local).open > 0))?;
+        let object = self.first_open(local)?;
+        Some(self.occupy_open(local, object, len))
+    }
+
+    /// Claims the first free slot of a zspage that has none in resident frames, taking the frames
+    /// it needs from `credit`. Returns `None` without such a zspage.
+    ///
+    /// # Errors
+    ///
+    /// The number of frames needed, where `credit` has fewer; then nothing has changed.
+    pub(crate) fn claim_growing(
+        &mut self,
+        len: u32,
+        credit: &mut usize,
+    ) -> Result<Option<ClaimedSlot>, usize> {
+        let Some(local) = self.head(Group::Growing).or_else(|| self.head(Group::Empty)) else {
+            return Ok(None);
+        };
+        let Some(object) = first_clear(self.bits(local), 0, self.slot_map.objects) else {
+            return Ok(None);
+        };
+        self.claim_at(local, object, len, credit).map(Some)
+    }
+
+    /// Claims the first free slot of a zspage that is neither empty nor isolated, the fuller ones
+    /// first, unless `barred` says no to that slot. Takes the frames it needs from `credit`. For
+    /// compaction: it fills gaps whether their frames are resident or not.
+    ///
+    /// # Errors
+    ///
+    /// The number of frames needed, where `credit` has fewer; then nothing has changed.
+    pub(crate) fn claim_gap(
+        &mut self,
+        len: u32,
+        credit: &mut usize,
+        barred: impl Fn(u32, u16) -> bool,
+    ) -> Result<Option<ClaimedSlot>, usize> {
+        let groups =
+            [Group::AlmostFull, Group::ThreeQuarters, Group::Growing, Group::Half, Group::Quarter];
+        let candidates = groups.into_iter().flat_map(|group| self.list(group));
+        let mut gaps = candidates.filter_map(|local| {
+            let object = first_clear(self.bits(local), 0, self.slot_map.objects)?;
+            (!barred(self.member(local).id, object)).then_some((local, object))
+        });
+        let Some((local, object)) = gaps.next() else { return Ok(None) };
+        drop(gaps);
+        self.claim_at(local, object, len, credit).map(Some)
+    }
+
+    /// Returns the first slot that is not claimed and lies in resident frames.
+    #[inline]
+    fn first_open(&self, local: u32) -> Option<u16> {
+        let (bits, resident) = (self.bits(local), self.member(local).resident);
+        let mut from = 0;
+        loop {
+            let object = first_clear(bits, from, self.slot_map.objects)?;
+            let missing = self.slot_map.frames_of_slot(object) & !resident;
+            if missing == 0 {
+                return Some(object);
+            }
+            // On to where frames are resident again.
+            let absent = missing.trailing_zeros();
+            let next = absent + (resident >> absent).trailing_zeros();
+            from = self.slot_map.first_slot_from(next.min(64)).max(object + 1);
+        }
+    }
+
+    fn claim_at(
+        &mut self,
+        local: u32,
+        object: u16,
+        len: u32,
+        credit: &mut usize,
+    ) -> Result<ClaimedSlot, usize> {
+        let touched = self.slot_map.frames_of(object, len) & !self.member(local).resident;
+        let frames = touched.count_ones() as usize;
+        if *credit < frames {
+            return Err(frames);
+        }
+        *credit -= frames;
+        Ok(self.occupy(local, object, len))
+    }
+}
