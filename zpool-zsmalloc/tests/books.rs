@@ -171,7 +171,7 @@ impl Own<'_> {
         let frame_size = self.source.frame_size();
         let of = |class: &&SizeClass| class.slot_bytes as usize == group.slot_bytes;
         let class = self.classes.iter().find(of).expect("a row of the table");
-        let geometry = (usize::from(class.frames), usize::from(class.objects));
+        let geometry = (usize::from(class.frames), usize::from(class.slots));
         assert_eq!((group.frames_per_page, group.slots_per_page), geometry, "{stage}: {group:?}");
         let [empty, .., full] = group.pages_by_fullness;
         assert_eq!(

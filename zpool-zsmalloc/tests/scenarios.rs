@@ -107,7 +107,7 @@ fn compaction_reaches_the_ideal_packing_of_a_class() {
     }
     let table = ClassTable::new(ClassConfig::new(4096, 4096)).unwrap();
     let class = table.classes().iter().find(|class| class.slot_bytes >= 1450).unwrap();
-    let (full, rest) = (1000 / usize::from(class.objects), 1000 % usize::from(class.objects));
+    let (full, rest) = (1000 / usize::from(class.slots), 1000 % usize::from(class.slots));
     let slot = class.slot_bytes as usize;
     let ideal = full * usize::from(class.frames) + (rest * slot).div_ceil(4096);
     let before = source.charged_frames();

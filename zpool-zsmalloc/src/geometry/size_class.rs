@@ -102,7 +102,7 @@ pub struct SizeClass {
     /// Frames of a zspage.
     pub frames: u16,
     /// Slots of a zspage.
-    pub objects: u16,
+    pub slots: u16,
     /// Bytes at the end of a zspage that no slot uses.
     pub tail_bytes: u32,
     /// The shortest object of this class, in bytes.
@@ -144,7 +144,7 @@ impl ClassTable {
             let size = ((i + 1) * config.step).min(config.max_object_len.max(config.step));
             let class = min_waste_class(size, i * config.step + 1, &config);
             match descending.last_mut() {
-                Some(last) if (last.frames, last.objects) == (class.frames, class.objects) => {
+                Some(last) if (last.frames, last.slots) == (class.frames, class.slots) => {
                     last.shortest = class.shortest;
                 }
                 _ => descending.push(class),
@@ -187,18 +187,17 @@ impl ClassTable {
 
     /// Frames that `objects` objects of `class` need when they are packed to the front: what an ideal compaction leaves.
     pub(crate) fn frames_needed(&self, class: &SizeClass, objects: usize) -> usize {
-        let (full, rest) =
-            (objects / usize::from(class.objects), objects % usize::from(class.objects));
+        let (full, rest) = (objects / usize::from(class.slots), objects % usize::from(class.slots));
         let frames =
             |objects: usize| (objects * class.slot_bytes as usize).div_ceil(self.config.frame_size);
-        full * frames(usize::from(class.objects)) + frames(rest)
+        full * frames(usize::from(class.slots)) + frames(rest)
     }
 
     /// Bytes that an object of `len` bytes takes with its share of what a full zspage leaves
     /// unused.
     pub(crate) fn footprint(&self, len: usize) -> usize {
         let class = self.get(self.class_of(len.clamp(1, self.config.max_object_len)));
-        let objects = usize::from(class.objects);
+        let objects = usize::from(class.slots);
         let bytes = self.frames_needed(class, objects) * self.config.frame_size;
         bytes.div_ceil(objects).max(len)
     }
@@ -219,7 +218,7 @@ fn min_waste_class(size: usize, shortest: usize, config: &ClassConfig) -> SizeCl
     SizeClass {
         slot_bytes: size as u32,
         frames: frames as u16,
-        objects: u16::try_from(slots).expect("the chain is short enough"),
+        slots: u16::try_from(slots).expect("the chain is short enough"),
         tail_bytes: tail(frames) as u32,
         shortest: shortest as u32,
     }
@@ -246,7 +245,7 @@ mod tests {
     #[test]
     fn single_classes_are_as_the_rule_gives() {
         let class = |chain, size| *table(chain, 4096).get(table(chain, 4096).class_of(size));
-        let of = |c: SizeClass| (c.slot_bytes, c.frames, c.objects, c.tail_bytes);
+        let of = |c: SizeClass| (c.slot_bytes, c.frames, c.slots, c.tail_bytes);
         assert_eq!(of(class(16, 1456)), (1456, 16, 45, 16));
         assert_eq!(of(class(16, 1648)), (1648, 15, 37, 464));
         assert_eq!(of(class(8, 3600)), (3632, 8, 9, 80));
@@ -286,7 +285,7 @@ mod tests {
                     for class in t.classes() {
                         let slots =
                             usize::from(class.frames) * frame_size / class.slot_bytes as usize;
-                        assert_eq!(usize::from(class.objects), slots, "{config:?}: {class:?}");
+                        assert_eq!(usize::from(class.slots), slots, "{config:?}: {class:?}");
                         assert!((1..=MAX_SLOTS).contains(&slots), "{config:?}: {class:?}");
                         assert!(
                             (1..=chain).contains(&usize::from(class.frames)),

@@ -22,8 +22,8 @@ impl SlotMap {
     pub(crate) fn of(table: &ClassTable, class: &SizeClass) -> SlotMap {
         SlotMap {
             slot: class.slot_bytes,
-            objects: class.objects,
-            words: class.objects.div_ceil(64),
+            objects: class.slots,
+            words: class.slots.div_ceil(64),
             frames: class.frames,
             frame_shift: table.config().frame_size.trailing_zeros() as u16,
         }

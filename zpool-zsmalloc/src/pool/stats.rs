@@ -91,7 +91,7 @@ impl PoolCore {
         let mut group = GroupStats::default();
         group.slot_bytes = geometry.slot_bytes as usize;
         group.frames_per_page = usize::from(geometry.frames);
-        group.slots_per_page = usize::from(geometry.objects);
+        group.slots_per_page = usize::from(geometry.slots);
         group.pages = state.members().len();
         group.pages_by_fullness = counted.by_fullness;
         group.objects = objects;

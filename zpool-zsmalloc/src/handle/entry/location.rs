@@ -32,7 +32,7 @@ impl LocationLayout {
         let slack = |c: &SizeClass| c.slot_bytes - c.shortest;
         let most_slack =
             table.classes().iter().map(slack).max().unwrap_or(0) as usize + table.reach();
-        let most_objects = table.classes().iter().map(|c| c.objects).max().unwrap_or(1);
+        let most_objects = table.classes().iter().map(|c| c.slots).max().unwrap_or(1);
         let bits = |largest: usize| usize::BITS - largest.leading_zeros();
         let (slack_bits, object_bits) = (bits(most_slack), bits(usize::from(most_objects - 1)));
         let mask = |bits: u32| (1 << bits) - 1;
@@ -101,7 +101,7 @@ mod tests {
                     assert!(layout.zspages() >= 1 << 13, "{config:?}: {layout:?}");
                     let at = Location {
                         zspage: layout.zspages() - 1,
-                        object: table.classes()[0].objects - 1,
+                        object: table.classes()[0].slots - 1,
                     };
                     let slack = (table.classes()[0].slot_bytes - 1) + table.reach() as u32;
                     assert_eq!(layout.unpack(layout.pack(at, slack)), (at, slack));
