@@ -1,4 +1,4 @@
-//! The driver: makes pools by parameters.
+//! The driver: creates pools from parameters.
 
 use zpool_core::spec::Params;
 use zpool_core::{Capabilities, CreateError, PoolConfig, ZPool, ZPoolDriver};
@@ -7,13 +7,13 @@ use crate::geometry::size_class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, Si
 use crate::geometry::table_cache;
 use crate::zsmalloc::Zsmalloc;
 
-/// Makes [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.
+/// Creates [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.
 ///
 /// | parameter | meaning | default |
 /// |---|---|---|
 /// | `step` | bytes between size classes, a power of two from 8 to 256 | [`ClassConfig::DEFAULT_STEP`] |
-/// | `chain` | frames of a zspage at most, 1 to 64 | [`ClassConfig::DEFAULT_CHAIN`] |
-/// | `compact` | `auto`: compaction runs by itself on the pool's executor when there is enough to gain; `off`: only when called | `auto` |
+/// | `chain` | the most frames of a zspage, 1 to 64 | [`ClassConfig::DEFAULT_CHAIN`] |
+/// | `compact` | `auto`: the pool's executor compacts if there is enough to gain; `off`: only explicit calls do | `auto` |
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ZsmallocDriver;
 
@@ -21,7 +21,7 @@ const KNOWN: &str = "chain=1..64, compact=auto|off, step=8..256";
 const COMPACT: &str = "compact";
 const EXPECTED_COMPACT: &str = "`auto` or `off`";
 
-/// The parameters, read.
+/// The parsed parameters.
 #[derive(Debug, PartialEq, Eq)]
 struct Settings {
     step: usize,
@@ -30,12 +30,13 @@ struct Settings {
 }
 
 impl ZsmallocDriver {
-    /// The driver. It has no state.
+    /// Returns the driver, which has no state.
     pub const fn new() -> ZsmallocDriver {
         ZsmallocDriver
     }
 
-    /// The size classes of the pools that `create` would make with this configuration, smallest first.
+    /// Returns the size classes of the pools that `create` would make with this configuration,
+    /// smallest first.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ fn settings(params: &Params) -> Result<Settings, CreateError> {
             _ => return Err(CreateError::UnknownParameter { name: name.into(), known: KNOWN }),
         }
     }
-    // The frame size and the longest object are not known yet; these are good ones.
+    // Frame size and longest object are not known yet: valid ones stand in for them.
     ClassConfig { step: settings.step, chain: settings.chain, ..ClassConfig::new(4096, 4096) }
         .check()?;
     Ok(settings)
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_left_out_of_canonical_parameters() {
+    fn canonical_parameters_omit_defaults() {
         let canonical = |text| ZsmallocDriver.canonical(&params(text)).map(|p| p.to_string());
         assert_eq!(canonical("zsmalloc(chain=64,step=16,compact=auto)").unwrap(), "");
         assert_eq!(
@@ -135,6 +136,7 @@ mod tests {
         );
     }
 
+    /// An error names the parameter that is wrong, or the parameters that exist.
     #[test]
     fn bad_parameters_are_named() {
         for (text, name) in [

@@ -1,9 +1,9 @@
 //! Fullness groups: which zspage of a class the next object goes to.
 //!
 //! ```text
-//!   heads:  empty ──► a zspage ──► ...         linked by the members' own indices, newest first
-//!           up to 1/4, 1/2, 3/4, < full        have a free slot whose frames are resident: taken from the fullest
-//!           growing                            free slots only in frames that are not resident yet
+//!   heads:  empty ──► a zspage ──► ...     linked by the members' own indices, newest first
+//!           up to 1/4, 1/2, 3/4, < full    have an open slot: the fullest is filled first
+//!           growing                        have free slots only in frames that are not resident
 //! ```
 //!
 //! Full zspages and isolated ones are in no group.
@@ -11,7 +11,7 @@
 /// A fullness group of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Group {
+pub(super) enum Group {
     Empty = 0,
     Quarter = 1,
     Half = 2,
@@ -23,16 +23,26 @@ pub(crate) enum Group {
 }
 
 const GROUPS: usize = 6;
-pub(crate) const NIL: u32 = u32::MAX;
+pub(super) const NIL: u32 = u32::MAX;
 
 impl Group {
-    /// Where an object is put without touching a new frame: the fullest first.
-    pub(crate) const FULLEST_FIRST: [Group; 4] =
+    /// Every group that is a list.
+    pub(super) const LISTED: [Group; GROUPS] = [
+        Group::Empty,
+        Group::Quarter,
+        Group::Half,
+        Group::ThreeQuarters,
+        Group::AlmostFull,
+        Group::Growing,
+    ];
+
+    /// Groups with open slots, the fullest first.
+    pub(super) const FULLEST_FIRST: [Group; 4] =
         [Group::AlmostFull, Group::ThreeQuarters, Group::Half, Group::Quarter];
 
-    /// The group of a zspage in this [`row`] with `open` free slots in resident frames.
+    /// Returns the group of a zspage in this [`row`] with `open` free slots in resident frames.
     #[inline]
-    pub(crate) fn of(row: u8, open: u16) -> Group {
+    pub(super) fn of(row: u8, open: u16) -> Group {
         const BY_ROW: [Group; ROWS] = [
             Group::Empty,
             Group::Quarter,
@@ -51,54 +61,54 @@ impl Group {
 /// Rows of `GroupStats::pages_by_fullness`.
 pub(crate) const ROWS: usize = 6;
 
-/// The row of `GroupStats::pages_by_fullness` for a zspage with `inuse` of `objects` slots taken:
-/// empty, up to a quarter, a half, three quarters, less than full, full.
+/// Returns the row of `GroupStats::pages_by_fullness` for a zspage with `inuse` of `slots` slots
+/// taken: empty, up to 1/4, 1/2, 3/4, less than full, full.
 #[inline]
-pub(crate) fn row(inuse: u16, objects: u16) -> u8 {
-    let (quarters, objects) = (u32::from(inuse) * 4, u32::from(objects));
+pub(super) fn row(inuse: u16, slots: u16) -> u8 {
+    let (quarters, slots) = (u32::from(inuse) * 4, u32::from(slots));
     u8::from(quarters > 0)
-        + u8::from(quarters > objects)
-        + u8::from(quarters > 2 * objects)
-        + u8::from(quarters > 3 * objects)
-        + u8::from(quarters == 4 * objects)
+        + u8::from(quarters > slots)
+        + u8::from(quarters > 2 * slots)
+        + u8::from(quarters > 3 * slots)
+        + u8::from(quarters == 4 * slots)
 }
 
-/// What a member of a group carries.
+/// The links of a member of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Links {
-    pub(crate) prev: u32,
-    pub(crate) next: u32,
-    pub(crate) group: Group,
+pub(super) struct Links {
+    pub(super) prev: u32,
+    pub(super) next: u32,
+    pub(super) group: Group,
 }
 
 impl Links {
-    pub(crate) const UNLINKED: Links = Links { prev: NIL, next: NIL, group: Group::None };
+    pub(super) const UNLINKED: Links = Links { prev: NIL, next: NIL, group: Group::None };
 }
 
-/// Whatever has links.
-pub(crate) trait Linked {
+/// An item with links.
+pub(super) trait Linked {
     fn links(&mut self) -> &mut Links;
 }
 
 /// The heads of a class's groups.
 #[derive(Debug)]
-pub(crate) struct Groups {
+pub(super) struct Groups {
     heads: [u32; GROUPS],
 }
 
 impl Groups {
-    pub(crate) fn new() -> Groups {
+    pub(super) fn new() -> Groups {
         Groups { heads: [NIL; GROUPS] }
     }
 
-    /// The first member of a group.
+    /// Returns the first member of a group.
     #[inline]
-    pub(crate) fn head(&self, group: Group) -> Option<u32> {
+    pub(super) fn head(&self, group: Group) -> Option<u32> {
         self.heads.get(group as usize).copied().filter(|&head| head != NIL)
     }
 
     /// Puts a member that is in no group at the head of one.
-    pub(crate) fn link<T: Linked>(&mut self, members: &mut [T], at: u32, group: Group) {
+    pub(super) fn link<T: Linked>(&mut self, members: &mut [T], at: u32, group: Group) {
         debug_assert_eq!(*members[at as usize].links(), Links::UNLINKED);
         if group == Group::None {
             return;
@@ -111,7 +121,7 @@ impl Groups {
     }
 
     /// Takes a member out of its group.
-    pub(crate) fn unlink<T: Linked>(&mut self, members: &mut [T], at: u32) {
+    pub(super) fn unlink<T: Linked>(&mut self, members: &mut [T], at: u32) {
         let Links { prev, next, group } =
             core::mem::replace(members[at as usize].links(), Links::UNLINKED);
         if group == Group::None {
@@ -126,8 +136,8 @@ impl Groups {
         }
     }
 
-    /// Says that the member at index `old` is now at `new`.
-    pub(crate) fn renumber<T: Linked>(&mut self, members: &mut [T], new: u32) {
+    /// Repairs the links to a member that has moved to index `new`.
+    pub(super) fn renumber<T: Linked>(&mut self, members: &mut [T], new: u32) {
         let Links { prev, next, group } = *members[new as usize].links();
         if group == Group::None {
             return;
@@ -157,21 +167,22 @@ mod tests {
         core::iter::successors(groups.head(group), next).collect()
     }
 
-    /// Rows are those of the definition.
+    /// Rows are quarters rounded up, with rows of their own for empty and full.
     #[test]
     fn rows_are_quarters_rounded_up() {
-        for objects in 1..=300u16 {
-            for inuse in 0..=objects {
+        for slots in 1..=300u16 {
+            for inuse in 0..=slots {
                 let expected = match inuse {
                     0 => 0,
-                    _ if inuse == objects => 5,
-                    _ => (u32::from(inuse) * 4).div_ceil(u32::from(objects)) as u8,
+                    _ if inuse == slots => 5,
+                    _ => (u32::from(inuse) * 4).div_ceil(u32::from(slots)) as u8,
                 };
-                assert_eq!(row(inuse, objects), expected, "{inuse} of {objects}");
+                assert_eq!(row(inuse, slots), expected, "{inuse} of {slots}");
             }
         }
     }
 
+    /// Members are linked and unlinked in any order, and may change their index.
     #[test]
     fn members_come_and_go_in_any_order() {
         let (mut groups, mut members) = (Groups::new(), vec![Links::UNLINKED; 5]);
@@ -191,8 +202,7 @@ mod tests {
         assert_eq!(members[1].prev, 2);
     }
 
-    /// A zspage with a free slot in resident frames is in the group of its row; without one it
-    /// grows.
+    /// A zspage with an open slot is in the group of its row; without one it grows.
     #[test]
     fn groups_are_rows_where_slots_are_open() {
         let of = |inuse| Group::of(row(inuse, 8), 1);

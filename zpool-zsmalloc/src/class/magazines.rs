@@ -1,17 +1,26 @@
-//! Spare slots: a few a class and a processor, kept with their handles' slots from a free to the next insert.
+//! Magazines: a few free slots per CPU and class, kept with their entries from a free to the next
+//! insert (Bonwick and Adams 2001).
 //!
 //! ```text
-//!   free ───► places of this class and processor ─ one empty? ──► parked: still claimed, its handle's slot says where it is
-//!                                                 └ none? ──────► the class's lock
-//!   insert ─► places of this class and processor ─ one filled? ─► one exchange, and no lock
-//!                                                 └ none? ──────► the class's lock; before it grows, it takes back the spares of other processors
+//!   free ───► magazine of this CPU and class ─ a place empty? ──► cached: still claimed, its entry
+//!                                            │                    says where it is
+//!                                            └ full? ───────────► the class's lock
+//!   insert ─► magazine of this CPU and class ─ a slot? ─────────► one exchange, and no lock
+//!                                            └ empty? ──────────► the class's lock. Before the
+//!                                                                 class grows, it drains the
+//!                                                                 magazines of all CPUs.
 //! ```
 //!
-//! Objects of a class come and go in turns: at random, `n` of `n + 1` frees find a place, and as many inserts a spare. Threads that replace objects of one
-//! size on different processors do not meet at all. A spare is an open slot under another name: what looks for empty frames (`compact`, `trim`, the books) takes the
-//! spares back first. Until then it holds up the frames that it lies in; or without compaction its zspage. So a processor that only frees has the pool's job look every
-//! [`STREAK`] spares: when everything is freed and all jobs have run, the spares of its last two streaks at most are left, one whose end came
-//! while a job ran, and one that has not ended. A job that rests does not come sooner for that; the last of its kind takes them.
+//! If objects of a class come and go in random order, a magazine of `n` places serves `n` of
+//! `n + 1` frees, and as many inserts. Threads that replace objects of one size on different CPUs do
+//! not meet at all.
+//!
+//! A cached slot is an open slot under another name. It keeps its frames, and without compaction
+//! its zspage, from looking empty. So `compact`, `trim` and the statistics drain the magazines
+//! first. A CPU that only frees requests background work every [`STREAK`] cached slots. Once
+//! everything is freed and all jobs have run, the slots of its last two streaks at most are left:
+//! one streak that ended while a job ran, and one that has not ended. Streaks do not shorten the
+//! cooldown of a job, but the last job of a series drains the magazines.
 
 use std::sync::OnceLock;
 
@@ -21,122 +30,124 @@ use zpool_core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use crate::collections::fallible::try_boxed_defaults;
 use crate::geometry::size_class::ClassIndex;
 
-/// Spares of a class and a processor. Measured, before a free had the next object's place fetched: replacing objects at random took 1.13 times what it takes with
-/// mimalloc with 2, and 1.10 with 4 and with 8. More of them hold up more memory in pools of 2 MiB: 1.10, 1.11 and 1.13 bytes a byte of payload after that.
+/// Places of a magazine. More of them hold up more memory in small pools, and speed up churn by
+/// little: `zlab density` and the bench `zsmalloc --only churn` show both.
 const PLACES: usize = 4;
 
-/// Spares that a processor leaves without an insert between them until somebody is to take them back. Few enough that they do not hold up much memory, and many enough
-/// that a job, which looks at all classes, does not weigh on the frees. Until then their slots are expected to be written before long: where two pools take turns, each is
-/// inserted into again after as many frees as the other's turn is long.
+/// Slots that a CPU pushes without an insert in between, until they should be drained. Few enough
+/// that they do not hold up much memory. Many enough that a job, which looks at all classes, costs
+/// the frees little.
+///
+/// Within a streak the slots are expected to be written soon: where two pools are used in turns,
+/// each has inserts again after as many frees as the turn of the other is long.
 const STREAK: u32 = 256;
 
-/// Words of a processor before its places: [`STREAK_AT`], [`INSERTED_AT`], [`LENGTHS_AT`], and one
-/// that is not used, so that the places of a class share a cache line.
+/// Words of a CPU before its magazines: [`STREAK_AT`], [`INSERTED_AT`], [`LENGTHS_AT`], and one
+/// that is not used, so that a magazine does not cross a cache line.
 const WORDS: usize = 4;
 
-/// What a processor has parked since it last inserted something.
+/// Slots that the CPU has pushed since its last insert.
 const STREAK_AT: usize = 0;
-/// Whether it has inserted since this was asked.
+/// Whether the CPU has inserted since this was last asked.
 const INSERTED_AT: usize = 1;
-/// By how many bytes its spares have changed their objects' lengths.
+/// Bytes by which objects in reused slots are longer than their predecessors.
 const LENGTHS_AT: usize = 2;
 
-/// A word of lengths that has come so far from 0 is carried to the pool's own.
+/// A word of lengths that is so far from 0 is carried to the pool's own.
 const CARRY: u32 = 1 << 30;
 
-/// Processors told apart: each costs four bytes a class and place.
+/// The most shards. Each costs four bytes per place of every class.
 const MAX_SHARDS: usize = 16;
 
-/// Entries of a cache line.
+/// Words of a cache line.
 const LINE: usize = 16;
 
-/// The spares of a pool.
+/// The magazines of a pool.
 #[derive(Debug)]
 pub struct MagazineSet {
-    /// For each processor its words and [`PLACES`] for each class, which hold index + 1 of a
-    /// handle's slot, or 0. Made by the first insert: pools come and go, and a free allocates
-    /// nothing.
-    places: OnceLock<Box<[AtomicU32]>>,
+    /// For each CPU its words, and a magazine for each class: [`PLACES`] words of entry index + 1,
+    /// or 0. Allocated by the first insert: pools come and go, and a free allocates nothing.
+    words: OnceLock<Box<[AtomicU32]>>,
     shards: usize,
-    /// Entries from one processor's to the next one's: they share no cache line.
+    /// Words from one CPU's to the next one's: they share no cache line.
     stride: usize,
-    /// What was carried here of the counts in the processors' words.
+    /// Lengths that were carried here from the words of the CPUs.
     carried: AtomicUsize,
 }
 
-/// What is one processor's.
+/// Words and magazines of one CPU.
 struct Shard<'a> {
     words: &'a [AtomicU32; WORDS],
     places: &'a [AtomicU32],
 }
 
-/// A spare that the caller has taken.
+/// A cached slot that the caller has popped.
 #[derive(Debug)]
 pub struct CachedSlot<'a> {
-    /// The handle's slot.
+    /// Index of the entry, which says where the slot is.
     pub index: u32,
     lengths: &'a AtomicU32,
 }
 
-/// Whether a slot was parked.
+/// Result of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// The caller still owns it.
+    /// The magazine has no empty place. The caller still owns the slot.
     Full,
-    /// This processor frees, and has not inserted for long.
-    Cold,
-    /// The same, and it has done so for so long that the spares should be taken back.
-    StreakEnded,
-    /// It does both, so the slot is going to be written before long.
+    /// Cached. This CPU also inserts, so the slot is going to be written soon.
     Hot,
+    /// Cached. This CPU has not inserted for a streak.
+    Cold,
+    /// Cached, and with it a streak has ended: the magazines should be drained.
+    StreakEnded,
 }
 
 impl MagazineSet {
-    /// Without places yet, for a pool of so many classes.
+    /// Returns a set for a pool of `classes` classes. It has allocated nothing.
     pub fn new(classes: usize) -> MagazineSet {
         MagazineSet {
-            places: OnceLock::new(),
+            words: OnceLock::new(),
             shards: cpu_shards().min(MAX_SHARDS),
             stride: (WORDS + classes * PLACES + LINE).next_multiple_of(LINE),
             carried: AtomicUsize::new(0),
         }
     }
 
-    /// Makes the places. `grown` is told the bytes that this call allocated. If the heap refuses,
-    /// there are no spares until a later call has made them.
+    /// Allocates the magazines, if no call has before, and calls `grown` with their bytes. If the
+    /// heap refuses, nothing is cached until a later call succeeds.
     #[inline]
     pub fn ensure_allocated(&self, grown: impl FnOnce(usize)) {
-        if self.places.get().is_none() {
-            self.make_places(grown);
+        if self.words.get().is_none() {
+            self.allocate(grown);
         }
     }
 
     #[cold]
-    fn make_places(&self, grown: impl FnOnce(usize)) {
-        let Some(places) = try_boxed_defaults(self.shards * self.stride) else { return };
-        let bytes = size_of_val::<[AtomicU32]>(&places);
-        // Another thread may have been faster: then ours are dropped.
-        if self.places.set(places).is_ok() {
+    fn allocate(&self, grown: impl FnOnce(usize)) {
+        let Some(words) = try_boxed_defaults(self.shards * self.stride) else { return };
+        let bytes = size_of_val::<[AtomicU32]>(&words);
+        // If another thread was faster, these are dropped.
+        if self.words.set(words).is_ok() {
             grown(bytes);
         }
     }
 
-    /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked,
-    /// unless processor `cpu`, the [current](zpool_core::current_cpu) one, has all the spares of
-    /// that class that it may have.
+    /// Pushes the slot of entry `index`, which the caller owns and has set to cached, into the
+    /// magazine of `class` on CPU `cpu`, the [current](zpool_core::current_cpu) one.
     #[inline]
     pub fn push(&self, cpu: usize, class: ClassIndex, index: u32) -> PushOutcome {
         let Some(shard) = self.shard(cpu) else { return PushOutcome::Full };
-        // Relaxed: a glance, which spares an exchange that could only fail.
+        // Relaxed: a glance that avoids an exchange which could only fail.
         let empty = |place: &&AtomicU32| place.load(Ordering::Relaxed) == 0;
         let Some(place) = shard.places[range_of(class)].iter().find(empty) else {
             return PushOutcome::Full;
         };
-        // Release: pairs with the Acquire of `claim`: the word of the handle's slot, and the end of all that was read of the object before.
+        // Release: pairs with the Acquire of `claim`: it passes on the entry's word, and the end of
+        // all reads of the object before.
         if place.compare_exchange(0, index + 1, Ordering::Release, Ordering::Relaxed).is_err() {
             return PushOutcome::Full;
         }
-        // Relaxed: a hint; and so it is no harm if threads that take turns on this processor lose a step.
+        // Relaxed: a hint. Threads that alternate on this CPU may lose a step.
         let streak = &shard.words[STREAK_AT];
         let now = streak.load(Ordering::Relaxed).wrapping_add(1);
         streak.store(now, Ordering::Relaxed);
@@ -147,9 +158,9 @@ impl MagazineSet {
         }
     }
 
-    /// Takes a spare of a class from processor `cpu`, the [current](zpool_core::current_cpu) one:
-    /// normally the slot that it freed last. The caller then owns slot and handle's slot, and
-    /// [notes](Self::note_length) the length of the next object there.
+    /// Pops a cached slot of `class` on CPU `cpu`, the [current](zpool_core::current_cpu) one:
+    /// normally the most recently freed. The caller then owns slot and entry, and
+    /// [notes](Self::note_length) the length of the next object.
     #[inline]
     pub fn pop(&self, cpu: usize, class: ClassIndex) -> Option<CachedSlot<'_>> {
         let shard = self.shard(cpu)?;
@@ -160,29 +171,29 @@ impl MagazineSet {
         Some(CachedSlot { index, lengths: &shard.words[LENGTHS_AT] })
     }
 
-    /// Notes that a spare, whose last object had `before` bytes, has one of `after` bytes now. The
-    /// class has counted the first one and does not learn of the second, so that an insert which
-    /// finds a spare takes no lock.
+    /// Notes that a popped slot, whose last object had `before` bytes, has one of `after` bytes
+    /// now. The class has counted the first and does not learn of the second, so that an insert
+    /// from a magazine takes no lock.
     #[inline]
-    pub fn note_length(&self, spare: &CachedSlot<'_>, before: u32, after: u32) {
+    pub fn note_length(&self, slot: &CachedSlot<'_>, before: u32, after: u32) {
         if before == after {
             return;
         }
-        // Relaxed: for the books. So below.
-        let shift = spare.lengths.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-        if (shift as i32).unsigned_abs() >= CARRY {
-            self.carry(spare.lengths);
+        // Relaxed: statistics only; so below.
+        let delta = slot.lengths.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        if (delta as i32).unsigned_abs() >= CARRY {
+            self.carry(slot.lengths);
         }
     }
 
     #[cold]
     fn carry(&self, lengths: &AtomicU32) {
-        let shift = lengths.swap(0, Ordering::Relaxed) as i32;
-        self.carried.fetch_add(shift as usize, Ordering::Relaxed);
+        let delta = lengths.swap(0, Ordering::Relaxed) as i32;
+        self.carried.fetch_add(delta as usize, Ordering::Relaxed);
     }
 
-    /// Bytes by which the objects in all claimed slots are longer than their classes have counted.
-    /// Wraps.
+    /// Returns the bytes by which the objects in all claimed slots are longer than their classes
+    /// have counted. Wraps.
     pub(crate) fn payload_delta(&self) -> usize {
         let words = self
             .shards()
@@ -190,7 +201,8 @@ impl MagazineSet {
         words.fold(self.carried.load(Ordering::Relaxed), usize::wrapping_add)
     }
 
-    /// Takes the spares of one class, or of all, on all processors.
+    /// Pops the cached slots of one class, or of all, on all CPUs. Returns the indices of their
+    /// entries.
     pub fn drain(&self, class: Option<ClassIndex>) -> impl Iterator<Item = u32> {
         let of_class = move |places: &[AtomicU32]| class.map_or(0..places.len(), range_of);
         let places =
@@ -198,45 +210,44 @@ impl MagazineSet {
         places.flatten().filter_map(claim)
     }
 
-    /// Spares of a class now, on all processors.
+    /// Counts the cached slots of a class on all CPUs.
     pub(crate) fn cached(&self, class: ClassIndex) -> usize {
         let places =
             self.shards().flat_map(|shard| shard.places.get(range_of(class)).unwrap_or_default());
-        // Relaxed: for the books.
+        // Relaxed: statistics only.
         places.filter(|place| place.load(Ordering::Relaxed) != 0).count()
     }
 
-    /// Has somebody inserted something, or tried to, since this was asked the last time?
+    /// Returns whether any CPU has tried to insert since the last call.
     pub fn take_inserted(&self) -> bool {
-        // Relaxed: a hint. All of them, whatever one says.
+        // Relaxed: a hint. Resets all shards, whatever one says.
         let since = |shard: Shard<'_>| shard.words[INSERTED_AT].swap(0, Ordering::Relaxed) != 0;
         self.shards().fold(false, |any, shard| any | since(shard))
     }
 
-    /// A processor's words and places.
     #[inline]
     fn shard(&self, cpu: usize) -> Option<Shard<'_>> {
-        let places = self.places.get()?;
-        // Their number is a power of two.
+        let words = self.words.get()?;
+        // The number of shards is a power of two.
         let shard = cpu & (self.shards - 1);
-        Shard::of(&places[shard * self.stride..][..self.stride])
+        Shard::of(&words[shard * self.stride..][..self.stride])
     }
 
     fn shards(&self) -> impl Iterator<Item = Shard<'_>> {
-        let entries = self.places.get().into_iter().flat_map(|places| places.chunks(self.stride));
-        entries.filter_map(Shard::of)
+        let words = self.words.get().into_iter().flat_map(|words| words.chunks(self.stride));
+        words.filter_map(Shard::of)
     }
 }
 
 impl<'a> Shard<'a> {
     #[inline]
-    fn of(entries: &'a [AtomicU32]) -> Option<Shard<'a>> {
-        let (words, places) = entries.split_first_chunk()?;
+    fn of(words: &'a [AtomicU32]) -> Option<Shard<'a>> {
+        let (words, places) = words.split_first_chunk()?;
         Some(Shard { words, places })
     }
 }
 
-/// Where the places of a class are among those of a processor.
+/// Returns where the places of a class are among those of a CPU.
 #[inline]
 fn range_of(class: ClassIndex) -> core::ops::Range<usize> {
     let first = usize::from(class.0) * PLACES;
@@ -245,11 +256,11 @@ fn range_of(class: ClassIndex) -> core::ops::Range<usize> {
 
 #[inline]
 fn claim(place: &AtomicU32) -> Option<u32> {
-    // Relaxed: most places are empty, and looking is cheaper than exchanging.
+    // Relaxed: most places are empty, and a load is cheaper than an exchange.
     if place.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    // Acquire: pairs with the Release of `park`.
+    // Acquire: pairs with the Release of `push`.
     place.swap(0, Ordering::Acquire).checked_sub(1)
 }
 
@@ -259,70 +270,74 @@ mod tests {
 
     use super::*;
 
+    /// A magazine has a few places, and no slot is popped twice.
     #[test]
-    fn a_class_has_a_few_spares_a_processor_and_nobody_takes_one_twice() {
-        let spares = MagazineSet::new(3);
+    fn each_cached_slot_is_popped_once() {
+        let magazines = MagazineSet::new(3);
         let (first, last) = (ClassIndex(0), ClassIndex(2));
-        assert_eq!(
-            spares.push(current_cpu(), first, 7),
-            PushOutcome::Full,
-            "no room before an insert has made it"
-        );
-        spares.ensure_allocated(|bytes| assert!(bytes > 0));
-        spares.ensure_allocated(|_| panic!("made once"));
-        let parked = (0..100)
-            .filter(|&index| spares.push(current_cpu(), first, index) != PushOutcome::Full)
-            .count();
-        assert!((PLACES..=PLACES * spares.shards).contains(&parked), "{parked}");
-        assert_eq!(spares.push(current_cpu(), last, u32::MAX - 1), PushOutcome::Hot);
-        assert_eq!(spares.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
-        assert_eq!((spares.drain(None).count(), spares.drain(None).count()), (parked, 0));
-        assert!(spares.pop(current_cpu(), first).is_none());
+        let push = |class, index| magazines.push(current_cpu(), class, index);
+        assert_eq!(push(first, 7), PushOutcome::Full, "no insert has allocated the magazines");
+        magazines.ensure_allocated(|bytes| assert!(bytes > 0));
+        magazines.ensure_allocated(|_| panic!("allocated once"));
+        let cached = (0..100).filter(|&index| push(first, index) != PushOutcome::Full).count();
+        assert!((PLACES..=PLACES * magazines.shards).contains(&cached), "{cached}");
+        assert_eq!(push(last, u32::MAX - 1), PushOutcome::Hot);
+        assert_eq!(magazines.drain(Some(last)).collect::<Vec<_>>(), [u32::MAX - 1]);
+        assert_eq!((magazines.drain(None).count(), magazines.drain(None).count()), (cached, 0));
+        assert!(magazines.pop(current_cpu(), first).is_none());
     }
 
+    fn one_shard(classes: usize) -> MagazineSet {
+        let magazines = MagazineSet { shards: 1, ..MagazineSet::new(classes) };
+        magazines.ensure_allocated(|_| ());
+        magazines
+    }
+
+    fn push_and_drain(magazines: &MagazineSet) -> PushOutcome {
+        let outcome = magazines.push(current_cpu(), ClassIndex(0), 1);
+        assert_eq!(magazines.drain(None).count(), 1);
+        outcome
+    }
+
+    /// Slots are hot until a streak has ended, and again after an insert.
     #[test]
-    fn a_slot_is_wanted_soon_where_inserts_come_between_the_frees() {
-        let spares = MagazineSet { shards: 1, ..MagazineSet::new(2) };
-        spares.ensure_allocated(|_| ());
-        let (one, other) = (ClassIndex(0), ClassIndex(1));
-        let park = |_| (spares.push(current_cpu(), one, 1), spares.drain(None).count()).0;
+    fn push_after_insert_is_hot() {
+        let magazines = one_shard(2);
         for _ in 0..3 {
-            assert!(spares.pop(current_cpu(), other).is_none());
-            let parked: Vec<_> = (1..=STREAK + 1).map(park).collect();
-            assert!(parked[..STREAK as usize - 1].iter().all(|&parked| parked == PushOutcome::Hot));
+            assert!(magazines.pop(current_cpu(), ClassIndex(1)).is_none());
+            let pushed: Vec<_> = (1..=STREAK + 1).map(|_| push_and_drain(&magazines)).collect();
+            assert!(pushed[..STREAK as usize - 1].iter().all(|&one| one == PushOutcome::Hot));
             assert_eq!(
-                parked[STREAK as usize - 1..],
+                pushed[STREAK as usize - 1..],
                 [PushOutcome::StreakEnded, PushOutcome::Cold]
             );
         }
     }
 
+    /// An attempt to insert is reported once, whether it found a slot or not.
     #[test]
-    fn whether_somebody_inserts_is_known_once() {
-        let spares = MagazineSet::new(2);
-        assert!(!spares.take_inserted(), "no insert has made room");
-        spares.ensure_allocated(|_| ());
-        spares.push(current_cpu(), ClassIndex(1), 7);
-        assert!(!spares.take_inserted(), "a free is no insert");
+    fn insert_is_reported_once() {
+        let magazines = MagazineSet::new(2);
+        assert!(!magazines.take_inserted(), "no insert has allocated the magazines");
+        magazines.ensure_allocated(|_| ());
+        magazines.push(current_cpu(), ClassIndex(1), 7);
+        assert!(!magazines.take_inserted(), "a free is no insert");
         for class in [1, 0] {
-            spares.pop(current_cpu(), ClassIndex(class));
-            assert!(spares.take_inserted(), "whether it found a spare or not");
-            assert!(!spares.take_inserted());
+            magazines.pop(current_cpu(), ClassIndex(class));
+            assert!(magazines.take_inserted(), "whether it found a slot or not");
+            assert!(!magazines.take_inserted());
         }
     }
 
+    /// A CPU that only frees ends a streak every 256 slots, counted from its last insert.
     #[test]
-    fn a_processor_that_only_frees_says_so_now_and_then() {
-        let spares = MagazineSet { shards: 1, ..MagazineSet::new(1) };
-        spares.ensure_allocated(|_| ());
-        let park_many = |n: u32| {
-            let park =
-                |_| (spares.push(current_cpu(), ClassIndex(0), 1), spares.drain(None).count()).0;
-            (0..n).map(park).filter(|&parked| parked == PushOutcome::StreakEnded).count()
+    fn streaks_end_at_regular_intervals() {
+        let magazines = one_shard(1);
+        let ended = |n: u32| {
+            (0..n).filter(|_| push_and_drain(&magazines) == PushOutcome::StreakEnded).count()
         };
-        assert_eq!((park_many(STREAK - 1), park_many(1), park_many(2 * STREAK)), (0, 1, 2));
-        // An insert begins anew.
-        assert!(spares.pop(current_cpu(), ClassIndex(0)).is_none());
-        assert_eq!((park_many(STREAK - 1), park_many(1)), (0, 1));
+        assert_eq!((ended(STREAK - 1), ended(1), ended(2 * STREAK)), (0, 1, 2));
+        assert!(magazines.pop(current_cpu(), ClassIndex(0)).is_none(), "a new count begins");
+        assert_eq!((ended(STREAK - 1), ended(1)), (0, 1));
     }
 }

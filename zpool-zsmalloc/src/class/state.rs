@@ -1,19 +1,23 @@
-//! One size class: its zspages, which slots and frames of them are in use, and where the next object goes.
+//! One size class: its zspages, which slots and frames of them are in use, and where the next
+//! object goes.
 //!
 //! The class's lock protects everything here. Nothing here allocates, frees, or calls code outside
-//! of this crate.
+//! this crate.
 //!
 //! ```text
-//!   members  | Occupancy | Occupancy | Occupancy |      dense: a member that goes is replaced by the last one
-//!   bits     | w words   | w words   | w words   |      a bit a slot, set while it is claimed
+//!   members  | Member  | Member  | Member  |      dense: a member that goes is replaced by the last
+//!   bits     | w words | w words | w words |      a bit per slot, set while it is claimed
 //! ```
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
-//! | `room` | the two vectors, which grow and shrink outside the lock |
+//! | `storage` | the two vectors, which grow and shrink outside the lock |
 //! | `members` | zspages come, go, are isolated and lose frames |
 //! | `claims` | finds the slot that the next object goes to |
 //! | `slots` | marks a slot claimed or free and keeps the counts in step |
+//!
+//! A member is named by its index, `local`. Outside this folder an index is valid only as long as
+//! the lock is held.
 
 mod claims;
 mod members;
@@ -21,60 +25,51 @@ mod slots;
 mod storage;
 
 pub(crate) use self::claims::{ClaimedSlot, Shortage};
+pub(crate) use self::members::PartialZspage;
 pub(crate) use self::storage::MemberStorage;
-use crate::class::fullness::{Group, Groups, Linked, Links, NIL, ROWS};
+use super::counts::ClassCounts;
+use super::fullness::{Group, Groups, Linked, Links, NIL, ROWS};
 use crate::geometry::slot_map::SlotMap;
 
-/// The part of a zspage that its class's lock protects.
+/// One zspage, as far as its class's lock protects it.
 #[derive(Debug)]
-pub(crate) struct Occupancy {
-    /// Frames that are resident: charged to the source.
-    pub(crate) resident: u64,
-    /// Index in the table of zspages.
-    pub(crate) id: u32,
+pub(super) struct Member {
+    /// Resident frames, as bits: the source has charged them.
+    pub(super) resident: u64,
+    /// Id in the table of zspages.
+    pub(super) id: u32,
     links: Links,
     /// Slots claimed.
-    pub(crate) inuse: u16,
+    pub(super) inuse: u16,
     /// Slots not claimed that lie in resident frames.
-    pub(crate) open: u16,
-    /// Compaction or housekeeping works on it: no slot of it is claimed.
-    pub(crate) isolated: bool,
+    pub(super) open: u16,
+    /// Compaction or release works on it: no slot of it is claimed.
+    pub(super) isolated: bool,
     /// The row of `pages_by_fullness` that it is counted in.
     row: u8,
 }
-const _: () = assert!(size_of::<Occupancy>() <= 32, "counts into the density of every pool");
+const _: () = assert!(size_of::<Member>() <= 32, "counts into the density of every pool");
 
-impl Linked for Occupancy {
+impl Linked for Member {
     fn links(&mut self) -> &mut Links {
         &mut self.links
     }
 }
 
-/// What a walk over the zspages of a class counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ClassCounts {
-    /// Bytes of claimed slots in frames that are not resident.
-    pub(crate) absent: usize,
-    /// Bytes of tails in resident frames.
-    pub(crate) tail: usize,
-    /// Zspages by fullness.
-    pub(crate) by_fullness: [usize; ROWS],
-}
-
-/// A slot, in the unit of a peak. [`ClassState::lower_peak`] rounds up to a unit, so that a peak
-/// ends. With a whole slot as the unit, a class that had shrunk by a few slots would forget that
+/// Units of a peak per slot. [`ClassState::lower_peak`] rounds up to a unit, so that a peak ends.
+/// With a whole slot as the unit, a class that had shrunk by a few slots would forget its peak
 /// within as many jobs.
 const PEAK_UNIT: usize = 8;
 
 /// The state of a class.
 #[derive(Debug)]
 pub(crate) struct ClassState {
-    pub(crate) slot_map: SlotMap,
-    room: MemberStorage,
+    slot_map: SlotMap,
+    storage: MemberStorage,
     groups: Groups,
-    /// Slots claimed. 32 bits are enough for all counts of a class, since handles have no more.
+    /// Slots claimed. 32 bits suffice for all counts of a class, because there are no more handles.
     objects: u32,
-    /// The recent maximum of slots claimed at a time, in parts of a slot: see [`PEAK_UNIT`].
+    /// The recent maximum of slots claimed at a time, in units of [`PEAK_UNIT`] per slot.
     peak: u32,
     /// Open slots of all zspages that are not isolated.
     open: u32,
@@ -83,9 +78,9 @@ pub(crate) struct ClassState {
     /// Resident frames of the zspages in the group of empty ones.
     idle: u32,
     /// Slots released so far. Wraps.
-    pub(crate) releases: u32,
-    /// What this class had to gain when it was last looked at: see `housekeeping`.
-    pub(crate) noted_gain: u32,
+    releases: u32,
+    /// The gain of this class when the pool's figures last learned of it.
+    noted_gain: u32,
     /// Zspages whose tail is resident.
     tails: u32,
     /// Zspages by fullness.
@@ -93,16 +88,16 @@ pub(crate) struct ClassState {
     /// Bytes of claimed slots in frames that are not resident: an object may be shorter than its
     /// slot.
     absent: usize,
-    /// Bytes of the objects in all claimed slots, as they were when these were claimed: see
-    /// `Spares::payload_shift`.
+    /// Bytes of the objects in all claimed slots, as they were when the slots were claimed: see
+    /// `MagazineSet::payload_delta`.
     payload: usize,
 }
 
 impl ClassState {
-    pub(crate) fn new(slot_map: SlotMap) -> ClassState {
+    pub(super) fn new(slot_map: SlotMap) -> ClassState {
         ClassState {
             slot_map,
-            room: MemberStorage::default(),
+            storage: MemberStorage::default(),
             groups: Groups::new(),
             objects: 0,
             peak: 0,
@@ -118,89 +113,131 @@ impl ClassState {
         }
     }
 
-    /// Slots claimed.
+    /// Takes the state out and leaves an empty class, for the end of the pool.
+    pub(crate) fn take(&mut self) -> ClassState {
+        let empty = ClassState::new(self.slot_map);
+        core::mem::replace(self, empty)
+    }
+
+    #[inline]
+    pub(crate) fn slot_map(&self) -> &SlotMap {
+        &self.slot_map
+    }
+
+    /// Returns the slots claimed.
     #[inline]
     pub(crate) fn objects(&self) -> usize {
         self.objects as usize
     }
 
-    /// Open slots of all zspages that are not isolated.
+    /// Returns the zspages, isolated ones included.
+    pub(crate) fn zspages(&self) -> usize {
+        self.storage.members.len()
+    }
+
+    /// Iterates over the ids of all zspages.
+    pub(crate) fn into_ids(self) -> impl Iterator<Item = u32> {
+        self.storage.members.into_iter().map(|member| member.id)
+    }
+
+    /// Returns the open slots of all zspages that are not isolated.
     #[inline]
     pub(crate) fn open(&self) -> usize {
         self.open as usize
     }
 
-    /// Resident frames.
+    /// Returns the resident frames.
     #[inline]
     pub(crate) fn resident(&self) -> usize {
         self.resident as usize
     }
 
-    /// Resident frames of the zspages in the group of empty ones.
+    /// Returns the resident frames of the zspages in the group of empty ones.
     #[inline]
     pub(crate) fn idle(&self) -> usize {
         self.idle as usize
     }
 
-    /// Returns what a walk over the zspages of this class would count, without one.
-    pub(crate) fn counted(&self) -> ClassCounts {
-        let tail = self.tails as usize * self.slot_map.tail().1;
-        ClassCounts {
-            absent: self.absent,
-            tail,
-            by_fullness: self.by_row.map(|count| count as usize),
-        }
+    /// Returns the frames that packing the class to the front would free.
+    pub(crate) fn gain(&self) -> usize {
+        self.frames_beyond(self.objects())
     }
 
-    /// Bytes of the objects in all claimed slots, as they were when these were claimed.
+    /// Returns the frames that would be free if the class were packed and had as many objects as
+    /// at its recent peak.
+    pub(crate) fn surplus(&self) -> usize {
+        self.frames_beyond(self.peak())
+    }
+
+    fn frames_beyond(&self, objects: usize) -> usize {
+        self.resident().saturating_sub(self.slot_map.frames_needed(objects))
+    }
+
+    /// Notes the gain. Returns the one noted before, and this one.
+    pub(super) fn note_gain(&mut self) -> (usize, usize) {
+        let gain = self.gain();
+        (core::mem::replace(&mut self.noted_gain, gain as u32) as usize, gain)
+    }
+
+    /// Counts releases. Returns how many there were so far; wraps.
+    #[inline]
+    pub(super) fn count_releases(&mut self, count: u32) -> u32 {
+        self.releases = self.releases.wrapping_add(count);
+        self.releases
+    }
+
+    /// Returns the counts that [`recount`](Self::recount) would find, without a walk.
+    pub(crate) fn counts(&self) -> ClassCounts {
+        let tail = self.tails as usize * self.slot_map.tail().1;
+        let by_fullness = self.by_row.map(|count| count as usize);
+        ClassCounts { absent: self.absent, tail, by_fullness }
+    }
+
+    /// Returns the bytes of the objects in all claimed slots, as they were when these were claimed.
     pub(crate) fn payload(&self) -> usize {
         self.payload
     }
 
-    pub(crate) fn members(&self) -> &[Occupancy] {
-        &self.room.members
-    }
-
-    pub(crate) fn member(&self, local: u32) -> &Occupancy {
-        &self.room.members[local as usize]
-    }
-
-    pub(crate) fn bits(&self, local: u32) -> &[u64] {
-        let words = usize::from(self.slot_map.words);
-        &self.room.bits[local as usize * words..][..words]
-    }
-
-    /// The first member of a group.
-    pub(crate) fn head(&self, group: Group) -> Option<u32> {
-        self.groups.head(group)
-    }
-
-    /// The members of a group.
-    pub(crate) fn list(&self, group: Group) -> impl Iterator<Item = u32> {
-        core::iter::successors(self.head(group), |&local| self.next(local))
-    }
-
-    /// The member after this one in its group.
-    pub(crate) fn next(&self, local: u32) -> Option<u32> {
-        Some(self.member(local).links.next).filter(|&next| next != NIL)
-    }
-
-    pub(crate) fn group(&self, local: u32) -> Group {
-        self.member(local).links.group
-    }
-
-    /// The recent maximum of slots claimed at a time: what is left of it, rounded up.
+    /// Returns the recent maximum of slots claimed at a time, rounded up.
     pub(crate) fn peak(&self) -> usize {
         (self.peak as usize).div_ceil(PEAK_UNIT)
     }
 
-    /// Lowers the peak to `keep` parts of `of` of what it is above the slots claimed now. Returns
+    /// Lowers the peak to `keep` parts of `of` of its distance above the slots claimed now. Returns
     /// whether it was above.
     pub(crate) fn lower_peak(&mut self, keep: usize, of: usize) -> bool {
         let (peak, now) = (self.peak as usize, self.objects() * PEAK_UNIT);
-        debug_assert!(peak >= now, "every claim looks");
+        debug_assert!(peak >= now, "every claim raises the peak");
         let above = peak - now;
         self.peak = (now + above * keep / of) as u32;
         above > 0
+    }
+
+    pub(super) fn member(&self, local: u32) -> &Member {
+        &self.storage.members[local as usize]
+    }
+
+    pub(super) fn bits(&self, local: u32) -> &[u64] {
+        let words = usize::from(self.slot_map.words);
+        &self.storage.bits[local as usize * words..][..words]
+    }
+
+    /// Returns the first member of a group.
+    pub(super) fn head(&self, group: Group) -> Option<u32> {
+        self.groups.head(group)
+    }
+
+    /// Iterates over the members of a group.
+    fn list(&self, group: Group) -> impl Iterator<Item = u32> {
+        core::iter::successors(self.head(group), |&local| self.next(local))
+    }
+
+    /// Returns the member after this one in its group.
+    pub(super) fn next(&self, local: u32) -> Option<u32> {
+        Some(self.member(local).links.next).filter(|&next| next != NIL)
+    }
+
+    pub(super) fn group(&self, local: u32) -> Group {
+        self.member(local).links.group
     }
 }

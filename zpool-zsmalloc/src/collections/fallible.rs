@@ -1,7 +1,7 @@
-//! Lists that need no heap, and lists that may be refused: for work that has to go on when memory
-//! has ended.
+//! Lists that need no heap, and lists whose allocation may fail. Work that must go on when memory
+//! runs out uses these.
 
-/// Up to `N` things, on the stack.
+/// Up to `N` items, stored inline.
 #[derive(Debug)]
 pub(crate) struct InlineList<T, const N: usize> {
     items: [Option<T>; N],
@@ -21,7 +21,11 @@ impl<T, const N: usize> InlineList<T, N> {
         self.len == 0
     }
 
-    /// Adds an item. There is room.
+    /// Adds an item.
+    ///
+    /// # Panics
+    ///
+    /// If the list is full.
     pub(crate) fn push(&mut self, item: T) {
         self.items[self.len] = Some(item);
         self.len += 1;
@@ -41,14 +45,14 @@ impl<T, const N: usize> InlineList<T, N> {
     }
 }
 
-/// An empty vector with room for `len` items and no more; `None` if the heap refuses.
+/// Returns an empty vector with a capacity of exactly `len` items, or `None` if the heap refuses.
 pub(crate) fn try_with_capacity<T>(len: usize) -> Option<Vec<T>> {
     let mut items = Vec::new();
     items.try_reserve_exact(len).ok()?;
     Some(items)
 }
 
-/// A boxed slice of `len` defaults; `None` if the heap refuses.
+/// Returns a boxed slice of `len` default values, or `None` if the heap refuses.
 pub(crate) fn try_boxed_defaults<T: Default>(len: usize) -> Option<Box<[T]>> {
     let mut items = try_with_capacity(len)?;
     items.resize_with(len, T::default);

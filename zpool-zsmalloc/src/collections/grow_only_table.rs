@@ -1,14 +1,16 @@
-//! A table that grows and never moves what is in it, so that it can be read without a lock: two loads that depend on each other.
+//! A grow-only segmented table. Entries never move, so a reader needs no lock, only two dependent
+//! loads.
 //!
 //! ```text
-//!   level     0                1                 2               level l has 8 chunks of 8 << l entries; together 64 << l
-//!   chunks  | 8 pointers     | 8 pointers      | 8 pointers ...  in one array
+//!   level     0                1                 2               level l has 8 chunks of
+//!   chunks  | 8 pointers     | 8 pointers      | 8 pointers ...  8 << l entries; together 64 << l
 //!              │                │                 not yet allocated: null
 //!              ▼                ▼
 //!            | 8 entries      | 16 entries
 //! ```
 //!
-//! Chunks grow with the table, so there are few; each is at most an eighth of what was there, so on average a sixteenth of the table is unused.
+//! Chunks grow with the table, so there are few of them. Each is at most 1/8 of the entries before
+//! it, so on average 1/16 of a table is unused.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -16,43 +18,44 @@ use core::ptr::{self, NonNull};
 
 use zpool_core::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::collections::fallible::try_boxed_defaults;
+use super::fallible::try_boxed_defaults;
 
-/// Entries of level 0, and its logarithm.
+/// Entries of level 0, and their logarithm.
 const FIRST: u32 = 1 << FIRST_BITS;
 const FIRST_BITS: u32 = 6;
 const CHUNKS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 3;
-/// Entries of the shortest chunk, which divide those of every other.
+/// Entries of the shortest chunk. Every chunk has a multiple of them.
 pub(crate) const SHORTEST_CHUNK: u32 = FIRST >> CHUNK_BITS;
 const LEVELS: usize = 22;
 const _: () = assert!(FIRST_BITS > CHUNK_BITS, "a chunk has entries");
 
-/// Entries that fit a table.
+/// The most entries that a table can have.
 pub(crate) const CAPACITY: u32 = FIRST * ((1 << LEVELS) - 1);
 
-/// The table. Indices are dense from 0; who hands them out is another's business.
+/// The table. Its owner assigns the indices, which are dense from 0.
 pub(crate) struct GrowOnlyTable<T> {
     /// # Invariants
     ///
-    /// 1. Null, or the slice of a box of as many entries as a chunk at that place has ([`Position::chunk_len`]); the table owns it, and it stays until the
+    /// 1. A pointer is null, or points to the slice of a box with as many entries as a chunk has
+    ///    in that place ([`Position::chunk_len`]). The table owns the box and keeps it until the
     ///    table is dropped.
     chunks: [AtomicPtr<T>; LEVELS * CHUNKS],
     owned: PhantomData<Box<[T]>>,
 }
 
 impl<T: Default> GrowOnlyTable<T> {
-    /// An empty table, which has allocated nothing.
+    /// Returns an empty table. It has allocated nothing.
     pub(crate) fn new() -> GrowOnlyTable<T> {
         let chunks = core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
         GrowOnlyTable { chunks, owned: PhantomData }
     }
 
-    /// The entry, if its chunk was made.
+    /// Returns the entry, if its chunk was allocated.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         let at = Position::of(index)?;
-        // Acquire: pairs with the Release in `ensure`: the entries are there.
+        // Acquire: pairs with the Release in `ensure`, so the entries are initialized.
         let chunk = NonNull::new(self.chunks.get(at.chunk)?.load(Ordering::Acquire))?;
         // SAFETY: invariant 1, and a position's offset is below its chunk's length.
         let entry = unsafe { chunk.add(at.offset) };
@@ -60,7 +63,7 @@ impl<T: Default> GrowOnlyTable<T> {
         Some(unsafe { entry.as_ref() })
     }
 
-    /// Makes the chunk of `index` if no other thread has. Returns the bytes that this call
+    /// Allocates the chunk of `index`, if no other thread has. Returns the bytes that this call
     /// allocated, or `None` if the heap refuses.
     ///
     /// # Panics
@@ -69,14 +72,15 @@ impl<T: Default> GrowOnlyTable<T> {
     pub(crate) fn ensure(&self, index: u32) -> Option<usize> {
         let at = Position::of(index).expect("an index below the table's capacity");
         let place = &self.chunks[at.chunk];
-        // Relaxed: only whether it is there; who uses it loads it again.
+        // Relaxed: a test for null only; a user loads the pointer again.
         if !place.load(Ordering::Relaxed).is_null() {
             return Some(0);
         }
         let entries: Box<[T]> = try_boxed_defaults(at.chunk_len())?;
         let bytes = size_of_val::<[T]>(&entries);
         let made = Box::into_raw(entries).cast::<T>();
-        // Release: pairs with the Acquire in `get`. Relaxed on failure: somebody was faster, and what he made is not looked at.
+        // Release: pairs with the Acquire in `get`. Relaxed on failure: another thread was faster,
+        // and this call does not look at what that thread made.
         match place.compare_exchange(ptr::null_mut(), made, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Some(bytes),
             Err(_) => {
@@ -91,10 +95,10 @@ impl<T: Default> GrowOnlyTable<T> {
 impl<T> Drop for GrowOnlyTable<T> {
     fn drop(&mut self) {
         for (chunk, place) in self.chunks.iter().enumerate() {
-            // Relaxed: dropped by one who has it alone.
+            // Relaxed: the dropping thread has the table alone.
             let made = place.load(Ordering::Relaxed);
             if !made.is_null() {
-                // SAFETY: invariant 1; the table goes.
+                // SAFETY: invariant 1; the table is being dropped.
                 unsafe { drop_chunk(made, Position { chunk, offset: 0 }.chunk_len()) };
             }
         }
@@ -113,7 +117,7 @@ impl<T> fmt::Debug for GrowOnlyTable<T> {
 ///
 /// # Safety
 ///
-/// 1. `entries` is what a box of a slice of `len` entries was turned into, and nobody uses it afterwards.
+/// 1. `entries` came from a box of a slice of `len` entries, and is not used afterwards.
 unsafe fn drop_chunk<T>(entries: *mut T, len: usize) {
     let slice = ptr::slice_from_raw_parts_mut(entries, len);
     // SAFETY: (1).
@@ -121,7 +125,7 @@ unsafe fn drop_chunk<T>(entries: *mut T, len: usize) {
 }
 
 struct Position {
-    /// Place among all chunks; beyond the last one for an index that is too large.
+    /// Place among all chunks. Beyond the last one if the index is too large.
     chunk: usize,
     offset: usize,
 }
@@ -129,7 +133,8 @@ struct Position {
 impl Position {
     #[inline]
     fn of(index: u32) -> Option<Position> {
-        // Level l begins at index FIRST * (2^l - 1), so at 2^(l + FIRST_BITS) once FIRST is added: the level is the top bit, the chunk the next ones.
+        // Level l begins at index FIRST * (2^l - 1), which is 2^(l + FIRST_BITS) once FIRST is
+        // added. So the top bit is the level, and the next bits are the chunk.
         let shifted = index.checked_add(FIRST)?;
         let bits = shifted.ilog2();
         let chunk_bits = bits - CHUNK_BITS;
@@ -139,7 +144,7 @@ impl Position {
         Some(Position { chunk, offset })
     }
 
-    /// Entries of the chunk: more than any offset in it.
+    /// Returns the entries of the chunk, which are more than any offset in it.
     fn chunk_len(&self) -> usize {
         (FIRST as usize >> CHUNK_BITS) << (self.chunk / CHUNKS)
     }
@@ -150,8 +155,9 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    /// Every index has an entry of its own, and entries stay where they are while the table grows.
     #[test]
-    fn every_index_has_a_place_of_its_own_that_stays() {
+    fn get_after_growth_returns_same_entry() {
         let table = GrowOnlyTable::<AtomicU32>::new();
         assert!(table.get(0).is_none());
         let mut bytes = 0;
@@ -165,8 +171,9 @@ mod tests {
         assert!((20_000..24_600).contains(&bytes), "{bytes} bytes for 5000 entries of 4");
     }
 
+    /// The capacity is exactly where the last level ends.
     #[test]
-    fn the_capacity_is_where_the_last_level_ends() {
+    fn position_of_capacity_is_past_last_level() {
         let last = Position::of(CAPACITY - 1).unwrap();
         assert_eq!((last.chunk, last.offset), (LEVELS * CHUNKS - 1, last.chunk_len() - 1));
         assert!(

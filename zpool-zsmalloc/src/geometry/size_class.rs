@@ -1,53 +1,57 @@
-//! The geometry of size classes: how long a zspage of each class is, and how many objects it holds.
+//! Size classes: how long a zspage of each class is, and how many slots it has.
 //!
 //! ```text
-//!   class of 1456-byte slots, frames of 4096 bytes, chain 16:  16 frames, 45 slots, 16 bytes left over
+//!   class of 1456-byte slots, frames of 4096 bytes, chain 16:  16 frames, 45 slots, 16 bytes left
 //!
 //!   frame   |    0      |    1      |    2      |  ...  |    15     |
 //!   slot    |  0  |  1  |  2  |  3  |  4  |  ...          |  44  |##|  tail: no further slot fits
 //! ```
 //!
-//! Slots lie one after the other from the front, across frame boundaries: a zspage is contiguous memory. A class takes the shortest
-//! chain of frames whose tail is smallest. Sizes whose zspages would have as many frames and as many slots as those of the next larger size
-//! are merged into it: they would only keep a second half-empty zspage.
+//! A zspage is contiguous memory, so slots lie one after the other across frame boundaries. A class
+//! uses the shortest chain of frames with the smallest tail. If two neighbouring sizes have zspages
+//! of as many frames and as many slots, they become one class: a class of its own would only keep
+//! another half-empty zspage.
 
 use core::fmt;
 
 use zpool_core::CreateError;
 
-/// Frames of a zspage at most: its resident frames are one word of bits.
+use super::slot_map::SlotMap;
+
+/// The most frames of a zspage: a word of bits stands for its resident frames.
 pub(crate) const MAX_CHAIN: usize = 64;
 
-/// Slots of a zspage at most. Whole words of bits, so that no index of 16 bits overflows on the way to the next word, and fewer than what a zspage's entry keeps for
-/// "none".
+/// The most slots of a zspage. They fill whole words of bits, so that stepping to the next word
+/// does not overflow a 16-bit slot number, and `u16::MAX` is free to mean "none".
 const MAX_SLOTS: usize = 65_472;
 const _: () = assert!(MAX_SLOTS < u16::MAX as usize && MAX_SLOTS.is_multiple_of(64));
 const _: () =
     assert!(MAX_FRAME_SIZE / MIN_STEP <= MAX_SLOTS, "a chain of one frame is always short enough");
 
-/// The largest `max_object_len`, in bytes: 64 frames of the smallest size there is.
+/// The largest `max_object_len`, in bytes: 64 frames of the smallest supported size.
 pub const MAX_OBJECT_LEN: usize = 64 * 4096;
 
-/// What a class table depends on. Sizes in bytes.
+/// Parameters of a class table. Sizes are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassConfig {
-    /// Bytes of a frame of the page source.
+    /// Frame size of the page source.
     pub frame_size: usize,
     /// Distance between size classes: a power of two from 8 to 256.
     pub step: usize,
-    /// Frames of a zspage at most, 1 to 64; objects that need more get as many as they need.
+    /// The most frames of a zspage, 1 to 64. Longer objects get as many frames as they need.
     pub chain: usize,
-    /// The largest object, which is also the largest class (but no class is smaller than a step).
+    /// The longest object. It is also the largest class, but no class is smaller than a step.
     pub max_object_len: usize,
 }
 
 impl ClassConfig {
-    /// Distance between classes unless told otherwise, in bytes.
+    /// Default distance between classes, in bytes.
     pub const DEFAULT_STEP: usize = 16;
-    /// Longest chain unless told otherwise, in frames. Measured: see the crate's essay.
+    /// Default longest chain, in frames. `zlab density` shows the effect of other lengths.
     pub const DEFAULT_CHAIN: usize = 64;
 
-    /// The default classes over frames of `frame_size` bytes, for objects up to `max_object_len`.
+    /// Returns the default configuration for objects of up to `max_object_len` bytes over frames
+    /// of `frame_size` bytes.
     pub fn new(frame_size: usize, max_object_len: usize) -> ClassConfig {
         ClassConfig {
             frame_size,
@@ -57,11 +61,11 @@ impl ClassConfig {
         }
     }
 
-    /// Are these values a table can be made of?
+    /// Checks that a table can be made of these values.
     ///
     /// # Errors
     ///
-    /// [`CreateError::BadValue`] names the first that is not.
+    /// [`CreateError::BadValue`] names the first value that is out of range.
     pub fn check(&self) -> Result<(), CreateError> {
         let bad = |name: &str, value: usize, expected: &str| {
             Err(CreateError::BadValue {
@@ -130,7 +134,7 @@ pub struct ClassTable {
 }
 
 impl ClassTable {
-    /// Computes the table: up to a millisecond for objects of 64 KiB.
+    /// Computes the table. The time is proportional to `max_object_len / step * chain`.
     ///
     /// # Errors
     ///
@@ -163,52 +167,65 @@ impl ClassTable {
         })
     }
 
-    /// What it was made for.
+    /// Returns the configuration that the table was made for.
     pub fn config(&self) -> &ClassConfig {
         &self.config
     }
 
-    /// The classes, smallest first.
+    /// Returns the classes, smallest first.
     pub fn classes(&self) -> &[SizeClass] {
         &self.classes
     }
 
-    /// The class of objects of `len` bytes, which is 1 to `max_object_len`.
+    /// Returns the class of objects of `len` bytes, which is 1 to `max_object_len`.
     #[inline]
     pub fn class_of(&self, len: usize) -> ClassIndex {
         self.by_step[(len - 1) >> self.step_shift]
     }
 
-    /// The class of this index.
+    /// Returns the class of this index.
     #[inline]
     pub(crate) fn get(&self, class: ClassIndex) -> &SizeClass {
         &self.classes[usize::from(class.0)]
     }
 
-    /// Frames that `objects` objects of `class` need when they are packed to the front: what an ideal compaction leaves.
-    pub(crate) fn frames_needed(&self, class: &SizeClass, objects: usize) -> usize {
-        let (full, rest) = (objects / usize::from(class.slots), objects % usize::from(class.slots));
-        let frames =
-            |objects: usize| (objects * class.slot_bytes as usize).div_ceil(self.config.frame_size);
-        full * frames(usize::from(class.slots)) + frames(rest)
+    /// Returns the bytes of a zspage of this class.
+    #[inline]
+    pub(crate) fn zspage_bytes(&self, class: ClassIndex) -> usize {
+        usize::from(self.get(class).frames) * self.config.frame_size
     }
 
-    /// Bytes that an object of `len` bytes takes with its share of what a full zspage leaves
-    /// unused.
+    /// Returns the bytes that an object of `len` bytes occupies, with its share of the unused bytes
+    /// of a full zspage.
     pub(crate) fn footprint(&self, len: usize) -> usize {
         let class = self.get(self.class_of(len.clamp(1, self.config.max_object_len)));
-        let objects = usize::from(class.slots);
-        let bytes = self.frames_needed(class, objects) * self.config.frame_size;
-        bytes.div_ceil(objects).max(len)
+        let slots = usize::from(class.slots);
+        let bytes = SlotMap::of(self, class).frames_needed(slots) * self.config.frame_size;
+        bytes.div_ceil(slots).max(len)
     }
 
-    /// Bytes that a slot of a larger class may exceed an object's own class by, where it takes one.
-    pub(crate) fn reach(&self) -> usize {
+    /// Returns the most bytes by which a slot of a larger class may exceed the slot size of an
+    /// object's own class, if the object overflows into that class.
+    pub(crate) fn overflow_reach(&self) -> usize {
         self.config.frame_size / 64
+    }
+
+    /// Returns the classes that objects of `class` may overflow into, smallest first, each with the
+    /// bytes that a slot of it wastes.
+    pub(crate) fn overflow_targets(
+        &self,
+        class: ClassIndex,
+    ) -> impl Iterator<Item = (ClassIndex, usize)> {
+        let own = self.get(class).slot_bytes;
+        let larger = self.classes.iter().enumerate().skip(usize::from(class.0) + 1);
+        larger
+            .map(move |(to, larger)| (ClassIndex(to as u16), (larger.slot_bytes - own) as usize))
+            .take_while(|&(_, waste)| waste <= self.overflow_reach())
     }
 }
 
-/// The class of slots of `size` bytes: of all chains with no more than [`MAX_SLOTS`], the shortest with the smallest tail.
+/// Returns the class of slots of `size` bytes. Of all chains with no more than [`MAX_SLOTS`] slots
+/// it has the shortest with the smallest tail.
 fn min_waste_class(size: usize, shortest: usize, config: &ClassConfig) -> SizeClass {
     let fewest = size.div_ceil(config.frame_size);
     let tail = |frames: usize| frames * config.frame_size % size;
@@ -232,9 +249,10 @@ mod tests {
         ClassTable::new(ClassConfig { chain, ..ClassConfig::new(4096, max) }).unwrap()
     }
 
-    /// Figures of the min-waste rule over 4 KiB frames, computed independently for sizes from 32 bytes up (ours begin at 16).
+    /// Numbers of classes of the min-waste rule over 4 KiB frames, computed independently for sizes
+    /// from 32 bytes up (this table begins at 16).
     #[test]
-    fn distinct_classes_are_as_many_as_the_rule_gives() {
+    fn table_has_as_many_classes_as_the_rule() {
         for (chain, distinct) in [(4, 69), (8, 119), (16, 192)] {
             let from_32 =
                 table(chain, 4096).classes().iter().filter(|c| c.slot_bytes >= 32).count();
@@ -242,8 +260,9 @@ mod tests {
         }
     }
 
+    /// Single classes are those that the min-waste rule yields by hand.
     #[test]
-    fn single_classes_are_as_the_rule_gives() {
+    fn single_classes_follow_the_rule() {
         let class = |chain, size| *table(chain, 4096).get(table(chain, 4096).class_of(size));
         let of = |c: SizeClass| (c.slot_bytes, c.frames, c.slots, c.tail_bytes);
         assert_eq!(of(class(16, 1456)), (1456, 16, 45, 16));
@@ -253,8 +272,9 @@ mod tests {
         assert_eq!(of(class(1, 4096)), (4096, 1, 1, 0));
     }
 
+    /// Every length fits the slots of its class and of no smaller class.
     #[test]
-    fn every_length_fits_its_class_and_no_smaller_one() {
+    fn class_of_length_is_smallest_that_fits() {
         for (frame_size, step, max) in
             [(4096, 16, 4096), (4096, 8, 5000), (16_384, 16, 65_536), (65_536, 64, MAX_OBJECT_LEN)]
         {
@@ -274,7 +294,8 @@ mod tests {
         }
     }
 
-    /// Slots of a few bytes that do not divide a large frame would have more than 65 535 a zspage in the chain with the smallest tail.
+    /// Slots of a few bytes that do not divide a large frame would exceed 65 535 per zspage in the
+    /// chain with the smallest tail, so the chain is shortened.
     #[test]
     fn tiny_slots_shorten_the_chain() {
         for frame_size in [4096, 16_384, 65_536] {
@@ -295,13 +316,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn frames_needed_counts_full_zspages_and_the_front_of_the_last() {
-        let t = table(16, 4096);
-        let c = *t.get(t.class_of(1456));
-        let needed: Vec<_> = [0, 1, 2, 3, 45, 46, 90].map(|n| t.frames_needed(&c, n)).into();
-        assert_eq!(needed, [0, 1, 1, 2, 16, 17, 32]);
     }
 }

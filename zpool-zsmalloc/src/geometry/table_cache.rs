@@ -1,16 +1,17 @@
-//! The process's cache of class tables, so that a pool like one before is created without computing its table again.
+//! The process-wide cache of class tables. A pool with a known configuration is created without
+//! computing its table again.
 
 use std::sync::{Arc, OnceLock};
 
 use zpool_core::CreateError;
 use zpool_core::sync::Mutex;
 
-use crate::geometry::size_class::{ClassConfig, ClassTable};
+use super::size_class::{ClassConfig, ClassTable};
 
-/// Tables kept, the most recently used first. A process uses one or two; the storm of a test, a handful.
+/// Tables kept, the most recently used first. A process normally uses one or two.
 const KEPT: usize = 8;
 
-/// The table of `config`, shared.
+/// Returns the shared table of `config`.
 ///
 /// # Errors
 ///
@@ -21,10 +22,10 @@ pub(crate) fn table(config: ClassConfig) -> Result<Arc<ClassTable>, CreateError>
     if let Some(table) = find(&mut cache.lock(), &config) {
         return Ok(table);
     }
-    // Outside the lock: it may take a millisecond.
+    // Outside the lock: computing a table is slow.
     let table = Arc::new(ClassTable::new(config)?);
     let mut tables = cache.lock();
-    // Somebody may have been faster; then there is one table still.
+    // If another thread was faster, its table is used and this one dropped.
     if let Some(table) = find(&mut tables, &config) {
         return Ok(table);
     }

@@ -1,197 +1,132 @@
-//! What a pool consists of, and the two ways in: to a class under its lock, and to the pool-wide counts.
+//! [`PoolCore`]: the components of a pool.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
-use zpool_core::page::PageSource;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use zpool_core::{Handle, HandleMint, PoolConfig, PoolError};
+use zpool_core::PoolConfig;
+use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::class::magazines::MagazineSet;
-use crate::class::state::ClassState;
-use crate::collections::fallible::try_with_capacity;
+use super::job_slot::{JobSlot, Start};
+use crate::class::{Classes, Figures};
 use crate::geometry::size_class::{ClassIndex, ClassTable};
-use crate::geometry::slot_map::SlotMap;
-use crate::handle::entry::{EntryRef, LocationLayout};
-use crate::handle::hazards::HazardTable;
-use crate::handle::shared_pins::SharedPins;
-use crate::handle::table::HandleTable;
-use crate::reclaim::background::Background;
-use crate::zspage::table::ZspageTable;
+use crate::handle::Handles;
+use crate::zspage::Zspages;
 
-/// A pool, shared with its own jobs.
+/// The components of a pool. Each keeps its own invariants; the operations in this folder and in
+/// `reclaim` only combine them.
 #[derive(Debug)]
 pub(crate) struct PoolCore {
-    pub(crate) mint: HandleMint,
-    pub(crate) source: Arc<dyn PageSource>,
-    pub(crate) table: Arc<ClassTable>,
-    pub(crate) layout: LocationLayout,
-    pub(crate) handles: HandleTable,
-    pub(crate) zspages: ZspageTable,
-    /// Made when the first object comes: most pools use a part of their classes, and pools come and go.
-    classes: Box<[OnceLock<BoxedClass>]>,
-    pub(crate) magazines: MagazineSet,
-    pub(crate) hazards: HazardTable,
-    pub(crate) shared_pins: SharedPins,
+    pub(super) handles: Handles,
+    pub(super) zspages: Zspages,
+    pub(super) classes: Classes,
     // Apart from what every insert and free reads.
-    pub(crate) counters: CachePadded<Counters>,
-    pub(crate) background: CachePadded<Background>,
-    /// Somebody compacts.
-    pub(crate) compacting: AtomicBool,
+    pub(super) counters: CachePadded<Counters>,
+    jobs: CachePadded<JobSlot>,
     /// Objects that are gone are overwritten.
-    pub(crate) wipe: bool,
+    pub(super) wipe: bool,
+    /// Bytes of the allocation that this value is a part of.
+    own_bytes: usize,
 }
 
-/// A box of one class, as it can be made fallibly.
-type BoxedClass = Box<[Class; 1]>;
-
-/// One size class.
-#[derive(Debug)]
-pub(crate) struct Class {
-    pub(crate) index: ClassIndex,
-    state: Mutex<ClassState>,
-    /// Open slots, as of the last time the lock was held: a hint for classes that look for one.
-    open: AtomicU32,
-    /// Bytes by which slots of larger classes exceed this class's, over all its objects that lie in one.
-    pub(crate) overflow_waste: AtomicU32,
-    /// Objects that readers have pinned in their words. Wraps below 0 for a moment where the last
-    /// unpin overtakes the account of the first pin.
-    pub(crate) pinned: AtomicU32,
-}
-
-/// Pool-wide counts. Relaxed throughout: nothing is published through them.
+/// Pool-wide statistics. Relaxed throughout: nothing is published through them.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    /// Resident frames.
-    pub(crate) frames: AtomicUsize,
-    /// Of these, in empty zspages.
-    pub(crate) idle: AtomicUsize,
-    /// Bytes on the heap.
-    pub(crate) metadata: AtomicUsize,
-    /// Objects freed that a guard still holds. Wraps below 0 for a moment where the last unpin overtakes the free.
-    pub(crate) zombies: AtomicUsize,
-    pub(crate) failed_inserts: AtomicU64,
-    pub(crate) moved_objects: AtomicU64,
-}
-
-impl Counters {
-    /// Adds `after - before`, wrapping.
-    fn shift(counter: &AtomicUsize, before: usize, after: usize) {
-        if before != after {
-            counter.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn metadata_changed(&self, before: usize, after: usize) {
-        Counters::shift(&self.metadata, before, after);
-    }
+pub(super) struct Counters {
+    /// Objects freed that a guard still holds. Wraps below 0 for a moment if the last unpin is
+    /// counted before the free.
+    pub(super) zombies: AtomicUsize,
+    pub(super) failed_inserts: AtomicU64,
+    pub(super) moved_objects: AtomicU64,
 }
 
 impl PoolCore {
-    /// The slot of a handle of this pool, if it was ever taken.
-    #[inline]
-    pub(crate) fn named(&self, handle: &Handle) -> Result<EntryRef<'_>, PoolError> {
-        let opened = self.mint.open(handle)?;
-        let slot = self.handles.get(opened.index).ok_or(PoolError::StaleHandle)?;
-        Ok(EntryRef { slot, index: opened.index, generation: opened.generation })
+    /// Creates a pool. `own_bytes`: size of the allocation that it lies in.
+    pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, own_bytes: usize) -> PoolCore {
+        PoolCore::with_zspage_limit(config, table, own_bytes, u32::MAX)
     }
 
-    pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, compact: bool) -> PoolCore {
-        let layout = LocationLayout::of(&table);
-        let inner = PoolCore {
-            mint: HandleMint::new(),
-            source: config.source.clone(),
-            layout,
-            handles: HandleTable::new(),
-            zspages: ZspageTable::new(layout.zspages()),
-            classes: table.classes().iter().map(|_| OnceLock::new()).collect(),
-            magazines: MagazineSet::new(table.classes().len()),
-            hazards: HazardTable::new(),
-            shared_pins: SharedPins::new(),
-            table,
+    /// Creates a pool that has at most `limit` zspages, and no more than handles can name.
+    pub(crate) fn with_zspage_limit(
+        config: &PoolConfig,
+        table: Arc<ClassTable>,
+        own_bytes: usize,
+        limit: u32,
+    ) -> PoolCore {
+        let handles = Handles::new(&table);
+        let limit = handles.nameable_zspages().min(limit);
+        PoolCore {
+            zspages: Zspages::new(config.source.clone(), table.clone(), limit),
+            classes: Classes::new(table),
+            handles,
             counters: CachePadded::default(),
-            background: CachePadded::new(Background::new(config.executor.clone(), compact)),
-            compacting: AtomicBool::new(false),
+            jobs: CachePadded::new(JobSlot::new(config.executor.clone())),
             wipe: config.wipe_on_free,
-        };
-        let bytes = size_of::<PoolCore>()
-            + size_of_val::<[_]>(&inner.classes)
-            + inner.handles.base_bytes()
-            + inner.hazards.bytes();
-        inner.counters.metadata.store(bytes, Ordering::Relaxed);
-        inner
-    }
-
-    /// The class of this index, which has had an object.
-    #[inline]
-    pub(crate) fn class(&self, index: ClassIndex) -> &Class {
-        self.existing_class(index).expect("a class that has had an object was made")
-    }
-
-    /// The class of this index, made if need be. `None` if the heap refuses.
-    #[inline]
-    pub(crate) fn class_or_new(&self, index: ClassIndex) -> Option<&Class> {
-        self.existing_class(index).or_else(|| self.make_class(index))
-    }
-
-    #[cold]
-    fn make_class(&self, index: ClassIndex) -> Option<&Class> {
-        let slot_map = SlotMap::of(&self.table, self.table.get(index));
-        let mut one = try_with_capacity(1)?;
-        one.push(Class {
-            index,
-            state: Mutex::new(ClassState::new(slot_map)),
-            open: AtomicU32::new(0),
-            overflow_waste: AtomicU32::new(0),
-            pinned: AtomicU32::new(0),
-        });
-        let class = BoxedClass::try_from(one.into_boxed_slice()).ok()?;
-        // Another thread may have been faster: then ours is dropped.
-        if self.classes[usize::from(index.0)].set(class).is_ok() {
-            self.counters.metadata_changed(0, size_of::<Class>());
+            own_bytes,
         }
-        self.existing_class(index)
     }
 
-    /// The class of this index, if it ever had an object.
-    pub(crate) fn existing_class(&self, index: ClassIndex) -> Option<&Class> {
-        self.classes.get(usize::from(index.0))?.get().map(|class| &class[0])
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
     }
 
-    /// The classes that ever had an object, smallest first.
-    pub(crate) fn existing_classes(&self) -> impl Iterator<Item = &Class> + Clone {
-        self.classes.iter().filter_map(|class| class.get().map(|class| &class[0]))
+    pub(crate) fn zspages(&self) -> &Zspages {
+        &self.zspages
     }
 
-    /// Runs `work` under the lock of a class, and keeps the pool-wide counts in step. `work` calls nobody outside this crate and is short.
+    pub(crate) fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    pub(crate) fn jobs(&self) -> &JobSlot {
+        &self.jobs
+    }
+
+    /// Returns the geometry of the classes.
     #[inline]
-    pub(crate) fn locked<R>(&self, class: &Class, work: impl FnOnce(&mut ClassState) -> R) -> R {
-        let mut state = class.state.lock();
-        let before = (state.resident(), state.idle());
-        let result = work(&mut state);
-        Counters::shift(&self.counters.frames, before.0, state.resident());
-        Counters::shift(&self.counters.idle, before.1, state.idle());
-        // Relaxed: a hint.
-        class.open.store(state.open() as u32, Ordering::Relaxed);
-        result
+    pub(crate) fn table(&self) -> &ClassTable {
+        self.classes.table()
     }
 
-    /// Bytes held: see `ZPool::bytes_held`.
+    /// See `ZPool::bytes_held`.
     pub(crate) fn bytes_held(&self) -> usize {
-        let frames = self.counters.frames.load(Ordering::Relaxed);
-        frames * self.source.frame_size() + self.counters.metadata.load(Ordering::Relaxed)
-    }
-}
-
-impl Class {
-    /// The lock itself, for walks that hold all of them, in order of size.
-    pub(crate) fn lock(&self) -> zpool_core::sync::MutexGuard<'_, ClassState> {
-        self.state.lock()
+        self.classes.resident_frames() * self.zspages.frame_size() + self.metadata_bytes()
     }
 
-    /// Open slots, a moment ago.
-    pub(crate) fn open_hint(&self) -> usize {
-        self.open.load(Ordering::Relaxed) as usize
+    /// Returns the bytes on the heap.
+    pub(super) fn metadata_bytes(&self) -> usize {
+        self.own_bytes
+            + self.handles.metadata_bytes()
+            + self.zspages.metadata_bytes()
+            + self.classes.metadata_bytes()
+    }
+
+    /// Returns the figures that decide when memory goes back.
+    pub(crate) fn figures(&self) -> Figures {
+        self.classes.figures(self.handles.used())
+    }
+
+    /// Submits the background job if there is enough to do. Never blocks or allocates.
+    pub(crate) fn request_background_work_if_due(&self) {
+        // First of all: during a cooldown every free would find work to do and no job.
+        if self.jobs.start() != Start::Fresh || !self.jobs.is_usable() {
+            return;
+        }
+        let figures = self.figures();
+        if figures.idle_is_large() || figures.compaction_is_due() {
+            self.jobs.submit(None);
+        }
+    }
+
+    /// Counts an object that compaction has moved.
+    pub(crate) fn count_moved(&self) {
+        self.counters.moved_objects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the cached slots of a class, or of all classes, to their classes.
+    pub(crate) fn drain_magazines(&self, class: Option<ClassIndex>) {
+        for index in self.classes.magazines().drain(class) {
+            if let Some(entry) = self.handles.entry(index) {
+                self.release_cached(index, entry);
+            }
+        }
     }
 }

@@ -1,20 +1,22 @@
-//! Exchanging the objects of two handles. The protocol is the slots': see [`slot`](crate::slot).
+//! Exchanging the objects of two handles. The protocol is in `handle::entry::exchange`.
 
 use zpool_core::Handle;
 
-use crate::handle::entry::{Exchanged, exchange};
-use crate::pool::core::PoolCore;
+use super::core::PoolCore;
+use crate::handle::entry::Exchanged;
 
 impl PoolCore {
     /// See `ZPool::exchange`.
     pub(crate) fn exchange(&self, kept: &Handle, other: &Handle) -> bool {
-        let (Ok(kept), Ok(other)) = (self.named(kept), self.named(other)) else { return false };
-        match exchange(kept, other, &self.hazards) {
+        let (Ok(kept), Ok(other)) = (self.handles.open(kept), self.handles.open(other)) else {
+            return false;
+        };
+        match self.handles.exchange(kept, other) {
             Exchanged::Yes => true,
             Exchanged::No => false,
-            // It takes a second handle of that name, and ends as that one's free would have.
-            Exchanged::Freed(content) => {
-                self.finish_zombie(kept.index, content);
+            // A second copy of the handle was freed meanwhile: finish that free here.
+            Exchanged::Freed(location) => {
+                self.finish_zombie(kept.index, location);
                 false
             }
         }

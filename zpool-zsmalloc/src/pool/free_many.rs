@@ -1,32 +1,33 @@
-//! Frees many objects: in batches, so that memory accesses overlap and locks are taken once for
-//! many.
+//! Frees many objects in batches, so that memory accesses overlap and one lock serves many.
 //!
 //! ```text
-//!   handles ─► named, entry prefetched ─► killed, zspage prefetched ─► sorted by class ─► slots released ─► entries freed
-//!              └ a batch of them ┘        └ one look at all readers ┘   └ one lock a class ┘  └ one lock ┘
+//!   handles ─► opened, ─► killed,  ─► settled ─► sorted   ─► slots    ─► entries
+//!              entry      zspage      one scan   by class    released    freed
+//!              prefetched prefetched  of hazards             one lock    one lock
+//!                                                            per class
 //! ```
 //!
-//! A free on its own waits for memory twice, for the handle's entry and for the zspage. With a
-//! batch of them these waits overlap. Nothing here blocks or allocates, and the background job is
-//! requested once, at the end.
+//! A single free waits for memory twice: for the handle's entry and for the zspage. In a batch
+//! these waits overlap. Nothing here blocks or allocates, and the background job is requested once,
+//! at the end.
 
 use zpool_core::{Handle, prefetch};
 
+use super::core::PoolCore;
 use crate::geometry::size_class::ClassIndex;
 use crate::handle::entry::{EntryRef, HandleEntry, PackedLocation};
-use crate::pool::core::PoolCore;
 
-/// Objects that are freed together. The batch lies on the caller's stack, at 16 bytes an object.
+/// Objects that are freed together. The batch lies on the caller's stack, at 16 bytes per object.
 const BATCH: usize = 128;
 
-/// One handle of a batch.
+/// One object of a batch.
 #[derive(Debug, Clone, Copy)]
 struct DyingObject {
     /// Its entry in the handle table.
     index: u32,
     generation: u16,
     class: ClassIndex,
-    content: PackedLocation,
+    location: PackedLocation,
 }
 
 impl PoolCore {
@@ -34,8 +35,8 @@ impl PoolCore {
     pub(crate) fn free_many(&self, handles: &mut dyn Iterator<Item = Handle>) -> usize {
         let mut batch = Batch::new(self);
         for handle in handles {
-            match self.named(&handle) {
-                Ok(named) => batch.push(named),
+            match self.handles.open(&handle) {
+                Ok(entry) => batch.push(entry),
                 Err(_) => batch.refused += 1,
             }
         }
@@ -44,11 +45,11 @@ impl PoolCore {
     }
 }
 
-/// Handles on their way out. Whatever is in it is freed when it is dropped, also when the caller's
-/// iterator panics.
+/// Objects being freed. What is in it is freed when it is dropped, also if the caller's iterator
+/// panics.
 struct Batch<'a> {
     pool: &'a PoolCore,
-    doomed: [DyingObject; BATCH],
+    objects: [DyingObject; BATCH],
     len: usize,
     /// Handles that named no object.
     refused: usize,
@@ -63,48 +64,44 @@ impl Drop for Batch<'_> {
 
 impl<'a> Batch<'a> {
     fn new(pool: &'a PoolCore) -> Batch<'a> {
-        let none = DyingObject {
-            index: 0,
-            generation: 0,
-            class: ClassIndex(0),
-            content: PackedLocation(0),
-        };
-        Batch { pool, doomed: [none; BATCH], len: 0, refused: 0 }
+        let location = PackedLocation(0);
+        let none = DyingObject { index: 0, generation: 0, class: ClassIndex(0), location };
+        Batch { pool, objects: [none; BATCH], len: 0, refused: 0 }
     }
 
     #[inline]
-    fn push(&mut self, EntryRef { slot, index, generation }: EntryRef<'_>) {
-        prefetch(core::slice::from_ref(slot), 1);
-        self.doomed[self.len] =
-            DyingObject { index, generation, class: ClassIndex(0), content: PackedLocation(0) };
+    fn push(&mut self, EntryRef { entry, index, generation }: EntryRef<'_>) {
+        prefetch(core::slice::from_ref(entry), 1);
+        let location = PackedLocation(0);
+        self.objects[self.len] = DyingObject { index, generation, class: ClassIndex(0), location };
         self.len += 1;
         if self.len == BATCH {
             self.flush();
         }
     }
 
-    /// Frees what is in the batch.
+    /// Frees the objects of the batch.
     fn flush(&mut self) {
         self.kill();
         self.settle();
         let pool = self.pool;
-        let doomed = &mut self.doomed[..core::mem::take(&mut self.len)];
-        doomed.sort_unstable_by_key(|doomed| doomed.class.0);
-        for of_class in doomed.chunk_by(|a, b| a.class == b.class) {
+        let objects = &mut self.objects[..core::mem::take(&mut self.len)];
+        objects.sort_unstable_by_key(|object| object.class.0);
+        for of_class in objects.chunk_by(|a, b| a.class == b.class) {
             pool.release_slots(of_class);
         }
-        pool.handles.put_many(doomed.iter().map(|doomed| doomed.index));
+        pool.handles.release_many(objects.iter().map(|object| object.index));
     }
 
-    /// Ends the lives of the objects, and drops what has none from the batch.
+    /// Ends the lives of the objects. Drops handles that name none.
     fn kill(&mut self) {
         let pool = self.pool;
-        let kill = |doomed: &mut DyingObject| {
-            let Ok(content) = pool.kill_slot(pool.entry(doomed.index), doomed.generation) else {
-                return false;
-            };
-            doomed.content = content;
-            if let Some(zspage) = pool.zspages.get(pool.layout.unpack(content).0.zspage) {
+        let kill = |object: &mut DyingObject| {
+            let DyingObject { index, generation, .. } = *object;
+            let entry = EntryRef { entry: pool.entry(index), index, generation };
+            let Ok(location) = pool.kill(entry) else { return false };
+            object.location = location;
+            if let Some(zspage) = pool.zspages.get(pool.handles.unpack(location).0.zspage) {
                 prefetch(core::slice::from_ref(zspage), 1);
             }
             true
@@ -112,31 +109,31 @@ impl<'a> Batch<'a> {
         self.refused += self.retain(kill);
     }
 
-    /// Leaves those that guards hold to their guards, and looks up the classes of the others.
+    /// Leaves objects that guards hold to their guards, and looks up the classes of the others.
     fn settle(&mut self) {
         let pool = self.pool;
-        // One look for all of them, after the last of them was killed. Mostly no reader is there.
-        let quiet = pool.hazards.is_empty();
-        let settle = |doomed: &mut DyingObject| {
-            let entry = pool.entry(doomed.index);
-            if !quiet {
-                pool.hazards.convert_to_pins(doomed.index, entry);
+        // One scan for all of them, after the last was killed. Mostly there is no reader.
+        let no_hazards = pool.handles.no_hazards();
+        let settle = |object: &mut DyingObject| {
+            let entry = pool.entry(object.index);
+            if !no_hazards {
+                pool.handles.convert_hazards(object.index, entry);
             }
-            let ours = pool.settle(entry, doomed.content);
+            let ours = pool.settle(entry, object.location);
             if ours {
-                doomed.class = pool.end_content(doomed.content);
+                object.class = pool.end_object(object.location);
             }
             ours
         };
         self.retain(settle);
     }
 
-    /// Keeps those of the batch that `keep` says yes to. Returns how many it dropped.
+    /// Keeps the objects for which `keep` returns `true`. Returns how many it dropped.
     fn retain(&mut self, mut keep: impl FnMut(&mut DyingObject) -> bool) -> usize {
         let before = core::mem::take(&mut self.len);
         for at in 0..before {
-            if keep(&mut self.doomed[at]) {
-                self.doomed[self.len] = self.doomed[at];
+            if keep(&mut self.objects[at]) {
+                self.objects[self.len] = self.objects[at];
                 self.len += 1;
             }
         }
@@ -146,30 +143,27 @@ impl<'a> Batch<'a> {
 
 impl PoolCore {
     fn entry(&self, index: u32) -> &HandleEntry {
-        self.handles.get(index).expect("named before, and the table only grows")
+        self.handles.entry(index).expect("opened before, and the table only grows")
     }
 
-    /// Settles the account of an object that is gone. Returns the class of its slot.
-    fn end_content(&self, content: PackedLocation) -> ClassIndex {
-        let (at, slack) = self.layout.unpack(content);
-        let class = self.zspages.get(at.zspage).expect("an object's zspage exists").class();
-        let len = self.table.get(class).slot_bytes - slack;
-        self.settle_waste(class, len);
-        self.wipe_if_asked(at, len);
+    /// Uncounts and wipes an object that is gone. Returns the class of its slot.
+    fn end_object(&self, location: PackedLocation) -> ClassIndex {
+        let (at, slack) = self.handles.unpack(location);
+        let slot = self.zspages.slot(at);
+        let (class, len) = (slot.zspage().class(), slot.slot_bytes() - slack);
+        self.classes.uncount_waste(class, len);
+        self.wipe_if_configured(slot, len);
         class
     }
 
-    /// Clears claimed slots of one class under one hold of its lock.
-    fn release_slots(&self, doomed: &[DyingObject]) {
-        let Some(first) = doomed.first() else { return };
-        let slot_bytes = self.table.get(first.class).slot_bytes;
-        self.locked(self.class(first.class), |state| {
-            for doomed in doomed {
-                let (at, slack) = self.layout.unpack(doomed.content);
-                let entry = self.zspages.get(at.zspage).expect("a claimed slot's zspage exists");
-                state.release(entry.local(), at.object, slot_bytes - slack);
-            }
-            self.note_releases(state, doomed.len());
+    /// Releases the slots of objects of one class.
+    fn release_slots(&self, objects: &[DyingObject]) {
+        let Some(first) = objects.first() else { return };
+        let slot_bytes = self.table().get(first.class).slot_bytes;
+        let slots = objects.iter().map(|object| {
+            let (at, slack) = self.handles.unpack(object.location);
+            (self.zspages.existing(at.zspage), at.slot, slot_bytes - slack)
         });
+        self.classes.release_slots(first.class, slots);
     }
 }

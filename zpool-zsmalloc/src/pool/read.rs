@@ -1,136 +1,82 @@
-//! Reading: announce, look up, slice. No lock; one exchange here and one when the guard goes, both in a cache line of this processor.
+//! Reading: publish a hazard, look up, slice. There is no lock, but one exchange here and one when
+//! the guard is dropped, both in a cache line of this CPU.
 //!
 //! ```text
-//!   handle ─► announce ─► slot word: live, no pins? ──► zspage, object, slack ─► entry: base, class ─► base + object * slot size, slot size - slack
-//!                 └ no place, or pins ─► pin ─────────────┘
-//!   guard dropped ─► withdraw, or unpin
+//!   handle ─► hazard ─► word: live, no pins? ──► zspage, slot, slack ─► base + slot * slot size
+//!                └ none left, or pins ─► pin ─────┘                     slot size - slack bytes
+//!   guard dropped ─► clear the hazard, or unpin
 //! ```
 //!
-//! The protocol and its orderings are in `readers` and `slot`, what the bytes may and may not do meanwhile in `memory`.
+//! The protocol and its orderings are in `handle::hazards` and `handle::entry`. What may happen to
+//! the bytes meanwhile is in `zspage::memory`.
 
-use zpool_core::sync::atomic::Ordering;
 use zpool_core::{Handle, Pins, PoolError, ReadGuard};
 
+use super::core::PoolCore;
 use crate::geometry::size_class::ClassIndex;
-use crate::handle::entry::{EntryRef, HandleEntry, PackedLocation, Unpinned};
-use crate::handle::hazards::Hazard;
-use crate::pool::core::PoolCore;
-
-/// In the stead of a place's number: the guard shares a pin. There are not so many places.
-const SHARED: u32 = u32::MAX;
+use crate::handle::entry::{EntryRef, PackedLocation, Unpinned};
+use crate::handle::{Hold, Protection};
 
 impl PoolCore {
     /// See `ZPool::read`.
     #[inline]
     pub(crate) fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
-        let named = self.named(handle)?;
-        let (content, place) = self.hold(named)?;
-        let (at, slack) = self.layout.unpack(content);
-        let zspage = self.zspages.get(at.zspage).expect("a pinned object's zspage exists");
-        let class = self.table.get(zspage.class());
-        let run_len = usize::from(class.frames) * self.table.config().frame_size;
-        let offset = usize::from(at.object) * class.slot_bytes as usize;
-        // SAFETY: `slice` (1): announced or pinned above, and the guard takes that back when it is dropped, after its last use of the bytes; it borrows the pool, which gives
-        // its zspages up only when it is dropped; (2): as computed from its class.
-        let bytes = unsafe { zspage.slice(run_len, offset, (class.slot_bytes - slack) as usize) };
-        let token = u64::from(place) << u32::BITS | u64::from(named.index);
+        let entry = self.handles.open(handle)?;
+        let (location, hold) = self.hold(entry)?;
+        let (at, slack) = self.handles.unpack(location);
+        let slot = self.zspages.slot(at);
+        // SAFETY: `slice` (1): the object of this length is held by a hazard or a pin. The guard
+        // lets go of it when dropped, after its last use of the bytes; it borrows the pool, which
+        // gives its zspages up only when it is dropped.
+        let bytes = unsafe { slot.slice((slot.slot_bytes() - slack) as usize) };
+        let token = u64::from(hold.to_bits()) << u32::BITS | u64::from(entry.index);
         Ok(ReadGuard::pinned(bytes, self, token))
     }
 
-    /// Keeps an object where it is, until [`Pins::unpin`]. Gives the number of the place where that is announced, or 0 for a pin.
+    /// Keeps an object where it is until [`Pins::unpin`].
     #[inline]
-    fn hold(
-        &self,
-        EntryRef { slot, index, generation }: EntryRef<'_>,
-    ) -> Result<(PackedLocation, u32), PoolError> {
-        if let Some(place) = self.hazards.publish(index) {
-            if let Some(content) = slot.look(generation) {
-                return Ok((content, place.to_number()));
-            }
-            self.clear(place, index);
+    fn hold(&self, entry: EntryRef<'_>) -> Result<(PackedLocation, Hold), PoolError> {
+        match self.handles.protect(entry) {
+            Protection::Done(location, hold) => return Ok((location, hold)),
+            Protection::Converted => self.unpin_entry(entry.index, Hold::PIN),
+            Protection::Unavailable => {}
         }
-        self.pin(EntryRef { slot, index, generation })
-    }
-
-    /// Pins the word: with a pin of this reader's own, or with the one that readers beyond the
-    /// limit share.
-    #[inline]
-    fn pin(
-        &self,
-        EntryRef { slot, index, generation }: EntryRef<'_>,
-    ) -> Result<(PackedLocation, u32), PoolError> {
-        let (pinned, place) = match slot.pin(generation) {
-            Ok(pinned) => (pinned, 0),
-            Err(PoolError::TooManyReaders) => {
-                let grown = |bytes| self.counters.metadata_changed(0, bytes);
-                (self.shared_pins.add(slot, (index, generation), grown)?, SHARED)
-            }
-            Err(error) => return Err(error),
-        };
+        let (pinned, hold) = self.handles.pin(entry)?;
         if pinned.first {
-            self.note_pinned(self.class_at(pinned.content), 1);
+            self.classes.note_pinned(self.class_at(pinned.location), 1);
         }
-        Ok((pinned.content, place))
+        Ok((pinned.location, hold))
     }
 
-    #[inline]
-    fn clear(&self, place: Hazard, index: u32) {
-        if !self.hazards.clear(place) {
-            self.take_back_pin(index);
-        }
-    }
-
-    /// Takes a pin of the word back that is not announced: the reader's own, or its share.
-    fn unpin_word(&self, index: u32, number: u32) {
-        if number == SHARED {
-            self.unpin_with(index, |slot| self.shared_pins.remove(slot, index));
-        } else {
-            self.take_back_pin(index);
-        }
-    }
-
+    /// Takes a reader's pin back: its own, or its share of the common one.
     #[cold]
-    fn take_back_pin(&self, index: u32) {
-        self.unpin_with(index, |slot| Some(slot.unpin()));
-    }
-
-    /// Takes a pin back with `unpin`, which returns nothing if the pin stays.
-    #[inline]
-    fn unpin_with(&self, index: u32, unpin: impl FnOnce(&HandleEntry) -> Option<Unpinned>) {
-        let Some(slot) = self.handles.get(index) else { return };
-        // Before the unpin: once that is done, the object may be moved or freed, and its zspage may
-        // go.
-        let class = self.class_at(slot.content());
-        let Some(Unpinned { dead, last }) = unpin(slot) else { return };
+    fn unpin_entry(&self, index: u32, hold: Hold) {
+        let Some(entry) = self.handles.entry(index) else { return };
+        // Before the unpin: after it the object may be moved or freed, and its zspage may go.
+        let class = self.class_at(entry.location());
+        let Some(Unpinned { dead, last }) = self.handles.unpin(index, entry, hold) else { return };
         if last {
-            self.note_pinned(class, 1_u32.wrapping_neg());
+            self.classes.note_pinned(class, -1);
         }
-        if let Some(content) = dead {
-            self.finish_zombie(index, content);
+        if let Some(location) = dead {
+            self.finish_zombie(index, location);
         }
     }
 
-    /// Adds to the count of objects of a class that readers have pinned.
-    pub(crate) fn note_pinned(&self, class: ClassIndex, count: u32) {
-        // Relaxed: for the books. Wrapping.
-        self.class(class).pinned.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// The class of the slot where an object is that the caller keeps there.
+    /// Returns the class of the slot of an object that the caller keeps there.
     #[inline]
-    pub(crate) fn class_at(&self, content: PackedLocation) -> ClassIndex {
-        let (at, _) = self.layout.unpack(content);
-        self.zspages.get(at.zspage).expect("a pinned object's zspage exists").class()
+    pub(super) fn class_at(&self, location: PackedLocation) -> ClassIndex {
+        let (at, _) = self.handles.unpack(location);
+        self.zspages.existing(at.zspage).class()
     }
 }
 
 impl Pins for PoolCore {
     #[inline]
     fn unpin(&self, token: u64) {
-        let (index, number) = (token as u32, (token >> u32::BITS) as u32);
-        match Hazard::from_number(number).filter(|_| number != SHARED) {
-            Some(place) => self.clear(place, index),
-            None => self.unpin_word(index, number),
+        let (index, hold) = (token as u32, Hold::from_bits((token >> u32::BITS) as u32));
+        if !self.handles.clear(hold) {
+            self.unpin_entry(index, hold);
         }
     }
 }

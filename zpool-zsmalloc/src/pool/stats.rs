@@ -1,69 +1,70 @@
-//! The books: counts that are kept up to date, read class by class.
+//! Statistics from counts that are kept up to date, read class by class.
 //!
 //! ```text
-//!   slots claimed = payload + rounding       a slot may reach into a frame that is not resident, where its object does not: not counted
+//!   slots claimed = payload + rounding     without the parts of slots in frames that are not
+//!                                          resident, because their objects end before them
 //!   resident      = slots claimed + tails + fragmentation
 //! ```
 //!
-//! What it takes does not depend on the number of objects or zspages. [`survey`](crate::survey)
-//! counts the same by walking over all of them.
+//! The time does not depend on the number of objects or zspages. `survey` counts the same by
+//! walking over all of them.
 
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::sync::atomic::Ordering;
 use zpool_core::{GroupStats, PoolStats};
 
-use crate::class::state::{ClassCounts, ClassState};
+use super::core::PoolCore;
+use crate::class::{Class, ClassCounts, ClassState};
 use crate::geometry::size_class::ClassIndex;
 use crate::handle::entry::EntrySnapshot;
-use crate::pool::core::{Class, PoolCore};
 
-/// What is counted of a class, by whatever way.
+/// Counts of one class, kept or counted.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct ClassFigures {
+pub(super) struct ClassFigures {
     /// Objects, zombies included.
-    pub(crate) objects: usize,
+    pub(super) objects: usize,
     /// Objects that a guard holds.
-    pub(crate) pinned: usize,
-    /// What its zspages come to.
-    pub(crate) counted: ClassCounts,
+    pub(super) pinned: usize,
+    /// Counts over its zspages.
+    pub(super) counts: ClassCounts,
 }
 
 impl PoolCore {
     /// See `ZPool::stats`.
     pub(crate) fn stats(&self) -> PoolStats {
         self.drain_magazines(None);
-        let announced = self.protected_classes();
-        let mut books = StatsBuilder::default();
-        books.stats.groups.reserve(self.table.classes().len());
-        let mut classes = Vec::with_capacity(self.table.classes().len());
-        // All of them at once, in order of size, for a moment: an object that goes from one class
-        // to another while we look is not counted twice.
-        classes.extend(self.existing_classes().map(|class| (class, class.lock())));
+        let protected = self.protected_classes();
+        let magazines = self.classes.magazines();
+        let mut builder = StatsBuilder::default();
+        builder.stats.groups.reserve(self.table().classes().len());
+        let mut classes = Vec::with_capacity(self.table().classes().len());
+        // All of them at once, for a moment: an object that moves from one class to another
+        // meanwhile is not counted twice.
+        self.classes.lock_all(&mut classes);
         // In all claimed slots. Wraps until all classes are added.
-        let mut payload = self.magazines.payload_delta();
+        let mut payload = magazines.payload_delta();
         for (class, state) in &classes {
-            let announced = announced.iter().filter(|&&index| index == class.index).count();
+            let protected = protected.iter().filter(|&&index| index == class.index()).count();
             payload = payload.wrapping_add(state.payload());
-            // Those that were parked since we took the spares back.
-            let objects = state.objects().saturating_sub(self.magazines.cached(class.index));
-            let figures = ClassFigures {
-                objects,
-                pinned: pinned(class) + announced,
-                counted: state.counted(),
-            };
-            self.add_class(class, state, figures, &mut books);
+            // Less those that were cached since the magazines were drained.
+            let objects = state.objects().saturating_sub(magazines.cached(class.index()));
+            let pinned = class.pinned() + protected;
+            let figures = ClassFigures { objects, pinned, counts: state.counts() };
+            self.add_class(class, state, figures, &mut builder);
         }
         drop(classes);
-        self.close_books(books, payload)
+        self.finish_stats(builder, payload)
     }
 
-    /// The classes of objects that readers have announced and not pinned, once for each object.
+    /// Returns the classes of objects that hazards protect and no reader has pinned, once for each
+    /// object.
     fn protected_classes(&self) -> Vec<ClassIndex> {
-        let mut indices = self.hazards.published();
+        let mut indices = self.handles.protected();
         indices.sort_unstable();
         indices.dedup();
-        let class = |index| match self.handles.get(index)?.snapshot() {
-            EntrySnapshot::Live { content, pins: 0 } | EntrySnapshot::Dead { content, pins: 0 } => {
-                let (at, _) = self.layout.unpack(content);
+        let class = |index| match self.handles.snapshot(index)? {
+            EntrySnapshot::Live { location, pins: 0 }
+            | EntrySnapshot::Dead { location, pins: 0 } => {
+                let (at, _) = self.handles.unpack(location);
                 Some(self.zspages.get(at.zspage)?.class())
             }
             _ => None,
@@ -72,62 +73,56 @@ impl PoolCore {
     }
 
     /// Adds a class. Under its lock.
-    pub(crate) fn add_class(
+    pub(super) fn add_class(
         &self,
         class: &Class,
         state: &ClassState,
         figures: ClassFigures,
-        books: &mut StatsBuilder,
+        builder: &mut StatsBuilder,
     ) {
-        let ClassFigures { objects, pinned, counted } = figures;
-        let (geometry, frame_size) = (self.table.get(class.index), state.slot_map.frame_size());
-        let slots = state.objects() * geometry.slot_bytes as usize - counted.absent;
-        books.slots += slots;
-        let stats = &mut books.stats;
+        let ClassFigures { objects, pinned, counts } = figures;
+        let (geometry, frame_size) = (self.table().get(class.index()), self.zspages.frame_size());
+        let slots = state.objects() * geometry.slot_bytes as usize - counts.absent;
+        builder.slots += slots;
+        let stats = &mut builder.stats;
         stats.objects += objects;
-        stats.tail_bytes += counted.tail;
-        stats.fragmentation_bytes += state.resident() * frame_size - slots - counted.tail;
+        stats.tail_bytes += counts.tail;
+        stats.fragmentation_bytes += state.resident() * frame_size - slots - counts.tail;
         stats.resident_frames += state.resident();
         let mut group = GroupStats::default();
         group.slot_bytes = geometry.slot_bytes as usize;
         group.frames_per_page = usize::from(geometry.frames);
         group.slots_per_page = usize::from(geometry.slots);
-        group.pages = state.members().len();
-        group.pages_by_fullness = counted.by_fullness;
+        group.pages = state.zspages();
+        group.pages_by_fullness = counts.by_fullness;
         group.objects = objects;
         group.pinned = pinned.min(objects);
         group.resident_frames = state.resident();
-        group.reclaimable_bytes = self.gain_of(state) * frame_size;
+        group.reclaimable_bytes = state.gain() * frame_size;
         stats.groups.push(group);
     }
 
-    /// Adds what is not a class's.
-    pub(crate) fn close_books(&self, books: StatsBuilder, payload: usize) -> PoolStats {
-        let StatsBuilder { mut stats, slots } = books;
-        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-        // What came and went meanwhile must not unbalance the books: the parts always sum to what
-        // is held. Less than nothing is a large number, like the count of zombies for a moment.
+    /// Adds pool-wide counts.
+    pub(super) fn finish_stats(&self, builder: StatsBuilder, payload: usize) -> PoolStats {
+        let StatsBuilder { mut stats, slots } = builder;
+        // The parts always sum to the bytes held, whatever came and went meanwhile. A count below 0
+        // is a large number for a moment, here and for zombies.
         stats.payload_bytes = (payload as isize).max(0).cast_unsigned().min(slots);
         stats.rounding_bytes = slots - stats.payload_bytes;
-        stats.zombies = (count(&self.counters.zombies) as isize).max(0).cast_unsigned();
+        let zombies = self.counters.zombies.load(Ordering::Relaxed);
+        stats.zombies = (zombies as isize).max(0).cast_unsigned();
         stats.objects = stats.objects.saturating_sub(stats.zombies);
-        stats.metadata_bytes = count(&self.counters.metadata);
+        stats.metadata_bytes = self.metadata_bytes();
         stats.failed_inserts = self.counters.failed_inserts.load(Ordering::Relaxed);
         stats.moved_objects = self.counters.moved_objects.load(Ordering::Relaxed);
         stats
     }
 }
 
-/// Books that are not closed.
+/// Statistics in the making.
 #[derive(Debug, Default)]
-pub(crate) struct StatsBuilder {
+pub(super) struct StatsBuilder {
     stats: PoolStats,
     /// Bytes of claimed slots in resident frames.
     slots: usize,
-}
-
-/// Objects of a class that readers have pinned in their words.
-fn pinned(class: &Class) -> usize {
-    // Relaxed: for the books. Below 0 for a moment.
-    class.pinned.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned() as usize
 }

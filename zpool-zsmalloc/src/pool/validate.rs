@@ -1,234 +1,113 @@
 //! The walk that compares everything which should agree.
 //!
-//! It holds all class locks at once, in order of size, so that no slot is claimed or released meanwhile. Reads, frees and publications go on:
-//! a freed object keeps its bit until its class can be locked, and a claimed slot has its bit before it has a name. So each handle must
-//! have its bit, but not each bit a handle.
+//! It holds all class locks at once, in order of size, so that no slot is claimed or released
+//! meanwhile. Reads, frees and inserts from magazines go on: a freed object keeps its bit until its
+//! class can be locked, and a claimed slot has its bit before a handle names it. So each handle
+//! must have its bit, but not each bit a handle.
 
 use std::collections::HashMap;
 
 use zpool_core::Violation;
 use zpool_core::sync::MutexGuard;
-use zpool_core::sync::atomic::Ordering;
 
-use crate::class::fullness::{Group, row};
-use crate::class::state::ClassState;
-use crate::geometry::slot_map::{bit, count_set};
-use crate::handle::entry::{EntrySnapshot, PackedLocation};
-use crate::pool::core::{Class, PoolCore};
+use super::core::PoolCore;
+use crate::class::{Class, ClassState};
+use crate::handle::entry::PackedLocation;
 
 impl PoolCore {
     /// See `ZPool::validate`.
     pub(crate) fn validate(&self) -> Result<(), Violation> {
         self.drain_magazines(None);
-        // A class that is made while we walk is not among those we hold, and may explain anything: then the walk says nothing.
+        // A class that is created during the walk is not locked, and may explain any difference.
+        // Then the walk proves nothing.
         loop {
-            let classes = self.existing_classes().count();
+            let classes = self.classes.iter().count();
             let result = self.walk();
-            if result.is_ok() || self.existing_classes().count() == classes {
+            if result.is_ok() || self.classes.iter().count() == classes {
                 return result.and_then(|()| self.check_charged());
             }
         }
     }
 
-    /// What is resident is on the source's books. Asked under no lock, so that a single answer says little: frames may go back between the two questions.
+    /// Resident frames are charged. Asked under no lock, so one answer proves little: frames may go
+    /// back between the two questions.
     fn check_charged(&self) -> Result<(), Violation> {
+        let source = self.zspages.source();
         for _ in 0..8 {
-            let resident = self.counters.frames.load(Ordering::Relaxed);
-            if self.source.charged_frames() >= resident {
+            let resident = self.classes.resident_frames();
+            if source.charged_frames() >= resident {
                 return Ok(());
             }
         }
-        let (charged, resident) =
-            (self.source.charged_frames(), self.counters.frames.load(Ordering::Relaxed));
-        Err(Violation::new(format!(
-            "the source has charged {charged} frames, {resident} are resident"
-        )))
+        let (charged, resident) = (source.charged_frames(), self.classes.resident_frames());
+        Err(Violation::new(format!("source: {charged} frames charged, {resident} resident")))
     }
 
     fn walk(&self) -> Result<(), Violation> {
-        let mut classes: Vec<(&Class, MutexGuard<'_, ClassState>)> = Vec::new();
-        for class in self.existing_classes() {
-            classes.push((class, class.lock()));
-        }
+        let mut classes = Vec::new();
+        self.classes.lock_all(&mut classes);
         for (class, state) in &classes {
-            self.check_class(class, state)?;
+            state.validate(class, &self.zspages)?;
         }
         let sum = |of: fn(&ClassState) -> usize| {
             classes.iter().map(|(_, state)| of(state)).sum::<usize>()
         };
-        let counters = &self.counters;
-        agree("pool, frames", counters.frames.load(Ordering::Relaxed), sum(|s| s.resident()))?;
-        agree("pool, idle frames", counters.idle.load(Ordering::Relaxed), sum(|s| s.idle()))?;
+        let figures = self.figures();
+        for (what, kept, counted) in [
+            ("frames", figures.frames, sum(|state| state.resident())),
+            ("idle frames", figures.idle, sum(|state| state.idle())),
+        ] {
+            if kept != counted {
+                return Err(Violation::new(format!(
+                    "pool, {what}: {kept} kept, {counted} counted"
+                )));
+            }
+        }
         self.check_handles(&classes)
     }
 
-    fn check_class(&self, class: &Class, state: &ClassState) -> Result<(), Violation> {
-        let (mut objects, mut resident, mut open, mut idle) = (0, 0, 0, 0);
-        for local in 0..state.members().len() as u32 {
-            let (member, bits) = (state.member(local), state.bits(local));
-            let at = |what: &str| format!("{:?}, zspage {}: {what}", class.index, member.id);
-            let entry =
-                self.zspages.get(member.id).ok_or_else(|| Violation::new(at("no entry")))?;
-            agree(at("entry's index"), entry.local() as usize, local as usize)?;
-            agree(at("entry's class"), usize::from(entry.class().0), usize::from(class.index.0))?;
-            agree(
-                at("slots in use"),
-                usize::from(member.inuse),
-                count_set(bits, 0..state.slot_map.objects),
-            )?;
-            let counted = state.count_open(local, 0..state.slot_map.objects);
-            agree(at("open slots"), usize::from(member.open), usize::from(counted))?;
-            let group = match member.isolated {
-                true => Group::None,
-                false => Group::of(row(member.inuse, state.slot_map.objects), member.open),
-            };
-            agree(at("group"), state.group(local) as usize, group as usize)?;
-            let frames = member.resident.count_ones() as usize;
-            for object in (0..state.slot_map.objects).filter(|&object| bit(bits, object)) {
-                if state.slot_map.frames_of(object, 1) & !member.resident != 0 {
-                    return Err(Violation::new(at(&format!(
-                        "object {object} begins in a frame that is not resident"
-                    ))));
-                }
-            }
-            if !u64::MAX.checked_shl(u32::from(state.slot_map.frames)).unwrap_or(0)
-                & member.resident
-                != member.resident
-            {
-                return Err(Violation::new(at("a frame beyond the last is resident")));
-            }
-            objects += usize::from(member.inuse);
-            resident += frames;
-            open += if member.isolated { 0 } else { usize::from(member.open) };
-            idle += if group == Group::Empty { frames } else { 0 };
-        }
-        let at = |what: &str| format!("{:?}: {what}", class.index);
-        agree(at("objects"), state.objects(), objects)?;
-        agree(at("resident frames"), state.resident(), resident)?;
-        agree(at("open slots"), state.open(), open)?;
-        agree(at("idle frames"), state.idle(), idle)?;
-        check_counted(class, state)?;
-        check_lists(class, state)
-    }
-
-    /// Each handle names a claimed slot of a zspage that lives, no two the same one, and the bytes lie in resident frames.
+    /// Each handle names a claimed slot of a zspage that lives. No two name one slot, and the bytes
+    /// lie in resident frames.
     fn check_handles(
         &self,
         classes: &[(&Class, MutexGuard<'_, ClassState>)],
     ) -> Result<(), Violation> {
         let mut named = HashMap::new();
-        for (index, slot) in self.handles.iter() {
-            let Some(content) = named_by(slot.snapshot()) else { continue };
-            let (at, slack) = self.layout.unpack(content);
-            let what = |why: &str| Violation::new(format!("handle slot {index}, {at:?}: {why}"));
-            let entry = self.zspages.get(at.zspage).ok_or_else(|| what("no such zspage"))?;
-            let state = classes.iter().find(|(class, _)| class.index == entry.class());
-            let state = &state.ok_or_else(|| what("no such class"))?.1;
-            let local = entry.local();
-            if state.members().get(local as usize).is_none_or(|member| member.id != at.zspage) {
-                return Err(what("the zspage is no member of its class"));
+        for (index, snapshot) in self.handles.walk() {
+            let Some(location) = snapshot.named() else { continue };
+            let (at, slack) = self.handles.unpack(location);
+            let wrong = |why: &str| Violation::new(format!("handle entry {index}, {at:?}: {why}"));
+            let zspage = self.zspages.get(at.zspage).ok_or_else(|| wrong("no such zspage"))?;
+            let state = classes.iter().find(|(class, _)| class.index() == zspage.class());
+            let state = &state.ok_or_else(|| wrong("no such class"))?.1;
+            let local = state
+                .local_of(zspage, at.zspage)
+                .ok_or_else(|| wrong("the zspage is no member of its class"))?;
+            if !state.is_claimed(local, at.slot) {
+                return Err(wrong("the slot is not claimed"));
             }
-            if at.object >= state.slot_map.objects || !bit(state.bits(local), at.object) {
-                return Err(what("the slot is not claimed"));
+            let len = state.slot_map().slot_bytes.checked_sub(slack).filter(|&len| len > 0);
+            let len = len.ok_or_else(|| wrong("the slack exceeds the slot"))?;
+            if !state.is_resident(local, at.slot, len) {
+                return Err(wrong("bytes in a frame that is not resident"));
             }
-            let len = state.slot_map.slot.checked_sub(slack).filter(|&len| len > 0);
-            let len = len.ok_or_else(|| what("longer slack than its slot"))?;
-            if state.slot_map.frames_of(at.object, len) & !state.member(local).resident != 0 {
-                return Err(what("bytes in a frame that is not resident"));
-            }
-            if let Some(other) = named.insert((at.zspage, at.object), index)
-                && self.both_name(other, index, content)
+            if let Some(other) = named.insert((at.zspage, at.slot), index)
+                && self.both_name(other, index, location)
             {
-                return Err(what(&format!("handle slot {other} names it too")));
+                return Err(wrong(&format!("handle entry {other} names it too")));
             }
         }
         Ok(())
     }
-}
 
-impl PoolCore {
-    /// Do two slots name the same object? One that is moved or exchanged changes its place or its slot in one step, but the walk takes longer than that, and meets it
-    /// twice; so they are asked often enough that it would have to come and go between any two questions.
-    fn both_name(&self, one: u32, other: u32, content: PackedLocation) -> bool {
+    /// Returns whether two entries name one object. A move or an exchange changes an object's place
+    /// or entry in one step, but the walk takes longer and may meet the object twice. So the
+    /// entries are asked often enough that the object would have to come and go between any two
+    /// questions.
+    fn both_name(&self, one: u32, other: u32, location: PackedLocation) -> bool {
         let names = |index| {
-            self.handles.get(index).is_some_and(|slot| named_by(slot.snapshot()) == Some(content))
+            self.handles.snapshot(index).is_some_and(|entry| entry.named() == Some(location))
         };
         (0..64).all(|_| names(one) && names(other))
-    }
-}
-
-/// The object that a slot names.
-fn named_by(peeked: EntrySnapshot) -> Option<PackedLocation> {
-    match peeked {
-        EntrySnapshot::Live { content, .. } => Some(content),
-        EntrySnapshot::Dead { content, pins } if pins > 0 => Some(content),
-        // Dead without pins: somebody is taking it down, and may be done with its bit; or it is being exchanged, and another slot names it.
-        _ => None,
-    }
-}
-
-/// What the class keeps counted for `stats` is what a walk counts.
-fn check_counted(class: &Class, state: &ClassState) -> Result<(), Violation> {
-    let (is, should) = (state.counted(), crate::pool::survey::count(state));
-    if is == should {
-        Ok(())
-    } else {
-        Err(Violation::new(format!("{:?}: {is:?}, counted {should:?}", class.index)))
-    }
-}
-
-/// The lists hold exactly the members whose links say so, each once.
-fn check_lists(class: &Class, state: &ClassState) -> Result<(), Violation> {
-    let groups = [
-        Group::Empty,
-        Group::Quarter,
-        Group::Half,
-        Group::ThreeQuarters,
-        Group::AlmostFull,
-        Group::Growing,
-    ];
-    for group in groups {
-        let mut listed = 0;
-        let mut at = state.head(group);
-        while let Some(local) = at {
-            listed += 1;
-            if listed > state.members().len() || state.group(local) != group {
-                return Err(Violation::new(format!(
-                    "{:?}: the list of {group:?} is broken",
-                    class.index
-                )));
-            }
-            at = state.next(local);
-        }
-        let members =
-            (0..state.members().len() as u32).filter(|&local| state.group(local) == group).count();
-        agree(format!("{:?}: members of {group:?}", class.index), listed, members)?;
-    }
-    Ok(())
-}
-
-fn agree(what: impl Into<String>, is: usize, should: usize) -> Result<(), Violation> {
-    if is == should {
-        Ok(())
-    } else {
-        Err(Violation::new(format!("{}: {is}, counted {should}", what.into())))
-    }
-}
-
-#[cfg(all(test, not(zpool_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dead_slot_names_its_object_as_long_as_somebody_reads_it() {
-        let content = PackedLocation(7);
-        assert_eq!(named_by(EntrySnapshot::Free), None);
-        for pins in [0, 1, 3] {
-            assert_eq!(named_by(EntrySnapshot::Live { content, pins }), Some(content));
-            assert_eq!(
-                named_by(EntrySnapshot::Dead { content, pins }),
-                (pins > 0).then_some(content)
-            );
-        }
     }
 }

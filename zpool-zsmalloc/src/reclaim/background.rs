@@ -1,218 +1,215 @@
-//! When memory that became empty is given back, and who does it.
+//! Background work: the pool's job, and the inserts that stand in for it.
 //!
 //! ```text
-//!   free ── enough idle, enough to gain, or only spares left for long? ── executor that takes jobs anywhere? ── submit the pool's own job
-//!                                                    │ none, or it does not take or run the job
-//!   insert ◄─────────────────────────────────────────┘  does it first, when enough has gathered
+//!   free ── too much idle, compaction due, or a streak ended? ──► submit the job
+//!                                                    │ no executor that may be used in `free`,
+//!                                                    │ or it does not run the job
+//!   insert ◄─────────────────────────────────────────┘ does the work first, if it is due
 //!   trim, compact: always, all of it
 //! ```
 //!
-//! Frames that one moment leaves empty are often wanted in the next. So compaction by itself is
-//! followed by a [rest](policy::REST), and a job that comes too early puts itself off; it gives
-//! back only what no class has needed recently; and only if that is much, since each call to the
-//! system interrupts every thread of the process. Where there are no inserts, that is since the job
-//! before. Where there are, each job forgets 1/32, which with an executor that has a
-//! clock makes it the last third of a second or so; and spares are left where they are until there
-//! is much. As long as classes keep much more than they need, the job comes again.
-//!
-//! The job is made ahead of time, so submitting it neither blocks nor allocates; it is out at most once, holds the pool weakly, and a pool that is
-//! dropped waits for those that run (one may run beside the end of the one that submitted it): no job touches a pool after its end.
+//! `policy` decides what a job does. The job holds the pool weakly, and a pool that is dropped
+//! waits for the jobs that run. So no job touches a pool after its end.
 
-mod job;
-mod policy;
-
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use zpool_core::CompactionBudget;
-use zpool_core::exec::{Executor, Job};
-use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex};
+use zpool_core::exec::Job;
+use zpool_core::sync::atomic::Ordering;
 
-use self::job::RunGate;
-use self::policy::COOLDOWN;
-use crate::pool::core::PoolCore;
-use crate::reclaim::compact::ReclaimScope;
+use super::policy::{
+    COOLDOWN, Forget, JOB_MOVES, Phase, ReclaimScope, Snapshot, Step, decide, drains_first,
+    drains_last, next_start,
+};
+use super::reclaimer::Reclaimer;
+use super::release;
+use crate::pool::Start;
 
-/// What is kept, from one job to the next, of what a peak is above the present, in parts of [`PARTS`]: most where the pool is in use, so that a class is left what it has
-/// needed in the last third of a second or so; nothing where it is not.
-const SLOWLY: usize = PARTS - 1;
-const AT_A_STROKE: usize = 0;
-const PARTS: usize = 32;
-
-/// Objects that one job moves at most: a millisecond of the executor's time.
-const JOB_MOVES: CompactionBudget = CompactionBudget::moves(2048);
-
-/// The pool's side of its background work.
-#[derive(Debug)]
-pub(crate) struct Background {
-    /// Taken out when the pool goes.
-    executor: Mutex<Option<Arc<dyn Executor>>>,
-    /// Is there an executor that may be used from `free`? Never changes.
-    usable: bool,
-    /// The executor did not take the last job, or dropped it: inserts do the work until it takes one again.
-    refused: AtomicBool,
-    /// The heap refused the next job: there is none.
-    job_missing: AtomicBool,
-    /// May it compact?
-    compact: bool,
-    /// The job, while it is not out.
-    job: Mutex<Option<Job>>,
-    /// Whether a job runs. The lock is held to look and to change it, never while one runs: a job calls the page source and the executor.
-    gate: Mutex<RunGate>,
-    /// Told when a job has ended.
-    ended: Condvar,
-    /// Frames that compaction could free, summed over what the classes noted last. Wraps for a moment.
-    gain: AtomicUsize,
-    /// Objects freed since the last compaction, in steps of [`policy::NOTE_EVERY`].
-    freed: AtomicUsize,
-    /// Objects that there were when all classes were walked over the last time, those kept as spares after that included: the handle table only ever grows.
-    live: AtomicUsize,
-    /// When the rest after the last compaction is over.
-    cooldown_end: Mutex<Option<Instant>>,
-    /// What the job that is out goes on with: one of the constants below.
-    next_start: AtomicU32,
-    /// Somebody has inserted something, as of the last job that did not go on at once.
-    in_use: AtomicBool,
-}
-
-/// With nothing.
-const ANEW: u32 = 0;
-
-/// With what the one before it has left undone a moment ago.
-const AT_ONCE: u32 = 1;
-
-/// With that, after the rest.
-const AFTER_REST: u32 = 2;
-
-impl Background {
-    pub(crate) fn new(executor: Option<Arc<dyn Executor>>, compact: bool) -> Background {
-        let usable =
-            executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
-        Background {
-            executor: Mutex::new(executor.filter(|_| usable)),
-            usable,
-            refused: AtomicBool::new(false),
-            job_missing: AtomicBool::new(false),
-            compact,
-            job: Mutex::new(None),
-            gate: Mutex::new(RunGate::default()),
-            ended: Condvar::new(),
-            gain: AtomicUsize::new(0),
-            freed: AtomicUsize::new(0),
-            // Nobody has looked yet: the handle table says at most how many.
-            live: AtomicUsize::new(usize::MAX),
-            cooldown_end: Mutex::new(None),
-            next_start: AtomicU32::new(ANEW),
-            in_use: AtomicBool::new(false),
-        }
-    }
-}
-
-impl PoolCore {
-    /// Submits the job if there is enough to do. Never blocks or allocates.
-    pub(crate) fn request_background_work_if_due(&self) {
-        let background = &self.background;
-        // Relaxed: policy. First of all, since for the time of a rest every free would find something to do and no job.
-        if background.next_start.load(Ordering::Relaxed) != ANEW {
-            return;
-        }
-        if background.usable && (self.too_much_idle() || self.much_to_gain()) {
-            self.submit(None);
+impl Reclaimer {
+    /// Makes the pool's job, if there is an executor for it: when the pool is created, and when
+    /// the job before has run.
+    pub(super) fn prepare_job(self: &Arc<Self>) {
+        if self.pool.jobs().is_usable() {
+            self.pool.jobs().put(job(self));
         }
     }
 
-    /// Without an executor that does it, an insert gives empty frames back when enough have
-    /// gathered.
+    /// Makes the job if the heap refused it before.
+    #[inline]
+    pub(crate) fn remake_missing_job(self: &Arc<Self>) {
+        if self.pool.jobs().take_missing() {
+            self.prepare_job();
+        }
+    }
+
+    /// Does the work of the job if no executor does. An insert calls this first.
     #[inline]
     pub(crate) fn reclaim_before_insert(&self) {
-        // Relaxed: policy.
-        if !self.background.usable || self.background.refused.load(Ordering::Relaxed) {
+        if self.pool.jobs().needs_inline_work() {
             self.reclaim_inline();
         }
     }
 
     fn reclaim_inline(&self) {
-        if self.too_much_idle() {
-            self.drain_magazines(None);
-            self.release_surplus();
+        let (pool, classes) = (&self.pool, self.pool.classes());
+        if pool.figures().idle_is_large() {
+            pool.drain_magazines(None);
+            self.release_idle();
         }
-        // Relaxed: policy. Of several inserts one does it.
-        if self.much_to_gain() && self.background.freed.swap(0, Ordering::Relaxed) > 0 {
-            self.drain_magazines(None);
-            self.discard_empty_frames(self.existing_classes(), ReclaimScope::All);
-            self.estimate();
+        // Of several inserts one does it.
+        if pool.figures().compaction_is_due() && classes.take_freed() > 0 {
+            pool.drain_magazines(None);
+            release::discard_empty_frames(pool, classes.iter(), ReclaimScope::All);
+            classes.estimate();
         }
     }
 
-    /// What the job does. Gives when it is to go on, if it is: at once, or after what is left of the rest. A job that has waited for the rest does so no more: an executor
-    /// without a clock ran it at once. That one is kept busy for as many jobs as it takes to forget what a pool in use has needed.
-    fn run_once(&self) -> Option<Duration> {
-        let background = &self.background;
-        // Relaxed: set before this job was submitted.
-        let next_start = background.next_start.swap(ANEW, Ordering::Relaxed);
-        if next_start != AT_ONCE {
-            // Relaxed: a job is there to be submitted when the one before it has done its work, so they come one after the other this far.
-            background.in_use.store(self.magazines.take_inserted(), Ordering::Relaxed);
+    /// Runs one job. Returns the step that it ended with.
+    fn run_once(&self) -> Step {
+        let (pool, classes) = (&self.pool, self.pool.classes());
+        let start = pool.jobs().take_start();
+        // Relaxed: jobs come one after the other this far, because the next one is made when this
+        // one has done its work.
+        if start != Start::Continued {
+            self.in_use.store(classes.magazines().take_inserted(), Ordering::Relaxed);
         }
-        let in_use = background.in_use.load(Ordering::Relaxed);
-        // They hide what they hold up. While a pool is in use they are wanted again at once, so then it is enough to have them when there is something to do.
-        if next_start == ANEW || !in_use {
-            self.drain_magazines(None);
+        let in_use = self.in_use.load(Ordering::Relaxed);
+        if drains_first(start, in_use) {
+            pool.drain_magazines(None);
         }
-        self.estimate();
-        let wanted = if next_start == ANEW { self.much_to_gain() } else { self.gain_is_large() };
-        let rest = if wanted && next_start == ANEW { self.cooldown_left() } else { None };
-        let again = if wanted && rest.is_none() { self.gain_a_little(in_use) } else { rest };
-        self.release_surplus();
-        if again.is_none() && next_start != ANEW && in_use {
-            // The last one for now, and frees that came meanwhile found none to have them taken.
-            self.drain_magazines(None);
+        classes.estimate();
+        let step = self.run_steps(start, in_use);
+        self.release_idle();
+        if drains_last(start, in_use, step) {
+            pool.drain_magazines(None);
         }
-        again
+        step
     }
 
-    /// One job's part of a compaction; where the pool is not to compact, what can be had without moving an object. Gives when to go on: at once as long as it gets on,
-    /// and later if classes were left more frames than they need now.
-    fn gain_a_little(&self, in_use: bool) -> Option<Duration> {
-        // Only those counted by now: what is freed while it works is for the next time.
-        let seen = self.background.freed.load(Ordering::Relaxed);
-        // What nobody inserts into needs nothing but what it has.
-        let needed_more = !in_use && self.lower_peaks(AT_A_STROKE);
-        let moved = if !self.surplus_is_large() {
-            0
-        } else if self.background.compact {
-            self.compact_as(JOB_MOVES, ReclaimScope::Surplus).moved_objects
-        } else {
-            self.drain_magazines(None);
-            self.discard_empty_frames(self.existing_classes(), ReclaimScope::Surplus);
-            0
-        };
-        // What is pinned must not keep the executor busy.
-        if moved > 0 && self.surplus_is_large() {
-            return Some(Duration::ZERO);
-        }
-        let less = |freed: usize| Some(freed.saturating_sub(seen));
-        // Never fails. Relaxed: policy.
-        let _ = self.background.freed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        *self.background.cooldown_end.lock() = Some(Instant::now() + COOLDOWN);
-        let needed_more = needed_more || in_use && self.lower_peaks(SLOWLY);
-        (needed_more && self.gain_is_large()).then_some(COOLDOWN)
-    }
-
-    /// Of what a class has needed more than it needs now, leaves it `keep` of [`PARTS`]. Says whether any class has needed more.
-    fn lower_peaks(&self, keep: usize) -> bool {
-        let lower = |class| self.locked(class, |state| state.lower_peak(keep, PARTS));
-        self.existing_classes().map(lower).fold(false, |any, one| any | one)
-    }
-
-    /// Gives idle frames back until there are not too many: of each class all zspages but one, and that too if need be. What is left would be too much for ever, and
-    /// the job would submit itself again and again.
-    fn release_surplus(&self) {
-        for keep in [1, 0] {
-            if self.too_much_idle() {
-                self.release_empty_zspages(keep);
+    /// Carries out steps until one ends the job.
+    fn run_steps(&self, start: Start, in_use: bool) -> Step {
+        // Frees that come while the job works are for the next one.
+        let freed = self.pool.figures().freed;
+        let cooldown = self.cooldown_left();
+        let mut phase = Phase::Begun;
+        loop {
+            let figures = self.pool.figures();
+            match decide(&Snapshot { start, phase, figures, cooldown }) {
+                Step::Reclaim => phase = self.reclaim_surplus(in_use),
+                Step::Settle => phase = self.settle(in_use, phase, freed),
+                step @ (Step::Stop | Step::Again(_)) => return step,
             }
+        }
+    }
+
+    /// Gives a large surplus back: by compaction, or if objects must not move, what is empty as it
+    /// is.
+    fn reclaim_surplus(&self, in_use: bool) -> Phase {
+        let (pool, scope) = (&self.pool, ReclaimScope::Surplus);
+        // A pool without inserts needs only what it uses now.
+        let forgot = !in_use && self.forget_peaks(Forget::AtOnce);
+        let mut moved = 0;
+        if pool.figures().is_large(self.surplus()) {
+            if self.compact_in_background {
+                moved = self.compact_in(JOB_MOVES, scope).moved_objects;
+            } else {
+                pool.drain_magazines(None);
+                release::discard_empty_frames(pool, pool.classes().iter(), scope);
+            }
+        }
+        let surplus = if moved > 0 { self.surplus() } else { 0 };
+        Phase::Reclaimed { moved, surplus, forgot }
+    }
+
+    /// Begins the cooldown, and lowers the peaks of a pool in use.
+    fn settle(&self, in_use: bool, phase: Phase, freed: usize) -> Phase {
+        self.pool.classes().forget_freed(freed);
+        *self.cooldown_end.lock() = Some(Instant::now() + COOLDOWN);
+        let forgot = matches!(phase, Phase::Reclaimed { forgot: true, .. });
+        Phase::Settled { forgot: forgot || in_use && self.forget_peaks(Forget::Slowly) }
+    }
+
+    /// Lowers the peaks of all classes. Returns whether any was above the present.
+    fn forget_peaks(&self, forget: Forget) -> bool {
+        let ((keep, of), classes) = (forget.kept(), self.pool.classes());
+        let lower = |class| classes.locked(class, |state| state.lower_peak(keep, of));
+        classes.iter().map(lower).fold(false, |any, one| any | one)
+    }
+
+    /// Returns the frames that no class has needed recently.
+    fn surplus(&self) -> usize {
+        let classes = self.pool.classes();
+        let surplus = |class| classes.locked(class, |state| state.surplus());
+        classes.iter().map(surplus).sum()
+    }
+
+    fn cooldown_left(&self) -> Duration {
+        let end = *self.cooldown_end.lock();
+        end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// Releases empty zspages until not too many frames are idle: all but one of each class, and
+    /// then that one as well. Too many idle frames would make the job submit itself for ever.
+    fn release_idle(&self) {
+        for keep in [1, 0] {
+            if self.pool.figures().idle_is_large() {
+                release::release_empty_zspages(&self.pool, keep);
+            }
+        }
+    }
+}
+
+/// Makes the job of a pool. Returns `None` if the heap refuses.
+fn job(pool: &Arc<Reclaimer>) -> Option<Job> {
+    Job::try_new("zsmalloc background reclaim", || {
+        let mut ticket = JobTicket { pool: Arc::downgrade(pool), used: false };
+        move || {
+            ticket.used = true;
+            if let Some(pool) = ticket.pool.upgrade() {
+                run(&pool);
+            }
+        }
+    })
+}
+
+fn run(pool: &Arc<Reclaimer>) {
+    let jobs = pool.pool.jobs();
+    let Some(_running) = jobs.enter() else { return };
+    let rearm = RearmOnDrop(pool);
+    let step = pool.run_once();
+    // Before there is a next job: a free that submits it replaces the submission below, a little
+    // early.
+    jobs.set_start(next_start(step));
+    drop(rearm);
+    match step {
+        Step::Again(delay) => jobs.submit(Some(delay)),
+        // Frees during this job found none to submit.
+        _ => pool.pool.request_background_work_if_due(),
+    }
+}
+
+/// Makes the pool's next job when this one is done, or has panicked in the page source.
+struct RearmOnDrop<'a>(&'a Arc<Reclaimer>);
+
+impl Drop for RearmOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.prepare_job();
+    }
+}
+
+/// Travels with a job. If the job is dropped without having run, as by an executor that ends, then
+/// the next one is made.
+struct JobTicket {
+    pool: Weak<Reclaimer>,
+    used: bool,
+}
+
+impl Drop for JobTicket {
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.upgrade().filter(|_| !self.used) else { return };
+        if !pool.pool.jobs().is_closed() {
+            pool.pool.jobs().note_refused();
+            pool.prepare_job();
         }
     }
 }

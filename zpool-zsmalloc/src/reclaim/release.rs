@@ -1,335 +1,320 @@
-//! Giving memory back: empty zspages whole, and frames that are empty inside zspages that are not.
+//! Release: empty zspages go back whole, and empty frames inside zspages that are in use.
 //!
-//! Both take what they give back out of reach under the class's lock, a bounded number at a time, and call the page source outside.
+//! Both take what goes back out of reach under the class's lock, a bounded number at a time, and
+//! call the page source outside.
 
 use zpool_core::might_block;
 use zpool_core::page::Run;
 
-use crate::class::fullness::Group::Empty;
-use crate::class::state::{ClassState, MemberStorage, Occupancy};
+use super::policy::ReclaimScope;
+use super::reclaimer::Reclaimer;
+use crate::class::{Class, ClassState, MemberStorage};
 use crate::collections::fallible::InlineList;
 use crate::geometry::size_class::ClassIndex;
-use crate::pool::core::{Class, PoolCore};
-use crate::reclaim::compact::ReclaimScope;
-use crate::zspage::memory::{ChargedFrames, OwnedRun, discard_all, release_all};
+use crate::pool::PoolCore;
+use crate::zspage::OwnedRun;
 
-/// Zspages handled under one hold of a class's lock, and given back by one call.
+/// Zspages handled under one hold of a class's lock, and released by one call of the source.
 const BATCH: usize = 32;
 
-impl PoolCore {
+impl Reclaimer {
     /// See `ZPool::trim`.
     pub(crate) fn trim(&self) -> usize {
         might_block("Zsmalloc::trim");
-        // A job of our own that runs meanwhile has taken out what we do not see, and will not see what we free: so once more, and when we return
-        // the books are right. Twice at most: a pool that is in use is never done.
-        let before = self.jobs_run();
-        let freed = self.trim_once();
-        if self.jobs_run() == before {
+        // A job that runs meanwhile has isolated what this thread does not see, and does not see
+        // what this thread frees. So trim once more, and the statistics are exact afterwards. Twice
+        // at most: a pool in use is never done.
+        let jobs = self.pool.jobs();
+        let before = jobs.wait_for_runs();
+        let freed = trim_once(&self.pool);
+        if jobs.wait_for_runs() == before {
             return freed;
         }
-        let rest = self.trim_once();
-        self.jobs_run();
+        let rest = trim_once(&self.pool);
+        jobs.wait_for_runs();
         freed + rest
-    }
-
-    fn trim_once(&self) -> usize {
-        self.drain_magazines(None);
-        let hollow = self.discard_empty_frames(self.existing_classes(), ReclaimScope::All);
-        let frames = hollow + self.release_empty_zspages(0);
-        self.existing_classes().for_each(|class| self.shrink_storage(class));
-        self.counters.metadata_changed(self.shared_pins.trim(), 0);
-        self.estimate();
-        frames * self.source.frame_size()
-    }
-
-    /// Gives back all empty zspages but `keep` a class, 0 or 1. Returns frames that were resident.
-    pub(crate) fn release_empty_zspages(&self, keep: usize) -> usize {
-        self.release_empty(self.existing_classes(), |state| match keep {
-            0 => state.head(Empty),
-            _ => state.head(Empty).and_then(|kept| state.next(kept)),
-        })
-    }
-
-    /// Gives back empty zspages that their classes have not needed of late, or all. Returns frames that were resident.
-    pub(crate) fn release_unneeded_zspages<'c>(
-        &self,
-        classes: impl Iterator<Item = &'c Class>,
-        scope: ReclaimScope,
-    ) -> usize {
-        self.release_empty(classes, |state| {
-            let needless = |&local: &u32| {
-                let frames = state.member(local).resident.count_ones() as usize;
-                scope == ReclaimScope::All || frames <= self.surplus_of(state, scope)
-            };
-            state.head(Empty).filter(needless)
-        })
-    }
-
-    /// Gives back empty zspages as long as `surplus` names one of a class: [`BATCH`] by one call of the source, of whatever classes. Returns frames that were resident.
-    fn release_empty<'c>(
-        &self,
-        classes: impl Iterator<Item = &'c Class>,
-        surplus: impl Fn(&ClassState) -> Option<u32>,
-    ) -> usize {
-        let mut gone = RemovedZspages { pool: self, zspages: InlineList::new(), resident: 0 };
-        let mut frames = 0;
-        for class in classes {
-            while self.locked(class, |state| gone.remove(class, state, &surplus)) {
-                frames += gone.release();
-            }
-        }
-        frames + gone.release()
-    }
-
-    /// Gives back frames that are resident although no object lies in them, where their zspage is not empty: many by one call of the source. If it is not to be
-    /// thorough, only as many as the class has not needed of late. Returns how many.
-    pub(crate) fn discard_empty_frames<'c>(
-        &self,
-        classes: impl Iterator<Item = &'c Class>,
-        scope: ReclaimScope,
-    ) -> usize {
-        let mut hollow = EmptyFrames { pool: self, scope, zspages: InlineList::new(), of_class: 0 };
-        let mut total = 0;
-        for class in classes {
-            hollow.of_class = 0;
-            let mut cursor = 0;
-            while self.locked(class, |state| hollow.isolate(class, state, &mut cursor)) {
-                total += hollow.give_back();
-            }
-        }
-        total + hollow.give_back()
-    }
-
-    /// Returns the hollow frames of zspages that compaction is evacuating, isolated or not,
-    /// before it has done with them: of each the id, and whether it has isolated it. Returns how
-    /// many.
-    pub(crate) fn discard_evacuated(&self, zspages: impl Iterator<Item = (u32, bool)>) -> usize {
-        let mut hollow = EmptyFrames {
-            pool: self,
-            scope: ReclaimScope::All,
-            zspages: InlineList::new(),
-            of_class: 0,
-        };
-        let mut total = 0;
-        for (id, isolated) in zspages {
-            let Some(entry) = self.zspages.get(id) else { continue };
-            let class = self.class(entry.class());
-            self.locked(class, |state| {
-                let local = entry.local();
-                // Another thread may have isolated it, for the same frames.
-                let ours = |member: &Occupancy| member.id == id && member.isolated == isolated;
-                if state.members().get(local as usize).is_some_and(ours) {
-                    hollow.add(class, state, local, state.empty_frames(local));
-                }
-            });
-            if hollow.zspages.is_full() {
-                total += hollow.give_back();
-            }
-        }
-        total + hollow.give_back()
-    }
-
-    /// Gives back most of the room of a class that has shrunk.
-    fn shrink_storage(&self, class: &Class) {
-        let Some((slot_map, members)) = self.locked(class, |state| state.excess_storage()) else {
-            return;
-        };
-        // Without memory for the smaller room, the larger one stays.
-        let Some(new) = MemberStorage::with_capacity(&slot_map, members) else { return };
-        let new_bytes = new.bytes();
-        let old = self.locked(class, |state| state.refit(new));
-        self.counters.metadata_changed(old.bytes(), new_bytes);
-    }
-
-    /// Releases everything, objects and all, without a heap call. Only when nothing uses the pool
-    /// any more.
-    pub(crate) fn tear_down(&self) {
-        let mut charged = ChargedFrames::none(&*self.source);
-        let runs = self.existing_classes().flat_map(|class| {
-            let len = usize::from(self.table.get(class.index).frames) * self.source.frame_size();
-            let state = self
-                .locked(class, |state| core::mem::replace(state, ClassState::new(state.slot_map)));
-            *charged.credit() += state.resident();
-            (0..state.members().len() as u32).map(move |local| {
-                let zspage =
-                    self.zspages.get(state.member(local).id).expect("a member's entry exists");
-                // SAFETY: `take_out` (1): no handle, guard or job reaches the pool any more, and
-                // the state was taken out above; (2): as computed from its class.
-                unsafe { zspage.take_out(len, &self.source) }
-            })
-        });
-        release_all(&self.source, runs.filter_map(OwnedRun::into_run));
     }
 }
 
-/// Zspages of any classes that were removed, up to [`BATCH`], and their frames that are resident.
+fn trim_once(pool: &PoolCore) -> usize {
+    let classes = pool.classes();
+    pool.drain_magazines(None);
+    let discarded = discard_empty_frames(pool, classes.iter(), ReclaimScope::All);
+    let frames = discarded + release_empty_zspages(pool, 0);
+    classes.iter().for_each(|class| shrink_storage(pool, class));
+    pool.handles().trim();
+    classes.estimate();
+    frames * pool.zspages().frame_size()
+}
+
+/// Shrinks the storage of a class that has lost most of its zspages.
+fn shrink_storage(pool: &PoolCore, class: &Class) {
+    let classes = pool.classes();
+    let Some(members) = classes.locked(class, |state| state.excess_storage()) else { return };
+    let slot_map = classes.slot_map(class.index());
+    // Without memory for the smaller storage, the larger one stays.
+    let Some(new) = MemberStorage::with_capacity(&slot_map, members) else { return };
+    let new_bytes = new.bytes();
+    let old = classes.locked(class, |state| state.refit(new));
+    classes.metadata_changed(old.bytes(), new_bytes);
+}
+
+/// Releases all empty zspages but the first `keep` of each class. Returns frames that were
+/// resident.
+pub(super) fn release_empty_zspages(pool: &PoolCore, keep: usize) -> usize {
+    release_zspages(pool, pool.classes().iter(), |state| state.nth_empty(keep))
+}
+
+/// Releases empty zspages of these classes, as far as they are in this scope. Returns frames that
+/// were resident.
+pub(super) fn release_unneeded_zspages<'c>(
+    pool: &PoolCore,
+    classes: impl Iterator<Item = &'c Class>,
+    scope: ReclaimScope,
+) -> usize {
+    release_zspages(pool, classes, |state| {
+        let unneeded = |&local: &u32| match scope {
+            ReclaimScope::All => true,
+            ReclaimScope::Surplus => state.resident_of(local) <= scope.frames_of(state),
+        };
+        state.nth_empty(0).filter(unneeded)
+    })
+}
+
+/// Releases empty zspages as long as `choose` names one of a class: [`BATCH`] of any classes by one
+/// call of the source. Returns frames that were resident.
+fn release_zspages<'c>(
+    pool: &PoolCore,
+    classes: impl Iterator<Item = &'c Class>,
+    choose: impl Fn(&ClassState) -> Option<u32>,
+) -> usize {
+    let mut removed = RemovedZspages { pool, ids: InlineList::new(), resident: 0 };
+    let mut frames = 0;
+    for class in classes {
+        while removed.fill_from(class, &choose) {
+            frames += removed.release();
+        }
+    }
+    frames + removed.release()
+}
+
+/// Discards empty frames of zspages that are not empty: many by one call of the source, as far as
+/// they are in this scope. Returns how many.
+pub(super) fn discard_empty_frames<'c>(
+    pool: &PoolCore,
+    classes: impl Iterator<Item = &'c Class>,
+    scope: ReclaimScope,
+) -> usize {
+    let mut empty = EmptyFrames::new(pool, scope);
+    let mut total = 0;
+    for class in classes {
+        empty.of_class = 0;
+        let mut cursor = 0;
+        while empty.fill_from(class, &mut cursor) {
+            total += empty.discard();
+        }
+    }
+    total + empty.discard()
+}
+
+/// Discards the empty frames of zspages that compaction is still evacuating: of each the id, and
+/// whether compaction has isolated it. Returns how many.
+pub(super) fn discard_evacuated(
+    pool: &PoolCore,
+    zspages: impl Iterator<Item = (u32, bool)>,
+) -> usize {
+    let mut empty = EmptyFrames::new(pool, ReclaimScope::All);
+    let mut total = 0;
+    for (id, isolated) in zspages {
+        let Some(zspage) = pool.zspages().get(id) else { continue };
+        let class = pool.classes().get(zspage.class());
+        pool.classes().locked(class, |state| {
+            // Another thread may have isolated it, for the same frames.
+            let ours = |&local: &u32| state.is_isolated(local) == isolated;
+            if let Some(local) = state.local_of(zspage, id).filter(ours) {
+                empty.add(class, state, local, state.empty_frames(local));
+            }
+        });
+        if empty.zspages.is_full() {
+            total += empty.discard();
+        }
+    }
+    total + empty.discard()
+}
+
+/// Releases everything, live objects included, without a heap call. Nothing uses the pool any more.
+pub(super) fn tear_down(pool: &PoolCore) {
+    let (classes, zspages) = (pool.classes(), pool.zspages());
+    let mut charged = zspages.uncounted(0);
+    let runs = classes.iter().flat_map(|class| {
+        let state = classes.locked(class, ClassState::take);
+        *charged.credit() += state.resident();
+        // SAFETY: `take_out` (1): no handle, guard or job reaches the pool any more, and the state
+        // was taken out above.
+        state.into_ids().map(|id| unsafe { zspages.take_out(id) })
+    });
+    zspages.release_all(runs.filter_map(OwnedRun::into_run));
+}
+
+/// Zspages of any classes that were removed, up to [`BATCH`], and their resident frames.
 ///
-/// When the source panics, they are off the books, as they would be if it had not: what memory it has not taken back by then is its own loss.
+/// If the source panics, they are uncounted all the same. Memory that it has not taken back by then
+/// is the source's loss.
 struct RemovedZspages<'a> {
     pool: &'a PoolCore,
-    zspages: InlineList<(ClassIndex, u32), BATCH>,
+    ids: InlineList<u32, BATCH>,
     resident: usize,
 }
 
 impl RemovedZspages<'_> {
-    /// Removes empty zspages of a class as long as `surplus` names one. True: the batch is full, go on with this class.
-    fn remove(
-        &mut self,
-        class: &Class,
-        state: &mut ClassState,
-        surplus: impl Fn(&ClassState) -> Option<u32>,
-    ) -> bool {
-        while !self.zspages.is_full() {
-            let Some(local) = surplus(state) else {
-                self.pool.note_gain(state);
-                return false;
-            };
-            let (id, frames) = state.remove(local, &self.pool.zspages);
-            self.zspages.push((class.index, id));
-            self.resident += frames;
-        }
-        self.pool.note_gain(state);
-        true
+    /// Removes empty zspages of a class as long as `choose` names one. Returns whether the batch is
+    /// full, so that there may be more in this class.
+    fn fill_from(&mut self, class: &Class, choose: &impl Fn(&ClassState) -> Option<u32>) -> bool {
+        self.pool.classes().locked_and_estimated(class, |state| {
+            while !self.ids.is_full() {
+                let Some(local) = choose(state) else { return false };
+                let (id, frames) = state.remove(local, self.pool.zspages());
+                self.ids.push(id);
+                self.resident += frames;
+            }
+            true
+        })
     }
 
-    /// Gives them back. Returns frames that were resident.
+    /// Releases them. Returns frames that were resident.
     fn release(&mut self) -> usize {
-        let pool = self.pool;
-        if self.zspages.is_empty() {
+        let zspages = self.pool.zspages();
+        if self.ids.is_empty() {
             return 0;
         }
         let resident = core::mem::take(&mut self.resident);
-        let charged = ChargedFrames::taken_out(&*pool.source, resident);
-        let take_out = |&(class, id): &(ClassIndex, u32)| -> OwnedRun {
-            let zspage = pool.zspages.get(id).expect("it was a member");
-            let len = usize::from(pool.table.get(class).frames) * pool.source.frame_size();
-            // SAFETY: `take_out` (1): removed while empty, once; (2): as computed from its class.
-            unsafe { zspage.take_out(len, &pool.source) }
-        };
+        let charged = zspages.uncounted(resident);
         // All of them before the source is called, which may panic.
         let mut runs = InlineList::<Run, BATCH>::new();
-        while let Some(gone) = self.zspages.pop() {
-            take_out(&gone).into_run().into_iter().for_each(|run| runs.push(run));
-            pool.zspages.put(gone.1);
+        while let Some(id) = self.ids.pop() {
+            // SAFETY: `remove` (1): removed while empty, once.
+            let run = unsafe { zspages.remove(id) };
+            run.into_run().into_iter().for_each(|run| runs.push(run));
         }
-        release_all(&pool.source, core::iter::from_fn(|| runs.pop()));
+        zspages.release_all(core::iter::from_fn(|| runs.pop()));
         drop(charged);
         resident
     }
 }
 
-/// Isolated zspages with the frames of theirs that are hollow. Those that are left when it is dropped keep their frames: the source has panicked.
+/// Isolated zspages, each with its empty frames. If the source panics, those that are left keep
+/// their frames.
 struct EmptyFrames<'a> {
     pool: &'a PoolCore,
     scope: ReclaimScope,
-    zspages: InlineList<WithEmptyFrames, BATCH>,
-    /// Frames among them that belong to the class that is looked at: still counted as resident there.
+    zspages: InlineList<IsolatedZspage, BATCH>,
+    /// Frames among them of the present class, which still counts them as resident.
     of_class: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct WithEmptyFrames {
+struct IsolatedZspage {
     class: ClassIndex,
     id: u32,
-    /// The hollow frames.
+    /// The empty frames.
     frames: u64,
-    /// Compaction has isolated it and goes on with it.
+    /// Compaction has isolated it and continues with it.
     stays_isolated: bool,
 }
 
-impl EmptyFrames<'_> {
-    /// Isolates zspages from `cursor` on that have hollow frames. True: the batch is full, go on from there.
-    fn isolate(&mut self, class: &Class, state: &mut ClassState, cursor: &mut u32) -> bool {
-        while (*cursor as usize) < state.members().len() {
-            if self.zspages.is_full() {
-                return true;
-            }
-            let local = *cursor;
-            *cursor += 1;
-            let member = state.member(local);
-            // The empty ones are given back whole.
-            if member.inuse == 0 || member.isolated {
-                continue;
-            }
-            let hollow = match self.scope {
-                ReclaimScope::All => state.empty_frames(local),
-                ReclaimScope::Surplus => {
-                    let surplus = self
-                        .pool
-                        .surplus_of(state, ReclaimScope::Surplus)
-                        .saturating_sub(self.of_class);
-                    if surplus == 0 {
-                        return false;
-                    }
-                    last_bits(state.empty_frames(local), surplus)
-                }
-            };
-            self.add(class, state, local, hollow);
-        }
-        false
+impl<'a> EmptyFrames<'a> {
+    fn new(pool: &'a PoolCore, scope: ReclaimScope) -> EmptyFrames<'a> {
+        EmptyFrames { pool, scope, zspages: InlineList::new(), of_class: 0 }
     }
 
-    /// Isolates a zspage for the sake of some frames that are hollow.
+    /// Isolates zspages from `cursor` on that have empty frames. Returns whether the batch is full,
+    /// so that there may be more from there on.
+    fn fill_from(&mut self, class: &Class, cursor: &mut u32) -> bool {
+        self.pool.classes().locked(class, |state| {
+            while (*cursor as usize) < state.zspages() {
+                if self.zspages.is_full() {
+                    return true;
+                }
+                let local = *cursor;
+                *cursor += 1;
+                // Empty zspages are released whole.
+                if state.is_empty_or_isolated(local) {
+                    continue;
+                }
+                let frames = match self.scope {
+                    ReclaimScope::All => state.empty_frames(local),
+                    ReclaimScope::Surplus => {
+                        let surplus = state.surplus().saturating_sub(self.of_class);
+                        if surplus == 0 {
+                            return false;
+                        }
+                        highest_bits(state.empty_frames(local), surplus)
+                    }
+                };
+                self.add(class, state, local, frames);
+            }
+            false
+        })
+    }
+
+    /// Isolates a zspage for the sake of some empty frames.
     fn add(&mut self, class: &Class, state: &mut ClassState, local: u32, frames: u64) {
         if frames == 0 {
             return;
         }
         self.of_class += frames.count_ones() as usize;
-        let (id, stays_isolated) = (state.member(local).id, state.member(local).isolated);
+        let (id, stays_isolated) = (state.id(local), state.is_isolated(local));
         if !stays_isolated {
             state.isolate(local);
         }
-        self.zspages.push(WithEmptyFrames { class: class.index, id, frames, stays_isolated });
+        self.zspages.push(IsolatedZspage { class: class.index(), id, frames, stays_isolated });
     }
 
-    /// Returns the frames, and strikes off those that the system took. Returns how many.
-    fn give_back(&mut self) -> usize {
-        let pool = self.pool;
+    /// Discards the frames, and marks those absent that the system took. Returns how many.
+    fn discard(&mut self) -> usize {
+        let zspages = self.pool.zspages();
         if self.zspages.is_empty() {
             return 0;
         }
-        let zspages = self.zspages.iter().map(|hollow| {
-            let len = usize::from(pool.table.get(hollow.class).frames) * pool.source.frame_size();
-            let zspage = pool.zspages.get(hollow.id).expect("an isolated zspage stays");
-            (zspage, len, hollow.frames)
-        });
+        let frames = self.zspages.iter().map(|zspage| (zspage.id, zspage.frames));
         let mut kept = [0u64; BATCH];
-        // SAFETY: `discard_all` (1): isolated by `add`, and no claimed slot reached into these
-        // frames then; (2): as computed from their classes.
+        // SAFETY: `discard` (1): isolated by `add`, and no claimed slot reached into these frames
+        // then.
         unsafe {
-            discard_all(&pool.source, zspages, |nth, frames| {
+            zspages.discard(frames, |nth, frames| {
                 kept[nth] |= frames.fold(0, |mask, frame| mask | 1 << frame);
             });
         }
-        for (hollow, kept) in self.zspages.iter_mut().zip(kept) {
-            hollow.frames &= !kept;
+        for (zspage, kept) in self.zspages.iter_mut().zip(kept) {
+            zspage.frames &= !kept;
         }
         let mut total = 0;
         self.of_class = 0;
-        while let Some(hollow) = self.zspages.pop() {
-            self.rejoin(hollow);
-            let count = hollow.frames.count_ones() as usize;
-            drop(ChargedFrames::taken_out(&*pool.source, count));
+        while let Some(zspage) = self.zspages.pop() {
+            self.rejoin(zspage);
+            let count = zspage.frames.count_ones() as usize;
+            drop(zspages.uncounted(count));
             total += count;
         }
         total
     }
 
-    /// Strikes the frames of a zspage off, and ends its isolation.
-    fn rejoin(&self, hollow: WithEmptyFrames) {
-        let local = || self.pool.zspages.get(hollow.id).expect("an isolated zspage stays").local();
-        self.pool.locked(self.pool.class(hollow.class), |state| {
-            state.mark_absent(local(), hollow.frames);
-            if !hollow.stays_isolated {
-                state.rejoin(local());
+    /// Marks the frames of a zspage absent, and ends its isolation.
+    fn rejoin(&self, IsolatedZspage { class, id, frames, stays_isolated }: IsolatedZspage) {
+        let (classes, zspage) = (self.pool.classes(), self.pool.zspages().existing(id));
+        classes.locked_and_estimated(classes.get(class), |state| {
+            // Under the lock: the index may have changed.
+            let local = zspage.local();
+            state.mark_absent(local, frames);
+            if !stays_isolated {
+                state.rejoin(local);
             }
-            self.pool.note_gain(state);
         });
     }
 }
 
-/// The highest bits of `mask`, `count` at most.
-fn last_bits(mut mask: u64, count: usize) -> u64 {
+/// Returns the highest bits of `mask`, at most `count`.
+fn highest_bits(mut mask: u64, count: usize) -> u64 {
     while mask.count_ones() as usize > count {
         mask &= mask - 1;
     }
@@ -338,8 +323,48 @@ fn last_bits(mut mask: u64, count: usize) -> u64 {
 
 impl Drop for EmptyFrames<'_> {
     fn drop(&mut self) {
-        while let Some(hollow) = self.zspages.pop() {
-            self.rejoin(WithEmptyFrames { frames: 0, ..hollow });
+        while let Some(zspage) = self.zspages.pop() {
+            self.rejoin(IsolatedZspage { frames: 0, ..zspage });
         }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_core::page::{HeapSource, PageSource};
+    use zpool_core::{PoolConfig, PoolError};
+
+    use super::*;
+    use crate::geometry::size_class::{ClassConfig, ClassTable};
+
+    /// At the limit of zspages an insert that needs one more says so, leaves nothing behind, and
+    /// succeeds again once one is free. Objects that fit into existing zspages are not affected.
+    #[test]
+    fn insert_beyond_the_last_zspage_is_an_error() {
+        let source = Arc::new(HeapSource::new(4096));
+        let config = PoolConfig::new(source.clone(), 4096);
+        let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
+        let reclaimer = Reclaimer::of(PoolCore::with_zspage_limit(&config, table, 0, 3), false);
+        let pool = reclaimer.pool();
+        let small = pool.insert(&[1; 100]).unwrap();
+        let pages = [pool.insert(&[2; 4096]).unwrap(), pool.insert(&[3; 4096]).unwrap()];
+        let charged = source.charged_frames();
+        for _ in 0..3 {
+            assert_eq!(pool.insert(&[4; 4096]).err(), Some(PoolError::TooManyPages));
+        }
+        assert_eq!(source.charged_frames(), charged);
+        pool.free(pool.insert(&[5; 100]).unwrap()).unwrap();
+        let [first, second] = pages;
+        pool.free(first).unwrap();
+        reclaimer.trim();
+        let again = pool.insert(&[6; 4096]).unwrap();
+        pool.validate().unwrap();
+        for handle in [small, second, again] {
+            pool.free(handle).unwrap();
+        }
+        reclaimer.trim();
+        assert_eq!(source.charged_frames(), 0);
     }
 }

@@ -1,28 +1,29 @@
-//! The table of zspages that readers look into without a lock: where a zspage is and of which class.
+//! The table of zspages, which readers use without a lock: base address and class of each.
 //!
 //! ```text
-//!   base   where the run of frames begins
+//!   base   start of the run of frames
 //!   tag    | evacuated from this slot on: 16 bits | class: 16 bits |
 //!   local  index among the zspages of its class, or link to the next free entry
 //! ```
 //!
-//! An entry is written while no object of its zspage has a handle, or under the lock of its class. A reader comes here with a pin on an
-//! object, and pinning it was an Acquire of the publication that came after the entry was written: so Relaxed loads suffice.
+//! An entry is written while no object of its zspage has a handle, or under the lock of its class.
+//! A reader comes here with a hold on an object. Taking the hold was an Acquire of the step that
+//! made the object live, which came after the entry was written. So Relaxed loads suffice.
 
 use zpool_core::sync::Mutex;
 use zpool_core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use crate::collections::grow_only_table::GrowOnlyTable;
+use crate::collections::grow_only_table::{CAPACITY, GrowOnlyTable};
 use crate::geometry::size_class::ClassIndex;
 
 /// No slot of the zspage is being evacuated.
-const KEEP_ALL: u32 = 0xFFFF;
+const EVACUATE_NONE: u32 = 0xFFFF;
 
 /// One zspage.
 #[derive(Debug, Default)]
 pub(crate) struct Zspage {
-    /// Frames of the run: see `memory` for who may do what with them.
-    pub(crate) base: AtomicPtr<u8>,
+    /// Frames of the run: `memory` says who may do what with them.
+    pub(super) base: AtomicPtr<u8>,
     tag: AtomicU32,
     local: AtomicU32,
 }
@@ -30,57 +31,58 @@ const _: () =
     assert!(size_of::<Zspage>() == 16 || cfg!(zpool_loom), "counts into the density of every pool");
 
 impl Zspage {
-    /// The class. The same from creation to removal.
+    /// Returns the class, which is constant from creation to removal.
     #[inline]
     pub(crate) fn class(&self) -> ClassIndex {
         ClassIndex(self.tag.load(Ordering::Relaxed) as u16)
     }
 
-    /// Has the processor fetch the bytes of a slot that is going to be written.
+    /// Prefetches the bytes of a slot that is going to be written.
     #[inline]
-    pub(crate) fn fetch_ahead(&self, offset: usize, len: usize) {
+    pub(super) fn prefetch(&self, offset: usize, len: usize) {
         zpool_core::prefetch_far(self.base.load(Ordering::Relaxed).wrapping_add(offset), len);
     }
 
-    /// The index among the zspages of its class. Under the lock of that class.
+    /// Returns the index among the zspages of its class. Needs the lock of that class.
     pub(crate) fn local(&self) -> u32 {
         self.local.load(Ordering::Relaxed)
     }
 
-    /// Under the lock of its class.
+    /// Sets the index among the zspages of its class. Needs the lock of that class.
     pub(crate) fn set_local(&self, local: u32) {
         self.local.store(local, Ordering::Relaxed);
     }
 
     /// Begins the life of a zspage that is the caller's alone.
-    pub(crate) fn begin(&self, class: ClassIndex) {
-        self.tag.store(u32::from(class.0) | KEEP_ALL << 16, Ordering::Relaxed);
+    pub(super) fn begin(&self, class: ClassIndex) {
+        self.tag.store(u32::from(class.0) | EVACUATE_NONE << 16, Ordering::Relaxed);
     }
 
-    /// Marks the slots from `first` on as those that compaction moves away; `None` ends that. Only by the compactor.
+    /// Marks the slots from `first` on as those that compaction moves away; `None` ends that. Only
+    /// the compactor calls this.
     pub(crate) fn evacuate_from(&self, first: Option<u16>) {
-        let first = first.map_or(KEEP_ALL, u32::from);
+        let first = first.map_or(EVACUATE_NONE, u32::from);
         self.tag.store(u32::from(self.class().0) | first << 16, Ordering::Relaxed);
     }
 
-    /// Does compaction move this slot away? Asked by the compactor.
-    pub(crate) fn is_evacuated(&self, object: u16) -> bool {
-        u32::from(object) >= self.tag.load(Ordering::Relaxed) >> 16
+    /// Returns whether compaction moves this slot away. Only the compactor asks.
+    pub(crate) fn is_evacuated(&self, slot: u16) -> bool {
+        u32::from(slot) >= self.tag.load(Ordering::Relaxed) >> 16
     }
 }
 
 /// All zspages of a pool.
 #[derive(Debug)]
-pub(crate) struct ZspageTable {
+pub(super) struct ZspageTable {
     entries: GrowOnlyTable<Zspage>,
     ids: Mutex<Ids>,
     /// Zspages that handles can name.
     limit: u32,
 }
 
-/// Why there is no entry for one more zspage.
+/// Reason why there is no entry for one more zspage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoZspage {
+pub(super) enum NoZspage {
     /// As many as handles can name are in use.
     Full,
     /// The heap refused to let the table grow.
@@ -95,34 +97,32 @@ struct Ids {
 }
 
 impl ZspageTable {
-    pub(crate) fn new(limit: u32) -> ZspageTable {
-        let limit = limit.min(crate::collections::grow_only_table::CAPACITY);
-        ZspageTable {
-            entries: GrowOnlyTable::new(),
-            ids: Mutex::new(Ids { free: 0, used: 0 }),
-            limit,
-        }
+    pub(super) fn new(limit: u32) -> ZspageTable {
+        let limit = limit.min(CAPACITY);
+        let ids = Mutex::new(Ids { free: 0, used: 0 });
+        ZspageTable { entries: GrowOnlyTable::new(), ids, limit }
     }
 
-    /// Zspages that there can be.
-    pub(crate) fn limit(&self) -> u32 {
+    /// Returns how many zspages there can be.
+    pub(super) fn limit(&self) -> u32 {
         self.limit
     }
 
     #[inline]
-    pub(crate) fn get(&self, id: u32) -> Option<&Zspage> {
+    pub(super) fn get(&self, id: u32) -> Option<&Zspage> {
         self.entries.get(id)
     }
 
-    /// Takes a free entry for the caller alone. `grown` is told the bytes that the table grew by.
-    pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Result<u32, NoZspage> {
+    /// Allocates an entry for the caller alone. Calls `grown` with the bytes that the table grew
+    /// by, also when it fails.
+    pub(super) fn allocate(&self, grown: impl FnOnce(usize)) -> Result<u32, NoZspage> {
         let mut bytes = 0;
-        let id = self.take_counting(&mut bytes);
+        let id = self.allocate_counting(&mut bytes);
         grown(bytes);
         id
     }
 
-    fn take_counting(&self, grown: &mut usize) -> Result<u32, NoZspage> {
+    fn allocate_counting(&self, grown: &mut usize) -> Result<u32, NoZspage> {
         loop {
             let mut ids = self.ids.lock();
             if let Some(id) = ids.free.checked_sub(1) {
@@ -138,13 +138,13 @@ impl ZspageTable {
                 return Ok(id);
             }
             drop(ids);
-            // Before the entry is taken: if the heap refuses, it is there for the next one to try.
+            // Grow before taking the entry: if the heap refuses, the next caller can try again.
             *grown += self.entries.ensure(id).ok_or(NoZspage::Refused)?;
         }
     }
 
-    /// Takes back an entry that is the caller's alone.
-    pub(crate) fn put(&self, id: u32) {
+    /// Frees an entry that is the caller's alone.
+    pub(super) fn release(&self, id: u32) {
         let mut ids = self.ids.lock();
         if let Some(entry) = self.entries.get(id) {
             entry.set_local(ids.free);
@@ -157,19 +157,20 @@ impl ZspageTable {
 mod tests {
     use super::*;
 
-    /// A table gives out as many ids as it has, says that it is full, and gives out again what came
-    /// back.
+    /// A table hands out as many ids as its limit, reports that it is full, and hands out again
+    /// what was released.
     #[test]
-    fn take_at_limit_is_full_until_put() {
+    fn allocate_at_limit_is_full_until_release() {
         let table = ZspageTable::new(100);
         let mut bytes = 0;
-        let ids: Vec<_> = (0..100).map(|_| table.take(|grown| bytes += grown).unwrap()).collect();
+        let ids: Vec<_> =
+            (0..100).map(|_| table.allocate(|grown| bytes += grown).unwrap()).collect();
         assert_eq!(ids, (0..100).collect::<Vec<_>>());
         for _ in 0..3 {
-            assert_eq!(table.take(|grown| assert_eq!(grown, 0)), Err(NoZspage::Full));
+            assert_eq!(table.allocate(|grown| assert_eq!(grown, 0)), Err(NoZspage::Full));
         }
-        table.put(17);
-        assert_eq!((table.take(|_| ()), table.take(|_| ())), (Ok(17), Err(NoZspage::Full)));
+        table.release(17);
+        assert_eq!((table.allocate(|_| ()), table.allocate(|_| ())), (Ok(17), Err(NoZspage::Full)));
         assert!((1600..=2048).contains(&bytes), "{bytes} bytes for 100 entries of 16");
     }
 }

@@ -2,31 +2,30 @@
 
 use super::ClassState;
 use crate::class::fullness::Group;
-use crate::geometry::slot_map::first_clear;
+use crate::geometry::bits::first_clear;
 
 /// A slot that the caller has claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClaimedSlot {
     pub(crate) zspage: u32,
-    pub(crate) object: u16,
+    pub(crate) slot: u16,
     /// Frames that have become resident with it.
-    pub(crate) fresh: u16,
+    pub(crate) new_frames: u16,
 }
 
 /// What a claim lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Shortage {
     /// Frames to charge.
     pub(crate) frames: usize,
     /// A new zspage.
     pub(crate) zspage: bool,
-    /// Room for one more member: capacity to make it with, or 0.
-    pub(crate) room: usize,
+    /// Members to allocate storage for, or 0.
+    pub(crate) storage: usize,
 }
 
 impl ClassState {
-    /// Claims a slot for an object of `len` bytes in frames that are resident, in the fullest
-    /// zspage that has one.
+    /// Claims an open slot for an object of `len` bytes, in the fullest zspage that has one.
     #[inline]
     pub(crate) fn claim_open(&mut self, len: u32) -> Option<ClaimedSlot> {
         if self.open == 0 {
@@ -36,16 +35,16 @@ impl ClassState {
             .iter()
             .find_map(|&group| self.head(group))
             .or_else(|| self.list(Group::Empty).find(|&local| self.member(local).open > 0))?;
-        let object = self.first_open(local)?;
-        Some(self.occupy_open(local, object, len))
+        let slot = self.first_open(local)?;
+        Some(self.occupy_open(local, slot, len))
     }
 
-    /// Claims the first free slot of a zspage that has none in resident frames, taking the frames
-    /// it needs from `credit`. Returns `None` without such a zspage.
+    /// Claims the first free slot of a zspage that has none in resident frames, and takes the
+    /// frames it needs from `credit`. Returns `None` if there is no such zspage.
     ///
     /// # Errors
     ///
-    /// The number of frames needed, where `credit` has fewer; then nothing has changed.
+    /// If `credit` is too small, the number of frames needed. Then nothing has changed.
     pub(crate) fn claim_growing(
         &mut self,
         len: u32,
@@ -54,19 +53,19 @@ impl ClassState {
         let Some(local) = self.head(Group::Growing).or_else(|| self.head(Group::Empty)) else {
             return Ok(None);
         };
-        let Some(object) = first_clear(self.bits(local), 0, self.slot_map.objects) else {
+        let Some(slot) = first_clear(self.bits(local), 0, self.slot_map.slots) else {
             return Ok(None);
         };
-        self.claim_at(local, object, len, credit).map(Some)
+        self.claim_at(local, slot, len, credit).map(Some)
     }
 
-    /// Claims the first free slot of a zspage that is neither empty nor isolated, the fuller ones
-    /// first, unless `barred` says no to that slot. Takes the frames it needs from `credit`. For
-    /// compaction: it fills gaps whether their frames are resident or not.
+    /// Claims the first free slot of a zspage that is neither empty nor isolated, fuller ones
+    /// first, unless `barred` excludes that slot. Takes the frames it needs from `credit`.
+    /// Compaction uses this: it fills gaps whether their frames are resident or not.
     ///
     /// # Errors
     ///
-    /// The number of frames needed, where `credit` has fewer; then nothing has changed.
+    /// If `credit` is too small, the number of frames needed. Then nothing has changed.
     pub(crate) fn claim_gap(
         &mut self,
         len: u32,
@@ -77,12 +76,12 @@ impl ClassState {
             [Group::AlmostFull, Group::ThreeQuarters, Group::Growing, Group::Half, Group::Quarter];
         let candidates = groups.into_iter().flat_map(|group| self.list(group));
         let mut gaps = candidates.filter_map(|local| {
-            let object = first_clear(self.bits(local), 0, self.slot_map.objects)?;
-            (!barred(self.member(local).id, object)).then_some((local, object))
+            let slot = first_clear(self.bits(local), 0, self.slot_map.slots)?;
+            (!barred(self.member(local).id, slot)).then_some((local, slot))
         });
-        let Some((local, object)) = gaps.next() else { return Ok(None) };
+        let Some((local, slot)) = gaps.next() else { return Ok(None) };
         drop(gaps);
-        self.claim_at(local, object, len, credit).map(Some)
+        self.claim_at(local, slot, len, credit).map(Some)
     }
 
     /// Returns the first slot that is not claimed and lies in resident frames.
@@ -91,31 +90,31 @@ impl ClassState {
         let (bits, resident) = (self.bits(local), self.member(local).resident);
         let mut from = 0;
         loop {
-            let object = first_clear(bits, from, self.slot_map.objects)?;
-            let missing = self.slot_map.frames_of_slot(object) & !resident;
+            let slot = first_clear(bits, from, self.slot_map.slots)?;
+            let missing = self.slot_map.frames_of_slot(slot) & !resident;
             if missing == 0 {
-                return Some(object);
+                return Some(slot);
             }
-            // On to where frames are resident again.
+            // Continue where frames are resident again.
             let absent = missing.trailing_zeros();
             let next = absent + (resident >> absent).trailing_zeros();
-            from = self.slot_map.first_slot_from(next.min(64)).max(object + 1);
+            from = self.slot_map.first_slot_from(next.min(64)).max(slot + 1);
         }
     }
 
     fn claim_at(
         &mut self,
         local: u32,
-        object: u16,
+        slot: u16,
         len: u32,
         credit: &mut usize,
     ) -> Result<ClaimedSlot, usize> {
-        let touched = self.slot_map.frames_of(object, len) & !self.member(local).resident;
+        let touched = self.slot_map.frames_of(slot, len) & !self.member(local).resident;
         let frames = touched.count_ones() as usize;
         if *credit < frames {
             return Err(frames);
         }
         *credit -= frames;
-        Ok(self.occupy(local, object, len))
+        Ok(self.occupy(local, slot, len))
     }
 }

@@ -1,4 +1,4 @@
-//! The end of an object's life: the word becomes dead first, and is settled once announcements have
+//! The end of an object's life: the word becomes dead first, and is settled once hazards have
 //! become pins.
 
 use zpool_core::PoolError;
@@ -10,35 +10,35 @@ use super::{HandleEntry, PackedLocation};
 #[cfg(any(test, zpool_loom))]
 use crate::handle::hazards::HazardTable;
 
-/// What [`Slot::kill`] found.
+/// Result of [`HandleEntry::kill`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Killed {
     /// Where the object is.
-    pub content: PackedLocation,
+    pub location: PackedLocation,
     /// Readers had it pinned.
     pub pinned: bool,
 }
 
-/// What [`Slot::settle`] left.
+/// Result of [`HandleEntry::settle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
-    /// What the free did.
+    /// Effect of the free.
     pub freed: Freed,
-    /// Readers have it pinned.
+    /// Readers have the object pinned.
     pub pinned: bool,
 }
 
-/// What `Slot::free` did.
+/// Effect of a free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freed {
-    /// The object is the caller's, to take down; the slot too.
+    /// Object and entry are the caller's, to release.
     Now(PackedLocation),
-    /// Guards hold the object: the last unpin takes it down.
+    /// Guards hold the object: the last unpin releases it.
     Later,
 }
 
 impl HandleEntry {
-    /// Ends the object's life: all steps of a free. `index` is the slot's own.
+    /// Ends the object's life: all steps of a free. `index` is the entry's own.
     ///
     /// # Errors
     ///
@@ -52,11 +52,11 @@ impl HandleEntry {
     ) -> Result<Freed, PoolError> {
         let killed = self.kill(generation)?;
         hazards.convert_to_pins(index, self);
-        Ok(self.settle(killed.content).freed)
+        Ok(self.settle(killed.location).freed)
     }
 
-    /// The first step of a free: makes the word dead, with a pin of the caller's. The caller then
-    /// turns announcements into pins, and [`settle`](Self::settle)s.
+    /// Makes the word dead, with a pin of the caller's: the first step of a free. The caller then
+    /// converts hazards into pins, and [settles](Self::settle).
     ///
     /// # Errors
     ///
@@ -70,28 +70,29 @@ impl HandleEntry {
                 return Err(PoolError::StaleHandle);
             }
             let next =
-                EntryWord::new(word.content().0, word.next_generation(), DEAD, word.holds() + 1);
+                EntryWord::new(word.location().0, word.next_generation(), DEAD, word.holds() + 1);
             match self.exchange_weak(word, next, Ordering::SeqCst) {
-                Ok(()) => return Ok(Killed { content: word.content(), pinned: word.pins() > 0 }),
+                Ok(()) => return Ok(Killed { location: word.location(), pinned: word.pins() > 0 }),
                 Err(seen) => word = seen,
             }
         }
     }
 
-    /// Is the killed object the caller's alone? Then there is nothing to [`settle`](Self::settle).
+    /// Returns whether the killed object is the caller's alone. If so, there is nothing to
+    /// [settle](Self::settle).
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is ours
-        // alone, since no reader pins a dead word.
+        // Acquire: pairs with the Release of the readers' unpins. With one pin the word is the
+        // caller's alone, because a dead word cannot be pinned.
         EntryWord(self.0.load(Ordering::Acquire)).holds() == 1
     }
 
-    /// The last step of a free: takes back the pin of [`kill`](Self::kill), which returned
-    /// `content`.
+    /// Takes back the pin of [`kill`](Self::kill), which returned `location`: the last step of a
+    /// free.
     #[inline]
-    pub fn settle(&self, content: PackedLocation) -> Settled {
+    pub fn settle(&self, location: PackedLocation) -> Settled {
         if self.is_settled() {
-            return Settled { freed: Freed::Now(content), pinned: false };
+            return Settled { freed: Freed::Now(location), pinned: false };
         }
         let Unpinned { dead, last } = self.unpin();
         Settled { freed: dead.map_or(Freed::Later, Freed::Now), pinned: !last }

@@ -5,7 +5,7 @@ use zpool_core::sync::atomic::Ordering;
 use super::word::{EntryWord, LIVE, MOVER};
 use super::{HandleEntry, PackedLocation};
 
-/// Why [`Slot::pin_idle`] did not pin.
+/// Reason why [`HandleEntry::pin_idle`] did not pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotIdle {
     /// There is no live object.
@@ -15,14 +15,14 @@ pub enum NotIdle {
 }
 
 impl HandleEntry {
-    /// The pin of compaction or of an exchange: only of a live object that no reader has pinned, of
-    /// any generation or of this one. The caller then asks
-    /// [`Readers::is_announced`](crate::readers::Readers::is_announced), and
-    /// [unpins](Self::unpin_mover) if so.
+    /// Pins a live object that no reader has pinned, of this generation or of any, for compaction
+    /// or an exchange. The caller then asks
+    /// [`is_protected`](crate::handle::hazards::HazardTable::is_protected), and
+    /// [unpins](Self::unpin_mover) if a hazard protects it.
     ///
     /// # Errors
     ///
-    /// Says whether the object is there, but pinned.
+    /// Says whether the object is gone or pinned.
     pub fn pin_idle(&self, generation: Option<u16>) -> Result<PackedLocation, NotIdle> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = EntryWord(self.0.load(Ordering::Relaxed));
@@ -32,19 +32,19 @@ impl HandleEntry {
                 return Err(if word.is_live(wanted) { NotIdle::Pinned } else { NotIdle::Gone });
             }
             match self.exchange_weak(word, EntryWord(word.0 + MOVER), Ordering::SeqCst) {
-                Ok(()) => return Ok(word.content()),
+                Ok(()) => return Ok(word.location()),
                 Err(seen) => word = seen,
             }
         }
     }
 
     /// Exchanges the caller's pin on the object at `from` for its new place `to`, or for the object
-    /// there. False, with the pin still held, if another thread pinned or freed it.
+    /// there. Returns `false`, with the pin still held, if another thread pinned or freed it.
     pub fn relocate(&self, from: PackedLocation, to: PackedLocation) -> bool {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = EntryWord(self.0.load(Ordering::Relaxed));
         while word.state() == LIVE && word.holds() == MOVER {
-            debug_assert_eq!(word.content(), from, "only its holder moves a pinned object");
+            debug_assert_eq!(word.location(), from, "only its holder moves a pinned object");
             let next = EntryWord::new(to.0, u64::from(word.generation()), LIVE, 0);
             match self.exchange_weak(word, next, Ordering::AcqRel) {
                 Ok(()) => return true,
@@ -61,29 +61,26 @@ mod tests {
     use crate::handle::entry::Freed;
     use crate::handle::hazards::HazardTable;
 
+    /// A move succeeds only if no reader pinned the object and its owner did not free it.
     #[test]
-    fn a_move_succeeds_only_while_nobody_else_is_there() {
-        let slot = HandleEntry::default();
-        let generation = slot.set_live(PackedLocation(1));
-        assert_eq!(slot.pin_idle(None), Ok(PackedLocation(1)));
-        assert!(slot.relocate(PackedLocation(1), PackedLocation(2)));
-        assert_eq!(slot.pin(generation).map(|pinned| pinned.content), Ok(PackedLocation(2)));
-        assert_eq!(slot.pin_idle(None), Err(NotIdle::Pinned));
-        slot.unpin();
+    fn move_of_pinned_or_freed_object_fails() {
+        let entry = HandleEntry::default();
+        let generation = entry.set_live(PackedLocation(1));
+        assert_eq!(entry.pin_idle(None), Ok(PackedLocation(1)));
+        assert!(entry.relocate(PackedLocation(1), PackedLocation(2)));
+        assert_eq!(entry.pin(generation).map(|pinned| pinned.location), Ok(PackedLocation(2)));
+        assert_eq!(entry.pin_idle(None), Err(NotIdle::Pinned));
+        entry.unpin();
 
-        slot.pin_idle(None).unwrap();
-        slot.pin(generation).unwrap();
-        assert!(!slot.relocate(PackedLocation(2), PackedLocation(3)));
-        assert_eq!((slot.unpin_mover(), slot.unpin().dead), (None, None));
+        entry.pin_idle(None).unwrap();
+        entry.pin(generation).unwrap();
+        assert!(!entry.relocate(PackedLocation(2), PackedLocation(3)));
+        assert_eq!((entry.unpin_mover(), entry.unpin().dead), (None, None));
 
-        slot.pin_idle(None).unwrap();
-        assert_eq!(slot.free(generation, 0, &HazardTable::new()), Ok(Freed::Later));
-        assert!(!slot.relocate(PackedLocation(2), PackedLocation(3)));
-        assert_eq!(
-            slot.unpin_mover(),
-            Some(PackedLocation(2)),
-            "the mover takes the freed object down"
-        );
-        assert_eq!(slot.pin_idle(None), Err(NotIdle::Gone));
+        entry.pin_idle(None).unwrap();
+        assert_eq!(entry.free(generation, 0, &HazardTable::new()), Ok(Freed::Later));
+        assert!(!entry.relocate(PackedLocation(2), PackedLocation(3)));
+        assert_eq!(entry.unpin_mover(), Some(PackedLocation(2)), "the mover finishes the free");
+        assert_eq!(entry.pin_idle(None), Err(NotIdle::Gone));
     }
 }

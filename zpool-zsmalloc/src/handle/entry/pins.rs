@@ -1,5 +1,4 @@
-//! Pins of readers: they keep an object where it is, and the last one of a dead object takes it
-//! down.
+//! Pins of readers: they keep an object where it is, and the last one of a dead object releases it.
 
 use zpool_core::PoolError;
 use zpool_core::sync::atomic::Ordering;
@@ -7,37 +6,37 @@ use zpool_core::sync::atomic::Ordering;
 use super::word::{DEAD, EntryWord, FREE, MAX_PINS, MOVER};
 use super::{HandleEntry, PackedLocation};
 
-/// What [`Slot::pin`] found.
+/// Result of [`HandleEntry::pin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pinned {
     /// Where the object is.
-    pub content: PackedLocation,
+    pub location: PackedLocation,
     /// No other reader had pinned it.
     pub first: bool,
 }
 
-/// What [`Slot::unpin`] left.
+/// Result of [`HandleEntry::unpin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpinned {
-    /// The object, if it is dead and this was the last pin of it: the caller's, to take down.
+    /// The object, if it is dead and this was its last pin: the caller releases it.
     pub dead: Option<PackedLocation>,
     /// No reader has it pinned any more.
     pub last: bool,
 }
 
 impl HandleEntry {
-    /// Keeps the object where it is until [`unpin`](Self::unpin), and returns where that is.
+    /// Keeps the object where it is until [`unpin`](Self::unpin).
     ///
     /// # Errors
     ///
-    /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] where this reader has to share a
-    /// pin with others.
+    /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] if this reader has to share a pin
+    /// with others.
     #[inline]
     pub fn pin(&self, generation: u16) -> Result<Pinned, PoolError> {
         self.pin_below(MAX_PINS, generation)
     }
 
-    /// As [`pin`](Self::pin), for the pin that is shared by readers beyond the limit.
+    /// Pins as [`pin`](Self::pin) does, for the pin that readers beyond the limit share.
     pub(crate) fn pin_shared(&self, generation: u16) -> Result<Pinned, PoolError> {
         self.pin_below(MAX_PINS + 1, generation)
     }
@@ -54,32 +53,32 @@ impl HandleEntry {
                 return Err(PoolError::TooManyReaders);
             }
             match self.exchange_weak(word, EntryWord(word.0 + 1), Ordering::Acquire) {
-                Ok(()) => return Ok(Pinned { content: word.content(), first: word.pins() == 0 }),
+                Ok(()) => return Ok(Pinned { location: word.location(), first: word.pins() == 0 }),
                 Err(seen) => word = seen,
             }
         }
     }
 
-    /// Where the live object is, for a reader that shares a pin which was made before.
+    /// Returns where the live object is, for a reader that joins an existing shared pin.
     ///
     /// # Errors
     ///
     /// [`PoolError::StaleHandle`].
     pub(crate) fn share(&self, generation: u16) -> Result<PackedLocation, PoolError> {
-        // Acquire: pairs with publish and move, as a pin's.
+        // Acquire: pairs with `set_live` and `relocate`, as a pin does.
         let word = EntryWord(self.0.load(Ordering::Acquire));
-        if word.is_live(generation) { Ok(word.content()) } else { Err(PoolError::StaleHandle) }
+        if word.is_live(generation) { Ok(word.location()) } else { Err(PoolError::StaleHandle) }
     }
 
-    /// Takes one pin of a reader back. If this was the last pin of a dead object, then the caller
-    /// takes object and slot down.
+    /// Takes one pin of a reader back. If it was the last pin of a dead object, the caller releases
+    /// the object's slot and the entry.
     #[inline]
     pub fn unpin(&self) -> Unpinned {
         self.subtract(1)
     }
 
-    /// Takes the mover's pin back, as [`unpin`](Self::unpin). Returns the content if the object was
-    /// freed meanwhile and has no reader: then the caller takes it down.
+    /// Takes the mover's pin back. Returns the location if the object was freed meanwhile and has
+    /// no reader: then the caller releases it.
     #[inline]
     pub fn unpin_mover(&self) -> Option<PackedLocation> {
         self.subtract(MOVER).dead
@@ -96,36 +95,37 @@ impl HandleEntry {
         let last = pin == 1 && before.pins() == 1;
         let dead = before.holds() == pin && before.state() == DEAD;
         if dead {
-            // Acquire: pairs with the Release of the other readers' unpins. A load and no fence:
-            // the thread sanitizer does not know fences.
+            // Acquire: pairs with the Release of the other readers' unpins. A load instead of a
+            // fence, because ThreadSanitizer does not support fences.
             self.0.load(Ordering::Acquire);
         }
-        Unpinned { dead: dead.then(|| before.content()), last }
+        Unpinned { dead: dead.then(|| before.location()), last }
     }
 
-    /// Where the object of a pinned slot is.
-    pub(crate) fn content(&self) -> PackedLocation {
+    /// Returns where the object of a pinned entry is.
+    pub(crate) fn location(&self) -> PackedLocation {
         // Relaxed: it stays as long as the caller's pin.
-        EntryWord(self.0.load(Ordering::Relaxed)).content()
+        EntryWord(self.0.load(Ordering::Relaxed)).location()
     }
 
-    /// Where the object is, for a reader who has announced itself; `None` if it has to pin, or if
-    /// there is no such object.
+    /// Returns where the object is, for a reader that has published a hazard. Returns `None` if the
+    /// reader has to pin, or if the object is gone.
     #[inline]
     pub fn look(&self, generation: u16) -> Option<PackedLocation> {
-        // SeqCst: after the announcement; as Acquire it pairs with publish and move.
+        // SeqCst: after the hazard was published; as Acquire it pairs with `set_live` and
+        // `relocate`.
         let word = EntryWord(self.0.load(Ordering::SeqCst));
-        word.is_idle(generation).then(|| word.content())
+        word.is_idle(generation).then(|| word.location())
     }
 
-    /// Adds a pin on behalf of a reader that has announced itself; the caller has one.
+    /// Adds a pin on behalf of a reader whose hazard is being converted. The caller has a pin.
     pub(crate) fn add_pin(&self) {
-        // Relaxed: the caller's own pin keeps the object; it tells the reader with an ordering of
-        // its own.
+        // Relaxed: the caller's own pin keeps the object, and the conversion of the hazard, with an
+        // ordering of its own, tells the reader.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes back what [`add_pin`](Self::add_pin) added: not the last one.
+    /// Takes back a pin of [`add_pin`](Self::add_pin), which is not the last one.
     pub(crate) fn drop_pin(&self) {
         // Relaxed: nothing was read under it.
         self.0.fetch_sub(1, Ordering::Relaxed);
@@ -138,13 +138,13 @@ mod tests {
 
     #[test]
     fn pins_are_counted_up_to_the_limit() {
-        let slot = HandleEntry::default();
-        let generation = slot.set_live(PackedLocation(1));
+        let entry = HandleEntry::default();
+        let generation = entry.set_live(PackedLocation(1));
         for _ in 0..MAX_PINS {
-            slot.pin(generation).unwrap();
+            entry.pin(generation).unwrap();
         }
-        assert_eq!(slot.pin(generation), Err(PoolError::TooManyReaders));
-        assert_eq!(slot.unpin().dead, None);
-        slot.pin(generation).unwrap();
+        assert_eq!(entry.pin(generation), Err(PoolError::TooManyReaders));
+        assert_eq!(entry.unpin().dead, None);
+        entry.pin(generation).unwrap();
     }
 }
