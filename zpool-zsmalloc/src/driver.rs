@@ -9,11 +9,11 @@ use crate::zsmalloc::Zsmalloc;
 
 /// Creates [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.
 ///
-/// | parameter | meaning | default |
-/// |---|---|---|
-/// | `step` | bytes between size classes, a power of two from 8 to 256 | [`ClassConfig::DEFAULT_STEP`] |
-/// | `chain` | the most frames of a zspage, 1 to 64 | [`ClassConfig::DEFAULT_CHAIN`] |
-/// | `compact` | `auto`: the pool's executor compacts if there is enough to gain; `off`: only explicit calls do | `auto` |
+/// - `step`: bytes between size classes, a power of two from 8 to 256. Default:
+///   [`ClassConfig::DEFAULT_STEP`].
+/// - `chain`: the most frames of a zspage, 1 to 64. Default: [`ClassConfig::DEFAULT_CHAIN`].
+/// - `compact`: with `auto`, the pool's executor compacts if there is enough to gain; with `off`,
+///   only explicit calls compact. Default: `auto`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ZsmallocDriver;
 

@@ -8,8 +8,8 @@
 //!             zspage: base address, class               zspage     read without a lock
 //!               │
 //!               ▼
-//!   frame  |    0      |    1      |    2      | ...               contiguous, filled from the front
-//!   slot   |  0  |  1  |  2  |  3  |  4  |     ...      geometry   objects only: no header, no links
+//!   frame  |    0      |    1      |    2      | ...               contiguous, front to back
+//!   slot   |  0  |  1  |  2  |  3  |  4  |     ...      geometry   objects only: no header
 //!
 //!   under the lock of the class: a bit per slot, a bit per resident frame, fullness groups  class
 //! ```
@@ -31,7 +31,10 @@
 //! use zpool_zsmalloc::ZsmallocDriver;
 //!
 //! let pool = ZsmallocDriver.create(&PoolConfig::new(default_source(), 4096))?;
-//! let handles: Vec<_> = (1..1000).map(|len| pool.insert(&vec![7; len])).collect::<Result<_, _>>()?;
+//! let mut handles = Vec::new();
+//! for len in 1..1000 {
+//!     handles.push(pool.insert(&vec![7; len])?);
+//! }
 //! for handle in handles.into_iter().step_by(2) {
 //!     pool.free(handle)?;
 //! }
@@ -47,8 +50,8 @@
 //! - rounding to [`ClassConfig::DEFAULT_STEP`], on average half a step per object;
 //! - the tails of zspages, and half a frame at the open end of each class;
 //! - metadata: 8 bytes per handle, 1 to 2 bytes per object for its zspage, a few hundred bytes per
-//!   class in use, and 16 bytes per CPU for every class of the table. The handle table is on average
-//!   1/16 larger than used.
+//!   class in use, and 16 bytes per CPU for every class of the table. The handle table is on
+//!   average 1/16 larger than used.
 //!
 //! Two things keep the open ends small. An object whose class would need a new frame takes an open
 //! slot of a class up to 1/64 frame larger, until its class wastes 1/16 frame in that way. And

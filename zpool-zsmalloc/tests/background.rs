@@ -1,4 +1,5 @@
-//! The pool's job submits itself again only as long as it gets on: when nobody uses the pool, running jobs comes to an end, whatever was left behind.
+//! The pool's job submits itself again only as long as it makes progress. If the pool is not used,
+//! the series of jobs ends, whatever was left behind.
 
 mod common;
 
@@ -15,9 +16,10 @@ use zpool_zsmalloc::ZsmallocDriver;
 
 use common::Random;
 
-/// A job moves some thousand objects, and there are fewer: that many jobs are more than there can be use for.
+/// More jobs than there can be use for: one job moves some thousand objects, and there are fewer.
 const JOBS: usize = 20;
 
+/// A pool with an executor that runs jobs on request.
 struct Kept {
     source: Arc<FaultySource>,
     executor: Arc<Manual>,
@@ -34,13 +36,13 @@ impl Kept {
         Kept { source, executor, pool: ZsmallocDriver.create(&config).unwrap() }
     }
 
-    /// Objects of all classes, `each` of each length that is looked at.
+    /// Inserts objects of all classes, `each` of each length.
     fn fill(&self, each: usize) -> Vec<Handle> {
         let lengths = (100..4000).step_by(40).flat_map(|len| std::iter::repeat_n(len, each));
         lengths.map(|len| self.pool.insert(&vec![len as u8; len]).unwrap()).collect()
     }
 
-    /// Runs jobs until there are none left. Returns how many ran.
+    /// Runs jobs until none is left. Returns how many ran.
     fn drain(&self, when: &str) -> usize {
         for n in 0..=JOBS {
             if !self.executor.run_one() {
@@ -53,10 +55,11 @@ impl Kept {
     }
 }
 
-/// One empty zspage is kept a class, in case the next object wants it. Where those together are too much idle, they go, too.
+/// Each class keeps one empty zspage for its next object. If these together are too much idle
+/// memory, then they are released as well.
 #[test]
-fn one_empty_zspage_of_each_of_many_classes_is_no_endless_work() {
-    // Where it compacts, that gives them back in passing.
+fn job_ends_with_one_empty_zspage_per_class() {
+    // A compacting pool releases them on the way.
     for params in ["compact=off", ""] {
         let kept = Kept::new(params);
         let used = kept.fill(40);
@@ -68,9 +71,10 @@ fn one_empty_zspage_of_each_of_many_classes_is_no_endless_work() {
     }
 }
 
-/// A call into the system interrupts every thread of the process, so one takes the zspages of many classes back.
+/// A call into the system interrupts every thread of the process, so one call releases the zspages
+/// of many classes.
 #[test]
-fn empty_zspages_of_many_classes_go_back_together() {
+fn empty_zspages_are_released_in_one_call() {
     let (reserved, released) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (zspages, calls) = (reserved.clone(), released.clone());
     let source = ObservedSource::new(Arc::new(HeapSource::new(4096)), move |call| {
@@ -91,8 +95,9 @@ fn empty_zspages_of_many_classes_go_back_together() {
     assert!(zspages > 30 && (1..=3).contains(&calls), "{calls} calls for {zspages} zspages");
 }
 
+/// The job compacts after churn, and the series of jobs ends.
 #[test]
-fn the_job_ends_after_churn_and_compacts_meanwhile() {
+fn job_compacts_after_churn_and_ends() {
     let (kept, mut random) = (Kept::new(""), Random(77));
     let mut objects = kept.fill(60);
     for round in 0..5 {
@@ -106,9 +111,10 @@ fn the_job_ends_after_churn_and_compacts_meanwhile() {
     assert!(kept.pool.stats().moved_objects > 0, "the job compacts");
 }
 
-/// The share of objects that must go before it compacts again is one of those there are, not of those there once were.
+/// Compaction is due after a share of the present objects was freed, not of the most there ever
+/// were.
 #[test]
-fn a_pool_that_was_once_large_still_compacts() {
+fn pool_that_was_once_large_compacts() {
     let frames = [0, 60_000].map(|once| {
         let (kept, mut random) = (Kept::new(""), Random(5));
         let many: Vec<_> = (0..once).map(|_| kept.pool.insert(&[1; 300]).unwrap()).collect();
@@ -124,13 +130,15 @@ fn a_pool_that_was_once_large_still_compacts() {
         }
         kept.source.charged_frames()
     });
-    // 300 objects of 1500 bytes, the open ends of 25 classes, and what was freed since; it used to be 470 or more.
+    // 300 objects of 1500 bytes, the open ends of 25 classes, and what was freed since the last
+    // job.
     assert!(frames.iter().all(|&frames| frames < 350), "{frames:?}");
 }
 
-/// A pool that is only freed from keeps no more than what its last spare slots hold up: nobody asks for statistics, trims or inserts.
+/// A pool with frees only, and without statistics, trims or inserts, keeps no more than what its
+/// last cached slots hold up.
 #[test]
-fn what_is_only_freed_goes_without_being_asked_for() {
+fn frees_alone_give_memory_back() {
     for (params, prompt) in [("", true), ("", false), ("compact=off", true), ("compact=off", false)]
     {
         for n in [2000, 12_000] {
@@ -149,11 +157,11 @@ fn what_is_only_freed_goes_without_being_asked_for() {
             kept.executor.run_all();
             let left = kept.source.charged_frames();
             let most = match (params, prompt) {
-                // The spares of two streaks, in a frame each.
+                // The cached slots of two streaks, in a frame each.
                 ("", true) => 2 * 256,
-                // Each of them may be the last of its zspage, which is some frames long.
+                // Each of them may be the last of its zspage, which has several frames.
                 (_, true) => full / 3,
-                // The one job that was pending all the time has seen everything.
+                // The one job, which was pending all the time, has seen everything.
                 (_, false) => 32,
             };
             assert!(left <= most, "{params:?}, prompt: {prompt}, {n} objects: {left} of {full}");
@@ -161,9 +169,10 @@ fn what_is_only_freed_goes_without_being_asked_for() {
     }
 }
 
-/// What one moment leaves empty the next one wants again: frames go once a job has come and gone without their being needed.
+/// Frames that are empty now may be needed a moment later. They go after a job during which they
+/// were not needed.
 #[test]
-fn frames_that_were_needed_of_late_are_kept_until_the_next_job() {
+fn recently_used_frames_survive_one_job() {
     let kept = Kept::new("");
     let objects = kept.fill(60);
     kept.drain("filled");
@@ -188,7 +197,7 @@ fn frames_that_were_needed_of_late_are_kept_until_the_next_job() {
 
 /// There is much to gain, but nothing that may be moved.
 #[test]
-fn the_job_ends_where_everything_is_pinned() {
+fn job_ends_if_everything_is_pinned() {
     let kept = Kept::new("");
     let objects: Vec<_> = kept.fill(40).into_iter().enumerate().collect();
     let (stay, go): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(i, _)| i % 4 == 0);
@@ -199,9 +208,9 @@ fn the_job_ends_where_everything_is_pinned() {
     kept.drain("guards gone");
 }
 
-/// Compaction needs frames now and then, which the page source may refuse.
+/// Compaction sometimes needs frames, which the page source may refuse.
 #[test]
-fn the_job_ends_where_the_source_has_nothing() {
+fn job_ends_if_source_refuses() {
     let kept = Kept::new("");
     let objects: Vec<_> = kept.fill(40).into_iter().enumerate().collect();
     kept.pool.trim();
@@ -216,9 +225,9 @@ fn the_job_ends_where_the_source_has_nothing() {
     assert_eq!(kept.pool.trim() + kept.source.charged_frames(), 0, "nothing is left");
 }
 
-/// What is used of a pool does not hold up the rest (each freed object is a spare first).
+/// Use of a part of the pool does not hold up the rest, although each freed object is cached first.
 #[test]
-fn freed_objects_go_although_somebody_inserts_others() {
+fn frees_give_memory_back_during_inserts() {
     let (source, executor) = (Arc::new(HeapSource::new(4096)), Arc::new(Manual::new()));
     let config = PoolConfig::new(source.clone(), 65_536).with_executor(executor.clone());
     let pool = ZsmallocDriver.create(&config).unwrap();
@@ -236,8 +245,8 @@ fn freed_objects_go_although_somebody_inserts_others() {
     assert!(jobs < 200, "{jobs} jobs, with nothing to gain for most");
 }
 
-/// Of the objects that `fill` makes, every second is freed; then somebody inserts and frees one, again and again, and a job runs in between.
-/// Gives the frames at first, and after each job.
+/// Frees every second object of those that `fill` inserts. Then inserts and frees one, again and
+/// again, with a job in between. Returns the frames at first, and after each job.
 fn half_freed_and_in_use(fill: impl Fn(&Kept) -> Vec<Handle>, jobs: usize) -> (Kept, Vec<usize>) {
     let kept = Kept::new("");
     let handles = fill(&kept);
@@ -255,14 +264,15 @@ fn half_freed_and_in_use(fill: impl Fn(&Kept) -> Vec<Handle>, jobs: usize) -> (K
     (kept, frames)
 }
 
-/// So many objects of one length.
+/// Returns a function that inserts `objects` objects of one length.
 fn alike(objects: usize) -> impl Fn(&Kept) -> Vec<Handle> {
     move |kept| (0..objects).map(|_| kept.pool.insert(&[1; 1300]).unwrap()).collect()
 }
 
-/// Decision 0022, point 2: in use, a pool gives back what it has needed little by little; when nobody uses it, at a stroke.
+/// Decision 0022, point 2: a pool in use gives back little by little what it has needed, and an
+/// idle pool at once.
 #[test]
-fn a_pool_in_use_keeps_for_a_while_what_it_has_needed() {
+fn pool_in_use_forgets_peaks_slowly() {
     let (kept, frames) = half_freed_and_in_use(alike(6000), 8);
     let full = frames[0];
     assert!(frames[8] < full, "a part is given back: {frames:?}");
@@ -275,9 +285,9 @@ fn a_pool_in_use_keeps_for_a_while_what_it_has_needed() {
     );
 }
 
-/// A part of 32 of a few slots is less than a slot: many small classes forget no faster than a large one.
+/// 1/32 of a few slots is less than a slot: small classes forget no faster than a large one.
 #[test]
-fn small_classes_remember_as_long_as_large_ones() {
+fn small_classes_forget_no_faster_than_large() {
     let (kept, frames) = half_freed_and_in_use(|kept| kept.fill(12), 8);
     let full = frames[0];
     assert!(frames[8] > full * 4 / 5, "eight parts of 32 of a half are an eighth: {frames:?}");
@@ -291,9 +301,9 @@ fn small_classes_remember_as_long_as_large_ones() {
     assert!(jobs < 60 && left < full * 3 / 5, "{left} of {full} after {jobs} more jobs");
 }
 
-/// Point 3: less than one frame in 128, and four, is left for the next time.
+/// Decision 0022, point 3: less than 1/128 of the frames plus four is left for the next time.
 #[test]
-fn a_pool_in_use_gives_back_nothing_or_much() {
+fn pool_in_use_gives_back_nothing_or_much() {
     let (_kept, frames) = half_freed_and_in_use(alike(1500), 20);
     let steps: Vec<_> =
         frames.windows(2).map(|pair| pair[0] - pair[1]).filter(|&step| step > 0).collect();

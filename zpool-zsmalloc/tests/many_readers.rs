@@ -1,4 +1,4 @@
-//! Any number of readers of one object, for any time, and everything else goes on meanwhile.
+//! Any number of readers may hold one object for any time, and everything else goes on meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,9 +20,9 @@ fn pinned(pool: &dyn ZPool) -> usize {
     pool.stats().groups.iter().map(|group| group.pinned).sum()
 }
 
-/// Ten thousand guards hold an object. It keeps its place and its handle while others are compacted
-/// and exchanged, the books say that one object is pinned, and after its free it is a zombie until
-/// the last guard goes, in any order.
+/// 10 000 guards hold an object. It keeps its place and its handle while others are compacted and
+/// exchanged, and counts as one pinned object. After its free it is a zombie until the last guard
+/// is dropped, in any order.
 #[test]
 fn read_by_ten_thousand_guards_succeeds() {
     for from_the_front in [true, false] {
@@ -65,7 +65,7 @@ fn read_by_ten_thousand_guards_succeeds() {
     }
 }
 
-/// Objects with many guards each do not count for each other.
+/// Guards of several crowded objects are counted separately.
 #[test]
 fn read_of_many_crowded_objects_succeeds() {
     let (pool, _) = pool();
@@ -76,7 +76,7 @@ fn read_of_many_crowded_objects_succeeds() {
     for handle in handles {
         pool.free(handle).unwrap();
     }
-    // Some from here, some from there.
+    // Alternate between the objects.
     let mut at = 0;
     while !guards.is_empty() {
         at = (at * 31 + 17) % guards.len();
@@ -88,8 +88,8 @@ fn read_of_many_crowded_objects_succeeds() {
     pool.validate().unwrap();
 }
 
-/// Threads read one object beyond the limit of its word while it is replaced, compacted and freed:
-/// each zombie is finished exactly once, so that the books are even at the end.
+/// Threads read one object beyond the limit of its word while it is replaced, compacted and freed.
+/// Each zombie is finished exactly once, so the counts are right at the end.
 #[test]
 fn crowded_reads_race_with_everything() {
     let (pool, source) = pool();

@@ -1,5 +1,6 @@
-//! What the pool says and what compaction does, to the last object: counts of pinned objects, rows of fullness, where a compaction ends, and which frames it
-//! empties. Not what a caller may rely on, but what nobody would notice if it were wrong.
+//! Statistics and compaction, exact to a single object: counts of pinned objects, rows of fullness,
+//! where a compaction ends, and which frames it empties. Callers do not rely on these, so no other
+//! test would notice an error.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ fn fill(pool: &dyn ZPool, count: usize, len: usize) -> Vec<Handle> {
     (0..count).map(|i| pool.insert(&vec![i as u8; len]).unwrap()).collect()
 }
 
-/// The class of objects of `len` bytes.
+/// Returns the statistics of the class of objects of `len` bytes.
 fn group(pool: &dyn ZPool, len: usize) -> GroupStats {
     let groups = pool.stats().groups;
     groups
@@ -28,8 +29,9 @@ fn group(pool: &dyn ZPool, len: usize) -> GroupStats {
         .expect("it has objects")
 }
 
+/// The first guard of an object makes it count as pinned, and further ones do not.
 #[test]
-fn an_object_is_pinned_by_its_first_guard_and_counts_once() {
+fn pinned_object_counts_once() {
     let (_, pool) = pool("");
     let objects = fill(&*pool, 10, 700);
     assert_eq!(group(&*pool, 700).pinned, 0);
@@ -54,9 +56,9 @@ fn an_object_is_pinned_by_its_first_guard_and_counts_once() {
     assert!(pool.stats().groups.iter().all(|group| (group.pinned, group.pages) == (0, 0)));
 }
 
-/// The row of a zspage is the fourth it has reached, as `GroupStats` says it, for every number of objects.
+/// For every number of objects, a zspage is in the row of the quarter that it has reached.
 #[test]
-fn a_zspage_is_in_the_row_of_its_quarter() {
+fn zspage_is_in_row_of_its_quarter() {
     for (params, len) in [("chain=4", 500), ("chain=4", 1100), ("chain=8", 150), ("", 2700)] {
         let (_, pool) = pool(params);
         let _first = fill(&*pool, 1, len);
@@ -82,7 +84,7 @@ fn a_zspage_is_in_the_row_of_its_quarter() {
     }
 }
 
-/// Three of four objects freed, evenly, so that every zspage has some.
+/// Frees 3 of 4 objects, evenly, so that every zspage keeps some.
 fn thinned(pool: &dyn ZPool, count: usize, len: usize) -> Vec<Handle> {
     let (kept, freed): (Vec<_>, Vec<_>) =
         fill(pool, count, len).into_iter().enumerate().partition(|(i, _)| i % 4 == 0);
@@ -90,9 +92,9 @@ fn thinned(pool: &dyn ZPool, count: usize, len: usize) -> Vec<Handle> {
     kept.into_iter().map(|(_, handle)| handle).collect()
 }
 
-/// Moves more objects than a round does, so that a class is not over after the first one.
+/// One call moves more objects than a round does.
 #[test]
-fn one_compaction_packs_all_there_is() {
+fn one_compaction_takes_several_rounds() {
     let (source, pool) = pool("chain=4");
     let objects = thinned(&*pool, 8000, 600);
     pool.trim();
@@ -109,9 +111,10 @@ fn one_compaction_packs_all_there_is() {
     pool.validate().unwrap();
 }
 
-/// A call that was not the last one has used its budget up; a budget that is just enough is not reported as too small, and one less is.
+/// A call that is not the last one uses its budget up. A budget that is just enough is not reported
+/// as too small, and one move less is.
 #[test]
-fn a_budget_is_used_up_before_a_compaction_ends() {
+fn compaction_uses_its_budget_up() {
     let with = |moves: usize| {
         let (_, pool) = pool("chain=4");
         let _objects = thinned(&*pool, 3000, 600);
@@ -133,9 +136,9 @@ fn a_budget_is_used_up_before_a_compaction_ends() {
     assert_eq!(first.freed_bytes + second.freed_bytes, whole.freed_bytes, "in two steps");
 }
 
-/// More of them than a round looks at: it ends when a round moves nothing.
+/// With more pinned objects than a round takes, compaction ends when a round moves nothing.
 #[test]
-fn a_compaction_ends_where_everything_is_pinned() {
+fn compaction_ends_if_all_is_pinned() {
     let (_, pool) = pool("chain=4");
     let objects = thinned(&*pool, 8000, 600);
     let guards: Vec<_> = objects.iter().map(|object| pool.read(object).unwrap()).collect();
@@ -146,9 +149,10 @@ fn a_compaction_ends_where_everything_is_pinned() {
     assert!(pool.compact(CompactionBudget::UNLIMITED).moved_objects > 256, "nothing is pinned");
 }
 
-/// One frame's worth of a class and a few more, and room for these few in the next class. Gives their handles, the last ones inserted last.
+/// Inserts one frame's worth of a class and a few more, with open slots for these few in the next
+/// class. Returns their handles, the last ones inserted last.
 fn a_tail_and_room_for_it(pool: &dyn ZPool) -> (Vec<Handle>, Vec<Handle>) {
-    // The shorter ones first: they would be put beside the others.
+    // The shorter ones first: otherwise they would overflow into the class of the others.
     let short = fill(pool, 4 + 3, 1000);
     let long = fill(pool, 4 + 1, 1020);
     assert!(
@@ -158,8 +162,9 @@ fn a_tail_and_room_for_it(pool: &dyn ZPool) -> (Vec<Handle>, Vec<Handle>) {
     (short, long)
 }
 
+/// The objects of a last frame move to open slots of the next class.
 #[test]
-fn a_last_frame_is_emptied_into_the_next_class() {
+fn last_frame_is_merged_into_next_class() {
     let (source, pool) = pool("");
     let (short, long) = a_tail_and_room_for_it(&*pool);
     let before = source.charged_frames();
@@ -170,9 +175,9 @@ fn a_last_frame_is_emptied_into_the_next_class() {
     assert_contents(&*pool, &long, 1020);
 }
 
-/// The other objects of its frame stay where they are: moving them would free nothing.
+/// The other objects of its frame stay where they are, because moving them would free nothing.
 #[test]
-fn a_frame_with_a_pinned_object_is_not_emptied_in_part() {
+fn frame_with_pinned_object_is_not_merged() {
     for pinned in 4..7 {
         let (source, pool) = pool("");
         let (short, long) = a_tail_and_room_for_it(&*pool);
@@ -188,12 +193,12 @@ fn a_frame_with_a_pinned_object_is_not_emptied_in_part() {
     }
 }
 
-/// Each object that a round wants to move and a guard holds counts once.
+/// An object that a round would move and a guard holds counts once.
 #[test]
-fn pinned_objects_are_counted_as_they_are_met() {
+fn report_counts_each_pinned_object_once() {
     for pins in 0..=4 {
         let (_, pool) = pool("chain=1");
-        // Two of four in each of two frames.
+        // 2 of 4 objects in each of two frames.
         let objects: Vec<_> = fill(&*pool, 8, 1000).into_iter().enumerate().collect();
         let (kept, freed): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(i, _)| i % 4 < 2);
         freed.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
@@ -210,10 +215,11 @@ fn pinned_objects_are_counted_as_they_are_met() {
     }
 }
 
-/// A frame that is emptied into larger slots wastes at most three quarters of itself there.
+/// A frame that is emptied into larger slots wastes at most 3/4 of itself there.
 #[test]
-fn a_last_frame_stays_where_emptying_it_would_waste_most_of_it() {
-    // 63 slots are open in the class of 64 bytes, at 32 bytes lost each; then 50 in the one of 80, at 48 each.
+fn merge_that_wastes_most_of_a_frame_is_skipped() {
+    // 63 slots are open in the class of 64 bytes, which waste 32 bytes each; then 50 in the class
+    // of 80 bytes, which waste 48 each.
     for (count, moved) in [(63 + 22, 63 + 22), (63 + 23, 0), (63 + 50, 0)] {
         let (_, pool) = pool("chain=1");
         let objects = fill(&*pool, count, 30);
@@ -227,7 +233,7 @@ fn a_last_frame_stays_where_emptying_it_would_waste_most_of_it() {
     }
 }
 
-/// Each object is its number among those inserted, `len` times.
+/// Checks that each object is its number among those inserted, `len` times.
 fn assert_contents(pool: &dyn ZPool, objects: &[Handle], len: usize) {
     for (i, object) in objects.iter().enumerate() {
         assert!(*pool.read(object).unwrap() == *vec![i as u8; len], "object {i} of {len} bytes");

@@ -1,4 +1,4 @@
-//! Executors that do not run the pool's job: memory comes back all the same, with the next inserts.
+//! Executors that do not run the pool's job: memory still comes back, with the next inserts.
 #![cfg(not(zpool_loom))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use zpool_core::page::{HeapSource, PageSource};
 use zpool_core::{CheckPolicy, NoBlock, PoolConfig, ZPoolDriver, set_check_policy};
 use zpool_zsmalloc::ZsmallocDriver;
 
-/// What becomes of a job that is not run.
+/// Fate of a job that is not run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     #[default]
@@ -22,7 +22,8 @@ enum Fate {
     /// Kept, and then the executor panics.
     Kept,
 }
-/// Does not run jobs, until it is told to work.
+
+/// An executor that does not run jobs until it is switched on.
 #[derive(Debug, Default)]
 struct Unwilling {
     fate: Fate,
@@ -41,10 +42,10 @@ impl Executor for Unwilling {
                 drop(job);
                 Ok(())
             }
-            Fate::Unwound => panic!("an executor without manners"),
+            Fate::Unwound => panic!("the executor panics in submit"),
             Fate::Kept => {
                 let _kept = self.jobs.submit(job);
-                panic!("an executor without manners");
+                panic!("the executor panics in submit");
             }
         }
     }
@@ -58,8 +59,9 @@ impl Executor for Unwilling {
     }
 }
 
+/// An insert does the work of a job that the executor refused, dropped, or panicked about.
 #[test]
-fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped_or_panicked_over() {
+fn inserts_do_the_work_of_an_unrun_job() {
     for fate in [Fate::Refused, Fate::Dropped, Fate::Unwound, Fate::Kept] {
         let executor = Arc::new(Unwilling { fate, ..Unwilling::default() });
         let source: Arc<dyn PageSource> = Arc::new(HeapSource::new(4096));
@@ -80,7 +82,7 @@ fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped_or_panicked_over(
             pool.validate().unwrap();
         }
 
-        // An executor that comes round gets the job again.
+        // An executor that works again gets the job.
         executor.works.store(true, Ordering::Relaxed);
         empty(fill(4000));
         assert!(executor.jobs.run_all() > 0, "{fate:?}");
@@ -91,10 +93,11 @@ fn an_insert_does_the_work_of_a_job_that_is_refused_or_dropped_or_panicked_over(
     }
 }
 
-/// Jobs that are to go on after a rest find an executor that panics then: nothing gets lost, and nobody else panics.
+/// An executor panics about jobs that are to continue after the cooldown. No job is lost, and no
+/// other call panics.
 #[test]
-fn a_job_that_may_not_go_on_is_made_again() {
-    /// Takes jobs for now, and panics over those for later.
+fn job_refused_for_later_is_made_again() {
+    /// Takes jobs for now, and panics about jobs for later.
     #[derive(Debug, Default)]
     struct NotLater {
         jobs: Manual,
@@ -131,9 +134,10 @@ fn a_job_that_may_not_go_on_is_made_again() {
     }
 }
 
-/// Objects that stay here and there keep their zspages; the frames between them go all the same, with no object moved.
+/// Objects that stay keep their zspages. The empty frames between them are given back without
+/// moving an object.
 #[test]
-fn frames_that_are_empty_inside_zspages_in_use_come_back_without_compaction() {
+fn empty_frames_go_back_without_compaction() {
     let unwilling =
         |fate| Some(Arc::new(Unwilling { fate, ..Unwilling::default() }) as Arc<dyn Executor>);
     let manual = Arc::new(Manual::new());
@@ -173,7 +177,7 @@ fn frames_that_are_empty_inside_zspages_in_use_come_back_without_compaction() {
     }
 }
 
-/// An executor that panics when its last reference goes, which is the pool's: the pool is taken
+/// An executor panics when its last reference is dropped, which is the pool's. The pool is torn
 /// down all the same.
 #[test]
 fn drop_with_panicking_executor_frees_frames() {
@@ -192,7 +196,7 @@ fn drop_with_panicking_executor_frees_frames() {
     }
     impl Drop for Rude {
         fn drop(&mut self) {
-            panic!("an executor without manners");
+            panic!("the executor panics when dropped");
         }
     }
     let source = Arc::new(HeapSource::new(4096));
@@ -206,7 +210,7 @@ fn drop_with_panicking_executor_frees_frames() {
     assert_eq!(source.charged_frames(), 0);
 }
 
-/// A pool that is dropped where that may not block reports it, and leaks nothing.
+/// A pool that is dropped in a no-block section reports that, and leaks nothing.
 #[test]
 fn drop_in_no_block_section_frees_frames() {
     set_check_policy(CheckPolicy::Panic);
@@ -221,7 +225,7 @@ fn drop_in_no_block_section_frees_frames() {
     assert_eq!(source.charged_frames(), 0);
 }
 
-/// Tables keep what they have grown to, and are used again: as many objects as before take no more.
+/// Tables keep their size and are used again: as many objects as before need no more memory.
 #[test]
 fn tables_of_an_emptied_pool_are_reused() {
     let source = Arc::new(HeapSource::new(4096));

@@ -11,9 +11,9 @@
 //!                                                                 magazines of all CPUs.
 //! ```
 //!
-//! If objects of a class come and go in random order, a magazine of `n` places serves `n` of
-//! `n + 1` frees, and as many inserts. Threads that replace objects of one size on different CPUs do
-//! not meet at all.
+//! If objects of a class come and go in random order, a magazine of `n` places serves all but one
+//! of `n + 1` frees, and as many inserts. Threads that replace objects of one size on different
+//! CPUs do not meet at all.
 //!
 //! A cached slot is an open slot under another name. It keeps its frames, and without compaction
 //! its zspage, from looking empty. So `compact`, `trim` and the statistics drain the magazines

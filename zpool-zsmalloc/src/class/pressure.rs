@@ -23,7 +23,7 @@ const GAIN_FLOOR: usize = 4;
 /// `density` and `zsmalloc` show both sides.
 const FREED_SHARE: usize = 32;
 
-/// The estimate of a class is brought up to date once in so many releases.
+/// Releases of a class after which its estimate is brought up to date.
 const NOTE_EVERY: usize = 4;
 
 /// The figures. Relaxed throughout: nothing is published through them.
@@ -83,7 +83,7 @@ impl Figures {
         self.is_large(self.gain)
     }
 
-    /// Returns whether so many frames are worth a call to the system.
+    /// Returns whether this number of frames is worth a call to the system.
     pub(crate) fn is_large(&self, frames: usize) -> bool {
         frames > self.frames / GAIN_SHARE + GAIN_FLOOR
     }

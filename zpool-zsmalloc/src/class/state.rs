@@ -5,7 +5,7 @@
 //! this crate.
 //!
 //! ```text
-//!   members  | Member  | Member  | Member  |      dense: a member that goes is replaced by the last
+//!   members  | Member  | Member  | Member  |      dense: the last member fills a gap
 //!   bits     | w words | w words | w words |      a bit per slot, set while it is claimed
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! Where the slots of a class lie among the frames of a zspage.
+//! The map of slots to frames: where the slots of a class lie in a zspage.
 
 use core::ops::Range;
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   63                                              20 19        11 10  9  8   7     0
 //!  +--------------------------------------------------+------------+-----+----+-------+
-//!  |  zspage      |  slot          |  slack           | generation |state|move| pins  |  live, dead
+//!  |  zspage      |  slot          |  slack           | generation |state|move| pins  | live, dead
 //!  |             packed location: 44 bits             |   9 bits   |  2  |  1 | 8 bits|
 //!  +--------------------------------------------------+------------+-----+----+-------+
 //!  |  zspage      |  slot          |  previous slack  |            |cache|      0     |  cached
@@ -49,13 +49,13 @@
 //! |---|---|---|
 //! | set live | Release | the Acquire of a pin: the bytes are in place |
 //! | pin, idle pin | Acquire | set live, move: the bytes are where the location says |
-//! | unpin | Release | the Acquire of free, of move, or of the last unpin: reads come before reuse |
+//! | unpin | Release | the Acquire of free, move, or the last unpin: reads precede reuse |
 //! | look | SeqCst | set live and move, as a pin; kill and idle pin: see `hazards` |
 //! | kill, idle pin | SeqCst | look; as Acquire: unpin, and set live on another thread |
 //! | retract | SeqCst | look; as Acquire: unpin, and set live on another thread |
 //! | restore | Release | as set live |
 //! | last unpin of a dead word | Acquire load | the other readers' unpins |
-//! | move | Acquire and Release | unpins before it: the old place is free; pins after it: the new place is filled |
+//! | move | Acquire, Release | unpins before it: reads of the old place; pins after it: the copy |
 //!
 //! All steps but `set_live` and `restore` are read-modify-writes. So the release sequence of a step
 //! continues through all later ones until the next of these two, whose thread has seen all of them.

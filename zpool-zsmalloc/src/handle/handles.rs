@@ -24,7 +24,8 @@ pub(crate) struct Handles {
     metadata: AtomicUsize,
 }
 
-/// What keeps an object in its place for a guard, as a number that fits the guard's token.
+/// A hazard or a pin that keeps an object in its place for a guard, as a number that fits the
+/// guard's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hold(u32);
 
@@ -250,7 +251,7 @@ impl Handles {
     ///
     /// # Errors
     ///
-    /// Says whether the object is gone or pinned by a reader.
+    /// The error is the reason: the object is gone, or pinned by a reader.
     pub(crate) fn pin_for_move(&self, index: u32) -> Result<MovePin<'_>, NotIdle> {
         let entry = self.entries.get(index).ok_or(NotIdle::Gone)?;
         let location = entry.pin_idle(None)?;

@@ -206,7 +206,7 @@ mod tests {
         assert!(!table.is_protected(0) && table.published().is_empty());
     }
 
-    /// A converted hazard is a pin, and its reader is told so when it clears the hazard.
+    /// A converted hazard is a pin, and its reader learns of that when it clears the hazard.
     #[test]
     fn converted_hazard_is_a_pin() {
         let (table, entry) = (HazardTable::new(), HandleEntry::default());

@@ -8,7 +8,7 @@ use zpool_core::PoolError;
 use crate::class::{ClaimedSlot, Class, ClassState, Classes, MemberStorage, Shortage};
 use crate::zspage::{ChargedFrames, NewZspage, Zspages};
 
-/// What was fetched for one insert, on its way into the class. The rest goes back when dropped,
+/// Supplies fetched for one insert, on their way into the class. The rest goes back when dropped,
 /// also if the source panics.
 pub(super) struct GrowthSupply<'a> {
     zspages: &'a Zspages,
@@ -37,7 +37,7 @@ impl<'a> GrowthSupply<'a> {
     ///
     /// # Errors
     ///
-    /// Says what is lacking.
+    /// The error names what is lacking.
     pub(super) fn claim(&mut self, len: u32) -> Result<ClaimedSlot, Shortage> {
         self.classes.locked(self.class, |state| self.claim_in(state, len))
     }

@@ -23,7 +23,7 @@ use crate::geometry::size_class::ClassIndex;
 use crate::handle::Location;
 use crate::handle::entry::HandleEntry;
 
-/// From so many frames on, one call makes them resident instead of a page fault each. Fewer gain
+/// New frames from which on one call makes them resident, instead of a page fault each. Fewer gain
 /// nothing; the bench `zsmalloc` with long objects shows the difference.
 const BULK: u16 = 4;
 

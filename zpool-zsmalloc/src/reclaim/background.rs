@@ -42,7 +42,7 @@ impl Reclaimer {
         }
     }
 
-    /// Does the work of the job if no executor does. An insert calls this first.
+    /// Runs the work of the job if no executor does. An insert calls this first.
     #[inline]
     pub(crate) fn reclaim_before_insert(&self) {
         if self.pool.jobs().needs_inline_work() {
@@ -102,8 +102,7 @@ impl Reclaimer {
         }
     }
 
-    /// Gives a large surplus back: by compaction, or if objects must not move, what is empty as it
-    /// is.
+    /// Releases a large surplus: by compaction, or if objects must not move, only what is empty.
     fn reclaim_surplus(&self, in_use: bool) -> Phase {
         let (pool, scope) = (&self.pool, ReclaimScope::Surplus);
         // A pool without inserts needs only what it uses now.

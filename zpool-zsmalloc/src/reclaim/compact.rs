@@ -35,8 +35,9 @@ const ROUND_SHARE: usize = 32;
 /// Objects that a round may move in any case, and the most that it ever moves.
 const ROUND: core::ops::RangeInclusive<usize> = 256..=4096;
 
-/// Compaction charges a frame before it can empty another one. So a pool at its limit exceeds it by
-/// so many bytes, or with long objects by twice the frames that one may lie in.
+/// The most bytes charged ahead: compaction charges a frame before it can empty another one, so a
+/// pool at its limit exceeds it by these. With long objects it is twice the frames that one may lie
+/// in.
 const AHEAD_BYTES: usize = 128 << 10;
 
 impl Reclaimer {

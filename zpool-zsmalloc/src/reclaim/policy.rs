@@ -38,8 +38,8 @@ pub(super) const JOB_MOVES: CompactionBudget = CompactionBudget::moves(2048);
 pub(super) enum ReclaimScope {
     /// All of it. Compaction also merges the last frames of classes.
     All,
-    /// What exceeds the recent peak. A pool in use would soon take back the rest, and what merging
-    /// saves.
+    /// Only memory beyond the recent peak. A pool in use would soon take back the rest, and what
+    /// merging saves.
     Surplus,
 }
 

@@ -158,7 +158,7 @@ pub(super) unsafe fn discard_all<'z>(
 }
 
 impl Zspage {
-    /// Gives the zspage its frames. Establishes invariant 1.
+    /// Sets the frames of the zspage. Establishes invariant 1.
     pub(super) fn install(&self, run: OwnedRun) {
         if let Some(run) = run.into_run() {
             // Relaxed: see `table`.

@@ -159,7 +159,7 @@ pub(crate) struct NewZspage<'a> {
 }
 
 impl NewZspage<'_> {
-    /// Gives the zspage its frames and returns its id. The class that it was reserved for adopts
+    /// Sets the frames of the zspage and returns its id. The class that it was reserved for adopts
     /// it, under its lock.
     pub(crate) fn install(mut self) -> u32 {
         if let Some(run) = self.run.take() {

@@ -1,4 +1,4 @@
-//! Where the next object of a class goes.
+//! Finding the slot that the next object of a class goes to.
 
 use super::ClassState;
 use crate::class::fullness::Group;
@@ -13,7 +13,7 @@ pub(crate) struct ClaimedSlot {
     pub(crate) new_frames: u16,
 }
 
-/// What a claim lacks.
+/// Resources that a claim lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Shortage {
     /// Frames to charge.

@@ -70,9 +70,9 @@ impl EntryRef<'_> {
 }
 
 impl HandleEntry {
-    /// Takes an unpinned object out of sight. The owner of its handle then [restores](Self::restore)
-    /// it or another object. Until then the word is dead and has no pins, as if a free were about
-    /// to release the slot.
+    /// Takes an unpinned object out of sight. The owner of its handle then
+    /// [restores](Self::restore) it or another object. Until then the word is dead and has no pins,
+    /// as if a free were about to release the slot.
     #[inline]
     fn retract(&self, generation: u16) -> Option<PackedLocation> {
         // Relaxed: a first guess; the exchange checks it.

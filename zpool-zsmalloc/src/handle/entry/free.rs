@@ -13,7 +13,7 @@ use crate::handle::hazards::HazardTable;
 /// Result of [`HandleEntry::kill`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Killed {
-    /// Where the object is.
+    /// Location of the object.
     pub location: PackedLocation,
     /// Readers had it pinned.
     pub pinned: bool,

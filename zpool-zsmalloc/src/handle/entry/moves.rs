@@ -22,7 +22,7 @@ impl HandleEntry {
     ///
     /// # Errors
     ///
-    /// Says whether the object is gone or pinned.
+    /// The error is the reason: the object is gone, or pinned.
     pub fn pin_idle(&self, generation: Option<u16>) -> Result<PackedLocation, NotIdle> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = EntryWord(self.0.load(Ordering::Relaxed));

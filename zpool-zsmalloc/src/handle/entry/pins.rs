@@ -9,7 +9,7 @@ use super::{HandleEntry, PackedLocation};
 /// Result of [`HandleEntry::pin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pinned {
-    /// Where the object is.
+    /// Location of the object.
     pub location: PackedLocation,
     /// No other reader had pinned it.
     pub first: bool,
