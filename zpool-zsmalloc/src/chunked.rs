@@ -14,7 +14,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-use zpool_core::sync::atomic::{AtomicPtr, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::few::boxed_defaults;
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use zpool_core::CreateError;
-use zpool_core::sync::Mutex;
+use zpool_core::internal::sync::Mutex;
 
 use crate::class::{ClassConfig, ClassTable};
 

@@ -2,8 +2,9 @@
 //!
 //! Nothing here blocks, allocates or fails. Memory that becomes empty is left to [`housekeeping`](crate::housekeeping).
 
-use zpool_core::sync::atomic::Ordering;
-use zpool_core::{FreeError, Handle, PoolError, current_cpu};
+use zpool_core::internal::current_cpu;
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::{FreeError, Handle, PoolError};
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;

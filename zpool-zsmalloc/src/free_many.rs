@@ -10,7 +10,8 @@
 //! batch of them these waits overlap. Nothing here blocks or allocates, and the background job is
 //! requested once, at the end.
 
-use zpool_core::{Handle, prefetch};
+use zpool_core::Handle;
+use zpool_core::internal::prefetch;
 
 use crate::class::ClassIndex;
 use crate::inner::Inner;

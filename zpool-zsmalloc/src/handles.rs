@@ -4,9 +4,9 @@
 //! lock; a shard that runs dry takes another shard's whole list before the table grows.
 
 use crossbeam_utils::CachePadded;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicU32, Ordering};
-use zpool_core::{cpu_shards, current_cpu};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicU32, Ordering};
+use zpool_core::internal::{cpu_shards, current_cpu};
 
 use crate::chunked::{CAPACITY, Chunked};
 use crate::slot::Slot;

@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 
 use zpool_core::CompactionBudget;
 use zpool_core::exec::{Executor, Job};
-use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex};
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use zpool_core::internal::sync::{Condvar, Mutex};
 
 use self::job::Gate;
 use self::policy::REST;

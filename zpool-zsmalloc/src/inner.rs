@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use zpool_core::page::PageSource;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use zpool_core::{Handle, HandleMint, PoolConfig, PoolError};
 
 use crate::class::{ClassIndex, ClassTable};
@@ -186,7 +186,7 @@ impl Inner {
 
 impl Class {
     /// The lock itself, for walks that hold all of them, in order of size.
-    pub(crate) fn lock(&self) -> zpool_core::sync::MutexGuard<'_, ClassState> {
+    pub(crate) fn lock(&self) -> zpool_core::internal::sync::MutexGuard<'_, ClassState> {
         self.state.lock()
     }
 

@@ -12,8 +12,9 @@
 //!
 //! The page source is never called under a lock: what it gives is carried into the lock as a [`Supply`].
 
-use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Handle, PoolError, current_cpu, might_block};
+use zpool_core::internal::current_cpu;
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::{Handle, PoolError, might_block};
 
 use crate::class::ClassIndex;
 use crate::class_state::{Claimed, ClassState, Need, Room};

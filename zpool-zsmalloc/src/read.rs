@@ -8,7 +8,7 @@
 //!
 //! The protocol and its orderings are in `readers` and `slot`, what the bytes may and may not do meanwhile in `memory`.
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 use zpool_core::{Handle, Pins, PoolError, ReadGuard};
 
 use crate::class::ClassIndex;

@@ -23,8 +23,8 @@
 //! Both steps and both looks are sequentially consistent, which is what the order between a store and a load of something else takes.
 
 use crossbeam_utils::CachePadded;
-use zpool_core::sync::atomic::{AtomicU32, Ordering};
-use zpool_core::{cpu_shards, current_cpu};
+use zpool_core::internal::sync::atomic::{AtomicU32, Ordering};
+use zpool_core::internal::{cpu_shards, current_cpu};
 
 use crate::slot::Slot;
 
@@ -166,7 +166,7 @@ fn turn_into_pin(place: &AtomicU32, index: u32, slot: &Slot) {
 #[inline]
 fn between_step_and_look() {
     #[cfg(zpool_loom)]
-    zpool_core::sync::atomic::fence(Ordering::SeqCst);
+    zpool_core::internal::sync::atomic::fence(Ordering::SeqCst);
 }
 
 #[cfg(all(test, not(zpool_loom)))]

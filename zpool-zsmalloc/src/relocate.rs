@@ -7,7 +7,7 @@
 //!
 //! The object is copied under compaction's own pin, so no lock is held while bytes are copied, and neither readers nor the owner wait.
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use crate::class::ClassIndex;
 use crate::class_state::Claimed;

@@ -15,8 +15,8 @@
 
 use std::sync::OnceLock;
 
-use zpool_core::cpu_shards;
-use zpool_core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use zpool_core::internal::cpu_shards;
+use zpool_core::internal::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::class::ClassIndex;
 use crate::few::boxed_defaults;
@@ -122,7 +122,7 @@ impl Spares {
     }
 
     /// Parks the slot of handle slot `index`, which the caller owns and has said to be parked,
-    /// unless processor `cpu`, the [current](zpool_core::current_cpu) one, has all the spares of
+    /// unless processor `cpu`, the [current](zpool_core::internal::current_cpu) one, has all the spares of
     /// that class that it may have.
     #[inline]
     pub fn park(&self, cpu: usize, class: ClassIndex, index: u32) -> Parked {
@@ -147,7 +147,7 @@ impl Spares {
         }
     }
 
-    /// Takes a spare of a class from processor `cpu`, the [current](zpool_core::current_cpu) one:
+    /// Takes a spare of a class from processor `cpu`, the [current](zpool_core::internal::current_cpu) one:
     /// normally the slot that it freed last. The caller then owns slot and handle's slot, and
     /// [notes](Self::note_length) the length of the next object there.
     #[inline]
@@ -255,7 +255,7 @@ fn claim(place: &AtomicU32) -> Option<u32> {
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
-    use zpool_core::current_cpu;
+    use zpool_core::internal::current_cpu;
 
     use super::*;
 

@@ -8,7 +8,7 @@
 //! What it takes does not depend on the number of objects or zspages. [`survey`](crate::survey)
 //! counts the same by walking over all of them.
 
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{GroupStats, PoolStats};
 
 use crate::class::ClassIndex;

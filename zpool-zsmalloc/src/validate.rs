@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use zpool_core::Violation;
-use zpool_core::sync::MutexGuard;
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::MutexGuard;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use crate::class_state::ClassState;
 use crate::fullness::{Group, row};

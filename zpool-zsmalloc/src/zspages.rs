@@ -9,8 +9,8 @@
 //! An entry is written while no object of its zspage has a handle, or under the lock of its class. A reader comes here with a pin on an
 //! object, and pinning it was an Acquire of the publication that came after the entry was written: so Relaxed loads suffice.
 
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::chunked::Chunked;
 use crate::class::ClassIndex;
@@ -39,7 +39,10 @@ impl Zspage {
     /// Has the processor fetch the bytes of a slot that is going to be written.
     #[inline]
     pub(crate) fn fetch_ahead(&self, offset: usize, len: usize) {
-        zpool_core::prefetch_far(self.base.load(Ordering::Relaxed).wrapping_add(offset), len);
+        zpool_core::internal::prefetch_far(
+            self.base.load(Ordering::Relaxed).wrapping_add(offset),
+            len,
+        );
     }
 
     /// The index among the zspages of its class. Under the lock of that class.

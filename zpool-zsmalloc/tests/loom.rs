@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
-use zpool_core::sync::Mutex;
+use zpool_core::internal::sync::Mutex;
 use zpool_zsmalloc::overflow::Overflow;
 use zpool_zsmalloc::readers::Readers;
 use zpool_zsmalloc::slot::{Content, Exchanged, Freed, Named, Slot, exchange};
@@ -134,7 +134,7 @@ impl Pool {
     fn park(&self, spares: &Spares, class: ClassIndex, place: Content) {
         self.slot.set_parked(place);
         assert!(
-            spares.park(zpool_core::current_cpu(), class, 0) != Parked::No,
+            spares.park(zpool_core::internal::current_cpu(), class, 0) != Parked::No,
             "nobody else parks"
         );
     }
@@ -279,7 +279,7 @@ fn a_spare_against_a_reader_and_an_insert() {
                 }
             }),
             thread::spawn(move || {
-                if taken.take(zpool_core::current_cpu(), class).is_some() {
+                if taken.take(zpool_core::internal::current_cpu(), class).is_some() {
                     let place = inserter.slot.parked();
                     inserter.write(place, 99);
                     assert_ne!(inserter.slot.publish(place), generation);

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use zpool_core::exec::{Job, contained};
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::exec::Job;
+use zpool_core::internal::contained;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::{AFTER_REST, ANEW, AT_ONCE};
 use crate::inner::Inner;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use crate::class_state::ClassState;
 use crate::compact::Thorough;

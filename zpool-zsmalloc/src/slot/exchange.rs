@@ -9,7 +9,7 @@
 //! The caller owns the other handle, so nobody reads that meanwhile, and its word may be out of sight. The kept word is live throughout: it is taken in two steps, like
 //! that of an object that compaction moves.
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::word::{DEAD, LIVE, Word};
 use super::{Content, Named, Slot};

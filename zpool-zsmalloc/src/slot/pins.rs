@@ -2,7 +2,7 @@
 //! down.
 
 use zpool_core::PoolError;
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::word::{DEAD, FREE, MAX_PINS, MOVER, Word};
 use super::{Content, Slot};
