@@ -19,7 +19,7 @@
 use core::ops::Range;
 use core::{mem, ptr};
 
-use zpool_core::exec::contained;
+use zpool_core::internal::contained;
 use zpool_core::page::{PageSource, Run};
 use zpool_core::{Handle, NoBlock, PoolError, might_block};
 

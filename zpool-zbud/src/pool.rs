@@ -3,7 +3,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use zpool_core::exec::contained;
+use zpool_core::internal::contained;
 use zpool_core::spec::Params;
 use zpool_core::{
     Capabilities, CreateError, Evict, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,

@@ -4,10 +4,11 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
-use zpool_core::exec::{Executor, Job, contained};
+use zpool_core::exec::{Executor, Job};
+use zpool_core::internal::contained;
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::{Condvar, Mutex, MutexGuard};
 use zpool_core::page::PageSource;
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex, MutexGuard};
 use zpool_core::{HandleMint, Pins};
 
 use crate::books::{Books, JobState};

@@ -17,7 +17,7 @@
 use core::fmt;
 
 use zpool_core::PoolError;
-use zpool_core::sync::atomic::{AtomicU64, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
 use crate::geometry::MAX_PAGE;
 

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused};
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{MmapSource, PageSource};
-use zpool_core::sync::Mutex;
 use zpool_core::{
     CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolConfig, PoolError, ZPool,
     ZPoolDriver,

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use zpool_core::exec::Manual;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{MmapSource, NotGivenBack, OutOfFrames, PageSource, Run};
-use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
-use zpool_core::sync::Mutex;
+use zpool_core::internal::sync::Mutex;
 use zpool_zsmalloc::models::{
     EntryRef, Exchanged, Freed, HandleEntry, HazardTable, MagazineSet, PackedLocation, PushOutcome,
     SharedPins, exchange,
@@ -136,7 +136,7 @@ impl Pool {
     fn push(&self, magazines: &MagazineSet, class: ClassIndex, place: PackedLocation) {
         self.entry.set_cached(place);
         assert!(
-            magazines.push(zpool_core::current_cpu(), class, 0) != PushOutcome::Full,
+            magazines.push(zpool_core::internal::current_cpu(), class, 0) != PushOutcome::Full,
             "no other thread pushes"
         );
     }
@@ -282,7 +282,7 @@ fn cached_slot_against_reader_and_insert() {
                 }
             }),
             thread::spawn(move || {
-                if taken.pop(zpool_core::current_cpu(), class).is_some() {
+                if taken.pop(zpool_core::internal::current_cpu(), class).is_some() {
                     let place = inserter.entry.cached();
                     inserter.write(place, 99);
                     assert_ne!(inserter.entry.set_live(place), generation);

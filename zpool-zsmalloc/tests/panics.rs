@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use zpool_core::exec::Manual;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{HeapSource, ObservedSource, PageSource, SourceCall};
-use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 

@@ -2,7 +2,7 @@
 //!
 //! The kernel compares machine words over a page; here the last word may be cut off, so that a block of any length can be one.
 
-use zpool_core::prefetch;
+use zpool_core::internal::prefetch;
 
 /// Bytes after which a same-filled block repeats itself.
 const PERIOD: usize = size_of::<u64>();

@@ -30,7 +30,7 @@
 //!
 //! # What to promise
 //!
-//! - `no_block`: `submit` neither blocks nor allocates. Jobs are linkable, so that a [`JobList`](zpool_core::exec::JobList) takes them without either.
+//! - `no_block`: `submit` neither blocks nor allocates. Jobs are linkable, so that a [`JobList`](zpool_core::internal::JobList) takes them without either.
 //! - `ordered`: jobs of one thread run in order, one after the other.
 //! - `drain`: it can be waited for and ended, [`DrainExecutor`](zpool_core::exec::DrainExecutor). A wait from inside one of its own jobs is an error and no deadlock; a job
 //!   that comes after the end is given back, unrun; one that is pending at the end runs, or is given back.

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
-use zpool_core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use zpool_core::sync::{Mutex, MutexGuard};
+use zpool_core::internal::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use zpool_core::internal::sync::{Mutex, MutexGuard};
 
 use super::magazines::MagazineSet;
 use super::pressure::Pressure;

@@ -24,8 +24,8 @@
 
 use std::sync::OnceLock;
 
-use zpool_core::cpu_shards;
-use zpool_core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use zpool_core::internal::cpu_shards;
+use zpool_core::internal::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::collections::fallible::try_boxed_defaults;
 use crate::geometry::size_class::ClassIndex;
@@ -133,7 +133,7 @@ impl MagazineSet {
     }
 
     /// Pushes the slot of entry `index`, which the caller owns and has set to cached, into the
-    /// magazine of `class` on CPU `cpu`, the [current](zpool_core::current_cpu) one.
+    /// magazine of `class` on CPU `cpu`, the [current](zpool_core::internal::current_cpu) one.
     #[inline]
     pub fn push(&self, cpu: usize, class: ClassIndex, index: u32) -> PushOutcome {
         let Some(shard) = self.shard(cpu) else { return PushOutcome::Full };
@@ -158,7 +158,7 @@ impl MagazineSet {
         }
     }
 
-    /// Pops a cached slot of `class` on CPU `cpu`, the [current](zpool_core::current_cpu) one:
+    /// Pops a cached slot of `class` on CPU `cpu`, the [current](zpool_core::internal::current_cpu) one:
     /// normally the most recently freed. The caller then owns slot and entry, and
     /// [notes](Self::note_length) the length of the next object.
     #[inline]
@@ -266,7 +266,7 @@ fn claim(place: &AtomicU32) -> Option<u32> {
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
-    use zpool_core::current_cpu;
+    use zpool_core::internal::current_cpu;
 
     use super::*;
 

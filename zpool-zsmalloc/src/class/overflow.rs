@@ -3,7 +3,7 @@
 //!
 //! The bytes that this wastes are counted for the object's own class, and limited.
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::classes::{Class, Classes};
 use super::state::ClaimedSlot;

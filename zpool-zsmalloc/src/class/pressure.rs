@@ -3,7 +3,7 @@
 //! They are kept up to date under the class locks, so that a free can ask without a walk over the
 //! classes. [`Figures`] is a copy of them, and its methods are pure: see also `reclaim::policy`.
 
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 
 use super::classes::Classes;
 use super::state::ClassState;

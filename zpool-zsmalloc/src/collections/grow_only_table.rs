@@ -16,7 +16,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-use zpool_core::sync::atomic::{AtomicPtr, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicPtr, Ordering};
 
 use super::fallible::try_boxed_defaults;
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use zpool_core::CreateError;
-use zpool_core::sync::Mutex;
+use zpool_core::internal::sync::Mutex;
 
 use super::size_class::{ClassConfig, ClassTable};
 

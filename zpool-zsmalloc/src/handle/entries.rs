@@ -5,9 +5,9 @@
 //! list of another shard before the table grows.
 
 use crossbeam_utils::CachePadded;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicU32, Ordering};
-use zpool_core::{cpu_shards, current_cpu};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicU32, Ordering};
+use zpool_core::internal::{cpu_shards, current_cpu};
 
 use super::entry::HandleEntry;
 use crate::collections::grow_only_table::{CAPACITY, GrowOnlyTable, SHORTEST_CHUNK};

@@ -69,7 +69,7 @@ mod word;
 
 use core::fmt;
 
-use zpool_core::sync::atomic::{AtomicU64, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::exchange::{Exchanged, exchange};
 pub use self::free::{Freed, Killed, Settled};

@@ -1,6 +1,6 @@
 //! [`Handles`]: the one way to entries, hazards and pins for the rest of the crate.
 
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{Handle, HandleMint, PoolError, PoolId};
 
 use super::entries::EntryTable;

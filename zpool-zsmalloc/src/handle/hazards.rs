@@ -31,8 +31,8 @@
 //! a load of another word.
 
 use crossbeam_utils::CachePadded;
-use zpool_core::sync::atomic::{AtomicU32, Ordering};
-use zpool_core::{cpu_shards, current_cpu};
+use zpool_core::internal::sync::atomic::{AtomicU32, Ordering};
+use zpool_core::internal::{cpu_shards, current_cpu};
 
 use super::entry::HandleEntry;
 
@@ -179,7 +179,7 @@ fn convert_to_pin(hazard: &AtomicU32, index: u32, entry: &HandleEntry) {
 #[inline]
 fn between_step_and_look() {
     #[cfg(zpool_loom)]
-    zpool_core::sync::atomic::fence(Ordering::SeqCst);
+    zpool_core::internal::sync::atomic::fence(Ordering::SeqCst);
 }
 
 #[cfg(all(test, not(zpool_loom)))]

@@ -12,7 +12,7 @@
 //! objects with more than `MAX_PINS` guards take it.
 
 use zpool_core::PoolError;
-use zpool_core::sync::Mutex;
+use zpool_core::internal::sync::Mutex;
 
 use super::entry::{HandleEntry, Pinned, Unpinned};
 

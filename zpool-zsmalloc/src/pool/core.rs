@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 use zpool_core::PoolConfig;
-use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::job_slot::{JobSlot, Start};
 use crate::class::{Classes, Figures};

@@ -4,8 +4,9 @@
 //! Nothing here blocks, allocates or fails. Memory that becomes empty is left to background work:
 //! see `reclaim::background`.
 
-use zpool_core::sync::atomic::Ordering;
-use zpool_core::{FreeError, Handle, PoolError, current_cpu};
+use zpool_core::internal::current_cpu;
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::{FreeError, Handle, PoolError};
 
 use super::core::PoolCore;
 use crate::class::magazines::PushOutcome;

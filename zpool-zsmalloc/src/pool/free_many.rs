@@ -11,7 +11,8 @@
 //! these waits overlap. Nothing here blocks or allocates, and the background job is requested once,
 //! at the end.
 
-use zpool_core::{Handle, prefetch};
+use zpool_core::Handle;
+use zpool_core::internal::prefetch;
 
 use super::core::PoolCore;
 use crate::geometry::size_class::ClassIndex;

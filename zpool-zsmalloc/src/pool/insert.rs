@@ -13,8 +13,9 @@
 //!   page source: charge frames, reserve a zspage ── lock class ─► claimed; the rest goes back
 //! ```
 
-use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Handle, PoolError, current_cpu};
+use zpool_core::internal::current_cpu;
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::{Handle, PoolError};
 
 use super::core::PoolCore;
 use super::growth::GrowthSupply;

@@ -12,9 +12,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use zpool_core::exec::{Executor, Job, contained};
-use zpool_core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use zpool_core::sync::{Condvar, Mutex};
+use zpool_core::exec::{Executor, Job};
+use zpool_core::internal::contained;
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use zpool_core::internal::sync::{Condvar, Mutex};
 
 /// Occasion of the job that is ready or out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! The time does not depend on the number of objects or zspages. `survey` counts the same by
 //! walking over all of them.
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 use zpool_core::{GroupStats, PoolStats};
 
 use super::core::PoolCore;

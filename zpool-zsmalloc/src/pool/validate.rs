@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use zpool_core::Violation;
-use zpool_core::sync::MutexGuard;
+use zpool_core::internal::sync::MutexGuard;
 
 use super::core::PoolCore;
 use crate::class::{Class, ClassState};

@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use zpool_core::exec::Job;
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::policy::{
     COOLDOWN, Forget, JOB_MOVES, Phase, ReclaimScope, Snapshot, Step, decide, drains_first,

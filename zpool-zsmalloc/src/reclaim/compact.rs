@@ -12,7 +12,7 @@
 
 use core::cmp::Reverse;
 
-use zpool_core::sync::atomic::{AtomicBool, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::{CompactionBudget, CompactionReport, might_block};
 
 use super::merge::ROUNDS;

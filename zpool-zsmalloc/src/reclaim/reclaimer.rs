@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zpool_core::PoolConfig;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::AtomicBool;
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::AtomicBool;
 
 use super::release;
 use crate::geometry::size_class::ClassTable;

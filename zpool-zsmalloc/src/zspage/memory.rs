@@ -17,8 +17,8 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use zpool_core::internal::sync::atomic::Ordering;
 use zpool_core::page::{Discard, OutOfFrames, PageSource, Run};
-use zpool_core::sync::atomic::Ordering;
 
 use super::table::Zspage;
 use crate::geometry::bits::runs;

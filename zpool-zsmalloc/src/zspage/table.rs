@@ -10,8 +10,8 @@
 //! A reader comes here with a hold on an object. Taking the hold was an Acquire of the step that
 //! made the object live, which came after the entry was written. So Relaxed loads suffice.
 
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::collections::grow_only_table::{CAPACITY, GrowOnlyTable};
 use crate::geometry::size_class::ClassIndex;
@@ -40,7 +40,10 @@ impl Zspage {
     /// Prefetches the bytes of a slot that is going to be written.
     #[inline]
     pub(super) fn prefetch(&self, offset: usize, len: usize) {
-        zpool_core::prefetch_far(self.base.load(Ordering::Relaxed).wrapping_add(offset), len);
+        zpool_core::internal::prefetch_far(
+            self.base.load(Ordering::Relaxed).wrapping_add(offset),
+            len,
+        );
     }
 
     /// Returns the index among the zspages of its class. Needs the lock of that class.

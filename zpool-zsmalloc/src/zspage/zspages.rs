@@ -4,8 +4,8 @@ use core::ops::Range;
 use std::sync::Arc;
 
 use zpool_core::PoolError;
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::page::{PageSource, Run};
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::memory::{ChargedFrames, OwnedRun, SlotRef, discard_all, release_all};
 use super::table::{NoZspage, Zspage, ZspageTable};

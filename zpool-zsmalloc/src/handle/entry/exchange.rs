@@ -11,7 +11,7 @@
 //! of sight for a moment. The kept word is live throughout. It changes in two steps, like that of
 //! an object that compaction moves.
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::word::{DEAD, EntryWord, LIVE};
 use super::{EntryRef, HandleEntry, PackedLocation};

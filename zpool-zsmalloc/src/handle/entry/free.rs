@@ -2,7 +2,7 @@
 //! become pins.
 
 use zpool_core::PoolError;
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::pins::Unpinned;
 use super::word::{DEAD, EntryWord};

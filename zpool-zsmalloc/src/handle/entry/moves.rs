@@ -1,6 +1,6 @@
 //! The pin of compaction and of an exchange, and the step that gives an object another place.
 
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::word::{EntryWord, LIVE, MOVER};
 use super::{HandleEntry, PackedLocation};

@@ -1,7 +1,7 @@
 //! Pins of readers: they keep an object where it is, and the last one of a dead object releases it.
 
 use zpool_core::PoolError;
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use super::word::{DEAD, EntryWord, FREE, MAX_PINS, MOVER};
 use super::{HandleEntry, PackedLocation};

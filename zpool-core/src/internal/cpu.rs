@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::take_cell::TakeCell;
+use crate::internal::sync::take_cell::TakeCell;
 
 /// Returns a number for the processor this thread runs on. A hint: the thread may move at any
 /// moment.

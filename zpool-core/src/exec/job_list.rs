@@ -17,7 +17,7 @@ use core::fmt;
 use core::ptr::{self, NonNull};
 
 use super::job::{Header, Job};
-use crate::sync::atomic::{AtomicPtr, Ordering};
+use crate::internal::sync::atomic::{AtomicPtr, Ordering};
 
 /// A lock-free list of jobs. First in, first out, per pushing thread and between pushes that do not overlap.
 pub struct JobList {

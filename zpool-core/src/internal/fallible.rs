@@ -7,7 +7,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc};
 
-use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::internal::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// Moves `value` to the heap, as `Box::new` does, which ends the process where the heap refuses.
 ///
@@ -20,7 +20,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 /// # Example
 ///
 /// ```
-/// use zpool_core::{compress::CodecError, try_box};
+/// use zpool_core::{compress::CodecError, internal::try_box};
 ///
 /// fn boxed() -> Result<Box<dyn std::fmt::Debug>, CodecError> {
 ///     Ok(try_box([7; 100]).map_err(|_| CodecError::OutOfMemory)?)

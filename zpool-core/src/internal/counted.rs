@@ -37,9 +37,9 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use crate::cpu::{cpu_shards, current_cpu};
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::internal::sync::Mutex;
+use crate::internal::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::internal::{cpu_shards, current_cpu};
 
 /// A shard's flag: operations on it count nothing.
 const CLOSED: u64 = 1 << 63;
@@ -243,7 +243,6 @@ unsafe impl<T: Released> Sync for Ref<T> {}
 
 impl<T: Released> Ref<T> {
     /// The block that counts `this`, to keep: unlike the reference it does not keep the value.
-    #[expect(clippy::missing_panics_doc, reason = "cannot: see the comment")]
     pub fn block(this: &Ref<T>) -> Arc<Counted<T>> {
         // Only the zero of the count takes it out, and a reference is held.
         this.counted().own.lock().clone().expect("the value is there, so its block has itself")
