@@ -32,7 +32,9 @@
 mod density_boxes;
 mod objects;
 mod packer;
+mod program;
 
 pub use density_boxes::density_of_boxes;
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};
+pub use program::{Failure, Output, Report, child, child_task, exit};

@@ -7,20 +7,21 @@
 //! `split` is what the store says of it, in bytes an entry, `unexplained` what the operating system counts beyond that. `frames` is beside it: what is lost
 //! inside of frames, to rounding up to size classes, at the ends of zspages and in free slots, also in bytes an entry.
 
-use std::error::Error;
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use benches::{Failure, Output, Report, exit};
+use clap::Parser;
 use serde::Serialize;
 use workload::{Growth, Rng, refuse_huge_pages};
 use zpool_core::page::{MmapSource, PageSource};
 use zswap::Store;
 
-const ENTRIES: u64 = 1_000_000;
 const LENGTHS: std::ops::Range<usize> = 200..2600;
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct EntryCost {
     entries: u64,
     bytes_per_entry: f64,
     split: Split,
@@ -43,36 +44,28 @@ struct Frames {
     fragmentation: f64,
 }
 
-fn main() -> ExitCode {
-    let (mut json, mut entries) = (false, ENTRIES);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match (argument.as_str(), arguments.next()) {
-            ("--json", None) => json = true,
-            ("--entries", Some(number)) if number.parse().is_ok_and(|n: u64| n > 0) => {
-                entries = number.parse().unwrap_or(ENTRIES);
-                json |= arguments.next().as_deref() == Some("--json");
-            }
-            _ => {
-                eprintln!("usage: metadata [--entries N] [--json]");
-                return ExitCode::from(2);
-            }
-        }
-    }
-    match measure(entries) {
-        Ok(report) if json => {
-            println!("{}", serde_json::to_string(&report).expect("numbers can be written"))
-        }
-        Ok(report) => println!("{report:#?}"),
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+/// Measures what an entry costs besides its data
+#[derive(Debug, Parser)]
+struct Options {
+    /// Store this many entries
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    entries: NonZeroU64,
+    #[command(flatten)]
+    output: Output,
 }
 
-fn measure(entries: u64) -> Result<Report, Box<dyn Error>> {
+fn main() -> ExitCode {
+    let options = Options::parse();
+    exit(measure(options.entries.get()).map(|cost| options.output.print(&cost)))
+}
+
+impl Report for EntryCost {
+    fn table(&self) -> String {
+        format!("{self:#?}\n")
+    }
+}
+
+fn measure(entries: u64) -> Result<EntryCost, Failure> {
     refuse_huge_pages();
     let source = Arc::new(MmapSource::new());
     let mut rng = Rng::new(1);
@@ -96,7 +89,7 @@ fn measure(entries: u64) -> Result<Report, Box<dyn Error>> {
     let allocator_metadata = each(stats.current.metadata_bytes as f64);
     let bytes_per_entry = each(besides);
     let unexplained = bytes_per_entry - index - contexts - allocator_metadata;
-    Ok(Report {
+    Ok(EntryCost {
         entries,
         bytes_per_entry,
         split: Split { index, allocator_metadata, contexts, unexplained },

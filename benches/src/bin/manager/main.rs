@@ -19,24 +19,22 @@ mod switching;
 
 use std::process::ExitCode;
 
+use benches::{Output, exit};
+use clap::Parser;
 use workload::Report;
 
+/// Measures what the pool manager costs
+#[derive(Debug, Parser)]
+struct Options {
+    #[command(flatten)]
+    output: Output,
+}
+
 fn main() -> ExitCode {
-    let json = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        [flag] if flag == "--json" => true,
-        _ => {
-            eprintln!("usage: manager [--json]");
-            return ExitCode::from(2);
-        }
-    };
+    let options = Options::parse();
     let mut report = Report::default();
     switching::report(&mut report);
     references::report(&mut report);
-    if json {
-        println!("{report}");
-    } else {
-        print!("{}", report.table());
-    }
-    ExitCode::SUCCESS
+    options.output.print(&report);
+    exit(Ok(()))
 }

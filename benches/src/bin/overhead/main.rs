@@ -35,66 +35,53 @@ mod measure;
 mod pages;
 mod result;
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::result::Report;
+use benches::{Failure, Output, exit};
+use clap::Parser;
+
+use crate::result::Outcomes;
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// What the command line asks for.
+/// Measures what our layers cost over the codec alone
+#[derive(Debug, Parser)]
 struct Options {
+    /// Files whose pages are stored
+    #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// All, if none is named.
+    /// Measure only this codec; may be repeated
+    #[arg(long = "codec", value_name = "SPEC", value_parser = codec)]
     codecs: Vec<String>,
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> ExitCode {
-    let Some(options) = options(std::env::args_os().skip(1)) else {
-        eprintln!("usage: overhead FILE... [--codec SPEC]... [--json]");
-        return ExitCode::from(2);
-    };
-    match run(&options) {
-        Ok(report) if options.json => println!("{}", report.json()),
-        Ok(report) => print!("{report}"),
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
+    let options = Options::parse();
+    exit(measure_each(&options).map(|outcomes| options.output.print(&outcomes)))
+}
+
+/// Accepts the spec of a setting that is measured.
+fn codec(spec: &str) -> Result<String, String> {
+    let specs = codecs::settings().map(|setting| setting.spec);
+    match specs.contains(&spec) {
+        true => Ok(spec.to_owned()),
+        false => Err(format!("the codecs are {}", specs.join(", "))),
     }
-    ExitCode::SUCCESS
 }
 
-fn options(mut arguments: impl Iterator<Item = OsString>) -> Option<Options> {
-    let mut options = Options { files: Vec::new(), codecs: Vec::new(), json: false };
-    while let Some(argument) = arguments.next() {
-        match argument.to_str() {
-            Some("--json") => options.json = true,
-            Some("--codec") => options.codecs.push(codec(arguments.next()?.to_str()?)?),
-            Some(flag) if flag.starts_with('-') => return None,
-            _ => options.files.push(argument.into()),
-        }
-    }
-    (!options.files.is_empty()).then_some(options)
-}
-
-/// One of the settings that are measured.
-fn codec(spec: &str) -> Option<String> {
-    codecs::settings().iter().any(|setting| setting.spec == spec).then(|| spec.to_owned())
-}
-
-fn run(options: &Options) -> Result<Report, Box<dyn std::error::Error>> {
-    let mut report = Report::default();
+fn measure_each(options: &Options) -> Result<Outcomes, Failure> {
+    let mut outcomes = Outcomes::default();
     let wanted =
         |spec: &str| options.codecs.is_empty() || options.codecs.iter().any(|codec| codec == spec);
     for file in &options.files {
         let pages = pages::read(file)?;
         for setting in codecs::settings().iter().filter(|setting| wanted(setting.spec)) {
-            report.results.push(measure::measure(file, &pages, setting)?);
+            outcomes.results.push(measure::measure(file, &pages, setting)?);
         }
     }
-    Ok(report)
+    Ok(outcomes)
 }

@@ -1,9 +1,9 @@
 //! One file with one codec.
 
-use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
+use benches::Failure;
 use workload::{ByClock, Contestant, Elapsed, Pages, Rounds, Spread, alternate};
 use zswap::{ByNumber, Component, PoolSpec, Store};
 
@@ -23,11 +23,7 @@ const BOXES: usize = 4;
 const ZRAM: usize = 5;
 
 /// Measures `setting` on `pages`.
-pub(crate) fn measure(
-    file: &Path,
-    pages: &Pages,
-    setting: &Setting,
-) -> Result<Outcome, Box<dyn Error>> {
+pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<Outcome, Failure> {
     let field = Field::new(pages, setting);
     let codec = codec(setting);
     // Keys are page numbers. Next to it the hasher that a store has unless told otherwise.
@@ -96,7 +92,7 @@ fn filled<S: BuildHasher>(
     field: &Field<'_>,
     setting: &Setting,
     hasher: S,
-) -> Result<Store<u64, S>, Box<dyn Error>> {
+) -> Result<Store<u64, S>, Failure> {
     let spec = PoolSpec::new(Component::named("zsmalloc"), setting.spec.parse()?);
     let kept = Store::builder().spec(spec).compressor(setting.driver()).hasher(hasher).build()?;
     for (key, page) in (0..).zip(field.pages) {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use benches::Report;
 use serde::Serialize;
 
-/// All results. Its `Display` form is for people.
+/// All results.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Outcomes {
     pub(crate) results: Vec<Outcome>,
 }
 
@@ -59,16 +60,9 @@ pub(crate) struct ZramRatios<T> {
     pub(crate) raw_load_speedup: T,
 }
 
-impl Report {
-    /// One object on one line.
-    pub(crate) fn json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and strings can be written")
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.results.iter().try_for_each(|outcome| write!(f, "{outcome}"))
+impl Report for Outcomes {
+    fn table(&self) -> String {
+        self.results.iter().map(Outcome::to_string).collect()
     }
 }
 

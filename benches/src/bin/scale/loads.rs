@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::Failure;
 use workload::{Rng, clocked};
 use zswap::Store;
 
+use crate::Plan;
 use crate::blocks::{LONGEST_FILL, SMALL, noise};
 use crate::row::Row;
 use crate::threads_time::{Account, cost};
-use crate::{Failure, Plan};
 
 const KEYS: u64 = 20_000_000;
 

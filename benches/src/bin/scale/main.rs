@@ -37,18 +37,16 @@ mod row;
 mod threads_time;
 mod whole;
 
-use std::error::Error;
 use std::process::ExitCode;
 
-use workload::{Isolated, answer, refuse_huge_pages};
+use benches::{Failure, Output, child, child_task, exit};
+use clap::Parser;
+use workload::{answer, refuse_huge_pages};
 
-use crate::row::{Report, Row};
+use crate::row::{Row, Rows};
 
-/// Why a part gave no figures.
-type Failure = Box<dyn Error + Send + Sync>;
-
-/// The argument that makes this program measure one part and answer with its rows.
-const PART: &str = "--part";
+/// The word in a child's task that makes its sizes small.
+const QUICK: &str = "quick";
 
 /// By how much `--quick` divides sizes.
 const QUICK_DIVISOR: u64 = 20;
@@ -84,15 +82,17 @@ const WHOLE: &[&str] = &["stats_ns_10m", "clear_s_10m", "drop_s_10m"];
 const ORDER: &[&str] = &["store_ns_key_order_over_random"];
 const INDEX: &[&str] = &["index_rss_over_held"];
 
-/// What the command line asks for.
-#[derive(Debug, Default)]
+/// Measures what large and many stores cost
+#[derive(Debug, Parser)]
 struct Options {
-    /// All parts, if none is named.
+    /// Measure only the parts that have this name or report this figure; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = part_or_figure)]
     only: Vec<String>,
-    /// Measure this part here.
-    part: Option<String>,
+    /// Divide sizes by 20, which shows that the program works
+    #[arg(long)]
     quick: bool,
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Plan {
@@ -114,44 +114,28 @@ impl Part {
 }
 
 fn main() -> ExitCode {
-    let Some(options) = options(std::env::args().skip(1)) else {
-        let names: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
-        eprintln!("usage: scale [--only NAME]... [--quick] [--json]");
-        eprintln!("NAME is a figure or one of: {}", names.join(", "));
-        return ExitCode::from(2);
-    };
-    let outcome = match &options.part {
-        Some(part) => measure_here(part, options.quick),
-        None => measure_each(&options),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+    if let Some(task) = child_task() {
+        return exit(measure_here(&task));
     }
+    let options = Options::parse();
+    exit(measure_each(&options))
 }
 
-fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
-    let mut options = Options::default();
-    let known = |name: &String| PARTS.iter().any(|part| part.is(name));
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--json" => options.json = true,
-            "--quick" => options.quick = true,
-            "--only" => options.only.push(arguments.next().filter(known)?),
-            PART => options.part = Some(arguments.next().filter(known)?),
-            _ => return None,
-        }
+/// Accepts the name of a part or of a figure.
+fn part_or_figure(name: &str) -> Result<String, String> {
+    if PARTS.iter().any(|part| part.is(name)) {
+        return Ok(name.to_owned());
     }
-    Some(options)
+    let names: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
+    Err(format!("it is a figure or one of {}", names.join(", ")))
 }
 
-/// The child: one part, whose rows are the answer.
-fn measure_here(name: &str, quick: bool) -> Result<(), Failure> {
+/// Measures one part in a child, whose answer is the rows.
+fn measure_here(task: &[String]) -> Result<(), Failure> {
     refuse_huge_pages();
+    let name = task.first().map_or("", String::as_str);
     let part = PARTS.iter().find(|part| part.name == name).ok_or("no such part")?;
+    let quick = task.iter().any(|word| word == QUICK);
     Ok(answer(&(part.measure)(&Plan { quick })?)?)
 }
 
@@ -160,20 +144,15 @@ fn measure_here(name: &str, quick: bool) -> Result<(), Failure> {
 fn measure_each(options: &Options) -> Result<(), Failure> {
     let only = &options.only;
     let wanted = |part: &&Part| only.is_empty() || only.iter().any(|name| part.is(name));
-    let (mut report, mut failed) = (Report::default(), Vec::new());
+    let (mut rows, mut failed) = (Rows::default(), Vec::new());
     for part in PARTS.iter().filter(wanted) {
-        let quick = options.quick.then_some("--quick");
-        let child = Isolated::new().args([PART, part.name]).args(quick);
+        let child = child([part.name]).args(options.quick.then_some(QUICK));
         match child.run_without_input::<Vec<Row>>() {
-            Ok(rows) => report.results.extend(rows),
+            Ok(results) => rows.results.extend(results),
             Err(error) => failed.push(format!("{}: {error}", part.name)),
         }
     }
-    if options.json {
-        println!("{report}");
-    } else {
-        print!("{}", report.table());
-    }
+    options.output.print(&rows);
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ").into()) }
 }
 
@@ -181,17 +160,17 @@ fn measure_each(options: &Options) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Option<Options> {
-        options(line.split_ascii_whitespace().map(str::to_owned))
+    fn parsed(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(format!("scale {line}").split_ascii_whitespace())
     }
 
     #[test]
     fn options_name_parts_or_figures() {
         let options = parsed("--only drop_s_10m --only limit --json --quick").unwrap();
         assert_eq!(options.only, ["drop_s_10m", "limit"]);
-        assert!(options.json && options.quick && options.part.is_none());
+        assert!(options.output.json && options.quick);
         for wrong in ["--only nothing", "--only", "-x"] {
-            assert!(parsed(wrong).is_none(), "{wrong}");
+            assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }
 

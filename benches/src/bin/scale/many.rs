@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use benches::Failure;
 use workload::Growth;
 use zswap::Store;
 
+use crate::Plan;
 use crate::blocks::noise;
 use crate::row::Row;
-use crate::{Failure, Plan};
 
 /// Never fewer: the figures are of so many stores.
 const STORES: usize = 100;

@@ -7,12 +7,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use benches::Failure;
 use workload::{Rng, Spread, clocked};
 use zswap::{ByNumber, Store};
 
+use crate::Plan;
 use crate::blocks::{Filled, LONGEST_FILL, fill, same_filled};
 use crate::row::Row;
-use crate::{Failure, Plan};
 
 /// An odd number, so that the median is of one round.
 const ROUNDS: usize = 3;

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::Failure;
 use workload::{Growth, Spread};
 use zswap::{AtLimit, Store};
 
+use crate::Plan;
 use crate::blocks::{LONGEST_FILL, SMALL, fill, noise, same_filled};
 use crate::row::Row;
-use crate::{Failure, Plan};
 
 /// Moments of a fill at which resident and counted bytes are compared.
 const LOOKS: u32 = 8;

@@ -1,7 +1,6 @@
 //! One line of the report.
 
-use std::fmt;
-
+use benches::Report;
 use serde::{Deserialize, Serialize};
 use workload::Spread;
 
@@ -18,9 +17,9 @@ pub(crate) struct Row {
     pub(crate) range: [f64; 2],
 }
 
-/// All rows. The `Display` form is one JSON object on one line.
+/// All rows, in the order in which they were measured.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Rows {
     pub(crate) results: Vec<Row>,
 }
 
@@ -45,9 +44,8 @@ impl Row {
     }
 }
 
-impl Report {
-    /// Returns the rows as a table for people, one row on a line.
-    pub(crate) fn table(&self) -> String {
+impl Report for Rows {
+    fn table(&self) -> String {
         let width = |text: fn(&Row) -> &str| self.results.iter().map(|row| text(row).len()).max();
         let files = width(|row| &row.file).unwrap_or(0);
         let names = width(|row| &row.name).unwrap_or(0);
@@ -58,24 +56,18 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Other programs read this form, so its names and their order stay.
     #[test]
-    fn report_prints_one_json_object() {
+    fn rows_print_as_one_json_object() {
         let spread = Spread { median: 2.0, low: 1.5, high: 4.0 };
         let results = vec![Row::once("-", "a_bytes", 1.0), Row::median("1m", "b", spread)];
-        let report = Report { results };
+        let rows = Rows { results };
         assert_eq!(
-            report.to_string(),
+            serde_json::to_string(&rows).unwrap(),
             concat!(
                 r#"{"results":[{"file":"-","name":"a_bytes","value":1.0,"range":[1.0,1.0]},"#,
                 r#"{"file":"1m","name":"b","value":2.0,"range":[1.5,4.0]}]}"#
@@ -92,7 +84,7 @@ mod tests {
     #[test]
     fn table_aligns_files_and_names() {
         let results = vec![Row::once("-", "short", 1.0), Row::once("10m", "longer", 2.5)];
-        let table = Report { results }.table();
+        let table = Rows { results }.table();
         let expected = "-    short             1.000 (1.000 to 1.000)\n10m  longer            2.500 (2.500 to 2.500)\n";
         assert_eq!(table, expected);
     }

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use benches::Failure;
 use workload::{Growth, Spread};
 use zswap::Store;
 
+use crate::Plan;
 use crate::blocks::{LONGEST_FILL, fill, noise};
 use crate::row::Row;
 use crate::threads_time::Account;
-use crate::{Failure, Plan};
 
 const OBJECTS: u64 = 10_000_000;
 

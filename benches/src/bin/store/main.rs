@@ -17,11 +17,12 @@ mod rivals;
 mod scaling;
 mod trace;
 
-use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use benches::{Failure, Output, child_task, exit};
+use clap::Parser;
 use workload::{Pages, Report, read_files};
 use zswap::Store;
 
@@ -36,32 +37,25 @@ const PART: usize = 256;
 /// At most this many bytes of the files together.
 const MAX_BYTES: u64 = 48 << 20;
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, rival] = arguments.as_slice()
-        && flag == rivals::HOLD
-    {
-        return rivals::hold(rival);
-    }
-    let json = arguments.iter().any(|argument| argument == "--json");
-    let files: Vec<PathBuf> =
-        arguments.iter().filter(|a| *a != "--json").map(PathBuf::from).collect();
-    if files.is_empty() || files.iter().any(|file| file.to_string_lossy().starts_with("--")) {
-        eprintln!("usage: store FILE... [--json]");
-        return ExitCode::from(2);
-    }
-    match run(&files) {
-        Ok(report) if json => println!("{report}"),
-        Ok(report) => print!("{}", report.table()),
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+/// Measures what a store does beyond compressing one page
+#[derive(Debug, Parser)]
+struct Options {
+    /// Files whose pages are stored
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
-fn run(files: &[PathBuf]) -> Result<Report, Box<dyn Error>> {
+fn main() -> ExitCode {
+    if let Some(task) = child_task() {
+        return exit(rivals::measure_here(&task));
+    }
+    let options = Options::parse();
+    exit(measure(&options.files).map(|report| options.output.print(&report)))
+}
+
+fn measure(files: &[PathBuf]) -> Result<Report, Failure> {
     let pages = read_files(files, PAGE, Some(MAX_BYTES))?.without_same_filled();
     if pages.len() < 4 * PART {
         return Err(format!("{} pages that are not same-filled: too few", pages.len()).into());

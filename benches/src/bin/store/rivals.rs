@@ -1,23 +1,19 @@
 //! What people write today: a sharded map of lz4 vectors, and a cache crate with such vectors in it.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use benches::{Failure, child};
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use quick_cache::sync::Cache;
 use workload::{
-    Elapsed, Figure, Growth, Isolated, Pages, PartWork, Report, answer, clocked, interleave,
+    Elapsed, Figure, Growth, Pages, PartWork, Report, answer, clocked, interleave,
     refuse_huge_pages,
 };
 use zswap::Store;
 
 use crate::{PAGE, PART, ROUNDS, plain};
-
-/// The argument that makes this program keep the pages on its stdin, and say what that costs.
-pub(crate) const HOLD: &str = "--hold";
 
 const SHARDS: usize = 64;
 const NAMES: [&str; 3] = ["ours", "map", "quick_cache"];
@@ -97,8 +93,8 @@ fn keeper(name: &str, pages: usize) -> Option<Box<dyn Keeps>> {
     })
 }
 
-pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Box<dyn Error>> {
-    let held = NAMES.map(|name| Isolated::new().args([HOLD, name]).run::<i64>(pages));
+pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure> {
+    let held = NAMES.map(|name| child([name]).run::<i64>(pages));
     let [ours, map, cache] = held;
     let (ours, map, cache) = (ours? as f64, map? as f64, cache? as f64);
     report.push(Figure::exact("ours_bytes_over_pages", ours / pages.bytes().len() as f64, "ratio"));
@@ -148,28 +144,21 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Box<dyn 
     Ok(())
 }
 
-/// The child: keeps the pages on stdin, and answers with the bytes that the operating system counts for that.
-pub(crate) fn hold(name: &str) -> ExitCode {
+/// Measures in a child: keeps the pages of the standard input and answers with the bytes that the
+/// operating system counts for them.
+pub(crate) fn measure_here(task: &[String]) -> Result<(), Failure> {
     refuse_huge_pages();
-    let outcome = || -> Result<i64, Box<dyn Error>> {
-        let pages = Pages::read_from(std::io::stdin().lock())?;
-        let before = Growth::start()?;
-        let keeper = keeper(name, pages.len()).ok_or("no such rival")?;
-        for (key, page) in (0..).zip(&pages) {
-            keeper.store(key, page);
-        }
-        let bytes = before.bytes()?;
-        let mut page = vec![0; PAGE.get()];
-        for (key, expected) in (0..).zip(&pages) {
-            assert!(keeper.load(key, &mut page) && page == expected, "page {key}");
-        }
-        Ok(bytes)
-    };
-    match outcome().and_then(|bytes| Ok(answer(&bytes)?)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+    let pages = Pages::read_from(std::io::stdin().lock())?;
+    let before = Growth::start()?;
+    let [name] = task else { return Err("a child measures one rival".into()) };
+    let keeper = keeper(name, pages.len()).ok_or("no such rival")?;
+    for (key, page) in (0..).zip(&pages) {
+        keeper.store(key, page);
     }
+    let bytes = before.bytes()?;
+    let mut page = vec![0; PAGE.get()];
+    for (key, expected) in (0..).zip(&pages) {
+        assert!(keeper.load(key, &mut page) && page == expected, "page {key}");
+    }
+    Ok(answer(&bytes)?)
 }

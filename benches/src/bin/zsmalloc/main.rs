@@ -26,6 +26,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use benches::{Failure, Output, exit};
+use clap::Parser;
 use workload::{Objects, Report, read_files, refuse_huge_pages};
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::Codec;
@@ -38,66 +40,74 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-fn main() -> ExitCode {
-    let (mut files, mut json, mut only, mut params) = (Vec::new(), false, None, String::new());
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--json" => json = true,
-            "--only" => only = args.next(),
-            "--params" => params = args.next().unwrap_or_default(),
-            _ => files.push(PathBuf::from(arg)),
-        }
-    }
-    refuse_huge_pages();
-    let params = match parse(&params) {
-        Ok(params) => params,
-        Err(error) => {
-            eprintln!("zsmalloc: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    let objects = match objects(&files) {
-        Ok(objects) => objects,
-        Err(error) => {
-            eprintln!("zsmalloc: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::default();
-    type Part = fn(&Objects, &Params, &mut Report);
-    let parts: [(&str, Part); 4] = [
-        ("churn", churn::over_mimalloc),
-        ("reads", reads::over_slices),
-        ("threads", threads::scaling),
-        ("compaction", compaction::p999),
-    ];
-    for (_, measure) in
-        parts.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
-    {
-        measure(&objects, &params, &mut report);
-    }
-    if json {
-        println!("{report}");
-    } else {
-        print!("{}", report.table());
-    }
-    ExitCode::SUCCESS
+/// Fewer pages than this say nothing.
+const ENOUGH: usize = 1000;
+
+/// Measures how fast zsmalloc is
+#[derive(Debug, Parser)]
+struct Options {
+    /// Files whose pages are compressed
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Measure only this part
+    #[arg(long, value_name = "PART", value_parser = part)]
+    only: Option<&'static Part>,
+    /// Parameters of the pool, such as `chain=16,compact=off`
+    #[arg(long, default_value = "", hide_default_value = true, value_parser = params)]
+    params: Params,
+    #[command(flatten)]
+    output: Output,
 }
 
-/// The pool's parameters, checked.
-fn parse(params: &str) -> Result<Params, String> {
+/// A part of the measurement.
+#[derive(Debug)]
+struct Part {
+    name: &'static str,
+    measure: fn(&Objects, &Params, &mut Report),
+}
+
+const PARTS: [Part; 4] = [
+    Part { name: "churn", measure: churn::over_mimalloc },
+    Part { name: "reads", measure: reads::over_slices },
+    Part { name: "threads", measure: threads::scaling },
+    Part { name: "compaction", measure: compaction::p999 },
+];
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    refuse_huge_pages();
+    exit(measure(&options).map(|report| options.output.print(&report)))
+}
+
+fn measure(options: &Options) -> Result<Report, Failure> {
+    let objects = objects(&options.files)?;
+    let mut report = Report::default();
+    let wanted = |part: &&Part| options.only.is_none_or(|only| only.name == part.name);
+    for part in PARTS.iter().filter(wanted) {
+        (part.measure)(&objects, &options.params, &mut report);
+    }
+    Ok(report)
+}
+
+/// Finds the part of that name.
+fn part(name: &str) -> Result<&'static Part, String> {
+    let names = || PARTS.map(|part| part.name).join(", ");
+    PARTS.iter().find(|part| part.name == name).ok_or_else(|| format!("the parts are {}", names()))
+}
+
+/// Parses the pool's parameters and checks them.
+fn params(params: &str) -> Result<Params, String> {
     let spec: Component =
         format!("zsmalloc({params})").parse().map_err(|error| format!("{error}"))?;
     ZsmallocDriver.canonical(&spec.params).map_err(|error| error.to_string())
 }
 
-fn objects(files: &[PathBuf]) -> Result<Objects, String> {
-    let pages =
-        read_files(files, BLOCK, None).map_err(|error| error.to_string())?.without_same_filled();
-    if pages.len() < 1000 {
-        return Err("a thousand pages at least are needed that are not same-filled".to_owned());
+fn objects(files: &[PathBuf]) -> Result<Objects, Failure> {
+    let pages = read_files(files, BLOCK, None)?.without_same_filled();
+    if pages.len() < ENOUGH {
+        let found = pages.len();
+        return Err(format!("{found} pages that are not same-filled: give {ENOUGH} or more").into());
     }
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), pages.block_size());
-    Objects::compressed(&pages, &codec).map_err(|error| error.to_string())
+    Ok(Objects::compressed(&pages, &codec)?)
 }
