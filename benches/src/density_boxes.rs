@@ -8,7 +8,8 @@ use std::sync::Arc;
 use clap::Parser;
 use serde::Serialize;
 use workload::{
-    BoxKeeper, Density, DensityRow, Objects, Pages, answer, density, read_files, refuse_huge_pages,
+    BoxAllocator, Density, DensityRow, Objects, Pages, answer, density, read_files,
+    refuse_huge_pages,
 };
 use zpool_core::compress::Codec;
 use zpool_lz4::Lz4Compressor;
@@ -86,6 +87,6 @@ fn measure_here(task: &[String]) -> Result<(), Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), pages.block_size());
     let objects = Objects::compressed(&pages, &codec)?;
-    answer(&density(&objects, slots, || Ok(BoxKeeper)).map_err(|error| error.to_string()))?;
+    answer(&density(&objects, slots, || Ok(BoxAllocator)).map_err(|error| error.to_string()))?;
     Ok(())
 }

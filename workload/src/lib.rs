@@ -18,7 +18,7 @@
 //! * [`Latencies`] is a histogram of nanoseconds of fixed size, so that recording neither allocates nor grows.
 //! * [`Growth`] and [`Isolated`] answer "how many bytes did that cost": the first asks the kernel to walk this process'
 //!   page tables, the second gives each measurement a process of its own, so that none inherits another's heap.
-//! * [`Objects`] are pages compressed; a [`Keeper`] is an allocator that keeps them: a pool, or a box each; [`density`] is what that holds.
+//! * [`Objects`] are pages compressed; a [`AllocatorUnderTest`] is an allocator that keeps them: a pool, or a box each; [`density`] is what that holds.
 //! * A [`Figure`] is a named value with its range; a [`Report`] is a list of them, printed as JSON.
 //!
 //! # Example
@@ -45,7 +45,7 @@
 //!
 //! # Rules of measurement that are built in
 //!
-//! * A sample is runs of neighbouring blocks spread over the whole input, chosen by a fixed seed ([`spread_runs`]): two
+//! * A sample is runs of neighbouring blocks spread over the whole input, chosen by a fixed seed ([`sample_runs`]): two
 //!   runs of a program on the same file see the same blocks.
 //! * What is compared is measured in alternating order and reported as the median of the ratios with their range
 //!   ([`alternate`]), because a shared machine drifts by more than most differences.
@@ -59,74 +59,44 @@
 //!
 //! # Where to read next
 //!
-//! Each file may use only what is listed above it: `units`, `rng`, `zipf`, `spread`, `pages`,
-//! `variants`, `input`, `files`, `first_blocks`, `regions`, `presence`, `target`, `process`,
-//! `resident`, `archive`, `isolated`, `percentile`, `figure`, `alternate`, `clock`, `interleave`,
-//! `scaling`, `churn`, `objects`, `keeper`, `density`, `output_file`, `undo`, `kernel`, `zram`.
-//! Start with `pages` and `process` for the data, with `alternate` and `resident` for the method.
+//! The folders are layers, and a folder uses only those before it: `report`, `random`, `pages`,
+//! `files`, `processes`, `memory`, `timing`, `density`, `kernel`.
+//! Start with `pages` and `processes` for the data, with `timing` and `memory` for the method.
 
 #![forbid(unsafe_code)]
 
-mod alternate;
-mod archive;
-mod churn;
-mod clock;
 mod density;
-mod figure;
 mod files;
-mod first_blocks;
-mod input;
-mod interleave;
-mod isolated;
-mod keeper;
 mod kernel;
-mod objects;
-mod output_file;
+mod memory;
 mod pages;
-mod percentile;
-mod presence;
-mod process;
-mod regions;
-mod resident;
-mod rng;
-mod scaling;
-mod spread;
-mod target;
-mod undo;
-mod units;
-mod variants;
-mod zipf;
-mod zram;
+mod processes;
+mod random;
+mod report;
+mod timing;
 
-pub use alternate::{ByClock, Contestant, Rounds, alternate};
-pub use archive::Archive;
-pub use churn::{ChurnError, Contents, Slots, Stage, churn};
-pub use clock::{Elapsed, clocked, clocked_process};
-pub use density::{DENSITY_SEED, Density, DensityError, DensityRow, density};
-pub use figure::{Figure, Report, Spread};
-pub use files::read_files;
-pub use first_blocks::read_first_blocks;
-pub use input::{FilesError, Input, check_input, input_path};
-pub use interleave::{PartWork, interleave};
-pub use isolated::{Isolated, IsolatedError, answer};
-pub use keeper::{BoxKeeper, Keeper, PoolKeeper};
-pub use kernel::{KernelSwitches, KernelZswap, Skipped};
-pub use objects::Objects;
-pub use output_file::{OutputError, OutputFile, check_standard_streams};
-pub use pages::{Pages, is_same_filled};
-pub use percentile::{Latencies, Summary};
-pub use process::{
-    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, Sample, SampledProcess, own_uid_processes,
-    sample_own_uid, sample_process, sample_processes,
+pub use density::{
+    AllocatorUnderTest, BoxAllocator, ChurnError, ChurnStage, DENSITY_SEED, Density, DensityError,
+    DensityRow, Objects, PoolAllocator, SlotContents, Slots, churn, density,
 };
-pub use resident::{
-    Growth, Resident, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes,
+pub use files::{
+    FilesError, Input, OutputError, OutputFile, check_input, check_standard_streams, input_path,
+    read_files, read_first_blocks,
 };
-pub use rng::Rng;
-pub use scaling::{RateOn, rate, report_scaling, scaling_of, scaling_of_the_machine, xorshift};
-pub use spread::{RUN_BLOCKS, spread_runs};
-pub use target::ProcessError;
-pub use units::{format_bytes, format_ns};
-pub use variants::Variants;
-pub use zipf::Zipf;
-pub use zram::KernelZram;
+pub use kernel::{KernelSwitches, KernelZram, KernelZswap, Skipped};
+pub use memory::{
+    Archive, Growth, Isolated, IsolatedError, Resident, ResidentError, anonymous_bytes, answer,
+    refuse_huge_pages, resident_bytes,
+};
+pub use pages::{Pages, SeededBlocks, is_same_filled};
+pub use processes::{
+    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, ProcessError, Sample, SampledProcess,
+    own_uid_processes, sample_own_uid, sample_process, sample_processes,
+};
+pub use random::{RUN_BLOCKS, Rng, Zipf, sample_runs};
+pub use report::{Figure, Report, Spread, format_bytes, format_ns};
+pub use timing::{
+    ByClock, Contestant, Elapsed, Latencies, PartWork, Percentiles, RateOn, Rounds, alternate,
+    clocked, clocked_process, interleave, rate, report_scaling, scaling_of, scaling_of_the_machine,
+    xorshift,
+};

@@ -8,18 +8,18 @@ use zpool_core::page::default_source;
 use zpool_core::spec::Params;
 
 use crate::cli::BackendsArgs;
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{print_report, table};
 
 #[derive(Debug, Serialize)]
-struct Report {
-    allocators: Vec<Allocator>,
-    compressors: Vec<Compressor>,
+struct BackendsReport {
+    allocators: Vec<AllocatorRow>,
+    compressors: Vec<CompressorRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Allocator {
+struct AllocatorRow {
     name: String,
     /// For the block size asked for.
     max_object_len: usize,
@@ -30,7 +30,7 @@ struct Allocator {
 }
 
 #[derive(Debug, Serialize)]
-struct Compressor {
+struct CompressorRow {
     name: String,
     licence: &'static str,
     stateless_decompression: bool,
@@ -40,10 +40,10 @@ struct Compressor {
 /// Lists them.
 pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
     let config = PoolConfig::new(default_source(), args.block_size.get());
-    let mut report = Report { allocators: Vec::new(), compressors: Vec::new() };
-    for driver in lineup::allocators() {
+    let mut report = BackendsReport { allocators: Vec::new(), compressors: Vec::new() };
+    for driver in drivers::allocators() {
         let can = driver.capabilities(&config)?;
-        report.allocators.push(Allocator {
+        report.allocators.push(AllocatorRow {
             name: driver.name().to_owned(),
             max_object_len: can.max_object_len,
             objects_per_page: can.objects_per_page,
@@ -52,9 +52,9 @@ pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
             can_reclaim: can.can_reclaim,
         });
     }
-    for driver in lineup::compressors() {
+    for driver in drivers::compressors() {
         let properties = driver.open(&Params::default())?.properties();
-        report.compressors.push(Compressor {
+        report.compressors.push(CompressorRow {
             name: driver.name().to_owned(),
             licence: properties.licence,
             stateless_decompression: properties.stateless_decompression,
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
     print_report(args.json, &report, || tables(&report))
 }
 
-fn tables(report: &Report) -> String {
+fn tables(report: &BackendsReport) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let header =
         ["allocator", "largest object", "objects a page", "moves objects", "compacts", "reclaims"];

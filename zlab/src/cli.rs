@@ -12,13 +12,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use zpool_core::spec::{Component, PoolSpec};
 use zswap::MAX_BLOCK_SIZE;
 
-use crate::failure::{Failure, one_line};
+use crate::error::{Failure, one_line};
 use crate::replay::ReplayArgs;
 use crate::train::TrainArgs;
 
 /// What to do.
 #[derive(Debug)]
-pub(crate) enum Action {
+pub(crate) enum Task {
     /// Help or version.
     Print(String),
     Analyze(AnalyzeArgs),
@@ -33,15 +33,15 @@ pub(crate) enum Action {
     HoldFiles(HoldFilesArgs),
 }
 
-impl Action {
+impl Task {
     /// The files that are read.
     pub(crate) fn inputs(&self) -> &[PathBuf] {
         match self {
-            Action::Analyze(args) => &args.files,
-            Action::Storm(args) => args.file.as_slice(),
-            Action::Train(args) => &args.files,
-            Action::Density(args) => &args.files,
-            Action::Replay(args) => std::slice::from_ref(&args.file),
+            Task::Analyze(args) => &args.files,
+            Task::Storm(args) => args.file.as_slice(),
+            Task::Train(args) => &args.files,
+            Task::Density(args) => &args.files,
+            Task::Replay(args) => std::slice::from_ref(&args.file),
             _ => &[],
         }
     }
@@ -271,28 +271,28 @@ pub(crate) enum ExecutorChoice {
 }
 
 /// Reads the command line of this process.
-pub(crate) fn parse() -> Result<Action, Failure> {
+pub(crate) fn parse() -> Result<Task, Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
-            return Ok(Action::Print(error.to_string()));
+            return Ok(Task::Print(error.to_string()));
         }
         Err(error) => return Err(Failure::new(usage_error(&error.to_string()))),
     };
     Ok(match cli.command {
-        None => Action::Analyze(cli.analyze),
-        Some(Command::Analyze(args)) => Action::Analyze(args),
-        Some(Command::Storm(args)) => Action::Storm(args),
-        Some(Command::Train(args)) => Action::Train(args),
-        Some(Command::Density(args)) => Action::Density(args),
-        Some(Command::Classes(args)) => Action::Classes(args),
-        Some(Command::Backends(args)) => Action::Backends(args),
-        Some(Command::Replay(args)) => Action::Replay(args),
-        Some(Command::MeasurePair(args)) => Action::MeasurePair(args),
-        Some(Command::MeasureDensity(args)) => Action::MeasureDensity(args),
-        Some(Command::HoldFiles(args)) => Action::HoldFiles(args),
+        None => Task::Analyze(cli.analyze),
+        Some(Command::Analyze(args)) => Task::Analyze(args),
+        Some(Command::Storm(args)) => Task::Storm(args),
+        Some(Command::Train(args)) => Task::Train(args),
+        Some(Command::Density(args)) => Task::Density(args),
+        Some(Command::Classes(args)) => Task::Classes(args),
+        Some(Command::Backends(args)) => Task::Backends(args),
+        Some(Command::Replay(args)) => Task::Replay(args),
+        Some(Command::MeasurePair(args)) => Task::MeasurePair(args),
+        Some(Command::MeasureDensity(args)) => Task::MeasureDensity(args),
+        Some(Command::HoldFiles(args)) => Task::HoldFiles(args),
     })
 }
 

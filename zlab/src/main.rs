@@ -37,8 +37,8 @@ mod backends;
 mod classes;
 mod cli;
 mod density;
-mod failure;
-mod lineup;
+mod drivers;
+mod error;
 mod output;
 mod replay;
 mod storm;
@@ -47,8 +47,8 @@ mod train;
 
 use std::process::ExitCode;
 
-use cli::Action;
-use failure::Failure;
+use cli::Task;
+use error::Failure;
 use workload::check_standard_streams;
 
 fn main() -> ExitCode {
@@ -56,20 +56,20 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
-    let action = cli::parse()?;
+    let task = cli::parse()?;
     // Before anything is written there: what stdout appends to an input is gone, too.
-    check_standard_streams(action.inputs())?;
-    match action {
-        Action::Print(text) => output::print(&text),
-        Action::Analyze(args) => analyze::run(&args),
-        Action::Storm(args) => storm::run(&args),
-        Action::Train(args) => train::run(&args),
-        Action::Density(args) => density::run(&args),
-        Action::Classes(args) => classes::run(&args),
-        Action::Backends(args) => backends::run(&args),
-        Action::Replay(args) => replay::run(&args),
-        Action::MeasurePair(args) => analyze::measure_pair(&args),
-        Action::MeasureDensity(args) => density::measure(&args),
-        Action::HoldFiles(args) => analyze::hold_files(&args),
+    check_standard_streams(task.inputs())?;
+    match task {
+        Task::Print(text) => output::print(&text),
+        Task::Analyze(args) => analyze::run(&args),
+        Task::Storm(args) => storm::run(&args),
+        Task::Train(args) => train::run(&args),
+        Task::Density(args) => density::run(&args),
+        Task::Classes(args) => classes::run(&args),
+        Task::Backends(args) => backends::run(&args),
+        Task::Replay(args) => replay::run(&args),
+        Task::MeasurePair(args) => analyze::measure_pair(&args),
+        Task::MeasureDensity(args) => density::measure(&args),
+        Task::HoldFiles(args) => analyze::hold_files(&args),
     }
 }

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// Writes `text` to stdout. A reader that has gone is no failure: it has read what it wanted.
 pub(crate) fn print(text: &str) -> Result<ExitCode, Failure> {

@@ -16,8 +16,8 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{CheckPolicy, PoolConfig, set_check_policy};
 use zswap::MAX_BLOCK_SIZE;
 
-use crate::failure::{Failure, one_line};
-use crate::{lineup, output};
+use crate::error::{Failure, one_line};
+use crate::{drivers, output};
 use store::StoreSubject;
 
 /// Bytes of a list that are read at most.
@@ -81,12 +81,12 @@ fn read(file: &Path) -> Result<String, Failure> {
 
 fn on_pools(args: &ReplayArgs, actions: &[Action], frame: usize) -> Result<ExitCode, Failure> {
     let all =
-        || lineup::allocators().iter().map(|driver| Component::named(driver.name())).collect();
+        || drivers::allocators().iter().map(|driver| Component::named(driver.name())).collect();
     let allocators: Vec<Component> =
         if args.allocators.is_empty() { all() } else { args.allocators.clone() };
     for spec in &allocators {
         let source = Arc::new(FaultySource::new(new_source(frame), FaultPlan::Never));
-        let pool = lineup::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
+        let pool = drivers::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
         let outcome = run_actions(actions, PoolSubject::new(&*pool, Some(&source)));
         tell(&spec.to_string(), actions, outcome)?;
     }
@@ -100,7 +100,7 @@ fn on_store(
     frame: usize,
 ) -> Result<ExitCode, Failure> {
     let block_size = args.max_len.try_into()?;
-    let store = lineup::store(spec, block_size).page_source(new_source(frame)).build()?;
+    let store = drivers::store(spec, block_size).page_source(new_source(frame)).build()?;
     let outcome = run_actions(actions, StoreSubject::new(&store));
     tell(&format!("a store of {spec}"), actions, outcome)?;
     Ok(ExitCode::SUCCESS)

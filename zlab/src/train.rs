@@ -11,7 +11,7 @@ use zpool_core::spec::Component;
 use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
 
 use crate::cli::{block_size, within};
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::output::print_report;
 
 /// Of larger inputs, a spread sample: more makes no better dictionary.
@@ -47,7 +47,7 @@ pub(crate) const DICTIONARY_BYTES: usize = 4096;
 
 /// What `train --json` prints. Ratios are of what the dictionary does over what is without it.
 #[derive(Debug, Serialize)]
-struct Report {
+struct TrainReport {
     output: String,
     spec: String,
     written: bool,
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Err(error) => return Err(error.into()),
     };
     let written = dictionary.as_ref().map(|dictionary| output.write(dictionary));
-    let report = Report::new(args, &verdict, matches!(written, Some(Ok(()))));
+    let report = TrainReport::new(args, &verdict, matches!(written, Some(Ok(()))));
     // What was measured is said, whether or not it could be written.
     let printed = match written {
         Some(_) => print_report(args.json, &report, || report.text(&verdict)),
@@ -98,14 +98,14 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-impl Report {
-    fn new(args: &TrainArgs, verdict: &Verdict, written: bool) -> Report {
+impl TrainReport {
+    fn new(args: &TrainArgs, verdict: &Verdict, written: bool) -> TrainReport {
         let level = match args.level {
             ZstdCompressor::DEFAULT_LEVEL => String::new(),
             level => format!("level={level},"),
         };
         let output = args.output.display().to_string();
-        Report {
+        TrainReport {
             spec: format!("zstd({level}dict={output})"),
             output,
             written,

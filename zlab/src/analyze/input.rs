@@ -8,7 +8,7 @@ use workload::{
 };
 
 use crate::cli::AnalyzeArgs;
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// Below this, processes do not tell enough, and a child is loaded with data instead.
 const ENOUGH_BYTES: u64 = 16 << 20;
@@ -21,13 +21,13 @@ const NAMED_PROCESSES: usize = 8;
 
 /// Blocks, and whose.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(super) struct AnalyzedBlocks {
     pub(super) pages: Pages,
-    pub(super) source: Source,
+    pub(super) source: BlockOrigin,
 }
 
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum BlockOrigin {
     Files(usize),
     Process(SampledProcess),
     /// Of the caller's own user; so many more may not be read.
@@ -36,20 +36,23 @@ pub(super) enum Source {
     Child(String),
 }
 
-impl Input {
+impl AnalyzedBlocks {
     /// As the command line asks, in blocks of this size.
-    pub(super) fn gather(args: &AnalyzeArgs, block_size: NonZeroUsize) -> Result<Input, Failure> {
+    pub(super) fn gather(
+        args: &AnalyzeArgs,
+        block_size: NonZeroUsize,
+    ) -> Result<AnalyzedBlocks, Failure> {
         let max_bytes = |default| args.max_mib.map_or(default, |mib| mib << 20);
         let input = if !args.files.is_empty() {
             let pages = read_files(&args.files, block_size, Some(max_bytes(DEFAULT_FILE_BYTES)))?;
-            Input { pages, source: Source::Files(args.files.len()) }
+            AnalyzedBlocks { pages, source: BlockOrigin::Files(args.files.len()) }
         } else if let Some(pid) = args.pid {
             let sample = sample_process(pid, block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?;
             let process = sample.sources.into_iter().next();
             let process = process.unwrap_or(SampledProcess { pid, name: String::new(), bytes: 0 });
-            Input { pages: sample.pages, source: Source::Process(process) }
+            AnalyzedBlocks { pages: sample.pages, source: BlockOrigin::Process(process) }
         } else {
-            Input::of_own_processes(block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?
+            AnalyzedBlocks::of_own_processes(block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?
         };
         if input.pages.is_empty() {
             return Err(Failure::new("there is no block to analyze"));
@@ -57,18 +60,21 @@ impl Input {
         Ok(input)
     }
 
-    fn of_own_processes(block_size: NonZeroUsize, max_bytes: u64) -> Result<Input, Failure> {
+    fn of_own_processes(
+        block_size: NonZeroUsize,
+        max_bytes: u64,
+    ) -> Result<AnalyzedBlocks, Failure> {
         let why = match sample_own_uid(block_size, max_bytes) {
             Ok(sample) if readable_bytes(&sample) >= ENOUGH_BYTES.min(max_bytes) => {
-                let source = Source::Processes(sample.sources, sample.refused);
-                return Ok(Input { pages: sample.pages, source });
+                let source = BlockOrigin::Processes(sample.sources, sample.refused);
+                return Ok(AnalyzedBlocks { pages: sample.pages, source });
             }
             Ok(sample) => too_little(&sample),
             Err(error) => error.to_string(),
         };
         let child = Isolated::new().arg("hold-files");
         let child = child.arg(block_size.to_string()).arg(max_bytes.to_string());
-        Ok(Input { pages: child.run_for_pages()?, source: Source::Child(why) })
+        Ok(AnalyzedBlocks { pages: child.run_for_pages()?, source: BlockOrigin::Child(why) })
     }
 
     /// What is analyzed, for people.
@@ -84,17 +90,19 @@ impl Input {
         }
         let mut lines = Vec::new();
         match &self.source {
-            Source::Files(1) => first += "from a file",
-            Source::Files(n) => first += &format!("from {n} files"),
-            Source::Process(process) => first += &format!("from the memory of {}", name(process)),
-            Source::Processes(processes, refused) => {
+            BlockOrigin::Files(1) => first += "from a file",
+            BlockOrigin::Files(n) => first += &format!("from {n} files"),
+            BlockOrigin::Process(process) => {
+                first += &format!("from the memory of {}", name(process))
+            }
+            BlockOrigin::Processes(processes, refused) => {
                 first += &format!("from the memory of {} of your processes", processes.len());
                 if *refused > 0 {
                     first += &format!(" ({refused} more may not be read)");
                 }
                 lines = share_lines(processes);
             }
-            Source::Child(why) => {
+            BlockOrigin::Child(why) => {
                 first += "from the memory of a process started for this, which holds files of this build";
                 lines.push(format!("  because {why}"));
             }
@@ -110,23 +118,23 @@ impl Input {
     }
 }
 
-impl Source {
+impl BlockOrigin {
     /// A word for JSON.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Source::Files(_) => "files",
-            Source::Process(_) => "process",
-            Source::Processes(..) => "processes",
-            Source::Child(_) => "child",
+            BlockOrigin::Files(_) => "files",
+            BlockOrigin::Process(_) => "process",
+            BlockOrigin::Processes(..) => "processes",
+            BlockOrigin::Child(_) => "child",
         }
     }
 
     /// The processes that were sampled.
     pub(super) fn processes(&self) -> &[SampledProcess] {
         match self {
-            Source::Process(process) => std::slice::from_ref(process),
-            Source::Processes(processes, _) => processes,
-            Source::Files(_) | Source::Child(_) => &[],
+            BlockOrigin::Process(process) => std::slice::from_ref(process),
+            BlockOrigin::Processes(processes, _) => processes,
+            BlockOrigin::Files(_) | BlockOrigin::Child(_) => &[],
         }
     }
 }

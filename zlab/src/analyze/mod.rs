@@ -11,13 +11,13 @@ use workload::{Archive, Isolated, OutputFile, Pages, sample_process};
 use zpool_core::spec::PoolSpec;
 
 use crate::cli::{AnalyzeArgs, HoldFilesArgs, MeasurePairArgs};
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{Progress, print_report};
 use crate::sweep;
-use input::Input;
+use input::AnalyzedBlocks;
 use pair::PairReport;
-use report::Report;
+use report::AnalyzeReport;
 
 /// A page, nearly everywhere.
 const DEFAULT_BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
@@ -33,21 +33,21 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
         .map(|plot| OutputFile::claim(plot, &args.files, args.force))
         .transpose()?;
     if args.sweep {
-        let input = Input::gather(args, sweep::UNIT)?;
+        let input = AnalyzedBlocks::gather(args, sweep::UNIT)?;
         return sweep::run(args, plot, &input.pages, &input.lines());
     }
     let block_size = args.block_size.unwrap_or(DEFAULT_BLOCK);
-    let pairs = lineup::pairs(&args.allocators, &args.compressors);
+    let pairs = drivers::pairs(&args.allocators, &args.compressors);
     for pair in &pairs {
-        lineup::check(pair, block_size)?;
+        drivers::check(pair, block_size)?;
     }
-    let input = Input::gather(args, block_size)?;
+    let input = AnalyzedBlocks::gather(args, block_size)?;
     if args.json {
         input.lines().iter().for_each(|line| eprintln!("{line}"));
     }
     let mut results = Vec::with_capacity(pairs.len());
     let measured = measure(&pairs, &input.pages, &mut results);
-    let report = Report::new(&input, results);
+    let report = AnalyzeReport::new(&input, results);
     // What was measured before a failure is printed, too.
     if measured.is_ok() || !report.is_empty() {
         print_report(args.json, &report, || report.text(&input.lines()))?;

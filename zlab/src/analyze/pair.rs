@@ -3,12 +3,12 @@
 use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
-use workload::{Growth, Latencies, Pages, Rng, Summary, refuse_huge_pages};
+use workload::{Growth, Latencies, Pages, Percentiles, Rng, refuse_huge_pages};
 use zpool_core::spec::PoolSpec;
 use zswap::Store;
 
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 
 /// Blocks are loaded in the order that this seed gives.
 const LOAD_ORDER_SEED: u64 = 2;
@@ -36,8 +36,8 @@ pub(super) struct PairReport {
     pub(super) context_bytes: usize,
     /// Growth of this process, as the OS counts it.
     pub(super) resident_bytes: usize,
-    pub(super) store_ns: Summary,
-    pub(super) load_ns: Summary,
+    pub(super) store_ns: Percentiles,
+    pub(super) load_ns: Percentiles,
     /// Every block that was taken came back as it was, and no other did.
     pub(super) verified: bool,
 }
@@ -45,11 +45,11 @@ pub(super) struct PairReport {
 /// Measures `spec` on `pages`.
 pub(super) fn measure(spec: &PoolSpec, pages: &Pages) -> Result<PairReport, Failure> {
     refuse_huge_pages();
-    let mut run = Run::new(pages);
+    let mut run = PairRun::new(pages);
     let growth = Growth::start()?;
     let block_size =
         NonZeroUsize::new(pages.block_size()).ok_or(Failure::new("blocks without bytes"))?;
-    let store = lineup::store(spec, block_size).build()?;
+    let store = drivers::store(spec, block_size).build()?;
     run.store_all(&store);
     let verified = run.load_all(&store);
     let grown = growth.bytes()?;
@@ -82,7 +82,7 @@ pub(super) fn measure(spec: &PoolSpec, pages: &Pages) -> Result<PairReport, Fail
 }
 
 /// All that a run needs besides the store. Made and touched before the growth is counted from.
-struct Run<'a> {
+struct PairRun<'a> {
     pages: &'a Pages,
     order: Vec<u32>,
     taken: Vec<bool>,
@@ -91,8 +91,8 @@ struct Run<'a> {
     load_ns: Latencies,
 }
 
-impl<'a> Run<'a> {
-    fn new(pages: &'a Pages) -> Run<'a> {
+impl<'a> PairRun<'a> {
+    fn new(pages: &'a Pages) -> PairRun<'a> {
         let mut order: Vec<u32> = (0..pages.len() as u32).collect();
         Rng::new(LOAD_ORDER_SEED).shuffle(&mut order);
         // Written, so that they are resident: zeroed memory is not before that.
@@ -100,7 +100,14 @@ impl<'a> Run<'a> {
         std::hint::black_box(&mut taken).fill(false);
         let mut buffer = vec![1; pages.block_size()];
         std::hint::black_box(&mut buffer).fill(0);
-        Run { pages, order, taken, buffer, store_ns: Latencies::new(), load_ns: Latencies::new() }
+        PairRun {
+            pages,
+            order,
+            taken,
+            buffer,
+            store_ns: Latencies::new(),
+            load_ns: Latencies::new(),
+        }
     }
 
     fn store_all(&mut self, store: &Store<u64>) {
@@ -145,9 +152,9 @@ mod tests {
     #[test]
     fn one_changed_missing_or_unexpected_block_is_noticed() {
         let pages = pages();
-        let verified = |spoil: fn(&Store<u64>, &mut Run<'_>)| {
-            let store = lineup::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK).build().unwrap();
-            let mut run = Run::new(&pages);
+        let verified = |spoil: fn(&Store<u64>, &mut PairRun<'_>)| {
+            let store = drivers::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK).build().unwrap();
+            let mut run = PairRun::new(&pages);
             run.store_all(&store);
             spoil(&store, &mut run);
             run.load_all(&store)

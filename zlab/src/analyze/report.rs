@@ -3,19 +3,19 @@
 use serde::Serialize;
 use workload::SampledProcess;
 
-use super::input::Input;
+use super::input::AnalyzedBlocks;
 use super::pair::PairReport;
 use crate::output::table;
 
 /// The one object that `analyze --json` prints.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
-    input: InputReport<'a>,
+pub(super) struct AnalyzeReport<'a> {
+    input: AnalyzedInput<'a>,
     results: Vec<PairReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct InputReport<'a> {
+struct AnalyzedInput<'a> {
     bytes: usize,
     blocks: usize,
     block_size: usize,
@@ -24,17 +24,17 @@ struct InputReport<'a> {
     processes: &'a [SampledProcess],
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(input: &'a Input, results: Vec<PairReport>) -> Report<'a> {
+impl<'a> AnalyzeReport<'a> {
+    pub(super) fn new(input: &'a AnalyzedBlocks, results: Vec<PairReport>) -> AnalyzeReport<'a> {
         let pages = &input.pages;
-        let report = InputReport {
+        let report = AnalyzedInput {
             bytes: pages.bytes().len(),
             blocks: pages.len(),
             block_size: pages.block_size(),
             source: input.source.word(),
             processes: input.source.processes(),
         };
-        Report { input: report, results }
+        AnalyzeReport { input: report, results }
     }
 
     /// What did not come back as it was, if anything.

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use workload::{
-    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, PoolKeeper, check_input, density,
-    read_first_blocks, refuse_huge_pages,
+    BoxAllocator, Density, DensityRow, Isolated, Objects, Pages, PoolAllocator, check_input,
+    density, read_first_blocks, refuse_huge_pages,
 };
 use zpool_core::PoolConfig;
 use zpool_core::compress::Codec;
@@ -24,10 +24,10 @@ use zpool_lz4::Lz4Compressor;
 use zpool_manager::WorkQueue;
 
 use crate::cli::{DensityArgs, MeasureDensityArgs};
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{Progress, print_report};
-use report::Report;
+use report::DensityReport;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
@@ -41,15 +41,15 @@ const BOXES: &str = if cfg!(target_env = "gnu") { "glibc" } else { "system" };
 /// Measures every allocator on every file, prints.
 pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
     let allocators = match args.allocators.as_slice() {
-        [] => everybody(),
+        [] => all_allocators(),
         given => given.to_vec(),
     };
     for allocator in allocators.iter().filter(|&allocator| !is_boxes(allocator)) {
-        lineup::pool(allocator, &PoolConfig::new(default_source(), BLOCK.get()))?;
+        drivers::pool(allocator, &PoolConfig::new(default_source(), BLOCK.get()))?;
     }
     // All of them, before the first is measured.
     args.files.iter().try_for_each(|file| check_input(file).map(drop))?;
-    let mut report = Report::default();
+    let mut report = DensityReport::default();
     let measured = measure_files(args, &allocators, &mut report);
     // What was measured before a failure is printed, too.
     if measured.is_ok() || !report.results.is_empty() {
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
 fn measure_files(
     args: &DensityArgs,
     allocators: &[Component],
-    report: &mut Report,
+    report: &mut DensityReport,
 ) -> Result<(), Failure> {
     let progress = Progress::start(true, (args.files.len() * allocators.len()) as u64);
     for file in &args.files {
@@ -103,21 +103,21 @@ fn measure_one(allocator: &Component, pages: &Pages, slots: usize) -> Result<Den
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), pages.block_size());
     let objects = Objects::compressed(pages, &codec)?;
     if is_boxes(allocator) {
-        return Ok(density(&objects, slots, || Ok(BoxKeeper))?);
+        return Ok(density(&objects, slots, || Ok(BoxAllocator))?);
     }
     let executor = Arc::new(WorkQueue::new("density")?);
     // Its thread's stack is there before anything is counted.
     executor.submit(Job::new("first job", || ()))?;
     let config = PoolConfig::new(default_source(), BLOCK.get()).with_executor(executor.clone());
     let make = || {
-        let pool = lineup::pool(allocator, &config).map_err(|failure| failure.message())?;
-        Ok(PoolKeeper { pool, executor })
+        let pool = drivers::pool(allocator, &config).map_err(|failure| failure.message())?;
+        Ok(PoolAllocator { pool, executor })
     };
     Ok(density(&objects, slots, make)?)
 }
 
-fn everybody() -> Vec<Component> {
-    let pools = lineup::allocators().into_iter().map(|driver| Component::named(driver.name()));
+fn all_allocators() -> Vec<Component> {
+    let pools = drivers::allocators().into_iter().map(|driver| Component::named(driver.name()));
     pools.chain([Component::named(BOXES)]).collect()
 }
 
@@ -133,7 +133,7 @@ mod tests {
     fn every_allocator_is_measured_on_what_it_is_given() {
         let bytes = (0..400 * BLOCK.get()).map(|i| (i / 7 * (i >> 9)) as u8).collect();
         let pages = Pages::from_bytes(BLOCK, bytes).without_same_filled();
-        for allocator in everybody() {
+        for allocator in all_allocators() {
             let density = measure_one(&allocator, &pages, 2 * pages.len()).unwrap();
             assert!(density.payload_bytes > 0, "{allocator}");
         }

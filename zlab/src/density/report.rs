@@ -7,11 +7,11 @@ use crate::output::table;
 
 /// The one object that `density --json` prints. Ratios are over the payload that lives at that moment.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
+pub(super) struct DensityReport {
     pub(super) results: Vec<DensityRow>,
 }
 
-impl Report {
+impl DensityReport {
     /// For people: a row an allocator and file.
     pub(super) fn text(&self) -> String {
         let header = [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use workload::KernelZswap;
 
 use super::report::{KernelReport, SwitchNs};
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// The kernel switches so rarely that more time would say no more.
 const LONG_ENOUGH: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@
 //!   end of each     everything dropped, the executor drained, pools created = destroyed + alive
 //! ```
 
-mod crew;
+mod executors;
 mod kernel;
 mod phase;
 mod report;
@@ -19,17 +19,17 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use workload::{Pages, Variants, read_files};
+use workload::{Pages, SeededBlocks, read_files};
 use zpool_conformance::Generator;
 use zpool_core::spec::PoolSpec;
 use zpool_core::{CheckPolicy, set_check_policy};
 use zswap::AtLimit;
 
 use crate::cli::{ExecutorChoice, PhaseChoice, PolicyChoice, StormArgs};
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{Progress, print_report};
-use report::Report;
+use report::StormReport;
 
 /// What is switched between unless the command line says otherwise: different in both parts.
 const DEFAULT_SPECS: [&str; 2] = ["zsmalloc+lz4", "zbud+zstd"];
@@ -71,20 +71,20 @@ impl Phase {
 
 /// What the phases have in common.
 #[derive(Debug)]
-struct Setup {
+struct StormSetup {
     specs: Vec<PoolSpec>,
     executor: ExecutorChoice,
     revive: bool,
     delay: Duration,
     length: Duration,
     threads: usize,
-    blocks: Variants,
-    limit: Option<Limit>,
+    blocks: SeededBlocks,
+    limit: Option<StoreLimit>,
 }
 
 /// A limit of the store, and what workers do to reach it.
 #[derive(Debug, Clone, Copy)]
-struct Limit {
+struct StoreLimit {
     bytes: usize,
     at_limit: AtLimit,
     /// Keys of each worker.
@@ -95,7 +95,7 @@ struct Limit {
 
 /// Runs the phases, prints, and fails when the pools did not keep their word.
 pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
-    let setup = Setup {
+    let setup = StormSetup {
         specs: specs(args)?,
         executor: args.executor,
         revive: !args.fresh,
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
     };
     // Before any thread that it is to watch starts.
     set_check_policy(CheckPolicy::Count);
-    let mut report = Report::default();
+    let mut report = StormReport::default();
     let measured = measure(args, &phases, &setup, &mut report);
     // What was measured before a failure is printed, too.
     if measured.is_ok() || !report.phases.is_empty() {
@@ -129,8 +129,8 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
 fn measure(
     args: &StormArgs,
     phases: &[Phase],
-    setup: &Setup,
-    report: &mut Report,
+    setup: &StormSetup,
+    report: &mut StormReport,
 ) -> Result<(), Failure> {
     let progress =
         Progress::start(args.seconds >= LONG, phases.len() as u64 * phase::PROGRESS_STEPS);
@@ -156,7 +156,7 @@ fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
     let mut different: Vec<PoolSpec> = Vec::new();
     for spec in &given {
         // `zstd` and `zstd(level=1)` may be the same.
-        let canonical = lineup::check(spec, BLOCK_SIZE)?;
+        let canonical = drivers::check(spec, BLOCK_SIZE)?;
         if !different.contains(&canonical) {
             different.push(canonical);
         }
@@ -170,7 +170,7 @@ fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
     Ok(given)
 }
 
-fn limit(args: &StormArgs) -> Result<Option<Limit>, Failure> {
+fn limit(args: &StormArgs) -> Result<Option<StoreLimit>, Failure> {
     let Some(mib) = args.limit_mib else { return Ok(None) };
     let at_limit = match args.policy {
         PolicyChoice::Refuse => AtLimit::Refuse,
@@ -181,21 +181,21 @@ fn limit(args: &StormArgs) -> Result<Option<Limit>, Failure> {
     let slots = (bytes / BLOCK_SIZE * TIMES_THE_LIMIT).div_ceil(args.threads.get());
     let mut context = 0;
     for spec in &specs(args)? {
-        let store = lineup::store(spec, BLOCK_SIZE).build()?;
+        let store = drivers::store(spec, BLOCK_SIZE).build()?;
         // Any block that is compressed.
         store.store(0, "a block that shrinks ".repeat(100).as_bytes())?;
         context = context.max(store.stats().context_bytes as u64);
     }
     let bound = args.threads.get() as u64 * (IN_FLIGHT + context);
-    Ok(Some(Limit { bytes, at_limit, slots, bound }))
+    Ok(Some(StoreLimit { bytes, at_limit, slots, bound }))
 }
 
-fn blocks(args: &StormArgs) -> Result<Variants, Failure> {
+fn blocks(args: &StormArgs) -> Result<SeededBlocks, Failure> {
     let pages = match &args.file {
         Some(file) => read_files(&[file], BLOCK_SIZE, Some(MAX_FILE_BYTES))?,
         None => generated(),
     };
-    Variants::new(pages).ok_or_else(|| Failure::new("there is no block to store"))
+    SeededBlocks::new(pages).ok_or_else(|| Failure::new("there is no block to store"))
 }
 
 fn generated() -> Pages {

@@ -8,7 +8,7 @@ use crate::output::table;
 
 /// The one object that `storm --json` prints.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
+pub(super) struct StormReport {
     pub(super) phases: Vec<PhaseReport>,
     /// What the kernel's zswap does, if that was asked for and can be measured here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ impl PhaseReport {
     }
 }
 
-impl Report {
+impl StormReport {
     /// What the pools did wrong, with the first operation that blocked where it must not. `None` when all is well.
     pub(super) fn broken(&self) -> Option<String> {
         let phases = self.phases.iter().filter_map(|phase| {

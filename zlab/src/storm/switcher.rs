@@ -7,7 +7,7 @@ use workload::Latencies;
 use zpool_core::spec::{Component, PoolSpec};
 use zswap::{Store, SwitchError, Switched};
 
-use super::crew::Crew;
+use super::executors::StormExecutor;
 
 /// One change of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Switcher {
     pub(super) fn run(
         &mut self,
         store: &Store<u64>,
-        crew: &Crew,
+        executor: &StormExecutor,
         (length, delay): (Duration, Duration),
         mut at: impl FnMut(f64),
     ) -> Result<Duration, SwitchError> {
@@ -62,7 +62,7 @@ impl Switcher {
                     self.switch_ns
                         .record(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
                 }
-                crew.between_switches();
+                executor.between_switches();
                 let elapsed = now - start;
                 if elapsed >= length {
                     return Ok(start.elapsed());

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use workload::{Rng, Variants};
+use workload::{Rng, SeededBlocks};
 use zpool_core::NoBlock;
 use zswap::{AtLimit, ErrorKind, Store};
 
-use super::Limit;
+use super::StoreLimit;
 
 /// Keys of a worker, without a limit.
 const SLOTS: usize = 1024;
@@ -19,7 +19,7 @@ const STEPS_BETWEEN_LOOKS: usize = 16;
 
 /// What workers did and found.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Tally {
+pub(super) struct WorkerCounts {
     pub(super) stores: u64,
     pub(super) loads: u64,
     pub(super) invalidations: u64,
@@ -37,9 +37,9 @@ pub(super) struct Tally {
     pub(super) first_error: Option<String>,
 }
 
-impl Tally {
+impl WorkerCounts {
     /// Adds what another worker did.
-    pub(super) fn add(&mut self, other: Tally) {
+    pub(super) fn add(&mut self, other: WorkerCounts) {
         self.stores += other.stores;
         self.loads += other.loads;
         self.invalidations += other.invalidations;
@@ -62,18 +62,18 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Worker<'a> {
     store: &'a Store<u64>,
-    blocks: &'a Variants,
+    blocks: &'a SeededBlocks,
     rng: Rng,
     first_key: u64,
     /// The seed of the block that each key should hold.
     model: Vec<Option<u64>>,
     /// The one before that.
     before: Vec<Option<u64>>,
-    limit: Option<Limit>,
+    limit: Option<StoreLimit>,
     steps: usize,
     block: Vec<u8>,
     buffer: Vec<u8>,
-    tally: Tally,
+    counts: WorkerCounts,
 }
 
 impl<'a> Worker<'a> {
@@ -81,8 +81,8 @@ impl<'a> Worker<'a> {
     pub(super) fn new(
         number: usize,
         store: &'a Store<u64>,
-        blocks: &'a Variants,
-        limit: Option<Limit>,
+        blocks: &'a SeededBlocks,
+        limit: Option<StoreLimit>,
     ) -> Worker<'a> {
         let slots = limit.map_or(SLOTS, |limit| limit.slots.max(SLOTS));
         Worker {
@@ -96,18 +96,18 @@ impl<'a> Worker<'a> {
             steps: 0,
             block: Vec::with_capacity(blocks.block_size()),
             buffer: vec![0; blocks.block_size()],
-            tally: Tally::default(),
+            counts: WorkerCounts::default(),
         }
     }
 
     /// Works until told to stop, then loads everything once more.
-    pub(super) fn run(mut self, stop: &AtomicBool) -> Tally {
+    pub(super) fn run(mut self, stop: &AtomicBool) -> WorkerCounts {
         // Relaxed: nothing is published through it; the thread is joined afterwards.
         while !stop.load(Ordering::Relaxed) {
             self.step();
         }
         (0..self.slots()).for_each(|slot| self.load(slot));
-        self.tally
+        self.counts
     }
 
     fn slots(&self) -> usize {
@@ -124,7 +124,7 @@ impl<'a> Worker<'a> {
             && let Some(limit) = self.limit
         {
             let over = self.store.held_bytes().saturating_sub(limit.bytes) as u64;
-            self.tally.over_limit_max_bytes = self.tally.over_limit_max_bytes.max(over);
+            self.counts.over_limit_max_bytes = self.counts.over_limit_max_bytes.max(over);
         }
         let slot = self.rng.below(self.slots());
         match self.rng.below(8) {
@@ -142,7 +142,7 @@ impl<'a> Worker<'a> {
     fn store(&mut self, slot: usize) {
         let seed = self.rng.next_u64();
         self.blocks.fill(seed, &mut self.block);
-        self.tally.stores += 1;
+        self.counts.stores += 1;
         let before = self.model[slot];
         match self.store.store(self.first_key + slot as u64, &self.block) {
             Ok(()) => self.model[slot] = Some(seed),
@@ -151,9 +151,9 @@ impl<'a> Worker<'a> {
                 self.model[slot] = None;
                 match error.kind {
                     ErrorKind::Full { .. } if self.limit.is_some() && !self.evicts() => {
-                        self.tally.refused += 1
+                        self.counts.refused += 1
                     }
-                    _ => self.tally.failed(&error),
+                    _ => self.counts.failed(&error),
                 }
             }
         }
@@ -161,7 +161,7 @@ impl<'a> Worker<'a> {
     }
 
     fn load(&mut self, slot: usize) {
-        self.tally.loads += 1;
+        self.counts.loads += 1;
         let loaded = self.store.load(&(self.first_key + slot as u64), &mut self.buffer);
         match (loaded, self.model[slot]) {
             (Ok(Some(len)), seed) => {
@@ -172,31 +172,31 @@ impl<'a> Worker<'a> {
                     })
                 };
                 if !is(seed) {
-                    self.tally.stale += u64::from(is(self.before[slot]));
-                    self.tally.mismatches += 1;
+                    self.counts.stale += u64::from(is(self.before[slot]));
+                    self.counts.mismatches += 1;
                 }
             }
             (Ok(None), Some(seed)) => {
-                self.tally.lost += u64::from(!self.evicts());
+                self.counts.lost += u64::from(!self.evicts());
                 // Counted once.
                 self.model[slot] = None;
                 self.before[slot] = Some(seed);
             }
             (Ok(None), None) => (),
-            (Err(error), _) => self.tally.failed(&error),
+            (Err(error), _) => self.counts.failed(&error),
         }
     }
 
     fn invalidate(&mut self, slot: usize) {
-        self.tally.invalidations += 1;
+        self.counts.invalidations += 1;
         // Dropping an entry is legal where nothing may block, also when it holds the last reference to its pool.
         let section = NoBlock::enter();
         let found = self.store.invalidate(&(self.first_key + slot as u64));
         drop(section);
         let expected = self.model[slot].take();
         self.before[slot] = expected.or(self.before[slot]);
-        self.tally.lost += u64::from(expected.is_some() && !found && !self.evicts());
-        self.tally.mismatches += u64::from(found && expected.is_none());
+        self.counts.lost += u64::from(expected.is_some() && !found && !self.evicts());
+        self.counts.mismatches += u64::from(found && expected.is_none());
     }
 }
 
@@ -205,20 +205,20 @@ mod tests {
     use workload::Pages;
 
     use super::*;
-    use crate::lineup;
+    use crate::drivers;
     use crate::storm::BLOCK_SIZE;
 
-    fn blocks() -> Variants {
+    fn blocks() -> SeededBlocks {
         let bytes = (0..8 * BLOCK_SIZE.get()).map(|i| (i / 7) as u8).collect();
-        Variants::new(Pages::from_bytes(BLOCK_SIZE, bytes)).unwrap()
+        SeededBlocks::new(Pages::from_bytes(BLOCK_SIZE, bytes)).unwrap()
     }
 
     #[test]
     fn what_is_changed_or_dropped_behind_a_workers_back_is_noticed() {
-        let store = lineup::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
+        let store = drivers::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
         let blocks = blocks();
         let mut worker = Worker::new(0, &store, &blocks, None);
-        let found = |worker: &Worker<'_>| (worker.tally.mismatches, worker.tally.lost);
+        let found = |worker: &Worker<'_>| (worker.counts.mismatches, worker.counts.lost);
         (0..10).for_each(|slot| worker.store(slot));
         (0..20).for_each(|slot| worker.load(slot));
         assert_eq!(found(&worker), (0, 0));
@@ -242,19 +242,19 @@ mod tests {
 
     #[test]
     fn workers_share_no_key_and_find_everything_at_the_end() {
-        let store = lineup::store(&"zbud+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
+        let store = drivers::store(&"zbud+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
         let blocks = blocks();
         let mut workers =
             [Worker::new(0, &store, &blocks, None), Worker::new(1, &store, &blocks, None)];
         for _ in 0..3000 {
             workers.iter_mut().for_each(Worker::step);
         }
-        let mut tally = Tally::default();
-        workers.into_iter().for_each(|worker| tally.add(worker.run(&AtomicBool::new(true))));
-        assert_eq!((tally.mismatches, tally.lost, tally.errors), (0, 0, 0), "{tally:?}");
+        let mut counts = WorkerCounts::default();
+        workers.into_iter().for_each(|worker| counts.add(worker.run(&AtomicBool::new(true))));
+        assert_eq!((counts.mismatches, counts.lost, counts.errors), (0, 0, 0), "{counts:?}");
         assert!(
-            tally.stores > 1000 && tally.loads > 2 * SLOTS as u64 && tally.invalidations > 100,
-            "{tally:?}"
+            counts.stores > 1000 && counts.loads > 2 * SLOTS as u64 && counts.invalidations > 100,
+            "{counts:?}"
         );
     }
 }

@@ -8,7 +8,7 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_zstd::{TrainError, judge, remember, train};
 
 use super::UNIT_BYTES;
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::train::DICTIONARY_BYTES;
 
 /// Neighbouring units that go to the same side: neighbours resemble each other.
@@ -29,7 +29,7 @@ const DICTIONARY_LEVELS: [i32; 5] = [-4, -1, 1, 3, 6];
 const DICTIONARY_BLOCK_SIZES: [usize; 4] = [1 << 10, 2 << 10, 4 << 10, 8 << 10];
 
 /// The input's two sides.
-pub(super) struct Sample {
+pub(super) struct SplitSample {
     /// Whole units.
     pub(super) measured: Vec<u8>,
     training: Vec<u8>,
@@ -37,7 +37,7 @@ pub(super) struct Sample {
 
 /// One way to keep the data.
 #[derive(Debug, Clone)]
-pub(super) struct Setting {
+pub(super) struct SweepSetting {
     pub(super) spec: PoolSpec,
     pub(super) block_size: NonZeroUsize,
     /// What people and other programs call the compressor: the spec, but for the dictionary's name.
@@ -54,9 +54,9 @@ pub(super) enum Family {
     ZstdDictionary,
 }
 
-impl Sample {
+impl SplitSample {
     /// Runs of units, in turns for measuring and for training, both spread over the whole input.
-    pub(super) fn of(units: &Pages) -> Result<Sample, Failure> {
+    pub(super) fn of(units: &Pages) -> Result<SplitSample, Failure> {
         if units.len() < 2 * RUN_UNITS {
             let least = 2 * RUN_UNITS * UNIT_BYTES / 1024;
             return Err(Failure::new(format!("a sweep needs {least} KiB of input or more")));
@@ -67,7 +67,7 @@ impl Sample {
             let step = (runs.len() * RUN_UNITS * UNIT_BYTES).div_ceil(max).max(1);
             runs.into_iter().step_by(step).flatten().copied().collect::<Vec<u8>>()
         };
-        Ok(Sample { measured: side(0, MEASURED_BYTES), training: side(1, TRAINING_BYTES) })
+        Ok(SplitSample { measured: side(0, MEASURED_BYTES), training: side(1, TRAINING_BYTES) })
     }
 
     /// The levels at which a dictionary from blocks of this size pays, each with the dictionary's name; none of the blocks is measured, and it is judged on those that
@@ -116,12 +116,15 @@ pub(super) fn block_sizes(asked: Option<NonZeroUsize>) -> Result<Vec<usize>, Fai
 }
 
 /// Everything that is tried.
-pub(super) fn settings(sample: &Sample, block_sizes: &[usize]) -> Result<Vec<Setting>, Failure> {
+pub(super) fn settings(
+    sample: &SplitSample,
+    block_sizes: &[usize],
+) -> Result<Vec<SweepSetting>, Failure> {
     let mut settings = Vec::new();
     for &block_size in block_sizes {
         let mut add = |spec: &str, label: &str, family| {
             let compressor: Component = spec.parse()?;
-            settings.push(Setting {
+            settings.push(SweepSetting {
                 spec: PoolSpec::new(Component::named("zsmalloc"), compressor),
                 block_size: NonZeroUsize::new(block_size).expect("none is 0"),
                 compressor: label.to_owned(),
@@ -159,13 +162,13 @@ mod tests {
     #[test]
     fn no_unit_is_on_both_sides_and_both_have_some() {
         for n in [8, 9, 12, 100, 250] {
-            let sample = Sample::of(&units(n)).unwrap();
+            let sample = SplitSample::of(&units(n)).unwrap();
             let measured: HashSet<u8> = sample.measured.iter().copied().collect();
             assert!(sample.training.iter().all(|unit| !measured.contains(unit)), "{n}");
             assert!(!measured.is_empty() && !sample.training.is_empty(), "{n}");
             assert_eq!(sample.measured.len() % UNIT_BYTES, 0);
         }
-        assert!(Sample::of(&units(7)).is_err());
+        assert!(SplitSample::of(&units(7)).is_err());
     }
 
     /// Of records that share their words a dictionary pays for short blocks: by a third of the bytes and of the time, so a busy machine does not change that.
@@ -176,7 +179,7 @@ mod tests {
         let word = |_| words[rng.below(300)].bytes().collect::<Vec<_>>();
         let records = (0..).flat_map(word).take(UNIT_BYTES * 16).collect();
         let pages = Pages::from_bytes(NonZeroUsize::new(UNIT_BYTES).unwrap(), records);
-        let tried = Sample::of(&pages).unwrap().dictionaries(1024).unwrap();
+        let tried = SplitSample::of(&pages).unwrap().dictionaries(1024).unwrap();
         assert!(
             !tried.is_empty() && tried.iter().all(|(level, _)| DICTIONARY_LEVELS.contains(level)),
             "{tried:?}"

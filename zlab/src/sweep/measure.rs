@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use workload::clocked;
 use zswap::Store;
 
-use super::grid::{Family, Setting};
-use crate::failure::Failure;
-use crate::lineup;
+use super::grid::{Family, SweepSetting};
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::Progress;
 
 /// Bytes that are timed together: long against the clock's resolution, short against what interrupts.
@@ -50,38 +50,41 @@ impl Point {
 
 /// A point for each setting.
 pub(super) fn measure(
-    settings: Vec<Setting>,
+    settings: Vec<SweepSetting>,
     sample: &[u8],
     wanted: usize,
 ) -> Result<Vec<Point>, Failure> {
     let progress = Progress::start(true, (MAX_ROUNDS * settings.len()) as u64);
-    let mut contestants = Vec::new();
+    let mut measured = Vec::new();
     for setting in settings {
         progress.doing(format!("filling {}", setting.compressor));
-        contestants.push(Contestant::new(setting, sample)?);
+        measured.push(MeasuredSetting::new(setting, sample)?);
     }
-    let (total, begin) = (contestants.len(), Instant::now());
+    let (total, begin) = (measured.len(), Instant::now());
     for round in 0..MAX_ROUNDS {
         if round >= 2 && begin.elapsed() > BUDGET {
             break;
         }
-        for (i, contestant) in contestants.iter_mut().enumerate() {
+        for (i, setting_store) in measured.iter_mut().enumerate() {
             progress.doing(format!(
                 "{} in blocks of {}",
-                contestant.setting.compressor, contestant.setting.block_size
+                setting_store.setting.compressor, setting_store.setting.block_size
             ));
             progress.done((round * total + i) as u64);
-            if round == 0 || contestant.time() < SLOW {
-                contestant.round(sample)?;
+            if round == 0 || setting_store.time() < SLOW {
+                setting_store.round(sample)?;
             }
         }
     }
-    Ok(contestants.into_iter().map(|contestant| contestant.point(sample.len(), wanted)).collect())
+    Ok(measured
+        .into_iter()
+        .map(|setting_store| setting_store.point(sample.len(), wanted))
+        .collect())
 }
 
 /// A setting's store, and its best times so far.
-struct Contestant {
-    setting: Setting,
+struct MeasuredSetting {
+    setting: SweepSetting,
     store: Store<u64>,
     buffer: Vec<u8>,
     /// Of each stretch.
@@ -96,14 +99,14 @@ struct Times {
     load: Duration,
 }
 
-impl Contestant {
+impl MeasuredSetting {
     /// With all blocks stored, and verified.
-    fn new(setting: Setting, sample: &[u8]) -> Result<Contestant, Failure> {
-        let store = lineup::store(&setting.spec, setting.block_size).build()?;
+    fn new(setting: SweepSetting, sample: &[u8]) -> Result<MeasuredSetting, Failure> {
+        let store = drivers::store(&setting.spec, setting.block_size).build()?;
         let worst = Times { store: Duration::MAX, load: Duration::MAX };
         let best = vec![worst; sample.len().div_ceil(STRETCH_BYTES)];
         let buffer = vec![0; setting.block_size.get()];
-        let mut new = Contestant { setting, store, buffer, best, held: 0 };
+        let mut new = MeasuredSetting { setting, store, buffer, best, held: 0 };
         for (key, block) in sample.chunks_exact(new.setting.block_size.get()).enumerate() {
             new.store.store(key as u64, block)?;
             let loaded = new.store.load(&(key as u64), &mut new.buffer)?;

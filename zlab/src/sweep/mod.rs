@@ -8,10 +8,10 @@
 //!                     recommendation: fast, balanced, small, each with its reason   ◄─────────────────────────────────┘
 //! ```
 
-mod choose;
 mod grid;
 mod measure;
 mod plot;
+mod recommendation;
 mod report;
 
 use std::num::NonZeroUsize;
@@ -20,10 +20,10 @@ use std::process::ExitCode;
 use workload::{OutputFile, Pages};
 
 use crate::cli::AnalyzeArgs;
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::output::print_report;
-use choose::Choice;
-use report::Report;
+use recommendation::Recommendation;
+use report::SweepReport;
 
 /// What the input is cut into: a multiple of every block size that is tried.
 pub(crate) const UNIT: NonZeroUsize = NonZeroUsize::new(UNIT_BYTES).expect("not 0");
@@ -39,19 +39,19 @@ pub(crate) fn run(
     pages: &Pages,
     input: &[String],
 ) -> Result<ExitCode, Failure> {
-    let sample = grid::Sample::of(pages)?;
+    let sample = grid::SplitSample::of(pages)?;
     let settings = grid::settings(&sample, &grid::block_sizes(args.block_size)?)?;
     let points = measure::measure(
         settings,
         &sample.measured,
         args.block_size.map_or(PAGE_BYTES, NonZeroUsize::get),
     )?;
-    let choice = Choice::of(&points);
-    let report = Report::new(&sample, &points, &choice);
+    let recommendation = Recommendation::of(&points);
+    let report = SweepReport::new(&sample, &points, &recommendation);
     // Each is tried, whether or not the other fails.
     let printed = print_report(args.json, &report, || report.text(input));
     if let Some(plot) = plot {
-        plot.write(plot::svg(&points, &choice).as_bytes())?;
+        plot.write(plot::svg(&points, &recommendation).as_bytes())?;
     }
     printed
 }

@@ -5,9 +5,9 @@
 
 use std::fmt::Write;
 
-use super::choose::Choice;
 use super::grid::Family;
 use super::measure::Point;
+use super::recommendation::Recommendation;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 520.0;
@@ -29,7 +29,7 @@ const STYLE: &str = "
 ";
 
 /// A chart of all points, the front and the recommendation.
-pub(super) fn svg(points: &[Point], choice: &Choice) -> String {
+pub(super) fn svg(points: &[Point], recommendation: &Recommendation) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n\
          <title>Bytes held for a KiB of input against the time to load and to store it</title>\n<style>{STYLE}</style>\n\
@@ -46,7 +46,7 @@ pub(super) fn svg(points: &[Point], choice: &Choice) -> String {
     let bytes = Scale::around(points.iter().map(|point| point.bytes_per_kib), (BOTTOM, TOP));
     for ((label, time), sides) in times.into_iter().zip(PANELS) {
         let times = Scale::around(points.iter().map(time), sides);
-        Panel { points, choice, time, times, bytes, sides }.draw(&mut svg, label);
+        Panel { points, recommendation, time, times, bytes, sides }.draw(&mut svg, label);
     }
     svg.push_str("</svg>\n");
     svg
@@ -78,7 +78,7 @@ fn legend(svg: &mut String) {
 /// One time against bytes.
 struct Panel<'a> {
     points: &'a [Point],
-    choice: &'a Choice,
+    recommendation: &'a Recommendation,
     time: TimeOf,
     times: Scale,
     bytes: Scale,
@@ -170,7 +170,7 @@ impl Panel<'_> {
     /// Rings around what is recommended, with names. These go where there is nothing: above the front's slow end, in a column.
     fn picks(&self, svg: &mut String) {
         let (_, right) = self.sides;
-        for (row, (name, i, _)) in self.choice.named().into_iter().enumerate() {
+        for (row, (name, i, _)) in self.recommendation.named().into_iter().enumerate() {
             let point = &self.points[i];
             let (x, y) = self.place(point);
             let (text_x, text_y) = (right - 4.0, TOP + 14.0 + row as f64 * 34.0);
@@ -297,7 +297,7 @@ mod tests {
     fn every_point_is_drawn_inside_its_panel() {
         let points =
             [point(400.0, 700.0, 1024), point(200.0, 90_000.0, 65_536), point(250.0, 3000.0, 4096)];
-        let svg = svg(&points, &Choice::of(&points));
+        let svg = svg(&points, &Recommendation::of(&points));
         // Twice three points, twice three rings, four in the legend.
         assert_eq!(svg.matches("<circle").count(), 16);
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());

@@ -2,27 +2,27 @@
 
 use serde::Serialize;
 
-use super::choose::Choice;
-use super::grid::Sample;
+use super::grid::SplitSample;
 use super::measure::Point;
+use super::recommendation::Recommendation;
 use crate::output::table;
 
 /// The one object that `analyze --sweep --json` prints.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
-    input: InputReport,
-    settings: Vec<Row<'a>>,
-    recommended: Recommended<'a>,
+pub(super) struct SweepReport<'a> {
+    input: SweepInput,
+    settings: Vec<SettingRow<'a>>,
+    recommended: RecommendedRows<'a>,
 }
 
 #[derive(Debug, Serialize)]
-struct InputReport {
+struct SweepInput {
     measured_bytes: usize,
     wanted_bytes: usize,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Row<'a> {
+struct SettingRow<'a> {
     /// The compressor's spec. `dict=DICT` stands for a dictionary that `zlab train` makes.
     compressor: &'a str,
     block_size: usize,
@@ -35,7 +35,7 @@ struct Row<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Recommended<'a> {
+struct RecommendedRows<'a> {
     fast: Advice<'a>,
     balanced: Advice<'a>,
     small: Advice<'a>,
@@ -44,13 +44,17 @@ struct Recommended<'a> {
 #[derive(Debug, Serialize)]
 struct Advice<'a> {
     #[serde(flatten)]
-    row: Row<'a>,
+    row: SettingRow<'a>,
     why: &'static str,
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(sample: &Sample, points: &'a [Point], choice: &Choice) -> Report<'a> {
-        let row = |(point, &front): (&'a Point, &bool)| Row {
+impl<'a> SweepReport<'a> {
+    pub(super) fn new(
+        sample: &SplitSample,
+        points: &'a [Point],
+        recommendation: &Recommendation,
+    ) -> SweepReport<'a> {
+        let row = |(point, &front): (&'a Point, &bool)| SettingRow {
             compressor: &point.compressor,
             block_size: point.block_size,
             bytes_per_kib: point.bytes_per_kib,
@@ -59,15 +63,16 @@ impl<'a> Report<'a> {
             load_ns: point.load_ns(),
             front,
         };
-        let settings: Vec<Row<'_>> = points.iter().zip(&choice.front).map(row).collect();
+        let settings: Vec<SettingRow<'_>> =
+            points.iter().zip(&recommendation.front).map(row).collect();
         let [fast, balanced, small] =
-            choice.named().map(|(_, i, why)| Advice { row: settings[i].clone(), why });
-        Report {
-            input: InputReport {
+            recommendation.named().map(|(_, i, why)| Advice { row: settings[i].clone(), why });
+        SweepReport {
+            input: SweepInput {
                 measured_bytes: sample.measured.len(),
                 wanted_bytes: points[0].wanted,
             },
-            recommended: Recommended { fast, balanced, small },
+            recommended: RecommendedRows { fast, balanced, small },
             settings,
         }
     }
@@ -77,7 +82,7 @@ impl<'a> Report<'a> {
         let wanted = format!("load {} bytes, us", self.input.wanted_bytes);
         let header =
             ["compressor", "block", "bytes / KiB", "store ns / KiB", "load ns / KiB", &wanted];
-        let mut rows: Vec<&Row<'_>> = self.settings.iter().filter(|row| row.front).collect();
+        let mut rows: Vec<&SettingRow<'_>> = self.settings.iter().filter(|row| row.front).collect();
         rows.sort_by(|a, b| a.load_ns.total_cmp(&b.load_ns));
         let mut table = table(1, &header);
         for row in rows {

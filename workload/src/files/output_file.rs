@@ -1,0 +1,269 @@
+//! A file that a program writes at its end: checked at its beginning, and there as a whole or not
+//! at all.
+//!
+//! ```text
+//!   claim ──► is it an input, is it there, can its folder be written ──► measure ──► print ──► write
+//!                                                              temporary file ──► fsync ──► rename ──► fsync of the folder
+//! ```
+
+use std::fmt;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{CWD, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, renameat_with};
+
+use super::input::input_path;
+
+const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
+
+/// Where the result of a measurement goes.
+#[derive(Debug)]
+pub struct OutputFile {
+    /// As the user named it.
+    path: PathBuf,
+    to: Destination,
+}
+
+#[derive(Debug)]
+enum Destination {
+    /// A file beside which the temporary one is written. `over` has the permissions of the file
+    /// that it replaces.
+    File { target: PathBuf, folder: PathBuf, over: Option<Permissions> },
+    /// A device or pipe, which is open.
+    Stream(File),
+}
+
+/// Why an output cannot be written. Each message is one line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// It is one of the inputs, by this or another name.
+    IsInput {
+        /// The output.
+        path: PathBuf,
+        /// The input.
+        input: PathBuf,
+    },
+    /// A file is there, and may be replaced only if the user says so.
+    Exists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// It is nothing that can be written.
+    NotAFile {
+        /// The output.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The OS refuses.
+    Io {
+        /// The output.
+        path: PathBuf,
+        /// What the OS said.
+        error: io::Error,
+    },
+}
+
+impl OutputFile {
+    /// Checks that `path` can be written, without changing what is there.
+    ///
+    /// `inputs` are never overwritten: a path that is a link of any kind to one of them is refused,
+    /// too. Other existing files are refused unless `force`. What a symbolic link points to is
+    /// replaced, not the link. Devices and pipes are written as they are.
+    ///
+    /// # Errors
+    ///
+    /// See [`OutputError`].
+    pub fn claim(
+        path: &Path,
+        inputs: &[impl AsRef<Path>],
+        force: bool,
+    ) -> Result<Self, OutputError> {
+        let no_file = |what| OutputError::NotAFile { path: path.into(), what };
+        let io = |error| OutputError::Io { path: path.into(), error };
+        if path.as_os_str() == "-" {
+            return Err(no_file("stdout, which is for the report; name a file, such as ./-"));
+        }
+        let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
+        let there = match fs::metadata(path) {
+            Ok(there) => there,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            Err(_) if is_link => return Err(no_file("a link to nothing")),
+            Err(_) => return Self::new_file(path),
+        };
+        if let Some(input) = same_as(&there, inputs) {
+            return Err(OutputError::IsInput { path: path.into(), input });
+        }
+        if there.is_file() && same_as(&there, &STREAMS).is_some() {
+            return Err(no_file("where stdout or stderr goes"));
+        }
+        let to = match there.file_type() {
+            kind if kind.is_dir() => return Err(no_file("a folder")),
+            kind if kind.is_socket() => return Err(no_file("a socket")),
+            kind if kind.is_block_device() => return Err(no_file("a block device")),
+            kind if kind.is_file() && !force => {
+                return Err(OutputError::Exists { path: path.into() });
+            }
+            kind if kind.is_file() => {
+                place(fs::canonicalize(path).map_err(io)?, Some(there.permissions()))
+            }
+            _ => Destination::Stream(open_stream(path).map_err(io)?),
+        };
+        Self { path: path.into(), to }.checked()
+    }
+
+    fn new_file(path: &Path) -> Result<Self, OutputError> {
+        let what = "the name of a folder";
+        if path.file_name().is_none() || path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(OutputError::NotAFile { path: path.into(), what });
+        }
+        Self { path: path.into(), to: place(path.into(), None) }.checked()
+    }
+
+    /// Makes a file beside the output and removes it: so much is known before anything is measured.
+    fn checked(self) -> Result<Self, OutputError> {
+        if let Destination::File { folder, .. } = &self.to {
+            let io = |error| OutputError::Io { path: self.path.clone(), error };
+            let (temporary, file) = create_beside(folder).map_err(io)?;
+            drop(file);
+            fs::remove_file(temporary).map_err(io)?;
+        }
+        Ok(self)
+    }
+
+    /// Writes `bytes`, all of them or none: a reader sees the old file, or the new one as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Io`]; [`OutputError::Exists`] if a file has come to be there since the output
+    /// was claimed.
+    pub fn write(self, bytes: &[u8]) -> Result<(), OutputError> {
+        let io = |error| OutputError::Io { path: self.path.clone(), error };
+        match self.to {
+            Destination::Stream(mut file) => file.write_all(bytes).map_err(io),
+            Destination::File { target, folder, over } => {
+                let (temporary, file) = create_beside(&folder).map_err(io)?;
+                let written = fill(file, bytes, over.as_ref())
+                    .and_then(|()| settle(&temporary, &target, over.is_some()))
+                    .and_then(|()| File::open(&folder)?.sync_all());
+                written.map_err(|error| {
+                    // It is gone if it was renamed.
+                    let _ = fs::remove_file(&temporary);
+                    match error.kind() {
+                        io::ErrorKind::AlreadyExists => {
+                            OutputError::Exists { path: self.path.clone() }
+                        }
+                        _ => io(error),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Checks that stdout and stderr are not redirected into one of `inputs`.
+///
+/// # Errors
+///
+/// [`OutputError::IsInput`].
+pub fn check_standard_streams(inputs: &[impl AsRef<Path>]) -> Result<(), OutputError> {
+    for stream in STREAMS {
+        let Some(there) = fs::metadata(stream).ok().filter(Metadata::is_file) else { continue };
+        if let Some(input) = same_as(&there, inputs) {
+            return Err(OutputError::IsInput { path: stream.into(), input });
+        }
+    }
+    Ok(())
+}
+
+fn place(target: PathBuf, over: Option<Permissions>) -> Destination {
+    let parent = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new(".")).to_owned();
+    Destination::File { target, folder, over }
+}
+
+/// The input that is the same file, whatever either is called.
+fn same_as(there: &Metadata, inputs: &[impl AsRef<Path>]) -> Option<PathBuf> {
+    let same = |input: &&Path| {
+        let input = fs::metadata(input_path(input));
+        input.is_ok_and(|input| (input.dev(), input.ino()) == (there.dev(), there.ino()))
+    };
+    inputs.iter().map(AsRef::as_ref).find(same).map(Path::to_owned)
+}
+
+/// Opens a device or a pipe; a pipe that no program reads is an error, not a reason to wait.
+fn open_stream(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
+    Ok(file)
+}
+
+/// A new file of a name that is short, and not taken.
+fn create_beside(folder: &Path) -> io::Result<(PathBuf, File)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        // Relaxed: the numbers differ, and that is all.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!(".output-{}-{number}.tmp", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return opened.map(|file| (path, file)),
+        }
+    }
+}
+
+fn fill(mut file: File, bytes: &[u8], permissions: Option<&Permissions>) -> io::Result<()> {
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions.clone())?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Renames the temporary file: over what is there only if that may be replaced.
+fn settle(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
+    if replace {
+        return fs::rename(temporary, target);
+    }
+    match renameat_with(CWD, temporary, CWD, target, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+        // A file system without that call: a second name fails in the same way, where there are
+        // hard links.
+        Err(_) => fs::hard_link(temporary, target).and_then(|()| fs::remove_file(temporary)),
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IsInput { path, input } if path == input => {
+                write!(f, "cannot write {path:?}: it is an input; name another file")
+            }
+            Self::IsInput { path, input } => {
+                write!(f, "cannot write {path:?}: it is the input {input:?}; name another file")
+            }
+            Self::Exists { path } => {
+                write!(f, "cannot write {path:?}: it exists; give --force to replace it")
+            }
+            Self::NotAFile { path, what } => write!(f, "cannot write {path:?}: it is {what}"),
+            Self::Io { path, error } => write!(f, "cannot write {path:?}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
