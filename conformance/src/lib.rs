@@ -34,11 +34,11 @@
 //!
 //! ```
 //! use zpool_conformance::action::{from_text, run};
-//! use zpool_conformance::pool::PoolSubject;
+//! use zpool_conformance::pool::PoolModelRunner;
 //! use zpool_conformance::ReferencePool;
 //!
 //! let list = from_text("insert 137 fill 5\nhold 0\nfree 0\ncompact all\nrelease 0\n")?;
-//! run(&list, PoolSubject::new(&ReferencePool::new(4096), None))?;
+//! run(&list, PoolModelRunner::new(&ReferencePool::new(4096), None))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -65,14 +65,15 @@ pub mod compressor;
 pub mod docs;
 pub mod executor;
 mod generator;
+mod heap_calls;
+mod iterations;
 mod moving;
 mod null;
 pub mod pool;
 mod reference;
 mod rle;
 mod rng;
-mod scale;
-mod tell;
+mod summary;
 
 pub use generator::{Generator, Kind, MIX};
 pub use moving::{MovingDriver, MovingPool};

@@ -36,18 +36,18 @@ impl ZPoolDriver for ReferenceDriver {
 ///
 /// It takes its memory from the heap and none from a page source, so it charges nothing: `resident_frames` is 0, and `bytes_held` is what
 /// the objects and the map take on the heap (without what the global allocator adds to each allocation, some 16 bytes).
-/// An object that is freed while guards hold it stays on the books until the last of them has gone; its memory goes back at the next look.
+/// An object that is freed while guards hold it stays on the state until the last of them has gone; its memory goes back at the next look.
 /// Every method takes the one lock: nothing is clever here.
 #[derive(Debug)]
 pub struct ReferencePool {
     mint: HandleMint,
     max_object_len: usize,
-    books: Mutex<Books>,
+    state: Mutex<ReferenceState>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
-    objects: HashMap<u32, Object>,
+struct ReferenceState {
+    objects: HashMap<u32, ReferenceObject>,
     /// Freed while a guard held them. Has room for every object, so that freeing allocates nothing.
     zombies: Vec<Arc<[u8]>>,
     payload: usize,
@@ -58,7 +58,7 @@ struct Books {
 }
 
 #[derive(Debug)]
-struct Object {
+struct ReferenceObject {
     generation: u16,
     bytes: Arc<[u8]>,
 }
@@ -72,15 +72,15 @@ impl ReferencePool {
         ReferencePool {
             mint: HandleMint::new(),
             max_object_len,
-            books: Mutex::new(Books::default()),
+            state: Mutex::new(ReferenceState::default()),
         }
     }
 
-    /// The books, without what nobody looks at any more.
-    fn books(&self) -> MutexGuard<'_, Books> {
-        let mut books = self.books.lock();
-        books.bury();
-        books
+    /// The state, without what nobody looks at any more.
+    fn state(&self) -> MutexGuard<'_, ReferenceState> {
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        state
     }
 }
 
@@ -103,14 +103,14 @@ impl ZPool for ReferencePool {
         }
         might_block("ReferencePool::insert");
         let bytes = Arc::from(object);
-        let (index, generation) = self.books().add(bytes)?;
+        let (index, generation) = self.state().add(bytes)?;
         Ok(self.mint.mint(index, generation))
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
         let opened = self.mint.open(handle)?;
-        let books = self.books.lock();
-        let object = books.objects.get(&opened.index).filter(|o| o.generation == opened.generation);
+        let state = self.state.lock();
+        let object = state.objects.get(&opened.index).filter(|o| o.generation == opened.generation);
         Ok(ReadGuard::shared(object.ok_or(PoolError::StaleHandle)?.bytes.clone()))
     }
 
@@ -119,7 +119,7 @@ impl ZPool for ReferencePool {
             Ok(opened) => opened,
             Err(error) => return Err(FreeError::new(error, handle)),
         };
-        if self.books.lock().remove(opened.index, opened.generation) {
+        if self.state.lock().remove(opened.index, opened.generation) {
             Ok(())
         } else {
             Err(FreeError::new(PoolError::StaleHandle, handle))
@@ -130,45 +130,45 @@ impl ZPool for ReferencePool {
         let (Ok(one), Ok(another)) = (self.mint.open(handle), self.mint.open(other)) else {
             return false;
         };
-        self.books.lock().exchange((one.index, one.generation), (another.index, another.generation))
+        self.state.lock().exchange((one.index, one.generation), (another.index, another.generation))
     }
 
     fn bytes_held(&self) -> usize {
-        self.books().bytes_held()
+        self.state().bytes_held()
     }
 
     fn stats(&self) -> PoolStats {
-        let books = self.books();
+        let state = self.state();
         let mut stats = PoolStats::default();
-        stats.objects = books.objects.len();
-        stats.zombies = books.zombies.len();
-        stats.payload_bytes = books.payload;
-        stats.metadata_bytes = books.metadata();
+        stats.objects = state.objects.len();
+        stats.zombies = state.zombies.len();
+        stats.payload_bytes = state.payload;
+        stats.metadata_bytes = state.metadata();
         stats
     }
 
     fn validate(&self) -> Result<(), Violation> {
-        let books = self.books();
-        let live: usize = books.objects.values().map(|o| o.bytes.len()).sum();
-        let dead: usize = books.zombies.iter().map(|bytes| bytes.len()).sum();
-        if live + dead == books.payload {
+        let state = self.state();
+        let live: usize = state.objects.values().map(|o| o.bytes.len()).sum();
+        let dead: usize = state.zombies.iter().map(|bytes| bytes.len()).sum();
+        if live + dead == state.payload {
             Ok(())
         } else {
             Err(Violation::new(format!(
                 "{live} live and {dead} dead bytes, booked {}",
-                books.payload
+                state.payload
             )))
         }
     }
 
     fn trim(&self) -> usize {
         might_block("ReferencePool::trim");
-        let mut books = self.books();
-        let before = books.bytes_held();
-        books.objects.shrink_to_fit();
-        let room = books.objects.len() + books.zombies.len();
-        books.zombies.shrink_to(room);
-        before - books.bytes_held()
+        let mut state = self.state();
+        let before = state.bytes_held();
+        state.objects.shrink_to_fit();
+        let room = state.objects.len() + state.zombies.len();
+        state.zombies.shrink_to(room);
+        before - state.bytes_held()
     }
 }
 
@@ -178,7 +178,7 @@ impl Drop for ReferencePool {
     }
 }
 
-impl Books {
+impl ReferenceState {
     /// Puts an object into a slot that is free, and tells which and in which generation.
     fn add(&mut self, bytes: Arc<[u8]>) -> Result<(u32, u16), PoolError> {
         if self.objects.len() >= u32::MAX as usize {
@@ -193,7 +193,7 @@ impl Books {
             }
             if let Entry::Vacant(slot) = self.objects.entry(index) {
                 self.payload += bytes.len();
-                slot.insert(Object { generation, bytes });
+                slot.insert(ReferenceObject { generation, bytes });
                 return Ok((index, generation));
             }
         }
@@ -205,10 +205,10 @@ impl Books {
         if self.objects.get(&index).is_none_or(|object| object.generation != generation) {
             return false;
         }
-        let Some(Object { bytes, .. }) = self.objects.remove(&index) else { return false };
+        let Some(ReferenceObject { bytes, .. }) = self.objects.remove(&index) else { return false };
         debug_assert!(self.zombies.len() < self.zombies.capacity(), "`add` made room");
         self.zombies.push(bytes);
-        self.bury();
+        self.drop_unheld_zombies();
         true
     }
 
@@ -233,7 +233,7 @@ impl Books {
     }
 
     /// Drops what was freed and no guard holds. New guards come from live handles only, so a count of 1 stays 1.
-    fn bury(&mut self) {
+    fn drop_unheld_zombies(&mut self) {
         let payload = &mut self.payload;
         self.zombies.retain(|bytes| {
             let held = Arc::strong_count(bytes) > 1;
@@ -249,7 +249,7 @@ impl Books {
             capacity => (capacity * 8 / 7).next_power_of_two(),
         };
         size_of::<ReferencePool>()
-            + buckets * (size_of::<(u32, Object)>() + 1)
+            + buckets * (size_of::<(u32, ReferenceObject)>() + 1)
             + self.zombies.capacity() * size_of::<Arc<[u8]>>()
             + (self.objects.len() + self.zombies.len()) * ARC_HEADER
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::Args;
 use workload::Input;
 use zpool_conformance::action::{Action, RunError, from_text, run as run_actions};
-use zpool_conformance::pool::PoolSubject;
+use zpool_conformance::pool::PoolModelRunner;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource, os_frame_size};
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{CheckPolicy, PoolConfig, set_check_policy};
@@ -18,7 +18,7 @@ use zswap::MAX_BLOCK_SIZE;
 
 use crate::error::{Failure, one_line};
 use crate::{drivers, output};
-use store::StoreSubject;
+use store::StoreModelRunner;
 
 /// Bytes of a list that are read at most.
 const MAX_LIST_BYTES: u64 = 64 << 20;
@@ -87,7 +87,7 @@ fn on_pools(args: &ReplayArgs, actions: &[Action], frame: usize) -> Result<ExitC
     for spec in &allocators {
         let source = Arc::new(FaultySource::new(new_source(frame), FaultPlan::Never));
         let pool = drivers::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
-        let outcome = run_actions(actions, PoolSubject::new(&*pool, Some(&source)));
+        let outcome = run_actions(actions, PoolModelRunner::new(&*pool, Some(&source)));
         tell(&spec.to_string(), actions, outcome)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -101,7 +101,7 @@ fn on_store(
 ) -> Result<ExitCode, Failure> {
     let block_size = args.max_len.try_into()?;
     let store = drivers::store(spec, block_size).page_source(new_source(frame)).build()?;
-    let outcome = run_actions(actions, StoreSubject::new(&store));
+    let outcome = run_actions(actions, StoreModelRunner::new(&store));
     tell(&format!("a store of {spec}"), actions, outcome)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,8 +10,8 @@
 //! [`COMPRESSOR_CASES`] lists the same functions, for whoever wants to run them otherwise. [`recipe`] makes blocks for property tests of one's own.
 
 pub mod cases;
+mod harness;
 mod recipe;
-mod rig;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use zpool_core::CreateError;
 use zpool_core::compress::{CodecProperties, Compressor, CompressorDriver};
 use zpool_core::spec::{Component, Params};
 
-use crate::tell::tell;
+use crate::heap_calls::HeapCalls;
+use crate::summary::print_summary;
 
 pub use recipe::{Recipe, recipe};
 
@@ -31,9 +32,6 @@ pub struct CompressorMaker {
     rounds: usize,
     heap_calls: Option<HeapCalls>,
 }
-
-/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
-type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl CompressorMaker {
     /// What is cut where each block takes long: see [`rounds`](Self::rounds).
@@ -152,7 +150,7 @@ pub struct CompressorCase {
 pub fn capabilities_are_those_listed(maker: &CompressorMaker, suite: &str, listed: &[&str]) {
     let properties = maker.open().properties();
     let counts = maker.heap_calls.is_some();
-    tell(
+    print_summary(
         "compressor suite",
         suite,
         COMPRESSOR_CASES.iter().map(|case| case.needs.met_by(properties, counts)),

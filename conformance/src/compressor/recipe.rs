@@ -3,7 +3,7 @@
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
 
-use super::rig::MAX_BLOCK;
+use super::harness::MAX_BLOCK;
 use crate::generator::{Generator, Kind, MIX};
 
 /// How a block is made: with [`Generator`], of one kind.

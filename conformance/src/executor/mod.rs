@@ -13,7 +13,7 @@
 //! [`PATIENCE`]. An executor that waits for itself hangs its test.
 
 pub mod cases;
-mod rig;
+mod harness;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties};
 
-use crate::tell::tell;
+use crate::heap_calls::HeapCalls;
+use crate::summary::print_summary;
 
-pub use rig::PATIENCE;
+pub use harness::PATIENCE;
 
 /// Makes the executors that are tested: all of the same kind, each with threads of its own or none.
 pub struct ExecutorMaker {
@@ -31,9 +32,6 @@ pub struct ExecutorMaker {
     heap_calls: Option<HeapCalls>,
     patience: Duration,
 }
-
-/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
-type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// An executor, and the same one as what can be waited for, if it can.
 #[derive(Clone)]
@@ -149,7 +147,7 @@ pub fn capabilities_are_those_listed(maker: &ExecutorMaker, suite: &str, listed:
     let properties = made.executor.properties();
     let (drains, counts) = (made.drain.is_some(), maker.heap_calls.is_some());
     let can_run = EXECUTOR_CASES.iter().map(|case| case.needs.met_by(properties, drains, counts));
-    tell("executor suite", suite, can_run);
+    print_summary("executor suite", suite, can_run);
     let facts = [
         ("no_block", properties.submit_in_no_block),
         ("ordered", properties.ordered),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::image::Image;
 use super::text::Vocabulary;
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 
 /// Addresses of type descriptors: few, and the same all over a program.
 const TYPES: [u64; 6] = [
@@ -28,7 +28,7 @@ struct Record<'w> {
 }
 
 /// A vector of some records of one type, each behind an allocator's header, with the strings that they own between them.
-pub(super) fn records(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+pub(super) fn records(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     let kind = TYPES[rng.below(TYPES.len())];
     let (mut id, owns_strings) = (rng.below(1 << 20) as u64, rng.percent(60));
     let now = 1_700_000_000_000 + rng.below(1 << 30) as u64;
@@ -81,7 +81,7 @@ pub(super) fn records(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
 }
 
 /// An open-addressing map from 8-byte keys to 16-byte values: a control byte a slot, then the slots.
-pub(super) fn slots(rng: &mut Rng, image: &mut Image) {
+pub(super) fn slots(rng: &mut SplitMix, image: &mut Image) {
     const EMPTY: u8 = 0xFF;
     let capacity = 1 << rng.between(4, 7);
     let load = rng.between(30, 85);
@@ -103,7 +103,7 @@ pub(super) fn slots(rng: &mut Rng, image: &mut Image) {
 }
 
 /// Leaves of a B-tree of capacity 11, built as a map and copied out node by node.
-pub(super) fn tree(rng: &mut Rng, image: &mut Image) {
+pub(super) fn tree(rng: &mut SplitMix, image: &mut Image) {
     const CAPACITY: usize = 11;
     let (mut key, mut map) = (rng.below(1 << 24) as u64, BTreeMap::new());
     for _ in 0..rng.between(20, 80) {

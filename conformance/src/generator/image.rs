@@ -1,6 +1,6 @@
 //! The bytes of an imaginary heap, as structures are copied out to it.
 
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 
 /// Where heaps of 64-bit processes lie, as their high bytes show: the program's own heap, a mapping.
 const BASES: [u64; 2] = [0x0000_55D0_0000_0000, 0x0000_7F00_0000_0000];
@@ -19,7 +19,7 @@ impl Image {
     }
 
     /// Starts anew, somewhere else.
-    pub(super) fn clear(&mut self, rng: &mut Rng) {
+    pub(super) fn clear(&mut self, rng: &mut SplitMix) {
         self.bytes.clear();
         self.base = BASES[rng.below(2)] + ((rng.below(1 << 20) as u64) << 12);
     }
@@ -67,7 +67,7 @@ impl Image {
         self.bytes.resize(self.bytes.len() + n, 0);
     }
 
-    pub(super) fn noise(&mut self, rng: &mut Rng, n: usize) {
+    pub(super) fn noise(&mut self, rng: &mut SplitMix, n: usize) {
         let at = self.bytes.len();
         self.zeros(n);
         rng.fill(&mut self.bytes[at..]);
@@ -78,7 +78,7 @@ impl Image {
     }
 
     /// A pointer to something within 256 KiB of here, 16-byte aligned as allocators do.
-    pub(super) fn pointer(&mut self, rng: &mut Rng) {
+    pub(super) fn pointer(&mut self, rng: &mut SplitMix) {
         let near = self.here().wrapping_add((rng.below(1 << 18) as u64).wrapping_sub(1 << 17));
         self.u64(near & !15);
     }

@@ -13,7 +13,7 @@ mod heap;
 mod image;
 mod text;
 
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 use heap::{records, slots, tree};
 use image::Image;
 use text::Vocabulary;
@@ -67,7 +67,7 @@ pub const MIX: [(Kind, usize); 11] = [
 /// Makes blocks. Deterministic: the same seed and the same lengths give the same blocks.
 #[derive(Debug, Clone)]
 pub struct Generator {
-    rng: Rng,
+    rng: SplitMix,
     words: Vocabulary,
     /// The image that blocks are cut from; kept for its memory.
     image: Image,
@@ -76,7 +76,7 @@ pub struct Generator {
 impl Generator {
     /// A generator of its own sequence.
     pub fn new(seed: u64) -> Generator {
-        let mut rng = Rng::new(seed);
+        let mut rng = SplitMix::new(seed);
         Generator { words: Vocabulary::new(&mut rng), image: Image::new(), rng }
     }
 
@@ -130,7 +130,7 @@ impl Generator {
     }
 }
 
-fn fill_with_word(rng: &mut Rng, block: &mut [u8]) {
+fn fill_with_word(rng: &mut SplitMix, block: &mut [u8]) {
     let words =
         [0xFFFF_FFFF_FFFF_FFFF, 0x0101_0101_0101_0101, 0xDEAD_BEEF_DEAD_BEEF, rng.next() | 1];
     let word = words[rng.below(words.len())].to_le_bytes();
@@ -138,7 +138,7 @@ fn fill_with_word(rng: &mut Rng, block: &mut [u8]) {
 }
 
 /// A stretch of zeros and a little data.
-fn islands(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+fn islands(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     image.zeros(rng.between(200, 2400));
     match rng.below(4) {
         0 => image.bytes_of(words.word(rng)),
@@ -150,7 +150,7 @@ fn islands(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
 }
 
 /// Arrays of one type, some hundred elements each.
-fn numbers(rng: &mut Rng, image: &mut Image) {
+fn numbers(rng: &mut SplitMix, image: &mut Image) {
     let (n, mut value) = (rng.between(60, 400), rng.below(100_000) as u64);
     match rng.below(4) {
         0 => (0..n).for_each(|_| image.u64(rng.below(300) as u64)),
@@ -167,7 +167,7 @@ fn numbers(rng: &mut Rng, image: &mut Image) {
 }
 
 /// A few rows of a picture, RGBA.
-fn pixels(rng: &mut Rng, image: &mut Image) {
+fn pixels(rng: &mut SplitMix, image: &mut Image) {
     let (mut red, mut green, blue) =
         (rng.below(256) as u8, rng.below(256) as u8, rng.below(256) as u8);
     let style = rng.below(3);

@@ -1,7 +1,7 @@
 //! Words, prose and JSON.
 
 use super::image::Image;
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 
 const SYLLABLES: [&str; 48] = [
     "a", "an", "ar", "be", "ca", "con", "da", "de", "di", "e", "en", "er", "fa", "fi", "ge", "ha",
@@ -20,8 +20,8 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    pub(super) fn new(rng: &mut Rng) -> Vocabulary {
-        let word = |i: usize, rng: &mut Rng| match i % 40 {
+    pub(super) fn new(rng: &mut SplitMix) -> Vocabulary {
+        let word = |i: usize, rng: &mut SplitMix| match i % 40 {
             39 => FOREIGN[rng.below(FOREIGN.len())].to_owned(),
             // Frequent words are short.
             _ => (0..rng.between(1, 2 + (i > 60) as usize))
@@ -32,7 +32,7 @@ impl Vocabulary {
     }
 
     /// A word: those in front come far more often.
-    pub(super) fn word(&self, rng: &mut Rng) -> &str {
+    pub(super) fn word(&self, rng: &mut SplitMix) -> &str {
         // Each word in front is as likely as all of the next so many behind it: Zipf's law in whole numbers.
         let most = self.words.len();
         let reach = [12, 60, 250, most][rng.below(4)];
@@ -41,7 +41,7 @@ impl Vocabulary {
 }
 
 /// A paragraph.
-pub(super) fn prose(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+pub(super) fn prose(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     for _ in 0..rng.between(2, 8) {
         for i in 0..rng.between(4, 16) {
             if i > 0 {
@@ -55,7 +55,7 @@ pub(super) fn prose(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
 }
 
 /// A document: a list of objects of one shape.
-pub(super) fn json(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+pub(super) fn json(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     let fields: Vec<&str> = (0..rng.between(3, 7)).map(|_| words.word(rng)).collect();
     image.bytes_of("{\"items\":[");
     for i in 0..rng.between(4, 20) {

@@ -7,7 +7,7 @@
 //!   page     8 frames' worth of objects, both places of each; charged to the page source, though the bytes come from the heap
 //! ```
 
-mod books;
+mod state;
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use zpool_core::{
     might_block,
 };
 
-use books::{Books, Object, PLACES};
+use state::{MovingObject, MovingPoolState, PLACES};
 
 /// Makes [`MovingPool`]s, under the name `moving`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,7 +56,7 @@ pub struct MovingPool {
     mint: HandleMint,
     max_object_len: usize,
     source: Arc<dyn PageSource>,
-    books: Mutex<Books>,
+    state: Mutex<MovingPoolState>,
     /// A compaction runs.
     compacting: AtomicBool,
 }
@@ -72,43 +72,43 @@ impl MovingPool {
     pub fn new(source: Arc<dyn PageSource>, max_object_len: usize) -> MovingPool {
         let frames_per_page =
             (LONGEST_A_PAGE * PLACES * max_object_len).div_ceil(source.frame_size());
-        let books = Books::new(frames_per_page * source.frame_size());
+        let state = MovingPoolState::new(frames_per_page * source.frame_size());
         MovingPool {
             mint: HandleMint::new(),
             max_object_len,
             source,
-            books: Mutex::new(books),
+            state: Mutex::new(state),
             compacting: AtomicBool::new(false),
         }
     }
 
     fn frames_per_page(&self) -> usize {
-        self.books.lock().page_bytes() / self.source.frame_size()
+        self.state.lock().page_bytes() / self.source.frame_size()
     }
 
     /// Gives the frames of empty pages back; returns their bytes.
-    fn give_back(&self) -> usize {
-        let mut books = self.books.lock();
-        books.bury();
-        let (pages, bytes) = (books.drop_empty_pages(), books.page_bytes());
-        drop(books);
+    fn release_empty_pages(&self) -> usize {
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        let (pages, bytes) = (state.drop_empty_pages(), state.page_bytes());
+        drop(state);
         // Without the lock: the source is somebody else's code.
         self.source.uncharge(pages * bytes / self.source.frame_size());
         pages * bytes
     }
 
-    fn stats_of(&self, books: &Books) -> PoolStats {
+    fn stats_of(&self, state: &MovingPoolState) -> PoolStats {
         let mut stats = PoolStats::default();
-        stats.objects = books.objects();
-        stats.zombies = books.zombies();
-        stats.payload_bytes = books.payload();
-        stats.rounding_bytes = books.payload() * (PLACES - 1);
-        let charged = books.pages() * books.page_bytes();
-        stats.fragmentation_bytes = charged - PLACES * books.payload();
-        stats.metadata_bytes = size_of::<MovingPool>() + books.metadata();
+        stats.objects = state.objects();
+        stats.zombies = state.zombies();
+        stats.payload_bytes = state.payload();
+        stats.rounding_bytes = state.payload() * (PLACES - 1);
+        let charged = state.pages() * state.page_bytes();
+        stats.fragmentation_bytes = charged - PLACES * state.payload();
+        stats.metadata_bytes = size_of::<MovingPool>() + state.metadata();
         stats.resident_frames = charged / self.source.frame_size();
-        stats.failed_inserts = books.failed_inserts;
-        stats.moved_objects = books.moved_by_compaction;
+        stats.failed_inserts = state.failed_inserts;
+        stats.moved_objects = state.moved_by_compaction;
         stats
     }
 }
@@ -130,34 +130,34 @@ impl ZPool for MovingPool {
             }
             _ => {}
         }
-        let mut new = Object::new(object);
+        let mut new = MovingObject::new(object);
         loop {
-            let mut books = self.books.lock();
-            books.bury();
-            match books.add(new) {
+            let mut state = self.state.lock();
+            state.drop_unheld_zombies();
+            match state.add(new) {
                 Ok((index, generation)) => {
-                    books.move_some(MOVED_BY_THE_WAY);
+                    state.move_some(MOVED_BY_THE_WAY);
                     return Ok(self.mint.mint(index, generation));
                 }
                 Err(full) => new = full,
             }
-            if books.is_at_its_limit() {
+            if state.is_at_its_limit() {
                 return Err(PoolError::OutOfMemory);
             }
-            drop(books);
+            drop(state);
             might_block("MovingPool::insert");
             if let Err(refused) = self.source.charge(self.frames_per_page()) {
-                self.books.lock().failed_inserts += 1;
+                self.state.lock().failed_inserts += 1;
                 return Err(refused.into());
             }
-            self.books.lock().add_page();
+            self.state.lock().add_page();
         }
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
         let opened = self.mint.open(handle)?;
-        let books = self.books.lock();
-        let here = books.find(opened.index, opened.generation).ok_or(PoolError::StaleHandle)?;
+        let state = self.state.lock();
+        let here = state.find(opened.index, opened.generation).ok_or(PoolError::StaleHandle)?;
         Ok(ReadGuard::shared(here.clone()))
     }
 
@@ -166,11 +166,11 @@ impl ZPool for MovingPool {
             Ok(opened) => opened,
             Err(error) => return Err(FreeError::new(error, handle)),
         };
-        let mut books = self.books.lock();
-        if !books.remove(opened.index, opened.generation) {
+        let mut state = self.state.lock();
+        if !state.remove(opened.index, opened.generation) {
             return Err(FreeError::new(PoolError::StaleHandle, handle));
         }
-        books.move_some(MOVED_BY_THE_WAY);
+        state.move_some(MOVED_BY_THE_WAY);
         Ok(())
     }
 
@@ -179,13 +179,13 @@ impl ZPool for MovingPool {
     }
 
     fn stats(&self) -> PoolStats {
-        let mut books = self.books.lock();
-        books.bury();
-        self.stats_of(&books)
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        self.stats_of(&state)
     }
 
     fn validate(&self) -> Result<(), Violation> {
-        self.books.lock().check()
+        self.state.lock().check()
     }
 
     fn compact(&self, budget: CompactionBudget) -> CompactionReport {
@@ -195,25 +195,25 @@ impl ZPool for MovingPool {
         if self.compacting.swap(true, Ordering::Acquire) {
             return report;
         }
-        let _running = Running(&self.compacting);
-        let mut books = self.books.lock();
-        books.bury();
-        books.compact(budget.max_moves, &mut report);
-        drop(books);
-        report.freed_bytes = self.give_back();
+        let _running = CompactionFlag(&self.compacting);
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        state.compact(budget.max_moves, &mut report);
+        drop(state);
+        report.freed_bytes = self.release_empty_pages();
         report
     }
 
     fn trim(&self) -> usize {
         might_block("MovingPool::trim");
-        self.give_back()
+        self.release_empty_pages()
     }
 }
 
 /// Ends a compaction, also when the page source panics.
-struct Running<'a>(&'a AtomicBool);
+struct CompactionFlag<'a>(&'a AtomicBool);
 
-impl Drop for Running<'_> {
+impl Drop for CompactionFlag<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -221,8 +221,8 @@ impl Drop for Running<'_> {
 
 impl Drop for MovingPool {
     fn drop(&mut self) {
-        let books = self.books.get_mut();
-        let frames = books.pages() * books.page_bytes() / self.source.frame_size();
+        let state = self.state.get_mut();
+        let frames = state.pages() * state.page_bytes() / self.source.frame_size();
         self.source.uncharge(frames);
         might_block("MovingPool::drop");
     }

@@ -11,8 +11,8 @@
 //! with a bug each, and expect a panic.
 
 pub mod cases;
-mod rig;
-mod subject;
+mod harness;
+mod model_runner;
 #[cfg(target_os = "linux")]
 mod wiping;
 
@@ -22,9 +22,10 @@ use std::sync::{Arc, OnceLock};
 use zpool_core::page::PageSource;
 use zpool_core::{CreateError, ZPool};
 
-use crate::tell::tell;
+use crate::heap_calls::HeapCalls;
+use crate::summary::print_summary;
 
-pub use subject::PoolSubject;
+pub use model_runner::PoolModelRunner;
 #[cfg(target_os = "linux")]
 pub use wiping::assert_wipes_on_free;
 
@@ -36,9 +37,6 @@ pub struct PoolMaker {
 }
 
 type MakeFn = dyn Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync;
-
-/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
-type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl PoolMaker {
     /// Wraps the closure of a [`pool_suite!`](crate::pool_suite) line.
@@ -71,9 +69,9 @@ impl PoolMaker {
     /// Do these pools hand out copies? Then a guard holds nothing of the pool, and an object that is freed under one is gone at once.
     fn copies(&self) -> bool {
         *self.copies.get_or_init(|| {
-            let rig = rig::Rig::new(self);
-            let object = rig.put(0, rig.max());
-            let (one, other) = (rig.guard(&object), rig.guard(&object));
+            let harness = harness::PoolHarness::new(self);
+            let object = harness.put(0, harness.max());
+            let (one, other) = (harness.guard(&object), harness.guard(&object));
             one.as_ptr() != other.as_ptr()
         })
     }
@@ -144,9 +142,9 @@ pub struct PoolCase {
 ///
 /// If they are not.
 pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&str]) {
-    let capabilities = maker.make(rig::fresh_source()).capabilities();
+    let capabilities = maker.make(harness::fresh_source()).capabilities();
     let counts = maker.heap_calls.is_some();
-    tell(
+    print_summary(
         "pool suite",
         suite,
         POOL_CASES.iter().map(|case| case.needs.met_by(capabilities, counts)),

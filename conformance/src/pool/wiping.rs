@@ -8,15 +8,16 @@ use zpool_core::page::PageSource;
 use zpool_core::{CompactionBudget, CreateError, ReadGuard, ZPool};
 
 use super::PoolMaker;
-use super::rig::{Object, Rig, contents, scaled};
-use crate::rng::Rng;
+use super::harness::{PoolHarness, StoredObject, contents};
+use crate::iterations::scaled;
+use crate::rng::SplitMix;
 
 /// This process's memory, as the system shows it: also where nothing borrows it.
-struct Memory(File);
+struct OwnMemory(File);
 
-impl Memory {
-    fn open() -> Memory {
-        Memory(File::open("/proc/self/mem").expect("Linux shows a process its memory"))
+impl OwnMemory {
+    fn open() -> OwnMemory {
+        OwnMemory(File::open("/proc/self/mem").expect("Linux shows a process its memory"))
     }
 
     /// The bytes at an address; `None` where nothing is mapped any more.
@@ -40,19 +41,19 @@ pub fn assert_wipes_on_free(
     make: impl Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync + 'static,
 ) {
     let maker = PoolMaker::new(make);
-    let (rig, memory) = (Rig::new(&maker), Memory::open());
-    assert!(rig.pool.capabilities().wipes_on_free, "the pool does not say that it wipes");
-    let mut rng = Rng::new(6);
-    let mut live: Vec<Object> = (0..scaled(600) as u64)
-        .map(|fill| rig.put(fill, rng.between(16.min(rig.max()), rig.max())))
+    let (harness, memory) = (PoolHarness::new(&maker), OwnMemory::open());
+    assert!(harness.pool.capabilities().wipes_on_free, "the pool does not say that it wipes");
+    let mut rng = SplitMix::new(6);
+    let mut live: Vec<StoredObject> = (0..scaled(600) as u64)
+        .map(|fill| harness.put(fill, rng.between(16.min(harness.max()), harness.max())))
         .collect();
     for n in 0..live.len() / 4 {
         let object = live.swap_remove(rng.below(live.len()));
-        let (at, len) = (address(&rig.guard(&object)), object.len);
-        let guard = (n % 3 == 0).then(|| rig.guard(&object));
+        let (at, len) = (address(&harness.guard(&object)), object.len);
+        let guard = (n % 3 == 0).then(|| harness.guard(&object));
         let held = guard.as_ref().is_some_and(|guard| address(guard) == at);
         let fill = object.fill;
-        rig.take(object);
+        harness.free_checked(object);
         if held {
             let whole = memory.at(at, len) == Some(contents(fill, len));
             assert!(whole, "F2: a guard still holds these {len} bytes");
@@ -64,30 +65,31 @@ pub fn assert_wipes_on_free(
             "F6: of {len} bytes that were freed something is left"
         );
     }
-    rig.check_all(&live);
-    assert_moves_leave_nothing(&rig, &memory, &mut live, &mut rng);
-    rig.end(live);
+    harness.check_all(&live);
+    assert_moves_leave_nothing(&harness, &memory, &mut live, &mut rng);
+    harness.finish(live);
 }
 
 fn assert_moves_leave_nothing(
-    rig: &Rig<'_>,
-    memory: &Memory,
-    live: &mut Vec<Object>,
-    rng: &mut Rng,
+    harness: &PoolHarness<'_>,
+    memory: &OwnMemory,
+    live: &mut Vec<StoredObject>,
+    rng: &mut SplitMix,
 ) {
     for _ in 0..live.len() * 3 / 4 {
-        rig.take(live.swap_remove(rng.below(live.len())));
+        harness.free_checked(live.swap_remove(rng.below(live.len())));
     }
     // A few moves at a time: the frames that objects leave are not empty then, and stay.
     for _ in 0..scaled(40) {
-        let before: Vec<usize> = live.iter().map(|object| address(&rig.guard(object))).collect();
-        rig.pool.compact(CompactionBudget::moves(3));
+        let before: Vec<usize> =
+            live.iter().map(|object| address(&harness.guard(object))).collect();
+        harness.pool.compact(CompactionBudget::moves(3));
         for (object, before) in live.iter().zip(before) {
-            if address(&rig.guard(object)) != before {
+            if address(&harness.guard(object)) != before {
                 let copy = memory.at(before, object.len) == Some(contents(object.fill, object.len));
                 assert!(!copy, "F6: an object of {} bytes that moved left a copy", object.len);
             }
         }
     }
-    rig.check_all(live);
+    harness.check_all(live);
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zpool_conformance::ReferencePool;
 use zpool_conformance::action::{from_text, run};
 use zpool_conformance::pool::cases::random::{LIST, random_actions_agree_with_the_reference};
-use zpool_conformance::pool::{POOL_CASES, PoolMaker, PoolSubject};
+use zpool_conformance::pool::{POOL_CASES, PoolMaker, PoolModelRunner};
 use zpool_core::CreateError;
 use zpool_core::page::{PageSource, default_source};
 use zpool_core::sync::Mutex;
@@ -77,10 +77,10 @@ fn the_list_of_a_failure_is_one_that_fails_when_replayed() {
 
     let pool = make(default_source()).expect("a pool");
     assert!(
-        catch_unwind(AssertUnwindSafe(|| run(&list, PoolSubject::new(&*pool, None))))
+        catch_unwind(AssertUnwindSafe(|| run(&list, PoolModelRunner::new(&*pool, None))))
             .map_or(true, |run| run.is_err())
     );
-    run(&list, PoolSubject::new(&ReferencePool::new(MAX_LEN), None))
+    run(&list, PoolModelRunner::new(&ReferencePool::new(MAX_LEN), None))
         .expect("the reference is right");
 }
 

@@ -8,15 +8,15 @@ use zswap::Store;
 /// Does [`Action`]s to a store: `insert` stores a block under a new key or, every fourth, over an old one, `free` invalidates. What a store has no
 /// call for (`hold`, `release`, `compact`, `reclaim`, `trim`) reads everything instead, so that every list means something.
 #[derive(Debug)]
-pub(crate) struct StoreSubject<'a> {
+pub(crate) struct StoreModelRunner<'a> {
     store: &'a Store<u64>,
     live: Vec<(u64, Vec<u8>)>,
     next_key: u64,
 }
 
-impl<'a> StoreSubject<'a> {
-    pub(crate) fn new(store: &'a Store<u64>) -> StoreSubject<'a> {
-        StoreSubject { store, live: Vec::new(), next_key: 0 }
+impl<'a> StoreModelRunner<'a> {
+    pub(crate) fn new(store: &'a Store<u64>) -> StoreModelRunner<'a> {
+        StoreModelRunner { store, live: Vec::new(), next_key: 0 }
     }
 
     fn insert(&mut self, len: usize, fill: u64) -> Result<(), String> {
@@ -81,7 +81,7 @@ impl<'a> StoreSubject<'a> {
     }
 }
 
-impl Subject for StoreSubject<'_> {
+impl Subject for StoreModelRunner<'_> {
     fn apply(&mut self, action: &Action) -> Result<(), String> {
         let live = self.live.len();
         match action {

@@ -8,19 +8,21 @@ use proptest::prelude::{Just, Strategy};
 use proptest::prop_oneof;
 
 use crate::compressor::CompressorMaker;
+use crate::compressor::harness::{
+    CompressorHarness, MAX_BLOCK, block_of, compress, context, noise,
+};
 use crate::compressor::recipe::{Recipe, recipe};
-use crate::compressor::rig::{MAX_BLOCK, Subject, block_of, compress, context, noise};
 use crate::generator::{Generator, Kind};
 
 /// K1: a context is made for blocks of any length, takes blocks up to it, and says what it holds.
 pub fn k1_contexts_for_blocks_of_any_length(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for max_len in [1, 2, 100, 4095, 4096, 16 << 10, MAX_BLOCK] {
-        let mut context = context(&*subject.compressor, max_len);
+        let mut context = context(&*harness.compressor, max_len);
         for len in [1, max_len.div_ceil(2), max_len] {
             let block = block_of(Kind::Json, 1, len);
-            let compressed = subject.compressed_by(&mut *context, &block);
-            subject.check_comes_back(&compressed, &block);
+            let compressed = harness.compressed_by(&mut *context, &block);
+            harness.check_comes_back(&compressed, &block);
         }
         let held = context.bytes_held();
         assert!(held < 1 << 30, "bytes_held: {held} bytes for blocks of {max_len}");
@@ -29,14 +31,14 @@ pub fn k1_contexts_for_blocks_of_any_length(maker: &CompressorMaker) {
 
 /// K2: a context that one thread made is used by a second, then by a third, and dropped by a fourth.
 pub fn k2_compression_contexts_go_to_any_thread(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
+    let harness = CompressorHarness::new(maker);
     let blocks: Vec<_> = Generator::new(2).blocks(4096).take(maker.scaled(20)).collect();
-    let expected: Vec<_> = blocks.iter().map(|block| subject.compressed(block)).collect();
-    let mut context = subject.context();
+    let expected: Vec<_> = blocks.iter().map(|block| harness.compressed(block)).collect();
+    let mut context = harness.context();
     for _ in 0..2 {
         let use_it = || {
             for (block, expected) in blocks.iter().zip(&expected) {
-                let bound = subject.compressor.compress_bound(block.len());
+                let bound = harness.compressor.compress_bound(block.len());
                 let bytes = compress(&mut *context, block, bound);
                 assert!(bytes.as_ref() == Some(expected), "K2: other bytes on another thread");
             }
@@ -49,10 +51,10 @@ pub fn k2_compression_contexts_go_to_any_thread(maker: &CompressorMaker) {
 
 /// K2: the same for decompression contexts.
 pub fn k2_decompression_contexts_go_to_any_thread(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
+    let harness = CompressorHarness::new(maker);
     let block = block_of(Kind::Records, 4, 4096);
-    let compressed = subject.compressed(&block);
-    let mut context = subject
+    let compressed = harness.compressed(&block);
+    let mut context = harness
         .compressor
         .decompression_context()
         .unwrap_or_else(|e| panic!("K1: no decompression context: {e}"));
@@ -70,10 +72,10 @@ pub fn k2_decompression_contexts_go_to_any_thread(maker: &CompressorMaker) {
 
 /// K2, K8: many threads decompress through the one compressor, each other's blocks.
 pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
+    let harness = CompressorHarness::new(maker);
     let blocks: Vec<_> = Generator::new(6).blocks(4096).take(maker.scaled(40)).collect();
-    let compressed: Vec<_> = blocks.iter().map(|block| subject.compressed(block)).collect();
-    let compressor = &*subject.compressor;
+    let compressed: Vec<_> = blocks.iter().map(|block| harness.compressed(block)).collect();
+    let compressor = &*harness.compressor;
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -92,12 +94,12 @@ pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
 /// K3, K5, K7: a context that has compressed anything, into buffers that were long enough or not, gives the bytes that a new one gives.
 pub fn k3_k7_the_same_bytes_whatever_the_context_did_before(maker: &CompressorMaker) {
     maker.for_all(60, steps(), |steps| {
-        let subject = Subject::new(maker);
-        let mut context = subject.context();
+        let harness = CompressorHarness::new(maker);
+        let mut context = harness.context();
         for (recipe, less) in steps {
             let block = recipe.block();
-            let out_len = subject.compressor.compress_bound(block.len()).saturating_sub(less);
-            let fresh = subject.compressed(&block);
+            let out_len = harness.compressor.compress_bound(block.len()).saturating_sub(less);
+            let fresh = harness.compressed(&block);
             match compress(&mut *context, &block, out_len) {
                 Some(bytes) => assert!(bytes == fresh, "K3: a used context compresses differently"),
                 None => {
@@ -116,17 +118,17 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<(Recipe, usize)>> {
 /// K6: eight bytes in a row of a random block that was compressed before are nowhere in what a later, different block leaves in its destination, filled or not.
 pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
     const RUN: usize = 8;
-    let subject = Subject::new(maker);
-    let mut context = subject.context();
+    let harness = CompressorHarness::new(maker);
+    let mut context = harness.context();
     for round in 0..maker.scaled(30) as u64 {
         let secret = noise(0x5EC2E7 + round, 4096);
         let runs: HashSet<&[u8]> = secret.windows(RUN).collect();
-        subject.compressed_by(&mut *context, &secret);
+        harness.compressed_by(&mut *context, &secret);
         for (kind, len) in
             [(Kind::Zero, 4096), (Kind::Text, 300), (Kind::Records, 4096), (Kind::Json, 5)]
         {
             let block = block_of(kind, round, len);
-            let bound = subject.compressor.compress_bound(len);
+            let bound = harness.compressor.compress_bound(len);
             for out_len in [bound, bound / 2] {
                 let mut out = vec![0; out_len];
                 context.compress(&block, &mut out).unwrap_or_else(|e| panic!("K5, K7: {e}"));

@@ -4,17 +4,17 @@ use zpool_core::CreateError;
 use zpool_core::spec::Component;
 
 use crate::compressor::CompressorMaker;
-use crate::compressor::rig::Subject;
+use crate::compressor::harness::CompressorHarness;
 
 /// `identity`, `properties`: the same before and after work, and there is a licence.
 pub fn identity_and_properties_stay_the_same(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     let (identity, properties) =
-        (subject.compressor.identity().clone(), subject.compressor.properties());
-    subject.check_round_trip(&[7; 4096]);
-    let _ = subject.decompress(&[0xFF; 9], 100, 0);
-    assert_eq!(*subject.compressor.identity(), identity, "identity: after work");
-    assert_eq!(subject.compressor.properties(), properties, "properties: after work");
+        (harness.compressor.identity().clone(), harness.compressor.properties());
+    harness.check_round_trip(&[7; 4096]);
+    let _ = harness.decompress(&[0xFF; 9], 100, 0);
+    assert_eq!(*harness.compressor.identity(), identity, "identity: after work");
+    assert_eq!(harness.compressor.properties(), properties, "properties: after work");
     assert!(!properties.licence.trim().is_empty(), "properties: a licence, as an SPDX expression");
 }
 

@@ -6,46 +6,46 @@ use proptest::prop_oneof;
 use zpool_core::compress::CodecError;
 
 use crate::compressor::CompressorMaker;
+use crate::compressor::harness::{CompressorHarness, block_of, noise};
 use crate::compressor::recipe::recipe;
-use crate::compressor::rig::{Subject, block_of, noise};
 use crate::generator::{Generator, Kind};
 
 /// K9: no bytes at all.
 pub fn k9_no_bytes(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for len in [1, 8, 4096] {
-        let _ = subject.check_hostile(&[], len);
+        let _ = harness.check_hostile(&[], len);
     }
-    subject.check_round_trip(&[7; 100]);
+    harness.check_round_trip(&[7; 100]);
 }
 
 /// K9: the compressed form cut short, at every length.
 pub fn k9_every_prefix(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for block in [block_of(Kind::Json, 1, 900), block_of(Kind::Records, 2, 4096), noise(3, 200)] {
-        let compressed = subject.compressed(&block);
+        let compressed = harness.compressed(&block);
         let step = if maker.scaled(100) < 100 { 13 } else { 1 };
         for len in (0..compressed.len()).step_by(step) {
-            let _ = subject.check_hostile(&compressed[..len], block.len());
+            let _ = harness.check_hostile(&compressed[..len], block.len());
         }
-        subject.check_comes_back(&compressed, &block);
+        harness.check_comes_back(&compressed, &block);
     }
 }
 
 /// K9: the right bytes, for a block that is said to be shorter or longer than it was.
 pub fn k9_any_other_block_length(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for block in [block_of(Kind::Text, 1, 300), noise(3, 300), vec![0; 300], noise(4, 4096)] {
-        let compressed = subject.compressed(&block);
+        let compressed = harness.compressed(&block);
         let len = block.len();
         for other in (1..=20)
             .chain(len - 20..len + 20)
             .chain([2 * len, 65_536])
             .filter(|&other| other != len)
         {
-            let _ = subject.check_hostile(&compressed, other);
+            let _ = harness.check_hostile(&compressed, other);
         }
-        subject.check_comes_back(&compressed, &block);
+        harness.check_comes_back(&compressed, &block);
     }
 }
 
@@ -56,11 +56,11 @@ pub fn k9_k10_random_bytes(maker: &CompressorMaker) {
     let attacks = vec((bytes, prop_oneof![1..64usize, 1..5000usize]), 1..12);
     let block = block_of(Kind::HashMap, 11, 3000);
     maker.for_all(100, attacks, |attacks| {
-        let mut subject = Subject::new(maker);
-        let compressed = subject.compressed(&block);
+        let mut harness = CompressorHarness::new(maker);
+        let compressed = harness.compressed(&block);
         for (bytes, len) in attacks {
-            let _ = subject.check_hostile(&bytes, len);
-            subject.check_comes_back(&compressed, &block);
+            let _ = harness.check_hostile(&bytes, len);
+            harness.check_comes_back(&compressed, &block);
         }
     });
 }
@@ -68,21 +68,22 @@ pub fn k9_k10_random_bytes(maker: &CompressorMaker) {
 /// K9, K10: compressed bytes after bits flipped, bytes lost, bytes added. Afterwards the whole ones are still read.
 pub fn k9_k10_damaged_bytes(maker: &CompressorMaker) {
     maker.for_all(100, (recipe(), damages()), |(recipe, damages)| {
-        let mut subject = Subject::new(maker);
+        let mut harness = CompressorHarness::new(maker);
         let block = recipe.block();
-        let original = subject.compressed(&block);
+        let original = harness.compressed(&block);
         let (mut bytes, mut len) = (original.clone(), block.len());
         for damage in &damages {
             damage.inflict(&mut bytes, &mut len);
-            let _ = subject.check_hostile(&bytes, len);
+            let _ = harness.check_hostile(&bytes, len);
         }
-        subject.check_comes_back(&original, &block);
+        harness.check_comes_back(&original, &block);
     });
 }
 
 /// K9: a context that has read other blocks before gives the outcome that a new one gives, and no eight bytes in a row of a block that it read before.
 pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
-    let (mut used, mut fresh_blocks) = (Subject::new(maker), Generator::new(5).blocks(2000));
+    let (mut used, mut fresh_blocks) =
+        (CompressorHarness::new(maker), Generator::new(5).blocks(2000));
     for round in 0..maker.scaled(60) as u64 {
         let secret = noise(0xB10C + round, 4096);
         let compressed = used.compressed(&secret);
@@ -97,7 +98,8 @@ pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
         }
         for len in [2000, 4096] {
             let outcome = used.check_hostile(&bytes, len);
-            let expected = Subject::of(used.compressor.clone()).check_hostile(&bytes, len);
+            let expected =
+                CompressorHarness::of(used.compressor.clone()).check_hostile(&bytes, len);
             assert!(outcome == expected, "K9: the outcome depends on what was read before");
             if let Ok(block) = outcome {
                 let leaked = secret.chunks(8).find(|run| block.windows(8).any(|w| w == *run));

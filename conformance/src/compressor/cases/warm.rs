@@ -5,7 +5,7 @@ use std::hint::black_box;
 use zpool_core::compress::Codec;
 
 use crate::compressor::CompressorMaker;
-use crate::compressor::rig::{MAX_BLOCK, Subject, block_of, noise};
+use crate::compressor::harness::{CompressorHarness, MAX_BLOCK, block_of, noise};
 use crate::generator::{Generator, Kind};
 
 use super::contexts::steps;
@@ -73,11 +73,11 @@ fn kept(codec: &Codec, block: &[u8], max_len: usize) -> Vec<u8> {
 /// thread needs.
 pub fn through_a_codec(maker: &CompressorMaker) {
     maker.for_all(60, (steps(), damages()), |(steps, damages)| {
-        let subject = Subject::new(maker);
-        let codec = Codec::new(subject.compressor.clone(), MAX_BLOCK);
+        let harness = CompressorHarness::new(maker);
+        let codec = Codec::new(harness.compressor.clone(), MAX_BLOCK);
         for (recipe, less) in steps {
             let block = recipe.block();
-            let fresh = subject.compressed(&block);
+            let fresh = harness.compressed(&block);
             let max_len = block.len().saturating_sub(less);
             let bytes = codec.compress(&block, max_len, |bytes| bytes.map(<[u8]>::to_vec));
             let bytes = bytes.unwrap_or_else(|e| panic!("K7: {e}"));
@@ -100,7 +100,7 @@ pub fn through_a_codec(maker: &CompressorMaker) {
             assert_eq!(codec.decompress(&fresh, &mut back), Ok(()), "K8: after damaged bytes");
             assert!(back == block, "K8: another block after damaged bytes");
         }
-        let contexts = 1 + u64::from(!subject.compressor.properties().stateless_decompression);
+        let contexts = 1 + u64::from(!harness.compressor.properties().stateless_decompression);
         let stats = codec.stats();
         assert_eq!(
             (stats.contexts_made, stats.contexts_failed),
@@ -108,7 +108,7 @@ pub fn through_a_codec(maker: &CompressorMaker) {
             "K1: contexts made and failed"
         );
         codec.retire_compression();
-        let shared = subject.compressor.shared_bytes();
+        let shared = harness.compressor.shared_bytes();
         let left = codec.stats().context_bytes;
         assert!(
             left >= shared && left <= stats.context_bytes,

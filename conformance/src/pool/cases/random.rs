@@ -12,8 +12,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use zpool_core::page::PageSource;
 
 use crate::action::{self, Action, from_text, pool_action};
-use crate::pool::rig::{Rig, fresh_source, scaled, source_of_16_kib};
-use crate::pool::{PoolMaker, PoolSubject};
+use crate::iterations::scaled;
+use crate::pool::harness::{PoolHarness, fresh_source, source_of_16_kib};
+use crate::pool::{PoolMaker, PoolModelRunner};
 
 /// Names a file with a list of actions, which the cases here do instead of random ones.
 pub const LIST: &str = "ZPOOL_ACTIONS";
@@ -31,13 +32,13 @@ pub fn random_actions_with_frames_of_16_kib(maker: &PoolMaker) {
 
 fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
     let attempt = |actions: &[Action]| {
-        let rig = Rig::over(maker, source());
-        action::run(actions, PoolSubject::new(&*rig.pool, Some(&rig.source)))
+        let harness = PoolHarness::over(maker, source());
+        action::run(actions, PoolModelRunner::new(&*harness.pool, Some(&harness.source)))
     };
     if let Some(file) = env::var_os(LIST) {
         return attempt(&read(&file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     }
-    let max_len = Rig::new(maker).max();
+    let max_len = PoolHarness::new(maker).max();
     let config = Config {
         cases: scaled(48) as u32,
         failure_persistence: None,

@@ -10,7 +10,7 @@ use zpool_core::compress::{
 
 use super::CompressorMaker;
 use crate::generator::{Generator, Kind};
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 
 /// The longest block tried. One more byte than positions of 16 bits can name, and one more.
 pub(crate) const MAX_BLOCK: usize = (1 << 16) + 1;
@@ -19,17 +19,17 @@ const MARGIN: usize = 64;
 const CANARY: u8 = 0xC7;
 
 /// A compressor that is tested, and a decompression context of its if it needs one.
-pub(crate) struct Subject {
+pub(crate) struct CompressorHarness {
     pub(crate) compressor: Arc<dyn Compressor>,
     decompression: Option<Box<dyn DecompressionContext>>,
 }
 
-impl Subject {
-    pub(crate) fn new(maker: &CompressorMaker) -> Subject {
-        Subject::of(maker.open())
+impl CompressorHarness {
+    pub(crate) fn new(maker: &CompressorMaker) -> CompressorHarness {
+        CompressorHarness::of(maker.open())
     }
 
-    pub(crate) fn of(compressor: Arc<dyn Compressor>) -> Subject {
+    pub(crate) fn of(compressor: Arc<dyn Compressor>) -> CompressorHarness {
         let stateless = compressor.properties().stateless_decompression;
         let context = || {
             compressor
@@ -37,7 +37,7 @@ impl Subject {
                 .unwrap_or_else(|e| panic!("K1: no decompression context: {e}"))
         };
         let decompression = (!stateless).then(context);
-        Subject { compressor, decompression }
+        CompressorHarness { compressor, decompression }
     }
 
     pub(crate) fn context(&self) -> Box<dyn CompressionContext> {
@@ -160,7 +160,7 @@ pub(crate) fn compress(
 /// Random bytes.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut block = vec![0; len];
-    Rng::new(seed).fill(&mut block);
+    SplitMix::new(seed).fill(&mut block);
     block
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn block_of(kind: Kind, seed: u64, len: usize) -> Vec<u8> {
 impl CompressorMaker {
     /// So many of `n`: by the setting `rounds`, and fewer where everything is slow. At least 1.
     pub(crate) fn scaled(&self, n: usize) -> usize {
-        crate::scale::scaled(n * self.rounds / CompressorMaker::ROUNDS).max(1)
+        crate::iterations::scaled(n * self.rounds / CompressorMaker::ROUNDS).max(1)
     }
 
     /// Checks a property of random values, of which one that fails is shrunk and printed.

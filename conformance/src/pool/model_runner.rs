@@ -5,32 +5,32 @@ use zpool_core::{
     CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolError, ReadGuard, ZPool,
 };
 
-use super::rig::{assert_books, contents};
+use super::harness::{assert_books, contents};
 use crate::action::{Action, Subject};
 use crate::reference::ReferencePool;
 
 /// Does [`Action`]s to a pool and to a [`ReferencePool`], and compares the two.
 #[derive(Debug)]
-pub struct PoolSubject<'a> {
+pub struct PoolModelRunner<'a> {
     pool: &'a dyn ZPool,
     /// The pool's own source, whose charges must be the pool's frames.
     source: Option<&'a FaultySource>,
     reference: ReferencePool,
-    live: Vec<Pair>,
-    held: Vec<Held<'a>>,
+    live: Vec<OraclePair>,
+    held: Vec<HeldGuard<'a>>,
     /// Two guards of one object read at different places: the pool hands out copies, and guards hold nothing of it.
     copies: bool,
 }
 
 /// The same object in both pools.
 #[derive(Debug)]
-struct Pair {
+struct OraclePair {
     handle: Handle,
     oracle: Handle,
 }
 
 #[derive(Debug)]
-struct Held<'a> {
+struct HeldGuard<'a> {
     guard: ReadGuard<'a>,
     address: *const u8,
     expected: Vec<u8>,
@@ -39,11 +39,18 @@ struct Held<'a> {
     zombie: bool,
 }
 
-impl<'a> PoolSubject<'a> {
+impl<'a> PoolModelRunner<'a> {
     /// An empty pool. With the `source` that it has for itself alone, its charges are compared as well.
-    pub fn new(pool: &'a dyn ZPool, source: Option<&'a FaultySource>) -> PoolSubject<'a> {
+    pub fn new(pool: &'a dyn ZPool, source: Option<&'a FaultySource>) -> PoolModelRunner<'a> {
         let reference = ReferencePool::new(pool.capabilities().max_object_len);
-        PoolSubject { pool, source, reference, live: Vec::new(), held: Vec::new(), copies: false }
+        PoolModelRunner {
+            pool,
+            source,
+            reference,
+            live: Vec::new(),
+            held: Vec::new(),
+            copies: false,
+        }
     }
 
     fn insert(&mut self, len: usize, fill: u64) -> Result<(), String> {
@@ -53,18 +60,23 @@ impl<'a> PoolSubject<'a> {
             .insert(&bytes)
             .map_err(|e| format!("insert of {} bytes: {e}", bytes.len()))?;
         let oracle = self.reference.insert(&bytes).map_err(|e| format!("the reference: {e}"))?;
-        self.live.push(Pair { handle, oracle });
+        self.live.push(OraclePair { handle, oracle });
         Ok(())
     }
 
-    fn read(&self, nth: usize) -> Result<Option<Held<'a>>, String> {
+    fn read(&self, nth: usize) -> Result<Option<HeldGuard<'a>>, String> {
         let Some(pair) = nth_of(&self.live, nth) else { return Ok(None) };
         let id = pair.handle.id();
         let guard = self.pool.read(&pair.handle).map_err(|e| format!("read of {id:?}: {e}"))?;
         let oracle =
             self.reference.read(&pair.oracle).map_err(|e| format!("the reference: {e}"))?;
-        let held =
-            Held { address: guard.as_ptr(), expected: oracle.to_vec(), guard, id, zombie: false };
+        let held = HeldGuard {
+            address: guard.as_ptr(),
+            expected: oracle.to_vec(),
+            guard,
+            id,
+            zombie: false,
+        };
         held.compare().map(|()| Some(held))
     }
 
@@ -137,7 +149,7 @@ impl<'a> PoolSubject<'a> {
     /// Reads everything and compares it.
     fn compare_all(&self) -> Result<(), String> {
         (0..self.live.len()).try_for_each(|nth| self.read(nth).map(drop))?;
-        self.held.iter().try_for_each(Held::compare)
+        self.held.iter().try_for_each(HeldGuard::compare)
     }
 
     /// The books after a step.
@@ -159,7 +171,7 @@ impl<'a> PoolSubject<'a> {
     }
 }
 
-impl Subject for PoolSubject<'_> {
+impl Subject for PoolModelRunner<'_> {
     fn apply(&mut self, action: &Action) -> Result<(), String> {
         match *action {
             Action::Insert { len, fill } => self.insert(len, fill)?,
@@ -199,7 +211,7 @@ impl Subject for PoolSubject<'_> {
     }
 }
 
-impl Held<'_> {
+impl HeldGuard<'_> {
     fn compare(&self) -> Result<(), String> {
         if self.guard.as_ptr() != self.address {
             return Err(format!("R2: the bytes of {:?} moved under a guard", self.id));
@@ -218,7 +230,7 @@ impl Held<'_> {
 
 /// Frees whatever it is asked for, in both pools.
 struct Agreeing<'s, 'a> {
-    subject: &'s mut PoolSubject<'a>,
+    subject: &'s mut PoolModelRunner<'a>,
     failed: Option<String>,
 }
 

@@ -6,12 +6,7 @@ use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource};
 use zpool_core::{CheckPolicy, Handle, PoolError, ReadGuard, ZPool, set_check_policy};
 
 use super::PoolMaker;
-use crate::rng::Rng;
-
-/// Iterations of a loop: `n`, or fewer where each is slow.
-pub(crate) fn scaled(n: usize) -> usize {
-    if cfg!(miri) { n.div_ceil(50) } else { n }
-}
+use crate::rng::SplitMix;
 
 /// A new source that reports the system's frames.
 pub(crate) fn fresh_source() -> Arc<dyn PageSource> {
@@ -34,7 +29,7 @@ const PERIOD: usize = 1021;
 pub(crate) fn contents(fill: u64, len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len);
     bytes.resize(len.min(PERIOD), 0);
-    Rng::new(fill).fill(&mut bytes);
+    SplitMix::new(fill).fill(&mut bytes);
     while bytes.len() < len {
         bytes.extend_from_within(..PERIOD.min(len - bytes.len()));
     }
@@ -43,27 +38,27 @@ pub(crate) fn contents(fill: u64, len: usize) -> Vec<u8> {
 
 /// A stored object and what it must read as.
 #[derive(Debug)]
-pub(crate) struct Object {
+pub(crate) struct StoredObject {
     pub(crate) handle: Handle,
     pub(crate) fill: u64,
     pub(crate) len: usize,
 }
 
 /// A pool that is tested, alone on its source.
-pub(crate) struct Rig<'m> {
+pub(crate) struct PoolHarness<'m> {
     pub(crate) pool: Box<dyn ZPool>,
     pub(crate) source: Arc<FaultySource>,
     maker: &'m PoolMaker,
 }
 
-impl<'m> Rig<'m> {
-    pub(crate) fn new(maker: &'m PoolMaker) -> Rig<'m> {
-        Rig::over(maker, fresh_source())
+impl<'m> PoolHarness<'m> {
+    pub(crate) fn new(maker: &'m PoolMaker) -> PoolHarness<'m> {
+        PoolHarness::over(maker, fresh_source())
     }
 
-    pub(crate) fn over(maker: &'m PoolMaker, source: Arc<dyn PageSource>) -> Rig<'m> {
+    pub(crate) fn over(maker: &'m PoolMaker, source: Arc<dyn PageSource>) -> PoolHarness<'m> {
         let source = Arc::new(FaultySource::new(source, FaultPlan::Never));
-        Rig::of(maker, maker.make(source.clone()), source)
+        PoolHarness::of(maker, maker.make(source.clone()), source)
     }
 
     /// A pool that was made already, over this source.
@@ -71,10 +66,10 @@ impl<'m> Rig<'m> {
         maker: &'m PoolMaker,
         pool: Box<dyn ZPool>,
         source: Arc<FaultySource>,
-    ) -> Rig<'m> {
+    ) -> PoolHarness<'m> {
         // For the process and for good: cases run in parallel, and a section is its thread's business anyway.
         set_check_policy(CheckPolicy::Panic);
-        Rig { pool, source, maker }
+        PoolHarness { pool, source, maker }
     }
 
     pub(crate) fn max(&self) -> usize {
@@ -82,7 +77,7 @@ impl<'m> Rig<'m> {
     }
 
     /// A length for the `i`-th object of a workload: small, middling and large ones, up to the maximum.
-    pub(crate) fn len(&self, rng: &mut Rng) -> usize {
+    pub(crate) fn len(&self, rng: &mut SplitMix) -> usize {
         let max = self.max();
         match rng.below(8) {
             0 => rng.between(1, 64.min(max)),
@@ -92,52 +87,52 @@ impl<'m> Rig<'m> {
         }
     }
 
-    pub(crate) fn try_put(&self, fill: u64, len: usize) -> Result<Object, PoolError> {
-        Ok(Object { handle: self.pool.insert(&contents(fill, len))?, fill, len })
+    pub(crate) fn try_put(&self, fill: u64, len: usize) -> Result<StoredObject, PoolError> {
+        Ok(StoredObject { handle: self.pool.insert(&contents(fill, len))?, fill, len })
     }
 
-    pub(crate) fn put(&self, fill: u64, len: usize) -> Object {
+    pub(crate) fn put(&self, fill: u64, len: usize) -> StoredObject {
         self.try_put(fill, len)
             .unwrap_or_else(|e| panic!("insert of {len} bytes with memory at hand: {e}"))
     }
 
-    pub(crate) fn guard(&self, object: &Object) -> ReadGuard<'_> {
+    pub(crate) fn guard(&self, object: &StoredObject) -> ReadGuard<'_> {
         self.pool
             .read(&object.handle)
             .unwrap_or_else(|e| panic!("read of a live object, {object:?}: {e}"))
     }
 
-    pub(crate) fn check(&self, object: &Object) {
+    pub(crate) fn check(&self, object: &StoredObject) {
         assert_contents(&self.guard(object), object.fill, object.len);
     }
 
-    pub(crate) fn check_all(&self, objects: &[Object]) {
+    pub(crate) fn check_all(&self, objects: &[StoredObject]) {
         for object in objects {
             self.check(object);
         }
     }
 
     /// Frees an object, whose contents are compared first.
-    pub(crate) fn take(&self, object: Object) {
+    pub(crate) fn free_checked(&self, object: StoredObject) {
         self.check(&object);
         self.pool.free(object.handle).unwrap_or_else(|e| panic!("{e}"));
     }
 
-    pub(crate) fn take_all(&self, objects: impl IntoIterator<Item = Object>) {
+    pub(crate) fn free_all_checked(&self, objects: impl IntoIterator<Item = StoredObject>) {
         for object in objects {
-            self.take(object);
+            self.free_checked(object);
         }
     }
 
     /// Every equation of the books of a pool that holds exactly `objects`, while nothing else runs.
-    pub(crate) fn balance(&self, objects: &[Object]) {
+    pub(crate) fn balance(&self, objects: &[StoredObject]) {
         self.balance_with_zombies(objects, 0, 0);
     }
 
     /// The same with objects that were freed under guards.
     pub(crate) fn balance_with_zombies(
         &self,
-        objects: &[Object],
+        objects: &[StoredObject],
         zombies: usize,
         zombie_bytes: usize,
     ) {
@@ -148,10 +143,10 @@ impl<'m> Rig<'m> {
     }
 
     /// The end of a case: what is left is whole and on the books, can be freed, and leaves nothing behind.
-    pub(crate) fn end(&self, left: Vec<Object>) {
+    pub(crate) fn finish(&self, left: Vec<StoredObject>) {
         self.check_all(&left);
         self.balance(&left);
-        self.take_all(left);
+        self.free_all_checked(left);
         self.assert_gives_all_back();
     }
 

@@ -23,18 +23,18 @@ std::thread_local! {
 
 /// An executor that is tested, and the jobs that it got.
 #[derive(Clone)]
-pub(crate) struct Rig {
+pub(crate) struct ExecutorHarness {
     made: Made,
     ledger: Arc<Ledger>,
     pub(crate) patience: Duration,
 }
 
-/// What became of the jobs of a rig.
+/// What became of the jobs of a harness.
 #[derive(Debug, Default)]
-struct Ledger(Mutex<Entries>);
+struct Ledger(Mutex<LedgerEntries>);
 
 #[derive(Debug, Default)]
-struct Entries {
+struct LedgerEntries {
     made: usize,
     /// Numbers of the jobs that have begun, in that order.
     ran: Vec<usize>,
@@ -47,17 +47,17 @@ struct Entries {
 }
 
 /// Goes with a job's closure.
-struct Ticket {
+struct JobTicket {
     ledger: Arc<Ledger>,
     number: usize,
     ran: bool,
 }
 
-impl Rig {
-    pub(crate) fn new(maker: &ExecutorMaker) -> Rig {
+impl ExecutorHarness {
+    pub(crate) fn new(maker: &ExecutorMaker) -> ExecutorHarness {
         // For the process and for good: cases run in parallel, and a section is its thread's business anyway.
         set_check_policy(CheckPolicy::Panic);
-        Rig { made: (maker.make)(), ledger: Arc::default(), patience: maker.patience }
+        ExecutorHarness { made: (maker.make)(), ledger: Arc::default(), patience: maker.patience }
     }
 
     pub(crate) fn executor(&self) -> &dyn Executor {
@@ -72,11 +72,12 @@ impl Rig {
     /// A job with a number, counted from 0, that does this when it runs.
     pub(crate) fn job(&self, work: impl FnOnce() + Send + 'static) -> Job {
         let mut entries = self.ledger.0.lock();
-        let mut ticket = Ticket { ledger: self.ledger.clone(), number: entries.made, ran: false };
+        let mut ticket =
+            JobTicket { ledger: self.ledger.clone(), number: entries.made, ran: false };
         entries.made += 1;
         drop(entries);
         Job::new("case", move || {
-            ticket.punch();
+            ticket.begin();
             work();
             drop(ticket);
         })
@@ -109,7 +110,7 @@ impl Rig {
 
     /// Waits until every job has run, and checks that each did so once.
     #[track_caller]
-    pub(crate) fn settle(&self) {
+    pub(crate) fn wait_for_all(&self) {
         match &self.made.drain {
             Some(drain) => {
                 (0..DEPTH).for_each(|_| drain.flush().expect("no job of its is on this stack"))
@@ -142,7 +143,7 @@ impl Rig {
     }
 
     /// Makes an executor run what is due, if it wants to be told; else gives it a moment.
-    pub(crate) fn nudge(&self) {
+    pub(crate) fn run_due_jobs(&self) {
         match &self.made.drain {
             Some(drain) => drain.flush().expect("no job of its is on this stack"),
             None => std::thread::sleep(Duration::from_millis(1)),
@@ -202,8 +203,8 @@ impl Drop for Submitting {
     }
 }
 
-impl Ticket {
-    fn punch(&mut self) {
+impl JobTicket {
+    fn begin(&mut self) {
         self.ran = true;
         let mut entries = self.ledger.0.lock();
         entries.ran.push(self.number);
@@ -213,7 +214,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for JobTicket {
     fn drop(&mut self) {
         let mut entries = self.ledger.0.lock();
         match self.ran {
@@ -224,6 +225,6 @@ impl Drop for Ticket {
 }
 
 /// Lets other threads run for a while.
-pub(crate) fn dawdle() {
+pub(crate) fn yield_often() {
     (0..50).for_each(|_| std::thread::yield_now());
 }

@@ -12,17 +12,17 @@ const WIPED: u8 = 0xDD;
 
 /// An object and its two places.
 #[derive(Debug)]
-pub(super) struct Object {
+pub(super) struct MovingObject {
     here: Arc<[u8]>,
     /// As long, and nobody's but ours: objects are moved only while no guard shares `here`, which is then what this becomes.
     there: Arc<[u8]>,
     page: usize,
 }
 
-impl Object {
+impl MovingObject {
     /// Not in a page yet.
-    pub(super) fn new(bytes: &[u8]) -> Object {
-        Object {
+    pub(super) fn new(bytes: &[u8]) -> MovingObject {
+        MovingObject {
             here: Arc::from(bytes),
             there: Arc::from(vec![WIPED; bytes.len()]),
             page: usize::MAX,
@@ -39,7 +39,7 @@ impl Object {
     }
 
     /// Moves to the other place, unless a guard holds it. Allocates nothing.
-    fn change_places(&mut self) -> bool {
+    fn move_over(&mut self) -> bool {
         let (Some(here), Some(there)) =
             (Arc::get_mut(&mut self.here), Arc::get_mut(&mut self.there))
         else {
@@ -53,9 +53,9 @@ impl Object {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct MovingEntry {
     generation: u16,
-    object: Option<Object>,
+    object: Option<MovingObject>,
 }
 
 /// A page: so many bytes of objects, in no order.
@@ -67,12 +67,12 @@ struct Page {
 }
 
 #[derive(Debug)]
-pub(super) struct Books {
-    slots: Vec<Slot>,
+pub(super) struct MovingPoolState {
+    entries: Vec<MovingEntry>,
     /// Slots without object. Has room for every slot, so that freeing allocates nothing; as has the next.
     free: Vec<u32>,
     /// Freed while a guard held them.
-    zombies: Vec<Object>,
+    zombies: Vec<MovingObject>,
     /// By number; `None` where a page was given back.
     pages: Vec<Option<Page>>,
     page_bytes: usize,
@@ -83,10 +83,10 @@ pub(super) struct Books {
     pub(super) moved_by_compaction: u64,
 }
 
-impl Books {
-    pub(super) fn new(page_bytes: usize) -> Books {
-        Books {
-            slots: Vec::new(),
+impl MovingPoolState {
+    pub(super) fn new(page_bytes: usize) -> MovingPoolState {
+        MovingPoolState {
+            entries: Vec::new(),
             free: Vec::new(),
             zombies: Vec::new(),
             pages: Vec::new(),
@@ -107,7 +107,7 @@ impl Books {
     }
 
     pub(super) fn objects(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.entries.len() - self.free.len()
     }
 
     pub(super) fn zombies(&self) -> usize {
@@ -118,18 +118,18 @@ impl Books {
         self.payload
     }
 
-    /// Are all numbers of slots taken?
+    /// Are all numbers of entries taken?
     pub(super) fn is_at_its_limit(&self) -> bool {
-        self.free.is_empty() && self.slots.len() > u32::MAX as usize
+        self.free.is_empty() && self.entries.len() > u32::MAX as usize
     }
 
     /// Bytes on the heap, but for the objects' own: those are booked as the pages'.
     pub(super) fn metadata(&self) -> usize {
         /// The counts of an `Arc`.
         const HEADER: usize = 2 * size_of::<usize>();
-        self.slots.capacity() * size_of::<Slot>()
+        self.entries.capacity() * size_of::<MovingEntry>()
             + self.free.capacity() * size_of::<u32>()
-            + self.zombies.capacity() * size_of::<Object>()
+            + self.zombies.capacity() * size_of::<MovingObject>()
             + self.pages.capacity() * size_of::<Option<Page>>()
             + (self.objects() + self.zombies.len()) * PLACES * HEADER
     }
@@ -151,33 +151,34 @@ impl Books {
     }
 
     /// Puts an object into the fullest page that has room, and tells its slot and generation; gives it back when none has.
-    pub(super) fn add(&mut self, mut object: Object) -> Result<(u32, u16), Object> {
+    pub(super) fn add(&mut self, mut object: MovingObject) -> Result<(u32, u16), MovingObject> {
         let Some(page) = self.room_for(object.len(), |_| true) else { return Err(object) };
         if self.free.is_empty() {
-            let Ok(new) = u32::try_from(self.slots.len()) else { return Err(object) };
-            self.slots.push(Slot { generation: 0, object: None });
-            self.free.reserve(self.slots.len());
-            self.zombies.reserve(self.slots.len());
+            let Ok(new) = u32::try_from(self.entries.len()) else { return Err(object) };
+            self.entries.push(MovingEntry { generation: 0, object: None });
+            self.free.reserve(self.entries.len());
+            self.zombies.reserve(self.entries.len());
             self.free.push(new);
         }
         let index = self.free.pop().expect("one was added");
         object.page = page;
         self.payload += object.len();
         self.put_in(page, object.len());
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.entries[index as usize];
         slot.object = Some(object);
         Ok((index, slot.generation))
     }
 
     /// The place of a live object.
     pub(super) fn find(&self, index: u32, generation: u16) -> Option<&Arc<[u8]>> {
-        let slot = self.slots.get(index as usize).filter(|slot| slot.generation == generation)?;
+        let slot = self.entries.get(index as usize).filter(|slot| slot.generation == generation)?;
         slot.object.as_ref().map(|object| &object.here)
     }
 
     /// Takes an object out of its slot; false when it is not there. Allocates nothing.
     pub(super) fn remove(&mut self, index: u32, generation: u16) -> bool {
-        let slot = self.slots.get_mut(index as usize).filter(|slot| slot.generation == generation);
+        let slot =
+            self.entries.get_mut(index as usize).filter(|slot| slot.generation == generation);
         let Some((slot, object)) =
             slot.and_then(|slot| slot.object.take().map(|object| (slot, object)))
         else {
@@ -186,12 +187,12 @@ impl Books {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
         self.zombies.push(object);
-        self.bury();
+        self.drop_unheld_zombies();
         true
     }
 
     /// Drops what was freed and no guard holds.
-    pub(super) fn bury(&mut self) {
+    pub(super) fn drop_unheld_zombies(&mut self) {
         let mut at = 0;
         while let Some(zombie) = self.zombies.get(at) {
             if zombie.held() {
@@ -206,10 +207,10 @@ impl Books {
 
     /// Moves up to `n` objects that no guard holds, those first that were not moved for the longest time.
     pub(super) fn move_some(&mut self, n: usize) {
-        for _ in 0..n.min(self.slots.len()) {
-            self.turn = (self.turn + 1) % self.slots.len();
-            if let Some(object) = &mut self.slots[self.turn].object {
-                object.change_places();
+        for _ in 0..n.min(self.entries.len()) {
+            self.turn = (self.turn + 1) % self.entries.len();
+            if let Some(object) = &mut self.entries[self.turn].object {
+                object.move_over();
             }
         }
     }
@@ -224,8 +225,8 @@ impl Books {
                     return;
                 }
                 let object =
-                    self.slots[slot].object.as_mut().expect("planned under this very lock");
-                assert!(object.change_places(), "no guard held it when it was planned");
+                    self.entries[slot].object.as_mut().expect("planned under this very lock");
+                assert!(object.move_over(), "no guard held it when it was planned");
                 object.page = to;
                 let len = object.len();
                 self.take_out(page, len);
@@ -242,16 +243,16 @@ impl Books {
         report: &mut CompactionReport,
     ) -> Option<(usize, Vec<(usize, usize)>)> {
         report.pinned_objects = self.zombies.len()
-            + self.slots.iter().filter_map(|s| s.object.as_ref()).filter(|o| o.held()).count();
+            + self.entries.iter().filter_map(|s| s.object.as_ref()).filter(|o| o.held()).count();
         let mut order: Vec<_> = self.numbered().filter(|(_, page)| page.objects > 0).collect();
         order.sort_unstable_by_key(|&(number, page)| (page.used, number));
         order.into_iter().find_map(|(number, _)| self.plan(number).map(|plan| (number, plan)))
     }
 
-    /// Where the objects of a page would go: slots and pages. None when some have to stay.
+    /// Where the objects of a page would go: entries and pages. None when some have to stay.
     fn plan(&mut self, from: usize) -> Option<Vec<(usize, usize)>> {
         let mut movable = Vec::new();
-        for (number, slot) in self.slots.iter().enumerate() {
+        for (number, slot) in self.entries.iter().enumerate() {
             match &slot.object {
                 Some(object) if object.page == from && object.held() => return None,
                 Some(object) if object.page == from => movable.push((number, object.len())),
@@ -309,7 +310,7 @@ impl Books {
         let mut counted = vec![Page::default(); self.pages.len()];
         let (mut objects, mut payload) = (0, 0);
         for (object, live) in self
-            .slots
+            .entries
             .iter()
             .filter_map(|slot| slot.object.as_ref())
             .map(|object| (object, true))
