@@ -1,24 +1,28 @@
-//! What the programs of this workspace measure with: real pages to work on, and ways to measure that can be repeated.
+//! Measuring: real pages to work on, and repeatable ways to measure.
 //!
 //! ```text
-//!     files ───────┐                                       ┌─► Latencies     mean, p50, p99, p999, max
-//!                  ├─► Pages ──► the program under test ───┼─► Growth        bytes the OS counts
-//!     processes ───┘     │       (an allocator, a codec,   ├─► alternate     ratios with their range
-//!                        │        a store)                 └─► churn         fill, replace, free half
+//!     files ───────┐                                       ┌─► Latencies   mean, p50, p99, p999
+//!                  ├─► Pages ──► the program under test ───┼─► Growth      bytes the OS counts
+//!     processes ───┘     │       (an allocator, a codec,   ├─► alternate   ratios with ranges
+//!                        │        a store)                 └─► churn       fill, replace, free
 //!                        │                                            │
 //!                        └─► Isolated: the same program again,        ▼
-//!                            one process a measurement            Report: one JSON object
+//!                            one process per measurement          Report: one JSON object
 //! ```
 //!
 //! # The nouns
 //!
-//! * [`Pages`] are blocks of one size, owned, in one allocation. They come from files ([`read_files`]) or from the resident
-//!   anonymous memory of processes ([`sample_process`], [`sample_own_uid`]). Bytes of a process are never printed, logged
-//!   or written to a file by this crate: the `Debug` forms show counts only.
-//! * [`Latencies`] is a histogram of nanoseconds of fixed size, so that recording neither allocates nor grows.
-//! * [`Growth`] and [`Isolated`] answer "how many bytes did that cost": the first asks the kernel to walk this process'
-//!   page tables, the second gives each measurement a process of its own, so that none inherits another's heap.
-//! * [`Objects`] are pages compressed; a [`AllocatorUnderTest`] is an allocator that keeps them: a pool, or a box each; [`density`] is what that holds.
+//! * [`Pages`] are blocks of one size, owned, in one allocation. They come from files
+//!   ([`read_files`]) or from the resident anonymous memory of processes ([`sample_process`],
+//!   [`sample_own_uid`]). Bytes of a process are never printed, logged or written to a file by this
+//!   crate: the `Debug` forms show counts only.
+//! * [`Latencies`] is a histogram of nanoseconds of fixed size, so that recording neither allocates
+//!   nor grows.
+//! * [`Growth`] and [`Isolated`] answer "how many bytes did that cost": the first asks the kernel
+//!   to walk this process' page tables, the second gives each measurement a process of its own, so
+//!   that none inherits another's heap.
+//! * [`Objects`] are pages compressed; a [`AllocatorUnderTest`] is an allocator that keeps them: a
+//!   pool, or a box each; [`density`] is what that holds.
 //! * A [`Figure`] is a named value with its range; a [`Report`] is a list of them, printed as JSON.
 //!
 //! # Example
@@ -45,17 +49,18 @@
 //!
 //! # Rules of measurement that are built in
 //!
-//! * A sample is runs of neighbouring blocks spread over the whole input, chosen by a fixed seed ([`sample_runs`]): two
-//!   runs of a program on the same file see the same blocks.
-//! * What is compared is measured in alternating order and reported as the median of the ratios with their range
-//!   ([`alternate`]), because a shared machine drifts by more than most differences.
-//!   Where even that is not enough, passes over the same data are cut into parts that take turns ([`interleave`]), and
-//!   timed by the thread's own clock as well ([`Elapsed`]).
+//! * A sample is runs of neighbouring blocks spread over the whole input, chosen by a fixed seed
+//!   ([`sample_runs`]): two runs of a program on the same file see the same blocks.
+//! * What is compared is measured in alternating order and reported as the median of the ratios
+//!   with their range ([`alternate`]), because a shared machine drifts by more than most
+//!   differences. Where even that is not enough, passes over the same data are cut into parts that
+//!   take turns ([`interleave`]), and timed by the thread's own clock as well ([`Elapsed`]).
 //! * Bytes held are asked of the OS, not summed up from what an allocator believes.
 //!
 //! # Features
 //!
-//! None. Processes and resident bytes are read from Linux' `/proc`; elsewhere those calls return an error.
+//! None. Processes and resident bytes are read from Linux' `/proc`; elsewhere those calls return an
+//! error.
 //!
 //! # Where to read next
 //!

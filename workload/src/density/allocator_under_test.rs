@@ -1,4 +1,4 @@
-//! Who keeps objects, in a form that pools and plain boxes share.
+//! Allocators under test, in a form that pools and plain boxes share.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,10 +11,10 @@ use zpool_core::{CompactionBudget, Handle, PoolError, ReadGuard, ZPool};
 
 /// An allocator under test.
 pub trait AllocatorUnderTest {
-    /// What names an object.
+    /// The token of an object.
     type Token;
 
-    /// Why an object could not be kept or given up.
+    /// The reason why an object could not be inserted or freed.
     type Error: fmt::Display;
 
     /// Keeps a copy of `object`.
@@ -24,32 +24,32 @@ pub trait AllocatorUnderTest {
     /// The implementer's own.
     fn insert(&mut self, object: &[u8]) -> Result<Self::Token, Self::Error>;
 
-    /// Gives an object up.
+    /// Frees an object.
     ///
     /// # Errors
     ///
     /// The implementer's own.
     fn free(&mut self, token: Self::Token) -> Result<(), Self::Error>;
 
-    /// Are these the bytes that were inserted?
+    /// Returns whether the object has exactly these bytes.
     fn holds(&self, token: &Self::Token, bytes: &[u8]) -> bool;
 
     /// Waits until work in the background is done.
     fn settle(&mut self);
 
-    /// Packs what it keeps.
+    /// Compacts the objects.
     fn compact(&mut self);
 
-    /// Gives back whatever it can without moving an object.
+    /// Releases memory without moving an object.
     fn trim(&mut self);
 }
 
 /// A pool, and the executor that it was made with.
 #[derive(Debug)]
 pub struct PoolAllocator<E> {
-    /// The pool.
+    /// The pool itself.
     pub pool: Box<dyn ZPool>,
-    /// Where it does its work in the background.
+    /// The executor of its background work.
     pub executor: Arc<E>,
 }
 
@@ -69,11 +69,12 @@ impl<E: DrainExecutor> AllocatorUnderTest for PoolAllocator<E> {
         self.pool.read(token).is_ok_and(|guard: ReadGuard<'_>| *guard == *bytes)
     }
 
-    /// A job may submit the next one, or put itself off: waits until nothing has come of those before for a while.
+    /// A job may submit the next one or postpone itself, so we wait until a while has passed
+    /// without a change.
     fn settle(&mut self) {
-        // Work that does not end would be the pool's fault; what it holds after so long says so.
+        // Work that does not end is the pool's fault, and what it holds afterwards shows that.
         const PATIENCE: usize = 100;
-        // Longer than any pool puts work off.
+        // Longer than any pool postpones work.
         const PUT_OFF: Duration = Duration::from_millis(25);
         for _ in 0..PATIENCE {
             self.executor.flush().expect("this thread is none of the executor's");
@@ -95,7 +96,7 @@ impl<E: DrainExecutor> AllocatorUnderTest for PoolAllocator<E> {
     }
 }
 
-/// A box an object, on the allocator of this program.
+/// One box per object, on the global allocator of this program.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BoxAllocator;
 
@@ -118,7 +119,7 @@ impl AllocatorUnderTest for BoxAllocator {
 
     fn settle(&mut self) {}
 
-    /// Boxes stay where they are.
+    /// Boxes cannot move.
     fn compact(&mut self) {}
 
     fn trim(&mut self) {}

@@ -1,33 +1,34 @@
-//! The density procedure: what happens to bytes held when objects come and go.
+//! The density procedure: what happens to bytes held while objects come and go.
 
 use std::fmt;
 
 use crate::random::Rng;
 
-/// Replacements for each slot in the second stage.
+/// Replacements per slot in the second stage.
 const REPLACEMENTS_PER_SLOT: usize = 4;
 
-/// Something with numbered slots that each hold one page: a store with integer keys, an allocator with a table of handles.
+/// Numbered slots that each hold one page, such as a store with integer keys or an allocator with a
+/// table of handles.
 pub trait Slots {
-    /// Why a slot could not be filled or emptied.
+    /// The reason why a slot could not be filled or emptied.
     type Error;
 
-    /// Puts page `page` into `slot`, in place of what is there.
+    /// Puts page `page` into `slot` and replaces what is there.
     ///
     /// # Errors
     ///
-    /// The implementer's own; the procedure ends with it.
+    /// The implementer's own. The procedure ends with it.
     fn put(&mut self, slot: usize, page: usize) -> Result<(), Self::Error>;
 
     /// Empties `slot`, which holds a page.
     ///
     /// # Errors
     ///
-    /// The implementer's own; the procedure ends with it.
+    /// The implementer's own. The procedure ends with it.
     fn remove(&mut self, slot: usize) -> Result<(), Self::Error>;
 }
 
-/// How far the procedure is.
+/// The stages of the procedure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChurnStage {
     /// Every slot `i` holds page `i`.
@@ -38,28 +39,30 @@ pub enum ChurnStage {
     HalfFreed,
 }
 
-/// Which page each slot holds: what whoever measures compares against.
+/// The page that each slot holds, to verify the slots against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotContents {
     pages: Vec<Option<usize>>,
 }
 
-/// The error of a [`Slots`], and where it struck.
+/// The error of a [`Slots`], with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChurnError<E> {
-    /// The stage that was being worked towards.
+    /// The stage that was under way.
     pub stage: ChurnStage,
     /// The slot.
     pub slot: usize,
-    /// What the implementer said.
+    /// The implementer's error.
     pub error: E,
 }
 
-/// Fills the slots of `contents`, which are empty, replaces, frees half; calls `at_stage` after each of the three and returns what is left.
+/// Fills the empty slots of `contents`, replaces pages, and frees half. Calls `at_stage` after each
+/// stage and returns what is left.
 ///
-/// The sequence depends on the number of slots and `seed` only, so two allocators see the same one. `at_stage` gets the slots to measure
-/// (and, after the last stage, to compact and measure again) and the contents to verify against. After an error in a slot
-/// the procedure ends; what that slot holds is the implementer's matter. Touches no heap of its own.
+/// The sequence depends only on the number of slots and `seed`, so all allocators see the same one.
+/// `at_stage` gets the slots to measure and the contents to verify against. After the last stage it
+/// may compact and measure again. After an error in a slot the procedure ends, and the implementer
+/// decides what that slot holds. Makes no heap call of its own.
 ///
 /// # Errors
 ///
@@ -94,23 +97,24 @@ pub fn churn<S: Slots>(
 }
 
 impl SlotContents {
-    /// `n` empty slots. Resident from here on: what is measured later does not find them growing.
+    /// Creates `n` empty slots. Their memory is resident from here on, so that it does not grow
+    /// during a measurement.
     pub fn empty(n: usize) -> SlotContents {
         let mut pages = vec![Some(0); n];
         std::hint::black_box(&mut pages).fill(None);
         SlotContents { pages }
     }
 
-    /// The page in `slot`; `None` where it is empty.
+    /// Returns the page in `slot`, or `None` if it is empty.
     ///
     /// # Panics
     ///
-    /// When there is no such slot.
+    /// If there is no such slot.
     pub fn page(&self, slot: usize) -> Option<usize> {
         self.pages[slot]
     }
 
-    /// All slots that hold a page, with the page.
+    /// Iterates over all slots that hold a page, with the page.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
         self.pages.iter().enumerate().filter_map(|(slot, page)| Some((slot, (*page)?)))
     }
@@ -139,7 +143,7 @@ impl SlotContents {
 }
 
 impl ChurnStage {
-    /// A word for tables and JSON: `filled`, `churned`, `half_freed`.
+    /// Returns a word for tables and JSON: `filled`, `churned`, `half_freed`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Filled => "filled",
@@ -169,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// A map, which counts its calls and fails at one of them.
+    /// A map that counts its calls and fails at one of them.
     #[derive(Default)]
     struct MapSlots {
         held: HashMap<usize, usize>,
@@ -198,8 +202,9 @@ mod tests {
         assert_eq!(contents.iter().collect::<HashMap<_, _>>(), map.held);
     }
 
+    /// The three stages come in order, and the contents match the slots at each.
     #[test]
-    fn the_three_stages_come_in_order_with_matching_contents() {
+    fn stages_come_in_order() {
         let mut map = MapSlots::default();
         let mut stages = Vec::new();
         let left = churn(&mut map, SlotContents::empty(1000), 5, |stage, map, contents| {
@@ -239,8 +244,9 @@ mod tests {
         assert_ne!(run(5), run(6));
     }
 
+    /// An error ends the procedure and names its stage and slot.
     #[test]
-    fn an_error_ends_the_procedure_and_says_where() {
+    fn error_ends_churn_with_its_place() {
         let mut map = MapSlots { fail_at_put: Some(101), ..MapSlots::default() };
         let mut stages = 0;
         let error =

@@ -16,10 +16,11 @@ pub use allocator_under_test::{AllocatorUnderTest, BoxAllocator, PoolAllocator};
 pub use churn::{ChurnError, ChurnStage, SlotContents, Slots, churn};
 pub use objects::Objects;
 
-/// The seed of every comparison: all allocators see the same replacements.
+/// The seed of every comparison, so that all allocators see the same replacements.
 pub const DENSITY_SEED: u64 = 5;
 
-/// What an allocator holds at four moments, over the bytes of the objects in it then.
+/// The bytes that an allocator holds at four moments, over the bytes of the objects in it at that
+/// moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Density {
     /// Bytes of the objects of the fill.
@@ -30,7 +31,8 @@ pub struct Density {
     pub churn: f64,
     /// After half of the objects, chosen at random, were freed.
     pub half_freed: f64,
-    /// After it was told to compact and to give back what is empty. As `half_freed` for one that can do neither.
+    /// After it compacted and released what was empty. Equal to `half_freed` for an allocator that
+    /// can do neither.
     pub compacted: f64,
     /// Milliseconds that the call to compact took.
     pub compact_ms: f64,
@@ -43,32 +45,34 @@ pub struct DensityRow {
     pub file: String,
     /// The allocator.
     pub allocator: String,
-    /// What it held.
+    /// Its density.
     #[serde(flatten)]
     pub density: Density,
 }
 
-/// Why there is no density. The message is one line.
+/// The reason why there is no density. The message is one line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DensityError {
     /// There is no object.
     NoObjects,
-    /// The allocator failed, here.
+    /// The allocator failed with this message.
     Allocator(String),
     /// An object did not come back as it was.
     Changed {
         /// Its slot.
         slot: usize,
     },
-    /// The OS did not say what is resident.
+    /// The OS did not report what is resident.
     Resident(ResidentError),
 }
 
-/// Puts `objects`, over and over until `n` slots are full, into what `make` makes, and measures through the procedure of [`churn`].
+/// Puts `objects`, repeated until `n` slots are full, into the allocator that `make` creates, and
+/// measures during the procedure of [`churn`].
 ///
-/// Bytes held are the growth of this process' resident memory, so this wants a process of its own ([`crate::Isolated`]). What the procedure
-/// itself needs, the callers' tokens among it, is there before it is counted from. Every object is compared at the end.
+/// Bytes held are the growth of this process' resident memory, so call this in a process of its own
+/// ([`crate::Isolated`]). The memory of the procedure itself, including the tokens, is resident
+/// before we start to count. Every object is compared at the end.
 ///
 /// # Errors
 ///
@@ -117,14 +121,15 @@ fn ratio<A: AllocatorUnderTest>(
     contents: &SlotContents,
 ) -> Result<f64, ResidentError> {
     let live: usize = contents.iter().map(|(_, page)| filled.object(page).len()).sum();
-    // Asked with nothing on the way that would allocate.
+    // Nothing on the way to this question allocates.
     let held = growth.bytes()?;
     Ok(held as f64 / live.max(1) as f64)
 }
 
-/// An empty vector whose room is resident.
+/// Returns an empty vector whose room is resident.
 fn resident_room<T>(n: usize) -> Vec<Option<T>> {
-    // Hidden between the two steps: the compiler knows that `None` is zero bits, and would ask for zeroed memory instead, which nobody touches.
+    // Hide both steps from the compiler. It knows that `None` is zero bits and would ask for zeroed
+    // memory, which is not resident until it is written.
     let mut room = black_box(Vec::with_capacity(n));
     room.extend((0..n).map(|_| None));
     let mut room = black_box(room);
@@ -132,7 +137,7 @@ fn resident_room<T>(n: usize) -> Vec<Option<T>> {
     room
 }
 
-/// Objects in slots.
+/// The allocator with an object in each slot.
 struct FilledSlots<'a, A: AllocatorUnderTest> {
     allocator: A,
     objects: &'a Objects,
@@ -140,7 +145,7 @@ struct FilledSlots<'a, A: AllocatorUnderTest> {
 }
 
 impl<'a, A: AllocatorUnderTest> FilledSlots<'a, A> {
-    /// What page `page` stands for.
+    /// Returns the object that page `page` stands for.
     fn object(&self, page: usize) -> &'a [u8] {
         self.objects.get(page % self.objects.len())
     }
@@ -213,11 +218,12 @@ mod tests {
         objects
     }
 
+    /// Boxes hold at least the bytes that are in them.
     #[test]
-    fn boxes_hold_at_least_what_is_in_them() {
+    fn density_of_boxes_is_plausible() {
         let objects = objects();
         let payload: usize = objects.iter().map(<[u8]>::len).sum();
-        // Other tests run in this process, so the figures are not looked at here, but their shape is.
+        // Other tests run in this process, so this looks at the shape of the figures only.
         let density = density(&objects, 1200, || Ok(BoxAllocator)).unwrap();
         assert!(
             density.payload_bytes > 2 * payload as u64
@@ -226,7 +232,7 @@ mod tests {
         assert!(density.compact_ms >= 0.0 && density.fill.is_finite());
     }
 
-    /// Keeps another object than it was given, once.
+    /// Keeps another object than it was given.
     struct Confused(usize);
 
     impl AllocatorUnderTest for Confused {
@@ -254,8 +260,9 @@ mod tests {
         fn trim(&mut self) {}
     }
 
+    /// Objects that come back changed, and an allocator that fails, are errors.
     #[test]
-    fn changed_objects_and_failures_are_errors() {
+    fn changed_object_is_an_error() {
         let objects = objects();
         assert!(matches!(
             density(&objects, 9, || Ok(Confused(0))),

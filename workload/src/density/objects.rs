@@ -1,4 +1,4 @@
-//! Compressed pages: what an allocator gets from a store.
+//! Compressed pages, as a store passes them to an allocator.
 
 use std::fmt;
 
@@ -6,27 +6,30 @@ use zpool_core::compress::{Codec, CodecError};
 
 use crate::pages::Pages;
 
-/// Objects of different lengths, owned, in one allocation, so that they leave no small holes in the heap that is measured later.
+/// Objects of different lengths in one allocation, so that they leave no small holes in the heap
+/// that is measured later.
 ///
-/// They may be made of another process' memory: `Debug` shows counts, never bytes.
+/// They may be made of another process' memory, so `Debug` shows counts and never bytes.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Objects {
     bytes: Vec<u8>,
-    /// Where each object ends; it begins where the one before it ends.
+    /// The end of each object, which is the beginning of the next.
     ends: Vec<usize>,
 }
 
 impl Objects {
-    /// Every page of `pages` compressed, or as it is where it does not shrink, as a store keeps it. Leave same-filled pages out before: no store keeps
-    /// an object of them. Keep the codec while the objects are measured: what it frees would be reused, and so not be counted.
+    /// Compresses every page of `pages`. As in a store, a page that does not shrink stays as it is.
+    ///
+    /// Leave same-filled pages out before, because no store keeps an object of them. Keep the codec
+    /// while the objects are measured; memory that it frees would be reused and not counted.
     ///
     /// # Errors
     ///
-    /// When the compressor fails.
+    /// If the compressor fails.
     ///
     /// # Panics
     ///
-    /// When the codec is for smaller blocks.
+    /// If the codec is for smaller blocks.
     pub fn compressed(pages: &Pages, codec: &Codec) -> Result<Objects, CodecError> {
         let mut objects = Objects {
             bytes: Vec::with_capacity(pages.bytes().len()),
@@ -44,27 +47,27 @@ impl Objects {
         self.ends.push(self.bytes.len());
     }
 
-    /// Number of objects.
+    /// Returns the number of objects.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is no object at all.
+    /// Returns whether there is no object.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Object `i`.
+    /// Returns object `i`.
     ///
     /// # Panics
     ///
-    /// When `i >= len()`.
+    /// If `i >= len()`.
     pub fn get(&self, i: usize) -> &[u8] {
         let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start..self.ends[i]]
     }
 
-    /// All objects in order.
+    /// Iterates over all objects in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.get(i))
     }
@@ -83,8 +86,9 @@ impl fmt::Debug for Objects {
 mod tests {
     use super::*;
 
+    /// Each object lies between its predecessor's end and its own.
     #[test]
-    fn objects_are_where_their_ends_say() {
+    fn objects_end_where_they_should() {
         let mut objects = Objects::default();
         let all: [&[u8]; 4] = [b"one", b"", b"three", b"4"];
         all.iter().for_each(|object| objects.push(object));

@@ -1,4 +1,4 @@
-//! The first blocks of a file that are not same-filled, without the rest of it.
+//! Reads the first blocks of a file that are not same-filled, without the rest of the file.
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
@@ -10,18 +10,18 @@ use rustix::io::Errno;
 use super::input::{FilesError, Input};
 use crate::pages::{Pages, is_same_filled};
 
-/// Bytes that are read at once, where so many are needed.
+/// Read this many bytes at once, if so much is needed.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Reads the first `max_blocks` blocks of a file or pipe that are not same-filled, and little more
-/// of it than these.
+/// Reads the first `max_blocks` blocks of a file or pipe that are not same-filled, and little
+/// beyond them.
 ///
-/// Holes of a sparse file are skipped, not read. The trailing part of a block is dropped and
-/// counted where it was reached. `-` is stdin.
+/// Holes of a sparse file are skipped without reading them. If the end is reached, the trailing
+/// part of a block is dropped and counted. `-` is the standard input.
 ///
 /// # Errors
 ///
-/// A file that is missing, unreadable, no file, empty, or shorter than a block.
+/// If the file is missing, unreadable, empty, shorter than a block, or neither a file nor a pipe.
 pub fn read_first_blocks(
     path: &Path,
     block_size: NonZeroUsize,
@@ -34,7 +34,7 @@ pub fn read_first_blocks(
         check_len(path, len, size)?;
     }
     let (mut kept, mut piece) = (Vec::new(), Vec::new());
-    // Where the next byte comes from, and the length of a last part of a block.
+    // The place of the next byte, and the length of a trailing part of a block.
     let (mut at, mut rest) = (0, 0);
     while kept.len() / size < max_blocks {
         if let Some(len) = input.len {
@@ -74,7 +74,7 @@ fn check_len(path: &Path, bytes: u64, block_size: usize) -> Result<(), FilesErro
     }
 }
 
-/// Moves on to the first block at or after `at` that is not in a hole, and returns its place;
+/// Seeks to the first block at or after `at` that is not in a hole, and returns its place. Returns
 /// `None` if there is none.
 fn skip_hole(input: &Input, at: u64, len: u64, block_size: usize) -> io::Result<Option<u64>> {
     if at >= len {
@@ -83,7 +83,7 @@ fn skip_hole(input: &Input, at: u64, len: u64, block_size: usize) -> io::Result<
     let data = match seek(&input.file, SeekFrom::Data(at)) {
         Ok(data) => data,
         Err(Errno::NXIO) => return Ok(None),
-        // A file system that knows no holes.
+        // The file system has no holes.
         Err(_) => at,
     };
     let block = data - data % block_size as u64;
@@ -104,10 +104,10 @@ mod tests {
         (0..4096_u32).map(|i| (i % 251) as u8 ^ n).collect()
     }
 
-    /// A sparse file of 10 TiB is read where it has data only, wherever it is: reading all of it
-    /// would take hours.
+    /// A sparse file of 10 TiB is read only where it has data, because reading all of it would take
+    /// hours.
     #[test]
-    fn sparse_file_is_read_where_it_has_data() {
+    fn sparse_file_skips_its_holes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sparse");
         let file = File::create(&path).unwrap();
@@ -123,9 +123,9 @@ mod tests {
         assert_eq!(pages.iter().collect::<Vec<_>>(), [block(1), block(2)]);
     }
 
-    /// The blocks are those that reading all and dropping the same-filled ones gives.
+    /// The blocks are those that remain after reading everything and dropping the same-filled ones.
     #[test]
-    fn blocks_are_the_first_not_same_filled() {
+    fn first_blocks_skip_same_filled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mixed: Vec<u8> = (0..1000)

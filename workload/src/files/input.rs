@@ -1,4 +1,4 @@
-//! Files and pipes that the user names, opened without waiting for ever.
+//! Files and pipes that the user names, opened without an endless wait.
 
 use std::fmt;
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -12,10 +12,10 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::report::format_bytes;
 
-/// How long a pipe may be without a writer: the shell may start the reader first.
+/// Wait this long for a pipe's writer, because the shell may start the reader first.
 const WRITER_COMES: Duration = Duration::from_secs(2);
 
-/// Why files gave no blocks. Each message is one line.
+/// The reason why files gave no blocks. Each message is one line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FilesError {
@@ -25,17 +25,17 @@ pub enum FilesError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the OS said.
+        /// The error of the OS.
         error: io::Error,
     },
     /// The path names a folder, a device or a socket.
     NotAFile {
-        /// What it names.
+        /// The path.
         path: PathBuf,
-        /// Which of them.
+        /// The kind of thing that it names.
         what: &'static str,
     },
-    /// The path names a pipe, and no program has it open to write to it.
+    /// The path names a pipe that no program has open for writing.
     NoWriter {
         /// The pipe.
         path: PathBuf,
@@ -66,31 +66,31 @@ pub enum FilesError {
 /// A file or pipe, opened to be read.
 #[derive(Debug)]
 pub struct Input {
-    /// A pipe's first byte may have been read already: see `first`.
+    /// The open file. The first byte of a pipe may have been read already: see `first`.
     pub(crate) file: File,
     /// The length in bytes of a file; `None` for a pipe.
     pub len: Option<u64>,
-    /// The first byte of a pipe, which was read to see whether something writes to it.
+    /// The first byte of a pipe, which we read to find out whether a program writes to it.
     first: Option<u8>,
 }
 
-/// The file that `path` names: `-` is stdin.
+/// Returns the file that `path` names. `-` is the standard input.
 pub fn input_path(path: &Path) -> &Path {
     if path.as_os_str() == "-" { Path::new("/dev/stdin") } else { path }
 }
 
 impl Input {
-    /// Opens a file or a pipe; `-` is stdin.
+    /// Opens a file or a pipe. `-` is the standard input.
     ///
-    /// A pipe that no program has open to write to is waited for 2 seconds. One that a program has
-    /// open is read as it writes.
+    /// If no program has a pipe open for writing, waits 2 seconds for one. A pipe with a writer is
+    /// read as it is written.
     ///
     /// # Errors
     ///
     /// [`FilesError::Io`], [`FilesError::NotAFile`], [`FilesError::NoWriter`].
     pub fn open(path: &Path) -> Result<Self, FilesError> {
         let io = |error| FilesError::Io { path: path.into(), error };
-        // Checked before opening: opening a device may do something.
+        // Check before opening, because opening a device can have an effect.
         let metadata = check_input(path)?;
         if !metadata.file_type().is_fifo() {
             let file = File::open(input_path(path)).map_err(io)?;
@@ -124,7 +124,7 @@ impl Read for Input {
     }
 }
 
-/// Checks that `path` names a file or a pipe, without opening it; `-` is stdin.
+/// Checks that `path` names a file or a pipe, without opening it. `-` is the standard input.
 ///
 /// # Errors
 ///
@@ -150,12 +150,12 @@ fn no_input(kind: FileType) -> Option<&'static str> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FirstByte {
     Byte(u8),
-    /// A writer is there, and has written nothing yet, or was there and wrote nothing.
+    /// A writer is there and has written nothing yet, or it has left without writing.
     NotYet,
     NoWriter,
 }
 
-/// Reads the first byte of a pipe that is open without blocking.
+/// Reads the first byte of a pipe that was opened without blocking.
 fn first_byte(file: &mut File) -> io::Result<FirstByte> {
     let mut byte = [0];
     for patience in [WRITER_COMES, Duration::ZERO] {
@@ -167,7 +167,7 @@ fn first_byte(file: &mut File) -> io::Result<FirstByte> {
             }
             Err(error) => return Err(error),
         }
-        // Linux reports a hang-up only if there was a writer since this was opened.
+        // Linux reports a hang-up only if the pipe had a writer since we opened it.
         let mut ready = [PollFd::new(file, PollFlags::IN)];
         let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
         poll(&mut ready, Some(&timeout))?;
@@ -182,8 +182,7 @@ fn first_byte(file: &mut File) -> io::Result<FirstByte> {
 
 impl fmt::Display for FilesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Paths are printed in their Debug form, which keeps a line feed in a file name from
-        // breaking the line.
+        // The Debug form of a path keeps a line feed in a file name from breaking the line.
         match self {
             Self::NoFile => write!(f, "no file was named"),
             Self::Io { path, error } => write!(f, "cannot read {path:?}: {error}"),

@@ -1,9 +1,9 @@
-//! A file that a program writes at its end: checked at its beginning, and there as a whole or not
-//! at all.
+//! A file that a program writes at its end. The path is checked at the beginning, and the file
+//! appears as a whole or not at all.
 //!
 //! ```text
-//!   claim ──► is it an input, is it there, can its folder be written ──► measure ──► print ──► write
-//!                                                              temporary file ──► fsync ──► rename ──► fsync of the folder
+//!   claim ──► is it an input, does it exist, can its folder be written ──► measure ──► print
+//!   write ──► temporary file ──► fsync ──► rename ──► fsync of the folder
 //! ```
 
 use std::fmt;
@@ -20,51 +20,51 @@ use super::input::input_path;
 
 const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
 
-/// Where the result of a measurement goes.
+/// The place for the result of a measurement.
 #[derive(Debug)]
 pub struct OutputFile {
-    /// As the user named it.
+    /// The path, as the user named it.
     path: PathBuf,
     to: Destination,
 }
 
 #[derive(Debug)]
 enum Destination {
-    /// A file beside which the temporary one is written. `over` has the permissions of the file
-    /// that it replaces.
+    /// A file. The temporary file is written into `folder`. If there is a file to replace, `over`
+    /// has its permissions.
     File { target: PathBuf, folder: PathBuf, over: Option<Permissions> },
-    /// A device or pipe, which is open.
+    /// An open device or pipe.
     Stream(File),
 }
 
-/// Why an output cannot be written. Each message is one line.
+/// The reason why an output cannot be written. Each message is one line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// It is one of the inputs, by this or another name.
+    /// It is one of the inputs, under this or another name.
     IsInput {
         /// The output.
         path: PathBuf,
         /// The input.
         input: PathBuf,
     },
-    /// A file is there, and may be replaced only if the user says so.
+    /// A file exists, and the user did not allow replacing it.
     Exists {
         /// The output.
         path: PathBuf,
     },
-    /// It is nothing that can be written.
+    /// It cannot be written.
     NotAFile {
         /// The output.
         path: PathBuf,
-        /// What it is.
+        /// The kind of thing that it is.
         what: &'static str,
     },
     /// The OS refuses.
     Io {
         /// The output.
         path: PathBuf,
-        /// What the OS said.
+        /// The error of the OS.
         error: io::Error,
     },
 }
@@ -72,9 +72,9 @@ pub enum OutputError {
 impl OutputFile {
     /// Checks that `path` can be written, without changing what is there.
     ///
-    /// `inputs` are never overwritten: a path that is a link of any kind to one of them is refused,
-    /// too. Other existing files are refused unless `force`. What a symbolic link points to is
-    /// replaced, not the link. Devices and pipes are written as they are.
+    /// An input is never overwritten, also if `path` is a link of any kind to it. Other existing
+    /// files are refused without `force`. The target of a symbolic link is replaced, not the link.
+    /// Devices and pipes are written as they are.
     ///
     /// # Errors
     ///
@@ -125,7 +125,8 @@ impl OutputFile {
         Self { path: path.into(), to: place(path.into(), None) }.checked()
     }
 
-    /// Makes a file beside the output and removes it: so much is known before anything is measured.
+    /// Creates a file in the output's folder and removes it, so that a failure is known before
+    /// anything is measured.
     fn checked(self) -> Result<Self, OutputError> {
         if let Destination::File { folder, .. } = &self.to {
             let io = |error| OutputError::Io { path: self.path.clone(), error };
@@ -136,12 +137,12 @@ impl OutputFile {
         Ok(self)
     }
 
-    /// Writes `bytes`, all of them or none: a reader sees the old file, or the new one as a whole.
+    /// Writes all of `bytes` or nothing. A reader sees the old file or the whole new one.
     ///
     /// # Errors
     ///
-    /// [`OutputError::Io`]; [`OutputError::Exists`] if a file has come to be there since the output
-    /// was claimed.
+    /// [`OutputError::Io`], or [`OutputError::Exists`] if a file has appeared since the output was
+    /// claimed.
     pub fn write(self, bytes: &[u8]) -> Result<(), OutputError> {
         let io = |error| OutputError::Io { path: self.path.clone(), error };
         match self.to {
@@ -152,7 +153,7 @@ impl OutputFile {
                     .and_then(|()| settle(&temporary, &target, over.is_some()))
                     .and_then(|()| File::open(&folder)?.sync_all());
                 written.map_err(|error| {
-                    // It is gone if it was renamed.
+                    // If the file was renamed, there is nothing to remove.
                     let _ = fs::remove_file(&temporary);
                     match error.kind() {
                         io::ErrorKind::AlreadyExists => {
@@ -187,7 +188,7 @@ fn place(target: PathBuf, over: Option<Permissions>) -> Destination {
     Destination::File { target, folder, over }
 }
 
-/// The input that is the same file, whatever either is called.
+/// Finds an input that is the same file under any name.
 fn same_as(there: &Metadata, inputs: &[impl AsRef<Path>]) -> Option<PathBuf> {
     let same = |input: &&Path| {
         let input = fs::metadata(input_path(input));
@@ -196,7 +197,7 @@ fn same_as(there: &Metadata, inputs: &[impl AsRef<Path>]) -> Option<PathBuf> {
     inputs.iter().map(AsRef::as_ref).find(same).map(Path::to_owned)
 }
 
-/// Opens a device or a pipe; a pipe that no program reads is an error, not a reason to wait.
+/// Opens a device or a pipe. A pipe that no program reads is an error, and we do not wait for one.
 fn open_stream(path: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
@@ -205,11 +206,11 @@ fn open_stream(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// A new file of a name that is short, and not taken.
+/// Creates a file with a short name that is not taken.
 fn create_beside(folder: &Path) -> io::Result<(PathBuf, File)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
-        // Relaxed: the numbers differ, and that is all.
+        // Relaxed: the numbers only have to differ.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!(".output-{}-{number}.tmp", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).open(&path) {
@@ -227,7 +228,7 @@ fn fill(mut file: File, bytes: &[u8], permissions: Option<&Permissions>) -> io::
     file.sync_all()
 }
 
-/// Renames the temporary file: over what is there only if that may be replaced.
+/// Renames the temporary file. An existing file is replaced only if `replace` allows it.
 fn settle(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
     if replace {
         return fs::rename(temporary, target);
@@ -235,8 +236,8 @@ fn settle(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
     match renameat_with(CWD, temporary, CWD, target, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
-        // A file system without that call: a second name fails in the same way, where there are
-        // hard links.
+        // The file system lacks that call. If it has hard links, adding a second name fails in the
+        // same way.
         Err(_) => fs::hard_link(temporary, target).and_then(|()| fs::remove_file(temporary)),
     }
 }

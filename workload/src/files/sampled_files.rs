@@ -1,4 +1,4 @@
-//! Blocks read from files and pipes.
+//! Reads blocks from files and pipes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,15 +11,17 @@ use super::input::{FilesError, Input, input_path};
 use crate::pages::Pages;
 use crate::random::sample_runs;
 
-/// Reads `paths` one after the other into blocks of `block_size`; no block spans two files.
+/// Reads `paths`, one after the other, into blocks of `block_size`. No block spans two files.
 ///
-/// Each file's trailing part of a block is dropped and counted ([`Pages::dropped_bytes`]). With `max_bytes`, and more than
-/// that in the files together, [`sample_runs`] chooses among all blocks, and of regular files only those chosen are read.
-/// A pipe is read to its end, or up to the limit when there is one. `-` is stdin.
+/// The trailing part of a block is dropped and counted, for each file ([`Pages::dropped_bytes`]).
+/// If the files hold more than `max_bytes`, [`sample_runs`] chooses among all blocks, and of a
+/// regular file only the chosen ones are read. A pipe is read to its end or to the limit. `-` is
+/// the standard input.
 ///
 /// # Errors
 ///
-/// Any file that is missing, unreadable, no file, empty, or shorter than a block; a limit below one block; no path at all.
+/// If no path is given, if the limit is below one block, or if a path is missing, unreadable,
+/// empty, shorter than a block, or neither a file nor a pipe.
 pub fn read_files(
     paths: &[impl AsRef<Path>],
     block_size: NonZeroUsize,
@@ -59,12 +61,14 @@ pub fn read_files(
     Ok(Pages::from_sample(block_size, bytes, total as u64, dropped))
 }
 
-/// One file, looked at but not yet read; or a pipe, which can be read only once and is.
+/// A file whose length is known and which is not read yet, or the contents of a pipe, which can be
+/// read only once.
 struct InputFile<'a> {
     path: &'a Path,
     blocks: usize,
     dropped_bytes: u64,
-    /// The bytes of a pipe. A file is opened again when its blocks are wanted: descriptors are few.
+    /// The bytes of a pipe. A file is opened again when its blocks are wanted, because descriptors
+    /// are few.
     piped: Option<Vec<u8>>,
 }
 
@@ -121,7 +125,7 @@ impl<'a> InputFile<'a> {
             };
             let filled = bytes.len();
             bytes.resize(filled + end - at, 0);
-            // A file that shrank since it was measured ends here, with the error of a read past the end.
+            // If the file shrank since we measured it, this is the error of a read past its end.
             file.read_exact_at(&mut bytes[filled..], at as u64).map_err(io)?;
         }
         Ok(())
@@ -137,7 +141,7 @@ mod tests {
 
     const BLOCK: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-    /// A block that says which file and which place it is from.
+    /// Makes a block that tells which file and which place it is from.
     fn block(file: u8, i: usize) -> Vec<u8> {
         let mut block = vec![file; 64];
         block[..8].copy_from_slice(&(i as u64).to_le_bytes());
@@ -158,8 +162,9 @@ mod tests {
         text
     }
 
+    /// Several files are read in order, and no block spans two of them.
     #[test]
-    fn several_files_are_read_in_order_and_no_block_spans_two() {
+    fn files_are_read_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let paths = [write(folder.path(), "a", 1, 3, 10), write(folder.path(), "b", 2, 2, 0)];
         let pages = read_files(&paths, BLOCK, None).unwrap();
@@ -169,8 +174,9 @@ mod tests {
         assert_eq!((pages.dropped_bytes(), pages.available_blocks()), (10, 5));
     }
 
+    /// A limit samples runs over all files, in order.
     #[test]
-    fn a_limit_samples_runs_over_all_files_in_order() {
+    fn limit_samples_all_files() {
         let folder = tempfile::tempdir().unwrap();
         let paths: Vec<_> =
             (0..5).map(|f| write(folder.path(), &f.to_string(), f, 500, 0)).collect();
@@ -187,16 +193,18 @@ mod tests {
         }
     }
 
+    /// A limit that is not reached changes nothing.
     #[test]
-    fn a_limit_that_is_not_reached_changes_nothing() {
+    fn unreached_limit_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let paths = [write(folder.path(), "a", 1, 40, 3)];
         let all = read_files(&paths, BLOCK, None).unwrap();
         assert_eq!(read_files(&paths, BLOCK, Some(1 << 30)).unwrap(), all);
     }
 
+    /// Bad input is reported in one line that names the file.
     #[test]
-    fn bad_input_is_one_line_that_names_the_file() {
+    fn bad_input_is_named_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let read = |path: &Path| message(read_files(&[path], BLOCK, None));
         let missing = folder.path().join("line\nfeed");

@@ -2,13 +2,14 @@
 //! process.
 //!
 //! ```text
-//!   signal ──► handler (a byte into a pipe) ──► thread "undo" ──► undo all changes, newest first ──► the signal's default
-//!   drop, also while unwinding ─────────────────────────────────► undo this change
+//!   signal ──► handler, which writes a byte into a pipe ──► thread "undo"
+//!          ──► undo all changes, newest first ──► the signal's default action
+//!   drop, also while unwinding ──► undo this change
 //! ```
 //!
 //! Lock order: the list of changes, then a change. The thread keeps every lock until the process
 //! has ended, so that no other thread changes the system again meanwhile. A signal that was ignored
-//! when the process began, as `nohup` does, stays ignored. No process can undo anything after
+//! when the process began, as `nohup` does, stays ignored. A process cannot undo anything after
 //! SIGKILL or an abort.
 
 use std::fs;
@@ -64,7 +65,7 @@ impl<T: Undo + 'static> Undoable<T> {
     ///
     /// # Errors
     ///
-    /// When signals cannot be watched; then there must be no change.
+    /// If signals cannot be watched. Then there must be no change.
     pub(crate) fn new(change: T) -> io::Result<Self> {
         let change = Arc::new(Mutex::new(change));
         let mut changes = CHANGES.lock();
@@ -78,7 +79,7 @@ impl<T: Undo + 'static> Undoable<T> {
         Ok(Undoable { change, number })
     }
 
-    /// Locks the change: while it is locked, a signal waits.
+    /// Locks the change. A signal waits while it is locked.
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.change.lock()
     }
@@ -86,14 +87,14 @@ impl<T: Undo + 'static> Undoable<T> {
 
 impl<T: Undo + 'static> Drop for Undoable<T> {
     fn drop(&mut self) {
-        // Under the lock of the list: a signal comes before all of this or after it.
+        // Under the lock of the list, so that a signal comes before all of this or after it.
         let mut changes = CHANGES.lock();
         self.change.lock().undo();
         changes.list.retain(|(number, _)| *number != self.number);
     }
 }
 
-/// Starts the thread that waits for signals. It never ends.
+/// Starts the thread that waits for signals, which never ends.
 fn watch() -> io::Result<()> {
     let ignored = ignored_signals();
     let mut signals =
@@ -118,7 +119,7 @@ fn on_signal(signal: i32) {
     locked.iter_mut().for_each(|change| change.redo());
 }
 
-/// Bit `n - 1` for signal `n`; none where the system does not say.
+/// Returns a mask with bit `n - 1` for signal `n`, or 0 if the system does not report it.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -139,10 +140,10 @@ mod tests {
         }
     }
 
-    /// A change is undone once when its owner is dropped, also while a panic unwinds, and is then
-    /// forgotten.
+    /// A change is undone once when its owner is dropped, also while a panic unwinds. After that it
+    /// is forgotten.
     #[test]
-    fn change_dropped_or_unwound_is_undone_once() {
+    fn dropped_change_is_undone_once() {
         let undone = Arc::new(AtomicUsize::new(0));
         drop(Undoable::new(Count(undone.clone())).unwrap());
         assert_eq!(undone.load(Ordering::Relaxed), 1);

@@ -1,4 +1,5 @@
-//! The kernel's own compressed memory, as the yardstick for storing and loading: a zram device of its own, written and read past the page cache.
+//! The kernel's zram, as the yardstick for storing and loading: a device of its own, written and
+//! read past the page cache.
 //!
 //! ```text
 //!   hot_add ─► number ─► comp_algorithm, disksize ─► /dev/zramN, O_DIRECT ─► reset, hot_remove
@@ -21,7 +22,7 @@ const ALIGNMENT: usize = 4096;
 
 /// A zram device, added for a measurement. Needs root.
 ///
-/// It is removed when this is dropped, also by a panic, and when a signal such as SIGINT, SIGTERM,
+/// It is removed when this is dropped, after a panic, and when a signal such as SIGINT, SIGTERM,
 /// SIGHUP or SIGQUIT ends the process.
 #[derive(Debug)]
 pub struct KernelZram {
@@ -32,15 +33,17 @@ pub struct KernelZram {
 }
 
 impl KernelZram {
-    /// Adds a device of `bytes` that compresses with `algorithm`. Requests have at most `request_bytes`. Both are multiples of a page.
+    /// Adds a device of `bytes` that compresses with `algorithm`. A request has at most
+    /// `request_bytes`. Both are multiples of a page.
     ///
     /// # Errors
     ///
-    /// [`Skipped`] where there is no zram, no device may be added, or it does not know the algorithm.
+    /// [`Skipped`] if there is no zram, if no device may be added, or if it does not know the
+    /// algorithm.
     ///
     /// # Panics
     ///
-    /// When `bytes` or `request_bytes` is not a multiple of a page, or `request_bytes` is 0.
+    /// If `bytes` or `request_bytes` is not a multiple of a page, or if `request_bytes` is 0.
     pub fn add(algorithm: &str, bytes: usize, request_bytes: usize) -> Result<Self, Skipped> {
         assert!(
             request_bytes > 0 && [bytes, request_bytes].iter().all(|bytes| bytes % ALIGNMENT == 0),
@@ -53,12 +56,13 @@ impl KernelZram {
         Ok(KernelZram { added, number, bounce: AlignedBuffer::new(bytes), request_bytes })
     }
 
-    /// The device's number.
+    /// Returns the device's number.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// The buffer, as long as the device, that [`write`](Self::write) writes and [`read`](Self::read) fills: aligned as requests need it.
+    /// Returns the buffer that [`write`](Self::write) writes and [`read`](Self::read) fills. It is
+    /// as long as the device, and aligned as its requests need.
     pub fn buffer(&mut self) -> &mut [u8] {
         self.bounce.slice()
     }
@@ -67,7 +71,7 @@ impl KernelZram {
     ///
     /// # Errors
     ///
-    /// The kernel's; `WriteZero` when it did less.
+    /// The kernel's. `WriteZero` if it wrote less.
     pub fn write(&mut self) -> io::Result<()> {
         let mut requests = (0..)
             .step_by(self.request_bytes)
@@ -81,7 +85,7 @@ impl KernelZram {
     ///
     /// # Errors
     ///
-    /// The kernel's; `UnexpectedEof` when it did less.
+    /// The kernel's. `UnexpectedEof` if it read less.
     pub fn read(&mut self) -> io::Result<()> {
         let mut requests = (0..)
             .step_by(self.request_bytes)
@@ -91,11 +95,11 @@ impl KernelZram {
         })
     }
 
-    /// Bytes that the device's data has compressed, and bytes that it holds for them.
+    /// Returns the compressed bytes of the device's data, and the bytes that it holds for them.
     ///
     /// # Errors
     ///
-    /// When its statistics cannot be read.
+    /// If its statistics cannot be read.
     pub fn sizes(&self) -> io::Result<(u64, u64)> {
         let text = fs::read_to_string(attributes(self.number).join("mm_stat"))?;
         let mut words = text.split_whitespace().skip(1).map(str::parse);
@@ -152,10 +156,10 @@ fn attributes(number: u32) -> PathBuf {
 
 impl Undo for AddedDevice {
     fn undo(&mut self) {
-        // Closed first: a device that is open is not removed.
+        // Close it first, because an open device is not removed.
         self.device = None;
         let Some(number) = self.number.take() else { return };
-        // Programs that are told of new devices may have it open for a moment.
+        // A program that watches for new devices may have it open for a moment.
         for _ in 0..50 {
             let _ = fs::write(attributes(number).join("reset"), "1");
             if fs::write(self.control.join("hot_remove"), number.to_string()).is_ok() {
@@ -202,8 +206,9 @@ fn skip(place: &str) -> impl FnOnce(io::Error) -> Skipped + use<'_> {
 mod tests {
     use super::*;
 
+    /// A machine without zram is skipped with a message.
     #[test]
-    fn a_machine_without_zram_is_skipped_with_a_message() {
+    fn missing_zram_is_skipped() {
         let error = AddedDevice::none(Path::new("/nonexistent/zram-control")).add().unwrap_err();
         let skipped = skip("/nonexistent/zram-control")(error);
         assert!(
@@ -211,10 +216,11 @@ mod tests {
         );
     }
 
+    /// The number that `hot_add` returns is the device's, and it is removed again.
     #[test]
-    fn what_hot_add_says_is_the_number_and_it_is_removed_again() {
+    fn added_device_is_removed_again() {
         let control = tempfile::tempdir().unwrap();
-        // A number that no machine has, so that nobody's device is touched.
+        // A number that no machine has, so that no real device is touched.
         fs::write(control.path().join("hot_add"), "4000000001\n").unwrap();
         fs::write(control.path().join("hot_remove"), "").unwrap();
         let added = Undoable::new(AddedDevice::none(control.path())).unwrap();
@@ -241,9 +247,9 @@ mod tests {
         }
     }
 
-    /// Runs where there is zram and root; says so where not.
+    /// Without zram and root, this only reports that it was skipped.
     #[test]
-    fn pages_come_back_from_a_device_of_its_own_and_it_goes() {
+    fn zram_returns_its_pages() {
         // The last request is shorter than the others.
         let mut zram = match KernelZram::add("lzo-rle", 3 * 4096, 8192) {
             Ok(zram) => zram,

@@ -1,4 +1,5 @@
-//! The kernel's own zswap, as the yardstick for switching: its compressor is a parameter in sysfs, and writing it makes a pool and retires one.
+//! The kernel's own zswap, as the yardstick for switching. Its compressor is a parameter in sysfs;
+//! writing it makes a pool and retires one.
 
 use std::fmt;
 use std::fs;
@@ -13,22 +14,21 @@ const PARAMETERS: &str = "/sys/module/zswap/parameters";
 
 /// zswap's parameters, changed for a measurement. Needs root.
 ///
-/// They are restored when this is dropped, also by a panic, and when a signal such as SIGINT,
+/// They are restored when this is dropped, after a panic, and when a signal such as SIGINT,
 /// SIGTERM, SIGHUP or SIGQUIT ends the process. While SIGTSTP (Ctrl-Z) stops the process, they are
-/// as they were, too.
+/// restored as well.
 #[derive(Debug)]
 pub struct KernelZswap {
     taken: Undoable<TakenParameters>,
     compressors: [&'static str; 2],
 }
 
-/// The folder of parameters, and what stood there before.
+/// The folder of parameters, and their values before.
 #[derive(Debug)]
 struct TakenParameters {
     folder: PathBuf,
     before: Parameters,
-    /// What to set again after the process was stopped; `None` while the parameters are as they
-    /// were.
+    /// The values to set again when a stopped process continues. `None` while the process runs.
     paused: Option<Parameters>,
 }
 
@@ -38,7 +38,7 @@ struct Parameters {
     enabled: String,
 }
 
-/// Why the kernel is not measured: a sentence for a message, not a failure.
+/// The reason why the kernel is not measured. This is no failure but a sentence for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped(String);
 
@@ -56,14 +56,14 @@ impl fmt::Display for Skipped {
 
 impl std::error::Error for Skipped {}
 
-/// What the kernel did.
+/// The result of a run.
 #[derive(Debug)]
 pub struct KernelSwitches {
     /// Changes of the compressor.
     pub switches: u64,
-    /// The time they took together.
+    /// The time of all of them together.
     pub elapsed: Duration,
-    /// Of each.
+    /// The time of each.
     pub latencies: Latencies,
 }
 
@@ -72,17 +72,17 @@ impl KernelZswap {
     ///
     /// # Errors
     ///
-    /// [`Skipped`] where there is no zswap, its parameters may not be written, or it lacks two compressors to switch between.
+    /// [`Skipped`] if there is no zswap, if its parameters may not be written, or if it lacks two
+    /// compressors to switch between.
     pub fn take() -> Result<Self, Skipped> {
         KernelZswap::take_from(Path::new(PARAMETERS))
     }
 
-    /// As [`take`](Self::take), with the parameters in `folder`: for tests, which have a folder of
-    /// files.
+    /// Takes over parameters in `folder`, for tests, which have a folder of files.
     ///
     /// # Errors
     ///
-    /// As [`take`](Self::take).
+    /// See [`take`](Self::take).
     pub fn take_from(folder: &Path) -> Result<Self, Skipped> {
         let skip = |error: io::Error| Skipped(format!("{}: {error}", folder.display()));
         let before = Parameters::read(folder).map_err(skip)?;
@@ -102,16 +102,16 @@ impl KernelZswap {
         Err(Skipped("zswap has no two compressors to switch between".to_owned()))
     }
 
-    /// The compressors that it switches between.
+    /// Returns the compressors that it switches between.
     pub fn compressors(&self) -> [&'static str; 2] {
         self.compressors
     }
 
-    /// Switches back and forth with no delay for `time`, with nothing stored.
+    /// Switches back and forth for `time` with no delay and nothing stored.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses a value that it took before.
+    /// If the kernel refuses a value that it took before.
     pub fn switch_for(&self, time: Duration) -> io::Result<KernelSwitches> {
         let (mut latencies, mut switches, begun) = (Latencies::default(), 0, Instant::now());
         while begun.elapsed() < time {
@@ -126,7 +126,7 @@ impl KernelZswap {
     }
 
     fn set(&self, name: &str, value: &str) -> io::Result<()> {
-        // Under the lock: once a signal has restored the parameters, this waits for the process to
+        // Under the lock. Once a signal has restored the parameters, this waits for the process to
         // end.
         fs::write(self.taken.lock().folder.join(name), value)
     }
@@ -139,7 +139,8 @@ impl Parameters {
         Ok(Parameters { compressor: read("compressor")?, enabled: read("enabled")? })
     }
 
-    /// Writes both, whether or not the first fails, and says on stderr what could not be written.
+    /// Writes both, even if the first fails. Reports what could not be written on the standard
+    /// error.
     fn write(&self, folder: &Path) {
         for (name, value) in [("compressor", &self.compressor), ("enabled", &self.enabled)] {
             let path = folder.join(name);
@@ -171,8 +172,9 @@ impl Undo for TakenParameters {
 mod tests {
     use super::*;
 
+    /// Settings are restored after switching.
     #[test]
-    fn settings_are_restored_after_switching() {
+    fn switching_restores_settings() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
         fs::write(file("compressor"), "zstd\n").unwrap();
@@ -187,8 +189,9 @@ mod tests {
         assert_eq!(now, ["zstd", "N"]);
     }
 
+    /// A machine without zswap is skipped with a message.
     #[test]
-    fn a_machine_without_zswap_is_skipped_with_a_message() {
+    fn missing_zswap_is_skipped() {
         let skipped = KernelZswap::take_from(Path::new("/nonexistent/zswap")).unwrap_err();
         assert!(
             skipped.to_string().starts_with("the kernel is left out: /nonexistent/zswap:"),

@@ -1,4 +1,4 @@
-//! A process full of real data: files, read into maps and vectors.
+//! Fills a process with real data: files, read into maps and vectors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -9,16 +9,19 @@ use std::path::Path;
 
 use super::resident::{Growth, ResidentError};
 
-/// Bytes of a file that are read and indexed before the next look at what the OS counts.
+/// Read and index this many bytes of a file before asking the OS again how much the process has
+/// grown.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// Bytes of one file that are taken at most: a build has single files that would fill the whole archive.
+/// Take at most this many bytes of one file. A build has single files that would fill the whole
+/// archive.
 const FILE_BYTES: u64 = 8 << 20;
 
-/// Printable characters in a row that make a line of a binary file.
+/// The shortest line of a binary file, in printable characters.
 const SHORTEST_LINE: usize = 6;
 
-/// Text of files, line by line, with an index of its words: what a search engine, a compiler or an editor holds.
+/// The text of files, line by line, with an index of its words. Search engines, compilers and
+/// editors hold such data.
 ///
 /// ```text
 ///     files ──► lines      Vec<String>
@@ -26,8 +29,8 @@ const SHORTEST_LINE: usize = 6;
 ///                 └──────► lengths    BTreeMap<u32, u32>             lines by length
 /// ```
 ///
-/// For whoever wants memory of a live process to look at where no other process may be read. Of binary files the runs of
-/// printable characters are taken, as the tool `strings` does.
+/// It stands in for the memory of a live process if no other process may be read. Of binary files
+/// it takes the runs of printable characters, as the tool `strings` does.
 #[derive(Default)]
 pub struct Archive {
     lines: Vec<String>,
@@ -37,12 +40,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Reads the files at and below `roots`, in that order and sorted in each folder, until this process has grown by
-    /// `max_bytes`. Links, and what cannot be read, are left out.
+    /// Reads the files at and below `roots`, sorted in each folder, until this process has grown by
+    /// `max_bytes`. Links and unreadable files are left out.
     ///
     /// # Errors
     ///
-    /// When the OS does not say how much the process has grown.
+    /// If the OS does not report how much the process has grown.
     pub fn load(roots: &[impl AsRef<Path>], max_bytes: u64) -> Result<Self, ResidentError> {
         let mut archive = Self::default();
         let limit = GrowthLimit {
@@ -57,12 +60,12 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Files that gave lines.
+    /// Returns the number of files that had lines.
     pub fn files(&self) -> usize {
         self.files
     }
 
-    /// Lines held.
+    /// Returns the number of lines.
     pub fn lines(&self) -> usize {
         self.lines.len()
     }
@@ -127,7 +130,7 @@ impl Archive {
     }
 }
 
-/// How much an archive may grow.
+/// The limit to an archive's growth.
 struct GrowthLimit {
     growth: Growth,
     max: i64,
@@ -153,8 +156,9 @@ impl fmt::Debug for Archive {
 mod tests {
     use super::*;
 
+    /// Text and binary files are indexed in order.
     #[test]
-    fn text_and_binary_files_are_indexed_in_order() {
+    fn files_are_indexed_in_order() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("b")).unwrap();
         fs::write(folder.path().join("b/text"), "the last line\nshort\n").unwrap();

@@ -1,4 +1,5 @@
-//! One process a measurement: the running program is started again, fed through a pipe, and answers in JSON.
+//! Runs each measurement in a process of its own. The running program is started again, fed through
+//! a pipe, and answers in JSON.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -23,31 +24,31 @@ use crate::pages::Pages;
 ///                             stderr ───► this process' own
 /// ```
 ///
-/// Why: allocators of one process share its heap. Whatever one measurement leaves free there, the next reuses, and its
-/// resident bytes come out too low; caches, tables and a codec's contexts are warm for whoever comes later. Pages go
-/// through the pipe and touch no disk.
+/// The allocators of one process share its heap. The next measurement would reuse what an earlier
+/// one left free there, so that its resident bytes come out too low. Caches, tables and the
+/// contexts of a codec would be warm for it. Pages go through the pipe and touch no disk.
 #[derive(Clone, Debug, Default)]
 pub struct Isolated {
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
 }
 
-/// Why a child gave no result. Each message is one line.
+/// The reason why a child gave no result. Each message is one line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum IsolatedError {
     /// It could not be started.
     Start(io::Error),
-    /// A pipe to or from it broke though it ended well.
+    /// A pipe to or from it broke, although it ended well.
     Pipe(io::Error),
-    /// It ended with something else than success; what it wrote to stderr says why.
+    /// It did not end with success. What it wrote to the standard error says why.
     Failed(ExitStatus),
     /// The last line of its stdout is not the result that was expected.
     Answer(serde_json::Error),
 }
 
 impl Isolated {
-    /// A child without arguments.
+    /// Creates a child without arguments.
     pub fn new() -> Self {
         Self::default()
     }
@@ -66,16 +67,16 @@ impl Isolated {
         self
     }
 
-    /// Sets a variable of the child's environment, which is otherwise inherited.
+    /// Sets a variable of the child's environment. The child inherits all others.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.envs.push((name.as_ref().into(), value.as_ref().into()));
         self
     }
 
-    /// Runs the child with `pages` on its stdin and returns what it handed to [`answer`].
+    /// Runs the child with `pages` on its standard input and returns what it passed to [`answer`].
     ///
-    /// The child may end without reading all of its input. It is waited for in every case.
+    /// The child may end without reading all of its input. We wait for it in every case.
     ///
     /// # Errors
     ///
@@ -83,10 +84,10 @@ impl Isolated {
     pub fn run<R: DeserializeOwned>(&self, pages: &Pages) -> Result<R, IsolatedError> {
         let mut child = self.spawn(Stdio::piped())?;
         let stdin = child.stdin.take();
-        // Written by a thread of its own: a child that answers while its input still comes would fill its stdout, wait for
-        // us to read, and we would wait for it to read.
+        // A thread writes the input. A child may answer while its input still comes; it would then
+        // fill its output and wait for us to read, while we would wait for it to read.
         thread::scope(|scope| {
-            // The pipe closes where the writer ends: that is the end of the child's input.
+            // The pipe closes when the writer ends, which is the end of the child's input.
             let writer = scope.spawn(move || stdin.map_or(Ok(()), |pipe| pages.write_to(pipe)));
             let answer = finish(child);
             let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -100,14 +101,15 @@ impl Isolated {
         })
     }
 
-    /// Runs the child without input and returns the pages that it writes to its stdout with [`Pages::write_to`].
+    /// Runs the child without input and returns the pages that it writes to its stdout with
+    /// [`Pages::write_to`].
     ///
     /// # Errors
     ///
-    /// See [`IsolatedError`]; [`IsolatedError::Pipe`] when it ended well but wrote no pages.
+    /// See [`IsolatedError`]. [`IsolatedError::Pipe`] if the child ended well but wrote no pages.
     pub fn run_for_pages(&self) -> Result<Pages, IsolatedError> {
         let mut child = self.spawn(Stdio::null())?;
-        // The pipe is closed before waiting, as in `finish`.
+        // Close the pipe before waiting, as in `finish`.
         let read =
             child.stdout.take().map_or(Err(io::ErrorKind::UnexpectedEof.into()), Pages::read_from);
         let status = child.wait().map_err(IsolatedError::Pipe)?;
@@ -118,7 +120,7 @@ impl Isolated {
         }
     }
 
-    /// Runs the child without input (its stdin is empty): it makes or opens its own, by its arguments.
+    /// Runs the child with an empty standard input. It finds its input by its arguments.
     ///
     /// # Errors
     ///
@@ -143,29 +145,34 @@ impl Isolated {
     }
 }
 
-/// The child's half: prints `result` as one line of JSON, the last of stdout. Lines before it are ignored by the parent.
+/// Prints `result` as one line of JSON, the last of the standard output. A child calls this; the
+/// parent ignores the lines before it.
 ///
 /// # Errors
 ///
-/// When stdout is closed; when `result` cannot be JSON (a map whose keys are no strings).
+/// If the standard output is closed, or if `result` has no JSON form, such as a map whose keys are
+/// no strings.
 pub fn answer(result: &impl Serialize) -> io::Result<()> {
-    // Its own line even where somebody left one unfinished. JSON escapes line feeds, so the result is one line.
+    // Start a new line, because the last one may be unfinished. JSON escapes line feeds, so the
+    // result is one line.
     let line = format!("\n{}\n", serde_json::to_string(result)?);
     let mut stdout = io::stdout().lock();
     stdout.write_all(line.as_bytes())?;
     stdout.flush()
 }
 
-/// The running program. Linux keeps it reachable under this name even when the file was replaced by a newer build.
+/// Returns the running program. Linux keeps it reachable under this name even if a newer build has
+/// replaced the file.
 fn own_program() -> io::Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     if link.exists() { Ok(link.into()) } else { std::env::current_exe() }
 }
 
-/// Reads all of stdout and waits.
+/// Reads all of the standard output and waits for the child.
 fn finish(mut child: Child) -> Result<Vec<u8>, IsolatedError> {
     let mut answer = Vec::new();
-    // The pipe is closed before waiting: a child that still writes gets an error instead of waiting for us for ever.
+    // Close the pipe before waiting, so that a child that still writes gets an error and does not
+    // wait for ever.
     let read = child.stdout.take().map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut answer));
     let status = child.wait().map_err(IsolatedError::Pipe)?;
     if !status.success() {

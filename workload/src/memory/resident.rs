@@ -1,14 +1,16 @@
-//! Bytes of this process that are really in memory, as the OS counts them.
+//! Counts the bytes of this process that are in memory, as the OS reports them.
 //!
-//! Three places of Linux say it, and they differ:
+//! Linux has three sources for this, and they differ:
 //!
-//! * `/proc/self/statm` and `VmRSS` of `/proc/self/status` read counters that newer kernels keep a CPU or a thread and add
-//!   up lazily: they are off by what has not been added up yet.
-//! * `/proc/self/smaps_rollup` walks the page tables while it is read: exact at that moment, and slower the more is
-//!   resident. That is what is read here; `statm` stands in where it is missing (kernels before 4.14, some sandboxes).
+//! * `/proc/self/statm` and `VmRSS` of `/proc/self/status` read counters that newer kernels keep
+//!   per CPU or thread and add up lazily. They are off by what has not been added up yet.
+//! * `/proc/self/smaps_rollup` walks the page tables while it is read. It is exact at that moment,
+//!   and slower the more is resident. We read this one, and `statm` if it is missing (kernels
+//!   before 4.14, some sandboxes).
 //!
-//! What is counted are whole pages, and under `transparent_hugepage/enabled` = `always` the kernel may back a touched page
-//! by 2 MiB at once; figures taken there are larger than what the program asked for, unless it [refuses](refuse_huge_pages).
+//! The kernel counts whole pages. If `transparent_hugepage/enabled` is `always`, it may back a
+//! touched page by 2 MiB at once, so figures are larger than what the program asked for unless it
+//! [refuses](refuse_huge_pages).
 
 use std::fmt;
 use std::fs::File;
@@ -16,18 +18,19 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes resident at one moment.
+/// The bytes resident at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resident {
-    /// All of it: anonymous memory, files, shared memory.
+    /// All of them: anonymous memory, files, shared memory.
     pub total_bytes: u64,
-    /// Anonymous memory alone: heaps, stacks, private mappings without a file, and written pages of private file mappings.
+    /// Anonymous memory: heaps, stacks, private mappings without a file, and written pages of
+    /// private file mappings.
     pub anonymous_bytes: u64,
-    /// Whether page tables were walked; else these are the lazy counters.
+    /// Whether page tables were walked. Otherwise these are the lazy counters.
     pub exact: bool,
 }
 
-/// Why the OS did not say. The message is one line.
+/// The reason why the OS did not report it. The message is one line.
 #[derive(Debug)]
 pub struct ResidentError {
     error: io::Error,
@@ -40,11 +43,11 @@ pub struct Growth {
 }
 
 impl Resident {
-    /// Asks the OS, without touching the heap: the answer is not disturbed by the question.
+    /// Asks the OS without touching the heap, so that the question does not change the answer.
     ///
     /// # Errors
     ///
-    /// When `/proc` is not mounted or not Linux'.
+    /// If `/proc` is not mounted or not that of Linux.
     pub fn now() -> Result<Self, ResidentError> {
         let mut buffer = [0; 4096];
         if let Ok(text) = read_into("/proc/self/smaps_rollup", &mut buffer)
@@ -60,7 +63,7 @@ impl Resident {
     }
 }
 
-/// [`Resident::total_bytes`] of now.
+/// Returns [`Resident::total_bytes`] of this moment.
 ///
 /// # Errors
 ///
@@ -69,7 +72,7 @@ pub fn resident_bytes() -> Result<u64, ResidentError> {
     Ok(Resident::now()?.total_bytes)
 }
 
-/// [`Resident::anonymous_bytes`] of now.
+/// Returns [`Resident::anonymous_bytes`] of this moment.
 ///
 /// # Errors
 ///
@@ -78,14 +81,15 @@ pub fn anonymous_bytes() -> Result<u64, ResidentError> {
     Ok(Resident::now()?.anonymous_bytes)
 }
 
-/// Asks the kernel to back this process by huge pages no more, whatever the system's setting: what is touched is then what is
-/// resident, to the page. Huge pages that are there stay. For processes that measure; true when the kernel agreed.
+/// Asks the kernel not to back this process by huge pages, whatever the system's setting. Then
+/// exactly the touched pages are resident. Huge pages that exist already stay. Returns whether the
+/// kernel agreed. For processes that measure.
 pub fn refuse_huge_pages() -> bool {
     rustix::thread::disable_transparent_huge_pages(true).is_ok()
 }
 
 impl Growth {
-    /// Counts from now.
+    /// Starts to count now.
     ///
     /// # Errors
     ///
@@ -94,10 +98,12 @@ impl Growth {
         Ok(Self { start: anonymous_bytes()? })
     }
 
-    /// Bytes of anonymous memory that became resident since; negative when more went than came.
+    /// Returns the bytes of anonymous memory that became resident since the start. Negative if the
+    /// process shrank.
     ///
-    /// The whole process is counted: other threads' allocations too, and memory that was free in the heap at the start is
-    /// reused without growing. Measure in a process of its own ([`crate::Isolated`]) where that matters.
+    /// The whole process is counted, including the allocations of other threads. Memory that was
+    /// free in the heap at the start is reused without growing. If that matters, measure in a
+    /// process of its own ([`crate::Isolated`]).
     ///
     /// # Errors
     ///
@@ -106,7 +112,7 @@ impl Growth {
         Ok(anonymous_bytes()?.wrapping_sub(self.start).cast_signed())
     }
 
-    /// The growth around `work`, and its result, which is still alive when the OS is asked.
+    /// Returns the growth around `work`, and its result, which is still alive when the OS is asked.
     ///
     /// # Errors
     ///
@@ -130,7 +136,7 @@ impl std::error::Error for ResidentError {
     }
 }
 
-/// Reads the whole of a small file into `buffer`, on the stack.
+/// Reads the whole of a small file into `buffer`, which lies on the stack.
 fn read_into<'b>(path: &str, buffer: &'b mut [u8]) -> io::Result<&'b str> {
     let mut file = File::open(path)?;
     let mut filled = 0;
@@ -145,7 +151,7 @@ fn read_into<'b>(path: &str, buffer: &'b mut [u8]) -> io::Result<&'b str> {
     std::str::from_utf8(&buffer[..filled]).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// `Rss:     1700 kB` and `Anonymous:      112 kB` among other lines.
+/// Parses `Rss:     1700 kB` and `Anonymous:      112 kB` among other lines.
 fn parse_rollup(text: &str) -> Option<Resident> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -158,7 +164,7 @@ fn parse_rollup(text: &str) -> Option<Resident> {
     })
 }
 
-/// `size resident shared …`, in pages; what is resident and not shared is anonymous.
+/// Parses `size resident shared …`, in pages. Resident memory that is not shared is anonymous.
 fn parse_statm(text: &str, page_size: u64) -> Option<Resident> {
     let mut words = text.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
     let (resident, shared) = (words.next()?.ok()?, words.next()?.ok()?);
@@ -175,9 +181,9 @@ mod tests {
 
     #[test]
     fn the_rollup_is_parsed() {
-        let text = "55ebcf676000-7ffeb88bf000 ---p 00000000 00:00 0                          [rollup]\n\
-                    Rss:                1700 kB\nPss_Anon:            900 kB\nAnonymous:            112 kB\n\
-                    AnonHugePages:         0 kB\n";
+        let text = "55ebcf676000-7ffeb88bf000 ---p 00000000 00:00 0                  [rollup]\n\
+                    Rss:                1700 kB\nPss_Anon:            900 kB\n\
+                    Anonymous:            112 kB\nAnonHugePages:         0 kB\n";
         let expected =
             Resident { total_bytes: 1700 << 10, anonymous_bytes: 112 << 10, exact: true };
         assert_eq!(parse_rollup(text), Some(expected));
@@ -185,19 +191,21 @@ mod tests {
         assert_eq!(parse_rollup("Rss: many kB\nAnonymous: 1 kB\n"), None);
     }
 
+    /// The counters of `statm` are in pages of the system.
     #[test]
-    fn statm_is_parsed_in_pages_of_the_system() {
+    fn statm_is_parsed_in_pages() {
         let expected = Resident { total_bytes: 50 << 14, anonymous_bytes: 20 << 14, exact: false };
         assert_eq!(parse_statm("900 50 30 1 0 99 0\n", 16 << 10), Some(expected));
         assert_eq!(parse_statm("900 50", 4096), None);
         assert_eq!(parse_statm("", 4096), None);
     }
 
+    /// Touched memory is counted, and reserved memory is not.
     #[test]
-    fn touched_memory_is_counted_and_reserved_memory_is_not() {
+    fn growth_counts_touched_memory() {
         const MIB: i64 = 1 << 20;
-        // Other tests of this process run meanwhile, so the bounds are wide; the exact case has a process of its own in
-        // tests/isolated.rs.
+        // Other tests of this process run meanwhile, so the bounds are wide. The exact case has a
+        // process of its own in tests/isolated.rs.
         let (touched, kept) = Growth::around(|| vec![1_u8; 256 << 20]).unwrap();
         assert!((128 * MIB..512 * MIB).contains(&touched), "{touched}");
         drop(kept);
@@ -206,8 +214,9 @@ mod tests {
         drop(kept);
     }
 
+    /// Anonymous memory is a part of the total.
     #[test]
-    fn anonymous_memory_is_a_part_of_the_total() {
+    fn anonymous_is_part_of_total() {
         let now = Resident::now().unwrap();
         assert!(0 < now.anonymous_bytes && now.anonymous_bytes <= now.total_bytes, "{now:?}");
         assert!(resident_bytes().unwrap() > 0);

@@ -1,4 +1,4 @@
-//! Blocks of one size in one allocation: what every measurement works on.
+//! Blocks of one size in one allocation, which every measurement works on.
 
 mod seeded_blocks;
 
@@ -14,9 +14,10 @@ pub use seeded_blocks::SeededBlocks;
 ///     bytes  │ block 0 │ block 1 │ … │ block len-1 │        len * block_size bytes, nothing behind
 /// ```
 ///
-/// One flat vector, so that iterating is a walk through memory and the blocks cost no allocation each. May be empty.
+/// All blocks lie in one flat vector. Iterating is then a walk through memory, and a block costs no
+/// allocation. There may be no block at all.
 ///
-/// The blocks may be another process' memory: `Debug` shows counts, never bytes.
+/// The blocks may be another process' memory, so `Debug` shows counts and never bytes.
 ///
 /// # Invariants
 ///
@@ -30,7 +31,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Cuts `bytes` into blocks; a trailing part shorter than a block is dropped and counted.
+    /// Cuts `bytes` into blocks. A trailing part shorter than a block is dropped and counted.
     pub fn from_bytes(block_size: NonZeroUsize, mut bytes: Vec<u8>) -> Self {
         let tail = bytes.len() % block_size;
         bytes.truncate(bytes.len() - tail);
@@ -38,7 +39,8 @@ impl Pages {
         Self { block_size, bytes, dropped_bytes: tail as u64, available_blocks: blocks }
     }
 
-    /// The same, from a larger input: `available_blocks` were there, `dropped_bytes` were part of no block.
+    /// Cuts `bytes`, which were sampled from a larger input. That input had `available_blocks`, and
+    /// `dropped_bytes` of it were part of no block.
     pub(crate) fn from_sample(
         block_size: NonZeroUsize,
         bytes: Vec<u8>,
@@ -51,52 +53,53 @@ impl Pages {
         pages
     }
 
-    /// Bytes a block.
+    /// Returns the length of a block in bytes.
     pub fn block_size(&self) -> usize {
         self.block_size.get()
     }
 
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.block_size
     }
 
-    /// Whether there is no block at all.
+    /// Returns whether there is no block.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Block `i`.
+    /// Returns block `i`.
     ///
     /// # Panics
     ///
-    /// When `i >= len()`.
+    /// If `i >= len()`.
     pub fn block(&self, i: usize) -> &[u8] {
         let at = i * self.block_size.get();
         &self.bytes[at..at + self.block_size.get()]
     }
 
-    /// All blocks in order.
+    /// Iterates over all blocks in order.
     pub fn iter(&self) -> std::slice::ChunksExact<'_, u8> {
         self.bytes.chunks_exact(self.block_size.get())
     }
 
-    /// All blocks as one slice.
+    /// Returns all blocks as one slice.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Bytes of the input that were part of no whole block.
+    /// Returns how many bytes of the input were part of no whole block.
     pub fn dropped_bytes(&self) -> u64 {
         self.dropped_bytes
     }
 
-    /// Blocks of the input before a limit chose among them.
+    /// Returns how many blocks the input had before a limit chose among them.
     pub fn available_blocks(&self) -> u64 {
         self.available_blocks
     }
 
-    /// These blocks but the same-filled ones (see [`is_same_filled`]), in order. Needs no second buffer.
+    /// Drops the blocks that are same-filled (see [`is_same_filled`]) and keeps the order of the
+    /// others. Needs no second buffer.
     #[must_use]
     pub fn without_same_filled(mut self) -> Self {
         let size = self.block_size.get();
@@ -112,38 +115,41 @@ impl Pages {
         self
     }
 
-    /// These blocks `n` times over, for the density of a larger pool. None for `n == 0`.
+    /// Repeats the blocks `n` times, for the density of a larger pool. With `n == 0`, no block is
+    /// left.
     ///
     /// # Panics
     ///
-    /// When the bytes would not fit the address space.
+    /// If the bytes do not fit the address space.
     #[must_use]
     pub fn repeat(&self, n: usize) -> Self {
         Self { bytes: self.bytes.repeat(n), ..*self }
     }
 
-    /// Keeps the first `n` blocks; no effect where there are no more than that.
+    /// Keeps the first `n` blocks.
     pub fn truncate(&mut self, n: usize) {
         self.bytes.truncate(n.saturating_mul(self.block_size.get()));
     }
 
-    /// Writes the blocks for [`Self::read_from`] in another process of the same program: through a pipe, never to a disk.
+    /// Writes the blocks for [`Self::read_from`] in another process of this program. They go
+    /// through a pipe and never to a disk.
     ///
     /// # Errors
     ///
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn write_to(&self, mut out: impl Write) -> io::Result<()> {
         out.write_all(&self.header())?;
         out.write_all(&self.bytes)?;
         out.flush()
     }
 
-    /// Reads what [`Self::write_to`] wrote, into one allocation of exactly the right size: a vector that grew would leave
-    /// freed memory in the heap, and a pool measured next would hide in it.
+    /// Reads what [`Self::write_to`] wrote, into one allocation of exactly the right size. A vector
+    /// that grew would leave freed memory in the heap, and a pool measured next would hide in it.
     ///
     /// # Errors
     ///
-    /// Those of `input`; `UnexpectedEof` when it ends early, `InvalidData` when it does not start with such a header.
+    /// Errors of `input`. `UnexpectedEof` if it ends early, and `InvalidData` if it does not start
+    /// with our header.
     pub fn read_from(mut input: impl Read) -> io::Result<Self> {
         let mut header = [0_u8; HEADER_BYTES];
         input.read_exact(&mut header)?;
@@ -180,7 +186,8 @@ impl Pages {
     }
 }
 
-/// magic, block size, bytes, dropped bytes, available blocks: five little-endian words.
+/// The header is five little-endian words: magic, block size, bytes, dropped bytes, available
+/// blocks.
 const HEADER_BYTES: usize = 5 * 8;
 
 /// "PAGES01\n" read as a little-endian word.
@@ -206,11 +213,13 @@ impl<'a> IntoIterator for &'a Pages {
     }
 }
 
-/// Whether `block` is one machine word of 8 bytes over and over (a shorter last word repeats the start of it).
+/// Returns whether `block` repeats one word of 8 bytes. A last word that is shorter repeats the
+/// start of it.
 ///
-/// The rule of the kernel's zswap and zram, which keep such a page as its word. A block of 8 bytes or fewer is same-filled.
+/// The kernel's zswap and zram use this rule and keep such a page as its word. A block of 8 bytes
+/// or fewer is same-filled.
 pub fn is_same_filled(block: &[u8]) -> bool {
-    // A sequence with period 8 is one that equals itself moved by 8.
+    // A sequence has period 8 if it equals itself moved by 8.
     block.len() <= 8 || block[8..] == block[..block.len() - 8]
 }
 
@@ -224,16 +233,18 @@ mod tests {
         (0..64).map(|i| if i % 5 == 0 { tag } else { i }).collect()
     }
 
+    /// A trailing part of a block is dropped and counted.
     #[test]
-    fn a_trailing_part_is_dropped_and_counted() {
+    fn trailing_part_is_dropped() {
         let pages = Pages::from_bytes(BLOCK, vec![1; 64 * 3 + 5]);
         assert_eq!((pages.len(), pages.dropped_bytes(), pages.available_blocks()), (3, 5, 3));
         assert_eq!(pages.bytes().len(), 64 * 3);
         assert!(Pages::from_bytes(BLOCK, vec![1; 63]).is_empty());
     }
 
+    /// Blocks are found by their index, and iteration keeps their order.
     #[test]
-    fn blocks_are_found_by_index_and_in_order() {
+    fn blocks_are_found_by_index() {
         let pages = Pages::from_bytes(BLOCK, (1..=4).flat_map(block_of).collect());
         assert_eq!(pages.iter().len(), 4);
         for (i, block) in pages.iter().enumerate() {
@@ -243,8 +254,9 @@ mod tests {
         assert_eq!((&pages).into_iter().count(), 4);
     }
 
+    /// A same-filled block repeats one word, and a change of any byte ends that.
     #[test]
-    fn same_filled_blocks_are_a_word_repeated() {
+    fn same_filled_repeats_a_word() {
         assert!(is_same_filled(&[0; 4096]));
         assert!(is_same_filled(&[1, 2, 3, 4, 5, 6, 7, 8].repeat(8)));
         assert!(is_same_filled(&[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3]));
@@ -257,8 +269,9 @@ mod tests {
         }
     }
 
+    /// The blocks that are not same-filled keep their order.
     #[test]
-    fn without_same_filled_keeps_the_others_in_order() {
+    fn without_same_filled_keeps_order() {
         let bytes =
             [vec![0; 64], block_of(1), vec![3; 64], block_of(2), block_of(3), vec![0; 64]].concat();
         let pages = Pages::from_bytes(BLOCK, bytes).without_same_filled();
@@ -266,8 +279,9 @@ mod tests {
         assert_eq!(pages.available_blocks(), 6);
     }
 
+    /// Repeat and truncate count in blocks.
     #[test]
-    fn repeat_and_truncate_count_in_blocks() {
+    fn repeat_and_truncate_whole_blocks() {
         let mut pages = Pages::from_bytes(BLOCK, [block_of(1), block_of(2)].concat()).repeat(3);
         assert_eq!(pages.len(), 6);
         assert_eq!(pages.block(5), block_of(2));
@@ -278,8 +292,9 @@ mod tests {
         assert!(pages.repeat(0).is_empty());
     }
 
+    /// Blocks survive a pipe, and damage on the way is found.
     #[test]
-    fn blocks_travel_through_a_pipe_and_damage_is_found() {
+    fn damaged_pipe_is_an_error() {
         let pages = Pages::from_bytes(BLOCK, [block_of(1), block_of(2), vec![1, 2]].concat());
         let mut wire = Vec::new();
         pages.write_to(&mut wire).unwrap();

@@ -1,39 +1,42 @@
-//! Endless blocks made of few: each is named by a seed, so that who knows the seed can tell whether it came back.
+//! An endless supply of blocks from a small sample. A seed names each block, so that a reader who
+//! knows the seed can verify the block.
 
 use std::fmt;
 
 use super::{Pages, is_same_filled};
 use crate::random::Rng;
 
-/// One block in this many is cut to a random length, shorter than the others.
+/// One block in this many is cut to a random length and is shorter than the others.
 const SHORT_BLOCKS: usize = 8;
 
-/// Blocks by seed: the pages of a sample, each altered a little.
+/// Blocks by seed: pages of a sample, each altered a little.
 ///
 /// ```text
-///     seed ──► page  │ ............... │ 8 bytes of the seed's own │ ............ │ cut: one block in eight is shorter
+///     seed ──► page  │ ............... │ 8 bytes of the seed │ ............ │ 1/8 are cut shorter
 ///     seed ──► page of one word        │ another word, over and over              │
 /// ```
 ///
-/// A store that gives back an older version of a block, or another key's, gives back another seed's block, and every two of
-/// those differ (but for the shortest, where there are not enough bytes to). What compresses well in the sample does here.
+/// A store that returns an older version of a block, or the block of another key, returns the block
+/// of another seed. Any two seeds give different blocks, except for the shortest, which have too
+/// few bytes to differ. What compresses well in the sample does so here.
 #[derive(Clone)]
 pub struct SeededBlocks {
     pages: Pages,
 }
 
 impl SeededBlocks {
-    /// Blocks made of `pages`; `None` when there are none.
+    /// Creates blocks from `pages`. Returns `None` if there are none.
     pub fn new(pages: Pages) -> Option<Self> {
         (!pages.is_empty()).then_some(Self { pages })
     }
 
-    /// The longest block there may be.
+    /// Returns the length of the longest block.
     pub fn block_size(&self) -> usize {
         self.pages.block_size()
     }
 
-    /// Makes the block of `seed` the contents of `block`: 1 to [`Self::block_size`] bytes, the same for the same seed.
+    /// Replaces the contents of `block` with the block of `seed`, which has 1 to
+    /// [`Self::block_size`] bytes. A seed always makes the same block.
     pub fn fill(&self, seed: u64, block: &mut Vec<u8>) {
         let mut rng = Rng::new(seed);
         let page = self.pages.block(rng.below(self.pages.len()));
@@ -69,8 +72,9 @@ mod tests {
         SeededBlocks::new(Pages::from_bytes(NonZeroUsize::new(512).unwrap(), bytes)).unwrap()
     }
 
+    /// A seed always makes the same block, and two seeds give two.
     #[test]
-    fn a_seed_names_a_block_and_two_seeds_name_two() {
+    fn seeds_name_different_blocks() {
         let (variants, mut block) = (variants(), Vec::new());
         let mut seen = HashSet::new();
         let mut short = 0;
@@ -88,8 +92,9 @@ mod tests {
         assert!((60..200).contains(&short), "{short}");
     }
 
+    /// A same-filled page gives same-filled blocks.
     #[test]
-    fn same_filled_pages_give_same_filled_blocks() {
+    fn same_filled_page_stays_so() {
         let (variants, mut block) = (variants(), Vec::new());
         let same = (0..1000).filter(|&seed| {
             variants.fill(seed, &mut block);

@@ -1,21 +1,23 @@
-//! Which parts of a process' address space are anonymous memory that it writes: the lines of `/proc/PID/maps`.
+//! Parses `/proc/PID/maps` and finds the anonymous memory that a process can write.
 
 use std::ops::Range;
 
-/// Regions above this are left out: nobody fills them. They are address space that is reserved and sparsely used (shadow
-/// memory of sanitizers, sparse heaps), and with pages of 4 KiB their `pagemap` alone would be more than half a GiB to read.
+/// Larger regions are left out. They are reserved address space that is sparsely used, such as the
+/// shadow memory of sanitizers, and with pages of 4 KiB their `pagemap` alone would be more than
+/// 512 MiB to read.
 pub(crate) const MAX_REGION_BYTES: u64 = 256 << 30;
 
 /// A mapping that may hold anonymous pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Region {
-    /// Addresses, multiples of the page size.
+    /// The addresses, multiples of the page size.
     pub(crate) span: Range<u64>,
-    /// Shared between processes: reading a page that is not there would allocate it.
+    /// Whether the region is shared between processes. Reading an absent page of a shared region
+    /// would allocate it.
     pub(crate) shared: bool,
 }
 
-/// The regions of a `maps` file, in its order; lines that are not understood are left out.
+/// Parses a `maps` file into regions, in its order. Lines that we do not understand are left out.
 pub(crate) fn parse_maps(text: &str) -> Vec<Region> {
     text.lines().filter_map(parse_line).collect()
 }
@@ -39,7 +41,8 @@ fn parse_line(line: &str) -> Option<Region> {
         .then_some(Region { span, shared: *share == b's' })
 }
 
-/// A list of what is taken, not of what is left out: stacks, kernel pages, files, devices and whatever a later kernel names.
+/// Lists what is taken, not what is left out. Stacks, kernel pages, files, devices and names of
+/// later kernels are therefore not read.
 fn is_anonymous(device: &str, inode: &str, name: &str) -> bool {
     if inode == "0" {
         return name.is_empty()
@@ -47,8 +50,9 @@ fn is_anonymous(device: &str, inode: &str, name: &str) -> bool {
             || name.starts_with("[anon:")
             || name.starts_with("[anon_shmem:");
     }
-    // Shared anonymous memory has an inode in a file system of the kernel's own, which no disk backs (major number 0),
-    // and one of these names. /dev/zero mapped privately is anonymous too; its name is a device, its memory is not.
+    // Shared anonymous memory has one of these names and an inode in an internal file system of the
+    // kernel, which has major number 0. A private mapping of /dev/zero is anonymous memory too,
+    // although its name is a device.
     let kernels_own = device.starts_with("00:");
     kernels_own
         && ["/dev/zero", "/SYSV", "/memfd:", "[anon_shmem:"].iter().any(|own| name.starts_with(own))
@@ -69,32 +73,33 @@ mod tests {
         for line in [
             "7f1c00000000-7f1c00021000 rw-p 00000000 00:00 0 ",
             "7f1c00000000-7f1c00021000 rw-p 00000000 00:00 0",
-            "55a000000000-55a000021000 rw-p 00000000 00:00 0                          [heap]",
-            "7f1c00000000-7f1c00021000 rwxp 00000000 00:00 0                          [anon:v8 code]",
-            "7f1c00000000-7f1c00021000 rw-s 00000000 00:01 1031                       /dev/zero (deleted)",
-            "7f1c00000000-7f1c00021000 rw-s 00000000 00:01 32769                      /SYSV00000000 (deleted)",
-            "7f1c00000000-7f1c00021000 rw-s 00000000 00:01 1032                       /memfd:wayland (deleted)",
+            "55a000000000-55a000021000 rw-p 00000000 00:00 0           [heap]",
+            "7f1c00000000-7f1c00021000 rwxp 00000000 00:00 0           [anon:v8 code]",
+            "7f1c00000000-7f1c00021000 rw-s 00000000 00:01 1031           /dev/zero (deleted)",
+            "7f1c00000000-7f1c00021000 rw-s 00000000 00:01 32769           /SYSV00000000 (deleted)",
+            "7f1c00000000-7f1c00021000 rw-s 00000000 00:01 1032           /memfd:wayland (deleted)",
         ] {
             assert!(taken(line), "{line}");
         }
     }
 
+    /// Stacks, kernel pages, files, devices and read-only memory are left out.
     #[test]
-    fn stacks_kernel_pages_files_devices_and_read_only_memory_are_not() {
+    fn other_mappings_are_left_out() {
         for line in [
-            "7ffeb8896000-7ffeb88b7000 rw-p 00000000 00:00 0                          [stack]",
-            "7ffeb88d3000-7ffeb88d7000 r--p 00000000 00:00 0                          [vvar]",
-            "7ffeb88d7000-7ffeb88d9000 r-xp 00000000 00:00 0                          [vdso]",
-            "7ffeb88d7000-7ffeb88d9000 rw-p 00000000 00:00 0                          [vvar_vclock]",
+            "7ffeb8896000-7ffeb88b7000 rw-p 00000000 00:00 0           [stack]",
+            "7ffeb88d3000-7ffeb88d7000 r--p 00000000 00:00 0           [vvar]",
+            "7ffeb88d7000-7ffeb88d9000 r-xp 00000000 00:00 0           [vdso]",
+            "7ffeb88d7000-7ffeb88d9000 rw-p 00000000 00:00 0           [vvar_vclock]",
             "7f1c00000000-7f1c00021000 r--p 00000000 00:00 0 ",
             "7f1c00000000-7f1c00021000 ---p 00000000 00:00 0 ",
             "7f1c00000000-7f1c00021000 -w-p 00000000 00:00 0 ",
-            "7f1c00000000-7f1c00021000 rw-p 0001c000 fe:01 1234                       /usr/lib/libc.so.6",
-            "7f1c00000000-7f1c00021000 rw-s 00000000 00:1a 77                         /dev/shm/queue",
-            "7f1c00000000-7f1c00021000 rw-s 00000000 00:05 411                        /dev/dri/renderD128",
-            "7f1c00000000-7f1c00021000 rw-s 00000000 00:0e 10                         anon_inode:[perf_event]",
-            "7f1c00000000-7f1c00021000 rw-s 00000000 00:0f 10                         /anon_inode:[io_uring]",
-            "7f1c00000000-7f1c00021000 rw-p 00000000 08:01 77                         /memfd:a real file",
+            "7f1c00000000-7f1c00021000 rw-p 0001c000 fe:01 1234           /usr/lib/libc.so.6",
+            "7f1c00000000-7f1c00021000 rw-s 00000000 00:1a 77           /dev/shm/queue",
+            "7f1c00000000-7f1c00021000 rw-s 00000000 00:05 411           /dev/dri/renderD128",
+            "7f1c00000000-7f1c00021000 rw-s 00000000 00:0e 10           anon_inode:[perf_event]",
+            "7f1c00000000-7f1c00021000 rw-s 00000000 00:0f 10           /anon_inode:[io_uring]",
+            "7f1c00000000-7f1c00021000 rw-p 00000000 08:01 77           /memfd:a real file",
             "100000000000-500000000000 rw-p 00000000 00:00 0 ",
             "",
             "not a line of maps",
@@ -105,8 +110,9 @@ mod tests {
         }
     }
 
+    /// This process has private regions, and all regions are page-aligned.
     #[test]
-    fn the_own_process_has_private_regions_that_are_page_aligned() {
+    fn own_regions_are_page_aligned() {
         let regions = parse_maps(&std::fs::read_to_string("/proc/self/maps").unwrap());
         let page = rustix::param::page_size() as u64;
         assert!(regions.iter().any(|region| !region.shared));

@@ -1,13 +1,16 @@
-//! Real memory: blocks of the resident anonymous pages of processes.
+//! Samples real memory: blocks of the resident anonymous pages of processes.
 //!
-//! What is read is what a kernel would compress: private and shared anonymous memory that is in RAM. The process runs on
-//! meanwhile: a block may be torn between two of its writes, and a page that goes away between looking and reading is left
-//! out. Pages are not faulted in for it, so a sample neither grows the process nor brings its swapped pages back; only where
-//! `pagemap` cannot be read (some sandboxes) is private memory read to see whether it is there, and what reads as zero left
-//! out. Memory that was read but never written counts as present: it shows as same-filled blocks.
+//! We read what a kernel would compress, which is private and shared anonymous memory in RAM.
 //!
-//! Reading needs the right to trace the process: one's own processes on most systems, one's own children where
-//! `kernel.yama.ptrace_scope` is 1, root's everywhere.
+//! - The process runs on meanwhile. A block may be torn between two of its writes, and a page that
+//!   disappears after we have found it is left out.
+//! - We fault no page in. A sample neither grows the process nor brings its swapped pages back.
+//! - If `pagemap` cannot be read, as in some sandboxes, we read private memory to find out whether
+//!   it is there, and leave out what reads as zero.
+//! - Memory that was read but never written counts as present. It shows as same-filled blocks.
+//!
+//! Reading needs the right to trace the process. Most systems grant it for one's own processes, and
+//! only for one's own children if `kernel.yama.ptrace_scope` is 1. Root may read all.
 
 mod maps;
 mod pagemap;
@@ -23,41 +26,42 @@ use process_memory::ProcessMemory;
 
 pub use process_memory::ProcessError;
 
-/// Bytes that are sampled where nobody asks for another amount: 64 MiB.
+/// The size of a sample by default: 64 MiB.
 pub const DEFAULT_SAMPLE_BYTES: u64 = 64 << 20;
 
-/// Processes a sample is taken from at most, so that each gives enough to be typical of it.
+/// The most processes in a sample, so that each of them adds enough to be typical of it.
 pub const MAX_SAMPLED_PROCESSES: usize = 32;
 
-/// Blocks of processes, and whose they are.
+/// Blocks of processes, and the list of these processes.
 #[derive(Debug)]
 pub struct Sample {
-    /// The blocks, process by process in the order of `sources`, each in the order of addresses.
+    /// The blocks, in the order of `sources` and then of addresses.
     pub pages: Pages,
-    /// Who gave them, largest process first. Those that gave nothing are not listed.
+    /// The processes, largest first. A process without blocks is not listed.
     pub sources: Vec<SampledProcess>,
-    /// Processes that may not be read.
+    /// The number of processes that may not be read.
     pub refused: usize,
 }
 
 /// One process of a sample.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampledProcess {
-    /// Its number.
+    /// Its process id.
     pub pid: u32,
     /// Its short name (`comm`); control characters are replaced.
     pub name: String,
-    /// Bytes of it in the sample.
+    /// The bytes that it adds to the sample.
     pub bytes: u64,
 }
 
-/// Blocks of one process, at most `max_bytes` of them, by [`crate::sample_runs`] when it holds more.
+/// Samples at most `max_bytes` of one process. If it holds more, [`crate::sample_runs`] chooses.
 ///
-/// Blocks larger than a page are taken where all of their pages are present; smaller ones cut pages up.
+/// A block larger than a page is taken if all of its pages are present. Smaller blocks are parts of
+/// a page.
 ///
 /// # Errors
 ///
-/// When it does not exist, may not be read, or gives no block.
+/// If the process does not exist, may not be read, or has no block.
 pub fn sample_process(
     pid: u32,
     block_size: NonZeroUsize,
@@ -68,19 +72,21 @@ pub fn sample_process(
     if sample.pages.is_empty() { Err(ProcessError::Nothing { pid }) } else { Ok(sample) }
 }
 
-/// Blocks of the processes of the caller's own effective user, as [`sample_processes`] of [`own_uid_processes`].
+/// Samples the processes of the caller's effective user: [`sample_processes`] of
+/// [`own_uid_processes`].
 ///
 /// # Errors
 ///
-/// When the list of processes cannot be read. That nobody could be read is no error: the sample is empty and says how many
-/// refused.
+/// If the list of processes cannot be read. If no process may be read, this is no error: the sample
+/// is empty and has the number of refusals.
 pub fn sample_own_uid(block_size: NonZeroUsize, max_bytes: u64) -> Result<Sample, ProcessError> {
     Ok(sample_processes(&own_uid_processes()?, block_size, max_bytes))
 }
 
-/// Blocks of the first [`MAX_SAMPLED_PROCESSES`] of `pids` that may be read and hold something; `max_bytes` in all.
+/// Samples the first [`MAX_SAMPLED_PROCESSES`] of `pids` that may be read and have a block,
+/// `max_bytes` in all.
 ///
-/// Each process has the same share. What a small one does not need is divided among the others.
+/// Each process gets the same share. What a small one leaves is divided among the others.
 pub fn sample_processes(pids: &[u32], block_size: NonZeroUsize, max_bytes: u64) -> Sample {
     let mut targets = Vec::new();
     let mut refused = 0;
@@ -91,19 +97,20 @@ pub fn sample_processes(pids: &[u32], block_size: NonZeroUsize, max_bytes: u64) 
         match ProcessMemory::open(pid, block_size) {
             Ok(target) => targets.push(target),
             Err(ProcessError::Refused { .. }) => refused += 1,
-            // Gone, or nothing there: as if it had never been listed.
+            // It has ended or holds nothing, as if it had never been listed.
             Err(_) => (),
         }
     }
     gather(targets, block_size, max_bytes, refused)
 }
 
-/// Processes of the caller's own effective user but the caller itself, most resident anonymous memory first. Looks at their
-/// status only; kernel threads and ended processes, which have no memory, are left out.
+/// Lists the processes of the caller's effective user, except for the caller, in the order of
+/// resident anonymous memory, most first. Only their status is read. Kernel threads and ended
+/// processes have no memory and are left out.
 ///
 /// # Errors
 ///
-/// When `/proc` cannot be listed.
+/// If `/proc` cannot be listed.
 pub fn own_uid_processes() -> Result<Vec<u32>, ProcessError> {
     let (uid, own) = (rustix::process::geteuid().as_raw(), std::process::id());
     let mut found: Vec<(u64, u32)> = fs::read_dir("/proc")
@@ -120,7 +127,7 @@ pub fn own_uid_processes() -> Result<Vec<u32>, ProcessError> {
     Ok(found.into_iter().map(|(_, pid)| pid).collect())
 }
 
-/// What is asked of `/proc/PID/status`.
+/// The part of `/proc/PID/status` that we use.
 #[derive(Debug, PartialEq, Eq)]
 struct Status {
     euid: u32,
@@ -138,7 +145,7 @@ fn parse_status(text: &str) -> Option<Status> {
     })
 }
 
-/// Reads every target's share.
+/// Reads the share of every process.
 fn gather(
     targets: Vec<ProcessMemory>,
     block_size: NonZeroUsize,
@@ -163,7 +170,8 @@ fn gather(
     Sample { pages: Pages::from_sample(block_size, bytes, available as u64, 0), sources, refused }
 }
 
-/// Divides `limit` so that nobody gets more than it holds, and nobody who wants more gets less than another.
+/// Divides `limit` fairly. No share exceeds what its process holds, and a process that could use
+/// more gets no less than any other.
 fn fair_shares(held: &[usize], limit: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..held.len()).collect();
     order.sort_unstable_by_key(|&i| held[i]);
@@ -180,8 +188,9 @@ fn fair_shares(held: &[usize], limit: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    /// Shares are fair, and none exceeds what its process holds.
     #[test]
-    fn a_share_is_fair_and_never_more_than_there_is() {
+    fn shares_are_fair() {
         assert_eq!(fair_shares(&[100, 100], 50), [25, 25]);
         assert_eq!(fair_shares(&[1000, 10, 1000], 110), [50, 10, 50]);
         assert_eq!(fair_shares(&[3, 2, 1], 100), [3, 2, 1]);
@@ -190,9 +199,11 @@ mod tests {
         assert_eq!(fair_shares(&[], 5), [0; 0]);
     }
 
+    /// The status of a process is parsed.
     #[test]
-    fn the_status_of_a_process_is_parsed() {
-        let text = "Name:\tcat\nUid:\t1000\t1001\t1002\t1003\nVmRSS:\t    1700 kB\nRssAnon:\t     112 kB\n";
+    fn status_is_parsed() {
+        let text = "Name:\tcat\nUid:\t1000\t1001\t1002\t1003\n\
+                    VmRSS:\t    1700 kB\nRssAnon:\t     112 kB\n";
         assert_eq!(parse_status(text), Some(Status { euid: 1001, anonymous_bytes: 112 << 10 }));
         let old = "Uid:\t0\t0\t0\t0\nVmRSS:\t       8 kB\n";
         assert_eq!(parse_status(old), Some(Status { euid: 0, anonymous_bytes: 8 << 10 }));

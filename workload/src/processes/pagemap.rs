@@ -1,4 +1,5 @@
-//! Which pages of a region are in memory: `/proc/PID/pagemap`, and what is left to do without it.
+//! Reads `/proc/PID/pagemap` to find the resident pages of a region, and assumes them if it cannot
+//! be read.
 
 use std::fs::File;
 use std::io;
@@ -7,26 +8,28 @@ use std::os::unix::fs::FileExt;
 
 use super::maps::Region;
 
-/// Bytes an entry of `pagemap`, one for each page of address space.
+/// Bytes per entry of `pagemap`. Each page of address space has an entry.
 const ENTRY_BYTES: u64 = 8;
 /// Bit 63: the page is in memory. The frame number is hidden from ordinary users; this bit is not.
 const PRESENT: u64 = 1 << 63;
-/// Bytes of `pagemap` read at a time: one huge page table's worth of 512 entries, eight times.
+/// Bytes of `pagemap` per read: eight page tables of 512 entries.
 const CHUNK_BYTES: u64 = 32 << 10;
 
-/// Blocks of a process' memory that can be read, as runs of neighbours.
+/// The blocks of a process' memory that can be read, as runs of neighbours. They are aligned inside
+/// each present stretch.
 ///
 /// ```text
 ///     pages    │ present │ present │ absent │ present │ present │ present │
-///     run      ├───── blocks ──────┤        ├──────────── blocks ─────────┤    block-aligned inside each present stretch
+///     run      ├───── blocks ──────┤        ├──────────── blocks ─────────┤
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResidentBlocks {
-    /// First address and number of blocks; ascending.
+    /// The first address and the number of blocks of each run, ascending.
     runs: Vec<(u64, usize)>,
     blocks: usize,
     block_size: u64,
-    /// Whether each block is known to be in memory. If not, some were never touched and will read as zero.
+    /// Whether each block is known to be in memory. If not, some were never touched and read as
+    /// zero.
     pub(crate) known: bool,
 }
 
@@ -35,7 +38,7 @@ impl ResidentBlocks {
     ///
     /// # Errors
     ///
-    /// When `pagemap` cannot be read.
+    /// If `pagemap` cannot be read.
     pub(crate) fn from_pagemap(
         pagemap: &File,
         regions: &[Region],
@@ -50,10 +53,11 @@ impl ResidentBlocks {
         Ok(present)
     }
 
-    /// Takes every block of every private region as present, where nobody says which are.
+    /// Assumes that every block of every private region is present, for a process without a
+    /// readable `pagemap`.
     ///
-    /// Shared regions are left out: reading an absent page of shared memory allocates it. Reading an absent private one does
-    /// not, it only maps the kernel's page of zeros.
+    /// Shared regions are left out, because reading an absent page of shared memory allocates it.
+    /// Reading an absent private page only maps the kernel's page of zeros.
     pub(crate) fn assumed(regions: &[Region], block_size: u64) -> Self {
         let mut present = Self { block_size, known: false, ..Self::default() };
         for region in regions.iter().filter(|region| !region.shared) {
@@ -62,12 +66,13 @@ impl ResidentBlocks {
         present
     }
 
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub(crate) fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Where the blocks of `indices` (ascending ranges) are: for each piece of neighbouring blocks, its address and number.
+    /// Finds the blocks of `indices`, which are ascending ranges. Returns the address and the
+    /// number of blocks of each piece of neighbours.
     pub(crate) fn locate(&self, indices: &[Range<usize>]) -> Vec<(u64, usize)> {
         let mut pieces = Vec::new();
         let mut runs = self.runs.iter();
@@ -108,7 +113,7 @@ impl ResidentBlocks {
                 read => read?,
             };
             if read < ENTRY_BYTES as usize {
-                // The process ended or gave the region back: what was found so far is tried all the same.
+                // The process has ended or released the region. We try what we have found so far.
                 break;
             }
             for entry in buffer[..read].chunks_exact(ENTRY_BYTES as usize) {
@@ -131,7 +136,8 @@ impl ResidentBlocks {
         Ok(())
     }
 
-    /// Adds the whole blocks of a stretch of present memory; blocks start at multiples of their size, as a kernel's would.
+    /// Adds the whole blocks of a stretch of present memory. As in a kernel, blocks start at
+    /// multiples of their size.
     fn add(&mut self, stretch: Range<u64>) {
         let Some(start) = stretch.start.checked_next_multiple_of(self.block_size) else { return };
         let blocks = (stretch.end.saturating_sub(start) / self.block_size) as usize;
@@ -150,16 +156,16 @@ mod tests {
 
     const PAGE: u64 = 4096;
 
-    /// A file that looks like the pagemap of a process whose page `i` is present where `bits[i]` is `#`.
+    /// Makes a file like the pagemap of a process whose page `i` is present if `bits[i]` is `#`.
     fn present_of(bits: &str, span: Range<u64>, block_size: u64) -> Vec<(u64, usize)> {
         let mut file = tempfile::tempfile().unwrap();
         for bit in bits.bytes() {
-            // The bits below 63 are noise here, as they are for whoever may not see frame numbers.
+            // The bits below 63 are noise, as they are for a reader that may not see frame numbers.
             let entry = if bit == b'#' { PRESENT | 5 } else { 1 << 62 | 5 };
             file.write_all(&entry.to_ne_bytes()).unwrap();
         }
         let mut present = ResidentBlocks { block_size, known: true, ..ResidentBlocks::default() };
-        // A small buffer, so that runs cross from one read into the next.
+        // A small buffer, so that runs cross from one read to the next.
         present
             .add_region(
                 &file,
@@ -179,20 +185,24 @@ mod tests {
         assert_eq!(present_of("......", 0..6, PAGE), []);
     }
 
+    /// A run that is longer than one read stays one run.
     #[test]
-    fn a_run_longer_than_one_read_is_one_run() {
+    fn run_may_span_reads() {
         let pages = (2 * CHUNK_BYTES / ENTRY_BYTES + 10) as usize;
         assert_eq!(present_of(&"#".repeat(pages), 0..pages as u64, PAGE), [(0, pages)]);
     }
 
+    /// A pagemap that ends early gives the runs before its end.
     #[test]
-    fn a_pagemap_that_ends_early_gives_what_was_there() {
+    fn short_pagemap_gives_its_runs() {
         assert_eq!(present_of(".###", 0..100, PAGE), [(PAGE, 3)]);
     }
 
+    /// Blocks larger than a page are aligned, and all of their pages are present.
     #[test]
-    fn larger_blocks_are_aligned_and_wholly_present() {
-        // Blocks of four pages: only pages 4 to 7 are such a block; 9 to 12 straddle two.
+    fn large_blocks_are_aligned() {
+        // With blocks of four pages, only pages 4 to 7 are a whole block. Pages 9 to 12 straddle
+        // two.
         assert_eq!(present_of(".##.####.####", 0..13, 4 * PAGE), [(4 * PAGE, 1)]);
         assert_eq!(present_of("############", 0..12, 4 * PAGE), [(0, 3)]);
     }
@@ -221,8 +231,9 @@ mod tests {
         assert_eq!(all.iter().map(|piece| piece.1).sum::<usize>(), 14);
     }
 
+    /// Without a pagemap, private regions are assumed to be present.
     #[test]
-    fn without_a_pagemap_private_regions_are_assumed_present() {
+    fn private_regions_are_assumed() {
         let regions = [
             Region { span: 0x10000..0x12000, shared: false },
             Region { span: 0x20000..0x22000, shared: true },

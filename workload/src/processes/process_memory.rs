@@ -1,4 +1,4 @@
-//! One process that is sampled: what may be read of it, and the reading.
+//! Reads the memory of one process that is sampled.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,26 +11,28 @@ use super::maps::parse_maps;
 use super::pagemap::ResidentBlocks;
 use crate::random::sample_runs;
 
-/// Without `pagemap`, this many times the blocks wanted are looked at, because most may never have been touched.
+/// Without `pagemap`, read this many times the blocks wanted, because most of them may never have
+/// been touched.
 const LOOKS_PER_BLOCK: usize = 4;
 
-/// Why a process gave nothing. Each message is one line.
+/// The reason why a process gave no blocks. Each message is one line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProcessError {
     /// There is no such process.
     NotFound {
-        /// The number asked for.
+        /// The number that was asked for.
         pid: u32,
     },
     /// The caller may not read it.
     Refused {
         /// The process.
         pid: u32,
-        /// What the OS said.
+        /// The error of the OS.
         error: io::Error,
     },
-    /// It has no resident anonymous memory of at least a block: a kernel thread, or a process that has ended.
+    /// It has less than a block of resident anonymous memory: a kernel thread, or a process that
+    /// has ended.
     Nothing {
         /// The process.
         pid: u32,
@@ -61,7 +63,7 @@ impl std::error::Error for ProcessError {
     }
 }
 
-/// A process that can be read, and which of its blocks are there.
+/// A process that can be read, with its resident blocks.
 pub(crate) struct ProcessMemory {
     pub(crate) pid: u32,
     pub(crate) name: String,
@@ -70,11 +72,11 @@ pub(crate) struct ProcessMemory {
 }
 
 impl ProcessMemory {
-    /// Opens what must be open before anything is chosen.
+    /// Opens the files that must be open before blocks are chosen.
     ///
     /// # Errors
     ///
-    /// When it does not exist, may not be read, or has no block.
+    /// If the process does not exist, may not be read, or has no block.
     pub(crate) fn open(pid: u32, block_size: NonZeroUsize) -> Result<Self, ProcessError> {
         let folder = Path::new("/proc").join(pid.to_string());
         let judge = |error| judge(pid, error, folder.exists());
@@ -93,7 +95,7 @@ impl ProcessMemory {
         Ok(Self { pid, name, mem, present })
     }
 
-    /// Appends at most `limit` blocks to `bytes`, and returns how many.
+    /// Appends at most `limit` blocks to `bytes` and returns their number.
     pub(crate) fn read(&self, limit: usize, block_size: usize, bytes: &mut Vec<u8>) -> usize {
         let looks = if self.present.known { limit } else { limit.saturating_mul(LOOKS_PER_BLOCK) };
         let start = bytes.len();
@@ -108,7 +110,7 @@ impl ProcessMemory {
         if found <= limit {
             return found;
         }
-        // More was there than the guess allowed for: the same choice again, among what was read.
+        // We found more than the guess allowed for, so we sample what we have read.
         let mut kept = start;
         for run in sample_runs(found, limit) {
             bytes.copy_within(start + run.start * block_size..start + run.end * block_size, kept);
@@ -119,7 +121,8 @@ impl ProcessMemory {
     }
 }
 
-/// Appends `blocks` neighbouring blocks at `address`, but those that cannot be read any more.
+/// Appends `blocks` neighbouring blocks at `address`. Blocks that can no longer be read are left
+/// out.
 fn read_blocks(mem: &File, address: u64, blocks: usize, block_size: usize, bytes: &mut Vec<u8>) {
     let mut done = 0;
     while done < blocks {
@@ -131,16 +134,17 @@ fn read_blocks(mem: &File, address: u64, blocks: usize, block_size: usize, bytes
                 bytes.truncate(filled);
                 continue;
             }
-            // EIO: unmapped meanwhile. (A process that has ended reads as empty.)
+            // EIO: the memory was unmapped meanwhile. A process that has ended reads as empty.
             Err(_) => 0,
         };
         bytes.truncate(filled + whole * block_size);
-        // What stopped the read is the block behind those that came whole.
+        // The block behind the last whole one has stopped the read, so skip it.
         done += whole + 1;
     }
 }
 
-/// Removes the all-zero blocks from `start` on: without `pagemap`, most of these were never touched.
+/// Removes the blocks from `start` on that are all zero. Without `pagemap`, most of them were never
+/// touched.
 fn drop_zeros(bytes: &mut Vec<u8>, start: usize, block_size: usize) {
     let mut kept = start;
     for at in (start..bytes.len()).step_by(block_size) {
@@ -152,11 +156,12 @@ fn drop_zeros(bytes: &mut Vec<u8>, start: usize, block_size: usize) {
     bytes.truncate(kept);
 }
 
-/// What an error of opening a file of `/proc/PID` means.
+/// Interprets an error of opening a file of `/proc/PID`.
 fn judge(pid: u32, error: io::Error, exists: bool) -> ProcessError {
     match error.kind() {
         _ if !exists => ProcessError::NotFound { pid },
-        // A process that has ended but was not waited for, or a kernel thread: it is there, but has no memory.
+        // A kernel thread, or a process that has ended and was not waited for. It exists but has no
+        // memory.
         _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
             ProcessError::Nothing { pid }
         }
@@ -174,7 +179,7 @@ mod tests {
 
     const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-    /// Memory of this process: 40 MiB, of which some pages within the first 4 MiB were written.
+    /// 40 MiB of memory of this process. Some pages of the first 4 MiB were written.
     struct Buffer {
         bytes: Vec<u8>,
         region: Region,
@@ -183,7 +188,8 @@ mod tests {
 
     impl Buffer {
         fn new() -> Self {
-            // glibc takes more than 32 MiB straight from the OS, untouched, and gives it back when it is freed.
+            // glibc takes more than 32 MiB straight from the OS, untouched, and returns it when it
+            // is freed.
             let mut bytes = vec![0_u8; 40 << 20];
             let first = bytes.as_ptr().addr() as u64;
             let start = first.next_multiple_of(rustix::param::page_size() as u64);
@@ -223,7 +229,7 @@ mod tests {
         pages.iter().filter(|page| page.iter().all(|&byte| byte == 0xA5)).count()
     }
 
-    /// A process that does nothing, and ends with the test however that ends.
+    /// A process that does nothing. It ends with the test, also if the test fails.
     struct Sleeper(Child);
 
     impl Sleeper {
@@ -241,11 +247,13 @@ mod tests {
         }
     }
 
+    /// Present pages are read, and absent ones are not faulted in.
     #[test]
-    fn present_pages_are_read_and_absent_ones_are_not_faulted_in() {
+    fn reading_faults_no_page_in() {
         let buffer = Buffer::new();
         let before = buffer.present();
-        // Huge pages may have made neighbours present, but nothing in the 36 MiB that nobody wrote to.
+        // Huge pages may have made neighbours present, but nothing in the 36 MiB that were never
+        // written.
         assert!((buffer.touched..2048).contains(&before.blocks()), "{}", before.blocks());
         let pages = read(&buffer.target(before.clone()), 16 << 10);
         assert_eq!(pages.len(), before.blocks());
@@ -254,34 +262,39 @@ mod tests {
         assert_eq!(buffer.bytes.len(), 40 << 20);
     }
 
+    /// Without a pagemap, pages that were never touched are left out.
     #[test]
-    fn without_a_pagemap_untouched_pages_are_left_out() {
+    fn untouched_pages_are_left_out() {
         let buffer = Buffer::new();
         let present =
             ResidentBlocks::assumed(std::slice::from_ref(&buffer.region), PAGE.get() as u64);
         let pages = read(&buffer.target(present.clone()), 16 << 10);
         assert_eq!((pages.len(), patterned(&pages)), (buffer.touched, buffer.touched));
-        // A limit below what is there holds all the same.
+        // A limit below what is there holds as well.
         let pages = read(&buffer.target(present), 100);
         assert!((1..=100).contains(&pages.len()) && patterned(&pages) == pages.len(), "{pages:?}");
     }
 
+    /// Pages that are unmapped after they were found are left out.
     #[test]
-    fn pages_unmapped_meanwhile_are_left_out() {
+    fn unmapped_pages_are_left_out() {
         let buffer = Buffer::new();
         let target = buffer.target(buffer.present());
         let touched = buffer.touched;
-        // The allocator gives memory of this size back to the OS; another thread's may be there now, but not all of it.
+        // The allocator returns memory of this size to the OS. Memory of another thread may have
+        // taken its place, but not all of it.
         drop(buffer);
         let pages = read(&target, 16 << 10);
         assert!(patterned(&pages) < touched);
     }
 
+    /// A process that ends between looking and reading gives nothing.
     #[test]
-    fn a_process_that_ends_between_looking_and_reading_gives_nothing() {
+    fn ended_process_gives_nothing() {
         let sleeper = Sleeper::start();
         let pid = sleeper.0.id();
-        // Until exec is done the child is a copy of this process, and right after it, it holds next to nothing.
+        // Until `exec` is done, the child is a copy of this process. Right after it, the child
+        // holds almost nothing.
         let target = loop {
             match ProcessMemory::open(pid, PAGE) {
                 Ok(target) if target.name == "sleep" => break target,
@@ -294,8 +307,9 @@ mod tests {
         assert!(read(&target, 16 << 10).is_empty());
     }
 
+    /// Errors of opening a process are told apart, and each is one line.
     #[test]
-    fn errors_are_told_apart_and_are_one_line() {
+    fn errors_are_told_apart() {
         let error = |code: rustix::io::Errno| io::Error::from_raw_os_error(code.raw_os_error());
         use rustix::io::Errno;
         let refused = judge(7, error(Errno::ACCESS), true);

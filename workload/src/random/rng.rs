@@ -1,7 +1,9 @@
-//! A small seeded generator: the same seed gives the same sequence on every machine and in every release of this crate.
+//! A small seeded generator. A seed makes the same sequence on every machine and in every release
+//! of this crate.
 
-/// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016): 8 bytes of
-/// state, period 2^64 - 1, its seed spread by one step of splitmix64 so that neighbouring seeds give unrelated sequences.
+/// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled",
+/// 2016), with 8 bytes of state and a period of 2^64 - 1. One step of splitmix64 spreads the seed,
+/// so that neighbouring seeds give unrelated sequences.
 ///
 /// For workloads, not for secrets.
 #[derive(Clone, Debug)]
@@ -11,13 +13,13 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The generator of `seed`; every seed is a good one, zero included.
+    /// Creates the generator of `seed`. Every seed is a good one, zero included.
     pub fn new(seed: u64) -> Self {
         let mixed = splitmix64(seed);
         Self { state: if mixed == 0 { 0x9E37_79B9_7F4A_7C15 } else { mixed } }
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
@@ -25,30 +27,31 @@ impl Rng {
         self.state.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// A number in `0..bound`.
+    /// Returns a number in `0..bound`.
     ///
-    /// The high half of a 64 by 64 bit product: its bias is below `bound / 2^64`, which no workload here can notice.
+    /// This is the high half of a 64 by 64 bit product. Its bias is below `bound / 2^64`, which no
+    /// workload here can notice.
     ///
     /// # Panics
     ///
-    /// When `bound` is zero: there is no such number.
+    /// If `bound` is zero.
     pub fn below(&mut self, bound: usize) -> usize {
         assert!(bound > 0, "a random number below zero does not exist");
         let product = u128::from(self.next_u64()) * bound as u128;
         (product >> 64) as usize
     }
 
-    /// A number in `0.0..1.0`, a multiple of 2^-53.
+    /// Returns a number in `0.0..1.0`, a multiple of 2^-53.
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// True with probability `p` (never for `p <= 0`, always for `p >= 1`).
+    /// Returns true with probability `p`: never for `p <= 0`, always for `p >= 1`.
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
-    /// Puts `items` into random order (Fisher-Yates).
+    /// Shuffles `items` (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
@@ -68,8 +71,9 @@ fn splitmix64(seed: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// The first output for seed 0 is the published one.
     #[test]
-    fn splitmix64_gives_the_published_first_output() {
+    fn splitmix64_first_output_is_known() {
         // The first value that the reference implementation returns for seed 0.
         assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
     }
@@ -85,8 +89,9 @@ mod tests {
         assert_ne!(draw(0), draw(1));
     }
 
+    /// Every value is reached about equally often.
     #[test]
-    fn below_reaches_every_value_about_equally_often() {
+    fn below_is_uniform() {
         let mut rng = Rng::new(1);
         let mut counts = [0_u32; 10];
         for _ in 0..100_000 {
@@ -96,8 +101,9 @@ mod tests {
         assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 500), "{counts:?}");
     }
 
+    /// `unit` stays in its interval, and `chance` follows it.
     #[test]
-    fn unit_stays_in_its_interval_and_chance_follows_it() {
+    fn unit_stays_below_one() {
         let mut rng = Rng::new(2);
         assert!((0..10_000).map(|_| rng.unit()).all(|u| (0.0..1.0).contains(&u)));
         assert_eq!((0..1000).filter(|_| rng.chance(0.0)).count(), 0);
@@ -106,8 +112,9 @@ mod tests {
         assert!(half.abs_diff(5_000) < 300, "{half}");
     }
 
+    /// A shuffle changes the order of the items and keeps all of them.
     #[test]
-    fn shuffle_keeps_the_items_and_changes_their_order() {
+    fn shuffle_keeps_the_items() {
         let mut items: Vec<u32> = (0..100).collect();
         Rng::new(3).shuffle(&mut items);
         assert!(items.iter().enumerate().any(|(i, &v)| i != v as usize));
@@ -115,9 +122,10 @@ mod tests {
         assert!(items.iter().enumerate().all(|(i, &v)| i == v as usize));
     }
 
+    /// Below zero is a programmer error.
     #[test]
     #[should_panic(expected = "below zero")]
-    fn below_zero_is_a_programmer_error() {
+    fn below_zero_panics() {
         Rng::new(1).below(0);
     }
 }

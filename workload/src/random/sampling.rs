@@ -1,24 +1,27 @@
-//! Which blocks of a large input are looked at: short runs, spread over the whole of it.
+//! Samples a large input: short runs of blocks, spread over all of it.
 
 use std::ops::Range;
 
 use super::rng::Rng;
 
-/// Blocks in a run. Neighbouring pages resemble each other, and what packs or deduplicates neighbours must see some.
+/// Blocks per run. Neighbouring pages resemble each other, and a tool that packs or deduplicates
+/// neighbours must see some.
 pub const RUN_BLOCKS: usize = 16;
 
-/// The same for every sample ever taken, so that two runs on one file see the same blocks.
+/// A constant, so that two runs of a program on one file see the same blocks.
 const SEED: u64 = 1;
 
-/// Chooses `limit` of `total` blocks: ranges of indices, ascending, without overlap, [`RUN_BLOCKS`] or fewer blocks each.
+/// Chooses `limit` of `total` blocks. Returns ranges of indices, ascending and without overlap,
+/// each of at most [`RUN_BLOCKS`] blocks.
 ///
 /// ```text
-///     input   ├────────────┼────────────┼────────────┼────────────┤   as many strata as runs are wanted
-///     sample      ▓▓           ▓▓                 ▓▓   ▓▓             one run at a random place of each
+///     input   ├────────────┼────────────┼────────────┼────────────┤   one stratum per run
+///     sample      ▓▓           ▓▓                 ▓▓   ▓▓             at a random place of it
 /// ```
 ///
-/// All blocks when `limit >= total`. The number of blocks chosen is `limit`, less at most `RUN_BLOCKS - 1` (the last run of
-/// the input may be a short one). The choice depends on `total` and `limit` only.
+/// If `limit >= total`, all blocks are chosen. Otherwise up to `RUN_BLOCKS - 1` fewer than `limit`
+/// may be chosen, because the last run of the input can be short. The choice depends on `total` and
+/// `limit` only.
 pub fn sample_runs(total: usize, limit: usize) -> Vec<Range<usize>> {
     if limit >= total {
         return (0..total).step_by(RUN_BLOCKS).map(|at| at..(at + RUN_BLOCKS).min(total)).collect();
@@ -40,7 +43,7 @@ pub fn sample_runs(total: usize, limit: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// `part * whole / parts`, without overflow.
+/// Returns `part * whole / parts` without overflow.
 fn scale(part: usize, whole: usize, parts: usize) -> usize {
     (part as u128 * whole as u128 / parts as u128) as usize
 }
@@ -49,8 +52,9 @@ fn scale(part: usize, whole: usize, parts: usize) -> usize {
 mod tests {
     use super::*;
 
+    /// An input within the limit is taken whole.
     #[test]
-    fn everything_is_taken_when_it_fits() {
+    fn small_input_is_taken_whole() {
         for total in [0, 1, 15, 16, 17, 1000] {
             let runs = sample_runs(total, total);
             let blocks: Vec<usize> = runs.into_iter().flatten().collect();
@@ -58,8 +62,9 @@ mod tests {
         }
     }
 
+    /// A sample is ordered and without overlap, and has the size that was asked for.
     #[test]
-    fn a_sample_is_ordered_without_overlap_and_of_the_size_asked_for() {
+    fn sample_is_ordered_and_of_size() {
         for total in [2, 17, 100, 1000, 12_345] {
             for limit in [0, 1, 15, 16, 17, 99, 333, 999, total - 1] {
                 if limit >= total {
@@ -77,8 +82,9 @@ mod tests {
         }
     }
 
+    /// A sample reaches every part of the input.
     #[test]
-    fn a_sample_reaches_every_part_of_the_input() {
+    fn sample_reaches_every_part() {
         let total = 100_000;
         let runs = sample_runs(total, 1600);
         for part in 0..10 {
@@ -89,8 +95,9 @@ mod tests {
         }
     }
 
+    /// The choice is the same each time.
     #[test]
-    fn the_choice_is_the_same_each_time() {
+    fn sample_is_repeatable() {
         assert_eq!(sample_runs(5000, 800), sample_runs(5000, 800));
     }
 }

@@ -1,12 +1,13 @@
-//! Ranks drawn by Zipf's law: few keys are hot, most are cold, as in the caches that a compressed pool stands behind.
+//! Ranks drawn by Zipf's law: few keys are hot, most are cold, as in the caches that a compressed
+//! pool stands behind.
 
 use super::rng::Rng;
 
 /// Draws ranks `0..n`, rank `r` with probability proportional to `(r + 1)^-exponent`.
 ///
-/// Rejection-inversion (Hörmann and Derflinger, "Rejection-inversion to generate variates from monotone discrete
-/// distributions", 1996): exact, in constant memory. A table of sums would be simpler, but a table of
-/// a million entries would push the measured program out of the cache.
+/// Rejection-inversion (Hörmann and Derflinger, "Rejection-inversion to generate variates from
+/// monotone discrete distributions", 1996): exact, in constant memory. A table of sums would be
+/// simpler, but a table of a million entries would push the measured program out of the cache.
 #[derive(Clone, Debug)]
 pub struct Zipf {
     n: usize,
@@ -15,7 +16,8 @@ pub struct Zipf {
     low: f64,
     /// The integral up to `n + 1/2`.
     high: f64,
-    /// Where the distance between a rank and its inverse is below this, it is accepted without computing anything.
+    /// If the distance between a rank and its inverse is below this, accept the rank without
+    /// computing anything.
     sure: f64,
 }
 
@@ -23,20 +25,20 @@ impl Zipf {
     /// The exponent of YCSB and of most published cache traces.
     pub const USUAL_EXPONENT: f64 = 0.99;
 
-    /// A sampler over `n` ranks with [`Self::USUAL_EXPONENT`].
+    /// Creates a sampler over `n` ranks with [`Self::USUAL_EXPONENT`].
     ///
     /// # Panics
     ///
-    /// When `n` is zero.
+    /// If `n` is zero.
     pub fn new(n: usize) -> Self {
         Self::with_exponent(n, Self::USUAL_EXPONENT)
     }
 
-    /// A sampler over `n` ranks.
+    /// Creates a sampler over `n` ranks.
     ///
     /// # Panics
     ///
-    /// When `n` is zero, or `exponent` is not a positive finite number.
+    /// If `n` is zero, or `exponent` is not a positive finite number.
     pub fn with_exponent(n: usize, exponent: f64) -> Self {
         assert!(n > 0, "there is no rank to draw from");
         assert!(exponent.is_finite() && exponent > 0.0, "the exponent of Zipf's law is positive");
@@ -51,7 +53,7 @@ impl Zipf {
         }
     }
 
-    /// A rank in `0..n`; rank 0 is the hottest.
+    /// Draws a rank in `0..n`. Rank 0 is the hottest.
     pub fn sample(&self, rng: &mut Rng) -> usize {
         loop {
             let area = self.high + rng.unit() * (self.low - self.high);
@@ -66,12 +68,13 @@ impl Zipf {
     }
 }
 
-/// The unnormalised density at `x`: `x^-s`.
+/// Returns the unnormalised density at `x`: `x^-s`.
 fn weight(x: f64, s: f64) -> f64 {
     (-s * x.ln()).exp()
 }
 
-/// The integral of [`weight`] from 1 to `x`: `(x^(1-s) - 1) / (1-s)`, and `ln x` where `s` is 1.
+/// Returns the integral of [`weight`] from 1 to `x`: `(x^(1-s) - 1) / (1-s)`, or `ln x` if `s` is
+/// 1.
 fn integral(x: f64, s: f64) -> f64 {
     let log = x.ln();
     let t = (1.0 - s) * log;
@@ -79,7 +82,7 @@ fn integral(x: f64, s: f64) -> f64 {
     if t == 0.0 { log } else { t.exp_m1() / t * log }
 }
 
-/// The `x` for which [`integral`] is `area`.
+/// Returns the `x` for which [`integral`] is `area`.
 fn inverse_integral(area: f64, s: f64) -> f64 {
     let t = (area * (1.0 - s)).max(-1.0);
     if t == 0.0 { area.exp() } else { (t.ln_1p() / t * area).exp() }
@@ -110,7 +113,7 @@ mod tests {
                     "n {n} s {exponent} rank {rank}: {share} {expected}"
                 );
             }
-            // The tail as a whole, where single ranks are too rare to be compared.
+            // The tail is compared as a whole, because its single ranks are too rare.
             let tail: f64 = found[n / 2..].iter().sum();
             let expected: f64 =
                 (n / 2 + 1..=n).map(|k| (k as f64).powf(-exponent)).sum::<f64>() / total;
@@ -128,9 +131,10 @@ mod tests {
         assert!((0..1000).all(|_| zipf.sample(&mut rng) == 0));
     }
 
+    /// No rank is a programmer error.
     #[test]
     #[should_panic(expected = "no rank")]
-    fn no_rank_is_a_programmer_error() {
+    fn no_rank_panics() {
         Zipf::new(0);
     }
 }

@@ -1,4 +1,4 @@
-//! Named values with their range, and the report they make up.
+//! Named values with their range, and the report that they make up.
 
 mod units;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 pub use units::{format_bytes, format_ns};
 
-/// A median and the lowest and highest value it was taken of.
+/// The median of some values, with the lowest and the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The median; of an even number of values, the mean of the middle two.
+    /// The median. Of an even number of values, the mean of the middle two.
     pub median: f64,
     /// The lowest value.
     pub low: f64,
@@ -22,11 +22,11 @@ pub struct Spread {
 /// One line of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What was measured, such as `store zsmalloc+lz4 / raw`.
+    /// The name, such as `store zsmalloc+lz4 / raw`.
     pub name: String,
-    /// The value; a median where there are several.
+    /// The value, or the median of several.
     pub value: f64,
-    /// The lowest value seen; `value` where there is but one.
+    /// The lowest value seen, or `value` if there is only one.
     pub low: f64,
     /// The highest value seen.
     pub high: f64,
@@ -34,15 +34,17 @@ pub struct Figure {
     pub unit: String,
 }
 
-/// All figures of one program run. Its `Display` form is one JSON object, `{"results":[{"name",...}]}`, on one line.
+/// All figures of one program run. Its `Display` form is one JSON object on one line:
+/// `{"results":[{"name",...}]}`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// In the order they were measured.
+    /// The figures, in the order in which they were measured.
     pub results: Vec<Figure>,
 }
 
 impl Spread {
-    /// Median and range of `values`; `None` when there is none, or one is not a number.
+    /// Computes median and range of `values`. Returns `None` if there is no value, or if one is not
+    /// a number.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         if values.is_empty() || values.iter().any(|v| v.is_nan()) {
@@ -57,13 +59,13 @@ impl Spread {
         Some(Self { median, low: values[0], high: values[values.len() - 1] })
     }
 
-    /// Each value as a share of `whole`.
+    /// Returns each value as a share of `whole`.
     #[must_use]
     pub fn over(self, whole: f64) -> Spread {
         Spread { median: self.median / whole, low: self.low / whole, high: self.high / whole }
     }
 
-    /// This as a line of a report.
+    /// Names these values, which makes them a line of a report.
     pub fn figure(self, name: impl Into<String>, unit: impl Into<String>) -> Figure {
         Figure {
             name: name.into(),
@@ -76,7 +78,8 @@ impl Spread {
 }
 
 impl Figure {
-    /// A value that was taken once and so has no range, such as a count of bytes.
+    /// Creates a line of a value that was taken once, such as a count of bytes, and so has no
+    /// range.
     pub fn exact(name: impl Into<String>, value: f64, unit: impl Into<String>) -> Self {
         Spread { median: value, low: value, high: value }.figure(name, unit)
     }
@@ -88,7 +91,7 @@ impl Report {
         self.results.push(figure);
     }
 
-    /// The figures for people: one on a line, with its range.
+    /// Formats the figures for people, one per line, with their ranges.
     pub fn table(&self) -> String {
         let width = self.results.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
         let line = |Figure { name, value, low, high, unit }: &Figure| {
@@ -108,8 +111,9 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
+    /// The median is the middle value, or the mean of the middle two.
     #[test]
-    fn the_median_is_the_middle_or_the_mean_of_the_two() {
+    fn median_of_odd_and_even() {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, low: 1.0, high: 3.0 }));
         assert_eq!(
             Spread::of([4.0, 1.0, 2.0, 3.0]),
@@ -118,8 +122,9 @@ mod tests {
         assert_eq!(Spread::of([7.0]), Some(Spread { median: 7.0, low: 7.0, high: 7.0 }));
     }
 
+    /// A table has one figure per line, in columns.
     #[test]
-    fn a_table_has_a_figure_a_line_below_one_another() {
+    fn table_aligns_its_figures() {
         let mut report = Report::default();
         report.push(Figure::exact("short", 1.0, "ns"));
         report.push(Spread { median: 2.5, low: 2.0, high: 3.0 }.figure("longer", "ratio"));
@@ -128,27 +133,31 @@ mod tests {
         assert_eq!(report.table(), table);
     }
 
+    /// A share has the range of the values.
     #[test]
-    fn a_share_has_the_range_of_the_values() {
+    fn share_has_range_of_values() {
         let spread = Spread { median: 1.5, low: 1.0, high: 3.0 };
         assert_eq!(spread.over(2.0), Spread { median: 0.75, low: 0.5, high: 1.5 });
     }
 
+    /// Without a value, and with one that is not a number, there is no median.
     #[test]
-    fn no_value_and_no_number_have_no_median() {
+    fn no_value_has_no_median() {
         assert_eq!(Spread::of([]), None);
         assert_eq!(Spread::of([1.0, f64::NAN]), None);
     }
 
+    /// A report prints as one JSON object on one line.
     #[test]
-    fn a_report_prints_as_one_json_object_on_one_line() {
+    fn report_prints_as_one_line() {
         let mut report = Report::default();
         report.push(Spread::of([1.0, 1.5, 1.25]).unwrap().figure("load / raw", "ratio"));
         report.push(Figure::exact("held", 4096.0, "bytes"));
         assert_eq!(
             report.to_string(),
             concat!(
-                r#"{"results":[{"name":"load / raw","value":1.25,"low":1.0,"high":1.5,"unit":"ratio"},"#,
+                r#"{"results":[{"name":"load / raw","value":1.25,"#,
+                r#""low":1.0,"high":1.5,"unit":"ratio"},"#,
                 r#"{"name":"held","value":4096.0,"low":4096.0,"high":4096.0,"unit":"bytes"}]}"#
             )
         );

@@ -1,6 +1,6 @@
-//! Bytes and nanoseconds for people: three significant digits and a unit.
+//! Formats bytes and nanoseconds for people: three significant digits and a unit.
 
-/// `bytes` in binary units: `0 B`, `1023 B`, `1.00 KiB`, `17.3 MiB`, `2.50 GiB`.
+/// Formats `bytes` in binary units: `0 B`, `1023 B`, `1.00 KiB`, `17.3 MiB`, `2.50 GiB`.
 pub fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -9,7 +9,8 @@ pub fn format_bytes(bytes: u64) -> String {
     scaled(bytes as f64 / 1024.0, 1024.0, &UNITS)
 }
 
-/// `ns` nanoseconds in the unit that keeps the number below 1000: `250 ns`, `1.70 us`, `16.0 ms`, `2.50 s`.
+/// Formats `ns` nanoseconds in the unit that keeps the number below 1000: `250 ns`, `1.70 us`,
+/// `16.0 ms`, `2.50 s`.
 ///
 /// Negative and non-finite values are printed as they are, in nanoseconds.
 pub fn format_ns(ns: f64) -> String {
@@ -20,10 +21,12 @@ pub fn format_ns(ns: f64) -> String {
     scaled(ns, 1000.0, &UNITS)
 }
 
-/// Three significant digits of `value`, moved up through `units` while it would print as `step` or more.
+/// Formats three significant digits of `value`, in the first of `units` in which it prints as less
+/// than `step`.
 fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
     let mut unit = 0;
-    // Half of the last printed digit is taken off the limit, so that 1023.9996 KiB moves up instead of printing 1024 KiB.
+    // Take half of the last printed digit off the limit, so that 1023.9996 KiB moves up a unit
+    // instead of printing as 1024 KiB.
     while value >= step - 0.5 && unit + 1 < units.len() {
         value /= step;
         unit += 1;
@@ -40,8 +43,9 @@ fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
 mod tests {
     use super::*;
 
+    /// Bytes have three digits and a binary unit.
     #[test]
-    fn bytes_have_three_digits_and_a_binary_unit() {
+    fn bytes_have_three_digits() {
         let cases = [
             (0, "0 B"),
             (1023, "1023 B"),

@@ -1,19 +1,21 @@
-//! Comparing on a machine that drifts: what is compared takes turns, and only ratios within a round count.
+//! Compares pieces of work on a machine that drifts. They alternate, and only ratios within a round
+//! count.
 
 use std::time::Duration;
 
 use super::clock::Elapsed;
 use crate::report::Spread;
 
-/// One of the things compared: a name, and work that reports how long its timed part took.
+/// One of the things compared: a name, and work that returns how long its timed part took.
 ///
-/// The work returns its own time, so that it can prepare and verify outside of the timed part; [`clocked`](crate::clocked) measures a part.
+/// The work returns its own time, so that it can prepare and verify outside of the timed part.
+/// [`clocked`](crate::clocked) measures a part.
 pub struct Contestant<'a> {
     name: &'a str,
     work: Box<dyn FnMut() -> Elapsed + 'a>,
 }
 
-/// What was measured: a time for each contestant in each round.
+/// The time of each contestant in each round.
 #[derive(Clone, Debug)]
 pub struct Rounds {
     names: Vec<String>,
@@ -21,17 +23,17 @@ pub struct Rounds {
     ns: Vec<Vec<f64>>,
 }
 
-/// What was measured, by both clocks.
+/// The times by both clocks.
 #[derive(Clone, Debug)]
 pub struct ByClock {
-    /// By what the thread worked.
+    /// By the time that the thread ran.
     pub cpu: Rounds,
     /// By the wall clock.
     pub wall: Rounds,
 }
 
 impl<'a> Contestant<'a> {
-    /// `work`, called once a round.
+    /// Names `work`, which is called once per round.
     pub fn new(name: &'a str, work: impl FnMut() -> Elapsed + 'a) -> Self {
         Self { name, work: Box::new(work) }
     }
@@ -43,14 +45,15 @@ impl std::fmt::Debug for Contestant<'_> {
     }
 }
 
-/// Runs every contestant once a round: forwards in one round, backwards in the next (`A B`, `B A`, `A B`, …), so that
-/// neither drift of the machine nor what one leaves in the caches for the next favours anyone.
+/// Runs every contestant once per round, forwards and backwards in alternate rounds (`A B`, `B A`,
+/// `A B`, …). Neither the drift of the machine nor what one contestant leaves in the caches for the
+/// next then favours one of them.
 ///
-/// A round before the first is run and not counted: it faults memory in and trains what can be trained.
+/// A round before the first is not counted. It faults memory in and trains the branch predictors.
 ///
 /// # Panics
 ///
-/// When `rounds` or `contestants` is empty; what a contestant panics with goes through.
+/// If `rounds` or `contestants` is empty. A panic of a contestant goes through.
 pub fn alternate(rounds: usize, contestants: &mut [Contestant<'_>]) -> ByClock {
     assert!(rounds > 0 && !contestants.is_empty(), "there is nothing to compare");
     for contestant in contestants.iter_mut() {
@@ -68,7 +71,7 @@ pub fn alternate(rounds: usize, contestants: &mut [Contestant<'_>]) -> ByClock {
 }
 
 impl ByClock {
-    /// `taken[contestant][round]`, for contestants of these names.
+    /// Converts `taken[contestant][round]`, for contestants of these names.
     pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>, taken: &[Vec<Elapsed>]) -> ByClock {
         let names: Vec<String> = names.map(str::to_owned).collect();
         let rounds = |clock: fn(&Elapsed) -> Duration| Rounds {
@@ -83,27 +86,28 @@ impl ByClock {
 }
 
 impl Rounds {
-    /// The contestants' names, in the order they were given.
+    /// Returns the contestants' names, in their order.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Nanoseconds a round of contestant `i`.
+    /// Returns the nanoseconds per round of contestant `i`.
     ///
     /// # Panics
     ///
-    /// When there is no contestant `i`.
+    /// If there is no contestant `i`.
     pub fn ns(&self, i: usize) -> Spread {
         spread(self.ns[i].iter().copied())
     }
 
-    /// Time of contestant `i` over that of contestant `base`, round by round: below 1 means that `i` is faster.
+    /// Returns the time of contestant `i` over that of contestant `base`, round by round. Below 1,
+    /// `i` is faster.
     ///
-    /// A round in which `base` took no measurable time counts as 1 ns for it.
+    /// If `base` took no measurable time in a round, it counts as 1 ns.
     ///
     /// # Panics
     ///
-    /// When there is no contestant `i` or `base`.
+    /// If there is no contestant `i` or `base`.
     pub fn ratio(&self, i: usize, base: usize) -> Spread {
         spread(self.ns[i].iter().zip(&self.ns[base]).map(|(time, base)| time / base.max(1.0)))
     }
@@ -124,8 +128,9 @@ mod tests {
         Elapsed { cpu, wall: 7 * cpu }
     }
 
+    /// Contestants alternate forwards and backwards, and the first round is not counted.
     #[test]
-    fn turns_alternate_and_the_first_round_is_not_counted() {
+    fn first_round_is_not_counted() {
         let turns = RefCell::new(String::new());
         let turn = |c: char| {
             turns.borrow_mut().push(c);
@@ -142,9 +147,11 @@ mod tests {
         assert_eq!(turns.into_inner(), "abc abc cba abc".replace(' ', ""));
     }
 
+    /// Ratios are taken within a round.
     #[test]
-    fn ratios_are_taken_within_a_round() {
-        // The machine becomes four times slower in the second round; the ratio of the two stays 2 to 3.
+    fn ratios_are_within_a_round() {
+        // In the second round the machine becomes four times slower, and the ratio of the two stays
+        // 2 to 3.
         let scripted = |script: [u64; 4]| {
             let mut times = script.into_iter().map(ns);
             move || times.next().unwrap()
@@ -160,15 +167,17 @@ mod tests {
         assert_eq!(wall.ns(0), Spread { median: 700.0, low: 700.0, high: 2800.0 });
     }
 
+    /// A base that took no time gives a finite ratio.
     #[test]
-    fn a_base_that_took_no_time_gives_a_finite_ratio() {
+    fn zero_base_gives_finite_ratio() {
         let mut contestants = [Contestant::new("zero", || ns(0)), Contestant::new("one", || ns(5))];
         assert_eq!(alternate(1, &mut contestants).cpu.ratio(1, 0).median, 5.0);
     }
 
+    /// No contestant is a programmer error.
     #[test]
     #[should_panic(expected = "nothing to compare")]
-    fn no_contestant_is_a_programmer_error() {
+    fn no_contestant_panics() {
         alternate(1, &mut []);
     }
 }

@@ -1,19 +1,20 @@
-//! Two clocks at once: what the thread worked, and what went by on the wall.
+//! Two clocks at once: the time that a thread ran, and the time on the wall.
 
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What a piece of work took.
+/// The time that a piece of work took.
 ///
-/// On an idle machine both are the same for work that never waits. On a shared one `wall` has the turns of other programs in it, which fall on whoever
-/// happens to be measured; `cpu` has only what they did to the caches.
+/// For work that never waits, both are the same on an idle machine. On a shared one, `wall`
+/// includes the turns of other programs, which hit one measurement and not the next. `cpu` includes
+/// only what those programs did to the caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Elapsed {
-    /// Time that this thread ran, in user space or in the kernel.
+    /// The time that this thread ran, in user space or in the kernel.
     pub cpu: Duration,
-    /// Time that went by.
+    /// The time on the wall.
     pub wall: Duration,
 }
 
@@ -24,7 +25,8 @@ impl AddAssign for Elapsed {
     }
 }
 
-/// The time that `work` takes on both clocks, and its result. Costs under a microsecond: `work` should take a hundred.
+/// Returns the time that `work` takes on both clocks, and its result. The clocks cost a little, so
+/// `work` should take 100 us or more.
 pub fn clocked<R>(work: impl FnOnce() -> R) -> (Elapsed, R) {
     let (start, ran) = (Instant::now(), thread_time());
     let result = std::hint::black_box(work());
@@ -32,8 +34,9 @@ pub fn clocked<R>(work: impl FnOnce() -> R) -> (Elapsed, R) {
     (Elapsed { cpu, wall: start.elapsed() }, result)
 }
 
-/// As [`clocked`], with the time that all threads of this process ran as `cpu`: for work that is partly done in the background. Such work must be
-/// over when `work` returns, or it counts for whoever is measured next.
+/// Returns the time of all threads of this process as `cpu`, and the wall time, for work that is
+/// partly done in the background. That work must be over when `work` returns, or it counts for the
+/// next measurement.
 pub fn clocked_process<R>(work: impl FnOnce() -> R) -> (Elapsed, R) {
     let (start, ran) = (Instant::now(), time_of(ClockId::ProcessCPUTime));
     let result = std::hint::black_box(work());
@@ -41,14 +44,14 @@ pub fn clocked_process<R>(work: impl FnOnce() -> R) -> (Elapsed, R) {
     (Elapsed { cpu, wall: start.elapsed() }, result)
 }
 
-/// Time that this thread has run so far.
+/// Returns how long this thread has run so far.
 fn thread_time() -> Duration {
     time_of(ClockId::ThreadCPUTime)
 }
 
 fn time_of(clock: ClockId) -> Duration {
     let now = clock_gettime(clock);
-    // Never negative, and its nanoseconds are below a second.
+    // It is never negative, and its nanoseconds are below a second.
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
@@ -69,8 +72,9 @@ mod tests {
         );
     }
 
+    /// The work of other threads is on the clock of the process.
     #[test]
-    fn the_work_of_other_threads_is_on_the_clock_of_the_process() {
+    fn process_clock_has_all_threads() {
         let spin = || (0..2_000_000u64).fold(1, |a, b| std::hint::black_box(a ^ b));
         let (elapsed, thread) =
             clocked_process(|| std::thread::spawn(move || clocked(spin).0).join().unwrap());

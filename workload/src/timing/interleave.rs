@@ -1,18 +1,21 @@
-//! Comparing passes over the same data in small parts, so that drift of the machine falls on everybody alike.
+//! Compares passes over the same data in small parts, so that the drift of the machine hits all
+//! contestants alike.
 
 use super::alternate::ByClock;
 use super::clock::Elapsed;
 
-/// One of the things compared: a name, and work on one part of the data that reports how long its timed part took.
+/// One of the things compared: a name, and work on one part of the data that returns how long its
+/// timed part took.
 ///
-/// Like a [`Contestant`](crate::Contestant), it returns its own time so that it can verify outside of it.
+/// Like a [`Contestant`](crate::Contestant), it returns its own time, so that it can verify outside
+/// of it.
 pub struct PartWork<'a> {
     name: &'a str,
     work: Box<dyn FnMut(usize) -> Elapsed + 'a>,
 }
 
 impl<'a> PartWork<'a> {
-    /// `work(part)`, called once a round for each part.
+    /// Names `work`, which is called with each part once per round.
     pub fn new(name: &'a str, work: impl FnMut(usize) -> Elapsed + 'a) -> Self {
         Self { name, work: Box::new(work) }
     }
@@ -24,20 +27,20 @@ impl std::fmt::Debug for PartWork<'_> {
     }
 }
 
-/// Has every contestant go over parts `0..parts` once a round, all taking turns at each step.
+/// Makes every contestant go over the parts `0..parts` once per round. They alternate at each step.
 ///
 /// ```text
 ///   parts            0  1  2  3  4  5  6  7
 ///   step 0           a        b        c          a, b, c are as far apart as can be, so that none
 ///   step 1              a        b        c       finds in the caches what another has just read;
-///   step 2                 a  c     b             in every other step they take their turns backwards
+///   step 2                 a  c     b             in every other step they go backwards
 /// ```
 ///
 /// A round before the first is run and not counted.
 ///
 /// # Panics
 ///
-/// When `rounds`, `parts` or `contestants` is empty; what a contestant panics with goes through.
+/// If `rounds`, `parts` or `contestants` is empty. A panic of a contestant goes through.
 pub fn interleave(rounds: usize, parts: usize, contestants: &mut [PartWork<'_>]) -> ByClock {
     assert!(rounds > 0 && parts > 0 && !contestants.is_empty(), "there is nothing to compare");
     let mut taken = vec![Vec::with_capacity(rounds); contestants.len()];
@@ -70,13 +73,14 @@ mod tests {
 
     use super::*;
 
+    /// Every contestant gets every part once per round, and the first round is not counted.
     #[test]
-    fn everybody_gets_every_part_once_a_round_and_the_first_round_is_not_counted() {
+    fn contestants_get_every_part() {
         let seen = RefCell::new(Vec::new());
         let took = |who: char, part: usize| {
             let mut seen = seen.borrow_mut();
             seen.push((who, part));
-            // The first round is slow; later `b` takes twice as long as `a`.
+            // The first round is slow. Later, `b` takes twice as long as `a`.
             let ns = if seen.len() <= 8 { 1_000 } else { part as u64 + 1 };
             let cpu = Duration::from_nanos(if who == 'b' { 2 * ns } else { ns });
             Elapsed { cpu, wall: 3 * cpu }
@@ -99,8 +103,9 @@ mod tests {
         assert!(seen.chunks(8).all(|other| other == round) && seen.len() == 32);
     }
 
+    /// With more contestants than parts, each still gets every part.
     #[test]
-    fn more_contestants_than_parts_still_see_every_part() {
+    fn more_contestants_than_parts() {
         let count = std::cell::Cell::new(0);
         let work = |part: usize| {
             count.set(count.get() + part + 1);
@@ -112,9 +117,10 @@ mod tests {
         assert_eq!(count.get(), 2 * 3 * (1 + 2));
     }
 
+    /// No part is a programmer error.
     #[test]
     #[should_panic(expected = "nothing to compare")]
-    fn no_part_is_a_programmer_error() {
+    fn no_part_panics() {
         interleave(1, 0, &mut [PartWork::new("a", |_| Elapsed::default())]);
     }
 }

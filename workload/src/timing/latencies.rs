@@ -1,14 +1,15 @@
-//! Latencies: a histogram of fixed size, so that recording one neither allocates nor touches new memory.
+//! A histogram of latencies of fixed size. Recording neither allocates nor touches new memory.
 
 use std::fmt;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// Bits that are kept of each value: 64 buckets an octave.
+/// The number of bits kept of each value: 64 buckets per octave.
 const KEPT_BITS: u32 = 6;
 const PER_OCTAVE: usize = 1 << KEPT_BITS;
-/// Values below `2 * PER_OCTAVE` have a bucket each; each of the remaining octaves of `u64` has `PER_OCTAVE`.
+/// Values below `2 * PER_OCTAVE` have a bucket each. Each of the other octaves of `u64` has
+/// `PER_OCTAVE` buckets.
 const BUCKETS: usize = (64 - KEPT_BITS as usize + 1) * PER_OCTAVE;
 
 /// A log-linear histogram of nanoseconds.
@@ -18,8 +19,9 @@ const BUCKETS: usize = (64 - KEPT_BITS as usize + 1) * PER_OCTAVE;
 ///     bucket     one a value │ 64, 2 wide        │ 64, 4 wide    │ 64, 8 wide, and so on to 2^64
 /// ```
 ///
-/// Count, mean and maximum are exact. A percentile is the upper end of its bucket, and never above the maximum: at most
-/// 1/64 too large, never too small. 30 KiB, whatever the number of values.
+/// Count, mean and maximum are exact. A percentile is the upper end of its bucket, but never above
+/// the maximum. It is never too small and at most 1/64 too large. The histogram takes 30 KiB,
+/// whatever the number of values.
 #[derive(Clone)]
 pub struct Latencies {
     counts: Box<[u64; BUCKETS]>,
@@ -28,7 +30,7 @@ pub struct Latencies {
     max: u64,
 }
 
-/// What a [`Latencies`] comes down to; all in nanoseconds, all zero when nothing was recorded.
+/// The result of a [`Latencies`], in nanoseconds. All zero if nothing was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// The mean, exact.
@@ -44,9 +46,10 @@ pub struct Percentiles {
 }
 
 impl Latencies {
-    /// An empty histogram. All of its memory is touched here, none of it later.
+    /// Creates an empty histogram. All of its memory is touched here and none of it later.
     pub fn new() -> Self {
-        // Zeroed memory from the OS is not resident before it is written; a measurement would pay for that.
+        // Zeroed memory from the OS is not resident until it is written, and a measurement would
+        // pay for that.
         let mut counts = Box::new([1; BUCKETS]);
         std::hint::black_box(&mut counts).fill(0);
         Self { counts, count: 0, sum: 0, max: 0 }
@@ -60,7 +63,7 @@ impl Latencies {
         self.max = self.max.max(ns);
     }
 
-    /// Runs `work` and records the time it took; a panic in it records nothing.
+    /// Runs `work` and records the time it took. If it panics, nothing is recorded.
     pub fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         let result = work();
@@ -68,7 +71,7 @@ impl Latencies {
         result
     }
 
-    /// Adds all values of `other`, a thread's for example.
+    /// Adds all values of `other`, such as those of another thread.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
             *mine += theirs;
@@ -78,22 +81,22 @@ impl Latencies {
         self.max = self.max.max(other.max);
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Exact mean, 0 when there is no value.
+    /// Returns the exact mean, or 0 if there is no value.
     pub fn mean(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
     }
 
-    /// The smallest recorded value that at least the share `p` of all values does not exceed (nearest rank), at most 1/64 too
-    /// large; 0 when there is no value.
+    /// Returns the smallest recorded value that at least the share `p` of all values does not
+    /// exceed (nearest rank). It is at most 1/64 too large, and 0 if there is no value.
     ///
     /// # Panics
     ///
-    /// When `p` is outside `0.0..=1.0`.
+    /// If `p` is outside `0.0..=1.0`.
     pub fn percentile(&self, p: f64) -> u64 {
         assert!((0.0..=1.0).contains(&p), "a percentile is a share between 0 and 1");
         let rank = ((p * self.count as f64).ceil() as u64).max(1);
@@ -107,27 +110,27 @@ impl Latencies {
         self.max
     }
 
-    /// The median.
+    /// Returns the median.
     pub fn p50(&self) -> u64 {
         self.percentile(0.5)
     }
 
-    /// See [`Percentiles::p99`].
+    /// Returns [`Percentiles::p99`].
     pub fn p99(&self) -> u64 {
         self.percentile(0.99)
     }
 
-    /// See [`Percentiles::p999`].
+    /// Returns [`Percentiles::p999`].
     pub fn p999(&self) -> u64 {
         self.percentile(0.999)
     }
 
-    /// The largest value, exact; 0 when there is none.
+    /// Returns the largest value, which is exact, or 0 if there is none.
     pub fn max(&self) -> u64 {
         self.max
     }
 
-    /// All of the above at once.
+    /// Returns mean, percentiles and maximum at once.
     pub fn summary(&self) -> Percentiles {
         Percentiles {
             mean: self.mean(),
@@ -154,13 +157,13 @@ impl fmt::Debug for Latencies {
     }
 }
 
-/// The bucket of `value`: its octave, and the `KEPT_BITS` bits behind its leading one.
+/// Returns the bucket of `value`: its octave, and the `KEPT_BITS` bits behind its leading one.
 fn bucket_of(value: u64) -> usize {
     let shift = (u64::BITS - value.leading_zeros()).saturating_sub(KEPT_BITS + 1);
     shift as usize * PER_OCTAVE + (value >> shift) as usize
 }
 
-/// The largest value of `bucket`.
+/// Returns the largest value of `bucket`.
 fn upper_end(bucket: usize) -> u64 {
     let shift = (bucket / PER_OCTAVE).saturating_sub(1);
     let first = (bucket - shift * PER_OCTAVE) as u64;
@@ -172,8 +175,9 @@ mod tests {
     use super::*;
     use crate::random::Rng;
 
+    /// Every bucket ends where the next begins.
     #[test]
-    fn every_bucket_ends_where_the_next_begins() {
+    fn buckets_leave_no_gap() {
         for bucket in 0..BUCKETS - 1 {
             let end = upper_end(bucket);
             assert_eq!(bucket_of(end), bucket);
@@ -193,10 +197,11 @@ mod tests {
         assert_eq!(latencies.count(), 100);
     }
 
+    /// Percentiles are at most 1/64 above those of the sorted values.
     #[test]
-    fn percentiles_are_within_one_64th_of_the_sorted_values() {
+    fn percentiles_are_close() {
         let mut rng = Rng::new(4);
-        // All magnitudes from 1 ns to 1000 s.
+        // Values of all magnitudes from 1 ns to 1000 s.
         let mut values: Vec<u64> =
             (0..50_000).map(|_| 10_f64.powf(rng.unit() * 12.0) as u64).collect();
         let mut latencies = Latencies::new();
@@ -212,8 +217,9 @@ mod tests {
         assert_eq!(latencies.max(), *values.last().unwrap());
     }
 
+    /// Merging histograms equals recording all values in one.
     #[test]
-    fn merging_equals_recording_in_one_place() {
+    fn merge_equals_recording_once() {
         let (mut one, mut two, mut all) = (Latencies::new(), Latencies::new(), Latencies::new());
         for ns in 0..10_000 {
             if ns % 3 == 0 {
@@ -240,8 +246,9 @@ mod tests {
         assert_eq!((latencies.p50(), latencies.p99(), latencies.max()), (0, u64::MAX, u64::MAX));
     }
 
+    /// Timing records one value and returns the result of the work.
     #[test]
-    fn timing_records_once_and_hands_the_result_through() {
+    fn time_records_once() {
         let mut latencies = Latencies::new();
         assert_eq!(latencies.time(|| 42), 42);
         assert_eq!(latencies.count(), 1);

@@ -1,4 +1,5 @@
-//! How much faster two threads are than one: for the machine itself, and for what is claimed to scale on it.
+//! Measures how much faster two threads are than one, for the machine itself and for code that is
+//! said to scale on it.
 
 use std::hint::black_box;
 use std::panic::resume_unwind;
@@ -8,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::report::{Report, Spread};
 
-/// Operations a second of all of `threads` threads together, over a window of time. `make(i)` gives thread `i` its work; each call of that does a
-/// batch (well under a millisecond) and returns how many operations it was.
+/// Returns the operations per second of `threads` threads together, over a window of time.
+///
+/// `make(i)` returns the work of thread `i`. Each call of that work does a batch, which takes well
+/// under a millisecond, and returns the number of operations in it.
 ///
 /// # Panics
 ///
-/// When `threads` is zero, a thread cannot be started, or the work panics.
+/// If `threads` is zero, if a thread cannot be started, or if the work panics.
 pub fn rate<W: FnMut() -> u64>(
     threads: usize,
     window: Duration,
@@ -44,15 +47,18 @@ pub fn rate<W: FnMut() -> u64>(
     })
 }
 
-/// What takes its turn in a comparison: its rate, on so many threads over such a window; see [`rate`].
+/// A contestant: returns its [`rate`] on that many threads over such a window.
 pub type RateOn<'a> = &'a dyn Fn(usize, Duration) -> f64;
 
-/// How much higher each contestant's rate is on `threads` threads than on one, in `rounds` pairs of windows. All take turns, so that the ratio of
-/// two contestants' medians (one of them the machine: [`xorshift`]) is of one and the same time. Which of a pair comes first alternates.
+/// Returns how much higher each contestant's rate is on `threads` threads than on one, in `rounds`
+/// pairs of windows.
+///
+/// All contestants alternate, and so do the windows of a pair. The medians of two contestants, one
+/// of which may be the machine ([`xorshift`]), are then of the same time.
 ///
 /// # Panics
 ///
-/// When `threads` or `rounds` is zero, or a contestant panics.
+/// If `threads` or `rounds` is zero, or if a contestant panics.
 pub fn scaling_of(
     threads: usize,
     window: Duration,
@@ -78,12 +84,13 @@ pub fn scaling_of(
     ratios.into_iter().map(spread).collect()
 }
 
-/// Reports how each contestant scales to two threads: `NAME_scaling` as a share of the scaling of the machine, `NAME_two_threads_over_one` as it is, and
-/// that of the machine last. All in turns, as in [`scaling_of`].
+/// Reports how each contestant scales to two threads. `NAME_scaling` is a share of the scaling of
+/// the machine, `NAME_two_threads_over_one` the ratio itself, and the machine's own ratio is the
+/// last figure. All alternate, as in [`scaling_of`].
 ///
 /// # Panics
 ///
-/// As [`scaling_of`].
+/// See [`scaling_of`].
 pub fn report_scaling(
     report: &mut Report,
     window: Duration,
@@ -100,15 +107,18 @@ pub fn report_scaling(
     report.push(machine.figure("machine_two_threads_over_one", "ratio"));
 }
 
-/// How much faster two threads are than one here: [`xorshift`], nine pairs of windows of 100 ms (about 2 s).
+/// Returns how much faster two threads are than one here, by [`xorshift`] in nine pairs of windows
+/// of 100 ms.
 ///
-/// The yardstick for anything said to scale: a store cannot scale better than this loop, which shares nothing and touches no
-/// memory. On two hardware threads of one core it is below 2.
+/// This is the yardstick for all code that is said to scale. No store can scale better than this
+/// loop, which shares nothing and touches no memory. On two hardware threads of one core it is
+/// below 2.
 pub fn scaling_of_the_machine() -> Spread {
     scaling_of(2, Duration::from_millis(100), 9, &[&xorshift])[0]
 }
 
-/// Steps a second of an integer xorshift loop on each of `threads` threads: a contestant for [`scaling_of`].
+/// Returns the steps per second of an integer xorshift loop on each of `threads` threads. A
+/// contestant for [`scaling_of`].
 pub fn xorshift(threads: usize, window: Duration) -> f64 {
     const STEPS_BETWEEN_LOOKS: u64 = 1 << 14;
     rate(threads, window, |thread| {
@@ -131,8 +141,9 @@ mod tests {
 
     use super::*;
 
+    /// A rate counts what every thread did.
     #[test]
-    fn a_rate_counts_what_every_thread_did() {
+    fn rate_counts_all_threads() {
         let done = AtomicU64::new(0);
         let rate = rate(2, Duration::from_millis(2), |_| {
             || {
@@ -145,8 +156,9 @@ mod tests {
         assert!(rate > 0.0 && rate.is_finite());
     }
 
+    /// Each contestant gets a pair of windows per round.
     #[test]
-    fn each_contestant_gets_a_pair_of_windows_a_round() {
+    fn contestants_get_window_pairs() {
         let calls = AtomicU64::new(0);
         let scripted = |threads: usize, _: Duration| {
             calls.fetch_add(1, Ordering::Relaxed);
@@ -158,8 +170,9 @@ mod tests {
         assert!(spreads[1].low > 0.0 && spreads[1].low <= spreads[1].median);
     }
 
+    /// A report has each contestant's scaling as a share of the machine's.
     #[test]
-    fn a_report_has_each_contestant_as_a_share_of_the_machine() {
+    fn report_has_share_of_machine() {
         let mut report = Report::default();
         let scripted = |threads: usize, _: Duration| threads as f64;
         report_scaling(&mut report, Duration::from_millis(1), 3, &[("it", &scripted)]);
