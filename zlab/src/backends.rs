@@ -1,4 +1,4 @@
-//! `zlab backends`: what is compiled in, with capabilities and licence.
+//! `zlab backends`: lists what is compiled in, with capabilities and licences.
 
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ struct BackendsReport {
 #[derive(Debug, Serialize)]
 struct AllocatorRow {
     name: String,
-    /// For the block size asked for.
+    /// For the block size of the command line.
     max_object_len: usize,
     objects_per_page: Option<u32>,
     moves_objects: bool,
@@ -37,7 +37,7 @@ struct CompressorRow {
     warm_without_heap: bool,
 }
 
-/// Lists them.
+/// Prints the list.
 pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
     let config = PoolConfig::new(default_source(), args.block_size.get());
     let mut report = BackendsReport { allocators: Vec::new(), compressors: Vec::new() };
@@ -96,7 +96,8 @@ fn tables(report: &BackendsReport) -> String {
         ]);
     }
     format!(
-        "{}\n\n{}\n\nA pool is one of each, such as `zsmalloc+lz4`. With lzo in it, this program as a whole is GPL-2.0-only.\n",
+        "{}\n\n{}\n\nA pool is one of each, such as `zsmalloc+lz4`. \
+         With lzo in it, this program as a whole is GPL-2.0-only.\n",
         allocators.trim_fmt(),
         compressors.trim_fmt()
     )

@@ -11,15 +11,17 @@ use crate::cli::ClassesArgs;
 use crate::error::Failure;
 use crate::output::{print_report, table};
 
-/// The one object that `classes --json` prints. Bytes, unless the name says otherwise.
+/// The JSON object that `classes --json` prints. All sizes are in bytes unless the name says
+/// otherwise.
 #[derive(Debug, Serialize)]
 struct ClassesReport {
     allocator: String,
     frame_bytes: usize,
     max_object_len: usize,
-    /// Rounding and tail, as a share of the object, over all lengths.
+    /// Rounding and tail as a share of the object, averaged over all lengths.
     mean_waste: f64,
-    /// The highest, over lengths of at least an eighth of a frame: of a few bytes, any rounding is a multiple.
+    /// The highest share over lengths of at least 1/8 frame. For a few bytes, any rounding is a
+    /// multiple.
     worst_waste: f64,
     worst_waste_len: u32,
     results: Vec<ClassRow>,
@@ -28,12 +30,12 @@ struct ClassesReport {
 #[derive(Debug, Serialize)]
 struct ClassRow {
     slot_bytes: u32,
-    /// The shortest object that goes there.
+    /// The length of the shortest object in this class.
     shortest: u32,
     frames: u16,
     objects: u16,
     tail_bytes: u32,
-    /// Tail over all of a zspage.
+    /// The tail as a share of the zspage.
     tail_share: f64,
 }
 
@@ -86,7 +88,7 @@ impl ClassesReport {
         }
     }
 
-    /// For people: a row a class, and what it comes to.
+    /// Formats the report for people: a row per class, and the totals.
     fn text(&self) -> String {
         let mut table = table(0, &["slot", "from", "frames", "objects", "tail", "tail %"]);
         for row in &self.results {
@@ -101,7 +103,8 @@ impl ClassesReport {
         }
         format!(
             "{}\n\n{} classes of {} over frames of {} bytes, for objects of up to {} bytes\n\
-             rounding and tail together: {:.2} % of the object in the mean over all lengths, at most {:.2} % from {} bytes up (at {})\n",
+             rounding and tail together: {:.2} % of the object in the mean over all lengths, \
+             at most {:.2} % from {} bytes up (at {})\n",
             table.trim_fmt(),
             self.results.len(),
             self.allocator,

@@ -1,4 +1,4 @@
-//! What is compiled in: the one list of allocators and compressors that the commands work through.
+//! The allocators and compressors that are compiled in, in one list for all commands.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -15,17 +15,18 @@ use zswap::{Store, StoreBuilder};
 
 use crate::error::Failure;
 
-/// The allocators, simplest first.
+/// Returns the allocators, simplest first.
 pub(crate) fn allocators() -> Vec<Arc<dyn ZPoolDriver>> {
     vec![Arc::new(ZbudDriver), Arc::new(ZsmallocDriver)]
 }
 
-/// The compressors, fastest first.
+/// Returns the compressors, fastest first.
 pub(crate) fn compressors() -> Vec<Arc<dyn CompressorDriver>> {
     vec![Arc::new(Lz4Driver), Arc::new(LzoDriver), Arc::new(ZstdDriver)]
 }
 
-/// Every allocator of `allocators` with every compressor of `compressors`; an empty list stands for all there are.
+/// Combines every allocator of `allocators` with every compressor of `compressors`. An empty list
+/// stands for all.
 pub(crate) fn pairs(allocators: &[Component], compressors: &[Component]) -> Vec<PoolSpec> {
     let all = |given: &[Component], names: Vec<String>| match given {
         [] => names.into_iter().map(Component::named).collect(),
@@ -47,7 +48,8 @@ pub(crate) fn pairs(allocators: &[Component], compressors: &[Component]) -> Vec<
     pairs
 }
 
-/// A pool of the allocator that `spec` names, with its parameters in place of those of `config`.
+/// Creates a pool of the allocator that `spec` names, with the parameters of `spec` in place of
+/// those of `config`.
 pub(crate) fn pool(spec: &Component, config: &PoolConfig) -> Result<Box<dyn ZPool>, Failure> {
     let drivers = allocators();
     let driver = drivers.iter().find(|driver| driver.name() == spec.name).ok_or_else(|| {
@@ -61,14 +63,14 @@ pub(crate) fn pool(spec: &Component, config: &PoolConfig) -> Result<Box<dyn ZPoo
     Ok(driver.create(&config.clone().with_params(spec.params.clone()))?)
 }
 
-/// A store that knows all of the above, and nothing else, whatever its features are.
+/// Returns the builder of a store that has these drivers and no others, whatever its features are.
 pub(crate) fn store(spec: &PoolSpec, block_size: NonZeroUsize) -> StoreBuilder<u64> {
     let builder = Store::<u64>::builder().block_size(block_size.get()).spec(spec.clone());
     let builder = allocators().into_iter().fold(builder, StoreBuilder::allocator);
     compressors().into_iter().fold(builder, StoreBuilder::compressor)
 }
 
-/// Whether a pool of `spec` can be made, without keeping it; in canonical form.
+/// Returns the canonical form of `spec` if a pool of it can be created. The pool is not kept.
 pub(crate) fn check(spec: &PoolSpec, block_size: NonZeroUsize) -> Result<PoolSpec, Failure> {
     let store = store(spec, block_size).build()?;
     let pool = store.manager().current();

@@ -1,8 +1,8 @@
-//! Why there is no result: one line on stderr and an exit code.
+//! The reason why a command has no result: one line on the standard error and an exit code.
 
 use std::process::ExitCode;
 
-/// A message of one line and the code to exit with.
+/// A message of one line, and the code to exit with.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
@@ -10,22 +10,22 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Bad input, or a machine that does not give what is needed: exit code 2.
+    /// Creates a failure of the input or the machine, with exit code 2.
     pub(crate) fn new(message: impl Into<String>) -> Failure {
         Failure { message: message.into(), code: 2 }
     }
 
-    /// The pools did not keep their word: exit code 1.
+    /// Creates a failure of the pools, with exit code 1.
     pub(crate) fn broken(message: impl Into<String>) -> Failure {
         Failure { message: message.into(), code: 1 }
     }
 
-    /// The message, in one line whatever is in it.
+    /// Returns the message in one line.
     pub(crate) fn message(&self) -> String {
         one_line(&self.message)
     }
 
-    /// Says so on stderr.
+    /// Prints the message on the standard error and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         eprintln!("zlab: {}", self.message());
         ExitCode::from(self.code)
@@ -38,7 +38,8 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// The lines of `text` joined, and what would steer a terminal taken out of it: part of it may be the user's input.
+/// Joins the lines of `text` and replaces control characters, because a part of it may be input of
+/// the user.
 pub(crate) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join(" ").replace(char::is_control, "?")

@@ -1,34 +1,38 @@
-//! The lab on your desk: what keeping your own machine's memory compressed would save and cost, and whether the pools keep their word.
+//! The lab on your desk: what keeping your machine's memory compressed would save and cost, and
+//! whether the pools keep their contracts.
 //!
 //! ```text
-//!   zlab analyze    processes, files ──► blocks ──► a store per allocator and compressor, each in a process of its own ──► table
-//!   zlab analyze --sweep   levels, dictionaries, block sizes ──► which setting is fast, balanced, small; a chart
-//!   zlab train      blocks ──► a zstd dictionary, if it pays on others
-//!   zlab storm      switch as fast as it goes, empty and under load ──► did anything get lost, did anybody block who must not
-//!   zlab density    fill, replace, free half, compact: bytes the OS counts over bytes of objects, allocator by allocator
-//!   zlab classes    the size classes of zsmalloc
-//!   zlab backends   what is compiled in
-//!   zlab replay     a list of actions that a suite or a fuzzer printed, done again
+//!   zlab analyze           blocks of processes or files ──► a store per pair ──► savings and costs
+//!   zlab analyze --sweep   levels, dictionaries, block sizes ──► recommended settings; a chart
+//!   zlab train             blocks ──► a zstd dictionary, if it pays on others
+//!   zlab storm             switch as fast as possible ──► was a block lost, did a caller block
+//!   zlab density           fill, replace, free half, compact ──► bytes held over bytes of objects
+//!   zlab classes           the size classes of zsmalloc
+//!   zlab backends          the back ends that are compiled in
+//!   zlab replay            a list of actions from a suite or a fuzzer, on pools or a store
 //! ```
 //!
 //! # The nouns
 //!
-//! - A *pair* is an allocator and a compressor; `analyze` measures each pair in a child process, which gets the blocks through a pipe.
-//! - A *phase* of `storm` is a store, a switcher, and in the phase `loaded` workers that know what they stored.
-//! - A *failure* is one line on stderr and an exit code: 2 for what the user or the machine did, 1 for what the pools did.
+//! - A *pair* is an allocator and a compressor. `analyze` measures each pair in a child process,
+//!   which gets the blocks through a pipe.
+//! - A *phase* of `storm` has a store and a switcher. The phase `loaded` also has workers, which
+//!   know what they stored.
+//! - A *failure* is one line on the standard error and an exit code: 2 for an error of the user or
+//!   the machine, 1 for an error of the pools.
 //!
 //! # Example
 //!
 //! ```sh
-//! zlab                                                       # analyze memory of this user's processes
+//! zlab                             # analyze memory of this user's processes
 //! zlab analyze pages.bin --allocator zsmalloc --compressor 'zstd(level=-1)' --json
 //! zlab storm --seconds 10 --threads 2
 //! ```
 //!
 //! # Where to read next
 //!
-//! `cli` for the options, `analyze` and `storm` for the two programs, `lineup` for what is compiled in. What can be used elsewhere lives in
-//! the crate `workload`.
+//! Start with `cli` for the options, `analyze` and `storm` for the two programs, and `drivers` for
+//! what is compiled in. What other programs can use is in the crate `workload`.
 
 #![forbid(unsafe_code)]
 
@@ -57,7 +61,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Failure> {
     let task = cli::parse()?;
-    // Before anything is written there: what stdout appends to an input is gone, too.
+    // Check before anything is written, because what the standard output appends to an input is
+    // lost as well.
     check_standard_streams(task.inputs())?;
     match task {
         Task::Print(text) => output::print(&text),

@@ -1,5 +1,5 @@
-//! What a warm store asks of the heap with each codec: the codec's own calls, which are none but for lzo's. In a binary of its own, because it replaces the allocator; zstd's
-//! own allocations are routed through Rust's here.
+//! The heap calls of a warm store with each codec. Only lzo makes calls of its own. This is a
+//! binary of its own, because it replaces the global allocator; zstd allocates through it here.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ mod counting;
 #[path = "../../zswap/tests/common/processors.rs"]
 mod processors;
 
-/// Pages that shrink, each in its own way.
+/// Returns pages that shrink, each in its own way.
 fn pages() -> Vec<Vec<u8>> {
     let page =
         |i: usize| (0..4096usize).map(|at| (at * (1 + i % 50) / (3 + i) % 251) as u8).collect();
@@ -31,10 +31,11 @@ fn calls(work: impl FnOnce()) -> u64 {
     made.allocations + made.frees
 }
 
-/// Warm: this thread has stored and loaded before, every key exists, and pool and index do not grow: the same pages again, and an executor that does not run the pool's own
-/// job, after as many passes as the allocator takes to have every class where it stays.
+/// Warm: this thread has stored and loaded before, every key exists, and pool and index do not
+/// grow: the same pages again, and an executor that does not run the pool's own job, after as many
+/// passes as the allocator takes to have every class where it stays.
 #[test]
-fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
+fn warm_store_makes_no_heap_call() {
     let pages = pages();
     let dictionary = remember(&pages[..20].concat()).expect("any bytes are a dictionary");
     let with_dictionary = format!("zstd(dict={dictionary})");
@@ -44,7 +45,7 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
         ("zstd(level=-1)", 0),
         ("zstd(level=3)", 0),
         (&*with_dictionary, 0),
-        // Two vectors, allocated and freed.
+        // lzo allocates and frees two vectors.
         ("lzo", 4),
     ] {
         let spec: PoolSpec = format!("zsmalloc+{codec}").parse().unwrap();
@@ -73,8 +74,7 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
             cold.0 > 100,
             "{codec}: contexts and tables are made, or nothing is counted: {cold:?}"
         );
-        // zsmalloc keeps free slots for each processor, and the scheduler may move this thread to
-        // any.
+        // zsmalloc caches free slots per CPU, and the scheduler may move this thread to any CPU.
         on_each_processor(|| {
             for _ in 0..16 {
                 pass();

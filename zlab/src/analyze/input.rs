@@ -1,4 +1,4 @@
-//! Where the blocks come from, and what is said about it.
+//! Finds the blocks to analyze, and describes them.
 
 use std::num::NonZeroUsize;
 
@@ -10,16 +10,17 @@ use workload::{
 use crate::cli::AnalyzeArgs;
 use crate::error::Failure;
 
-/// Below this, processes do not tell enough, and a child is loaded with data instead.
+/// If the processes hold less than this, they say too little, and a child with data is analyzed
+/// instead.
 const ENOUGH_BYTES: u64 = 16 << 20;
 
-/// Of files, this much is taken unless asked for more: all of it is kept in memory, several times over.
+/// Take this much of files by default, because all of it is kept in memory several times.
 const DEFAULT_FILE_BYTES: u64 = 1 << 30;
 
-/// Processes that are named one by one.
+/// List this many processes one by one.
 const NAMED_PROCESSES: usize = 8;
 
-/// Blocks, and whose.
+/// The blocks, with their origin.
 #[derive(Debug)]
 pub(super) struct AnalyzedBlocks {
     pub(super) pages: Pages,
@@ -30,14 +31,14 @@ pub(super) struct AnalyzedBlocks {
 pub(super) enum BlockOrigin {
     Files(usize),
     Process(SampledProcess),
-    /// Of the caller's own user; so many more may not be read.
+    /// Processes of the caller's user, and the number of those that may not be read.
     Processes(Vec<SampledProcess>, usize),
-    /// One that was started for it, because of this.
+    /// A child started for this, with the reason.
     Child(String),
 }
 
 impl AnalyzedBlocks {
-    /// As the command line asks, in blocks of this size.
+    /// Reads the blocks that the command line asks for, cut to this size.
     pub(super) fn gather(
         args: &AnalyzeArgs,
         block_size: NonZeroUsize,
@@ -77,7 +78,7 @@ impl AnalyzedBlocks {
         Ok(AnalyzedBlocks { pages: child.run_for_pages()?, source: BlockOrigin::Child(why) })
     }
 
-    /// What is analyzed, for people.
+    /// Describes the blocks for people.
     pub(super) fn lines(&self) -> Vec<String> {
         let pages = &self.pages;
         let bytes = format_bytes(pages.bytes().len() as u64);
@@ -103,7 +104,8 @@ impl AnalyzedBlocks {
                 lines = share_lines(processes);
             }
             BlockOrigin::Child(why) => {
-                first += "from the memory of a process started for this, which holds files of this build";
+                first += "from the memory of a process started for this, \
+                          which holds files of this build";
                 lines.push(format!("  because {why}"));
             }
         }
@@ -119,7 +121,7 @@ impl AnalyzedBlocks {
 }
 
 impl BlockOrigin {
-    /// A word for JSON.
+    /// Returns a word for JSON.
     pub(super) fn word(&self) -> &'static str {
         match self {
             BlockOrigin::Files(_) => "files",
@@ -129,7 +131,7 @@ impl BlockOrigin {
         }
     }
 
-    /// The processes that were sampled.
+    /// Returns the processes that were sampled.
     pub(super) fn processes(&self) -> &[SampledProcess] {
         match self {
             BlockOrigin::Process(process) => std::slice::from_ref(process),
@@ -143,7 +145,7 @@ fn readable_bytes(sample: &Sample) -> u64 {
     sample.pages.available_blocks().saturating_mul(sample.pages.block_size() as u64)
 }
 
-/// Why the processes of the user are not analyzed.
+/// Explains why the processes of the user are not analyzed.
 fn too_little(sample: &Sample) -> String {
     let bytes = format_bytes(readable_bytes(sample));
     if sample.refused == 0 {
@@ -188,8 +190,9 @@ mod tests {
         Sample { pages, sources: Vec::new(), refused }
     }
 
+    /// The reason names what is missing.
     #[test]
-    fn the_reason_names_what_is_missing() {
+    fn reason_names_what_is_missing() {
         assert!(too_little(&sample(3, 0)).ends_with("hold only 3.00 KiB together"));
         assert!(
             too_little(&sample(3, 2))

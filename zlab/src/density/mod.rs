@@ -1,8 +1,10 @@
-//! `zlab density`: bytes that each allocator holds over bytes of objects in it, while objects come and go.
+//! `zlab density`: bytes that each allocator holds over bytes of the objects in it, while objects
+//! come and go.
 //!
 //! ```text
-//!   file ──► pages ──► a child an allocator: lz4 ──► fill ──► 4n random replacements ──► free half at random ──► compact, trim
-//!                                                     └── resident bytes, as the OS counts them, after each ──┘
+//!   file ──► pages ──► a child per allocator: lz4
+//!        ──► fill ──► 4n random replacements ──► free a random half ──► compact, trim
+//!              └── resident bytes, as the OS counts them, after each ──┘
 //! ```
 
 mod report;
@@ -31,14 +33,13 @@ use report::DensityReport;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// Blocks taken of a file unless another number is asked for: all are in memory, several times
-/// over.
+/// Take this many blocks of a file by default, because all are in memory several times.
 const MAX_BLOCKS: usize = (1 << 30) / BLOCK.get();
 
-/// What the allocator of this program's boxes is called: that of the system.
+/// The name of the allocator of this program's boxes, which is that of the system.
 const BOXES: &str = if cfg!(target_env = "gnu") { "glibc" } else { "system" };
 
-/// Measures every allocator on every file, prints.
+/// Measures every allocator on every file, and prints.
 pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
     let allocators = match args.allocators.as_slice() {
         [] => all_allocators(),
@@ -47,18 +48,18 @@ pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
     for allocator in allocators.iter().filter(|&allocator| !is_boxes(allocator)) {
         drivers::pool(allocator, &PoolConfig::new(default_source(), BLOCK.get()))?;
     }
-    // All of them, before the first is measured.
+    // Check all files before the first is measured.
     args.files.iter().try_for_each(|file| check_input(file).map(drop))?;
     let mut report = DensityReport::default();
     let measured = measure_files(args, &allocators, &mut report);
-    // What was measured before a failure is printed, too.
+    // Print what was measured before a failure.
     if measured.is_ok() || !report.results.is_empty() {
         print_report(args.json, &report, || report.text())?;
     }
     measured.map(|()| ExitCode::SUCCESS)
 }
 
-/// Measures every allocator on every file, up to the first failure.
+/// Measures every allocator on every file, until one fails.
 fn measure_files(
     args: &DensityArgs,
     allocators: &[Component],
@@ -89,7 +90,7 @@ fn measure_files(
     Ok(())
 }
 
-/// The child that measures one allocator. What goes wrong is part of its answer.
+/// Measures one allocator in a child. An error is part of the answer.
 pub(crate) fn measure(args: &MeasureDensityArgs) -> Result<ExitCode, Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let density =
@@ -106,7 +107,7 @@ fn measure_one(allocator: &Component, pages: &Pages, slots: usize) -> Result<Den
         return Ok(density(&objects, slots, || Ok(BoxAllocator))?);
     }
     let executor = Arc::new(WorkQueue::new("density")?);
-    // Its thread's stack is there before anything is counted.
+    // Start the thread, so that its stack is resident before we count.
     executor.submit(Job::new("first job", || ()))?;
     let config = PoolConfig::new(default_source(), BLOCK.get()).with_executor(executor.clone());
     let make = || {
@@ -129,8 +130,9 @@ fn is_boxes(allocator: &Component) -> bool {
 mod tests {
     use super::*;
 
+    /// Every allocator is measured on the pages given, and an unknown one is an error.
     #[test]
-    fn every_allocator_is_measured_on_what_it_is_given() {
+    fn every_allocator_is_measured() {
         let bytes = (0..400 * BLOCK.get()).map(|i| (i / 7 * (i >> 9)) as u8).collect();
         let pages = Pages::from_bytes(BLOCK, bytes).without_same_filled();
         for allocator in all_allocators() {
@@ -138,10 +140,10 @@ mod tests {
             assert!(density.payload_bytes > 0, "{allocator}");
         }
         assert!(
-            measure_one(&Component::named("nobody"), &pages, 1)
+            measure_one(&Component::named("unheard-of"), &pages, 1)
                 .unwrap_err()
                 .message()
-                .contains("nobody")
+                .contains("unheard-of")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Who destroys the pools.
+//! The executors that destroy the pools of a storm.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use zpool_manager::WorkQueue;
 use crate::cli::ExecutorChoice;
 use crate::error::Failure;
 
-/// The executor of a phase, kept so that it can be told to run, and drained.
+/// The executor of a phase, which the phase can run and drain.
 #[derive(Debug, Clone)]
 pub(super) enum StormExecutor {
     Queue(Arc<WorkQueue>),
@@ -17,7 +17,7 @@ pub(super) enum StormExecutor {
 }
 
 impl StormExecutor {
-    /// A new executor.
+    /// Creates an executor.
     pub(super) fn new(choice: ExecutorChoice) -> Result<StormExecutor, Failure> {
         Ok(match choice {
             ExecutorChoice::Queue => StormExecutor::Queue(Arc::new(WorkQueue::new("storm-work")?)),
@@ -26,7 +26,7 @@ impl StormExecutor {
         })
     }
 
-    /// For the store.
+    /// Returns the executor as a store takes it.
     pub(super) fn executor(&self) -> Arc<dyn Executor> {
         match self {
             StormExecutor::Queue(queue) => queue.clone(),
@@ -35,14 +35,16 @@ impl StormExecutor {
         }
     }
 
-    /// How many pools may await destruction before a switch waits for them; `None` for the store's default.
+    /// Returns the number of pools that may await destruction before a switch waits for them.
+    /// `None` for the store's default.
     ///
-    /// Without bound where the switching thread itself runs the jobs, between two switches: it would wait for itself.
+    /// It has no bound if the switching thread itself runs the jobs between two switches, because
+    /// that thread would wait for itself.
     pub(super) fn max_pending(&self) -> Option<usize> {
         matches!(self, StormExecutor::Manual(_)).then_some(usize::MAX)
     }
 
-    /// What the switching thread does between two switches.
+    /// Runs the jobs that the switching thread runs between two switches.
     pub(super) fn between_switches(&self) {
         if let StormExecutor::Manual(manual) = self {
             manual.run_all();

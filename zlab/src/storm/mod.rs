@@ -1,11 +1,13 @@
-//! `zlab storm`: switch as fast as it goes, and see whether anything gets lost or anybody blocks who must not.
+//! `zlab storm`: switches as fast as it can, and checks that no block is lost and no caller blocks
+//! in a no-block section.
 //!
 //! ```text
-//!   phase empty     switcher ──► set_compressor, set_allocator, set_compressor, ...      every switch makes a pool and destroys one
-//!   phase loaded    the same, while each worker stores, loads, invalidates and compares with what it knows it stored
-//!   --limit-mib     the store has a limit, and the workers keys for more than four times as much
-//!   --kernel        the loop of phase empty against the kernel's own zswap, for comparison
-//!   end of each     everything dropped, the executor drained, pools created = destroyed + alive
+//!   phase empty    switcher ──► set_compressor, set_allocator, set_compressor, ...
+//!                  every switch creates a pool and destroys one
+//!   phase loaded   the same, while workers store, load, invalidate and verify their own blocks
+//!   --limit-mib    the store has a limit, and the keys hold more than four times as much
+//!   --kernel       the loop of phase empty on the kernel's own zswap, for comparison
+//!   at the end     everything dropped, the executor drained, pools created = destroyed + alive
 //! ```
 
 mod executors;
@@ -31,26 +33,27 @@ use crate::error::Failure;
 use crate::output::{Progress, print_report};
 use report::StormReport;
 
-/// What is switched between unless the command line says otherwise: different in both parts.
+/// The default specs, which differ in allocator and compressor.
 const DEFAULT_SPECS: [&str; 2] = ["zsmalloc+lz4", "zbud+zstd"];
 
-/// Bytes a block.
+/// Bytes per block.
 const BLOCK_SIZE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Of a file of pages, this much is kept in memory.
+/// Keep this much of a file of pages in memory.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Pages that are made where no file is given.
+/// Generate this many pages if no file is given.
 const GENERATED_PAGES: usize = 2048;
 const GENERATOR_SEED: u64 = 3;
 
-/// With a limit, blocks of so many times its bytes are stored: four times as much as fits, if they shrink to a quarter.
+/// With a limit, the keys hold blocks of this many times its bytes. That is four times as much as
+/// fits if blocks shrink to 1/4.
 const TIMES_THE_LIMIT: usize = 16;
 
-/// What a store in flight may add beyond the limit: see [`AtLimit`]. Its context comes on top.
+/// A store under way may add this much beyond the limit (see [`AtLimit`]), and its context.
 const IN_FLIGHT: u64 = 256 << 10;
 
-/// Phases longer than this deserve a progress bar.
+/// Show a progress bar for phases longer than this.
 const LONG: Duration = Duration::from_secs(2);
 
 /// One of the two phases.
@@ -69,7 +72,7 @@ impl Phase {
     }
 }
 
-/// What the phases have in common.
+/// The settings that the phases share.
 #[derive(Debug)]
 struct StormSetup {
     specs: Vec<PoolSpec>,
@@ -82,18 +85,18 @@ struct StormSetup {
     limit: Option<StoreLimit>,
 }
 
-/// A limit of the store, and what workers do to reach it.
+/// A limit of the store, and how workers reach it.
 #[derive(Debug, Clone, Copy)]
 struct StoreLimit {
     bytes: usize,
     at_limit: AtLimit,
-    /// Keys of each worker.
+    /// The number of keys of each worker.
     slots: usize,
-    /// By how much the limit may be passed.
+    /// The bytes by which the store may pass the limit.
     bound: u64,
 }
 
-/// Runs the phases, prints, and fails when the pools did not keep their word.
+/// Runs the phases, prints, and fails if the pools broke their contract.
 pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
     let setup = StormSetup {
         specs: specs(args)?,
@@ -110,11 +113,11 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         PhaseChoice::Loaded => vec![Phase::Loaded],
         PhaseChoice::Both => vec![Phase::Empty, Phase::Loaded],
     };
-    // Before any thread that it is to watch starts.
+    // Set the policy before the threads start that it is to watch.
     set_check_policy(CheckPolicy::Count);
     let mut report = StormReport::default();
     let measured = measure(args, &phases, &setup, &mut report);
-    // What was measured before a failure is printed, too.
+    // Print what was measured before a failure.
     if measured.is_ok() || !report.phases.is_empty() {
         print_report(args.json, &report, || report.text())?;
     }
@@ -125,7 +128,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Runs the phases, and the kernel if it is asked for, up to the first failure.
+/// Runs the phases, and the kernel if the command line asks for it, until one fails.
 fn measure(
     args: &StormArgs,
     phases: &[Phase],
@@ -146,7 +149,7 @@ fn measure(
     Ok(())
 }
 
-/// At least two different ones, each of which can be made.
+/// Returns the specs, of which at least two differ, and all of which can be created.
 fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
     let given = if args.specs.is_empty() {
         DEFAULT_SPECS.iter().map(|text| text.parse()).collect::<Result<Vec<PoolSpec>, _>>()?
@@ -166,7 +169,7 @@ fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
             "there is nothing to switch between: give two or more different --spec",
         ));
     }
-    // In turn as given, repetitions included: A B A C is a way to go.
+    // Keep the order and repetitions, because A B A C is a valid cycle.
     Ok(given)
 }
 
@@ -182,7 +185,7 @@ fn limit(args: &StormArgs) -> Result<Option<StoreLimit>, Failure> {
     let mut context = 0;
     for spec in &specs(args)? {
         let store = drivers::store(spec, BLOCK_SIZE).build()?;
-        // Any block that is compressed.
+        // Any block that shrinks.
         store.store(0, "a block that shrinks ".repeat(100).as_bytes())?;
         context = context.max(store.stats().context_bytes as u64);
     }

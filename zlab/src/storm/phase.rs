@@ -1,4 +1,5 @@
-//! One phase: a store of its own, the switcher on this thread, workers on theirs, and the books at the end.
+//! Runs one phase: a store of its own, the switcher on this thread, workers on others, and a check
+//! of the counters at the end.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use super::{BLOCK_SIZE, Phase, StormSetup};
 use crate::drivers;
 use crate::error::Failure;
 
-/// How finely a phase tells how far it is.
+/// The steps of a phase's progress bar.
 pub(super) const PROGRESS_STEPS: u64 = 100;
 
 /// Runs one phase.
@@ -49,12 +50,12 @@ pub(super) fn run(
         }
         (switched, counts)
     });
-    // Pools of these specs could be made before.
+    // Pools of these specs could be created before, so this is an error of the pools.
     let seconds = switched.map_err(|error| Failure::broken(error.to_string()))?.as_secs_f64();
     let evicted = store.stats().evicted;
     store.clear();
     executor.drain()?;
-    // The store still exists, and with it the current pool: the one that may be alive.
+    // The store still exists, and with it the current pool, which is the one that may be alive.
     let stats = store.manager().stats();
     drop(store);
     let no_block_violations = violations() - violations_before;

@@ -1,4 +1,4 @@
-//! A thread that uses the store and knows what it stored.
+//! A thread that uses the store and verifies it against its own record.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,26 +8,28 @@ use zswap::{AtLimit, ErrorKind, Store};
 
 use super::StoreLimit;
 
-/// Keys of a worker, without a limit.
+/// The number of keys of a worker without a limit.
 const SLOTS: usize = 1024;
 
-/// In one of this many steps a worker drops all it has, so that retired pools lose their last block now and then.
+/// On average, a worker drops all its blocks once in this many steps, so that retired pools lose
+/// their last block.
 const STEPS_BETWEEN_CLEARS: usize = 4096;
 
-/// Steps between two looks at what the store holds.
+/// Steps between two looks at the bytes that the store holds.
 const STEPS_BETWEEN_LOOKS: usize = 16;
 
-/// What workers did and found.
+/// Counts of the workers' operations and errors.
 #[derive(Debug, Default, Clone)]
 pub(super) struct WorkerCounts {
     pub(super) stores: u64,
     pub(super) loads: u64,
     pub(super) invalidations: u64,
-    /// Loads that gave something else than what was stored last under the key, or something where nothing was.
+    /// Loads that returned other bytes than those stored last under the key, or any bytes if none
+    /// were stored.
     pub(super) mismatches: u64,
-    /// Loads that found nothing for a key that was stored.
+    /// Loads that found nothing under a key with a block.
     pub(super) lost: u64,
-    /// Of the mismatches, those that gave what was stored there before.
+    /// Mismatches that returned the block before.
     pub(super) stale: u64,
     /// Stores that were refused at the limit.
     pub(super) refused: u64,
@@ -38,7 +40,7 @@ pub(super) struct WorkerCounts {
 }
 
 impl WorkerCounts {
-    /// Adds what another worker did.
+    /// Adds the counts of another worker.
     pub(super) fn add(&mut self, other: WorkerCounts) {
         self.stores += other.stores;
         self.loads += other.loads;
@@ -58,16 +60,16 @@ impl WorkerCounts {
     }
 }
 
-/// One thread, its keys, and its model of what is stored under them.
+/// One thread, its keys, and its model of the blocks under them.
 #[derive(Debug)]
 pub(super) struct Worker<'a> {
     store: &'a Store<u64>,
     blocks: &'a SeededBlocks,
     rng: Rng,
     first_key: u64,
-    /// The seed of the block that each key should hold.
+    /// The seed of the block that each key should have.
     model: Vec<Option<u64>>,
-    /// The one before that.
+    /// The seed of the block before that.
     before: Vec<Option<u64>>,
     limit: Option<StoreLimit>,
     steps: usize,
@@ -77,7 +79,7 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// Worker `number`; no two share a key.
+    /// Creates worker `number`. Workers share no keys.
     pub(super) fn new(
         number: usize,
         store: &'a Store<u64>,
@@ -100,9 +102,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Works until told to stop, then loads everything once more.
+    /// Works until `stop` is set, then loads all keys once more.
     pub(super) fn run(mut self, stop: &AtomicBool) -> WorkerCounts {
-        // Relaxed: nothing is published through it; the thread is joined afterwards.
+        // Relaxed: nothing is published through it, and the thread is joined afterwards.
         while !stop.load(Ordering::Relaxed) {
             self.step();
         }
@@ -116,7 +118,8 @@ impl<'a> Worker<'a> {
 
     fn step(&mut self) {
         self.steps += 1;
-        // With a limit everything is dropped less often: there is more of it, and it has to come to the limit again.
+        // With a limit, drop everything less often. There is more of it, and the store has to reach
+        // its limit again.
         if self.rng.below(STEPS_BETWEEN_CLEARS * self.slots().div_ceil(SLOTS)) == 0 {
             (0..self.slots()).for_each(|slot| self.invalidate(slot));
         }
@@ -134,7 +137,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// May a block be gone that nobody took away?
+    /// Returns whether a block may be gone that this worker did not remove.
     fn evicts(&self) -> bool {
         self.limit.is_some_and(|limit| limit.at_limit == AtLimit::Evict)
     }
@@ -178,7 +181,7 @@ impl<'a> Worker<'a> {
             }
             (Ok(None), Some(seed)) => {
                 self.counts.lost += u64::from(!self.evicts());
-                // Counted once.
+                // Count it once.
                 self.model[slot] = None;
                 self.before[slot] = Some(seed);
             }
@@ -189,7 +192,8 @@ impl<'a> Worker<'a> {
 
     fn invalidate(&mut self, slot: usize) {
         self.counts.invalidations += 1;
-        // Dropping an entry is legal where nothing may block, also when it holds the last reference to its pool.
+        // Dropping an entry is legal in a no-block section, even if it holds the last reference to
+        // its pool.
         let section = NoBlock::enter();
         let found = self.store.invalidate(&(self.first_key + slot as u64));
         drop(section);
@@ -213,8 +217,9 @@ mod tests {
         SeededBlocks::new(Pages::from_bytes(BLOCK_SIZE, bytes)).unwrap()
     }
 
+    /// A worker notices blocks that another caller changed, removed or added.
     #[test]
-    fn what_is_changed_or_dropped_behind_a_workers_back_is_noticed() {
+    fn foreign_changes_are_noticed() {
         let store = drivers::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
         let blocks = blocks();
         let mut worker = Worker::new(0, &store, &blocks, None);
@@ -240,8 +245,9 @@ mod tests {
         assert_eq!(found(&worker), (3, 2));
     }
 
+    /// Workers share no key, and each finds all of its blocks at the end.
     #[test]
-    fn workers_share_no_key_and_find_everything_at_the_end() {
+    fn workers_find_all_their_blocks() {
         let store = drivers::store(&"zbud+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
         let blocks = blocks();
         let mut workers =

@@ -1,11 +1,11 @@
-//! `zlab analyze --sweep`: which level, dictionary and block size suit this data.
+//! `zlab analyze --sweep`: finds the level, dictionary and block size that suit the data.
 //!
 //! ```text
-//!   input ──► units of 64 KiB ─┬─ every other run ──► training ──► a dictionary for each block size, in memory only, where it pays
-//!                              └─ the rest ─────────► a store for each setting: store and load it all, in turns ──► points
-//!                                                                                                                     │
-//!                     front: what no other point beats in bytes and times   ◄─────────────────────────────────────────┤
-//!                     recommendation: fast, balanced, small, each with its reason   ◄─────────────────────────────────┘
+//!   input ──► units of 64 KiB ─┬─ 1/2 ──► training ──► dictionaries, in memory only, if they pay
+//!                              └─ 1/2 ──► a store per setting: store and load all ──► points
+//!
+//!   points ──► front: points that no other beats in bytes and times
+//!          ──► recommendation: fast, balanced, small, each with its reason
 //! ```
 
 mod grid;
@@ -25,14 +25,14 @@ use crate::output::print_report;
 use recommendation::Recommendation;
 use report::SweepReport;
 
-/// What the input is cut into: a multiple of every block size that is tried.
+/// The unit that the input is cut into, a multiple of every block size that is tried.
 pub(crate) const UNIT: NonZeroUsize = NonZeroUsize::new(UNIT_BYTES).expect("not 0");
 const UNIT_BYTES: usize = 64 << 10;
 
-/// What somebody wants at a time, unless the block size is given: then a block.
+/// The number of bytes that a reader wants at a time. With `--block-size`, it is a block.
 const PAGE_BYTES: usize = 4096;
 
-/// Measures every setting on `pages`, which are units, and says which to take.
+/// Measures every setting on `pages`, which are units, and recommends three.
 pub(crate) fn run(
     args: &AnalyzeArgs,
     plot: Option<OutputFile>,
@@ -48,7 +48,7 @@ pub(crate) fn run(
     )?;
     let recommendation = Recommendation::of(&points);
     let report = SweepReport::new(&sample, &points, &recommendation);
-    // Each is tried, whether or not the other fails.
+    // Try both, even if one fails.
     let printed = print_report(args.json, &report, || report.text(input));
     if let Some(plot) = plot {
         plot.write(plot::svg(&points, &recommendation).as_bytes())?;

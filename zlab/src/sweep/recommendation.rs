@@ -1,22 +1,24 @@
-//! Which points are worth a look, and which to take.
+//! Finds the points on the Pareto front, and recommends three.
 
 use super::measure::Point;
 
-/// Times this close are equal, as far as anybody can measure twice: then the smaller setting wins.
+/// Times within this ratio are equal, as far as a measurement can be repeated. The smaller setting
+/// then wins.
 const SAME_TIME: f64 = 1.10;
-/// Bytes this close are equal, as far as anybody cares: then the faster setting wins.
+/// Bytes within this ratio are equal for any practical purpose. The faster setting then wins.
 const SAME_BYTES: f64 = 1.02;
 
 /// A recommendation: indices of points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Recommendation {
-    /// The least time to store and load what is wanted at a time, once.
+    /// The point with the least time to store and load the wanted bytes once.
     pub(super) fast: usize,
-    /// The bend between the other two.
+    /// The point at the bend between the other two.
     pub(super) balanced: usize,
-    /// The fewest bytes.
+    /// The point with the fewest bytes.
     pub(super) small: usize,
-    /// For each point: is no other at least as good in bytes, time to store, time to load a KiB, and time to load what is wanted?
+    /// Whether each point is on the front: no other is at least as good in bytes, time to store,
+    /// time to load per KiB, and time to load the wanted bytes.
     pub(super) front: Vec<bool>,
 }
 
@@ -41,7 +43,7 @@ impl Recommendation {
         }
     }
 
-    /// The three, with their names and reasons.
+    /// Returns the three points with their names and reasons.
     pub(super) fn named(&self) -> [(&'static str, usize, &'static str); 3] {
         [
             (
@@ -52,26 +54,28 @@ impl Recommendation {
             (
                 "balanced",
                 self.balanced,
-                "nearest to the time of `fast` and the bytes of `small` at once, both as ratios; of those within 10 % of its time the smallest",
+                "nearest to the time of `fast` and the bytes of `small`, both as ratios; \
+                 of those within 10 % of its time the smallest",
             ),
             ("small", self.small, "the fewest bytes; of those within 2 % of it the fastest"),
         ]
     }
 }
 
-/// The index of the least.
+/// Returns the index of the least value.
 fn best(points: &[Point], of: impl Fn(&Point) -> f64) -> usize {
     let least = points.iter().map(of).enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
     least.expect("there is a point").0
 }
 
-/// The smallest of those whose time is that of `chosen`, or less.
+/// Returns the smallest point among those whose time is that of `chosen`, or less.
 fn smaller_of_equals(points: &[Point], chosen: usize) -> usize {
     let time = SAME_TIME * points[chosen].ns();
     best(points, |point| if point.ns() <= time { point.bytes_per_kib } else { f64::INFINITY })
 }
 
-/// How far a point is from having the time of `fast` and the bytes of `small`, in shares of what these two differ by, on logarithmic scales.
+/// Returns how far a point is from having the time of `fast` and the bytes of `small`. Both are
+/// shares of the difference between these two, on logarithmic scales.
 fn distance(point: &Point, fast: &Point, small: &Point) -> f64 {
     let share =
         |value: f64, good: f64, bad: f64| (value / good).ln() / (bad / good).max(1.000_001).ln();
@@ -80,7 +84,7 @@ fn distance(point: &Point, fast: &Point, small: &Point) -> f64 {
     time.max(0.0).hypot(bytes.max(0.0))
 }
 
-/// Is `a` nowhere worse than `b`, and somewhere better?
+/// Returns whether `a` is nowhere worse than `b`, and somewhere better.
 fn beats(a: &Point, b: &Point) -> bool {
     let [a, b] = [a, b].map(|point| {
         [point.bytes_per_kib, point.store_ns_per_kib, point.load_ns_per_kib, point.load_ns()]
@@ -115,8 +119,9 @@ mod tests {
         assert_eq!(recommendation.front, [true, true, true, true]);
     }
 
+    /// Within 10 % of time the smaller setting wins, and not beyond.
     #[test]
-    fn within_ten_percent_of_time_the_smaller_wins_and_not_beyond() {
+    fn smaller_wins_within_10_percent() {
         let fast = |time| {
             Recommendation::of(&points(&[(400.0, 1000.0), (300.0, time), (100.0, 9000.0)])).fast
         };
@@ -124,8 +129,9 @@ mod tests {
         assert_eq!(fast(1101.0), 0);
     }
 
+    /// Within 2 % of bytes the faster setting is `small`.
     #[test]
-    fn within_two_percent_of_bytes_the_faster_is_small() {
+    fn faster_wins_within_2_percent() {
         let small = |bytes| {
             Recommendation::of(&points(&[(400.0, 1000.0), (bytes, 5000.0), (100.0, 9000.0)])).small
         };
@@ -133,8 +139,9 @@ mod tests {
         assert_eq!(small(102.1), 2);
     }
 
+    /// A point that another beats is not on the front.
     #[test]
-    fn what_another_beats_is_not_on_the_front() {
+    fn beaten_point_is_not_on_front() {
         let recommendation = Recommendation::of(&points(&[
             (400.0, 1000.0),
             (400.0, 1001.0),

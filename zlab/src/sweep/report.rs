@@ -1,4 +1,4 @@
-//! The sweep's result, as JSON and as a table.
+//! The result of a sweep, as JSON and as a table.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::measure::Point;
 use super::recommendation::Recommendation;
 use crate::output::table;
 
-/// The one object that `analyze --sweep --json` prints.
+/// The JSON object that `analyze --sweep --json` prints.
 #[derive(Debug, Serialize)]
 pub(super) struct SweepReport<'a> {
     input: SweepInput,
@@ -29,7 +29,7 @@ struct SettingRow<'a> {
     bytes_per_kib: f64,
     store_ns_per_kib: f64,
     load_ns_per_kib: f64,
-    /// Until the bytes that are wanted at a time are back: a block is loaded whole.
+    /// The time to load the wanted bytes. A block is loaded whole.
     load_ns: f64,
     front: bool,
 }
@@ -77,7 +77,7 @@ impl<'a> SweepReport<'a> {
         }
     }
 
-    /// For people: the front, by the time of a load, and the advice.
+    /// Formats the report for people: the front in the order of load times, and the recommendation.
     pub(super) fn text(&self, input: &[String]) -> String {
         let wanted = format!("load {} bytes, us", self.input.wanted_bytes);
         let header =
@@ -111,7 +111,8 @@ impl<'a> SweepReport<'a> {
             })
             .collect();
         format!(
-            "{}\n\n{} of {} settings that no other beats at once in bytes, store time, load time a KiB and load time for what is wanted:\n\n{}\n\n{}\n\n{LEGEND}",
+            "{}\n\n{} of {} settings, those that no other beats at once in bytes, time to store, \
+             time to load per KiB, and time to load what is wanted:\n\n{}\n\n{}\n\n{LEGEND}",
             input.join("\n"),
             self.settings.iter().filter(|row| row.front).count(),
             self.settings.len(),
@@ -122,6 +123,8 @@ impl<'a> SweepReport<'a> {
 }
 
 const LEGEND: &str = "\
-bytes / KiB: what the pool holds and the index needs for each KiB of input, same-filled blocks included; compressors' contexts are left out.
-A load decompresses a whole block, however little of it is wanted: a page of 4096 bytes at random, or with --block-size a block. DICT: what `zlab train` makes at that level and block size; tried where it pays by the clock of this run.
+bytes / KiB: bytes of pool and index per KiB of input, with same-filled blocks and without contexts.
+A load decompresses a whole block, even if a part is wanted: a page of 4096 bytes at a random place,
+or with --block-size a block.
+DICT: a dictionary that `zlab train` makes at that level and block size, if it pays in this run.
 ";
