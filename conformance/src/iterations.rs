@@ -1,6 +1,6 @@
-//! How much a case does: less where everything is slow.
+//! The number of iterations of a case.
 
-/// Iterations of a loop: `n`, or fewer where each is slow.
+/// Returns `n` iterations of a loop, or fewer under miri, where each is slow.
 pub(crate) fn scaled(n: usize) -> usize {
     if cfg!(miri) { n.div_ceil(50) } else { n }
 }

@@ -1,4 +1,4 @@
-//! The pool that every other one is compared with: a map, and nothing clever.
+//! The pool that all others are compared with, which is a plain map.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,12 +32,13 @@ impl ZPoolDriver for ReferenceDriver {
     }
 }
 
-/// A map from slot numbers to objects, each an allocation of its own: the oracle of the suites and the first example of a back end.
+/// A map from entry numbers to objects, each in an allocation of its own. It is the oracle of the
+/// suites and the first example of a back end.
 ///
-/// It takes its memory from the heap and none from a page source, so it charges nothing: `resident_frames` is 0, and `bytes_held` is what
-/// the objects and the map take on the heap (without what the global allocator adds to each allocation, some 16 bytes).
-/// An object that is freed while guards hold it stays on the state until the last of them has gone; its memory goes back at the next look.
-/// Every method takes the one lock: nothing is clever here.
+/// Objects lie on the heap, so it charges nothing to a page source. `resident_frames` is 0, and
+/// `bytes_held` is what the objects and the map take on the heap, without the overhead of the
+/// global allocator. An object that is freed while guards hold it is counted until the last guard
+/// is gone, and its memory is freed by the next call that looks. Every method takes the one lock.
 #[derive(Debug)]
 pub struct ReferencePool {
     mint: HandleMint,
@@ -48,12 +49,13 @@ pub struct ReferencePool {
 #[derive(Debug, Default)]
 struct ReferenceState {
     objects: HashMap<u32, ReferenceObject>,
-    /// Freed while a guard held them. Has room for every object, so that freeing allocates nothing.
+    /// Objects freed while a guard held them. It has room for every object, so that freeing
+    /// allocates nothing.
     zombies: Vec<Arc<[u8]>>,
     payload: usize,
-    /// Slot numbers are used in turn, so that a number comes back as late as possible.
+    /// Entry numbers are used in order, so that a number is reused as late as possible.
     next: u32,
-    /// Generation of every slot: how often the numbers have wrapped.
+    /// The generation of every entry: how often the numbers have wrapped.
     generation: u16,
 }
 
@@ -63,11 +65,11 @@ struct ReferenceObject {
     bytes: Arc<[u8]>,
 }
 
-/// Counts that stand before the bytes in the allocation of an `Arc<[u8]>`.
+/// The counts before the bytes in the allocation of an `Arc<[u8]>`.
 const ARC_HEADER: usize = 2 * size_of::<usize>();
 
 impl ReferencePool {
-    /// A pool of objects of up to `max_object_len` bytes.
+    /// Creates a pool of objects of up to `max_object_len` bytes.
     pub fn new(max_object_len: usize) -> ReferencePool {
         ReferencePool {
             mint: HandleMint::new(),
@@ -76,7 +78,7 @@ impl ReferencePool {
         }
     }
 
-    /// The state, without what nobody looks at any more.
+    /// Locks the state, without the zombies that no guard holds any more.
     fn state(&self) -> MutexGuard<'_, ReferenceState> {
         let mut state = self.state.lock();
         state.drop_unheld_zombies();
@@ -179,7 +181,7 @@ impl Drop for ReferencePool {
 }
 
 impl ReferenceState {
-    /// Puts an object into a slot that is free, and tells which and in which generation.
+    /// Puts an object into a free entry, and returns its number and generation.
     fn add(&mut self, bytes: Arc<[u8]>) -> Result<(u32, u16), PoolError> {
         if self.objects.len() >= u32::MAX as usize {
             return Err(PoolError::OutOfMemory);
@@ -199,9 +201,10 @@ impl ReferenceState {
         }
     }
 
-    /// Takes an object out of its slot; false when it is not there.
+    /// Removes an object from its entry. Returns false if it is not there.
     fn remove(&mut self, index: u32, generation: u16) -> bool {
-        // Looked for first: an entry that is vacant makes room for itself, and freeing allocates nothing.
+        // Look it up first. A vacant entry would reserve room for itself, and freeing must not
+        // allocate.
         if self.objects.get(&index).is_none_or(|object| object.generation != generation) {
             return false;
         }
@@ -212,7 +215,8 @@ impl ReferenceState {
         true
     }
 
-    /// Exchanges the bytes of two slots; false when one is not there, or a guard holds what is in it.
+    /// Exchanges the bytes of two entries. Returns false if one is missing, or if a guard holds its
+    /// bytes.
     fn exchange(&mut self, one: (u32, u16), another: (u32, u16)) -> bool {
         if one.0 == another.0 {
             return false;
@@ -222,7 +226,7 @@ impl ReferenceState {
             return false;
         };
         let there = (first.generation, second.generation) == (one.1, another.1);
-        // Guards are made under this lock.
+        // Guards are made under this lock, so none can appear meanwhile.
         let held =
             [&first.bytes, &second.bytes].into_iter().any(|bytes| Arc::strong_count(bytes) > 1);
         if !there || held {
@@ -232,7 +236,8 @@ impl ReferenceState {
         true
     }
 
-    /// Drops what was freed and no guard holds. New guards come from live handles only, so a count of 1 stays 1.
+    /// Drops the zombies that no guard holds. Guards are made of live handles only, so a count of 1
+    /// stays 1.
     fn drop_unheld_zombies(&mut self) {
         let payload = &mut self.payload;
         self.zombies.retain(|bytes| {
@@ -243,7 +248,8 @@ impl ReferenceState {
     }
 
     fn metadata(&self) -> usize {
-        // std's hash map: a power of two of buckets, filled to 7/8, each with one control byte beside it.
+        // The layout of std's hash map: a power of two of buckets, filled to 7/8, with one control
+        // byte each.
         let buckets = match self.objects.capacity() {
             0 => 0,
             capacity => (capacity * 8 / 7).next_power_of_two(),

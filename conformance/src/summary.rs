@@ -1,10 +1,12 @@
-//! What a suite says of itself when it runs.
+//! The line that a suite prints when it runs.
 
 use std::io::{self, Write};
 
-/// Says how many cases the suite `suite` of this kind has, and how many of them its back end can run: one line on standard error.
+/// Prints how many cases the suite `suite` of this kind has, and how many of them its back end can
+/// run, in one line on the standard error.
 ///
-/// Not with `eprintln!`, which the test harness keeps to itself: how much was tried should be seen in every run.
+/// We do not use `eprintln!`, because the test harness captures it, and the line should be seen in
+/// every run.
 pub(crate) fn print_summary(kind: &str, suite: &str, can_run: impl Iterator<Item = bool>) {
     let (mut all, mut run) = (0, 0);
     for can in can_run {
@@ -12,6 +14,6 @@ pub(crate) fn print_summary(kind: &str, suite: &str, can_run: impl Iterator<Item
         run += usize::from(can);
     }
     let line = format!("{kind} {suite}: {all} cases, {run} run, {} ignored\n", all - run);
-    // Nobody reads it: no reason to fail.
+    // Without a reader there is no reason to fail.
     let _ = io::stderr().write_all(line.as_bytes());
 }

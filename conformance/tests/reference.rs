@@ -1,4 +1,5 @@
-//! The two reference pools pass the suite: the map, and the pool that moves its objects at every chance.
+//! The two reference pools pass the suite: the map, and the pool that moves its objects at every
+//! chance.
 
 use zpool_conformance::{MovingDriver, ReferenceDriver, pool_suite};
 use zpool_core::{PoolConfig, ZPoolDriver};
@@ -8,7 +9,8 @@ use zpool_core::{PoolConfig, ZPoolDriver};
 #[path = "../../compressors/counting.rs"]
 mod counting;
 
-/// Allocations only: an object is an allocation of its own here, or two, and goes back to the heap in `free` or with its last guard.
+/// Allocations only, because each object is an allocation of its own, which is freed in `free` or
+/// with its last guard.
 fn allocations() -> u64 {
     counting::Heap::now().allocations
 }

@@ -1,4 +1,5 @@
-//! What the cases share: a compressor with what is needed to decompress, buffers with margins that nobody may touch, and properties.
+//! The shared part of the cases: a compressor with its contexts, buffers with margins, and property
+//! tests.
 
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use super::CompressorMaker;
 use crate::generator::{Generator, Kind};
 use crate::rng::SplitMix;
 
-/// The longest block tried. One more byte than positions of 16 bits can name, and one more.
+/// The longest block tried: one byte more than 2^16, which codecs with 16-bit positions cannot
+/// name.
 pub(crate) const MAX_BLOCK: usize = (1 << 16) + 1;
-/// Bytes beyond a buffer that nobody may touch.
+/// Bytes around a buffer that a codec must not touch.
 const MARGIN: usize = 64;
 const CANARY: u8 = 0xC7;
 
-/// A compressor that is tested, and a decompression context of its if it needs one.
+/// A compressor under test, with a decompression context if it needs one.
 pub(crate) struct CompressorHarness {
     pub(crate) compressor: Arc<dyn Compressor>,
     decompression: Option<Box<dyn DecompressionContext>>,
@@ -44,12 +46,12 @@ impl CompressorHarness {
         context(&*self.compressor, MAX_BLOCK)
     }
 
-    /// The compressed form, made by a context that has done nothing yet.
+    /// Compresses with a new context.
     pub(crate) fn compressed(&self, block: &[u8]) -> Vec<u8> {
         self.compressed_by(&mut *self.context(), block)
     }
 
-    /// The compressed form, into a destination as long as the bound.
+    /// Compresses into a destination as long as the bound.
     #[track_caller]
     pub(crate) fn compressed_by(
         &self,
@@ -62,7 +64,8 @@ impl CompressorHarness {
         })
     }
 
-    /// Decompresses into a buffer of `len` bytes that holds `poison`, between two margins that must stay as they are.
+    /// Decompresses into a buffer of `len` bytes that holds `poison`, between two margins that must
+    /// not change.
     pub(crate) fn decompress(
         &mut self,
         compressed: &[u8],
@@ -82,7 +85,7 @@ impl CompressorHarness {
         result.map(|()| block)
     }
 
-    /// K8: compresses with a new context and gets the block back.
+    /// K8: compresses with a new context and restores the block.
     #[track_caller]
     pub(crate) fn check_round_trip(&mut self, block: &[u8]) {
         let compressed = self.compressed(block);
@@ -99,7 +102,8 @@ impl CompressorHarness {
         }
     }
 
-    /// K9, K10: whatever was in the buffer before, the outcome is the same, and the only error is `Corrupt`. Gives the outcome.
+    /// K9, K10: the outcome does not depend on what the buffer held before, and the only error is
+    /// `Corrupt`. Returns the outcome.
     #[track_caller]
     pub(crate) fn check_hostile(
         &mut self,
@@ -129,7 +133,8 @@ pub(crate) fn context(
         .unwrap_or_else(|e| panic!("K1: no context for blocks of {max_block_len} bytes: {e}"))
 }
 
-/// Compresses to the front of a buffer of `out_len` bytes, and checks that nothing beyond it was written. `None` when it does not fit.
+/// Compresses to the front of a buffer of `out_len` bytes, and checks that nothing beyond it was
+/// written. Returns `None` if it does not fit.
 #[track_caller]
 pub(crate) fn compress(
     context: &mut dyn CompressionContext,
@@ -157,7 +162,7 @@ pub(crate) fn compress(
     }
 }
 
-/// Random bytes.
+/// Makes random bytes.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut block = vec![0; len];
     SplitMix::new(seed).fill(&mut block);
@@ -171,12 +176,12 @@ pub(crate) fn block_of(kind: Kind, seed: u64, len: usize) -> Vec<u8> {
 }
 
 impl CompressorMaker {
-    /// So many of `n`: by the setting `rounds`, and fewer where everything is slow. At least 1.
+    /// Scales `n` by the setting `rounds`, and down under miri, to at least 1.
     pub(crate) fn scaled(&self, n: usize) -> usize {
         crate::iterations::scaled(n * self.rounds / CompressorMaker::ROUNDS).max(1)
     }
 
-    /// Checks a property of random values, of which one that fails is shrunk and printed.
+    /// Checks a property of random values. A value that fails is shrunk and printed.
     #[track_caller]
     pub(crate) fn for_all<S: Strategy>(&self, n: usize, strategy: S, check: impl Fn(S::Value)) {
         let config = Config {
@@ -185,7 +190,7 @@ impl CompressorMaker {
             max_shrink_iters: 500,
             ..Config::default()
         };
-        // The same values in every run: a red test stays red.
+        // The same values in every run, so that a red test stays red.
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, b"zpool-conformance: seed of codec");
         let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |value| {
             check(value);

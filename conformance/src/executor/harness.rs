@@ -1,4 +1,4 @@
-//! What the cases share: an executor, and a ledger that says what became of each job.
+//! The shared part of the cases: an executor, and a ledger of the fate of each job.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -10,18 +10,20 @@ use zpool_core::{CheckPolicy, set_check_policy};
 
 use super::{ExecutorMaker, Made};
 
-/// How long a case waits for a job that no flush answers for, with no other one ending, before it says that the job is lost.
+/// How long a case waits for a job that no flush covers, while no other job ends, before it reports
+/// the job as lost.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How deep jobs of the cases submit further jobs, and some: so many flushes wait for all of them.
+/// The depth of nested submissions in the cases, and some more. This many flushes wait for all of
+/// them.
 const DEPTH: usize = 6;
 
 std::thread_local! {
-    /// This thread is inside a `submit` of a case.
+    /// Whether this thread is inside a `submit` of a case.
     static SUBMITTING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// An executor that is tested, and the jobs that it got.
+/// An executor under test, and the jobs that it got.
 #[derive(Clone)]
 pub(crate) struct ExecutorHarness {
     made: Made,
@@ -29,24 +31,24 @@ pub(crate) struct ExecutorHarness {
     pub(crate) patience: Duration,
 }
 
-/// What became of the jobs of a harness.
+/// The fates of the jobs of a harness.
 #[derive(Debug, Default)]
 struct Ledger(Mutex<LedgerEntries>);
 
 #[derive(Debug, Default)]
 struct LedgerEntries {
     made: usize,
-    /// Numbers of the jobs that have begun, in that order.
+    /// The numbers of the jobs that have begun, in that order.
     ran: Vec<usize>,
-    /// How many of those have ended, by a panic or not.
+    /// The number of those that have ended, with a panic or without.
     ended: usize,
     /// Jobs whose closure was dropped without being called.
     dropped: Vec<usize>,
-    /// Jobs that ran inside the call of `submit` that gave them away.
+    /// Jobs that ran inside the call of `submit` that submitted them.
     on_caller: Vec<usize>,
 }
 
-/// Goes with a job's closure.
+/// Owned by a job's closure.
 struct JobTicket {
     ledger: Arc<Ledger>,
     number: usize,
@@ -55,7 +57,8 @@ struct JobTicket {
 
 impl ExecutorHarness {
     pub(crate) fn new(maker: &ExecutorMaker) -> ExecutorHarness {
-        // For the process and for good: cases run in parallel, and a section is its thread's business anyway.
+        // For the whole process and for good, because cases run in parallel, and a section concerns
+        // only its thread.
         set_check_policy(CheckPolicy::Panic);
         ExecutorHarness { made: (maker.make)(), ledger: Arc::default(), patience: maker.patience }
     }
@@ -64,12 +67,12 @@ impl ExecutorHarness {
         &*self.made.executor
     }
 
-    /// The executor as what can be waited for.
+    /// Returns the executor as one that can be drained.
     pub(crate) fn drain(&self) -> &dyn DrainExecutor {
         self.made.drain.as_deref().expect("cases that wait need `drain`")
     }
 
-    /// A job with a number, counted from 0, that does this when it runs.
+    /// Makes a job with a number, counted from 0, that does `work`.
     pub(crate) fn job(&self, work: impl FnOnce() + Send + 'static) -> Job {
         let mut entries = self.ledger.0.lock();
         let mut ticket =
@@ -83,15 +86,15 @@ impl ExecutorHarness {
         })
     }
 
-    /// Submits, and runs a job that comes back from a full executor, as whoever submits would.
+    /// Submits a job. If a full executor returns it, runs it, as a caller would.
     #[track_caller]
     pub(crate) fn submit(&self, job: Job) {
         if let Err(job) = self.try_submit(job) {
-            panic!("X4: `{}` refused for a shutdown that nobody asked for", job.label());
+            panic!("X4: `{}` refused as shut down, but no shutdown was requested", job.label());
         }
     }
 
-    /// Submits to an executor that may be shut down: gives the job back then.
+    /// Submits to an executor that may be shut down. Returns the job if it is.
     pub(crate) fn try_submit(&self, job: Job) -> Result<(), Job> {
         let outcome = {
             let _inside = Submitting::begin();
@@ -100,11 +103,11 @@ impl ExecutorHarness {
         run_if_full(outcome)
     }
 
-    /// Submits with a delay, and runs a job that comes back from a full executor.
+    /// Submits with a delay. If a full executor returns the job, runs it.
     #[track_caller]
     pub(crate) fn submit_later(&self, delay: Duration, job: Job) {
         if let Err(job) = run_if_full(self.executor().submit_later(delay, job)) {
-            panic!("X4: `{}` refused for a shutdown that nobody asked for", job.label());
+            panic!("X4: `{}` refused as shut down, but no shutdown was requested", job.label());
         }
     }
 
@@ -120,7 +123,7 @@ impl ExecutorHarness {
         self.assert_all_ran();
     }
 
-    /// X1, now: nothing is pending.
+    /// X1: no job is pending now.
     #[track_caller]
     pub(crate) fn assert_all_ran(&self) {
         let entries = self.ledger.0.lock();
@@ -132,17 +135,17 @@ impl ExecutorHarness {
         assert_eq!(entries.ended, entries.made, "X1: jobs that have ended, and jobs submitted");
     }
 
-    /// Jobs that have begun, in that order.
+    /// Returns the jobs that have begun, in that order.
     pub(crate) fn ran(&self) -> Vec<usize> {
         self.ledger.0.lock().ran.clone()
     }
 
-    /// Jobs that ran inside their own `submit`.
+    /// Returns the jobs that ran inside their own `submit`.
     pub(crate) fn on_caller(&self) -> Vec<usize> {
         self.ledger.0.lock().on_caller.clone()
     }
 
-    /// Makes an executor run what is due, if it wants to be told; else gives it a moment.
+    /// Makes a manual executor run the jobs that are due. Gives another one a moment.
     pub(crate) fn run_due_jobs(&self) {
         match &self.made.drain {
             Some(drain) => drain.flush().expect("no job of its is on this stack"),
@@ -151,7 +154,8 @@ impl ExecutorHarness {
     }
 
     fn wait(&self) {
-        // Counted from the last job that ended: on a busy machine many short jobs take longer than one that is lost is waited for.
+        // Count from the last job that ended, because many short jobs on a busy machine take longer
+        // than the patience for one.
         let (mut last, mut since) = (0, Instant::now());
         loop {
             let entries = self.ledger.0.lock();
@@ -173,7 +177,7 @@ impl ExecutorHarness {
     }
 }
 
-/// Runs what a full executor refused; what a shut down one refused comes back.
+/// Runs a job that a full executor refused. Returns one that a shut-down executor refused.
 pub(crate) fn run_if_full(outcome: Result<(), Refused>) -> Result<(), Job> {
     match outcome {
         Ok(()) => Ok(()),
@@ -185,9 +189,9 @@ pub(crate) fn run_if_full(outcome: Result<(), Refused>) -> Result<(), Job> {
     }
 }
 
-/// Marks this thread for as long as it lives.
+/// Marks this thread while it lives.
 struct Submitting {
-    /// A job that runs on the caller may submit in turn.
+    /// A job that runs on the caller may submit in turn, so remember the mark before.
     was: bool,
 }
 

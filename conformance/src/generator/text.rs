@@ -1,4 +1,4 @@
-//! Words, prose and JSON.
+//! Generates words, prose and JSON.
 
 use super::image::Image;
 use crate::rng::SplitMix;
@@ -10,10 +10,10 @@ const SYLLABLES: [&str; 48] = [
     "vi",
 ];
 
-/// Text is not all ASCII.
+/// Words that are not all ASCII.
 const FOREIGN: [&str; 8] = ["größe", "naïve", "mañana", "λόγος", "слово", "言葉", "écrit", "žluť"];
 
-/// A few thousand words, by falling frequency.
+/// A few thousand words, in the order of their frequency.
 #[derive(Debug, Clone)]
 pub(super) struct Vocabulary {
     words: Vec<String>,
@@ -31,16 +31,16 @@ impl Vocabulary {
         Vocabulary { words: (0..1200).map(|i| word(i, rng)).collect() }
     }
 
-    /// A word: those in front come far more often.
+    /// Returns a word. Those in front are far more frequent.
     pub(super) fn word(&self, rng: &mut SplitMix) -> &str {
-        // Each word in front is as likely as all of the next so many behind it: Zipf's law in whole numbers.
+        // Each draw is from one of four prefixes, which approximates Zipf's law in whole numbers.
         let most = self.words.len();
         let reach = [12, 60, 250, most][rng.below(4)];
         &self.words[rng.below(reach)]
     }
 }
 
-/// A paragraph.
+/// Writes a paragraph.
 pub(super) fn prose(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     for _ in 0..rng.between(2, 8) {
         for i in 0..rng.between(4, 16) {
@@ -54,7 +54,7 @@ pub(super) fn prose(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     image.bytes_of("\n\n");
 }
 
-/// A document: a list of objects of one shape.
+/// Writes a document, which is a list of objects of one shape.
 pub(super) fn json(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     let fields: Vec<&str> = (0..rng.between(3, 7)).map(|_| words.word(rng)).collect();
     image.bytes_of("{\"items\":[");

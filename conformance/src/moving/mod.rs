@@ -1,10 +1,11 @@
 //! A pool that moves its objects at every chance.
 //!
 //! ```text
-//!   object   here  [bytes, which guards share]      a move copies them to the other place, wipes the one they leave, and swaps the two;
-//!            there [wiped, of the same length]      a guard on `here` forbids it
+//!   object   here  [bytes, which guards share]      a move copies to the other place, wipes
+//!            there [wiped, of the same length]      `here`, and swaps both; a guard forbids it
 //!
-//!   page     8 frames' worth of objects, both places of each; charged to the page source, though the bytes come from the heap
+//!   page     8 frames' worth of objects, with both places of each; charged to the page source,
+//!            although the bytes come from the heap
 //! ```
 
 mod state;
@@ -44,31 +45,35 @@ impl ZPoolDriver for MovingDriver {
     }
 }
 
-/// A pool in which an object that no guard holds does not stay where it is.
+/// A pool in which every object moves unless a guard holds it.
 ///
-/// Every insert and every free moves up to 64 others, in turn; [`compact`](ZPool::compact) moves what empties pages. Whoever remembers an address for longer
-/// than a guard lives, or expects it from another handle, is found out, and so is a caller who takes for granted that only `compact` moves.
+/// Every insert and every free moves up to 64 objects in rotation, and [`compact`](ZPool::compact)
+/// moves objects to empty pages. This exposes code that remembers an address for longer than its
+/// guard lives, that expects the address from another handle, or that assumes that only `compact`
+/// moves.
 ///
-/// It charges the page source for its pages and keeps the bytes on the heap, each object twice: `rounding_bytes` is the other place. It is slow
-/// (one lock for everything, and a search of all pages an insert) and contains no `unsafe`: an object's place is an `Arc`, which a guard shares.
+/// The page source is charged for its pages, but the bytes lie on the heap, each object twice.
+/// `rounding_bytes` is the second place. The pool is slow, with one lock and a search of all pages
+/// per insert. It needs no `unsafe`, because an object's place is an `Arc`, which a guard shares.
 #[derive(Debug)]
 pub struct MovingPool {
     mint: HandleMint,
     max_object_len: usize,
     source: Arc<dyn PageSource>,
     state: Mutex<MovingPoolState>,
-    /// A compaction runs.
+    /// Whether a compaction runs.
     compacting: AtomicBool,
 }
 
-/// Objects that an insert or a free moves at most: all of them would make a test of thousands quadratic.
+/// The most objects that an insert or a free moves. Moving all of them would make a test of
+/// thousands quadratic.
 const MOVED_BY_THE_WAY: usize = 64;
 
-/// Objects of the maximal length that a page takes.
+/// The number of objects of the maximal length per page.
 const LONGEST_A_PAGE: usize = 4;
 
 impl MovingPool {
-    /// A pool of objects of up to `max_object_len` bytes, charged to `source`.
+    /// Creates a pool of objects of up to `max_object_len` bytes, charged to `source`.
     pub fn new(source: Arc<dyn PageSource>, max_object_len: usize) -> MovingPool {
         let frames_per_page =
             (LONGEST_A_PAGE * PLACES * max_object_len).div_ceil(source.frame_size());
@@ -86,13 +91,13 @@ impl MovingPool {
         self.state.lock().page_bytes() / self.source.frame_size()
     }
 
-    /// Gives the frames of empty pages back; returns their bytes.
+    /// Releases the frames of empty pages and returns their bytes.
     fn release_empty_pages(&self) -> usize {
         let mut state = self.state.lock();
         state.drop_unheld_zombies();
         let (pages, bytes) = (state.drop_empty_pages(), state.page_bytes());
         drop(state);
-        // Without the lock: the source is somebody else's code.
+        // Unlock first, because the source is foreign code.
         self.source.uncharge(pages * bytes / self.source.frame_size());
         pages * bytes
     }
@@ -191,7 +196,7 @@ impl ZPool for MovingPool {
     fn compact(&self, budget: CompactionBudget) -> CompactionReport {
         might_block("MovingPool::compact");
         let mut report = CompactionReport::default();
-        // Acquire and Release: a lock that nobody waits for.
+        // Acquire and Release: a lock that no thread waits for.
         if self.compacting.swap(true, Ordering::Acquire) {
             return report;
         }
@@ -210,7 +215,7 @@ impl ZPool for MovingPool {
     }
 }
 
-/// Ends a compaction, also when the page source panics.
+/// Clears the flag of a compaction, also if the page source panics.
 struct CompactionFlag<'a>(&'a AtomicBool);
 
 impl Drop for CompactionFlag<'_> {
@@ -233,8 +238,9 @@ mod tests {
     use super::*;
     use zpool_core::page::HeapSource;
 
+    /// An insert and a free move the objects that no guard holds.
     #[test]
-    fn an_insert_and_a_free_move_what_no_guard_holds() {
+    fn calls_move_unpinned_objects() {
         let pool = MovingPool::new(Arc::new(HeapSource::new(4096)), 4096);
         let (held, loose) = (pool.insert(&[1; 100]).unwrap(), pool.insert(&[2; 100]).unwrap());
         let guard = pool.read(&held).unwrap();
@@ -252,11 +258,12 @@ mod tests {
         assert_eq!(*pool.read(&held).unwrap(), [1; 100]);
     }
 
+    /// Compaction empties the page with the fewest bytes.
     #[test]
-    fn compaction_empties_the_page_with_the_least_in_it() {
+    fn compaction_empties_emptiest_page() {
         let source = Arc::new(HeapSource::new(4096));
         let pool = MovingPool::new(source.clone(), 4096);
-        // Four a page of eight frames.
+        // Four objects per page of eight frames.
         let mut handles: Vec<_> = (0..12).map(|_| pool.insert(&[9; 4096]).unwrap()).collect();
         assert_eq!(source.charged_frames(), 24);
         for at in [9, 8, 5, 4] {

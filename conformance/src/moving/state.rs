@@ -1,26 +1,27 @@
-//! What the moving pool's lock protects.
+//! The state behind the moving pool's lock.
 
 use std::sync::Arc;
 
 use zpool_core::{CompactionReport, Violation};
 
-/// Places that an object has: the one it is in and the one it goes to next.
+/// The number of places of an object: the current one and the next one.
 pub(super) const PLACES: usize = 2;
 
-/// What is left behind where an object was.
+/// The byte that fills a place after its object has moved.
 const WIPED: u8 = 0xDD;
 
 /// An object and its two places.
 #[derive(Debug)]
 pub(super) struct MovingObject {
     here: Arc<[u8]>,
-    /// As long, and nobody's but ours: objects are moved only while no guard shares `here`, which is then what this becomes.
+    /// The next place, which is as long and has no other owner. An object moves only while no guard
+    /// shares `here`, which then becomes the next place.
     there: Arc<[u8]>,
     page: usize,
 }
 
 impl MovingObject {
-    /// Not in a page yet.
+    /// Creates an object that is in no page yet.
     pub(super) fn new(bytes: &[u8]) -> MovingObject {
         MovingObject {
             here: Arc::from(bytes),
@@ -34,11 +35,11 @@ impl MovingObject {
     }
 
     fn held(&self) -> bool {
-        // New guards come from the pool, whose lock we have: a count of 1 stays 1.
+        // New guards need the pool's lock, which we hold, so a count of 1 stays 1.
         Arc::strong_count(&self.here) > 1
     }
 
-    /// Moves to the other place, unless a guard holds it. Allocates nothing.
+    /// Moves to the next place, unless a guard holds the object. Allocates nothing.
     fn move_over(&mut self) -> bool {
         let (Some(here), Some(there)) =
             (Arc::get_mut(&mut self.here), Arc::get_mut(&mut self.there))
@@ -58,10 +59,10 @@ struct MovingEntry {
     object: Option<MovingObject>,
 }
 
-/// A page: so many bytes of objects, in no order.
+/// A page, which is an amount of bytes in no order.
 #[derive(Debug, Clone, Copy, Default)]
 struct Page {
-    /// Bytes of both places of all its objects, zombies included.
+    /// The bytes of both places of all its objects, zombies included.
     used: usize,
     objects: usize,
 }
@@ -69,15 +70,16 @@ struct Page {
 #[derive(Debug)]
 pub(super) struct MovingPoolState {
     entries: Vec<MovingEntry>,
-    /// Slots without object. Has room for every slot, so that freeing allocates nothing; as has the next.
+    /// Entries without an object. It has room for every entry, so that freeing allocates nothing,
+    /// and so has `zombies`.
     free: Vec<u32>,
-    /// Freed while a guard held them.
+    /// Objects that were freed while a guard held them.
     zombies: Vec<MovingObject>,
-    /// By number; `None` where a page was given back.
+    /// Pages by number. `None` if a page was released.
     pages: Vec<Option<Page>>,
     page_bytes: usize,
     payload: usize,
-    /// The slot whose object is moved next.
+    /// The entry whose object moves next.
     turn: usize,
     pub(super) failed_inserts: u64,
     pub(super) moved_by_compaction: u64,
@@ -118,12 +120,12 @@ impl MovingPoolState {
         self.payload
     }
 
-    /// Are all numbers of entries taken?
+    /// Returns whether all entry numbers are taken.
     pub(super) fn is_at_its_limit(&self) -> bool {
         self.free.is_empty() && self.entries.len() > u32::MAX as usize
     }
 
-    /// Bytes on the heap, but for the objects' own: those are booked as the pages'.
+    /// Returns the bytes on the heap without those of the objects, which count as the pages'.
     pub(super) fn metadata(&self) -> usize {
         /// The counts of an `Arc`.
         const HEADER: usize = 2 * size_of::<usize>();
@@ -141,7 +143,7 @@ impl MovingPoolState {
         }
     }
 
-    /// Drops pages without objects; returns how many.
+    /// Drops pages without objects, and returns their number.
     pub(super) fn drop_empty_pages(&mut self) -> usize {
         let before = self.pages();
         for page in &mut self.pages {
@@ -150,7 +152,8 @@ impl MovingPoolState {
         before - self.pages()
     }
 
-    /// Puts an object into the fullest page that has room, and tells its slot and generation; gives it back when none has.
+    /// Puts an object into the fullest page with room, and returns its entry and generation.
+    /// Returns the object if no page has room.
     pub(super) fn add(&mut self, mut object: MovingObject) -> Result<(u32, u16), MovingObject> {
         let Some(page) = self.room_for(object.len(), |_| true) else { return Err(object) };
         if self.free.is_empty() {
@@ -169,13 +172,13 @@ impl MovingPoolState {
         Ok((index, slot.generation))
     }
 
-    /// The place of a live object.
+    /// Returns the place of a live object.
     pub(super) fn find(&self, index: u32, generation: u16) -> Option<&Arc<[u8]>> {
         let slot = self.entries.get(index as usize).filter(|slot| slot.generation == generation)?;
         slot.object.as_ref().map(|object| &object.here)
     }
 
-    /// Takes an object out of its slot; false when it is not there. Allocates nothing.
+    /// Removes an object from its entry. Returns false if it is not there. Allocates nothing.
     pub(super) fn remove(&mut self, index: u32, generation: u16) -> bool {
         let slot =
             self.entries.get_mut(index as usize).filter(|slot| slot.generation == generation);
@@ -191,7 +194,7 @@ impl MovingPoolState {
         true
     }
 
-    /// Drops what was freed and no guard holds.
+    /// Drops the zombies that no guard holds.
     pub(super) fn drop_unheld_zombies(&mut self) {
         let mut at = 0;
         while let Some(zombie) = self.zombies.get(at) {
@@ -205,7 +208,7 @@ impl MovingPoolState {
         }
     }
 
-    /// Moves up to `n` objects that no guard holds, those first that were not moved for the longest time.
+    /// Moves up to `n` objects that no guard holds, in the order of their last move.
     pub(super) fn move_some(&mut self, n: usize) {
         for _ in 0..n.min(self.entries.len()) {
             self.turn = (self.turn + 1) % self.entries.len();
@@ -215,7 +218,7 @@ impl MovingPoolState {
         }
     }
 
-    /// Empties pages, the one with the least in it first, as long as all its objects find room in pages that have more.
+    /// Empties pages, the emptiest first, while all objects of a page find room in fuller pages.
     pub(super) fn compact(&mut self, max_moves: usize, report: &mut CompactionReport) {
         while let Some((page, plan)) = self.next_to_empty(report) {
             report.estimated_bytes += self.page_bytes;
@@ -237,7 +240,7 @@ impl MovingPoolState {
         }
     }
 
-    /// A page that can be emptied, and where its objects go.
+    /// Finds a page that can be emptied, and the targets of its objects.
     fn next_to_empty(
         &mut self,
         report: &mut CompactionReport,
@@ -249,7 +252,8 @@ impl MovingPoolState {
         order.into_iter().find_map(|(number, _)| self.plan(number).map(|plan| (number, plan)))
     }
 
-    /// Where the objects of a page would go: entries and pages. None when some have to stay.
+    /// Plans the targets of a page's objects, as entries and pages. Returns `None` if an object has
+    /// to stay.
     fn plan(&mut self, from: usize) -> Option<Vec<(usize, usize)>> {
         let mut movable = Vec::new();
         for (number, slot) in self.entries.iter().enumerate() {
@@ -263,7 +267,7 @@ impl MovingPoolState {
         if movable.len() < page.objects {
             return None; // the rest are zombies
         }
-        // Longest first: what is left over is easier to place. Tried on a copy.
+        // Longest first, because short objects are easier to place. We try it on a copy.
         movable.sort_unstable_by_key(|&(_, len)| std::cmp::Reverse(len));
         let before = self.pages.clone();
         let fuller =
@@ -282,7 +286,7 @@ impl MovingPoolState {
         (plan.len() == page.objects).then_some(plan)
     }
 
-    /// The fullest page, of those allowed, that has room for an object.
+    /// Finds the fullest of the allowed pages with room for an object.
     fn room_for(&self, len: usize, allowed: impl Fn(usize) -> bool) -> Option<usize> {
         let enough = |page: &Page| page.used + PLACES * len <= self.page_bytes;
         let with_room = self.numbered().filter(|(number, page)| enough(page) && allowed(*number));
@@ -305,7 +309,7 @@ impl MovingPoolState {
         page.objects -= 1;
     }
 
-    /// Counts everything again.
+    /// Counts everything again and compares.
     pub(super) fn check(&self) -> Result<(), Violation> {
         let mut counted = vec![Page::default(); self.pages.len()];
         let (mut objects, mut payload) = (0, 0);

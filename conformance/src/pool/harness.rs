@@ -1,4 +1,5 @@
-//! What the cases share: a pool over a page source of its own, objects with contents that can be made again, and the books' equations.
+//! The shared part of the cases: a pool over its own page source, objects with reproducible
+//! contents, and the equations of the accounting.
 
 use std::sync::Arc;
 
@@ -8,24 +9,26 @@ use zpool_core::{CheckPolicy, Handle, PoolError, ReadGuard, ZPool, set_check_pol
 use super::PoolMaker;
 use crate::rng::SplitMix;
 
-/// A new source that reports the system's frames.
+/// Creates a source with the system's frame size.
 pub(crate) fn fresh_source() -> Arc<dyn PageSource> {
-    // Frames that went back to the system read as zero, so a use after that is seen; the heap would keep their contents.
+    // Frames returned to the system read as zero, so a use after that shows. The heap would keep
+    // their contents.
     #[cfg(all(unix, not(miri)))]
     return Arc::new(zpool_core::page::MmapSource::new());
     #[cfg(any(not(unix), miri))]
     return Arc::new(HeapSource::new(4096));
 }
 
-/// A new source that reports frames of 16 KiB.
+/// Creates a source with frames of 16 KiB.
 pub(crate) fn source_of_16_kib() -> Arc<dyn PageSource> {
     Arc::new(HeapSource::new(16 << 10))
 }
 
-/// Random bytes are repeated after so many: a prime, so that no copy of them lies at the same place in two chunks, slots or frames.
+/// Random bytes repeat after this prime, so that no copy of them lies at the same place in two
+/// chunks, slots or frames.
 const PERIOD: usize = 1021;
 
-/// `len` bytes that only `fill` makes (as far as `len` lets them differ).
+/// Makes `len` bytes that only `fill` makes, as far as `len` allows.
 pub(crate) fn contents(fill: u64, len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len);
     bytes.resize(len.min(PERIOD), 0);
@@ -36,7 +39,7 @@ pub(crate) fn contents(fill: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A stored object and what it must read as.
+/// A stored object with its expected contents.
 #[derive(Debug)]
 pub(crate) struct StoredObject {
     pub(crate) handle: Handle,
@@ -44,7 +47,7 @@ pub(crate) struct StoredObject {
     pub(crate) len: usize,
 }
 
-/// A pool that is tested, alone on its source.
+/// A pool under test, with a source of its own.
 pub(crate) struct PoolHarness<'m> {
     pub(crate) pool: Box<dyn ZPool>,
     pub(crate) source: Arc<FaultySource>,
@@ -61,13 +64,14 @@ impl<'m> PoolHarness<'m> {
         PoolHarness::of(maker, maker.make(source.clone()), source)
     }
 
-    /// A pool that was made already, over this source.
+    /// Wraps a pool over this source.
     pub(crate) fn of(
         maker: &'m PoolMaker,
         pool: Box<dyn ZPool>,
         source: Arc<FaultySource>,
     ) -> PoolHarness<'m> {
-        // For the process and for good: cases run in parallel, and a section is its thread's business anyway.
+        // For the whole process and for good, because cases run in parallel, and a section concerns
+        // only its thread.
         set_check_policy(CheckPolicy::Panic);
         PoolHarness { pool, source, maker }
     }
@@ -76,7 +80,8 @@ impl<'m> PoolHarness<'m> {
         self.pool.capabilities().max_object_len
     }
 
-    /// A length for the `i`-th object of a workload: small, middling and large ones, up to the maximum.
+    /// Returns a length for the next object of a workload: small, medium or large, up to the
+    /// maximum.
     pub(crate) fn len(&self, rng: &mut SplitMix) -> usize {
         let max = self.max();
         match rng.below(8) {
@@ -112,7 +117,7 @@ impl<'m> PoolHarness<'m> {
         }
     }
 
-    /// Frees an object, whose contents are compared first.
+    /// Compares an object's contents and frees it.
     pub(crate) fn free_checked(&self, object: StoredObject) {
         self.check(&object);
         self.pool.free(object.handle).unwrap_or_else(|e| panic!("{e}"));
@@ -124,12 +129,13 @@ impl<'m> PoolHarness<'m> {
         }
     }
 
-    /// Every equation of the books of a pool that holds exactly `objects`, while nothing else runs.
+    /// Checks every equation of the accounting of a pool that holds exactly `objects`, while no
+    /// other thread uses it.
     pub(crate) fn balance(&self, objects: &[StoredObject]) {
         self.balance_with_zombies(objects, 0, 0);
     }
 
-    /// The same with objects that were freed under guards.
+    /// Checks the equations with objects that were freed under guards.
     pub(crate) fn balance_with_zombies(
         &self,
         objects: &[StoredObject],
@@ -142,7 +148,8 @@ impl<'m> PoolHarness<'m> {
         assert_books(&*self.pool, &self.source, objects.len(), zombies, payload);
     }
 
-    /// The end of a case: what is left is whole and on the books, can be freed, and leaves nothing behind.
+    /// Ends a case: what is left is whole and accounted for, can be freed, and leaves nothing
+    /// behind.
     pub(crate) fn finish(&self, left: Vec<StoredObject>) {
         self.check_all(&left);
         self.balance(&left);
@@ -150,7 +157,7 @@ impl<'m> PoolHarness<'m> {
         self.assert_gives_all_back();
     }
 
-    /// The pool is empty: it gives all its frames back when asked to.
+    /// Checks that the pool is empty and releases all frames in a trim.
     pub(crate) fn assert_gives_all_back(&self) {
         self.balance(&[]);
         self.pool.trim();
@@ -163,7 +170,7 @@ impl<'m> PoolHarness<'m> {
     }
 }
 
-/// Compares what a guard reads with what was inserted.
+/// Compares the bytes of a guard with those that were inserted.
 #[track_caller]
 pub(crate) fn assert_contents(bytes: &[u8], fill: u64, len: usize) {
     let expected = contents(fill, len);
@@ -173,13 +180,14 @@ pub(crate) fn assert_contents(bytes: &[u8], fill: u64, len: usize) {
     assert_eq!(bytes.len(), len, "R1: length of the object of {len} bytes with fill {fill}");
     let at = bytes.iter().zip(&expected).position(|(a, b)| a != b).expect("they differ");
     panic!(
-        "R1: the object of {len} bytes with fill {fill} differs at byte {at}: {:02x?}, inserted {:02x?}",
+        "R1: the object of {len} bytes with fill {fill} differs at byte {at}: \
+         {:02x?}, inserted {:02x?}",
         &bytes[at..len.min(at + 8)],
         &expected[at..len.min(at + 8)]
     );
 }
 
-/// A1, A2, S1 and V1, while nothing else runs.
+/// Checks A1, A2, S1 and V1, while no other thread uses the pool.
 #[track_caller]
 pub(crate) fn assert_books(
     pool: &dyn ZPool,
@@ -204,7 +212,8 @@ pub(crate) fn assert_books(
     let (resident, charged) = (stats.resident_frames, source.charged_frames());
     assert_eq!(resident, charged, "A2: resident frames and frames charged, in {stats:?}");
     let on_frames = stats.pool_bytes() - stats.metadata_bytes;
-    // A pool that never calls its source keeps its objects on the heap, and has no frames to compare them with.
+    // A pool that never calls its source keeps its objects on the heap and has no frames to compare
+    // with.
     if source.calls() > 0 || charged > 0 {
         assert_eq!(
             on_frames,

@@ -1,4 +1,4 @@
-//! A pool as the subject of actions, compared with the reference after each.
+//! Runs actions on a pool and on the reference, and compares them after each.
 
 use zpool_core::page::{FaultySource, PageSource};
 use zpool_core::{
@@ -9,7 +9,7 @@ use super::harness::{assert_books, contents};
 use crate::action::{Action, Subject};
 use crate::reference::ReferencePool;
 
-/// Does [`Action`]s to a pool and to a [`ReferencePool`], and compares the two.
+/// Runs each [`Action`] on a pool and on a [`ReferencePool`], and compares the two.
 #[derive(Debug)]
 pub struct PoolModelRunner<'a> {
     pool: &'a dyn ZPool,
@@ -18,11 +18,12 @@ pub struct PoolModelRunner<'a> {
     reference: ReferencePool,
     live: Vec<OraclePair>,
     held: Vec<HeldGuard<'a>>,
-    /// Two guards of one object read at different places: the pool hands out copies, and guards hold nothing of it.
+    /// Whether two guards of one object read at different places. The pool then hands out copies,
+    /// and guards hold nothing of it.
     copies: bool,
 }
 
-/// The same object in both pools.
+/// An object in both pools.
 #[derive(Debug)]
 struct OraclePair {
     handle: Handle,
@@ -34,13 +35,13 @@ struct HeldGuard<'a> {
     guard: ReadGuard<'a>,
     address: *const u8,
     expected: Vec<u8>,
-    /// The object, while it is live.
+    /// The object's name, which is good while it is live.
     id: HandleId,
     zombie: bool,
 }
 
 impl<'a> PoolModelRunner<'a> {
-    /// An empty pool. With the `source` that it has for itself alone, its charges are compared as well.
+    /// Wraps an empty pool. If `source` is its own source, its charges are compared as well.
     pub fn new(pool: &'a dyn ZPool, source: Option<&'a FaultySource>) -> PoolModelRunner<'a> {
         let reference = ReferencePool::new(pool.capabilities().max_object_len);
         PoolModelRunner {
@@ -152,7 +153,7 @@ impl<'a> PoolModelRunner<'a> {
         self.held.iter().try_for_each(HeldGuard::compare)
     }
 
-    /// The books after a step.
+    /// Checks the accounting after a step.
     fn books(&self) -> Result<(), String> {
         if let Err(violation) = self.pool.validate() {
             return Err(format!("V1: {violation}"));
@@ -228,7 +229,7 @@ impl HeldGuard<'_> {
     }
 }
 
-/// Frees whatever it is asked for, in both pools.
+/// Frees every object that it is asked for, in both pools.
 struct Agreeing<'s, 'a> {
     subject: &'s mut PoolModelRunner<'a>,
     failed: Option<String>,

@@ -1,4 +1,4 @@
-//! What is left of objects in a pool that was made to wipe.
+//! Checks that nothing of an object remains in a pool that wipes.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use super::harness::{PoolHarness, StoredObject, contents};
 use crate::iterations::scaled;
 use crate::rng::SplitMix;
 
-/// This process's memory, as the system shows it: also where nothing borrows it.
+/// This process's memory as the system shows it, including memory that no reference borrows.
 struct OwnMemory(File);
 
 impl OwnMemory {
@@ -20,7 +20,7 @@ impl OwnMemory {
         OwnMemory(File::open("/proc/self/mem").expect("Linux shows a process its memory"))
     }
 
-    /// The bytes at an address; `None` where nothing is mapped any more.
+    /// Returns the bytes at an address, or `None` if nothing is mapped there.
     fn at(&self, address: usize, len: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0xEE; len];
         self.0.read_exact_at(&mut bytes, address as u64).is_ok().then_some(bytes)
@@ -31,15 +31,18 @@ fn address(guard: &ReadGuard<'_>) -> usize {
     guard.as_ptr().addr()
 }
 
-/// F6: checks a pool that was made with [`PoolConfig::wipe_on_free`](zpool_core::PoolConfig::wipe_on_free): of an object that is gone, nothing is left where it was,
-/// nor where compaction took it from. A function and no case of the suite, because the suite's line says what its pools are made with. Needs `/proc`.
+/// F6: checks a pool made with [`PoolConfig::wipe_on_free`](zpool_core::PoolConfig::wipe_on_free).
+/// Nothing of a freed object is left where it was, nor where compaction moved it from. This is no
+/// case of the suite, because the suite's pools do not wipe. Needs `/proc`.
 ///
 /// # Panics
 ///
-/// If something is left, if a neighbour was hurt, or if the pool does not say that it [wipes](zpool_core::Capabilities::wipes_on_free).
-pub fn assert_wipes_on_free(
-    make: impl Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync + 'static,
-) {
+/// If something is left, if a neighbour has changed, or if the pool does not report that it
+/// [wipes](zpool_core::Capabilities::wipes_on_free).
+pub fn assert_wipes_on_free<F>(make: F)
+where
+    F: Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync + 'static,
+{
     let maker = PoolMaker::new(make);
     let (harness, memory) = (PoolHarness::new(&maker), OwnMemory::open());
     assert!(harness.pool.capabilities().wipes_on_free, "the pool does not say that it wipes");
@@ -79,7 +82,7 @@ fn assert_moves_leave_nothing(
     for _ in 0..live.len() * 3 / 4 {
         harness.free_checked(live.swap_remove(rng.below(live.len())));
     }
-    // A few moves at a time: the frames that objects leave are not empty then, and stay.
+    // A few moves at a time, so that the frames which objects leave are not empty and stay.
     for _ in 0..scaled(40) {
         let before: Vec<usize> =
             live.iter().map(|object| address(&harness.guard(object))).collect();

@@ -1,4 +1,4 @@
-//! What `docs` builds step by step is built here, and passes its suites.
+//! The back ends that `docs` builds step by step, which pass their suites.
 
 #![allow(missing_docs, unreachable_pub, reason = "listings, as a program would have them")]
 
@@ -23,7 +23,7 @@ pool_suite!(
     shelf_pool,
     [],
     |_| Ok(Box::new(shelf::Shelf { mint: HandleMint::new(), shelf: Mutex::default() })),
-    // Its objects go back to the heap in `free`, and its copies with their guards.
+    // Its objects are freed in `free`, and its copies with their guards.
     heap_calls = || Heap::now().allocations,
 );
 pool_suite!(
@@ -53,9 +53,9 @@ compressor_suite!(
     heap_calls = counting::calls,
 );
 
-/// `bytes_held` is what the heap says.
+/// `bytes_held` agrees with the heap.
 #[test]
-fn contexts_of_deflate_say_what_they_hold() {
+fn deflate_contexts_report_bytes() {
     let codec = deflate::DeflateDriver.open(&Default::default()).unwrap();
     let before = Heap::now();
     let mut writer = codec.compression_context(4096).unwrap();

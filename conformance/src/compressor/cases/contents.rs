@@ -1,11 +1,12 @@
-//! What comes back.
+//! Blocks come back unchanged.
 
 use crate::compressor::CompressorMaker;
 use crate::compressor::harness::{CompressorHarness, MAX_BLOCK, block_of, noise};
 use crate::compressor::recipe::recipe;
 use crate::generator::{Generator, Kind, MIX};
 
-/// K8: pages and longer blocks like those of a process come back, through one context and as they come.
+/// K8: pages and longer blocks like those of a process come back through one context, in any order
+/// of kinds.
 pub fn k8_generated_blocks_come_back(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
     let mut context = harness.context();
@@ -17,7 +18,8 @@ pub fn k8_generated_blocks_come_back(maker: &CompressorMaker) {
     }
 }
 
-/// K8: blocks of every short length, that shrink and that do not, and of lengths on both sides of a page's.
+/// K8: blocks of every short length, and of lengths around a page, come back, whether they shrink
+/// or not.
 pub fn k8_every_length_comes_back(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
     let mut context = harness.context();
@@ -30,7 +32,7 @@ pub fn k8_every_length_comes_back(maker: &CompressorMaker) {
     }
 }
 
-/// K8: lengths around 2^16, where a codec that counts in 16 bits counts wrong.
+/// K8: lengths around 2^16 come back, where 16-bit counters overflow.
 pub fn k8_the_longest_blocks_come_back(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
     for len in MAX_BLOCK - 2..=MAX_BLOCK {
@@ -40,14 +42,15 @@ pub fn k8_the_longest_blocks_come_back(maker: &CompressorMaker) {
     }
 }
 
-/// K8: random blocks; one that fails is shrunk.
+/// K8: random blocks come back. A block that fails is shrunk.
 pub fn k8_random_blocks_come_back(maker: &CompressorMaker) {
     maker.for_all(100, recipe(), |recipe| {
         CompressorHarness::new(maker).check_round_trip(&recipe.block())
     });
 }
 
-/// K8, `identity`: what one compressor wrote another of equal identity reads, and both write the same bytes (K3).
+/// K8, `identity`: a compressor reads what another of equal identity wrote, and both write the same
+/// bytes (K3).
 pub fn k8_equal_identities_read_each_other(maker: &CompressorMaker) {
     let (mut one, mut other) = (CompressorHarness::new(maker), CompressorHarness::new(maker));
     for block in Generator::new(1).blocks(4096).take(maker.scaled(30)) {

@@ -1,4 +1,4 @@
-//! Contexts: who makes them, who uses them, and what they remember.
+//! Contexts: their creation, their threads, and their memory of earlier blocks.
 
 use std::collections::HashSet;
 use std::thread;
@@ -14,7 +14,8 @@ use crate::compressor::harness::{
 use crate::compressor::recipe::{Recipe, recipe};
 use crate::generator::{Generator, Kind};
 
-/// K1: a context is made for blocks of any length, takes blocks up to it, and says what it holds.
+/// K1: a context is made for blocks of any length, takes blocks up to it, and reports the bytes
+/// that it holds.
 pub fn k1_contexts_for_blocks_of_any_length(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
     for max_len in [1, 2, 100, 4095, 4096, 16 << 10, MAX_BLOCK] {
@@ -29,7 +30,7 @@ pub fn k1_contexts_for_blocks_of_any_length(maker: &CompressorMaker) {
     }
 }
 
-/// K2: a context that one thread made is used by a second, then by a third, and dropped by a fourth.
+/// K2: a context made by one thread is used by a second and a third, and dropped by a fourth.
 pub fn k2_compression_contexts_go_to_any_thread(maker: &CompressorMaker) {
     let harness = CompressorHarness::new(maker);
     let blocks: Vec<_> = Generator::new(2).blocks(4096).take(maker.scaled(20)).collect();
@@ -43,13 +44,13 @@ pub fn k2_compression_contexts_go_to_any_thread(maker: &CompressorMaker) {
                 assert!(bytes.as_ref() == Some(expected), "K2: other bytes on another thread");
             }
         };
-        // `Subject` stays here: what it decompresses with is not shared.
+        // The harness stays on this thread, because its decompression context is not shared.
         scoped(use_it);
     }
     scoped(move || drop(context));
 }
 
-/// K2: the same for decompression contexts.
+/// K2: a decompression context moves between threads in the same way.
 pub fn k2_decompression_contexts_go_to_any_thread(maker: &CompressorMaker) {
     let harness = CompressorHarness::new(maker);
     let block = block_of(Kind::Records, 4, 4096);
@@ -70,7 +71,7 @@ pub fn k2_decompression_contexts_go_to_any_thread(maker: &CompressorMaker) {
     scoped(move || drop(context));
 }
 
-/// K2, K8: many threads decompress through the one compressor, each other's blocks.
+/// K2, K8: many threads decompress each other's blocks through one compressor.
 pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
     let harness = CompressorHarness::new(maker);
     let blocks: Vec<_> = Generator::new(6).blocks(4096).take(maker.scaled(40)).collect();
@@ -91,8 +92,9 @@ pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
     });
 }
 
-/// K3, K5, K7: a context that has compressed anything, into buffers that were long enough or not, gives the bytes that a new one gives.
-pub fn k3_k7_the_same_bytes_whatever_the_context_did_before(maker: &CompressorMaker) {
+/// K3, K5, K7: a used context makes the same bytes as a new one, whatever it has compressed, and
+/// into however long a buffer.
+pub fn k3_k7_used_context_makes_the_same_bytes(maker: &CompressorMaker) {
     maker.for_all(60, steps(), |steps| {
         let harness = CompressorHarness::new(maker);
         let mut context = harness.context();
@@ -110,12 +112,14 @@ pub fn k3_k7_the_same_bytes_whatever_the_context_did_before(maker: &CompressorMa
     });
 }
 
-/// Blocks to compress one after the other, each into the bound less so many bytes.
+/// Makes blocks to compress in a row. Each destination is shorter than its bound by the second
+/// number.
 pub(super) fn steps() -> impl Strategy<Value = Vec<(Recipe, usize)>> {
     vec((recipe(), prop_oneof![Just(0), 1..5000usize]), 1..8)
 }
 
-/// K6: eight bytes in a row of a random block that was compressed before are nowhere in what a later, different block leaves in its destination, filled or not.
+/// K6: no 8 consecutive bytes of an earlier random block appear in the output of a later block,
+/// whether it fits or not.
 pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
     const RUN: usize = 8;
     let harness = CompressorHarness::new(maker);
@@ -142,7 +146,7 @@ pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
     }
 }
 
-/// Runs `work` on a thread of its own and waits; its panic is this one's.
+/// Runs `work` on another thread and waits. Its panic goes through.
 fn scoped(work: impl FnOnce() + Send) {
     thread::scope(|scope| scope.spawn(work).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));

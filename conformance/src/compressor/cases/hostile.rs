@@ -1,4 +1,5 @@
-//! Bytes that no compressor of this kind made: an error, or wrong bytes over the full length, made of this input alone. Never a panic.
+//! Hostile bytes. The result is an error, or wrong bytes of the full length made of this input
+//! alone, and never a panic.
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
@@ -32,7 +33,7 @@ pub fn k9_every_prefix(maker: &CompressorMaker) {
     }
 }
 
-/// K9: the right bytes, for a block that is said to be shorter or longer than it was.
+/// K9: the right bytes for a block of another length.
 pub fn k9_any_other_block_length(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
     for block in [block_of(Kind::Text, 1, 300), noise(3, 300), vec![0; 300], noise(4, 4096)] {
@@ -49,7 +50,8 @@ pub fn k9_any_other_block_length(maker: &CompressorMaker) {
     }
 }
 
-/// K9, K10: bytes that nobody compressed. Half are small or large numbers mostly, which get further into a decoder. Afterwards the context still works.
+/// K9, K10: random bytes. Half of them are mostly small or large numbers, which get further into a
+/// decoder. Afterwards the context still works.
 pub fn k9_k10_random_bytes(maker: &CompressorMaker) {
     let small_bytes = vec(prop_oneof![0..4u8, 0xF0..=0xFFu8, any::<u8>()], 0..200);
     let bytes = prop_oneof![vec(any::<u8>(), 0..400), small_bytes];
@@ -65,7 +67,8 @@ pub fn k9_k10_random_bytes(maker: &CompressorMaker) {
     });
 }
 
-/// K9, K10: compressed bytes after bits flipped, bytes lost, bytes added. Afterwards the whole ones are still read.
+/// K9, K10: compressed bytes with flipped, lost and added bits. Afterwards the whole ones still
+/// decode.
 pub fn k9_k10_damaged_bytes(maker: &CompressorMaker) {
     maker.for_all(100, (recipe(), damages()), |(recipe, damages)| {
         let mut harness = CompressorHarness::new(maker);
@@ -80,7 +83,8 @@ pub fn k9_k10_damaged_bytes(maker: &CompressorMaker) {
     });
 }
 
-/// K9: a context that has read other blocks before gives the outcome that a new one gives, and no eight bytes in a row of a block that it read before.
+/// K9: a used context has the outcome of a new one, and no 8 consecutive bytes of a block that it
+/// decoded before.
 pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
     let (mut used, mut fresh_blocks) =
         (CompressorHarness::new(maker), Generator::new(5).blocks(2000));
@@ -109,7 +113,7 @@ pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
     }
 }
 
-/// What happens to compressed bytes on their way.
+/// Damage to compressed bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Damage {
     Flip {
@@ -126,7 +130,7 @@ pub(super) enum Damage {
         to: usize,
         len: usize,
     },
-    /// Nothing, but the block is said to be longer or shorter.
+    /// No damage, but a wrong length for the block.
     LieAboutLen {
         by: isize,
     },
@@ -137,7 +141,8 @@ pub(super) fn damages() -> impl Strategy<Value = Vec<Damage>> {
         4 => (any::<usize>(), 1..=255u8).prop_map(|(at, mask)| Damage::Flip { at, mask }),
         2 => any::<usize>().prop_map(|len| Damage::CutTo { len }),
         1 => vec(any::<u8>(), 1..40).prop_map(Damage::Append),
-        1 => (any::<usize>(), any::<usize>(), 1..64usize).prop_map(|(from, to, len)| Damage::Copy { from, to, len }),
+        1 => (any::<usize>(), any::<usize>(), 1..64usize)
+            .prop_map(|(from, to, len)| Damage::Copy { from, to, len }),
         1 => (-200..200isize).prop_map(|by| Damage::LieAboutLen { by }),
     ];
     vec(one, 1..4)
@@ -161,7 +166,7 @@ impl Damage {
     }
 }
 
-/// What K9 allows through a `Codec`, which has no error of its own to add.
+/// Returns whether K9 allows the outcome through a `Codec`, which adds no errors of its own.
 pub(super) fn is_allowed(outcome: &Result<(), CodecError>) -> bool {
     matches!(outcome, Ok(()) | Err(CodecError::Corrupt))
 }

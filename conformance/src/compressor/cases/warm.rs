@@ -1,4 +1,4 @@
-//! A compressor at work, through the [`Codec`] that a pool has.
+//! A compressor in use, through the [`Codec`] of a pool.
 
 use std::hint::black_box;
 
@@ -11,8 +11,8 @@ use crate::generator::{Generator, Kind};
 use super::contexts::steps;
 use super::hostile::{damages, is_allowed};
 
-/// `warm_without_heap`: once a block has been compressed and decompressed, blocks of any length that the contexts are for make no heap call, whether
-/// they fit or not, shrink or not, or are corrupt.
+/// `warm_without_heap`: after one block was compressed and decompressed, blocks of any length make
+/// no heap call, whether they fit, shrink, or are corrupt.
 pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let before = heap_calls();
@@ -33,7 +33,7 @@ pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
         let compressed: Vec<_> =
             blocks.iter().map(|block| kept(&codec, block, usize::MAX)).collect();
         let mut back = vec![0; max_len];
-        // One block warms them: the first was compressed above.
+        // One block warms both contexts. The first was compressed above.
         pass_one(&codec, &blocks[0], &compressed[0], &mut back);
         for (block, compressed) in blocks.iter().zip(&compressed) {
             let before = heap_calls();
@@ -49,7 +49,8 @@ pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
     }
 }
 
-/// One block in every way that allocates nothing here: compressed, refused for its length, decompressed, cut short.
+/// Passes one block through all calls that must not allocate: compressed, refused for its length,
+/// decompressed, cut short.
 fn pass_one(codec: &Codec, block: &[u8], compressed: &[u8], back: &mut [u8]) {
     let back = &mut back[..block.len()];
     for max_len in [usize::MAX, block.len() / 2] {
@@ -69,8 +70,8 @@ fn kept(codec: &Codec, block: &[u8], max_len: usize) -> Vec<u8> {
         .expect("there is no limit to its length")
 }
 
-/// K3, K5, K8, K9 as a pool meets them: blocks that fit a limit and blocks that do not, damaged bytes, contexts given up and made again; and as many contexts are made as one
-/// thread needs.
+/// K3, K5, K8, K9: a pool's use of a codec. Blocks fit a limit or not, bytes are damaged, contexts
+/// are dropped and made again, and no more contexts are made than one thread needs.
 pub fn through_a_codec(maker: &CompressorMaker) {
     maker.for_all(60, (steps(), damages()), |(steps, damages)| {
         let harness = CompressorHarness::new(maker);

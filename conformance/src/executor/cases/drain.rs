@@ -11,7 +11,8 @@ use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, yield_often};
 use crate::iterations::scaled;
 
-/// `flush`: every job that this thread submitted before has run when it returns, also those that it submitted to be run later than others.
+/// `flush`: when it returns, every job that this thread submitted before has run, also if many were
+/// submitted.
 pub fn flush_waits_for_all_that_was_submitted_before(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     harness.drain().flush().expect("a flush of nothing");
@@ -24,7 +25,7 @@ pub fn flush_waits_for_all_that_was_submitted_before(maker: &ExecutorMaker) {
     }
 }
 
-/// `flush`: a job that has begun has ended.
+/// `flush`: a job that has begun has ended when it returns.
 pub fn flush_waits_for_jobs_that_run(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..scaled(20) {
@@ -35,7 +36,8 @@ pub fn flush_waits_for_jobs_that_run(maker: &ExecutorMaker) {
             (0..5).for_each(|_| yield_often());
             ends.store(true, Ordering::Release);
         }));
-        // An executor with threads may have begun by now; one without has not. Both must have ended the job after the flush.
+        // An executor with threads may have begun the job by now, and one without has not. After
+        // the flush both must have ended it.
         (0..20).take_while(|_| !begun.load(Ordering::Acquire)).for_each(|_| thread::yield_now());
         harness.drain().flush().expect("a flush from outside");
         // Acquire: pairs with the job's Release.
@@ -46,7 +48,7 @@ pub fn flush_waits_for_jobs_that_run(maker: &ExecutorMaker) {
     }
 }
 
-/// `flush`: threads submit and flush, each sees its own jobs done.
+/// `flush`: each of several threads that submit and flush finds its own jobs done.
 pub fn flushes_of_many_threads(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     thread::scope(|scope| {
@@ -75,8 +77,9 @@ pub fn flushes_of_many_threads(maker: &ExecutorMaker) {
     harness.wait_for_all();
 }
 
-/// `flush`, `shutdown`, `shutdown_now`: from inside a job of the executor each is an error and not a deadlock, and nothing has changed: it takes jobs and runs them, the one
-/// that asked and those after it included.
+/// `flush`, `shutdown`, `shutdown_now`: from inside a job of the executor, each is an error and no
+/// deadlock, and changes nothing. The executor still takes jobs and runs them, this one and later
+/// ones included.
 pub fn waiting_from_inside_an_own_job_is_an_error(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..3 {
@@ -86,7 +89,8 @@ pub fn waiting_from_inside_an_own_job_is_an_error(maker: &ExecutorMaker) {
             let drain = inner.drain();
             *report.lock() =
                 Some([drain.flush(), drain.shutdown(), drain.shutdown_now().map(drop)]);
-            // Released before the job ends: an executor dropped by its own job is another matter.
+            // Release it before the job ends, because dropping an executor in its own job is
+            // another matter.
             drop(inner);
         }));
         harness.submit(harness.job(|| {}));

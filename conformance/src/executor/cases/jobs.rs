@@ -1,4 +1,4 @@
-//! What becomes of jobs.
+//! The fate of jobs.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +10,7 @@ use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, yield_often};
 use crate::iterations::scaled;
 
-/// `properties`: the same before and after work.
+/// `properties`: work does not change them.
 pub fn properties_stay_the_same(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     let before = harness.executor().properties();
@@ -19,7 +19,7 @@ pub fn properties_stay_the_same(maker: &ExecutorMaker) {
     assert_eq!(harness.executor().properties(), before, "properties: after work");
 }
 
-/// X1: jobs of one thread, in bursts with pauses, each run once.
+/// X1: jobs of one thread, in bursts with pauses, run once each.
 pub fn x1_every_job_runs_once(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for burst in [1, 2, 3, 50, 1, scaled(1000), 1] {
@@ -30,7 +30,7 @@ pub fn x1_every_job_runs_once(maker: &ExecutorMaker) {
     }
 }
 
-/// X1, X5: jobs of many threads at once, each run once.
+/// X1, X5: jobs of many threads at once run once each.
 pub fn x1_jobs_of_many_threads_run_once(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..3 {
@@ -43,7 +43,7 @@ pub fn x1_jobs_of_many_threads_run_once(maker: &ExecutorMaker) {
     }
 }
 
-/// X1, `submit_later`: jobs with a delay run once, with none lost between those without.
+/// X1, `submit_later`: delayed jobs between others run once each.
 pub fn x1_delayed_jobs_run_once(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for i in 0..20 {
@@ -53,7 +53,8 @@ pub fn x1_delayed_jobs_run_once(maker: &ExecutorMaker) {
         let job = harness.job(move || seen.store(true, Ordering::Release));
         harness.submit_later(delay, job);
         harness.submit(harness.job(|| {}));
-        // Acquire: pairs with the Release above. A flush waits for what is due, so the job comes with one of the next.
+        // Acquire: pairs with the Release above. A flush waits for jobs that are due, so one of the
+        // next flushes runs the job.
         let begin = Instant::now();
         while !mark.load(Ordering::Acquire) {
             assert!(
@@ -66,7 +67,7 @@ pub fn x1_delayed_jobs_run_once(maker: &ExecutorMaker) {
     harness.wait_for_all();
 }
 
-/// X2: after jobs that panic, more of them than there are threads, the others run.
+/// X2: other jobs run after more jobs have panicked than there are threads.
 pub fn x2_a_panicking_job_does_not_stop_the_next(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for i in 0..scaled(60) {
@@ -80,7 +81,8 @@ pub fn x2_a_panicking_job_does_not_stop_the_next(maker: &ExecutorMaker) {
     harness.wait_for_all();
 }
 
-/// X3: no job runs on the calling thread inside `submit`: not the first, not one of many, not one that is submitted while others wait.
+/// X3: no job runs on the calling thread inside `submit`, neither the first nor one of many nor one
+/// behind others.
 pub fn x3_no_job_runs_inside_submit(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..scaled(20) {
@@ -92,7 +94,8 @@ pub fn x3_no_job_runs_inside_submit(maker: &ExecutorMaker) {
     assert_eq!(harness.on_caller(), [], "X3: jobs that ran inside the call that submitted them");
 }
 
-/// [`runs_on_caller`](zpool_core::exec::ExecutorProperties::runs_on_caller): jobs have run when `submit` returns.
+/// [`runs_on_caller`](zpool_core::exec::ExecutorProperties::runs_on_caller): a job has run when
+/// `submit` returns.
 pub fn jobs_run_inside_submit(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for n in 0..scaled(100) {
@@ -106,7 +109,8 @@ pub fn jobs_run_inside_submit(maker: &ExecutorMaker) {
     );
 }
 
-/// [`ordered`](zpool_core::exec::ExecutorProperties::ordered): jobs of one thread run in the order they were submitted in, and none before the one before it has ended.
+/// [`ordered`](zpool_core::exec::ExecutorProperties::ordered): jobs of one thread run in the order
+/// of their submission, and each begins after the one before has ended.
 pub fn jobs_of_a_thread_run_in_order_one_at_a_time(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for round in 0..3 {
@@ -116,7 +120,7 @@ pub fn jobs_of_a_thread_run_in_order_one_at_a_time(maker: &ExecutorMaker) {
         for i in 0..scaled(300) {
             let (running, overlap) = (running.clone(), overlap.clone());
             harness.submit(harness.job(move || {
-                // AcqRel: one job's end is before the next one's begin, or they overlap.
+                // AcqRel: the end of one job is before the beginning of the next, or they overlap.
                 if running.swap(true, Ordering::AcqRel) {
                     overlap.store(true, Ordering::Release);
                 }
@@ -129,7 +133,7 @@ pub fn jobs_of_a_thread_run_in_order_one_at_a_time(maker: &ExecutorMaker) {
                 thread::yield_now();
             }
         }
-        // Whoever runs jobs when it is told to is told by two threads.
+        // Two threads ask a manual executor to run its jobs.
         thread::scope(|scope| {
             scope.spawn(|| harness.run_due_jobs());
             harness.run_due_jobs();

@@ -1,4 +1,4 @@
-//! The end: everything runs, or comes back.
+//! The end of an executor: every job runs or is returned.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,7 +13,8 @@ use crate::iterations::scaled;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// `shutdown`, X1: all that is pending has run when it returns, jobs with an hour's delay and jobs that panic included.
+/// `shutdown`, X1: when it returns, all pending jobs have run, including jobs with an hour's delay
+/// and jobs that panic.
 pub fn shutdown_runs_what_is_pending(maker: &ExecutorMaker) {
     for n in 0..scaled(20) {
         let harness = ExecutorHarness::new(maker);
@@ -29,7 +30,8 @@ pub fn shutdown_runs_what_is_pending(maker: &ExecutorMaker) {
     }
 }
 
-/// `shutdown`, `flush`: an executor that is shut down can be flushed and shut down again, at once and from two threads; each returns when all has run.
+/// `shutdown`, `flush`: an executor that is shut down can be flushed and shut down again, also by
+/// two threads at once. Each call returns after all jobs have run.
 pub fn shutdown_twice_and_from_two_threads(maker: &ExecutorMaker) {
     for _ in 0..scaled(20) {
         let harness = ExecutorHarness::new(maker);
@@ -49,7 +51,8 @@ pub fn shutdown_twice_and_from_two_threads(maker: &ExecutorMaker) {
     }
 }
 
-/// X4: once shut down, in either way, `submit` and `submit_later` give back the very job, unrun, and say why; no job of theirs runs.
+/// X4: after either shutdown, `submit` and `submit_later` return the very job, unrun, with the
+/// reason, and run no job.
 pub fn x4_once_shut_down_jobs_come_back(maker: &ExecutorMaker) {
     for at_once in [false, true] {
         let harness = ExecutorHarness::new(maker);
@@ -87,7 +90,8 @@ pub fn x4_once_shut_down_jobs_come_back(maker: &ExecutorMaker) {
     }
 }
 
-/// X1, X4: threads submit while another shuts down: what was taken has run, what came back has not.
+/// X1, X4: threads submit while another shuts down. Accepted jobs have run, and returned ones have
+/// not.
 pub fn x1_submitting_races_with_shutdown(maker: &ExecutorMaker) {
     for _ in 0..scaled(30) {
         let harness = ExecutorHarness::new(maker);
@@ -98,7 +102,7 @@ pub fn x1_submitting_races_with_shutdown(maker: &ExecutorMaker) {
     }
 }
 
-/// `shutdown_now`, X1: what is pending comes back unrun and in order, what is not has run.
+/// `shutdown_now`, X1: pending jobs are returned unrun and in order, and all others have run.
 pub fn shutdown_now_gives_back_what_is_pending_in_order(maker: &ExecutorMaker) {
     for n in 0..scaled(40) {
         let harness = ExecutorHarness::new(maker);
@@ -113,7 +117,7 @@ pub fn shutdown_now_gives_back_what_is_pending_in_order(maker: &ExecutorMaker) {
     }
 }
 
-/// `shutdown_now`: a job that has begun has ended when it returns.
+/// `shutdown_now`: when it returns, a job that has begun has ended.
 pub fn shutdown_now_lets_the_running_job_finish(maker: &ExecutorMaker) {
     for n in 0..scaled(40) {
         let harness = ExecutorHarness::new(maker);
@@ -136,7 +140,8 @@ pub fn shutdown_now_lets_the_running_job_finish(maker: &ExecutorMaker) {
     }
 }
 
-/// X1, X4: threads submit while another shuts down at once: each job has run, or came back, one way or the other.
+/// X1, X4: threads submit while another calls `shutdown_now`. Each job has run or is returned, by
+/// one call or the other.
 pub fn x1_submitting_races_with_shutdown_now(maker: &ExecutorMaker) {
     for _ in 0..scaled(30) {
         let harness = ExecutorHarness::new(maker);
@@ -150,7 +155,8 @@ pub fn x1_submitting_races_with_shutdown_now(maker: &ExecutorMaker) {
     }
 }
 
-/// Submits from three threads until all of them are refused, and meanwhile does `end`. Gives the jobs that came back.
+/// Submits from three threads until all of them are refused, and does `end` meanwhile. Returns the
+/// refused jobs.
 fn submit_while(harness: &ExecutorHarness, end: impl FnOnce()) -> Vec<Job> {
     thread::scope(|scope| {
         let submitters: Vec<_> = (0..3)
@@ -160,7 +166,8 @@ fn submit_while(harness: &ExecutorHarness, end: impl FnOnce()) -> Vec<Job> {
                         if let Err(job) = harness.try_submit(harness.job(|| {})) {
                             return job;
                         }
-                        // Lets the others in: who shuts down should not have to run a time slice's worth of jobs.
+                        // Yield, so that the thread that shuts down need not run a time slice's
+                        // worth of jobs.
                         thread::yield_now();
                     }
                     panic!("X4: a million jobs were taken while it was shut down");

@@ -1,4 +1,4 @@
-//! Where jobs are submitted from.
+//! Submitting from unusual places.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,7 +11,7 @@ use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, run_if_full, yield_often};
 use crate::iterations::scaled;
 
-/// X5, X1: jobs submit jobs, which submit jobs; all run once.
+/// X5, X1: jobs submit jobs, which submit jobs. All run once.
 pub fn x5_from_inside_a_job(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..scaled(30) {
@@ -20,7 +20,7 @@ pub fn x5_from_inside_a_job(maker: &ExecutorMaker) {
     harness.wait_for_all();
 }
 
-/// A job that submits two like it, `depth` levels deep.
+/// Submits a job that submits two like it, `depth` levels deep.
 fn submit_nested(harness: &ExecutorHarness, depth: usize) {
     let inner = harness.clone();
     harness.submit(harness.job(move || {
@@ -30,7 +30,7 @@ fn submit_nested(harness: &ExecutorHarness, depth: usize) {
     }));
 }
 
-/// X5, X1: a thread that unwinds submits, from a destructor.
+/// X5, X1: a thread that unwinds submits from a destructor.
 pub fn x5_while_the_thread_unwinds(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..scaled(10) {
@@ -40,7 +40,7 @@ pub fn x5_while_the_thread_unwinds(maker: &ExecutorMaker) {
             resume_unwind(Box::new("not a panic of the executor"));
         }));
         assert!(unwinding.is_err(), "it unwound");
-        // Kept until here: a second panic would end the program.
+        // Keep it until here, because a second panic would abort the program.
         assert!(refused.take().is_none(), "X5: refused from a thread that unwinds");
     }
     harness.wait_for_all();
@@ -57,7 +57,8 @@ impl Drop for SubmitsWhenDropped<'_> {
     }
 }
 
-/// X5, X1: threads submit in no-block sections, to an executor that sleeps and to one that is at work, and nothing says that it blocks.
+/// X5, X1: threads submit in no-block sections, to an idle executor and to a busy one, and no call
+/// reports that it blocks.
 pub fn x5_in_a_no_block_section(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..scaled(20) {
@@ -83,7 +84,8 @@ pub fn x5_in_a_no_block_section(maker: &ExecutorMaker) {
     assert_eq!(harness.on_caller(), [], "X3: jobs that ran inside the call that submitted them");
 }
 
-/// X5: `submit` makes no heap call, for the first job and for many, with the executor asleep or at work.
+/// X5: `submit` makes no heap call, neither for the first job nor for many, on an idle or a busy
+/// executor.
 pub fn x5_without_a_heap_call(maker: &ExecutorMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let before = heap_calls();
@@ -99,14 +101,14 @@ pub fn x5_without_a_heap_call(maker: &ExecutorMaker) {
             let section = NoBlock::enter();
             let outcome = harness.executor().submit(job);
             drop(section);
-            // Before a job that came back is run: that gives its memory back.
+            // Check before running a returned job, which frees its memory.
             assert_eq!(
                 heap_calls() - before,
                 0,
                 "X5: heap calls of a submit in a no-block section"
             );
             if run_if_full(outcome).is_err() {
-                panic!("X4: refused for a shutdown that nobody asked for");
+                panic!("X4: refused as shut down, but no shutdown was requested");
             }
         }
         harness.wait_for_all();

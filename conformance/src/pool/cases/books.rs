@@ -15,7 +15,7 @@ pub fn the_books_balance_after_every_step(maker: &PoolMaker) {
     grow_and_shrink(&PoolHarness::over(maker, fresh_source()));
 }
 
-/// A1, A2, S1, V1, F2: the same over a source with frames of 16 KiB.
+/// A1, A2, S1, V1, F2: the equations hold over a source with frames of 16 KiB.
 pub fn the_books_balance_with_frames_of_16_kib(maker: &PoolMaker) {
     grow_and_shrink(&PoolHarness::over(maker, source_of_16_kib()));
 }
@@ -39,7 +39,7 @@ fn grow_and_shrink(harness: &PoolHarness<'_>) {
     harness.finish(live);
 }
 
-/// What `trim` returns is what the books say it gave.
+/// `trim` returns the bytes that the accounting shows.
 fn trim_tells_the_truth(harness: &PoolHarness<'_>) {
     let (held, charged) = (harness.pool.bytes_held(), harness.source.charged_bytes());
     let given = harness.pool.trim();
@@ -51,7 +51,8 @@ fn trim_tells_the_truth(harness: &PoolHarness<'_>) {
     );
 }
 
-/// D2, T1: making a pool charges nothing, nor does trimming, asking or dropping an empty one.
+/// D2, T1: creating a pool charges nothing, and neither does trimming, asking or dropping an empty
+/// one.
 pub fn an_empty_pool_holds_no_frame(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     harness.balance(&[]);
@@ -63,7 +64,7 @@ pub fn an_empty_pool_holds_no_frame(maker: &PoolMaker) {
     assert_eq!(source.charged_frames(), 0, "frames charged after an empty pool was dropped");
 }
 
-/// F2, F3: a pool through which objects only pass does not grow.
+/// F2, F3: a pool does not grow if each object leaves before others come.
 pub fn freed_memory_is_used_again(maker: &PoolMaker) {
     for len in [1, 100, 1000, usize::MAX] {
         let harness = PoolHarness::new(maker);
@@ -87,7 +88,8 @@ pub fn freed_memory_is_used_again(maker: &PoolMaker) {
     }
 }
 
-/// F3, T1: what a pool held goes back when all is freed and the pool is trimmed; and it can be filled again.
+/// F3, T1: when all objects are freed and the pool is trimmed, it releases everything, and it can
+/// be filled again.
 pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
     for source in [fresh_source(), source_of_16_kib()] {
         let harness = PoolHarness::over(maker, source);
@@ -96,7 +98,7 @@ pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
             let mut live: Vec<_> = (0..scaled(300) as u64)
                 .map(|i| harness.put(1000 * round + i, harness.len(&mut rng)))
                 .collect();
-            // In an order that has nothing to do with that of the inserts.
+            // In an order unrelated to that of the inserts.
             while !live.is_empty() {
                 harness.free_checked(live.swap_remove(rng.below(live.len())));
             }
@@ -106,7 +108,7 @@ pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
     }
 }
 
-/// G2, A2: every frame goes back with the pool, live objects or not.
+/// G2, A2: dropping a pool releases every frame, with live objects or without.
 pub fn dropping_a_pool_gives_every_frame_back(maker: &PoolMaker) {
     let sources: [Arc<dyn PageSource>; 2] = [fresh_source(), source_of_16_kib()];
     for source in sources {

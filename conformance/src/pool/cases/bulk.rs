@@ -1,4 +1,4 @@
-//! What goes as a whole: many objects in one call, and a pool with everything in it.
+//! Bulk operations: many objects in one call, and a pool with all its objects.
 
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,8 +13,8 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents, fresh_source};
 use crate::rng::SplitMix;
 
-/// L1, F1, F2: what `free_many` frees is gone, whatever the length of the iterator and the order of
-/// its handles, and what guards hold stays until they are dropped.
+/// L1, F1, F2: objects freed by `free_many` are gone, whatever the length of the iterator and the
+/// order of its handles. Objects under guards stay until the guards are dropped.
 pub fn many_objects_are_freed_at_once(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0xB01C);
@@ -46,7 +46,7 @@ pub fn many_objects_are_freed_at_once(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// L2: foreign and stale handles are counted, and the others are freed, wherever they stand.
+/// L2: foreign and stale handles are counted, and all others are freed, wherever they stand.
 pub fn free_many_counts_what_it_refuses(maker: &PoolMaker) {
     let (harness, other) = (PoolHarness::new(maker), PoolHarness::new(maker));
     let mut rng = SplitMix::new(0xB02C);
@@ -55,7 +55,7 @@ pub fn free_many_counts_what_it_refuses(maker: &PoolMaker) {
         let id = handle.id();
         handles.push(handle);
         if fill % 3 == 0 {
-            // The second of one name: who frees the object first does not matter.
+            // A second handle of one name. Either may free the object first.
             handles.push(id.forge());
             stale += 1;
         }
@@ -76,7 +76,7 @@ pub fn free_many_counts_what_it_refuses(maker: &PoolMaker) {
     other.finish(foreign);
 }
 
-/// L1: an iterator that panics has had everything freed that it yielded before.
+/// L1: if the iterator panics, all objects that it yielded before are freed.
 pub fn free_many_frees_what_came_before_a_panic(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0xB03C);
@@ -95,8 +95,8 @@ pub fn free_many_frees_what_came_before_a_panic(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// L3: in a no-block section, without any memory to be had; and the iterator may read, free, and
-/// free many.
+/// L3: it works in a no-block section without memory, and the iterator may read, free, and free
+/// many.
 pub fn free_many_never_blocks(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0xB04C);
@@ -126,7 +126,7 @@ pub fn free_many_never_blocks(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// L3, F5: no heap call.
+/// L3, F5: it makes no heap call.
 pub fn free_many_makes_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let harness = PoolHarness::new(maker);
@@ -141,8 +141,8 @@ pub fn free_many_makes_no_heap_call(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// G1, G2: handles and guards may be leaked, and the pool gives all frames back when it is dropped,
-/// with no more calls of its page source than it had frames.
+/// G1, G2: although handles and guards are leaked, dropping the pool releases all frames, with no
+/// more calls of its page source than it had frames.
 pub fn dropping_a_pool_drops_its_objects(maker: &PoolMaker) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -181,7 +181,7 @@ pub fn dropping_a_pool_drops_its_objects(maker: &PoolMaker) {
     );
 }
 
-/// Objects of all lengths, in an order that has nothing to do with that of their inserts.
+/// Stores objects of all lengths, in an order unrelated to that of their inserts.
 fn shuffled(harness: &PoolHarness<'_>, count: usize, rng: &mut SplitMix) -> Vec<StoredObject> {
     let mut live: Vec<_> =
         (0..count as u64).map(|fill| harness.put(fill, harness.len(rng))).collect();

@@ -1,4 +1,4 @@
-//! What a pool owes its page source, and itself, while that is at work.
+//! The pool while its page source is at work.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
@@ -16,20 +16,22 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, fresh_source};
 use crate::rng::SplitMix;
 
-/// How long a call of the page source waits for another thread that uses the pool meanwhile. No measure of anything: a pool that keeps to N6 never comes near
-/// it, one that does not would hang for ever.
+/// How long a call of the page source waits for another thread that uses the pool meanwhile. It
+/// measures nothing. A pool that keeps N6 never comes near it, and one that does not would hang for
+/// ever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Objects that the prober inserts and frees. Not one at every call: a trim may go on for as long as others empty pages.
+/// The number of objects that the prober inserts and frees. It does not do so at every call,
+/// because a trim may go on while other threads empty pages.
 const INSERTS: usize = 200;
 
-/// Calls of the page source that the work below takes at most, with a margin of ten times.
+/// The most calls of the page source by the work below, with a margin of ten times.
 const MOST_CALLS: usize = 50_000;
 
-/// A page source that, at each call, waits until the [`Prober`] has used the pool.
+/// A page source that, at each call, waits until the prober has used the pool.
 struct WatchedSource {
     armed: AtomicBool,
-    /// The thread that works is in a call of `compact`.
+    /// Whether the working thread is in a call of `compact`.
     compacting: AtomicBool,
     prober: OnceLock<ThreadId>,
     count: AtomicUsize,
@@ -51,10 +53,10 @@ impl WatchedSource {
         (Arc::new(watched), called, answer)
     }
 
-    /// In the page source.
+    /// Observes a call of the page source.
     fn observe(&self, call: SourceCall) {
         let own = self.prober.get() == Some(&thread::current().id());
-        // Relaxed: set by the one thread that works, before it does.
+        // Relaxed: only the working thread sets it, before it works.
         if own || !self.armed.load(Ordering::Relaxed) {
             return;
         }
@@ -62,7 +64,7 @@ impl WatchedSource {
         assert!(count < MOST_CALLS, "{count} calls of the page source, and no end: now {call:?}");
         self.calls.send(Some(call)).expect("the prober listens as long as the watched is armed");
         let answer = self.done.lock().recv_timeout(PATIENCE);
-        // Unwinding gives up the lock that is held, so that the prober comes to its end.
+        // Unwinding releases the lock that is held, so that the prober can end.
         assert!(
             answer.is_ok(),
             "N6: another thread cannot use the pool during {call:?} of the page source"
@@ -70,7 +72,7 @@ impl WatchedSource {
     }
 }
 
-/// Ends the prober, also when the pool fails.
+/// Ends the prober, also if the pool fails.
 struct EndOfCalls<'a>(&'a WatchedSource);
 
 impl Drop for EndOfCalls<'_> {
@@ -80,8 +82,9 @@ impl Drop for EndOfCalls<'_> {
     }
 }
 
-/// N6, R5, F5, A3, M4: while the page source works, no lock of the pool is held: another thread reads, frees, inserts and asks, and the source waits for it. If it works for a
-/// compaction, a second one does nothing.
+/// N6, R5, F5, A3, M4: the pool holds no lock while the page source works. Another thread reads,
+/// frees, inserts and asks, and the source waits for it. During a compaction, a second one does
+/// nothing.
 pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
     let (watched, called, answer) = WatchedSource::new();
     let observer = watched.clone();
@@ -101,7 +104,7 @@ pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
     });
     assert!(
         calls > 0 || harness.source.calls() == 0,
-        "the page source was called, and nobody saw it"
+        "the page source was called, and the prober missed it"
     );
     harness.check_all(&read);
     harness.balance(&read);
@@ -109,7 +112,8 @@ pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// Uses the pool at each call of its source, with an object to free as long as there are some; returns the number of calls.
+/// Uses the pool at each call of its source, and frees an object while there are some. Returns the
+/// number of calls.
 fn probe(
     harness: &PoolHarness<'_>,
     watched: &WatchedSource,
@@ -148,7 +152,7 @@ fn probe(
     calls
 }
 
-/// Everything that makes a pool call its source.
+/// Does everything that makes a pool call its source.
 fn work(harness: &PoolHarness<'_>, watched: &WatchedSource, rng: &mut SplitMix) {
     let mut live = Vec::new();
     for step in 0..scaled(120) as u64 {

@@ -1,4 +1,4 @@
-//! Objects move together, and nobody sees it.
+//! Compaction moves objects, and no caller notices.
 
 use std::thread;
 
@@ -10,7 +10,7 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents};
 use crate::rng::SplitMix;
 
-/// M3: nothing is done, and nothing reported as done.
+/// M3: it does nothing, and reports that it did nothing.
 pub fn a_pool_that_cannot_compact_does_nothing(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects = half_freed(&harness, 200);
@@ -21,7 +21,8 @@ pub fn a_pool_that_cannot_compact_does_nothing(maker: &PoolMaker) {
     harness.check_all(&objects);
 }
 
-/// M1, M2, A2, S1: with every second object freed, compaction gives frames back, as many as it reports; all objects read as before, under handles as before.
+/// M1, M2, A2, S1: with every second object freed, compaction releases as many frames as it
+/// reports. All objects read as before under the same handles.
 pub fn compaction_gives_frames_back_and_is_not_seen(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects = half_freed(&harness, 1200);
@@ -51,7 +52,7 @@ pub fn compaction_gives_frames_back_and_is_not_seen(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// M1, R2: what a guard holds stays where it is, and is skipped, not waited for; the rest moves.
+/// M1, R2: objects under guards stay in place and are skipped without waiting, and the others move.
 pub fn compaction_skips_what_guards_hold(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects = half_freed(&harness, 600);
@@ -77,7 +78,8 @@ pub fn compaction_skips_what_guards_hold(maker: &PoolMaker) {
     harness.finish(objects);
 }
 
-/// M2: no more moves than allowed, `exhausted` says whether more were wanted, and small steps reach the same end as a large one.
+/// M2: it makes no more moves than allowed, `exhausted` tells whether more were wanted, and small
+/// steps reach the same end as a large one.
 pub fn compaction_keeps_to_its_budget(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects = half_freed(&harness, 600);
@@ -100,8 +102,8 @@ pub fn compaction_keeps_to_its_budget(maker: &PoolMaker) {
     harness.balance(&objects);
 }
 
-/// M1, M2, A2: whichever call of the page source fails while objects move, or all from one on, compaction may do less, but what is stored stays as it was, and what it
-/// reports is true.
+/// M1, M2, A2: if one or all calls of the page source fail while objects move, compaction may do
+/// less. What is stored stays as it was, and the report is true.
 pub fn compaction_without_memory_loses_nothing(maker: &PoolMaker) {
     for plan in [FaultPlan::Nth, FaultPlan::From] {
         for n in 0..scaled(100) as u64 {
@@ -119,7 +121,7 @@ pub fn compaction_without_memory_loses_nothing(maker: &PoolMaker) {
             assert!(report.freed_bytes <= gained, "M2: {gained} bytes gained, {report:?}");
             harness.free_all_checked(objects);
             harness.assert_gives_all_back();
-            // Later calls than there are need no try.
+            // Stop after the last call that can fail.
             if harness.source.failures() == failed {
                 break;
             }
@@ -127,7 +129,8 @@ pub fn compaction_without_memory_loses_nothing(maker: &PoolMaker) {
     }
 }
 
-/// M1, M4 (B14: recording the new location dropped another thread's pin): objects are read, held and freed while compaction moves them.
+/// M1, M4 (B14: recording the new location dropped another thread's pin): objects are read, held
+/// and freed while compaction moves them.
 pub fn b14_compaction_races_with_reads_and_frees(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     for _ in 0..scaled(10) {
@@ -155,7 +158,8 @@ pub fn b14_compaction_races_with_reads_and_frees(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// F3, T1, M1 (B12: an empty zspage stayed because it was isolated): pages that become empty while compaction works on them go back with the next trim.
+/// F3, T1, M1 (B12: an empty zspage stayed because it was isolated): pages that become empty during
+/// a compaction are released by the next trim.
 pub fn b12_pages_emptied_during_compaction_go_back(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     for _ in 0..scaled(10) {

@@ -1,13 +1,15 @@
-//! What was inserted is what is read.
+//! Objects read as they were inserted.
 
 use crate::iterations::scaled;
 use crate::pool::PoolMaker;
 use crate::pool::harness::PoolHarness;
 use crate::rng::SplitMix;
 
-/// N1, N2, R1: objects of every length live side by side and read as inserted: right away, and when all are in.
+/// N1, N2, R1: objects of every length exist together and read as inserted, both right away and
+/// when all are in.
 ///
-/// Every length up to 4 KiB; beyond that the edges (powers of two and their fractions) and a sample.
+/// All lengths up to 4 KiB, and beyond that a sample and the edges, which are powers of two and
+/// their fractions.
 pub fn every_length_comes_back(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut objects = Vec::new();
@@ -19,7 +21,8 @@ pub fn every_length_comes_back(maker: &PoolMaker) {
     harness.finish(objects);
 }
 
-/// N1, R1 (B16: a wrong size class made objects overwrite the next chunk): an object written between two others of its length changes neither.
+/// N1, R1 (B16: a wrong size class made objects overwrite the next chunk): an object written
+/// between two of its length changes neither.
 pub fn b16_neighbours_are_not_touched(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let lens: Vec<_> = lengths(harness.max()).collect();
@@ -38,7 +41,7 @@ pub fn b16_neighbours_are_not_touched(maker: &PoolMaker) {
     harness.finish(canaries);
 }
 
-/// N1: where an object was freed, the next one shows its own bytes and its own length only, whatever lay there before.
+/// N1: an object in a reused slot shows only its own bytes and length.
 pub fn a_slot_used_again_shows_nothing_of_its_last_object(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0x51_07);
@@ -74,7 +77,7 @@ pub fn id_and_capabilities_stay_the_same(maker: &PoolMaker) {
     );
 }
 
-/// Lengths to try, from 1 to `max`, ascending.
+/// Returns lengths from 1 to `max` to try, ascending.
 fn lengths(max: usize) -> impl Iterator<Item = usize> {
     let mut lens: Vec<usize> = (1..=max.min(if cfg!(miri) { 40 } else { 4096 })).collect();
     for power in (0..usize::BITS).map(|shift| 1usize << shift).take_while(|&power| power / 2 <= max)

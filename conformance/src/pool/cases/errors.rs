@@ -1,4 +1,4 @@
-//! What a caller can get wrong.
+//! Mistakes of callers.
 
 use zpool_core::{HandleId, HandleMint, PoolError};
 
@@ -6,12 +6,12 @@ use crate::iterations::scaled;
 use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, contents};
 
-/// N3, N4: an empty object and one over the maximum are errors that say so, and change nothing.
+/// N3, N4: an empty object and one over the maximum are errors that say so and change nothing.
 pub fn empty_and_too_large_objects_are_refused(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let max = harness.max();
     let object = harness.put(1, max);
-    // N4 before anything else is tried: also where there is no memory.
+    // N4 comes before any other check, also without memory.
     for plan in [zpool_core::page::FaultPlan::Never, zpool_core::page::FaultPlan::From(0)] {
         harness.source.plan(plan);
         assert_eq!(
@@ -27,7 +27,8 @@ pub fn empty_and_too_large_objects_are_refused(maker: &PoolMaker) {
     harness.balance(&[object]);
 }
 
-/// R4, F4: a handle of another pool of the same kind is refused, and `free` gives it back, still good where it belongs.
+/// R4, F4: a handle of another pool of the same kind is refused. `free` returns it, and its own
+/// pool still takes it.
 pub fn foreign_handles_are_refused_and_given_back(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let other = another_tag(maker, &harness);
@@ -52,7 +53,7 @@ pub fn foreign_handles_are_refused_and_given_back(maker: &PoolMaker) {
     other.assert_gives_all_back();
 }
 
-/// F1, R4, F4: from its free on a handle is stale for `read` and `free`, also when its slot is used again.
+/// F1, R4, F4: a freed handle is stale for `read` and `free`, also when its slot is reused.
 pub fn stale_handles_are_refused(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(500);
@@ -62,7 +63,7 @@ pub fn stale_handles_are_refused(maker: &PoolMaker) {
         let id = object.handle.id();
         harness.free_checked(object);
         assert_stale(&harness, id);
-        // Likely in the slot just freed.
+        // This object is likely to get the slot just freed.
         live.push(harness.put(1000 + fill, len));
         assert_stale(&harness, id);
         harness.check_all(&live[live.len().saturating_sub(3)..]);
@@ -73,8 +74,8 @@ pub fn stale_handles_are_refused(maker: &PoolMaker) {
     harness.finish(live);
 }
 
-/// R4, F4 (B18: an error value was freed as a handle): handles with the pool's own tag and any numbers in them are stale; they reach neither
-/// memory that is no object's nor a table that is not there.
+/// R4, F4 (B18: an error value was freed as a handle): handles with the pool's own tag and any
+/// other numbers are stale. They reach neither foreign memory nor a missing table.
 pub fn b18_made_up_handles_are_stale(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let object = harness.put(1, harness.max().min(64));
@@ -92,7 +93,8 @@ pub fn b18_made_up_handles_are_stale(maker: &PoolMaker) {
     harness.balance(&[object]);
 }
 
-/// A pool whose handles do not happen to look like those of `rig`'s: other cases take ids at the same time, and tags are 16 bits of them.
+/// Creates a pool whose handles do not look like those of `harness`. Other cases take ids at the
+/// same time, and tags are 16 bits of them.
 pub(super) fn another_tag<'m>(maker: &'m PoolMaker, harness: &PoolHarness<'_>) -> PoolHarness<'m> {
     let tag = |harness: &PoolHarness<'_>| {
         let probe = harness.put(0, 1);
@@ -104,10 +106,12 @@ pub(super) fn another_tag<'m>(maker: &'m PoolMaker, harness: &PoolHarness<'_>) -
     others.find(|other| tag(other) != tag(harness)).expect("the iterator has no end")
 }
 
-/// A mint whose handles a pool takes for its own: tags are 16 bits of the pool's id, so they come round.
+/// Creates a mint whose handles a pool takes for its own. Tags are 16 bits of the pool's id, so
+/// they repeat.
 fn mint_with_the_tag_of(id: HandleId) -> HandleMint {
     let wanted = id.get() >> 48;
-    // It comes by every 65 535 ids, but may go to another case that looks for its own at the same time: no number of rounds is surely enough.
+    // The tag repeats every 65 535 ids, but another case may take that id at the same time, so no
+    // number of rounds is surely enough.
     let mut mints = std::iter::repeat_with(HandleMint::new);
     let found = mints.find(|mint| mint.mint(0, 0).id().get() >> 48 == wanted);
     found.expect("the iterator has no end")

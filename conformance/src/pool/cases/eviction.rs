@@ -1,4 +1,4 @@
-//! What owners do while a reclaim asks them, and what others do meanwhile.
+//! Owners that act while a reclaim asks them, and other threads meanwhile.
 
 use std::collections::HashMap;
 use std::thread;
@@ -13,7 +13,8 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents};
 use crate::rng::SplitMix;
 
-/// E2, F2: an owner that reads what it gives up (to write it elsewhere) and keeps the guard is not waited for: the page stays, and is not reported.
+/// E2, F2: an owner may read what it gives up and keep the guard, for instance to write it
+/// elsewhere. The reclaim does not wait, and the page stays and is not reported.
 pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(983);
@@ -26,7 +27,7 @@ pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
     };
     let outcome = harness.pool.reclaim(1, &mut Asked(&mut owner, read_and_free));
     assert_eq!(kept.len(), 1, "E1: asked once for the only object");
-    // A pool that hands out copies has given the page back.
+    // A pool that hands out copies has released the page.
     let pages = outcome.map_or_else(|error| error.report.pages, |report| report.pages);
     assert_eq!(pages == 0, !maker.copies(), "E2: {pages} pages, under a guard");
     for guard in &kept {
@@ -37,14 +38,14 @@ pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// E1 (B42, B43): another thread frees what the owner is asked for, and its neighbours in line, and the owner waits for it: a lock of the pool that was held
-/// here would hang. The pages are given back all the same.
+/// E1 (B42, B43): the owner waits while another thread frees the object it is asked for and its
+/// neighbours. If the pool held a lock here, this would hang. The pages are released all the same.
 pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 120));
     let elsewhere = |owner: &mut Owner<'_>, id: HandleId| {
         owner.asked.push(id);
-        // The object and the next three by age: the page's other one is likely to be among them.
+        // The object and the next three by age, which probably include the page's other one.
         let fill = owner.objects.get(&id).map_or(0, |object| object.fill);
         let near: Vec<_> =
             owner.objects.iter().filter(|(_, o)| (fill..fill + 4).contains(&o.fill)).collect();
@@ -63,7 +64,7 @@ pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
     harness.finish(owner.left());
 }
 
-/// E4: while it is asked, the owner may call whatever else the pool has.
+/// E4: while it is asked, the owner may call every other method of the pool.
 pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 80));
@@ -96,25 +97,26 @@ pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
 /// Objects that several threads own together.
 type SharedObjects = Mutex<HashMap<HandleId, StoredObject>>;
 
-/// Gives up what is on the shared.
+/// Evicts shared objects.
 struct EvictShared<'a>(&'a PoolHarness<'a>, &'a SharedObjects);
 
 impl Evict for EvictShared<'_> {
     fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
         let taken = self.1.lock().remove(&id);
-        // Somebody else may have freed it: no error.
+        // If another thread has freed it already, this is no error.
         taken.into_iter().for_each(|object| self.0.free_checked(object));
         Ok(())
     }
 }
 
-/// E1, E2 (B42): reclaims race with inserts, reads, frees and trims of other threads, and with each other; no object is lost or freed twice, and the books balance
-/// when all is over.
+/// E1, E2 (B42): reclaims race with inserts, reads, frees and trims of other threads, and with each
+/// other. No object is lost or freed twice, and the accounting is right at the end.
 pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let shared: SharedObjects = Mutex::new(HashMap::new());
     let put = |fill, len| {
-        // Under the shared's lock, so that no reclaim asks for an object that is not on it yet.
+        // Insert under the lock of the map, so that no reclaim asks for an object that is not in it
+        // yet.
         let mut shared = shared.lock();
         let object = harness.put(fill, len);
         shared.insert(object.handle.id(), object);
@@ -164,6 +166,9 @@ pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
         .pool
         .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
         .expect_err("E2: not so many pages");
-    assert!(owner.objects.is_empty(), "E2: {all:?}, and objects are left that nobody kept");
+    assert!(
+        owner.objects.is_empty(),
+        "E2: {all:?}, and objects are left although no page was kept"
+    );
     harness.assert_gives_all_back();
 }

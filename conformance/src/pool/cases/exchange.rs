@@ -1,4 +1,4 @@
-//! Two handles whose objects are exchanged, by pools that do that; others decline, which is as good.
+//! Exchanging the objects of two handles. A pool may decline, which is equally correct.
 
 use std::thread;
 
@@ -12,7 +12,8 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents, contents};
 use crate::rng::SplitMix;
 
-/// Exchanges the objects of two handles, or not. Each is then what its handle names. Says whether it was done.
+/// Exchanges the objects of two handles, if the pool does so. Returns whether it did, and updates
+/// what the handles name.
 fn exchange(harness: &PoolHarness<'_>, kept: &mut StoredObject, other: &mut StoredObject) -> bool {
     let done = harness.pool.exchange(&kept.handle, &mut other.handle);
     if done {
@@ -22,8 +23,9 @@ fn exchange(harness: &PoolHarness<'_>, kept: &mut StoredObject, other: &mut Stor
     done
 }
 
-/// X1, X2, X3: after an exchange each handle names what the other did, or both what they did before, as the pool says; whatever their lengths, and whichever is
-/// freed first. The books stay as they are.
+/// X1, X2, X3: after an exchange, each handle names the other's object, or its own if the pool
+/// declined. This holds for any lengths and either order of freeing, and the accounting stays as it
+/// was.
 pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let max = harness.max();
@@ -53,7 +55,8 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// X1, X2: as a store does it: objects are replaced under handles that stay, or under new ones where the pool declines, with compaction now and then.
+/// X1, X2: as in a store, objects are replaced under lasting handles, or under new ones if the pool
+/// declines, with compactions between.
 pub fn objects_are_replaced_under_handles_that_stay(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0xE8C4);
@@ -75,8 +78,8 @@ pub fn objects_are_replaced_under_handles_that_stay(maker: &PoolMaker) {
     harness.finish(live);
 }
 
-/// X3: with a guard on one of the objects or on both, nothing is exchanged: guards keep their bytes and both handles their objects. Once the guards are gone it is as if they
-/// had never been there.
+/// X3: while guards hold one object or both, nothing is exchanged. Guards keep their bytes, and
+/// handles keep their objects. Without the guards, the pool behaves as before.
 pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(500);
@@ -103,7 +106,7 @@ pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
     harness.finish(vec![kept, other]);
 }
 
-/// X3: a handle of another pool, one whose object is gone, and a handle with itself: nothing happens to anybody.
+/// X3: a foreign handle, a stale handle, and a handle with itself change nothing.
 pub fn foreign_and_stale_handles_are_not_exchanged(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let elsewhere = another_tag(maker, &harness);
@@ -122,8 +125,8 @@ pub fn foreign_and_stale_handles_are_not_exchanged(maker: &PoolMaker) {
     elsewhere.finish(vec![theirs]);
 }
 
-/// X1: threads that read a handle while its object is exchanged again and again find one object or the other, whole, and never an error; what was exchanged for it is
-/// freed at once, and its bytes used again.
+/// X1: threads that read a handle during repeated exchanges find one object or the other, whole,
+/// and never an error. The object exchanged for it is freed at once, and its memory reused.
 pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let longest = harness.max().min(320);
@@ -133,7 +136,7 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
     let (id, over, reads) = (kept.handle.id(), AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let reader = || {
-            // Relaxed, here and below: only when to begin and to end.
+            // Relaxed, here and below: it only says when to begin and to end.
             while !over.load(Ordering::Relaxed) {
                 let guard = harness.pool.read(&id.forge()).expect("X1: a handle that stays good");
                 assert!(
@@ -147,7 +150,7 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
         let readers = [scope.spawn(reader), scope.spawn(reader)];
         let _ends = OnDrop(|| over.store(true, Ordering::Relaxed));
         let mut turn = 0;
-        // Until they have met, or one has failed.
+        // Until they have met or a reader has failed.
         while (turn < scaled(20_000) || reads.load(Ordering::Relaxed) < 100)
             && !readers.iter().any(|reader| reader.is_finished())
         {
@@ -155,14 +158,14 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
             let next = 1 - kept.fill;
             let mut new = harness.put(next, lens[next as usize]);
             exchange(&harness, &mut kept, &mut new);
-            // The one that was exchanged for it, or the new one.
+            // This is the exchanged object or the new one.
             harness.pool.free(new.handle).expect("X2: the other handle is good");
         }
     });
     harness.finish(vec![kept]);
 }
 
-/// X4: in a no-block section, without any memory to be had, and with no call of the page source.
+/// X4: it works in a no-block section without memory, and makes no call of the page source.
 pub fn an_exchange_never_blocks(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0xE8C5);
@@ -179,7 +182,7 @@ pub fn an_exchange_never_blocks(maker: &PoolMaker) {
     harness.finish(live);
 }
 
-/// X4: no heap call, whether it is done or not.
+/// X4: it makes no heap call, whether the pool exchanges or declines.
 pub fn an_exchange_makes_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let harness = PoolHarness::new(maker);
@@ -205,7 +208,7 @@ fn exchange_pairs(harness: &PoolHarness<'_>, live: &mut [StoredObject]) {
     }
 }
 
-/// Does something however a scope is left, so that threads that wait for it end.
+/// Does something however a scope is left, so that waiting threads end.
 struct OnDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {

@@ -10,8 +10,8 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, assert_contents};
 use crate::rng::SplitMix;
 
-/// R1, R2, F1, F2: the free of an object under guards succeeds and makes its handle stale; bytes and address stay until the last guard goes, and count as
-/// held; then they are given back.
+/// R1, R2, F1, F2: freeing an object under guards succeeds and makes its handle stale. Its bytes
+/// and address stay until the last guard is dropped, and count as held. Then they are released.
 pub fn a_guard_outlives_the_free_of_its_object(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     for len in [1, 64, 1000, 2048, 3900, usize::MAX] {
@@ -40,7 +40,7 @@ pub fn a_guard_outlives_the_free_of_its_object(maker: &PoolMaker) {
     }
 }
 
-/// R1, F2: inserts, compaction and trim leave the bytes of freed objects alone while guards hold them.
+/// R1, F2: inserts, compaction and trim do not touch the bytes of freed objects under guards.
 pub fn bytes_under_a_guard_are_not_used_again(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0x6A12D);
@@ -66,13 +66,14 @@ pub fn bytes_under_a_guard_are_not_used_again(maker: &PoolMaker) {
     harness.finish(fresh);
 }
 
-/// R3, R4: at least 255 guards hold an object at once. Where there is a limit, the next read is refused and succeeds after a guard has gone.
+/// R3, R4: at least 255 guards can hold an object. If there is a limit, the next read is refused,
+/// and succeeds after a guard is dropped.
 pub fn many_guards_hold_one_object(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let (object, other) =
         (harness.put(1, harness.max().min(200)), harness.put(2, harness.max().min(200)));
     let mut guards = Vec::new();
-    // Past any counter of 16 bits.
+    // More than any 16-bit counter can count.
     for n in 0..70_000 {
         match harness.pool.read(&object.handle) {
             Ok(guard) => guards.push(guard),
@@ -104,7 +105,7 @@ pub fn many_guards_hold_one_object(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// R1, F2: a guard may be read and dropped on another thread than made it.
+/// R1, F2: a guard may be read and dropped on another thread than the one that made it.
 pub fn guards_go_to_other_threads(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects: Vec<_> = (0..16).map(|fill| harness.put(fill, harness.max().min(700))).collect();
@@ -124,8 +125,9 @@ pub fn guards_go_to_other_threads(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// R5: a thread that holds guards on every object (of every size class, page and slot) can do everything else. A pool that fails this hangs.
-pub fn holding_guards_blocks_nobody(maker: &PoolMaker) {
+/// R5: a thread that holds guards on objects of every size class, page and slot can do everything
+/// else. A pool that fails this hangs.
+pub fn guards_do_not_block_other_calls(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0xB10C);
     let objects: Vec<_> =
@@ -154,8 +156,8 @@ pub fn holding_guards_blocks_nobody(maker: &PoolMaker) {
     harness.finish(objects);
 }
 
-/// R1, F2 (B9: early exits forgot to unmap): a guard that is leaked pins its object for ever; everything else goes on, and the drop of the pool still gives every
-/// frame back.
+/// R1, F2 (B9: early exits forgot to unmap): a leaked guard pins its object for ever. Everything
+/// else goes on, and dropping the pool still releases every frame.
 pub fn b9_a_leaked_guard_costs_its_bytes_only(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(900);

@@ -1,4 +1,4 @@
-//! The page source has no more to give.
+//! A page source without memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -14,27 +14,29 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, fresh_source, source_of_16_kib};
 use crate::rng::SplitMix;
 
-/// N3, N5, S1, D3, D4: whichever single call of the page source fails, the insert (or the creation) that it belongs to is an error that changes nothing but
-/// the count of such errors, and the same insert succeeds when tried again.
+/// N3, N5, S1, D3, D4: if any single call of the page source fails, its insert or creation is an
+/// error that changes nothing but the count of failed inserts. The same insert succeeds when
+/// repeated.
 pub fn one_refusal_at_every_call_of_the_page_source(maker: &PoolMaker) {
     refuse_everywhere(maker, fresh_source, FaultPlan::Nth, 40);
 }
 
-/// N3, N5, F5: from whichever call on the page source fails, all that is stored stays readable and can be freed.
+/// N3, N5, F5: if all calls of the page source fail from some call on, all objects stay readable
+/// and can be freed.
 pub fn no_memory_from_every_call_on(maker: &PoolMaker) {
     refuse_everywhere(maker, fresh_source, FaultPlan::From, 40);
 }
 
-/// N3, N5, D3, D4, F5: the two cases above, over a source with frames of 16 KiB.
+/// N3, N5, D3, D4, F5: both hold over a source with frames of 16 KiB.
 pub fn refusals_with_frames_of_16_kib(maker: &PoolMaker) {
     refuse_everywhere(maker, source_of_16_kib, FaultPlan::Nth, 20);
     refuse_everywhere(maker, source_of_16_kib, FaultPlan::From, 20);
 }
 
-/// N5, F2: a pool at its budget refuses, and takes objects again after a free.
+/// N5, F2: a pool at its budget refuses objects, and takes them again after a free.
 pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
     let unlimited = PoolHarness::new(maker);
-    // Room for a dozen of the longest, in case a pool takes pages for several of those.
+    // Room for 12 of the longest objects, because a pool may take pages for several of them.
     let frames = 24.max(12 * unlimited.max().div_ceil(unlimited.source.frame_size()));
     let budget = Arc::new(BudgetedSource::new(fresh_source(), frames));
     let harness = PoolHarness::over(maker, budget.clone());
@@ -59,8 +61,9 @@ pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
     harness.finish(live);
 }
 
-/// N3, F3: a page source that panics instead of giving memory costs that insert and nothing else: what is stored stays, the books balance, the same insert
-/// succeeds when tried again, and no frame stays charged.
+/// N3, F3: if the page source panics instead of providing memory, only that insert fails. Stored
+/// objects stay, the accounting is right, the same insert succeeds when repeated, and no frame
+/// stays charged.
 pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     for nth in 0..scaled(40) {
         let (left, panics) =
@@ -71,7 +74,7 @@ pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
             // Relaxed: one thread.
             if asks && counter.fetch_sub(1, Ordering::Relaxed) == 0 {
                 seen.fetch_add(1, Ordering::Relaxed);
-                // Unlike `panic!` it does not tell the hook, which would print it.
+                // Unlike `panic!`, this does not call the hook, which would print it.
                 resume_unwind(Box::new("the page source panics"));
             }
         });
@@ -90,15 +93,15 @@ pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
         harness.balance(&live);
         harness.free_all_checked(live);
         harness.assert_gives_all_back();
-        // Later calls than there are need no try.
+        // Stop after the last call that can fail.
         if panics.load(Ordering::Relaxed) == 0 {
             break;
         }
     }
 }
 
-/// A2, T1, M1: frames that the system does not take back stay on the pool's books and on the
-/// source's, are used again, and go when the system takes frames again.
+/// A2, T1, M1: frames that the system does not take back stay accounted to the pool and the source.
+/// They are used again, and are released when the system takes frames again.
 pub fn frames_the_system_keeps_stay_on_the_books(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let (mut rng, mut live) = (SplitMix::new(0x5_7A45), Vec::new());
@@ -131,7 +134,8 @@ pub fn frames_the_system_keeps_stay_on_the_books(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// Runs the same workload once without a fault, to count the calls that can fail, and then once for each of them.
+/// Runs a workload without a fault, to count the calls that can fail, and then once with each of
+/// them failing.
 fn refuse_everywhere(
     maker: &PoolMaker,
     source: fn() -> Arc<dyn PageSource>,
@@ -145,7 +149,7 @@ fn refuse_everywhere(
     }
 }
 
-/// Gives the number of calls that could have failed.
+/// Runs the workload and returns the number of calls that could have failed.
 fn workload(
     maker: &PoolMaker,
     source: Arc<dyn PageSource>,
@@ -194,7 +198,7 @@ fn workload(
     calls
 }
 
-/// An insert that may fail for want of memory; then the pool is as it was.
+/// Inserts an object. If there is no memory, checks that the pool is as before.
 fn insert_or_change_nothing(
     harness: &PoolHarness<'_>,
     fill: u64,

@@ -1,4 +1,4 @@
-//! What must not block, and what says that it may.
+//! Calls that must not block, and calls that report that they may.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -11,8 +11,8 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents};
 use crate::rng::SplitMix;
 
-/// R5, F5, A3: in a no-block section, and without any memory to be had, objects can be read, held and freed, and guards dropped. Then the freed
-/// memory goes back with a trim.
+/// R5, F5, A3: in a no-block section without memory, objects can be read, held and freed, and
+/// guards dropped. Then a trim releases the freed memory.
 pub fn reading_and_freeing_never_block(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0x0B10C);
@@ -43,8 +43,10 @@ pub fn reading_and_freeing_never_block(maker: &PoolMaker) {
     }
 }
 
-/// F5, R5, A3: a read, a free (refused ones too), the drop of a guard (the last one of an object that was freed, too) and a look at the bytes held make no heap call,
-/// with and without a no-block section, on a thread that inserted and on one that never called the pool before, with memory and without. Reads that make a copy are let off.
+/// F5, R5, A3: reads, frees, drops of guards and calls of `bytes_held` make no heap call, including
+/// refused frees and the last guard of a freed object. This holds inside and outside of a no-block
+/// section, on a thread that inserted and on a new one, with memory and without. Copies made by a
+/// read do not count.
 pub fn reading_and_freeing_make_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let before = heap_calls();
@@ -73,7 +75,8 @@ pub fn reading_and_freeing_make_no_heap_call(maker: &PoolMaker) {
     }
 }
 
-/// Frees every object: by turns with no guard, under a guard that goes at once, and under two of which one goes later.
+/// Frees every object: without a guard, under a guard that is dropped at once, and under two of
+/// which one is dropped later, in rotation.
 fn free_counted(
     harness: &PoolHarness<'_>,
     objects: Vec<StoredObject>,
@@ -112,12 +115,12 @@ fn free_counted(
     }
 }
 
-/// The heap calls of this thread so far.
+/// Returns the heap calls of this thread so far.
 #[derive(Clone, Copy)]
 struct Counter<'a>(&'a (dyn Fn() -> u64 + Send + Sync));
 
 impl Counter<'_> {
-    /// Does `work`, which is not to call the heap.
+    /// Does `work`, which must make no heap call.
     fn none<T>(self, what: &str, work: impl FnOnce() -> T) -> T {
         let before = (self.0)();
         let outcome = work();
@@ -126,8 +129,9 @@ impl Counter<'_> {
     }
 }
 
-/// N6, N3: an insert in a no-block section either needs no memory of its source, or reports that it may block, before it has changed anything.
-pub fn an_insert_that_would_block_says_so_and_harms_nothing(maker: &PoolMaker) {
+/// N6, N3: an insert in a no-block section needs no memory of its source, or reports that it may
+/// block before it has changed anything.
+pub fn blocking_insert_is_reported_and_harmless(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let (mut live, mut found) = (Vec::new(), 0);
     for fill in 0..scaled(300) as u64 {
@@ -146,7 +150,7 @@ pub fn an_insert_that_would_block_says_so_and_harms_nothing(maker: &PoolMaker) {
                 );
                 live.push(inserted.unwrap_or_else(|e: PoolError| panic!("N2: {e}")));
             }
-            // Found. Outside the section the same insert is legal.
+            // Reported. Outside of the section the same insert is legal.
             Err(_) => {
                 found += 1;
                 harness.balance(&live);
@@ -162,8 +166,8 @@ pub fn an_insert_that_would_block_says_so_and_harms_nothing(maker: &PoolMaker) {
     harness.finish(live);
 }
 
-/// G3: dropping a pool may block and says so: in a no-block section that is found. (B1, the
-/// original bug, is what this check exists for.)
+/// G3: dropping a pool may block, and reports it in a no-block section. (This check exists for B1,
+/// the original bug.)
 pub fn destroying_a_pool_says_that_it_blocks(maker: &PoolMaker) {
     for objects in [0, 3] {
         let harness = PoolHarness::new(maker);

@@ -1,4 +1,4 @@
-//! Pages are emptied with the help of whoever owns the objects.
+//! Pages are emptied with the help of the objects' owner.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents};
 use crate::rng::SplitMix;
 
-/// An owner of objects, by the names that a pool asks for.
+/// An owner of objects, which it finds by the names that a pool asks for.
 pub(super) struct Owner<'a> {
     pub(super) pool: &'a dyn ZPool,
     pub(super) objects: HashMap<HandleId, StoredObject>,
@@ -24,7 +24,7 @@ impl<'a> Owner<'a> {
         Owner { pool: &*harness.pool, objects, asked: Vec::new() }
     }
 
-    /// Notes that it was asked, and frees the object.
+    /// Notes the request and frees the object.
     pub(super) fn give_up(&mut self, id: HandleId) {
         self.asked.push(id);
         let object = self
@@ -39,7 +39,7 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// An owner together with what it does when asked.
+/// An owner, with its reaction to a request.
 pub(super) struct Asked<'o, 'a, F>(pub(super) &'o mut Owner<'a>, pub(super) F);
 
 impl<'a, F: FnMut(&mut Owner<'a>, HandleId) -> Result<(), NotEvicted>> Evict for Asked<'_, 'a, F> {
@@ -63,7 +63,7 @@ pub(super) fn filled(harness: &PoolHarness<'_>, n: usize) -> Vec<StoredObject> {
     (0..scaled(n) as u64).map(|fill| harness.put(fill, harness.len(&mut rng))).collect()
 }
 
-/// E3: the error names what the pool cannot do, and nobody is asked.
+/// E3: the error names the missing capability, and no object is asked for.
 pub fn a_pool_that_cannot_reclaim_says_so(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 20));
@@ -73,7 +73,8 @@ pub fn a_pool_that_cannot_reclaim_says_so(maker: &PoolMaker) {
     harness.balance(&owner.left());
 }
 
-/// E1, E2: an owner who gives up what it is asked for gets the pages it wants, and the frames are off the books at once; what stays is whole.
+/// E1, E2: if the owner gives up all objects it is asked for, it gets the pages it wants, and their
+/// frames are uncharged at once. The other objects stay whole.
 pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects = filled(&harness, 300);
@@ -89,7 +90,7 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
         let given = before - harness.source.charged_frames();
         assert!(given >= report.pages, "E2: {given} frames went back, {report:?}");
     }
-    // The oldest first: nothing of the newest tenth was asked for.
+    // The oldest first: no object of the newest 1/10 was asked for.
     let newest = scaled(300) as u64 * 9 / 10;
     assert!(
         owner.objects.values().filter(|o| o.fill >= newest).count() as u64
@@ -109,8 +110,8 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// E2: no page asked for, or none there: nobody is asked.
-pub fn reclaim_of_nothing_calls_nobody(maker: &PoolMaker) {
+/// E2: if no page is asked for or there is none, no object is asked for.
+pub fn reclaim_of_nothing_asks_no_owner(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, Vec::new());
     let error = harness
@@ -131,8 +132,8 @@ pub fn reclaim_of_nothing_calls_nobody(maker: &PoolMaker) {
     harness.balance(&owner.left());
 }
 
-/// E1, E2 (B41: a retry worked on the page before): an owner that refuses some pages loses nothing of them, others are tried, and one that refuses
-/// all ends the call.
+/// E1, E2 (B41: a retry worked on the page before): if an owner refuses some pages, nothing of them
+/// is lost and others are tried. If it refuses all, the call ends.
 pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 200));
@@ -145,8 +146,8 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
         (&PoolError::NothingToReclaim, 0),
         "E2, E3: {error:?}"
     );
-    assert!(!owner.asked.is_empty(), "E1: nobody was asked");
-    // The first one asked refuses: another page is tried.
+    assert!(!owner.asked.is_empty(), "E1: the owner was not asked");
+    // The first request is refused, so another page is tried.
     let mut first = true;
     let after_the_first = |owner: &mut Owner<'_>, id| {
         if std::mem::take(&mut first) { refuse(owner, id) } else { agree(owner, id) }
@@ -171,7 +172,7 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
     harness.finish(owner.left());
 }
 
-/// E2 (B43): an owner that agrees and frees nothing is not believed, and the call ends.
+/// E2 (B43): an owner that agrees and frees nothing is found out, and the call ends.
 pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 50));
@@ -183,25 +184,25 @@ pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
     let error =
         harness.pool.reclaim(2, &mut Asked(&mut owner, lie)).expect_err("E2: nothing was freed");
     assert_eq!(error.report.pages, 0, "E2: {error:?}");
-    assert!(!owner.asked.is_empty(), "E1: nobody was asked");
+    assert!(!owner.asked.is_empty(), "E1: the owner was not asked");
     let left = owner.left();
     assert_eq!(harness.source.charged_frames(), before, "E2: frames that hold live objects");
     harness.balance(&left);
     harness.free_all_checked(left);
 }
 
-/// E1, E4 (B43): what the owner inserts while it is asked goes to another page, and stays.
+/// E1, E4 (B43): what the owner inserts while it is asked goes to another page and stays.
 pub fn b43_an_owner_may_insert_during_eviction(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
-    // Small: would fit into the hole, were the page not set apart.
+    // Small enough for the hole, if the page were not isolated.
     swap_during_eviction(&harness, filled(&harness, 100), 1);
     let harness = PoolHarness::new(maker);
     let len = harness.max() / 2;
-    // As long as what goes, with all other pages full.
+    // As long as the object that leaves, with all other pages full.
     swap_during_eviction(&harness, (0..100).map(|fill| harness.put(fill, len)).collect(), len);
 }
 
-/// The owner gives up what it is asked for, and stores something of `len` bytes each time.
+/// The owner gives up each object and stores another of `len` bytes.
 fn swap_during_eviction(harness: &PoolHarness<'_>, objects: Vec<StoredObject>, len: usize) {
     let mut owner = Owner::of(harness, objects);
     let mut fresh = Vec::new();
@@ -217,14 +218,15 @@ fn swap_during_eviction(harness: &PoolHarness<'_>, objects: Vec<StoredObject>, l
     harness.finish(fresh);
 }
 
-/// E1, E2 (B42: a freer dropped the last reference under locks; B17: a freed object's slot was read after its choice): whatever the owner frees while
-/// it is asked (the object, others, all) the pool keeps its books, and asks for what is left.
+/// E1, E2 (B42: a thread dropped the last reference under locks; B17: a freed object's slot was
+/// read after its choice): whatever the owner frees while it is asked, the pool keeps its
+/// accounting right and asks for what is left.
 pub fn b42_objects_freed_by_others_during_eviction(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 120));
     let mut rng = SplitMix::new(42);
     let free_many = |owner: &mut Owner<'_>, id: HandleId| {
-        // Freed meanwhile by this very callback: an unknown id is no error.
+        // This callback may have freed it, and an unknown id is no error.
         let mut ids: Vec<_> = owner.objects.keys().copied().collect();
         ids.sort_unstable();
         for _ in 0..3.min(ids.len()) {
@@ -242,7 +244,7 @@ pub fn b42_objects_freed_by_others_during_eviction(maker: &PoolMaker) {
     harness.finish(owner.left());
 }
 
-/// E1: a panic of the owner passes through, and the pool goes on with all its objects.
+/// E1: a panic of the owner goes through, and the pool keeps all its objects.
 pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 60));
@@ -267,8 +269,8 @@ pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     harness.finish(owner.left());
 }
 
-/// E2, R1: a page with an object that a guard holds is not given back before the guard has gone, and not reported. (Whether its owner is asked for it is the
-/// pool's choice.)
+/// E2, R1: a page with an object under a guard is not released before the guard is dropped, and not
+/// reported. Whether its owner is asked for it is the pool's choice.
 pub fn a_held_object_keeps_its_page(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let first = harness.put(1, harness.max().min(983));

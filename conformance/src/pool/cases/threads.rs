@@ -15,7 +15,8 @@ use crate::rng::SplitMix;
 
 const THREADS: u64 = 4;
 
-/// N1, R1, F1, A1: threads insert, read, hold and free, each other's objects too; contents are compared at every read, the books at the end.
+/// N1, R1, F1, A1: threads insert, read, hold and free each other's objects. Contents are compared
+/// at every read, and the accounting at the end.
 pub fn threads_insert_read_and_free(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let market = Mutex::new(Vec::new());
@@ -29,7 +30,7 @@ pub fn threads_insert_read_and_free(maker: &PoolMaker) {
     harness.finish(left);
 }
 
-/// One thread's work: keeps some objects, leaves some for others, and takes what others left.
+/// The work of one thread: it keeps some objects, leaves some for other threads, and takes theirs.
 fn trade(harness: &PoolHarness<'_>, market: &Mutex<Vec<StoredObject>>, thread: u64, steps: usize) {
     let mut rng = SplitMix::new(thread);
     let mut mine = Vec::new();
@@ -61,8 +62,9 @@ fn trade(harness: &PoolHarness<'_>, market: &Mutex<Vec<StoredObject>>, thread: u
     market.lock().extend(mine);
 }
 
-/// R1, R4, F1, F2: a read that races with the free of its object gives the object's bytes under a guard that keeps them, or says that the handle is stale;
-/// never other bytes, and no byte is lost when all is over.
+/// R1, R4, F1, F2: a read that races with the free of its object returns the object's bytes under a
+/// guard that keeps them, or reports a stale handle. It never returns other bytes, and no byte is
+/// lost at the end.
 pub fn reads_that_race_with_free_see_the_object_or_nothing(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(256);
@@ -80,7 +82,7 @@ pub fn reads_that_race_with_free_see_the_object_or_nothing(maker: &PoolMaker) {
                 });
             }
             start.wait();
-            // The slots are used again at once.
+            // The slots are reused at once.
             for (i, object) in objects.into_iter().enumerate() {
                 harness.pool.free(object.handle).expect("F1: the only free of this handle");
                 harness.free_checked(harness.put(round << 8 | 0x80 | i as u64, len));
@@ -102,7 +104,8 @@ fn read_or_stale(harness: &PoolHarness<'_>, id: HandleId, fill: u64, len: usize)
     }
 }
 
-/// F1 (B25, B44): of two threads that free the same object (one of them has no right to) exactly one succeeds, and the books stay right.
+/// F1 (B25, B44): if two threads free one object, one of them without a right to, exactly one
+/// succeeds, and the accounting stays right.
 pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(300);
@@ -129,11 +132,13 @@ pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// S1, A3, V1 (B15: unlocked reads underflowed): books that are asked for while threads work stay within what those threads can have done.
+/// S1, A3, V1 (B15: unlocked reads underflowed): figures taken while threads work stay within what
+/// those threads can have done.
 pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let most_objects = THREADS as usize * 20;
-    // Each object may cost a page of its own, be held twice (a zombie and its successor), and pages may wait to be given back.
+    // Each object may take a page of its own and be held twice, as a zombie and its successor, and
+    // pages may wait for their release.
     let most_bytes = (4 << 20) + 8 * most_objects * harness.max().max(harness.source.frame_size());
     let working = AtomicUsize::new(THREADS as usize);
     thread::scope(|scope| {
@@ -144,7 +149,8 @@ pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
                 working.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        // At least once, and as long as anybody works; a worker that panicked ends the scope's wait by its own panic.
+        // At least once, and while any worker runs. A worker that panicked ends the scope's wait by
+        // its own panic.
         for _ in 0..scaled(3000) {
             let (stats, held) = (harness.pool.stats(), harness.pool.bytes_held());
             assert!(
