@@ -39,7 +39,7 @@ PER = (
     "millisecond"
 ).replace(" ", "|")
 COUNT = (
-    r"[1-9]\d*(?:[.,_]\d+)*|once|twice|two|three|four|five|six|seven|eight|nine|ten|twelve"
+    r"[1-9]\d*(?:[.,_]\d+)*|two|three|four|five|six|seven|eight|nine|ten|twelve"
     r"|hundreds?|thousands?|millions?|several|few"
 )
 UNIT = (
@@ -56,8 +56,12 @@ TIME = (
     r"(?!(?:takes|needs|lasts|is|was|has|as|waits|within|always)\b)[a-z-]+s an? "
     r"(?:second|minute|hour|day|millisecond)(?=$|[^\w\s-]| (?:and|or|on|at|in|with|of|for|to)\b)"
 )
+# `once a pass`, not the conjunction: "once a pass has ended".
+ONCE = (
+    rf"(?:once|twice) an? (?:{PER})(?=$|[^\w\s-]| (?:and|or|in|on|with|for|by|at|to|when|over)\b)"
+)
 RATE = re.compile(
-    rf"(?<![\w.-])(?:(?:{COUNT})(?: ?(?:{UNIT})| {LINK}[a-z-]+s)? an? (?:{PER})"
+    rf"(?<![\w.-])(?:{ONCE}|(?:{COUNT})(?: ?(?:{UNIT})| {LINK}[a-z-]+s)? an? (?:{PER})"
     rf"|one {LINK}(?![a-z-]*s\b)[a-z-]+ an? (?:{PER})"
     rf"|(?:{UNIT}) an? (?:{PER})"
     rf"|{TIME})(?![\w-])",

@@ -1,11 +1,15 @@
-//! What an entry costs besides its data: `cargo run --release -p benches --bin metadata -- [--entries N] [--json]`.
+//! Measures what an entry costs besides its data:
+//! `cargo run --release -p benches --bin metadata -- [--entries N] [--json]`.
 //!
-//! A store with `u64` keys gets entries one by one, a million unless told otherwise: a power-of-two table would be at its worst there. What the operating system
-//! then counts for this process beyond what it counted before, less the frames that objects lie in, is what is not payload: index, handles, the allocator's
-//! tables, contexts, and whatever the heap makes of them. Objects have the lengths that pages compressed by lz4 have, 200 to 2600 bytes.
+//! A store with `u64` keys gets entries one by one, a million by default, which would be the worst
+//! case of a power-of-two table. Objects have the lengths of pages compressed by lz4, 200 to 2600
+//! bytes. We then take the growth of this process, as the operating system counts it, without the
+//! frames of the objects. That is everything but payload: index, handles, the allocator's tables,
+//! contexts, and the overhead of the heap.
 //!
-//! `split` is what the store says of it, in bytes an entry, `unexplained` what the operating system counts beyond that. `frames` is beside it: what is lost
-//! inside of frames, to rounding up to size classes, at the ends of zspages and in free slots, also in bytes an entry.
+//! In the report, `split` is what the store accounts for, in bytes per entry, and `unexplained` is
+//! the rest of the growth. `frames` is the loss inside of frames, also in bytes per entry: rounding
+//! up to size classes, tails of zspages, and free slots.
 
 use std::num::NonZeroU64;
 use std::process::ExitCode;
@@ -74,7 +78,7 @@ fn measure(entries: u64) -> Result<EntryCost, Failure> {
     let store: Store<u64> = Store::builder().page_source(source.clone()).build()?;
     for key in 0..entries {
         let len = LENGTHS.start + rng.below(LENGTHS.len());
-        // Noise, so that the object has the length of the block.
+        // Noise, so that the object is as long as the block.
         for word in block[..len].chunks_mut(8) {
             word.copy_from_slice(&rng.next_u64().to_le_bytes()[..word.len()]);
         }

@@ -1,4 +1,5 @@
-//! Those that are compared: each goes over all pages in a pass, and is checked after the clock has stopped.
+//! The contestants. Each goes over all pages in a pass, and is verified after the clock has
+//! stopped.
 
 use std::cell::RefCell;
 use std::hash::BuildHasher;
@@ -12,21 +13,21 @@ use zswap::Store;
 use crate::PAGE;
 use crate::codecs::{Raw, Setting};
 
-/// What one request to zram has at most.
+/// The most bytes of a request to zram.
 const REQUEST_BYTES: usize = 1 << 20;
 
-/// The data, in all its forms.
+/// The pages, their objects, and buffers for both.
 pub(crate) struct Field<'a> {
     pub(crate) pages: &'a Pages,
-    /// In the pages' order, as the allocator gave them one after the other.
+    /// The objects in the pages' order, as the allocator placed them.
     objects: Boxes,
-    /// Room for what is compressed: the codec's bound.
+    /// The room for a compressed page, which is the codec's bound.
     bound: usize,
-    /// Where pages are brought back to, one after the other.
+    /// The buffer for all restored pages.
     place: RefCell<Vec<u8>>,
 }
 
-/// A box an object: what a program has that keeps its blocks compressed without a pool.
+/// One box per object, as in a program that keeps its blocks compressed without a pool.
 pub(crate) type Boxes = Vec<Box<[u8]>>;
 
 impl<'a> Field<'a> {
@@ -57,7 +58,7 @@ impl<'a> Field<'a> {
         self.objects.iter().map(|object| object.len()).sum()
     }
 
-    /// Compresses every page; the lengths have to be right.
+    /// Times the compression of every page, and checks the lengths.
     fn compressing(&self, mut compress: impl FnMut(usize, &[u8]) -> usize) -> Elapsed {
         let mut lens = vec![0u32; self.pages.len()];
         let (elapsed, ()) = clocked(|| {
@@ -70,7 +71,7 @@ impl<'a> Field<'a> {
         elapsed
     }
 
-    /// Has every page brought back; all bytes have to be right.
+    /// Times restoring every page, and checks all bytes.
     fn restoring(&self, mut restore: impl FnMut(usize, &mut [u8])) -> Elapsed {
         let mut place = self.place.borrow_mut();
         place.fill(0xA5);
@@ -84,18 +85,18 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Ours, as a pool has it.
+/// Creates our codec, as a pool has it.
 pub(crate) fn codec(setting: &Setting) -> Codec {
     Codec::new(setting.compressor(), PAGE.get())
 }
 
-/// The codec alone, into one buffer.
+/// Compresses with the codec alone, into one buffer.
 pub(crate) fn raw_compress<'a>(field: &'a Field<'_>, mut raw: Raw) -> impl FnMut() -> Elapsed + 'a {
     let mut out = vec![0; field.bound];
     move || field.compressing(|_, page| raw.compress(page, black_box(&mut out)))
 }
 
-/// The same, and a new box for what it made, in the place of the page's last one.
+/// Compresses with the codec alone, and replaces the page's box by a new one.
 pub(crate) fn boxed_compress<'a>(
     field: &'a Field<'_>,
     boxes: &'a mut Boxes,
@@ -163,11 +164,11 @@ pub(crate) fn load<'a, S: BuildHasher>(
     move || field.restoring(|i, page| assert_eq!(load(i, page), Some(PAGE.get()), "page {i}"))
 }
 
-/// zram, filled.
+/// A zram device with all pages.
 pub(crate) struct Zram(KernelZram);
 
 impl Zram {
-    /// A device with room for the pages.
+    /// Adds a device with room for the pages.
     pub(crate) fn add(field: &Field<'_>, algorithm: &str) -> Result<Zram, Skipped> {
         KernelZram::add(algorithm, field.pages.bytes().len(), REQUEST_BYTES).map(Zram)
     }
@@ -179,7 +180,7 @@ impl Zram {
         done.map(|()| elapsed)
     }
 
-    /// Reads them; all bytes have to be right.
+    /// Reads all pages and checks all bytes.
     pub(crate) fn read(&mut self, field: &Field<'_>) -> io::Result<Elapsed> {
         self.0.buffer().fill(0xA5);
         let (elapsed, done) = clocked(|| self.0.read());

@@ -1,4 +1,4 @@
-//! One file with one codec.
+//! Measures one file with one codec.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::contest::{
 };
 use crate::result::{Outcome, Ratios, ZramRatios};
 
-/// Who is who in a contest.
+/// The contestants by their places.
 const RAW: usize = 0;
 const STORE: usize = 1;
 const LAYER: usize = 2;
@@ -26,12 +26,13 @@ const ZRAM: usize = 5;
 pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<Outcome, Failure> {
     let field = Field::new(pages, setting);
     let codec = codec(setting);
-    // Keys are page numbers. Next to it the hasher that a store has unless told otherwise.
+    // Keys are page numbers. The other store has the default hasher.
     let kept = filled(&field, setting, ByNumber::default())?;
     let keyed = filled(&field, setting, RandomState::new())?;
     let mut zram = kernel(&field, setting);
 
-    // What a program has that keeps its objects in boxes: its stores replace them, and its loads find them where that has left them.
+    // The boxes of a program without a pool. Its stores replace them, and its loads find them where
+    // that has left them.
     let mut boxes = field.objects().clone();
 
     let mut failed = None;
@@ -87,7 +88,7 @@ pub(crate) fn measure(file: &Path, pages: &Pages, setting: &Setting) -> Result<O
     })
 }
 
-/// A store that has every page.
+/// Creates a store with every page.
 fn filled<S: BuildHasher>(
     field: &Field<'_>,
     setting: &Setting,
@@ -101,7 +102,7 @@ fn filled<S: BuildHasher>(
     Ok(kept)
 }
 
-/// zram, for lz4, where it can be had.
+/// Adds zram for lz4, if the kernel has it.
 fn kernel(field: &Field<'_>, setting: &Setting) -> Option<Zram> {
     if setting.spec != "lz4" {
         return None;
@@ -120,7 +121,7 @@ fn kernel(field: &Field<'_>, setting: &Setting) -> Option<Zram> {
     Some(zram)
 }
 
-/// A device that fails in the middle is left out of the report.
+/// Notes the error of a device, which the report then leaves out.
 fn or_note(outcome: std::io::Result<Elapsed>, failed: &mut Option<std::io::Error>) -> Elapsed {
     outcome.unwrap_or_else(|error| {
         *failed = Some(error);

@@ -16,10 +16,10 @@ use crate::threads_time::{Account, cost};
 
 const KEYS: u64 = 20_000_000;
 
-/// Keys that are there before the loads begin.
+/// The number of keys before the loads begin.
 const FIRST: u64 = 10;
 
-/// Loads that take no longer on the wall clock are not looked at more closely.
+/// Loads that take no longer on the wall clock are not examined.
 const SUSPECT: Duration = Duration::from_micros(50);
 
 /// The slowest loads.
@@ -30,7 +30,7 @@ struct Worst {
     wall: Duration,
 }
 
-/// One thread stores 20 million blocks of 16 bytes; another loads keys at random that are there,
+/// One thread stores 20 million blocks of 16 bytes, and another loads random keys that are present,
 /// one at a time.
 pub(crate) fn worst(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let keys = plan.scaled(KEYS);
@@ -62,7 +62,7 @@ fn grow(store: &Store<u64>, keys: u64, stored: &AtomicU64) -> Result<(), Failure
     let start = Instant::now();
     for key in FIRST..keys {
         store.store(key, &noise(key))?;
-        // Pairs with the loader's Acquire: what it counts is in the store.
+        // Pairs with the loader's Acquire: the keys that it counts are in the store.
         stored.store(key + 1, Ordering::Release);
         if key % 1024 == 0 && start.elapsed() > LONGEST_FILL {
             break;

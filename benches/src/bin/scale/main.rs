@@ -1,8 +1,8 @@
-//! What large and many stores cost: `cargo run --release -p benches --bin scale -- [--only NAME]...
-//! [--quick] [--json]`.
+//! Measures what large and many stores cost:
+//! `cargo run --release -p benches --bin scale -- [--only NAME]... [--quick] [--json]`.
 //!
 //! Each part runs in a process of its own, with a clean heap. With `--only`, only the parts run
-//! that have this name or report this figure. With `--quick`, sizes are 1/20: that shows that the
+//! that have this name or report this figure. With `--quick`, sizes are 1/20. That shows that the
 //! program works, and its figures mean little.
 //!
 //! - `worst_load_ns_20m`: the longest load by one thread while another one grows the store from 10
@@ -48,16 +48,16 @@ use crate::row::{Row, Rows};
 /// The word in a child's task that makes its sizes small.
 const QUICK: &str = "quick";
 
-/// By how much `--quick` divides sizes.
+/// The divisor of sizes with `--quick`.
 const QUICK_DIVISOR: u64 = 20;
 
-/// How large to measure.
+/// The size of a measurement.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     quick: bool,
 }
 
-/// What runs in one process.
+/// A part of the measurement, which runs in one process.
 struct Part {
     name: &'static str,
     /// The figures with a limit that it reports.
@@ -96,7 +96,7 @@ struct Options {
 }
 
 impl Plan {
-    /// Returns `size`, or a part of it if this is to be quick.
+    /// Returns `size`, or 1/20 of it with `--quick`.
     fn scaled(&self, size: u64) -> u64 {
         if self.quick { size / QUICK_DIVISOR } else { size }
     }
@@ -174,8 +174,9 @@ mod tests {
         }
     }
 
+    /// A quick plan divides sizes by 20 and marks the workload's name.
     #[test]
-    fn plan_divides_sizes_and_marks_files() {
+    fn quick_plan_divides_and_marks() {
         assert_eq!(
             (Plan { quick: false }.scaled(20_000_000), Plan { quick: true }.scaled(1_000)),
             (20_000_000, 50)

@@ -1,4 +1,5 @@
-//! Many stores in one process, as one for each tenant: what an empty one holds, and their threads.
+//! Many stores in one process, such as one for each tenant: the bytes of an empty store, and the
+//! threads of all.
 
 use std::fs;
 
@@ -10,12 +11,12 @@ use crate::Plan;
 use crate::blocks::noise;
 use crate::row::Row;
 
-/// Never fewer: the figures are of so many stores.
+/// The figures are of 100 stores, so there are never fewer.
 const STORES: usize = 100;
 
 /// Makes 100 empty stores. The larger of resident bytes and counted bytes is reported.
 ///
-/// The first store of a process pays for what all share, which is a hundredth of the figure here.
+/// The first store of a process pays for what all share, which is 1/100 of this figure.
 pub(crate) fn empty(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let file = plan.file("-");
     let mut stores: Vec<Store<u64>> = Vec::with_capacity(STORES);

@@ -22,7 +22,7 @@ const ROUNDS: usize = 3;
 /// off.
 const PATIENCE: u32 = 8;
 
-/// What was measured with one hasher.
+/// The result with one hasher.
 #[derive(Debug)]
 struct Orders {
     /// Time of a store in key order over one in random order, by the clock of the thread.
@@ -41,7 +41,7 @@ pub(crate) fn of_10m(plan: &Plan) -> Result<Vec<Row>, Failure> {
     measure(plan, "10m", 10_000_000)
 }
 
-/// The figure is the worse of the two hashers'; each has a row of its own too.
+/// The figure is that of the worse hasher. Each hasher also has a row of its own.
 fn measure(plan: &Plan, file: &str, keys: u64) -> Result<Vec<Row>, Failure> {
     let (file, keys) = (plan.file(file), plan.scaled(keys));
     let keyed = compare(keys, &RandomState::new())?;
@@ -67,7 +67,7 @@ fn compare<S: BuildHasher + Clone>(keys: u64, hasher: &S) -> Result<Orders, Fail
         ratios.push(ordered / random);
         failed += first.failed + second.failed;
         if second.tried() < keys {
-            // Far over any limit: another round would say the same.
+            // Far over any limit, so another round would show the same.
             break;
         }
     }

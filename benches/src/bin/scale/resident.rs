@@ -1,7 +1,7 @@
-//! Resident memory over what the books say, and over the limit.
+//! Resident memory over accounted memory, and over the limit.
 //!
-//! Every part runs in a process of its own, so that the heap is clean and what is resident belongs
-//! to one store.
+//! Every part runs in a process of its own, so that the heap is clean and all resident memory
+//! belongs to one store.
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +16,11 @@ use crate::Plan;
 use crate::blocks::{LONGEST_FILL, SMALL, fill, noise, same_filled};
 use crate::row::Row;
 
-/// Moments of a fill at which resident and counted bytes are compared.
+/// The number of moments of a fill at which resident and accounted bytes are compared.
 const LOOKS: u32 = 8;
 
-/// The part of the entries at the first look. What the heap keeps of the tables of small shards,
-/// some hundred KiB in all, does not grow with the store; with fewer entries that is what would be
-/// seen.
+/// The share of the entries at the first look. What the heap keeps of the tables of small shards is
+/// a constant of some 100 KiB, which would dominate a store with fewer entries.
 const SMALLEST: f64 = 1.0 / 8.0;
 
 /// Entries with keys of 8 bytes.
@@ -62,7 +61,7 @@ pub(crate) fn wide_keys(plan: &Plan) -> Result<Vec<Row>, Failure> {
     index(plan, "1KiB", WIDE, |key| WideKey([key; 128]), same_filled)
 }
 
-/// Fills a store and compares at several moments, since tables are charged and grow in steps. The
+/// Fills a store and compares at several moments, because tables are charged and grow in steps. The
 /// highest ratio counts.
 fn index<K: Hash + Eq + Clone>(
     plan: &Plan,
@@ -77,7 +76,7 @@ fn index<K: Hash + Eq + Clone>(
     let (mut ratios, mut failed) = (Vec::new(), 0);
     let mut from = 0;
     for look in 0..=LOOKS {
-        // In equal ratios: the heap treats small tables and large ones differently.
+        // In equal ratios, because the heap treats small tables and large ones differently.
         let share = SMALLEST.powf(1.0 - f64::from(look) / f64::from(LOOKS));
         let to = (entries as f64 * share) as u64;
         failed += fill(&store, (from..to).map(&key), |n| block(from + n), LONGEST_FILL).failed;
@@ -116,7 +115,7 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
         for first in 0..2 {
             let (store, failed, running) = (&store, &failed, &running);
             scope.spawn(move || {
-                // At full size even when quick: a store below its limit shows nothing.
+                // At full size even with `--quick`, because a store below its limit shows nothing.
                 let keys = (0..STORES).map(|n| 2 * n + first);
                 let refused = keys.filter(|&key| !store_one(store, key));
                 failed.fetch_add(refused.count() as u64, Ordering::Relaxed);
@@ -127,7 +126,7 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
         loop {
             let over = running.load(Ordering::Acquire) == 0;
             let (in_memory, in_books) = (before.bytes()? as f64, store.held_bytes() as f64);
-            // What is seen before the store is full says nothing of the limit.
+            // Before the store is full, its bytes show nothing about the limit.
             if over || in_books >= 0.9 * LIMIT as f64 {
                 resident.push(in_memory / LIMIT as f64);
                 held.push(in_books / LIMIT as f64);
@@ -146,7 +145,7 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
     ])
 }
 
-/// Stores noise of 9 to 64 bytes; false if the store refuses it.
+/// Stores noise of 9 to 64 bytes. Returns false if the store refuses it.
 fn store_one(store: &Store<u64>, key: u64) -> bool {
     let mut block = [0; 64];
     for (place, part) in block.chunks_exact_mut(SMALL).enumerate() {

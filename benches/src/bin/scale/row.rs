@@ -13,7 +13,7 @@ pub(crate) struct Row {
     pub(crate) name: String,
     /// The value that a limit applies to.
     pub(crate) value: f64,
-    /// Lowest and highest value seen; `value` twice where there is one.
+    /// The lowest and the highest value seen, or `value` twice if there is only one.
     pub(crate) range: [f64; 2],
 }
 
@@ -24,17 +24,18 @@ pub(crate) struct Rows {
 }
 
 impl Row {
-    /// A figure that was taken once.
+    /// Creates a row of a figure that was taken once.
     pub(crate) fn once(file: &str, name: &str, value: f64) -> Row {
         Row::ranged(file, name, value, [value, value])
     }
 
-    /// A median with its range.
+    /// Creates a row of a median with its range.
     pub(crate) fn median(file: &str, name: &str, spread: Spread) -> Row {
         Row::ranged(file, name, spread.median, [spread.low, spread.high])
     }
 
-    /// The highest of several values, with their range: for limits that hold at any time.
+    /// Creates a row of the highest of several values, with their range, for limits that hold at
+    /// any time.
     pub(crate) fn highest(file: &str, name: &str, spread: Spread) -> Row {
         Row::ranged(file, name, spread.high, [spread.low, spread.high])
     }
@@ -75,8 +76,9 @@ mod tests {
         );
     }
 
+    /// Highest row reports the worst value.
     #[test]
-    fn highest_row_reports_the_worst_value() {
+    fn highest_row_has_worst_value() {
         let row = Row::highest("-", "a", Spread { median: 2.0, low: 1.5, high: 4.0 });
         assert_eq!((row.value, row.range), (4.0, [1.5, 4.0]));
     }
@@ -85,7 +87,10 @@ mod tests {
     fn table_aligns_files_and_names() {
         let results = vec![Row::once("-", "short", 1.0), Row::once("10m", "longer", 2.5)];
         let table = Rows { results }.table();
-        let expected = "-    short             1.000 (1.000 to 1.000)\n10m  longer            2.500 (2.500 to 2.500)\n";
+        let expected = concat!(
+            "-    short             1.000 (1.000 to 1.000)\n",
+            "10m  longer            2.500 (2.500 to 2.500)\n",
+        );
         assert_eq!(table, expected);
     }
 }

@@ -82,7 +82,7 @@ fn read<'b>(file: &File, buffer: &'b mut [u8]) -> &'b str {
     std::str::from_utf8(&buffer[..length]).unwrap_or_default()
 }
 
-/// `ran ready slices`, in nanoseconds but for the last.
+/// Parses `ran ready slices`. The first two are nanoseconds.
 fn ready_field(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().nth(1)?.parse().ok()
 }
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(sleeps_field(status), Some(17));
     }
 
-    /// A preempted call costs what it ran; one that slept costs its wait as well.
+    /// A preempted call costs what it ran. A call that slept costs its wait as well.
     #[test]
     fn cost_counts_waits_but_not_preemption() {
         let elapsed = Elapsed { cpu: ms(1), wall: ms(20) };

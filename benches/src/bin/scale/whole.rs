@@ -1,4 +1,4 @@
-//! What is done to a store as a whole: its statistics, `clear`, and its drop.
+//! Calls on the whole store: its statistics, `clear`, and its drop.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::threads_time::Account;
 
 const OBJECTS: u64 = 10_000_000;
 
-/// Calls of `stats`: an odd number, so that the median is the time of one.
+/// The number of calls of `stats`, odd so that the median is the time of one.
 const CALLS: usize = 7;
 
-/// How long to wait for memory to go back to the system.
+/// Wait this long for memory to return to the system.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Times `stats`, `clear` and `drop` on 10 million objects.
@@ -45,7 +45,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
-/// Clears or drops the store. A cleared one is returned.
+/// Clears or drops the store. Returns a cleared one.
 fn remove(how: &str, store: Store<u64>) -> Option<Store<u64>> {
     if how == "drop" {
         drop(store);
@@ -65,7 +65,7 @@ fn stats(account: &Account, store: &Store<u64>, file: &str) -> Result<Row, Failu
     Ok(Row::median(file, "stats_ns_10m", spread))
 }
 
-/// Waits until no more than `rest` bytes are resident, and returns the time since `start`;
+/// Waits until at most `rest` bytes are resident, and returns the time since `start`, or
 /// [`PATIENCE`] if they stay.
 fn wait_until_gone(start: Instant, before: &Growth, rest: i64) -> Result<Duration, Failure> {
     while before.bytes()? > rest {

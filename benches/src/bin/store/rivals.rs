@@ -1,4 +1,5 @@
-//! What people write today: a sharded map of lz4 vectors, and a cache crate with such vectors in it.
+//! Common alternatives to a store: a sharded map of lz4 vectors, and a cache crate with such
+//! vectors in it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +19,7 @@ use crate::{PAGE, PART, ROUNDS, plain};
 const SHARDS: usize = 64;
 const NAMES: [&str; 3] = ["ours", "map", "quick_cache"];
 
-/// Somewhere to keep pages.
+/// A container of pages.
 trait Keeps {
     fn store(&self, key: u64, page: &[u8]);
     fn load(&self, key: u64, page: &mut [u8]) -> bool;
@@ -49,7 +50,7 @@ impl Map {
     }
 }
 
-/// What the library's `compress` does, which needs its feature `alloc`.
+/// Compresses as the library's own `compress` does, which needs its feature `alloc`.
 fn compress(page: &[u8]) -> Vec<u8> {
     let mut out = vec![0; get_maximum_output_size(page.len())];
     let len = compress_into(page, &mut out).expect("a buffer of the bound");
@@ -66,7 +67,7 @@ impl Keeps for Map {
     }
 
     fn load(&self, key: u64, page: &mut [u8]) -> bool {
-        // Cloned, so that nobody waits while this is decompressed.
+        // Clone the object, so that no other thread waits while we decompress it.
         let object =
             self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         object.is_some_and(|object| decompress_into(&object, page).is_ok())
@@ -87,7 +88,7 @@ fn keeper(name: &str, pages: usize) -> Option<Box<dyn Keeps>> {
     Some(match name {
         "ours" => Box::new(plain()),
         "map" => Box::new(Map::new()),
-        // Room for twice as many, so that nothing is evicted.
+        // Room for twice as many pages, so that nothing is evicted.
         "quick_cache" => Box::new(Cache::new(2 * pages)),
         _ => return None,
     })

@@ -1,19 +1,24 @@
-//! How fast zsmalloc is: `cargo run --release -p benches --bin zsmalloc -- FILE... [--only churn|reads|threads|compaction]
-//! [--params chain=16,compact=off] [--json]`.
+//! Measures how fast zsmalloc is:
+//! `cargo run --release -p benches --bin zsmalloc -- FILE... [--only PART]`.
 //!
-//! Objects are the files' pages of 4096 bytes, compressed by lz4, same-filled ones left out. The program runs on mimalloc. The pool is as a store
-//! has it: with a work queue, automatic compaction on.
+//! Objects are the files' pages of 4096 bytes, compressed by lz4, without same-filled ones. The
+//! program runs on mimalloc. The pool is as in a store, with a work queue and background
+//! compaction.
 //!
-//! - `churn_over_mimalloc`: freeing a random object and inserting another, over the same with `Box<[u8]>`, in turns, by the clock of the
-//!   thread; `churn_with_background_..` by that of the process, with the pool's compaction on its executor.
-//! - `read_over_slice_ns`: a read (pin, touch the first and the last byte, unpin) of every object in random order, less touching plain slices, in turns. Each
-//!   waits for the bytes of the one before, as a decoder makes it; `.._overlapping_ns` is the same without that: then a processor looks at several plain slices at
-//!   once, which the two locked instructions of a pin keep it from.
-//! - `read_scaling`: reads a second on two threads over one, as a share of the scaling of the machine in the same rounds.
-//! - `insert_free_speedup`: freeing and inserting objects of one class on two threads, over one. `insert_free_speedup_by_turns`: the same where the objects of the
-//!   threads lie by turns in memory, and so share cache lines.
-//! - `read_p999_under_compaction`: the 99.9th percentile of a read while another thread frees and refills a random 5 % and compacts, over the same without
-//!   compacting.
+//! - `churn_over_mimalloc`: freeing a random object and inserting another, over the same operations
+//!   on `Box<[u8]>`, in alternation and by the clock of the thread. `churn_with_background_..` is
+//!   by the clock of the process, with the pool's compaction on its executor.
+//! - `read_over_slice_ns`: a read (pin, touch the first and the last byte, unpin) of every object
+//!   in random order, less touching plain slices. Each read waits for the bytes of the one before,
+//!   as in a decoder. `.._overlapping_ns` is without that wait. The processor then touches several
+//!   plain slices at once, which the two locked instructions of a pin prevent.
+//! - `read_scaling`: reads per second on two threads over one, as a share of the scaling of the
+//!   machine in the same rounds.
+//! - `insert_free_speedup`: freeing and inserting objects of one class on two threads, over one.
+//!   `insert_free_speedup_by_turns`: the objects of the threads alternate in memory, and so share
+//!   cache lines.
+//! - `read_p999_under_compaction`: the 99.9th percentile of a read while another thread frees and
+//!   refills a random 5 % and compacts, over the percentile without compacting.
 
 mod churn;
 mod compaction;
@@ -40,7 +45,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// Fewer pages than this say nothing.
+/// With fewer pages than this, figures mean nothing.
 const ENOUGH: usize = 1000;
 
 /// Measures how fast zsmalloc is

@@ -1,4 +1,4 @@
-//! A pool with all objects in it.
+//! A pool with objects in it.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use zpool_zsmalloc::ZsmallocDriver;
 pub(crate) struct Shelf {
     pub(crate) pool: Box<dyn ZPool>,
     pub(crate) handles: Vec<Handle>,
-    /// Ends after the pool.
+    /// Dropped after the pool.
     pub(crate) executor: Arc<WorkQueue>,
 }
 
 impl Shelf {
-    /// A pool as a store has it, empty.
+    /// Creates an empty pool, as in a store.
     pub(crate) fn empty(params: &Params) -> Shelf {
         let executor = Arc::new(WorkQueue::new("zsmalloc").expect("a thread can be started"));
         let config = PoolConfig::new(default_source(), crate::BLOCK.get())
@@ -27,7 +27,7 @@ impl Shelf {
         Shelf { pool, handles: Vec::new(), executor }
     }
 
-    /// Handle `i` is that of object `i`.
+    /// Creates a pool of all objects. Handle `i` is that of object `i`.
     pub(crate) fn filled(objects: &Objects, params: &Params) -> Shelf {
         let mut shelf = Shelf::empty(params);
         shelf.handles = objects.iter().map(|object| insert(&*shelf.pool, object)).collect();

@@ -13,10 +13,11 @@ use crate::shelf::{Shelf, insert};
 const WINDOW: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 9;
 
-/// Objects that a thread keeps while it inserts and frees.
+/// The number of objects of a thread that inserts and frees.
 const KEPT: usize = 256;
 
-/// Reads, and inserts with frees, on two threads over one, beside what the machine does.
+/// Reports reads, and inserts with frees, on two threads over one, next to the machine's own
+/// scaling.
 pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
     let shelf = Shelf::filled(objects, params);
     let pool = &*shelf.pool;
@@ -65,17 +66,18 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
     report.push(machine.figure("machine_two_threads_over_one", "ratio"));
 }
 
-/// How the objects of the threads lie in memory.
+/// The layout of the threads' objects in memory.
 #[derive(Clone, Copy)]
 enum Lie {
-    /// Those of a thread one after the other.
+    /// The objects of a thread follow each other.
     Apart,
-    /// One of each thread by turns: each shares its first and last cache line with another thread's, and the line of its handle's slot. How much that costs depends
-    /// on how far apart the two processors are.
+    /// The objects of the threads alternate. Each shares its first and last cache line with an
+    /// object of another thread, and so does its handle entry. The cost depends on how far apart
+    /// the two processors are.
     ByTurns,
 }
 
-/// Objects for each thread.
+/// Inserts objects for each thread.
 fn fill(pool: &dyn ZPool, object: &[u8], threads: usize, lie: Lie) -> Vec<Vec<Option<Handle>>> {
     let mut kept: Vec<Vec<_>> = (0..threads).map(|_| Vec::with_capacity(KEPT)).collect();
     for i in 0..threads * KEPT {
