@@ -3,16 +3,15 @@
 
 use zpool_conformance::{MovingDriver, ReferenceDriver, pool_suite};
 use zpool_core::{PoolConfig, ZPoolDriver};
+use zpool_testing::heap::{CountingAllocator, Heap};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../compressors/counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Allocations only, because each object is an allocation of its own, which is freed in `free` or
 /// with its last guard.
 fn allocations() -> u64 {
-    counting::Heap::now().allocations
+    Heap::now().allocations
 }
 
 pool_suite!(

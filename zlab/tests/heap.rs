@@ -3,32 +3,24 @@
 
 use std::sync::Arc;
 
-use counting::Heap;
 use processors::on_each_processor;
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
+use zpool_testing::heap::{CountingAllocator, calls_of};
 use zpool_zstd::{ZstdDriver, remember};
 use zswap::{Manual, PoolSpec, Store};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "not all of it is needed here")]
-#[path = "../../compressors/counting.rs"]
-mod counting;
 #[path = "../../zswap/tests/common/processors.rs"]
 mod processors;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Returns pages that shrink, each in its own way.
 fn pages() -> Vec<Vec<u8>> {
     let page =
         |i: usize| (0..4096usize).map(|at| (at * (1 + i % 50) / (3 + i) % 251) as u8).collect();
     (0..300).map(page).collect()
-}
-
-fn calls(work: impl FnOnce()) -> u64 {
-    let before = Heap::now();
-    work();
-    let made = Heap::since(before);
-    made.allocations + made.frees
 }
 
 /// Warm: this thread has stored and loaded before, every key exists, and pool and index do not
@@ -59,9 +51,10 @@ fn warm_store_makes_no_heap_call() {
             .unwrap();
         let mut buffer = [0; 4096];
         let mut pass = || {
-            let stored =
-                calls(|| (0..).zip(&pages).for_each(|(key, page)| store.store(key, page).unwrap()));
-            let loaded = calls(|| {
+            let stored = calls_of(|| {
+                (0..).zip(&pages).for_each(|(key, page)| store.store(key, page).unwrap())
+            });
+            let loaded = calls_of(|| {
                 for (key, page) in (0..).zip(&pages) {
                     assert_eq!(store.load(&key, &mut buffer).unwrap(), Some(4096));
                     assert!(buffer == page[..]);

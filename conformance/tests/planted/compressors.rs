@@ -13,13 +13,9 @@ use zpool_core::compress::{
     DecompressionContext,
 };
 use zpool_core::spec::{Component, Params};
+use zpool_testing::heap;
 
 use crate::{Failed, Found, failure, try_each};
-
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../../compressors/counting.rs"]
-pub(crate) mod counting;
 
 planted! {
     /// The bug or the oddity.
@@ -76,7 +72,7 @@ pub(crate) fn found() -> Found {
 /// Returns the first case that fails for compressors with this bug.
 fn first_failing(bug: Bug) -> Option<Failed> {
     // The whole suite takes seconds on a correct codec. A bug must be found by 1/10 of it.
-    let maker = CompressorMaker::new(Driver(bug), "").rounds(10).heap_calls(counting::calls);
+    let maker = CompressorMaker::new(Driver(bug), "").rounds(10).heap_calls(heap::calls);
     let properties = maker.open().properties();
     let mut met = COMPRESSOR_CASES.iter().filter(|case| case.needs.met_by(properties, true));
     met.find_map(|case| failure(case.name, || (case.run)(&maker)))

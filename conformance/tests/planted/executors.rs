@@ -15,8 +15,8 @@ use zpool_core::exec::{
 use zpool_core::might_block;
 use zpool_core::sync::Mutex;
 
-use crate::compressors::counting;
 use crate::{Failed, Found, failure, try_each};
+use zpool_testing::heap;
 
 planted! {
     /// The bug or the oddity.
@@ -83,7 +83,7 @@ fn first_failing(bug: Bug) -> Option<Failed> {
     // Bugs that wrap jobs allocate in `submit`, which would be reported instead. So would a thread
     // that waits for the lock of the counter.
     let counts = matches!(bug, AllocatesInSubmit | Nothing | RunsWhenFlushedOnly);
-    let maker = if counts { maker.heap_calls(counting::calls) } else { maker };
+    let maker = if counts { maker.heap_calls(heap::calls) } else { maker };
     // Short for executors that surely lose a job. A correct one loses none, however busy the
     // machine is.
     let maker = if BUGS.contains(&bug) { maker.patience(Duration::from_secs(3)) } else { maker };

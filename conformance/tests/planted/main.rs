@@ -42,6 +42,10 @@ use zpool_conformance::compressor::COMPRESSOR_CASES;
 use zpool_conformance::executor::EXECUTOR_CASES;
 use zpool_conformance::pool::POOL_CASES;
 use zpool_core::exec::panic_message;
+use zpool_testing::heap::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The parts, by suite. Each is called once, with panics silenced.
 const PARTS: &[fn() -> Found] = &[pools::found, compressors::found, executors::found];

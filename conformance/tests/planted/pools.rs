@@ -29,7 +29,8 @@ use zpool_core::{
     Violation, ZPool, might_block,
 };
 
-use crate::compressors::counting::Heap;
+use zpool_testing::heap::Heap;
+
 use crate::{Failed, Found, failure, try_each};
 use paged::Paged;
 use pinned::Pinned;

@@ -4,20 +4,19 @@
 
 #[allow(unsafe_code, reason = "memory from a page source is read and written through raw pointers")]
 mod blocks;
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only some of it is used here")]
-#[path = "../../../compressors/counting.rs"]
-mod counting;
 mod deflate;
 #[rustfmt::skip]
 mod shelf;
 
 use std::sync::Mutex;
 
-use counting::Heap;
 use zpool_conformance::{compressor_suite, pool_suite};
 use zpool_core::compress::CompressorDriver;
 use zpool_core::{HandleMint, PoolConfig, ZPoolDriver};
+use zpool_testing::heap::{self, CountingAllocator, Heap};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 pool_suite!(
     shelf_pool,
@@ -30,27 +29,21 @@ pool_suite!(
     blocks_pool,
     [],
     |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 4096)),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
 pool_suite!(
     blocks_pool_of_64_kib,
     [],
     |source| blocks::BlocksDriver.create(&PoolConfig::new(source, 1 << 16)),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
-compressor_suite!(
-    deflate_codec,
-    [no_heap],
-    deflate::DeflateDriver,
-    "",
-    heap_calls = counting::calls
-);
+compressor_suite!(deflate_codec, [no_heap], deflate::DeflateDriver, "", heap_calls = heap::calls);
 compressor_suite!(
     deflate_codec_at_level_1,
     [no_heap],
     deflate::DeflateDriver,
     "level=1",
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
 
 /// `bytes_held` agrees with the heap.

@@ -1,5 +1,5 @@
-//! A compressor that does not compress: for tests and examples that are about pools, not codecs.
-#![allow(unreachable_pub, reason = "included by tests and examples")]
+//! A compressor that copies, for tests about pools. Its name and parameters are its identity, so
+//! that a test can have many specs of one codec.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use zpool_core::compress::{
 };
 use zpool_core::spec::{Component, Params};
 
-/// A compressor that copies; its parameters are its identity.
-#[derive(Debug)]
+/// Opens copying compressors under a name of the test's choice, with any parameters.
+#[derive(Debug, Clone, Copy)]
 pub struct CopyDriver(pub &'static str);
 
 #[derive(Debug)]
-struct Copying(Component);
+struct CopyCompressor(Component);
 
 #[derive(Debug)]
 struct CopyContext;
@@ -25,11 +25,11 @@ impl CompressorDriver for CopyDriver {
     }
 
     fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
-        Ok(Arc::new(Copying(Component::named(self.0).with_params(params.clone()))))
+        Ok(Arc::new(CopyCompressor(Component::named(self.0).with_params(params.clone()))))
     }
 }
 
-impl Compressor for Copying {
+impl Compressor for CopyCompressor {
     fn identity(&self) -> &Component {
         &self.0
     }
