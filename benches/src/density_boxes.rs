@@ -14,7 +14,7 @@ use workload::{
 use zpool_core::compress::Codec;
 use zpool_lz4::Lz4Compressor;
 
-use crate::{Failure, Output, Report, child, child_task, exit};
+use crate::{Failure, Output, PrintedReport, child, child_task, exit};
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
@@ -40,7 +40,7 @@ struct Densities {
     results: Vec<DensityRow>,
 }
 
-impl Report for Densities {
+impl PrintedReport for Densities {
     fn table(&self) -> String {
         let line = |DensityRow { file, density, .. }: &DensityRow| {
             let Density { payload_bytes, fill, churn, half_freed, .. } = density;

@@ -39,4 +39,4 @@ mod program;
 pub use density_boxes::density_of_boxes;
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};
-pub use program::{Failure, Output, Report, child, child_task, exit};
+pub use program::{Failure, Output, PrintedReport, child, child_task, exit};

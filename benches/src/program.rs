@@ -1,7 +1,7 @@
 //! The command line and the report that all programs here share.
 //!
 //! A new program, `src/bin/NAME/main.rs`, derives its command line, flattens [`Output`] into it,
-//! implements [`Report`] for its result, and ends in [`exit`]:
+//! implements [`PrintedReport`] for its result, and ends in [`exit`]:
 //!
 //! ```
 //! use std::process::ExitCode;
@@ -53,12 +53,12 @@ pub struct Output {
 }
 
 /// A result of a program. Its JSON form is what other programs read, so its fields stay.
-pub trait Report: Serialize {
+pub trait PrintedReport: Serialize {
     /// Returns the result as text for people, ending in a line feed.
     fn table(&self) -> String;
 }
 
-impl Report for workload::Report {
+impl PrintedReport for workload::Report {
     fn table(&self) -> String {
         workload::Report::table(self)
     }
@@ -71,7 +71,7 @@ impl Output {
     ///
     /// If the report has no JSON form, such as a map whose keys are no strings; or if the standard
     /// output is closed.
-    pub fn print(&self, report: &impl Report) {
+    pub fn print(&self, report: &impl PrintedReport) {
         if self.json {
             println!("{}", serde_json::to_string(report).expect("a report has a JSON form"));
         } else {

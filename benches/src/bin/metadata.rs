@@ -15,7 +15,7 @@ use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use benches::{Failure, Output, Report, exit};
+use benches::{Failure, Output, PrintedReport, exit};
 use clap::Parser;
 use serde::Serialize;
 use workload::{Growth, Rng, refuse_huge_pages};
@@ -28,12 +28,12 @@ const LENGTHS: std::ops::Range<usize> = 200..2600;
 struct EntryCost {
     entries: u64,
     bytes_per_entry: f64,
-    split: Split,
-    frames: Frames,
+    split: MetadataCosts,
+    frames: FrameCosts,
 }
 
 #[derive(Debug, Serialize)]
-struct Split {
+struct MetadataCosts {
     index: f64,
     allocator_metadata: f64,
     contexts: f64,
@@ -41,7 +41,7 @@ struct Split {
 }
 
 #[derive(Debug, Serialize)]
-struct Frames {
+struct FrameCosts {
     payload: f64,
     rounding: f64,
     tails: f64,
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     exit(measure(options.entries.get()).map(|cost| options.output.print(&cost)))
 }
 
-impl Report for EntryCost {
+impl PrintedReport for EntryCost {
     fn table(&self) -> String {
         format!("{self:#?}\n")
     }
@@ -96,8 +96,8 @@ fn measure(entries: u64) -> Result<EntryCost, Failure> {
     Ok(EntryCost {
         entries,
         bytes_per_entry,
-        split: Split { index, allocator_metadata, contexts, unexplained },
-        frames: Frames {
+        split: MetadataCosts { index, allocator_metadata, contexts, unexplained },
+        frames: FrameCosts {
             payload: each(stats.current.payload_bytes as f64),
             rounding: each(stats.current.rounding_bytes as f64),
             tails: each(stats.current.tail_bytes as f64),

@@ -8,7 +8,7 @@ const BLOCK: usize = 4096;
 
 /// The order of keys, and the blocks under them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum KeyOrder {
     /// A new order in every pass, and any block under any key.
     Random,
     /// A new order in every pass. Each key has a block of its own, which replaces one of the same
@@ -21,7 +21,7 @@ pub(crate) enum Order {
 
 /// Stores over [`BLOCKS`](Self::BLOCKS) keys, each once per pass.
 pub(crate) struct Stream {
-    order: Order,
+    order: KeyOrder,
     blocks: Vec<Vec<u8>>,
     /// The keys in the order of this pass.
     keys: Vec<usize>,
@@ -36,7 +36,7 @@ impl Stream {
     /// The number of keys, and of blocks to store under them.
     pub(crate) const BLOCKS: usize = 16_384;
 
-    pub(crate) fn new(order: Order) -> Stream {
+    pub(crate) fn new(order: KeyOrder) -> Stream {
         Stream {
             order,
             blocks: Generator::new(1).blocks(BLOCK).take(Self::BLOCKS).collect(),
@@ -64,15 +64,15 @@ impl Stream {
     fn next(&mut self) -> (usize, usize) {
         if self.done == self.keys.len() {
             self.done = 0;
-            if self.order != Order::AsBefore {
+            if self.order != KeyOrder::AsBefore {
                 self.rng.shuffle(&mut self.keys);
             }
         }
         let key = self.keys[self.done];
         self.done += 1;
         let block = match self.order {
-            Order::Random => self.rng.below(self.blocks.len()),
-            Order::OwnBlocks | Order::AsBefore => key,
+            KeyOrder::Random => self.rng.below(self.blocks.len()),
+            KeyOrder::OwnBlocks | KeyOrder::AsBefore => key,
         };
         (key, block)
     }

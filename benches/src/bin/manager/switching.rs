@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use workload::{Report, Spread};
 use zswap::{PoolSpec, Store};
 
-use crate::stream::{Order, Stream};
+use crate::stream::{KeyOrder, Stream};
 
 const WINDOW: Duration = Duration::from_millis(300);
 /// An odd number, so that the median is of one round.
@@ -21,10 +21,10 @@ const NAME: &str = "store_throughput_with_1000_switches_per_s";
 /// Reports stores while switching over stores without.
 pub(crate) fn report(report: &mut Report) {
     for (suffix, order, specs) in [
-        ("", Order::Random, SPECS),
-        ("_without_compaction", Order::Random, NOT_COMPACTING),
-        ("_own_blocks", Order::OwnBlocks, SPECS),
-        ("_in_order", Order::AsBefore, SPECS),
+        ("", KeyOrder::Random, SPECS),
+        ("_without_compaction", KeyOrder::Random, NOT_COMPACTING),
+        ("_own_blocks", KeyOrder::OwnBlocks, SPECS),
+        ("_in_order", KeyOrder::AsBefore, SPECS),
     ] {
         report
             .push(stores_while_switching(order, specs).figure(format!("{NAME}{suffix}"), "ratio"));
@@ -35,7 +35,7 @@ fn spec(text: &str) -> PoolSpec {
     text.parse().expect("a spec of ours")
 }
 
-fn stores_while_switching(order: Order, specs: [&str; 2]) -> Spread {
+fn stores_while_switching(order: KeyOrder, specs: [&str; 2]) -> Spread {
     let mut stream = Stream::new(order);
     let store: Store<u64> =
         Store::builder().spec(spec(specs[0])).build().expect("a store of the default back ends");

@@ -12,7 +12,7 @@ use zpool_zstd::ZstdDriver;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
 
 /// A codec with its setting.
-pub(crate) struct Setting {
+pub(crate) struct CodecSetting {
     pub(crate) spec: &'static str,
     /// An odd number, so that the median is of one round. Each round replaces the boxes once more,
     /// which spreads them in memory.
@@ -22,28 +22,33 @@ pub(crate) struct Setting {
 }
 
 /// Returns all codecs that are measured.
-pub(crate) fn settings() -> [Setting; 4] {
+pub(crate) fn settings() -> [CodecSetting; 4] {
     // lz4 is the fastest, so there is time for more rounds. Its layers also add the least, so it
     // needs more.
     [
-        Setting {
+        CodecSetting {
             spec: "lz4",
             rounds: 41,
             driver: Arc::new(Lz4Driver),
             raw: || Raw::Lz4(Box::new(CompressTable::small())),
         },
-        Setting { spec: "zstd", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(1) },
-        Setting {
+        CodecSetting {
+            spec: "zstd",
+            rounds: 21,
+            driver: Arc::new(ZstdDriver),
+            raw: || Raw::zstd(1),
+        },
+        CodecSetting {
             spec: "zstd(level=-1)",
             rounds: 21,
             driver: Arc::new(ZstdDriver),
             raw: || Raw::zstd(-1),
         },
-        Setting { spec: "lzo", rounds: 21, driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
+        CodecSetting { spec: "lzo", rounds: 21, driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
     ]
 }
 
-impl Setting {
+impl CodecSetting {
     pub(crate) fn driver(&self) -> Arc<dyn CompressorDriver> {
         self.driver.clone()
     }

@@ -43,7 +43,7 @@
 //! Every object and every restored page is compared, outside of the timed parts.
 
 mod codecs;
-mod contest;
+mod contestants;
 mod measure;
 mod pages;
 mod result;
@@ -55,7 +55,7 @@ use std::process::ExitCode;
 use benches::{Failure, Output, exit};
 use clap::Parser;
 
-use crate::result::Outcomes;
+use crate::result::CodecOutcomes;
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
@@ -86,8 +86,8 @@ fn codec(spec: &str) -> Result<String, String> {
     }
 }
 
-fn measure_each(options: &Options) -> Result<Outcomes, Failure> {
-    let mut outcomes = Outcomes::default();
+fn measure_each(options: &Options) -> Result<CodecOutcomes, Failure> {
+    let mut outcomes = CodecOutcomes::default();
     let wanted =
         |spec: &str| options.codecs.is_empty() || options.codecs.iter().any(|codec| codec == spec);
     for file in &options.files {

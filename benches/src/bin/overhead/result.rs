@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use benches::Report;
+use benches::PrintedReport;
 use serde::Serialize;
 
 /// All results.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Outcomes {
-    pub(crate) results: Vec<Outcome>,
+pub(crate) struct CodecOutcomes {
+    pub(crate) results: Vec<CodecOutcome>,
 }
 
 /// One file with one codec.
 #[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct CodecOutcome {
     pub(crate) file: String,
     pub(crate) codec: String,
     /// Medians, by the clock of the thread.
@@ -60,13 +60,13 @@ pub(crate) struct ZramRatios<T> {
     pub(crate) raw_load_speedup: T,
 }
 
-impl Report for Outcomes {
+impl PrintedReport for CodecOutcomes {
     fn table(&self) -> String {
-        self.results.iter().map(Outcome::to_string).collect()
+        self.results.iter().map(CodecOutcome::to_string).collect()
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CodecOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {}: {} pages, ratio {:.2}", self.file, self.codec, self.pages, self.ratio)?;
         let raw = |ns: f64| format!("raw {ns:5.0} ns");

@@ -9,10 +9,10 @@ use benches::Failure;
 use workload::{Rng, clocked};
 use zswap::Store;
 
-use crate::Plan;
+use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, SMALL, noise};
-use crate::row::Row;
-use crate::threads_time::{Account, cost};
+use crate::row::FigureRow;
+use crate::thread_account::{Account, cost};
 
 const KEYS: u64 = 20_000_000;
 
@@ -32,7 +32,7 @@ struct Worst {
 
 /// One thread stores 20 million blocks of 16 bytes, and another loads random keys that are present,
 /// one at a time.
-pub(crate) fn worst(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn worst(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let keys = plan.scaled(KEYS);
     let store: Store<u64> = Store::builder().build()?;
     for key in 0..FIRST {
@@ -51,10 +51,10 @@ pub(crate) fn worst(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let file = plan.file("-");
     let ns = |time: Duration| time.as_nanos() as f64;
     Ok(vec![
-        Row::once(&file, "worst_load_ns_20m", ns(worst.net)),
-        Row::once(&file, "worst_load_wall_ns_20m", ns(worst.wall)),
-        Row::once(&file, "worst_load_entries", reached as f64),
-        Row::once(&file, "worst_load_loads", worst.loads as f64),
+        FigureRow::once(&file, "worst_load_ns_20m", ns(worst.net)),
+        FigureRow::once(&file, "worst_load_wall_ns_20m", ns(worst.wall)),
+        FigureRow::once(&file, "worst_load_entries", reached as f64),
+        FigureRow::once(&file, "worst_load_loads", worst.loads as f64),
     ])
 }
 

@@ -30,12 +30,12 @@
 
 mod blocks;
 mod loads;
-mod many;
+mod many_stores;
 mod order;
 mod resident;
 mod row;
-mod threads_time;
-mod whole;
+mod thread_account;
+mod whole_store;
 
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ use benches::{Failure, Output, child, child_task, exit};
 use clap::Parser;
 use workload::{answer, refuse_huge_pages};
 
-use crate::row::{Row, Rows};
+use crate::row::{FigureRow, FigureRows};
 
 /// The word in a child's task that makes its sizes small.
 const QUICK: &str = "quick";
@@ -53,29 +53,33 @@ const QUICK_DIVISOR: u64 = 20;
 
 /// The size of a measurement.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
+struct SizePlan {
     quick: bool,
 }
 
 /// A part of the measurement, which runs in one process.
-struct Part {
+struct ScalePart {
     name: &'static str,
     /// The figures with a limit that it reports.
     figures: &'static [&'static str],
-    measure: fn(&Plan) -> Result<Vec<Row>, Failure>,
+    measure: fn(&SizePlan) -> Result<Vec<FigureRow>, Failure>,
 }
 
-const PARTS: &[Part] = &[
-    Part { name: "loads", figures: &["worst_load_ns_20m"], measure: loads::worst },
-    Part { name: "whole", figures: WHOLE, measure: whole::measure },
-    Part { name: "order-1m", figures: ORDER, measure: order::of_1m },
-    Part { name: "order-10m", figures: ORDER, measure: order::of_10m },
-    Part { name: "index-u64", figures: INDEX, measure: resident::same_filled_blocks },
-    Part { name: "index-small", figures: INDEX, measure: resident::small_blocks },
-    Part { name: "index-wide", figures: INDEX, measure: resident::wide_keys },
-    Part { name: "empty", figures: &["empty_store_bytes"], measure: many::empty },
-    Part { name: "threads", figures: &["threads_of_100_stores"], measure: many::threads },
-    Part { name: "limit", figures: &["limit_rss_over_limit"], measure: resident::at_limit },
+const PARTS: &[ScalePart] = &[
+    ScalePart { name: "loads", figures: &["worst_load_ns_20m"], measure: loads::worst },
+    ScalePart { name: "whole", figures: WHOLE, measure: whole_store::measure },
+    ScalePart { name: "order-1m", figures: ORDER, measure: order::of_1m },
+    ScalePart { name: "order-10m", figures: ORDER, measure: order::of_10m },
+    ScalePart { name: "index-u64", figures: INDEX, measure: resident::same_filled_blocks },
+    ScalePart { name: "index-small", figures: INDEX, measure: resident::small_blocks },
+    ScalePart { name: "index-wide", figures: INDEX, measure: resident::wide_keys },
+    ScalePart { name: "empty", figures: &["empty_store_bytes"], measure: many_stores::empty },
+    ScalePart {
+        name: "threads",
+        figures: &["threads_of_100_stores"],
+        measure: many_stores::threads,
+    },
+    ScalePart { name: "limit", figures: &["limit_rss_over_limit"], measure: resident::at_limit },
 ];
 
 const WHOLE: &[&str] = &["stats_ns_10m", "clear_s_10m", "drop_s_10m"];
@@ -95,7 +99,7 @@ struct Options {
     output: Output,
 }
 
-impl Plan {
+impl SizePlan {
     /// Returns `size`, or 1/20 of it with `--quick`.
     fn scaled(&self, size: u64) -> u64 {
         if self.quick { size / QUICK_DIVISOR } else { size }
@@ -107,7 +111,7 @@ impl Plan {
     }
 }
 
-impl Part {
+impl ScalePart {
     fn is(&self, name: &str) -> bool {
         self.name == name || self.figures.contains(&name)
     }
@@ -136,18 +140,18 @@ fn measure_here(task: &[String]) -> Result<(), Failure> {
     let name = task.first().map_or("", String::as_str);
     let part = PARTS.iter().find(|part| part.name == name).ok_or("no such part")?;
     let quick = task.iter().any(|word| word == QUICK);
-    Ok(answer(&(part.measure)(&Plan { quick })?)?)
+    Ok(answer(&(part.measure)(&SizePlan { quick })?)?)
 }
 
 /// Runs a child for each part that is wanted, one after another. A part that fails does not keep
 /// the others from being reported.
 fn measure_each(options: &Options) -> Result<(), Failure> {
     let only = &options.only;
-    let wanted = |part: &&Part| only.is_empty() || only.iter().any(|name| part.is(name));
-    let (mut rows, mut failed) = (Rows::default(), Vec::new());
+    let wanted = |part: &&ScalePart| only.is_empty() || only.iter().any(|name| part.is(name));
+    let (mut rows, mut failed) = (FigureRows::default(), Vec::new());
     for part in PARTS.iter().filter(wanted) {
         let child = child([part.name]).args(options.quick.then_some(QUICK));
-        match child.run_without_input::<Vec<Row>>() {
+        match child.run_without_input::<Vec<FigureRow>>() {
             Ok(results) => rows.results.extend(results),
             Err(error) => failed.push(format!("{}: {error}", part.name)),
         }
@@ -178,11 +182,11 @@ mod tests {
     #[test]
     fn quick_plan_divides_and_marks() {
         assert_eq!(
-            (Plan { quick: false }.scaled(20_000_000), Plan { quick: true }.scaled(1_000)),
+            (SizePlan { quick: false }.scaled(20_000_000), SizePlan { quick: true }.scaled(1_000)),
             (20_000_000, 50)
         );
         assert_eq!(
-            (Plan { quick: false }.file("1m"), Plan { quick: true }.file("1m")),
+            (SizePlan { quick: false }.file("1m"), SizePlan { quick: true }.file("1m")),
             ("1m".into(), "quick 1m".into())
         );
     }

@@ -11,9 +11,9 @@ use benches::Failure;
 use workload::{Rng, Spread, clocked};
 use zswap::{ByNumber, Store};
 
-use crate::Plan;
+use crate::SizePlan;
 use crate::blocks::{Filled, LONGEST_FILL, fill, same_filled};
-use crate::row::Row;
+use crate::row::FigureRow;
 
 /// An odd number, so that the median is of one round.
 const ROUNDS: usize = 3;
@@ -32,26 +32,26 @@ struct Orders {
 }
 
 /// One million keys.
-pub(crate) fn of_1m(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn of_1m(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     measure(plan, "1m", 1_000_000)
 }
 
 /// Ten million keys.
-pub(crate) fn of_10m(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn of_10m(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     measure(plan, "10m", 10_000_000)
 }
 
 /// The figure is that of the worse hasher. Each hasher also has a row of its own.
-fn measure(plan: &Plan, file: &str, keys: u64) -> Result<Vec<Row>, Failure> {
+fn measure(plan: &SizePlan, file: &str, keys: u64) -> Result<Vec<FigureRow>, Failure> {
     let (file, keys) = (plan.file(file), plan.scaled(keys));
     let keyed = compare(keys, &RandomState::new())?;
     let numbers = compare(keys, &ByNumber::default())?;
     let worse = if keyed.ratio.median > numbers.ratio.median { keyed.ratio } else { numbers.ratio };
     Ok(vec![
-        Row::median(&file, "store_ns_key_order_over_random", worse),
-        Row::median(&file, "key_order_over_random_default_hasher", keyed.ratio),
-        Row::median(&file, "key_order_over_random_by_number", numbers.ratio),
-        Row::once(&file, "key_order_failed_stores", (keyed.failed + numbers.failed) as f64),
+        FigureRow::median(&file, "store_ns_key_order_over_random", worse),
+        FigureRow::median(&file, "key_order_over_random_default_hasher", keyed.ratio),
+        FigureRow::median(&file, "key_order_over_random_by_number", numbers.ratio),
+        FigureRow::once(&file, "key_order_failed_stores", (keyed.failed + numbers.failed) as f64),
     ])
 }
 

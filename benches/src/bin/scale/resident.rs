@@ -12,9 +12,9 @@ use benches::Failure;
 use workload::{Growth, Spread};
 use zswap::{AtLimit, Store};
 
-use crate::Plan;
+use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, SMALL, fill, noise, same_filled};
-use crate::row::Row;
+use crate::row::FigureRow;
 
 /// The number of moments of a fill at which resident and accounted bytes are compared.
 const LOOKS: u32 = 8;
@@ -47,29 +47,29 @@ const SETTLING: Duration = Duration::from_secs(3);
 struct WideKey([u64; 128]);
 
 /// Same-filled blocks under `u64` keys: the store is its index.
-pub(crate) fn same_filled_blocks(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn same_filled_blocks(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "u64", NARROW, |key| key, same_filled)
 }
 
 /// Blocks of 16 bytes under `u64` keys: the index is more than half of the store.
-pub(crate) fn small_blocks(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn small_blocks(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "u64, 16-byte blocks", NARROW, |key| key, noise)
 }
 
 /// Same-filled blocks under keys of 1 KiB.
-pub(crate) fn wide_keys(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn wide_keys(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "1KiB", WIDE, |key| WideKey([key; 128]), same_filled)
 }
 
 /// Fills a store and compares at several moments, because tables are charged and grow in steps. The
 /// highest ratio counts.
 fn index<K: Hash + Eq + Clone>(
-    plan: &Plan,
+    plan: &SizePlan,
     file: &str,
     entries: u64,
     key: impl Fn(u64) -> K,
     block: impl Fn(u64) -> [u8; SMALL],
-) -> Result<Vec<Row>, Failure> {
+) -> Result<Vec<FigureRow>, Failure> {
     let (file, entries) = (plan.file(file), plan.scaled(entries));
     let before = Growth::start()?;
     let store: Store<K> = Store::builder().build()?;
@@ -88,9 +88,9 @@ fn index<K: Hash + Eq + Clone>(
     let kept = lowest_within(SETTLING, &before)? as f64 / full as f64;
     let ratios = Spread::of(ratios).ok_or("there is at least one look")?;
     Ok(vec![
-        Row::highest(&file, "index_rss_over_held", ratios),
-        Row::once(&file, "index_rss_kept_after_clear", kept),
-        Row::once(&file, "index_failed_stores", failed as f64),
+        FigureRow::highest(&file, "index_rss_over_held", ratios),
+        FigureRow::once(&file, "index_rss_kept_after_clear", kept),
+        FigureRow::once(&file, "index_failed_stores", failed as f64),
     ])
 }
 
@@ -106,7 +106,7 @@ fn lowest_within(time: Duration, before: &Growth) -> Result<i64, Failure> {
 
 /// Two threads store blocks of 9 to 64 bytes into a store that evicts at 64 MiB. The highest
 /// resident memory counts.
-pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn at_limit(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let file = plan.file("-");
     let before = Growth::start()?;
     let store: Store<u64> = Store::builder().limit_bytes(LIMIT).at_limit(AtLimit::Evict).build()?;
@@ -139,9 +139,9 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
     })?;
     let highest = |values| Spread::of(values).ok_or("there is at least one look");
     Ok(vec![
-        Row::highest(&file, "limit_rss_over_limit", highest(resident)?),
-        Row::highest(&file, "limit_held_over_limit", highest(held)?),
-        Row::once(&file, "limit_failed_stores", failed.into_inner() as f64),
+        FigureRow::highest(&file, "limit_rss_over_limit", highest(resident)?),
+        FigureRow::highest(&file, "limit_held_over_limit", highest(held)?),
+        FigureRow::once(&file, "limit_failed_stores", failed.into_inner() as f64),
     ])
 }
 

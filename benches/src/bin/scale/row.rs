@@ -1,12 +1,12 @@
 //! One line of the report.
 
-use benches::Report;
+use benches::PrintedReport;
 use serde::{Deserialize, Serialize};
 use workload::Spread;
 
 /// One named figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Row {
+pub(crate) struct FigureRow {
     /// The workload, or `-` for a figure that has only one.
     pub(crate) file: String,
     /// The figure. The unit is part of the name.
@@ -19,38 +19,39 @@ pub(crate) struct Row {
 
 /// All rows, in the order in which they were measured.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Rows {
-    pub(crate) results: Vec<Row>,
+pub(crate) struct FigureRows {
+    pub(crate) results: Vec<FigureRow>,
 }
 
-impl Row {
+impl FigureRow {
     /// Creates a row of a figure that was taken once.
-    pub(crate) fn once(file: &str, name: &str, value: f64) -> Row {
-        Row::ranged(file, name, value, [value, value])
+    pub(crate) fn once(file: &str, name: &str, value: f64) -> FigureRow {
+        FigureRow::ranged(file, name, value, [value, value])
     }
 
     /// Creates a row of a median with its range.
-    pub(crate) fn median(file: &str, name: &str, spread: Spread) -> Row {
-        Row::ranged(file, name, spread.median, [spread.low, spread.high])
+    pub(crate) fn median(file: &str, name: &str, spread: Spread) -> FigureRow {
+        FigureRow::ranged(file, name, spread.median, [spread.low, spread.high])
     }
 
     /// Creates a row of the highest of several values, with their range, for limits that hold at
     /// any time.
-    pub(crate) fn highest(file: &str, name: &str, spread: Spread) -> Row {
-        Row::ranged(file, name, spread.high, [spread.low, spread.high])
+    pub(crate) fn highest(file: &str, name: &str, spread: Spread) -> FigureRow {
+        FigureRow::ranged(file, name, spread.high, [spread.low, spread.high])
     }
 
-    fn ranged(file: &str, name: &str, value: f64, range: [f64; 2]) -> Row {
-        Row { file: file.to_owned(), name: name.to_owned(), value, range }
+    fn ranged(file: &str, name: &str, value: f64, range: [f64; 2]) -> FigureRow {
+        FigureRow { file: file.to_owned(), name: name.to_owned(), value, range }
     }
 }
 
-impl Report for Rows {
+impl PrintedReport for FigureRows {
     fn table(&self) -> String {
-        let width = |text: fn(&Row) -> &str| self.results.iter().map(|row| text(row).len()).max();
+        let width =
+            |text: fn(&FigureRow) -> &str| self.results.iter().map(|row| text(row).len()).max();
         let files = width(|row| &row.file).unwrap_or(0);
         let names = width(|row| &row.name).unwrap_or(0);
-        let line = |Row { file, name, value, range: [low, high] }: &Row| {
+        let line = |FigureRow { file, name, value, range: [low, high] }: &FigureRow| {
             format!("{file:files$}  {name:names$} {value:16.3} ({low:.3} to {high:.3})\n")
         };
         self.results.iter().map(line).collect()
@@ -65,8 +66,9 @@ mod tests {
     #[test]
     fn rows_print_as_one_json_object() {
         let spread = Spread { median: 2.0, low: 1.5, high: 4.0 };
-        let results = vec![Row::once("-", "a_bytes", 1.0), Row::median("1m", "b", spread)];
-        let rows = Rows { results };
+        let results =
+            vec![FigureRow::once("-", "a_bytes", 1.0), FigureRow::median("1m", "b", spread)];
+        let rows = FigureRows { results };
         assert_eq!(
             serde_json::to_string(&rows).unwrap(),
             concat!(
@@ -79,14 +81,15 @@ mod tests {
     /// Highest row reports the worst value.
     #[test]
     fn highest_row_has_worst_value() {
-        let row = Row::highest("-", "a", Spread { median: 2.0, low: 1.5, high: 4.0 });
+        let row = FigureRow::highest("-", "a", Spread { median: 2.0, low: 1.5, high: 4.0 });
         assert_eq!((row.value, row.range), (4.0, [1.5, 4.0]));
     }
 
     #[test]
     fn table_aligns_files_and_names() {
-        let results = vec![Row::once("-", "short", 1.0), Row::once("10m", "longer", 2.5)];
-        let table = Rows { results }.table();
+        let results =
+            vec![FigureRow::once("-", "short", 1.0), FigureRow::once("10m", "longer", 2.5)];
+        let table = FigureRows { results }.table();
         let expected = concat!(
             "-    short             1.000 (1.000 to 1.000)\n",
             "10m  longer            2.500 (2.500 to 2.500)\n",

@@ -20,9 +20,9 @@
 //!   that the operating system counts for the same pages, each in a process of its own.
 //!   `*_store_over_ours`, `*_load_over_ours`: times.
 
+mod alternatives;
 mod batches;
 mod kinds;
-mod rivals;
 mod scaling;
 mod trace;
 
@@ -58,7 +58,7 @@ struct Options {
 
 fn main() -> ExitCode {
     if let Some(task) = child_task() {
-        return exit(rivals::measure_here(&task));
+        return exit(alternatives::measure_here(&task));
     }
     let options = Options::parse();
     exit(measure(&options.files).map(|report| options.output.print(&report)))
@@ -74,7 +74,7 @@ fn measure(files: &[PathBuf]) -> Result<Report, Failure> {
     batches::measure(&pages, &mut report);
     scaling::measure(&pages, &mut report);
     trace::measure(&mut report);
-    rivals::measure(&pages, &mut report)?;
+    alternatives::measure(&pages, &mut report)?;
     Ok(report)
 }
 

@@ -8,7 +8,7 @@ use workload::{
 use zpool_core::exec::DrainExecutor;
 use zpool_core::spec::Params;
 
-use crate::shelf::{Shelf, insert};
+use crate::filled_pool::{FilledPool, insert};
 
 const ROUNDS: usize = 11;
 
@@ -20,7 +20,7 @@ const PARTS: usize = 8;
 /// until its part ends.
 pub(crate) fn over_mimalloc(objects: &Objects, params: &Params, report: &mut Report) {
     let n = objects.len();
-    let Shelf { pool, handles, executor } = Shelf::filled(objects, params);
+    let FilledPool { pool, handles, executor } = FilledPool::filled(objects, params);
     let mut handles: Vec<_> = handles.into_iter().map(Some).collect();
     let mut boxes: Vec<Box<[u8]>> = objects.iter().map(Box::from).collect();
     let draws = |rng: &mut Rng| -> Vec<(usize, usize)> {

@@ -8,8 +8,8 @@ use workload::{Latencies, Objects, Report, Rng, Spread};
 use zpool_core::spec::Params;
 use zpool_core::{CompactionBudget, Handle, ZPool};
 
+use crate::filled_pool::{FilledPool, insert};
 use crate::reads::touch;
-use crate::shelf::{Shelf, insert};
 
 const WINDOWS: usize = 5;
 const WINDOW: Duration = Duration::from_millis(1000);
@@ -19,7 +19,7 @@ const SHARE: usize = 20;
 
 /// Reports the 99.9th percentile of a read, with compaction over without.
 pub(crate) fn p999(objects: &Objects, params: &Params, report: &mut Report) {
-    let Shelf { pool, handles, executor: _executor } = Shelf::filled(objects, params);
+    let FilledPool { pool, handles, executor: _executor } = FilledPool::filled(objects, params);
     let pool = &*pool;
     // A random half of the objects is read. The others come and go between them.
     let (mut read, mut rest): (Vec<Handle>, Vec<(usize, Option<Handle>)>) = Default::default();

@@ -22,8 +22,8 @@
 
 mod churn;
 mod compaction;
+mod filled_pool;
 mod reads;
-mod shelf;
 mod threads;
 
 use std::num::NonZeroUsize;
@@ -56,7 +56,7 @@ struct Options {
     files: Vec<PathBuf>,
     /// Measure only this part
     #[arg(long, value_name = "PART", value_parser = part)]
-    only: Option<&'static Part>,
+    only: Option<&'static ZsmallocPart>,
     /// Parameters of the pool, such as `chain=16,compact=off`
     #[arg(long, default_value = "", hide_default_value = true, value_parser = params)]
     params: Params,
@@ -66,16 +66,16 @@ struct Options {
 
 /// A part of the measurement.
 #[derive(Debug)]
-struct Part {
+struct ZsmallocPart {
     name: &'static str,
     measure: fn(&Objects, &Params, &mut Report),
 }
 
-const PARTS: [Part; 4] = [
-    Part { name: "churn", measure: churn::over_mimalloc },
-    Part { name: "reads", measure: reads::over_slices },
-    Part { name: "threads", measure: threads::scaling },
-    Part { name: "compaction", measure: compaction::p999 },
+const PARTS: [ZsmallocPart; 4] = [
+    ZsmallocPart { name: "churn", measure: churn::over_mimalloc },
+    ZsmallocPart { name: "reads", measure: reads::over_slices },
+    ZsmallocPart { name: "threads", measure: threads::scaling },
+    ZsmallocPart { name: "compaction", measure: compaction::p999 },
 ];
 
 fn main() -> ExitCode {
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<Report, Failure> {
     let objects = objects(&options.files)?;
     let mut report = Report::default();
-    let wanted = |part: &&Part| options.only.is_none_or(|only| only.name == part.name);
+    let wanted = |part: &&ZsmallocPart| options.only.is_none_or(|only| only.name == part.name);
     for part in PARTS.iter().filter(wanted) {
         (part.measure)(&objects, &options.params, &mut report);
     }
@@ -95,7 +95,7 @@ fn measure(options: &Options) -> Result<Report, Failure> {
 }
 
 /// Finds the part of that name.
-fn part(name: &str) -> Result<&'static Part, String> {
+fn part(name: &str) -> Result<&'static ZsmallocPart, String> {
     let names = || PARTS.map(|part| part.name).join(", ");
     PARTS.iter().find(|part| part.name == name).ok_or_else(|| format!("the parts are {}", names()))
 }

@@ -6,7 +6,7 @@ use workload::{Objects, PartWork, Report, Rng, Spread, clocked, interleave};
 use zpool_core::spec::Params;
 use zpool_core::{Handle, ZPool};
 
-use crate::shelf::Shelf;
+use crate::filled_pool::FilledPool;
 
 const ROUNDS: usize = 25;
 
@@ -15,16 +15,16 @@ const PARTS: usize = 16;
 
 /// Reports nanoseconds per read, per touch of a slice, and the difference.
 pub(crate) fn over_slices(objects: &Objects, params: &Params, report: &mut Report) {
-    let shelf = Shelf::filled(objects, params);
-    let pool = &*shelf.pool;
-    for (handle, object) in shelf.handles.iter().zip(objects.iter()) {
+    let filled = FilledPool::filled(objects, params);
+    let pool = &*filled.pool;
+    for (handle, object) in filled.handles.iter().zip(objects.iter()) {
         assert!(&*pool.read(handle).expect("live") == object, "every object comes back as it was");
     }
     let boxes: Vec<Box<[u8]>> = objects.iter().map(Box::from).collect();
     let mut order: Vec<usize> = (0..objects.len()).collect();
     Rng::new(7).shuffle(&mut order);
     let parts: Vec<&[usize]> = order.chunks(order.len().div_ceil(PARTS)).collect();
-    let handles: Vec<&Handle> = order.iter().map(|&i| &shelf.handles[i]).collect();
+    let handles: Vec<&Handle> = order.iter().map(|&i| &filled.handles[i]).collect();
     let handles: Vec<&[&Handle]> = handles.chunks(order.len().div_ceil(PARTS)).collect();
     let slices: Vec<Vec<&[u8]>> =
         parts.iter().map(|part| part.iter().map(|&i| &*boxes[i]).collect()).collect();

@@ -6,10 +6,10 @@ use benches::Failure;
 use workload::{Growth, Spread};
 use zswap::Store;
 
-use crate::Plan;
+use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, fill, noise};
-use crate::row::Row;
-use crate::threads_time::Account;
+use crate::row::FigureRow;
+use crate::thread_account::Account;
 
 const OBJECTS: u64 = 10_000_000;
 
@@ -20,7 +20,7 @@ const CALLS: usize = 7;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Times `stats`, `clear` and `drop` on 10 million objects.
-pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn measure(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let (account, file) = (Account::of_this_thread()?, plan.file("-"));
     let before = Growth::start()?;
     let mut rows = Vec::new();
@@ -35,13 +35,13 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>, Failure> {
         }
         let start = Instant::now();
         let (took, left) = account.timed(|| remove(name, store));
-        rows.push(Row::once(&file, &format!("{name}_s_10m"), took.as_secs_f64()));
+        rows.push(FigureRow::once(&file, &format!("{name}_s_10m"), took.as_secs_f64()));
         let gone = wait_until_gone(start, &before, full / 20)?;
-        rows.push(Row::once(&file, &format!("{name}_memory_gone_s_10m"), gone.as_secs_f64()));
+        rows.push(FigureRow::once(&file, &format!("{name}_memory_gone_s_10m"), gone.as_secs_f64()));
         drop(left);
     }
     let objects = Spread::of(objects).ok_or("there were two fills")?;
-    rows.push(Row::median(&file, "objects_at_10m", objects));
+    rows.push(FigureRow::median(&file, "objects_at_10m", objects));
     Ok(rows)
 }
 
@@ -55,14 +55,14 @@ fn remove(how: &str, store: Store<u64>) -> Option<Store<u64>> {
     Some(store)
 }
 
-fn stats(account: &Account, store: &Store<u64>, file: &str) -> Result<Row, Failure> {
+fn stats(account: &Account, store: &Store<u64>, file: &str) -> Result<FigureRow, Failure> {
     let times = (0..CALLS).map(|_| {
         let (took, stats) = account.timed(|| store.stats());
         assert_eq!(stats.entries, store.len());
         took.as_nanos() as f64
     });
     let spread = Spread::of(times).ok_or("there is at least one call")?;
-    Ok(Row::median(file, "stats_ns_10m", spread))
+    Ok(FigureRow::median(file, "stats_ns_10m", spread))
 }
 
 /// Waits until at most `rest` bytes are resident, and returns the time since `start`, or

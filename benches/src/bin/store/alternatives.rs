@@ -20,12 +20,12 @@ const SHARDS: usize = 64;
 const NAMES: [&str; 3] = ["ours", "map", "quick_cache"];
 
 /// A container of pages.
-trait Keeps {
+trait PageStore {
     fn store(&self, key: u64, page: &[u8]);
     fn load(&self, key: u64, page: &mut [u8]) -> bool;
 }
 
-impl Keeps for Store<u64> {
+impl PageStore for Store<u64> {
     fn store(&self, key: u64, page: &[u8]) {
         Store::store(self, key, page).expect("there is no limit");
     }
@@ -35,14 +35,17 @@ impl Keeps for Store<u64> {
     }
 }
 
-struct Map {
+struct ShardedMap {
     shards: Vec<Mutex<HashMap<u64, Arc<[u8]>>>>,
     hasher: RandomState,
 }
 
-impl Map {
-    fn new() -> Map {
-        Map { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+impl ShardedMap {
+    fn new() -> ShardedMap {
+        ShardedMap {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
     }
 
     fn shard(&self, key: u64) -> &Mutex<HashMap<u64, Arc<[u8]>>> {
@@ -58,7 +61,7 @@ fn compress(page: &[u8]) -> Vec<u8> {
     out
 }
 
-impl Keeps for Map {
+impl PageStore for ShardedMap {
     fn store(&self, key: u64, page: &[u8]) {
         let object = Arc::from(compress(page));
         let old =
@@ -74,7 +77,7 @@ impl Keeps for Map {
     }
 }
 
-impl Keeps for Cache<u64, Arc<[u8]>> {
+impl PageStore for Cache<u64, Arc<[u8]>> {
     fn store(&self, key: u64, page: &[u8]) {
         self.insert(key, Arc::from(compress(page)));
     }
@@ -84,10 +87,10 @@ impl Keeps for Cache<u64, Arc<[u8]>> {
     }
 }
 
-fn keeper(name: &str, pages: usize) -> Option<Box<dyn Keeps>> {
+fn page_store(name: &str, pages: usize) -> Option<Box<dyn PageStore>> {
     Some(match name {
         "ours" => Box::new(plain()),
-        "map" => Box::new(Map::new()),
+        "map" => Box::new(ShardedMap::new()),
         // Room for twice as many pages, so that nothing is evicted.
         "quick_cache" => Box::new(Cache::new(2 * pages)),
         _ => return None,
@@ -102,25 +105,25 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure>
     report.push(Figure::exact("map_bytes_over_ours", map / ours, "ratio"));
     report.push(Figure::exact("quick_cache_bytes_over_ours", cache / ours, "ratio"));
 
-    let keepers = NAMES.map(|name| keeper(name, pages.len()).expect("one of the names"));
+    let page_stores = NAMES.map(|name| page_store(name, pages.len()).expect("one of the names"));
     let parts = pages.len() / PART;
     let part_of = |part: usize| part * PART..(part + 1) * PART;
-    let stores = |keeper: &dyn Keeps, part| -> Elapsed {
-        clocked(|| part_of(part).for_each(|i| keeper.store(i as u64, pages.block(i)))).0
+    let stores = |page_store: &dyn PageStore, part| -> Elapsed {
+        clocked(|| part_of(part).for_each(|i| page_store.store(i as u64, pages.block(i)))).0
     };
     let mut contestants: Vec<PartWork<'_>> = NAMES
         .iter()
-        .zip(&keepers)
-        .map(|(name, keeper)| PartWork::new(name, move |part| stores(&**keeper, part)))
+        .zip(&page_stores)
+        .map(|(name, page_store)| PartWork::new(name, move |part| stores(&**page_store, part)))
         .collect();
     let stored = interleave(ROUNDS, parts, &mut contestants).cpu;
     drop(contestants);
-    let loads = |keeper: &dyn Keeps, part, to: &mut Vec<u8>| -> Elapsed {
+    let loads = |page_store: &dyn PageStore, part, to: &mut Vec<u8>| -> Elapsed {
         to.clear();
         to.resize(PART * PAGE.get(), 0xA5);
         let (elapsed, ()) = clocked(|| {
             for (i, page) in part_of(part).zip(to.chunks_exact_mut(PAGE.get())) {
-                assert!(keeper.load(i as u64, page), "page {i}");
+                assert!(page_store.load(i as u64, page), "page {i}");
             }
         });
         assert!(
@@ -130,10 +133,10 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure>
     };
     let mut contestants: Vec<PartWork<'_>> = NAMES
         .iter()
-        .zip(&keepers)
-        .map(|(name, keeper)| {
+        .zip(&page_stores)
+        .map(|(name, page_store)| {
             let mut to = Vec::new();
-            PartWork::new(name, move |part| loads(&**keeper, part, &mut to))
+            PartWork::new(name, move |part| loads(&**page_store, part, &mut to))
         })
         .collect();
     let loaded = interleave(ROUNDS, parts, &mut contestants).cpu;
@@ -151,15 +154,15 @@ pub(crate) fn measure_here(task: &[String]) -> Result<(), Failure> {
     refuse_huge_pages();
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let before = Growth::start()?;
-    let [name] = task else { return Err("a child measures one rival".into()) };
-    let keeper = keeper(name, pages.len()).ok_or("no such rival")?;
+    let [name] = task else { return Err("a child measures one alternative".into()) };
+    let page_store = page_store(name, pages.len()).ok_or("no such alternative")?;
     for (key, page) in (0..).zip(&pages) {
-        keeper.store(key, page);
+        page_store.store(key, page);
     }
     let bytes = before.bytes()?;
     let mut page = vec![0; PAGE.get()];
     for (key, expected) in (0..).zip(&pages) {
-        assert!(keeper.load(key, &mut page) && page == expected, "page {key}");
+        assert!(page_store.load(key, &mut page) && page == expected, "page {key}");
     }
     Ok(answer(&bytes)?)
 }

@@ -7,9 +7,9 @@ use benches::Failure;
 use workload::Growth;
 use zswap::Store;
 
-use crate::Plan;
+use crate::SizePlan;
 use crate::blocks::noise;
-use crate::row::Row;
+use crate::row::FigureRow;
 
 /// The figures are of 100 stores, so there are never fewer.
 const STORES: usize = 100;
@@ -17,7 +17,7 @@ const STORES: usize = 100;
 /// Makes 100 empty stores. The larger of resident bytes and counted bytes is reported.
 ///
 /// The first store of a process pays for what all share, which is 1/100 of this figure.
-pub(crate) fn empty(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn empty(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let file = plan.file("-");
     let mut stores: Vec<Store<u64>> = Vec::with_capacity(STORES);
     let before = Growth::start()?;
@@ -27,15 +27,15 @@ pub(crate) fn empty(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let resident = before.bytes()? as f64 / STORES as f64;
     let held = stores.iter().map(Store::held_bytes).sum::<usize>() as f64 / STORES as f64;
     Ok(vec![
-        Row::once(&file, "empty_store_bytes", resident.max(held)),
-        Row::once(&file, "empty_store_resident_bytes", resident),
-        Row::once(&file, "empty_store_held_bytes", held),
+        FigureRow::once(&file, "empty_store_bytes", resident.max(held)),
+        FigureRow::once(&file, "empty_store_resident_bytes", resident),
+        FigureRow::once(&file, "empty_store_held_bytes", held),
     ])
 }
 
 /// Counts the threads of a process with 100 stores that each stored a block, switched and stored
 /// another.
-pub(crate) fn threads(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn threads(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let (mut stores, mut most) = (Vec::new(), 0);
     for _ in 0..STORES {
         let store: Store<u64> = Store::builder().build()?;
@@ -45,5 +45,5 @@ pub(crate) fn threads(plan: &Plan) -> Result<Vec<Row>, Failure> {
         stores.push(store);
         most = most.max(fs::read_dir("/proc/self/task")?.count());
     }
-    Ok(vec![Row::once(&plan.file("-"), "threads_of_100_stores", most as f64)])
+    Ok(vec![FigureRow::once(&plan.file("-"), "threads_of_100_stores", most as f64)])
 }

@@ -9,29 +9,29 @@ use zpool_core::{Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_manager::WorkQueue;
 use zpool_zsmalloc::ZsmallocDriver;
 
-pub(crate) struct Shelf {
+pub(crate) struct FilledPool {
     pub(crate) pool: Box<dyn ZPool>,
     pub(crate) handles: Vec<Handle>,
     /// Dropped after the pool.
     pub(crate) executor: Arc<WorkQueue>,
 }
 
-impl Shelf {
+impl FilledPool {
     /// Creates an empty pool, as in a store.
-    pub(crate) fn empty(params: &Params) -> Shelf {
+    pub(crate) fn empty(params: &Params) -> FilledPool {
         let executor = Arc::new(WorkQueue::new("zsmalloc").expect("a thread can be started"));
         let config = PoolConfig::new(default_source(), crate::BLOCK.get())
             .with_executor(executor.clone())
             .with_params(params.clone());
         let pool = ZsmallocDriver.create(&config).expect("the defaults are good");
-        Shelf { pool, handles: Vec::new(), executor }
+        FilledPool { pool, handles: Vec::new(), executor }
     }
 
     /// Creates a pool of all objects. Handle `i` is that of object `i`.
-    pub(crate) fn filled(objects: &Objects, params: &Params) -> Shelf {
-        let mut shelf = Shelf::empty(params);
-        shelf.handles = objects.iter().map(|object| insert(&*shelf.pool, object)).collect();
-        shelf
+    pub(crate) fn filled(objects: &Objects, params: &Params) -> FilledPool {
+        let mut filled = FilledPool::empty(params);
+        filled.handles = objects.iter().map(|object| insert(&*filled.pool, object)).collect();
+        filled
     }
 }
 

@@ -11,16 +11,16 @@ use zpool_core::compress::Codec;
 use zswap::Store;
 
 use crate::PAGE;
-use crate::codecs::{Raw, Setting};
+use crate::codecs::{CodecSetting, Raw};
 
 /// The most bytes of a request to zram.
 const REQUEST_BYTES: usize = 1 << 20;
 
 /// The pages, their objects, and buffers for both.
-pub(crate) struct Field<'a> {
+pub(crate) struct Fixture<'a> {
     pub(crate) pages: &'a Pages,
     /// The objects in the pages' order, as the allocator placed them.
-    objects: Boxes,
+    objects: BoxedObjects,
     /// The room for a compressed page, which is the codec's bound.
     bound: usize,
     /// The buffer for all restored pages.
@@ -28,11 +28,11 @@ pub(crate) struct Field<'a> {
 }
 
 /// One box per object, as in a program that keeps its blocks compressed without a pool.
-pub(crate) type Boxes = Vec<Box<[u8]>>;
+pub(crate) type BoxedObjects = Vec<Box<[u8]>>;
 
-impl<'a> Field<'a> {
+impl<'a> Fixture<'a> {
     /// Compresses every page with the raw codec, and checks that ours makes the same bytes.
-    pub(crate) fn new(pages: &'a Pages, setting: &Setting) -> Field<'a> {
+    pub(crate) fn new(pages: &'a Pages, setting: &CodecSetting) -> Fixture<'a> {
         let (mut raw, codec) = (setting.raw(), codec(setting));
         let bound = codec.compressor().compress_bound(PAGE.get());
         let mut out = vec![0; bound];
@@ -47,10 +47,10 @@ impl<'a> Field<'a> {
             Box::from(&out[..len])
         };
         let objects = pages.iter().map(object).collect();
-        Field { pages, objects, bound, place: RefCell::new(vec![0; pages.bytes().len()]) }
+        Fixture { pages, objects, bound, place: RefCell::new(vec![0; pages.bytes().len()]) }
     }
 
-    pub(crate) fn objects(&self) -> &Boxes {
+    pub(crate) fn objects(&self) -> &BoxedObjects {
         &self.objects
     }
 
@@ -86,25 +86,28 @@ impl<'a> Field<'a> {
 }
 
 /// Creates our codec, as a pool has it.
-pub(crate) fn codec(setting: &Setting) -> Codec {
+pub(crate) fn codec(setting: &CodecSetting) -> Codec {
     Codec::new(setting.compressor(), PAGE.get())
 }
 
 /// Compresses with the codec alone, into one buffer.
-pub(crate) fn raw_compress<'a>(field: &'a Field<'_>, mut raw: Raw) -> impl FnMut() -> Elapsed + 'a {
-    let mut out = vec![0; field.bound];
-    move || field.compressing(|_, page| raw.compress(page, black_box(&mut out)))
+pub(crate) fn raw_compress<'a>(
+    fixture: &'a Fixture<'_>,
+    mut raw: Raw,
+) -> impl FnMut() -> Elapsed + 'a {
+    let mut out = vec![0; fixture.bound];
+    move || fixture.compressing(|_, page| raw.compress(page, black_box(&mut out)))
 }
 
 /// Compresses with the codec alone, and replaces the page's box by a new one.
 pub(crate) fn boxed_compress<'a>(
-    field: &'a Field<'_>,
-    boxes: &'a mut Boxes,
+    fixture: &'a Fixture<'_>,
+    boxes: &'a mut BoxedObjects,
     mut raw: Raw,
 ) -> impl FnMut() -> Elapsed + 'a {
-    let mut out = vec![0; field.bound];
+    let mut out = vec![0; fixture.bound];
     move || {
-        field.compressing(|i, page| {
+        fixture.compressing(|i, page| {
             let len = raw.compress(page, black_box(&mut out));
             boxes[i] = Box::from(&out[..len]);
             len
@@ -113,41 +116,41 @@ pub(crate) fn boxed_compress<'a>(
 }
 
 pub(crate) fn raw_decompress<'a>(
-    field: &'a Field<'_>,
-    boxes: &'a Boxes,
+    fixture: &'a Fixture<'_>,
+    boxes: &'a BoxedObjects,
     mut raw: Raw,
 ) -> impl FnMut() -> Elapsed + 'a {
-    move || field.restoring(|i, page| raw.decompress(&boxes[i], page))
+    move || fixture.restoring(|i, page| raw.decompress(&boxes[i], page))
 }
 
 pub(crate) fn layer_compress<'a>(
-    field: &'a Field<'_>,
+    fixture: &'a Fixture<'_>,
     codec: &'a Codec,
 ) -> impl FnMut() -> Elapsed + 'a {
     let compress = |page: &[u8]| {
         codec.compress(page, usize::MAX, |bytes| black_box(bytes).map_or(0, <[u8]>::len))
     };
-    move || field.compressing(|_, page| compress(page).expect("nothing fails here"))
+    move || fixture.compressing(|_, page| compress(page).expect("nothing fails here"))
 }
 
 pub(crate) fn layer_decompress<'a>(
-    field: &'a Field<'_>,
+    fixture: &'a Fixture<'_>,
     codec: &'a Codec,
 ) -> impl FnMut() -> Elapsed + 'a {
     move || {
-        field.restoring(|i, page| {
-            codec.decompress(&field.objects[i], page).expect("an object of ours")
+        fixture.restoring(|i, page| {
+            codec.decompress(&fixture.objects[i], page).expect("an object of ours")
         })
     }
 }
 
 pub(crate) fn store<'a, S: BuildHasher>(
-    field: &'a Field<'_>,
+    fixture: &'a Fixture<'_>,
     store: &'a Store<u64, S>,
 ) -> impl FnMut() -> Elapsed + 'a {
     move || {
         let (elapsed, ()) = clocked(|| {
-            for (key, page) in (0..).zip(field.pages) {
+            for (key, page) in (0..).zip(fixture.pages) {
                 store.store(key, page).expect("there is no limit");
             }
         });
@@ -156,12 +159,12 @@ pub(crate) fn store<'a, S: BuildHasher>(
 }
 
 pub(crate) fn load<'a, S: BuildHasher>(
-    field: &'a Field<'_>,
+    fixture: &'a Fixture<'_>,
     store: &'a Store<u64, S>,
 ) -> impl FnMut() -> Elapsed + 'a {
     let load =
         |i: usize, page: &mut [u8]| store.load(&(i as u64), page).expect("nothing is corrupt");
-    move || field.restoring(|i, page| assert_eq!(load(i, page), Some(PAGE.get()), "page {i}"))
+    move || fixture.restoring(|i, page| assert_eq!(load(i, page), Some(PAGE.get()), "page {i}"))
 }
 
 /// A zram device with all pages.
@@ -169,23 +172,23 @@ pub(crate) struct Zram(KernelZram);
 
 impl Zram {
     /// Adds a device with room for the pages.
-    pub(crate) fn add(field: &Field<'_>, algorithm: &str) -> Result<Zram, Skipped> {
-        KernelZram::add(algorithm, field.pages.bytes().len(), REQUEST_BYTES).map(Zram)
+    pub(crate) fn add(fixture: &Fixture<'_>, algorithm: &str) -> Result<Zram, Skipped> {
+        KernelZram::add(algorithm, fixture.pages.bytes().len(), REQUEST_BYTES).map(Zram)
     }
 
     /// Writes all pages.
-    pub(crate) fn write(&mut self, field: &Field<'_>) -> io::Result<Elapsed> {
-        self.0.buffer().copy_from_slice(field.pages.bytes());
+    pub(crate) fn write(&mut self, fixture: &Fixture<'_>) -> io::Result<Elapsed> {
+        self.0.buffer().copy_from_slice(fixture.pages.bytes());
         let (elapsed, done) = clocked(|| self.0.write());
         done.map(|()| elapsed)
     }
 
     /// Reads all pages and checks all bytes.
-    pub(crate) fn read(&mut self, field: &Field<'_>) -> io::Result<Elapsed> {
+    pub(crate) fn read(&mut self, fixture: &Fixture<'_>) -> io::Result<Elapsed> {
         self.0.buffer().fill(0xA5);
         let (elapsed, done) = clocked(|| self.0.read());
         done?;
-        assert!(self.0.buffer() == field.pages.bytes(), "zram changed a page");
+        assert!(self.0.buffer() == fixture.pages.bytes(), "zram changed a page");
         Ok(elapsed)
     }
 }
