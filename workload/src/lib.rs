@@ -12,18 +12,17 @@
 //!
 //! # The nouns
 //!
-//! * [`Pages`] are blocks of one size, owned, in one allocation. They come from files
-//!   ([`read_files`]) or from the resident anonymous memory of processes ([`sample_process`],
-//!   [`sample_own_uid`]). Bytes of a process are never printed, logged or written to a file by this
-//!   crate: the `Debug` forms show counts only.
+//! * [`Pages`] are blocks of one size in one allocation. They come from files ([`read_files`]) or
+//!   from the resident anonymous memory of processes ([`sample_process`], [`sample_own_uid`]). This
+//!   crate never prints, logs or writes bytes of a process to a file; `Debug` shows counts only.
 //! * [`Latencies`] is a histogram of nanoseconds of fixed size, so that recording neither allocates
 //!   nor grows.
-//! * [`Growth`] and [`Isolated`] answer "how many bytes did that cost": the first asks the kernel
-//!   to walk this process' page tables, the second gives each measurement a process of its own, so
-//!   that none inherits another's heap.
-//! * [`Objects`] are pages compressed; a [`AllocatorUnderTest`] is an allocator that keeps them: a
-//!   pool, or a box each; [`density`] is what that holds.
-//! * A [`Figure`] is a named value with its range; a [`Report`] is a list of them, printed as JSON.
+//! * [`Growth`] and [`Isolated`] answer how many bytes something costs. The first asks the kernel
+//!   to walk the page tables of this process. The second runs each measurement in a process of its
+//!   own, so that none inherits another's heap.
+//! * [`Objects`] are compressed pages. An [`AllocatorUnderTest`] keeps them, as a pool or as a box
+//!   each, and [`density`] is the bytes it holds over the bytes of the objects.
+//! * A [`Figure`] is a named value with its range. A [`Report`] is a list of them, printed as JSON.
 //!
 //! # Example
 //!
@@ -49,18 +48,18 @@
 //!
 //! # Rules of measurement that are built in
 //!
-//! * A sample is runs of neighbouring blocks spread over the whole input, chosen by a fixed seed
-//!   ([`sample_runs`]): two runs of a program on the same file see the same blocks.
-//! * What is compared is measured in alternating order and reported as the median of the ratios
-//!   with their range ([`alternate`]), because a shared machine drifts by more than most
-//!   differences. Where even that is not enough, passes over the same data are cut into parts that
-//!   take turns ([`interleave`]), and timed by the thread's own clock as well ([`Elapsed`]).
-//! * Bytes held are asked of the OS, not summed up from what an allocator believes.
+//! * A sample is short runs of neighbouring blocks, spread over the whole input by a fixed seed
+//!   ([`sample_runs`]). Two runs of a program on one file see the same blocks.
+//! * Contestants alternate, and the result is the median of the ratios with their range
+//!   ([`alternate`]), because a shared machine drifts by more than most differences. If that is not
+//!   enough, passes over the same data are cut into parts that alternate ([`interleave`]), and the
+//!   thread's own clock counts as well ([`Elapsed`]).
+//! * The OS is asked for the bytes held. An allocator's own count is not used.
 //!
 //! # Features
 //!
-//! None. Processes and resident bytes are read from Linux' `/proc`; elsewhere those calls return an
-//! error.
+//! None. Processes and resident bytes are read from `/proc` of Linux. On other systems those calls
+//! return an error.
 //!
 //! # Where to read next
 //!

@@ -25,11 +25,11 @@ const STREAMS: [&str; 2] = ["/dev/stdout", "/dev/stderr"];
 pub struct OutputFile {
     /// The path, as the user named it.
     path: PathBuf,
-    to: Destination,
+    to: OutputKind,
 }
 
 #[derive(Debug)]
-enum Destination {
+enum OutputKind {
     /// A file. The temporary file is written into `folder`. If there is a file to replace, `over`
     /// has its permissions.
     File { target: PathBuf, folder: PathBuf, over: Option<Permissions> },
@@ -112,7 +112,7 @@ impl OutputFile {
             kind if kind.is_file() => {
                 place(fs::canonicalize(path).map_err(io)?, Some(there.permissions()))
             }
-            _ => Destination::Stream(open_stream(path).map_err(io)?),
+            _ => OutputKind::Stream(open_stream(path).map_err(io)?),
         };
         Self { path: path.into(), to }.checked()
     }
@@ -128,7 +128,7 @@ impl OutputFile {
     /// Creates a file in the output's folder and removes it, so that a failure is known before
     /// anything is measured.
     fn checked(self) -> Result<Self, OutputError> {
-        if let Destination::File { folder, .. } = &self.to {
+        if let OutputKind::File { folder, .. } = &self.to {
             let io = |error| OutputError::Io { path: self.path.clone(), error };
             let (temporary, file) = create_beside(folder).map_err(io)?;
             drop(file);
@@ -146,8 +146,8 @@ impl OutputFile {
     pub fn write(self, bytes: &[u8]) -> Result<(), OutputError> {
         let io = |error| OutputError::Io { path: self.path.clone(), error };
         match self.to {
-            Destination::Stream(mut file) => file.write_all(bytes).map_err(io),
-            Destination::File { target, folder, over } => {
+            OutputKind::Stream(mut file) => file.write_all(bytes).map_err(io),
+            OutputKind::File { target, folder, over } => {
                 let (temporary, file) = create_beside(&folder).map_err(io)?;
                 let written = fill(file, bytes, over.as_ref())
                     .and_then(|()| settle(&temporary, &target, over.is_some()))
@@ -182,10 +182,10 @@ pub fn check_standard_streams(inputs: &[impl AsRef<Path>]) -> Result<(), OutputE
     Ok(())
 }
 
-fn place(target: PathBuf, over: Option<Permissions>) -> Destination {
+fn place(target: PathBuf, over: Option<Permissions>) -> OutputKind {
     let parent = target.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new(".")).to_owned();
-    Destination::File { target, folder, over }
+    OutputKind::File { target, folder, over }
 }
 
 /// Finds an input that is the same file under any name.
