@@ -36,7 +36,7 @@ pub(crate) use segment::{Item, NEIGHBOUR_BITS, NEIGHBOURS};
 use segment::{LOAD, LOAD_OF, Range, Segment};
 
 /// A segment that has grown to this many bytes splits; then the halves grow.
-const SEGMENT_BYTES: usize = 64 << 10;
+const SEGMENT_BYTES: usize = 32 << 10;
 
 /// Segments of large keys have at least so many slots before they split.
 const SEGMENT_SLOTS: usize = 64;

@@ -25,6 +25,16 @@ pub(crate) struct Account {
     status: File,
 }
 
+/// The waits of a thread since its start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    /// The time in which the thread was ready and had no processor.
+    pub(crate) ready: Duration,
+    /// How often the thread got a processor. If unchanged, the thread neither slept nor was
+    /// preempted.
+    pub(crate) slices: u64,
+}
+
 impl Account {
     /// Opens the account of the calling thread.
     ///
@@ -42,8 +52,15 @@ impl Account {
 
     /// Returns the time that the thread was ready and had no processor, since its start.
     pub(crate) fn ready(&self) -> Duration {
+        self.waits().ready
+    }
+
+    /// Returns how the thread waited, since its start.
+    pub(crate) fn waits(&self) -> Waits {
         let mut buffer = [0; 128];
-        Duration::from_nanos(ready_field(read(&self.schedstat, &mut buffer)).unwrap_or(0))
+        let text = read(&self.schedstat, &mut buffer);
+        let ready = Duration::from_nanos(ready_field(text).unwrap_or(0));
+        Waits { ready, slices: slices_field(text).unwrap_or(0) }
     }
 
     /// Returns how often the thread went to sleep, since its start.
@@ -87,6 +104,10 @@ fn ready_field(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+fn slices_field(schedstat: &str) -> Option<u64> {
+    schedstat.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
 fn sleeps_field(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
     line.trim().parse().ok()
@@ -104,6 +125,7 @@ mod tests {
     fn fields_are_found() {
         assert_eq!(ready_field("139242 3815184 2\n"), Some(3_815_184));
         assert_eq!(ready_field("139242"), None);
+        assert_eq!(slices_field("139242 3815184 2\n"), Some(2));
         let status = "Name:\tscale\nvoluntary_ctxt_switches:\t17\nnonvoluntary_ctxt_switches:\t4\n";
         assert_eq!(sleeps_field(status), Some(17));
     }
