@@ -1,13 +1,13 @@
 //! Measuring: real pages to work on, and repeatable ways to measure.
 //!
 //! ```text
-//!     files ───────┐                                       ┌─► Latencies   mean, p50, p99, p999
-//!                  ├─► Pages ──► the program under test ───┼─► Growth      bytes the OS counts
-//!     processes ───┘     │       (an allocator, a codec,   ├─► alternate   ratios with ranges
-//!                        │        a store)                 └─► churn       fill, replace, free
-//!                        │                                            │
-//!                        └─► Isolated: the same program again,        ▼
-//!                            one process per measurement          Report: one JSON object
+//!     files ───────┐                                      ┌─► LatencyHistogram  mean, p50, p99
+//!                  ├─► Pages ──► the program under test ──┼─► Growth            bytes held
+//!     processes ───┘     │       (an allocator, a codec,  ├─► alternate         ratios with ranges
+//!                        │        a store)                └─► churn             fill and free
+//!                        │                                           │
+//!                        └─► Isolated: the same program again,       ▼
+//!                            one process per measurement         Report: one JSON object
 //! ```
 //!
 //! # The nouns
@@ -15,8 +15,8 @@
 //! * [`Pages`] are blocks of one size in one allocation. They come from files ([`read_files`]) or
 //!   from the resident anonymous memory of processes ([`sample_process`], [`sample_own_uid`]). This
 //!   crate never prints, logs or writes bytes of a process to a file; `Debug` shows counts only.
-//! * [`Latencies`] is a histogram of nanoseconds of fixed size, so that recording neither allocates
-//!   nor grows.
+//! * [`LatencyHistogram`] counts nanoseconds in buckets of fixed number, so that recording neither
+//!   allocates nor grows.
 //! * [`Growth`] and [`Isolated`] answer how many bytes something costs. The first asks the kernel
 //!   to walk the page tables of this process. The second runs each measurement in a process of its
 //!   own, so that none inherits another's heap.
@@ -28,7 +28,7 @@
 //!
 //! ```
 //! use std::num::NonZeroUsize;
-//! use workload::{Latencies, Pages};
+//! use workload::{LatencyHistogram, Pages};
 //!
 //! let block = NonZeroUsize::new(4096).unwrap();
 //! let mut bytes = vec![0_u8; 4096];                        // same-filled
@@ -39,7 +39,7 @@
 //! let pages = pages.without_same_filled();
 //! assert_eq!(pages.len(), 1);
 //!
-//! let mut latencies = Latencies::new();
+//! let mut latencies = LatencyHistogram::new();
 //! for page in pages.iter() {
 //!     latencies.time(|| page.iter().map(|&b| u64::from(b)).sum::<u64>());
 //! }
@@ -89,18 +89,18 @@ pub use files::{
 };
 pub use kernel::{KernelSwitches, KernelZram, KernelZswap, Skipped};
 pub use memory::{
-    Archive, Growth, Isolated, IsolatedError, Resident, ResidentError, anonymous_bytes, answer,
-    refuse_huge_pages, resident_bytes,
+    Archive, Growth, Isolated, IsolatedError, ResidentBytes, ResidentError, anonymous_bytes,
+    answer, refuse_huge_pages, resident_bytes,
 };
 pub use pages::{Pages, SeededBlocks, is_same_filled};
 pub use processes::{
-    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, ProcessError, Sample, SampledProcess,
+    DEFAULT_SAMPLE_BYTES, MAX_SAMPLED_PROCESSES, ProcessError, ProcessSample, SampledProcess,
     own_uid_processes, sample_own_uid, sample_process, sample_processes,
 };
 pub use random::{RUN_BLOCKS, Rng, Zipf, sample_runs};
 pub use report::{Figure, Report, Spread, format_bytes, format_ns};
 pub use timing::{
-    ByClock, Contestant, Elapsed, Latencies, PartWork, Percentiles, RateOn, Rounds, alternate,
-    clocked, clocked_process, interleave, rate, report_scaling, scaling_of, scaling_of_the_machine,
-    xorshift,
+    ByClock, Contestant, Elapsed, LatencyHistogram, PartWork, Percentiles, RateOn, Rounds,
+    alternate, clocked, clocked_process, interleave, rate, report_scaling, scaling_of,
+    scaling_of_the_machine, xorshift,
 };

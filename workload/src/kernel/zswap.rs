@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::undo::{Undo, Undoable};
-use crate::timing::Latencies;
+use crate::timing::LatencyHistogram;
 
 const PARAMETERS: &str = "/sys/module/zswap/parameters";
 
@@ -64,7 +64,7 @@ pub struct KernelSwitches {
     /// The time of all of them together.
     pub elapsed: Duration,
     /// The time of each.
-    pub latencies: Latencies,
+    pub latencies: LatencyHistogram,
 }
 
 impl KernelZswap {
@@ -113,7 +113,7 @@ impl KernelZswap {
     ///
     /// If the kernel refuses a value that it took before.
     pub fn switch_for(&self, time: Duration) -> io::Result<KernelSwitches> {
-        let (mut latencies, mut switches, begun) = (Latencies::default(), 0, Instant::now());
+        let (mut latencies, mut switches, begun) = (LatencyHistogram::default(), 0, Instant::now());
         while begun.elapsed() < time {
             for name in self.compressors {
                 let start = Instant::now();

@@ -7,5 +7,5 @@ mod resident;
 pub use archive::Archive;
 pub use isolated::{Isolated, IsolatedError, answer};
 pub use resident::{
-    Growth, Resident, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes,
+    Growth, ResidentBytes, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes,
 };

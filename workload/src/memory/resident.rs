@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 /// The bytes resident at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resident {
+pub struct ResidentBytes {
     /// All of them: anonymous memory, files, shared memory.
     pub total_bytes: u64,
     /// Anonymous memory: heaps, stacks, private mappings without a file, and written pages of
@@ -42,7 +42,7 @@ pub struct Growth {
     start: u64,
 }
 
-impl Resident {
+impl ResidentBytes {
     /// Asks the OS without touching the heap, so that the question does not change the answer.
     ///
     /// # Errors
@@ -63,22 +63,22 @@ impl Resident {
     }
 }
 
-/// Returns [`Resident::total_bytes`] of this moment.
+/// Returns [`ResidentBytes::total_bytes`] of this moment.
 ///
 /// # Errors
 ///
-/// Those of [`Resident::now`].
+/// Those of [`ResidentBytes::now`].
 pub fn resident_bytes() -> Result<u64, ResidentError> {
-    Ok(Resident::now()?.total_bytes)
+    Ok(ResidentBytes::now()?.total_bytes)
 }
 
-/// Returns [`Resident::anonymous_bytes`] of this moment.
+/// Returns [`ResidentBytes::anonymous_bytes`] of this moment.
 ///
 /// # Errors
 ///
-/// Those of [`Resident::now`].
+/// Those of [`ResidentBytes::now`].
 pub fn anonymous_bytes() -> Result<u64, ResidentError> {
-    Ok(Resident::now()?.anonymous_bytes)
+    Ok(ResidentBytes::now()?.anonymous_bytes)
 }
 
 /// Asks the kernel not to back this process by huge pages, whatever the system's setting. Then
@@ -93,7 +93,7 @@ impl Growth {
     ///
     /// # Errors
     ///
-    /// Those of [`Resident::now`].
+    /// Those of [`ResidentBytes::now`].
     pub fn start() -> Result<Self, ResidentError> {
         Ok(Self { start: anonymous_bytes()? })
     }
@@ -107,7 +107,7 @@ impl Growth {
     ///
     /// # Errors
     ///
-    /// Those of [`Resident::now`].
+    /// Those of [`ResidentBytes::now`].
     pub fn bytes(&self) -> Result<i64, ResidentError> {
         Ok(anonymous_bytes()?.wrapping_sub(self.start).cast_signed())
     }
@@ -116,7 +116,7 @@ impl Growth {
     ///
     /// # Errors
     ///
-    /// Those of [`Resident::now`].
+    /// Those of [`ResidentBytes::now`].
     pub fn around<R>(work: impl FnOnce() -> R) -> Result<(i64, R), ResidentError> {
         let growth = Self::start()?;
         let result = work();
@@ -152,12 +152,12 @@ fn read_into<'b>(path: &str, buffer: &'b mut [u8]) -> io::Result<&'b str> {
 }
 
 /// Parses `Rss:     1700 kB` and `Anonymous:      112 kB` among other lines.
-fn parse_rollup(text: &str) -> Option<Resident> {
+fn parse_rollup(text: &str) -> Option<ResidentBytes> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     };
-    Some(Resident {
+    Some(ResidentBytes {
         total_bytes: field("Rss:")?,
         anonymous_bytes: field("Anonymous:")?,
         exact: true,
@@ -165,10 +165,10 @@ fn parse_rollup(text: &str) -> Option<Resident> {
 }
 
 /// Parses `size resident shared …`, in pages. Resident memory that is not shared is anonymous.
-fn parse_statm(text: &str, page_size: u64) -> Option<Resident> {
+fn parse_statm(text: &str, page_size: u64) -> Option<ResidentBytes> {
     let mut words = text.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
     let (resident, shared) = (words.next()?.ok()?, words.next()?.ok()?);
-    Some(Resident {
+    Some(ResidentBytes {
         total_bytes: resident * page_size,
         anonymous_bytes: resident.saturating_sub(shared) * page_size,
         exact: false,
@@ -185,7 +185,7 @@ mod tests {
                     Rss:                1700 kB\nPss_Anon:            900 kB\n\
                     Anonymous:            112 kB\nAnonHugePages:         0 kB\n";
         let expected =
-            Resident { total_bytes: 1700 << 10, anonymous_bytes: 112 << 10, exact: true };
+            ResidentBytes { total_bytes: 1700 << 10, anonymous_bytes: 112 << 10, exact: true };
         assert_eq!(parse_rollup(text), Some(expected));
         assert_eq!(parse_rollup("Rss: 1700 kB\n"), None);
         assert_eq!(parse_rollup("Rss: many kB\nAnonymous: 1 kB\n"), None);
@@ -194,7 +194,8 @@ mod tests {
     /// The counters of `statm` are in pages of the system.
     #[test]
     fn statm_is_parsed_in_pages() {
-        let expected = Resident { total_bytes: 50 << 14, anonymous_bytes: 20 << 14, exact: false };
+        let expected =
+            ResidentBytes { total_bytes: 50 << 14, anonymous_bytes: 20 << 14, exact: false };
         assert_eq!(parse_statm("900 50 30 1 0 99 0\n", 16 << 10), Some(expected));
         assert_eq!(parse_statm("900 50", 4096), None);
         assert_eq!(parse_statm("", 4096), None);
@@ -217,7 +218,7 @@ mod tests {
     /// Anonymous memory is a part of the total.
     #[test]
     fn anonymous_is_part_of_total() {
-        let now = Resident::now().unwrap();
+        let now = ResidentBytes::now().unwrap();
         assert!(0 < now.anonymous_bytes && now.anonymous_bytes <= now.total_bytes, "{now:?}");
         assert!(resident_bytes().unwrap() > 0);
     }

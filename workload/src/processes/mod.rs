@@ -34,7 +34,7 @@ pub const MAX_SAMPLED_PROCESSES: usize = 32;
 
 /// Blocks of processes, and the list of these processes.
 #[derive(Debug)]
-pub struct Sample {
+pub struct ProcessSample {
     /// The blocks, in the order of `sources` and then of addresses.
     pub pages: Pages,
     /// The processes, largest first. A process without blocks is not listed.
@@ -66,7 +66,7 @@ pub fn sample_process(
     pid: u32,
     block_size: NonZeroUsize,
     max_bytes: u64,
-) -> Result<Sample, ProcessError> {
+) -> Result<ProcessSample, ProcessError> {
     let target = ProcessMemory::open(pid, block_size)?;
     let sample = gather(vec![target], block_size, max_bytes, 0);
     if sample.pages.is_empty() { Err(ProcessError::Nothing { pid }) } else { Ok(sample) }
@@ -79,7 +79,10 @@ pub fn sample_process(
 ///
 /// If the list of processes cannot be read. If no process may be read, this is no error: the sample
 /// is empty and has the number of refusals.
-pub fn sample_own_uid(block_size: NonZeroUsize, max_bytes: u64) -> Result<Sample, ProcessError> {
+pub fn sample_own_uid(
+    block_size: NonZeroUsize,
+    max_bytes: u64,
+) -> Result<ProcessSample, ProcessError> {
     Ok(sample_processes(&own_uid_processes()?, block_size, max_bytes))
 }
 
@@ -87,7 +90,7 @@ pub fn sample_own_uid(block_size: NonZeroUsize, max_bytes: u64) -> Result<Sample
 /// `max_bytes` in all.
 ///
 /// Each process gets the same share. What a small one leaves is divided among the others.
-pub fn sample_processes(pids: &[u32], block_size: NonZeroUsize, max_bytes: u64) -> Sample {
+pub fn sample_processes(pids: &[u32], block_size: NonZeroUsize, max_bytes: u64) -> ProcessSample {
     let mut targets = Vec::new();
     let mut refused = 0;
     for &pid in pids {
@@ -151,7 +154,7 @@ fn gather(
     block_size: NonZeroUsize,
     max_bytes: u64,
     refused: usize,
-) -> Sample {
+) -> ProcessSample {
     let size = block_size.get();
     let limit = usize::try_from(max_bytes / size as u64).unwrap_or(usize::MAX);
     let held: Vec<usize> = targets.iter().map(|target| target.present.blocks()).collect();
@@ -167,7 +170,11 @@ fn gather(
             sources.push(SampledProcess { pid, name, bytes: (found * size) as u64 });
         }
     }
-    Sample { pages: Pages::from_sample(block_size, bytes, available as u64, 0), sources, refused }
+    ProcessSample {
+        pages: Pages::from_sample(block_size, bytes, available as u64, 0),
+        sources,
+        refused,
+    }
 }
 
 /// Divides `limit` fairly. No share exceeds what its process holds, and a process that could use

@@ -3,11 +3,11 @@
 mod alternate;
 mod clock;
 mod interleave;
-mod latencies;
+mod latency_histogram;
 mod scaling;
 
 pub use alternate::{ByClock, Contestant, Rounds, alternate};
 pub use clock::{Elapsed, clocked, clocked_process};
 pub use interleave::{PartWork, interleave};
-pub use latencies::{Latencies, Percentiles};
+pub use latency_histogram::{LatencyHistogram, Percentiles};
 pub use scaling::{RateOn, rate, report_scaling, scaling_of, scaling_of_the_machine, xorshift};

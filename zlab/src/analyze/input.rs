@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use workload::{
-    DEFAULT_SAMPLE_BYTES, Isolated, Pages, Sample, SampledProcess, format_bytes, read_files,
+    DEFAULT_SAMPLE_BYTES, Isolated, Pages, ProcessSample, SampledProcess, format_bytes, read_files,
     sample_own_uid, sample_process,
 };
 
@@ -141,12 +141,12 @@ impl BlockOrigin {
     }
 }
 
-fn readable_bytes(sample: &Sample) -> u64 {
+fn readable_bytes(sample: &ProcessSample) -> u64 {
     sample.pages.available_blocks().saturating_mul(sample.pages.block_size() as u64)
 }
 
 /// Explains why the processes of the user are not analyzed.
-fn too_little(sample: &Sample) -> String {
+fn too_little(sample: &ProcessSample) -> String {
     let bytes = format_bytes(readable_bytes(sample));
     if sample.refused == 0 {
         return format!("the other processes of your user hold only {bytes} together");
@@ -185,9 +185,9 @@ fn name(process: &SampledProcess) -> String {
 mod tests {
     use super::*;
 
-    fn sample(blocks: usize, refused: usize) -> Sample {
+    fn sample(blocks: usize, refused: usize) -> ProcessSample {
         let pages = Pages::from_bytes(NonZeroUsize::new(1024).unwrap(), vec![1; blocks * 1024]);
-        Sample { pages, sources: Vec::new(), refused }
+        ProcessSample { pages, sources: Vec::new(), refused }
     }
 
     /// The reason names what is missing.

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
-use workload::{Growth, Latencies, Pages, Percentiles, Rng, refuse_huge_pages};
+use workload::{Growth, LatencyHistogram, Pages, Percentiles, Rng, refuse_huge_pages};
 use zpool_core::spec::PoolSpec;
 use zswap::Store;
 
@@ -89,8 +89,8 @@ struct PairRun<'a> {
     order: Vec<u32>,
     taken: Vec<bool>,
     buffer: Vec<u8>,
-    store_ns: Latencies,
-    load_ns: Latencies,
+    store_ns: LatencyHistogram,
+    load_ns: LatencyHistogram,
 }
 
 impl<'a> PairRun<'a> {
@@ -107,8 +107,8 @@ impl<'a> PairRun<'a> {
             order,
             taken,
             buffer,
-            store_ns: Latencies::new(),
-            load_ns: Latencies::new(),
+            store_ns: LatencyHistogram::new(),
+            load_ns: LatencyHistogram::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use workload::Latencies;
+use workload::LatencyHistogram;
 use zpool_core::spec::{Component, PoolSpec};
 use zswap::{Store, SwitchError, Switched};
 
@@ -21,7 +21,7 @@ enum Step {
 pub(super) struct Switcher {
     round: Vec<Step>,
     /// The time of each change of the current pool.
-    pub(super) switch_ns: Latencies,
+    pub(super) switch_ns: LatencyHistogram,
 }
 
 impl Switcher {
@@ -37,7 +37,7 @@ impl Switcher {
                 round.push(Step::Allocator(to.allocator.clone()));
             }
         }
-        Switcher { round, switch_ns: Latencies::new() }
+        Switcher { round, switch_ns: LatencyHistogram::new() }
     }
 
     /// Switches for `length`, with `delay` after each switch. Calls `at` from time to time with the

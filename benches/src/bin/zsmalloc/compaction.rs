@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use workload::{Latencies, Objects, Report, Rng, Spread};
+use workload::{LatencyHistogram, Objects, Report, Rng, Spread};
 use zpool_core::spec::Params;
 use zpool_core::{CompactionBudget, Handle, ZPool};
 
@@ -86,7 +86,7 @@ fn replace_some(
 }
 
 fn read_for(pool: &dyn ZPool, handles: &[Handle]) -> f64 {
-    let mut latencies = Latencies::new();
+    let mut latencies = LatencyHistogram::new();
     let mut rng = Rng::new(17);
     let start = Instant::now();
     while start.elapsed() < WINDOW {

@@ -16,21 +16,21 @@ const BUCKETS: usize = (64 - KEPT_BITS as usize + 1) * PER_OCTAVE;
 ///
 /// ```text
 ///     value      0 1 2 … 127 │ 128 130 132 … 254 │ 256 260 … 508 │ 512 …
-///     bucket     one a value │ 64, 2 wide        │ 64, 4 wide    │ 64, 8 wide, and so on to 2^64
+///     bucket     one per value │ 64, 2 wide       │ 64, 4 wide    │ 64, 8 wide, and so on to 2^64
 /// ```
 ///
 /// Count, mean and maximum are exact. A percentile is the upper end of its bucket, but never above
 /// the maximum. It is never too small and at most 1/64 too large. The histogram takes 30 KiB,
 /// whatever the number of values.
 #[derive(Clone)]
-pub struct Latencies {
+pub struct LatencyHistogram {
     counts: Box<[u64; BUCKETS]>,
     count: u64,
     sum: u128,
     max: u64,
 }
 
-/// The result of a [`Latencies`], in nanoseconds. All zero if nothing was recorded.
+/// The result of a [`LatencyHistogram`], in nanoseconds. All zero if nothing was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// The mean, exact.
@@ -45,7 +45,7 @@ pub struct Percentiles {
     pub max: u64,
 }
 
-impl Latencies {
+impl LatencyHistogram {
     /// Creates an empty histogram. All of its memory is touched here and none of it later.
     pub fn new() -> Self {
         // Zeroed memory from the OS is not resident until it is written, and a measurement would
@@ -142,15 +142,15 @@ impl Latencies {
     }
 }
 
-impl Default for Latencies {
+impl Default for LatencyHistogram {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Latencies {
+impl fmt::Debug for LatencyHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Latencies")
+        f.debug_struct("LatencyHistogram")
             .field("count", &self.count)
             .field("summary", &self.summary())
             .finish()
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn small_values_are_exact() {
-        let mut latencies = Latencies::new();
+        let mut latencies = LatencyHistogram::new();
         (1..=100).for_each(|ns| latencies.record(ns));
         let expected = Percentiles { mean: 50.5, p50: 50, p99: 99, p999: 100, max: 100 };
         assert_eq!(latencies.summary(), expected);
@@ -204,7 +204,7 @@ mod tests {
         // Values of all magnitudes from 1 ns to 1000 s.
         let mut values: Vec<u64> =
             (0..50_000).map(|_| 10_f64.powf(rng.unit() * 12.0) as u64).collect();
-        let mut latencies = Latencies::new();
+        let mut latencies = LatencyHistogram::new();
         values.iter().for_each(|&ns| latencies.record(ns));
         values.sort_unstable();
         for p in [0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0] {
@@ -220,7 +220,8 @@ mod tests {
     /// Merging histograms equals recording all values in one.
     #[test]
     fn merge_equals_recording_once() {
-        let (mut one, mut two, mut all) = (Latencies::new(), Latencies::new(), Latencies::new());
+        let (mut one, mut two, mut all) =
+            (LatencyHistogram::new(), LatencyHistogram::new(), LatencyHistogram::new());
         for ns in 0..10_000 {
             if ns % 3 == 0 {
                 one.record(ns * ns)
@@ -235,12 +236,12 @@ mod tests {
 
     #[test]
     fn nothing_recorded_is_all_zero() {
-        assert_eq!(Latencies::new().summary(), Percentiles::default());
+        assert_eq!(LatencyHistogram::new().summary(), Percentiles::default());
     }
 
     #[test]
     fn extremes_are_kept() {
-        let mut latencies = Latencies::new();
+        let mut latencies = LatencyHistogram::new();
         latencies.record(0);
         latencies.record(u64::MAX);
         assert_eq!((latencies.p50(), latencies.p99(), latencies.max()), (0, u64::MAX, u64::MAX));
@@ -249,14 +250,14 @@ mod tests {
     /// Timing records one value and returns the result of the work.
     #[test]
     fn time_records_once() {
-        let mut latencies = Latencies::new();
+        let mut latencies = LatencyHistogram::new();
         assert_eq!(latencies.time(|| 42), 42);
         assert_eq!(latencies.count(), 1);
     }
 
     #[test]
     fn a_summary_is_json() {
-        let mut latencies = Latencies::new();
+        let mut latencies = LatencyHistogram::new();
         latencies.record(7);
         let json = serde_json::to_value(latencies.summary()).unwrap();
         assert_eq!(json, serde_json::json!({"mean": 7.0, "p50": 7, "p99": 7, "p999": 7, "max": 7}));
