@@ -31,17 +31,18 @@ struct Orders {
     failed: u64,
 }
 
-/// One million keys.
+/// Compares both orders on one million keys.
 pub(crate) fn of_1m(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     measure(plan, "1m", 1_000_000)
 }
 
-/// Ten million keys.
+/// Compares both orders on ten million keys.
 pub(crate) fn of_10m(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     measure(plan, "10m", 10_000_000)
 }
 
-/// The figure is that of the worse hasher. Each hasher also has a row of its own.
+/// Compares both orders with two hashers. The figure is that of the worse one, and each also has a
+/// row of its own.
 fn measure(plan: &SizePlan, file: &str, keys: u64) -> Result<Vec<FigureRow>, Failure> {
     let (file, keys) = (plan.file(file), plan.scaled(keys));
     let keyed = compare(keys, &RandomState::new())?;

@@ -39,24 +39,24 @@ const STORES: u64 = 1_500_000;
 /// Time from one look at resident memory to the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// How long memory may take to go back after `clear`.
+/// The time that memory may take to return to the system after `clear`.
 const SETTLING: Duration = Duration::from_secs(3);
 
 /// A key of 1 KiB that is all in the index.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct WideKey([u64; 128]);
 
-/// Same-filled blocks under `u64` keys: the store is its index.
+/// Measures same-filled blocks under `u64` keys. Such a store is only its index.
 pub(crate) fn same_filled_blocks(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "u64", NARROW, |key| key, same_filled)
 }
 
-/// Blocks of 16 bytes under `u64` keys: the index is more than half of the store.
+/// Measures blocks of 16 bytes under `u64` keys. The index is more than half of such a store.
 pub(crate) fn small_blocks(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "u64, 16-byte blocks", NARROW, |key| key, noise)
 }
 
-/// Same-filled blocks under keys of 1 KiB.
+/// Measures same-filled blocks under keys of 1 KiB.
 pub(crate) fn wide_keys(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "1KiB", WIDE, |key| WideKey([key; 128]), same_filled)
 }
