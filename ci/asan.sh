@@ -9,13 +9,17 @@ fi
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/asan"
 export RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}"
-# Tests leak on purpose: guards and handles that somebody forgets.
+# Tests leak guards and handles on purpose.
 export ASAN_OPTIONS="detect_leaks=0 ${ASAN_OPTIONS:-}"
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1
-packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap zpool-lz4 zpool-lzo zpool-zstd}
-# One test measures what is resident of its process, and the sanitizer's shadow would be part of it; another what zstd takes from the heap, and zstd asks for other
-# sizes here.
-cargo +nightly test --quiet --locked --target "$host" --tests $(printf -- '-p %s ' $packages) -- --skip reclaimed_pages_are_gone_for_the_system_too \
+packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap zpool-lz4 zpool-lzo}
+[ $# -gt 0 ] || packages+=" zpool-zstd"
+test=(cargo +nightly test --quiet --locked --target "$host")
+# One test measures the resident bytes of its process, which would include the sanitizer's shadow.
+# Another measures what zstd takes from the heap, and zstd asks for other sizes here.
+"${test[@]}" --tests $(printf -- '-p %s ' $packages) -- \
+    --skip reclaimed_pages_are_gone_for_the_system_too \
     --skip a_dictionary_is_held_once_and_freed_with_its_last_user
-# The reference pools and those of the docs. Not the planted ones: they have bugs.
-[ $# -gt 0 ] || cargo +nightly test --quiet --locked --target "$host" -p zpool-conformance --test reference --test tutorial --test compressors
+# The reference pools and those of the docs. The planted ones have bugs.
+[ $# -gt 0 ] ||
+    "${test[@]}" -p zpool-conformance --test reference --test tutorial --test compressors

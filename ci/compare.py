@@ -1,4 +1,7 @@
-"""Compares the reports of ci/compare.sh: PROGRAM.FILE.ROUND.SIDE.json, with `base` and `head` as sides."""
+"""Compares the reports of ci/compare.sh.
+
+They are called PROGRAM.FILE.ROUND.SIDE.json, and the sides are `base` and `head`.
+"""
 
 import json
 import pathlib
@@ -6,11 +9,11 @@ import re
 import statistics
 import sys
 
-# What may get worse before it is marked.
+# A figure may get worse by this share before it is marked.
 TOLERANCE = 0.02
 
-# What is no figure of ours: sizes of the run, yardsticks that contain no code of this workspace,
-# and second looks at the same times (ranges, other clocks).
+# Not figures of ours: sizes of the run, yardsticks without code of this workspace, and other views
+# of the same times (ranges, other clocks).
 IGNORED = re.compile(
     r"^(pages|rounds|entries|ratio|raw_.*|ranges\..*|wall\..*|zram\.raw_.*"
     r"|machine_.*|arc_.*|slice_.*|churn_mimalloc_ns|read_p999_without_compaction_ns)$"

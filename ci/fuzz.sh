@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for so many seconds, one after the other, and prints the number of executions.
+# Runs the fuzz targets one after the other, and prints the number of executions of each.
 #
-#   ci/fuzz.sh [SECONDS [TARGET...]]     60 seconds; all of zbud zsmalloc lz4 lzo zstd zstd_dict store
+#   ci/fuzz.sh [SECONDS [TARGET...]]
 #
-# Under AddressSanitizer, with the flags that cargo-fuzz gives (which need not be installed; `cargo fuzz run TARGET` works, too, where it is). Needs a nightly
-# toolchain and a C++ compiler. Inputs that were worth keeping are in fuzz/corpus, those that failed in fuzz/artifacts. Of a target that takes actions, the list
-# that failed is printed as `zlab replay` takes it; and a list that others printed is an input: `PROGRAM FILE`, or a file in fuzz/corpus.
+#   SECONDS   time per target (60)
+#   TARGET    of zbud, zsmalloc, lz4, lzo, zstd, zstd_dict, store; all of them if none is named
+#
+# Runs under AddressSanitizer with the flags of cargo-fuzz, which need not be installed. If it is,
+# `cargo fuzz run TARGET` works too. Needs a nightly toolchain and a C++ compiler. Interesting
+# inputs are in fuzz/corpus, failing ones in fuzz/artifacts. A target that takes actions prints the
+# failing list for `zlab replay`. Such a list is also an input: `PROGRAM FILE`, or a file in
+# fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! cargo +nightly --version >/dev/null 2>&1; then
@@ -22,10 +27,13 @@ seconds=${1:-60}
 
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
-coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
-coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
-RUSTFLAGS="--cfg fuzzing -Zsanitizer=address $coverage ${RUSTFLAGS:-}" CARGO_TARGET_DIR="$target_dir" \
-    cargo +nightly build --release --locked --quiet --manifest-path fuzz/Cargo.toml --target "$host" $(printf -- '--bin %s ' "$@")
+flags="--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module"
+for coverage in level=4 inline-8bit-counters pc-table trace-compares; do
+    flags+=" -Cllvm-args=-sanitizer-coverage-$coverage"
+done
+RUSTFLAGS="$flags ${RUSTFLAGS:-}" CARGO_TARGET_DIR="$target_dir" \
+    cargo +nightly build --release --locked --quiet --manifest-path fuzz/Cargo.toml \
+    --target "$host" $(printf -- '--bin %s ' "$@")
 
 failed=0
 for target in "$@"; do
@@ -33,10 +41,12 @@ for target in "$@"; do
     corpus=fuzz/corpus/$target artifacts=fuzz/artifacts/$target
     mkdir -p "$corpus" "$artifacts"
     log=$(mktemp)
-    # Guards and handles that somebody forgets leak on purpose.
-    if ASAN_OPTIONS="detect_leaks=0 ${ASAN_OPTIONS:-}" "$program" "$corpus" -artifact_prefix="$artifacts/" -max_total_time="$seconds" \
-        -max_len=2048 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1; then
-        echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions in $seconds s, no finding"
+    # Actions leak guards and handles on purpose.
+    if ASAN_OPTIONS="detect_leaks=0 ${ASAN_OPTIONS:-}" "$program" "$corpus" \
+        -artifact_prefix="$artifacts/" -max_total_time="$seconds" -max_len=2048 -timeout=20 \
+        -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1; then
+        executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+        echo "$target: $executions executions in $seconds s, no finding"
     else
         failed=1
         tail -n 60 "$log"

@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# What is published under MIT OR Apache-2.0 depends on nothing GPL; what links GPL-2.0-only code links nothing Apache-2.0-only.
-# (The criterion programs of `benches` are built without zpool-lzo: a dev-dependency, criterion, brings in ciborium, Apache-2.0-only.)
+# Checks two rules of linking: a crate published under MIT OR Apache-2.0 depends on no GPL code, and
+# a program with GPL-2.0-only code links no Apache-2.0-only code. The criterion programs of
+# `benches` are built without zpool-lzo, because criterion brings in ciborium, which is Apache-2.0
+# only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tree() { cargo tree --locked -p "$1" --all-features --edges "$2" --prefix none --format '{p}: {l}' | sort -u; }
+tree() {
+    cargo tree --locked -p "$1" --all-features --edges "$2" --prefix none --format '{p}: {l}' |
+        sort -u
+}
+published="zpool-core zpool-zbud zpool-zsmalloc zpool-lz4 zpool-zstd zpool-manager"
 bad=0
-for package in zpool-core zpool-zbud zpool-zsmalloc zpool-lz4 zpool-zstd zpool-manager zpool-conformance zswap; do
+for package in $published zpool-conformance zswap; do
     crates=$(tree "$package" normal,build)
     if grep -E ': .*GPL' <<<"$crates"; then
         echo "$package must not depend on GPL code" >&2

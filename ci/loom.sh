@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the loom models, bounded as each says. They need a build of their own: every lock and atomic is loom's there.
+# Runs the loom models, each with its own bounds. They need a build of their own, in which every
+# lock and atomic is loom's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export RUSTFLAGS="--cfg zpool_loom ${RUSTFLAGS:-}"

@@ -1,7 +1,7 @@
 """The mutants of ci/mutants.sh: a sample of single changes, each tried in one copy of the tree.
 
-    tree ──► copy in target/mutants ──► baseline: every test program once, timed ──► order: stages, fast programs first
-    sites of all crates ──► seeded shuffle ──► a mutant at a time: build a stage, run it, stop at the first failure
+    tree ──► copy in target/mutants ──► baseline: time all test programs ──► order: fast first
+    sites of all crates ──► seeded shuffle ──► for each mutant: build, run, stop if it fails
 """
 
 import collections
@@ -40,8 +40,8 @@ NOT_FILES = {"check.rs", "validate.rs", "lib.rs", "loom_locks.rs"}
 NOT_LINES = re.compile(
     r"^\s*(//|#|use |pub use |mod |debug_assert|assert|const _|\.field|write!|let _ =|impl"
     r"|pub\(crate\) (struct|enum|type|trait)|fn fmt)"
-    r"|debug_assert|assert!|assert_eq!|format!|Ordering::|where |might_block|PhantomData|unreachable!"
-    r"|-> |dyn |size_of"
+    r"|debug_assert|assert!|assert_eq!|format!|Ordering::|where |might_block|PhantomData"
+    r"|unreachable!|-> |dyn |size_of"
 )
 # Items that this build does not compile, and tests.
 NOT_BUILT = re.compile(
@@ -58,9 +58,12 @@ CHANGES = [(re.compile(pattern), to) for pattern, to in [
     (r" << ", " >> "), (r" >> ", " << "), (r" & ", " | "), (r" \| ", " & "),
     (r" \+= ", " -= "), (r" -= ", " += "), (r" \|= ", " &= "), (r" &= ", " |= "),
     (r"\.min\(", ".max("), (r"\.max\(", ".min("), (r"\btrue\b", "false"), (r"\bfalse\b", "true"),
-    (r"\.is_empty\(\)", ".is_empty() == false"), (r"\bif (?!let\b|!)([^{}]+) \{", r"if !(\1) {"), (r"\bif !", "if "),
-    (r"\.first\(\)", ".last()"), (r"\.last\(\)", ".first()"), (r"(?<!\.)\b1\b", "2"), (r"(?<!\.)\b0\b", "1"),
-    (r"\.is_some\(\)", ".is_none()"), (r"\.is_none\(\)", ".is_some()"), (r"div_ceil\(", "div_euclid("),
+    (r"\.is_empty\(\)", ".is_empty() == false"),
+    (r"\bif (?!let\b|!)([^{}]+) \{", r"if !(\1) {"), (r"\bif !", "if "),
+    (r"\.first\(\)", ".last()"), (r"\.last\(\)", ".first()"),
+    (r"(?<!\.)\b1\b", "2"), (r"(?<!\.)\b0\b", "1"),
+    (r"\.is_some\(\)", ".is_none()"), (r"\.is_none\(\)", ".is_some()"),
+    (r"div_ceil\(", "div_euclid("),
     (r"trailing_zeros", "leading_zeros"), (r"wrapping_add\(1\)", "wrapping_add(0)"),
     # A statement that is a call, or an assignment, left out.
     (r"^(\s+)((?:self|books|state|pool|slot|shared|list|entry)[\w.\[\]()?&:]*\([^{}]*\);)$", r"\1"),
@@ -85,7 +88,8 @@ def sites(root, crate):
     for path in sorted((root / crate / "src").rglob("*.rs")):
         if path.name not in NOT_FILES:
             file = str(path.relative_to(root))
-            found += [Mutant(crate, file, *change) for change in changes(path.read_text().splitlines())]
+            lines = path.read_text().splitlines()
+            found += [Mutant(crate, file, *change) for change in changes(lines)]
     return found
 
 
@@ -121,7 +125,8 @@ def equivalents(root):
             continue
         parts = [part.strip() for part in line.split(" ;; ")]
         if len(parts) != 4 or not parts[3]:
-            sys.exit(f"ci/mutants.equivalent:{number + 1}: `file ;; was ;; now ;; reason` is needed")
+            place = f"ci/mutants.equivalent:{number + 1}"
+            sys.exit(f"{place}: `file ;; was ;; now ;; reason` is needed")
         known[tuple(parts[:3])] = parts[3]
     return known
 
@@ -149,7 +154,7 @@ def run(command, cwd, seconds, **environment):
         os.killpg(child.pid, signal.SIGKILL)
         return None, child.communicate()[0]
     finally:
-        # What a test started and left.
+        # Processes that the test started and left.
         try:
             os.killpg(child.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -157,7 +162,7 @@ def run(command, cwd, seconds, **environment):
 
 
 class Tree:
-    """The copy, its build, and the test programs of each crate in the order in which they are run."""
+    """The copy, its build, and the test programs of each crate, in the order of their runs."""
 
     def __init__(self, root):
         self.folder = root / "target/mutants/tree"
@@ -172,8 +177,10 @@ class Tree:
         """Returns paths by target, or None and what cargo printed."""
         command = ["cargo", "test", "--locked", "--no-run", "--message-format=json", "-p", package]
         command += ["--lib" if target == "lib" else f"--test={target}" for target in targets]
-        code, out = run(command, self.folder, BUILD_SECONDS, CARGO_TARGET_DIR=str(self.target),
-                        CARGO_INCREMENTAL="1", CARGO_PROFILE_TEST_DEBUG="0", CARGO_PROFILE_DEV_DEBUG="0")
+        code, out = run(
+            command, self.folder, BUILD_SECONDS, CARGO_TARGET_DIR=str(self.target),
+            CARGO_INCREMENTAL="1", CARGO_PROFILE_TEST_DEBUG="0", CARGO_PROFILE_DEV_DEBUG="0",
+        )
         if code != 0:
             return None, out
         paths = {}
@@ -237,12 +244,14 @@ class Tree:
                 if paths is None:
                     return "does not compile", ""
                 for program in programs:
-                    code, out = self.test(folder_of(name), paths[program.target], 20 + 5 * program.seconds)
+                    seconds = 20 + 5 * program.seconds
+                    code, out = self.test(folder_of(name), paths[program.target], seconds)
                     if code is None:
                         return "killed", f"{program.target} hangs"
                     if code != 0:
                         failed = re.search(r"^    (\S+)$", out[out.rfind("failures:"):], re.M)
-                        return "killed", f"{program.target} {failed.group(1) if failed else 'aborts'}"
+                        by = failed.group(1) if failed else "aborts"
+                        return "killed", f"{program.target} {by}"
             return "survived", ""
         finally:
             path.write_text(text)
@@ -261,19 +270,21 @@ def main():
     root = pathlib.Path.cwd()
     known = equivalents(root)
     sample = [mutant for crate in crates for mutant in sites(root, crate)]
-    stale = [each for each in known if each[0].split("/")[0] in crates and each not in set(map(key, sample))]
+    sampled = set(map(key, sample))
+    stale = [each for each in known if each[0].split("/")[0] in crates and each not in sampled]
     for file, was, now in stale:
         print(f"ci/mutants.equivalent: no longer there: {file}: {was} -> {now}")
     random.Random(seed).shuffle(sample)
     left_out = [mutant for mutant in sample if key(mutant) in known]
     sample = [mutant for mutant in sample if key(mutant) not in known][skip:]
-    print(f"{len(sample)} sites in {', '.join(crates)}, besides {len(left_out)} equivalent ones; seed {seed}")
+    print(f"{len(sample)} sites in {', '.join(crates)}, seed {seed}")
+    print(f"{len(left_out)} equivalent sites are left out")
     if os.environ.get("LIST"):
         print("\n".join(describe(mutant) for mutant in sample[:wanted]))
         return
     tree = Tree(root)
     results = []
-    # Crate by crate, since what depends on a changed crate is built again. Those that take the place of
+    # Crate by crate, because the dependents of a changed crate are built again. Substitutes for
     # mutants that do not compile come last.
     chosen = sorted(sample[:wanted], key=lambda mutant: crates.index(mutant.crate))
     for mutant in chosen + sample[wanted:]:
@@ -283,7 +294,8 @@ def main():
             tree.measure(mutant.crate)
         begun = time.monotonic()
         outcome, by = tree.attempt(mutant)
-        print(f"{outcome:<17} {time.monotonic() - begun:4.0f} s  {describe(mutant)}  {by}", flush=True)
+        seconds = time.monotonic() - begun
+        print(f"{outcome:<17} {seconds:4.0f} s  {describe(mutant)}  {by}", flush=True)
         if outcome != "does not compile":
             results.append((mutant, outcome))
     report(crates, results)

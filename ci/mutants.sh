@@ -11,7 +11,7 @@
 #               ones are left out
 #   LIST=1      prints the sample, and runs nothing
 #
-# Prints a line a mutant, then those that survived, and fails if fewer than 90 % of those that
+# Prints a line per mutant, then those that survived, and fails if fewer than 90 % of those that
 # compile were killed. A survivor is a gap in the tests, or a change that no test can see. The
 # latter go into ci/mutants.equivalent, with a reason, and are then left out. Builds in
 # target/mutants, with every test program in the order of its time, so it is quickest on a quiet

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A crate outside the workspace that depends on zswap with default features builds, and nothing in it builds C.
+# Checks that a crate outside the workspace that depends on zswap with default features builds, and
+# that no crate in it builds C.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
@@ -23,7 +24,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/outside"
 # A compiler that does not exist: a build script that wants one fails.
 CC=/nonexistent/cc CXX=/nonexistent/c++ cargo run --quiet
 crates=$(cargo tree --edges normal,build --prefix none --format '{p}')
-if grep -E '^(cc|cmake|bindgen|pkg-config|[a-z0-9_-]+-sys) ' <<<"$crates" | grep -v '^linux-raw-sys '; then
+builds_c='^(cc|cmake|bindgen|pkg-config|[a-z0-9_-]+-sys) '
+if grep -E "$builds_c" <<<"$crates" | grep -v '^linux-raw-sys '; then
     echo "zswap with default features must not compile C" >&2
     exit 1
 fi

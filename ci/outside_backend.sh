@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A crate outside the workspace, with a pool of its own in some forty lines, gets the whole suite with one line. The pool is the one of the docs
-# ("Writing a back end"); all that such a crate has is what is written here.
+# Checks that a crate outside the workspace, with a pool of its own in some forty lines, gets the
+# whole suite with one line. The pool is that of the tutorial "Writing a back end". The crate has
+# nothing besides what is written here.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
@@ -26,7 +27,9 @@ cat >"$scratch/tests/conformance.rs" <<'RUST'
 use shelf::Shelf;
 use zpool_core::HandleMint;
 
-zpool_conformance::pool_suite!(shelf_pool, [], |_| Ok(Box::new(Shelf { mint: HandleMint::new(), shelf: Default::default() })));
+zpool_conformance::pool_suite!(shelf_pool, [], |_| {
+    Ok(Box::new(Shelf { mint: HandleMint::new(), shelf: Default::default() }))
+});
 RUST
 cd "$scratch"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/outside"

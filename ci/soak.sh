@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the parts of zswap's tests that only long runs finish, for about so many seconds in all:
-# ci/soak.sh [SECONDS]   (600)
+# Runs the parts of zswap's tests that only long runs finish.
 #
-#   model_threads   threads against maps, with each policy, while plug-ins fail and pools are switched
+#   ci/soak.sh [SECONDS]     about this long in all (600)
+#
+#   model_threads   threads against maps, with each policy, while plug-ins fail and pools switch
 #   soak            orders of keys and kinds of hashes, limits that change, stores that were full,
 #                   many retired pools
 #

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Runs the suites and tests under ThreadSanitizer. Needs nightly with rust-src: std is built with it, since its locks and channels are not seen otherwise. Fences
-# are not modelled: what that makes it report is listed, with reasons, in ci/tsan.supp, where nothing of ours is named.
+# Runs the suites and tests under ThreadSanitizer. Needs nightly with rust-src, because std is built
+# with the sanitizer, which would not see std's locks and channels otherwise. It does not model
+# fences. The false reports that this causes are listed in ci/tsan.supp, with reasons, and name no
+# code of ours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! cargo +nightly --version >/dev/null 2>&1; then
@@ -8,7 +10,8 @@ if ! cargo +nightly --version >/dev/null 2>&1; then
     exit 0
 fi
 if [ ! -d "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library" ]; then
-    echo "skipped: the thread sanitizer needs std's source (rustup component add rust-src --toolchain nightly)"
+    echo "skipped: the thread sanitizer needs std's source" \
+        "(rustup component add rust-src --toolchain nightly)"
     exit 0
 fi
 if grep -vE '^(#|$)' ci/tsan.supp | grep -E 'zpool|zswap|workload|conformance'; then
@@ -17,10 +20,13 @@ if grep -vE '^(#|$)' ci/tsan.supp | grep -E 'zpool|zswap|workload|conformance'; 
 fi
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/tsan"
-# rustix calls libc then instead of the kernel, so that memory which is unmapped and mapped again is seen to be another.
+# Makes rustix call libc instead of the kernel, so that the sanitizer sees memory being unmapped and
+# mapped again.
 export RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc ${RUSTFLAGS:-}"
 export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp halt_on_error=1 ${TSAN_OPTIONS:-}"
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1
 packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap}
-# One test adds up what this process maps and leaves out of core dumps, and the sanitizer's own shadow, which comes and goes with what it shadows, is left out, too.
-cargo +nightly test -Zbuild-std --quiet --locked --target "$host" --tests $(printf -- '-p %s ' $packages) -- --skip pool_memory_is_left_out_of_core_dumps_when_asked
+# One test adds up what this process maps and excludes from core dumps, and that would include the
+# sanitizer's shadow.
+cargo +nightly test -Zbuild-std --quiet --locked --target "$host" --tests \
+    $(printf -- '-p %s ' $packages) -- --skip pool_memory_is_left_out_of_core_dumps_when_asked

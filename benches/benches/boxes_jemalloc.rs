@@ -1,4 +1,4 @@
-//! One box an object on jemalloc: what `zsmalloc` is compared with.
+//! One box per object on jemalloc, to compare `zsmalloc` with.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 

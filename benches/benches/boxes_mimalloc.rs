@@ -1,4 +1,4 @@
-//! One box an object on mimalloc: what `zsmalloc` is compared with.
+//! One box per object on mimalloc, to compare `zsmalloc` with.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 

@@ -1,8 +1,11 @@
-//! Allocators against one box an object: insert, read and free, on objects that lz4 made of generated pages.
+//! Allocators against one box per object: insert, read and free, on generated pages that lz4 has
+//! compressed.
 //!
-//! Verified first, then measured. Times are of all objects together; criterion gives objects a second. Density is a result, too, and printed.
+//! Verifies first, then measures. Times are of all objects together, and criterion converts them to
+//! objects per second. Density is a result too, and is printed.
 //!
-//! This program must not link zpool-lzo: criterion links ciborium, which is Apache-2.0 only.
+//! This program must not link zpool-lzo, because criterion links ciborium, which is Apache-2.0
+//! only.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
@@ -13,7 +16,7 @@ use benches::{Boxes, Packer, density, objects, pools, verify};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use workload::Rng;
 
-/// About 5 MiB of objects: more than the caches next to a core hold.
+/// About 5 MiB of objects, more than the caches of a core hold.
 const OBJECTS: usize = 4096;
 const SEED: u64 = 1;
 

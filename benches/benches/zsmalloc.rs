@@ -1,7 +1,8 @@
-//! zsmalloc, and one box an object on the allocator of the system: insert, read, free, churn and compaction, on one thread and on two.
+//! zsmalloc against one box per object on the system's allocator: insert, read, free, churn and
+//! compaction, on one thread and on two.
 //!
-//! The same boxes on mimalloc and jemalloc: `boxes_mimalloc`, `boxes_jemalloc`. This program must not link zpool-lzo: criterion links ciborium, which is
-//! Apache-2.0 only.
+//! `boxes_mimalloc` and `boxes_jemalloc` have the same boxes on other allocators. This program must
+//! not link zpool-lzo, because criterion links ciborium, which is Apache-2.0 only.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 

@@ -1,109 +1,92 @@
 //! `zlab density` for boxes on the allocator that a program was built with.
 
-use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::Parser;
 use serde::Serialize;
 use workload::{
-    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, answer, density, read_files,
+    BoxAllocator, Density, DensityRow, Objects, Pages, answer, density, read_files,
     refuse_huge_pages,
 };
 use zpool_core::compress::Codec;
 use zpool_lz4::Lz4Compressor;
 
+use crate::{Failure, Output, PrintedReport, child, child_task, exit};
+
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// The first argument of the child that measures.
-const CHILD: &str = "measure";
-
-#[derive(Debug, Default)]
+/// Measures the density of boxes on the allocator of this program
+#[derive(Debug, Parser)]
 struct Options {
+    /// Files whose pages are compressed
+    #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    repeat: Option<usize>,
-    max_blocks: Option<usize>,
-    json: bool,
+    /// Keep each object this many times
+    #[arg(long, value_name = "N", default_value = "1")]
+    repeat: NonZeroUsize,
+    /// Keep at most this many objects
+    #[arg(long, value_name = "N")]
+    max_blocks: Option<NonZeroUsize>,
+    #[command(flatten)]
+    output: Output,
 }
 
+/// The density of each file.
 #[derive(Debug, Serialize)]
-struct Report {
+struct Densities {
     results: Vec<DensityRow>,
 }
 
-/// The whole program: measures each file in a process of its own and prints what `zlab density` prints.
-pub fn density_of_boxes(allocator: &str) -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let done = match args.as_slice() {
-        [first, slots] if first == CHILD => child(slots),
-        _ => parent(allocator, args.into_iter()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("density_{allocator}: {error}");
-            ExitCode::from(2)
-        }
+impl PrintedReport for Densities {
+    fn table(&self) -> String {
+        let line = |DensityRow { file, density, .. }: &DensityRow| {
+            let Density { payload_bytes, fill, churn, half_freed, .. } = density;
+            format!(
+                "{file}: {payload_bytes} bytes of payload; fill {fill:.4}, churn {churn:.4}, \
+                 half freed {half_freed:.4}\n"
+            )
+        };
+        self.results.iter().map(line).collect()
     }
 }
 
-fn parent(allocator: &str, args: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
-    let options = Options::parse(args)?;
-    let mut report = Report { results: Vec::new() };
+/// Runs the whole program: measures each file in a process of its own and prints the rows that
+/// `zlab density` prints. `allocator` is the name of the program's global allocator.
+pub fn density_of_boxes(allocator: &str) -> ExitCode {
+    if let Some(task) = child_task() {
+        return exit(measure_here(&task));
+    }
+    let options = Options::parse();
+    exit(measure_each(allocator, &options).map(|densities| options.output.print(&densities)))
+}
+
+fn measure_each(allocator: &str, options: &Options) -> Result<Densities, Failure> {
+    let max = options.max_blocks.map_or(usize::MAX, NonZeroUsize::get);
+    let mut densities = Densities { results: Vec::new() };
     for file in &options.files {
         let mut pages = read_files(std::slice::from_ref(file), BLOCK, None)?.without_same_filled();
-        let max = options.max_blocks.unwrap_or(usize::MAX);
         pages.truncate(max);
-        let slots = pages.len().saturating_mul(options.repeat.unwrap_or(1)).min(max);
-        let child = Isolated::new().arg(CHILD).arg(slots.to_string());
-        let density: Result<Density, String> = child.run(&pages)?;
-        let file = file.display().to_string();
-        report.results.push(DensityRow {
-            file,
+        let slots = pages.len().saturating_mul(options.repeat.get()).min(max);
+        let density: Result<Density, String> = child([slots.to_string()]).run(&pages)?;
+        densities.results.push(DensityRow {
+            file: file.display().to_string(),
             allocator: allocator.to_owned(),
             density: density?,
         });
     }
-    if options.json {
-        println!("{}", serde_json::to_string(&report)?);
-        return Ok(());
-    }
-    for DensityRow { file, density, .. } in &report.results {
-        let Density { payload_bytes, fill, churn, half_freed, .. } = density;
-        println!(
-            "{file}: {payload_bytes} bytes of payload; fill {fill:.4}, churn {churn:.4}, half freed {half_freed:.4}"
-        );
-    }
-    Ok(())
+    Ok(densities)
 }
 
-fn child(slots: &str) -> Result<(), Box<dyn Error>> {
+/// Measures in a child, on the pages of its standard input.
+fn measure_here(task: &[String]) -> Result<(), Failure> {
     refuse_huge_pages();
-    let slots = slots.parse()?;
+    let slots = task.first().ok_or("a child needs a number of slots")?.parse()?;
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), pages.block_size());
     let objects = Objects::compressed(&pages, &codec)?;
-    answer(&density(&objects, slots, || Ok(BoxKeeper)).map_err(|error| error.to_string()))?;
+    answer(&density(&objects, slots, || Ok(BoxAllocator)).map_err(|error| error.to_string()))?;
     Ok(())
-}
-
-impl Options {
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options::default();
-        while let Some(arg) = args.next() {
-            let mut number = || {
-                let number = args.next().and_then(|n| n.parse().ok()).filter(|&n: &usize| n > 0);
-                number.ok_or_else(|| format!("{arg} needs a number above 0")).map(Some)
-            };
-            match arg.as_str() {
-                "--repeat" => options.repeat = number()?,
-                "--max-blocks" => options.max_blocks = number()?,
-                "--json" => options.json = true,
-                _ if arg.starts_with('-') => return Err(format!("unknown option {arg}")),
-                _ => options.files.push(arg.into()),
-            }
-        }
-        if options.files.is_empty() { Err("no file was named".to_owned()) } else { Ok(options) }
-    }
 }

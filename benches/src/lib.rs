@@ -1,13 +1,15 @@
-//! What the bench programs share: the back ends compared, and objects for them.
+//! The shared part of the bench programs: the back ends compared, the objects for them, and the
+//! command line.
 //!
 //! ```text
-//!   Generator ──► pages ──► lz4 ──► objects ──► insert, read, free ──► zbud, zsmalloc, a box an object
+//!   Generator ──► pages ──► lz4 ──► objects ──► insert, read, free ──► zbud, zsmalloc, boxes
 //! ```
 //!
 //! # The nouns
 //!
-//! - An *object* is a page compressed, or kept raw where it does not shrink: what an allocator gets from a store.
-//! - A [`Packer`] is who keeps objects: a pool, or [`Boxes`], the yardstick that any allocator has to be compared with.
+//! - An *object* is a page compressed, or kept raw if it does not shrink, which is what a store
+//!   passes to an allocator.
+//! - A [`Packer`] keeps objects. It is a pool or [`Boxes`], the yardstick for every allocator.
 //!
 //! # Example
 //!
@@ -21,18 +23,20 @@
 //!
 //! # Licence
 //!
-//! Nothing here, and no criterion program, may link zpool-lzo: see the manifest.
+//! Neither this library nor a criterion program may link zpool-lzo. The manifest says why.
 //!
 //! # Where to read next
 //!
-//! `benches/pools.rs`.
+//! `benches/pools.rs` for the criterion programs, `program.rs` for a new report program.
 
 #![forbid(unsafe_code)]
 
 mod density_boxes;
 mod objects;
 mod packer;
+mod program;
 
 pub use density_boxes::density_of_boxes;
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};
+pub use program::{Failure, Output, PrintedReport, child, child_task, exit};

@@ -1,4 +1,4 @@
-//! Objects of the lengths and contents that a store gives to an allocator.
+//! Objects with the lengths and contents that a store passes to an allocator.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use zpool_lz4::Lz4Compressor;
 /// Bytes of the pages that objects are made of.
 const PAGE_BYTES: usize = 4096;
 
-/// `n` generated pages, each compressed with lz4 or kept raw where it does not shrink; same-filled pages make no object. The same for the same seed.
+/// Generates `n` pages that are not same-filled, and compresses each with lz4, or keeps it raw if
+/// it does not shrink. A seed always makes the same objects.
 ///
 /// # Panics
 ///
-/// When lz4 fails, which it has no reason to.
+/// If lz4 fails, which it has no reason to.
 pub fn objects(seed: u64, n: usize) -> Vec<Box<[u8]>> {
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), PAGE_BYTES);
     let pages = Generator::new(seed).blocks(PAGE_BYTES).filter(|page| !is_same_filled(page));
@@ -29,8 +30,9 @@ pub fn objects(seed: u64, n: usize) -> Vec<Box<[u8]>> {
 mod tests {
     use super::*;
 
+    /// Objects have many lengths, up to a page, and a seed always makes the same ones.
     #[test]
-    fn objects_are_of_many_lengths_and_always_the_same() {
+    fn objects_of_one_seed_are_equal() {
         let made = objects(7, 300);
         assert_eq!(made, objects(7, 300));
         assert_ne!(made, objects(8, 300));

@@ -1,4 +1,4 @@
-//! Who keeps the objects.
+//! The allocators compared: pools, and one box per object.
 
 use zpool_core::page::default_source;
 use zpool_core::{Handle, PoolConfig, ZPool, ZPoolDriver};
@@ -8,36 +8,37 @@ use zpool_zsmalloc::ZsmallocDriver;
 /// Bytes of the largest object.
 const MAX_OBJECT_BYTES: usize = 4096;
 
-/// Something that keeps objects. Its methods panic where a pool would return an error: a bench has no use for it.
+/// An allocator that keeps objects. Its methods panic where a pool would return an error, because a
+/// bench cannot go on then.
 pub trait Packer {
-    /// What names an object.
+    /// The token of an object.
     type Token;
 
-    /// What it is called in results.
+    /// Returns the name in results.
     fn name(&self) -> &str;
 
-    /// An empty one of the same kind.
+    /// Creates an empty packer of the same kind.
     #[must_use]
     fn fresh(&self) -> Self;
 
     /// Keeps a copy of `object`.
     fn insert(&self, object: &[u8]) -> Self::Token;
 
-    /// Pins an object, gives its bytes to `look`, and unpins it.
+    /// Pins an object, passes its bytes to `look`, and unpins it.
     fn read<R>(&self, token: &Self::Token, look: impl FnOnce(&[u8]) -> R) -> R;
 
     /// Frees an object.
     fn free(&self, token: Self::Token);
 
-    /// Bytes held for `tokens`, which are all the objects there are.
+    /// Returns the bytes held for `tokens`, which must be those of all objects.
     fn bytes_held(&self, tokens: &[Self::Token]) -> usize;
 }
 
-/// One box an object: what a program does that has no pool.
+/// One box per object, as in a program without a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Boxes;
 
-/// Bytes that the usual allocators add to or round up at each box.
+/// Bytes that common allocators add to a box or lose to rounding.
 const BOX_OVERHEAD: usize = 8;
 
 impl Packer for Boxes {
@@ -66,20 +67,20 @@ impl Packer for Boxes {
         drop(token);
     }
 
-    /// An estimate: the box, its pointer and its length, and what the allocator adds.
+    /// Estimates the boxes, their pointers and lengths, and the overhead of the allocator.
     fn bytes_held(&self, tokens: &[Box<[u8]>]) -> usize {
         tokens.iter().map(|object| object.len() + size_of::<Box<[u8]>>() + BOX_OVERHEAD).sum()
     }
 }
 
-/// A pool over mapped memory, as a store has it.
+/// A pool over mapped memory, as in a store.
 #[derive(Debug)]
 pub struct PoolPacker {
     driver: &'static dyn ZPoolDriver,
     pool: Box<dyn ZPool>,
 }
 
-/// The allocators compared.
+/// Returns the pools compared.
 pub fn pools() -> Vec<PoolPacker> {
     let drivers: [&'static dyn ZPoolDriver; 2] = [&ZbudDriver, &ZsmallocDriver];
     drivers.into_iter().map(PoolPacker::new).collect()
@@ -130,7 +131,7 @@ impl Packer for PoolPacker {
 ///
 /// # Panics
 ///
-/// When one does not come back as it was.
+/// If an object does not come back as it was.
 pub fn verify(packer: &impl Packer, objects: &[Box<[u8]>]) {
     let tokens: Vec<_> = objects.iter().map(|object| packer.insert(object)).collect();
     for (token, object) in tokens.iter().zip(objects) {
@@ -141,7 +142,7 @@ pub fn verify(packer: &impl Packer, objects: &[Box<[u8]>]) {
     tokens.into_iter().for_each(|token| packer.free(token));
 }
 
-/// Bytes held over bytes of `objects`, in a fresh packer that holds nothing else.
+/// Returns bytes held over bytes of `objects`, in a fresh packer that holds nothing else.
 pub fn density<P: Packer>(packer: &P, objects: &[Box<[u8]>]) -> f64 {
     let packer = packer.fresh();
     let tokens: Vec<_> = objects.iter().map(|object| packer.insert(object)).collect();
@@ -156,8 +157,9 @@ mod tests {
     use super::*;
     use crate::objects;
 
+    /// Every packer returns its objects unchanged and holds at least their bytes.
     #[test]
-    fn every_packer_keeps_its_word_and_holds_what_it_was_given() {
+    fn packers_return_what_they_keep() {
         let objects = objects(1, 500);
         verify(&Boxes, &objects);
         assert!(density(&Boxes, &objects) > 1.0);

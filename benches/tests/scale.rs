@@ -24,8 +24,8 @@ fn scale_only_prints_the_rows_of_one_part() {
 
 /// A name that is no part and no figure is an error that lists the parts.
 #[test]
-fn scale_unknown_name_prints_usage() {
+fn scale_unknown_name_lists_parts() {
     let output = scale(&["--only", "nothing"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("usage: scale"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("order-1m"), "{output:?}");
 }

@@ -1,22 +1,29 @@
-//! One language for what is done to a pool: property tests make it, failures print it, replay reads it.
+//! A language of operations on a pool. Property tests make lists of them, failures print them, and
+//! replay reads them.
 //!
 //! ```text
-//!   insert 137 fill 5      137 bytes that only fill 5 makes          free 2         the object that is third in line
-//!   read 3                 compares the object's bytes               compact 10     moving at most 10 objects
-//!   hold 3                 and keeps the guard                       compact all
-//!   release 0              drops a guard that was kept               reclaim 2      pages, from an owner who agrees
-//!   exchange 0 with 4      the objects of two handles                trim
-//!   switch zbud+lz4        stores only
+//!   insert 137 fill 5    137 bytes that only fill 5 makes
+//!   read 3               compares the bytes of live object 3
+//!   hold 3               the same, and keeps the guard
+//!   release 0            drops guard 0
+//!   exchange 0 with 4    the objects of two handles
+//!   free 2               object 2
+//!   compact 10           moves at most 10 objects; `compact all`
+//!   reclaim 2            2 pages, from an owner that agrees
+//!   trim
+//!   switch zbud+lz4      stores only
 //! ```
 //!
 //! ```text
-//!   a case of the suite that fails   prints the shortest list              ZPOOL_ACTIONS=FILE cargo test random_actions   does a list
-//!   a fuzz target that fails         ci/fuzz.sh prints its list            target FILE                                    does a list
-//!   by hand                                                                zlab replay FILE                               does a list
+//!   who fails                 prints its list     who runs a list
+//!   a case of the suite       the shortest one    ZPOOL_ACTIONS=FILE cargo test random_actions
+//!   a fuzz target             ci/fuzz.sh          the target, with the file as its argument
+//!                                                 zlab replay FILE
 //! ```
 //!
-//! One action a line; empty lines and what follows a `#` are skipped. Numbers of objects and guards are taken modulo how many there are, so that every list of
-//! actions means something, and a list cut short still does: that is what lets a failing list shrink.
+//! Each line has one action. Empty lines and the text after a `#` are skipped. Numbers of objects
+//! and guards are taken modulo their count, so that every list has a meaning, also one that was cut
+//! short. That is why a failing list can shrink.
 
 use core::fmt;
 use core::str::FromStr;
@@ -24,85 +31,85 @@ use core::str::FromStr;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
 
-/// Something done to a [`Subject`].
+/// An operation on a [`Subject`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
     /// Stores an object.
     Insert {
-        /// Its length in bytes. A subject takes it modulo its maximum.
+        /// The length in bytes. A subject takes it modulo its maximum.
         len: usize,
-        /// What its bytes are made of.
+        /// The seed of the bytes.
         fill: u64,
     },
     /// Reads an object and compares it.
     Read {
-        /// Which of the live objects.
+        /// The number of the object among the live ones.
         nth: usize,
     },
     /// Reads an object and keeps the guard.
     Hold {
-        /// Which of the live objects.
+        /// The number of the object among the live ones.
         nth: usize,
     },
     /// Compares what a guard reads, and drops it.
     Release {
-        /// Which of the guards that are kept.
+        /// The number of the guard among those kept.
         nth: usize,
     },
-    /// Frees an object, guards or not.
+    /// Frees an object, whether or not guards hold it.
     Free {
-        /// Which of the live objects.
+        /// The number of the object among the live ones.
         nth: usize,
     },
-    /// Exchanges the objects of two handles, if they are two, and the pool does that.
+    /// Exchanges the objects of two different handles, if the pool supports that.
     Exchange {
-        /// Which of the live objects.
+        /// The number of the object among the live ones.
         nth: usize,
-        /// Which other one.
+        /// The number of the other object.
         with: usize,
     },
-    /// Compacts.
+    /// Compacts the pool.
     Compact {
-        /// Objects moved at most.
+        /// The most objects moved.
         moves: usize,
     },
-    /// Reclaims from an owner who gives up whatever it is asked for.
+    /// Reclaims pages from an owner that gives up all objects it is asked for.
     Reclaim {
-        /// Pages asked for.
+        /// The number of pages.
         pages: usize,
     },
-    /// Gives back what holds no object.
+    /// Releases memory that holds no object.
     Trim,
-    /// Changes the current pool of a store. Nothing to a pool.
+    /// Switches the current pool of a store. Has no effect on a pool.
     Switch {
-        /// The spec to switch to, as text.
+        /// The spec of the new pool, as text.
         spec: String,
     },
 }
 
-/// What actions are done to: a pool, a store. Compares what it sees with what must be so, after each.
+/// A pool or a store that runs actions, and compares its state with the expected one after each.
 pub trait Subject {
-    /// Does one action.
+    /// Runs one action.
     ///
     /// # Errors
     ///
-    /// A sentence about what is not as it must be.
+    /// A sentence that names the deviation.
     fn apply(&mut self, action: &Action) -> Result<(), String>;
 
-    /// Ends a list of actions: compares everything, gives everything back, and looks whether anything is left.
+    /// Ends a list of actions: compares and frees everything, and checks that nothing is left.
     ///
     /// # Errors
     ///
-    /// As for `apply`.
+    /// See `apply`.
     fn finish(self) -> Result<(), String>;
 }
 
-/// Does a list of actions to a subject.
+/// Runs a list of actions on a subject.
 ///
 /// # Errors
 ///
-/// The first failure, with the step it happened at.
+/// The first deviation, with its step.
 pub fn run(actions: &[Action], mut subject: impl Subject) -> Result<(), RunError> {
     for (step, action) in actions.iter().enumerate() {
         subject.apply(action).map_err(|what| RunError {
@@ -114,12 +121,12 @@ pub fn run(actions: &[Action], mut subject: impl Subject) -> Result<(), RunError
     subject.finish().map_err(|what| RunError { step: actions.len(), action: None, what })
 }
 
-/// The text form of a list, one action a line.
+/// Formats a list as text, one action per line.
 pub fn to_text(actions: &[Action]) -> String {
     actions.iter().map(|action| format!("{action}\n")).collect()
 }
 
-/// Reads the text form of a list.
+/// Parses the text form of a list.
 ///
 /// # Errors
 ///
@@ -137,10 +144,12 @@ pub fn from_text(text: &str) -> Result<Vec<Action>, ParseError> {
         .collect()
 }
 
-/// Makes single actions on a pool, in the proportions of a pool at work; shrinks to fewer, shorter and smaller ones.
+/// Makes random actions on a pool, in the proportions of a pool in use. They shrink to fewer,
+/// shorter and smaller ones.
 pub fn pool_action(max_len: usize) -> impl Strategy<Value = Action> {
     let nth = || 0usize..1000;
-    // Small objects and those of half the maximum and more: both change how many share a page.
+    // Lengths below and above 1/2 of the maximum, because those change how many objects share a
+    // page.
     let len = prop_oneof![3 => 1..=max_len.min(64), 4 => 1..=max_len.div_ceil(2), 3 => 1..=max_len];
     prop_oneof![
         10 => (len, any::<u64>()).prop_map(|(len, fill)| Action::Insert { len, fill }),
@@ -220,14 +229,14 @@ impl fmt::Display for ParseError {
 
 impl core::error::Error for ParseError {}
 
-/// A list of actions that went wrong.
+/// The deviation of a subject, with its place in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunError {
-    /// How many actions went well.
+    /// The number of actions before it.
     pub step: usize,
-    /// The one that did not; `None` when it was the end.
+    /// The action that deviated, or `None` at the end of the list.
     pub action: Option<Action>,
-    /// What was wrong.
+    /// The deviation.
     pub what: String,
 }
 
@@ -246,8 +255,9 @@ impl core::error::Error for RunError {}
 mod tests {
     use super::*;
 
+    /// Actions survive the way to text and back, and comments are skipped.
     #[test]
-    fn text_and_actions_are_the_same_thing() {
+    fn actions_round_trip_as_text() {
         let actions = vec![
             Action::Insert { len: 137, fill: u64::MAX },
             Action::Read { nth: 3 },

@@ -1,4 +1,5 @@
-//! Suites that the plug-ins of a compressed memory pool must pass, allocators, compressors and executors, and what they are made of.
+//! Conformance suites for the plug-ins of a compressed memory pool: allocators, compressors and
+//! executors.
 //!
 //! ```text
 //!   your tests/conformance.rs            this crate
@@ -13,15 +14,19 @@
 //!
 //! # The nouns
 //!
-//! - A *case* is a plain function that returns when the back end behaves and panics with the bullet it broke when it does not.
-//! - A *suite* is a macro line that makes a test of each case. Cases that need what the back end cannot do are ignored, visibly.
-//! - The *reference* is the simplest back end that keeps the contract: [`ReferencePool`], a map; [`NullDriver`] and [`RleDriver`]; the manual executor of
-//!   zpool-core. [`MovingPool`] moves its objects at every chance, so that pins are exercised.
-//! - An [`Action`](action::Action) is something done to a pool, with a text form; a failing list is shrunk and printed in that form.
+//! - A *case* is a plain function. It returns if the back end keeps its contract, and panics with
+//!   the bullet that it broke otherwise.
+//! - A *suite* is one macro line that makes a test of each case. Cases for a capability that the
+//!   back end lacks are shown as ignored.
+//! - A *reference* is the simplest back end that keeps the contract: [`ReferencePool`], a map;
+//!   [`NullDriver`] and [`RleDriver`]; the manual executor of zpool-core. [`MovingPool`] moves its
+//!   objects at every chance, which exercises pins.
+//! - An [`Action`](action::Action) is one operation on a pool, with a text form. A failing list of
+//!   actions is shrunk and printed in that form.
 //!
 //! # Example
 //!
-//! A pool of one's own passes all there is with this much in a file under `tests/`:
+//! A pool of your own runs the whole suite with this in a file under `tests/`:
 //!
 //! ```
 //! use zpool_conformance::{ReferenceDriver, pool_suite};
@@ -30,24 +35,28 @@
 //! pool_suite!(reference, [], |source| ReferenceDriver.create(&PoolConfig::new(source, 4096)));
 //! ```
 //!
-//! and the same pool can be driven by hand, or by a list somebody else saw fail:
+//! The same pool can run a list of actions that a test has printed:
 //!
 //! ```
 //! use zpool_conformance::action::{from_text, run};
-//! use zpool_conformance::pool::PoolSubject;
+//! use zpool_conformance::pool::PoolModelRunner;
 //! use zpool_conformance::ReferencePool;
 //!
 //! let list = from_text("insert 137 fill 5\nhold 0\nfree 0\ncompact all\nrelease 0\n")?;
-//! run(&list, PoolSubject::new(&ReferencePool::new(4096), None))?;
+//! run(&list, PoolModelRunner::new(&ReferencePool::new(4096), None))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # What a suite asks of the process
 //!
-//! - The cases set the [check policy](zpool_core::CheckPolicy) to `Panic` for the whole process, so that whatever blocks where it must not is found.
-//! - They run in parallel as `cargo test` does, use a page source each, and measure no time. A pool that blocks readers hangs; it does not fail.
-//! - That `free` and others make no heap call needs a global allocator that counts, which a library cannot bring: a suite's line takes the counter of the test
-//!   program, `heap_calls = closure`, and the case is ignored without. That metadata is right within 5 % (A2) is left to the back end's own tests.
+//! - The cases set the [check policy](zpool_core::CheckPolicy) to `Panic` for the whole process, so
+//!   that they find calls that block in a no-block section.
+//! - They run in parallel as `cargo test` does, use a page source each, and measure no time. A pool
+//!   that blocks readers hangs instead of failing.
+//! - The rule that `free` and other calls make no heap call needs a global allocator that counts,
+//!   which a library cannot bring. A suite's line takes the counter of the test program,
+//!   `heap_calls = closure`, and without one the case is ignored. A back end tests itself that its
+//!   metadata is right within 5 % (A2).
 //!
 //! # Features
 //!
@@ -55,8 +64,9 @@
 //!
 //! # Where to read next
 //!
-//! [`docs`] for how a back end is written, step by step; [`pool`], [`compressor`] and [`executor`] for the suites and their cases; [`Generator`] for blocks to
-//! compress; [`action`] for replay, which `zlab replay FILE` does. That the suites find bugs is shown by `tests/planted`.
+//! [`docs`] explains step by step how to write a back end. [`pool`], [`compressor`] and
+//! [`executor`] have the suites and their cases. [`Generator`] makes blocks to compress. [`action`]
+//! is for replay, which `zlab replay FILE` does. `tests/planted` shows that the suites find bugs.
 
 #![forbid(unsafe_code)]
 
@@ -65,14 +75,15 @@ pub mod compressor;
 pub mod docs;
 pub mod executor;
 mod generator;
+mod heap_calls;
+mod iterations;
 mod moving;
 mod null;
 pub mod pool;
 mod reference;
 mod rle;
 mod rng;
-mod scale;
-mod tell;
+mod summary;
 
 pub use generator::{Generator, Kind, MIX};
 pub use moving::{MovingDriver, MovingPool};

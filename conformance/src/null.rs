@@ -1,4 +1,4 @@
-//! The compressor that copies: the baseline, and the least that a compressor is.
+//! A compressor that copies, which is the baseline and the smallest compressor.
 
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use zpool_core::spec::{Component, Params};
 
 /// Makes compressors that copy, under the name `null`. No parameters.
 ///
-/// What a store costs with `null` is what it costs without compression: the baseline of measurements, and the compressor of tests that are about pools. A
-/// block "compresses" to itself, so a store that refuses blocks which do not shrink refuses all.
+/// A store with `null` costs what a store costs without compression. It is the baseline of
+/// measurements, and the compressor of tests about pools. A block "compresses" to itself, so a
+/// store that refuses blocks which do not shrink refuses all of them.
 ///
 /// ```
 /// use zpool_conformance::NullDriver;
@@ -30,13 +31,13 @@ impl NullDriver {
     pub const NAME: &'static str = "null";
 }
 
-/// The algorithm object. There is nothing to set, so it holds its name only.
+/// The algorithm object. It has no settings and holds only its name.
 #[derive(Debug)]
 struct Null {
     identity: Component,
 }
 
-/// Copying needs no tables.
+/// The context, which needs no tables.
 #[derive(Debug)]
 struct NullContext;
 
@@ -94,7 +95,7 @@ impl CompressionContext for NullContext {
     }
 }
 
-/// For drivers without parameters: any is unknown.
+/// Refuses every parameter, for drivers that have none.
 pub(crate) fn refuse_all(params: &Params) -> Result<(), CreateError> {
     match params.iter().next() {
         None => Ok(()),

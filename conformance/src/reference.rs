@@ -1,4 +1,4 @@
-//! The pool that every other one is compared with: a map, and nothing clever.
+//! The pool that all others are compared with, which is a plain map.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,55 +32,57 @@ impl ZPoolDriver for ReferenceDriver {
     }
 }
 
-/// A map from slot numbers to objects, each an allocation of its own: the oracle of the suites and the first example of a back end.
+/// A map from entry numbers to objects, each in an allocation of its own. It is the oracle of the
+/// suites and the first example of a back end.
 ///
-/// It takes its memory from the heap and none from a page source, so it charges nothing: `resident_frames` is 0, and `bytes_held` is what
-/// the objects and the map take on the heap (without what the global allocator adds to each allocation, some 16 bytes).
-/// An object that is freed while guards hold it stays on the books until the last of them has gone; its memory goes back at the next look.
-/// Every method takes the one lock: nothing is clever here.
+/// Objects lie on the heap, so it charges nothing to a page source. `resident_frames` is 0, and
+/// `bytes_held` is what the objects and the map take on the heap, without the overhead of the
+/// global allocator. An object that is freed while guards hold it is counted until the last guard
+/// is gone, and its memory is freed by the next call that looks. Every method takes the one lock.
 #[derive(Debug)]
 pub struct ReferencePool {
     mint: HandleMint,
     max_object_len: usize,
-    books: Mutex<Books>,
+    state: Mutex<ReferenceState>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
-    objects: HashMap<u32, Object>,
-    /// Freed while a guard held them. Has room for every object, so that freeing allocates nothing.
+struct ReferenceState {
+    objects: HashMap<u32, ReferenceObject>,
+    /// Objects freed while a guard held them. It has room for every object, so that freeing
+    /// allocates nothing.
     zombies: Vec<Arc<[u8]>>,
     payload: usize,
-    /// Slot numbers are used in turn, so that a number comes back as late as possible.
+    /// Entry numbers are used in order, so that a number is reused as late as possible.
     next: u32,
-    /// Generation of every slot: how often the numbers have wrapped.
+    /// The generation of every entry: how often the numbers have wrapped.
     generation: u16,
 }
 
 #[derive(Debug)]
-struct Object {
+struct ReferenceObject {
     generation: u16,
     bytes: Arc<[u8]>,
 }
 
-/// Counts that stand before the bytes in the allocation of an `Arc<[u8]>`.
+/// The counts before the bytes in the allocation of an `Arc<[u8]>`.
 const ARC_HEADER: usize = 2 * size_of::<usize>();
 
 impl ReferencePool {
-    /// A pool of objects of up to `max_object_len` bytes.
+    /// Creates a pool of objects of up to `max_object_len` bytes.
     pub fn new(max_object_len: usize) -> ReferencePool {
         ReferencePool {
             mint: HandleMint::new(),
             max_object_len,
-            books: Mutex::new(Books::default()),
+            state: Mutex::new(ReferenceState::default()),
         }
     }
 
-    /// The books, without what nobody looks at any more.
-    fn books(&self) -> MutexGuard<'_, Books> {
-        let mut books = self.books.lock();
-        books.bury();
-        books
+    /// Locks the state, without the zombies that no guard holds any more.
+    fn state(&self) -> MutexGuard<'_, ReferenceState> {
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        state
     }
 }
 
@@ -103,14 +105,14 @@ impl ZPool for ReferencePool {
         }
         might_block("ReferencePool::insert");
         let bytes = Arc::from(object);
-        let (index, generation) = self.books().add(bytes)?;
+        let (index, generation) = self.state().add(bytes)?;
         Ok(self.mint.mint(index, generation))
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
         let opened = self.mint.open(handle)?;
-        let books = self.books.lock();
-        let object = books.objects.get(&opened.index).filter(|o| o.generation == opened.generation);
+        let state = self.state.lock();
+        let object = state.objects.get(&opened.index).filter(|o| o.generation == opened.generation);
         Ok(ReadGuard::shared(object.ok_or(PoolError::StaleHandle)?.bytes.clone()))
     }
 
@@ -119,7 +121,7 @@ impl ZPool for ReferencePool {
             Ok(opened) => opened,
             Err(error) => return Err(FreeError::new(error, handle)),
         };
-        if self.books.lock().remove(opened.index, opened.generation) {
+        if self.state.lock().remove(opened.index, opened.generation) {
             Ok(())
         } else {
             Err(FreeError::new(PoolError::StaleHandle, handle))
@@ -130,45 +132,45 @@ impl ZPool for ReferencePool {
         let (Ok(one), Ok(another)) = (self.mint.open(handle), self.mint.open(other)) else {
             return false;
         };
-        self.books.lock().exchange((one.index, one.generation), (another.index, another.generation))
+        self.state.lock().exchange((one.index, one.generation), (another.index, another.generation))
     }
 
     fn bytes_held(&self) -> usize {
-        self.books().bytes_held()
+        self.state().bytes_held()
     }
 
     fn stats(&self) -> PoolStats {
-        let books = self.books();
+        let state = self.state();
         let mut stats = PoolStats::default();
-        stats.objects = books.objects.len();
-        stats.zombies = books.zombies.len();
-        stats.payload_bytes = books.payload;
-        stats.metadata_bytes = books.metadata();
+        stats.objects = state.objects.len();
+        stats.zombies = state.zombies.len();
+        stats.payload_bytes = state.payload;
+        stats.metadata_bytes = state.metadata();
         stats
     }
 
     fn validate(&self) -> Result<(), Violation> {
-        let books = self.books();
-        let live: usize = books.objects.values().map(|o| o.bytes.len()).sum();
-        let dead: usize = books.zombies.iter().map(|bytes| bytes.len()).sum();
-        if live + dead == books.payload {
+        let state = self.state();
+        let live: usize = state.objects.values().map(|o| o.bytes.len()).sum();
+        let dead: usize = state.zombies.iter().map(|bytes| bytes.len()).sum();
+        if live + dead == state.payload {
             Ok(())
         } else {
             Err(Violation::new(format!(
                 "{live} live and {dead} dead bytes, booked {}",
-                books.payload
+                state.payload
             )))
         }
     }
 
     fn trim(&self) -> usize {
         might_block("ReferencePool::trim");
-        let mut books = self.books();
-        let before = books.bytes_held();
-        books.objects.shrink_to_fit();
-        let room = books.objects.len() + books.zombies.len();
-        books.zombies.shrink_to(room);
-        before - books.bytes_held()
+        let mut state = self.state();
+        let before = state.bytes_held();
+        state.objects.shrink_to_fit();
+        let room = state.objects.len() + state.zombies.len();
+        state.zombies.shrink_to(room);
+        before - state.bytes_held()
     }
 }
 
@@ -178,8 +180,8 @@ impl Drop for ReferencePool {
     }
 }
 
-impl Books {
-    /// Puts an object into a slot that is free, and tells which and in which generation.
+impl ReferenceState {
+    /// Puts an object into a free entry, and returns its number and generation.
     fn add(&mut self, bytes: Arc<[u8]>) -> Result<(u32, u16), PoolError> {
         if self.objects.len() >= u32::MAX as usize {
             return Err(PoolError::OutOfMemory);
@@ -193,26 +195,28 @@ impl Books {
             }
             if let Entry::Vacant(slot) = self.objects.entry(index) {
                 self.payload += bytes.len();
-                slot.insert(Object { generation, bytes });
+                slot.insert(ReferenceObject { generation, bytes });
                 return Ok((index, generation));
             }
         }
     }
 
-    /// Takes an object out of its slot; false when it is not there.
+    /// Removes an object from its entry. Returns false if it is not there.
     fn remove(&mut self, index: u32, generation: u16) -> bool {
-        // Looked for first: an entry that is vacant makes room for itself, and freeing allocates nothing.
+        // Look it up first. A vacant entry would reserve room for itself, and freeing must not
+        // allocate.
         if self.objects.get(&index).is_none_or(|object| object.generation != generation) {
             return false;
         }
-        let Some(Object { bytes, .. }) = self.objects.remove(&index) else { return false };
+        let Some(ReferenceObject { bytes, .. }) = self.objects.remove(&index) else { return false };
         debug_assert!(self.zombies.len() < self.zombies.capacity(), "`add` made room");
         self.zombies.push(bytes);
-        self.bury();
+        self.drop_unheld_zombies();
         true
     }
 
-    /// Exchanges the bytes of two slots; false when one is not there, or a guard holds what is in it.
+    /// Exchanges the bytes of two entries. Returns false if one is missing, or if a guard holds its
+    /// bytes.
     fn exchange(&mut self, one: (u32, u16), another: (u32, u16)) -> bool {
         if one.0 == another.0 {
             return false;
@@ -222,7 +226,7 @@ impl Books {
             return false;
         };
         let there = (first.generation, second.generation) == (one.1, another.1);
-        // Guards are made under this lock.
+        // Guards are made under this lock, so none can appear meanwhile.
         let held =
             [&first.bytes, &second.bytes].into_iter().any(|bytes| Arc::strong_count(bytes) > 1);
         if !there || held {
@@ -232,8 +236,9 @@ impl Books {
         true
     }
 
-    /// Drops what was freed and no guard holds. New guards come from live handles only, so a count of 1 stays 1.
-    fn bury(&mut self) {
+    /// Drops the zombies that no guard holds. Guards are made of live handles only, so a count of 1
+    /// stays 1.
+    fn drop_unheld_zombies(&mut self) {
         let payload = &mut self.payload;
         self.zombies.retain(|bytes| {
             let held = Arc::strong_count(bytes) > 1;
@@ -243,13 +248,14 @@ impl Books {
     }
 
     fn metadata(&self) -> usize {
-        // std's hash map: a power of two of buckets, filled to 7/8, each with one control byte beside it.
+        // The layout of std's hash map: a power of two of buckets, filled to 7/8, with one control
+        // byte each.
         let buckets = match self.objects.capacity() {
             0 => 0,
             capacity => (capacity * 8 / 7).next_power_of_two(),
         };
         size_of::<ReferencePool>()
-            + buckets * (size_of::<(u32, Object)>() + 1)
+            + buckets * (size_of::<(u32, ReferenceObject)>() + 1)
             + self.zombies.capacity() * size_of::<Arc<[u8]>>()
             + (self.objects.len() + self.zombies.len()) * ARC_HEADER
     }

@@ -1,4 +1,4 @@
-//! Run-length coding: the smallest compressor that compresses.
+//! Run-length coding, the smallest codec that compresses.
 //!
 //! ```text
 //!   compressed := { literals | run }
@@ -6,8 +6,9 @@
 //!   run        := n (128 ..= 255), then one byte, which stands for n - 125 of it (3 ..= 130)
 //! ```
 //!
-//! A run pays for its own control byte and for that of the literals before it, since three bytes or more become two. So only the literals at the end, and one control
-//! byte for each 128 of them, are left to make a block longer: that is [`bound`].
+//! A run pays for its own control byte and for that of the literals before it, because at least
+//! three bytes become two. Only the literals at the end, and one control byte for each 128 of them,
+//! can make a block longer. That is [`bound`].
 
 use std::sync::Arc;
 
@@ -21,15 +22,16 @@ use crate::null::refuse_all;
 
 /// The control byte of the shortest run.
 const RUN: u8 = 128;
-/// A run of two would save nothing.
+/// A run of two bytes would save nothing.
 const SHORTEST_RUN: usize = 3;
 const LONGEST_RUN: usize = SHORTEST_RUN + (u8::MAX - RUN) as usize;
 const MOST_LITERALS: usize = RUN as usize;
 
 /// Makes run-length compressors, under the name `rle`. No parameters.
 ///
-/// It shrinks blocks of zeros and little else: for tests that want compressed lengths to differ, and as an example of a codec with a format of its own. The decoder
-/// checks every length and writes each byte of the block once, or says [`CodecError::Corrupt`].
+/// It shrinks blocks of zeros and little else. Tests use it for compressed lengths that differ, and
+/// it is an example of a codec with a format of its own. The decoder checks every length and writes
+/// each byte of the block once, or returns [`CodecError::Corrupt`].
 ///
 /// ```
 /// use zpool_conformance::RleDriver;
@@ -56,7 +58,7 @@ struct Rle {
     identity: Component,
 }
 
-/// What was seen is not looked at again, so there is nothing to keep.
+/// The coder never looks back, so the context is empty.
 #[derive(Debug)]
 struct RleContext;
 
@@ -108,12 +110,12 @@ impl CompressionContext for RleContext {
     }
 }
 
-/// See the module.
+/// Returns the longest compressed form, as the module explains.
 fn bound(block_len: usize) -> usize {
     block_len.saturating_add(block_len / MOST_LITERALS + 1)
 }
 
-/// The length of the compressed form; `None` when it does not fit.
+/// Returns the length of the compressed form, or `None` if it does not fit.
 fn encode(block: &[u8], out: &mut [u8]) -> Option<usize> {
     let mut out = Writer { out, at: 0 };
     let (mut literals, mut rest) = (0, block);
@@ -131,7 +133,7 @@ fn encode(block: &[u8], out: &mut [u8]) -> Option<usize> {
     Some(out.at)
 }
 
-/// Fills the whole of `block`; `None` when `compressed` is not what makes exactly that.
+/// Fills the whole of `block`. Returns `None` if `compressed` makes more or fewer bytes.
 fn decode(mut compressed: &[u8], mut block: &mut [u8]) -> Option<()> {
     while let Some((&control, rest)) = compressed.split_first() {
         let len = match control {
@@ -192,8 +194,9 @@ mod tests {
         assert_eq!(encoded(&[9; 2]), [1, 9, 9]);
     }
 
+    /// Compressed bytes that make fewer or more bytes than the block are corrupt.
     #[test]
-    fn what_is_too_short_or_too_long_is_corrupt() {
+    fn decode_wrong_length_is_none() {
         for bytes in [&[][..], &[0], &[1, b'a'], &[RUN], &[0, b'a', 0, b'b', 0, b'c'], &[RUN, b'a']]
         {
             assert_eq!(decode(bytes, &mut [0; 2]), None, "{bytes:?}");

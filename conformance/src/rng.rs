@@ -1,14 +1,15 @@
-//! Random numbers that are the same on every machine, for the same seed.
+//! Random numbers that are the same on every machine for the same seed.
 
-/// SplitMix64: small, fast, and good enough to choose lengths and to fill blocks. Not for secrets.
+/// SplitMix64 (Steele, Lea and Flood 2014), which is good enough to choose lengths and to fill
+/// blocks. Not for secrets.
 #[derive(Debug, Clone)]
-pub(crate) struct Rng {
+pub(crate) struct SplitMix {
     state: u64,
 }
 
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Rng {
-        Rng { state: seed }
+impl SplitMix {
+    pub(crate) fn new(seed: u64) -> SplitMix {
+        SplitMix { state: seed }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -19,19 +20,19 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`, which is at least 1.
+    /// Returns a number below `n`, which is at least 1.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         debug_assert!(n > 0, "nothing is below 0");
-        // The bias is n / 2^64: nothing here can tell.
+        // The bias of n / 2^64 has no effect here.
         (self.next() % n as u64) as usize
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
-    /// True in `percent` of 100 calls.
+    /// Returns true in `percent` of 100 calls.
     pub(crate) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -48,15 +49,17 @@ impl Rng {
 mod tests {
     use super::*;
 
+    /// A seed always makes the same numbers, and another seed gives others.
     #[test]
-    fn the_same_seed_gives_the_same_numbers_and_another_seed_others() {
+    fn seeds_give_their_own_numbers() {
         let numbers = |seed| {
-            let mut rng = Rng::new(seed);
+            let mut rng = SplitMix::new(seed);
             [rng.next(), rng.next(), rng.next()]
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));
-        // The published first output of SplitMix64 for seed 0: pins the sequence for all machines.
-        assert_eq!(Rng::new(0).next(), 0xE220_A839_7B1D_CDAF);
+        // The published first output of SplitMix64 for seed 0, which pins the sequence for all
+        // machines.
+        assert_eq!(SplitMix::new(0).next(), 0xE220_A839_7B1D_CDAF);
     }
 }

@@ -1,4 +1,5 @@
-//! Each case names the bullets of the contract that it checks, and each bullet is checked by a case, or is one of a few that no case can check.
+//! Each case names the bullets that it checks. Each bullet is checked by a case, or is one of a few
+//! that no case can check.
 //!
 //! Run with `--nocapture` for the table.
 
@@ -6,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Bullets that no case checks, and why.
+/// Bullets that no case checks, with the reasons.
 const EXEMPT: [(&str, &str); 5] = [
     ("S2", "a bound on time: a suite cannot see what a pool walks over"),
     ("D1", "a suite's closure makes pools, and does not show the driver"),
@@ -15,7 +16,7 @@ const EXEMPT: [(&str, &str); 5] = [
     ("F6", "a suite's closure says what pools are made with: see `assert_wipes_on_free`"),
 ];
 
-/// What cases name that is in a contract and has no number: methods, properties.
+/// Methods and properties that cases name. They are in a contract and have no number.
 const UNNUMBERED: [&str; 9] = [
     "`identity`",
     "`properties`",
@@ -41,7 +42,7 @@ fn sources(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// `B16` is a scenario; all else of this form is a bullet. `N1-N3` are three.
+/// `B16` is a scenario, and all others of this form are bullets. `N1-N3` are three.
 fn bullets(text: &str) -> BTreeSet<String> {
     let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').collect();
     words.into_iter().flat_map(expand).collect()
@@ -91,8 +92,9 @@ fn contract() -> BTreeSet<String> {
     starts.flat_map(|(bullet, _)| expand(bullet)).collect()
 }
 
+/// Each case names the bullets that it checks, and each bullet has a case.
 #[test]
-fn each_case_names_its_bullets_and_each_bullet_has_a_case() {
+fn cases_and_bullets_match() {
     let mut by_bullet: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut count = 0;
     for suite in ["pool", "compressor", "executor"] {

@@ -1,4 +1,5 @@
-//! The executors of zpool-core pass the suite. Those with threads are zpool-manager's, and pass it there.
+//! The executors of zpool-core pass the suite. Those with threads belong to zpool-manager and pass
+//! it there.
 
 use zpool_conformance::executor_suite;
 use zpool_core::exec::{Inline, Manual};

@@ -1,4 +1,5 @@
-//! The generator's blocks are what it says: the same for a seed, of every length, and as compressible as a process's memory.
+//! The generator's blocks: the same for a seed, of every length, and as compressible as a process's
+//! memory.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +14,19 @@ fn same_filled(block: &[u8]) -> bool {
     block.chunks(8).all(|word| word == &block[..word.len()])
 }
 
+/// A seed always makes the same blocks.
 #[test]
-fn the_same_seed_gives_the_same_blocks() {
+fn seed_gives_the_same_blocks() {
     let blocks = |seed| Generator::new(seed).blocks(4096).take(60).collect::<Vec<_>>();
     assert_eq!(blocks(1), blocks(1));
     assert_ne!(blocks(1), blocks(2));
 }
 
+/// Blocks are the same on every machine.
 #[test]
-fn blocks_are_the_same_on_every_machine() {
-    // FNV-1a over 100 blocks. A change of the generator changes every figure measured with it: say so in the changelog.
+fn blocks_match_their_checksums() {
+    // FNV-1a over 100 blocks. A change of the generator changes every figure measured with it, so
+    // note it in the changelog.
     let mut hash = 0xCBF2_9CE4_8422_2325_u64;
     for byte in Generator::new(2016).blocks(4096).take(100).flatten() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
@@ -59,8 +63,9 @@ fn kinds_come_by_their_weights() {
     }
 }
 
+/// Exactly the kinds that claim it are same-filled or incompressible.
 #[test]
-fn same_filled_and_incompressible_blocks_are_those_that_say_so() {
+fn kinds_are_what_they_claim() {
     let (mut generator, mut block) = (Generator::new(3), [0; 4096]);
     for (kind, _) in MIX {
         for _ in 0..50 {
@@ -71,8 +76,9 @@ fn same_filled_and_incompressible_blocks_are_those_that_say_so() {
     }
 }
 
+/// The mix shrinks as much as the pages of live processes.
 #[test]
-fn the_mix_shrinks_as_live_pages_do() {
+fn mix_shrinks_like_live_pages() {
     for (block_size, least, most) in [(1024, 1.8, 3.0), (4096, 2.3, 2.9), (64 << 10, 2.3, 4.0)] {
         let (mut generator, mut all, mut by_kind) = (Generator::new(5), (0, 0), BTreeMap::new());
         let mut block = vec![0; block_size];

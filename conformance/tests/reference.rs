@@ -1,16 +1,17 @@
-//! The two reference pools pass the suite: the map, and the pool that moves its objects at every chance.
+//! The two reference pools pass the suite: the map, and the pool that moves its objects at every
+//! chance.
 
 use zpool_conformance::{MovingDriver, ReferenceDriver, pool_suite};
 use zpool_core::{PoolConfig, ZPoolDriver};
+use zpool_testing::heap::{CountingAllocator, Heap};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../compressors/counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Allocations only: an object is an allocation of its own here, or two, and goes back to the heap in `free` or with its last guard.
+/// Allocations only, because each object is an allocation of its own, which is freed in `free` or
+/// with its last guard.
 fn allocations() -> u64 {
-    counting::Heap::now().allocations
+    Heap::now().allocations
 }
 
 pool_suite!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zpool_conformance::action::{Action, from_text, run, to_text};
-use zpool_conformance::pool::PoolSubject;
+use zpool_conformance::pool::PoolModelRunner;
 use zpool_core::exec::Manual;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource};
 use zpool_core::spec::PoolSpec;
@@ -14,7 +14,7 @@ use zpool_zsmalloc::ZsmallocDriver;
 use zpool_zstd::ZstdDriver;
 use zswap::Store;
 
-use crate::store::StoreSubject;
+use crate::store::StoreModelRunner;
 
 /// What a store switches between; the last is an error, after which it must be as before.
 const SPECS: [&str; 6] = [
@@ -69,7 +69,7 @@ pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
     let actions = told(actions, &format!("--frame {frame}"));
     let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(frame)), FaultPlan::Never));
     let pool = driver.create(&PoolConfig::new(source.clone(), 4096)).expect("a pool");
-    if let Err(error) = run(&actions, PoolSubject::new(&*pool, Some(&source))) {
+    if let Err(error) = run(&actions, PoolModelRunner::new(&*pool, Some(&source))) {
         panic!("{error}\n{}", to_text(&actions));
     }
 }
@@ -96,7 +96,7 @@ pub fn on_store(bytes: &[u8]) {
         .max_pending(64)
         .build()
         .expect("a store");
-    if let Err(error) = run(&actions, StoreSubject::new(&store)) {
+    if let Err(error) = run(&actions, StoreModelRunner::new(&store)) {
         panic!("{error}\n{}", to_text(&actions));
     }
     drop(store);

@@ -1,7 +1,7 @@
 //! What the fuzz targets do with the bytes they are given.
 //!
 //! ```text
-//!   bytes ──► actions::decode ──► Actions ──► run on a pool (PoolSubject) or a store (StoreSubject), compared with the reference
+//!   bytes ──► actions::decode ──► Actions ──► run on a pool (PoolModelRunner) or a store (StoreModelRunner), compared with the reference
 //!   bytes ──► decoder::check  ──► a decoder that must not mind them, and a round trip
 //! ```
 //!

@@ -1,9 +1,7 @@
 //! No heap call in the release path, in any circumstance but one (after the manager is gone the dropping thread destroys the pool itself).
-#![allow(unsafe_code, reason = "a global allocator that counts")]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -11,16 +9,10 @@ use std::sync::{Arc, Barrier, OnceLock};
 use common::*;
 use zpool_conformance::executor_suite;
 use zpool_core::NoBlock;
-use zpool_core::exec::{
-    DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason,
-};
+use zpool_core::exec::{DrainExecutor, Executor, Manual};
 use zpool_manager::{PoolManager, PoolRef, WorkQueue};
-
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-}
+use zpool_testing::executors::RefusingExecutor;
+use zpool_testing::heap::{self, CountingAllocator, calls_of};
 
 thread_local! {
     /// This thread's calls are looked at: is [`WATCHED`]'s list locked during one?
@@ -31,8 +23,11 @@ static WATCHED: OnceLock<PoolManager> = OnceLock::new();
 /// Calls of watching threads, and how many of them came while the list was locked.
 static WATCHED_CALLS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
-fn called() {
-    CALLS.with(|calls| calls.set(calls.get() + 1));
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// Runs at each heap call.
+fn look_at_the_list() {
     if WATCHING.with(Cell::get)
         && let Some(manager) = WATCHED.get()
     {
@@ -41,48 +36,19 @@ fn called() {
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        called();
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        called();
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn calls_so_far() -> u64 {
-    CALLS.with(Cell::get) as u64
-}
-
 // The suite is in this program for its counter.
 executor_suite!(
     queue,
     [no_block, ordered, drain],
     || WorkQueue::new("queue").unwrap(),
-    heap_calls = calls_so_far,
+    heap_calls = heap::calls,
 );
 executor_suite!(
     relay_to_a_queue,
     [no_block, ordered, drain],
     || WorkQueue::relay("relay", Arc::new(WorkQueue::new("queue").unwrap())).unwrap(),
-    heap_calls = calls_so_far,
+    heap_calls = heap::calls,
 );
-
-/// Heap calls of this thread in `f`.
-fn calls(f: impl FnOnce()) -> usize {
-    let before = CALLS.with(Cell::get);
-    f();
-    CALLS.with(Cell::get) - before
-}
 
 /// The only reference to a retired pool, which nothing is stored in.
 fn last_reference(manager: &PoolManager) -> PoolRef {
@@ -92,40 +58,30 @@ fn last_reference(manager: &PoolManager) -> PoolRef {
     last
 }
 
-#[derive(Debug)]
-struct Refusing;
-
-impl Executor for Refusing {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        Err(Refused { job, reason: RefusedReason::Full })
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
-
 #[test]
 fn handing_the_last_reference_over_makes_no_heap_call() {
-    let executors: [Arc<dyn Executor>; 3] =
-        [Arc::new(WorkQueue::new("heap").unwrap()), Arc::new(Manual::new()), Arc::new(Refusing)];
+    let executors: [Arc<dyn Executor>; 3] = [
+        Arc::new(WorkQueue::new("heap").unwrap()),
+        Arc::new(Manual::new()),
+        Arc::new(RefusingExecutor::default()),
+    ];
     for executor in executors {
         let manager =
             builder(&Script::new()).executor(executor.clone()).build(&spec("a+x")).unwrap();
         drop(last_reference(&manager));
 
         let last = last_reference(&manager);
-        assert_eq!(calls(|| drop(last)), 0, "on the thread that switched, {executor:?}");
+        assert_eq!(calls_of(|| drop(last)), 0, "on the thread that switched, {executor:?}");
 
         let last = last_reference(&manager);
-        let inside = calls(|| {
+        let inside = calls_of(|| {
             let _section = NoBlock::enter();
             drop(last);
         });
         assert_eq!(inside, 0, "inside a no-block section, {executor:?}");
 
         let last = last_reference(&manager);
-        let elsewhere = std::thread::spawn(move || calls(|| drop(last))).join().unwrap();
+        let elsewhere = std::thread::spawn(move || calls_of(|| drop(last))).join().unwrap();
         assert_eq!(elsewhere, 0, "on another thread, {executor:?}");
 
         struct Unwound(Option<PoolRef>);
@@ -133,7 +89,7 @@ fn handing_the_last_reference_over_makes_no_heap_call() {
             fn drop(&mut self) {
                 assert!(std::thread::panicking());
                 let last = self.0.take();
-                let during = calls(|| drop(last));
+                let during = calls_of(|| drop(last));
                 assert_eq!(during, 0, "during unwinding");
             }
         }
@@ -153,7 +109,7 @@ fn a_reference_dropped_while_the_executor_shuts_down_makes_no_heap_call() {
     let manager = builder(&Script::new()).executor(queue.clone()).build(&spec("a+x")).unwrap();
     let last = last_reference(&manager);
     queue.shutdown().unwrap();
-    assert_eq!(calls(|| drop(last)), 0);
+    assert_eq!(calls_of(|| drop(last)), 0);
     assert_eq!(manager.reap(), 1);
 }
 
@@ -162,7 +118,7 @@ fn finding_the_current_pool_and_letting_it_go_makes_no_heap_call_once_warm() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
     // arc-swap registers a thread at its first look.
     drop(manager.current());
-    assert_eq!(calls(|| drop(manager.current().unwrap().clone())), 0);
+    assert_eq!(calls_of(|| drop(manager.current().unwrap().clone())), 0);
 }
 
 /// parking_lot's table of waiting threads grows when more of them wait than ever before, by a heap call of whoever waits then. That is the process's, not the
@@ -205,7 +161,7 @@ fn a_reference_dropped_while_the_executor_is_shutting_down_makes_no_heap_call() 
                 }
             });
             start.wait();
-            assert_eq!(calls(|| drop(last)), 0, "round {round}");
+            assert_eq!(calls_of(|| drop(last)), 0, "round {round}");
             ending.join().unwrap()
         });
         given_back.into_iter().for_each(|job| job.run().unwrap());
@@ -224,7 +180,7 @@ fn a_reader_whose_look_outlives_a_switch_makes_no_heap_call() {
             .map(|_| {
                 scope.spawn(|| {
                     drop(manager.current());
-                    calls(|| {
+                    calls_of(|| {
                         while !stop.load(Ordering::Relaxed) {
                             drop(manager.current());
                         }
@@ -256,6 +212,7 @@ fn b6_nothing_is_allocated_or_freed_under_the_lists_lock() {
         .build_idle()
         .unwrap();
     let manager = WATCHED.get_or_init(|| manager);
+    heap::on_each_call(look_at_the_list);
     // Other tests of this program use other managers, so only this thread takes the list's lock. A thread of its own, which arc-swap does not know yet.
     let watching = std::thread::spawn(move || {
         WATCHING.with(|watching| watching.set(true));

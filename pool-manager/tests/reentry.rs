@@ -23,26 +23,17 @@ use zpool_core::{
 use zpool_manager::{
     PoolEvent, PoolManager, PoolObserver, Registry, SwitchError, Switched, WorkQueue, pools_leaked,
 };
-
-/// Takes nothing.
-#[derive(Debug)]
-struct Refusing;
-
-impl Executor for Refusing {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        Err(Refused { job, reason: RefusedReason::Full })
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
+use zpool_testing::executors::RefusingExecutor;
 
 #[test]
 fn an_orphans_destructor_may_switch() {
     let script = Script::new();
-    let manager =
-        Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
+    let manager = Arc::new(
+        builder(&script)
+            .executor(Arc::new(RefusingExecutor::default()))
+            .build(&spec("a+x"))
+            .unwrap(),
+    );
     let (weak, switched) = (Arc::downgrade(&manager), Arc::new(Mutex::new(Vec::new())));
     let seen = switched.clone();
     script.on_destroy(move || {
@@ -64,8 +55,12 @@ fn an_orphans_destructor_may_switch() {
 #[test]
 fn an_orphans_destructor_may_want_a_lock_that_another_switcher_holds() {
     let script = Script::new();
-    let manager =
-        Arc::new(builder(&script).executor(Arc::new(Refusing)).build(&spec("a+x")).unwrap());
+    let manager = Arc::new(
+        builder(&script)
+            .executor(Arc::new(RefusingExecutor::default()))
+            .build(&spec("a+x"))
+            .unwrap(),
+    );
     let (lock, (begun, begins)) = (Arc::new(Mutex::new(())), mpsc::channel());
     let wanted = lock.clone();
     script.on_destroy(move || {

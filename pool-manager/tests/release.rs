@@ -3,27 +3,12 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
 use zpool_core::NoBlock;
-use zpool_core::exec::{DrainExecutor, Executor, Inline, Job, Manual, Refused, RefusedReason};
+use zpool_core::exec::{DrainExecutor, Inline, Manual};
 use zpool_manager::{WorkQueue, pools_leaked};
-
-/// Takes nothing.
-#[derive(Debug, Default)]
-struct Refusing(AtomicUsize);
-
-impl Executor for Refusing {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Err(Refused { job, reason: RefusedReason::Full })
-    }
-
-    fn properties(&self) -> zpool_core::exec::ExecutorProperties {
-        zpool_core::exec::ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
+use zpool_testing::executors::RefusingExecutor;
 
 #[test]
 fn an_inline_executor_destroys_on_the_caller_and_is_found_out() {
@@ -35,10 +20,10 @@ fn an_inline_executor_destroys_on_the_caller_and_is_found_out() {
 
 #[test]
 fn a_refused_job_is_an_orphan_until_the_next_switch_or_reap() {
-    let (script, refusing) = (Script::new(), Arc::new(Refusing::default()));
+    let (script, refusing) = (Script::new(), Arc::new(RefusingExecutor::default()));
     let manager = builder(&script).executor(refusing.clone()).build(&spec("a+x")).unwrap();
     manager.switch(&spec("b+x")).unwrap();
-    assert_eq!((script.alive(), refusing.0.load(Ordering::SeqCst)), (2, 1));
+    assert_eq!((script.alive(), refusing.refused()), (2, 1));
     assert_eq!((manager.reap(), script.alive()), (1, 1));
     manager.switch(&spec("a+x")).unwrap();
     assert_eq!(script.alive(), 2);
@@ -52,7 +37,7 @@ fn a_refused_job_is_an_orphan_until_the_next_switch_or_reap() {
 fn an_executor_that_refuses_everything_stops_no_switcher() {
     let script = Script::new();
     let manager = builder(&script)
-        .executor(Arc::new(Refusing::default()))
+        .executor(Arc::new(RefusingExecutor::default()))
         .max_pending(1)
         .build(&spec("a+x"))
         .unwrap();

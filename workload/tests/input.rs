@@ -47,7 +47,7 @@ fn pipe_without_writer_is_refused() {
 
 /// A pipe whose writer writes nothing is empty.
 #[test]
-fn pipe_closed_without_bytes_is_empty() {
+fn closed_pipe_is_empty() {
     let folder = tempfile::tempdir().unwrap();
     let path = pipe(folder.path());
     for reader in READERS {
@@ -62,7 +62,7 @@ fn pipe_closed_without_bytes_is_empty() {
 
 /// A pipe that never ends is read for the blocks that are wanted only, the first ones.
 #[test]
-fn endless_pipe_gives_first_blocks() {
+fn endless_pipe_is_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = pipe(folder.path());
     let script = "while :; do seq 1 100000; done > \"$0\" 2>/dev/null";
@@ -74,9 +74,9 @@ fn endless_pipe_gives_first_blocks() {
     writer.wait().unwrap();
 }
 
-/// What is neither a file nor a pipe is named as what it is.
+/// A folder, a device and a socket are named as such.
 #[test]
-fn folder_device_and_socket_are_named() {
+fn odd_inputs_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

@@ -10,7 +10,7 @@ const ROLE: &str = "WORKLOAD_TEST_CHILD";
 
 fn isolated(role: &str) -> Isolated {
     Isolated::new()
-        .args(["--exact", "pages_arrive_and_the_answer_comes_back"])
+        .args(["--exact", "child_gets_pages_and_answers"])
         .arg("--nocapture")
         .env(ROLE, role)
 }
@@ -60,8 +60,9 @@ fn be_a_child_if_asked() {
     std::process::exit(0);
 }
 
+/// Pages arrive in the child, and its answer comes back.
 #[test]
-fn pages_arrive_and_the_answer_comes_back() {
+fn child_gets_pages_and_answers() {
     be_a_child_if_asked();
     let pages = noise(2000);
     let (blocks, sum, pid): (usize, u64, u32) = isolated("checksum").run(&pages).unwrap();
@@ -69,8 +70,9 @@ fn pages_arrive_and_the_answer_comes_back() {
     assert_ne!(pid, std::process::id());
 }
 
+/// The growth of a process of its own is what it touched.
 #[test]
-fn growth_in_a_process_of_its_own_is_what_was_touched() {
+fn isolated_growth_is_exact() {
     let (copied, freed): (i64, i64) = isolated("growth").run(&noise(4096)).unwrap();
     let bytes = 2 * 4096 * 4096;
     let slack = 1 << 20;
@@ -78,23 +80,27 @@ fn growth_in_a_process_of_its_own_is_what_was_touched() {
     assert!((-bytes - slack..=-bytes + slack).contains(&freed), "{freed}");
 }
 
+/// A child that does not read its input may answer.
 #[test]
-fn a_child_that_does_not_read_its_input_may_answer() {
+fn child_may_ignore_its_input() {
     assert_eq!(isolated("deaf").run::<String>(&noise(2000)).unwrap(), "did not listen");
 }
 
+/// A child that writes much before it reads does not deadlock.
 #[test]
-fn a_child_that_writes_much_before_it_reads_does_not_lock_up() {
+fn early_output_does_not_deadlock() {
     assert_eq!(isolated("talkative").run::<usize>(&noise(2000)).unwrap(), 2000);
 }
 
+/// A child without input answers too.
 #[test]
-fn a_child_without_input_answers_too() {
+fn child_without_input_answers() {
     assert_eq!(isolated("deaf").run_without_input::<String>().unwrap(), "did not listen");
 }
 
+/// A child that fails or gives no answer is an error of one line.
 #[test]
-fn failure_and_silence_are_errors_of_one_line() {
+fn failed_child_is_one_line() {
     let failed = isolated("failing").run::<u32>(&noise(2000)).unwrap_err();
     assert!(
         matches!(&failed, IsolatedError::Failed(status) if status.code() == Some(3)),

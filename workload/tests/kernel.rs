@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use workload::{KernelZram, KernelZswap};
 
-/// Tells the test program that it is a child, what to change, and in which folder.
+/// The variable that makes the test program a child, with the change to make and its folder.
 const ROLE: &str = "WORKLOAD_TEST_KERNEL_CHILD";
 /// Longer than any test waits: the child ends by a signal.
 const FOR_LONG: Duration = Duration::from_secs(600);
@@ -35,7 +35,7 @@ fn start(role: &str, prefix: &[&str]) -> (Child, String) {
     let mut words = prefix.iter().map(PathBuf::from).chain([own]);
     let mut child = Command::new(words.next().unwrap())
         .args(words)
-        .args(["--exact", "signal_to_switching_process_restores_zswap", "--nocapture"])
+        .args(["--exact", "signal_restores_zswap", "--nocapture"])
         .env(ROLE, role)
         .process_group(0)
         .stdin(Stdio::null())
@@ -109,7 +109,7 @@ fn wait(child: &mut Child) -> ExitStatus {
 /// A signal that ends a process which switches zswap's compressor restores both parameters first,
 /// and the process still dies by that signal.
 #[test]
-fn signal_to_switching_process_restores_zswap() {
+fn signal_restores_zswap() {
     be_a_child_if_asked();
     use Signal as S;
     for signal in
@@ -129,7 +129,7 @@ fn signal_to_switching_process_restores_zswap() {
 
 /// A process that is stopped leaves zswap as it was, and changes it again when it continues.
 #[test]
-fn stop_restores_zswap_until_continued() {
+fn stopped_process_restores_zswap() {
     if is_ignored(Signal::TSTP) {
         return;
     }

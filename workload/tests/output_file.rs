@@ -78,7 +78,7 @@ fn existing_output_needs_force() {
 
 /// Claiming an output leaves nothing in its folder, and writing leaves the output only.
 #[test]
-fn claimed_output_is_written_whole() {
+fn output_is_written_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x".repeat(255));
     let output = OutputFile::claim(&path, &no_inputs(), false).unwrap();
@@ -100,9 +100,9 @@ fn file_made_after_claim_is_kept() {
     assert_eq!(names(folder.path()), ["output"]);
 }
 
-/// What cannot be written is known when it is claimed, in one line.
+/// An output that cannot be written is refused when it is claimed, in one line.
 #[test]
-fn unwritable_output_is_refused_at_claim() {
+fn unwritable_output_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let plain = file(folder, "plain", "");

@@ -12,7 +12,7 @@ use workload::{ProcessError, Rng, own_uid_processes, sample_process, sample_proc
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const PATTERN_PAGES: usize = (20 << 20) / 4096;
 const MIB: u64 = 1 << 20;
-/// Tells the test program that it is a child, and whether it is to hide.
+/// The variable that makes the test program a child, and says whether it hides.
 const ROLE: &str = "WORKLOAD_TEST_CHILD";
 
 /// A child that holds 20 MiB of a pattern and waits. It ends when this does, however this ends.
@@ -21,7 +21,7 @@ struct Holder(Child);
 impl Holder {
     fn start(role: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_pattern_of_a_child_is_found", "--nocapture"])
+            .args(["--exact", "pattern_of_child_is_found", "--nocapture"])
             .env(ROLE, role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -44,7 +44,8 @@ impl Drop for Holder {
     }
 }
 
-/// The other side of [`Holder`]: does nothing in the process that runs the tests, and does not return in a child.
+/// The other side of [`Holder`]: does nothing in the process that runs the tests, and does not
+/// return in a child.
 fn be_a_child_if_asked() {
     let Ok(role) = std::env::var(ROLE) else { return };
     if role == "hidden" {
@@ -79,25 +80,26 @@ fn patterns() -> HashSet<Vec<u8>> {
     (0..PATTERN_PAGES).map(pattern_page).collect()
 }
 
-/// Where only root or nobody may read other processes, there is nothing to test but that.
+/// Returns whether this process may read its children. If not, the tests here are skipped.
 fn reading_children_is_allowed() -> bool {
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    let allowed = may_read_everybody() || matches!(scope.trim(), "" | "0" | "1");
+    let allowed = may_read_all() || matches!(scope.trim(), "" | "0" | "1");
     if !allowed {
         eprintln!("kernel.yama.ptrace_scope is {}: children may not be read", scope.trim());
     }
     allowed
 }
 
-/// CAP_SYS_PTRACE, capability 19.
-fn may_read_everybody() -> bool {
+/// Returns whether this process has CAP_SYS_PTRACE, which is capability 19.
+fn may_read_all() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
     u64::from_str_radix(mask, 16).unwrap() >> 19 & 1 == 1
 }
 
+/// The pattern in a child's memory is found.
 #[test]
-fn the_pattern_of_a_child_is_found() {
+fn pattern_of_child_is_found() {
     be_a_child_if_asked();
     if !reading_children_is_allowed() {
         return;
@@ -112,8 +114,9 @@ fn the_pattern_of_a_child_is_found() {
     assert_eq!(sample.refused, 0);
 }
 
+/// A limited sample is spread over the process and keeps its order.
 #[test]
-fn a_limited_sample_is_spread_over_the_process_and_in_order() {
+fn sample_is_spread_over_process() {
     if !reading_children_is_allowed() {
         return;
     }
@@ -135,8 +138,9 @@ fn a_limited_sample_is_spread_over_the_process_and_in_order() {
     }
 }
 
+/// Smaller blocks cut pages, and larger ones join them.
 #[test]
-fn other_block_sizes_cut_and_join_pages() {
+fn block_sizes_cut_or_join_pages() {
     if !reading_children_is_allowed() {
         return;
     }
@@ -156,8 +160,9 @@ fn other_block_sizes_cut_and_join_pages() {
     }
 }
 
+/// Several processes have equal shares.
 #[test]
-fn several_processes_have_equal_shares() {
+fn processes_get_equal_shares() {
     if !reading_children_is_allowed() {
         return;
     }
@@ -175,11 +180,12 @@ fn several_processes_have_equal_shares() {
     assert_eq!(sample.refused, 0, "a process that does not exist has not refused");
 }
 
+/// A process that hides its memory is refused, unless the caller may read all processes.
 #[test]
-fn a_process_that_hides_is_refused_unless_the_caller_may_read_everybody() {
+fn hidden_process_is_refused() {
     let child = Holder::start("hidden");
     let result = sample_process(child.pid(), PAGE, MIB);
-    if may_read_everybody() {
+    if may_read_all() {
         assert!(!result.unwrap().pages.is_empty());
         return;
     }
@@ -190,8 +196,9 @@ fn a_process_that_hides_is_refused_unless_the_caller_may_read_everybody() {
     assert_eq!((sample.pages.len(), sample.sources.len(), sample.refused), (0, 0, 1));
 }
 
+/// A process that does not exist or has ended is an error.
 #[test]
-fn a_process_that_does_not_exist_or_has_ended_is_an_error() {
+fn missing_process_is_an_error() {
     let error = sample_process(u32::MAX, PAGE, MIB).unwrap_err();
     assert!(matches!(error, ProcessError::NotFound { pid: u32::MAX }), "{error}");
 
@@ -203,16 +210,14 @@ fn a_process_that_does_not_exist_or_has_ended_is_an_error() {
     }
     let error = sample_process(ended.id(), PAGE, MIB).unwrap_err();
     ended.wait().unwrap();
-    // Without the right to trace everybody, the kernel refuses to say which of the two it is.
+    // Without the right to trace all processes, the kernel refuses to say which of the two it is.
     let told = matches!(error, ProcessError::Nothing { .. });
-    assert!(
-        told || !may_read_everybody() && matches!(error, ProcessError::Refused { .. }),
-        "{error}"
-    );
+    assert!(told || !may_read_all() && matches!(error, ProcessError::Refused { .. }), "{error}");
 }
 
+/// The user's processes are listed largest first, without the caller.
 #[test]
-fn the_own_processes_are_listed_largest_first_without_the_caller() {
+fn own_processes_largest_first() {
     let child = Holder::start("open");
     // Its own standard streams, so that nothing waits for it should this test be killed.
     let mut sleep = Command::new("sleep");

@@ -1,4 +1,4 @@
-//! `zlab backends`: what is compiled in, with capabilities and licence.
+//! `zlab backends`: lists what is compiled in, with capabilities and licences.
 
 use std::process::ExitCode;
 
@@ -8,20 +8,20 @@ use zpool_core::page::default_source;
 use zpool_core::spec::Params;
 
 use crate::cli::BackendsArgs;
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{print_report, table};
 
 #[derive(Debug, Serialize)]
-struct Report {
-    allocators: Vec<Allocator>,
-    compressors: Vec<Compressor>,
+struct BackendsReport {
+    allocators: Vec<AllocatorRow>,
+    compressors: Vec<CompressorRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Allocator {
+struct AllocatorRow {
     name: String,
-    /// For the block size asked for.
+    /// For the block size of the command line.
     max_object_len: usize,
     objects_per_page: Option<u32>,
     moves_objects: bool,
@@ -30,20 +30,20 @@ struct Allocator {
 }
 
 #[derive(Debug, Serialize)]
-struct Compressor {
+struct CompressorRow {
     name: String,
     licence: &'static str,
     stateless_decompression: bool,
     warm_without_heap: bool,
 }
 
-/// Lists them.
+/// Prints the list.
 pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
     let config = PoolConfig::new(default_source(), args.block_size.get());
-    let mut report = Report { allocators: Vec::new(), compressors: Vec::new() };
-    for driver in lineup::allocators() {
+    let mut report = BackendsReport { allocators: Vec::new(), compressors: Vec::new() };
+    for driver in drivers::allocators() {
         let can = driver.capabilities(&config)?;
-        report.allocators.push(Allocator {
+        report.allocators.push(AllocatorRow {
             name: driver.name().to_owned(),
             max_object_len: can.max_object_len,
             objects_per_page: can.objects_per_page,
@@ -52,9 +52,9 @@ pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
             can_reclaim: can.can_reclaim,
         });
     }
-    for driver in lineup::compressors() {
+    for driver in drivers::compressors() {
         let properties = driver.open(&Params::default())?.properties();
-        report.compressors.push(Compressor {
+        report.compressors.push(CompressorRow {
             name: driver.name().to_owned(),
             licence: properties.licence,
             stateless_decompression: properties.stateless_decompression,
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
     print_report(args.json, &report, || tables(&report))
 }
 
-fn tables(report: &Report) -> String {
+fn tables(report: &BackendsReport) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let header =
         ["allocator", "largest object", "objects a page", "moves objects", "compacts", "reclaims"];
@@ -96,7 +96,8 @@ fn tables(report: &Report) -> String {
         ]);
     }
     format!(
-        "{}\n\n{}\n\nA pool is one of each, such as `zsmalloc+lz4`. With lzo in it, this program as a whole is GPL-2.0-only.\n",
+        "{}\n\n{}\n\nA pool is one of each, such as `zsmalloc+lz4`. \
+         With lzo in it, this program as a whole is GPL-2.0-only.\n",
         allocators.trim_fmt(),
         compressors.trim_fmt()
     )

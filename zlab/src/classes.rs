@@ -8,32 +8,34 @@ use zpool_core::page::default_source;
 use zpool_zsmalloc::{SizeClass, ZsmallocDriver};
 
 use crate::cli::ClassesArgs;
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::output::{print_report, table};
 
-/// The one object that `classes --json` prints. Bytes, unless the name says otherwise.
+/// The JSON object that `classes --json` prints. All sizes are in bytes unless the name says
+/// otherwise.
 #[derive(Debug, Serialize)]
-struct Report {
+struct ClassesReport {
     allocator: String,
     frame_bytes: usize,
     max_object_len: usize,
-    /// Rounding and tail, as a share of the object, over all lengths.
+    /// Rounding and tail as a share of the object, averaged over all lengths.
     mean_waste: f64,
-    /// The highest, over lengths of at least an eighth of a frame: of a few bytes, any rounding is a multiple.
+    /// The highest share over lengths of at least 1/8 frame. For a few bytes, any rounding is a
+    /// multiple.
     worst_waste: f64,
     worst_waste_len: u32,
-    results: Vec<Row>,
+    results: Vec<ClassRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct ClassRow {
     slot_bytes: u32,
-    /// The shortest object that goes there.
+    /// The length of the shortest object in this class.
     shortest: u32,
     frames: u16,
     objects: u16,
     tail_bytes: u32,
-    /// Tail over all of a zspage.
+    /// The tail as a share of the zspage.
     tail_share: f64,
 }
 
@@ -50,12 +52,12 @@ pub(crate) fn run(args: &ClassesArgs) -> Result<ExitCode, Failure> {
     let config =
         PoolConfig::new(source, args.block_size.get()).with_params(args.allocator.params.clone());
     let classes = ZsmallocDriver.classes(&config)?;
-    let report = Report::new(args, frame_bytes, &classes);
+    let report = ClassesReport::new(args, frame_bytes, &classes);
     print_report(args.json, &report, || report.text())
 }
 
-impl Report {
-    fn new(args: &ClassesArgs, frame_bytes: usize, classes: &[SizeClass]) -> Report {
+impl ClassesReport {
+    fn new(args: &ClassesArgs, frame_bytes: usize, classes: &[SizeClass]) -> ClassesReport {
         let wastes = classes.iter().flat_map(|class| {
             let tail = f64::from(class.tail_bytes) / f64::from(class.slots);
             let longest = class.slot_bytes.min(args.block_size.get() as u32);
@@ -65,7 +67,7 @@ impl Report {
         let wastes: Vec<(u32, f64)> = wastes.collect();
         let long = wastes.iter().filter(|&&(len, _)| len as usize >= frame_bytes / 8);
         let worst = long.max_by(|a, b| a.1.total_cmp(&b.1)).copied().unwrap_or_default();
-        let results = classes.iter().map(|class| Row {
+        let results = classes.iter().map(|class| ClassRow {
             slot_bytes: class.slot_bytes,
             shortest: class.shortest,
             frames: class.frames,
@@ -74,7 +76,7 @@ impl Report {
             tail_share: f64::from(class.tail_bytes)
                 / (f64::from(class.frames) * frame_bytes as f64),
         });
-        Report {
+        ClassesReport {
             allocator: args.allocator.to_string(),
             frame_bytes,
             max_object_len: args.block_size.get(),
@@ -86,7 +88,7 @@ impl Report {
         }
     }
 
-    /// For people: a row a class, and what it comes to.
+    /// Formats the report for people: a row per class, and the totals.
     fn text(&self) -> String {
         let mut table = table(0, &["slot", "from", "frames", "objects", "tail", "tail %"]);
         for row in &self.results {
@@ -101,7 +103,8 @@ impl Report {
         }
         format!(
             "{}\n\n{} classes of {} over frames of {} bytes, for objects of up to {} bytes\n\
-             rounding and tail together: {:.2} % of the object in the mean over all lengths, at most {:.2} % from {} bytes up (at {})\n",
+             rounding and tail together: {:.2} % of the object in the mean over all lengths, \
+             at most {:.2} % from {} bytes up (at {})\n",
             table.trim_fmt(),
             self.results.len(),
             self.allocator,

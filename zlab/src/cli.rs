@@ -12,14 +12,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use zpool_core::spec::{Component, PoolSpec};
 use zswap::MAX_BLOCK_SIZE;
 
-use crate::failure::{Failure, one_line};
+use crate::error::{Failure, one_line};
 use crate::replay::ReplayArgs;
 use crate::train::TrainArgs;
 
-/// What to do.
+/// The task that the command line names.
 #[derive(Debug)]
-pub(crate) enum Action {
-    /// Help or version.
+pub(crate) enum Task {
+    /// Print help or version.
     Print(String),
     Analyze(AnalyzeArgs),
     Storm(StormArgs),
@@ -33,21 +33,21 @@ pub(crate) enum Action {
     HoldFiles(HoldFilesArgs),
 }
 
-impl Action {
-    /// The files that are read.
+impl Task {
+    /// Returns the files that are read.
     pub(crate) fn inputs(&self) -> &[PathBuf] {
         match self {
-            Action::Analyze(args) => &args.files,
-            Action::Storm(args) => args.file.as_slice(),
-            Action::Train(args) => &args.files,
-            Action::Density(args) => &args.files,
-            Action::Replay(args) => std::slice::from_ref(&args.file),
+            Task::Analyze(args) => &args.files,
+            Task::Storm(args) => args.file.as_slice(),
+            Task::Train(args) => &args.files,
+            Task::Density(args) => &args.files,
+            Task::Replay(args) => std::slice::from_ref(&args.file),
             _ => &[],
         }
     }
 }
 
-/// What keeping memory compressed would save and cost, measured on your own machine's memory
+/// Measures on your machine's memory what keeping it compressed would save and cost
 ///
 /// Without a command, analyzes the memory of processes of your own user, as `zlab analyze` does.
 #[derive(Debug, Parser)]
@@ -61,45 +61,51 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Store real memory with every allocator and compressor, load it back, verify, and tell what it costs
+    /// Store real memory with every allocator and compressor, load and verify it, and show what
+    /// that costs
     ///
-    /// A FILE is a file or a pipe; `-` is stdin. Without FILE and --pid, samples the anonymous
-    /// memory of processes of your own user. Nothing of it is printed or written to a file. If less
-    /// than 16 MiB can be read there, a child process that loads files of this build is analyzed
-    /// instead.
+    /// A FILE is a file or a pipe; `-` is the standard input. Without FILE and --pid, samples the
+    /// anonymous memory of processes of your own user. Nothing of it is printed or written to a
+    /// file. If less than 16 MiB can be read there, analyzes a child process that loads files of
+    /// this build.
     Analyze(AnalyzeArgs),
-    /// Switch allocator and compressor in a tight loop, and check that nothing is lost and nobody blocks
+    /// Switch allocator and compressor in a tight loop, and check that no block is lost and no
+    /// caller blocks
     ///
-    /// The reproducer of the kernel commit "mm/zswap: use workqueue to destroy pool". With `--executor inline`, which is what
-    /// the kernel did before, it finds the bug and exits with 1.
+    /// Reproduces the bug that the kernel commit "mm/zswap: use workqueue to destroy pool" fixed.
+    /// With `--executor inline`, which is what the kernel did before, it finds the bug and exits
+    /// with 1.
     Storm(StormArgs),
-    /// Train a zstd dictionary from the blocks of files, and write it if it pays on blocks that it was not trained on
+    /// Train a zstd dictionary on the blocks of files, and write it if it pays on other blocks
     ///
-    /// Half of the blocks train it, the other half judge it. It pays if it takes off at least 3 %
-    /// of the compressed bytes and adds at most 2 % to the time to compress, or if it makes
-    /// compression at least 1.1 times as fast and adds no byte. If it does not pay, nothing is
-    /// written and the exit code is 1. At least 13 blocks that are not same-filled are needed. The
-    /// file holds bytes of the blocks.
+    /// Half of the blocks train the dictionary, the other half judge it. It pays if it takes off at
+    /// least 3 % of the compressed bytes and adds at most 2 % to the time to compress, or if it
+    /// makes compression at least 1.1 times as fast and adds no byte. If it does not pay, nothing
+    /// is written and the exit code is 1. At least 13 blocks that are not same-filled are needed.
+    /// The file contains bytes of the blocks.
     Train(TrainArgs),
-    /// Fill each allocator with pages compressed by lz4, replace, free half, compact, and tell what the OS says it holds
+    /// Fill each allocator with compressed pages, replace, free half, compact, and show what the OS
+    /// says it holds
     ///
-    /// Each allocator runs in a process of its own; beside the pools, one box an object on the allocator of the system.
+    /// Pages are compressed by lz4. Each allocator runs in a process of its own. The last row is
+    /// one box per object on the allocator of the system.
     Density(DensityArgs),
     /// List the size classes of zsmalloc and what they waste
     Classes(ClassesArgs),
     /// List the allocators and compressors that are compiled in
     Backends(BackendsArgs),
-    /// Do a list of actions to pools or a store, as a failing case of the conformance suites or a fuzzer prints it
+    /// Replay a list of actions that a conformance suite or a fuzzer printed, on pools or a store
     ///
-    /// Exits with 1 and says what is wrong where something is.
+    /// If something is wrong, says what and exits with 1.
     Replay(ReplayArgs),
-    /// One pair, blocks on stdin: what `analyze` starts
+    /// Measures one pair, with blocks on the standard input; started by `analyze`
     #[command(hide = true)]
     MeasurePair(MeasurePairArgs),
-    /// One allocator, blocks on stdin: what `density` starts
+    /// Measures one allocator, with blocks on the standard input; started by `density`
     #[command(hide = true)]
     MeasureDensity(MeasureDensityArgs),
-    /// Loads files and writes pages of its own memory to stdout: what `analyze` starts where nothing else can be read
+    /// Loads files and writes pages of its own memory to the standard output; started by `analyze`
+    /// if it can read no other process
     #[command(hide = true)]
     HoldFiles(HoldFilesArgs),
 }
@@ -112,22 +118,23 @@ pub(crate) struct AnalyzeArgs {
     /// Sample the memory of this process
     #[arg(long)]
     pub(crate) pid: Option<u32>,
-    /// Bytes a block, 1 to 262144 [default: 4096; with --sweep, every power of two from 1024 on]
+    /// Bytes per block, 1 to 262144 [default: 4096; with --sweep, every power of two from 1024 on]
     #[arg(long, value_name = "N", value_parser = block_size)]
     pub(crate) block_size: Option<NonZeroUsize>,
-    /// Blocks of at most this many MiB, spread over all there is [default: 64; 1024 for files]
+    /// Take at most this many MiB, spread over the whole input [default: 64; 1024 for files]
     #[arg(long, value_name = "N", value_parser = max_mib)]
     pub(crate) max_mib: Option<u64>,
-    /// Only this allocator, such as `zsmalloc`; may be given several times
+    /// Measure only this allocator, such as `zsmalloc`; may be repeated
     #[arg(long = "allocator", value_name = "NAME")]
     pub(crate) allocators: Vec<Component>,
-    /// Only this compressor, such as `zstd(level=-1)`; may be given several times
+    /// Measure only this compressor, such as `zstd(level=-1)`; may be repeated
     #[arg(long = "compressor", value_name = "SPEC")]
     pub(crate) compressors: Vec<Component>,
-    /// Try levels, dictionaries and block sizes instead, and recommend a setting for `fast`, `balanced` and `small`
+    /// Try levels, dictionaries and block sizes instead, and recommend settings for `fast`,
+    /// `balanced` and `small`
     #[arg(long, conflicts_with_all = ["allocators", "compressors"])]
     pub(crate) sweep: bool,
-    /// Draw what the sweep found, as an SVG file
+    /// Draw the result of the sweep as an SVG file
     #[arg(long, value_name = "FILE", requires = "sweep")]
     pub(crate) plot: Option<PathBuf>,
     /// Replace the file of --plot if it exists; an input is never replaced
@@ -143,37 +150,38 @@ pub(crate) struct StormArgs {
     /// A file of pages for the phase `loaded`, instead of generated ones
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Seconds a phase lasts
+    /// Seconds per phase
     #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
     pub(crate) seconds: Duration,
-    /// Which phases to run
+    /// Run only this phase
     #[arg(long, value_enum, default_value_t = PhaseChoice::Both)]
     pub(crate) phase: PhaseChoice,
     /// Pools to switch between, two or more different ones [default: zsmalloc+lz4 and zbud+zstd]
     #[arg(long = "spec", value_name = "SPEC")]
     pub(crate) specs: Vec<PoolSpec>,
-    /// Threads that store, load, invalidate and verify in the phase `loaded`
+    /// The number of threads that store, load, invalidate and verify in the phase `loaded`
     #[arg(long, value_name = "N", default_value = "2", value_parser = threads)]
     pub(crate) threads: NonZeroUsize,
-    /// Who destroys pools
+    /// The executor that destroys pools
     #[arg(long, value_enum, default_value_t = ExecutorChoice::Queue)]
     pub(crate) executor: ExecutorChoice,
-    /// Make a new pool at every switch: never take a retired one back
+    /// Make a new pool at every switch, and never revive a retired one
     #[arg(long)]
     pub(crate) fresh: bool,
     /// Milliseconds between two switches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) delay_ms: u32,
-    /// A limit of the store in MiB: workers then have keys for four times as much, or more
+    /// Limit the store to this many MiB; the keys of the workers then hold four times as much or
+    /// more
     #[arg(long, value_name = "N", value_parser = max_mib)]
     pub(crate) limit_mib: Option<u64>,
-    /// What the store does at its limit
+    /// The policy of the store at its limit
     #[arg(long, value_enum, default_value_t = PolicyChoice::Refuse, requires = "limit_mib")]
     pub(crate) policy: PolicyChoice,
-    /// Afterwards switch the kernel's own zswap the same way, for comparison (root)
+    /// Afterwards, switch the kernel's own zswap in the same way, for comparison (root)
     ///
-    /// Its settings are restored at the end, after a panic, and when Ctrl-C or another signal ends
-    /// this program, except for SIGKILL. While Ctrl-Z stops it, they are as they were, too.
+    /// Its settings are restored at the end, after a panic, and when Ctrl-C or any other signal but
+    /// SIGKILL ends this program. While Ctrl-Z stops it, they are restored as well.
     #[arg(long)]
     pub(crate) kernel: bool,
     /// Print one JSON object instead of a table
@@ -183,17 +191,17 @@ pub(crate) struct StormArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DensityArgs {
-    /// Files of pages of 4096 bytes, or pipes; `-` is stdin
+    /// Files of pages of 4096 bytes, or pipes; `-` is the standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Store every page this many times, for the density of a larger pool
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) repeat: NonZeroUsize,
-    /// Only this many blocks, the first ones that are not same-filled; no more of the file is read
-    /// [default: 1 GiB of them]
+    /// Take only this many blocks, the first ones that are not same-filled, and read no more of the
+    /// file [default: 1 GiB of them]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_blocks: Option<NonZeroUsize>,
-    /// Only this allocator, such as `zsmalloc(chain=16)`; may be given several times
+    /// Measure only this allocator, such as `zsmalloc(chain=16)`; may be repeated
     #[arg(long = "allocator", value_name = "NAME")]
     pub(crate) allocators: Vec<Component>,
     /// Print one JSON object instead of a table
@@ -203,7 +211,7 @@ pub(crate) struct DensityArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClassesArgs {
-    /// With these parameters
+    /// The allocator with its parameters
     #[arg(long, value_name = "SPEC", default_value = "zsmalloc")]
     pub(crate) allocator: Component,
     /// Bytes of the largest object, 1 to 262144
@@ -216,7 +224,7 @@ pub(crate) struct ClassesArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BackendsArgs {
-    /// Bytes a block, 1 to 262144: what pools are made for
+    /// Bytes per block that pools are made for, 1 to 262144
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
     pub(crate) block_size: NonZeroUsize,
     /// Print one JSON object instead of tables
@@ -244,59 +252,59 @@ pub(crate) struct HoldFilesArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PhaseChoice {
-    /// Nothing stored: every switch builds a pool and destroys one
+    /// Nothing is stored: every switch creates a pool and destroys one
     Empty,
-    /// Under load: pools die when their last block goes, or are taken back
+    /// Under load: pools die with their last block, or are revived
     Loaded,
-    /// First the one, then the other
+    /// First `empty`, then `loaded`
     Both,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PolicyChoice {
-    /// Refuses what is to be stored
+    /// Refuse the new block
     Refuse,
-    /// Removes what was not used for the longest time
+    /// Remove the block that was not used for the longest time
     Evict,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExecutorChoice {
-    /// A thread of its own, as it should be
+    /// A thread of its own, which is right
     Queue,
     /// The switching thread, between two switches
     Manual,
-    /// Whoever drops the last reference: the original bug
+    /// The thread that drops the last reference, which is the original bug
     Inline,
 }
 
 /// Reads the command line of this process.
-pub(crate) fn parse() -> Result<Action, Failure> {
+pub(crate) fn parse() -> Result<Task, Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
-            return Ok(Action::Print(error.to_string()));
+            return Ok(Task::Print(error.to_string()));
         }
         Err(error) => return Err(Failure::new(usage_error(&error.to_string()))),
     };
     Ok(match cli.command {
-        None => Action::Analyze(cli.analyze),
-        Some(Command::Analyze(args)) => Action::Analyze(args),
-        Some(Command::Storm(args)) => Action::Storm(args),
-        Some(Command::Train(args)) => Action::Train(args),
-        Some(Command::Density(args)) => Action::Density(args),
-        Some(Command::Classes(args)) => Action::Classes(args),
-        Some(Command::Backends(args)) => Action::Backends(args),
-        Some(Command::Replay(args)) => Action::Replay(args),
-        Some(Command::MeasurePair(args)) => Action::MeasurePair(args),
-        Some(Command::MeasureDensity(args)) => Action::MeasureDensity(args),
-        Some(Command::HoldFiles(args)) => Action::HoldFiles(args),
+        None => Task::Analyze(cli.analyze),
+        Some(Command::Analyze(args)) => Task::Analyze(args),
+        Some(Command::Storm(args)) => Task::Storm(args),
+        Some(Command::Train(args)) => Task::Train(args),
+        Some(Command::Density(args)) => Task::Density(args),
+        Some(Command::Classes(args)) => Task::Classes(args),
+        Some(Command::Backends(args)) => Task::Backends(args),
+        Some(Command::Replay(args)) => Task::Replay(args),
+        Some(Command::MeasurePair(args)) => Task::MeasurePair(args),
+        Some(Command::MeasureDensity(args)) => Task::MeasureDensity(args),
+        Some(Command::HoldFiles(args)) => Task::HoldFiles(args),
     })
 }
 
-/// What clap has to say, without the tips, the usage and the hint at `--help` that follow it.
+/// Keeps the message of clap, without the tips, the usage and the hint at `--help` that follow it.
 fn usage_error(rendered: &str) -> String {
     let tails = ["\n\n  tip:", "\n\nUsage:", "\n\nFor more information"];
     let end = tails.iter().filter_map(|tail| rendered.find(tail)).min();
@@ -314,18 +322,18 @@ fn threads(text: &str) -> Result<NonZeroUsize, String> {
     NonZeroUsize::new(threads).ok_or_else(|| "at least 1 thread".to_owned())
 }
 
-/// Up to as many blocks as anybody has.
+/// Parses a count, up to 2^32.
 fn count(text: &str) -> Result<NonZeroUsize, String> {
     let count: usize = within(text, 1..=1 << 32, "a count")?;
     NonZeroUsize::new(count).ok_or_else(|| "at least 1".to_owned())
 }
 
-/// Up to 1 TiB.
+/// Parses MiB, up to 1 TiB.
 fn max_mib(text: &str) -> Result<u64, String> {
     within(text, 1..=1 << 20, "MiB")
 }
 
-/// Up to a week.
+/// Parses seconds, up to a week.
 fn seconds(text: &str) -> Result<Duration, String> {
     within(text, 0.001..=604_800.0, "seconds").map(Duration::from_secs_f64)
 }
@@ -351,13 +359,15 @@ mod tests {
         usage_error(&Cli::try_parse_from(args).unwrap_err().to_string())
     }
 
+    /// The command line is well formed.
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
 
+    /// A usage error is one line, without the usage.
     #[test]
-    fn usage_errors_are_one_line_without_the_usage() {
+    fn usage_error_is_one_line() {
         let cases: [&[&str]; 11] = [
             &["density"],
             &["density", "file", "--repeat", "0"],
@@ -367,7 +377,7 @@ mod tests {
             &["analyze", "--pid", "1", "file"],
             &["analyze", "--compressor"],
             &["storm", "--threads", "0"],
-            &["storm", "--executor", "nobody"],
+            &["storm", "--executor", "unheard-of"],
             &["storm", "--seconds", "NaN"],
             &["measure-pair"],
         ];
@@ -381,8 +391,9 @@ mod tests {
         }
     }
 
+    /// Numbers out of range say the range.
     #[test]
-    fn numbers_out_of_range_say_the_range() {
+    fn wrong_number_names_the_range() {
         for text in ["0", "262145", "-1", "4k", ""] {
             assert_eq!(
                 block_size(text).unwrap_err(),

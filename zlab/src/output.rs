@@ -1,4 +1,4 @@
-//! What goes to stdout, and the bar on stderr while one waits.
+//! Prints reports to the standard output, and a progress bar to the standard error.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -8,9 +8,10 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::error::Failure;
 
-/// Writes `text` to stdout. A reader that has gone is no failure: it has read what it wanted.
+/// Writes `text` to the standard output. A reader that has gone away is no failure, because it has
+/// read what it wanted.
 pub(crate) fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -32,7 +33,7 @@ pub(crate) fn print_report(
     print(&format!("{text}\n"))
 }
 
-/// A table without frames: the first `names` columns are text, the others numbers.
+/// Creates a table without frames. The first `names` columns are text, the others numbers.
 pub(crate) fn table(names: usize, header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -48,12 +49,13 @@ pub(crate) fn table(names: usize, header: &[&str]) -> Table {
     table
 }
 
-/// A progress bar: only where somebody looks, and only for work that is worth it.
+/// A progress bar, shown only on a terminal and only for long work.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar of `steps` steps, hidden unless stderr is a terminal and the work is `long`.
+    /// Creates a bar of `steps` steps. It is hidden unless the standard error is a terminal and the
+    /// work is `long`.
     pub(crate) fn start(long: bool, steps: u64) -> Progress {
         if !long || !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
@@ -66,12 +68,12 @@ impl Progress {
         Progress(bar)
     }
 
-    /// What is being done now.
+    /// Shows the work under way.
     pub(crate) fn doing(&self, what: String) {
         self.0.set_message(what);
     }
 
-    /// How many steps are done.
+    /// Shows how many steps are done.
     pub(crate) fn done(&self, steps: u64) {
         self.0.set_position(steps);
     }

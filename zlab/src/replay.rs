@@ -1,4 +1,4 @@
-//! `zlab replay`: lists of actions as the suites and the fuzzers print them, done again to pools or to a store.
+//! `zlab replay`: replays lists of actions that suites and fuzzers print, on pools or on a store.
 
 mod store;
 
@@ -10,39 +10,39 @@ use std::sync::Arc;
 use clap::Args;
 use workload::Input;
 use zpool_conformance::action::{Action, RunError, from_text, run as run_actions};
-use zpool_conformance::pool::PoolSubject;
+use zpool_conformance::pool::PoolModelRunner;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource, os_frame_size};
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{CheckPolicy, PoolConfig, set_check_policy};
 use zswap::MAX_BLOCK_SIZE;
 
-use crate::failure::{Failure, one_line};
-use crate::{lineup, output};
-use store::StoreSubject;
+use crate::error::{Failure, one_line};
+use crate::{drivers, output};
+use store::StoreModelRunner;
 
-/// Bytes of a list that are read at most.
+/// The most bytes of a list.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Actions, one a line; `-` reads them from stdin
+    /// Actions, one per line; `-` is the standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: std::path::PathBuf,
-    /// Only this allocator, such as `zsmalloc(chain=8)`; may be given several times [default: all]
+    /// Use only this allocator, such as `zsmalloc(chain=8)`; may be repeated [default: all]
     #[arg(long = "allocator", value_name = "SPEC", conflicts_with = "store")]
     allocators: Vec<Component>,
-    /// A store that begins with this pool, such as `zsmalloc+lz4`, instead of pools by themselves; only here `switch` does something
+    /// Use a store that begins with this pool, such as `zsmalloc+lz4`; only stores can `switch`
     #[arg(long, value_name = "SPEC")]
     store: Option<PoolSpec>,
     /// Bytes of the longest object, 1 to 262144
     #[arg(long, value_name = "N", default_value_t = 4096)]
     max_len: usize,
-    /// Bytes of a frame [default: the system's]
+    /// Bytes per frame [default: the system's]
     #[arg(long, value_name = "N")]
     frame: Option<usize>,
 }
 
-/// Does them, and tells of the first thing that is not as it must be.
+/// Replays the actions and reports the first deviation.
 pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let frame = args.frame.unwrap_or_else(os_frame_size);
     if !frame.is_power_of_two() || !(4096..=1 << 16).contains(&frame) {
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// A list, which is short: more than [`MAX_LIST_BYTES`] is none.
+/// Reads a list. Lists are short, so a file of more than [`MAX_LIST_BYTES`] is none.
 fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = Input::open(file)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text);
@@ -81,13 +81,13 @@ fn read(file: &Path) -> Result<String, Failure> {
 
 fn on_pools(args: &ReplayArgs, actions: &[Action], frame: usize) -> Result<ExitCode, Failure> {
     let all =
-        || lineup::allocators().iter().map(|driver| Component::named(driver.name())).collect();
+        || drivers::allocators().iter().map(|driver| Component::named(driver.name())).collect();
     let allocators: Vec<Component> =
         if args.allocators.is_empty() { all() } else { args.allocators.clone() };
     for spec in &allocators {
         let source = Arc::new(FaultySource::new(new_source(frame), FaultPlan::Never));
-        let pool = lineup::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
-        let outcome = run_actions(actions, PoolSubject::new(&*pool, Some(&source)));
+        let pool = drivers::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
+        let outcome = run_actions(actions, PoolModelRunner::new(&*pool, Some(&source)));
         tell(&spec.to_string(), actions, outcome)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -100,13 +100,14 @@ fn on_store(
     frame: usize,
 ) -> Result<ExitCode, Failure> {
     let block_size = args.max_len.try_into()?;
-    let store = lineup::store(spec, block_size).page_source(new_source(frame)).build()?;
-    let outcome = run_actions(actions, StoreSubject::new(&store));
+    let store = drivers::store(spec, block_size).page_source(new_source(frame)).build()?;
+    let outcome = run_actions(actions, StoreModelRunner::new(&store));
     tell(&format!("a store of {spec}"), actions, outcome)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Frames of the system come from the system: those read as zero once given back, so that a use after that is seen.
+/// Creates a page source. Frames of the system's size come from the system and read as zero after
+/// their release, so that a use after that shows.
 fn new_source(frame: usize) -> Arc<dyn PageSource> {
     #[cfg(unix)]
     if frame == os_frame_size() {

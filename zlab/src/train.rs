@@ -1,4 +1,5 @@
-//! `zlab train`: a zstd dictionary from the blocks of files, if it pays on blocks that it was not trained on.
+//! `zlab train`: trains a zstd dictionary on the blocks of files, and keeps it if it pays on other
+//! blocks.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,43 +12,54 @@ use zpool_core::spec::Component;
 use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
 
 use crate::cli::{block_size, within};
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::output::print_report;
 
-/// Of larger inputs, a spread sample: more makes no better dictionary.
+/// Sample larger inputs, because more bytes make no better dictionary.
 const MAX_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// Files of blocks like those that will be stored, or pipes; `-` is stdin
+    /// Files of blocks like those that you will store, or pipes; `-` is the standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Where the dictionary goes, to be used as `zstd(dict=DICT)`; it has bytes of the blocks in it
+    /// Write the dictionary here, for use as `zstd(dict=DICT)`; it contains bytes of the blocks
     #[arg(short, long, value_name = "DICT")]
     output: PathBuf,
     /// Replace DICT if it exists; an input is never replaced
     #[arg(long)]
     force: bool,
-    /// The level that it is judged at, -7 to 19
-    #[arg(long, value_name = "N", default_value_t = ZstdCompressor::DEFAULT_LEVEL, allow_negative_numbers = true, value_parser = level)]
+    /// Judge the dictionary at this level, -7 to 19
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = ZstdCompressor::DEFAULT_LEVEL,
+        allow_negative_numbers = true,
+        value_parser = level
+    )]
     level: i32,
-    /// Bytes a block, 1 to 262144: that of the store
+    /// Bytes per block of the store, 1 to 262144
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
     block_size: NonZeroUsize,
-    /// Bytes of the dictionary at most, 256 to 1048576
-    #[arg(long, value_name = "N", default_value_t = DICTIONARY_BYTES, value_parser = dictionary_bytes)]
+    /// The most bytes of the dictionary, 256 to 1048576
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = DICTIONARY_BYTES,
+        value_parser = dictionary_bytes
+    )]
     max_bytes: usize,
     /// Print one JSON object instead of a sentence
     #[arg(long)]
     json: bool,
 }
 
-/// On blocks of a page, longer ones were no better: more of the dictionary has to be looked through.
+/// For blocks of a page, longer dictionaries were no better, because there is more to search.
 pub(crate) const DICTIONARY_BYTES: usize = 4096;
 
-/// What `train --json` prints. Ratios are of what the dictionary does over what is without it.
+/// The JSON object that `train --json` prints. Ratios are with the dictionary over without it.
 #[derive(Debug, Serialize)]
-struct Report {
+struct TrainReport {
     output: String,
     spec: String,
     written: bool,
@@ -59,9 +71,9 @@ struct Report {
     decompress_speedup: f64,
 }
 
-/// Trains, judges, and writes the dictionary if it pays. One that does not is an error, and nothing is written.
+/// Trains and judges a dictionary, and writes it if it pays. Otherwise fails and writes nothing.
 pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
-    // Both before the work, which takes a while.
+    // Check name and output before the work, which takes a while.
     let name = args.output.to_str().filter(|name| {
         let spec = format!("zstd(dict={name})").parse::<Component>();
         spec.is_ok_and(|spec| spec.params.get("dict") == Some(*name))
@@ -81,8 +93,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Err(error) => return Err(error.into()),
     };
     let written = dictionary.as_ref().map(|dictionary| output.write(dictionary));
-    let report = Report::new(args, &verdict, matches!(written, Some(Ok(()))));
-    // What was measured is said, whether or not it could be written.
+    let report = TrainReport::new(args, &verdict, matches!(written, Some(Ok(()))));
+    // Print what was measured, even if it could not be written.
     let printed = match written {
         Some(_) => print_report(args.json, &report, || report.text(&verdict)),
         None if args.json => print_report(true, &report, String::new),
@@ -98,14 +110,14 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-impl Report {
-    fn new(args: &TrainArgs, verdict: &Verdict, written: bool) -> Report {
+impl TrainReport {
+    fn new(args: &TrainArgs, verdict: &Verdict, written: bool) -> TrainReport {
         let level = match args.level {
             ZstdCompressor::DEFAULT_LEVEL => String::new(),
             level => format!("level={level},"),
         };
         let output = args.output.display().to_string();
-        Report {
+        TrainReport {
             spec: format!("zstd({level}dict={output})"),
             output,
             written,

@@ -1,4 +1,4 @@
-//! The program from outside: its errors, the shape and the books of its JSON, short storms.
+//! The program from outside: its errors, the shape and the sums of its JSON, and short storms.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -18,7 +18,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Bad input: exit code 2, one line on stderr, nothing on stdout. Gives the line.
+/// Checks for bad input: exit code 2, one line on stderr, nothing on stdout. Returns the line.
 #[track_caller]
 fn refused(args: &[&str]) -> String {
     let output = zlab(args);
@@ -29,7 +29,7 @@ fn refused(args: &[&str]) -> String {
     line
 }
 
-/// The one object on stdout.
+/// Parses the JSON object on stdout.
 #[track_caller]
 fn json(output: &Output) -> Value {
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();
@@ -58,8 +58,9 @@ fn pages(folder: &Path) -> PathBuf {
     path
 }
 
+/// An unknown back end is refused, and the known ones are listed.
 #[test]
-fn an_unknown_back_end_is_refused_and_the_known_ones_are_listed() {
+fn unknown_back_end_is_refused() {
     let allocators = "unknown allocator `slab` (known: zbud, zsmalloc)";
     let compressors = "unknown compressor `lz77` (known: lz4, lzo, zstd)";
     assert!(refused(&["analyze", "--allocator", "slab"]).contains(allocators));
@@ -68,18 +69,20 @@ fn an_unknown_back_end_is_refused_and_the_known_ones_are_listed() {
     assert!(refused(&["storm", "--spec", "zbud+lzo", "--spec", "zbud+lz77"]).contains(compressors));
 }
 
+/// A malformed spec is refused, and the place is shown.
 #[test]
-fn a_malformed_spec_is_refused_and_the_place_is_shown() {
+fn malformed_spec_is_refused() {
     let error = refused(&["analyze", "--compressor", "zstd(level=)"]);
     assert!(error.contains("zstd(level=▸)") && error.contains("character 12"), "{error}");
     assert!(refused(&["analyze", "--allocator", "9"]).contains("▸9"));
     assert!(refused(&["storm", "--spec", "zsmalloc", "--spec", "zbud+lz4"]).contains("zsmalloc▸"));
-    // Well-formed, but the back end does not know it.
+    // A well-formed spec that the back end does not know.
     assert!(refused(&["analyze", "--compressor", "lz4(speed=9)"]).contains("`speed`"));
 }
 
+/// A missing, empty or short file is refused.
 #[test]
-fn a_missing_empty_or_short_file_is_refused() {
+fn unusable_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, contents: &[u8]| {
         let path = folder.path().join(name);
@@ -95,28 +98,30 @@ fn a_missing_empty_or_short_file_is_refused() {
             refused(&[command, folder.path().to_str().unwrap()])
                 .contains("neither a file nor a pipe")
         );
-        // A name of two lines does not make two lines of the message.
+        // A name of two lines must not make the message two lines long.
         refused(&[command, "no such\nfile"]);
     }
     // Without a command, too.
     assert!(refused(&["no such file"]).contains("\"no such file\""));
 }
 
+/// A process that does not exist or may not be read is refused.
 #[test]
-fn a_process_that_does_not_exist_or_may_not_be_read_is_refused() {
+fn unreadable_process_is_refused() {
     assert!(
         refused(&["analyze", "--pid", "4294967295"]).contains("there is no process 4294967295")
     );
     refused(&["analyze", "--pid", "-1"]);
     refused(&["analyze", "--pid", "init"]);
-    // Who may read everything is not refused anything.
+    // A user that may read everything is refused nothing.
     if fs::File::open("/proc/1/mem").is_err() {
         assert!(refused(&["analyze", "--pid", "1"]).contains("process 1 "));
     }
 }
 
+/// Numbers out of range are refused.
 #[test]
-fn numbers_out_of_range_are_refused() {
+fn wrong_number_is_refused() {
     assert!(refused(&["analyze", "--block-size", "0"]).contains("1 to 262144"));
     assert!(refused(&["analyze", "--block-size", "262145"]).contains("1 to 262144"));
     assert!(refused(&["analyze", "--max-mib", "0"]).contains("--max-mib"));
@@ -126,8 +131,9 @@ fn numbers_out_of_range_are_refused() {
     assert!(refused(&["backends", "--block-size", "0"]).contains("1 to 262144"));
 }
 
+/// Fewer than two different specs are refused.
 #[test]
-fn fewer_than_two_different_specs_are_refused() {
+fn single_spec_is_refused() {
     assert!(refused(&["storm", "--spec", "zbud+lz4"]).contains("two or more different"));
     assert!(
         refused(&["storm", "--spec", "zbud+lz4", "--spec", " zbud + lz4 "])
@@ -140,7 +146,7 @@ fn usage_errors_are_one_line_too() {
     assert!(refused(&["--nonsense"]).contains("--nonsense"));
     refused(&["analyze", "--pid", "1", "file"]);
     refused(&["storm", "--phase", "full"]);
-    refused(&["storm", "--executor", "nobody"]);
+    refused(&["storm", "--executor", "unheard-of"]);
     refused(&["storm", "--limit-mib", "0"]);
     refused(&["storm", "--limit-mib", "8", "--policy", "forget"]);
     refused(&["storm", "--policy", "evict"]);
@@ -148,8 +154,9 @@ fn usage_errors_are_one_line_too() {
     refused(&["backends", "file"]);
 }
 
+/// Every command has help on stdout.
 #[test]
-fn every_command_has_help_on_stdout() {
+fn commands_have_help_on_stdout() {
     for args in
         [&["--help"][..], &["analyze", "--help"], &["storm", "--help"], &["backends", "--help"]]
     {
@@ -159,8 +166,9 @@ fn every_command_has_help_on_stdout() {
     }
 }
 
+/// Analyze measures and verifies every pair.
 #[test]
-fn analyze_measures_and_verifies_every_pair() {
+fn analyze_verifies_every_pair() {
     let folder = tempfile::tempdir().unwrap();
     let file = pages(folder.path());
     let output = zlab(&["analyze", file.to_str().unwrap(), "--json"]);
@@ -196,7 +204,7 @@ fn analyze_measures_and_verifies_every_pair() {
             assert!(number(ns, "p50") > 0 && number(ns, "p50") <= number(ns, "p99"), "{result}");
         }
     }
-    // The same blocks have the same objects, whoever allocates them.
+    // The same blocks have the same objects in every allocator.
     let payloads = |compressor: &str| {
         let of = results.iter().filter(|r| r["compressor"] == compressor);
         of.map(|r| number(r, "payload_bytes")).collect::<Vec<_>>()
@@ -209,8 +217,9 @@ fn analyze_measures_and_verifies_every_pair() {
     }
 }
 
+/// `analyze` can be narrowed to one pair, and prints a table.
 #[test]
-fn analyze_can_be_narrowed_and_prints_a_table() {
+fn analyze_of_one_pair_is_a_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = pages(folder.path());
     let narrowed = ["--allocator", "zbud", "--compressor", "zstd(level=3)", "--compressor", "lz4"];
@@ -228,8 +237,9 @@ fn analyze_can_be_narrowed_and_prints_a_table() {
     assert!(text.starts_with("162 KiB in 162 blocks of 1024 bytes, from a file"), "{text}");
 }
 
+/// `analyze` of the user's processes names them.
 #[test]
-fn analyze_of_the_own_processes_says_whose_memory_it_was() {
+fn analyze_names_the_processes() {
     let args = ["--json", "--max-mib", "1", "--allocator", "zsmalloc", "--compressor", "lz4"];
     let output = zlab(&args);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -249,19 +259,21 @@ fn analyze_of_the_own_processes_says_whose_memory_it_was() {
     }
 }
 
+/// The child that holds files writes pages of its own memory.
 #[test]
-fn the_child_that_holds_files_gives_pages_of_its_own_memory() {
+fn held_files_are_in_the_sample() {
     let limit = 4 << 20;
     let output = zlab(&["hold-files", "4096", &limit.to_string()]);
     assert!(output.status.success(), "{}", stderr(&output));
     let pages = Pages::read_from(&output.stdout[..]).unwrap();
     assert_eq!(NonZeroUsize::new(pages.block_size()), NonZeroUsize::new(BLOCK));
     assert!(pages.bytes().len() > limit / 2 && pages.bytes().len() <= limit, "{pages:?}");
-    // What it has read is there, this program first: its strings name these crates on every tenth page, so some are in any sample.
+    // It reads the files of the build, this program first. Its strings name these crates on every
+    // tenth page, so some are in any sample.
     assert!(pages.bytes().windows(5).any(|window| window == b"zpool"));
 }
 
-/// A storm of a second a phase.
+/// Runs a storm of one second per phase.
 fn storm(args: &[&str]) -> (Output, Vec<Value>) {
     let output = zlab(&[&["storm", "--seconds", "1", "--json"], args].concat());
     let phases = json(&output)["phases"].as_array().unwrap().clone();
@@ -293,8 +305,9 @@ fn balanced(phase: &Value) {
     number(phase, "pending_destroy_max");
 }
 
+/// A storm on the queue loses no block and blocks no caller.
 #[test]
-fn a_storm_on_the_queue_loses_nothing_and_blocks_nobody() {
+fn storm_on_queue_keeps_contracts() {
     let (output, phases) = storm(&["--threads", "2"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let [empty, loaded] = &phases[..] else { panic!("two phases: {phases:?}") };
@@ -306,8 +319,9 @@ fn a_storm_on_the_queue_loses_nothing_and_blocks_nobody() {
     assert!(number(loaded, "stores") > 0 && number(loaded, "loads") > 0);
 }
 
+/// A storm by hand, with a file of pages and without revivals.
 #[test]
-fn a_storm_by_hand_with_a_file_of_pages_and_no_revival() {
+fn storm_on_manual_executor() {
     let folder = tempfile::tempdir().unwrap();
     let file = pages(folder.path());
     let specs =
@@ -320,10 +334,11 @@ fn a_storm_by_hand_with_a_file_of_pages_and_no_revival() {
     assert_eq!(number(loaded, "pools_revived"), 0);
 }
 
+/// A storm at a limit stays within its bound and returns no stale block.
 #[test]
-fn a_storm_at_a_limit_stays_within_its_bound_and_gives_nothing_stale() {
+fn storm_at_limit_stays_in_bound() {
     for (policy, at_limit) in [("refuse", "refused"), ("evict", "evicted")] {
-        // A busy machine needs longer to get to the limit.
+        // A busy machine needs longer to reach the limit.
         let run = |seconds: u32| {
             let seconds = seconds.to_string();
             let how = ["--limit-mib", "2", "--policy", policy, "--seconds", &seconds, "--json"];
@@ -343,8 +358,9 @@ fn a_storm_at_a_limit_stays_within_its_bound_and_gives_nothing_stale() {
     }
 }
 
+/// A storm without a queue finds the original bug.
 #[test]
-fn a_storm_without_a_queue_finds_the_original_bug() {
+fn storm_without_queue_finds_bug() {
     let (output, phases) = storm(&["--executor", "inline"]);
     assert_eq!(output.status.code(), Some(1));
     let [empty, loaded] = &phases[..] else { panic!("two phases: {phases:?}") };
@@ -354,14 +370,15 @@ fn a_storm_without_a_queue_finds_the_original_bug() {
     }
     assert!(number(empty, "no_block_violations") > 0);
     assert_eq!(number(empty, "destroyed_on_caller"), number(empty, "pools_destroyed"));
-    // The operation, and the line where it says that it may block.
+    // The message has the operation and the line where it says that it may block.
     let line = stderr(&output);
     assert_eq!(line.lines().count(), 1, "{line}");
     assert!(line.contains("may block") && line.contains(".rs:"), "{line}");
 }
 
+/// Back ends are listed with their capabilities and licences.
 #[test]
-fn backends_are_listed_with_capabilities_and_licences() {
+fn backends_lists_capabilities() {
     let report = json(&zlab(&["backends", "--json"]));
     let rows = |kind: &str| report[kind].as_array().unwrap().clone();
     let names = |kind| {
@@ -380,8 +397,9 @@ fn backends_are_listed_with_capabilities_and_licences() {
     }
 }
 
+/// `density` has a row per allocator and counts the bytes that the OS counts.
 #[test]
-fn density_has_a_row_an_allocator_and_counts_what_the_os_counts() {
+fn density_counts_resident_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let file = pages(folder.path());
     let output = zlab(&["density", file.to_str().unwrap(), "--repeat", "40", "--json"]);
@@ -394,7 +412,8 @@ fn density_has_a_row_an_allocator_and_counts_what_the_os_counts() {
         assert_eq!(number(row, "payload_bytes"), payload);
         for stage in ["fill", "churn", "half_freed", "compacted"] {
             let ratio = row[stage].as_f64().unwrap();
-            // Growth is counted from what the process had free: a heap may find a few pages there.
+            // Growth is counted from the free memory of the process, and the heap may find a few
+            // pages there.
             assert!((0.95..4.0).contains(&ratio), "{stage}: {row}");
         }
         assert!(row["compact_ms"].as_f64().unwrap() >= 0.0);
@@ -410,13 +429,15 @@ fn density_has_a_row_an_allocator_and_counts_what_the_os_counts() {
     ]));
     assert!(number(&few["results"][0], "payload_bytes") <= 9 * 4096);
     assert!(
-        refused(&["density", file.to_str().unwrap(), "--allocator", "nobody"]).contains("nobody")
+        refused(&["density", file.to_str().unwrap(), "--allocator", "unheard-of"])
+            .contains("unheard-of")
     );
     refused(&["density", folder.path().join("none").to_str().unwrap()]);
 }
 
+/// Classes cover every length once.
 #[test]
-fn classes_cover_every_length_once() {
+fn classes_cover_each_length_once() {
     let report = json(&zlab(&["classes", "--json"]));
     let rows = report["results"].as_array().unwrap();
     let mut next = 1;

@@ -16,14 +16,14 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs `zlab`; one that hangs is killed, and fails the test.
+/// Runs `zlab`. If it hangs, it is killed and the test fails.
 fn zlab(args: &[&str]) -> Output {
     finish(command(args).spawn().unwrap(), args)
 }
 
 fn finish(mut child: Child, args: &[&str]) -> Output {
     let begun = Instant::now();
-    // The reports here are shorter than a pipe is long.
+    // The reports here fit into a pipe.
     while child.try_wait().unwrap().is_none() {
         if begun.elapsed() > Duration::from_secs(240) {
             child.kill().unwrap();
@@ -38,7 +38,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Exit code 2, one line on stderr, nothing on stdout. Returns the line.
+/// Checks for exit code 2, one line on stderr and nothing on stdout. Returns the line.
 #[track_caller]
 fn refused(args: &[&str]) -> String {
     let output = zlab(args);
@@ -48,7 +48,7 @@ fn refused(args: &[&str]) -> String {
     line
 }
 
-/// Records that share their words but not their order: what dictionaries are for.
+/// Makes records that share their words but not the order, which is what dictionaries are for.
 fn records(folder: &Path, bytes: usize) -> PathBuf {
     let mut rng = Rng::new(7);
     let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
@@ -71,7 +71,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Commands that write a file, as far as the name of the output.
+/// Returns the commands that write a file, without the name of the output.
 fn writers(input: &str) -> [Vec<&str>; 2] {
     [
         vec!["train", input, "--block-size", "512", "-o"],
@@ -79,9 +79,9 @@ fn writers(input: &str) -> [Vec<&str>; 2] {
     ]
 }
 
-/// No command overwrites its input, whatever name of it is given, with `--force` and without.
+/// No command overwrites its input under any name, with `--force` or without.
 #[test]
-fn input_named_as_output_is_untouched() {
+fn input_is_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let input = records(folder.path(), 1 << 20);
     let before = fs::read(&input).unwrap();
@@ -100,10 +100,9 @@ fn input_named_as_output_is_untouched() {
     assert_eq!(names(folder.path()), ["hard", "records.json", "soft"]);
 }
 
-/// stdout and stderr that are redirected into an input are refused before anything is written
-/// there.
+/// stdout and stderr that are redirected into an input are refused before anything is written.
 #[test]
-fn stream_redirected_to_input_is_refused() {
+fn stream_into_input_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let input = records(folder.path(), 64 << 10);
     let list = folder.path().join("list");
@@ -123,10 +122,9 @@ fn stream_redirected_to_input_is_refused() {
     }
 }
 
-/// An output that is the file to which the report is redirected is refused: it would replace the
-/// report.
+/// An output to which the report is redirected is refused, because it would replace the report.
 #[test]
-fn output_that_is_stdout_is_refused() {
+fn output_on_stdout_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let input = records(folder.path(), 1 << 20);
     let path = folder.path().join("report");
@@ -139,9 +137,9 @@ fn output_that_is_stdout_is_refused() {
     }
 }
 
-/// Another file that exists is replaced only with `--force`.
+/// Another existing file is replaced only with `--force`.
 #[test]
-fn existing_output_is_kept_without_force() {
+fn existing_output_needs_force() {
     let folder = tempfile::tempdir().unwrap();
     let input = records(folder.path(), 1 << 20);
     let output = folder.path().join("output");
@@ -158,9 +156,9 @@ fn existing_output_is_kept_without_force() {
     assert_eq!(names(folder.path()), ["output", "records.json"], "no temporary file is left");
 }
 
-/// An output that cannot be written is refused before the input is even looked at.
+/// An output that cannot be written is refused before the input is read.
 #[test]
-fn unwritable_output_is_refused_before_work() {
+fn unwritable_output_fails_early() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing/output");
     let (missing, folder) = (missing.to_str().unwrap(), folder.path().to_str().unwrap());
@@ -172,9 +170,9 @@ fn unwritable_output_is_refused_before_work() {
     }
 }
 
-/// What was measured is printed though the output turns out to be full.
+/// The report is printed even if the output device turns out to be full.
 #[test]
-fn report_is_printed_though_output_fails() {
+fn failed_output_keeps_report() {
     let folder = tempfile::tempdir().unwrap();
     let input = records(folder.path(), 1 << 20);
     for writer in writers(input.to_str().unwrap()) {
@@ -187,10 +185,10 @@ fn report_is_printed_though_output_fails() {
     }
 }
 
-/// `density` reads of a sparse file of 10 TiB what it needs: reading all of it would take hours and
+/// `density` reads only the data of a sparse file of 10 TiB. Reading all of it would take hours and
 /// all memory.
 #[test]
-fn density_of_sparse_file_reads_what_it_needs() {
+fn density_skips_holes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sparse");
     let file = File::create(&path).unwrap();
@@ -209,7 +207,7 @@ fn density_of_sparse_file_reads_what_it_needs() {
 
 /// A bad file among good ones is refused before the good ones are measured.
 #[test]
-fn bad_file_among_good_is_refused_before_work() {
+fn bad_file_fails_early() {
     let folder = tempfile::tempdir().unwrap();
     let good = records(folder.path(), 64 << 10);
     let (good, bad) = (good.to_str().unwrap(), folder.path().to_str().unwrap());
@@ -217,10 +215,9 @@ fn bad_file_among_good_is_refused_before_work() {
     assert!(refused(&["analyze", good, "/no/such/file"]).contains("/no/such/file"));
 }
 
-/// Inputs that are no files are one line that says what they are, for every command that reads
-/// files; none hangs.
+/// Every command that reads files reports an input that is no file in one line, and none hangs.
 #[test]
-fn odd_inputs_are_named_and_never_hang() {
+fn odd_inputs_never_hang() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
@@ -259,7 +256,7 @@ fn odd_inputs_are_named_and_never_hang() {
     assert!(!dictionary.exists());
 }
 
-/// `-` is stdin, for blocks as for lists of actions.
+/// `-` is stdin, for blocks and for lists of actions.
 #[test]
 fn dash_reads_stdin() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,40 +1,33 @@
-//! What a warm store asks of the heap with each codec: the codec's own calls, which are none but for lzo's. In a binary of its own, because it replaces the allocator; zstd's
-//! own allocations are routed through Rust's here.
+//! The heap calls of a warm store with each codec. Only lzo makes calls of its own. This is a
+//! binary of its own, because it replaces the global allocator; zstd allocates through it here.
 
 use std::sync::Arc;
 
-use counting::Heap;
 use processors::on_each_processor;
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
+use zpool_testing::heap::{CountingAllocator, calls_of};
 use zpool_zstd::{ZstdDriver, remember};
 use zswap::{Manual, PoolSpec, Store};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "not all of it is needed here")]
-#[path = "../../compressors/counting.rs"]
-mod counting;
 #[path = "../../zswap/tests/common/processors.rs"]
 mod processors;
 
-/// Pages that shrink, each in its own way.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// Returns pages that shrink, each in its own way.
 fn pages() -> Vec<Vec<u8>> {
     let page =
         |i: usize| (0..4096usize).map(|at| (at * (1 + i % 50) / (3 + i) % 251) as u8).collect();
     (0..300).map(page).collect()
 }
 
-fn calls(work: impl FnOnce()) -> u64 {
-    let before = Heap::now();
-    work();
-    let made = Heap::since(before);
-    made.allocations + made.frees
-}
-
-/// Warm: this thread has stored and loaded before, every key exists, and pool and index do not grow: the same pages again, and an executor that does not run the pool's own
-/// job, after as many passes as the allocator takes to have every class where it stays.
+/// Warm: this thread has stored and loaded before, every key exists, and pool and index do not
+/// grow: the same pages again, and an executor that does not run the pool's own job, after as many
+/// passes as the allocator takes to have every class where it stays.
 #[test]
-fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
+fn warm_store_makes_no_heap_call() {
     let pages = pages();
     let dictionary = remember(&pages[..20].concat()).expect("any bytes are a dictionary");
     let with_dictionary = format!("zstd(dict={dictionary})");
@@ -44,7 +37,7 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
         ("zstd(level=-1)", 0),
         ("zstd(level=3)", 0),
         (&*with_dictionary, 0),
-        // Two vectors, allocated and freed.
+        // lzo allocates and frees two vectors.
         ("lzo", 4),
     ] {
         let spec: PoolSpec = format!("zsmalloc+{codec}").parse().unwrap();
@@ -58,9 +51,10 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
             .unwrap();
         let mut buffer = [0; 4096];
         let mut pass = || {
-            let stored =
-                calls(|| (0..).zip(&pages).for_each(|(key, page)| store.store(key, page).unwrap()));
-            let loaded = calls(|| {
+            let stored = calls_of(|| {
+                (0..).zip(&pages).for_each(|(key, page)| store.store(key, page).unwrap())
+            });
+            let loaded = calls_of(|| {
                 for (key, page) in (0..).zip(&pages) {
                     assert_eq!(store.load(&key, &mut buffer).unwrap(), Some(4096));
                     assert!(buffer == page[..]);
@@ -73,8 +67,7 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
             cold.0 > 100,
             "{codec}: contexts and tables are made, or nothing is counted: {cold:?}"
         );
-        // zsmalloc keeps free slots for each processor, and the scheduler may move this thread to
-        // any.
+        // zsmalloc caches free slots per CPU, and the scheduler may move this thread to any CPU.
         on_each_processor(|| {
             for _ in 0..16 {
                 pass();

@@ -35,8 +35,9 @@ switch zbud+lz4
 trim
 ";
 
+/// A list is replayed on each allocator and with any frame size.
 #[test]
-fn a_list_is_replayed_on_any_allocator_and_frame() {
+fn replay_on_each_allocator() {
     let chained = ["--allocator", "zsmalloc(chain=8)", "--frame", "16384", "--max-len", "65536"];
     for (more, says) in [
         (
@@ -58,8 +59,9 @@ fn a_list_is_replayed_on_any_allocator_and_frame() {
     }
 }
 
+/// A list is replayed on a store, which switches.
 #[test]
-fn a_list_is_replayed_on_a_store_which_switches() {
+fn replay_on_switching_store() {
     let output = replay(LIST, &["--store", "zsmalloc+lz4"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let told = String::from_utf8(output.stdout).unwrap();
@@ -75,15 +77,16 @@ fn replay_empty_blocks_on_store() {
     assert_eq!(told, "7 actions on a store of zsmalloc+lz4: all as it must be\n");
 }
 
+/// A file that is no list is refused in one line.
 #[test]
-fn what_is_no_list_is_refused_in_one_line() {
+fn malformed_list_is_refused() {
     for (list, more, says) in [
         ("trim\ngrow 3\n", &[][..], "line 2: `grow 3` is no action"),
         ("insert 1 fill \u{1b}[1m\n", &[], "line 1"),
-        ("trim\n", &["--allocator", "nobody"], "nobody"),
+        ("trim\n", &["--allocator", "unheard-of"], "unheard-of"),
         ("trim\n", &["--allocator", "zbud(pages=1)"], "pages"),
         ("trim\n", &["--allocator", "zbud", "--store", "zbud+lz4"], "cannot be used with"),
-        ("trim\n", &["--store", "zbud+nobody"], "nobody"),
+        ("trim\n", &["--store", "zbud+unheard-of"], "unheard-of"),
         ("trim\n", &["--frame", "5000"], "a power of two"),
         ("trim\n", &["--max-len", "0"], "1 to 262144"),
     ] {
@@ -95,8 +98,9 @@ fn what_is_no_list_is_refused_in_one_line() {
     }
 }
 
+/// A missing file is refused in one line.
 #[test]
-fn a_file_that_is_not_there_is_refused_in_one_line() {
+fn missing_list_is_refused() {
     for args in [&["no-such-list"][..], &["/"], &[]] {
         let output = zlab(args);
         let told = String::from_utf8(output.stderr).unwrap();

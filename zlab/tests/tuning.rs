@@ -15,7 +15,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Records that share their words but not their order: what dictionaries are for.
+/// Makes records that share their words but not the order, which is what dictionaries are for.
 fn records(folder: &Path, bytes: usize) -> PathBuf {
     let mut rng = Rng::new(7);
     let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
@@ -37,13 +37,15 @@ fn noise(folder: &Path, bytes: usize) -> PathBuf {
     path
 }
 
+/// A dictionary that pays is written and can be used.
 #[test]
-fn a_dictionary_that_pays_is_written_and_can_be_used() {
+fn paying_dictionary_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = records(folder.path(), 1 << 20);
     let dictionary = folder.path().join("dictionary");
     let (file, dictionary) = (file.to_str().unwrap(), dictionary.to_str().unwrap());
-    // Of blocks as short as these a dictionary makes twice the speed and more: a busy machine does not change the verdict.
+    // For such short blocks a dictionary more than doubles the speed, so a busy machine does not
+    // change the verdict.
     let output = zlab(&["train", file, "-o", dictionary, "--block-size", "512", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -62,8 +64,9 @@ fn a_dictionary_that_pays_is_written_and_can_be_used() {
     );
 }
 
+/// A dictionary that does not pay is refused and not written.
 #[test]
-fn a_dictionary_that_does_not_pay_is_refused_and_not_written() {
+fn useless_dictionary_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = noise(folder.path(), 1 << 20);
     let dictionary = folder.path().join("dictionary");
@@ -74,8 +77,9 @@ fn a_dictionary_that_does_not_pay_is_refused_and_not_written() {
     assert!(!dictionary.exists());
 }
 
+/// A sweep recommends three settings of the front and draws them.
 #[test]
-fn a_sweep_names_three_settings_of_the_front_and_draws_them() {
+fn sweep_recommends_from_front() {
     let folder = tempfile::tempdir().unwrap();
     let file = records(folder.path(), 1 << 20);
     let plot = folder.path().join("chart.svg");
@@ -103,8 +107,9 @@ fn a_sweep_names_three_settings_of_the_front_and_draws_them() {
     assert!(chart.matches("<circle").count() >= 2 * settings.len());
 }
 
+/// Bad input is one line and exit code 2.
 #[test]
-fn bad_input_is_one_line_and_exit_code_2() {
+fn bad_input_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = records(folder.path(), 1 << 20);
     let short = noise(folder.path(), 8192);
@@ -131,9 +136,9 @@ fn bad_input_is_one_line_and_exit_code_2() {
     }
 }
 
-/// Input that cannot be trained on is one line that says what is missing, and nothing is written.
+/// If an input cannot be trained on, one line says what is missing, and nothing is written.
 #[test]
-fn train_on_unusable_input_says_what_is_missing() {
+fn train_names_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let block: Vec<u8> = (0..4096_u32).map(|i| (i % 251) as u8).collect();
     let cases: [(&str, Vec<u8>, &str); 4] = [

@@ -2,18 +2,18 @@
 #![cfg(not(zpool_loom))]
 
 mod common;
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[path = "common/counting.rs"]
-mod counting;
 #[path = "common/processors.rs"]
 mod processors;
 
 use std::sync::Arc;
 
 use common::{Look, block, builder, spec};
-use counting::heap_calls;
 use processors::on_each_processor;
+use zpool_testing::heap::{CountingAllocator, calls_of};
 use zswap::Manual;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The executor is one that does nothing, so that no compaction rearranges the pool between the
 /// passes: an allocator's tables grow by what it has to hold. And zsmalloc keeps free slots for
@@ -49,12 +49,12 @@ fn warm_stores_over_existing_keys_and_loads_make_no_heap_call() {
                 );
             }
         };
-        let cold = heap_calls(|| pass(0));
+        let cold = calls_of(|| pass(0));
         assert!(cold > 0, "the first pass makes contexts and tables, or nothing is counted");
         // The two versions are not of quite the same lengths.
         on_each_processor(|| (1..8).for_each(&mut pass));
         on_each_processor(|| {
-            assert_eq!(heap_calls(|| (8..12).for_each(&mut pass)), 0, "{text}, limit {limit:?}");
+            assert_eq!(calls_of(|| (8..12).for_each(&mut pass)), 0, "{text}, limit {limit:?}");
         });
     }
 }

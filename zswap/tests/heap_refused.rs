@@ -3,16 +3,16 @@
 #![cfg(not(zpool_loom))]
 
 mod common;
-#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
-#[path = "common/counting.rs"]
-mod counting;
 
 use std::process::Command;
 use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
-use counting::{Refused, refusing_some};
+use zpool_testing::heap::{CountingAllocator, Refusal, refusing_some};
 use zswap::{BatchResults, Error, ErrorKind, Manual, Store};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Keys that the calls are about, behind those of a grown store.
 const FIRST: u64 = 1 << 32;
@@ -43,7 +43,7 @@ fn warm(others: u64) -> Store<u64> {
 type Contents = fn(u64) -> Option<Vec<u8>>;
 
 /// A call, which says what is stored then.
-type Call = fn(&Store<u64>, Refused) -> Outcome;
+type Call = fn(&Store<u64>, Refusal) -> Outcome;
 
 struct Outcome {
     /// The request was made, and refused.
@@ -81,7 +81,7 @@ type Items<'b> = Box<dyn Iterator<Item = (u64, &'b [u8])> + 'b>;
 /// Stores version 1 of all in a batch. Keys behind the first error are gone.
 fn stored(
     store: &Store<u64>,
-    what: Refused,
+    what: Refusal,
     shape: impl for<'b> Fn(Items<'b>) -> Items<'b>,
 ) -> Outcome {
     let values: Vec<_> = (FIRST..FIRST + KEYS).map(|key| (key, value(key, 1))).collect();
@@ -92,7 +92,7 @@ fn stored(
     let newer = results.iter().take_while(|result| result.is_ok()).count() as u64;
     // A list may find room at a second attempt.
     assert!(refused || newer == KEYS);
-    assert!(matches!(what, Refused::Nth(_)) || newer < KEYS || !refused);
+    assert!(matches!(what, Refusal::Nth(_)) || newer < KEYS || !refused);
     assert_eq!(results.iter().all(Result::is_ok), newer == KEYS);
     if newer < KEYS {
         let error = Error { key: FIRST + newer, kind: ErrorKind::ResultsOutOfMemory };
@@ -102,7 +102,7 @@ fn stored(
     Outcome { refused, newer, removed: KEYS - newer }
 }
 
-fn load_many(store: &Store<u64>, what: Refused) -> Outcome {
+fn load_many(store: &Store<u64>, what: Refusal) -> Outcome {
     let keys: Vec<u64> = (FIRST..FIRST + KEYS).collect();
     let mut buffers = vec![[0xEE; 4096]; KEYS as usize];
     let (results, refused) = refusing_some(what, || store.load_many(&keys, &mut buffers));
@@ -117,7 +117,7 @@ fn load_many(store: &Store<u64>, what: Refused) -> Outcome {
 }
 
 /// Reads each key alone. Some fail, for want of a buffer.
-fn read(_: &Store<u64>, what: Refused, read: impl Fn(u64) -> Result<bool, Error<u64>>) -> Outcome {
+fn read(_: &Store<u64>, what: Refusal, read: impl Fn(u64) -> Result<bool, Error<u64>>) -> Outcome {
     let mut failed = 0;
     let ((), refused) = refusing_some(what, || {
         for key in FIRST..FIRST + KEYS {
@@ -134,7 +134,7 @@ fn read(_: &Store<u64>, what: Refused, read: impl Fn(u64) -> Result<bool, Error<
         }
     });
     assert!(
-        failed == u64::from(refused) || matches!(what, Refused::From(_)) && refused && failed > 0
+        failed == u64::from(refused) || matches!(what, Refusal::From(_)) && refused && failed > 0
     );
     Outcome { refused, newer: 0, removed: 0 }
 }
@@ -144,7 +144,7 @@ fn value_len(key: u64) -> usize {
 }
 
 /// Takes one: it is taken, or still there.
-fn take_vec(store: &Store<u64>, what: Refused) -> Outcome {
+fn take_vec(store: &Store<u64>, what: Refusal) -> Outcome {
     let key = FIRST + KEYS - 1;
     let (taken, refused) = refusing_some(what, || store.take_vec(&key));
     match taken {
@@ -191,14 +191,14 @@ fn batches_and_loads_survive_every_refusal() {
             loop {
                 let store = warm(others);
                 println!("\n{name}, {others} others, request {nth}");
-                let outcome = call(&store, Refused::Nth(nth));
+                let outcome = call(&store, Refusal::Nth(nth));
                 let refused = outcome.refused;
                 check(&store, others, outcome);
                 if !refused {
                     break;
                 }
                 let store = warm(others);
-                let outcome = call(&store, Refused::From(nth));
+                let outcome = call(&store, Refusal::From(nth));
                 check(&store, others, outcome);
                 nth += 1;
             }

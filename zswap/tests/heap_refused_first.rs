@@ -4,9 +4,6 @@
 #![cfg(not(zpool_loom))]
 
 mod common;
-#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
-#[path = "common/counting.rs"]
-mod counting;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -14,10 +11,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
-use counting::{Refused, refusing_some};
 use zpool_core::PoolError;
 use zpool_core::compress::CodecError;
+use zpool_testing::heap::{CountingAllocator, Refusal, refusing_some};
 use zswap::{Error, ErrorKind, Manual, Store};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const SPECS: &[&str] = &[
     "zsmalloc+lz4",
@@ -47,7 +47,7 @@ fn filled(spec: &str, len: usize) -> Store<u64> {
 }
 
 /// Does a call on a store of its own while the request is refused. Returns whether there was one.
-type Call = fn(&str, Refused) -> bool;
+type Call = fn(&str, Refusal) -> bool;
 
 const LARGE: usize = 60_000;
 
@@ -138,7 +138,7 @@ fn is_want_of_memory(kind: &ErrorKind) -> bool {
     )
 }
 
-fn stores(spec: &str, what: Refused, value: Vec<u8>) -> bool {
+fn stores(spec: &str, what: Refusal, value: Vec<u8>) -> bool {
     let store = store(spec);
     let (stored, refused) = refusing_some(what, || store.store(KEY, &value));
     let expected = match stored {
@@ -153,7 +153,7 @@ fn stores(spec: &str, what: Refused, value: Vec<u8>) -> bool {
     refused
 }
 
-fn store_many(spec: &str, what: Refused) -> bool {
+fn store_many(spec: &str, what: Refusal) -> bool {
     let store = store(spec);
     let looks = [Look::Runs, Look::Noise, Look::SameFilled];
     let values: Vec<_> = (0..20).map(|key| block(key, 2_000, looks[key as usize % 3])).collect();
@@ -182,7 +182,7 @@ fn load(store: &Store<u64>, value: &[u8]) -> Result<Option<bool>, Error<u64>> {
     })
 }
 
-fn reads(spec: &str, what: Refused, len: usize, read: Read) -> bool {
+fn reads(spec: &str, what: Refusal, len: usize, read: Read) -> bool {
     let (store, value) = (filled(spec, len), block(KEY, len, Look::Runs));
     let (found, refused) = refusing_some(what, || read(&store, &value));
     match found {
@@ -207,7 +207,7 @@ fn first_calls_survive_every_refusal() {
             loop {
                 println!("\n{name}, {spec}, request {nth}");
                 // How often the index asks differs from store to store: each has a seed of its own.
-                if !(call(spec, Refused::Nth(nth)) | call(spec, Refused::From(nth))) {
+                if !(call(spec, Refusal::Nth(nth)) | call(spec, Refusal::From(nth))) {
                     break;
                 }
                 nth += 1;

@@ -3,15 +3,15 @@
 #![cfg(not(zpool_loom))]
 
 mod common;
-#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
-#[path = "common/counting.rs"]
-mod counting;
 
 use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
-use counting::{Refused, refusing};
+use zpool_testing::heap::{CountingAllocator, Refusal, refusing};
 use zswap::{AtLimit, Manual, Store};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const MIB: usize = 1 << 20;
 
@@ -44,7 +44,7 @@ fn full() -> Store<u64> {
 fn evicting_needs_no_memory() {
     let store = full();
     let before = store.stats();
-    refusing(Refused::All, || store.set_limit(Some(2 * MIB))).unwrap();
+    refusing(Refusal::All, || store.set_limit(Some(2 * MIB))).unwrap();
     let after = store.stats();
     assert!(store.held_bytes() < 2 * MIB && after.evicted > before.evicted + 300, "{after}");
     check_books(&store);
@@ -59,8 +59,8 @@ fn paying_needs_no_memory() {
     let evicted = store.stats().evicted;
     for (n, key) in keys.iter().enumerate() {
         let same = (n as u64).to_le_bytes().repeat(512);
-        refusing(Refused::All, || store.store(*key, &same)).unwrap();
-        assert_eq!(refusing(Refused::All, || store.held_bytes()), store.stats().held_bytes());
+        refusing(Refusal::All, || store.store(*key, &same)).unwrap();
+        assert_eq!(refusing(Refusal::All, || store.held_bytes()), store.stats().held_bytes());
     }
     assert!(store.stats().evicted >= evicted);
     check_books(&store);
@@ -73,7 +73,7 @@ fn trimming_needs_no_memory() {
     let keys: Vec<_> = store.keys().collect();
     keys.iter().for_each(|key| assert!(store.invalidate(key)));
     let contexts = store.stats().context_bytes;
-    let freed = refusing(Refused::All, || store.trim());
+    let freed = refusing(Refusal::All, || store.trim());
     assert!(contexts > 0 && freed >= contexts, "{freed} of {contexts}");
     assert_eq!(store.stats().context_bytes, 0);
 }

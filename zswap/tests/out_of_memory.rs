@@ -2,15 +2,15 @@
 #![cfg(not(zpool_loom))]
 
 mod common;
-#[allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
-#[path = "common/counting.rs"]
-mod counting;
 
 use std::sync::Arc;
 
 use common::{Constant, Look, block, builder, check_books, spec};
-use counting::{Refused, refusing};
+use zpool_testing::heap::{CountingAllocator, Refusal, refusing};
 use zswap::{Error, ErrorKind, Manual, Store, StoreBuilder};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Nobody else does anything meanwhile.
 fn alone() -> StoreBuilder<u64> {
@@ -22,7 +22,7 @@ fn a_load_without_memory_for_its_buffer_fails_and_what_is_stored_stays() {
     let store = alone().build().unwrap();
     let value = vec![7; 1 << 20];
     store.store(1, &value).unwrap();
-    let refused = Refused::AtLeast(1 << 20);
+    let refused = Refusal::AtLeast(1 << 20);
     let no_memory = Error { key: 1, kind: ErrorKind::BufferOutOfMemory { needed: 1 << 20 } };
     assert_eq!(no_memory.to_string(), "key 1: no memory for a buffer of 1048576 bytes");
     assert_eq!(refusing(refused, || store.load_vec(&1)), Err(no_memory.clone()));
@@ -31,7 +31,7 @@ fn a_load_without_memory_for_its_buffer_fails_and_what_is_stored_stays() {
     assert_eq!(refusing(refused, || store.load_with(&1, <[u8]>::len)), Err(no_memory));
     // One that has its buffer needs no memory.
     let mut buffer = vec![0; 1 << 20];
-    assert_eq!(refusing(Refused::All, || store.load(&1, &mut buffer)), Ok(Some(1 << 20)));
+    assert_eq!(refusing(Refusal::All, || store.load(&1, &mut buffer)), Ok(Some(1 << 20)));
     assert_eq!(store.load_with(&1, |bytes| bytes == value), Ok(Some(true)));
     let stats = store.stats();
     assert_eq!(
@@ -48,7 +48,7 @@ fn a_table_that_cannot_grow_refuses_the_block_at_whichever_request_it_is() {
     // In the end four at one growth: hashes, slots and checksums, and homes, which only long tables have to look at.
     while most < 4 {
         let mut nth = 0;
-        while let Err(error) = refusing(Refused::Nth(nth), || store.store(key, &key.to_le_bytes()))
+        while let Err(error) = refusing(Refusal::Nth(nth), || store.store(key, &key.to_le_bytes()))
         {
             assert_eq!(error, Error { key, kind: ErrorKind::IndexOutOfMemory });
             assert!(!store.contains(&key));
@@ -76,7 +76,7 @@ fn a_list_of_values_that_cannot_grow_refuses_the_value_and_removing_them_needs_n
         let value = key.to_le_bytes().repeat(1024);
         let mut nth = 0;
         // The first one to grow is the list itself, the second one that of numbers, where removed ones will be put.
-        while let Err(error) = refusing(Refused::NthGrowth(nth), || store.store(key, &value)) {
+        while let Err(error) = refusing(Refusal::NthGrowth(nth), || store.store(key, &value)) {
             assert_eq!(error, Error { key, kind: ErrorKind::IndexOutOfMemory });
             assert!(!store.contains(&key));
             (nth, failures) = (nth + 1, failures + 1);
@@ -88,7 +88,7 @@ fn a_list_of_values_that_cannot_grow_refuses_the_value_and_removing_them_needs_n
     assert_eq!(store.stats().large_values as u64, key);
     check_books(&store);
     let full = store.stats().index_bytes;
-    assert!(refusing(Refused::All, || (0..key).all(|key| store.invalidate(&key))));
+    assert!(refusing(Refusal::All, || (0..key).all(|key| store.invalidate(&key))));
     // What says where the blocks are is gone; the lists are still there.
     let emptied = store.stats().index_bytes;
     assert!(
@@ -113,7 +113,7 @@ fn list_of_pools_that_cannot_grow_loses_no_block() {
         let pool = store.manager().current().unwrap();
         pool.zpool().free(pool.zpool().insert(&block(key, 4096, Look::Noise)).unwrap()).unwrap();
         let (noise, mut nth) = (block(key, 4096, Look::Noise), 0);
-        while let Err(error) = refusing(Refused::NthGrowth(nth), || store.store(key, &noise)) {
+        while let Err(error) = refusing(Refusal::NthGrowth(nth), || store.store(key, &noise)) {
             assert_eq!(error.key, key);
             assert_ne!(error.kind, ErrorKind::IndexOutOfMemory);
             assert_eq!(pool.zpool().stats().objects, 0);

@@ -1,4 +1,4 @@
-//! What is measured of each allocator.
+//! The measurements of each allocator.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -12,7 +12,7 @@ use zpool_core::page::default_source;
 use zpool_core::{CompactionBudget, PoolConfig, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-/// About 5 MiB of objects: more than the caches next to a core hold.
+/// About 5 MiB of objects, more than the caches of a core hold.
 const OBJECTS: usize = 4096;
 const SEED: u64 = 1;
 
@@ -26,7 +26,7 @@ pub(crate) fn short() -> Criterion {
         .measurement_time(Duration::from_secs(1))
 }
 
-/// Insert, read, free and churn; verified first.
+/// Measures insert, read, free and churn, after verifying the objects.
 pub(crate) fn bench<P>(criterion: &mut Criterion, name: &str, packer: &P, objects: &[Box<[u8]>])
 where
     P: Packer + Sync,
@@ -64,7 +64,7 @@ where
     group.finish();
 }
 
-/// Compacting after a random half was freed: time of the call.
+/// Measures the time of a compaction after a random half was freed.
 pub(crate) fn bench_compaction(criterion: &mut Criterion, objects: &[Box<[u8]>]) {
     criterion.bench_function("zsmalloc/compaction", |bencher| {
         let half_empty = || {
@@ -77,7 +77,7 @@ pub(crate) fn bench_compaction(criterion: &mut Criterion, objects: &[Box<[u8]>])
                 if rng.chance(0.5) {
                     pool.free(handle).expect("our handle");
                 } else {
-                    // Lives until the pool goes.
+                    // It lives until the pool is dropped.
                     let _ = handle;
                 }
             }
@@ -100,7 +100,7 @@ fn shuffled<T>(mut tokens: Vec<T>) -> Vec<T> {
     tokens
 }
 
-/// Time of inserting all objects on each of `threads` threads into one packer that has none yet.
+/// Returns the time of inserting all objects on each of `threads` threads into one empty packer.
 fn insert_all<P>(packer: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
 where
     P: Packer + Sync,
@@ -110,7 +110,7 @@ where
     together(vec![(); threads], |()| fill(&packer, objects)).0
 }
 
-/// Time of freeing all objects on each of `threads` threads, in random order.
+/// Returns the time of freeing all objects on each of `threads` threads, in random order.
 fn free_all<P>(packer: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
 where
     P: Packer + Sync,
@@ -124,7 +124,8 @@ where
     .0
 }
 
-/// `pass` over all objects of each of `threads` threads, which share a packer and have their own objects: time of a pass of all.
+/// Measures `pass` on `threads` threads, which share a packer and have their own objects: the time
+/// until all have passed over theirs.
 fn on_threads<P>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     what: &str,
@@ -155,7 +156,7 @@ fn on_threads<P>(
     });
 }
 
-/// Does `work` with each share on a thread of its own: how long until all are done, and what came of it.
+/// Does `work` on a thread for each share. Returns the time until all are done, and the results.
 fn together<I: Send, R: Send>(shares: Vec<I>, work: impl Fn(I) -> R + Sync) -> (Duration, Vec<R>) {
     let gate = Barrier::new(shares.len() + 1);
     thread::scope(|scope| {

@@ -1,6 +1,8 @@
-//! One box an object on jemalloc: `cargo run --release -p benches --bin density_jemalloc -- FILE... [--repeat N] [--max-blocks N] [--json]`.
+//! Measures the density of one box per object on jemalloc:
+//! `cargo run --release -p benches --bin density_jemalloc -- FILE...`.
 //!
-//! The procedure and the output are those of `zlab density`, which has the pools and the system's allocator.
+//! Procedure and output are those of `zlab density`, which has the pools and the system's
+//! allocator.
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

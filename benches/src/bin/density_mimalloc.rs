@@ -1,6 +1,8 @@
-//! One box an object on mimalloc: `cargo run --release -p benches --bin density_mimalloc -- FILE... [--repeat N] [--max-blocks N] [--json]`.
+//! Measures the density of one box per object on mimalloc:
+//! `cargo run --release -p benches --bin density_mimalloc -- FILE...`.
 //!
-//! The procedure and the output are those of `zlab density`, which has the pools and the system's allocator.
+//! Procedure and output are those of `zlab density`, which has the pools and the system's
+//! allocator.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,34 +1,39 @@
-//! What an entry costs besides its data: `cargo run --release -p benches --bin metadata -- [--entries N] [--json]`.
+//! Measures what an entry costs besides its data:
+//! `cargo run --release -p benches --bin metadata -- [--entries N] [--json]`.
 //!
-//! A store with `u64` keys gets entries one by one, a million unless told otherwise: a power-of-two table would be at its worst there. What the operating system
-//! then counts for this process beyond what it counted before, less the frames that objects lie in, is what is not payload: index, handles, the allocator's
-//! tables, contexts, and whatever the heap makes of them. Objects have the lengths that pages compressed by lz4 have, 200 to 2600 bytes.
+//! A store with `u64` keys gets entries one by one, a million by default, which would be the worst
+//! case of a power-of-two table. Objects have the lengths of pages compressed by lz4, 200 to 2600
+//! bytes. We then take the growth of this process, as the operating system counts it, without the
+//! frames of the objects. That is everything but payload: index, handles, the allocator's tables,
+//! contexts, and the overhead of the heap.
 //!
-//! `split` is what the store says of it, in bytes an entry, `unexplained` what the operating system counts beyond that. `frames` is beside it: what is lost
-//! inside of frames, to rounding up to size classes, at the ends of zspages and in free slots, also in bytes an entry.
+//! In the report, `split` is what the store accounts for, in bytes per entry, and `unexplained` is
+//! the rest of the growth. `frames` is the loss inside of frames, also in bytes per entry: rounding
+//! up to size classes, tails of zspages, and free slots.
 
-use std::error::Error;
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use benches::{Failure, Output, PrintedReport, exit};
+use clap::Parser;
 use serde::Serialize;
 use workload::{Growth, Rng, refuse_huge_pages};
 use zpool_core::page::{MmapSource, PageSource};
 use zswap::Store;
 
-const ENTRIES: u64 = 1_000_000;
 const LENGTHS: std::ops::Range<usize> = 200..2600;
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct EntryCost {
     entries: u64,
     bytes_per_entry: f64,
-    split: Split,
-    frames: Frames,
+    split: MetadataCosts,
+    frames: FrameCosts,
 }
 
 #[derive(Debug, Serialize)]
-struct Split {
+struct MetadataCosts {
     index: f64,
     allocator_metadata: f64,
     contexts: f64,
@@ -36,43 +41,35 @@ struct Split {
 }
 
 #[derive(Debug, Serialize)]
-struct Frames {
+struct FrameCosts {
     payload: f64,
     rounding: f64,
     tails: f64,
     fragmentation: f64,
 }
 
-fn main() -> ExitCode {
-    let (mut json, mut entries) = (false, ENTRIES);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match (argument.as_str(), arguments.next()) {
-            ("--json", None) => json = true,
-            ("--entries", Some(number)) if number.parse().is_ok_and(|n: u64| n > 0) => {
-                entries = number.parse().unwrap_or(ENTRIES);
-                json |= arguments.next().as_deref() == Some("--json");
-            }
-            _ => {
-                eprintln!("usage: metadata [--entries N] [--json]");
-                return ExitCode::from(2);
-            }
-        }
-    }
-    match measure(entries) {
-        Ok(report) if json => {
-            println!("{}", serde_json::to_string(&report).expect("numbers can be written"))
-        }
-        Ok(report) => println!("{report:#?}"),
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+/// Measures what an entry costs besides its data
+#[derive(Debug, Parser)]
+struct Options {
+    /// Store this many entries
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    entries: NonZeroU64,
+    #[command(flatten)]
+    output: Output,
 }
 
-fn measure(entries: u64) -> Result<Report, Box<dyn Error>> {
+fn main() -> ExitCode {
+    let options = Options::parse();
+    exit(measure(options.entries.get()).map(|cost| options.output.print(&cost)))
+}
+
+impl PrintedReport for EntryCost {
+    fn table(&self) -> String {
+        format!("{self:#?}\n")
+    }
+}
+
+fn measure(entries: u64) -> Result<EntryCost, Failure> {
     refuse_huge_pages();
     let source = Arc::new(MmapSource::new());
     let mut rng = Rng::new(1);
@@ -81,7 +78,7 @@ fn measure(entries: u64) -> Result<Report, Box<dyn Error>> {
     let store: Store<u64> = Store::builder().page_source(source.clone()).build()?;
     for key in 0..entries {
         let len = LENGTHS.start + rng.below(LENGTHS.len());
-        // Noise, so that the object has the length of the block.
+        // Noise, so that the object is as long as the block.
         for word in block[..len].chunks_mut(8) {
             word.copy_from_slice(&rng.next_u64().to_le_bytes()[..word.len()]);
         }
@@ -96,11 +93,11 @@ fn measure(entries: u64) -> Result<Report, Box<dyn Error>> {
     let allocator_metadata = each(stats.current.metadata_bytes as f64);
     let bytes_per_entry = each(besides);
     let unexplained = bytes_per_entry - index - contexts - allocator_metadata;
-    Ok(Report {
+    Ok(EntryCost {
         entries,
         bytes_per_entry,
-        split: Split { index, allocator_metadata, contexts, unexplained },
-        frames: Frames {
+        split: MetadataCosts { index, allocator_metadata, contexts, unexplained },
+        frames: FrameCosts {
             payload: each(stats.current.payload_bytes as f64),
             rounding: each(stats.current.rounding_bytes as f64),
             tails: each(stats.current.tail_bytes as f64),

@@ -1,17 +1,19 @@
-//! The suite for compressors: [`compressor_suite!`](crate::compressor_suite) and the cases behind it.
+//! The suite for compressors: [`compressor_suite!`](crate::compressor_suite) and the cases behind
+//! it.
 //!
 //! ```text
-//!   compressor_suite!(name, [capabilities], Driver, "parameters")     one line in your tests/ folder
+//!   compressor_suite!(name, [capabilities], Driver, "parameters")   one line in your tests/
 //!        │ makes one named #[test] a case, ignored where a capability is missing
 //!        ▼
 //!   cases::* (&CompressorMaker)      plain functions; each opens the driver as often as it needs
 //! ```
 //!
-//! [`COMPRESSOR_CASES`] lists the same functions, for whoever wants to run them otherwise. [`recipe`] makes blocks for property tests of one's own.
+//! [`COMPRESSOR_CASES`] lists the functions, for callers that want to run them otherwise.
+//! [`recipe`] makes blocks for property tests of your own.
 
 pub mod cases;
+mod harness;
 mod recipe;
-mod rig;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +22,12 @@ use zpool_core::CreateError;
 use zpool_core::compress::{CodecProperties, Compressor, CompressorDriver};
 use zpool_core::spec::{Component, Params};
 
-use crate::tell::tell;
+use crate::heap_calls::HeapCalls;
+use crate::summary::print_summary;
 
 pub use recipe::{Recipe, recipe};
 
-/// Opens the compressors that are tested: one driver, with one set of parameters.
+/// Opens the compressors under test: one driver with one set of parameters.
 pub struct CompressorMaker {
     driver: Box<dyn CompressorDriver>,
     params: Params,
@@ -32,14 +35,12 @@ pub struct CompressorMaker {
     heap_calls: Option<HeapCalls>,
 }
 
-/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
-type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
-
 impl CompressorMaker {
-    /// What is cut where each block takes long: see [`rounds`](Self::rounds).
+    /// The default of [`rounds`](Self::rounds), in percent.
     pub const ROUNDS: usize = 100;
 
-    /// `params` as they stand between the parentheses of a spec: `level=7`, or nothing.
+    /// Creates a maker. `params` are what stands between the parentheses of a spec, such as
+    /// `level=7`, or nothing.
     ///
     /// # Panics
     ///
@@ -59,12 +60,14 @@ impl CompressorMaker {
         }
     }
 
-    /// Blocks that each case tries, as a share of the usual in percent: fewer for settings that take long for one. Every case tries some.
+    /// Sets the number of blocks that each case tries, in percent of the usual number (default:
+    /// 100), for settings that are slow. Every case tries some.
     pub fn rounds(self, rounds: usize) -> CompressorMaker {
         CompressorMaker { rounds, ..self }
     }
 
-    /// Counts allocations and frees of the calling thread so far. Only a test program's own global allocator can know.
+    /// Sets a counter of the calling thread's allocations and frees. Only a test program's own
+    /// global allocator can count them.
     pub fn heap_calls(
         self,
         heap_calls: impl Fn() -> u64 + Send + Sync + 'static,
@@ -72,12 +75,12 @@ impl CompressorMaker {
         CompressorMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
     }
 
-    /// The driver.
+    /// Returns the driver.
     pub fn driver(&self) -> &dyn CompressorDriver {
         &*self.driver
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     pub fn params(&self) -> &Params {
         &self.params
     }
@@ -86,12 +89,12 @@ impl CompressorMaker {
     ///
     /// # Errors
     ///
-    /// What the driver returns.
+    /// Errors of the driver.
     pub fn try_open(&self) -> Result<Arc<dyn Compressor>, CreateError> {
         self.driver.open(&self.params)
     }
 
-    /// Opens a compressor with the parameters of the line, which are good.
+    /// Opens a compressor with the parameters of the suite's line, which are valid.
     ///
     /// # Panics
     ///
@@ -107,21 +110,22 @@ impl fmt::Debug for CompressorMaker {
     }
 }
 
-/// What must be true of a compressor for a case to say anything about it.
+/// The property that a compressor needs for a case to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompressorNeeds {
-    /// Nothing.
+    /// No property.
     Nothing,
     /// [`CodecProperties::stateless_decompression`].
     Stateless,
-    /// That it decompresses with a context.
+    /// Decompression with a context.
     Contexts,
     /// [`CodecProperties::warm_without_heap`], and a counter of heap calls.
     NoHeap,
 }
 
 impl CompressorNeeds {
-    /// Does a compressor with these properties meet it, in a program that can count heap calls or not?
+    /// Returns whether a compressor with these properties has it, in a program that can count heap
+    /// calls or not.
     pub fn met_by(self, properties: CodecProperties, counts_heap_calls: bool) -> bool {
         match self {
             CompressorNeeds::Nothing => true,
@@ -137,22 +141,22 @@ impl CompressorNeeds {
 pub struct CompressorCase {
     /// The name of its function and of its test.
     pub name: &'static str,
-    /// What it asks of the compressor.
+    /// The property that it needs.
     pub needs: CompressorNeeds,
     /// The function in [`cases`].
     pub run: fn(&CompressorMaker),
 }
 
-/// Checks that the capabilities of a [`compressor_suite!`](crate::compressor_suite) line are those of the compressor, so that no case is skipped that could run,
-/// and says on standard error how many cases the suite has and how many of them run. `suite` is its name.
+/// Checks that the suite's line lists the capabilities of the compressor, so that no applicable
+/// case is skipped, and prints how many cases the suite has and how many run. `suite` is its name.
 ///
 /// # Panics
 ///
-/// If they are not.
+/// If they differ.
 pub fn capabilities_are_those_listed(maker: &CompressorMaker, suite: &str, listed: &[&str]) {
     let properties = maker.open().properties();
     let counts = maker.heap_calls.is_some();
-    tell(
+    print_summary(
         "compressor suite",
         suite,
         COMPRESSOR_CASES.iter().map(|case| case.needs.met_by(properties, counts)),
@@ -177,18 +181,29 @@ pub fn capabilities_are_those_listed(maker: &CompressorMaker, suite: &str, liste
 /// compressor_suite!(rle, [stateless, no_heap], RleDriver, "");
 /// ```
 ///
-/// - `$name` becomes a module of the file, so another name than that of your crate.
-/// - The list names what is true of the codec: `stateless` (decompression needs no context), `no_heap` (no heap call once warm). Cases that need what is not
-///   listed are made all the same, as `#[ignore = "..."]`, so that the skip is seen; one case compares the list with the codec's
+/// - `$name` becomes a module of the file, so it must differ from the name of your crate.
+/// - The list names the capabilities of the codec: `stateless` (decompression needs no context),
+///   `no_heap` (no heap call once warm). Cases for a capability that is not listed become
+///   `#[ignore = "..."]`, so that the skip is seen. One case compares the list with the codec's
 ///   [`CodecProperties`](zpool_core::compress::CodecProperties).
-/// - Then the driver, and its parameters as a string: `"level=7"`. Use the macro several times for several settings.
-/// - Last, if need be, `name = value` for methods of [`CompressorMaker`](crate::compressor::CompressorMaker): `rounds = 10` where one block
-///   takes long; `heap_calls = closure` in a program whose global allocator counts. Without a counter the case that needs one is ignored.
+/// - The driver is next, with its parameters as a string: `"level=7"`. Use the macro once for each
+///   setting.
+/// - Last, optionally, `name = value` for methods of
+///   [`CompressorMaker`](crate::compressor::CompressorMaker): `rounds = 10` for slow codecs, and
+///   `heap_calls = closure` in a program whose global allocator counts. Without a counter the case
+///   that needs one is ignored.
 ///
 /// ```
 /// # use zpool_conformance::{NullDriver, compressor_suite};
 /// # fn heap_calls_of_this_thread() -> u64 { 0 }
-/// compressor_suite!(null, [stateless, no_heap], NullDriver, "", rounds = 50, heap_calls = heap_calls_of_this_thread);
+/// compressor_suite!(
+///     null,
+///     [stateless, no_heap],
+///     NullDriver,
+///     "",
+///     rounds = 50,
+///     heap_calls = heap_calls_of_this_thread,
+/// );
 /// ```
 #[macro_export]
 macro_rules! compressor_suite {
@@ -216,7 +231,9 @@ macro_rules! compressor_suite {
                 );
             }
 
-            $crate::__compressor_cases! { [$crate::__compressor_tests] [$($capability)* $($setting)*] }
+            $crate::__compressor_cases! {
+                [$crate::__compressor_tests] [$($capability)* $($setting)*]
+            }
         }
     };
 }
@@ -235,7 +252,8 @@ macro_rules! __compressor_capability {
     };
 }
 
-/// The table of cases: group, function, what it needs. Hands it to the macro in the first brackets.
+/// The table of cases: group, function, needed property. Passes it to the macro in the first
+/// brackets.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __compressor_cases {
@@ -256,7 +274,7 @@ macro_rules! __compressor_cases {
             contexts k2_compression_contexts_go_to_any_thread: Nothing,
             contexts k2_decompression_contexts_go_to_any_thread: Contexts,
             contexts k2_many_threads_decompress_at_once: Stateless,
-            contexts k3_k7_the_same_bytes_whatever_the_context_did_before: Nothing,
+            contexts k3_k7_used_context_makes_the_same_bytes: Nothing,
             contexts k6_nothing_of_earlier_blocks_in_later_output: Nothing,
             hostile k9_no_bytes: Nothing,
             hostile k9_every_prefix: Nothing,
@@ -278,11 +296,13 @@ macro_rules! __compressor_tests {
     };
 }
 
-/// One test: the first argument is what is left to look through of the capabilities and settings listed.
+/// One test. The first argument is the rest of the listed capabilities and settings.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __compressor_test {
-    ($any:tt Nothing $group:ident $case:ident) => { $crate::__compressor_test! { @run $group $case } };
+    ($any:tt Nothing $group:ident $case:ident) => {
+        $crate::__compressor_test! { @run $group $case }
+    };
 
     ([stateless $($rest:ident)*] Stateless $group:ident $case:ident) => {
         $crate::__compressor_test! { @run $group $case }
@@ -305,7 +325,9 @@ macro_rules! __compressor_test {
         $crate::__compressor_test! { @run $group $case }
     };
     ([] NoHeapCounted $group:ident $case:ident) => {
-        $crate::__compressor_test! { @ignore "no counter of heap calls on the suite's line" $group $case }
+        $crate::__compressor_test! {
+            @ignore "no counter of heap calls on the suite's line" $group $case
+        }
     };
 
     ([$other:ident $($rest:ident)*] $needs:ident $group:ident $case:ident) => {

@@ -1,24 +1,25 @@
-//! Blocks for property tests: a kind, a seed and a length, so that a block that fails prints in one line.
+//! Blocks for property tests. A kind, a seed and a length name a block, so a failing one prints in
+//! one line.
 
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
 
-use super::rig::MAX_BLOCK;
+use super::harness::MAX_BLOCK;
 use crate::generator::{Generator, Kind, MIX};
 
-/// How a block is made: with [`Generator`], of one kind.
+/// A block that [`Generator`] makes, of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
-    /// What it is made of.
+    /// The kind of its contents.
     pub kind: Kind,
-    /// Where in the generator's endless supply of that kind.
+    /// The seed of the generator.
     pub seed: u64,
     /// Its length in bytes.
     pub len: usize,
 }
 
 impl Recipe {
-    /// The block.
+    /// Makes the block.
     pub fn block(&self) -> Vec<u8> {
         let mut block = vec![0; self.len];
         Generator::new(self.seed).block_of(self.kind, &mut block);
@@ -26,7 +27,8 @@ impl Recipe {
     }
 }
 
-/// Recipes of every kind with lengths from 1 to 65 537 bytes, short ones and pages most; shrinks to shorter blocks.
+/// Makes recipes of every kind with lengths from 1 to 65 537 bytes, mostly short ones and pages.
+/// They shrink to shorter blocks.
 pub fn recipe() -> impl Strategy<Value = Recipe> {
     let len = prop_oneof![
         4 => 1..=64usize,

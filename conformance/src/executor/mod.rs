@@ -4,16 +4,17 @@
 //!   executor_suite!(name, [capabilities], || MyExecutor::new())     one line in your tests/ folder
 //!        │ makes one named #[test] a case, ignored where a capability is missing
 //!        ▼
-//!   cases::* (&ExecutorMaker)      plain functions; each makes the executors it needs, and a ledger of what became of its jobs
+//!   cases::* (&ExecutorMaker)      plain functions; each makes its executors and a ledger
 //! ```
 //!
-//! [`EXECUTOR_CASES`] lists the same functions, for whoever wants to run them otherwise.
+//! [`EXECUTOR_CASES`] lists the functions, for callers that want to run them otherwise.
 //!
-//! That a job runs twice needs no case: [`Job::run`](zpool_core::exec::Job::run) consumes it. A job that is kept for ever is found by a flush, or where there is none after
-//! [`PATIENCE`]. An executor that waits for itself hangs its test.
+//! No case checks that a job runs at most once, because [`Job::run`](zpool_core::exec::Job::run)
+//! consumes it. A job that is kept for ever is found by a flush, or after [`PATIENCE`] if the
+//! executor has none. An executor that waits for itself hangs its test.
 
 pub mod cases;
-mod rig;
+mod harness;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,21 +22,19 @@ use std::time::Duration;
 
 use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties};
 
-use crate::tell::tell;
+use crate::heap_calls::HeapCalls;
+use crate::summary::print_summary;
 
-pub use rig::PATIENCE;
+pub use harness::PATIENCE;
 
-/// Makes the executors that are tested: all of the same kind, each with threads of its own or none.
+/// Makes the executors under test. All are of the same kind, each with threads of its own or none.
 pub struct ExecutorMaker {
     make: Box<dyn Fn() -> Made + Send + Sync>,
     heap_calls: Option<HeapCalls>,
     patience: Duration,
 }
 
-/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
-type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
-
-/// An executor, and the same one as what can be waited for, if it can.
+/// An executor, also as one that can be drained if it is one.
 #[derive(Clone)]
 struct Made {
     executor: Arc<dyn Executor>,
@@ -64,17 +63,19 @@ impl ExecutorMaker {
         ExecutorMaker { make: Box::new(make), heap_calls: None, patience: PATIENCE }
     }
 
-    /// Counts allocations and frees of the calling thread so far. Only a test program's own global allocator can know.
+    /// Sets a counter of the calling thread's allocations and frees. Only a test program's own
+    /// global allocator can count them.
     pub fn heap_calls(self, heap_calls: impl Fn() -> u64 + Send + Sync + 'static) -> ExecutorMaker {
         ExecutorMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
     }
 
-    /// How long a case waits, with no job ending, before it says that one is lost: [`PATIENCE`] unless set. Nobody who keeps the contract waits that long.
+    /// Sets how long a case waits while no job ends, before it reports a lost job (default:
+    /// [`PATIENCE`]). No correct executor takes that long.
     pub fn patience(self, patience: Duration) -> ExecutorMaker {
         ExecutorMaker { patience, ..self }
     }
 
-    /// A new executor.
+    /// Makes an executor.
     pub fn make(&self) -> Arc<dyn Executor> {
         (self.make)().executor
     }
@@ -86,27 +87,28 @@ impl fmt::Debug for ExecutorMaker {
     }
 }
 
-/// What must be true of an executor for a case to say anything about it.
+/// The property that an executor needs for a case to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutorNeeds {
-    /// Nothing.
+    /// No property.
     Nothing,
     /// [`ExecutorProperties::runs_on_caller`].
     OnCaller,
-    /// That it runs jobs elsewhere, or later.
+    /// Jobs that run on another thread or later.
     Elsewhere,
     /// [`ExecutorProperties::ordered`].
     Order,
     /// [`ExecutorProperties::submit_in_no_block`].
     NoBlock,
-    /// The same, and a counter of heap calls.
+    /// [`ExecutorProperties::submit_in_no_block`], and a counter of heap calls.
     NoHeap,
-    /// That it is a [`DrainExecutor`].
+    /// [`DrainExecutor`].
     Drain,
 }
 
 impl ExecutorNeeds {
-    /// Does an executor with these properties meet it, that can be waited for or not, in a program that can count heap calls or not?
+    /// Returns whether an executor with these properties has it, with or without draining, in a
+    /// program that can count heap calls or not.
     pub fn met_by(
         self,
         properties: ExecutorProperties,
@@ -130,26 +132,26 @@ impl ExecutorNeeds {
 pub struct ExecutorCase {
     /// The name of its function and of its test.
     pub name: &'static str,
-    /// What it asks of the executor.
+    /// The property that it needs.
     pub needs: ExecutorNeeds,
     /// The function in [`cases`].
     pub run: fn(&ExecutorMaker),
 }
 
-/// Checks that the capabilities of an [`executor_suite!`](crate::executor_suite) line are those of the executor, so that no case is skipped that could run,
-/// and says on standard error how many cases the suite has and how many of them run. `suite` is its name.
+/// Checks that the suite's line lists the capabilities of the executor, so that no applicable case
+/// is skipped, and prints how many cases the suite has and how many run. `suite` is its name.
 ///
-/// (`drain` is checked by the compiler where it is listed; that it is not forgotten cannot be.)
+/// The compiler checks `drain` if it is listed. A `drain` that is missing cannot be found.
 ///
 /// # Panics
 ///
-/// If they are not.
+/// If they differ.
 pub fn capabilities_are_those_listed(maker: &ExecutorMaker, suite: &str, listed: &[&str]) {
     let made = (maker.make)();
     let properties = made.executor.properties();
     let (drains, counts) = (made.drain.is_some(), maker.heap_calls.is_some());
     let can_run = EXECUTOR_CASES.iter().map(|case| case.needs.met_by(properties, drains, counts));
-    tell("executor suite", suite, can_run);
+    print_summary("executor suite", suite, can_run);
     let facts = [
         ("no_block", properties.submit_in_no_block),
         ("ordered", properties.ordered),
@@ -174,17 +176,24 @@ pub fn capabilities_are_those_listed(maker: &ExecutorMaker, suite: &str, listed:
 /// executor_suite!(inline, [ordered, on_caller], Inline::new);
 /// ```
 ///
-/// - The list names what is true of the executor: `no_block` (submitting is legal in a no-block section), `ordered`, `on_caller` (jobs run inside `submit`), and `drain`
-///   (it is a [`DrainExecutor`](zpool_core::exec::DrainExecutor)). Cases that need what is not listed are made all the same, as `#[ignore = "..."]`, so that the
-///   skip is seen; one case compares the list with the executor's [`ExecutorProperties`](zpool_core::exec::ExecutorProperties).
-/// - The closure makes an executor: `Fn() -> E`. It is called many times, and must make the same kind each time.
-/// - Last, if need be, settings of [`ExecutorMaker`](crate::executor::ExecutorMaker): `heap_calls = closure` in a program whose global allocator counts,
-///   `patience = duration`.
+/// - The list names the capabilities of the executor: `no_block` (submitting is legal in a no-block
+///   section), `ordered`, `on_caller` (jobs run inside `submit`), and `drain` (it is a
+///   [`DrainExecutor`](zpool_core::exec::DrainExecutor)). Cases for a capability that is not listed
+///   become `#[ignore = "..."]`, so that the skip is seen. One case compares the list with the
+///   executor's [`ExecutorProperties`](zpool_core::exec::ExecutorProperties).
+/// - The closure makes an executor: `Fn() -> E`. It is called many times, and must always make the
+///   same kind.
+/// - Last, optionally, settings of [`ExecutorMaker`](crate::executor::ExecutorMaker):
+///   `heap_calls = closure` in a program whose global allocator counts, and `patience = duration`.
 ///
-/// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy) and leave it there.
+/// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy)
+/// and leave it there.
 #[macro_export]
 macro_rules! executor_suite {
-    ($name:ident, [$($capability:ident),* $(,)?], $make:expr $(, $setting:ident = $value:expr)* $(,)?) => {
+    (
+        $name:ident, [$($capability:ident),* $(,)?], $make:expr
+        $(, $setting:ident = $value:expr)* $(,)?
+    ) => {
         #[cfg(test)]
         mod $name {
             #[allow(unused_imports, reason = "what the closure names may be a full path")]
@@ -234,7 +243,8 @@ macro_rules! __executor_maker {
     ([$other:ident $($rest:ident)*] $make:expr) => { $crate::__executor_maker!([$($rest)*] $make) };
 }
 
-/// The table of cases: group, function, what it needs. Hands it to the macro in the first brackets.
+/// The table of cases: group, function, needed property. Passes it to the macro in the first
+/// brackets.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __executor_cases {
@@ -276,11 +286,13 @@ macro_rules! __executor_tests {
     };
 }
 
-/// One test: the first argument is what is left to look through of the capabilities and settings listed.
+/// One test. The first argument is the rest of the listed capabilities and settings.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __executor_test {
-    ($any:tt Nothing $group:ident $case:ident) => { $crate::__executor_test! { @run $group $case } };
+    ($any:tt Nothing $group:ident $case:ident) => {
+        $crate::__executor_test! { @run $group $case }
+    };
 
     ([on_caller $($rest:ident)*] OnCaller $group:ident $case:ident) => {
         $crate::__executor_test! { @run $group $case }
@@ -316,7 +328,9 @@ macro_rules! __executor_test {
         $crate::__executor_test! { @run $group $case }
     };
     ([] NoHeapCounted $group:ident $case:ident) => {
-        $crate::__executor_test! { @ignore "no counter of heap calls on the suite's line" $group $case }
+        $crate::__executor_test! {
+            @ignore "no counter of heap calls on the suite's line" $group $case
+        }
     };
 
     ([drain $($rest:ident)*] Drain $group:ident $case:ident) => {

@@ -1,12 +1,12 @@
-//! What programs build on their heaps: records that own strings, hash maps, trees.
+//! Data that programs build on their heaps: records that own strings, hash maps, trees.
 
 use std::collections::BTreeMap;
 
 use super::image::Image;
 use super::text::Vocabulary;
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 
-/// Addresses of type descriptors: few, and the same all over a program.
+/// Addresses of type descriptors, which are few and the same in the whole program.
 const TYPES: [u64; 6] = [
     0x55D0_1234_5680,
     0x55D0_1234_8AC0,
@@ -27,8 +27,9 @@ struct Record<'w> {
     level: u8,
 }
 
-/// A vector of some records of one type, each behind an allocator's header, with the strings that they own between them.
-pub(super) fn records(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+/// Writes a vector of records of one type, each behind an allocator's header, with the strings that
+/// they own between them.
+pub(super) fn records(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     let kind = TYPES[rng.below(TYPES.len())];
     let (mut id, owns_strings) = (rng.below(1 << 20) as u64, rng.percent(60));
     let now = 1_700_000_000_000 + rng.below(1 << 30) as u64;
@@ -80,8 +81,9 @@ pub(super) fn records(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
     }
 }
 
-/// An open-addressing map from 8-byte keys to 16-byte values: a control byte a slot, then the slots.
-pub(super) fn slots(rng: &mut Rng, image: &mut Image) {
+/// Writes an open-addressing map from 8-byte keys to 16-byte values: a control byte per bucket,
+/// then the buckets.
+pub(super) fn slots(rng: &mut SplitMix, image: &mut Image) {
     const EMPTY: u8 = 0xFF;
     let capacity = 1 << rng.between(4, 7);
     let load = rng.between(30, 85);
@@ -92,7 +94,8 @@ pub(super) fn slots(rng: &mut Rng, image: &mut Image) {
     }
     for &full in &full {
         if full {
-            // The hash, kept so that growing does not compute it again, is the one field that nothing can shrink.
+            // The hash, which a map keeps so that it need not compute it again, is the only field
+            // that cannot shrink.
             image.u64(if rng.percent(50) { rng.next() } else { rng.below(5000) as u64 });
             image.pointer(rng);
             image.u64(kind);
@@ -102,8 +105,8 @@ pub(super) fn slots(rng: &mut Rng, image: &mut Image) {
     }
 }
 
-/// Leaves of a B-tree of capacity 11, built as a map and copied out node by node.
-pub(super) fn tree(rng: &mut Rng, image: &mut Image) {
+/// Writes leaves of a B-tree of capacity 11, built as a map and copied out node by node.
+pub(super) fn tree(rng: &mut SplitMix, image: &mut Image) {
     const CAPACITY: usize = 11;
     let (mut key, mut map) = (rng.below(1 << 24) as u64, BTreeMap::new());
     for _ in 0..rng.between(20, 80) {

@@ -1,8 +1,8 @@
-//! The bytes of an imaginary heap, as structures are copied out to it.
+//! The bytes of an imaginary heap, to which structures are copied.
 
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 
-/// Where heaps of 64-bit processes lie, as their high bytes show: the program's own heap, a mapping.
+/// The high bytes of addresses in 64-bit processes: the program's own heap, and a mapping.
 const BASES: [u64; 2] = [0x0000_55D0_0000_0000, 0x0000_7F00_0000_0000];
 
 /// A stretch of memory that grows at its end.
@@ -18,8 +18,8 @@ impl Image {
         Image { bytes: Vec::new(), base: BASES[0] }
     }
 
-    /// Starts anew, somewhere else.
-    pub(super) fn clear(&mut self, rng: &mut Rng) {
+    /// Clears the image and moves it to another address.
+    pub(super) fn clear(&mut self, rng: &mut SplitMix) {
         self.bytes.clear();
         self.base = BASES[rng.below(2)] + ((rng.below(1 << 20) as u64) << 12);
     }
@@ -32,12 +32,12 @@ impl Image {
         &self.bytes
     }
 
-    /// The address of the next byte.
+    /// Returns the address of the next byte.
     pub(super) fn here(&self) -> u64 {
         self.base + self.bytes.len() as u64
     }
 
-    // Little-endian on every machine: the same seed has to give the same blocks.
+    // Little-endian on every machine, because a seed has to give the same blocks.
 
     pub(super) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
@@ -67,7 +67,7 @@ impl Image {
         self.bytes.resize(self.bytes.len() + n, 0);
     }
 
-    pub(super) fn noise(&mut self, rng: &mut Rng, n: usize) {
+    pub(super) fn noise(&mut self, rng: &mut SplitMix, n: usize) {
         let at = self.bytes.len();
         self.zeros(n);
         rng.fill(&mut self.bytes[at..]);
@@ -77,8 +77,8 @@ impl Image {
         self.bytes.resize(self.bytes.len().next_multiple_of(to), 0);
     }
 
-    /// A pointer to something within 256 KiB of here, 16-byte aligned as allocators do.
-    pub(super) fn pointer(&mut self, rng: &mut Rng) {
+    /// Writes a pointer to a place within 256 KiB, 16-byte aligned as those of allocators.
+    pub(super) fn pointer(&mut self, rng: &mut SplitMix) {
         let near = self.here().wrapping_add((rng.below(1 << 18) as u64).wrapping_sub(1 << 17));
         self.u64(near & !15);
     }

@@ -1,24 +1,25 @@
-//! Blocks that look like a process's memory, the same ones for the same seed on every machine.
+//! Blocks that look like a process's memory. A seed makes the same ones on every machine.
 //!
 //! ```text
-//!   seed ──► Kind, by the weights of MIX ──► real structures are built ──► copied out, field by field ──► cut to the block
-//!                                            (records, maps, trees, text)    at addresses of an imaginary heap
+//!   seed ──► Kind, by the weights of MIX ──► structures: records, maps, trees, text
+//!        ──► copied out, field by field, to an imaginary heap ──► cut to the block
 //! ```
 //!
-//! What makes pages compressible is how programs lay data out: pointers share their high bytes, counters are small, capacities leave zeros
-//! behind, words repeat. So the blocks are made of such structures, not of random bytes with a ratio. The structures are built with their fields and
-//! lengths, and their addresses are those of an imaginary heap, since real ones differ from run to run.
+//! Pages are compressible because of how programs lay data out. Pointers share their high bytes,
+//! counters are small, capacities leave zeros behind, and words repeat. So we build such
+//! structures, with their fields and lengths, instead of random bytes with a ratio. Their addresses
+//! are those of an imaginary heap, because real ones differ from run to run.
 
 mod heap;
 mod image;
 mod text;
 
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 use heap::{records, slots, tree};
 use image::Image;
 use text::Vocabulary;
 
-/// What a block is made of.
+/// The kind of data in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
@@ -26,9 +27,11 @@ pub enum Kind {
     Zero,
     /// One other word again and again: same-filled.
     Pattern,
-    /// Zeros with a few islands of data: fresh stacks, arenas, buffers with more capacity than content.
+    /// Zeros with a few islands of data: fresh stacks, arenas, buffers with more capacity than
+    /// content.
     MostlyZero,
-    /// A vector of records with pointers, counters and flags, and the strings they own between them.
+    /// A vector of records with pointers, counters and flags, and the strings they own between
+    /// them.
     Records,
     /// An open hash map: control bytes, then slots, some of them empty.
     HashMap,
@@ -48,8 +51,9 @@ pub enum Kind {
 
 /// The kinds with their weights, which sum to 100.
 ///
-/// With lz4 the blocks of 4 KiB that are not same-filled shrink about as the pages of live interpreters do: between 2.3 times (pages of a Node.js process) and
-/// 2.9 times (of a Python process). The crate's tests keep that so.
+/// With lz4, the blocks of 4 KiB that are not same-filled shrink about as much as the pages of live
+/// interpreters: more than those of a Node.js process, and less than those of a Python process. A
+/// test of this crate keeps that.
 pub const MIX: [(Kind, usize); 11] = [
     (Kind::Zero, 6),
     (Kind::Pattern, 2),
@@ -64,23 +68,23 @@ pub const MIX: [(Kind, usize); 11] = [
     (Kind::Incompressible, 4),
 ];
 
-/// Makes blocks. Deterministic: the same seed and the same lengths give the same blocks.
+/// Makes blocks. It is deterministic: a seed and a sequence of lengths always give the same blocks.
 #[derive(Debug, Clone)]
 pub struct Generator {
-    rng: Rng,
+    rng: SplitMix,
     words: Vocabulary,
-    /// The image that blocks are cut from; kept for its memory.
+    /// The image that blocks are cut from. It is kept for its memory.
     image: Image,
 }
 
 impl Generator {
-    /// A generator of its own sequence.
+    /// Creates the generator of a seed.
     pub fn new(seed: u64) -> Generator {
-        let mut rng = Rng::new(seed);
+        let mut rng = SplitMix::new(seed);
         Generator { words: Vocabulary::new(&mut rng), image: Image::new(), rng }
     }
 
-    /// Fills `block`, of any length, with the next block of the mix, and tells of what kind it is.
+    /// Fills `block`, of any length, with the next block of the mix, and returns its kind.
     pub fn block(&mut self, block: &mut [u8]) -> Kind {
         let mut at = self.rng.below(100);
         let kind = MIX.iter().find(|(_, weight)| {
@@ -102,7 +106,7 @@ impl Generator {
             Kind::Incompressible => return rng.fill(block),
             _ => {}
         }
-        // A block begins anywhere in a structure.
+        // A block can begin anywhere in a structure.
         let skip = rng.below(64) * 8;
         image.clear(rng);
         while image.len() < skip + block.len() {
@@ -120,7 +124,7 @@ impl Generator {
         block.copy_from_slice(&image.bytes()[skip..skip + block.len()]);
     }
 
-    /// The sequence as blocks of `len` bytes. It has no end.
+    /// Returns the endless sequence as blocks of `len` bytes.
     pub fn blocks(mut self, len: usize) -> impl Iterator<Item = Vec<u8>> {
         core::iter::repeat_with(move || {
             let mut block = vec![0; len];
@@ -130,15 +134,15 @@ impl Generator {
     }
 }
 
-fn fill_with_word(rng: &mut Rng, block: &mut [u8]) {
+fn fill_with_word(rng: &mut SplitMix, block: &mut [u8]) {
     let words =
         [0xFFFF_FFFF_FFFF_FFFF, 0x0101_0101_0101_0101, 0xDEAD_BEEF_DEAD_BEEF, rng.next() | 1];
     let word = words[rng.below(words.len())].to_le_bytes();
     block.iter_mut().zip(word.iter().cycle()).for_each(|(byte, of)| *byte = *of);
 }
 
-/// A stretch of zeros and a little data.
-fn islands(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+/// Writes a stretch of zeros and a little data.
+fn islands(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     image.zeros(rng.between(200, 2400));
     match rng.below(4) {
         0 => image.bytes_of(words.word(rng)),
@@ -149,8 +153,8 @@ fn islands(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
     image.align(8);
 }
 
-/// Arrays of one type, some hundred elements each.
-fn numbers(rng: &mut Rng, image: &mut Image) {
+/// Writes an array of one type, with some hundred elements.
+fn numbers(rng: &mut SplitMix, image: &mut Image) {
     let (n, mut value) = (rng.between(60, 400), rng.below(100_000) as u64);
     match rng.below(4) {
         0 => (0..n).for_each(|_| image.u64(rng.below(300) as u64)),
@@ -166,8 +170,8 @@ fn numbers(rng: &mut Rng, image: &mut Image) {
     }
 }
 
-/// A few rows of a picture, RGBA.
-fn pixels(rng: &mut Rng, image: &mut Image) {
+/// Writes a few rows of an RGBA picture.
+fn pixels(rng: &mut SplitMix, image: &mut Image) {
     let (mut red, mut green, blue) =
         (rng.below(256) as u8, rng.below(256) as u8, rng.below(256) as u8);
     let style = rng.below(3);

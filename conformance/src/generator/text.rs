@@ -1,7 +1,7 @@
-//! Words, prose and JSON.
+//! Generates words, prose and JSON.
 
 use super::image::Image;
-use crate::rng::Rng;
+use crate::rng::SplitMix;
 
 const SYLLABLES: [&str; 48] = [
     "a", "an", "ar", "be", "ca", "con", "da", "de", "di", "e", "en", "er", "fa", "fi", "ge", "ha",
@@ -10,18 +10,18 @@ const SYLLABLES: [&str; 48] = [
     "vi",
 ];
 
-/// Text is not all ASCII.
+/// Words that are not all ASCII.
 const FOREIGN: [&str; 8] = ["größe", "naïve", "mañana", "λόγος", "слово", "言葉", "écrit", "žluť"];
 
-/// A few thousand words, by falling frequency.
+/// A few thousand words, in the order of their frequency.
 #[derive(Debug, Clone)]
 pub(super) struct Vocabulary {
     words: Vec<String>,
 }
 
 impl Vocabulary {
-    pub(super) fn new(rng: &mut Rng) -> Vocabulary {
-        let word = |i: usize, rng: &mut Rng| match i % 40 {
+    pub(super) fn new(rng: &mut SplitMix) -> Vocabulary {
+        let word = |i: usize, rng: &mut SplitMix| match i % 40 {
             39 => FOREIGN[rng.below(FOREIGN.len())].to_owned(),
             // Frequent words are short.
             _ => (0..rng.between(1, 2 + (i > 60) as usize))
@@ -31,17 +31,17 @@ impl Vocabulary {
         Vocabulary { words: (0..1200).map(|i| word(i, rng)).collect() }
     }
 
-    /// A word: those in front come far more often.
-    pub(super) fn word(&self, rng: &mut Rng) -> &str {
-        // Each word in front is as likely as all of the next so many behind it: Zipf's law in whole numbers.
+    /// Returns a word. Those in front are far more frequent.
+    pub(super) fn word(&self, rng: &mut SplitMix) -> &str {
+        // Each draw is from one of four prefixes, which approximates Zipf's law in whole numbers.
         let most = self.words.len();
         let reach = [12, 60, 250, most][rng.below(4)];
         &self.words[rng.below(reach)]
     }
 }
 
-/// A paragraph.
-pub(super) fn prose(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+/// Writes a paragraph.
+pub(super) fn prose(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     for _ in 0..rng.between(2, 8) {
         for i in 0..rng.between(4, 16) {
             if i > 0 {
@@ -54,8 +54,8 @@ pub(super) fn prose(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
     image.bytes_of("\n\n");
 }
 
-/// A document: a list of objects of one shape.
-pub(super) fn json(rng: &mut Rng, words: &Vocabulary, image: &mut Image) {
+/// Writes a document, which is a list of objects of one shape.
+pub(super) fn json(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image) {
     let fields: Vec<&str> = (0..rng.between(3, 7)).map(|_| words.word(rng)).collect();
     image.bytes_of("{\"items\":[");
     for i in 0..rng.between(4, 20) {

@@ -1,13 +1,14 @@
 //! A pool that moves its objects at every chance.
 //!
 //! ```text
-//!   object   here  [bytes, which guards share]      a move copies them to the other place, wipes the one they leave, and swaps the two;
-//!            there [wiped, of the same length]      a guard on `here` forbids it
+//!   object   here  [bytes, which guards share]      a move copies to the other place, wipes
+//!            there [wiped, of the same length]      `here`, and swaps both; a guard forbids it
 //!
-//!   page     8 frames' worth of objects, both places of each; charged to the page source, though the bytes come from the heap
+//!   page     8 frames' worth of objects, with both places of each; charged to the page source,
+//!            although the bytes come from the heap
 //! ```
 
-mod books;
+mod state;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use zpool_core::{
     might_block,
 };
 
-use books::{Books, Object, PLACES};
+use state::{MovingObject, MovingPoolState, PLACES};
 
 /// Makes [`MovingPool`]s, under the name `moving`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,71 +45,75 @@ impl ZPoolDriver for MovingDriver {
     }
 }
 
-/// A pool in which an object that no guard holds does not stay where it is.
+/// A pool in which every object moves unless a guard holds it.
 ///
-/// Every insert and every free moves up to 64 others, in turn; [`compact`](ZPool::compact) moves what empties pages. Whoever remembers an address for longer
-/// than a guard lives, or expects it from another handle, is found out, and so is a caller who takes for granted that only `compact` moves.
+/// Every insert and every free moves up to 64 objects in rotation, and [`compact`](ZPool::compact)
+/// moves objects to empty pages. This exposes code that remembers an address for longer than its
+/// guard lives, that expects the address from another handle, or that assumes that only `compact`
+/// moves.
 ///
-/// It charges the page source for its pages and keeps the bytes on the heap, each object twice: `rounding_bytes` is the other place. It is slow
-/// (one lock for everything, and a search of all pages an insert) and contains no `unsafe`: an object's place is an `Arc`, which a guard shares.
+/// The page source is charged for its pages, but the bytes lie on the heap, each object twice.
+/// `rounding_bytes` is the second place. The pool is slow, with one lock and a search of all pages
+/// per insert. It needs no `unsafe`, because an object's place is an `Arc`, which a guard shares.
 #[derive(Debug)]
 pub struct MovingPool {
     mint: HandleMint,
     max_object_len: usize,
     source: Arc<dyn PageSource>,
-    books: Mutex<Books>,
-    /// A compaction runs.
+    state: Mutex<MovingPoolState>,
+    /// Whether a compaction runs.
     compacting: AtomicBool,
 }
 
-/// Objects that an insert or a free moves at most: all of them would make a test of thousands quadratic.
+/// The most objects that an insert or a free moves. Moving all of them would make a test of
+/// thousands quadratic.
 const MOVED_BY_THE_WAY: usize = 64;
 
-/// Objects of the maximal length that a page takes.
+/// The number of objects of the maximal length per page.
 const LONGEST_A_PAGE: usize = 4;
 
 impl MovingPool {
-    /// A pool of objects of up to `max_object_len` bytes, charged to `source`.
+    /// Creates a pool of objects of up to `max_object_len` bytes, charged to `source`.
     pub fn new(source: Arc<dyn PageSource>, max_object_len: usize) -> MovingPool {
         let frames_per_page =
             (LONGEST_A_PAGE * PLACES * max_object_len).div_ceil(source.frame_size());
-        let books = Books::new(frames_per_page * source.frame_size());
+        let state = MovingPoolState::new(frames_per_page * source.frame_size());
         MovingPool {
             mint: HandleMint::new(),
             max_object_len,
             source,
-            books: Mutex::new(books),
+            state: Mutex::new(state),
             compacting: AtomicBool::new(false),
         }
     }
 
     fn frames_per_page(&self) -> usize {
-        self.books.lock().page_bytes() / self.source.frame_size()
+        self.state.lock().page_bytes() / self.source.frame_size()
     }
 
-    /// Gives the frames of empty pages back; returns their bytes.
-    fn give_back(&self) -> usize {
-        let mut books = self.books.lock();
-        books.bury();
-        let (pages, bytes) = (books.drop_empty_pages(), books.page_bytes());
-        drop(books);
-        // Without the lock: the source is somebody else's code.
+    /// Releases the frames of empty pages and returns their bytes.
+    fn release_empty_pages(&self) -> usize {
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        let (pages, bytes) = (state.drop_empty_pages(), state.page_bytes());
+        drop(state);
+        // Unlock first, because the source is foreign code.
         self.source.uncharge(pages * bytes / self.source.frame_size());
         pages * bytes
     }
 
-    fn stats_of(&self, books: &Books) -> PoolStats {
+    fn stats_of(&self, state: &MovingPoolState) -> PoolStats {
         let mut stats = PoolStats::default();
-        stats.objects = books.objects();
-        stats.zombies = books.zombies();
-        stats.payload_bytes = books.payload();
-        stats.rounding_bytes = books.payload() * (PLACES - 1);
-        let charged = books.pages() * books.page_bytes();
-        stats.fragmentation_bytes = charged - PLACES * books.payload();
-        stats.metadata_bytes = size_of::<MovingPool>() + books.metadata();
+        stats.objects = state.objects();
+        stats.zombies = state.zombies();
+        stats.payload_bytes = state.payload();
+        stats.rounding_bytes = state.payload() * (PLACES - 1);
+        let charged = state.pages() * state.page_bytes();
+        stats.fragmentation_bytes = charged - PLACES * state.payload();
+        stats.metadata_bytes = size_of::<MovingPool>() + state.metadata();
         stats.resident_frames = charged / self.source.frame_size();
-        stats.failed_inserts = books.failed_inserts;
-        stats.moved_objects = books.moved_by_compaction;
+        stats.failed_inserts = state.failed_inserts;
+        stats.moved_objects = state.moved_by_compaction;
         stats
     }
 }
@@ -130,34 +135,34 @@ impl ZPool for MovingPool {
             }
             _ => {}
         }
-        let mut new = Object::new(object);
+        let mut new = MovingObject::new(object);
         loop {
-            let mut books = self.books.lock();
-            books.bury();
-            match books.add(new) {
+            let mut state = self.state.lock();
+            state.drop_unheld_zombies();
+            match state.add(new) {
                 Ok((index, generation)) => {
-                    books.move_some(MOVED_BY_THE_WAY);
+                    state.move_some(MOVED_BY_THE_WAY);
                     return Ok(self.mint.mint(index, generation));
                 }
                 Err(full) => new = full,
             }
-            if books.is_at_its_limit() {
+            if state.is_at_its_limit() {
                 return Err(PoolError::OutOfMemory);
             }
-            drop(books);
+            drop(state);
             might_block("MovingPool::insert");
             if let Err(refused) = self.source.charge(self.frames_per_page()) {
-                self.books.lock().failed_inserts += 1;
+                self.state.lock().failed_inserts += 1;
                 return Err(refused.into());
             }
-            self.books.lock().add_page();
+            self.state.lock().add_page();
         }
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
         let opened = self.mint.open(handle)?;
-        let books = self.books.lock();
-        let here = books.find(opened.index, opened.generation).ok_or(PoolError::StaleHandle)?;
+        let state = self.state.lock();
+        let here = state.find(opened.index, opened.generation).ok_or(PoolError::StaleHandle)?;
         Ok(ReadGuard::shared(here.clone()))
     }
 
@@ -166,11 +171,11 @@ impl ZPool for MovingPool {
             Ok(opened) => opened,
             Err(error) => return Err(FreeError::new(error, handle)),
         };
-        let mut books = self.books.lock();
-        if !books.remove(opened.index, opened.generation) {
+        let mut state = self.state.lock();
+        if !state.remove(opened.index, opened.generation) {
             return Err(FreeError::new(PoolError::StaleHandle, handle));
         }
-        books.move_some(MOVED_BY_THE_WAY);
+        state.move_some(MOVED_BY_THE_WAY);
         Ok(())
     }
 
@@ -179,41 +184,41 @@ impl ZPool for MovingPool {
     }
 
     fn stats(&self) -> PoolStats {
-        let mut books = self.books.lock();
-        books.bury();
-        self.stats_of(&books)
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        self.stats_of(&state)
     }
 
     fn validate(&self) -> Result<(), Violation> {
-        self.books.lock().check()
+        self.state.lock().check()
     }
 
     fn compact(&self, budget: CompactionBudget) -> CompactionReport {
         might_block("MovingPool::compact");
         let mut report = CompactionReport::default();
-        // Acquire and Release: a lock that nobody waits for.
+        // Acquire and Release: a lock that no thread waits for.
         if self.compacting.swap(true, Ordering::Acquire) {
             return report;
         }
-        let _running = Running(&self.compacting);
-        let mut books = self.books.lock();
-        books.bury();
-        books.compact(budget.max_moves, &mut report);
-        drop(books);
-        report.freed_bytes = self.give_back();
+        let _running = CompactionFlag(&self.compacting);
+        let mut state = self.state.lock();
+        state.drop_unheld_zombies();
+        state.compact(budget.max_moves, &mut report);
+        drop(state);
+        report.freed_bytes = self.release_empty_pages();
         report
     }
 
     fn trim(&self) -> usize {
         might_block("MovingPool::trim");
-        self.give_back()
+        self.release_empty_pages()
     }
 }
 
-/// Ends a compaction, also when the page source panics.
-struct Running<'a>(&'a AtomicBool);
+/// Clears the flag of a compaction, also if the page source panics.
+struct CompactionFlag<'a>(&'a AtomicBool);
 
-impl Drop for Running<'_> {
+impl Drop for CompactionFlag<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -221,8 +226,8 @@ impl Drop for Running<'_> {
 
 impl Drop for MovingPool {
     fn drop(&mut self) {
-        let books = self.books.get_mut();
-        let frames = books.pages() * books.page_bytes() / self.source.frame_size();
+        let state = self.state.get_mut();
+        let frames = state.pages() * state.page_bytes() / self.source.frame_size();
         self.source.uncharge(frames);
         might_block("MovingPool::drop");
     }
@@ -233,8 +238,9 @@ mod tests {
     use super::*;
     use zpool_core::page::HeapSource;
 
+    /// An insert and a free move the objects that no guard holds.
     #[test]
-    fn an_insert_and_a_free_move_what_no_guard_holds() {
+    fn calls_move_unpinned_objects() {
         let pool = MovingPool::new(Arc::new(HeapSource::new(4096)), 4096);
         let (held, loose) = (pool.insert(&[1; 100]).unwrap(), pool.insert(&[2; 100]).unwrap());
         let guard = pool.read(&held).unwrap();
@@ -252,11 +258,12 @@ mod tests {
         assert_eq!(*pool.read(&held).unwrap(), [1; 100]);
     }
 
+    /// Compaction empties the page with the fewest bytes.
     #[test]
-    fn compaction_empties_the_page_with_the_least_in_it() {
+    fn compaction_empties_emptiest_page() {
         let source = Arc::new(HeapSource::new(4096));
         let pool = MovingPool::new(source.clone(), 4096);
-        // Four a page of eight frames.
+        // Four objects per page of eight frames.
         let mut handles: Vec<_> = (0..12).map(|_| pool.insert(&[9; 4096]).unwrap()).collect();
         assert_eq!(source.charged_frames(), 24);
         for at in [9, 8, 5, 4] {

@@ -4,15 +4,15 @@
 //!   pool_suite!(name, [capabilities], |source| ...)     one line in your tests/ folder
 //!        │ makes one named #[test] a case, ignored where a capability is missing
 //!        ▼
-//!   cases::* (&PoolMaker)      plain functions; each makes the pools it needs over page sources of its own choice
+//!   cases::* (&PoolMaker)      plain functions; each makes its pools over page sources of its own
 //! ```
 //!
-//! [`POOL_CASES`] lists the same functions, for whoever wants to run them otherwise: the suite's own tests run them against pools
-//! with a bug each, and expect a panic.
+//! [`POOL_CASES`] lists the functions, for callers that want to run them otherwise. The suite's own
+//! tests run them on pools with one bug each, and expect a panic.
 
 pub mod cases;
-mod rig;
-mod subject;
+mod harness;
+mod model_runner;
 #[cfg(target_os = "linux")]
 mod wiping;
 
@@ -22,13 +22,15 @@ use std::sync::{Arc, OnceLock};
 use zpool_core::page::PageSource;
 use zpool_core::{CreateError, ZPool};
 
-use crate::tell::tell;
+use crate::heap_calls::HeapCalls;
+use crate::summary::print_summary;
 
-pub use subject::PoolSubject;
+pub use model_runner::PoolModelRunner;
 #[cfg(target_os = "linux")]
 pub use wiping::assert_wipes_on_free;
 
-/// Makes the pools that are tested: all of the same kind and the same settings, each over the page source it is given.
+/// Makes the pools under test. All are of the same kind with the same settings, each over the page
+/// source that it gets.
 pub struct PoolMaker {
     make: Box<MakeFn>,
     copies: OnceLock<bool>,
@@ -36,9 +38,6 @@ pub struct PoolMaker {
 }
 
 type MakeFn = dyn Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> + Send + Sync;
-
-/// Counts the calling thread's heap calls, as the test program's global allocator sees them.
-type HeapCalls = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl PoolMaker {
     /// Wraps the closure of a [`pool_suite!`](crate::pool_suite) line.
@@ -51,38 +50,42 @@ impl PoolMaker {
         PoolMaker { make: Box::new(make), copies: OnceLock::new(), heap_calls: None }
     }
 
-    /// Counts heap calls of the calling thread so far. Only a test program's own global allocator can know.
+    /// Sets a counter of the calling thread's heap calls. Only a test program's own global
+    /// allocator can count them.
     ///
-    /// Allocations and frees for a pool that leaves the heap alone in `read` and `free`. Allocations only for one whose objects are the heap's and go back to it
-    /// in `free`, or with their guards: the contract forbids no more (F5). The copies of a pool that hands out copies are not held against it.
+    /// It counts allocations and frees if the pool uses no heap in `read` and `free`. If objects
+    /// lie on the heap and are freed in `free` or with their guards, it counts only allocations,
+    /// because the contract forbids no more (F5). The copies of a pool that hands out copies do not
+    /// count.
     pub fn heap_calls(self, heap_calls: impl Fn() -> u64 + Send + Sync + 'static) -> PoolMaker {
         PoolMaker { heap_calls: Some(Box::new(heap_calls)), ..self }
     }
 
-    /// A new pool over `source`.
+    /// Creates a pool over `source`.
     ///
     /// # Errors
     ///
-    /// What the closure returns.
+    /// Errors of the closure.
     pub fn try_make(&self, source: Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError> {
         (self.make)(source)
     }
 
-    /// Do these pools hand out copies? Then a guard holds nothing of the pool, and an object that is freed under one is gone at once.
+    /// Returns whether these pools hand out copies. A guard then holds nothing of the pool, and a
+    /// freed object is gone even under a guard.
     fn copies(&self) -> bool {
         *self.copies.get_or_init(|| {
-            let rig = rig::Rig::new(self);
-            let object = rig.put(0, rig.max());
-            let (one, other) = (rig.guard(&object), rig.guard(&object));
+            let harness = harness::PoolHarness::new(self);
+            let object = harness.put(0, harness.max());
+            let (one, other) = (harness.guard(&object), harness.guard(&object));
             one.as_ptr() != other.as_ptr()
         })
     }
 
-    /// A new pool over `source`, which has memory.
+    /// Creates a pool over `source`, which has memory.
     ///
     /// # Panics
     ///
-    /// If there is none to be had.
+    /// If the pool cannot be created.
     pub fn make(&self, source: Arc<dyn PageSource>) -> Box<dyn ZPool> {
         self.try_make(source)
             .unwrap_or_else(|error| panic!("no pool over a source that has memory: {error}"))
@@ -95,25 +98,26 @@ impl fmt::Debug for PoolMaker {
     }
 }
 
-/// What a pool must be able to do for a case to say anything about it.
+/// The property that a pool needs for a case to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolNeeds {
     /// Nothing beyond the required methods.
     Nothing,
     /// [`Capabilities::can_compact`](zpool_core::Capabilities::can_compact).
     Compaction,
-    /// That it cannot compact.
+    /// No compaction.
     NoCompaction,
     /// [`Capabilities::can_reclaim`](zpool_core::Capabilities::can_reclaim).
     Reclaim,
-    /// That it cannot reclaim.
+    /// No reclaim.
     NoReclaim,
     /// A counter of heap calls.
     NoHeap,
 }
 
 impl PoolNeeds {
-    /// Does a pool with these capabilities meet it, in a program that can count heap calls or not?
+    /// Returns whether a pool with these capabilities has it, in a program that can count heap
+    /// calls or not.
     pub fn met_by(self, capabilities: zpool_core::Capabilities, counts_heap_calls: bool) -> bool {
         match self {
             PoolNeeds::Nothing => true,
@@ -131,22 +135,22 @@ impl PoolNeeds {
 pub struct PoolCase {
     /// The name of its function and of its test.
     pub name: &'static str,
-    /// What it asks of the pool.
+    /// The property that it needs.
     pub needs: PoolNeeds,
     /// The function in [`cases`].
     pub run: fn(&PoolMaker),
 }
 
-/// Checks that the capabilities of a [`pool_suite!`](crate::pool_suite) line are those of the pool, so that no case is skipped that could run, and says on standard
-/// error how many cases the suite has and how many of them run. `suite` is its name.
+/// Checks that the suite's line lists the capabilities of the pool, so that no applicable case is
+/// skipped, and prints how many cases the suite has and how many run. `suite` is its name.
 ///
 /// # Panics
 ///
-/// If they are not.
+/// If they differ.
 pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&str]) {
-    let capabilities = maker.make(rig::fresh_source()).capabilities();
+    let capabilities = maker.make(harness::fresh_source()).capabilities();
     let counts = maker.heap_calls.is_some();
-    tell(
+    print_summary(
         "pool suite",
         suite,
         POOL_CASES.iter().map(|case| case.needs.met_by(capabilities, counts)),
@@ -171,14 +175,16 @@ pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&
 /// pool_suite!(reference, [], |source| ReferenceDriver.create(&PoolConfig::new(source, 4096)));
 /// ```
 ///
-/// - `$name` becomes a module of the file, so another name than that of your crate.
-/// - The list names what the pool can do: `compact`, `reclaim`. Cases that need a capability that is not listed are made all the same, as
-///   `#[ignore = "cannot compact"]`, so that the skip is seen; one case compares the list with the pool's
-///   [`Capabilities`](zpool_core::Capabilities).
-/// - The closure makes a pool over the page source it is given: `Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError>`. It is called many
-///   times, and must make the same kind of pool each time. Use the macro several times for several settings.
-/// - Last, if need be, `heap_calls = closure` in a program whose global allocator counts, for
-///   [`PoolMaker::heap_calls`](crate::pool::PoolMaker::heap_calls). Without a counter the case that needs one is ignored.
+/// - `$name` becomes a module of the file, so it must differ from the name of your crate.
+/// - The list names the capabilities of the pool: `compact`, `reclaim`. Cases for a capability that
+///   is not listed become `#[ignore = "cannot compact"]`, so that the skip is seen. One case
+///   compares the list with the pool's [`Capabilities`](zpool_core::Capabilities).
+/// - The closure creates a pool over its page source:
+///   `Fn(Arc<dyn PageSource>) -> Result<Box<dyn ZPool>, CreateError>`. It is called many times, and
+///   must always create the same kind. Use the macro once for each setting.
+/// - Last, optionally, `heap_calls = closure` in a program whose global allocator counts, for
+///   [`PoolMaker::heap_calls`](crate::pool::PoolMaker::heap_calls). Without a counter the case that
+///   needs one is ignored.
 ///
 /// ```
 /// # use zpool_conformance::{ReferenceDriver, pool_suite};
@@ -192,7 +198,8 @@ pub fn capabilities_are_those_listed(maker: &PoolMaker, suite: &str, listed: &[&
 /// );
 /// ```
 ///
-/// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy) and leave it there.
+/// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy)
+/// and leave it there.
 #[macro_export]
 macro_rules! pool_suite {
     (
@@ -238,7 +245,8 @@ macro_rules! __pool_capability {
     };
 }
 
-/// The table of cases: group, function, what it needs. Hands it to the macro in the first brackets.
+/// The table of cases: group, function, needed property. Passes it to the macro in the first
+/// brackets.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __pool_cases {
@@ -276,7 +284,7 @@ macro_rules! __pool_cases {
             guards bytes_under_a_guard_are_not_used_again: Nothing,
             guards many_guards_hold_one_object: Nothing,
             guards guards_go_to_other_threads: Nothing,
-            guards holding_guards_blocks_nobody: Nothing,
+            guards guards_do_not_block_other_calls: Nothing,
             guards b9_a_leaked_guard_costs_its_bytes_only: Nothing,
             exchange exchanged_handles_name_each_others_objects: Nothing,
             exchange objects_are_replaced_under_handles_that_stay: Nothing,
@@ -291,7 +299,7 @@ macro_rules! __pool_cases {
             threads b15_books_stay_sane_while_threads_work: Nothing,
             noblock reading_and_freeing_never_block: Nothing,
             noblock reading_and_freeing_make_no_heap_call: NoHeap,
-            noblock an_insert_that_would_block_says_so_and_harms_nothing: Nothing,
+            noblock blocking_insert_is_reported_and_harmless: Nothing,
             noblock destroying_a_pool_says_that_it_blocks: Nothing,
             compaction a_pool_that_cannot_compact_does_nothing: NoCompaction,
             compaction compaction_gives_frames_back_and_is_not_seen: Compaction,
@@ -302,7 +310,7 @@ macro_rules! __pool_cases {
             compaction b14_compaction_races_with_reads_and_frees: Compaction,
             reclaim a_pool_that_cannot_reclaim_says_so: NoReclaim,
             reclaim reclaim_gives_back_the_pages_it_reports: Reclaim,
-            reclaim reclaim_of_nothing_calls_nobody: Reclaim,
+            reclaim reclaim_of_nothing_asks_no_owner: Reclaim,
             reclaim b41_an_owner_that_keeps_some_loses_nothing: Reclaim,
             reclaim b43_an_owner_that_lies_is_found_out: Reclaim,
             reclaim b43_an_owner_may_insert_during_eviction: Reclaim,
@@ -327,27 +335,43 @@ macro_rules! __pool_tests {
     };
 }
 
-/// One test: the first argument is what is left to look through of the capabilities and settings listed.
+/// One test. The first argument is the rest of the listed capabilities and settings.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __pool_test {
-    ($any:tt Nothing $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ($any:tt Nothing $group:ident $case:ident) => {
+        $crate::__pool_test! { @run $group $case }
+    };
 
-    ([compact $($rest:ident)*] Compaction $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([compact $($rest:ident)*] Compaction $group:ident $case:ident) => {
+        $crate::__pool_test! { @run $group $case }
+    };
     ([compact $($rest:ident)*] NoCompaction $group:ident $case:ident) => {
         $crate::__pool_test! { @ignore "can compact" $group $case }
     };
-    ([] Compaction $group:ident $case:ident) => { $crate::__pool_test! { @ignore "cannot compact" $group $case } };
-    ([] NoCompaction $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([] Compaction $group:ident $case:ident) => {
+        $crate::__pool_test! { @ignore "cannot compact" $group $case }
+    };
+    ([] NoCompaction $group:ident $case:ident) => {
+        $crate::__pool_test! { @run $group $case }
+    };
 
-    ([reclaim $($rest:ident)*] Reclaim $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([reclaim $($rest:ident)*] Reclaim $group:ident $case:ident) => {
+        $crate::__pool_test! { @run $group $case }
+    };
     ([reclaim $($rest:ident)*] NoReclaim $group:ident $case:ident) => {
         $crate::__pool_test! { @ignore "can reclaim" $group $case }
     };
-    ([] Reclaim $group:ident $case:ident) => { $crate::__pool_test! { @ignore "cannot reclaim" $group $case } };
-    ([] NoReclaim $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([] Reclaim $group:ident $case:ident) => {
+        $crate::__pool_test! { @ignore "cannot reclaim" $group $case }
+    };
+    ([] NoReclaim $group:ident $case:ident) => {
+        $crate::__pool_test! { @run $group $case }
+    };
 
-    ([heap_calls $($rest:ident)*] NoHeap $group:ident $case:ident) => { $crate::__pool_test! { @run $group $case } };
+    ([heap_calls $($rest:ident)*] NoHeap $group:ident $case:ident) => {
+        $crate::__pool_test! { @run $group $case }
+    };
     ([] NoHeap $group:ident $case:ident) => {
         $crate::__pool_test! { @ignore "no counter of heap calls on the suite's line" $group $case }
     };
@@ -375,7 +399,11 @@ macro_rules! list_of_cases {
     ([] $($group:ident $case:ident: $needs:ident,)*) => {
         /// Every case of [`pool_suite!`](crate::pool_suite), in its order.
         pub const POOL_CASES: &[PoolCase] =
-            &[$(PoolCase { name: stringify!($case), needs: PoolNeeds::$needs, run: cases::$group::$case }),*];
+            &[$(PoolCase {
+                name: stringify!($case),
+                needs: PoolNeeds::$needs,
+                run: cases::$group::$case,
+            }),*];
     };
 }
 __pool_cases! { [list_of_cases] [] }

@@ -1,4 +1,4 @@
-//! Run-length compressors behind a tag byte, with one thing wrong (or odd) at a time.
+//! Run-length compressors behind a tag byte, each with one bug or one oddity.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,16 +13,12 @@ use zpool_core::compress::{
     DecompressionContext,
 };
 use zpool_core::spec::{Component, Params};
+use zpool_testing::heap;
 
 use crate::{Failed, Found, failure, try_each};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../../compressors/counting.rs"]
-pub(crate) mod counting;
-
 planted! {
-    /// What is wrong.
+    /// The bug or the oddity.
     enum Bug {
         bugs {
             // Destinations.
@@ -64,7 +60,7 @@ planted! {
 
 use Bug::*;
 
-/// What the suite says of each.
+/// The findings of the suite.
 pub(crate) fn found() -> Found {
     Found {
         what: "compressors",
@@ -73,10 +69,10 @@ pub(crate) fn found() -> Found {
     }
 }
 
-/// The first case that fails for compressors with this bug.
+/// Returns the first case that fails for compressors with this bug.
 fn first_failing(bug: Bug) -> Option<Failed> {
-    // The whole suite takes seconds for what is right; a bug is found by a tenth of it, or it is too well hidden.
-    let maker = CompressorMaker::new(Driver(bug), "").rounds(10).heap_calls(counting::calls);
+    // The whole suite takes seconds on a correct codec. A bug must be found by 1/10 of it.
+    let maker = CompressorMaker::new(Driver(bug), "").rounds(10).heap_calls(heap::calls);
     let properties = maker.open().properties();
     let mut met = COMPRESSOR_CASES.iter().filter(|case| case.needs.met_by(properties, true));
     met.find_map(|case| failure(case.name, || (case.run)(&maker)))
@@ -85,7 +81,7 @@ fn first_failing(bug: Bug) -> Option<Failed> {
 #[derive(Debug)]
 struct Driver(Bug);
 
-/// `[tag] run-length form`: the tag is 0, and one byte more than the other needs.
+/// `[tag] run-length form`. The tag is 0, and the form is one byte longer than the other.
 #[derive(Debug)]
 struct Planted {
     bug: Bug,
@@ -212,7 +208,7 @@ impl CompressionContext for Context {
 }
 
 impl Context {
-    /// The length, if it fits.
+    /// Returns the length, if it fits.
     fn write(&mut self, block: &[u8], out: &mut [u8]) -> Option<usize> {
         let (tag, rest) = out.split_first_mut()?;
         *tag = match self.bug {

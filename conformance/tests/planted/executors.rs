@@ -1,4 +1,4 @@
-//! Manual executors with a thread that runs their jobs, with one thing wrong (or odd) at a time.
+//! Manual executors with a thread that runs their jobs, each with one bug or one oddity.
 
 use std::hint::black_box;
 use std::mem;
@@ -15,11 +15,11 @@ use zpool_core::internal::in_job;
 use zpool_core::internal::sync::Mutex;
 use zpool_core::might_block;
 
-use crate::compressors::counting;
 use crate::{Failed, Found, failure, try_each};
+use zpool_testing::heap;
 
 planted! {
-    /// What is wrong.
+    /// The bug or the oddity.
     enum Bug {
         bugs {
             // Jobs.
@@ -64,7 +64,7 @@ planted! {
 
 use Bug::*;
 
-/// What the suite says of each.
+/// The findings of the suite.
 pub(crate) fn found() -> Found {
     Found {
         what: "executors",
@@ -73,17 +73,19 @@ pub(crate) fn found() -> Found {
     }
 }
 
-/// The first case that fails for executors with this bug.
+/// Returns the first case that fails for executors with this bug.
 fn first_failing(bug: Bug) -> Option<Failed> {
     let drains = bug != PromisesNothing;
     let maker = match drains {
         true => ExecutorMaker::draining(move || Planted::new(bug)),
         false => ExecutorMaker::new(move || Planted::new(bug)),
     };
-    // Bugs that wrap jobs allocate in `submit`, and would be caught for that; so does, now and then, a thread that waits for the lock of who counts.
+    // Bugs that wrap jobs allocate in `submit`, which would be reported instead. So would a thread
+    // that waits for the lock of the counter.
     let counts = matches!(bug, AllocatesInSubmit | Nothing | RunsWhenFlushedOnly);
-    let maker = if counts { maker.heap_calls(counting::calls) } else { maker };
-    // Short where a job is lost for sure. What is right loses none, however busy the machine is.
+    let maker = if counts { maker.heap_calls(heap::calls) } else { maker };
+    // Short for executors that surely lose a job. A correct one loses none, however busy the
+    // machine is.
     let maker = if BUGS.contains(&bug) { maker.patience(Duration::from_secs(3)) } else { maker };
     let properties = maker.make().properties();
     let mut met =
@@ -97,12 +99,12 @@ struct Planted {
     jobs: Arc<Manual>,
     ended: Arc<AtomicBool>,
     worker: Option<JoinHandle<()>>,
-    /// Jobs submitted, or whatever the bug counts.
+    /// The number of submitted jobs, or of whatever the bug counts.
     count: AtomicUsize,
     shared: Arc<Shared>,
 }
 
-/// What jobs of a bug work with.
+/// The state that the jobs of a bug need.
 #[derive(Debug, Default)]
 struct Shared {
     panicked: AtomicBool,
@@ -125,7 +127,7 @@ impl Planted {
         Planted { bug, jobs, ended, worker, count: AtomicUsize::new(0), shared: Arc::default() }
     }
 
-    /// The job as the bug has it; `None` when it is lost already.
+    /// Returns the job as the bug changes it, or `None` if the bug loses it.
     fn altered(&self, job: Job) -> Option<Job> {
         // Relaxed: only the number matters.
         let nth = self.count.fetch_add(1, Ordering::Relaxed);
@@ -149,7 +151,8 @@ impl Planted {
                     drop(job.map(Job::run));
                 }));
             }
-            // On a thread that the job of the manual executor does not wait for. In order, but where that is the bug.
+            // Runs the job on a thread that the manual executor's job does not wait for. In order,
+            // unless that is the bug.
             RunsTwoAtATime | ShutdownMissesTheRunningJob | ShutdownNowMissesTheRunningJob => {
                 let waits = self.bug != RunsTwoAtATime || nth.is_multiple_of(2);
                 return Some(Job::new("on a thread", move || {
@@ -227,7 +230,7 @@ impl Executor for Planted {
     fn properties(&self) -> ExecutorProperties {
         match self.bug {
             PromisesNothing => ExecutorProperties::CAUTIOUS,
-            // What it refuses runs out of turn.
+            // A job that it refuses runs out of order.
             TakesThreeAtMost => ExecutorProperties::CAUTIOUS.with_submit_in_no_block(),
             // Relaxed: only the number matters.
             ChangesItsMind if self.count.load(Ordering::Relaxed) > 0 => {
@@ -292,7 +295,8 @@ impl DrainExecutor for Planted {
 }
 
 impl Shared {
-    /// Waits for the jobs that run on threads of their own. Under the lock, so that of two who wait neither returns early.
+    /// Waits for the jobs on threads of their own. Under the lock, so that of two waiting threads
+    /// neither returns early.
     fn join(&self) {
         self.threads.lock().drain(..).for_each(|thread| drop(thread.join()));
     }

@@ -1,11 +1,19 @@
-//! The suites bite: back ends with one bug each are caught, and those that are odd but right pass.
+//! The suites find bugs: back ends with one bug each are caught, and back ends that are odd but
+//! correct pass.
 //!
-//! Run with `--nocapture` for the table of which case caught which bug. Each part is a file of this folder with a function that gives what its
-//! suite [`Found`].
+//! Run with `--nocapture` for a table of the cases that caught each bug. Each file of this folder
+//! has a function that returns what its suite [`Found`].
 
-/// Back ends by what is wrong with them, or odd: an enum, and the two lists of its variants, so that none is planted and not tried.
+/// Back ends with their bugs and oddities, as an enum and the two lists of its variants, so that
+/// none is planted and not tried.
 macro_rules! planted {
-    ($(#[$attribute:meta])* enum $name:ident { bugs { $($bug:ident),* $(,)? } oddities { $($oddity:ident),* $(,)? } }) => {
+    (
+        $(#[$attribute:meta])*
+        enum $name:ident {
+            bugs { $($bug:ident),* $(,)? }
+            oddities { $($oddity:ident),* $(,)? }
+        }
+    ) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $name {
@@ -13,10 +21,10 @@ macro_rules! planted {
             $($oddity,)*
         }
 
-        /// Everything that a case has to catch.
+        /// The bugs, which a case has to catch.
         pub(crate) const BUGS: &[$name] = &[$($name::$bug),*];
 
-        /// What no case may object to.
+        /// The oddities, which no case may object to.
         pub(crate) const ODDITIES: &[$name] = &[$($name::$oddity),*];
     };
 }
@@ -34,17 +42,21 @@ use zpool_conformance::compressor::COMPRESSOR_CASES;
 use zpool_conformance::executor::EXECUTOR_CASES;
 use zpool_conformance::pool::POOL_CASES;
 use zpool_core::internal::panic_message;
+use zpool_testing::heap::CountingAllocator;
 
-/// The parts, by suite. Called once each, with panics silenced.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// The parts, by suite. Each is called once, with panics silenced.
 const PARTS: &[fn() -> Found] = &[pools::found, compressors::found, executors::found];
 
-/// What a suite found.
+/// The findings of a suite.
 struct Found {
-    /// What was tried: `pools`.
+    /// The kind of back end, such as `pools`.
     what: &'static str,
     /// Each back end with a bug, and the first case that failed for it.
     bugs: Vec<Tried>,
-    /// Each back end that is odd but right; no case may fail for it.
+    /// Each back end that is odd but correct. No case may fail for it.
     oddities: Vec<Tried>,
 }
 
@@ -55,7 +67,7 @@ type Tried = (String, Option<Failed>);
 #[derive(Debug)]
 struct Failed {
     case: &'static str,
-    /// What its panic said.
+    /// The message of its panic.
     #[allow(dead_code, reason = "read where an odd back end fails, by `Debug`")]
     why: String,
 }
@@ -66,7 +78,7 @@ impl Found {
     }
 }
 
-/// Runs `first_failing` on each of `all`, as many at a time as there are processors.
+/// Runs `first_failing` on each of `all`, with as many threads as there are processors.
 fn try_each<B: Debug + Copy + Sync>(
     all: &[B],
     first_failing: impl Fn(B) -> Option<Failed> + Sync,
@@ -89,15 +101,15 @@ fn try_each<B: Debug + Copy + Sync>(
     tried.into_iter().map(|(_, tried)| tried).collect()
 }
 
-/// Runs the case called `name`: did it fail? A case fails by panicking.
+/// Runs the case called `name`, and returns whether it failed. A case fails by panicking.
 fn failure(name: &'static str, case: impl FnOnce()) -> Option<Failed> {
     let panic = catch_unwind(AssertUnwindSafe(case)).err()?;
     Some(Failed { case: name, why: panic_message(&*panic) })
 }
 
-/// One test, because it silences the panics of the whole process.
+/// All in one test, because it silences the panics of the whole process.
 #[test]
-fn planted_bugs_are_caught_and_odd_back_ends_pass() {
+fn planted_bugs_are_caught() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let found: Vec<Found> = PARTS.iter().map(|part| part()).collect();
@@ -119,7 +131,8 @@ fn planted_bugs_are_caught_and_odd_back_ends_pass() {
     let all: usize = found.iter().map(|part| part.bugs.len()).sum();
     println!("planted bugs: caught {caught} of {all}");
     for part in &found {
-        // `Nothing` is wrong or odd about the one of this name: it shows that bugs are caught for what they are.
+        // The back end `Nothing` has no bug and no oddity. It shows that bugs are caught for what
+        // they are.
         let odd: Vec<_> = part
             .oddities
             .iter()
@@ -134,9 +147,9 @@ fn planted_bugs_are_caught_and_odd_back_ends_pass() {
     }
 }
 
-/// A name that comes twice would be a test that hides another.
+/// A second test of the same name would hide the first.
 #[test]
-fn the_cases_of_a_suite_have_names_of_their_own() {
+fn case_names_differ() {
     let suites = [
         ("pools", POOL_CASES.iter().map(|case| case.name).collect::<Vec<_>>()),
         ("compressors", COMPRESSOR_CASES.iter().map(|case| case.name).collect()),

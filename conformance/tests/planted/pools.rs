@@ -1,5 +1,5 @@
-//! Pools with one bug each: the reference pool with one thing wrong (or odd) at a time, [`paged`] ones, [`pinned`] ones, and
-//! [`renaming`] ones.
+//! Pools with one bug each: reference pools with one bug or oddity, [`paged`] ones, [`pinned`]
+//! ones, and [`renaming`] ones.
 
 mod paged;
 #[allow(
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zpool_conformance::ReferencePool;
 use zpool_conformance::action::{from_text, run};
 use zpool_conformance::pool::cases::random::{LIST, random_actions_agree_with_the_reference};
-use zpool_conformance::pool::{POOL_CASES, PoolMaker, PoolSubject};
+use zpool_conformance::pool::{POOL_CASES, PoolMaker, PoolModelRunner};
 use zpool_core::CreateError;
 use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{PageSource, default_source};
@@ -29,7 +29,8 @@ use zpool_core::{
     Violation, ZPool, might_block,
 };
 
-use crate::compressors::counting::Heap;
+use zpool_testing::heap::Heap;
+
 use crate::{Failed, Found, failure, try_each};
 use paged::Paged;
 use pinned::Pinned;
@@ -37,7 +38,7 @@ use renaming::Renaming;
 
 const MAX_LEN: usize = 4096;
 
-/// What the suite for pools says about all of these.
+/// Collects the findings of the suite for all of these pools.
 pub(crate) fn found() -> Found {
     let mut found = Found {
         what: "pools",
@@ -56,13 +57,14 @@ pub(crate) fn found() -> Found {
 fn planted_failing(bug: Bug) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Planted::new(bug, source)) as Box<dyn ZPool>);
     let maker = PoolMaker::new(make);
-    // Allocations only: the reference pool gives memory back to the heap where it frees.
+    // Allocations only, because the reference pool frees heap memory in `free`.
     first_failing(&maker.heap_calls(|| Heap::now().allocations), Planted::facts(bug), true)
 }
 
-/// What the case for random actions prints for a pool with a bug is a list that is read back, goes wrong again, and is right on the reference.
+/// The list that the case for random actions prints for a faulty pool can be read back. It fails
+/// again on that pool, and passes on the reference.
 #[test]
-fn the_list_of_a_failure_is_one_that_fails_when_replayed() {
+fn printed_list_fails_in_replay() {
     let make = |source| -> Result<_, CreateError> {
         Ok(Box::new(Paged::new(paged::Flaw::ForgetsWhereItMovedAnObject, source)) as Box<dyn ZPool>)
     };
@@ -77,16 +79,16 @@ fn the_list_of_a_failure_is_one_that_fails_when_replayed() {
 
     let pool = make(default_source()).expect("a pool");
     assert!(
-        catch_unwind(AssertUnwindSafe(|| run(&list, PoolSubject::new(&*pool, None))))
+        catch_unwind(AssertUnwindSafe(|| run(&list, PoolModelRunner::new(&*pool, None))))
             .map_or(true, |run| run.is_err())
     );
-    run(&list, PoolSubject::new(&ReferencePool::new(MAX_LEN), None))
+    run(&list, PoolModelRunner::new(&ReferencePool::new(MAX_LEN), None))
         .expect("the reference is right");
 }
 
-/// The other way: a list from a file is done by the case for random actions, and by none else.
+/// The case for random actions, and no other, runs a list from a file.
 #[test]
-fn a_list_from_a_file_is_done_by_the_suite() {
+fn suite_runs_list_of_a_file() {
     let right = "insert 100 fill 1\nhold 0\nfree 0\ncompact all\nrelease 0\n";
     let wrong = "insert 2000 fill 1\ntrim\nswallow 3\n";
     for (list, expected) in [(right, None), (wrong, Some("line 3: `swallow 3` is no action"))] {
@@ -94,12 +96,7 @@ fn a_list_from_a_file_is_done_by_the_suite() {
         std::fs::write(&file, list).expect("a file");
         let program = std::env::current_exe().expect("this program");
         let run = Command::new(program)
-            .args([
-                "--exact",
-                "pools::random_actions_on_a_pool_with_a_bug",
-                "--ignored",
-                "--nocapture",
-            ])
+            .args(["--exact", "pools::random_actions_on_faulty_pool", "--ignored", "--nocapture"])
             .env(LIST, &file)
             .output();
         std::fs::remove_file(&file).expect("it was written");
@@ -110,9 +107,10 @@ fn a_list_from_a_file_is_done_by_the_suite() {
     }
 }
 
+/// Random actions on a pool with a bug.
 #[test]
 #[ignore = "run by the test above, with a list of actions: random ones fail"]
-fn random_actions_on_a_pool_with_a_bug() {
+fn random_actions_on_faulty_pool() {
     let make = |source| -> Result<_, CreateError> {
         Ok(Box::new(Paged::new(paged::Flaw::ForgetsWhereItMovedAnObject, source)) as Box<dyn ZPool>)
     };
@@ -132,18 +130,18 @@ fn pinned_failing(flaw: pinned::Flaw) -> Option<Failed> {
 fn renaming_failing(flaw: renaming::Flaw) -> Option<Failed> {
     let make = move |source| Ok(Box::new(Renaming::new(flaw, source)) as Box<dyn ZPool>);
     let maker = PoolMaker::new(make);
-    // As for the reference pool, which it is made of.
+    // As for the reference pool, which this is made of.
     first_failing(&maker.heap_calls(|| Heap::now().allocations), Renaming::facts(flaw), true)
 }
 
-/// The first case that fails for these pools.
+/// Returns the first case that fails for these pools.
 fn first_failing(maker: &PoolMaker, capabilities: Capabilities, counts: bool) -> Option<Failed> {
     let mut met = POOL_CASES.iter().filter(|case| case.needs.met_by(capabilities, counts));
     met.find_map(|case| failure(case.name, || (case.run)(maker)))
 }
 
 planted! {
-    /// What is wrong with a [`Planted`] pool.
+    /// The bug or oddity of a [`Planted`] pool.
     enum Bug {
         bugs {
             // Contents.
@@ -196,11 +194,11 @@ pub(crate) struct Planted {
     inner: ManuallyDrop<ReferencePool>,
     bug: Bug,
     source: Arc<dyn PageSource>,
-    /// Calls of `read`, `id` or whatever the bug counts.
+    /// The number of calls of `read`, `id` or whatever the bug counts.
     calls: AtomicU64,
     /// Inserts that the page source refused.
     refused: AtomicU64,
-    /// Frames charged, by those that charge: one an object.
+    /// Frames charged by the bugs that charge: one per object.
     charged: Mutex<usize>,
     mint: HandleMint,
 }
@@ -225,7 +223,7 @@ impl Planted {
         self.bug == bug
     }
 
-    /// Every so many calls of this.
+    /// Returns true once in this many calls.
     fn each(&self, n: u64) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed) % n == n - 1
     }
@@ -240,7 +238,7 @@ impl Planted {
         charging.contains(&self.bug)
     }
 
-    /// Frames come in twos here, one of which goes back.
+    /// This bug charges two frames at a time and releases one of them.
     fn charge(&self) -> Result<(), PoolError> {
         self.source.charge(1)?;
         let first = Charged(&*self.source);
@@ -251,7 +249,7 @@ impl Planted {
         Ok(second?)
     }
 
-    /// The books, after the frames of objects that have gone were uncharged.
+    /// Returns the state after the frames of freed objects were uncharged.
     fn settle(&self) -> PoolStats {
         let mut charged = self.charged.lock();
         let mut stats = self.inner.stats();
@@ -289,7 +287,7 @@ impl Planted {
     }
 }
 
-/// A frame that goes back, also when its source panics.
+/// A frame that is released, also if its source panics.
 struct Charged<'a>(&'a dyn PageSource);
 
 impl Drop for Charged<'_> {
@@ -322,7 +320,7 @@ impl ZPool for Planted {
         if !self.charges() || object.is_empty() {
             return self.insert_in_inner(object);
         }
-        // Before the lock: no pool holds one while the page source works.
+        // Before the lock, because no pool may hold one while the page source works.
         self.charge().inspect_err(|_| {
             self.refused.fetch_add(1, Ordering::Relaxed);
         })?;
@@ -429,7 +427,7 @@ impl Drop for Planted {
         let inner = std::mem::replace(&mut self.inner, ManuallyDrop::new(ReferencePool::new(1)));
         let inner = ManuallyDrop::into_inner(inner);
         if self.is(DiesInSilence) {
-            // Where no section is open, so that nothing is found.
+            // Outside of a section, so that nothing is reported.
             std::thread::scope(|scope| drop(scope.spawn(|| drop(inner))));
         }
     }

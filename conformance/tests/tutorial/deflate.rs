@@ -71,7 +71,8 @@ impl Compressor for Deflate {
         CodecProperties::new("MIT OR Zlib OR Apache-2.0").with_no_heap_once_warm()
     }
 
-    /// What does not shrink is stored in pieces of at most 31 KiB with five bytes before each; the rest is for tables that did not pay.
+    /// Incompressible data is stored in pieces of at most 31 KiB with five bytes before each. The
+    /// rest is for tables that did not pay.
     fn compress_bound(&self, block_len: usize) -> usize {
         block_len + (block_len / (31 << 10) + 1) * 5 + 128
     }
@@ -80,7 +81,8 @@ impl Compressor for Deflate {
         &self,
         _max_block_len: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
-        // No header and no checksum (window bits below 0): the store knows lengths, and K9 asks for no more.
+        // No header and no checksum (window bits below 0), because the store knows lengths, and K9
+        // asks for no more.
         let flags = create_comp_flags_from_zip_params(self.level.into(), -15, 0);
         Ok(Box::new(Writer(CompressorOxide::new(flags))))
     }
@@ -95,7 +97,8 @@ impl CompressionContext for Writer {
         if out.is_empty() {
             return Ok(Compressed::DoesNotFit);
         }
-        // First, not last: the block before may not have fitted, and left its rest behind (K3, K6, K7).
+        // Reset first, not last. The block before may not have fitted and left its rest behind (K3,
+        // K6, K7).
         self.0.reset();
         match compress(&mut self.0, block, out, TDEFLFlush::Finish) {
             (TDEFLStatus::Done, _, len) => Ok(Compressed::Len(len)),
@@ -109,13 +112,15 @@ impl CompressionContext for Writer {
     }
 }
 
-/// What the library's compressor has in boxes: measured by a test, since it does not say.
+/// The boxed memory of the library's compressor. A test measures it, because the library does not
+/// report it.
 const WRITER_HEAP: usize = 253_614;
 
 impl DecompressionContext for Reader {
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         self.0.init();
-        // Straight into the block, which is then the window, too: a distance that reaches before it is an error, and finds no other block's bytes (K9).
+        // Decode straight into the block, which is also the window. A distance that reaches before
+        // it is an error, and finds no other block's bytes (K9).
         let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
         match decompress(&mut self.0, compressed, block, 0, flags) {
             (TINFLStatus::Done, _, len) if len == block.len() => Ok(()),

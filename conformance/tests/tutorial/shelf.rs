@@ -1,4 +1,4 @@
-// The least that a pool is: a shelf of vectors with names.
+// The smallest pool: a shelf of vectors with names.
 
 use std::{collections::HashMap, sync::Arc, sync::Mutex};
 use zpool_core::*;
@@ -31,11 +31,15 @@ impl ZPool for Shelf {
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
         self.mint.open(handle)?;
         let objects = &self.shelf.lock().unwrap().1;
-        Ok(ReadGuard::shared(Arc::from(&objects.get(&handle.id()).ok_or(PoolError::StaleHandle)?[..])))
+        let object = objects.get(&handle.id()).ok_or(PoolError::StaleHandle)?;
+        Ok(ReadGuard::shared(Arc::from(&object[..])))
     }
 
     fn free(&self, handle: Handle) -> Result<(), FreeError> {
-        let remove = |_| self.shelf.lock().unwrap().1.remove(&handle.id()).ok_or(PoolError::StaleHandle);
+        let remove = |_| {
+            let removed = self.shelf.lock().unwrap().1.remove(&handle.id());
+            removed.ok_or(PoolError::StaleHandle)
+        };
         let object = self.mint.open(&handle).and_then(remove);
         object.map(drop).map_err(|error| FreeError::new(error, handle))
     }

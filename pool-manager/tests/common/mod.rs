@@ -5,8 +5,6 @@
     reason = "each test file uses a part of this, and none is outside"
 )]
 
-mod copying;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +17,7 @@ use zpool_core::{
 };
 use zpool_manager::{ManagerBuilder, PoolManager, Registry};
 
-pub use copying::CopyDriver;
+pub use zpool_testing::codecs::CopyDriver;
 
 pub type OnDestroyOf = Arc<dyn Fn(PoolId, usize) + Send + Sync>;
 type OnCreate = Arc<dyn Fn() -> Result<(), CreateError> + Send + Sync>;

@@ -1,55 +1,59 @@
-//! Where the blocks come from, and what is said about it.
+//! Finds the blocks to analyze, and describes them.
 
 use std::num::NonZeroUsize;
 
 use workload::{
-    DEFAULT_SAMPLE_BYTES, Isolated, Pages, Sample, SampledProcess, format_bytes, read_files,
+    DEFAULT_SAMPLE_BYTES, Isolated, Pages, ProcessSample, SampledProcess, format_bytes, read_files,
     sample_own_uid, sample_process,
 };
 
 use crate::cli::AnalyzeArgs;
-use crate::failure::Failure;
+use crate::error::Failure;
 
-/// Below this, processes do not tell enough, and a child is loaded with data instead.
+/// If the processes hold less than this, they say too little, and a child with data is analyzed
+/// instead.
 const ENOUGH_BYTES: u64 = 16 << 20;
 
-/// Of files, this much is taken unless asked for more: all of it is kept in memory, several times over.
+/// Take this much of files by default, because all of it is kept in memory several times.
 const DEFAULT_FILE_BYTES: u64 = 1 << 30;
 
-/// Processes that are named one by one.
+/// List this many processes one by one.
 const NAMED_PROCESSES: usize = 8;
 
-/// Blocks, and whose.
+/// The blocks, with their origin.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(super) struct AnalyzedBlocks {
     pub(super) pages: Pages,
-    pub(super) source: Source,
+    pub(super) source: BlockOrigin,
 }
 
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum BlockOrigin {
     Files(usize),
     Process(SampledProcess),
-    /// Of the caller's own user; so many more may not be read.
+    /// Processes of the caller's user, and the number of those that may not be read.
     Processes(Vec<SampledProcess>, usize),
-    /// One that was started for it, because of this.
+    /// A child started for this, with the reason.
     Child(String),
 }
 
-impl Input {
-    /// As the command line asks, in blocks of this size.
-    pub(super) fn gather(args: &AnalyzeArgs, block_size: NonZeroUsize) -> Result<Input, Failure> {
+impl AnalyzedBlocks {
+    /// Reads the blocks that the command line asks for, cut to this size.
+    pub(super) fn gather(
+        args: &AnalyzeArgs,
+        block_size: NonZeroUsize,
+    ) -> Result<AnalyzedBlocks, Failure> {
         let max_bytes = |default| args.max_mib.map_or(default, |mib| mib << 20);
         let input = if !args.files.is_empty() {
             let pages = read_files(&args.files, block_size, Some(max_bytes(DEFAULT_FILE_BYTES)))?;
-            Input { pages, source: Source::Files(args.files.len()) }
+            AnalyzedBlocks { pages, source: BlockOrigin::Files(args.files.len()) }
         } else if let Some(pid) = args.pid {
             let sample = sample_process(pid, block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?;
             let process = sample.sources.into_iter().next();
             let process = process.unwrap_or(SampledProcess { pid, name: String::new(), bytes: 0 });
-            Input { pages: sample.pages, source: Source::Process(process) }
+            AnalyzedBlocks { pages: sample.pages, source: BlockOrigin::Process(process) }
         } else {
-            Input::of_own_processes(block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?
+            AnalyzedBlocks::of_own_processes(block_size, max_bytes(DEFAULT_SAMPLE_BYTES))?
         };
         if input.pages.is_empty() {
             return Err(Failure::new("there is no block to analyze"));
@@ -57,21 +61,24 @@ impl Input {
         Ok(input)
     }
 
-    fn of_own_processes(block_size: NonZeroUsize, max_bytes: u64) -> Result<Input, Failure> {
+    fn of_own_processes(
+        block_size: NonZeroUsize,
+        max_bytes: u64,
+    ) -> Result<AnalyzedBlocks, Failure> {
         let why = match sample_own_uid(block_size, max_bytes) {
             Ok(sample) if readable_bytes(&sample) >= ENOUGH_BYTES.min(max_bytes) => {
-                let source = Source::Processes(sample.sources, sample.refused);
-                return Ok(Input { pages: sample.pages, source });
+                let source = BlockOrigin::Processes(sample.sources, sample.refused);
+                return Ok(AnalyzedBlocks { pages: sample.pages, source });
             }
             Ok(sample) => too_little(&sample),
             Err(error) => error.to_string(),
         };
         let child = Isolated::new().arg("hold-files");
         let child = child.arg(block_size.to_string()).arg(max_bytes.to_string());
-        Ok(Input { pages: child.run_for_pages()?, source: Source::Child(why) })
+        Ok(AnalyzedBlocks { pages: child.run_for_pages()?, source: BlockOrigin::Child(why) })
     }
 
-    /// What is analyzed, for people.
+    /// Describes the blocks for people.
     pub(super) fn lines(&self) -> Vec<String> {
         let pages = &self.pages;
         let bytes = format_bytes(pages.bytes().len() as u64);
@@ -84,18 +91,21 @@ impl Input {
         }
         let mut lines = Vec::new();
         match &self.source {
-            Source::Files(1) => first += "from a file",
-            Source::Files(n) => first += &format!("from {n} files"),
-            Source::Process(process) => first += &format!("from the memory of {}", name(process)),
-            Source::Processes(processes, refused) => {
+            BlockOrigin::Files(1) => first += "from a file",
+            BlockOrigin::Files(n) => first += &format!("from {n} files"),
+            BlockOrigin::Process(process) => {
+                first += &format!("from the memory of {}", name(process))
+            }
+            BlockOrigin::Processes(processes, refused) => {
                 first += &format!("from the memory of {} of your processes", processes.len());
                 if *refused > 0 {
                     first += &format!(" ({refused} more may not be read)");
                 }
                 lines = share_lines(processes);
             }
-            Source::Child(why) => {
-                first += "from the memory of a process started for this, which holds files of this build";
+            BlockOrigin::Child(why) => {
+                first += "from the memory of a process started for this, \
+                          which holds files of this build";
                 lines.push(format!("  because {why}"));
             }
         }
@@ -110,33 +120,33 @@ impl Input {
     }
 }
 
-impl Source {
-    /// A word for JSON.
+impl BlockOrigin {
+    /// Returns a word for JSON.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Source::Files(_) => "files",
-            Source::Process(_) => "process",
-            Source::Processes(..) => "processes",
-            Source::Child(_) => "child",
+            BlockOrigin::Files(_) => "files",
+            BlockOrigin::Process(_) => "process",
+            BlockOrigin::Processes(..) => "processes",
+            BlockOrigin::Child(_) => "child",
         }
     }
 
-    /// The processes that were sampled.
+    /// Returns the processes that were sampled.
     pub(super) fn processes(&self) -> &[SampledProcess] {
         match self {
-            Source::Process(process) => std::slice::from_ref(process),
-            Source::Processes(processes, _) => processes,
-            Source::Files(_) | Source::Child(_) => &[],
+            BlockOrigin::Process(process) => std::slice::from_ref(process),
+            BlockOrigin::Processes(processes, _) => processes,
+            BlockOrigin::Files(_) | BlockOrigin::Child(_) => &[],
         }
     }
 }
 
-fn readable_bytes(sample: &Sample) -> u64 {
+fn readable_bytes(sample: &ProcessSample) -> u64 {
     sample.pages.available_blocks().saturating_mul(sample.pages.block_size() as u64)
 }
 
-/// Why the processes of the user are not analyzed.
-fn too_little(sample: &Sample) -> String {
+/// Explains why the processes of the user are not analyzed.
+fn too_little(sample: &ProcessSample) -> String {
     let bytes = format_bytes(readable_bytes(sample));
     if sample.refused == 0 {
         return format!("the other processes of your user hold only {bytes} together");
@@ -175,13 +185,14 @@ fn name(process: &SampledProcess) -> String {
 mod tests {
     use super::*;
 
-    fn sample(blocks: usize, refused: usize) -> Sample {
+    fn sample(blocks: usize, refused: usize) -> ProcessSample {
         let pages = Pages::from_bytes(NonZeroUsize::new(1024).unwrap(), vec![1; blocks * 1024]);
-        Sample { pages, sources: Vec::new(), refused }
+        ProcessSample { pages, sources: Vec::new(), refused }
     }
 
+    /// The reason names what is missing.
     #[test]
-    fn the_reason_names_what_is_missing() {
+    fn reason_names_what_is_missing() {
         assert!(too_little(&sample(3, 0)).ends_with("hold only 3.00 KiB together"));
         assert!(
             too_little(&sample(3, 2))

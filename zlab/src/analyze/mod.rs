@@ -1,4 +1,5 @@
-//! `zlab analyze`: every pair of allocator and compressor on the same blocks, each in a process of its own.
+//! `zlab analyze`: every pair of allocator and compressor on the same blocks, each in a process of
+//! its own.
 
 mod input;
 mod pair;
@@ -11,21 +12,21 @@ use workload::{Archive, Isolated, OutputFile, Pages, sample_process};
 use zpool_core::spec::PoolSpec;
 
 use crate::cli::{AnalyzeArgs, HoldFilesArgs, MeasurePairArgs};
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{Progress, print_report};
 use crate::sweep;
-use input::Input;
+use input::AnalyzedBlocks;
 use pair::PairReport;
-use report::Report;
+use report::AnalyzeReport;
 
-/// A page, nearly everywhere.
+/// The page size of nearly all machines.
 const DEFAULT_BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// Work on more bytes than these takes long enough for a progress bar.
+/// Show a progress bar for more bytes than this.
 const LONG_INPUT_BYTES: usize = 4 << 20;
 
-/// Gets blocks, measures, prints.
+/// Reads the blocks, measures the pairs, and prints.
 pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
     let plot = args
         .plot
@@ -33,22 +34,22 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
         .map(|plot| OutputFile::claim(plot, &args.files, args.force))
         .transpose()?;
     if args.sweep {
-        let input = Input::gather(args, sweep::UNIT)?;
+        let input = AnalyzedBlocks::gather(args, sweep::UNIT)?;
         return sweep::run(args, plot, &input.pages, &input.lines());
     }
     let block_size = args.block_size.unwrap_or(DEFAULT_BLOCK);
-    let pairs = lineup::pairs(&args.allocators, &args.compressors);
+    let pairs = drivers::pairs(&args.allocators, &args.compressors);
     for pair in &pairs {
-        lineup::check(pair, block_size)?;
+        drivers::check(pair, block_size)?;
     }
-    let input = Input::gather(args, block_size)?;
+    let input = AnalyzedBlocks::gather(args, block_size)?;
     if args.json {
         input.lines().iter().for_each(|line| eprintln!("{line}"));
     }
     let mut results = Vec::with_capacity(pairs.len());
     let measured = measure(&pairs, &input.pages, &mut results);
-    let report = Report::new(&input, results);
-    // What was measured before a failure is printed, too.
+    let report = AnalyzeReport::new(&input, results);
+    // Print what was measured before a failure.
     if measured.is_ok() || !report.is_empty() {
         print_report(args.json, &report, || report.text(&input.lines()))?;
     }
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Measures the pairs one by one, up to the first that fails.
+/// Measures the pairs one by one, until one fails.
 fn measure(
     pairs: &[PoolSpec],
     pages: &Pages,
@@ -69,7 +70,7 @@ fn measure(
     for pair in pairs {
         progress.doing(pair.to_string());
         let child = Isolated::new().arg("measure-pair").arg(pair.to_string());
-        // The input is read and the pair can be made: what goes wrong from here on is not the user's doing.
+        // The input is read and the pair exists, so errors from here on are not the user's.
         let report: Result<PairReport, String> =
             child.run(pages).map_err(|error| Failure::broken(format!("{pair}: {error}")))?;
         reports.push(report.map_err(|why| Failure::broken(format!("{pair}: {why}")))?);
@@ -78,7 +79,7 @@ fn measure(
     Ok(())
 }
 
-/// The child that measures one pair. What goes wrong is part of its answer: the parent has the line on stderr.
+/// Measures one pair in a child. An error is part of the answer, because the parent prints it.
 pub(crate) fn measure_pair(args: &MeasurePairArgs) -> Result<ExitCode, Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let report = pair::measure(&args.spec, &pages).map_err(|failure| failure.message());
@@ -86,10 +87,12 @@ pub(crate) fn measure_pair(args: &MeasurePairArgs) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The child whose memory is looked at where no other can be: it looks at itself, which is always allowed.
+/// Holds files in a child and samples the child's own memory, which it may always read. For
+/// machines on which no other process can be read.
 pub(crate) fn hold_files(args: &HoldFilesArgs) -> Result<ExitCode, Failure> {
     let own = std::env::current_exe()?;
-    // The executable first, then all that lies around it: in a target folder, what the build made.
+    // First the executable, then all files around it. In a target folder, those are the files of
+    // the build.
     let roots = [Some(own.as_path()), own.parent()];
     let roots: Vec<_> = roots.into_iter().flatten().collect();
     let archive = Archive::load(&roots, args.max_bytes)?;

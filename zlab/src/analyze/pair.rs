@@ -1,55 +1,57 @@
-//! One pair in a process of its own: store every block, load each back, ask the OS what that cost.
+//! Measures one pair in a process of its own: stores every block, loads each of them, and asks the
+//! OS what that cost.
 
 use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
-use workload::{Growth, Latencies, Pages, Rng, Summary, refuse_huge_pages};
+use workload::{Growth, LatencyHistogram, Pages, Percentiles, Rng, refuse_huge_pages};
 use zpool_core::spec::PoolSpec;
 use zswap::Store;
 
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 
-/// Blocks are loaded in the order that this seed gives.
+/// The seed of the order in which blocks are loaded.
 const LOAD_ORDER_SEED: u64 = 2;
 
-/// What one pair saves and costs. Bytes were taken when everything was stored and had been loaded once.
+/// The savings and costs of one pair. Bytes were counted when all blocks were stored and loaded
+/// once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PairReport {
     pub(super) allocator: String,
     pub(super) compressor: String,
-    /// Blocks that the allocator holds an object of.
+    /// Blocks of which the allocator holds an object.
     pub(super) stored: usize,
     /// Blocks kept as their one word.
     pub(super) same_filled: usize,
-    /// Those of `stored` that did not shrink and are kept raw.
+    /// Blocks of `stored` that did not shrink and are kept raw.
     pub(super) incompressible: usize,
-    /// Blocks that the store did not take.
+    /// Blocks that the store refused.
     pub(super) rejected: usize,
-    /// The sum of the objects' lengths.
+    /// The lengths of all objects together.
     pub(super) payload_bytes: usize,
-    /// What the allocator holds from the OS, its metadata included.
+    /// The bytes that the allocator holds from the OS, with its metadata.
     pub(super) pool_bytes: usize,
-    /// What the store needs to find the objects.
+    /// The bytes of the index.
     pub(super) index_bytes: usize,
     /// Tables and buffers of the compressor.
     pub(super) context_bytes: usize,
-    /// Growth of this process, as the OS counts it.
+    /// The growth of this process, as the OS counts it.
     pub(super) resident_bytes: usize,
-    pub(super) store_ns: Summary,
-    pub(super) load_ns: Summary,
-    /// Every block that was taken came back as it was, and no other did.
+    pub(super) store_ns: Percentiles,
+    pub(super) load_ns: Percentiles,
+    /// Whether every block that was taken came back as it was, and no other did.
     pub(super) verified: bool,
 }
 
 /// Measures `spec` on `pages`.
 pub(super) fn measure(spec: &PoolSpec, pages: &Pages) -> Result<PairReport, Failure> {
     refuse_huge_pages();
-    let mut run = Run::new(pages);
+    let mut run = PairRun::new(pages);
     let growth = Growth::start()?;
     let block_size =
         NonZeroUsize::new(pages.block_size()).ok_or(Failure::new("blocks without bytes"))?;
-    let store = lineup::store(spec, block_size).build()?;
+    let store = drivers::store(spec, block_size).build()?;
     run.store_all(&store);
     let verified = run.load_all(&store);
     let grown = growth.bytes()?;
@@ -81,26 +83,33 @@ pub(super) fn measure(spec: &PoolSpec, pages: &Pages) -> Result<PairReport, Fail
     Ok(report)
 }
 
-/// All that a run needs besides the store. Made and touched before the growth is counted from.
-struct Run<'a> {
+/// All that a run needs besides the store. It is created and touched before we count the growth.
+struct PairRun<'a> {
     pages: &'a Pages,
     order: Vec<u32>,
     taken: Vec<bool>,
     buffer: Vec<u8>,
-    store_ns: Latencies,
-    load_ns: Latencies,
+    store_ns: LatencyHistogram,
+    load_ns: LatencyHistogram,
 }
 
-impl<'a> Run<'a> {
-    fn new(pages: &'a Pages) -> Run<'a> {
+impl<'a> PairRun<'a> {
+    fn new(pages: &'a Pages) -> PairRun<'a> {
         let mut order: Vec<u32> = (0..pages.len() as u32).collect();
         Rng::new(LOAD_ORDER_SEED).shuffle(&mut order);
-        // Written, so that they are resident: zeroed memory is not before that.
+        // Write these vectors, because zeroed memory is not resident before.
         let mut taken = vec![true; pages.len()];
         std::hint::black_box(&mut taken).fill(false);
         let mut buffer = vec![1; pages.block_size()];
         std::hint::black_box(&mut buffer).fill(0);
-        Run { pages, order, taken, buffer, store_ns: Latencies::new(), load_ns: Latencies::new() }
+        PairRun {
+            pages,
+            order,
+            taken,
+            buffer,
+            store_ns: LatencyHistogram::new(),
+            load_ns: LatencyHistogram::new(),
+        }
     }
 
     fn store_all(&mut self, store: &Store<u64>) {
@@ -110,7 +119,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Loads in another order and compares, outside of what is timed. False when one block is not what it was.
+    /// Loads the blocks in another order and compares them, outside of the timed part. Returns
+    /// whether all were right.
     fn load_all(&mut self, store: &Store<u64>) -> bool {
         let mut verified = true;
         for &i in &self.order {
@@ -121,7 +131,7 @@ impl<'a> Run<'a> {
                 Ok(None) => !self.taken[i],
                 Err(_) => false,
             };
-            // What the next load leaves unwritten must not be this block.
+            // Whatever the next load leaves unwritten must not be this block.
             self.buffer.fill(0xA5);
         }
         verified
@@ -142,12 +152,13 @@ mod tests {
         Pages::from_bytes(BLOCK, (0..20 * BLOCK.get()).map(|i| (i / 3 * i) as u8).collect())
     }
 
+    /// One changed, missing or unexpected block is noticed.
     #[test]
-    fn one_changed_missing_or_unexpected_block_is_noticed() {
+    fn wrong_block_is_noticed() {
         let pages = pages();
-        let verified = |spoil: fn(&Store<u64>, &mut Run<'_>)| {
-            let store = lineup::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK).build().unwrap();
-            let mut run = Run::new(&pages);
+        let verified = |spoil: fn(&Store<u64>, &mut PairRun<'_>)| {
+            let store = drivers::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK).build().unwrap();
+            let mut run = PairRun::new(&pages);
             run.store_all(&store);
             spoil(&store, &mut run);
             run.load_all(&store)
@@ -155,7 +166,7 @@ mod tests {
         assert!(verified(|_, _| ()));
         assert!(!verified(|store, _| store.store(7, b"another block").unwrap()));
         assert!(!verified(|store, _| assert!(store.invalidate(&19))));
-        // Rejected, but there all the same.
+        // Rejected, and yet there.
         assert!(!verified(|_, run| run.taken[3] = false));
     }
 

@@ -1,21 +1,21 @@
-//! The result, as JSON and as a table.
+//! The result of `analyze`, as JSON and as a table.
 
 use serde::Serialize;
 use workload::SampledProcess;
 
-use super::input::Input;
+use super::input::AnalyzedBlocks;
 use super::pair::PairReport;
 use crate::output::table;
 
-/// The one object that `analyze --json` prints.
+/// The JSON object that `analyze --json` prints.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
-    input: InputReport<'a>,
+pub(super) struct AnalyzeReport<'a> {
+    input: AnalyzedInput<'a>,
     results: Vec<PairReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct InputReport<'a> {
+struct AnalyzedInput<'a> {
     bytes: usize,
     blocks: usize,
     block_size: usize,
@@ -24,20 +24,20 @@ struct InputReport<'a> {
     processes: &'a [SampledProcess],
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(input: &'a Input, results: Vec<PairReport>) -> Report<'a> {
+impl<'a> AnalyzeReport<'a> {
+    pub(super) fn new(input: &'a AnalyzedBlocks, results: Vec<PairReport>) -> AnalyzeReport<'a> {
         let pages = &input.pages;
-        let report = InputReport {
+        let report = AnalyzedInput {
             bytes: pages.bytes().len(),
             blocks: pages.len(),
             block_size: pages.block_size(),
             source: input.source.word(),
             processes: input.source.processes(),
         };
-        Report { input: report, results }
+        AnalyzeReport { input: report, results }
     }
 
-    /// What did not come back as it was, if anything.
+    /// Names the pairs whose blocks did not come back as they were, if there are any.
     pub(super) fn broken(&self) -> Option<String> {
         let broken: Vec<String> = self.results.iter().filter(|r| !r.verified).map(name).collect();
         (!broken.is_empty())
@@ -49,7 +49,7 @@ impl<'a> Report<'a> {
         self.results.is_empty()
     }
 
-    /// For people: what was measured, and a row a pair.
+    /// Formats the report for people: the input, and a row per pair.
     pub(super) fn text(&self, input: &[String]) -> String {
         let header = [
             "\nallocator",
@@ -95,9 +95,10 @@ impl<'a> Report<'a> {
 }
 
 const LEGEND: &str = "\
-ratio: bytes of input / growth of resident memory that the OS reports, index and compressor included.
+ratio: bytes of input / growth of resident memory that the OS reports, with index and compressor.
 held / payload: bytes the allocator holds from the OS / bytes of the objects in it.
-same-filled: blocks of one word over and over, which take no object. kept raw: blocks that do not compress.
+same-filled: blocks that repeat one word and take no object.
+kept raw: blocks that do not shrink.
 ";
 
 fn name(report: &PairReport) -> String {

@@ -1,8 +1,10 @@
-//! `zlab density`: bytes that each allocator holds over bytes of objects in it, while objects come and go.
+//! `zlab density`: bytes that each allocator holds over bytes of the objects in it, while objects
+//! come and go.
 //!
 //! ```text
-//!   file ──► pages ──► a child an allocator: lz4 ──► fill ──► 4n random replacements ──► free half at random ──► compact, trim
-//!                                                     └── resident bytes, as the OS counts them, after each ──┘
+//!   file ──► pages ──► a child per allocator: lz4
+//!        ──► fill ──► 4n random replacements ──► free a random half ──► compact, trim
+//!              └── resident bytes, as the OS counts them, after each ──┘
 //! ```
 
 mod report;
@@ -12,8 +14,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use workload::{
-    BoxKeeper, Density, DensityRow, Isolated, Objects, Pages, PoolKeeper, check_input, density,
-    read_first_blocks, refuse_huge_pages,
+    BoxAllocator, Density, DensityRow, Isolated, Objects, Pages, PoolAllocator, check_input,
+    density, read_first_blocks, refuse_huge_pages,
 };
 use zpool_core::PoolConfig;
 use zpool_core::compress::Codec;
@@ -24,45 +26,44 @@ use zpool_lz4::Lz4Compressor;
 use zpool_manager::WorkQueue;
 
 use crate::cli::{DensityArgs, MeasureDensityArgs};
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{Progress, print_report};
-use report::Report;
+use report::DensityReport;
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// Blocks taken of a file unless another number is asked for: all are in memory, several times
-/// over.
+/// Take this many blocks of a file by default, because all are in memory several times.
 const MAX_BLOCKS: usize = (1 << 30) / BLOCK.get();
 
-/// What the allocator of this program's boxes is called: that of the system.
+/// The name of the allocator of this program's boxes, which is that of the system.
 const BOXES: &str = if cfg!(target_env = "gnu") { "glibc" } else { "system" };
 
-/// Measures every allocator on every file, prints.
+/// Measures every allocator on every file, and prints.
 pub(crate) fn run(args: &DensityArgs) -> Result<ExitCode, Failure> {
     let allocators = match args.allocators.as_slice() {
-        [] => everybody(),
+        [] => all_allocators(),
         given => given.to_vec(),
     };
     for allocator in allocators.iter().filter(|&allocator| !is_boxes(allocator)) {
-        lineup::pool(allocator, &PoolConfig::new(default_source(), BLOCK.get()))?;
+        drivers::pool(allocator, &PoolConfig::new(default_source(), BLOCK.get()))?;
     }
-    // All of them, before the first is measured.
+    // Check all files before the first is measured.
     args.files.iter().try_for_each(|file| check_input(file).map(drop))?;
-    let mut report = Report::default();
+    let mut report = DensityReport::default();
     let measured = measure_files(args, &allocators, &mut report);
-    // What was measured before a failure is printed, too.
+    // Print what was measured before a failure.
     if measured.is_ok() || !report.results.is_empty() {
         print_report(args.json, &report, || report.text())?;
     }
     measured.map(|()| ExitCode::SUCCESS)
 }
 
-/// Measures every allocator on every file, up to the first failure.
+/// Measures every allocator on every file, until one fails.
 fn measure_files(
     args: &DensityArgs,
     allocators: &[Component],
-    report: &mut Report,
+    report: &mut DensityReport,
 ) -> Result<(), Failure> {
     let progress = Progress::start(true, (args.files.len() * allocators.len()) as u64);
     for file in &args.files {
@@ -89,7 +90,7 @@ fn measure_files(
     Ok(())
 }
 
-/// The child that measures one allocator. What goes wrong is part of its answer.
+/// Measures one allocator in a child. An error is part of the answer.
 pub(crate) fn measure(args: &MeasureDensityArgs) -> Result<ExitCode, Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let density =
@@ -103,21 +104,21 @@ fn measure_one(allocator: &Component, pages: &Pages, slots: usize) -> Result<Den
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), pages.block_size());
     let objects = Objects::compressed(pages, &codec)?;
     if is_boxes(allocator) {
-        return Ok(density(&objects, slots, || Ok(BoxKeeper))?);
+        return Ok(density(&objects, slots, || Ok(BoxAllocator))?);
     }
     let executor = Arc::new(WorkQueue::new("density")?);
-    // Its thread's stack is there before anything is counted.
+    // Start the thread, so that its stack is resident before we count.
     executor.submit(Job::new("first job", || ()))?;
     let config = PoolConfig::new(default_source(), BLOCK.get()).with_executor(executor.clone());
     let make = || {
-        let pool = lineup::pool(allocator, &config).map_err(|failure| failure.message())?;
-        Ok(PoolKeeper { pool, executor })
+        let pool = drivers::pool(allocator, &config).map_err(|failure| failure.message())?;
+        Ok(PoolAllocator { pool, executor })
     };
     Ok(density(&objects, slots, make)?)
 }
 
-fn everybody() -> Vec<Component> {
-    let pools = lineup::allocators().into_iter().map(|driver| Component::named(driver.name()));
+fn all_allocators() -> Vec<Component> {
+    let pools = drivers::allocators().into_iter().map(|driver| Component::named(driver.name()));
     pools.chain([Component::named(BOXES)]).collect()
 }
 
@@ -129,19 +130,20 @@ fn is_boxes(allocator: &Component) -> bool {
 mod tests {
     use super::*;
 
+    /// Every allocator is measured on the pages given, and an unknown one is an error.
     #[test]
-    fn every_allocator_is_measured_on_what_it_is_given() {
+    fn every_allocator_is_measured() {
         let bytes = (0..400 * BLOCK.get()).map(|i| (i / 7 * (i >> 9)) as u8).collect();
         let pages = Pages::from_bytes(BLOCK, bytes).without_same_filled();
-        for allocator in everybody() {
+        for allocator in all_allocators() {
             let density = measure_one(&allocator, &pages, 2 * pages.len()).unwrap();
             assert!(density.payload_bytes > 0, "{allocator}");
         }
         assert!(
-            measure_one(&Component::named("nobody"), &pages, 1)
+            measure_one(&Component::named("unheard-of"), &pages, 1)
                 .unwrap_err()
                 .message()
-                .contains("nobody")
+                .contains("unheard-of")
         );
     }
 }

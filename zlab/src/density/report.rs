@@ -1,18 +1,18 @@
-//! The result, as JSON and as a table.
+//! The result of `density`, as JSON and as a table.
 
 use serde::Serialize;
 use workload::{DensityRow, format_bytes};
 
 use crate::output::table;
 
-/// The one object that `density --json` prints. Ratios are over the payload that lives at that moment.
+/// The JSON object that `density --json` prints. Ratios are over the live payload of that moment.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
+pub(super) struct DensityReport {
     pub(super) results: Vec<DensityRow>,
 }
 
-impl Report {
-    /// For people: a row an allocator and file.
+impl DensityReport {
+    /// Formats the report for people: a row per allocator and file.
     pub(super) fn text(&self) -> String {
         let header = [
             "file",
@@ -42,7 +42,8 @@ impl Report {
 }
 
 const LEGEND: &str = "\
-Resident bytes that the OS reports, over bytes of the objects that live then; lz4, blocks of 4096 bytes, same-filled ones left out.
-fill: every slot once. churn: after 4 times as many random replacements. half freed: a random half. compacted: after compact and trim,
-which boxes and zbud have no use for. The callers' tokens are not counted.
+Resident bytes that the OS reports / bytes of live objects: lz4, blocks of 4096 bytes, without
+same-filled ones. The callers' tokens are not counted.
+fill: every slot once. churn: after 4 random replacements per slot. half freed: a random half.
+compacted: after compact and trim, which do nothing for boxes and zbud.
 ";

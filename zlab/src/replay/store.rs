@@ -1,27 +1,32 @@
-//! A store as the subject of actions, compared with a list of what is in it. The fuzz target for stores includes this file.
+//! Runs actions on a store and compares it with a list of its contents. The fuzz target for stores
+//! includes this file.
 
 use zpool_conformance::Generator;
 use zpool_conformance::action::{Action, Subject};
 use zpool_core::spec::PoolSpec;
 use zswap::Store;
 
-/// Does [`Action`]s to a store: `insert` stores a block under a new key or, every fourth, over an old one, `free` invalidates. What a store has no
-/// call for (`hold`, `release`, `compact`, `reclaim`, `trim`) reads everything instead, so that every list means something.
+/// Runs each [`Action`] on a store.
+///
+/// - `insert` stores a block under a new key or, for 1/4 of the fills, replaces one.
+/// - `free` invalidates.
+/// - A store has no call for `hold`, `release`, `compact`, `reclaim` and `trim`. They read
+///   everything instead, so that every list has a meaning.
 #[derive(Debug)]
-pub(crate) struct StoreSubject<'a> {
+pub(crate) struct StoreModelRunner<'a> {
     store: &'a Store<u64>,
     live: Vec<(u64, Vec<u8>)>,
     next_key: u64,
 }
 
-impl<'a> StoreSubject<'a> {
-    pub(crate) fn new(store: &'a Store<u64>) -> StoreSubject<'a> {
-        StoreSubject { store, live: Vec::new(), next_key: 0 }
+impl<'a> StoreModelRunner<'a> {
+    pub(crate) fn new(store: &'a Store<u64>) -> StoreModelRunner<'a> {
+        StoreModelRunner { store, live: Vec::new(), next_key: 0 }
     }
 
     fn insert(&mut self, len: usize, fill: u64) -> Result<(), String> {
         let mut block = vec![0; len % (self.store.block_size() + 1)];
-        // Blocks as they come: same-filled ones, text, noise.
+        // The usual mix of blocks: same-filled, text, noise.
         Generator::new(fill).block(&mut block);
         let old = (fill.is_multiple_of(4) && !self.live.is_empty())
             .then(|| fill as usize / 4 % self.live.len());
@@ -30,7 +35,7 @@ impl<'a> StoreSubject<'a> {
         if let Some(nth) = old {
             self.live.swap_remove(nth);
         }
-        // An error costs the older block of that key, and nothing else.
+        // An error costs the older block of that key, and no other.
         match self.store.store(key, &block) {
             Ok(()) => self.live.push((key, block)),
             Err(error) if self.store.contains(&key) => {
@@ -68,7 +73,7 @@ impl<'a> StoreSubject<'a> {
     }
 
     fn switch(&self, spec: &str) -> Result<(), String> {
-        // A name that is unknown is an error of the caller's: the current pool stays.
+        // An unknown name is an error of the caller, and the current pool stays.
         let before = self.store.manager().current().map(|pool| pool.spec().clone());
         let switched = spec.parse::<PoolSpec>().is_ok_and(|spec| self.store.switch(&spec).is_ok());
         let after = self.store.manager().current().map(|pool| pool.spec().clone());
@@ -81,7 +86,7 @@ impl<'a> StoreSubject<'a> {
     }
 }
 
-impl Subject for StoreSubject<'_> {
+impl Subject for StoreModelRunner<'_> {
     fn apply(&mut self, action: &Action) -> Result<(), String> {
         let live = self.live.len();
         match action {

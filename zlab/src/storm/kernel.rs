@@ -1,16 +1,18 @@
-//! The reproducer against the kernel: zswap's compressor switched in a loop with no delay, nothing stored.
+//! The reproducer against the kernel: switches zswap's compressor in a loop with no delay and
+//! nothing stored.
 
 use std::time::Duration;
 
 use workload::KernelZswap;
 
 use super::report::{KernelReport, SwitchNs};
-use crate::failure::Failure;
+use crate::error::Failure;
 
-/// The kernel switches so rarely that more time would say no more.
+/// Stop after this time, because the kernel switches so rarely that more time shows no more.
 const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
-/// Switches the kernel's zswap for `length` at most. Where that cannot be, says why on stderr and measures nothing.
+/// Switches the kernel's zswap for at most `length`. If that is impossible, says why on the
+/// standard error and measures nothing.
 pub(super) fn run(length: Duration) -> Result<Option<KernelReport>, Failure> {
     let zswap = match KernelZswap::take() {
         Ok(zswap) => zswap,

@@ -1,14 +1,16 @@
-//! `zlab storm`: switch as fast as it goes, and see whether anything gets lost or anybody blocks who must not.
+//! `zlab storm`: switches as fast as it can, and checks that no block is lost and no caller blocks
+//! in a no-block section.
 //!
 //! ```text
-//!   phase empty     switcher ──► set_compressor, set_allocator, set_compressor, ...      every switch makes a pool and destroys one
-//!   phase loaded    the same, while each worker stores, loads, invalidates and compares with what it knows it stored
-//!   --limit-mib     the store has a limit, and the workers keys for more than four times as much
-//!   --kernel        the loop of phase empty against the kernel's own zswap, for comparison
-//!   end of each     everything dropped, the executor drained, pools created = destroyed + alive
+//!   phase empty    switcher ──► set_compressor, set_allocator, set_compressor, ...
+//!                  every switch creates a pool and destroys one
+//!   phase loaded   the same, while workers store, load, invalidate and verify their own blocks
+//!   --limit-mib    the store has a limit, and the keys hold more than four times as much
+//!   --kernel       the loop of phase empty on the kernel's own zswap, for comparison
+//!   at the end     everything dropped, the executor drained, pools created = destroyed + alive
 //! ```
 
-mod crew;
+mod executors;
 mod kernel;
 mod phase;
 mod report;
@@ -19,38 +21,39 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use workload::{Pages, Variants, read_files};
+use workload::{Pages, SeededBlocks, read_files};
 use zpool_conformance::Generator;
 use zpool_core::spec::PoolSpec;
 use zpool_core::{CheckPolicy, set_check_policy};
 use zswap::AtLimit;
 
 use crate::cli::{ExecutorChoice, PhaseChoice, PolicyChoice, StormArgs};
-use crate::failure::Failure;
-use crate::lineup;
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::{Progress, print_report};
-use report::Report;
+use report::StormReport;
 
-/// What is switched between unless the command line says otherwise: different in both parts.
+/// The default specs, which differ in allocator and compressor.
 const DEFAULT_SPECS: [&str; 2] = ["zsmalloc+lz4", "zbud+zstd"];
 
-/// Bytes a block.
+/// Bytes per block.
 const BLOCK_SIZE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Of a file of pages, this much is kept in memory.
+/// Keep this much of a file of pages in memory.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Pages that are made where no file is given.
+/// Generate this many pages if no file is given.
 const GENERATED_PAGES: usize = 2048;
 const GENERATOR_SEED: u64 = 3;
 
-/// With a limit, blocks of so many times its bytes are stored: four times as much as fits, if they shrink to a quarter.
+/// With a limit, the keys hold blocks of this many times its bytes. That is four times as much as
+/// fits if blocks shrink to 1/4.
 const TIMES_THE_LIMIT: usize = 16;
 
-/// What a store in flight may add beyond the limit: see [`AtLimit`]. Its context comes on top.
+/// A store under way may add this much beyond the limit (see [`AtLimit`]), and its context.
 const IN_FLIGHT: u64 = 256 << 10;
 
-/// Phases longer than this deserve a progress bar.
+/// Show a progress bar for phases longer than this.
 const LONG: Duration = Duration::from_secs(2);
 
 /// One of the two phases.
@@ -69,33 +72,33 @@ impl Phase {
     }
 }
 
-/// What the phases have in common.
+/// The settings that the phases share.
 #[derive(Debug)]
-struct Setup {
+struct StormSetup {
     specs: Vec<PoolSpec>,
     executor: ExecutorChoice,
     revive: bool,
     delay: Duration,
     length: Duration,
     threads: usize,
-    blocks: Variants,
-    limit: Option<Limit>,
+    blocks: SeededBlocks,
+    limit: Option<StoreLimit>,
 }
 
-/// A limit of the store, and what workers do to reach it.
+/// A limit of the store, and how workers reach it.
 #[derive(Debug, Clone, Copy)]
-struct Limit {
+struct StoreLimit {
     bytes: usize,
     at_limit: AtLimit,
-    /// Keys of each worker.
+    /// The number of keys of each worker.
     slots: usize,
-    /// By how much the limit may be passed.
+    /// The bytes by which the store may pass the limit.
     bound: u64,
 }
 
-/// Runs the phases, prints, and fails when the pools did not keep their word.
+/// Runs the phases, prints, and fails if the pools broke their contract.
 pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
-    let setup = Setup {
+    let setup = StormSetup {
         specs: specs(args)?,
         executor: args.executor,
         revive: !args.fresh,
@@ -110,11 +113,11 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         PhaseChoice::Loaded => vec![Phase::Loaded],
         PhaseChoice::Both => vec![Phase::Empty, Phase::Loaded],
     };
-    // Before any thread that it is to watch starts.
+    // Set the policy before the threads start that it is to watch.
     set_check_policy(CheckPolicy::Count);
-    let mut report = Report::default();
+    let mut report = StormReport::default();
     let measured = measure(args, &phases, &setup, &mut report);
-    // What was measured before a failure is printed, too.
+    // Print what was measured before a failure.
     if measured.is_ok() || !report.phases.is_empty() {
         print_report(args.json, &report, || report.text())?;
     }
@@ -125,12 +128,12 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Runs the phases, and the kernel if it is asked for, up to the first failure.
+/// Runs the phases, and the kernel if the command line asks for it, until one fails.
 fn measure(
     args: &StormArgs,
     phases: &[Phase],
-    setup: &Setup,
-    report: &mut Report,
+    setup: &StormSetup,
+    report: &mut StormReport,
 ) -> Result<(), Failure> {
     let progress =
         Progress::start(args.seconds >= LONG, phases.len() as u64 * phase::PROGRESS_STEPS);
@@ -146,7 +149,7 @@ fn measure(
     Ok(())
 }
 
-/// At least two different ones, each of which can be made.
+/// Returns the specs, of which at least two differ, and all of which can be created.
 fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
     let given = if args.specs.is_empty() {
         DEFAULT_SPECS.iter().map(|text| text.parse()).collect::<Result<Vec<PoolSpec>, _>>()?
@@ -156,7 +159,7 @@ fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
     let mut different: Vec<PoolSpec> = Vec::new();
     for spec in &given {
         // `zstd` and `zstd(level=1)` may be the same.
-        let canonical = lineup::check(spec, BLOCK_SIZE)?;
+        let canonical = drivers::check(spec, BLOCK_SIZE)?;
         if !different.contains(&canonical) {
             different.push(canonical);
         }
@@ -166,11 +169,11 @@ fn specs(args: &StormArgs) -> Result<Vec<PoolSpec>, Failure> {
             "there is nothing to switch between: give two or more different --spec",
         ));
     }
-    // In turn as given, repetitions included: A B A C is a way to go.
+    // Keep the order and repetitions, because A B A C is a valid cycle.
     Ok(given)
 }
 
-fn limit(args: &StormArgs) -> Result<Option<Limit>, Failure> {
+fn limit(args: &StormArgs) -> Result<Option<StoreLimit>, Failure> {
     let Some(mib) = args.limit_mib else { return Ok(None) };
     let at_limit = match args.policy {
         PolicyChoice::Refuse => AtLimit::Refuse,
@@ -181,21 +184,21 @@ fn limit(args: &StormArgs) -> Result<Option<Limit>, Failure> {
     let slots = (bytes / BLOCK_SIZE * TIMES_THE_LIMIT).div_ceil(args.threads.get());
     let mut context = 0;
     for spec in &specs(args)? {
-        let store = lineup::store(spec, BLOCK_SIZE).build()?;
-        // Any block that is compressed.
+        let store = drivers::store(spec, BLOCK_SIZE).build()?;
+        // Any block that shrinks.
         store.store(0, "a block that shrinks ".repeat(100).as_bytes())?;
         context = context.max(store.stats().context_bytes as u64);
     }
     let bound = args.threads.get() as u64 * (IN_FLIGHT + context);
-    Ok(Some(Limit { bytes, at_limit, slots, bound }))
+    Ok(Some(StoreLimit { bytes, at_limit, slots, bound }))
 }
 
-fn blocks(args: &StormArgs) -> Result<Variants, Failure> {
+fn blocks(args: &StormArgs) -> Result<SeededBlocks, Failure> {
     let pages = match &args.file {
         Some(file) => read_files(&[file], BLOCK_SIZE, Some(MAX_FILE_BYTES))?,
         None => generated(),
     };
-    Variants::new(pages).ok_or_else(|| Failure::new("there is no block to store"))
+    SeededBlocks::new(pages).ok_or_else(|| Failure::new("there is no block to store"))
 }
 
 fn generated() -> Pages {

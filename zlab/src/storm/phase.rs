@@ -1,4 +1,5 @@
-//! One phase: a store of its own, the switcher on this thread, workers on theirs, and the books at the end.
+//! Runs one phase: a store of its own, the switcher on this thread, workers on others, and a check
+//! of the counters at the end.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,26 +9,30 @@ use zpool_core::violations;
 use zpool_manager::ManagerStats;
 use zswap::Store;
 
-use super::crew::Crew;
+use super::executors::StormExecutor;
 use super::report::{PhaseReport, SwitchNs};
 use super::switcher::Switcher;
-use super::worker::{Tally, Worker};
-use super::{BLOCK_SIZE, Phase, Setup};
-use crate::failure::Failure;
-use crate::lineup;
+use super::worker::{Worker, WorkerCounts};
+use super::{BLOCK_SIZE, Phase, StormSetup};
+use crate::drivers;
+use crate::error::Failure;
 
-/// How finely a phase tells how far it is.
+/// The steps of a phase's progress bar.
 pub(super) const PROGRESS_STEPS: u64 = 100;
 
 /// Runs one phase.
-pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<PhaseReport, Failure> {
+pub(super) fn run(
+    phase: Phase,
+    setup: &StormSetup,
+    at: impl Fn(u64),
+) -> Result<PhaseReport, Failure> {
     let violations_before = violations();
-    let crew = Crew::new(setup.executor)?;
-    let store = store(setup, &crew)?;
+    let executor = StormExecutor::new(setup.executor)?;
+    let store = store(setup, &executor)?;
     let mut switcher = Switcher::new(&setup.specs);
     let workers = if phase == Phase::Loaded { setup.threads } else { 0 };
     let stop = AtomicBool::new(false);
-    let (switched, tally) = thread::scope(|scope| {
+    let (switched, counts) = thread::scope(|scope| {
         let work = |number| {
             let worker = Worker::new(number, &store, &setup.blocks, setup.limit);
             let stop = &stop;
@@ -35,39 +40,40 @@ pub(super) fn run(phase: Phase, setup: &Setup, at: impl Fn(u64)) -> Result<Phase
         };
         let workers: Vec<_> = (0..workers).map(work).collect();
         let pace = (setup.length, setup.delay);
-        let switched =
-            switcher.run(&store, &crew, pace, |share| at((share * PROGRESS_STEPS as f64) as u64));
+        let switched = switcher
+            .run(&store, &executor, pace, |share| at((share * PROGRESS_STEPS as f64) as u64));
         // Relaxed: see Worker::run.
         stop.store(true, Ordering::Relaxed);
-        let mut tally = Tally::default();
+        let mut counts = WorkerCounts::default();
         for worker in workers {
-            tally.add(worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            counts.add(worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
-        (switched, tally)
+        (switched, counts)
     });
-    // Pools of these specs could be made before.
+    // Pools of these specs could be created before, so this is an error of the pools.
     let seconds = switched.map_err(|error| Failure::broken(error.to_string()))?.as_secs_f64();
     let evicted = store.stats().evicted;
     store.clear();
-    crew.drain()?;
-    // The store still exists, and with it the current pool: the one that may be alive.
+    executor.drain()?;
+    // The store still exists, and with it the current pool, which is the one that may be alive.
     let stats = store.manager().stats();
     drop(store);
     let no_block_violations = violations() - violations_before;
-    let mut report = report(phase, seconds, &switcher, &stats, tally, no_block_violations);
+    let mut report = report(phase, seconds, &switcher, &stats, counts, no_block_violations);
     report.evicted = evicted;
     report.over_limit_bound_bytes = setup.limit.map(|limit| limit.bound);
     Ok(report)
 }
 
-fn store(setup: &Setup, crew: &Crew) -> Result<Store<u64>, Failure> {
-    let builder =
-        lineup::store(&setup.specs[0], BLOCK_SIZE).executor(crew.executor()).revive(setup.revive);
+fn store(setup: &StormSetup, executor: &StormExecutor) -> Result<Store<u64>, Failure> {
+    let builder = drivers::store(&setup.specs[0], BLOCK_SIZE)
+        .executor(executor.executor())
+        .revive(setup.revive);
     let builder = match setup.limit {
         Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit),
         None => builder,
     };
-    let builder = match crew.max_pending() {
+    let builder = match executor.max_pending() {
         Some(pools) => builder.max_pending(pools),
         None => builder,
     };
@@ -79,7 +85,7 @@ fn report(
     seconds: f64,
     switcher: &Switcher,
     stats: &ManagerStats,
-    tally: Tally,
+    counts: WorkerCounts,
     no_block_violations: u64,
 ) -> PhaseReport {
     let ns = switcher.switch_ns.summary();
@@ -96,17 +102,17 @@ fn report(
         pending_destroy_max: stats.pending_destroy_max as u64,
         destroyed_on_caller: stats.destroyed_on_caller,
         no_block_violations,
-        stores: tally.stores,
-        loads: tally.loads,
-        invalidations: tally.invalidations,
-        mismatches: tally.mismatches,
-        lost: tally.lost,
-        stale: tally.stale,
+        stores: counts.stores,
+        loads: counts.loads,
+        invalidations: counts.invalidations,
+        mismatches: counts.mismatches,
+        lost: counts.lost,
+        stale: counts.stale,
         evicted: 0,
-        refused: tally.refused,
-        over_limit_max_bytes: tally.over_limit_max_bytes,
+        refused: counts.refused,
+        over_limit_max_bytes: counts.over_limit_max_bytes,
         over_limit_bound_bytes: None,
-        errors: tally.errors,
-        first_error: tally.first_error,
+        errors: counts.errors,
+        first_error: counts.first_error,
     }
 }

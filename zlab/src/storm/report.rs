@@ -1,4 +1,4 @@
-//! The result, as JSON and as a table, and what of it must not be.
+//! The result of `storm`, as JSON and as a table, and the contracts that it broke.
 
 use serde::Serialize;
 use workload::format_ns;
@@ -6,11 +6,11 @@ use zpool_core::first_violation;
 
 use crate::output::table;
 
-/// The one object that `storm --json` prints.
+/// The JSON object that `storm --json` prints.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
+pub(super) struct StormReport {
     pub(super) phases: Vec<PhaseReport>,
-    /// What the kernel's zswap does, if that was asked for and can be measured here.
+    /// The kernel's zswap, if the command line asks for it and it can be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kernel: Option<KernelReport>,
 }
@@ -34,7 +34,7 @@ pub(super) struct PhaseReport {
     pub(super) pools_created: u64,
     pub(super) pools_destroyed: u64,
     pub(super) pools_revived: u64,
-    /// At the end, when everything stored was dropped: the current one.
+    /// Pools at the end, when all blocks are dropped: the current one.
     pub(super) pools_alive: u64,
     pub(super) pending_destroy_max: u64,
     pub(super) destroyed_on_caller: u64,
@@ -44,15 +44,15 @@ pub(super) struct PhaseReport {
     pub(super) invalidations: u64,
     pub(super) mismatches: u64,
     pub(super) lost: u64,
-    /// Of the mismatches, loads that gave an older block of that key.
+    /// Mismatches in which a load returned an older block of that key.
     pub(super) stale: u64,
-    /// Blocks removed at the limit, by the store's account.
+    /// Blocks removed at the limit, as the store counts them.
     pub(super) evicted: u64,
     /// Stores refused at the limit.
     pub(super) refused: u64,
-    /// The most that workers saw held beyond the limit.
+    /// The most bytes beyond the limit that workers saw.
     pub(super) over_limit_max_bytes: u64,
-    /// What that may be.
+    /// The most bytes beyond the limit that are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) over_limit_bound_bytes: Option<u64>,
     pub(super) errors: u64,
@@ -68,7 +68,7 @@ pub(super) struct SwitchNs {
 }
 
 impl PhaseReport {
-    /// What must not be, in words.
+    /// Names the contracts that the phase broke.
     fn broken(&self) -> Vec<String> {
         let mut broken: Vec<String> = [
             (self.mismatches, "mismatches"),
@@ -102,8 +102,9 @@ impl PhaseReport {
     }
 }
 
-impl Report {
-    /// What the pools did wrong, with the first operation that blocked where it must not. `None` when all is well.
+impl StormReport {
+    /// Names the contracts that the pools broke, with the first operation that blocked in a
+    /// no-block section. `None` if they broke none.
     pub(super) fn broken(&self) -> Option<String> {
         let phases = self.phases.iter().filter_map(|phase| {
             let broken = phase.broken();
@@ -118,7 +119,7 @@ impl Report {
         Some(broken.join("; "))
     }
 
-    /// For people: a column a phase.
+    /// Formats the report for people: a column per phase.
     pub(super) fn text(&self) -> String {
         let mut header = vec!["phase"];
         header.extend(self.phases.iter().map(|phase| phase.phase));
@@ -130,7 +131,7 @@ impl Report {
         };
         row("seconds", &|p| format!("{:.2}", p.seconds));
         row("switches", &|p| p.switches.to_string());
-        row("switches a second", &|p| format!("{:.0}", p.switches_per_s));
+        row("switches per second", &|p| format!("{:.0}", p.switches_per_s));
         row("a switch takes, p50", &|p| format_ns(p.switch_ns.p50 as f64));
         row("a switch takes, p99", &|p| format_ns(p.switch_ns.p99 as f64));
         row("a switch takes, max", &|p| format_ns(p.switch_ns.max as f64));
@@ -157,7 +158,8 @@ impl Report {
         if let Some(kernel) = &self.kernel {
             let (rate, ns) = (kernel.switches_per_s, &kernel.switch_ns);
             text += &format!(
-                "\n\nThe kernel's zswap, with nothing stored: {rate:.0} switches a second, p50 {}, p99 {}.",
+                "\n\nThe kernel's zswap, with nothing stored: \
+                 {rate:.0} switches per second, p50 {}, p99 {}.",
                 format_ns(ns.p50 as f64),
                 format_ns(ns.p99 as f64)
             );
@@ -199,8 +201,9 @@ mod tests {
         }
     }
 
+    /// Each broken contract is named, and a phase without any has no message.
     #[test]
-    fn each_broken_promise_is_named_and_none_is_silence() {
+    fn broken_contracts_are_named() {
         assert!(phase().broken().is_empty());
         let broken = |spoil: fn(&mut PhaseReport)| {
             let mut phase = phase();

@@ -1,13 +1,13 @@
-//! The thread that switches, one parameter at a time, through all specs in turn.
+//! The thread that cycles through all specs, one parameter at a time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use workload::Latencies;
+use workload::LatencyHistogram;
 use zpool_core::spec::{Component, PoolSpec};
 use zswap::{Store, SwitchError, Switched};
 
-use super::crew::Crew;
+use super::executors::StormExecutor;
 
 /// One change of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,16 +16,16 @@ enum Step {
     Allocator(Component),
 }
 
-/// A round through the specs: after its last step the first spec is current again.
+/// A cycle through the specs. After its last step the first spec is current again.
 #[derive(Debug)]
 pub(super) struct Switcher {
     round: Vec<Step>,
-    /// How long each change of the current pool took.
-    pub(super) switch_ns: Latencies,
+    /// The time of each change of the current pool.
+    pub(super) switch_ns: LatencyHistogram,
 }
 
 impl Switcher {
-    /// Through `specs`, the first of which is current.
+    /// Creates the cycle through `specs`, the first of which is current.
     pub(super) fn new(specs: &[PoolSpec]) -> Switcher {
         let mut round = Vec::new();
         for (i, from) in specs.iter().enumerate() {
@@ -37,14 +37,15 @@ impl Switcher {
                 round.push(Step::Allocator(to.allocator.clone()));
             }
         }
-        Switcher { round, switch_ns: Latencies::new() }
+        Switcher { round, switch_ns: LatencyHistogram::new() }
     }
 
-    /// Switches for `length`, with `delay` after each. `at` is told now and then how far it is, as a share of `length`.
+    /// Switches for `length`, with `delay` after each switch. Calls `at` from time to time with the
+    /// elapsed share of `length`.
     pub(super) fn run(
         &mut self,
         store: &Store<u64>,
-        crew: &Crew,
+        executor: &StormExecutor,
         (length, delay): (Duration, Duration),
         mut at: impl FnMut(f64),
     ) -> Result<Duration, SwitchError> {
@@ -62,7 +63,7 @@ impl Switcher {
                     self.switch_ns
                         .record(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
                 }
-                crew.between_switches();
+                executor.between_switches();
                 let elapsed = now - start;
                 if elapsed >= length {
                     return Ok(start.elapsed());
@@ -92,8 +93,9 @@ mod tests {
         Switcher::new(&specs).round.iter().map(text).collect()
     }
 
+    /// A cycle changes one parameter at a time and returns to its first spec.
     #[test]
-    fn a_round_changes_one_parameter_at_a_time_and_comes_back() {
+    fn cycle_changes_one_parameter() {
         assert_eq!(round(&["a+x", "b+y"]), ["+y", "b+", "+x", "a+"]);
         assert_eq!(round(&["a+x", "a+y", "b+y"]), ["+y", "b+", "+x", "a+"]);
         assert_eq!(round(&["a+x", "a+x", "a+x(n=1)"]), ["+x(n=1)", "+x"]);

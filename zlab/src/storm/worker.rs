@@ -1,33 +1,35 @@
-//! A thread that uses the store and knows what it stored.
+//! A thread that uses the store and verifies it against its own record.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use workload::{Rng, Variants};
+use workload::{Rng, SeededBlocks};
 use zpool_core::NoBlock;
 use zswap::{AtLimit, ErrorKind, Store};
 
-use super::Limit;
+use super::StoreLimit;
 
-/// Keys of a worker, without a limit.
+/// The number of keys of a worker without a limit.
 const SLOTS: usize = 1024;
 
-/// In one of this many steps a worker drops all it has, so that retired pools lose their last block now and then.
+/// On average, a worker drops all its blocks once in this many steps, so that retired pools lose
+/// their last block.
 const STEPS_BETWEEN_CLEARS: usize = 4096;
 
-/// Steps between two looks at what the store holds.
+/// Steps between two looks at the bytes that the store holds.
 const STEPS_BETWEEN_LOOKS: usize = 16;
 
-/// What workers did and found.
+/// Counts of the workers' operations and errors.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Tally {
+pub(super) struct WorkerCounts {
     pub(super) stores: u64,
     pub(super) loads: u64,
     pub(super) invalidations: u64,
-    /// Loads that gave something else than what was stored last under the key, or something where nothing was.
+    /// Loads that returned other bytes than those stored last under the key, or any bytes if none
+    /// were stored.
     pub(super) mismatches: u64,
-    /// Loads that found nothing for a key that was stored.
+    /// Loads that found nothing under a key with a block.
     pub(super) lost: u64,
-    /// Of the mismatches, those that gave what was stored there before.
+    /// Mismatches that returned the block before.
     pub(super) stale: u64,
     /// Stores that were refused at the limit.
     pub(super) refused: u64,
@@ -37,9 +39,9 @@ pub(super) struct Tally {
     pub(super) first_error: Option<String>,
 }
 
-impl Tally {
-    /// Adds what another worker did.
-    pub(super) fn add(&mut self, other: Tally) {
+impl WorkerCounts {
+    /// Adds the counts of another worker.
+    pub(super) fn add(&mut self, other: WorkerCounts) {
         self.stores += other.stores;
         self.loads += other.loads;
         self.invalidations += other.invalidations;
@@ -58,31 +60,31 @@ impl Tally {
     }
 }
 
-/// One thread, its keys, and its model of what is stored under them.
+/// One thread, its keys, and its model of the blocks under them.
 #[derive(Debug)]
 pub(super) struct Worker<'a> {
     store: &'a Store<u64>,
-    blocks: &'a Variants,
+    blocks: &'a SeededBlocks,
     rng: Rng,
     first_key: u64,
-    /// The seed of the block that each key should hold.
+    /// The seed of the block that each key should have.
     model: Vec<Option<u64>>,
-    /// The one before that.
+    /// The seed of the block before that.
     before: Vec<Option<u64>>,
-    limit: Option<Limit>,
+    limit: Option<StoreLimit>,
     steps: usize,
     block: Vec<u8>,
     buffer: Vec<u8>,
-    tally: Tally,
+    counts: WorkerCounts,
 }
 
 impl<'a> Worker<'a> {
-    /// Worker `number`; no two share a key.
+    /// Creates worker `number`. Workers share no keys.
     pub(super) fn new(
         number: usize,
         store: &'a Store<u64>,
-        blocks: &'a Variants,
-        limit: Option<Limit>,
+        blocks: &'a SeededBlocks,
+        limit: Option<StoreLimit>,
     ) -> Worker<'a> {
         let slots = limit.map_or(SLOTS, |limit| limit.slots.max(SLOTS));
         Worker {
@@ -96,18 +98,18 @@ impl<'a> Worker<'a> {
             steps: 0,
             block: Vec::with_capacity(blocks.block_size()),
             buffer: vec![0; blocks.block_size()],
-            tally: Tally::default(),
+            counts: WorkerCounts::default(),
         }
     }
 
-    /// Works until told to stop, then loads everything once more.
-    pub(super) fn run(mut self, stop: &AtomicBool) -> Tally {
-        // Relaxed: nothing is published through it; the thread is joined afterwards.
+    /// Works until `stop` is set, then loads all keys once more.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> WorkerCounts {
+        // Relaxed: nothing is published through it, and the thread is joined afterwards.
         while !stop.load(Ordering::Relaxed) {
             self.step();
         }
         (0..self.slots()).for_each(|slot| self.load(slot));
-        self.tally
+        self.counts
     }
 
     fn slots(&self) -> usize {
@@ -116,7 +118,8 @@ impl<'a> Worker<'a> {
 
     fn step(&mut self) {
         self.steps += 1;
-        // With a limit everything is dropped less often: there is more of it, and it has to come to the limit again.
+        // With a limit, drop everything less often. There is more of it, and the store has to reach
+        // its limit again.
         if self.rng.below(STEPS_BETWEEN_CLEARS * self.slots().div_ceil(SLOTS)) == 0 {
             (0..self.slots()).for_each(|slot| self.invalidate(slot));
         }
@@ -124,7 +127,7 @@ impl<'a> Worker<'a> {
             && let Some(limit) = self.limit
         {
             let over = self.store.held_bytes().saturating_sub(limit.bytes) as u64;
-            self.tally.over_limit_max_bytes = self.tally.over_limit_max_bytes.max(over);
+            self.counts.over_limit_max_bytes = self.counts.over_limit_max_bytes.max(over);
         }
         let slot = self.rng.below(self.slots());
         match self.rng.below(8) {
@@ -134,7 +137,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// May a block be gone that nobody took away?
+    /// Returns whether a block may be gone that this worker did not remove.
     fn evicts(&self) -> bool {
         self.limit.is_some_and(|limit| limit.at_limit == AtLimit::Evict)
     }
@@ -142,7 +145,7 @@ impl<'a> Worker<'a> {
     fn store(&mut self, slot: usize) {
         let seed = self.rng.next_u64();
         self.blocks.fill(seed, &mut self.block);
-        self.tally.stores += 1;
+        self.counts.stores += 1;
         let before = self.model[slot];
         match self.store.store(self.first_key + slot as u64, &self.block) {
             Ok(()) => self.model[slot] = Some(seed),
@@ -151,9 +154,9 @@ impl<'a> Worker<'a> {
                 self.model[slot] = None;
                 match error.kind {
                     ErrorKind::Full { .. } if self.limit.is_some() && !self.evicts() => {
-                        self.tally.refused += 1
+                        self.counts.refused += 1
                     }
-                    _ => self.tally.failed(&error),
+                    _ => self.counts.failed(&error),
                 }
             }
         }
@@ -161,7 +164,7 @@ impl<'a> Worker<'a> {
     }
 
     fn load(&mut self, slot: usize) {
-        self.tally.loads += 1;
+        self.counts.loads += 1;
         let loaded = self.store.load(&(self.first_key + slot as u64), &mut self.buffer);
         match (loaded, self.model[slot]) {
             (Ok(Some(len)), seed) => {
@@ -172,31 +175,32 @@ impl<'a> Worker<'a> {
                     })
                 };
                 if !is(seed) {
-                    self.tally.stale += u64::from(is(self.before[slot]));
-                    self.tally.mismatches += 1;
+                    self.counts.stale += u64::from(is(self.before[slot]));
+                    self.counts.mismatches += 1;
                 }
             }
             (Ok(None), Some(seed)) => {
-                self.tally.lost += u64::from(!self.evicts());
-                // Counted once.
+                self.counts.lost += u64::from(!self.evicts());
+                // Count it once.
                 self.model[slot] = None;
                 self.before[slot] = Some(seed);
             }
             (Ok(None), None) => (),
-            (Err(error), _) => self.tally.failed(&error),
+            (Err(error), _) => self.counts.failed(&error),
         }
     }
 
     fn invalidate(&mut self, slot: usize) {
-        self.tally.invalidations += 1;
-        // Dropping an entry is legal where nothing may block, also when it holds the last reference to its pool.
+        self.counts.invalidations += 1;
+        // Dropping an entry is legal in a no-block section, even if it holds the last reference to
+        // its pool.
         let section = NoBlock::enter();
         let found = self.store.invalidate(&(self.first_key + slot as u64));
         drop(section);
         let expected = self.model[slot].take();
         self.before[slot] = expected.or(self.before[slot]);
-        self.tally.lost += u64::from(expected.is_some() && !found && !self.evicts());
-        self.tally.mismatches += u64::from(found && expected.is_none());
+        self.counts.lost += u64::from(expected.is_some() && !found && !self.evicts());
+        self.counts.mismatches += u64::from(found && expected.is_none());
     }
 }
 
@@ -205,20 +209,21 @@ mod tests {
     use workload::Pages;
 
     use super::*;
-    use crate::lineup;
+    use crate::drivers;
     use crate::storm::BLOCK_SIZE;
 
-    fn blocks() -> Variants {
+    fn blocks() -> SeededBlocks {
         let bytes = (0..8 * BLOCK_SIZE.get()).map(|i| (i / 7) as u8).collect();
-        Variants::new(Pages::from_bytes(BLOCK_SIZE, bytes)).unwrap()
+        SeededBlocks::new(Pages::from_bytes(BLOCK_SIZE, bytes)).unwrap()
     }
 
+    /// A worker notices blocks that another caller changed, removed or added.
     #[test]
-    fn what_is_changed_or_dropped_behind_a_workers_back_is_noticed() {
-        let store = lineup::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
+    fn foreign_changes_are_noticed() {
+        let store = drivers::store(&"zsmalloc+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
         let blocks = blocks();
         let mut worker = Worker::new(0, &store, &blocks, None);
-        let found = |worker: &Worker<'_>| (worker.tally.mismatches, worker.tally.lost);
+        let found = |worker: &Worker<'_>| (worker.counts.mismatches, worker.counts.lost);
         (0..10).for_each(|slot| worker.store(slot));
         (0..20).for_each(|slot| worker.load(slot));
         assert_eq!(found(&worker), (0, 0));
@@ -240,21 +245,22 @@ mod tests {
         assert_eq!(found(&worker), (3, 2));
     }
 
+    /// Workers share no key, and each finds all of its blocks at the end.
     #[test]
-    fn workers_share_no_key_and_find_everything_at_the_end() {
-        let store = lineup::store(&"zbud+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
+    fn workers_find_all_their_blocks() {
+        let store = drivers::store(&"zbud+lz4".parse().unwrap(), BLOCK_SIZE).build().unwrap();
         let blocks = blocks();
         let mut workers =
             [Worker::new(0, &store, &blocks, None), Worker::new(1, &store, &blocks, None)];
         for _ in 0..3000 {
             workers.iter_mut().for_each(Worker::step);
         }
-        let mut tally = Tally::default();
-        workers.into_iter().for_each(|worker| tally.add(worker.run(&AtomicBool::new(true))));
-        assert_eq!((tally.mismatches, tally.lost, tally.errors), (0, 0, 0), "{tally:?}");
+        let mut counts = WorkerCounts::default();
+        workers.into_iter().for_each(|worker| counts.add(worker.run(&AtomicBool::new(true))));
+        assert_eq!((counts.mismatches, counts.lost, counts.errors), (0, 0, 0), "{counts:?}");
         assert!(
-            tally.stores > 1000 && tally.loads > 2 * SLOTS as u64 && tally.invalidations > 100,
-            "{tally:?}"
+            counts.stores > 1000 && counts.loads > 2 * SLOTS as u64 && counts.invalidations > 100,
+            "{counts:?}"
         );
     }
 }

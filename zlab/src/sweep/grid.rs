@@ -1,4 +1,4 @@
-//! What is tried, and on which bytes.
+//! The grid of settings that a sweep tries, and the bytes that it tries them on.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -8,44 +8,46 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_zstd::{TrainError, judge, remember, train};
 
 use super::UNIT_BYTES;
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::train::DICTIONARY_BYTES;
 
-/// Neighbouring units that go to the same side: neighbours resemble each other.
+/// This many neighbouring units go to the same side, because neighbours resemble each other.
 const RUN_UNITS: usize = 4;
-/// Enough for times and ratios to settle; all settings keep it, so it is many times in memory.
+/// Enough for times and ratios to settle. Every setting keeps it, so it is in memory many times.
 const MEASURED_BYTES: usize = 8 << 20;
-/// A dictionary gets no better by more.
+/// More bytes make no better dictionary.
 const TRAINING_BYTES: usize = 16 << 20;
-/// Enough to tell whether it pays.
+/// Enough to decide whether a dictionary pays.
 const JUDGED_BYTES: usize = 2 << 20;
 
 const BLOCK_SIZES: [usize; 7] = [1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 
-/// zstd's levels, without and with a dictionary. Not all of them: neighbours differ by less than the data does from day to day.
+/// zstd's levels, without and with a dictionary. Neighbouring levels differ by less than the data
+/// does from day to day, so we skip some.
 const LEVELS: [i32; 9] = [-7, -4, -1, 1, 3, 6, 9, 13, 19];
 const DICTIONARY_LEVELS: [i32; 5] = [-4, -1, 1, 3, 6];
-/// A dictionary is for blocks that are too short to have one in them.
+/// Block sizes for dictionaries. Longer blocks contain enough to refer to.
 const DICTIONARY_BLOCK_SIZES: [usize; 4] = [1 << 10, 2 << 10, 4 << 10, 8 << 10];
 
-/// The input's two sides.
-pub(super) struct Sample {
+/// The two halves of the input.
+pub(super) struct SplitSample {
     /// Whole units.
     pub(super) measured: Vec<u8>,
     training: Vec<u8>,
 }
 
-/// One way to keep the data.
+/// One setting for the data.
 #[derive(Debug, Clone)]
-pub(super) struct Setting {
+pub(super) struct SweepSetting {
     pub(super) spec: PoolSpec,
     pub(super) block_size: NonZeroUsize,
-    /// What people and other programs call the compressor: the spec, but for the dictionary's name.
+    /// The name of the compressor for people and programs: the spec without the dictionary's file
+    /// name.
     pub(super) compressor: String,
     pub(super) family: Family,
 }
 
-/// Settings that are drawn alike.
+/// A group of settings that are drawn alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     Lz4,
@@ -54,9 +56,10 @@ pub(super) enum Family {
     ZstdDictionary,
 }
 
-impl Sample {
-    /// Runs of units, in turns for measuring and for training, both spread over the whole input.
-    pub(super) fn of(units: &Pages) -> Result<Sample, Failure> {
+impl SplitSample {
+    /// Deals runs of units to measuring and training in alternation, so that both are spread over
+    /// the whole input.
+    pub(super) fn of(units: &Pages) -> Result<SplitSample, Failure> {
         if units.len() < 2 * RUN_UNITS {
             let least = 2 * RUN_UNITS * UNIT_BYTES / 1024;
             return Err(Failure::new(format!("a sweep needs {least} KiB of input or more")));
@@ -67,11 +70,14 @@ impl Sample {
             let step = (runs.len() * RUN_UNITS * UNIT_BYTES).div_ceil(max).max(1);
             runs.into_iter().step_by(step).flatten().copied().collect::<Vec<u8>>()
         };
-        Ok(Sample { measured: side(0, MEASURED_BYTES), training: side(1, TRAINING_BYTES) })
+        Ok(SplitSample { measured: side(0, MEASURED_BYTES), training: side(1, TRAINING_BYTES) })
     }
 
-    /// The levels at which a dictionary from blocks of this size pays, each with the dictionary's name; none of the blocks is measured, and it is judged on those that
-    /// are, by the rule of `zlab train`. It never reaches a disk: bytes of somebody's memory may be in it.
+    /// Returns the levels at which a dictionary for blocks of this size pays, by the rule of
+    /// `zlab train`, each with the dictionary's name.
+    ///
+    /// It is trained on blocks that are not measured, and judged on those that are. It never
+    /// reaches a disk, because it may contain bytes of another user's memory.
     fn dictionaries(&self, block_size: usize) -> Result<Vec<(i32, String)>, Failure> {
         let kept = |block: &&[u8]| !workload::is_same_filled(block);
         let measured: HashSet<&[u8]> = self.measured.chunks_exact(block_size).collect();
@@ -86,7 +92,7 @@ impl Sample {
             ) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        // By units, so that no place in them is favoured.
+        // Take whole units, so that no place in them is favoured.
         let step = self.measured.len().div_ceil(JUDGED_BYTES).max(1);
         let units = self.measured.chunks(UNIT_BYTES).step_by(step);
         let judged: Vec<&[u8]> =
@@ -104,7 +110,7 @@ impl Sample {
     }
 }
 
-/// The block sizes that are tried: all, or the one that is asked for.
+/// Returns the block sizes to try: all, or the one that is given.
 pub(super) fn block_sizes(asked: Option<NonZeroUsize>) -> Result<Vec<usize>, Failure> {
     match asked.map(NonZeroUsize::get) {
         None => Ok(BLOCK_SIZES.to_vec()),
@@ -115,13 +121,16 @@ pub(super) fn block_sizes(asked: Option<NonZeroUsize>) -> Result<Vec<usize>, Fai
     }
 }
 
-/// Everything that is tried.
-pub(super) fn settings(sample: &Sample, block_sizes: &[usize]) -> Result<Vec<Setting>, Failure> {
+/// Returns all settings to try.
+pub(super) fn settings(
+    sample: &SplitSample,
+    block_sizes: &[usize],
+) -> Result<Vec<SweepSetting>, Failure> {
     let mut settings = Vec::new();
     for &block_size in block_sizes {
         let mut add = |spec: &str, label: &str, family| {
             let compressor: Component = spec.parse()?;
-            settings.push(Setting {
+            settings.push(SweepSetting {
                 spec: PoolSpec::new(Component::named("zsmalloc"), compressor),
                 block_size: NonZeroUsize::new(block_size).expect("none is 0"),
                 compressor: label.to_owned(),
@@ -156,27 +165,29 @@ mod tests {
         Pages::from_bytes(NonZeroUsize::new(UNIT_BYTES).unwrap(), bytes)
     }
 
+    /// No unit is in both halves, and neither half is empty.
     #[test]
-    fn no_unit_is_on_both_sides_and_both_have_some() {
+    fn halves_share_no_unit() {
         for n in [8, 9, 12, 100, 250] {
-            let sample = Sample::of(&units(n)).unwrap();
+            let sample = SplitSample::of(&units(n)).unwrap();
             let measured: HashSet<u8> = sample.measured.iter().copied().collect();
             assert!(sample.training.iter().all(|unit| !measured.contains(unit)), "{n}");
             assert!(!measured.is_empty() && !sample.training.is_empty(), "{n}");
             assert_eq!(sample.measured.len() % UNIT_BYTES, 0);
         }
-        assert!(Sample::of(&units(7)).is_err());
+        assert!(SplitSample::of(&units(7)).is_err());
     }
 
-    /// Of records that share their words a dictionary pays for short blocks: by a third of the bytes and of the time, so a busy machine does not change that.
+    /// For records that share words, a dictionary for short blocks takes off 1/3 of the bytes and
+    /// of the time, so a busy machine does not change the verdict.
     #[test]
-    fn dictionaries_are_tried_where_they_pay() {
+    fn dictionaries_that_pay_are_tried() {
         let mut rng = workload::Rng::new(3);
         let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
         let word = |_| words[rng.below(300)].bytes().collect::<Vec<_>>();
         let records = (0..).flat_map(word).take(UNIT_BYTES * 16).collect();
         let pages = Pages::from_bytes(NonZeroUsize::new(UNIT_BYTES).unwrap(), records);
-        let tried = Sample::of(&pages).unwrap().dictionaries(1024).unwrap();
+        let tried = SplitSample::of(&pages).unwrap().dictionaries(1024).unwrap();
         assert!(
             !tried.is_empty() && tried.iter().all(|(level, _)| DICTIONARY_LEVELS.contains(level)),
             "{tried:?}"

@@ -1,92 +1,100 @@
-//! What each setting costs.
+//! Measures the cost of each setting.
 //!
-//! Every setting is a store of its own that keeps the whole sample. In each round every store overwrites all its blocks and loads them again; the rounds take turns,
-//! so that what slows the machine down for a while slows all settings down. Of each stretch of blocks the shortest time of all rounds counts: what
-//! interrupts it makes it longer, never shorter. Times are those of the thread's clock.
+//! Every setting has a store of its own that keeps the whole sample. In each round, every store
+//! overwrites all its blocks and loads them again. The stores alternate, so that a slow moment of
+//! the machine slows all settings down. For each stretch of blocks the shortest time of all rounds
+//! counts, because an interruption makes it longer and never shorter. Times are those of the
+//! thread's clock.
 
 use std::time::{Duration, Instant};
 
 use workload::clocked;
 use zswap::Store;
 
-use super::grid::{Family, Setting};
-use crate::failure::Failure;
-use crate::lineup;
+use super::grid::{Family, SweepSetting};
+use crate::drivers;
+use crate::error::Failure;
 use crate::output::Progress;
 
-/// Bytes that are timed together: long against the clock's resolution, short against what interrupts.
+/// Bytes timed together. A stretch is long compared with the clock's resolution and short compared
+/// with the time between interruptions.
 const STRETCH_BYTES: usize = 256 << 10;
 const MAX_ROUNDS: usize = 9;
-/// Rounds go on until so much time has passed, or there are enough of them.
+/// Stop after the round in which this time has passed.
 const BUDGET: Duration = Duration::from_secs(45);
-/// A setting that takes this long for a round is measured once: nothing will be as slow by chance.
+/// A setting whose round takes this long is measured once, because chance makes no difference
+/// there.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// What one setting costs.
+/// The cost of one setting.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) compressor: String,
     pub(super) family: Family,
     pub(super) block_size: usize,
-    /// Bytes that the pool holds and the index needs, for each KiB of input.
+    /// Bytes of pool and index per KiB of input.
     pub(super) bytes_per_kib: f64,
     pub(super) store_ns_per_kib: f64,
     pub(super) load_ns_per_kib: f64,
-    /// Bytes that somebody wants at a time.
+    /// The number of bytes that a reader wants at a time.
     pub(super) wanted: usize,
 }
 
 impl Point {
-    /// To have the bytes back that somebody wants: a block is loaded whole, however little of it is wanted.
+    /// Returns the time to load the wanted bytes. A block is loaded whole, even if a part of it is
+    /// wanted.
     pub(super) fn load_ns(&self) -> f64 {
         self.load_ns_per_kib * self.wanted.max(self.block_size) as f64 / 1024.0
     }
 
-    /// To store these bytes, as part of a block, and to load them once.
+    /// Returns the time to store these bytes, as part of a block, and to load them once.
     pub(super) fn ns(&self) -> f64 {
         self.store_ns_per_kib * self.wanted as f64 / 1024.0 + self.load_ns()
     }
 }
 
-/// A point for each setting.
+/// Returns a point for each setting.
 pub(super) fn measure(
-    settings: Vec<Setting>,
+    settings: Vec<SweepSetting>,
     sample: &[u8],
     wanted: usize,
 ) -> Result<Vec<Point>, Failure> {
     let progress = Progress::start(true, (MAX_ROUNDS * settings.len()) as u64);
-    let mut contestants = Vec::new();
+    let mut measured = Vec::new();
     for setting in settings {
         progress.doing(format!("filling {}", setting.compressor));
-        contestants.push(Contestant::new(setting, sample)?);
+        measured.push(MeasuredSetting::new(setting, sample)?);
     }
-    let (total, begin) = (contestants.len(), Instant::now());
+    let (total, begin) = (measured.len(), Instant::now());
     for round in 0..MAX_ROUNDS {
         if round >= 2 && begin.elapsed() > BUDGET {
             break;
         }
-        for (i, contestant) in contestants.iter_mut().enumerate() {
+        for (i, setting_store) in measured.iter_mut().enumerate() {
             progress.doing(format!(
                 "{} in blocks of {}",
-                contestant.setting.compressor, contestant.setting.block_size
+                setting_store.setting.compressor, setting_store.setting.block_size
             ));
             progress.done((round * total + i) as u64);
-            if round == 0 || contestant.time() < SLOW {
-                contestant.round(sample)?;
+            if round == 0 || setting_store.time() < SLOW {
+                setting_store.round(sample)?;
             }
         }
     }
-    Ok(contestants.into_iter().map(|contestant| contestant.point(sample.len(), wanted)).collect())
+    Ok(measured
+        .into_iter()
+        .map(|setting_store| setting_store.point(sample.len(), wanted))
+        .collect())
 }
 
-/// A setting's store, and its best times so far.
-struct Contestant {
-    setting: Setting,
+/// The store of a setting, with its best times so far.
+struct MeasuredSetting {
+    setting: SweepSetting,
     store: Store<u64>,
     buffer: Vec<u8>,
-    /// Of each stretch.
+    /// The best times of each stretch.
     best: Vec<Times>,
-    /// Bytes that the store held when it was filled: the same each time, which they are not while blocks are replaced.
+    /// The bytes held when the store was first filled. While blocks are replaced, they vary.
     held: usize,
 }
 
@@ -96,14 +104,14 @@ struct Times {
     load: Duration,
 }
 
-impl Contestant {
-    /// With all blocks stored, and verified.
-    fn new(setting: Setting, sample: &[u8]) -> Result<Contestant, Failure> {
-        let store = lineup::store(&setting.spec, setting.block_size).build()?;
+impl MeasuredSetting {
+    /// Stores all blocks and verifies them.
+    fn new(setting: SweepSetting, sample: &[u8]) -> Result<MeasuredSetting, Failure> {
+        let store = drivers::store(&setting.spec, setting.block_size).build()?;
         let worst = Times { store: Duration::MAX, load: Duration::MAX };
         let best = vec![worst; sample.len().div_ceil(STRETCH_BYTES)];
         let buffer = vec![0; setting.block_size.get()];
-        let mut new = Contestant { setting, store, buffer, best, held: 0 };
+        let mut new = MeasuredSetting { setting, store, buffer, best, held: 0 };
         for (key, block) in sample.chunks_exact(new.setting.block_size.get()).enumerate() {
             new.store.store(key as u64, block)?;
             let loaded = new.store.load(&(key as u64), &mut new.buffer)?;
@@ -144,7 +152,7 @@ impl Contestant {
         Ok(())
     }
 
-    /// For a round.
+    /// Returns the time of a round.
     fn time(&self) -> Duration {
         self.best
             .iter()

@@ -1,39 +1,50 @@
-//! The chart: bytes against time, twice.
+//! Draws the chart: bytes against time, in two panels.
 //!
-//! An SVG by hand: two panels, some fifty circles and a line each are less than any plotting library's setup, and none of those that were looked at
-//! follows the reader's light or dark scheme.
+//! We write the SVG by hand. Two panels with some fifty circles and a line each are less code than
+//! the setup of a plotting library, and no library that we looked at follows the reader's light or
+//! dark scheme.
 
 use std::fmt::Write;
 
-use super::choose::Choice;
 use super::grid::Family;
 use super::measure::Point;
+use super::recommendation::Recommendation;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 520.0;
 const TOP: f64 = 88.0;
 const BOTTOM: f64 = HEIGHT - 56.0;
-/// Left and right of each panel.
+/// The left and right edge of each panel.
 const PANELS: [(f64, f64); 2] = [(64.0, 474.0), (530.0, 940.0)];
 
 const STYLE: &str = "
   svg { background: #ffffff; font: 13px system-ui, sans-serif; }
-  text { fill: #1f2328; } .dim { fill: #59636e; font-size: 11px; } .title { font-size: 16px; font-weight: 600; }
-  .axis { stroke: #59636e; } .grid { stroke: #d1d9e0; stroke-width: 0.6; } .front { fill: none; stroke: #59636e; stroke-width: 1.2; stroke-dasharray: 4 3; }
-  .lz4 { fill: #0969da; } .lzo { fill: #bf8700; } .zstd { fill: #1a7f37; } .dictionary { fill: #cf222e; }
-  .pick { fill: none; stroke: #1f2328; stroke-width: 1.8; } .leader { stroke: #1f2328; stroke-width: 0.8; }
+  text { fill: #1f2328; }
+  .dim { fill: #59636e; font-size: 11px; } .title { font-size: 16px; font-weight: 600; }
+  .axis { stroke: #59636e; } .grid { stroke: #d1d9e0; stroke-width: 0.6; }
+  .front { fill: none; stroke: #59636e; stroke-width: 1.2; stroke-dasharray: 4 3; }
+  .lz4 { fill: #0969da; } .lzo { fill: #bf8700; }
+  .zstd { fill: #1a7f37; } .dictionary { fill: #cf222e; }
+  .pick { fill: none; stroke: #1f2328; stroke-width: 1.8; }
+  .leader { stroke: #1f2328; stroke-width: 0.8; }
   @media (prefers-color-scheme: dark) {
-    svg { background: #0d1117; } text { fill: #f0f6fc; } .dim { fill: #9198a1; } .axis { stroke: #9198a1; } .grid { stroke: #3d444d; } .front { stroke: #9198a1; }
-    .lz4 { fill: #58a6ff; } .lzo { fill: #e3b341; } .zstd { fill: #56d364; } .dictionary { fill: #ff7b72; } .pick { stroke: #f0f6fc; } .leader { stroke: #f0f6fc; }
+    svg { background: #0d1117; } text { fill: #f0f6fc; } .dim { fill: #9198a1; }
+    .axis { stroke: #9198a1; } .grid { stroke: #3d444d; } .front { stroke: #9198a1; }
+    .lz4 { fill: #58a6ff; } .lzo { fill: #e3b341; }
+    .zstd { fill: #56d364; } .dictionary { fill: #ff7b72; }
+    .pick { stroke: #f0f6fc; } .leader { stroke: #f0f6fc; }
   }
 ";
 
-/// A chart of all points, the front and the recommendation.
-pub(super) fn svg(points: &[Point], choice: &Choice) -> String {
+/// Draws all points, the front and the recommendation.
+pub(super) fn svg(points: &[Point], recommendation: &Recommendation) -> String {
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n\
-         <title>Bytes held for a KiB of input against the time to load and to store it</title>\n<style>{STYLE}</style>\n\
-         <text class=\"title\" x=\"{x}\" y=\"26\">Bytes held for each KiB of input, against time</text>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n\
+         <title>Bytes held for a KiB of input against the time to load and to store it</title>\n\
+         <style>{STYLE}</style>\n\
+         <text class=\"title\" x=\"{x}\" y=\"26\">\
+         Bytes held for each KiB of input, against time</text>\n",
         x = PANELS[0].0
     );
     legend(&mut svg);
@@ -46,7 +57,7 @@ pub(super) fn svg(points: &[Point], choice: &Choice) -> String {
     let bytes = Scale::around(points.iter().map(|point| point.bytes_per_kib), (BOTTOM, TOP));
     for ((label, time), sides) in times.into_iter().zip(PANELS) {
         let times = Scale::around(points.iter().map(time), sides);
-        Panel { points, choice, time, times, bytes, sides }.draw(&mut svg, label);
+        Panel { points, recommendation, time, times, bytes, sides }.draw(&mut svg, label);
     }
     svg.push_str("</svg>\n");
     svg
@@ -55,7 +66,7 @@ pub(super) fn svg(points: &[Point], choice: &Choice) -> String {
 /// The time that a panel shows.
 type TimeOf = fn(&Point) -> f64;
 
-/// What the colours and sizes say.
+/// Explains the colours and sizes.
 fn legend(svg: &mut String) {
     let families = [Family::Lz4, Family::Lzo, Family::Zstd, Family::ZstdDictionary];
     for (i, family) in families.into_iter().enumerate() {
@@ -69,7 +80,9 @@ fn legend(svg: &mut String) {
     add(
         svg,
         format_args!(
-            "<text class=\"dim\" x=\"{}\" y=\"70\">a larger circle is a larger block, 1 to 64 KiB; dashed: what nothing beats in this panel; ringed: recommended; both axes are logarithmic</text>",
+            "<text class=\"dim\" x=\"{}\" y=\"70\">a larger circle is a larger block, 1 to 64 KiB; \
+             dashed: what nothing beats in this panel; ringed: recommended; \
+             both axes are logarithmic</text>",
             PANELS[0].0
         ),
     );
@@ -78,7 +91,7 @@ fn legend(svg: &mut String) {
 /// One time against bytes.
 struct Panel<'a> {
     points: &'a [Point],
-    choice: &'a Choice,
+    recommendation: &'a Recommendation,
     time: TimeOf,
     times: Scale,
     bytes: Scale,
@@ -93,13 +106,15 @@ impl Panel<'_> {
             add(
                 svg,
                 format_args!(
-                    "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"/>"
+                    "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" \
+                     y1=\"{TOP}\" y2=\"{BOTTOM}\"/>"
                 ),
             );
             add(
                 svg,
                 format_args!(
-                    "<text class=\"dim\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{}\">{tick}</text>",
+                    "<text class=\"dim\" text-anchor=\"middle\" \
+                     x=\"{x:.1}\" y=\"{}\">{tick}</text>",
                     BOTTOM + 16.0
                 ),
             );
@@ -109,7 +124,8 @@ impl Panel<'_> {
             add(
                 svg,
                 format_args!(
-                    "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
+                    "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" \
+                     y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
                 ),
             );
             add(
@@ -141,7 +157,8 @@ impl Panel<'_> {
             add(
                 svg,
                 format_args!(
-                    "<circle class=\"{}\" fill-opacity=\"0.75\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{:.1}\"/>",
+                    "<circle class=\"{}\" fill-opacity=\"0.75\" \
+                     cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{:.1}\"/>",
                     class(point.family),
                     radius(point)
                 ),
@@ -150,7 +167,7 @@ impl Panel<'_> {
         self.picks(svg);
     }
 
-    /// A line through the points that nothing in this panel beats.
+    /// Draws a line through the points that no other beats in this panel.
     fn front(&self, svg: &mut String) {
         let mut by_time: Vec<&Point> = self.points.iter().collect();
         by_time.sort_by(|a, b| (self.time)(a).total_cmp(&(self.time)(b)));
@@ -167,10 +184,11 @@ impl Panel<'_> {
         add(svg, format_args!("<path class=\"front\" d=\"{path}\"/>"));
     }
 
-    /// Rings around what is recommended, with names. These go where there is nothing: above the front's slow end, in a column.
+    /// Draws rings around the recommended points and lists their names in the empty corner above
+    /// the slow end of the front.
     fn picks(&self, svg: &mut String) {
         let (_, right) = self.sides;
-        for (row, (name, i, _)) in self.choice.named().into_iter().enumerate() {
+        for (row, (name, i, _)) in self.recommendation.named().into_iter().enumerate() {
             let point = &self.points[i];
             let (x, y) = self.place(point);
             let (text_x, text_y) = (right - 4.0, TOP + 14.0 + row as f64 * 34.0);
@@ -185,14 +203,16 @@ impl Panel<'_> {
             add(
                 svg,
                 format_args!(
-                    "<text text-anchor=\"end\" x=\"{text_x}\" y=\"{text_y}\" font-weight=\"600\">{} {name}</text>",
+                    "<text text-anchor=\"end\" x=\"{text_x}\" y=\"{text_y}\" \
+                     font-weight=\"600\">{} {name}</text>",
                     row + 1
                 ),
             );
             add(
                 svg,
                 format_args!(
-                    "<text class=\"dim\" text-anchor=\"end\" x=\"{text_x}\" y=\"{}\">{}, {size} KiB blocks</text>",
+                    "<text class=\"dim\" text-anchor=\"end\" x=\"{text_x}\" y=\"{}\">\
+                     {}, {size} KiB blocks</text>",
                     text_y + 14.0,
                     point.compressor
                 ),
@@ -200,7 +220,8 @@ impl Panel<'_> {
             add(
                 svg,
                 format_args!(
-                    "<text font-weight=\"600\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
+                    "<text font-weight=\"600\" text-anchor=\"middle\" \
+                     x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
                     y - radius(point) - 8.0,
                     row + 1
                 ),
@@ -223,7 +244,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// From `ends.0` to `ends.1`, with some air on both sides of the values.
+    /// Creates the axis from `ends.0` to `ends.1`, with a margin on both sides of the values.
     fn around(values: impl Iterator<Item = f64>, ends: (f64, f64)) -> Scale {
         let (low, high) =
             values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
@@ -235,7 +256,7 @@ impl Scale {
         self.from + share * (self.to - self.from)
     }
 
-    /// Round numbers inside: 1, 2, 5, and where that leaves few, 3, 4, 6 and 8 as well.
+    /// Returns round numbers inside: 1, 2, 5, and if those are few, also 3, 4, 6 and 8.
     fn ticks(&self) -> Vec<f64> {
         let of = |steps: &[u32]| -> Vec<f64> {
             let decades = -3..6;
@@ -251,7 +272,7 @@ impl Scale {
     }
 }
 
-/// One pixel more for each doubling.
+/// Returns the radius of a point: one pixel more for each doubling.
 fn radius(point: &Point) -> f64 {
     (point.block_size as f64 / 1024.0).log2() + 2.5
 }
@@ -293,11 +314,12 @@ mod tests {
         }
     }
 
+    /// Every point is drawn inside its panel.
     #[test]
-    fn every_point_is_drawn_inside_its_panel() {
+    fn points_are_inside_their_panel() {
         let points =
             [point(400.0, 700.0, 1024), point(200.0, 90_000.0, 65_536), point(250.0, 3000.0, 4096)];
-        let svg = svg(&points, &Choice::of(&points));
+        let svg = svg(&points, &Recommendation::of(&points));
         // Twice three points, twice three rings, four in the legend.
         assert_eq!(svg.matches("<circle").count(), 16);
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());

@@ -1,41 +1,41 @@
-//! The sweep's result, as JSON and as a table.
+//! The result of a sweep, as JSON and as a table.
 
 use serde::Serialize;
 
-use super::choose::Choice;
-use super::grid::Sample;
+use super::grid::SplitSample;
 use super::measure::Point;
+use super::recommendation::Recommendation;
 use crate::output::table;
 
-/// The one object that `analyze --sweep --json` prints.
+/// The JSON object that `analyze --sweep --json` prints.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
-    input: InputReport,
-    settings: Vec<Row<'a>>,
-    recommended: Recommended<'a>,
+pub(super) struct SweepReport<'a> {
+    input: SweepInput,
+    settings: Vec<SettingRow<'a>>,
+    recommended: RecommendedRows<'a>,
 }
 
 #[derive(Debug, Serialize)]
-struct InputReport {
+struct SweepInput {
     measured_bytes: usize,
     wanted_bytes: usize,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Row<'a> {
+struct SettingRow<'a> {
     /// The compressor's spec. `dict=DICT` stands for a dictionary that `zlab train` makes.
     compressor: &'a str,
     block_size: usize,
     bytes_per_kib: f64,
     store_ns_per_kib: f64,
     load_ns_per_kib: f64,
-    /// Until the bytes that are wanted at a time are back: a block is loaded whole.
+    /// The time to load the wanted bytes. A block is loaded whole.
     load_ns: f64,
     front: bool,
 }
 
 #[derive(Debug, Serialize)]
-struct Recommended<'a> {
+struct RecommendedRows<'a> {
     fast: Advice<'a>,
     balanced: Advice<'a>,
     small: Advice<'a>,
@@ -44,13 +44,17 @@ struct Recommended<'a> {
 #[derive(Debug, Serialize)]
 struct Advice<'a> {
     #[serde(flatten)]
-    row: Row<'a>,
+    row: SettingRow<'a>,
     why: &'static str,
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(sample: &Sample, points: &'a [Point], choice: &Choice) -> Report<'a> {
-        let row = |(point, &front): (&'a Point, &bool)| Row {
+impl<'a> SweepReport<'a> {
+    pub(super) fn new(
+        sample: &SplitSample,
+        points: &'a [Point],
+        recommendation: &Recommendation,
+    ) -> SweepReport<'a> {
+        let row = |(point, &front): (&'a Point, &bool)| SettingRow {
             compressor: &point.compressor,
             block_size: point.block_size,
             bytes_per_kib: point.bytes_per_kib,
@@ -59,25 +63,26 @@ impl<'a> Report<'a> {
             load_ns: point.load_ns(),
             front,
         };
-        let settings: Vec<Row<'_>> = points.iter().zip(&choice.front).map(row).collect();
+        let settings: Vec<SettingRow<'_>> =
+            points.iter().zip(&recommendation.front).map(row).collect();
         let [fast, balanced, small] =
-            choice.named().map(|(_, i, why)| Advice { row: settings[i].clone(), why });
-        Report {
-            input: InputReport {
+            recommendation.named().map(|(_, i, why)| Advice { row: settings[i].clone(), why });
+        SweepReport {
+            input: SweepInput {
                 measured_bytes: sample.measured.len(),
                 wanted_bytes: points[0].wanted,
             },
-            recommended: Recommended { fast, balanced, small },
+            recommended: RecommendedRows { fast, balanced, small },
             settings,
         }
     }
 
-    /// For people: the front, by the time of a load, and the advice.
+    /// Formats the report for people: the front in the order of load times, and the recommendation.
     pub(super) fn text(&self, input: &[String]) -> String {
         let wanted = format!("load {} bytes, us", self.input.wanted_bytes);
         let header =
             ["compressor", "block", "bytes / KiB", "store ns / KiB", "load ns / KiB", &wanted];
-        let mut rows: Vec<&Row<'_>> = self.settings.iter().filter(|row| row.front).collect();
+        let mut rows: Vec<&SettingRow<'_>> = self.settings.iter().filter(|row| row.front).collect();
         rows.sort_by(|a, b| a.load_ns.total_cmp(&b.load_ns));
         let mut table = table(1, &header);
         for row in rows {
@@ -106,7 +111,8 @@ impl<'a> Report<'a> {
             })
             .collect();
         format!(
-            "{}\n\n{} of {} settings that no other beats at once in bytes, store time, load time a KiB and load time for what is wanted:\n\n{}\n\n{}\n\n{LEGEND}",
+            "{}\n\n{} of {} settings, those that no other beats at once in bytes, time to store, \
+             time to load per KiB, and time to load what is wanted:\n\n{}\n\n{}\n\n{LEGEND}",
             input.join("\n"),
             self.settings.iter().filter(|row| row.front).count(),
             self.settings.len(),
@@ -117,6 +123,8 @@ impl<'a> Report<'a> {
 }
 
 const LEGEND: &str = "\
-bytes / KiB: what the pool holds and the index needs for each KiB of input, same-filled blocks included; compressors' contexts are left out.
-A load decompresses a whole block, however little of it is wanted: a page of 4096 bytes at random, or with --block-size a block. DICT: what `zlab train` makes at that level and block size; tried where it pays by the clock of this run.
+bytes / KiB: bytes of pool and index per KiB of input, with same-filled blocks and without contexts.
+A load decompresses a whole block, even if a part is wanted: a page of 4096 bytes at a random place,
+or with --block-size a block.
+DICT: a dictionary that `zlab train` makes at that level and block size, if it pays in this run.
 ";

@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use zpool_conformance::ReferenceDriver;
+pub use zpool_testing::random::Rng;
 use zswap::{PoolSpec, Store, StoreBuilder};
 
 use codec::{CodecScript, RleDriver};
@@ -63,27 +64,6 @@ impl Hasher for Constant {
         0
     }
     fn write(&mut self, _: &[u8]) {}
-}
-
-/// A generator of numbers, the same ones for the same seed (xorshift64*).
-#[derive(Debug, Clone)]
-pub struct Rng(u64);
-
-impl Rng {
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 33) as usize % n
-    }
 }
 
 /// How a block looks to a compressor.

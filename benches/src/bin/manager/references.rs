@@ -1,4 +1,4 @@
-//! What a reference to the current pool costs, and how it scales.
+//! The cost of a reference to the current pool, and its scaling.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use zswap::Store;
 
 const WINDOW: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 9;
-/// References taken and dropped between two looks at the clock.
+/// The number of references taken and dropped between two looks at the clock.
 const BATCH: u64 = 1 << 12;
 
-/// Scaling of references to pools and of `Arc`s, and the time that one reference takes.
+/// Reports the scaling of references to pools and of `Arc`s, and the time that one reference takes.
 pub(crate) fn report(report: &mut Report) {
     let store: Store<u64> = Store::builder().build().expect("a store of the default back ends");
     let manager = store.manager();

@@ -1,4 +1,4 @@
-//! An endless stream of stores that replace one another.
+//! An endless stream of stores that replace each other.
 
 use workload::Rng;
 use zpool_conformance::Generator;
@@ -6,35 +6,37 @@ use zswap::Store;
 
 const BLOCK: usize = 4096;
 
-/// In which order keys come, and with what.
+/// The order of keys, and the blocks under them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Every pass over the keys in an order of its own, and any block under any key.
+pub(crate) enum KeyOrder {
+    /// A new order in every pass, and any block under any key.
     Random,
-    /// Every pass in an order of its own, and every block as long as the one that it replaces: each key has its own.
+    /// A new order in every pass. Each key has a block of its own, which replaces one of the same
+    /// length.
     OwnBlocks,
-    /// The same, and every pass in the same order: what was stored in one order is replaced in that order.
+    /// One order in all passes, with blocks as in `OwnBlocks`, so that objects are replaced in
+    /// the order in which they were stored.
     AsBefore,
 }
 
-/// Stores over [`BLOCKS`](Self::BLOCKS) keys, each once a pass.
+/// Stores over [`BLOCKS`](Self::BLOCKS) keys, each once per pass.
 pub(crate) struct Stream {
-    order: Order,
+    order: KeyOrder,
     blocks: Vec<Vec<u8>>,
-    /// Keys in the order of this pass.
+    /// The keys in the order of this pass.
     keys: Vec<usize>,
-    /// How many of them are done.
+    /// The number of keys that are done.
     done: usize,
-    /// Which block was stored under each key last.
+    /// The block last stored under each key.
     held: Vec<Option<usize>>,
     rng: Rng,
 }
 
 impl Stream {
-    /// Keys, and blocks to store under them.
+    /// The number of keys, and of blocks to store under them.
     pub(crate) const BLOCKS: usize = 16_384;
 
-    pub(crate) fn new(order: Order) -> Stream {
+    pub(crate) fn new(order: KeyOrder) -> Stream {
         Stream {
             order,
             blocks: Generator::new(1).blocks(BLOCK).take(Self::BLOCKS).collect(),
@@ -45,12 +47,12 @@ impl Stream {
         }
     }
 
-    /// A block for other uses.
+    /// Returns a block for other uses.
     pub(crate) fn some_block(&self) -> &[u8] {
         &self.blocks[0]
     }
 
-    /// The next `count` stores.
+    /// Makes the next `count` stores.
     pub(crate) fn store_to(&mut self, store: &Store<u64>, count: usize) {
         for _ in 0..count {
             let (key, block) = self.next();
@@ -62,20 +64,20 @@ impl Stream {
     fn next(&mut self) -> (usize, usize) {
         if self.done == self.keys.len() {
             self.done = 0;
-            if self.order != Order::AsBefore {
+            if self.order != KeyOrder::AsBefore {
                 self.rng.shuffle(&mut self.keys);
             }
         }
         let key = self.keys[self.done];
         self.done += 1;
         let block = match self.order {
-            Order::Random => self.rng.below(self.blocks.len()),
-            Order::OwnBlocks | Order::AsBefore => key,
+            KeyOrder::Random => self.rng.below(self.blocks.len()),
+            KeyOrder::OwnBlocks | KeyOrder::AsBefore => key,
         };
         (key, block)
     }
 
-    /// Every block comes back as it was stored last.
+    /// Checks that every block comes back as it was last stored.
     pub(crate) fn check(&self, store: &Store<u64>) {
         for (key, &held) in self.held.iter().enumerate() {
             let block = &self.blocks[held.expect("every window stores each key")];

@@ -1,4 +1,4 @@
-//! What stores pay for a switch a millisecond.
+//! The throughput that stores lose to a switch per millisecond.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 use workload::{Report, Spread};
 use zswap::{PoolSpec, Store};
 
-use crate::stream::{Order, Stream};
+use crate::stream::{KeyOrder, Stream};
 
 const WINDOW: Duration = Duration::from_millis(300);
-/// Odd, so that a median is a round's.
+/// An odd number, so that the median is of one round.
 const ROUNDS: usize = 31;
-/// Two specs of one codec, so that the pools differ and the work does not.
+/// Two specs with one codec, so that the pools differ and the work does not.
 const SPECS: [&str; 2] = ["zsmalloc+lz4", "zsmalloc(chain=8)+lz4"];
 const NOT_COMPACTING: [&str; 2] =
     ["zsmalloc(compact=off)+lz4", "zsmalloc(chain=8,compact=off)+lz4"];
 const NAME: &str = "store_throughput_with_1000_switches_per_s";
 
-/// Stores while switching over stores without.
+/// Reports stores while switching over stores without.
 pub(crate) fn report(report: &mut Report) {
     for (suffix, order, specs) in [
-        ("", Order::Random, SPECS),
-        ("_without_compaction", Order::Random, NOT_COMPACTING),
-        ("_own_blocks", Order::OwnBlocks, SPECS),
-        ("_in_order", Order::AsBefore, SPECS),
+        ("", KeyOrder::Random, SPECS),
+        ("_without_compaction", KeyOrder::Random, NOT_COMPACTING),
+        ("_own_blocks", KeyOrder::OwnBlocks, SPECS),
+        ("_in_order", KeyOrder::AsBefore, SPECS),
     ] {
         report
             .push(stores_while_switching(order, specs).figure(format!("{NAME}{suffix}"), "ratio"));
@@ -35,12 +35,12 @@ fn spec(text: &str) -> PoolSpec {
     text.parse().expect("a spec of ours")
 }
 
-fn stores_while_switching(order: Order, specs: [&str; 2]) -> Spread {
+fn stores_while_switching(order: KeyOrder, specs: [&str; 2]) -> Spread {
     let mut stream = Stream::new(order);
     let store: Store<u64> =
         Store::builder().spec(spec(specs[0])).build().expect("a store of the default back ends");
     let specs = specs.map(spec);
-    // Keys that the stream leaves alone keep both pools alive.
+    // Keys outside of the stream keep both pools alive.
     for (i, spec) in specs.iter().enumerate() {
         store.switch(spec).expect("both specs are good");
         store.store(u64::MAX - i as u64, stream.some_block()).expect("there is no limit");
@@ -56,14 +56,15 @@ fn stores_while_switching(order: Order, specs: [&str; 2]) -> Spread {
     spread
 }
 
-/// Stores a second, while another thread wakes once a millisecond, and switches if it is `switching`.
+/// Returns stores per second while another thread wakes once per millisecond, and switches if
+/// `switching` is set.
 fn window(store: &Store<u64>, stream: &mut Stream, specs: &[PoolSpec; 2], switching: bool) -> f64 {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let waking = scope.spawn(|| {
             let (begun, mut done) = (Instant::now(), 0u32);
             while !stop.load(Ordering::Relaxed) {
-                // Catches up when it woke late, so that it is a thousand a second.
+                // Catch up after a late wake-up, so that the rate stays 1000 per second.
                 while Duration::from_millis(u64::from(done)) < begun.elapsed() {
                     if switching {
                         store.switch(&specs[done as usize % 2]).expect("both specs are good");
@@ -75,7 +76,8 @@ fn window(store: &Store<u64>, stream: &mut Stream, specs: &[PoolSpec; 2], switch
             }
             f64::from(done) / begun.elapsed().as_secs_f64()
         });
-        // Moving all blocks from where the other kind of window left them is no part of either.
+        // Do not time the first passes, which move all blocks from where the other kind of window
+        // left them.
         stream.store_to(store, 2 * Stream::BLOCKS);
         let (begun, mut stored) = (Instant::now(), 0u64);
         while begun.elapsed() < WINDOW {
@@ -87,7 +89,7 @@ fn window(store: &Store<u64>, stream: &mut Stream, specs: &[PoolSpec; 2], switch
         let woken = waking.join().expect("switching does not fail");
         assert!(
             woken > 800.0,
-            "only {woken:.0} times a second: the machine is too busy to say anything"
+            "only {woken:.0} wake-ups per second: the machine is too busy to measure on"
         );
         rate
     })

@@ -1,4 +1,4 @@
-//! The codecs measured: for each, ours and the crate beneath it.
+//! The codecs measured. Each has our driver and the crate beneath it.
 
 use std::sync::Arc;
 
@@ -12,36 +12,43 @@ use zpool_zstd::ZstdDriver;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
 
 /// A codec with its setting.
-pub(crate) struct Setting {
+pub(crate) struct CodecSetting {
     pub(crate) spec: &'static str,
-    /// Odd, so that a median is a round's. In each, boxes are replaced once more, which spreads them in memory.
+    /// An odd number, so that the median is of one round. Each round replaces the boxes once more,
+    /// which spreads them in memory.
     pub(crate) rounds: usize,
     driver: Arc<dyn CompressorDriver>,
     raw: fn() -> Raw,
 }
 
-/// All that are measured.
-pub(crate) fn settings() -> [Setting; 4] {
-    // lz4 is quick, so there is time for more of it, and least besides the codec, so that it needs more.
+/// Returns all codecs that are measured.
+pub(crate) fn settings() -> [CodecSetting; 4] {
+    // lz4 is the fastest, so there is time for more rounds. Its layers also add the least, so it
+    // needs more.
     [
-        Setting {
+        CodecSetting {
             spec: "lz4",
             rounds: 41,
             driver: Arc::new(Lz4Driver),
             raw: || Raw::Lz4(Box::new(CompressTable::small())),
         },
-        Setting { spec: "zstd", rounds: 21, driver: Arc::new(ZstdDriver), raw: || Raw::zstd(1) },
-        Setting {
+        CodecSetting {
+            spec: "zstd",
+            rounds: 21,
+            driver: Arc::new(ZstdDriver),
+            raw: || Raw::zstd(1),
+        },
+        CodecSetting {
             spec: "zstd(level=-1)",
             rounds: 21,
             driver: Arc::new(ZstdDriver),
             raw: || Raw::zstd(-1),
         },
-        Setting { spec: "lzo", rounds: 21, driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
+        CodecSetting { spec: "lzo", rounds: 21, driver: Arc::new(LzoDriver), raw: || Raw::Lzo },
     ]
 }
 
-impl Setting {
+impl CodecSetting {
     pub(crate) fn driver(&self) -> Arc<dyn CompressorDriver> {
         self.driver.clone()
     }
@@ -56,7 +63,7 @@ impl Setting {
     }
 }
 
-/// A codec's crate, called directly, with the state that it reuses.
+/// A codec's crate, called directly with reused state.
 pub(crate) enum Raw {
     Lz4(Box<CompressTable>),
     Zstd { compression: Box<CCtx<'static>>, decompression: Box<DCtx<'static>> },
@@ -64,7 +71,7 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
-    /// zstd with the same parameters as ours, so that the frames are the same.
+    /// Sets zstd up with our parameters, so that the frames are the same.
     fn zstd(level: i32) -> Raw {
         let (mut compression, mut decompression) = (CCtx::create(), DCtx::create());
         for parameter in [
@@ -82,7 +89,7 @@ impl Raw {
         Raw::Zstd { compression: Box::new(compression), decompression: Box::new(decompression) }
     }
 
-    /// Compresses to the front of `out`, which has the bound's length.
+    /// Compresses to the front of `out`, which is as long as the bound.
     #[inline]
     pub(crate) fn compress(&mut self, page: &[u8], out: &mut [u8]) -> usize {
         match self {
@@ -93,7 +100,7 @@ impl Raw {
                 compression.compress2(out, page).expect("the bound is enough")
             }
             Raw::Lzo => {
-                // The crate returns a vector and takes no buffer; whoever wants the bytes elsewhere copies them.
+                // The crate returns a vector and takes no buffer, so its caller has to copy.
                 let compressed = lzo1x::compress(page, const { CompressLevel::new(1) });
                 out[..compressed.len()].copy_from_slice(&compressed);
                 compressed.len()

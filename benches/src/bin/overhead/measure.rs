@@ -1,20 +1,20 @@
-//! One file with one codec.
+//! Measures one file with one codec.
 
-use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
+use benches::Failure;
 use workload::{ByClock, Contestant, Elapsed, Pages, Rounds, Spread, alternate};
 use zswap::{ByNumber, Component, PoolSpec, Store};
 
-use crate::codecs::Setting;
-use crate::contest::{
-    Field, Zram, boxed_compress, codec, layer_compress, layer_decompress, load, raw_compress,
+use crate::codecs::CodecSetting;
+use crate::contestants::{
+    Fixture, Zram, boxed_compress, codec, layer_compress, layer_decompress, load, raw_compress,
     raw_decompress, store,
 };
-use crate::result::{Outcome, Ratios, ZramRatios};
+use crate::result::{CodecOutcome, Ratios, ZramRatios};
 
-/// Who is who in a contest.
+/// The contestants by their places.
 const RAW: usize = 0;
 const STORE: usize = 1;
 const LAYER: usize = 2;
@@ -26,41 +26,42 @@ const ZRAM: usize = 5;
 pub(crate) fn measure(
     file: &Path,
     pages: &Pages,
-    setting: &Setting,
-) -> Result<Outcome, Box<dyn Error>> {
-    let field = Field::new(pages, setting);
+    setting: &CodecSetting,
+) -> Result<CodecOutcome, Failure> {
+    let fixture = Fixture::new(pages, setting);
     let codec = codec(setting);
-    // Keys are page numbers. Next to it the hasher that a store has unless told otherwise.
-    let kept = filled(&field, setting, ByNumber::default())?;
-    let keyed = filled(&field, setting, RandomState::new())?;
-    let mut zram = kernel(&field, setting);
+    // Keys are page numbers. The other store has the default hasher.
+    let kept = filled(&fixture, setting, ByNumber::default())?;
+    let keyed = filled(&fixture, setting, RandomState::new())?;
+    let mut zram = kernel(&fixture, setting);
 
-    // What a program has that keeps its objects in boxes: its stores replace them, and its loads find them where that has left them.
-    let mut boxes = field.objects().clone();
+    // The boxes of a program without a pool. Its stores replace them, and its loads find them where
+    // that has left them.
+    let mut boxes = fixture.objects().clone();
 
     let mut failed = None;
     let mut contestants = vec![
-        Contestant::new("raw", raw_compress(&field, setting.raw())),
-        Contestant::new("store", store(&field, &kept)),
-        Contestant::new("layer", layer_compress(&field, &codec)),
-        Contestant::new("keyed", store(&field, &keyed)),
-        Contestant::new("boxes", boxed_compress(&field, &mut boxes, setting.raw())),
+        Contestant::new("raw", raw_compress(&fixture, setting.raw())),
+        Contestant::new("store", store(&fixture, &kept)),
+        Contestant::new("layer", layer_compress(&fixture, &codec)),
+        Contestant::new("keyed", store(&fixture, &keyed)),
+        Contestant::new("boxes", boxed_compress(&fixture, &mut boxes, setting.raw())),
     ];
     if let Some(zram) = &mut zram {
-        contestants.push(Contestant::new("zram", || or_note(zram.write(&field), &mut failed)));
+        contestants.push(Contestant::new("zram", || or_note(zram.write(&fixture), &mut failed)));
     }
     let storing = alternate(setting.rounds, &mut contestants);
     drop(contestants);
 
     let mut contestants = vec![
-        Contestant::new("raw", raw_decompress(&field, field.objects(), setting.raw())),
-        Contestant::new("store", load(&field, &kept)),
-        Contestant::new("layer", layer_decompress(&field, &codec)),
-        Contestant::new("keyed", load(&field, &keyed)),
-        Contestant::new("boxes", raw_decompress(&field, &boxes, setting.raw())),
+        Contestant::new("raw", raw_decompress(&fixture, fixture.objects(), setting.raw())),
+        Contestant::new("store", load(&fixture, &kept)),
+        Contestant::new("layer", layer_decompress(&fixture, &codec)),
+        Contestant::new("keyed", load(&fixture, &keyed)),
+        Contestant::new("boxes", raw_decompress(&fixture, &boxes, setting.raw())),
     ];
     if let Some(zram) = &mut zram {
-        contestants.push(Contestant::new("zram", || or_note(zram.read(&field), &mut failed)));
+        contestants.push(Contestant::new("zram", || or_note(zram.read(&fixture), &mut failed)));
     }
     let loading = alternate(setting.rounds, &mut contestants);
     drop(contestants);
@@ -71,12 +72,12 @@ pub(crate) fn measure(
     }
     let with_zram = zram.is_some();
     let per_page = |rounds: &Rounds, who| rounds.ns(who).median / pages.len() as f64;
-    Ok(Outcome {
+    Ok(CodecOutcome {
         file: file.display().to_string(),
         codec: setting.spec.to_owned(),
         pages: pages.len(),
         rounds: setting.rounds,
-        ratio: pages.bytes().len() as f64 / field.object_bytes() as f64,
+        ratio: pages.bytes().len() as f64 / fixture.object_bytes() as f64,
         raw_compress_ns: per_page(&storing.cpu, RAW),
         raw_decompress_ns: per_page(&loading.cpu, RAW),
         ratios: ratios(&storing, &loading, |both| &both.cpu, with_zram, |spread| spread.median),
@@ -91,40 +92,40 @@ pub(crate) fn measure(
     })
 }
 
-/// A store that has every page.
+/// Creates a store with every page.
 fn filled<S: BuildHasher>(
-    field: &Field<'_>,
-    setting: &Setting,
+    fixture: &Fixture<'_>,
+    setting: &CodecSetting,
     hasher: S,
-) -> Result<Store<u64, S>, Box<dyn Error>> {
+) -> Result<Store<u64, S>, Failure> {
     let spec = PoolSpec::new(Component::named("zsmalloc"), setting.spec.parse()?);
     let kept = Store::builder().spec(spec).compressor(setting.driver()).hasher(hasher).build()?;
-    for (key, page) in (0..).zip(field.pages) {
+    for (key, page) in (0..).zip(fixture.pages) {
         kept.store(key, page)?;
     }
     Ok(kept)
 }
 
-/// zram, for lz4, where it can be had.
-fn kernel(field: &Field<'_>, setting: &Setting) -> Option<Zram> {
+/// Adds zram for lz4, if the kernel has it.
+fn kernel(fixture: &Fixture<'_>, setting: &CodecSetting) -> Option<Zram> {
     if setting.spec != "lz4" {
         return None;
     }
-    let mut zram = match Zram::add(field, setting.spec) {
+    let mut zram = match Zram::add(fixture, setting.spec) {
         Ok(zram) => zram,
         Err(skipped) => {
             eprintln!("{skipped}");
             return None;
         }
     };
-    if let Err(error) = zram.write(field) {
+    if let Err(error) = zram.write(fixture) {
         eprintln!("the kernel is left out: zram: {error}");
         return None;
     }
     Some(zram)
 }
 
-/// A device that fails in the middle is left out of the report.
+/// Notes the error of a device, which the report then leaves out.
 fn or_note(outcome: std::io::Result<Elapsed>, failed: &mut Option<std::io::Error>) -> Elapsed {
     outcome.unwrap_or_else(|error| {
         *failed = Some(error);

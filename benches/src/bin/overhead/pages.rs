@@ -1,4 +1,4 @@
-//! The pages measured: distinct, and none that a store would keep as a word.
+//! Reads the pages measured. They are distinct, and a store would keep none of them as a word.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,13 +7,13 @@ use workload::{FilesError, Pages, read_files};
 
 use crate::PAGE;
 
-/// At most this many bytes of a file, so that a run ends in minutes: a spread sample of a larger one.
+/// Take at most this many bytes of a file, so that a run ends in minutes. Larger files are sampled.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Fewer pages than this train the branch predictor within a round.
 const ENOUGH: usize = 12_000;
 
-/// The distinct pages of a file that are not same-filled, in their order.
+/// Reads the distinct pages of a file that are not same-filled, in their order.
 pub(crate) fn read(file: &Path) -> Result<Pages, FilesError> {
     let all = read_files(&[file], PAGE, Some(MAX_BYTES))?.without_same_filled();
     let mut seen = HashSet::new();
@@ -22,7 +22,8 @@ pub(crate) fn read(file: &Path) -> Result<Pages, FilesError> {
     let pages = Pages::from_bytes(PAGE, distinct);
     if pages.len() < ENOUGH {
         eprintln!(
-            "{}: {} distinct pages, fewer than {ENOUGH}: branch predictors learn so few, and decoding looks faster than it is",
+            "{}: {} distinct pages, fewer than {ENOUGH}: branch predictors learn them, \
+             and decoding looks faster than it is",
             file.display(),
             pages.len()
         );

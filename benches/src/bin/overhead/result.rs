@@ -1,24 +1,25 @@
-//! What is printed.
+//! The report.
 
 use std::fmt;
 
+use benches::PrintedReport;
 use serde::Serialize;
 
-/// All results. Its `Display` form is for people.
+/// All results.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
-    pub(crate) results: Vec<Outcome>,
+pub(crate) struct CodecOutcomes {
+    pub(crate) results: Vec<CodecOutcome>,
 }
 
 /// One file with one codec.
 #[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct CodecOutcome {
     pub(crate) file: String,
     pub(crate) codec: String,
     /// Medians, by the clock of the thread.
     #[serde(flatten)]
     pub(crate) ratios: Ratios<f64>,
-    /// Lowest and highest round of the same.
+    /// The lowest and highest round of each.
     pub(crate) ranges: Ratios<[f64; 2]>,
     /// Medians by the wall clock.
     pub(crate) wall: Ratios<f64>,
@@ -27,28 +28,28 @@ pub(crate) struct Outcome {
     pub(crate) rounds: usize,
     /// Bytes of pages over bytes of objects.
     pub(crate) ratio: f64,
-    /// A page, with the codec crate alone.
+    /// Nanoseconds per page, with the codec crate alone.
     pub(crate) raw_compress_ns: f64,
     pub(crate) raw_decompress_ns: f64,
 }
 
-/// Times over times.
+/// Ratios of times.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ratios<T> {
     pub(crate) compress_over_raw: T,
     pub(crate) decompress_over_raw: T,
     pub(crate) store_over_raw: T,
     pub(crate) load_over_raw: T,
-    /// Over the raw codec and a new box in the place of the page's last one.
+    /// Over the raw codec with a new box in place of the page's last one.
     pub(crate) store_over_boxes: T,
-    /// Over the raw codec from boxes that such stores have left.
+    /// Over the raw codec on boxes that such stores have left.
     pub(crate) load_over_boxes: T,
     pub(crate) keyed_store_over_raw: T,
     pub(crate) keyed_load_over_raw: T,
     pub(crate) zram: Option<ZramRatios<T>>,
 }
 
-/// zram's time over ours, and over the codec crate's.
+/// zram's time over ours and over the codec crate's.
 #[derive(Debug, Serialize)]
 pub(crate) struct ZramRatios<T> {
     pub(crate) store_speedup: T,
@@ -59,20 +60,13 @@ pub(crate) struct ZramRatios<T> {
     pub(crate) raw_load_speedup: T,
 }
 
-impl Report {
-    /// One object on one line.
-    pub(crate) fn json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and strings can be written")
+impl PrintedReport for CodecOutcomes {
+    fn table(&self) -> String {
+        self.results.iter().map(CodecOutcome::to_string).collect()
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.results.iter().try_for_each(|outcome| write!(f, "{outcome}"))
-    }
-}
-
-impl fmt::Display for Outcome {
+impl fmt::Display for CodecOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {}: {} pages, ratio {:.2}", self.file, self.codec, self.pages, self.ratio)?;
         let raw = |ns: f64| format!("raw {ns:5.0} ns");

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use zswap::Store;
 
-/// A fill ends after this time, however far it got, so that a figure that is far over its limit is
-/// still printed.
+/// A fill ends after this time, however far it got, so that a figure far over its limit is still
+/// printed.
 pub(crate) const LONGEST_FILL: Duration = Duration::from_secs(240);
 
 /// Bytes of a block of [`noise`].
 pub(crate) const SMALL: usize = 16;
 
-/// What became of a fill.
+/// The result of a fill.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Filled {
     /// Stores that succeeded.
@@ -28,8 +28,8 @@ impl Filled {
     }
 }
 
-/// A block that does not shrink and is not same-filled, the same for the same `key`: it becomes an
-/// object of its length.
+/// Makes a block that does not shrink and is not same-filled, and so becomes an object of its
+/// length. A `key` always makes the same block.
 pub(crate) fn noise(key: u64) -> [u8; SMALL] {
     let mut block = [0; SMALL];
     for (place, half) in block.chunks_exact_mut(8).enumerate() {
@@ -38,7 +38,7 @@ pub(crate) fn noise(key: u64) -> [u8; SMALL] {
     block
 }
 
-/// A same-filled block: it is kept in the index and in no pool.
+/// Makes a same-filled block, which is kept in the index and in no pool.
 pub(crate) fn same_filled(key: u64) -> [u8; SMALL] {
     let word = mix(key).to_le_bytes();
     let mut block = [0; SMALL];
@@ -46,8 +46,8 @@ pub(crate) fn same_filled(key: u64) -> [u8; SMALL] {
     block
 }
 
-/// Stores a block under each key until all are stored or `longest` is over. Failed stores are
-/// counted and passed over.
+/// Stores a block under each key until all are stored or `longest` is over. Counts failed stores
+/// and goes on.
 pub(crate) fn fill<K: Hash + Eq + Clone, S: BuildHasher>(
     store: &Store<K, S>,
     keys: impl IntoIterator<Item = K>,
@@ -68,8 +68,8 @@ pub(crate) fn fill<K: Hash + Eq + Clone, S: BuildHasher>(
     filled
 }
 
-/// The finalizer of splitmix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated
-/// ones.
+/// The finalizer of splitmix64 (Steele, Lea and Flood 2014), which turns neighbouring numbers into
+/// unrelated ones.
 fn mix(number: u64) -> u64 {
     let mut word = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -81,8 +81,9 @@ fn mix(number: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// Fill stores a block under each key.
     #[test]
-    fn fill_stores_a_block_under_each_key() {
+    fn fill_stores_block_under_each_key() {
         let store = Store::builder().build().unwrap();
         let filled = fill(&store, 0..500u64, noise, LONGEST_FILL);
         assert_eq!(filled, Filled { stored: 500, failed: 0 });

@@ -5,20 +5,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::Failure;
 use workload::{Rng, Spread, clocked};
 use zswap::Store;
 
+use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, SMALL, noise};
-use crate::row::Row;
-use crate::threads_time::{Account, cost};
-use crate::{Failure, Plan};
+use crate::row::FigureRow;
+use crate::thread_account::{Account, cost};
 
 const KEYS: u64 = 20_000_000;
 
-/// Keys that are there before the loads begin.
+/// The number of keys before the loads begin.
 const FIRST: u64 = 10;
 
-/// Loads that take no longer on the wall clock are not looked at more closely.
+/// Loads that take no longer on the wall clock are not examined.
 const SUSPECT: Duration = Duration::from_micros(50);
 
 /// Rounds, each with a store of its own.
@@ -31,18 +32,19 @@ const STRETCHES: usize = 16;
 #[derive(Debug, Default, Clone, Copy)]
 struct Worst {
     loads: u64,
-    /// In each stretch of the growth, what a load cost at most.
+    /// The highest cost of a load, per stretch of the growth.
     net: [Duration; STRETCHES],
     wall: Duration,
 }
 
-/// One thread stores 20 million blocks of 16 bytes; another loads keys at random that are there,
+/// One thread stores 20 million blocks of 16 bytes, and another loads random keys that are present,
 /// one at a time.
 ///
-/// What a store does as it grows, it does in every round at about the same size. What the machine
-/// takes away, it takes at any time. So the figure is the highest cost, over all stretches of the
-/// growth, that the median round had in that stretch. Its range is that of the rounds' own worst.
-pub(crate) fn worst(plan: &Plan) -> Result<Vec<Row>, Failure> {
+/// A store grows alike in every round, so its own slow loads come at about the same size. The
+/// machine slows loads at any time. The figure is therefore the highest cost over all stretches of
+/// the growth, where a stretch counts with the median of its rounds. The range is that of the worst
+/// load per round.
+pub(crate) fn worst(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let keys = plan.scaled(KEYS);
     let (mut rounds, mut entries) = (Vec::new(), u64::MAX);
     for _ in 0..ROUNDS {
@@ -62,14 +64,18 @@ pub(crate) fn worst(plan: &Plan) -> Result<Vec<Row>, Failure> {
     let walls = over_rounds(&|round| round.wall)?;
     let file = plan.file("-");
     Ok(vec![
-        Row::median(&file, "worst_load_ns_20m", Spread { median: repeated, ..own }),
-        Row::highest(&file, "worst_load_wall_ns_20m", walls),
-        Row::once(&file, "worst_load_entries", entries as f64),
-        Row::once(&file, "worst_load_loads", rounds.iter().map(|round| round.loads as f64).sum()),
+        FigureRow::median(&file, "worst_load_ns_20m", Spread { median: repeated, ..own }),
+        FigureRow::highest(&file, "worst_load_wall_ns_20m", walls),
+        FigureRow::once(&file, "worst_load_entries", entries as f64),
+        FigureRow::once(
+            &file,
+            "worst_load_loads",
+            rounds.iter().map(|round| round.loads as f64).sum(),
+        ),
     ])
 }
 
-/// Returns the slowest loads while a store grows to `keys` entries, and how far it got.
+/// Returns the slowest loads while a store grows to `keys` entries, and the entries it reached.
 fn round(keys: u64) -> Result<(Worst, u64), Failure> {
     let store: Store<u64> = Store::builder().build()?;
     for key in 0..FIRST {
@@ -91,7 +97,7 @@ fn grow(store: &Store<u64>, keys: u64, stored: &AtomicU64) -> Result<(), Failure
     let start = Instant::now();
     for key in FIRST..keys {
         store.store(key, &noise(key))?;
-        // Pairs with the loader's Acquire: what it counts is in the store.
+        // Pairs with the loader's Acquire: the keys that it counts are in the store.
         stored.store(key + 1, Ordering::Release);
         if key % 1024 == 0 && start.elapsed() > LONGEST_FILL {
             break;
@@ -121,7 +127,7 @@ fn load_until_done(
         };
         let elapsed = load();
         let (now, grower_now) = (account.waits(), grower.ready());
-        // Read whenever there may have been one, so that a sleep is that of this load.
+        // Read after every change of slices, so that a sleep belongs to this load.
         let before = sleeps;
         if now.slices != waits.slices {
             sleeps = account.sleeps();
@@ -131,7 +137,7 @@ fn load_until_done(
         } else if sleeps > before {
             cost(elapsed, true, now.ready - waits.ready, grower_now - grower_ready)
         } else {
-            // It waited for no other thread, so it takes as long again if the store is slow.
+            // The load waited for no thread, so a repeated one takes as long if the store is slow.
             cost(elapsed, false, now.ready - waits.ready, Duration::ZERO).min(load().cpu)
         };
         let stretch = (entries as u128 * STRETCHES as u128 / keys as u128) as usize;

@@ -1,8 +1,8 @@
-//! What large and many stores cost: `cargo run --release -p benches --bin scale -- [--only NAME]...
-//! [--quick] [--json]`.
+//! Measures what large and many stores cost:
+//! `cargo run --release -p benches --bin scale -- [--only NAME]... [--quick] [--json]`.
 //!
 //! Each part runs in a process of its own, with a clean heap. With `--only`, only the parts run
-//! that have this name or report this figure. With `--quick`, sizes are 1/20: that shows that the
+//! that have this name or report this figure. With `--quick`, sizes are 1/20. That shows that the
 //! program works, and its figures mean little.
 //!
 //! - `worst_load_ns_20m`: the longest load by one thread while another one grows the store from 10
@@ -30,73 +30,77 @@
 
 mod blocks;
 mod loads;
-mod many;
+mod many_stores;
 mod order;
 mod resident;
 mod row;
-mod threads_time;
-mod whole;
+mod thread_account;
+mod whole_store;
 
-use std::error::Error;
 use std::process::ExitCode;
 
-use workload::{Isolated, answer, refuse_huge_pages};
+use benches::{Failure, Output, child, child_task, exit};
+use clap::Parser;
+use workload::{answer, refuse_huge_pages};
 
-use crate::row::{Report, Row};
+use crate::row::{FigureRow, FigureRows};
 
-/// Why a part gave no figures.
-type Failure = Box<dyn Error + Send + Sync>;
+/// The word in a child's task that makes its sizes small.
+const QUICK: &str = "quick";
 
-/// The argument that makes this program measure one part and answer with its rows.
-const PART: &str = "--part";
-
-/// By how much `--quick` divides sizes.
+/// The divisor of sizes with `--quick`.
 const QUICK_DIVISOR: u64 = 20;
 
-/// How large to measure.
+/// The size of a measurement.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
+struct SizePlan {
     quick: bool,
 }
 
-/// What runs in one process.
-struct Part {
+/// A part of the measurement, which runs in one process.
+struct ScalePart {
     name: &'static str,
     /// The figures with a limit that it reports.
     figures: &'static [&'static str],
-    measure: fn(&Plan) -> Result<Vec<Row>, Failure>,
+    measure: fn(&SizePlan) -> Result<Vec<FigureRow>, Failure>,
 }
 
-const PARTS: &[Part] = &[
-    Part { name: "loads", figures: &["worst_load_ns_20m"], measure: loads::worst },
-    Part { name: "whole", figures: WHOLE, measure: whole::measure },
-    Part { name: "order-1m", figures: ORDER, measure: order::of_1m },
-    Part { name: "order-10m", figures: ORDER, measure: order::of_10m },
-    Part { name: "index-u64", figures: INDEX, measure: resident::same_filled_blocks },
-    Part { name: "index-small", figures: INDEX, measure: resident::small_blocks },
-    Part { name: "index-wide", figures: INDEX, measure: resident::wide_keys },
-    Part { name: "empty", figures: &["empty_store_bytes"], measure: many::empty },
-    Part { name: "threads", figures: &["threads_of_100_stores"], measure: many::threads },
-    Part { name: "limit", figures: &["limit_rss_over_limit"], measure: resident::at_limit },
+const PARTS: &[ScalePart] = &[
+    ScalePart { name: "loads", figures: &["worst_load_ns_20m"], measure: loads::worst },
+    ScalePart { name: "whole", figures: WHOLE, measure: whole_store::measure },
+    ScalePart { name: "order-1m", figures: ORDER, measure: order::of_1m },
+    ScalePart { name: "order-10m", figures: ORDER, measure: order::of_10m },
+    ScalePart { name: "index-u64", figures: INDEX, measure: resident::same_filled_blocks },
+    ScalePart { name: "index-small", figures: INDEX, measure: resident::small_blocks },
+    ScalePart { name: "index-wide", figures: INDEX, measure: resident::wide_keys },
+    ScalePart { name: "empty", figures: &["empty_store_bytes"], measure: many_stores::empty },
+    ScalePart {
+        name: "threads",
+        figures: &["threads_of_100_stores"],
+        measure: many_stores::threads,
+    },
+    ScalePart { name: "limit", figures: &["limit_rss_over_limit"], measure: resident::at_limit },
 ];
 
 const WHOLE: &[&str] = &["stats_ns_10m", "clear_s_10m", "drop_s_10m"];
 const ORDER: &[&str] = &["store_ns_key_order_over_random"];
 const INDEX: &[&str] = &["index_rss_over_held"];
 
-/// What the command line asks for.
-#[derive(Debug, Default)]
+/// Measures what large and many stores cost
+#[derive(Debug, Parser)]
 struct Options {
-    /// All parts, if none is named.
+    /// Measure only the parts that have this name or report this figure; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = part_or_figure)]
     only: Vec<String>,
-    /// Measure this part here.
-    part: Option<String>,
+    /// Divide sizes by 20, which shows that the program works
+    #[arg(long)]
     quick: bool,
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
-impl Plan {
-    /// Returns `size`, or a part of it if this is to be quick.
+impl SizePlan {
+    /// Returns `size`, or 1/20 of it with `--quick`.
     fn scaled(&self, size: u64) -> u64 {
         if self.quick { size / QUICK_DIVISOR } else { size }
     }
@@ -107,73 +111,52 @@ impl Plan {
     }
 }
 
-impl Part {
+impl ScalePart {
     fn is(&self, name: &str) -> bool {
         self.name == name || self.figures.contains(&name)
     }
 }
 
 fn main() -> ExitCode {
-    let Some(options) = options(std::env::args().skip(1)) else {
-        let names: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
-        eprintln!("usage: scale [--only NAME]... [--quick] [--json]");
-        eprintln!("NAME is a figure or one of: {}", names.join(", "));
-        return ExitCode::from(2);
-    };
-    let outcome = match &options.part {
-        Some(part) => measure_here(part, options.quick),
-        None => measure_each(&options),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+    if let Some(task) = child_task() {
+        return exit(measure_here(&task));
     }
+    let options = Options::parse();
+    exit(measure_each(&options))
 }
 
-fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
-    let mut options = Options::default();
-    let known = |name: &String| PARTS.iter().any(|part| part.is(name));
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--json" => options.json = true,
-            "--quick" => options.quick = true,
-            "--only" => options.only.push(arguments.next().filter(known)?),
-            PART => options.part = Some(arguments.next().filter(known)?),
-            _ => return None,
-        }
+/// Accepts the name of a part or of a figure.
+fn part_or_figure(name: &str) -> Result<String, String> {
+    if PARTS.iter().any(|part| part.is(name)) {
+        return Ok(name.to_owned());
     }
-    Some(options)
+    let names: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
+    Err(format!("it is a figure or one of {}", names.join(", ")))
 }
 
-/// The child: one part, whose rows are the answer.
-fn measure_here(name: &str, quick: bool) -> Result<(), Failure> {
+/// Measures one part in a child, whose answer is the rows.
+fn measure_here(task: &[String]) -> Result<(), Failure> {
     refuse_huge_pages();
+    let name = task.first().map_or("", String::as_str);
     let part = PARTS.iter().find(|part| part.name == name).ok_or("no such part")?;
-    Ok(answer(&(part.measure)(&Plan { quick })?)?)
+    let quick = task.iter().any(|word| word == QUICK);
+    Ok(answer(&(part.measure)(&SizePlan { quick })?)?)
 }
 
 /// Runs a child for each part that is wanted, one after another. A part that fails does not keep
 /// the others from being reported.
 fn measure_each(options: &Options) -> Result<(), Failure> {
     let only = &options.only;
-    let wanted = |part: &&Part| only.is_empty() || only.iter().any(|name| part.is(name));
-    let (mut report, mut failed) = (Report::default(), Vec::new());
+    let wanted = |part: &&ScalePart| only.is_empty() || only.iter().any(|name| part.is(name));
+    let (mut rows, mut failed) = (FigureRows::default(), Vec::new());
     for part in PARTS.iter().filter(wanted) {
-        let quick = options.quick.then_some("--quick");
-        let child = Isolated::new().args([PART, part.name]).args(quick);
-        match child.run_without_input::<Vec<Row>>() {
-            Ok(rows) => report.results.extend(rows),
+        let child = child([part.name]).args(options.quick.then_some(QUICK));
+        match child.run_without_input::<Vec<FigureRow>>() {
+            Ok(results) => rows.results.extend(results),
             Err(error) => failed.push(format!("{}: {error}", part.name)),
         }
     }
-    if options.json {
-        println!("{report}");
-    } else {
-        print!("{}", report.table());
-    }
+    options.output.print(&rows);
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ").into()) }
 }
 
@@ -181,28 +164,29 @@ fn measure_each(options: &Options) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Option<Options> {
-        options(line.split_ascii_whitespace().map(str::to_owned))
+    fn parsed(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(format!("scale {line}").split_ascii_whitespace())
     }
 
     #[test]
     fn options_name_parts_or_figures() {
         let options = parsed("--only drop_s_10m --only limit --json --quick").unwrap();
         assert_eq!(options.only, ["drop_s_10m", "limit"]);
-        assert!(options.json && options.quick && options.part.is_none());
+        assert!(options.output.json && options.quick);
         for wrong in ["--only nothing", "--only", "-x"] {
-            assert!(parsed(wrong).is_none(), "{wrong}");
+            assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }
 
+    /// A quick plan divides sizes by 20 and marks the workload's name.
     #[test]
-    fn plan_divides_sizes_and_marks_files() {
+    fn quick_plan_divides_and_marks() {
         assert_eq!(
-            (Plan { quick: false }.scaled(20_000_000), Plan { quick: true }.scaled(1_000)),
+            (SizePlan { quick: false }.scaled(20_000_000), SizePlan { quick: true }.scaled(1_000)),
             (20_000_000, 50)
         );
         assert_eq!(
-            (Plan { quick: false }.file("1m"), Plan { quick: true }.file("1m")),
+            (SizePlan { quick: false }.file("1m"), SizePlan { quick: true }.file("1m")),
             ("1m".into(), "quick 1m".into())
         );
     }

@@ -7,12 +7,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use benches::Failure;
 use workload::{Rng, Spread, clocked};
 use zswap::{ByNumber, Store};
 
+use crate::SizePlan;
 use crate::blocks::{Filled, LONGEST_FILL, fill, same_filled};
-use crate::row::Row;
-use crate::{Failure, Plan};
+use crate::row::FigureRow;
 
 /// An odd number, so that the median is of one round.
 const ROUNDS: usize = 3;
@@ -21,7 +22,7 @@ const ROUNDS: usize = 3;
 /// off.
 const PATIENCE: u32 = 8;
 
-/// What was measured with one hasher.
+/// The result with one hasher.
 #[derive(Debug)]
 struct Orders {
     /// Time of a store in key order over one in random order, by the clock of the thread.
@@ -30,27 +31,28 @@ struct Orders {
     failed: u64,
 }
 
-/// One million keys.
-pub(crate) fn of_1m(plan: &Plan) -> Result<Vec<Row>, Failure> {
+/// Compares both orders on one million keys.
+pub(crate) fn of_1m(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     measure(plan, "1m", 1_000_000)
 }
 
-/// Ten million keys.
-pub(crate) fn of_10m(plan: &Plan) -> Result<Vec<Row>, Failure> {
+/// Compares both orders on ten million keys.
+pub(crate) fn of_10m(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     measure(plan, "10m", 10_000_000)
 }
 
-/// The figure is the worse of the two hashers'; each has a row of its own too.
-fn measure(plan: &Plan, file: &str, keys: u64) -> Result<Vec<Row>, Failure> {
+/// Compares both orders with two hashers. The figure is that of the worse one, and each also has a
+/// row of its own.
+fn measure(plan: &SizePlan, file: &str, keys: u64) -> Result<Vec<FigureRow>, Failure> {
     let (file, keys) = (plan.file(file), plan.scaled(keys));
     let keyed = compare(keys, &RandomState::new())?;
     let numbers = compare(keys, &ByNumber::default())?;
     let worse = if keyed.ratio.median > numbers.ratio.median { keyed.ratio } else { numbers.ratio };
     Ok(vec![
-        Row::median(&file, "store_ns_key_order_over_random", worse),
-        Row::median(&file, "key_order_over_random_default_hasher", keyed.ratio),
-        Row::median(&file, "key_order_over_random_by_number", numbers.ratio),
-        Row::once(&file, "key_order_failed_stores", (keyed.failed + numbers.failed) as f64),
+        FigureRow::median(&file, "store_ns_key_order_over_random", worse),
+        FigureRow::median(&file, "key_order_over_random_default_hasher", keyed.ratio),
+        FigureRow::median(&file, "key_order_over_random_by_number", numbers.ratio),
+        FigureRow::once(&file, "key_order_failed_stores", (keyed.failed + numbers.failed) as f64),
     ])
 }
 
@@ -66,7 +68,7 @@ fn compare<S: BuildHasher + Clone>(keys: u64, hasher: &S) -> Result<Orders, Fail
         ratios.push(ordered / random);
         failed += first.failed + second.failed;
         if second.tried() < keys {
-            // Far over any limit: another round would say the same.
+            // Far over any limit, so another round would show the same.
             break;
         }
     }

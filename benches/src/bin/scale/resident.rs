@@ -1,26 +1,26 @@
-//! Resident memory over what the books say, and over the limit.
+//! Resident memory over accounted memory, and over the limit.
 //!
-//! Every part runs in a process of its own, so that the heap is clean and what is resident belongs
-//! to one store.
+//! Every part runs in a process of its own, so that the heap is clean and all resident memory
+//! belongs to one store.
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::Failure;
 use workload::{Growth, Spread};
 use zswap::{AtLimit, Store};
 
+use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, SMALL, fill, noise, same_filled};
-use crate::row::Row;
-use crate::{Failure, Plan};
+use crate::row::FigureRow;
 
-/// Moments of a fill at which resident and counted bytes are compared.
+/// The number of moments of a fill at which resident and accounted bytes are compared.
 const LOOKS: u32 = 8;
 
-/// The part of the entries at the first look. What the heap keeps of the tables of small shards,
-/// some hundred KiB in all, does not grow with the store; with fewer entries that is what would be
-/// seen.
+/// The share of the entries at the first look. What the heap keeps of the tables of small shards is
+/// a constant of some 100 KiB, which would dominate a store with fewer entries.
 const SMALLEST: f64 = 1.0 / 8.0;
 
 /// Entries with keys of 8 bytes.
@@ -39,44 +39,44 @@ const STORES: u64 = 1_500_000;
 /// Time from one look at resident memory to the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// How long memory may take to go back after `clear`.
+/// The time that memory may take to return to the system after `clear`.
 const SETTLING: Duration = Duration::from_secs(3);
 
 /// A key of 1 KiB that is all in the index.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct WideKey([u64; 128]);
 
-/// Same-filled blocks under `u64` keys: the store is its index.
-pub(crate) fn same_filled_blocks(plan: &Plan) -> Result<Vec<Row>, Failure> {
+/// Measures same-filled blocks under `u64` keys. Such a store is only its index.
+pub(crate) fn same_filled_blocks(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "u64", NARROW, |key| key, same_filled)
 }
 
-/// Blocks of 16 bytes under `u64` keys: the index is more than half of the store.
-pub(crate) fn small_blocks(plan: &Plan) -> Result<Vec<Row>, Failure> {
+/// Measures blocks of 16 bytes under `u64` keys. The index is more than half of such a store.
+pub(crate) fn small_blocks(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "u64, 16-byte blocks", NARROW, |key| key, noise)
 }
 
-/// Same-filled blocks under keys of 1 KiB.
-pub(crate) fn wide_keys(plan: &Plan) -> Result<Vec<Row>, Failure> {
+/// Measures same-filled blocks under keys of 1 KiB.
+pub(crate) fn wide_keys(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     index(plan, "1KiB", WIDE, |key| WideKey([key; 128]), same_filled)
 }
 
-/// Fills a store and compares at several moments, since tables are charged and grow in steps. The
+/// Fills a store and compares at several moments, because tables are charged and grow in steps. The
 /// highest ratio counts.
 fn index<K: Hash + Eq + Clone>(
-    plan: &Plan,
+    plan: &SizePlan,
     file: &str,
     entries: u64,
     key: impl Fn(u64) -> K,
     block: impl Fn(u64) -> [u8; SMALL],
-) -> Result<Vec<Row>, Failure> {
+) -> Result<Vec<FigureRow>, Failure> {
     let (file, entries) = (plan.file(file), plan.scaled(entries));
     let before = Growth::start()?;
     let store: Store<K> = Store::builder().build()?;
     let (mut ratios, mut failed) = (Vec::new(), 0);
     let mut from = 0;
     for look in 0..=LOOKS {
-        // In equal ratios: the heap treats small tables and large ones differently.
+        // In equal ratios, because the heap treats small tables and large ones differently.
         let share = SMALLEST.powf(1.0 - f64::from(look) / f64::from(LOOKS));
         let to = (entries as f64 * share) as u64;
         failed += fill(&store, (from..to).map(&key), |n| block(from + n), LONGEST_FILL).failed;
@@ -88,9 +88,9 @@ fn index<K: Hash + Eq + Clone>(
     let kept = lowest_within(SETTLING, &before)? as f64 / full as f64;
     let ratios = Spread::of(ratios).ok_or("there is at least one look")?;
     Ok(vec![
-        Row::highest(&file, "index_rss_over_held", ratios),
-        Row::once(&file, "index_rss_kept_after_clear", kept),
-        Row::once(&file, "index_failed_stores", failed as f64),
+        FigureRow::highest(&file, "index_rss_over_held", ratios),
+        FigureRow::once(&file, "index_rss_kept_after_clear", kept),
+        FigureRow::once(&file, "index_failed_stores", failed as f64),
     ])
 }
 
@@ -106,7 +106,7 @@ fn lowest_within(time: Duration, before: &Growth) -> Result<i64, Failure> {
 
 /// Two threads store blocks of 9 to 64 bytes into a store that evicts at 64 MiB. The highest
 /// resident memory counts.
-pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
+pub(crate) fn at_limit(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let file = plan.file("-");
     let before = Growth::start()?;
     let store: Store<u64> = Store::builder().limit_bytes(LIMIT).at_limit(AtLimit::Evict).build()?;
@@ -115,7 +115,7 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
         for first in 0..2 {
             let (store, failed, running) = (&store, &failed, &running);
             scope.spawn(move || {
-                // At full size even when quick: a store below its limit shows nothing.
+                // At full size even with `--quick`, because a store below its limit shows nothing.
                 let keys = (0..STORES).map(|n| 2 * n + first);
                 let refused = keys.filter(|&key| !store_one(store, key));
                 failed.fetch_add(refused.count() as u64, Ordering::Relaxed);
@@ -126,7 +126,7 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
         loop {
             let over = running.load(Ordering::Acquire) == 0;
             let (in_memory, in_books) = (before.bytes()? as f64, store.held_bytes() as f64);
-            // What is seen before the store is full says nothing of the limit.
+            // Before the store is full, its bytes show nothing about the limit.
             if over || in_books >= 0.9 * LIMIT as f64 {
                 resident.push(in_memory / LIMIT as f64);
                 held.push(in_books / LIMIT as f64);
@@ -139,13 +139,13 @@ pub(crate) fn at_limit(plan: &Plan) -> Result<Vec<Row>, Failure> {
     })?;
     let highest = |values| Spread::of(values).ok_or("there is at least one look");
     Ok(vec![
-        Row::highest(&file, "limit_rss_over_limit", highest(resident)?),
-        Row::highest(&file, "limit_held_over_limit", highest(held)?),
-        Row::once(&file, "limit_failed_stores", failed.into_inner() as f64),
+        FigureRow::highest(&file, "limit_rss_over_limit", highest(resident)?),
+        FigureRow::highest(&file, "limit_held_over_limit", highest(held)?),
+        FigureRow::once(&file, "limit_failed_stores", failed.into_inner() as f64),
     ])
 }
 
-/// Stores noise of 9 to 64 bytes; false if the store refuses it.
+/// Stores noise of 9 to 64 bytes. Returns false if the store refuses it.
 fn store_one(store: &Store<u64>, key: u64) -> bool {
     let mut block = [0; 64];
     for (place, part) in block.chunks_exact_mut(SMALL).enumerate() {

@@ -1,66 +1,60 @@
 //! One line of the report.
 
-use std::fmt;
-
+use benches::PrintedReport;
 use serde::{Deserialize, Serialize};
 use workload::Spread;
 
 /// One named figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Row {
+pub(crate) struct FigureRow {
     /// The workload, or `-` for a figure that has only one.
     pub(crate) file: String,
     /// The figure. The unit is part of the name.
     pub(crate) name: String,
     /// The value that a limit applies to.
     pub(crate) value: f64,
-    /// Lowest and highest value seen; `value` twice where there is one.
+    /// The lowest and the highest value seen, or `value` twice if there is only one.
     pub(crate) range: [f64; 2],
 }
 
-/// All rows. The `Display` form is one JSON object on one line.
+/// All rows, in the order in which they were measured.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Report {
-    pub(crate) results: Vec<Row>,
+pub(crate) struct FigureRows {
+    pub(crate) results: Vec<FigureRow>,
 }
 
-impl Row {
-    /// A figure that was taken once.
-    pub(crate) fn once(file: &str, name: &str, value: f64) -> Row {
-        Row::ranged(file, name, value, [value, value])
+impl FigureRow {
+    /// Creates a row of a figure that was taken once.
+    pub(crate) fn once(file: &str, name: &str, value: f64) -> FigureRow {
+        FigureRow::ranged(file, name, value, [value, value])
     }
 
-    /// A median with its range.
-    pub(crate) fn median(file: &str, name: &str, spread: Spread) -> Row {
-        Row::ranged(file, name, spread.median, [spread.low, spread.high])
+    /// Creates a row of a median with its range.
+    pub(crate) fn median(file: &str, name: &str, spread: Spread) -> FigureRow {
+        FigureRow::ranged(file, name, spread.median, [spread.low, spread.high])
     }
 
-    /// The highest of several values, with their range: for limits that hold at any time.
-    pub(crate) fn highest(file: &str, name: &str, spread: Spread) -> Row {
-        Row::ranged(file, name, spread.high, [spread.low, spread.high])
+    /// Creates a row of the highest of several values, with their range, for limits that hold at
+    /// any time.
+    pub(crate) fn highest(file: &str, name: &str, spread: Spread) -> FigureRow {
+        FigureRow::ranged(file, name, spread.high, [spread.low, spread.high])
     }
 
-    fn ranged(file: &str, name: &str, value: f64, range: [f64; 2]) -> Row {
-        Row { file: file.to_owned(), name: name.to_owned(), value, range }
+    fn ranged(file: &str, name: &str, value: f64, range: [f64; 2]) -> FigureRow {
+        FigureRow { file: file.to_owned(), name: name.to_owned(), value, range }
     }
 }
 
-impl Report {
-    /// Returns the rows as a table for people, one row on a line.
-    pub(crate) fn table(&self) -> String {
-        let width = |text: fn(&Row) -> &str| self.results.iter().map(|row| text(row).len()).max();
+impl PrintedReport for FigureRows {
+    fn table(&self) -> String {
+        let width =
+            |text: fn(&FigureRow) -> &str| self.results.iter().map(|row| text(row).len()).max();
         let files = width(|row| &row.file).unwrap_or(0);
         let names = width(|row| &row.name).unwrap_or(0);
-        let line = |Row { file, name, value, range: [low, high] }: &Row| {
+        let line = |FigureRow { file, name, value, range: [low, high] }: &FigureRow| {
             format!("{file:files$}  {name:names$} {value:16.3} ({low:.3} to {high:.3})\n")
         };
         self.results.iter().map(line).collect()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -70,12 +64,13 @@ mod tests {
 
     /// Other programs read this form, so its names and their order stay.
     #[test]
-    fn report_prints_one_json_object() {
+    fn rows_print_as_one_json_object() {
         let spread = Spread { median: 2.0, low: 1.5, high: 4.0 };
-        let results = vec![Row::once("-", "a_bytes", 1.0), Row::median("1m", "b", spread)];
-        let report = Report { results };
+        let results =
+            vec![FigureRow::once("-", "a_bytes", 1.0), FigureRow::median("1m", "b", spread)];
+        let rows = FigureRows { results };
         assert_eq!(
-            report.to_string(),
+            serde_json::to_string(&rows).unwrap(),
             concat!(
                 r#"{"results":[{"file":"-","name":"a_bytes","value":1.0,"range":[1.0,1.0]},"#,
                 r#"{"file":"1m","name":"b","value":2.0,"range":[1.5,4.0]}]}"#
@@ -83,17 +78,22 @@ mod tests {
         );
     }
 
+    /// Highest row reports the worst value.
     #[test]
-    fn highest_row_reports_the_worst_value() {
-        let row = Row::highest("-", "a", Spread { median: 2.0, low: 1.5, high: 4.0 });
+    fn highest_row_has_worst_value() {
+        let row = FigureRow::highest("-", "a", Spread { median: 2.0, low: 1.5, high: 4.0 });
         assert_eq!((row.value, row.range), (4.0, [1.5, 4.0]));
     }
 
     #[test]
     fn table_aligns_files_and_names() {
-        let results = vec![Row::once("-", "short", 1.0), Row::once("10m", "longer", 2.5)];
-        let table = Report { results }.table();
-        let expected = "-    short             1.000 (1.000 to 1.000)\n10m  longer            2.500 (2.500 to 2.500)\n";
+        let results =
+            vec![FigureRow::once("-", "short", 1.0), FigureRow::once("10m", "longer", 2.5)];
+        let table = FigureRows { results }.table();
+        let expected = concat!(
+            "-    short             1.000 (1.000 to 1.000)\n",
+            "10m  longer            2.500 (2.500 to 2.500)\n",
+        );
         assert_eq!(table, expected);
     }
 }

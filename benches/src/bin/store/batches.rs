@@ -1,7 +1,8 @@
-//! Sixty-four at a time, and one by one: the same store, since two of the same contents may differ by where their objects happen to lie.
+//! Batches of 64 against single calls, on the same store. Two stores with the same contents could
+//! differ by where their objects lie.
 //!
-//! Once in random order, as the blocks of a cache come that has been in use for a while, and once in the order in which the pages lie in memory, where the
-//! processor sees by itself what comes next.
+//! Keys come in random order, as the blocks of a cache in use, and in the order in which the pages
+//! lie in memory, which the processor predicts by itself.
 
 use workload::{Elapsed, Pages, PartWork, Report, Rng, Spread, clocked, interleave};
 use zswap::Store;
@@ -10,7 +11,7 @@ use crate::{PAGE, PART, ROUNDS, filled};
 
 const BATCH: usize = 64;
 
-/// Loads the blocks of some keys into as many buffers.
+/// Loads the blocks of keys into as many buffers.
 type Work<'a> = &'a dyn Fn(&[u64], &mut [[u8; 4096]]);
 
 pub(crate) fn measure(pages: &Pages, report: &mut Report) {
@@ -45,7 +46,7 @@ impl Bench<'_> {
         self.pages.block(key as usize)
     }
 
-    /// Throughput of loads, batches over one by one.
+    /// Returns the throughput of batched loads over single ones.
     fn loads(&self) -> Spread {
         let (mut a, mut b) = (Vec::new(), Vec::new());
         let one_by_one = |keys: &[u64], buffers: &mut [[u8; 4096]]| {
@@ -62,7 +63,7 @@ impl Bench<'_> {
             PartWork::new("load", |part| self.load(part, &mut a, &one_by_one)),
             PartWork::new("load_many", |part| self.load(part, &mut b, &at_once)),
         ];
-        // Throughput: times the other way round.
+        // Throughput is the inverse of time.
         interleave(ROUNDS, self.parts(), &mut loads).cpu.ratio(0, 1)
     }
 
@@ -76,7 +77,7 @@ impl Bench<'_> {
         elapsed
     }
 
-    /// Throughput of stores, batches over one by one.
+    /// Returns the throughput of batched stores over single ones.
     fn stores(&self) -> Spread {
         let one_by_one =
             |&key: &u64| self.store.store(key, self.page(key)).expect("there is no limit");

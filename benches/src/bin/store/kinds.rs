@@ -1,4 +1,4 @@
-//! Pages of the files, pages of noise, and pages that repeat eight bytes.
+//! Pages of the files, pages of noise, and pages that repeat 8 bytes.
 
 use workload::{Elapsed, Figure, Pages, PartWork, Report, Rng, clocked, interleave};
 use zpool_core::compress::{Codec, Compressor};
@@ -11,7 +11,7 @@ const TYPICAL: usize = 0;
 const NOISE: usize = 1;
 const SAME: usize = 2;
 
-/// Pages of noise and same-filled ones.
+/// The number of noise pages, and of same-filled ones.
 const OTHERS: usize = 8 * PART;
 
 pub(crate) fn measure(pages: &Pages, report: &mut Report) {
@@ -45,7 +45,7 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) {
     report.push(Figure::exact("noise_wrong", wrong(pages), "ratio"));
 }
 
-/// Stores the pages of a part; all of the same number, whatever there is of the kind.
+/// Stores the pages of a part. A part has the same number of pages for every kind.
 fn store_part(store: &Store<u64>, pages: &Pages, part: usize) -> Elapsed {
     let first = part * PART % (pages.len() / PART * PART);
     clocked(|| {
@@ -56,7 +56,7 @@ fn store_part(store: &Store<u64>, pages: &Pages, part: usize) -> Elapsed {
     .0
 }
 
-/// The share of pages that the test keeps raw although lz4 shrinks them.
+/// Returns the share of pages that the noise test keeps raw although lz4 shrinks them.
 fn wrong(pages: &Pages) -> f64 {
     let codec = Codec::new(
         std::sync::Arc::new(Lz4Compressor::new()) as std::sync::Arc<dyn Compressor>,

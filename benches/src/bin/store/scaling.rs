@@ -1,4 +1,4 @@
-//! Two threads over one, beside a loop that shares nothing.
+//! Two threads over one, next to a loop that shares nothing.
 
 use std::time::Duration;
 

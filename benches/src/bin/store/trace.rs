@@ -1,4 +1,5 @@
-//! A cache that fills on a miss, over a trace in which few keys are hot: how many hits, next to an exact LRU list.
+//! The hit ratio of a cache that fills on a miss, over a trace in which few keys are hot, next to
+//! an exact LRU list.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,11 +8,11 @@ use zswap::{AtLimit, Store};
 
 const KEYS: usize = 100_000;
 const LOOKS: usize = 600_000;
-/// What fills the cache first is not counted.
+/// The number of first look-ups, which fill the cache and do not count.
 const WARM: usize = 200_000;
-/// Long enough that the limit is about objects, short enough that a trace takes a second.
+/// Long enough for objects to dominate the limit, and short enough for a trace to take a second.
 const LEN: usize = 512;
-/// About a tenth and a third of the keys.
+/// Limits for about 1/10 to 1/3 of the keys.
 const LIMITS: [usize; 3] = [3 << 20, 6 << 20, 16 << 20];
 
 pub(crate) fn measure(report: &mut Report) {
@@ -29,7 +30,7 @@ fn trace(seed: u64) -> impl Iterator<Item = u64> {
     (0..LOOKS).map(move |_| zipf.sample(&mut rng) as u64)
 }
 
-/// The share of hits of a store, and how many entries it had on average.
+/// Returns the share of hits of a store, and its average number of entries.
 fn ours(seed: u64, limit: usize) -> (f64, usize) {
     let store: Store<u64> = Store::builder()
         .limit_bytes(limit)
@@ -57,7 +58,7 @@ fn ours(seed: u64, limit: usize) -> (f64, usize) {
     (hits as f64 / (LOOKS - WARM) as f64, entries / samples)
 }
 
-/// The share of hits of a list of that many entries, the one not used for the longest time leaving first.
+/// Returns the share of hits of an LRU list with that many entries.
 fn lru(seed: u64, entries: usize) -> f64 {
     let (mut used, mut by_time) = (HashMap::new(), BTreeMap::new());
     let mut hits = 0u64;

@@ -1,4 +1,4 @@
-//! Replacing objects, against boxes on mimalloc.
+//! Replaces objects, against boxes on mimalloc.
 
 use std::hint::black_box;
 
@@ -8,25 +8,26 @@ use workload::{
 use zpool_core::exec::DrainExecutor;
 use zpool_core::spec::Params;
 
-use crate::shelf::{Shelf, insert};
+use crate::filled_pool::{FilledPool, insert};
 
 const ROUNDS: usize = 11;
 
-/// A round replaces as many objects as there are, in so many parts.
+/// A round replaces as many objects as there are, in this many parts.
 const PARTS: usize = 8;
 
-/// Time of replacing random objects, over the same with boxes: that of the thread that does so, and that of all threads, for what the pool does in the
-/// background, which is over when its part ends.
+/// Reports the time of replacing random objects, over the time of replacing boxes. Once for the
+/// thread that does so, and once for all threads, because the pool also works in the background
+/// until its part ends.
 pub(crate) fn over_mimalloc(objects: &Objects, params: &Params, report: &mut Report) {
     let n = objects.len();
-    let Shelf { pool, handles, executor } = Shelf::filled(objects, params);
+    let FilledPool { pool, handles, executor } = FilledPool::filled(objects, params);
     let mut handles: Vec<_> = handles.into_iter().map(Some).collect();
     let mut boxes: Vec<Box<[u8]>> = objects.iter().map(Box::from).collect();
     let draws = |rng: &mut Rng| -> Vec<(usize, usize)> {
         (0..n / PARTS).map(|_| (rng.below(n), rng.below(n))).collect()
     };
     let (mut ours, mut theirs) = (Rng::new(5), Rng::new(5));
-    // What each slot holds at the end, to verify against.
+    // The page in each slot at the end, to verify the slots.
     let mut contents: Vec<usize> = (0..n).collect();
     let rounds = interleave(
         ROUNDS,
@@ -49,7 +50,7 @@ pub(crate) fn over_mimalloc(objects: &Objects, params: &Params, report: &mut Rep
             PartWork::new("mimalloc", |_| {
                 let draws = draws(&mut theirs);
                 let replace = |&(slot, with): &(usize, usize)| {
-                    // Freed first, as above.
+                    // Free it first, as above.
                     drop(std::mem::take(&mut boxes[slot]));
                     boxes[slot] = black_box(Box::from(objects.get(with)));
                 };
@@ -73,7 +74,8 @@ pub(crate) fn over_mimalloc(objects: &Objects, params: &Params, report: &mut Rep
     }
 }
 
-/// As `cpu` what this thread worked for `work`; as `wall` what all threads worked until `rest` was over.
+/// Returns as `cpu` the time of this thread for `work`, and as `wall` the time of all threads until
+/// `rest` is over.
 fn both_clocks(work: impl FnOnce(), rest: impl FnOnce()) -> Elapsed {
     let (all, own) = clocked_process(|| {
         let (own, ()) = clocked(work);

@@ -1,27 +1,27 @@
-//! Reading while another thread compacts.
+//! Reads while another thread compacts.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use workload::{Latencies, Objects, Report, Rng, Spread};
+use workload::{LatencyHistogram, Objects, Report, Rng, Spread};
 use zpool_core::spec::Params;
 use zpool_core::{CompactionBudget, Handle, ZPool};
 
+use crate::filled_pool::{FilledPool, insert};
 use crate::reads::touch;
-use crate::shelf::{Shelf, insert};
 
 const WINDOWS: usize = 5;
 const WINDOW: Duration = Duration::from_millis(1000);
 
-/// One in so many objects is freed and put back between two compactions.
+/// 1/20 of the objects are freed and put back between two compactions.
 const SHARE: usize = 20;
 
-/// The 99.9th percentile of a read: with compaction over without.
+/// Reports the 99.9th percentile of a read, with compaction over without.
 pub(crate) fn p999(objects: &Objects, params: &Params, report: &mut Report) {
-    let Shelf { pool, handles, executor: _executor } = Shelf::filled(objects, params);
+    let FilledPool { pool, handles, executor: _executor } = FilledPool::filled(objects, params);
     let pool = &*pool;
-    // Half of the objects, at random, are read; the others come and go between them.
+    // A random half of the objects is read. The others come and go between them.
     let (mut read, mut rest): (Vec<Handle>, Vec<(usize, Option<Handle>)>) = Default::default();
     let mut rng = Rng::new(11);
     for (i, handle) in handles.into_iter().enumerate() {
@@ -86,7 +86,7 @@ fn replace_some(
 }
 
 fn read_for(pool: &dyn ZPool, handles: &[Handle]) -> f64 {
-    let mut latencies = Latencies::new();
+    let mut latencies = LatencyHistogram::new();
     let mut rng = Rng::new(17);
     let start = Instant::now();
     while start.elapsed() < WINDOW {

@@ -1,4 +1,4 @@
-//! Reading, against touching plain slices.
+//! Reads objects, against touching plain slices.
 
 use std::hint::black_box;
 
@@ -6,25 +6,25 @@ use workload::{Objects, PartWork, Report, Rng, Spread, clocked, interleave};
 use zpool_core::spec::Params;
 use zpool_core::{Handle, ZPool};
 
-use crate::shelf::Shelf;
+use crate::filled_pool::FilledPool;
 
 const ROUNDS: usize = 25;
 
-/// A pass over all objects is cut into so many parts, which the contestants take in turn.
+/// A pass over all objects is cut into this many parts, in which the contestants alternate.
 const PARTS: usize = 16;
 
-/// Nanoseconds of a read, of touching a slice, and the difference.
+/// Reports nanoseconds per read, per touch of a slice, and the difference.
 pub(crate) fn over_slices(objects: &Objects, params: &Params, report: &mut Report) {
-    let shelf = Shelf::filled(objects, params);
-    let pool = &*shelf.pool;
-    for (handle, object) in shelf.handles.iter().zip(objects.iter()) {
+    let filled = FilledPool::filled(objects, params);
+    let pool = &*filled.pool;
+    for (handle, object) in filled.handles.iter().zip(objects.iter()) {
         assert!(&*pool.read(handle).expect("live") == object, "every object comes back as it was");
     }
     let boxes: Vec<Box<[u8]>> = objects.iter().map(Box::from).collect();
     let mut order: Vec<usize> = (0..objects.len()).collect();
     Rng::new(7).shuffle(&mut order);
     let parts: Vec<&[usize]> = order.chunks(order.len().div_ceil(PARTS)).collect();
-    let handles: Vec<&Handle> = order.iter().map(|&i| &shelf.handles[i]).collect();
+    let handles: Vec<&Handle> = order.iter().map(|&i| &filled.handles[i]).collect();
     let handles: Vec<&[&Handle]> = handles.chunks(order.len().div_ceil(PARTS)).collect();
     let slices: Vec<Vec<&[u8]>> =
         parts.iter().map(|part| part.iter().map(|&i| &*boxes[i]).collect()).collect();
@@ -38,7 +38,7 @@ pub(crate) fn over_slices(objects: &Objects, params: &Params, report: &mut Repor
         }),
         PartWork::new("slice", |part| clocked(|| at_once(&slices[part], |slice| touch(slice))).0),
     ];
-    // Round by round, so that each difference is of one and the same time.
+    // Round by round, so that the times of a difference are close to each other.
     let rounds: Vec<[f64; 4]> = (0..ROUNDS)
         .map(|_| {
             let round = interleave(1, parts.len(), &mut contestants).cpu;
@@ -57,23 +57,24 @@ pub(crate) fn over_slices(objects: &Objects, params: &Params, report: &mut Repor
     push("slice_overlapping_ns", &|ns| ns[3]);
 }
 
-/// Looks at each item when it has the bytes of the one before, as whoever decodes them does.
+/// Looks at each item after the bytes of the one before have arrived, as a decoder does.
 fn in_turn<T>(items: &[T], look: impl Fn(&T) -> u8) -> u8 {
     let mut sum = 0;
     for i in 0..items.len() {
-        // Always `i`, but the processor has to wait for the bytes to know.
+        // This is always `i`, but the processor has to wait for the bytes to know.
         let at = i + usize::from(black_box(sum) & black_box(0));
         sum ^= look(&items[at]);
     }
     sum
 }
 
-/// Looks at each item, at several at once if the processor can: the bytes of one are not needed for the next.
+/// Looks at each item. The processor may look at several at once, because none needs the bytes of
+/// another.
 fn at_once<T>(items: &[T], look: impl Fn(&T) -> u8) -> u8 {
     items.iter().fold(0, |sum, item| sum ^ look(item))
 }
 
-/// One read of each.
+/// Reads each object once.
 pub(crate) fn read_all(pool: &dyn ZPool, handles: &[Handle]) -> u8 {
     at_once(handles, |handle| touch(&read(pool, handle)))
 }

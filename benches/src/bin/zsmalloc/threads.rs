@@ -7,20 +7,21 @@ use workload::{Objects, Report, Rng, rate, scaling_of, xorshift};
 use zpool_core::spec::Params;
 use zpool_core::{Handle, ZPool};
 
+use crate::filled_pool::{FilledPool, insert};
 use crate::reads::read_all;
-use crate::shelf::{Shelf, insert};
 
 const WINDOW: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 9;
 
-/// Objects that a thread keeps while it inserts and frees.
+/// The number of objects of a thread that inserts and frees.
 const KEPT: usize = 256;
 
-/// Reads, and inserts with frees, on two threads over one, beside what the machine does.
+/// Reports reads, and inserts with frees, on two threads over one, next to the machine's own
+/// scaling.
 pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
-    let shelf = Shelf::filled(objects, params);
-    let pool = &*shelf.pool;
-    let mut handles = shelf.handles;
+    let filled = FilledPool::filled(objects, params);
+    let pool = &*filled.pool;
+    let mut handles = filled.handles;
     Rng::new(3).shuffle(&mut handles);
     let chunks: Vec<&[Handle]> = handles.chunks(64).collect();
     let reads = |threads: usize, window: Duration| {
@@ -36,9 +37,9 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
     };
     let length = median_length(objects);
     let object = vec![7; length];
-    let empty = Shelf::empty(params);
-    let inserts = |threads, window, lie| {
-        let kept = Mutex::new(fill(&*empty.pool, &object, threads, lie));
+    let empty = FilledPool::empty(params);
+    let inserts = |threads, window, layout| {
+        let kept = Mutex::new(fill(&*empty.pool, &object, threads, layout));
         rate(threads, window, |_| {
             let mut kept = kept.lock().expect("no thread panics").pop().expect("one a thread");
             let (pool, object, mut at) = (&*empty.pool, &object[..], 0);
@@ -54,8 +55,9 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
             }
         })
     };
-    let apart = |threads: usize, window: Duration| inserts(threads, window, Lie::Apart);
-    let by_turns = |threads: usize, window: Duration| inserts(threads, window, Lie::ByTurns);
+    let apart = |threads: usize, window: Duration| inserts(threads, window, ObjectLayout::Apart);
+    let by_turns =
+        |threads: usize, window: Duration| inserts(threads, window, ObjectLayout::ByTurns);
     let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &reads, &apart, &by_turns]);
     let (machine, reads, inserts) = (spreads[0], spreads[1], spreads[2]);
     report.push(reads.over(machine.median).figure("read_scaling", "ratio"));
@@ -65,23 +67,29 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
     report.push(machine.figure("machine_two_threads_over_one", "ratio"));
 }
 
-/// How the objects of the threads lie in memory.
+/// The layout of the threads' objects in memory.
 #[derive(Clone, Copy)]
-enum Lie {
-    /// Those of a thread one after the other.
+enum ObjectLayout {
+    /// The objects of a thread follow each other.
     Apart,
-    /// One of each thread by turns: each shares its first and last cache line with another thread's, and the line of its handle's slot. How much that costs depends
-    /// on how far apart the two processors are.
+    /// The objects of the threads alternate. Each shares its first and last cache line with an
+    /// object of another thread, and so does its handle entry. The cost depends on how far apart
+    /// the two processors are.
     ByTurns,
 }
 
-/// Objects for each thread.
-fn fill(pool: &dyn ZPool, object: &[u8], threads: usize, lie: Lie) -> Vec<Vec<Option<Handle>>> {
+/// Inserts objects for each thread.
+fn fill(
+    pool: &dyn ZPool,
+    object: &[u8],
+    threads: usize,
+    layout: ObjectLayout,
+) -> Vec<Vec<Option<Handle>>> {
     let mut kept: Vec<Vec<_>> = (0..threads).map(|_| Vec::with_capacity(KEPT)).collect();
     for i in 0..threads * KEPT {
-        let of = match lie {
-            Lie::Apart => i / KEPT,
-            Lie::ByTurns => i % threads,
+        let of = match layout {
+            ObjectLayout::Apart => i / KEPT,
+            ObjectLayout::ByTurns => i % threads,
         };
         kept[of].push(Some(insert(pool, object)));
     }

@@ -1,4 +1,4 @@
-//! Contexts: who makes them, who uses them, and what they remember.
+//! Contexts: their creation, their threads, and their memory of earlier blocks.
 
 use std::collections::HashSet;
 use std::thread;
@@ -8,51 +8,54 @@ use proptest::prelude::{Just, Strategy};
 use proptest::prop_oneof;
 
 use crate::compressor::CompressorMaker;
+use crate::compressor::harness::{
+    CompressorHarness, MAX_BLOCK, block_of, compress, context, noise,
+};
 use crate::compressor::recipe::{Recipe, recipe};
-use crate::compressor::rig::{MAX_BLOCK, Subject, block_of, compress, context, noise};
 use crate::generator::{Generator, Kind};
 
-/// K1: a context is made for blocks of any length, takes blocks up to it, and says what it holds.
+/// K1: a context is made for blocks of any length, takes blocks up to it, and reports the bytes
+/// that it holds.
 pub fn k1_contexts_for_blocks_of_any_length(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for max_len in [1, 2, 100, 4095, 4096, 16 << 10, MAX_BLOCK] {
-        let mut context = context(&*subject.compressor, max_len);
+        let mut context = context(&*harness.compressor, max_len);
         for len in [1, max_len.div_ceil(2), max_len] {
             let block = block_of(Kind::Json, 1, len);
-            let compressed = subject.compressed_by(&mut *context, &block);
-            subject.check_comes_back(&compressed, &block);
+            let compressed = harness.compressed_by(&mut *context, &block);
+            harness.check_comes_back(&compressed, &block);
         }
         let held = context.bytes_held();
         assert!(held < 1 << 30, "bytes_held: {held} bytes for blocks of {max_len}");
     }
 }
 
-/// K2: a context that one thread made is used by a second, then by a third, and dropped by a fourth.
+/// K2: a context made by one thread is used by a second and a third, and dropped by a fourth.
 pub fn k2_compression_contexts_go_to_any_thread(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
+    let harness = CompressorHarness::new(maker);
     let blocks: Vec<_> = Generator::new(2).blocks(4096).take(maker.scaled(20)).collect();
-    let expected: Vec<_> = blocks.iter().map(|block| subject.compressed(block)).collect();
-    let mut context = subject.context();
+    let expected: Vec<_> = blocks.iter().map(|block| harness.compressed(block)).collect();
+    let mut context = harness.context();
     for _ in 0..2 {
         let use_it = || {
             for (block, expected) in blocks.iter().zip(&expected) {
-                let bound = subject.compressor.compress_bound(block.len());
+                let bound = harness.compressor.compress_bound(block.len());
                 let bytes = compress(&mut *context, block, bound);
                 assert!(bytes.as_ref() == Some(expected), "K2: other bytes on another thread");
             }
         };
-        // `Subject` stays here: what it decompresses with is not shared.
+        // The harness stays on this thread, because its decompression context is not shared.
         scoped(use_it);
     }
     scoped(move || drop(context));
 }
 
-/// K2: the same for decompression contexts.
+/// K2: a decompression context moves between threads in the same way.
 pub fn k2_decompression_contexts_go_to_any_thread(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
+    let harness = CompressorHarness::new(maker);
     let block = block_of(Kind::Records, 4, 4096);
-    let compressed = subject.compressed(&block);
-    let mut context = subject
+    let compressed = harness.compressed(&block);
+    let mut context = harness
         .compressor
         .decompression_context()
         .unwrap_or_else(|e| panic!("K1: no decompression context: {e}"));
@@ -68,12 +71,12 @@ pub fn k2_decompression_contexts_go_to_any_thread(maker: &CompressorMaker) {
     scoped(move || drop(context));
 }
 
-/// K2, K8: many threads decompress through the one compressor, each other's blocks.
+/// K2, K8: many threads decompress each other's blocks through one compressor.
 pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
+    let harness = CompressorHarness::new(maker);
     let blocks: Vec<_> = Generator::new(6).blocks(4096).take(maker.scaled(40)).collect();
-    let compressed: Vec<_> = blocks.iter().map(|block| subject.compressed(block)).collect();
-    let compressor = &*subject.compressor;
+    let compressed: Vec<_> = blocks.iter().map(|block| harness.compressed(block)).collect();
+    let compressor = &*harness.compressor;
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -89,15 +92,16 @@ pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
     });
 }
 
-/// K3, K5, K7: a context that has compressed anything, into buffers that were long enough or not, gives the bytes that a new one gives.
-pub fn k3_k7_the_same_bytes_whatever_the_context_did_before(maker: &CompressorMaker) {
+/// K3, K5, K7: a used context makes the same bytes as a new one, whatever it has compressed, and
+/// into however long a buffer.
+pub fn k3_k7_used_context_makes_the_same_bytes(maker: &CompressorMaker) {
     maker.for_all(60, steps(), |steps| {
-        let subject = Subject::new(maker);
-        let mut context = subject.context();
+        let harness = CompressorHarness::new(maker);
+        let mut context = harness.context();
         for (recipe, less) in steps {
             let block = recipe.block();
-            let out_len = subject.compressor.compress_bound(block.len()).saturating_sub(less);
-            let fresh = subject.compressed(&block);
+            let out_len = harness.compressor.compress_bound(block.len()).saturating_sub(less);
+            let fresh = harness.compressed(&block);
             match compress(&mut *context, &block, out_len) {
                 Some(bytes) => assert!(bytes == fresh, "K3: a used context compresses differently"),
                 None => {
@@ -108,25 +112,27 @@ pub fn k3_k7_the_same_bytes_whatever_the_context_did_before(maker: &CompressorMa
     });
 }
 
-/// Blocks to compress one after the other, each into the bound less so many bytes.
+/// Makes blocks to compress in a row. Each destination is shorter than its bound by the second
+/// number.
 pub(super) fn steps() -> impl Strategy<Value = Vec<(Recipe, usize)>> {
     vec((recipe(), prop_oneof![Just(0), 1..5000usize]), 1..8)
 }
 
-/// K6: eight bytes in a row of a random block that was compressed before are nowhere in what a later, different block leaves in its destination, filled or not.
+/// K6: no 8 consecutive bytes of an earlier random block appear in the output of a later block,
+/// whether it fits or not.
 pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
     const RUN: usize = 8;
-    let subject = Subject::new(maker);
-    let mut context = subject.context();
+    let harness = CompressorHarness::new(maker);
+    let mut context = harness.context();
     for round in 0..maker.scaled(30) as u64 {
         let secret = noise(0x5EC2E7 + round, 4096);
         let runs: HashSet<&[u8]> = secret.windows(RUN).collect();
-        subject.compressed_by(&mut *context, &secret);
+        harness.compressed_by(&mut *context, &secret);
         for (kind, len) in
             [(Kind::Zero, 4096), (Kind::Text, 300), (Kind::Records, 4096), (Kind::Json, 5)]
         {
             let block = block_of(kind, round, len);
-            let bound = subject.compressor.compress_bound(len);
+            let bound = harness.compressor.compress_bound(len);
             for out_len in [bound, bound / 2] {
                 let mut out = vec![0; out_len];
                 context.compress(&block, &mut out).unwrap_or_else(|e| panic!("K5, K7: {e}"));
@@ -140,7 +146,7 @@ pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
     }
 }
 
-/// Runs `work` on a thread of its own and waits; its panic is this one's.
+/// Runs `work` on another thread and waits. Its panic goes through.
 fn scoped(work: impl FnOnce() + Send) {
     thread::scope(|scope| scope.spawn(work).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -1,21 +1,23 @@
-//! Where compressed bytes go.
+//! Destinations of compressed bytes.
 
 use crate::compressor::CompressorMaker;
-use crate::compressor::rig::{MAX_BLOCK, Subject, block_of, compress, noise};
+use crate::compressor::harness::{CompressorHarness, MAX_BLOCK, block_of, compress, noise};
 use crate::generator::{Kind, MIX};
 
-/// B37, K4, K5: a destination of every length from 0 to the bound gets the whole compressed form or none, whether the block shrinks or not; nothing is written past it, none is an
-/// error, and where it fits it is the same bytes (K3).
+/// B37, K4, K5: a destination of any length up to the bound gets the whole compressed form or none,
+/// whether the block shrinks or not. Nothing is written past it, none is an error, and what fits
+/// has the same bytes (K3).
 pub fn b37_k4_k5_a_destination_of_any_length(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
-    let mut context = subject.context();
+    let harness = CompressorHarness::new(maker);
+    let mut context = harness.context();
     let random = [1, 12, 13, 100, 1100, 4096].map(|len| (true, noise(7, len)));
     let others = [(Kind::Text, 700), (Kind::Records, 4096), (Kind::Zero, 4096)];
     let others = others.map(|(kind, len)| (false, block_of(kind, 7, len)));
     for (incompressible, block) in random.into_iter().chain(others) {
-        let bound = subject.compressor.compress_bound(block.len());
-        let full = subject.compressed_by(&mut *context, &block);
-        // Every length where it matters most; else, and where each block takes long, those near an edge and some between that share no factor with anything.
+        let bound = harness.compressor.compress_bound(block.len());
+        let full = harness.compressed_by(&mut *context, &block);
+        // Every length for incompressible blocks. For others, and for slow codecs, the lengths near
+        // an edge, and some between in steps of a prime.
         let near = |out_len: usize| {
             out_len.abs_diff(full.len()) <= 40 || out_len + 80 >= bound || out_len < 80
         };
@@ -35,17 +37,18 @@ pub fn b37_k4_k5_a_destination_of_any_length(maker: &CompressorMaker) {
     }
 }
 
-/// K5, `compress_bound`: holds for every short length and for long ones, for blocks that do not shrink above all.
+/// K5, `compress_bound`: the bound holds for every short length and for long ones, above all for
+/// blocks that do not shrink.
 pub fn k5_the_bound_holds_for_every_length(maker: &CompressorMaker) {
-    let subject = Subject::new(maker);
-    let mut context = subject.context();
+    let harness = CompressorHarness::new(maker);
+    let mut context = harness.context();
     let long = [1 << 10, 4095, 4096, 4097, 1 << 14, (1 << 15) + 1, MAX_BLOCK];
     for len in (1..=maker.scaled(600).max(40)).chain(long) {
-        subject.compressed_by(&mut *context, &noise(len as u64, len));
+        harness.compressed_by(&mut *context, &noise(len as u64, len));
     }
     for (kind, _) in MIX {
         for len in long {
-            subject.compressed_by(&mut *context, &block_of(kind, 5, len));
+            harness.compressed_by(&mut *context, &block_of(kind, 5, len));
         }
     }
 }

@@ -1,25 +1,25 @@
-//! What a compressor says of itself.
+//! Identity and properties of a compressor.
 
 use zpool_core::CreateError;
 use zpool_core::spec::Component;
 
 use crate::compressor::CompressorMaker;
-use crate::compressor::rig::Subject;
+use crate::compressor::harness::CompressorHarness;
 
-/// `identity`, `properties`: the same before and after work, and there is a licence.
+/// `identity`, `properties`: work does not change them, and there is a licence.
 pub fn identity_and_properties_stay_the_same(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     let (identity, properties) =
-        (subject.compressor.identity().clone(), subject.compressor.properties());
-    subject.check_round_trip(&[7; 4096]);
-    let _ = subject.decompress(&[0xFF; 9], 100, 0);
-    assert_eq!(*subject.compressor.identity(), identity, "identity: after work");
-    assert_eq!(subject.compressor.properties(), properties, "properties: after work");
+        (harness.compressor.identity().clone(), harness.compressor.properties());
+    harness.check_round_trip(&[7; 4096]);
+    let _ = harness.decompress(&[0xFF; 9], 100, 0);
+    assert_eq!(*harness.compressor.identity(), identity, "identity: after work");
+    assert_eq!(harness.compressor.properties(), properties, "properties: after work");
     assert!(!properties.licence.trim().is_empty(), "properties: a licence, as an SPDX expression");
 }
 
-/// `identity`: two compressors of one driver and the same parameters have the same one, under the driver's name, in a form that the grammar of
-/// specs reads back.
+/// `identity`: two compressors of one driver with the same parameters have the same identity. It
+/// has the driver's name, and its text form can be parsed.
 pub fn equal_settings_are_one_identity(maker: &CompressorMaker) {
     let (one, other) = (maker.open(), maker.open());
     assert_eq!(one.identity(), other.identity(), "identity: opened twice with the same parameters");
@@ -29,7 +29,8 @@ pub fn equal_settings_are_one_identity(maker: &CompressorMaker) {
     assert_eq!(read, *one.identity(), "identity: `{text}` read back");
 }
 
-/// `CompressorDriver::open`: a parameter that the driver does not know is an error that names it, not something to pass over: a typing error would go unseen.
+/// `CompressorDriver::open`: an unknown parameter is an error that names it. If it were ignored, a
+/// typing error would go unseen.
 pub fn unknown_parameters_are_refused(maker: &CompressorMaker) {
     const MADE_UP: &str = "no-codec-has-this";
     let mut params = maker.params().clone();

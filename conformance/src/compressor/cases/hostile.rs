@@ -1,4 +1,5 @@
-//! Bytes that no compressor of this kind made: an error, or wrong bytes over the full length, made of this input alone. Never a panic.
+//! Hostile bytes. The result is an error, or wrong bytes of the full length made of this input
+//! alone, and never a panic.
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
@@ -6,83 +7,87 @@ use proptest::prop_oneof;
 use zpool_core::compress::CodecError;
 
 use crate::compressor::CompressorMaker;
+use crate::compressor::harness::{CompressorHarness, block_of, noise};
 use crate::compressor::recipe::recipe;
-use crate::compressor::rig::{Subject, block_of, noise};
 use crate::generator::{Generator, Kind};
 
 /// K9: no bytes at all.
 pub fn k9_no_bytes(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for len in [1, 8, 4096] {
-        let _ = subject.check_hostile(&[], len);
+        let _ = harness.check_hostile(&[], len);
     }
-    subject.check_round_trip(&[7; 100]);
+    harness.check_round_trip(&[7; 100]);
 }
 
 /// K9: the compressed form cut short, at every length.
 pub fn k9_every_prefix(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for block in [block_of(Kind::Json, 1, 900), block_of(Kind::Records, 2, 4096), noise(3, 200)] {
-        let compressed = subject.compressed(&block);
+        let compressed = harness.compressed(&block);
         let step = if maker.scaled(100) < 100 { 13 } else { 1 };
         for len in (0..compressed.len()).step_by(step) {
-            let _ = subject.check_hostile(&compressed[..len], block.len());
+            let _ = harness.check_hostile(&compressed[..len], block.len());
         }
-        subject.check_comes_back(&compressed, &block);
+        harness.check_comes_back(&compressed, &block);
     }
 }
 
-/// K9: the right bytes, for a block that is said to be shorter or longer than it was.
+/// K9: the right bytes for a block of another length.
 pub fn k9_any_other_block_length(maker: &CompressorMaker) {
-    let mut subject = Subject::new(maker);
+    let mut harness = CompressorHarness::new(maker);
     for block in [block_of(Kind::Text, 1, 300), noise(3, 300), vec![0; 300], noise(4, 4096)] {
-        let compressed = subject.compressed(&block);
+        let compressed = harness.compressed(&block);
         let len = block.len();
         for other in (1..=20)
             .chain(len - 20..len + 20)
             .chain([2 * len, 65_536])
             .filter(|&other| other != len)
         {
-            let _ = subject.check_hostile(&compressed, other);
+            let _ = harness.check_hostile(&compressed, other);
         }
-        subject.check_comes_back(&compressed, &block);
+        harness.check_comes_back(&compressed, &block);
     }
 }
 
-/// K9, K10: bytes that nobody compressed. Half are small or large numbers mostly, which get further into a decoder. Afterwards the context still works.
+/// K9, K10: random bytes. Half of them are mostly small or large numbers, which get further into a
+/// decoder. Afterwards the context still works.
 pub fn k9_k10_random_bytes(maker: &CompressorMaker) {
     let small_bytes = vec(prop_oneof![0..4u8, 0xF0..=0xFFu8, any::<u8>()], 0..200);
     let bytes = prop_oneof![vec(any::<u8>(), 0..400), small_bytes];
     let attacks = vec((bytes, prop_oneof![1..64usize, 1..5000usize]), 1..12);
     let block = block_of(Kind::HashMap, 11, 3000);
     maker.for_all(100, attacks, |attacks| {
-        let mut subject = Subject::new(maker);
-        let compressed = subject.compressed(&block);
+        let mut harness = CompressorHarness::new(maker);
+        let compressed = harness.compressed(&block);
         for (bytes, len) in attacks {
-            let _ = subject.check_hostile(&bytes, len);
-            subject.check_comes_back(&compressed, &block);
+            let _ = harness.check_hostile(&bytes, len);
+            harness.check_comes_back(&compressed, &block);
         }
     });
 }
 
-/// K9, K10: compressed bytes after bits flipped, bytes lost, bytes added. Afterwards the whole ones are still read.
+/// K9, K10: compressed bytes with flipped, lost and added bits. Afterwards the whole ones still
+/// decode.
 pub fn k9_k10_damaged_bytes(maker: &CompressorMaker) {
     maker.for_all(100, (recipe(), damages()), |(recipe, damages)| {
-        let mut subject = Subject::new(maker);
+        let mut harness = CompressorHarness::new(maker);
         let block = recipe.block();
-        let original = subject.compressed(&block);
+        let original = harness.compressed(&block);
         let (mut bytes, mut len) = (original.clone(), block.len());
         for damage in &damages {
             damage.inflict(&mut bytes, &mut len);
-            let _ = subject.check_hostile(&bytes, len);
+            let _ = harness.check_hostile(&bytes, len);
         }
-        subject.check_comes_back(&original, &block);
+        harness.check_comes_back(&original, &block);
     });
 }
 
-/// K9: a context that has read other blocks before gives the outcome that a new one gives, and no eight bytes in a row of a block that it read before.
+/// K9: a used context has the outcome of a new one, and no 8 consecutive bytes of a block that it
+/// decoded before.
 pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
-    let (mut used, mut fresh_blocks) = (Subject::new(maker), Generator::new(5).blocks(2000));
+    let (mut used, mut fresh_blocks) =
+        (CompressorHarness::new(maker), Generator::new(5).blocks(2000));
     for round in 0..maker.scaled(60) as u64 {
         let secret = noise(0xB10C + round, 4096);
         let compressed = used.compressed(&secret);
@@ -97,7 +102,8 @@ pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
         }
         for len in [2000, 4096] {
             let outcome = used.check_hostile(&bytes, len);
-            let expected = Subject::of(used.compressor.clone()).check_hostile(&bytes, len);
+            let expected =
+                CompressorHarness::of(used.compressor.clone()).check_hostile(&bytes, len);
             assert!(outcome == expected, "K9: the outcome depends on what was read before");
             if let Ok(block) = outcome {
                 let leaked = secret.chunks(8).find(|run| block.windows(8).any(|w| w == *run));
@@ -107,7 +113,7 @@ pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
     }
 }
 
-/// What happens to compressed bytes on their way.
+/// Damage to compressed bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Damage {
     Flip {
@@ -124,7 +130,7 @@ pub(super) enum Damage {
         to: usize,
         len: usize,
     },
-    /// Nothing, but the block is said to be longer or shorter.
+    /// No damage, but a wrong length for the block.
     LieAboutLen {
         by: isize,
     },
@@ -135,7 +141,8 @@ pub(super) fn damages() -> impl Strategy<Value = Vec<Damage>> {
         4 => (any::<usize>(), 1..=255u8).prop_map(|(at, mask)| Damage::Flip { at, mask }),
         2 => any::<usize>().prop_map(|len| Damage::CutTo { len }),
         1 => vec(any::<u8>(), 1..40).prop_map(Damage::Append),
-        1 => (any::<usize>(), any::<usize>(), 1..64usize).prop_map(|(from, to, len)| Damage::Copy { from, to, len }),
+        1 => (any::<usize>(), any::<usize>(), 1..64usize)
+            .prop_map(|(from, to, len)| Damage::Copy { from, to, len }),
         1 => (-200..200isize).prop_map(|by| Damage::LieAboutLen { by }),
     ];
     vec(one, 1..4)
@@ -159,7 +166,7 @@ impl Damage {
     }
 }
 
-/// What K9 allows through a `Codec`, which has no error of its own to add.
+/// Returns whether K9 allows the outcome through a `Codec`, which adds no errors of its own.
 pub(super) fn is_allowed(outcome: &Result<(), CodecError>) -> bool {
     matches!(outcome, Ok(()) | Err(CodecError::Corrupt))
 }

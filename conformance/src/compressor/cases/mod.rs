@@ -1,6 +1,8 @@
-//! The cases, by topic. Each doc comment names the bullets (K1 to K10) of [`zpool_core::compress`] that it checks.
+//! The cases, by topic. Each doc comment names the bullets (K1 to K10) of [`zpool_core::compress`]
+//! that it checks.
 //!
-//! Every function here takes the maker of the compressor under test, returns when it behaves, and panics with what was wrong when it does not.
+//! Every function takes the maker of the compressor under test. It returns if the compressor keeps
+//! its contract, and panics with the deviation otherwise.
 
 #![expect(
     clippy::missing_panics_doc,

@@ -1,18 +1,18 @@
-//! A compressor at work, through the [`Codec`] that a pool has.
+//! A compressor in use, through the [`Codec`] of a pool.
 
 use std::hint::black_box;
 
 use zpool_core::compress::Codec;
 
 use crate::compressor::CompressorMaker;
-use crate::compressor::rig::{MAX_BLOCK, Subject, block_of, noise};
+use crate::compressor::harness::{CompressorHarness, MAX_BLOCK, block_of, noise};
 use crate::generator::{Generator, Kind};
 
 use super::contexts::steps;
 use super::hostile::{damages, is_allowed};
 
-/// `warm_without_heap`: once a block has been compressed and decompressed, blocks of any length that the contexts are for make no heap call, whether
-/// they fit or not, shrink or not, or are corrupt.
+/// `warm_without_heap`: after one block was compressed and decompressed, blocks of any length make
+/// no heap call, whether they fit, shrink, or are corrupt.
 pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let before = heap_calls();
@@ -33,7 +33,7 @@ pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
         let compressed: Vec<_> =
             blocks.iter().map(|block| kept(&codec, block, usize::MAX)).collect();
         let mut back = vec![0; max_len];
-        // One block warms them: the first was compressed above.
+        // One block warms both contexts. The first was compressed above.
         pass_one(&codec, &blocks[0], &compressed[0], &mut back);
         for (block, compressed) in blocks.iter().zip(&compressed) {
             let before = heap_calls();
@@ -49,7 +49,8 @@ pub fn no_heap_call_once_warm(maker: &CompressorMaker) {
     }
 }
 
-/// One block in every way that allocates nothing here: compressed, refused for its length, decompressed, cut short.
+/// Passes one block through all calls that must not allocate: compressed, refused for its length,
+/// decompressed, cut short.
 fn pass_one(codec: &Codec, block: &[u8], compressed: &[u8], back: &mut [u8]) {
     let back = &mut back[..block.len()];
     for max_len in [usize::MAX, block.len() / 2] {
@@ -69,15 +70,15 @@ fn kept(codec: &Codec, block: &[u8], max_len: usize) -> Vec<u8> {
         .expect("there is no limit to its length")
 }
 
-/// K3, K5, K8, K9 as a pool meets them: blocks that fit a limit and blocks that do not, damaged bytes, contexts given up and made again; and as many contexts are made as one
-/// thread needs.
+/// K3, K5, K8, K9: a pool's use of a codec. Blocks fit a limit or not, bytes are damaged, contexts
+/// are dropped and made again, and no more contexts are made than one thread needs.
 pub fn through_a_codec(maker: &CompressorMaker) {
     maker.for_all(60, (steps(), damages()), |(steps, damages)| {
-        let subject = Subject::new(maker);
-        let codec = Codec::new(subject.compressor.clone(), MAX_BLOCK);
+        let harness = CompressorHarness::new(maker);
+        let codec = Codec::new(harness.compressor.clone(), MAX_BLOCK);
         for (recipe, less) in steps {
             let block = recipe.block();
-            let fresh = subject.compressed(&block);
+            let fresh = harness.compressed(&block);
             let max_len = block.len().saturating_sub(less);
             let bytes = codec.compress(&block, max_len, |bytes| bytes.map(<[u8]>::to_vec));
             let bytes = bytes.unwrap_or_else(|e| panic!("K7: {e}"));
@@ -100,7 +101,7 @@ pub fn through_a_codec(maker: &CompressorMaker) {
             assert_eq!(codec.decompress(&fresh, &mut back), Ok(()), "K8: after damaged bytes");
             assert!(back == block, "K8: another block after damaged bytes");
         }
-        let contexts = 1 + u64::from(!subject.compressor.properties().stateless_decompression);
+        let contexts = 1 + u64::from(!harness.compressor.properties().stateless_decompression);
         let stats = codec.stats();
         assert_eq!(
             (stats.contexts_made, stats.contexts_failed),
@@ -108,7 +109,7 @@ pub fn through_a_codec(maker: &CompressorMaker) {
             "K1: contexts made and failed"
         );
         codec.retire_compression();
-        let shared = subject.compressor.shared_bytes();
+        let shared = harness.compressor.shared_bytes();
         let left = codec.stats().context_bytes;
         assert!(
             left >= shared && left <= stats.context_bytes,

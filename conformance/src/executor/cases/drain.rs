@@ -8,36 +8,38 @@ use zpool_core::internal::sync::Mutex;
 use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::executor::ExecutorMaker;
-use crate::executor::rig::{Rig, dawdle};
-use crate::scale::scaled;
+use crate::executor::harness::{ExecutorHarness, yield_often};
+use crate::iterations::scaled;
 
-/// `flush`: every job that this thread submitted before has run when it returns, also those that it submitted to be run later than others.
+/// `flush`: when it returns, every job that this thread submitted before has run, also if many were
+/// submitted.
 pub fn flush_waits_for_all_that_was_submitted_before(maker: &ExecutorMaker) {
-    let rig = Rig::new(maker);
-    rig.drain().flush().expect("a flush of nothing");
+    let harness = ExecutorHarness::new(maker);
+    harness.drain().flush().expect("a flush of nothing");
     for round in 0..scaled(40) {
         for _ in 0..round {
-            rig.submit(rig.job(dawdle));
+            harness.submit(harness.job(yield_often));
         }
-        rig.drain().flush().expect("a flush from outside");
-        rig.assert_all_ran();
+        harness.drain().flush().expect("a flush from outside");
+        harness.assert_all_ran();
     }
 }
 
-/// `flush`: a job that has begun has ended.
+/// `flush`: a job that has begun has ended when it returns.
 pub fn flush_waits_for_jobs_that_run(maker: &ExecutorMaker) {
-    let rig = Rig::new(maker);
+    let harness = ExecutorHarness::new(maker);
     for _ in 0..scaled(20) {
         let (begun, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (begins, ends) = (begun.clone(), ended.clone());
-        rig.submit(rig.job(move || {
+        harness.submit(harness.job(move || {
             begins.store(true, Ordering::Release);
-            (0..5).for_each(|_| dawdle());
+            (0..5).for_each(|_| yield_often());
             ends.store(true, Ordering::Release);
         }));
-        // An executor with threads may have begun by now; one without has not. Both must have ended the job after the flush.
+        // An executor with threads may have begun the job by now, and one without has not. After
+        // the flush both must have ended it.
         (0..20).take_while(|_| !begun.load(Ordering::Acquire)).for_each(|_| thread::yield_now());
-        rig.drain().flush().expect("a flush from outside");
+        harness.drain().flush().expect("a flush from outside");
         // Acquire: pairs with the job's Release.
         assert!(
             ended.load(Ordering::Acquire),
@@ -46,9 +48,9 @@ pub fn flush_waits_for_jobs_that_run(maker: &ExecutorMaker) {
     }
 }
 
-/// `flush`: threads submit and flush, each sees its own jobs done.
+/// `flush`: each of several threads that submit and flush finds its own jobs done.
 pub fn flushes_of_many_threads(maker: &ExecutorMaker) {
-    let rig = Rig::new(maker);
+    let harness = ExecutorHarness::new(maker);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -56,12 +58,12 @@ pub fn flushes_of_many_threads(maker: &ExecutorMaker) {
                     let done = Arc::new(AtomicUsize::new(0));
                     for _ in 0..n {
                         let done = done.clone();
-                        rig.submit(rig.job(move || {
-                            dawdle();
+                        harness.submit(harness.job(move || {
+                            yield_often();
                             done.fetch_add(1, Ordering::Release);
                         }));
                     }
-                    rig.drain().flush().expect("a flush from outside");
+                    harness.drain().flush().expect("a flush from outside");
                     // Acquire: pairs with the jobs' Release.
                     assert_eq!(
                         done.load(Ordering::Acquire),
@@ -72,25 +74,27 @@ pub fn flushes_of_many_threads(maker: &ExecutorMaker) {
             });
         }
     });
-    rig.settle();
+    harness.wait_for_all();
 }
 
-/// `flush`, `shutdown`, `shutdown_now`: from inside a job of the executor each is an error and not a deadlock, and nothing has changed: it takes jobs and runs them, the one
-/// that asked and those after it included.
+/// `flush`, `shutdown`, `shutdown_now`: from inside a job of the executor, each is an error and no
+/// deadlock, and changes nothing. The executor still takes jobs and runs them, this one and later
+/// ones included.
 pub fn waiting_from_inside_an_own_job_is_an_error(maker: &ExecutorMaker) {
-    let rig = Rig::new(maker);
+    let harness = ExecutorHarness::new(maker);
     for _ in 0..3 {
-        let (inner, outcomes) = (rig.clone(), Arc::new(Mutex::new(None)));
+        let (inner, outcomes) = (harness.clone(), Arc::new(Mutex::new(None)));
         let report = outcomes.clone();
-        rig.submit(rig.job(move || {
+        harness.submit(harness.job(move || {
             let drain = inner.drain();
             *report.lock() =
                 Some([drain.flush(), drain.shutdown(), drain.shutdown_now().map(drop)]);
-            // Released before the job ends: an executor dropped by its own job is another matter.
+            // Release it before the job ends, because dropping an executor in its own job is
+            // another matter.
             drop(inner);
         }));
-        rig.submit(rig.job(|| {}));
-        rig.settle();
+        harness.submit(harness.job(|| {}));
+        harness.wait_for_all();
         assert_eq!(
             *outcomes.lock(),
             Some([Err(DrainError); 3]),

@@ -1,6 +1,8 @@
-//! The cases, by topic. Each doc comment names the bullets (X1 to X5) of [`zpool_core::exec`] that it checks, or the method whose doc it holds to its word.
+//! The cases, by topic. Each doc comment names the bullets (X1 to X5) of [`zpool_core::exec`], or
+//! the method, that it checks.
 //!
-//! Every function here takes the maker of the executor under test, returns when it behaves, and panics with what was wrong when it does not.
+//! Every function takes the maker of the executor under test. It returns if the executor keeps its
+//! contract, and panics with the deviation otherwise.
 
 #![expect(
     clippy::missing_panics_doc,

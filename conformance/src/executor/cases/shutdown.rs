@@ -1,4 +1,4 @@
-//! The end: everything runs, or comes back.
+//! The end of an executor: every job runs or is returned.
 
 use std::sync::Arc;
 use std::thread;
@@ -8,58 +8,61 @@ use zpool_core::exec::{Job, RefusedReason};
 use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::executor::ExecutorMaker;
-use crate::executor::rig::{Rig, dawdle};
-use crate::scale::scaled;
+use crate::executor::harness::{ExecutorHarness, yield_often};
+use crate::iterations::scaled;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// `shutdown`, X1: all that is pending has run when it returns, jobs with an hour's delay and jobs that panic included.
+/// `shutdown`, X1: when it returns, all pending jobs have run, including jobs with an hour's delay
+/// and jobs that panic.
 pub fn shutdown_runs_what_is_pending(maker: &ExecutorMaker) {
     for n in 0..scaled(20) {
-        let rig = Rig::new(maker);
+        let harness = ExecutorHarness::new(maker);
         for i in 0..n {
-            rig.submit(rig.job(move || {
-                dawdle();
+            harness.submit(harness.job(move || {
+                yield_often();
                 assert!(i % 5 != 4, "the panic of a job in a test: to be contained");
             }));
         }
-        rig.submit_later(HOUR, rig.job(|| {}));
-        rig.drain().shutdown().expect("a shutdown from outside");
-        rig.assert_all_ran();
+        harness.submit_later(HOUR, harness.job(|| {}));
+        harness.drain().shutdown().expect("a shutdown from outside");
+        harness.assert_all_ran();
     }
 }
 
-/// `shutdown`, `flush`: an executor that is shut down can be flushed and shut down again, at once and from two threads; each returns when all has run.
+/// `shutdown`, `flush`: an executor that is shut down can be flushed and shut down again, also by
+/// two threads at once. Each call returns after all jobs have run.
 pub fn shutdown_twice_and_from_two_threads(maker: &ExecutorMaker) {
     for _ in 0..scaled(20) {
-        let rig = Rig::new(maker);
-        (0..10).for_each(|_| rig.submit(rig.job(dawdle)));
+        let harness = ExecutorHarness::new(maker);
+        (0..10).for_each(|_| harness.submit(harness.job(yield_often)));
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    rig.drain().shutdown().expect("a shutdown from outside");
-                    rig.assert_all_ran();
+                    harness.drain().shutdown().expect("a shutdown from outside");
+                    harness.assert_all_ran();
                 });
             }
         });
-        rig.drain().flush().expect("a flush after the end");
-        rig.drain().shutdown().expect("a shutdown after the end");
-        let pending = rig.drain().shutdown_now().expect("a shutdown after the end");
+        harness.drain().flush().expect("a flush after the end");
+        harness.drain().shutdown().expect("a shutdown after the end");
+        let pending = harness.drain().shutdown_now().expect("a shutdown after the end");
         assert_eq!(pending.len(), 0, "shutdown_now: jobs given back after all had run");
     }
 }
 
-/// X4: once shut down, in either way, `submit` and `submit_later` give back the very job, unrun, and say why; no job of theirs runs.
+/// X4: after either shutdown, `submit` and `submit_later` return the very job, unrun, with the
+/// reason, and run no job.
 pub fn x4_once_shut_down_jobs_come_back(maker: &ExecutorMaker) {
     for at_once in [false, true] {
-        let rig = Rig::new(maker);
-        rig.submit(rig.job(|| {}));
+        let harness = ExecutorHarness::new(maker);
+        harness.submit(harness.job(|| {}));
         if at_once {
-            for job in rig.drain().shutdown_now().expect("a shutdown from outside") {
+            for job in harness.drain().shutdown_now().expect("a shutdown from outside") {
                 job.run().expect("it does nothing");
             }
         } else {
-            rig.drain().shutdown().expect("a shutdown from outside");
+            harness.drain().shutdown().expect("a shutdown from outside");
         }
         let ran = Arc::new(AtomicUsize::new(0));
         for later in [false, true, false] {
@@ -69,8 +72,8 @@ pub fn x4_once_shut_down_jobs_come_back(maker: &ExecutorMaker) {
                 counter.fetch_add(1, Ordering::Release);
             });
             let outcome = match later {
-                false => rig.executor().submit(job),
-                true => rig.executor().submit_later(Duration::ZERO, job),
+                false => harness.executor().submit(job),
+                true => harness.executor().submit_later(Duration::ZERO, job),
             };
             let refused = outcome.expect_err("X4: a job was taken after a shutdown");
             assert_eq!(refused.reason, RefusedReason::ShutDown, "X4: why");
@@ -87,79 +90,84 @@ pub fn x4_once_shut_down_jobs_come_back(maker: &ExecutorMaker) {
     }
 }
 
-/// X1, X4: threads submit while another shuts down: what was taken has run, what came back has not.
+/// X1, X4: threads submit while another shuts down. Accepted jobs have run, and returned ones have
+/// not.
 pub fn x1_submitting_races_with_shutdown(maker: &ExecutorMaker) {
     for _ in 0..scaled(30) {
-        let rig = Rig::new(maker);
-        let back = submit_while(&rig, || rig.drain().shutdown().expect("a shutdown from outside"));
-        run_by_hand(&rig, back);
-        rig.assert_all_ran();
+        let harness = ExecutorHarness::new(maker);
+        let back =
+            submit_while(&harness, || harness.drain().shutdown().expect("a shutdown from outside"));
+        run_by_hand(&harness, back);
+        harness.assert_all_ran();
     }
 }
 
-/// `shutdown_now`, X1: what is pending comes back unrun and in order, what is not has run.
+/// `shutdown_now`, X1: pending jobs are returned unrun and in order, and all others have run.
 pub fn shutdown_now_gives_back_what_is_pending_in_order(maker: &ExecutorMaker) {
     for n in 0..scaled(40) {
-        let rig = Rig::new(maker);
-        (0..n).for_each(|_| rig.submit(rig.job(dawdle)));
-        let pending = rig.drain().shutdown_now().expect("a shutdown from outside");
-        let ran = rig.ran().len();
+        let harness = ExecutorHarness::new(maker);
+        (0..n).for_each(|_| harness.submit(harness.job(yield_often)));
+        let pending = harness.drain().shutdown_now().expect("a shutdown from outside");
+        let ran = harness.ran().len();
         assert_eq!(ran + pending.len(), n, "shutdown_now: jobs run and given back, of all");
-        run_by_hand(&rig, pending);
-        let by_hand = rig.ran().split_off(ran);
+        run_by_hand(&harness, pending);
+        let by_hand = harness.ran().split_off(ran);
         assert!(by_hand.is_sorted(), "shutdown_now: given back out of order: {by_hand:?}");
-        rig.assert_all_ran();
+        harness.assert_all_ran();
     }
 }
 
-/// `shutdown_now`: a job that has begun has ended when it returns.
+/// `shutdown_now`: when it returns, a job that has begun has ended.
 pub fn shutdown_now_lets_the_running_job_finish(maker: &ExecutorMaker) {
     for n in 0..scaled(40) {
-        let rig = Rig::new(maker);
+        let harness = ExecutorHarness::new(maker);
         let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..10 {
             let (begun, ended) = (begun.clone(), ended.clone());
-            rig.submit(rig.job(move || {
+            harness.submit(harness.job(move || {
                 begun.fetch_add(1, Ordering::Release);
-                dawdle();
+                yield_often();
                 ended.fetch_add(1, Ordering::Release);
             }));
         }
         (0..n).for_each(|_| thread::yield_now());
-        let pending = rig.drain().shutdown_now().expect("a shutdown from outside");
+        let pending = harness.drain().shutdown_now().expect("a shutdown from outside");
         // Acquire: pairs with the jobs' Release.
         let (begun, ended) = (begun.load(Ordering::Acquire), ended.load(Ordering::Acquire));
         assert_eq!(begun, ended, "shutdown_now: jobs begun and jobs ended when it returned");
-        run_by_hand(&rig, pending);
-        rig.assert_all_ran();
+        run_by_hand(&harness, pending);
+        harness.assert_all_ran();
     }
 }
 
-/// X1, X4: threads submit while another shuts down at once: each job has run, or came back, one way or the other.
+/// X1, X4: threads submit while another calls `shutdown_now`. Each job has run or is returned, by
+/// one call or the other.
 pub fn x1_submitting_races_with_shutdown_now(maker: &ExecutorMaker) {
     for _ in 0..scaled(30) {
-        let rig = Rig::new(maker);
+        let harness = ExecutorHarness::new(maker);
         let mut pending = Vec::new();
-        let back = submit_while(&rig, || {
-            pending = rig.drain().shutdown_now().expect("a shutdown from outside");
+        let back = submit_while(&harness, || {
+            pending = harness.drain().shutdown_now().expect("a shutdown from outside");
         });
-        run_by_hand(&rig, pending);
-        run_by_hand(&rig, back);
-        rig.assert_all_ran();
+        run_by_hand(&harness, pending);
+        run_by_hand(&harness, back);
+        harness.assert_all_ran();
     }
 }
 
-/// Submits from three threads until all of them are refused, and meanwhile does `end`. Gives the jobs that came back.
-fn submit_while(rig: &Rig, end: impl FnOnce()) -> Vec<Job> {
+/// Submits from three threads until all of them are refused, and does `end` meanwhile. Returns the
+/// refused jobs.
+fn submit_while(harness: &ExecutorHarness, end: impl FnOnce()) -> Vec<Job> {
     thread::scope(|scope| {
         let submitters: Vec<_> = (0..3)
             .map(|_| {
                 scope.spawn(|| {
                     for _ in 0..1_000_000 {
-                        if let Err(job) = rig.try_submit(rig.job(|| {})) {
+                        if let Err(job) = harness.try_submit(harness.job(|| {})) {
                             return job;
                         }
-                        // Lets the others in: who shuts down should not have to run a time slice's worth of jobs.
+                        // Yield, so that the thread that shuts down need not run a time slice's
+                        // worth of jobs.
                         thread::yield_now();
                     }
                     panic!("X4: a million jobs were taken while it was shut down");
@@ -175,9 +183,9 @@ fn submit_while(rig: &Rig, end: impl FnOnce()) -> Vec<Job> {
     })
 }
 
-fn run_by_hand(rig: &Rig, jobs: Vec<Job>) {
-    let before = rig.ran().len();
+fn run_by_hand(harness: &ExecutorHarness, jobs: Vec<Job>) {
+    let before = harness.ran().len();
     let n = jobs.len();
     jobs.into_iter().for_each(|job| drop(job.run()));
-    assert_eq!(rig.ran().len(), before + n, "X4: jobs that came back had run already");
+    assert_eq!(harness.ran().len(), before + n, "X4: jobs that came back had run already");
 }

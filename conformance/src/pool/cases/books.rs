@@ -4,75 +4,78 @@ use std::sync::Arc;
 
 use zpool_core::page::PageSource;
 
+use crate::iterations::scaled;
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Object, Rig, fresh_source, scaled, source_of_16_kib};
-use crate::rng::Rng;
+use crate::pool::harness::{PoolHarness, StoredObject, fresh_source, source_of_16_kib};
+use crate::rng::SplitMix;
 
 /// A1, A2, S1, S3, V1, F2: the equations hold after every insert, free and trim of a workload that
 /// grows and shrinks.
 pub fn the_books_balance_after_every_step(maker: &PoolMaker) {
-    grow_and_shrink(&Rig::over(maker, fresh_source()));
+    grow_and_shrink(&PoolHarness::over(maker, fresh_source()));
 }
 
-/// A1, A2, S1, V1, F2: the same over a source with frames of 16 KiB.
+/// A1, A2, S1, V1, F2: the equations hold over a source with frames of 16 KiB.
 pub fn the_books_balance_with_frames_of_16_kib(maker: &PoolMaker) {
-    grow_and_shrink(&Rig::over(maker, source_of_16_kib()));
+    grow_and_shrink(&PoolHarness::over(maker, source_of_16_kib()));
 }
 
-fn grow_and_shrink(rig: &Rig<'_>) {
-    let mut rng = Rng::new(0xB0_0C);
-    let mut live: Vec<Object> = Vec::new();
+fn grow_and_shrink(harness: &PoolHarness<'_>) {
+    let mut rng = SplitMix::new(0xB0_0C);
+    let mut live: Vec<StoredObject> = Vec::new();
     for step in 0..scaled(1200) {
         // Grows for 200 steps, shrinks for 200.
         let grow = if step / 200 % 2 == 0 { 80 } else { 25 };
         if live.is_empty() || rng.percent(grow) {
-            live.push(rig.put(step as u64, rig.len(&mut rng)));
+            live.push(harness.put(step as u64, harness.len(&mut rng)));
         } else {
-            rig.take(live.swap_remove(rng.below(live.len())));
+            harness.free_checked(live.swap_remove(rng.below(live.len())));
         }
         if step % 97 == 96 {
-            trim_tells_the_truth(rig);
+            trim_tells_the_truth(harness);
         }
-        rig.balance(&live);
+        harness.balance(&live);
     }
-    rig.end(live);
+    harness.finish(live);
 }
 
-/// What `trim` returns is what the books say it gave.
-fn trim_tells_the_truth(rig: &Rig<'_>) {
-    let (held, charged) = (rig.pool.bytes_held(), rig.source.charged_bytes());
-    let given = rig.pool.trim();
-    let (held, charged) = (held - rig.pool.bytes_held(), charged - rig.source.charged_bytes());
+/// `trim` returns the bytes that the accounting shows.
+fn trim_tells_the_truth(harness: &PoolHarness<'_>) {
+    let (held, charged) = (harness.pool.bytes_held(), harness.source.charged_bytes());
+    let given = harness.pool.trim();
+    let (held, charged) =
+        (held - harness.pool.bytes_held(), charged - harness.source.charged_bytes());
     assert!(
         (charged..=held.max(charged)).contains(&given),
         "trim gave back {charged} bytes of frames and {held} of all, and reports {given}"
     );
 }
 
-/// D2, T1: making a pool charges nothing, nor does trimming, asking or dropping an empty one.
+/// D2, T1: creating a pool charges nothing, and neither does trimming, asking or dropping an empty
+/// one.
 pub fn an_empty_pool_holds_no_frame(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    rig.balance(&[]);
-    assert_eq!(rig.source.charged_frames(), 0, "D2: frames charged to a new pool");
-    assert_eq!(rig.pool.trim(), 0, "T1: bytes given back by a new pool");
-    rig.balance(&[]);
-    let Rig { pool, source, .. } = rig;
+    let harness = PoolHarness::new(maker);
+    harness.balance(&[]);
+    assert_eq!(harness.source.charged_frames(), 0, "D2: frames charged to a new pool");
+    assert_eq!(harness.pool.trim(), 0, "T1: bytes given back by a new pool");
+    harness.balance(&[]);
+    let PoolHarness { pool, source, .. } = harness;
     drop(pool);
     assert_eq!(source.charged_frames(), 0, "frames charged after an empty pool was dropped");
 }
 
-/// F2, F3: a pool through which objects only pass does not grow.
+/// F2, F3: a pool does not grow if each object leaves before others come.
 pub fn freed_memory_is_used_again(maker: &PoolMaker) {
     for len in [1, 100, 1000, usize::MAX] {
-        let rig = Rig::new(maker);
-        let len = len.min(rig.max());
+        let harness = PoolHarness::new(maker);
+        let len = len.min(harness.max());
         let peak_of = |rounds: usize| {
             let mut peak = 0;
             for fill in 0..rounds as u64 {
-                let (a, b) = (rig.put(2 * fill, len), rig.put(2 * fill + 1, len));
-                peak = peak.max(rig.pool.bytes_held());
-                rig.take(a);
-                rig.take(b);
+                let (a, b) = (harness.put(2 * fill, len), harness.put(2 * fill + 1, len));
+                peak = peak.max(harness.pool.bytes_held());
+                harness.free_checked(a);
+                harness.free_checked(b);
             }
             peak
         };
@@ -81,42 +84,43 @@ pub fn freed_memory_is_used_again(maker: &PoolMaker) {
             first, later,
             "F2: bytes held at most in the first 100 rounds, and in 1000 more"
         );
-        rig.assert_gives_all_back();
+        harness.assert_gives_all_back();
     }
 }
 
-/// F3, T1: what a pool held goes back when all is freed and the pool is trimmed; and it can be filled again.
+/// F3, T1: when all objects are freed and the pool is trimmed, it releases everything, and it can
+/// be filled again.
 pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
     for source in [fresh_source(), source_of_16_kib()] {
-        let rig = Rig::over(maker, source);
-        let mut rng = Rng::new(0x7_1237);
+        let harness = PoolHarness::over(maker, source);
+        let mut rng = SplitMix::new(0x7_1237);
         for round in 0..3 {
             let mut live: Vec<_> = (0..scaled(300) as u64)
-                .map(|i| rig.put(1000 * round + i, rig.len(&mut rng)))
+                .map(|i| harness.put(1000 * round + i, harness.len(&mut rng)))
                 .collect();
-            // In an order that has nothing to do with that of the inserts.
+            // In an order unrelated to that of the inserts.
             while !live.is_empty() {
-                rig.take(live.swap_remove(rng.below(live.len())));
+                harness.free_checked(live.swap_remove(rng.below(live.len())));
             }
-            rig.assert_gives_all_back();
-            assert_eq!(rig.pool.trim(), 0, "T1: a second trim finds nothing");
+            harness.assert_gives_all_back();
+            assert_eq!(harness.pool.trim(), 0, "T1: a second trim finds nothing");
         }
     }
 }
 
-/// G2, A2: every frame goes back with the pool, live objects or not.
+/// G2, A2: dropping a pool releases every frame, with live objects or without.
 pub fn dropping_a_pool_gives_every_frame_back(maker: &PoolMaker) {
     let sources: [Arc<dyn PageSource>; 2] = [fresh_source(), source_of_16_kib()];
     for source in sources {
-        let rig = Rig::over(maker, source);
-        let mut rng = Rng::new(0xD20B);
+        let harness = PoolHarness::over(maker, source);
+        let mut rng = SplitMix::new(0xD20B);
         let mut live: Vec<_> =
-            (0..scaled(300) as u64).map(|i| rig.put(i, rig.len(&mut rng))).collect();
+            (0..scaled(300) as u64).map(|i| harness.put(i, harness.len(&mut rng))).collect();
         for _ in 0..live.len() / 3 {
-            rig.take(live.swap_remove(rng.below(live.len())));
+            harness.free_checked(live.swap_remove(rng.below(live.len())));
         }
-        rig.balance(&live);
-        let Rig { pool, source, .. } = rig;
+        harness.balance(&live);
+        let PoolHarness { pool, source, .. } = harness;
         drop(pool);
         assert_eq!(source.charged_frames(), 0, "frames charged after the pool was dropped");
     }

@@ -1,4 +1,4 @@
-//! What a pool owes its page source, and itself, while that is at work.
+//! The pool while its page source is at work.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
@@ -11,25 +11,27 @@ use zpool_core::page::{ObservedSource, SourceCall};
 use zpool_core::{CompactionBudget, CompactionReport, HandleId};
 
 use super::reclaim::{Asked, Owner};
+use crate::iterations::scaled;
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Object, Rig, fresh_source};
-use crate::rng::Rng;
-use crate::scale::scaled;
+use crate::pool::harness::{PoolHarness, StoredObject, fresh_source};
+use crate::rng::SplitMix;
 
-/// How long a call of the page source waits for another thread that uses the pool meanwhile. No measure of anything: a pool that keeps to N6 never comes near
-/// it, one that does not would hang for ever.
+/// How long a call of the page source waits for another thread that uses the pool meanwhile. It
+/// measures nothing. A pool that keeps N6 never comes near it, and one that does not would hang for
+/// ever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Objects that the prober inserts and frees. Not one at every call: a trim may go on for as long as others empty pages.
+/// The number of objects that the prober inserts and frees. It does not do so at every call,
+/// because a trim may go on while other threads empty pages.
 const INSERTS: usize = 200;
 
-/// Calls of the page source that the work below takes at most, with a margin of ten times.
+/// The most calls of the page source by the work below, with a margin of ten times.
 const MOST_CALLS: usize = 50_000;
 
-/// A page source that, at each call, waits until the [`Prober`] has used the pool.
-struct Stage {
+/// A page source that, at each call, waits until the prober has used the pool.
+struct WatchedSource {
     armed: AtomicBool,
-    /// The thread that works is in a call of `compact`.
+    /// Whether the working thread is in a call of `compact`.
     compacting: AtomicBool,
     prober: OnceLock<ThreadId>,
     count: AtomicUsize,
@@ -37,10 +39,10 @@ struct Stage {
     done: Mutex<Receiver<()>>,
 }
 
-impl Stage {
-    fn new() -> (Arc<Stage>, Receiver<Option<SourceCall>>, Sender<()>) {
+impl WatchedSource {
+    fn new() -> (Arc<WatchedSource>, Receiver<Option<SourceCall>>, Sender<()>) {
         let ((calls, called), (answer, done)) = (mpsc::channel(), mpsc::channel());
-        let stage = Stage {
+        let watched = WatchedSource {
             armed: AtomicBool::new(false),
             compacting: AtomicBool::new(false),
             prober: OnceLock::new(),
@@ -48,21 +50,21 @@ impl Stage {
             calls,
             done: Mutex::new(done),
         };
-        (Arc::new(stage), called, answer)
+        (Arc::new(watched), called, answer)
     }
 
-    /// In the page source.
+    /// Observes a call of the page source.
     fn observe(&self, call: SourceCall) {
         let own = self.prober.get() == Some(&thread::current().id());
-        // Relaxed: set by the one thread that works, before it does.
+        // Relaxed: only the working thread sets it, before it works.
         if own || !self.armed.load(Ordering::Relaxed) {
             return;
         }
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         assert!(count < MOST_CALLS, "{count} calls of the page source, and no end: now {call:?}");
-        self.calls.send(Some(call)).expect("the prober listens as long as the stage is armed");
+        self.calls.send(Some(call)).expect("the prober listens as long as the watched is armed");
         let answer = self.done.lock().recv_timeout(PATIENCE);
-        // Unwinding gives up the lock that is held, so that the prober comes to its end.
+        // Unwinding releases the lock that is held, so that the prober can end.
         assert!(
             answer.is_ok(),
             "N6: another thread cannot use the pool during {call:?} of the page source"
@@ -70,107 +72,115 @@ impl Stage {
     }
 }
 
-/// Ends the prober, also when the pool fails.
-struct Curtain<'a>(&'a Stage);
+/// Ends the prober, also if the pool fails.
+struct EndOfCalls<'a>(&'a WatchedSource);
 
-impl Drop for Curtain<'_> {
+impl Drop for EndOfCalls<'_> {
     fn drop(&mut self) {
         self.0.armed.store(false, Ordering::Relaxed);
         let _ = self.0.calls.send(None);
     }
 }
 
-/// N6, R5, F5, A3, M4: while the page source works, no lock of the pool is held: another thread reads, frees, inserts and asks, and the source waits for it. If it works for a
-/// compaction, a second one does nothing.
+/// N6, R5, F5, A3, M4: the pool holds no lock while the page source works. Another thread reads,
+/// frees, inserts and asks, and the source waits for it. During a compaction, a second one does
+/// nothing.
 pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
-    let (stage, called, answer) = Stage::new();
-    let observer = stage.clone();
+    let (watched, called, answer) = WatchedSource::new();
+    let observer = watched.clone();
     let source = ObservedSource::new(fresh_source(), move |call| observer.observe(call));
-    let rig = Rig::over(maker, Arc::new(source));
-    let mut rng = Rng::new(0x0A11);
-    let mut read: Vec<_> = (0..4).map(|fill| rig.put(fill, rig.len(&mut rng))).collect();
+    let harness = PoolHarness::over(maker, Arc::new(source));
+    let mut rng = SplitMix::new(0x0A11);
+    let mut read: Vec<_> = (0..4).map(|fill| harness.put(fill, harness.len(&mut rng))).collect();
     let freed: Vec<_> =
-        (0..scaled(100) as u64).map(|i| rig.put(1000 + i, rig.len(&mut rng))).collect();
+        (0..scaled(100) as u64).map(|i| harness.put(1000 + i, harness.len(&mut rng))).collect();
     let calls = thread::scope(|scope| {
-        let prober = scope.spawn(|| probe(&rig, &stage, called, answer, &read, freed));
-        let curtain = Curtain(&stage);
-        stage.armed.store(true, Ordering::Relaxed);
-        work(&rig, &stage, &mut rng);
-        drop(curtain);
+        let prober = scope.spawn(|| probe(&harness, &watched, called, answer, &read, freed));
+        let end_of_calls = EndOfCalls(&watched);
+        watched.armed.store(true, Ordering::Relaxed);
+        work(&harness, &watched, &mut rng);
+        drop(end_of_calls);
         prober.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    assert!(calls > 0 || rig.source.calls() == 0, "the page source was called, and nobody saw it");
-    rig.check_all(&read);
-    rig.balance(&read);
-    read.drain(..).for_each(|object| rig.take(object));
-    rig.assert_gives_all_back();
+    assert!(
+        calls > 0 || harness.source.calls() == 0,
+        "the page source was called, and the prober missed it"
+    );
+    harness.check_all(&read);
+    harness.balance(&read);
+    read.drain(..).for_each(|object| harness.free_checked(object));
+    harness.assert_gives_all_back();
 }
 
-/// Uses the pool at each call of its source, with an object to free as long as there are some; returns the number of calls.
+/// Uses the pool at each call of its source, and frees an object while there are some. Returns the
+/// number of calls.
 fn probe(
-    rig: &Rig<'_>,
-    stage: &Stage,
+    harness: &PoolHarness<'_>,
+    watched: &WatchedSource,
     called: Receiver<Option<SourceCall>>,
     answer: Sender<()>,
-    read: &[Object],
-    mut freed: Vec<Object>,
+    read: &[StoredObject],
+    mut freed: Vec<StoredObject>,
 ) -> usize {
-    stage.prober.set(thread::current().id()).expect("one prober a stage");
+    watched.prober.set(thread::current().id()).expect("one prober a watched");
     let mut calls = 0;
     while let Ok(Some(_)) = called.recv() {
-        if stage.compacting.load(Ordering::Relaxed) {
-            let second = rig.pool.compact(CompactionBudget::UNLIMITED);
+        if watched.compacting.load(Ordering::Relaxed) {
+            let second = harness.pool.compact(CompactionBudget::UNLIMITED);
             assert_eq!(
                 second,
                 CompactionReport::default(),
                 "M4: a second compaction at the same time"
             );
         }
-        rig.check_all(read);
-        freed.pop().into_iter().for_each(|object| rig.take(object));
+        harness.check_all(read);
+        freed.pop().into_iter().for_each(|object| harness.free_checked(object));
         if calls < INSERTS {
-            rig.take(rig.put(calls as u64, rig.max().min(100)));
+            harness.free_checked(harness.put(calls as u64, harness.max().min(100)));
         }
-        assert!(rig.pool.stats().objects >= read.len() && rig.pool.bytes_held() > 0, "S1, A1");
-        if let Err(violation) = rig.pool.validate() {
+        assert!(
+            harness.pool.stats().objects >= read.len() && harness.pool.bytes_held() > 0,
+            "S1, A1"
+        );
+        if let Err(violation) = harness.pool.validate() {
             panic!("V1: found while the page source works: {violation}");
         }
         calls += 1;
-        answer.send(()).expect("the stage is there");
+        answer.send(()).expect("the watched is there");
     }
-    rig.take_all(freed);
+    harness.free_all_checked(freed);
     calls
 }
 
-/// Everything that makes a pool call its source.
-fn work(rig: &Rig<'_>, stage: &Stage, rng: &mut Rng) {
+/// Does everything that makes a pool call its source.
+fn work(harness: &PoolHarness<'_>, watched: &WatchedSource, rng: &mut SplitMix) {
     let mut live = Vec::new();
     for step in 0..scaled(120) as u64 {
-        live.push(rig.put(step << 16, rig.len(rng)));
+        live.push(harness.put(step << 16, harness.len(rng)));
         if rng.percent(40) {
-            rig.take(live.swap_remove(rng.below(live.len())));
+            harness.free_checked(live.swap_remove(rng.below(live.len())));
         }
         match step % 40 {
-            19 => drop(rig.pool.trim()),
+            19 => drop(harness.pool.trim()),
             39 => {
                 // Relaxed, as where it is read: the channels between the two threads order it.
-                stage.compacting.store(true, Ordering::Relaxed);
-                rig.pool.compact(CompactionBudget::UNLIMITED);
-                stage.compacting.store(false, Ordering::Relaxed);
+                watched.compacting.store(true, Ordering::Relaxed);
+                harness.pool.compact(CompactionBudget::UNLIMITED);
+                watched.compacting.store(false, Ordering::Relaxed);
             }
             _ => {}
         }
     }
-    let mut owner = Owner::of(rig, live);
-    if rig.pool.capabilities().can_reclaim {
+    let mut owner = Owner::of(harness, live);
+    if harness.pool.capabilities().can_reclaim {
         let agree_if_ours = |owner: &mut Owner<'_>, id: HandleId| {
             if owner.objects.contains_key(&id) {
                 owner.give_up(id);
             }
             Ok(())
         };
-        let _ = rig.pool.reclaim(5, &mut Asked(&mut owner, agree_if_ours));
+        let _ = harness.pool.reclaim(5, &mut Asked(&mut owner, agree_if_ours));
     }
-    rig.take_all(owner.left());
-    rig.pool.trim();
+    harness.free_all_checked(owner.left());
+    harness.pool.trim();
 }

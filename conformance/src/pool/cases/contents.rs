@@ -1,60 +1,64 @@
-//! What was inserted is what is read.
+//! Objects read as they were inserted.
 
+use crate::iterations::scaled;
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Rig, scaled};
-use crate::rng::Rng;
+use crate::pool::harness::PoolHarness;
+use crate::rng::SplitMix;
 
-/// N1, N2, R1: objects of every length live side by side and read as inserted: right away, and when all are in.
+/// N1, N2, R1: objects of every length exist together and read as inserted, both right away and
+/// when all are in.
 ///
-/// Every length up to 4 KiB; beyond that the edges (powers of two and their fractions) and a sample.
+/// All lengths up to 4 KiB, and beyond that a sample and the edges, which are powers of two and
+/// their fractions.
 pub fn every_length_comes_back(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
+    let harness = PoolHarness::new(maker);
     let mut objects = Vec::new();
-    for (fill, len) in (1u64..).zip(lengths(rig.max())) {
-        let object = rig.put(fill, len);
-        rig.check(&object);
+    for (fill, len) in (1u64..).zip(lengths(harness.max())) {
+        let object = harness.put(fill, len);
+        harness.check(&object);
         objects.push(object);
     }
-    rig.end(objects);
+    harness.finish(objects);
 }
 
-/// N1, R1 (B16: a wrong size class made objects overwrite the next chunk): an object written between two others of its length changes neither.
+/// N1, R1 (B16: a wrong size class made objects overwrite the next chunk): an object written
+/// between two of its length changes neither.
 pub fn b16_neighbours_are_not_touched(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let lens: Vec<_> = lengths(rig.max()).collect();
+    let harness = PoolHarness::new(maker);
+    let lens: Vec<_> = lengths(harness.max()).collect();
     let mut canaries = Vec::new();
     for (i, &len) in lens.iter().enumerate().step_by(lens.len().div_ceil(scaled(400))) {
         let fill = 4 * i as u64;
         let (left, middle, right) =
-            (rig.put(fill, len), rig.put(fill + 1, len), rig.put(fill + 2, len));
-        rig.take(middle);
-        let middle = rig.put(fill + 3, len);
-        rig.check(&left);
-        rig.check(&right);
-        rig.take(middle);
+            (harness.put(fill, len), harness.put(fill + 1, len), harness.put(fill + 2, len));
+        harness.free_checked(middle);
+        let middle = harness.put(fill + 3, len);
+        harness.check(&left);
+        harness.check(&right);
+        harness.free_checked(middle);
         canaries.extend([left, right]);
     }
-    rig.end(canaries);
+    harness.finish(canaries);
 }
 
-/// N1: where an object was freed, the next one shows its own bytes and its own length only, whatever lay there before.
+/// N1: an object in a reused slot shows only its own bytes and length.
 pub fn a_slot_used_again_shows_nothing_of_its_last_object(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let mut rng = Rng::new(0x51_07);
+    let harness = PoolHarness::new(maker);
+    let mut rng = SplitMix::new(0x51_07);
     for fill in 0..scaled(400) as u64 {
-        let long = rig.put(2 * fill, rng.between(1, rig.max()));
+        let long = harness.put(2 * fill, rng.between(1, harness.max()));
         let shorter = rng.between(1, long.len);
-        rig.take(long);
-        let short = rig.put(2 * fill + 1, shorter);
-        rig.take(short);
+        harness.free_checked(long);
+        let short = harness.put(2 * fill + 1, shorter);
+        harness.free_checked(short);
     }
-    rig.assert_gives_all_back();
+    harness.assert_gives_all_back();
 }
 
 /// P1, C1: a pool's id and capabilities never change, and two pools differ in their ids.
 pub fn id_and_capabilities_stay_the_same(maker: &PoolMaker) {
-    let (rig, other) = (Rig::new(maker), Rig::new(maker));
-    let (id, capabilities) = (rig.pool.id(), rig.pool.capabilities());
+    let (harness, other) = (PoolHarness::new(maker), PoolHarness::new(maker));
+    let (id, capabilities) = (harness.pool.id(), harness.pool.capabilities());
     assert_ne!(id, other.pool.id(), "P1: ids of two live pools");
     assert_eq!(capabilities, other.pool.capabilities(), "C1: pools of one kind");
     assert!(capabilities.max_object_len > 0, "N2: a pool that takes no object at all");
@@ -62,18 +66,18 @@ pub fn id_and_capabilities_stay_the_same(maker: &PoolMaker) {
         capabilities.can_compact || !capabilities.moves_objects,
         "C1: {capabilities:?}: what would move them, if not compaction?"
     );
-    let object = rig.put(1, rig.max());
-    rig.pool.compact(zpool_core::CompactionBudget::UNLIMITED);
-    rig.take(object);
-    rig.pool.trim();
+    let object = harness.put(1, harness.max());
+    harness.pool.compact(zpool_core::CompactionBudget::UNLIMITED);
+    harness.free_checked(object);
+    harness.pool.trim();
     assert_eq!(
-        (rig.pool.id(), rig.pool.capabilities()),
+        (harness.pool.id(), harness.pool.capabilities()),
         (id, capabilities),
         "P1, C1: before and after work"
     );
 }
 
-/// Lengths to try, from 1 to `max`, ascending.
+/// Returns lengths from 1 to `max` to try, ascending.
 fn lengths(max: usize) -> impl Iterator<Item = usize> {
     let mut lens: Vec<usize> = (1..=max.min(if cfg!(miri) { 40 } else { 4096 })).collect();
     for power in (0..usize::BITS).map(|shift| 1usize << shift).take_while(|&power| power / 2 <= max)
@@ -82,7 +86,7 @@ fn lengths(max: usize) -> impl Iterator<Item = usize> {
             lens.extend([near.saturating_sub(1), near, near + 1]);
         }
     }
-    let mut rng = Rng::new(max as u64);
+    let mut rng = SplitMix::new(max as u64);
     lens.extend((0..scaled(200)).map(|_| rng.between(1, max)));
     lens.retain(|len| (1..=max).contains(len));
     lens.sort_unstable();

@@ -1,4 +1,4 @@
-//! What owners do while a reclaim asks them, and what others do meanwhile.
+//! Owners that act while a reclaim asks them, and other threads meanwhile.
 
 use std::collections::HashMap;
 use std::thread;
@@ -8,121 +8,127 @@ use zpool_core::page::PageSource;
 use zpool_core::{CompactionBudget, Evict, HandleId, NotEvicted, PoolError};
 
 use super::reclaim::{Asked, Owner, agree, filled};
+use crate::iterations::scaled;
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Object, Rig, assert_contents, scaled};
-use crate::rng::Rng;
+use crate::pool::harness::{PoolHarness, StoredObject, assert_contents};
+use crate::rng::SplitMix;
 
-/// E2, F2: an owner that reads what it gives up (to write it elsewhere) and keeps the guard is not waited for: the page stays, and is not reported.
+/// E2, F2: an owner may read what it gives up and keep the guard, for instance to write it
+/// elsewhere. The reclaim does not wait, and the page stays and is not reported.
 pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let len = rig.max().min(983);
-    let mut owner = Owner::of(&rig, vec![rig.put(1, len)]);
+    let harness = PoolHarness::new(maker);
+    let len = harness.max().min(983);
+    let mut owner = Owner::of(&harness, vec![harness.put(1, len)]);
     let mut kept = Vec::new();
     let read_and_free = |owner: &mut Owner<'_>, id: HandleId| {
-        kept.push(rig.guard(&owner.objects[&id]));
+        kept.push(harness.guard(&owner.objects[&id]));
         owner.give_up(id);
         Ok(())
     };
-    let outcome = rig.pool.reclaim(1, &mut Asked(&mut owner, read_and_free));
+    let outcome = harness.pool.reclaim(1, &mut Asked(&mut owner, read_and_free));
     assert_eq!(kept.len(), 1, "E1: asked once for the only object");
-    // A pool that hands out copies has given the page back.
+    // A pool that hands out copies has released the page.
     let pages = outcome.map_or_else(|error| error.report.pages, |report| report.pages);
     assert_eq!(pages == 0, !maker.copies(), "E2: {pages} pages, under a guard");
     for guard in &kept {
         assert_contents(guard, 1, len);
     }
-    rig.balance_with_zombies(&[], 1, len);
+    harness.balance_with_zombies(&[], 1, len);
     drop(kept);
-    rig.assert_gives_all_back();
+    harness.assert_gives_all_back();
 }
 
-/// E1 (B42, B43): another thread frees what the owner is asked for, and its neighbours in line, and the owner waits for it: a lock of the pool that was held
-/// here would hang. The pages are given back all the same.
+/// E1 (B42, B43): the owner waits while another thread frees the object it is asked for and its
+/// neighbours. If the pool held a lock here, this would hang. The pages are released all the same.
 pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let mut owner = Owner::of(&rig, filled(&rig, 120));
+    let harness = PoolHarness::new(maker);
+    let mut owner = Owner::of(&harness, filled(&harness, 120));
     let elsewhere = |owner: &mut Owner<'_>, id: HandleId| {
         owner.asked.push(id);
-        // The object and the next three by age: the page's other one is likely to be among them.
+        // The object and the next three by age, which probably include the page's other one.
         let fill = owner.objects.get(&id).map_or(0, |object| object.fill);
         let near: Vec<_> =
             owner.objects.iter().filter(|(_, o)| (fill..fill + 4).contains(&o.fill)).collect();
         let ids: Vec<_> = near.into_iter().map(|(id, _)| *id).collect();
         let objects: Vec<_> = ids.into_iter().filter_map(|id| owner.objects.remove(&id)).collect();
-        thread::scope(|scope| drop(scope.spawn(|| rig.take_all(objects))));
+        thread::scope(|scope| drop(scope.spawn(|| harness.free_all_checked(objects))));
         Ok(())
     };
-    let before = rig.source.charged_frames();
-    let report =
-        rig.pool.reclaim(6, &mut Asked(&mut owner, elsewhere)).expect("E2: there are pages left");
+    let before = harness.source.charged_frames();
+    let report = harness
+        .pool
+        .reclaim(6, &mut Asked(&mut owner, elsewhere))
+        .expect("E2: there are pages left");
     assert!(report.pages >= 6, "E2: {report:?}");
-    assert!(before - rig.source.charged_frames() >= report.pages, "E2: {report:?}");
-    rig.end(owner.left());
+    assert!(before - harness.source.charged_frames() >= report.pages, "E2: {report:?}");
+    harness.finish(owner.left());
 }
 
-/// E4: while it is asked, the owner may call whatever else the pool has.
+/// E4: while it is asked, the owner may call every other method of the pool.
 pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let mut owner = Owner::of(&rig, filled(&rig, 80));
-    let mut fresh: Vec<Object> = Vec::new();
+    let harness = PoolHarness::new(maker);
+    let mut owner = Owner::of(&harness, filled(&harness, 80));
+    let mut fresh: Vec<StoredObject> = Vec::new();
     let busy = |owner: &mut Owner<'_>, id: HandleId| {
-        rig.check(&owner.objects[&id]);
+        harness.check(&owner.objects[&id]);
         owner.give_up(id);
-        fresh.push(rig.put(20_000 + fresh.len() as u64, rig.max()));
-        rig.pool.compact(CompactionBudget::UNLIMITED);
-        rig.pool.trim();
-        rig.pool
+        fresh.push(harness.put(20_000 + fresh.len() as u64, harness.max()));
+        harness.pool.compact(CompactionBudget::UNLIMITED);
+        harness.pool.trim();
+        harness
+            .pool
             .validate()
             .unwrap_or_else(|violation| panic!("V1: found during eviction: {violation}"));
         assert_eq!(
-            rig.pool.stats().objects,
+            harness.pool.stats().objects,
             owner.objects.len() + fresh.len(),
             "S1: objects, during eviction"
         );
-        assert!(rig.pool.bytes_held() > 0 && rig.pool.capabilities().can_reclaim, "C1");
+        assert!(harness.pool.bytes_held() > 0 && harness.pool.capabilities().can_reclaim, "C1");
         Ok(())
     };
     let report =
-        rig.pool.reclaim(4, &mut Asked(&mut owner, busy)).expect("E2: there are pages left");
+        harness.pool.reclaim(4, &mut Asked(&mut owner, busy)).expect("E2: there are pages left");
     assert!(report.pages >= 4, "E2: {report:?}");
     fresh.extend(owner.left());
-    rig.end(fresh);
+    harness.finish(fresh);
 }
 
 /// Objects that several threads own together.
-type Shelf = Mutex<HashMap<HandleId, Object>>;
+type SharedObjects = Mutex<HashMap<HandleId, StoredObject>>;
 
-/// Gives up what is on the shelf.
-struct FromShelf<'a>(&'a Rig<'a>, &'a Shelf);
+/// Evicts shared objects.
+struct EvictShared<'a>(&'a PoolHarness<'a>, &'a SharedObjects);
 
-impl Evict for FromShelf<'_> {
+impl Evict for EvictShared<'_> {
     fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
         let taken = self.1.lock().remove(&id);
-        // Somebody else may have freed it: no error.
-        taken.into_iter().for_each(|object| self.0.take(object));
+        // If another thread has freed it already, this is no error.
+        taken.into_iter().for_each(|object| self.0.free_checked(object));
         Ok(())
     }
 }
 
-/// E1, E2 (B42): reclaims race with inserts, reads, frees and trims of other threads, and with each other; no object is lost or freed twice, and the books balance
-/// when all is over.
+/// E1, E2 (B42): reclaims race with inserts, reads, frees and trims of other threads, and with each
+/// other. No object is lost or freed twice, and the accounting is right at the end.
 pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let shelf: Shelf = Mutex::new(HashMap::new());
+    let harness = PoolHarness::new(maker);
+    let shared: SharedObjects = Mutex::new(HashMap::new());
     let put = |fill, len| {
-        // Under the shelf's lock, so that no reclaim asks for an object that is not on it yet.
-        let mut shelf = shelf.lock();
-        let object = rig.put(fill, len);
-        shelf.insert(object.handle.id(), object);
+        // Insert under the lock of the map, so that no reclaim asks for an object that is not in it
+        // yet.
+        let mut shared = shared.lock();
+        let object = harness.put(fill, len);
+        shared.insert(object.handle.id(), object);
     };
     for fill in 0..scaled(200) as u64 {
-        put(fill, rig.len(&mut Rng::new(fill)));
+        put(fill, harness.len(&mut SplitMix::new(fill)));
     }
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..scaled(100) {
-                    let outcome = rig.pool.reclaim(2, &mut FromShelf(&rig, &shelf));
+                    let outcome = harness.pool.reclaim(2, &mut EvictShared(&harness, &shared));
                     let error = outcome.err().map(|e| e.error);
                     assert!(
                         matches!(error, None | Some(PoolError::NothingToReclaim)),
@@ -132,34 +138,37 @@ pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
             });
         }
         for thread in 1..3 {
-            let (rig, shelf, put) = (&rig, &shelf, &put);
+            let (harness, shared, put) = (&harness, &shared, &put);
             scope.spawn(move || {
-                let mut rng = Rng::new(thread);
+                let mut rng = SplitMix::new(thread);
                 for step in 0..scaled(600) as u64 {
                     if rng.percent(60) {
-                        put(thread << 32 | step, rig.len(&mut rng));
+                        put(thread << 32 | step, harness.len(&mut rng));
                     } else {
-                        let mut shelf = shelf.lock();
-                        let id = shelf.keys().next().copied();
-                        let object = id.and_then(|id| shelf.remove(&id));
-                        drop(shelf);
-                        object.into_iter().for_each(|object| rig.take(object));
+                        let mut shared = shared.lock();
+                        let id = shared.keys().next().copied();
+                        let object = id.and_then(|id| shared.remove(&id));
+                        drop(shared);
+                        object.into_iter().for_each(|object| harness.free_checked(object));
                     }
                     if step % 64 == 63 {
-                        rig.pool.trim();
+                        harness.pool.trim();
                     }
                 }
             });
         }
     });
-    let left: Vec<_> = shelf.into_inner().into_values().collect();
-    rig.check_all(&left);
-    rig.balance(&left);
-    let mut owner = Owner::of(&rig, left);
-    let all = rig
+    let left: Vec<_> = shared.into_inner().into_values().collect();
+    harness.check_all(&left);
+    harness.balance(&left);
+    let mut owner = Owner::of(&harness, left);
+    let all = harness
         .pool
         .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
         .expect_err("E2: not so many pages");
-    assert!(owner.objects.is_empty(), "E2: {all:?}, and objects are left that nobody kept");
-    rig.assert_gives_all_back();
+    assert!(
+        owner.objects.is_empty(),
+        "E2: {all:?}, and objects are left although no page was kept"
+    );
+    harness.assert_gives_all_back();
 }

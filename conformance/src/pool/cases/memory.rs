@@ -1,4 +1,4 @@
-//! The page source has no more to give.
+//! A page source without memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -9,44 +9,47 @@ use zpool_core::page::{
 };
 use zpool_core::{CompactionBudget, CreateError, PoolError};
 
+use crate::iterations::scaled;
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Object, Rig, fresh_source, scaled, source_of_16_kib};
-use crate::rng::Rng;
+use crate::pool::harness::{PoolHarness, StoredObject, fresh_source, source_of_16_kib};
+use crate::rng::SplitMix;
 
-/// N3, N5, S1, D3, D4: whichever single call of the page source fails, the insert (or the creation) that it belongs to is an error that changes nothing but
-/// the count of such errors, and the same insert succeeds when tried again.
+/// N3, N5, S1, D3, D4: if any single call of the page source fails, its insert or creation is an
+/// error that changes nothing but the count of failed inserts. The same insert succeeds when
+/// repeated.
 pub fn one_refusal_at_every_call_of_the_page_source(maker: &PoolMaker) {
     refuse_everywhere(maker, fresh_source, FaultPlan::Nth, 40);
 }
 
-/// N3, N5, F5: from whichever call on the page source fails, all that is stored stays readable and can be freed.
+/// N3, N5, F5: if all calls of the page source fail from some call on, all objects stay readable
+/// and can be freed.
 pub fn no_memory_from_every_call_on(maker: &PoolMaker) {
     refuse_everywhere(maker, fresh_source, FaultPlan::From, 40);
 }
 
-/// N3, N5, D3, D4, F5: the two cases above, over a source with frames of 16 KiB.
+/// N3, N5, D3, D4, F5: both hold over a source with frames of 16 KiB.
 pub fn refusals_with_frames_of_16_kib(maker: &PoolMaker) {
     refuse_everywhere(maker, source_of_16_kib, FaultPlan::Nth, 20);
     refuse_everywhere(maker, source_of_16_kib, FaultPlan::From, 20);
 }
 
-/// N5, F2: a pool at its budget refuses, and takes objects again after a free.
+/// N5, F2: a pool at its budget refuses objects, and takes them again after a free.
 pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
-    let unlimited = Rig::new(maker);
-    // Room for a dozen of the longest, in case a pool takes pages for several of those.
+    let unlimited = PoolHarness::new(maker);
+    // Room for 12 of the longest objects, because a pool may take pages for several of them.
     let frames = 24.max(12 * unlimited.max().div_ceil(unlimited.source.frame_size()));
     let budget = Arc::new(BudgetedSource::new(fresh_source(), frames));
-    let rig = Rig::over(maker, budget.clone());
-    let len = rig.max().min(3000);
+    let harness = PoolHarness::over(maker, budget.clone());
+    let len = harness.max().min(3000);
     let mut live = Vec::new();
     for fill in 0..scaled(400) as u64 {
-        match rig.try_put(fill, len) {
+        match harness.try_put(fill, len) {
             Ok(object) => live.push(object),
             Err(error) => {
                 assert_eq!(error, PoolError::OutOfMemory, "N5: an insert over the budget");
-                rig.balance(&live);
-                rig.take(live.swap_remove(live.len() / 2));
-                live.push(rig.put(fill, len));
+                harness.balance(&live);
+                harness.free_checked(live.swap_remove(live.len() / 2));
+                live.push(harness.put(fill, len));
             }
         }
         assert!(
@@ -55,11 +58,12 @@ pub fn a_full_pool_goes_on_after_a_free(maker: &PoolMaker) {
             budget.charged_frames()
         );
     }
-    rig.end(live);
+    harness.finish(live);
 }
 
-/// N3, F3: a page source that panics instead of giving memory costs that insert and nothing else: what is stored stays, the books balance, the same insert
-/// succeeds when tried again, and no frame stays charged.
+/// N3, F3: if the page source panics instead of providing memory, only that insert fails. Stored
+/// objects stay, the accounting is right, the same insert succeeds when repeated, and no frame
+/// stays charged.
 pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     for nth in 0..scaled(40) {
         let (left, panics) =
@@ -70,67 +74,68 @@ pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
             // Relaxed: one thread.
             if asks && counter.fetch_sub(1, Ordering::Relaxed) == 0 {
                 seen.fetch_add(1, Ordering::Relaxed);
-                // Unlike `panic!` it does not tell the hook, which would print it.
+                // Unlike `panic!`, this does not call the hook, which would print it.
                 resume_unwind(Box::new("the page source panics"));
             }
         });
-        let rig = Rig::over(maker, Arc::new(source));
-        let (mut rng, mut live) = (Rng::new(nth as u64), Vec::new());
+        let harness = PoolHarness::over(maker, Arc::new(source));
+        let (mut rng, mut live) = (SplitMix::new(nth as u64), Vec::new());
         left.store(nth, Ordering::Relaxed);
         for fill in 0..60 {
-            let len = rig.len(&mut rng);
-            let tried = catch_unwind(AssertUnwindSafe(|| rig.put(fill, len)));
+            let len = harness.len(&mut rng);
+            let tried = catch_unwind(AssertUnwindSafe(|| harness.put(fill, len)));
             live.push(tried.unwrap_or_else(|_| {
-                rig.check_all(&live);
-                rig.balance(&live);
-                rig.put(fill, len)
+                harness.check_all(&live);
+                harness.balance(&live);
+                harness.put(fill, len)
             }));
         }
-        rig.balance(&live);
-        rig.take_all(live);
-        rig.assert_gives_all_back();
-        // Later calls than there are need no try.
+        harness.balance(&live);
+        harness.free_all_checked(live);
+        harness.assert_gives_all_back();
+        // Stop after the last call that can fail.
         if panics.load(Ordering::Relaxed) == 0 {
             break;
         }
     }
 }
 
-/// A2, T1, M1: frames that the system does not take back stay on the pool's books and on the
-/// source's, are used again, and go when the system takes frames again.
+/// A2, T1, M1: frames that the system does not take back stay accounted to the pool and the source.
+/// They are used again, and are released when the system takes frames again.
 pub fn frames_the_system_keeps_stay_on_the_books(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let (mut rng, mut live) = (Rng::new(0x5_7A45), Vec::new());
-    let put = |rng: &mut Rng, live: &mut Vec<Object>, count| {
-        live.extend((0..count).map(|fill| rig.put(fill, rig.len(rng))));
+    let harness = PoolHarness::new(maker);
+    let (mut rng, mut live) = (SplitMix::new(0x5_7A45), Vec::new());
+    let put = |rng: &mut SplitMix, live: &mut Vec<StoredObject>, count| {
+        live.extend((0..count).map(|fill| harness.put(fill, harness.len(rng))));
     };
     put(&mut rng, &mut live, scaled(300) as u64);
-    rig.source.keep_frames(true);
+    harness.source.keep_frames(true);
     for _ in 0..3 {
         let left = live.split_off(live.len() / 3 * 2);
-        rig.take_all(std::mem::replace(&mut live, left));
-        rig.pool.compact(CompactionBudget::UNLIMITED);
-        rig.pool.trim();
-        rig.balance(&live);
-        rig.check_all(&live);
+        harness.free_all_checked(std::mem::replace(&mut live, left));
+        harness.pool.compact(CompactionBudget::UNLIMITED);
+        harness.pool.trim();
+        harness.balance(&live);
+        harness.check_all(&live);
         put(&mut rng, &mut live, scaled(200) as u64);
-        rig.balance(&live);
-        let lost = rig.source.frames_off_the_books();
+        harness.balance(&live);
+        let lost = harness.source.frames_off_the_books();
         assert_eq!(lost, 0, "A2: frames that the system kept are not charged any more");
     }
-    rig.take_all(live);
-    rig.pool.trim();
-    rig.balance(&[]);
+    harness.free_all_checked(live);
+    harness.pool.trim();
+    harness.balance(&[]);
     assert_eq!(
-        rig.source.frames_off_the_books(),
+        harness.source.frames_off_the_books(),
         0,
         "A2: frames of the empty pool that the system kept"
     );
-    rig.source.keep_frames(false);
-    rig.assert_gives_all_back();
+    harness.source.keep_frames(false);
+    harness.assert_gives_all_back();
 }
 
-/// Runs the same workload once without a fault, to count the calls that can fail, and then once for each of them.
+/// Runs a workload without a fault, to count the calls that can fail, and then once with each of
+/// them failing.
 fn refuse_everywhere(
     maker: &PoolMaker,
     source: fn() -> Arc<dyn PageSource>,
@@ -144,7 +149,7 @@ fn refuse_everywhere(
     }
 }
 
-/// Gives the number of calls that could have failed.
+/// Runs the workload and returns the number of calls that could have failed.
 fn workload(
     maker: &PoolMaker,
     source: Arc<dyn PageSource>,
@@ -160,49 +165,49 @@ fn workload(
             return source.calls();
         }
     };
-    let rig = Rig::of(maker, pool, source);
-    let (mut rng, mut live, mut refused) = (Rng::new(0xFA_117), Vec::new(), 0_u64);
+    let harness = PoolHarness::of(maker, pool, source);
+    let (mut rng, mut live, mut refused) = (SplitMix::new(0xFA_117), Vec::new(), 0_u64);
     for fill in 0..inserts as u64 {
-        let len = rig.len(&mut rng);
-        match insert_or_change_nothing(&rig, fill, len, &live) {
+        let len = harness.len(&mut rng);
+        match insert_or_change_nothing(&harness, fill, len, &live) {
             Some(object) => live.push(object),
             None => {
                 refused += 1;
                 if let FaultPlan::Nth(_) = plan {
                     assert_eq!(refused, 1, "N5: one call failed, but a second insert too");
-                    live.push(rig.put(fill, len));
+                    live.push(harness.put(fill, len));
                 }
             }
         }
         if fill % 4 == 3 && !live.is_empty() {
-            rig.take(live.swap_remove(rng.below(live.len())));
+            harness.free_checked(live.swap_remove(rng.below(live.len())));
         }
     }
     assert_eq!(
-        rig.source.failures() > 0,
+        harness.source.failures() > 0,
         refused > 0,
         "N5: inserts refused: {refused}, of calls of the source: {}",
-        rig.source.failures()
+        harness.source.failures()
     );
-    assert_eq!(rig.pool.stats().failed_inserts, refused, "S1: failed inserts");
-    rig.check_all(&live);
-    rig.balance(&live);
-    let calls = rig.source.calls();
-    rig.take_all(live);
-    rig.assert_gives_all_back();
+    assert_eq!(harness.pool.stats().failed_inserts, refused, "S1: failed inserts");
+    harness.check_all(&live);
+    harness.balance(&live);
+    let calls = harness.source.calls();
+    harness.free_all_checked(live);
+    harness.assert_gives_all_back();
     calls
 }
 
-/// An insert that may fail for want of memory; then the pool is as it was.
+/// Inserts an object. If there is no memory, checks that the pool is as before.
 fn insert_or_change_nothing(
-    rig: &Rig<'_>,
+    harness: &PoolHarness<'_>,
     fill: u64,
     len: usize,
-    live: &[Object],
-) -> Option<Object> {
-    rig.pool.trim();
-    let before = (rig.source.charged_frames(), rig.pool.stats().objects);
-    match rig.try_put(fill, len) {
+    live: &[StoredObject],
+) -> Option<StoredObject> {
+    harness.pool.trim();
+    let before = (harness.source.charged_frames(), harness.pool.stats().objects);
+    match harness.try_put(fill, len) {
         Ok(object) => Some(object),
         Err(error) => {
             assert_eq!(
@@ -210,10 +215,10 @@ fn insert_or_change_nothing(
                 PoolError::OutOfMemory,
                 "N5: an insert of {len} bytes without memory"
             );
-            rig.balance(live);
-            rig.check_all(live);
-            rig.pool.trim();
-            let after = (rig.source.charged_frames(), rig.pool.stats().objects);
+            harness.balance(live);
+            harness.check_all(live);
+            harness.pool.trim();
+            let after = (harness.source.charged_frames(), harness.pool.stats().objects);
             assert_eq!(
                 after, before,
                 "N3: frames charged and objects, after a failed insert and a trim"

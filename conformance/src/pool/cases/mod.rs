@@ -1,6 +1,8 @@
-//! The cases, by topic. Each doc comment names the bullets of [`ZPool`](zpool_core::ZPool)'s contract that it checks.
+//! The cases, by topic. Each doc comment names the bullets of [`ZPool`](zpool_core::ZPool)'s
+//! contract that it checks.
 //!
-//! Every function here takes the maker of the pool under test, returns when the pool behaves, and panics with what was wrong when it does not.
+//! Every function takes the maker of the pool under test. It returns if the pool keeps its
+//! contract, and panics with the deviation otherwise.
 
 #![expect(
     clippy::missing_panics_doc,

@@ -1,6 +1,7 @@
-//! Lists of actions that nobody thought of, or one that somebody kept.
+//! Random lists of actions, or one from a file.
 //!
-//! `ZPOOL_ACTIONS=FILE cargo test random_actions` does the list of a file to every pool that has the suite, instead of random ones.
+//! `ZPOOL_ACTIONS=FILE cargo test random_actions` runs the list of a file on every pool with this
+//! suite, instead of random ones.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,39 +13,43 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use zpool_core::page::PageSource;
 
 use crate::action::{self, Action, from_text, pool_action};
-use crate::pool::rig::{Rig, fresh_source, scaled, source_of_16_kib};
-use crate::pool::{PoolMaker, PoolSubject};
+use crate::iterations::scaled;
+use crate::pool::harness::{PoolHarness, fresh_source, source_of_16_kib};
+use crate::pool::{PoolMaker, PoolModelRunner};
 
-/// Names a file with a list of actions, which the cases here do instead of random ones.
+/// The variable that names a file with a list of actions to run instead of random ones.
 pub const LIST: &str = "ZPOOL_ACTIONS";
 
-/// Every bullet that a single thread can see (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3, T1): after each action of a random list the pool agrees with
-/// [`ReferencePool`](crate::ReferencePool), and its books balance. A failure prints the shortest list that fails.
+/// All bullets that a single thread can check (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3,
+/// T1). After each action of a random list, the pool agrees with
+/// [`ReferencePool`](crate::ReferencePool), and its accounting is right. A failure prints the
+/// shortest failing list.
 pub fn random_actions_agree_with_the_reference(maker: &PoolMaker) {
     random_actions(maker, fresh_source);
 }
 
-/// The same bullets (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3, T1) over a source with frames of 16 KiB.
+/// Those bullets (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3, T1) over a source with frames
+/// of 16 KiB.
 pub fn random_actions_with_frames_of_16_kib(maker: &PoolMaker) {
     random_actions(maker, source_of_16_kib);
 }
 
 fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
     let attempt = |actions: &[Action]| {
-        let rig = Rig::over(maker, source());
-        action::run(actions, PoolSubject::new(&*rig.pool, Some(&rig.source)))
+        let harness = PoolHarness::over(maker, source());
+        action::run(actions, PoolModelRunner::new(&*harness.pool, Some(&harness.source)))
     };
     if let Some(file) = env::var_os(LIST) {
         return attempt(&read(&file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     }
-    let max_len = Rig::new(maker).max();
+    let max_len = PoolHarness::new(maker).max();
     let config = Config {
         cases: scaled(48) as u32,
         failure_persistence: None,
         max_shrink_iters: 2000,
         ..Config::default()
     };
-    // The same lists in every run: a red test stays red.
+    // The same lists in every run, so that a red test stays red.
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, b"zpool-conformance: seed of lists");
     let mut runner = TestRunner::new_with_rng(config, rng);
     let outcome = runner.run(&vec(pool_action(max_len), 1..160), |actions| {
@@ -54,7 +59,8 @@ fn random_actions(maker: &PoolMaker, source: fn() -> Arc<dyn PageSource>) {
         Ok(()) => {}
         Err(TestError::Fail(why, actions)) => {
             let (frame, list) = (source().frame_size(), action::to_text(&actions));
-            // A comment to whoever reads the list back: other frames may not show what is wrong.
+            // A comment for the reader of the list, because other frame sizes may not show the
+            // failure.
             let how = format!("# zlab replay --frame {frame} --max-len {max_len} FILE");
             panic!("{why}\nThe shortest list of actions that fails:\n{how}\n{list}")
         }

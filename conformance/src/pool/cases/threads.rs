@@ -8,45 +8,47 @@ use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::page::PageSource;
 use zpool_core::{CompactionBudget, HandleId, PoolError};
 
+use crate::iterations::scaled;
 use crate::pool::PoolMaker;
-use crate::pool::rig::{Object, Rig, assert_contents, scaled};
-use crate::rng::Rng;
+use crate::pool::harness::{PoolHarness, StoredObject, assert_contents};
+use crate::rng::SplitMix;
 
 const THREADS: u64 = 4;
 
-/// N1, R1, F1, A1: threads insert, read, hold and free, each other's objects too; contents are compared at every read, the books at the end.
+/// N1, R1, F1, A1: threads insert, read, hold and free each other's objects. Contents are compared
+/// at every read, and the accounting at the end.
 pub fn threads_insert_read_and_free(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
+    let harness = PoolHarness::new(maker);
     let market = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (rig, market) = (&rig, &market);
-            scope.spawn(move || trade(rig, market, thread, scaled(2500)));
+            let (harness, market) = (&harness, &market);
+            scope.spawn(move || trade(harness, market, thread, scaled(2500)));
         }
     });
     let left = market.into_inner();
-    rig.end(left);
+    harness.finish(left);
 }
 
-/// One thread's work: keeps some objects, leaves some for others, and takes what others left.
-fn trade(rig: &Rig<'_>, market: &Mutex<Vec<Object>>, thread: u64, steps: usize) {
-    let mut rng = Rng::new(thread);
+/// The work of one thread: it keeps some objects, leaves some for other threads, and takes theirs.
+fn trade(harness: &PoolHarness<'_>, market: &Mutex<Vec<StoredObject>>, thread: u64, steps: usize) {
+    let mut rng = SplitMix::new(thread);
     let mut mine = Vec::new();
     let mut held = Vec::new();
     for step in 0..steps as u64 {
         match rng.below(10) {
-            0..4 => mine.push(rig.put(thread << 32 | step, rig.len(&mut rng))),
-            4..6 if !mine.is_empty() => rig.check(&mine[rng.below(mine.len())]),
+            0..4 => mine.push(harness.put(thread << 32 | step, harness.len(&mut rng))),
+            4..6 if !mine.is_empty() => harness.check(&mine[rng.below(mine.len())]),
             6 if !mine.is_empty() => {
                 let object = &mine[rng.below(mine.len())];
-                held.push((object.fill, object.len, rig.guard(object)));
+                held.push((object.fill, object.len, harness.guard(object)));
             }
             7 if !mine.is_empty() => {
                 let given = mine.swap_remove(rng.below(mine.len()));
                 market.lock().push(given);
             }
             8 => mine.extend(market.lock().pop()),
-            _ if !mine.is_empty() => rig.take(mine.swap_remove(rng.below(mine.len()))),
+            _ if !mine.is_empty() => harness.free_checked(mine.swap_remove(rng.below(mine.len()))),
             _ => {}
         }
         if held.len() > 8 {
@@ -54,19 +56,20 @@ fn trade(rig: &Rig<'_>, market: &Mutex<Vec<Object>>, thread: u64, steps: usize) 
             assert_contents(&guard, fill, len);
         }
         if step % 512 == 511 {
-            rig.pool.trim();
+            harness.pool.trim();
         }
     }
     market.lock().extend(mine);
 }
 
-/// R1, R4, F1, F2: a read that races with the free of its object gives the object's bytes under a guard that keeps them, or says that the handle is stale;
-/// never other bytes, and no byte is lost when all is over.
+/// R1, R4, F1, F2: a read that races with the free of its object returns the object's bytes under a
+/// guard that keeps them, or reports a stale handle. It never returns other bytes, and no byte is
+/// lost at the end.
 pub fn reads_that_race_with_free_see_the_object_or_nothing(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let len = rig.max().min(256);
+    let harness = PoolHarness::new(maker);
+    let len = harness.max().min(256);
     for round in 0..scaled(150) as u64 {
-        let objects: Vec<_> = (0..8).map(|i| rig.put(round << 8 | i, len)).collect();
+        let objects: Vec<_> = (0..8).map(|i| harness.put(round << 8 | i, len)).collect();
         let names: Vec<(HandleId, u64)> = objects.iter().map(|o| (o.handle.id(), o.fill)).collect();
         let start = Barrier::new(3);
         thread::scope(|scope| {
@@ -74,24 +77,24 @@ pub fn reads_that_race_with_free_see_the_object_or_nothing(maker: &PoolMaker) {
                 scope.spawn(|| {
                     start.wait();
                     for _ in 0..4 {
-                        names.iter().for_each(|&(id, fill)| read_or_stale(&rig, id, fill, len));
+                        names.iter().for_each(|&(id, fill)| read_or_stale(&harness, id, fill, len));
                     }
                 });
             }
             start.wait();
-            // The slots are used again at once.
+            // The slots are reused at once.
             for (i, object) in objects.into_iter().enumerate() {
-                rig.pool.free(object.handle).expect("F1: the only free of this handle");
-                rig.take(rig.put(round << 8 | 0x80 | i as u64, len));
+                harness.pool.free(object.handle).expect("F1: the only free of this handle");
+                harness.free_checked(harness.put(round << 8 | 0x80 | i as u64, len));
             }
         });
-        rig.balance(&[]);
+        harness.balance(&[]);
     }
-    rig.assert_gives_all_back();
+    harness.assert_gives_all_back();
 }
 
-fn read_or_stale(rig: &Rig<'_>, id: HandleId, fill: u64, len: usize) {
-    match rig.pool.read(&id.forge()) {
+fn read_or_stale(harness: &PoolHarness<'_>, id: HandleId, fill: u64, len: usize) {
+    match harness.pool.read(&id.forge()) {
         Ok(guard) => {
             assert_contents(&guard, fill, len);
             thread::yield_now();
@@ -101,19 +104,21 @@ fn read_or_stale(rig: &Rig<'_>, id: HandleId, fill: u64, len: usize) {
     }
 }
 
-/// F1 (B25, B44): of two threads that free the same object (one of them has no right to) exactly one succeeds, and the books stay right.
+/// F1 (B25, B44): if two threads free one object, one of them without a right to, exactly one
+/// succeeds, and the accounting stays right.
 pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
-    let len = rig.max().min(300);
+    let harness = PoolHarness::new(maker);
+    let len = harness.max().min(300);
     let wins = AtomicUsize::new(0);
-    let ids: Vec<_> = (0..scaled(600) as u64).map(|fill| rig.put(fill, len).handle.id()).collect();
+    let ids: Vec<_> =
+        (0..scaled(600) as u64).map(|fill| harness.put(fill, len).handle.id()).collect();
     let start = Barrier::new(2);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 start.wait();
                 for id in &ids {
-                    match rig.pool.free(id.forge()) {
+                    match harness.pool.free(id.forge()) {
                         Ok(()) => drop(wins.fetch_add(1, Ordering::Relaxed)),
                         Err(e) => {
                             assert_eq!(*e.error(), PoolError::StaleHandle, "F4: the free that lost")
@@ -124,27 +129,30 @@ pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
         }
     });
     assert_eq!(wins.into_inner(), ids.len(), "F1: successful frees of as many objects");
-    rig.assert_gives_all_back();
+    harness.assert_gives_all_back();
 }
 
-/// S1, A3, V1 (B15: unlocked reads underflowed): books that are asked for while threads work stay within what those threads can have done.
+/// S1, A3, V1 (B15: unlocked reads underflowed): figures taken while threads work stay within what
+/// those threads can have done.
 pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
-    let rig = Rig::new(maker);
+    let harness = PoolHarness::new(maker);
     let most_objects = THREADS as usize * 20;
-    // Each object may cost a page of its own, be held twice (a zombie and its successor), and pages may wait to be given back.
-    let most_bytes = (4 << 20) + 8 * most_objects * rig.max().max(rig.source.frame_size());
+    // Each object may take a page of its own and be held twice, as a zombie and its successor, and
+    // pages may wait for their release.
+    let most_bytes = (4 << 20) + 8 * most_objects * harness.max().max(harness.source.frame_size());
     let working = AtomicUsize::new(THREADS as usize);
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (rig, working) = (&rig, &working);
+            let (harness, working) = (&harness, &working);
             scope.spawn(move || {
-                churn(rig, thread, scaled(1500));
+                churn(harness, thread, scaled(1500));
                 working.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        // At least once, and as long as anybody works; a worker that panicked ends the scope's wait by its own panic.
+        // At least once, and while any worker runs. A worker that panicked ends the scope's wait by
+        // its own panic.
         for _ in 0..scaled(3000) {
-            let (stats, held) = (rig.pool.stats(), rig.pool.bytes_held());
+            let (stats, held) = (harness.pool.stats(), harness.pool.bytes_held());
             assert!(
                 stats.objects <= most_objects,
                 "S1: {} objects of {most_objects}",
@@ -156,7 +164,7 @@ pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
                 "S1: {most_bytes} bytes at most, in {stats:?}"
             );
             assert!(held <= most_bytes, "A1: {held} bytes held of {most_bytes} at most");
-            if let Err(violation) = rig.pool.validate() {
+            if let Err(violation) = harness.pool.validate() {
                 panic!("V1: found while threads work: {violation}");
             }
             if working.load(Ordering::Relaxed) == 0 {
@@ -164,25 +172,25 @@ pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
             }
         }
     });
-    rig.assert_gives_all_back();
+    harness.assert_gives_all_back();
 }
 
 /// At most 20 objects at a time.
-fn churn(rig: &Rig<'_>, thread: u64, steps: usize) {
-    let mut rng = Rng::new(thread);
+fn churn(harness: &PoolHarness<'_>, thread: u64, steps: usize) {
+    let mut rng = SplitMix::new(thread);
     let mut mine = Vec::new();
     for step in 0..steps as u64 {
         if mine.len() < 20 && (mine.is_empty() || rng.percent(50)) {
-            mine.push(rig.put(thread << 32 | step, rig.len(&mut rng)));
+            mine.push(harness.put(thread << 32 | step, harness.len(&mut rng)));
         } else {
             let object = mine.swap_remove(rng.below(mine.len()));
-            let guard = rig.guard(&object);
-            rig.pool.free(object.handle).expect("F1");
+            let guard = harness.guard(&object);
+            harness.pool.free(object.handle).expect("F1");
             assert_contents(&guard, object.fill, object.len);
         }
         if step % 128 == 127 {
-            rig.pool.compact(CompactionBudget::moves(16));
+            harness.pool.compact(CompactionBudget::moves(16));
         }
     }
-    rig.take_all(mine);
+    harness.free_all_checked(mine);
 }

@@ -1,6 +1,6 @@
-//! An allocator of the usual kind, with size classes, compaction and reclaim, and one thing wrong (or odd) at a time.
+//! An allocator with size classes, compaction and reclaim, with one bug or oddity at a time.
 //!
-//! Pages of at least 8 KiB are cut into slots of a power of two; guards are copies.
+//! Pages of at least 8 KiB are cut into slots of a power of two. Guards are copies.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) const MAX_LEN: usize = 4096;
 const SMALLEST: usize = 64;
 
 planted! {
-    /// What is wrong with a [`Paged`] pool.
+    /// The bug or oddity of a [`Paged`] pool.
     enum Flaw {
         bugs {
             // Placing.
@@ -72,7 +72,7 @@ struct Place {
 struct Entry {
     generation: u16,
     place: Option<Place>,
-    /// Length of the last object, for those that show it.
+    /// The length of the last object, for the bugs that show it.
     last_len: usize,
 }
 
@@ -80,13 +80,13 @@ struct Entry {
 struct Page {
     bytes: Vec<u8>,
     slot_bytes: usize,
-    /// Which entry has a slot.
+    /// The entry of each slot.
     slots: Vec<Option<u32>>,
-    /// How many of them are taken.
+    /// The number of taken slots.
     objects: usize,
-    /// Being emptied: nothing is inserted.
+    /// Whether the page is being emptied. Then nothing is inserted.
     isolated: bool,
-    /// When it got its newest object.
+    /// The time of the newest object.
     age: u64,
 }
 
@@ -142,7 +142,8 @@ impl Paged {
         len.next_power_of_two().max(SMALLEST)
     }
 
-    /// Puts an object into a slot; false where no page has one. One that is moved goes into another page, and into none that is empty.
+    /// Puts an object into a slot. Returns false if no page has one. A moved object goes into
+    /// another page that is not empty.
     fn place(&self, books: &mut Books, index: u32, object: &[u8], from: Option<usize>) -> bool {
         let class = self.class_of(object.len());
         let (leave_isolated, front) =
@@ -201,7 +202,7 @@ impl Paged {
         Ok((opened.index, place))
     }
 
-    /// Gives empty pages back; returns their number.
+    /// Releases empty pages and returns their number.
     fn give_back(&self, mut books: MutexGuard<'_, Books>) -> usize {
         let mut given = 0;
         for page in &mut books.pages {
@@ -215,7 +216,8 @@ impl Paged {
         given
     }
 
-    /// Moves the objects of the emptiest page of a class into its other pages, if they all fit. True when something was moved.
+    /// Moves the objects of the emptiest page of a class into its other pages, if they all fit.
+    /// Returns whether something was moved.
     fn merge(&self, books: &mut Books, class: usize, left: &mut usize) -> bool {
         let of_class = |page: &Option<Page>| {
             page.as_ref()
@@ -253,7 +255,7 @@ impl Paged {
         true
     }
 
-    /// Sets the oldest page apart; gives its number and its objects' names.
+    /// Isolates the oldest page. Returns its number and the names of its objects.
     fn choose(&self, tried: &[usize]) -> Option<(usize, Vec<Handle>)> {
         let mut books = self.books.lock();
         let numbered =
@@ -305,7 +307,7 @@ impl Paged {
     }
 }
 
-/// Puts a page back that is set apart when its owner panics.
+/// Puts an isolated page back if its owner panics.
 struct Rejoin<'a> {
     pool: &'a Paged,
     at: usize,
@@ -351,7 +353,7 @@ impl ZPool for Paged {
             if early {
                 books.free.push(index);
             } else {
-                // Booked as an object while the source is asked.
+                // Counted as an object while the source is asked.
                 books.entries[index as usize].place =
                     Some(Place { page: usize::MAX, slot: 0, len: object.len() });
             }

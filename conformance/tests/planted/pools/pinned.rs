@@ -1,6 +1,8 @@
-//! Pools whose guards show the pool's own bytes, with one thing wrong about that at a time: the pool of the docs, in a wrapper that spoils its guards.
+//! Pools whose guards show the pool's own bytes, with one bug about that at a time. They wrap the
+//! pool of the docs and spoil its guards.
 //!
-//! The others of this folder hand out copies or share an `Arc`, so no bug of theirs can touch what a guard shows.
+//! The others of this folder hand out copies or share an `Arc`, so their bugs cannot touch the
+//! bytes of a guard.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use zpool_core::{
 mod blocks;
 
 planted! {
-    /// What is wrong with a [`Pinned`] pool.
+    /// The bug of a [`Pinned`] pool.
     enum Flaw {
         bugs {
             DoesNotPin,
@@ -52,16 +54,17 @@ impl Pinned {
     fn overwrite_the_zombie(&self, object: &[u8]) {
         let Some((address, len)) = self.zombie.lock().take() else { return };
         if self.inner.stats().zombies > 0 {
-            // SAFETY: none: this is the bug. The block is in use, so the bytes are there; somebody else has them.
+            // SAFETY: none, which is the bug. The block is in use, so the bytes are there, but they
+            // belong to another object.
             unsafe { std::ptr::copy(object.as_ptr(), address as *mut u8, len.min(object.len())) };
         }
     }
 }
 
 /// Guards that hold nothing.
-struct Nobody;
+struct NoPins;
 
-impl Pins for Nobody {
+impl Pins for NoPins {
     fn unpin(&self, _: u64) {}
 }
 
@@ -85,12 +88,13 @@ impl ZPool for Pinned {
         if matches!(self.flaw, Nothing | ReusesBytesUnderAGuard) {
             return Ok(guard);
         }
-        // SAFETY: for `NeverUnpins`: the pin that is forgotten below. For `DoesNotPin` none: this is the bug.
+        // SAFETY: for `NeverUnpins`, the pin that is forgotten below. For `DoesNotPin` none, which
+        // is the bug.
         let bytes = unsafe { std::slice::from_raw_parts(guard.as_ptr(), guard.len()) };
         if self.flaw == NeverUnpins {
             std::mem::forget(guard);
         }
-        Ok(ReadGuard::pinned(bytes, &Nobody, 0))
+        Ok(ReadGuard::pinned(bytes, &NoPins, 0))
     }
 
     fn free(&self, handle: Handle) -> Result<(), FreeError> {

@@ -1,5 +1,5 @@
-//! Pools that exchange the objects of two handles, with one thing wrong about that at a time: the reference pool behind names of this pool's own, which can be given to other
-//! objects at will.
+//! Pools that exchange the objects of two handles, with one bug about that at a time. They put
+//! names of their own before a reference pool, and can give a name to any object.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use zpool_core::{
 };
 
 planted! {
-    /// What is wrong with a [`Renaming`] pool.
+    /// The bug of a [`Renaming`] pool.
     enum Flaw {
         bugs {
             SaysItExchanged,
@@ -68,7 +68,7 @@ impl Renaming {
         found.ok_or(PoolError::StaleHandle)
     }
 
-    /// Gives each name the other's object, whatever that takes.
+    /// Exchanges the objects of two names, whatever that takes.
     fn rename(&self, one: &Handle, another: &Handle) {
         let mut names = self.names.lock();
         let (Some(first), Some(second)) =
@@ -147,14 +147,14 @@ impl ZPool for Renaming {
             }
             _ => {}
         }
-        // Changes what the inner handles name, so names need not change.
+        // Changes the objects of the inner handles, so names need not change.
         let done = now && self.inner.exchange(&first.forge(), &mut second.forge());
         if done && self.flaw == ExchangesHalf {
             let mut names = self.names.lock();
             names.inner.insert(other.id(), first.forge());
         }
         if done && self.flaw == ExchangesInTwoSteps {
-            // Back, since names change.
+            // Change them back, because names change.
             self.inner.exchange(&first.forge(), &mut second.forge());
             self.rename(handle, other);
         }

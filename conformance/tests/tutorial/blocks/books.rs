@@ -1,4 +1,4 @@
-//! Who has which cell. Safe code, behind one lock; the bytes are not looked at here.
+//! The owners of the cells. This is safe code behind one lock, and does not look at the bytes.
 
 use zpool_core::PoolError;
 use zpool_core::handle::Opened;
@@ -8,13 +8,13 @@ use super::layout::Class;
 
 #[derive(Debug, Default)]
 pub struct Books {
-    /// A cell is known by its number here, which is the index in its object's handle.
+    /// A cell is known here by its number, which is the index in its object's handle.
     cells: Vec<Cell>,
     blocks: Vec<Block>,
     classes: Vec<ClassBooks>,
     pub objects: usize,
     pub zombies: usize,
-    /// Bytes of objects and zombies, and of the cells they are in.
+    /// The bytes of objects and zombies, and of their cells.
     pub payload: usize,
     pub in_cells: usize,
     pub frames: usize,
@@ -35,7 +35,7 @@ struct Cell {
 enum State {
     Free,
     Live,
-    /// Freed, but a guard still reads it.
+    /// Freed, with a guard that still reads it.
     Zombie,
 }
 
@@ -46,20 +46,21 @@ struct Block {
     first: usize,
     /// Cells that are not free.
     used: usize,
-    /// `None` once it was given back; its cells keep their numbers and generations for the next run.
+    /// `None` after its release. Its cells keep their numbers and generations for the next run.
     run: Option<Run>,
 }
 
 #[derive(Debug, Default)]
 struct ClassBooks {
-    /// Free cells of blocks that have a run. Has room for all cells of the class, so that freeing allocates nothing (F5).
+    /// The free cells of blocks with a run. There is room for all cells of the class, so that
+    /// freeing allocates nothing (F5).
     free: Vec<usize>,
     /// Blocks without a run.
     vacant: Vec<usize>,
     cells: usize,
 }
 
-/// Where an object lies.
+/// The place of an object.
 #[derive(Debug)]
 pub struct Place<'a> {
     pub run: &'a Run,
@@ -68,7 +69,8 @@ pub struct Place<'a> {
 }
 
 impl Books {
-    /// Takes a free cell for an object of `len` bytes; `None` when the class has none. Gives its number and generation.
+    /// Takes a free cell for an object of `len` bytes. Returns its number and generation, or `None`
+    /// if the class has none.
     pub fn take(&mut self, len: usize) -> Option<(usize, u16)> {
         let class = Class::of(len);
         let number = self.classes.get_mut(class.0)?.free.pop()?;
@@ -81,12 +83,12 @@ impl Books {
         Some((number, cell.generation))
     }
 
-    /// Would the cells of one more block have numbers that a handle cannot hold?
+    /// Returns whether one more block would have cell numbers that a handle cannot hold.
     pub fn is_full(&self) -> bool {
         self.cells.len() > (u32::MAX >> 1) as usize
     }
 
-    /// Adds a block: `run` has `frames` frames.
+    /// Adds a block whose `run` has `frames` frames.
     pub fn add(&mut self, class: Class, run: Run, frames: usize) {
         if self.classes.len() <= class.0 {
             self.classes.resize_with(class.0 + 1, ClassBooks::default);
@@ -112,7 +114,8 @@ impl Books {
         self.frames += frames;
     }
 
-    /// The number of the object of a handle that this pool once made, or that somebody made up.
+    /// Returns the number of the object of a handle, which this pool has made or a caller has made
+    /// up.
     pub fn find(&self, opened: Opened) -> Result<usize, PoolError> {
         let number = opened.index as usize;
         let cell = self.cells.get(number).filter(|cell| cell.state == State::Live);
@@ -128,14 +131,14 @@ impl Books {
         Place { run, offset: (number - block.first) * block.class.cell(), len: cell.len }
     }
 
-    /// One more guard for an object.
+    /// Adds a guard to an object.
     pub fn pin(&mut self, number: usize) -> Result<(), PoolError> {
         let guards = &mut self.cells[number].guards;
         *guards = guards.checked_add(1).ok_or(PoolError::TooManyReaders)?;
         Ok(())
     }
 
-    /// One guard less. The last one of a zombie frees its cell.
+    /// Removes a guard. The last guard of a zombie frees its cell.
     pub fn unpin(&mut self, number: usize) {
         let cell = &mut self.cells[number];
         cell.guards -= 1;
@@ -168,7 +171,7 @@ impl Books {
         self.classes[block.class.0].free.push(number);
     }
 
-    /// Takes the runs out of all blocks that no object is in, or out of all there are.
+    /// Takes the runs of all blocks without an object, or of all blocks.
     pub fn take_runs(&mut self, even_used: bool) -> Vec<Run> {
         let mut runs = Vec::new();
         for (number, block) in self.blocks.iter_mut().enumerate() {
@@ -184,7 +187,7 @@ impl Books {
         runs
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub fn metadata(&self) -> usize {
         let lists = |class: &ClassBooks| {
             (class.free.capacity() + class.vacant.capacity()) * size_of::<usize>()
@@ -195,7 +198,7 @@ impl Books {
             + self.classes.iter().map(lists).sum::<usize>()
     }
 
-    /// Counts everything again. The first thing that is not as booked.
+    /// Counts everything again. Returns the first figure that differs.
     pub fn recount(&self) -> Result<(), String> {
         let used = self.cells.iter().filter(|cell| cell.state != State::Free);
         let payload: usize = used.clone().map(|cell| cell.len).sum();

@@ -1,4 +1,5 @@
-//! A pool that takes its memory from a page source: equal objects in blocks, in cells of a power of two, which never move.
+//! A pool that takes its memory from a page source. Objects of a class lie in blocks, in cells of a
+//! power of two, and never move.
 
 mod books;
 mod layout;
@@ -40,9 +41,10 @@ impl ZPoolDriver for BlocksDriver {
 
 /// # Invariants
 ///
-/// 1. A cell that is live or a zombie is in a run, nobody writes it, and the run is not released: its block is in use, and `take_runs` leaves such blocks
-///    alone, but for `drop`, when no guard is left.
-/// 2. A free cell has no reader: a zombie becomes free with its last guard.
+/// 1. A cell with a live object or a zombie is in a run, is not written, and its run is not
+///    released. Its block is in use, and `take_runs` leaves such blocks alone, except in `drop`,
+///    when no guard is left.
+/// 2. A free cell has no reader, because a zombie becomes free with its last guard.
 #[derive(Debug)]
 pub struct Blocks {
     mint: HandleMint,
@@ -73,11 +75,13 @@ impl ZPool for Blocks {
             let mut books = self.books.lock();
             if let Some((number, generation)) = books.take(object.len()) {
                 let place = books.place(number);
-                // SAFETY: (1) the cell was free until now (invariant 2), and the lock keeps others from taking it.
+                // SAFETY: (1) the cell was free until now (invariant 2), and the lock keeps other
+                // threads from taking it.
                 unsafe { place.run.write(place.offset, object) };
                 return Ok(self.mint.mint(number as u32, generation));
             }
-            // The source may block, so no lock is held meanwhile (N6). Somebody may take the new cells first: then once more.
+            // The source may block, so hold no lock meanwhile (N6). Another thread may take the new
+            // cells first, so try again.
             let full = books.is_full();
             drop(books);
             if full {
@@ -94,7 +98,8 @@ impl ZPool for Blocks {
         let number = books.find(opened)?;
         books.pin(number)?;
         let place = books.place(number);
-        // SAFETY: (1) until the guard unpins it, the cell is live or a zombie: invariant 1.
+        // SAFETY: (1) until the guard unpins it, the cell has a live object or a zombie: invariant
+        // 1.
         let bytes = unsafe { place.run.slice(place.offset, place.len) };
         Ok(ReadGuard::pinned(bytes, self, number as u64))
     }
@@ -145,24 +150,25 @@ impl Pins for Blocks {
 }
 
 impl Blocks {
-    /// A run for a block of `class`, charged.
+    /// Makes a charged run for a block of `class`.
     fn new_run(&self, class: Class) -> Result<Run, OutOfFrames> {
         might_block("Blocks::insert");
         let frames = class.frames(self.source.frame_size());
         let run = self.source.reserve(frames)?;
         if let Err(refused) = self.source.charge(frames) {
-            // SAFETY: (1) it came from there; (2) nobody has seen it.
+            // SAFETY: (1) it came from there; (2) no other code has seen it.
             unsafe { self.source.release(run) };
             return Err(refused);
         }
         Ok(run)
     }
 
-    /// Gives runs back that were taken out of the books. Returns the bytes.
+    /// Releases runs that were taken out of the tables. Returns the bytes.
     fn give_back(&self, runs: Vec<Run>) -> usize {
         let bytes: usize = runs.iter().map(Run::len).sum();
         let frames = bytes / self.source.frame_size();
-        // SAFETY: (1) they came from there; (2) no cell in them is live or a zombie (invariant 1), and nobody finds them any more.
+        // SAFETY: (1) they came from there; (2) no cell in them is live or a zombie (invariant 1),
+        // and no handle leads to them any more.
         unsafe { self.source.release_all(&mut runs.into_iter()) };
         self.source.uncharge(frames);
         self.books.lock().frames -= frames;

@@ -1,0 +1,37 @@
+//! Fakes that the tests of this workspace share.
+//!
+//! ```text
+//!   heap         a global allocator that counts calls and refuses memory, per thread
+//!   executors    executors that refuse, or spawn a thread per job
+//!   codecs       a compressor that copies
+//!   random       a seeded generator of numbers
+//! ```
+//!
+//! Only a dev-dependency: the crate is not published, and nothing published depends on it. What a
+//! third party needs to test a back end of its own is in zpool-conformance instead.
+//!
+//! # Example
+//!
+//! ```
+//! use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing};
+//!
+//! #[global_allocator]
+//! static ALLOCATOR: CountingAllocator = CountingAllocator;
+//!
+//! let before = Heap::now();
+//! drop(std::hint::black_box(vec![0_u8; 100]));
+//! assert_eq!(Heap::since(before).calls(), 2);
+//!
+//! let refused = refusing(Refusal::All, || Vec::<u8>::new().try_reserve(1).is_err());
+//! assert!(refused);
+//! ```
+//!
+//! # Where to read next
+//!
+//! `heap`, which most tests use.
+
+pub mod codecs;
+pub mod executors;
+#[allow(unsafe_code, reason = "a global allocator is unsafe to implement")]
+pub mod heap;
+pub mod random;
