@@ -15,7 +15,7 @@ roots = {name.split("/")[0] for name in tracked if "/" in name}
 def expand(path):
     """Returns the paths of `a/{b,c}.rs`."""
     parts = [part.split(",") for part in re.split(r"[{}]", path)]
-    return ["".join(choice).replace(" ", "") for choice in itertools.product(*parts)] if "{" in path else [path]
+    return ["".join(choice).replace(" ", "") for choice in itertools.product(*parts)]
 
 
 def functions(path):
@@ -29,7 +29,7 @@ def exists(name):
 
 
 def check(place, cell):
-    """Checks what one cell of a table, or one line, quotes. Tests follow the file that they are in."""
+    """Checks what one cell of a table, or one line, quotes. Tests follow their file."""
     global seen
     file = None
     for quoted in re.findall(r"`([^`\n]+)`", cell):

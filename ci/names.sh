@@ -25,7 +25,7 @@ section = re.search(r"^#+ Names with two meanings\n(.*?)(?=^#|\Z)", text, re.M |
 explained = set(re.findall(r"^\| `(\w+)`", section.group(1), re.M)) if section else set()
 
 wrong = [f"{name}: {', '.join(sorted(twice[name]))}" for name in sorted(set(twice) - explained)]
-wrong += [f"{name}: ARCHITECTURE.md explains it, but it has one meaning" for name in sorted(explained - set(twice))]
+wrong += [f"{name}: explained, but has one meaning" for name in sorted(explained - set(twice))]
 print("\n".join(wrong) or f"{len(files)} type names, {len(twice)} with two meanings, explained")
 sys.exit(bool(wrong))
 PY
