@@ -19,7 +19,7 @@
 use core::ops::Range;
 use core::{mem, ptr};
 
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::page::{PageSource, Run};
 use zpool_core::{Handle, NoBlock, PoolError, might_block};
 
@@ -419,7 +419,7 @@ impl Drop for Charged<'_> {
     fn drop(&mut self) {
         // Where the source panics already, once is enough.
         if std::thread::panicking() {
-            let _ = contained(|| self.0.uncharge(self.1));
+            let _ = catch(|| self.0.uncharge(self.1));
         } else {
             self.0.uncharge(self.1);
         }

@@ -5,7 +5,7 @@ use core::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
 use zpool_core::exec::{Executor, Job};
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::internal::sync::{Condvar, Mutex, MutexGuard};
 use zpool_core::page::PageSource;
@@ -113,7 +113,7 @@ impl Shared {
         let job = if self.too_many_empty(&books) { books.take_job() } else { None };
         drop(books);
         let (Some(job), Some(executor)) = (job, &self.executor) else { return };
-        match contained(|| executor.submit(job)) {
+        match catch(|| executor.submit(job)) {
             Some(Ok(())) => {}
             // The next free tries again. Inserts and trim do the work meanwhile.
             Some(Err(refused)) => self.put_job(refused.job),

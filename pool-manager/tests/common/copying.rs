@@ -1,4 +1,4 @@
-//! A compressor that does not compress: for tests and examples that are about pools, not codecs.
+//! A compressor that does not compress, for tests and examples of pools.
 #![allow(unreachable_pub, reason = "included by tests and examples")]
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use zpool_core::exec::Job;
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::internal::sync::atomic::Ordering;
 
 use super::{AFTER_REST, ANEW, AT_ONCE};
@@ -60,7 +60,7 @@ impl Inner {
         let executor = self.housekeeping.executor.lock().take();
         let job = self.housekeeping.job.lock().take();
         drop(job);
-        let _ = contained(|| drop(executor));
+        let _ = catch(|| drop(executor));
     }
 
     /// Waits until no job runs. Returns how many have run so far.
@@ -91,7 +91,7 @@ impl Inner {
         // Before, so that a job which is dropped at once is noted after this. Relaxed: policy; so
         // below.
         housekeeping.forsaken.store(false, Ordering::Relaxed);
-        let submitted = contained(|| match delay {
+        let submitted = catch(|| match delay {
             Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
             _ => executor.submit(job),
         });

@@ -21,7 +21,7 @@ fn exchange(rig: &Rig<'_>, kept: &mut Object, other: &mut Object) -> bool {
     done
 }
 
-/// X1, X2, X3: after an exchange each handle names what the other did, or both what they did before, as the pool says; whatever their lengths, and whichever is
+/// H1, H2, H3: after an exchange each handle names what the other did, or both what they did before, as the pool says; whatever their lengths, and whichever is
 /// freed first. The books stay as they are.
 pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
     let rig = Rig::new(maker);
@@ -37,8 +37,8 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
             let ids = (kept.handle.id(), other.handle.id());
             for _ in 0..3 {
                 exchange(&rig, &mut kept, &mut other);
-                assert_eq!(rig.pool.stats(), books, "X2: the books");
-                assert_eq!((kept.handle.id(), other.handle.id()), ids, "X2: the handles");
+                assert_eq!(rig.pool.stats(), books, "H2: the books");
+                assert_eq!((kept.handle.id(), other.handle.id()), ids, "H2: the handles");
                 [&kept, &other, &bystander].into_iter().for_each(|object| rig.check(object));
             }
             let (first, second) = if kept_goes_first { (kept, other) } else { (other, kept) };
@@ -52,7 +52,7 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
     rig.assert_gives_all_back();
 }
 
-/// X1, X2: as a store does it: objects are replaced under handles that stay, or under new ones where the pool declines, with compaction now and then.
+/// H1, H2: as a store does it: objects are replaced under handles that stay, or under new ones where the pool declines, with compaction now and then.
 pub fn objects_are_replaced_under_handles_that_stay(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xE8C4);
@@ -74,7 +74,7 @@ pub fn objects_are_replaced_under_handles_that_stay(maker: &PoolMaker) {
     rig.end(live);
 }
 
-/// X3: with a guard on one of the objects or on both, nothing is exchanged: guards keep their bytes and both handles their objects. Once the guards are gone it is as if they
+/// H3: with a guard on one of the objects or on both, nothing is exchanged: guards keep their bytes and both handles their objects. Once the guards are gone it is as if they
 /// had never been there.
 pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
     let rig = Rig::new(maker);
@@ -86,7 +86,7 @@ pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
             .into_iter()
             .flat_map(|(object, count)| (0..count).map(|_| (object.fill, rig.guard(object))))
             .collect();
-        assert!(!rig.pool.exchange(&kept.handle, &mut other.handle), "X3: under a guard");
+        assert!(!rig.pool.exchange(&kept.handle, &mut other.handle), "H3: under a guard");
         for (fill, guard) in &guards {
             assert_contents(guard, *fill, len);
         }
@@ -96,13 +96,13 @@ pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
         assert_eq!(
             exchange(&rig, &mut kept, &mut other),
             without,
-            "X3: after the guards have gone"
+            "H3: after the guards have gone"
         );
     }
     rig.end(vec![kept, other]);
 }
 
-/// X3: a handle of another pool, one whose object is gone, and a handle with itself: nothing happens to anybody.
+/// H3: a handle of another pool, one whose object is gone, and a handle with itself: nothing happens to anybody.
 pub fn foreign_and_stale_handles_are_not_exchanged(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let elsewhere = another_tag(maker, &rig);
@@ -111,17 +111,17 @@ pub fn foreign_and_stale_handles_are_not_exchanged(maker: &PoolMaker) {
     let gone = rig.put(3, len);
     let stale = gone.handle.id();
     rig.take(gone);
-    assert!(!rig.pool.exchange(&mine.handle, &mut theirs.handle), "X3: with a foreign handle");
-    assert!(!rig.pool.exchange(&theirs.handle, &mut mine.handle), "X3: a foreign one kept");
-    assert!(!rig.pool.exchange(&mine.handle, &mut stale.forge()), "X3: with a stale handle");
-    assert!(!rig.pool.exchange(&stale.forge(), &mut mine.handle), "X3: a stale one kept");
+    assert!(!rig.pool.exchange(&mine.handle, &mut theirs.handle), "H3: with a foreign handle");
+    assert!(!rig.pool.exchange(&theirs.handle, &mut mine.handle), "H3: a foreign one kept");
+    assert!(!rig.pool.exchange(&mine.handle, &mut stale.forge()), "H3: with a stale handle");
+    assert!(!rig.pool.exchange(&stale.forge(), &mut mine.handle), "H3: a stale one kept");
     let mut again = mine.handle.id().forge();
     rig.pool.exchange(&mine.handle, &mut again);
     rig.end(vec![mine]);
     elsewhere.end(vec![theirs]);
 }
 
-/// X1: threads that read a handle while its object is exchanged again and again find one object or the other, whole, and never an error; what was exchanged for it is
+/// H1: threads that read a handle while its object is exchanged again and again find one object or the other, whole, and never an error; what was exchanged for it is
 /// freed at once, and its bytes used again.
 pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
     let rig = Rig::new(maker);
@@ -134,10 +134,10 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
         let reader = || {
             // Relaxed, here and below: only when to begin and to end.
             while !over.load(Ordering::Relaxed) {
-                let guard = rig.pool.read(&id.forge()).expect("X1: a handle that stays good");
+                let guard = rig.pool.read(&id.forge()).expect("H1: a handle that stays good");
                 assert!(
                     objects.iter().any(|object| **object == *guard),
-                    "R1, X1: neither the one nor the other"
+                    "R1, H1: neither the one nor the other"
                 );
                 drop(guard);
                 reads.fetch_add(1, Ordering::Relaxed);
@@ -155,13 +155,13 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
             let mut new = rig.put(next, lens[next as usize]);
             exchange(&rig, &mut kept, &mut new);
             // The one that was exchanged for it, or the new one.
-            rig.pool.free(new.handle).expect("X2: the other handle is good");
+            rig.pool.free(new.handle).expect("H2: the other handle is good");
         }
     });
     rig.end(vec![kept]);
 }
 
-/// X4: in a no-block section, without any memory to be had, and with no call of the page source.
+/// H4: in a no-block section, without any memory to be had, and with no call of the page source.
 pub fn an_exchange_never_blocks(maker: &PoolMaker) {
     let rig = Rig::new(maker);
     let mut rng = Rng::new(0xE8C5);
@@ -173,12 +173,12 @@ pub fn an_exchange_never_blocks(maker: &PoolMaker) {
         let _section = NoBlock::enter();
         exchange_pairs(&rig, &mut live);
     }
-    assert_eq!(rig.source.calls(), calls, "X4: calls of the page source");
+    assert_eq!(rig.source.calls(), calls, "H4: calls of the page source");
     rig.source.plan(FaultPlan::Never);
     rig.end(live);
 }
 
-/// X4: no heap call, whether it is done or not.
+/// H4: no heap call, whether it is done or not.
 pub fn an_exchange_makes_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let rig = Rig::new(maker);
@@ -190,8 +190,8 @@ pub fn an_exchange_makes_no_heap_call(maker: &PoolMaker) {
     let before = heap_calls();
     exchange_pairs(&rig, &mut live);
     let declined = !rig.pool.exchange(&held.handle, &mut live[0].handle);
-    assert_eq!(heap_calls() - before, 0, "X4: heap calls");
-    assert!(declined, "X3: under a guard");
+    assert_eq!(heap_calls() - before, 0, "H4: heap calls");
+    assert!(declined, "H3: under a guard");
     drop(guard);
     live.push(held);
     rig.end(live);
