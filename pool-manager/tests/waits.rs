@@ -85,7 +85,7 @@ fn observer_that_switches_or_flushes_gets_an_error() {
     assert!(meddler.flushes.lock().iter().all(|outcome| *outcome == Err(DrainError)));
     assert_eq!(meddler.reaped.load(Ordering::SeqCst), 0);
     let message = SwitchError::InsideObserver.to_string();
-    assert_eq!(message, "an observer must not switch pools: do it when the observed call is over");
+    assert_eq!(message, "an observer called a switch: switch when the observed call is over");
     drop(switches);
     drop(manager);
 }
