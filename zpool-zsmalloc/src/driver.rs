@@ -23,7 +23,7 @@ const EXPECTED_COMPACT: &str = "`auto` or `off`";
 
 /// The parsed parameters.
 #[derive(Debug, PartialEq, Eq)]
-struct Settings {
+struct ZsmallocParams {
     step: usize,
     chain: usize,
     compact: bool,
@@ -78,7 +78,7 @@ impl ZPoolDriver for ZsmallocDriver {
     }
 }
 
-fn class_config(config: &PoolConfig, settings: &Settings) -> ClassConfig {
+fn class_config(config: &PoolConfig, settings: &ZsmallocParams) -> ClassConfig {
     ClassConfig {
         frame_size: config.source.frame_size(),
         step: settings.step,
@@ -87,8 +87,8 @@ fn class_config(config: &PoolConfig, settings: &Settings) -> ClassConfig {
     }
 }
 
-fn settings(params: &Params) -> Result<Settings, CreateError> {
-    let mut settings = Settings {
+fn settings(params: &Params) -> Result<ZsmallocParams, CreateError> {
+    let mut settings = ZsmallocParams {
         step: ClassConfig::DEFAULT_STEP,
         chain: ClassConfig::DEFAULT_CHAIN,
         compact: true,

@@ -40,14 +40,14 @@ impl Drop for Zsmalloc {
     fn drop(&mut self) {
         // Closes the pool also if the check below panics: that is the caller's bug, and no reason
         // to leak.
-        let _closing = Closing(&self.inner);
+        let _closing = TearDownOnDrop(&self.inner);
         might_block("Zsmalloc::drop");
     }
 }
 
-struct Closing<'a>(&'a Reclaimer);
+struct TearDownOnDrop<'a>(&'a Reclaimer);
 
-impl Drop for Closing<'_> {
+impl Drop for TearDownOnDrop<'_> {
     fn drop(&mut self) {
         self.0.close();
     }

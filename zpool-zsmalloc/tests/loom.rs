@@ -11,8 +11,8 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use zpool_core::internal::sync::Mutex;
 use zpool_zsmalloc::models::{
-    EntryRef, Exchanged, Freed, HandleEntry, HazardTable, MagazineSet, PackedLocation, PushOutcome,
-    SharedPins, exchange,
+    EntryRef, ExchangeOutcome, Freed, HandleEntry, HazardTable, MagazineSet, PackedLocation,
+    PushOutcome, SharedPins, exchange,
 };
 use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 
@@ -356,7 +356,7 @@ impl Two {
         let kept = EntryRef { entry: &self.kept, index: INDEX, generation: kept };
         let other = EntryRef { entry: &self.other, index: OTHER, generation: other };
         match exchange(kept, other, &self.hazards) {
-            Exchanged::Yes => {
+            ExchangeOutcome::Yes => {
                 let freed =
                     self.other.free(other.generation, OTHER, &self.hazards).expect("freed once");
                 // Later: by compaction, which needs no handle.
@@ -365,8 +365,8 @@ impl Two {
                 }
                 true
             }
-            Exchanged::No => false,
-            Exchanged::Freed(_) => panic!("the kept handle is not freed"),
+            ExchangeOutcome::No => false,
+            ExchangeOutcome::Freed(_) => panic!("the kept handle is not freed"),
         }
     }
 
@@ -469,8 +469,8 @@ fn exchange_against_free() {
         let kept = EntryRef { entry: &pool.kept, index: INDEX, generation: kept };
         let named = EntryRef { entry: &pool.other, index: OTHER, generation: other };
         let by_exchange = match exchange(kept, named, &pool.hazards) {
-            Exchanged::Freed(place) => Some(place),
-            Exchanged::Yes | Exchanged::No => None,
+            ExchangeOutcome::Freed(place) => Some(place),
+            ExchangeOutcome::Yes | ExchangeOutcome::No => None,
         };
         let by_free = thread.join().unwrap();
         let left = pool.other.pin(other).expect("the other handle is good");

@@ -76,7 +76,7 @@ pub struct MagazineSet {
 }
 
 /// Words and magazines of one CPU.
-struct Shard<'a> {
+struct MagazineShard<'a> {
     words: &'a [AtomicU32; WORDS],
     places: &'a [AtomicU32],
 }
@@ -221,29 +221,30 @@ impl MagazineSet {
     /// Returns whether any CPU has tried to insert since the last call.
     pub fn take_inserted(&self) -> bool {
         // Relaxed: a hint. Resets all shards, whatever one says.
-        let since = |shard: Shard<'_>| shard.words[INSERTED_AT].swap(0, Ordering::Relaxed) != 0;
+        let since =
+            |shard: MagazineShard<'_>| shard.words[INSERTED_AT].swap(0, Ordering::Relaxed) != 0;
         self.shards().fold(false, |any, shard| any | since(shard))
     }
 
     #[inline]
-    fn shard(&self, cpu: usize) -> Option<Shard<'_>> {
+    fn shard(&self, cpu: usize) -> Option<MagazineShard<'_>> {
         let words = self.words.get()?;
         // The number of shards is a power of two.
         let shard = cpu & (self.shards - 1);
-        Shard::of(&words[shard * self.stride..][..self.stride])
+        MagazineShard::of(&words[shard * self.stride..][..self.stride])
     }
 
-    fn shards(&self) -> impl Iterator<Item = Shard<'_>> {
+    fn shards(&self) -> impl Iterator<Item = MagazineShard<'_>> {
         let words = self.words.get().into_iter().flat_map(|words| words.chunks(self.stride));
-        words.filter_map(Shard::of)
+        words.filter_map(MagazineShard::of)
     }
 }
 
-impl<'a> Shard<'a> {
+impl<'a> MagazineShard<'a> {
     #[inline]
-    fn of(words: &'a [AtomicU32]) -> Option<Shard<'a>> {
+    fn of(words: &'a [AtomicU32]) -> Option<MagazineShard<'a>> {
         let (words, places) = words.split_first_chunk()?;
-        Some(Shard { words, places })
+        Some(MagazineShard { words, places })
     }
 }
 

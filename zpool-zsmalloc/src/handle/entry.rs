@@ -71,11 +71,11 @@ use core::fmt;
 
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
-pub use self::exchange::{Exchanged, exchange};
+pub use self::exchange::{ExchangeOutcome, exchange};
 pub use self::free::{Freed, Killed, Settled};
 pub(crate) use self::location::{Location, LocationLayout};
 pub use self::moves::NotIdle;
-pub use self::pins::{Pinned, Unpinned};
+pub use self::pins::{ReaderPin, Unpinned};
 
 #[cfg(all(test, not(zpool_loom)))]
 pub(crate) use self::word::MAX_PINS;

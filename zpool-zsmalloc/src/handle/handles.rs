@@ -5,8 +5,8 @@ use zpool_core::{Handle, HandleMint, PoolError, PoolId};
 
 use super::entries::EntryTable;
 use super::entry::{
-    EntryRef, EntrySnapshot, Exchanged, HandleEntry, Killed, Location, LocationLayout, NotIdle,
-    PackedLocation, Pinned, Unpinned, exchange,
+    EntryRef, EntrySnapshot, ExchangeOutcome, HandleEntry, Killed, Location, LocationLayout,
+    NotIdle, PackedLocation, ReaderPin, Unpinned, exchange,
 };
 use super::hazards::{Hazard, HazardTable};
 use super::shared_pins::SharedPins;
@@ -27,13 +27,13 @@ pub(crate) struct Handles {
 /// A hazard or a pin that keeps an object in its place for a guard, as a number that fits the
 /// guard's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hold(u32);
+pub(crate) struct GuardHold(u32);
 
-impl Hold {
+impl GuardHold {
     /// A pin of the guard's own.
-    pub(crate) const PIN: Hold = Hold(0);
+    pub(crate) const PIN: GuardHold = GuardHold(0);
     /// A share of the pin that guards beyond the limit have in common. No hazard has this number.
-    const SHARED_PIN: Hold = Hold(u32::MAX);
+    const SHARED_PIN: GuardHold = GuardHold(u32::MAX);
 
     #[inline]
     pub(crate) fn to_bits(self) -> u32 {
@@ -41,8 +41,8 @@ impl Hold {
     }
 
     #[inline]
-    pub(crate) fn from_bits(bits: u32) -> Hold {
-        Hold(bits)
+    pub(crate) fn from_bits(bits: u32) -> GuardHold {
+        GuardHold(bits)
     }
 }
 
@@ -50,7 +50,7 @@ impl Hold {
 #[derive(Debug)]
 pub(crate) enum Protection {
     /// The hazard keeps the object where it is.
-    Done(PackedLocation, Hold),
+    Done(PackedLocation, GuardHold),
     /// No hazard protects it: the caller has to pin.
     Unavailable,
     /// As [`Unavailable`](Self::Unavailable), but the hazard became a pin of the entry, which the
@@ -174,7 +174,7 @@ impl Handles {
     ) -> Protection {
         let Some(hazard) = self.hazards.publish(index) else { return Protection::Unavailable };
         if let Some(location) = entry.look(generation) {
-            return Protection::Done(location, Hold(hazard.to_number()));
+            return Protection::Done(location, GuardHold(hazard.to_number()));
         }
         match self.hazards.clear(hazard) {
             true => Protection::Unavailable,
@@ -192,15 +192,15 @@ impl Handles {
     pub(crate) fn pin(
         &self,
         EntryRef { entry, index, generation }: EntryRef<'_>,
-    ) -> Result<(Pinned, Hold), PoolError> {
+    ) -> Result<(ReaderPin, GuardHold), PoolError> {
         match entry.pin(generation) {
-            Ok(pinned) => Ok((pinned, Hold::PIN)),
+            Ok(pinned) => Ok((pinned, GuardHold::PIN)),
             Err(PoolError::TooManyReaders) => {
                 let grown = |bytes| {
                     self.metadata.fetch_add(bytes, Ordering::Relaxed);
                 };
                 let pinned = self.shared_pins.add(entry, (index, generation), grown)?;
-                Ok((pinned, Hold::SHARED_PIN))
+                Ok((pinned, GuardHold::SHARED_PIN))
             }
             Err(error) => Err(error),
         }
@@ -209,17 +209,22 @@ impl Handles {
     /// Clears the hazard that `hold` stands for. Returns whether the object is let go of by that.
     /// If not, `hold` is a pin, or was converted into one, and the caller [unpins](Self::unpin).
     #[inline]
-    pub(crate) fn clear(&self, hold: Hold) -> bool {
-        match Hazard::from_number(hold.0).filter(|_| hold != Hold::SHARED_PIN) {
+    pub(crate) fn clear(&self, hold: GuardHold) -> bool {
+        match Hazard::from_number(hold.0).filter(|_| hold != GuardHold::SHARED_PIN) {
             Some(hazard) => self.hazards.clear(hazard),
             None => false,
         }
     }
 
     /// Takes a pin back. Returns `None` if other guards still share it.
-    pub(crate) fn unpin(&self, index: u32, entry: &HandleEntry, hold: Hold) -> Option<Unpinned> {
+    pub(crate) fn unpin(
+        &self,
+        index: u32,
+        entry: &HandleEntry,
+        hold: GuardHold,
+    ) -> Option<Unpinned> {
         match hold {
-            Hold::SHARED_PIN => self.shared_pins.remove(entry, index),
+            GuardHold::SHARED_PIN => self.shared_pins.remove(entry, index),
             _ => Some(entry.unpin()),
         }
     }
@@ -243,7 +248,7 @@ impl Handles {
     }
 
     /// Exchanges the objects of two handles: see [`exchange`].
-    pub(crate) fn exchange(&self, kept: EntryRef<'_>, other: EntryRef<'_>) -> Exchanged {
+    pub(crate) fn exchange(&self, kept: EntryRef<'_>, other: EntryRef<'_>) -> ExchangeOutcome {
         exchange(kept, other, &self.hazards)
     }
 

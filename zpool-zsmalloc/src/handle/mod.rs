@@ -21,4 +21,4 @@ pub mod hazards;
 pub mod shared_pins;
 
 pub(crate) use self::entry::Location;
-pub(crate) use self::handles::{Handles, Hold, MovePin, Protection};
+pub(crate) use self::handles::{GuardHold, Handles, MovePin, Protection};

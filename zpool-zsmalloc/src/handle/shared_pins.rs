@@ -14,7 +14,7 @@
 use zpool_core::PoolError;
 use zpool_core::internal::sync::Mutex;
 
-use super::entry::{HandleEntry, Pinned, Unpinned};
+use super::entry::{HandleEntry, ReaderPin, Unpinned};
 
 /// The shared pins of a pool.
 #[derive(Debug, Default)]
@@ -49,13 +49,13 @@ impl SharedPins {
         entry: &HandleEntry,
         (index, generation): (u32, u16),
         grown: impl FnOnce(usize),
-    ) -> Result<Pinned, PoolError> {
+    ) -> Result<ReaderPin, PoolError> {
         let mut shared = self.shared.lock();
         match shared.binary_search_by_key(&index, |shared| shared.index) {
             Ok(at) => {
                 let location = entry.share(generation)?;
                 shared[at].guards += 1;
-                Ok(Pinned { location, first: false })
+                Ok(ReaderPin { location, first: false })
             }
             Err(at) => {
                 let before = shared.capacity();
@@ -113,7 +113,7 @@ mod tests {
         let mut bytes = 0;
         for _ in 0..10_000 {
             let pinned = shared.add(&entry, (3, generation), |grown| bytes += grown).unwrap();
-            assert_eq!(pinned, Pinned { location: PackedLocation(7), first: false });
+            assert_eq!(pinned, ReaderPin { location: PackedLocation(7), first: false });
         }
         assert_eq!(entry.free(generation, 3, &HazardTable::new()), Ok(Freed::Later));
         assert_eq!(shared.add(&entry, (3, generation), |_| ()), Err(PoolError::StaleHandle));

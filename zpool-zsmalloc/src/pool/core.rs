@@ -20,7 +20,7 @@ pub(crate) struct PoolCore {
     pub(super) zspages: Zspages,
     pub(super) classes: Classes,
     // Apart from what every insert and free reads.
-    pub(super) counters: CachePadded<Counters>,
+    pub(super) counters: CachePadded<PoolCounters>,
     jobs: CachePadded<JobSlot>,
     /// Objects that are gone are overwritten.
     pub(super) wipe: bool,
@@ -30,7 +30,7 @@ pub(crate) struct PoolCore {
 
 /// Pool-wide statistics. Relaxed throughout: nothing is published through them.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct PoolCounters {
     /// Objects freed that a guard still holds. Wraps below 0 for a moment if the last unpin is
     /// counted before the free.
     pub(super) zombies: AtomicUsize,

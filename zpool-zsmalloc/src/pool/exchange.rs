@@ -3,7 +3,7 @@
 use zpool_core::Handle;
 
 use super::core::PoolCore;
-use crate::handle::entry::Exchanged;
+use crate::handle::entry::ExchangeOutcome;
 
 impl PoolCore {
     /// See `ZPool::exchange`.
@@ -12,10 +12,10 @@ impl PoolCore {
             return false;
         };
         match self.handles.exchange(kept, other) {
-            Exchanged::Yes => true,
-            Exchanged::No => false,
+            ExchangeOutcome::Yes => true,
+            ExchangeOutcome::No => false,
             // A second copy of the handle was freed meanwhile: finish that free here.
-            Exchanged::Freed(location) => {
+            ExchangeOutcome::Freed(location) => {
                 self.finish_zombie(kept.index, location);
                 false
             }

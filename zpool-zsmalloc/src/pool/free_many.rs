@@ -34,7 +34,7 @@ struct DyingObject {
 impl PoolCore {
     /// See `ZPool::free_many`.
     pub(crate) fn free_many(&self, handles: &mut dyn Iterator<Item = Handle>) -> usize {
-        let mut batch = Batch::new(self);
+        let mut batch = FreeBatch::new(self);
         for handle in handles {
             match self.handles.open(&handle) {
                 Ok(entry) => batch.push(entry),
@@ -48,7 +48,7 @@ impl PoolCore {
 
 /// Objects being freed. What is in it is freed when it is dropped, also if the caller's iterator
 /// panics.
-struct Batch<'a> {
+struct FreeBatch<'a> {
     pool: &'a PoolCore,
     objects: [DyingObject; BATCH],
     len: usize,
@@ -56,18 +56,18 @@ struct Batch<'a> {
     refused: usize,
 }
 
-impl Drop for Batch<'_> {
+impl Drop for FreeBatch<'_> {
     fn drop(&mut self) {
         self.flush();
         self.pool.request_background_work_if_due();
     }
 }
 
-impl<'a> Batch<'a> {
-    fn new(pool: &'a PoolCore) -> Batch<'a> {
+impl<'a> FreeBatch<'a> {
+    fn new(pool: &'a PoolCore) -> FreeBatch<'a> {
         let location = PackedLocation(0);
         let none = DyingObject { index: 0, generation: 0, class: ClassIndex(0), location };
-        Batch { pool, objects: [none; BATCH], len: 0, refused: 0 }
+        FreeBatch { pool, objects: [none; BATCH], len: 0, refused: 0 }
     }
 
     #[inline]

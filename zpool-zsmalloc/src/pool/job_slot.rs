@@ -51,14 +51,14 @@ pub(crate) struct JobSlot {
     /// A [`Start`].
     start: AtomicU32,
     /// Not held while a job runs: a job calls the page source and the executor.
-    gate: Mutex<Gate>,
+    gate: Mutex<RunGate>,
     /// Notified when a job has ended.
     ended: Condvar,
 }
 
 /// State of the running jobs.
 #[derive(Debug, Default)]
-struct Gate {
+struct RunGate {
     /// Jobs that run. More than one for a moment, if the executor starts the next one before the
     /// one that submitted it has ended.
     running: usize,
@@ -80,7 +80,7 @@ impl JobSlot {
             missing: AtomicBool::new(false),
             ready: Mutex::new(None),
             start: AtomicU32::new(Start::Fresh as u32),
-            gate: Mutex::new(Gate::default()),
+            gate: Mutex::new(RunGate::default()),
             ended: Condvar::new(),
         }
     }
@@ -194,7 +194,7 @@ impl JobSlot {
         self.wait_until_idle(|gate| gate.runs)
     }
 
-    fn wait_until_idle<R>(&self, then: impl FnOnce(&mut Gate) -> R) -> R {
+    fn wait_until_idle<R>(&self, then: impl FnOnce(&mut RunGate) -> R) -> R {
         let mut gate = self.gate.lock();
         while gate.running > 0 {
             self.ended.wait(&mut gate);

@@ -15,7 +15,7 @@ use zpool_core::{Handle, Pins, PoolError, ReadGuard};
 use super::core::PoolCore;
 use crate::geometry::size_class::ClassIndex;
 use crate::handle::entry::{EntryRef, PackedLocation, Unpinned};
-use crate::handle::{Hold, Protection};
+use crate::handle::{GuardHold, Protection};
 
 impl PoolCore {
     /// See `ZPool::read`.
@@ -35,10 +35,10 @@ impl PoolCore {
 
     /// Keeps an object where it is until [`Pins::unpin`].
     #[inline]
-    fn hold(&self, entry: EntryRef<'_>) -> Result<(PackedLocation, Hold), PoolError> {
+    fn hold(&self, entry: EntryRef<'_>) -> Result<(PackedLocation, GuardHold), PoolError> {
         match self.handles.protect(entry) {
             Protection::Done(location, hold) => return Ok((location, hold)),
-            Protection::Converted => self.unpin_entry(entry.index, Hold::PIN),
+            Protection::Converted => self.unpin_entry(entry.index, GuardHold::PIN),
             Protection::Unavailable => {}
         }
         let (pinned, hold) = self.handles.pin(entry)?;
@@ -50,7 +50,7 @@ impl PoolCore {
 
     /// Takes a reader's pin back: its own, or its share of the common one.
     #[cold]
-    fn unpin_entry(&self, index: u32, hold: Hold) {
+    fn unpin_entry(&self, index: u32, hold: GuardHold) {
         let Some(entry) = self.handles.entry(index) else { return };
         // Before the unpin: after it the object may be moved or freed, and its zspage may go.
         let class = self.class_at(entry.location());
@@ -74,7 +74,7 @@ impl PoolCore {
 impl Pins for PoolCore {
     #[inline]
     fn unpin(&self, token: u64) {
-        let (index, hold) = (token as u32, Hold::from_bits((token >> u32::BITS) as u32));
+        let (index, hold) = (token as u32, GuardHold::from_bits((token >> u32::BITS) as u32));
         if !self.handles.clear(hold) {
             self.unpin_entry(index, hold);
         }

@@ -16,7 +16,7 @@ use zpool_core::internal::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::{CompactionBudget, CompactionReport, might_block};
 
 use super::merge::ROUNDS;
-use super::plan::Plan;
+use super::plan::CompactionPlan;
 use super::policy::ReclaimScope;
 use super::reclaimer::Reclaimer;
 use super::release;
@@ -139,7 +139,7 @@ impl<'a> Compaction<'a> {
     /// Packs every class to the front.
     fn pack(&mut self) {
         loop {
-            let mut plan = Plan::new(self.pool);
+            let mut plan = CompactionPlan::new(self.pool);
             let limit = self.left.min(self.round());
             for class in self.pool.classes().iter() {
                 plan.pack(class, self.scope, limit);
@@ -155,7 +155,7 @@ impl<'a> Compaction<'a> {
 
     /// Moves marked objects to gaps of their classes. Releases what that leaves empty before too
     /// much is charged ahead.
-    fn move_to_gaps(&mut self, plan: &Plan<'_>, marked: &[MarkedObject]) {
+    fn move_to_gaps(&mut self, plan: &CompactionPlan<'_>, marked: &[MarkedObject]) {
         let (most, longest) = (self.charge_ahead(), self.longest_in_frames());
         // Start of the zspages from which nothing was released yet, the present one included.
         let (mut begun, mut stuck) = (0, false);
@@ -184,7 +184,7 @@ impl<'a> Compaction<'a> {
     }
 
     /// Discards the empty frames of the zspages that these objects have left. Returns how many.
-    fn catch_up(&mut self, plan: &Plan<'_>, left: &[MarkedObject]) -> usize {
+    fn catch_up(&mut self, plan: &CompactionPlan<'_>, left: &[MarkedObject]) -> usize {
         let zspages = left.chunk_by(|a, b| a.zspage == b.zspage).filter_map(|of_one| {
             let source = plan.sources.iter().find(|source| source.zspage == of_one[0].zspage)?;
             Some((source.zspage, source.isolated))
@@ -199,8 +199,8 @@ impl<'a> Compaction<'a> {
     /// marks. Returns how many objects moved. Without memory for the entries it moves none.
     pub(super) fn carry_out(
         &mut self,
-        plan: Plan<'_>,
-        work: impl FnOnce(&mut Self, &Plan<'_>, &[MarkedObject]),
+        plan: CompactionPlan<'_>,
+        work: impl FnOnce(&mut Self, &CompactionPlan<'_>, &[MarkedObject]),
     ) -> usize {
         let before = self.report.moved_objects;
         let touched = try_with_capacity(plan.sources.len()).map(|mut touched: Vec<ClassIndex>| {
@@ -248,7 +248,7 @@ impl<'a> Compaction<'a> {
     }
 
     /// Returns the objects in marked slots, zspage by zspage, or `None` if the heap refuses.
-    fn find_marked(&self, plan: &Plan<'_>) -> Option<Vec<MarkedObject>> {
+    fn find_marked(&self, plan: &CompactionPlan<'_>) -> Option<Vec<MarkedObject>> {
         let pool = self.pool;
         let mut found = try_with_capacity(plan.objects)?;
         // Most objects are in zspages without a mark: a bit is found faster than an entry.

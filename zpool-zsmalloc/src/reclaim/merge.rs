@@ -13,7 +13,7 @@
 //! emptied whole or not at all.
 
 use super::compact::{Compaction, MarkedObject};
-use super::plan::Plan;
+use super::plan::CompactionPlan;
 use super::relocate::{MoveOutcome, relocate};
 use crate::class::Class;
 use crate::collections::fallible::{try_boxed_defaults, try_with_capacity};
@@ -65,7 +65,7 @@ impl Compaction<'_> {
         // `relocate` looks again.
         let class = pool.zspages().existing(first.zspage).class();
         let slot_map = pool.classes().slot_map(class);
-        let found = Found { class, slot_map };
+        let found = FoundClass { class, slot_map };
         if marked.iter().any(|object| object.slot.0 >= slot_map.slots) {
             return;
         }
@@ -96,12 +96,12 @@ impl Compaction<'_> {
 }
 
 /// The class of some objects, as far as a walk over the handle table could tell.
-struct Found {
+struct FoundClass {
     class: ClassIndex,
     slot_map: SlotMap,
 }
 
-impl Found {
+impl FoundClass {
     fn len(&self, object: &MarkedObject) -> u32 {
         self.slot_map.slot_bytes.saturating_sub(u32::from(object.slack)).max(1)
     }
@@ -110,8 +110,8 @@ impl Found {
 /// Marks the last objects of each class, as many as larger classes may have open slots for. A class
 /// that others move into is not marked itself, and a marked class has no open slots left in `open`.
 /// Returns `None` if the heap refuses.
-fn plan<'a>(pool: &'a PoolCore, open: &mut [usize], limit: usize) -> Option<Plan<'a>> {
-    let mut plan = Plan::new(pool);
+fn plan<'a>(pool: &'a PoolCore, open: &mut [usize], limit: usize) -> Option<CompactionPlan<'a>> {
+    let mut plan = CompactionPlan::new(pool);
     let mut left = try_with_capacity(open.len())?;
     left.extend_from_slice(open);
     for class in pool.classes().iter() {
@@ -165,7 +165,7 @@ fn tail(pool: &PoolCore, class: &Class, left: &mut [usize]) -> Option<(u32, u16)
 /// nowhere to go or is pinned, if all together waste too much, or if the heap refuses.
 fn fit(
     pool: &PoolCore,
-    found: &Found,
+    found: &FoundClass,
     frame: &[MarkedObject],
     open: &[usize],
 ) -> Option<Vec<ClassIndex>> {
@@ -222,7 +222,7 @@ mod tests {
         let short = pool.insert(&[3; 1000]).unwrap();
         let target = pool.insert(&[1; 1020]).unwrap();
         let long = pool.insert(&[2; 3000]).unwrap();
-        let mut plan = Plan::new(pool);
+        let mut plan = CompactionPlan::new(pool);
         let mut mark = |handle: &Handle, len: usize| {
             let index = pool.handles().open(handle).unwrap().index;
             let Some(EntrySnapshot::Live { location, .. }) = pool.handles().snapshot(index) else {

@@ -18,10 +18,10 @@ use crate::pool::PoolCore;
 
 /// The marks of one round. They are removed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
+pub(super) struct CompactionPlan<'a> {
     pool: &'a PoolCore,
     /// Zspages that are evacuated, from a slot on or (isolated) whole.
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<MarkedZspage>,
     /// Objects that lie in the marked slots.
     pub(super) objects: usize,
     /// The budget ended the plan.
@@ -30,16 +30,16 @@ pub(super) struct Plan<'a> {
 
 /// A marked zspage.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct MarkedZspage {
     pub(super) class: ClassIndex,
     pub(super) zspage: u32,
     pub(super) isolated: bool,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> CompactionPlan<'a> {
     /// Returns a plan without marks.
-    pub(super) fn new(pool: &'a PoolCore) -> Plan<'a> {
-        Plan { pool, sources: Vec::new(), objects: 0, cut_short: false }
+    pub(super) fn new(pool: &'a PoolCore) -> CompactionPlan<'a> {
+        CompactionPlan { pool, sources: Vec::new(), objects: 0, cut_short: false }
     }
 
     /// Adds what packs `class` to the front, or in the scope of the surplus, into the frames of its
@@ -115,13 +115,17 @@ impl<'a> Plan<'a> {
         });
         if count > 0 {
             self.objects += count;
-            self.sources.push(Source { class: class.index(), zspage: id, isolated: first == 0 });
+            self.sources.push(MarkedZspage {
+                class: class.index(),
+                zspage: id,
+                isolated: first == 0,
+            });
         }
         count > 0
     }
 }
 
-impl Drop for Plan<'_> {
+impl Drop for CompactionPlan<'_> {
     /// Removes all marks, and lets each isolated zspage rejoin its class.
     fn drop(&mut self) {
         let (classes, zspages) = (self.pool.classes(), self.pool.zspages());

@@ -19,7 +19,7 @@ use crate::handle::hazards::HazardTable;
 
 /// Result of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exchanged {
+pub enum ExchangeOutcome {
     /// Done.
     Yes,
     /// Nothing has changed: one of the objects is gone, or a reader or the compactor holds it.
@@ -31,19 +31,19 @@ pub enum Exchanged {
 
 /// Exchanges the objects of two entries, if neither is read or moved.
 #[inline]
-pub fn exchange(kept: EntryRef<'_>, other: EntryRef<'_>, hazards: &HazardTable) -> Exchanged {
-    let Some(new) = other.entry.retract(other.generation) else { return Exchanged::No };
+pub fn exchange(kept: EntryRef<'_>, other: EntryRef<'_>, hazards: &HazardTable) -> ExchangeOutcome {
+    let Some(new) = other.entry.retract(other.generation) else { return ExchangeOutcome::No };
     // After the step: a reader that comes now finds no object. One that came before keeps the
     // object where it is.
     if hazards.is_protected(other.index) {
         other.entry.restore(new);
-        return Exchanged::No;
+        return ExchangeOutcome::No;
     }
     let replaced = kept.replace(new, hazards);
     other.entry.restore(*replaced.as_ref().unwrap_or(&new));
     match replaced {
-        Ok(_) => Exchanged::Yes,
-        Err(freed) => freed.map_or(Exchanged::No, Exchanged::Freed),
+        Ok(_) => ExchangeOutcome::Yes,
+        Err(freed) => freed.map_or(ExchangeOutcome::No, ExchangeOutcome::Freed),
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
             EntryRef { entry: &self.other, index: OTHER, generation: self.generations.1 }
         }
 
-        fn exchange(&self) -> Exchanged {
+        fn exchange(&self) -> ExchangeOutcome {
             exchange(self.kept(), self.other(), &self.hazards)
         }
 
@@ -150,11 +150,11 @@ mod tests {
     #[test]
     fn exchange_keeps_both_handles_valid() {
         let pair = pair();
-        assert_eq!((pair.exchange(), pair.locations()), (Exchanged::Yes, EXCHANGED));
-        assert_eq!((pair.exchange(), pair.locations()), (Exchanged::Yes, AS_BEFORE));
+        assert_eq!((pair.exchange(), pair.locations()), (ExchangeOutcome::Yes, EXCHANGED));
+        assert_eq!((pair.exchange(), pair.locations()), (ExchangeOutcome::Yes, AS_BEFORE));
         let freed = pair.other.free(pair.generations.1, OTHER, &pair.hazards);
         assert_eq!(freed, Ok(Freed::Now(PackedLocation(2))));
-        assert_eq!(pair.exchange(), Exchanged::No, "one is gone");
+        assert_eq!(pair.exchange(), ExchangeOutcome::No, "one is gone");
         assert_eq!(pair.kept.look(pair.generations.0), Some(PackedLocation(1)));
     }
 
@@ -164,13 +164,13 @@ mod tests {
         let pair = pair();
         for EntryRef { entry, index, generation } in [pair.kept(), pair.other()] {
             let hazard = pair.hazards.publish(index).unwrap();
-            assert_eq!((pair.exchange(), pair.locations()), (Exchanged::No, AS_BEFORE));
+            assert_eq!((pair.exchange(), pair.locations()), (ExchangeOutcome::No, AS_BEFORE));
             assert!(pair.hazards.clear(hazard));
             entry.pin(generation).unwrap();
-            assert_eq!(pair.exchange(), Exchanged::No);
+            assert_eq!(pair.exchange(), ExchangeOutcome::No);
             assert_eq!((entry.unpin().dead, pair.locations()), (None, AS_BEFORE));
         }
-        assert_eq!((pair.exchange(), pair.locations()), (Exchanged::Yes, EXCHANGED));
+        assert_eq!((pair.exchange(), pair.locations()), (ExchangeOutcome::Yes, EXCHANGED));
     }
 
     /// Stale handles change nothing, and neither does an exchange of a handle with itself.
@@ -181,7 +181,7 @@ mod tests {
         let stale_kept = EntryRef { generation: kept.generation ^ 1, ..kept };
         let stale_other = EntryRef { generation: other.generation ^ 1, ..other };
         for (one, another) in [(stale_kept, other), (kept, stale_other), (kept, kept)] {
-            assert_eq!(exchange(one, another, &pair.hazards), Exchanged::No);
+            assert_eq!(exchange(one, another, &pair.hazards), ExchangeOutcome::No);
             assert_eq!(pair.locations(), AS_BEFORE);
         }
         let pinned = pair.other.pin(pair.generations.1).unwrap();

@@ -8,7 +8,7 @@ use super::{HandleEntry, PackedLocation};
 
 /// Result of [`HandleEntry::pin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pinned {
+pub struct ReaderPin {
     /// Location of the object.
     pub location: PackedLocation,
     /// No other reader had pinned it.
@@ -32,17 +32,17 @@ impl HandleEntry {
     /// [`PoolError::StaleHandle`]; [`PoolError::TooManyReaders`] if this reader has to share a pin
     /// with others.
     #[inline]
-    pub fn pin(&self, generation: u16) -> Result<Pinned, PoolError> {
+    pub fn pin(&self, generation: u16) -> Result<ReaderPin, PoolError> {
         self.pin_below(MAX_PINS, generation)
     }
 
     /// Pins as [`pin`](Self::pin) does, for the pin that readers beyond the limit share.
-    pub(crate) fn pin_shared(&self, generation: u16) -> Result<Pinned, PoolError> {
+    pub(crate) fn pin_shared(&self, generation: u16) -> Result<ReaderPin, PoolError> {
         self.pin_below(MAX_PINS + 1, generation)
     }
 
     #[inline]
-    fn pin_below(&self, limit: u64, generation: u16) -> Result<Pinned, PoolError> {
+    fn pin_below(&self, limit: u64, generation: u16) -> Result<ReaderPin, PoolError> {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = EntryWord(self.0.load(Ordering::Relaxed));
         loop {
@@ -53,7 +53,9 @@ impl HandleEntry {
                 return Err(PoolError::TooManyReaders);
             }
             match self.exchange_weak(word, EntryWord(word.0 + 1), Ordering::Acquire) {
-                Ok(()) => return Ok(Pinned { location: word.location(), first: word.pins() == 0 }),
+                Ok(()) => {
+                    return Ok(ReaderPin { location: word.location(), first: word.pins() == 0 });
+                }
                 Err(seen) => word = seen,
             }
         }

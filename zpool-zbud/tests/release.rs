@@ -1,4 +1,5 @@
-//! Pages that become empty: kept a little, given back in bulk, never by `free` itself.
+//! Pages that become empty: a few are kept, the others are released in bulk, never by `free`
+//! itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use zpool_core::{CheckPolicy, Handle, NoBlock, PoolConfig, ZPool, ZPoolDriver, s
 use zpool_zbud::ZbudDriver;
 
 const PAGES: usize = 500;
-/// What a pool with pages of 4 KiB keeps at most, and after giving some back.
+/// Empty pages that a pool with pages of 4 KiB keeps at most, and after a release.
 const MOST: usize = 32;
 const AFTER: usize = 8;
 
@@ -41,14 +42,16 @@ fn free_all(pool: &dyn ZPool, handles: Vec<Handle>) {
     handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
 }
 
+/// Creating a pool does not call the page source.
 #[test]
-fn making_a_pool_calls_the_page_source_for_nothing() {
+fn new_pool_calls_no_page_source() {
     let (pool, source) = pool(None);
     assert_eq!((source.calls(), pool.stats().resident_frames), (0, 0));
 }
 
+/// Without an executor, inserts release empty pages in bulk.
 #[test]
-fn without_an_executor_inserts_give_back_in_bulk() {
+fn inserts_release_in_bulk_without_executor() {
     let (pool, source) = pool(None);
     let handles = fill(&*pool);
     free_all(&*pool, handles);
@@ -64,8 +67,9 @@ fn without_an_executor_inserts_give_back_in_bulk() {
     pool.validate().unwrap();
 }
 
+/// A few empty pages are kept and used again.
 #[test]
-fn a_few_empty_pages_are_kept_and_used_again() {
+fn few_empty_pages_are_kept_and_reused() {
     let (pool, source) = pool(None);
     let handles: Vec<_> = (0..MOST).map(|_| pool.insert(&[1; 4096]).unwrap()).collect();
     free_all(&*pool, handles);
@@ -76,8 +80,9 @@ fn a_few_empty_pages_are_kept_and_used_again() {
     assert_eq!((pool.trim(), source.charged_frames()), (MOST * 4096, 0));
 }
 
+/// An insert in a no-block section leaves the surplus to later calls.
 #[test]
-fn an_insert_in_a_no_block_section_leaves_the_surplus_to_others() {
+fn insert_in_no_block_section_releases_nothing() {
     set_check_policy(CheckPolicy::Panic);
     let (pool, source) = pool(None);
     let handles = fill(&*pool);
@@ -92,8 +97,9 @@ fn an_insert_in_a_no_block_section_leaves_the_surplus_to_others() {
     free_all(&*pool, vec![handle, other]);
 }
 
+/// The executor gets one job, which releases all empty pages but a few.
 #[test]
-fn an_executor_gets_one_job_that_gives_back_all_but_a_few() {
+fn executor_gets_one_job_for_all_but_a_few() {
     let manual = Arc::new(Manual::new());
     let (pool, source) = pool(Some(manual.clone()));
     for round in 1..=3 {
@@ -107,8 +113,9 @@ fn an_executor_gets_one_job_that_gives_back_all_but_a_few() {
     assert_eq!((manual.jobs_run(), manual.jobs_panicked()), (3, 0));
 }
 
+/// The last guard of a zombie submits the job as a free does.
 #[test]
-fn the_last_guard_hands_the_job_over_too() {
+fn last_guard_submits_the_job() {
     let manual = Arc::new(Manual::new());
     let (pool, _) = pool(Some(manual.clone()));
     let handles = fill(&*pool);
@@ -119,8 +126,9 @@ fn the_last_guard_hands_the_job_over_too() {
     assert_eq!(manual.pending(), 1);
 }
 
+/// A job that runs after its pool was dropped does nothing.
 #[test]
-fn a_job_that_comes_after_its_pool_finds_nothing_to_do() {
+fn job_after_drop_does_nothing() {
     let manual = Arc::new(Manual::new());
     let (pool, source) = pool(Some(manual.clone()));
     let handles = fill(&*pool);
@@ -131,8 +139,9 @@ fn a_job_that_comes_after_its_pool_finds_nothing_to_do() {
     assert_eq!(manual.jobs_panicked(), 0);
 }
 
+/// If the executor refuses the job, inserts release the pages.
 #[test]
-fn an_executor_that_refuses_costs_nothing() {
+fn refusing_executor_loses_nothing() {
     let manual = Arc::new(Manual::new());
     manual.shutdown().unwrap();
     let (pool, source) = pool(Some(manual));
@@ -144,7 +153,7 @@ fn an_executor_that_refuses_costs_nothing() {
     pool.validate().unwrap();
 }
 
-/// Full at first.
+/// An executor that is full at first.
 #[derive(Debug, Default)]
 struct Fussy {
     inner: Manual,
@@ -164,8 +173,9 @@ impl Executor for Fussy {
     }
 }
 
+/// A job that was refused is submitted again by a later free.
 #[test]
-fn a_job_that_was_refused_is_handed_over_again() {
+fn refused_job_is_submitted_again() {
     let fussy = Arc::new(Fussy::default());
     let (pool, source) = pool(Some(fussy.clone()));
     let handles = fill(&*pool);
@@ -174,8 +184,9 @@ fn a_job_that_was_refused_is_handed_over_again() {
     assert_eq!(source.charged_frames(), AFTER);
 }
 
+/// An executor that may not be used in a no-block section is not used.
 #[test]
-fn an_executor_that_would_block_the_free_is_not_used() {
+fn executor_that_blocks_is_not_used() {
     let inline = Arc::new(Inline::new());
     let (pool, source) = pool(Some(inline.clone()));
     let handles = fill(&*pool);
@@ -183,8 +194,9 @@ fn an_executor_that_would_block_the_free_is_not_used() {
     assert_eq!((inline.jobs_run(), source.charged_frames()), (0, PAGES));
 }
 
+/// A pool that is dropped in a no-block section reports that, and still releases everything.
 #[test]
-fn a_pool_dropped_where_it_must_not_be_still_gives_everything_back() {
+fn drop_in_no_block_section_releases_all() {
     set_check_policy(CheckPolicy::Panic);
     let (pool, source) = pool(None);
     let handles = fill(&*pool);
@@ -196,12 +208,13 @@ fn a_pool_dropped_where_it_must_not_be_still_gives_everything_back() {
     assert_eq!((source.charged_frames(), handles.len()), (0, PAGES));
 }
 
-/// B10: a pool dropped while its job is handed over, pending or running gives everything back, and the job touches nothing of it afterwards.
+/// B10: a pool that is dropped while its job is submitted, pending or running releases everything,
+/// and the job does not touch it afterwards.
 #[test]
-fn b10_a_pool_may_be_dropped_while_its_job_runs() {
+fn b10_drop_during_job_releases_all() {
     for _ in 0..40 {
         let manual = Arc::new(Manual::new());
-        // The system's frames: giving them back takes its time, and those that are touched afterwards are seen.
+        // Mapped frames: their release takes time, and a later touch would be noticed.
         let (pool, source) = pool_over(Arc::new(MmapSource::new()), Some(manual.clone()));
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -248,9 +261,10 @@ fn threads_free_while_the_job_runs() {
     assert_eq!(source.charged_frames(), 0);
 }
 
-/// While trim gives pages back, others empty pages as fast: it gives back those that were empty when it began, and ends.
+/// Other threads empty pages as fast as a trim releases them. It releases those that were empty
+/// when it began, and ends.
 #[test]
-fn a_trim_ends_although_pages_become_empty_meanwhile() {
+fn trim_ends_while_pages_become_empty() {
     let stage: Arc<OnceLock<&'static dyn ZPool>> = Arc::default();
     let pool_of_source = stage.clone();
     let calls = Arc::new(AtomicUsize::new(0));
@@ -262,11 +276,11 @@ fn a_trim_ends_although_pages_become_empty_meanwhile() {
         }
     };
     let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
-    // The closure needs a pool that outlives the source: one test's worth of memory stays with the process.
+    // The closure needs a pool that outlives the source: the memory of one test is leaked.
     let pool: &'static dyn ZPool =
         Box::leak(ZbudDriver.create(&PoolConfig::new(source, 4096)).unwrap());
     stage.set(pool).expect("set once");
-    // So few that no insert gives any back.
+    // Too few for an insert to release any.
     let handles = (0..MOST).map(|_| pool.insert(&[1; 4096]).unwrap()).collect();
     free_all(pool, handles);
     assert_eq!((pool.trim(), calls.load(Ordering::Relaxed)), (MOST * 4096, 1));
@@ -274,9 +288,10 @@ fn a_trim_ends_although_pages_become_empty_meanwhile() {
     pool.validate().unwrap();
 }
 
-/// Whichever call of a trim panics, the next trim gives back all that is empty; only an uncharge that the source did not hear of stays on its books.
+/// After a panic of the source at any call of a trim, the next trim releases all that is empty.
+/// Only an uncharge that did not reach the source stays charged.
 #[test]
-fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
+fn trim_after_source_panic_releases_the_rest() {
     for nth in 0.. {
         let (armed, calls) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
         let (breaks, unheard) = (armed.clone(), Arc::new(AtomicUsize::new(0)));
@@ -292,7 +307,7 @@ fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
         let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
         let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), 4096)).unwrap();
         let mut handles = fill(&*pool);
-        // Every other page, so that each is a stretch of its own.
+        // Every other page, so that each is a range of its own.
         let (kept, freed): (Vec<_>, Vec<_>) =
             handles.drain(..).enumerate().partition(|(i, _)| i % 2 == 0);
         free_all(&*pool, freed.into_iter().map(|(_, handle)| handle).collect());
@@ -315,12 +330,12 @@ fn a_trim_that_the_source_breaks_off_is_made_up_for_by_the_next() {
     }
 }
 
-/// An executor that panics in `submit`, before or after it has taken the job, as long as it is
-/// told.
+/// An executor that panics in `submit`, before or after it has taken the job, until it is switched
+/// off.
 #[derive(Debug, Default)]
 struct Panics {
     armed: AtomicBool,
-    /// Keeps the job and runs it later; else the unwinding drops it.
+    /// Keeps the job and runs it later. Otherwise the unwinding drops it.
     keeps: AtomicBool,
     /// Forgets the job instead.
     leaks: AtomicBool,
@@ -347,8 +362,8 @@ impl Executor for Panics {
     }
 }
 
-/// A panic of the executor comes neither out of a free nor out of a guard's drop, whatever became
-/// of the job; and when the executor works again, it gets one from the next free.
+/// A panic of the executor leaves neither a free nor a guard's drop, whatever became of the job.
+/// When the executor works again, it gets a job from the next free.
 #[test]
 fn submit_panic_is_contained_and_the_job_stays() {
     for (keeps, leaks) in [(false, false), (true, false), (false, true)] {
@@ -432,7 +447,7 @@ fn job_that_panics_is_made_again() {
 }
 
 /// A page source that panics when the pool is dropped leaves no frame charged, and does not abort a
-/// thread that unwinds already.
+/// thread that already unwinds.
 #[test]
 fn drop_over_a_panicking_source_uncharges() {
     let broken = Arc::new(AtomicBool::new(false));

@@ -10,23 +10,24 @@ use zpool_core::{
     ReadGuard, ReclaimError, ReclaimReport, Violation, ZPool, ZPoolDriver, might_block,
 };
 
-use crate::geometry::{Geometry, MAX_PAGE, MIN_PAGE, SIDES, SlotIndex};
-use crate::memory::Spot;
-use crate::shared::Shared;
-use crate::slot::Killed;
-use crate::{check, stats};
+use crate::buddy::FreeOutcome;
+use crate::geometry::{BuddyIndex, Geometry, MAX_PAGE, MIN_PAGE, SIDES};
+use crate::memory::Placement;
+use crate::pool_core::ZbudCore;
+use crate::{stats, validate};
 
-/// Makes [`Zbud`] pools, under the name `zbud`.
+/// Creates [`Zbud`] pools, under the name `zbud`.
 ///
-/// One parameter, `page`: bytes of a page, a power of two from 4096 to 262144. Without it a page is the smallest of these that takes an object of
-/// [`PoolConfig::max_object_len`]. Where the page source's frames are larger than that, a page is a frame.
+/// The one parameter, `page`, is the page size in bytes, a power of two from 4096 to 262144. Its
+/// default is the smallest of these that holds an object of [`PoolConfig::max_object_len`]. If the
+/// page source's frames are larger than that, a page is a frame.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ZbudDriver;
 
 const KNOWN: &str = "page=4096..262144, a power of two";
 
 impl ZbudDriver {
-    /// The size of a page that the parameters ask for, if they do.
+    /// Returns the page size that the parameters ask for, if they do.
     fn page_of(params: &Params) -> Result<Option<usize>, CreateError> {
         if let Some((name, _)) = params.iter().find(|(name, _)| *name != "page") {
             return Err(CreateError::UnknownParameter { name: name.to_owned(), known: KNOWN });
@@ -40,7 +41,7 @@ impl ZbudDriver {
         }
     }
 
-    /// The sizes of a pool of this configuration.
+    /// Returns the geometry of a pool of this configuration.
     fn geometry(config: &PoolConfig) -> Result<Geometry, CreateError> {
         let (asked, longest) = (ZbudDriver::page_of(&config.params)?, config.max_object_len);
         if !(1..=MAX_PAGE).contains(&longest) {
@@ -55,7 +56,7 @@ impl ZbudDriver {
             Some(page) if page < fitting => Err(bad(
                 "page",
                 &page.to_string(),
-                format!("room for an object of {longest} bytes"),
+                format!("a page that holds an object of {longest} bytes"),
             )),
             asked => Ok(Geometry::new(asked.unwrap_or(fitting), config.source.frame_size())),
         }
@@ -80,7 +81,8 @@ impl ZPoolDriver for ZbudDriver {
 
     fn canonical(&self, params: &Params) -> Result<Params, CreateError> {
         let mut canonical = Params::default();
-        // A page that was asked for is kept, also where it is what the pool would take anyway: that depends on the block size.
+        // An explicit page size is kept even if it equals the default, which depends on the block
+        // size.
         if let Some(page) = ZbudDriver::page_of(params)? {
             canonical.set("page", page.to_string());
         }
@@ -90,13 +92,13 @@ impl ZPoolDriver for ZbudDriver {
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
         let geometry = ZbudDriver::geometry(config)?;
         let capabilities = ZbudDriver::facts(config);
-        let shared = Shared::new(
+        let core = ZbudCore::new(
             geometry,
             config.source.clone(),
             config.executor.clone(),
             config.wipe_on_free,
         );
-        Ok(Box::new(Zbud { shared, capabilities }))
+        Ok(Box::new(Zbud { core, capabilities }))
     }
 
     fn capabilities(&self, config: &PoolConfig) -> Result<Capabilities, CreateError> {
@@ -104,15 +106,16 @@ impl ZPoolDriver for ZbudDriver {
     }
 }
 
-/// A pool with at most two objects a page. Made by [`ZbudDriver`]; see the [crate](crate) for what it looks like inside.
+/// A pool with at most two objects per page, created by [`ZbudDriver`]. The [crate](crate) explains
+/// its structure.
 pub struct Zbud {
-    shared: Arc<Shared>,
+    core: Arc<ZbudCore>,
     capabilities: Capabilities,
 }
 
 impl ZPool for Zbud {
     fn id(&self) -> PoolId {
-        self.shared.mint.pool_id()
+        self.core.mint.pool_id()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -127,77 +130,78 @@ impl ZPool for Zbud {
         if len > max {
             return Err(PoolError::TooLarge { len, max });
         }
-        Ok(Spot::take(&self.shared, len)?.fill(object))
+        Ok(Placement::take(&self.core, len)?.fill(object))
     }
 
     #[inline]
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
-        let opened = self.shared.mint.open(handle)?;
-        let index = SlotIndex::from_bits(opened.index);
-        let bytes = self.shared.borrow(index, opened.generation)?;
-        Ok(ReadGuard::pinned(bytes, &*self.shared, u64::from(index.bits())))
+        let opened = self.core.mint.open(handle)?;
+        let index = BuddyIndex::from_bits(opened.index);
+        let bytes = self.core.borrow(index, opened.generation)?;
+        Ok(ReadGuard::pinned(bytes, &*self.core, u64::from(index.bits())))
     }
 
     fn free(&self, handle: Handle) -> Result<(), FreeError> {
-        let opened = match self.shared.mint.open(&handle) {
+        let opened = match self.core.mint.open(&handle) {
             Ok(opened) => opened,
             Err(error) => return Err(FreeError::new(error, handle)),
         };
-        let index = SlotIndex::from_bits(opened.index);
-        let Some((_, slot)) = self.shared.table.slot(index) else {
+        let index = BuddyIndex::from_bits(opened.index);
+        let Some((_, buddy)) = self.core.table.buddy(index) else {
             return Err(FreeError::new(PoolError::StaleHandle, handle));
         };
-        let mut books = self.shared.lock();
-        match slot.kill(opened.generation) {
-            Ok(Killed::Gone { len }) => {
-                books.objects -= 1;
-                self.shared.vacate(&mut books, index, len);
+        let mut state = self.core.lock();
+        match buddy.kill(opened.generation) {
+            Ok(FreeOutcome::Freed { len }) => {
+                state.objects -= 1;
+                self.core.vacate(&mut state, index, len);
             }
-            Ok(Killed::Zombie) => {
-                books.objects -= 1;
-                books.zombies += 1;
+            Ok(FreeOutcome::Zombie) => {
+                state.objects -= 1;
+                state.zombies += 1;
             }
             Err(error) => return Err(FreeError::new(error, handle)),
         }
-        self.shared.unlock_and_hand_over(books);
+        self.core.unlock_and_submit(state);
         Ok(())
     }
 
     fn bytes_held(&self) -> usize {
-        self.shared.bytes_held()
+        self.core.bytes_held()
     }
 
     fn stats(&self) -> PoolStats {
-        stats::snapshot(&self.shared)
+        stats::snapshot(&self.core)
     }
 
     fn validate(&self) -> Result<(), Violation> {
-        let books = self.shared.lock();
-        check::check(&books, &self.shared.table, self.shared.geometry)
+        let state = self.core.lock();
+        validate::validate(&state, &self.core.table, self.core.geometry)
     }
 
     fn reclaim(&self, pages: usize, owner: &mut dyn Evict) -> Result<ReclaimReport, ReclaimError> {
         might_block("Zbud::reclaim");
-        self.shared.reclaim(pages, owner)
+        self.core.reclaim(pages, owner)
     }
 
     fn trim(&self) -> usize {
         might_block("Zbud::trim");
-        self.shared.give_back_all() * self.shared.geometry.frame()
+        self.core.release_all_unused() * self.core.geometry.frame()
     }
 }
 
 impl Drop for Zbud {
     fn drop(&mut self) {
-        // Also when the check below panics: what is found is the caller's bug, and no reason to leak.
-        let _closing = Closing(&self.shared);
+        // Closes the pool also if the check below panics: that is the caller's bug, and no reason
+        // to leak.
+        let _closing = CloseOnDrop(&self.core);
         might_block("Zbud::drop");
     }
 }
 
-struct Closing<'a>(&'a Shared);
+struct CloseOnDrop<'a>(&'a ZbudCore);
 
-impl Drop for Closing<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         // A page source that panics while this thread unwinds would abort the process.
         if std::thread::panicking() {
@@ -210,6 +214,6 @@ impl Drop for Closing<'_> {
 
 impl fmt::Debug for Zbud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt(f)
+        self.core.fmt(f)
     }
 }

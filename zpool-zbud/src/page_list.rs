@@ -1,49 +1,47 @@
-//! A page's entry in the books (the kernel's header, kept out of the page), and the lists that pages are on.
+//! The entry of a page (the kernel's header, kept out of the page), and the lists that pages are
+//! on.
 
 use core::ops::{Index, IndexMut};
 
 use zpool_core::PoolError;
 
-use crate::geometry::{Chunks, Frames, PageIndex, SIDES, Side};
+use crate::geometry::{BuddySide, Chunks, Frames, PageIndex, SIDES};
 use crate::table::{PAGES_PER_RUN, boxed};
 
-/// What the pool knows of a page, under its lock.
+/// A page as the pool knows it, under its lock.
 #[derive(Debug)]
 pub(crate) struct PageEntry {
-    /// Chunks of the first and of the last buddy; none where there is no object.
+    /// Chunks of the first and of the last buddy. None if there is no object.
     chunks: [Chunks; SIDES.len()],
-    pub(crate) place: Place,
-    /// Is it on the list by age?
+    pub(crate) group: PageGroup,
+    /// It is on the list by age.
     pub(crate) aged: bool,
     /// Frames that are charged.
     pub(crate) resident: Frames,
     links: [Link; LISTS],
 }
 
-const _: () = assert!(
-    size_of::<PageEntry>() <= 32,
-    "part of every page's cost: see the crate's density figures"
-);
+const _: () = assert!(size_of::<PageEntry>() <= 32, "counts into the density of every pool");
 
-/// Which list a page is on, besides that by age.
+/// The list that a page is on, in addition to the one by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PageGroup {
     /// No object, no frame charged.
     Vacant,
     /// No object, but frames.
     Empty,
-    /// One object, and this many chunks beside it.
+    /// One object, and this many free chunks.
     Unbuddied(Chunks),
     /// Two objects, or one that leaves nothing: on no list.
     Buddied,
-    /// Set apart while somebody works on it without the lock: on no list, so nothing is inserted into it.
+    /// On no list while a thread works on it without the lock, so that nothing is inserted into it.
     Isolated,
 }
 
-/// Which of a page's links a list uses.
+/// The links of a page that a list uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum By {
-    Place = 0,
+    Group = 0,
     Age = 1,
 }
 const LISTS: usize = 2;
@@ -60,38 +58,38 @@ impl PageEntry {
     fn new() -> PageEntry {
         PageEntry {
             chunks: [Chunks::NONE; 2],
-            place: Place::Isolated,
+            group: PageGroup::Isolated,
             aged: false,
             resident: Frames::NONE,
             links: [Link { prev: NIL, next: NIL }; LISTS],
         }
     }
 
-    pub(crate) fn chunks(&self, side: Side) -> Chunks {
+    pub(crate) fn chunks(&self, side: BuddySide) -> Chunks {
         self.chunks[side as usize]
     }
 
-    pub(crate) fn set_chunks(&mut self, side: Side, chunks: Chunks) {
+    pub(crate) fn set_chunks(&mut self, side: BuddySide, chunks: Chunks) {
         self.chunks[side as usize] = chunks;
     }
 
-    /// Objects in the page.
+    /// Counts the objects in the page.
     pub(crate) fn buddies(&self) -> usize {
         self.chunks.iter().filter(|&&chunks| chunks != Chunks::NONE).count()
     }
 
-    /// Chunks of no buddy.
+    /// Returns the free chunks.
     pub(crate) fn free_chunks(&self) -> Chunks {
-        Chunks::left_by(self.chunks(Side::First), self.chunks(Side::Last))
+        Chunks::left_by(self.chunks(BuddySide::First), self.chunks(BuddySide::Last))
     }
 
-    /// Where it belongs when nobody works on it.
-    pub(crate) fn proper_place(&self) -> Place {
+    /// Returns the group where the page belongs unless it is isolated.
+    pub(crate) fn proper_group(&self) -> PageGroup {
         match (self.buddies(), self.free_chunks()) {
-            (0, _) if self.resident.is_empty() => Place::Vacant,
-            (0, _) => Place::Empty,
-            (1, free) if free > Chunks::NONE => Place::Unbuddied(free),
-            _ => Place::Buddied,
+            (0, _) if self.resident.is_empty() => PageGroup::Vacant,
+            (0, _) => PageGroup::Empty,
+            (1, free) if free > Chunks::NONE => PageGroup::Unbuddied(free),
+            _ => PageGroup::Buddied,
         }
     }
 }
@@ -107,7 +105,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The entries of one more run, to be [added](Self::add): allocated before the lock is taken.
+    /// Allocates the entries of one more run, to be [added](Self::add), before the lock is taken.
     ///
     /// # Errors
     ///
@@ -126,7 +124,7 @@ impl Pages {
         self.runs.try_reserve(1).map_err(|_| PoolError::OutOfMemory)
     }
 
-    /// Adds a run, for which there is room; its pages are isolated.
+    /// Adds a run, for which there is room. Its pages are isolated.
     pub(crate) fn add(&mut self, entries: Box<[PageEntry; PAGES_PER_RUN]>) {
         self.runs.push(entries);
     }
@@ -135,17 +133,17 @@ impl Pages {
         self.runs.len()
     }
 
-    /// Every page of run number `run`.
+    /// Iterates over the pages of run number `run`.
     pub(crate) fn of_run(run: usize) -> impl DoubleEndedIterator<Item = PageIndex> {
         (run * PAGES_PER_RUN..(run + 1) * PAGES_PER_RUN).map(|page| PageIndex(page as u32))
     }
 
-    /// Every page.
+    /// Iterates over all pages.
     pub(crate) fn all(&self) -> impl Iterator<Item = PageIndex> + use<> {
         (0..self.runs.len()).flat_map(Pages::of_run)
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         self.runs.capacity() * size_of::<usize>()
             + self.runs.len() * size_of::<[PageEntry; PAGES_PER_RUN]>()
@@ -208,7 +206,7 @@ impl List {
         self.len += 1;
     }
 
-    /// Takes `page` out of this list, which it is on.
+    /// Removes `page` from this list, which it is on.
     pub(crate) fn unlink(&mut self, pages: &mut Pages, by: By, page: PageIndex) {
         let Link { prev, next } = *pages.link(page.0, by);
         match prev {
@@ -222,7 +220,8 @@ impl List {
         self.len -= 1;
     }
 
-    /// From front to back; stops after as many steps as the list is long, whatever the links say.
+    /// Iterates from front to back. Stops one step after the length of the list, whatever the links
+    /// say.
     pub(crate) fn iter<'p>(
         &self,
         pages: &'p Pages,
@@ -234,7 +233,7 @@ impl List {
             at = pages[page].links[by as usize].next;
             Some(page)
         });
-        // One more than there should be: a list that is longer than it says is seen.
+        // One more than the length, so that a caller notices a list that is too long.
         steps.take(self.len as usize + 1)
     }
 }
@@ -243,6 +242,7 @@ impl List {
 mod tests {
     use super::*;
 
+    /// Pages can be removed from the front, the middle and the back.
     #[test]
     fn pages_leave_a_list_from_every_end() {
         let mut pages = Pages::default();
@@ -265,17 +265,18 @@ mod tests {
         assert!(list.is_empty() && list.first().is_none() && list.last().is_none());
     }
 
+    /// The list by group and the list by age use different links.
     #[test]
-    fn the_two_links_of_a_page_do_not_meddle() {
+    fn lists_by_group_and_age_are_independent() {
         let mut pages = Pages::default();
         pages.add(Pages::entries().unwrap());
-        let (mut place, mut age) = (List::new(), List::new());
+        let (mut group, mut age) = (List::new(), List::new());
         for page in 0..4 {
-            place.push_front(&mut pages, By::Place, PageIndex(page));
+            group.push_front(&mut pages, By::Group, PageIndex(page));
             age.push_front(&mut pages, By::Age, PageIndex(3 - page));
         }
-        place.unlink(&mut pages, By::Place, PageIndex(1));
+        group.unlink(&mut pages, By::Group, PageIndex(1));
         assert_eq!(age.iter(&pages, By::Age).map(|p| p.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        assert_eq!(place.iter(&pages, By::Place).map(|p| p.0).collect::<Vec<_>>(), [3, 2, 0]);
+        assert_eq!(group.iter(&pages, By::Group).map(|p| p.0).collect::<Vec<_>>(), [3, 2, 0]);
     }
 }
