@@ -5,8 +5,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use zpool_core::exec::{DrainExecutor, Executor, Job, Refused, RefusedReason};
+use zpool_core::exec::{DrainExecutor, Executor, Job};
 use zpool_manager::WorkQueue;
+use zpool_testing::executors::{ScriptedExecutor, refuse};
 
 fn counting(ran: &Arc<AtomicUsize>) -> Job {
     let ran = ran.clone();
@@ -26,41 +27,39 @@ enum Mood {
     KeepsAndPanics,
 }
 
+/// The mood of an executor, and the jobs that it kept.
 #[derive(Debug)]
-struct Moody {
+struct Moods {
     mood: Mutex<Mood>,
     kept: Mutex<Vec<Job>>,
 }
 
-impl Moody {
-    fn new(mood: Mood) -> Arc<Moody> {
-        Arc::new(Moody { mood: Mutex::new(mood), kept: Mutex::default() })
-    }
-}
-
-impl Executor for Moody {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        let mood = *self.mood.lock();
+fn moody(mood: Mood) -> (Arc<ScriptedExecutor>, Arc<Moods>) {
+    let moods = Arc::new(Moods { mood: Mutex::new(mood), kept: Mutex::default() });
+    let told = moods.clone();
+    let executor = ScriptedExecutor::new(move |job| {
+        let mood = *told.mood.lock();
         match mood {
             Mood::Runs => job.run().unwrap(),
-            Mood::Refuses => return Err(Refused { job, reason: RefusedReason::Full }),
+            Mood::Refuses => return refuse(job),
             Mood::Drops => drop(job),
             Mood::Panics => panic!("no job today"),
             Mood::KeepsAndPanics => {
-                self.kept.lock().push(job);
+                told.kept.lock().push(job);
                 panic!("taken, but");
             }
         }
         Ok(())
-    }
+    });
+    (Arc::new(executor), moods)
 }
 
 #[test]
 fn a_relay_outlives_an_executor_that_panics_drops_or_refuses() {
-    let (moody, ran) = (Moody::new(Mood::Runs), Arc::new(AtomicUsize::new(0)));
+    let ((moody, moods), ran) = (moody(Mood::Runs), Arc::new(AtomicUsize::new(0)));
     let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
     for (mood, runs) in [(Mood::Panics, 0), (Mood::Drops, 0), (Mood::Refuses, 1), (Mood::Runs, 1)] {
-        *moody.mood.lock() = mood;
+        *moods.mood.lock() = mood;
         let (before, stats) = (ran.load(Ordering::SeqCst), relay.stats());
         relay.submit(counting(&ran)).unwrap();
         // The thread of the relay is to do it: a flush runs what an executor is slow to begin, and
@@ -79,7 +78,7 @@ fn a_relay_outlives_an_executor_that_panics_drops_or_refuses() {
 
 #[test]
 fn a_job_that_an_executor_kept_although_it_panicked_is_waited_for() {
-    let (moody, ran) = (Moody::new(Mood::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
+    let ((moody, moods), ran) = (moody(Mood::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
     let relay = Arc::new(WorkQueue::relay("moody", moody.clone()).unwrap());
     relay.submit(counting(&ran)).unwrap();
     let waiting = std::thread::spawn({
@@ -90,7 +89,7 @@ fn a_job_that_an_executor_kept_although_it_panicked_is_waited_for() {
         }
     });
     let job = loop {
-        let job = moody.kept.lock().pop();
+        let job = moods.kept.lock().pop();
         match job {
             Some(job) => break job,
             None => std::thread::yield_now(),
@@ -104,7 +103,7 @@ fn a_job_that_an_executor_kept_although_it_panicked_is_waited_for() {
 #[test]
 fn a_relay_dropped_with_jobs_pending_ends_whatever_the_executor_does() {
     for mood in [Mood::Panics, Mood::Drops, Mood::Refuses] {
-        let (moody, ran) = (Moody::new(mood), Arc::new(AtomicUsize::new(0)));
+        let ((moody, _), ran) = (moody(mood), Arc::new(AtomicUsize::new(0)));
         let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
         let held = Arc::new(());
         for _ in 0..10 {
