@@ -20,7 +20,7 @@ pub struct SpawningExecutor {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What [`ScriptedExecutor`] does with a job.
+/// The closure of a [`ScriptedExecutor`].
 type Script = dyn Fn(Job) -> Result<(), Refused> + Send + Sync;
 
 /// Does with each job what the test's closure says.
