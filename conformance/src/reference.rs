@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use zpool_core::sync::{Mutex, MutexGuard};
+use zpool_core::internal::sync::{Mutex, MutexGuard};
 use zpool_core::{
     Capabilities, CreateError, FreeError, Handle, HandleMint, PoolConfig, PoolError, PoolId,
     PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver, might_block,

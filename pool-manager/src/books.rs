@@ -1,7 +1,7 @@
 //! What all pools hold, in a time that does not depend on how many there are.
 
-use zpool_core::exec::contained;
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::contained;
+use zpool_core::internal::sync::atomic::Ordering;
 
 use crate::hub::Hub;
 use crate::pool::{Pool, PoolRef};

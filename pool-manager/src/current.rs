@@ -7,10 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use zpool_core::{Counted, Released};
+use zpool_core::internal::{Counted, Released};
 
 use self::cell::Cell;
-use zpool_core::Ref;
+use zpool_core::internal::Ref;
 
 /// Where readers find the value that is current.
 pub(crate) struct Current<T: Released> {
@@ -33,7 +33,7 @@ impl<T: Released> Current<T> {
             match self.cell.with(Counted::try_ref) {
                 None => return None,
                 Some(Some(reference)) => return Some(reference),
-                Some(None) => zpool_core::sync::spin_hint(),
+                Some(None) => zpool_core::internal::sync::spin_hint(),
             }
         }
     }
@@ -80,7 +80,7 @@ mod cell {
 #[cfg(zpool_loom)]
 mod cell {
     use super::{Arc, Counted, Released};
-    use zpool_core::sync::Mutex;
+    use zpool_core::internal::sync::Mutex;
 
     pub(super) struct Cell<T: Released>(Mutex<Option<Arc<Counted<T>>>>);
 
@@ -117,8 +117,8 @@ impl<T: Released> fmt::Debug for Current<T> {
 mod models {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use zpool_core::Dying;
-    use zpool_core::sync::thread;
+    use zpool_core::internal::Dying;
+    use zpool_core::internal::sync::thread;
 
     struct Value(usize, Arc<AtomicUsize>);
 
@@ -141,7 +141,7 @@ mod models {
             current.set(Some(first.clone()));
             let seen = current.clone();
             let reader = thread::spawn(move || {
-                zpool_core::set_loom_cpu(1);
+                zpool_core::internal::set_loom_cpu(1);
                 let found = seen.get().expect("there is always a current one");
                 assert!((1..=3).contains(&found.0));
             });

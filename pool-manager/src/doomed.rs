@@ -5,8 +5,9 @@
 //! itself: it never waits for one that has not begun. That matters where the executor's only thread
 //! is the one that waits, where jobs run by hand, and where the executor's thread is gone.
 
-use zpool_core::exec::{Job, JobList, Jobs};
-use zpool_core::sync::{Mutex, ThreadMark};
+use zpool_core::exec::Job;
+use zpool_core::internal::sync::{Mutex, ThreadMark};
+use zpool_core::internal::{JobList, Jobs};
 
 /// Threads that run jobs at once before their list has to grow.
 const RUNNERS: usize = 16;

@@ -9,13 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use zpool_core::Counted;
 use zpool_core::compress::ContextBudget;
-use zpool_core::exec::{
-    Contained, Executor, Job, JobList, PreparedJob, Refused, RefusedReason, contained,
-};
-use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use zpool_core::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
+use zpool_core::exec::{Executor, Job, Refused, RefusedReason};
+use zpool_core::internal::Counted;
+use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use zpool_core::internal::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
+use zpool_core::internal::{Contained, JobList, PreparedJob, contained};
 
 use crate::current::Current;
 use crate::doomed::DoomedJobs;
@@ -177,7 +176,8 @@ impl Hub {
     /// Makes a listed pool, or none, current. Returns the block of the pool that was.
     pub(crate) fn publish(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
         self.warm();
-        let next = next.and_then(|pool| Some((*pool.place().get()?, zpool_core::Ref::block(pool))));
+        let next = next
+            .and_then(|pool| Some((*pool.place().get()?, zpool_core::internal::Ref::block(pool))));
         self.make_current(&mut self.pools.lock(), next, false)
     }
 

@@ -63,7 +63,7 @@
 //! # Where to read next
 //!
 //! [`PoolManager`], then the modules `switch` and `release` in the source: the two halves of a
-//! pool's life. The reference count is [`zpool_core::Counted`].
+//! pool's life. The reference count is [`zpool_core::internal::Counted`].
 
 #![forbid(unsafe_code)]
 

@@ -4,14 +4,13 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use zpool_core::exec::{
-    Contained, DrainError, DrainExecutor, Executor, ExecutorProperties, contained, in_job,
-};
+use zpool_core::exec::{DrainError, DrainExecutor, Executor, ExecutorProperties};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::internal::{Contained, contained, in_job};
 use zpool_core::might_block;
 use zpool_core::page::{PageSource, default_source};
 use zpool_core::spec::PoolSpec;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::Ordering;
 
 use crate::error::SwitchError;
 use crate::gateway::Gateway;
@@ -313,7 +312,9 @@ impl PoolManager {
     pub fn stats(&self) -> ManagerStats {
         let counters = &self.hub.counters;
         // Relaxed: statistics only.
-        let read = |counter: &zpool_core::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let read = |counter: &zpool_core::internal::sync::atomic::AtomicU64| {
+            counter.load(Ordering::Relaxed)
+        };
         ManagerStats {
             switches: read(&counters.switches),
             pools_created: read(&counters.created),

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
-use zpool_core::exec::{Contained, contained};
+use zpool_core::internal::{Contained, contained};
 
 use crate::pool::{Pool, PoolLabel};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use zpool_core::exec::in_job;
-use zpool_core::sync::atomic::Ordering;
+use zpool_core::internal::in_job;
+use zpool_core::internal::sync::atomic::Ordering;
 use zpool_core::{NoBlock, might_block};
 
 use crate::hub::{Hub, is_handing_over};

@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use zpool_core::compress::{Codec, CompressorDriver};
-use zpool_core::exec::PreparedJob;
+use zpool_core::internal::PreparedJob;
+use zpool_core::internal::Ref;
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::AtomicBool;
 use zpool_core::spec::PoolSpec;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::AtomicBool;
-use zpool_core::{PoolId, Ref, ZPool, ZPoolDriver, might_block};
+use zpool_core::{PoolId, ZPool, ZPoolDriver, might_block};
 
 use crate::hub::{Hub, Ticket};
 use crate::pool_list::Place;

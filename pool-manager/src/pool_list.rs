@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use zpool_core::Counted;
+use zpool_core::internal::Counted;
 use zpool_core::spec::PoolSpec;
 
 use crate::pool::{Pool, PoolLabel};

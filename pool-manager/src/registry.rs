@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use zpool_core::compress::CompressorDriver;
-use zpool_core::exec::{Contained, swallowed_message};
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::{Contained, swallowed_message};
 use zpool_core::{ZPoolDriver, might_block};
 
 use crate::error::{RegistryError, SwitchError};

@@ -14,9 +14,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use zpool_core::exec::{Contained, Executor, Job, contained};
-use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Dying, NoBlock, Released};
+use zpool_core::NoBlock;
+use zpool_core::exec::{Executor, Job};
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::internal::{Contained, contained};
+use zpool_core::internal::{Dying, Released};
 
 use crate::hub::{Hub, Left, count};
 use crate::observe::PoolEventKind;

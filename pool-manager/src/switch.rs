@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zpool_core::compress::{Codec, Compressor, CompressorDriver};
-use zpool_core::exec::{Job, contained, in_job, swallowed_message};
+use zpool_core::exec::Job;
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::internal::{Counted, Ref};
+use zpool_core::internal::{contained, in_job, swallowed_message};
 use zpool_core::spec::{Component, Params, PoolSpec};
-use zpool_core::sync::atomic::Ordering;
-use zpool_core::{Counted, CreateError, PoolConfig, PoolId, Ref, ZPoolDriver, might_block};
+use zpool_core::{CreateError, PoolConfig, PoolId, ZPoolDriver, might_block};
 
 use crate::error::SwitchError;
 use crate::hub::{Hub, count};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zpool_core::exec::{DrainExecutor, Executor, Job};
-use zpool_core::sync::thread;
+use zpool_core::internal::sync::thread;
 use zpool_manager::WorkQueue;
 
 fn model(f: impl Fn() + Sync + Send + 'static) {

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ClassesArgs) -> Result<ExitCode, Failure> {
 impl ClassesReport {
     fn new(args: &ClassesArgs, frame_bytes: usize, classes: &[SizeClass]) -> ClassesReport {
         let wastes = classes.iter().flat_map(|class| {
-            let tail = f64::from(class.tail_bytes) / f64::from(class.objects);
+            let tail = f64::from(class.tail_bytes) / f64::from(class.slots);
             let longest = class.slot_bytes.min(args.block_size.get() as u32);
             (class.shortest..=longest)
                 .map(move |len| (len, (f64::from(class.slot_bytes) + tail) / f64::from(len) - 1.0))
@@ -71,7 +71,7 @@ impl ClassesReport {
             slot_bytes: class.slot_bytes,
             shortest: class.shortest,
             frames: class.frames,
-            objects: class.objects,
+            objects: class.slots,
             tail_bytes: class.tail_bytes,
             tail_share: f64::from(class.tail_bytes)
                 / (f64::from(class.frames) * frame_bytes as f64),

@@ -62,33 +62,23 @@
 mod capabilities;
 mod compaction;
 pub mod compress;
-#[allow(unsafe_code, reason = "a reference count whose references are plain pointers")]
-mod counted;
-mod cpu;
 mod error;
 pub mod exec;
 #[allow(unsafe_code, reason = "a guard that must not hold a reference while it unpins")]
 mod guard;
 pub mod handle;
+#[doc(hidden)]
+pub mod internal;
 mod noblock;
 pub mod page;
 mod pool;
-#[allow(unsafe_code, reason = "an instruction that has no safe function")]
-mod prefetch;
-#[allow(unsafe_code, reason = "a counted pointer and a box whose making can fail")]
-mod shared;
 pub mod spec;
 mod stats;
-pub mod sync;
 
 pub use capabilities::Capabilities;
 pub use compaction::{
     CompactionBudget, CompactionReport, Evict, NotEvicted, ReclaimError, ReclaimReport,
 };
-pub use counted::{Counted, Dying, Ref, Released};
-#[cfg(zpool_loom)]
-pub use cpu::set_loom_cpu;
-pub use cpu::{PerCpu, cpu_shards, current_cpu};
 pub use error::{CreateError, FreeError, PoolError, Violation};
 pub use guard::{Pins, ReadGuard};
 pub use handle::{Handle, HandleId, HandleMint, PoolId};
@@ -97,6 +87,4 @@ pub use noblock::{
     violations,
 };
 pub use pool::{PoolConfig, ZPool, ZPoolDriver};
-pub use prefetch::{prefetch, prefetch_far};
-pub use shared::{TryArc, try_box};
 pub use stats::{GroupStats, PoolStats};

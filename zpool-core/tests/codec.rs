@@ -9,8 +9,9 @@ use zpool_core::compress::{
     Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor,
     DecompressionContext,
 };
+use zpool_core::internal::cpu_shards;
 use zpool_core::spec::Component;
-use zpool_core::{CheckPolicy, NoBlock, cpu_shards, set_check_policy};
+use zpool_core::{CheckPolicy, NoBlock, set_check_policy};
 
 const BLOCK: usize = 64;
 const CONTEXT_BYTES: usize = 1000;

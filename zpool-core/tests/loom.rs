@@ -10,8 +10,9 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use zpool_core::exec::{Job, JobList};
-use zpool_core::{Counted, Dying, Ref, Released, set_loom_cpu};
+use zpool_core::exec::Job;
+use zpool_core::internal::JobList;
+use zpool_core::internal::{Counted, Dying, Ref, Released, set_loom_cpu};
 
 /// A value whose use and end are seen by loom: users read the cell, the release writes it.
 struct Watched {

@@ -3,8 +3,9 @@
 //! ```text
 //!   page (here of four frames)
 //!   |  frame 0  |  frame 1  |  frame 2  |  frame 3  |
-//!   |################                    %%%%%%%%%%%|      # first buddy: from the front
-//!    ^0             ^ its chunks' end   ^ the page's end less its chunks      % last buddy: to the back
+//!   |################                    %%%%%%%%%%%|   # first buddy: from the front
+//!    ^0             ^ end of its chunks ^ end of the page   % last buddy: to the back
+//!                                         less its chunks
 //!   \_ 64 chunks in all; a buddy's bytes begin where its chunks begin
 //! ```
 
@@ -30,38 +31,38 @@ const _: () = assert!(
     "a chunk lies inside a frame, so an object's chunks touch the frames that its bytes touch"
 );
 
-/// Which of a page's two objects.
+/// One of a page's two objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Side {
+pub(crate) enum BuddySide {
     /// Left-justified.
     First = 0,
     /// Right-justified.
     Last = 1,
 }
 
-pub(crate) const SIDES: [Side; 2] = [Side::First, Side::Last];
+pub(crate) const SIDES: [BuddySide; 2] = [BuddySide::First, BuddySide::Last];
 
 /// The number of a page in its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PageIndex(pub(crate) u32);
 
-/// The number of a slot, which is what a handle carries: two a page.
+/// The number of a buddy, which a handle carries: two per page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SlotIndex(u32);
+pub(crate) struct BuddyIndex(u32);
 
-/// Pages whose slots a handle's 32 bits can number.
+/// Pages whose buddies the 32 bits of a handle can number.
 pub(crate) const MAX_PAGES: usize = 1 << 31;
 
-impl SlotIndex {
-    pub(crate) fn new(page: PageIndex, side: Side) -> SlotIndex {
-        debug_assert!((page.0 as usize) < MAX_PAGES, "{page:?} has no slots");
-        SlotIndex(page.0 << 1 | side as u32)
+impl BuddyIndex {
+    pub(crate) fn new(page: PageIndex, side: BuddySide) -> BuddyIndex {
+        debug_assert!((page.0 as usize) < MAX_PAGES, "{page:?} has no buddies");
+        BuddyIndex(page.0 << 1 | side as u32)
     }
 
-    /// Any number is the number of some slot, of a page that may not exist.
-    pub(crate) fn from_bits(bits: u32) -> SlotIndex {
-        SlotIndex(bits)
+    /// Accepts any number: the page may not exist.
+    pub(crate) fn from_bits(bits: u32) -> BuddyIndex {
+        BuddyIndex(bits)
     }
 
     pub(crate) fn bits(self) -> u32 {
@@ -72,7 +73,7 @@ impl SlotIndex {
         PageIndex(self.0 >> 1)
     }
 
-    pub(crate) fn side(self) -> Side {
+    pub(crate) fn side(self) -> BuddySide {
         SIDES[(self.0 & 1) as usize]
     }
 }
@@ -88,7 +89,7 @@ impl Chunks {
         usize::from(self.0)
     }
 
-    /// What two buddies leave of a page.
+    /// Returns the chunks that two buddies leave free.
     pub(crate) fn left_by(first: Chunks, last: Chunks) -> Chunks {
         let used = first.count() + last.count();
         debug_assert!(used <= CHUNKS_PER_PAGE, "{first:?} and {last:?} overlap");
@@ -111,14 +112,14 @@ impl Frames {
         self.0 == 0
     }
 
-    /// The frames from number `from` up to, but not including, number `to`.
+    /// Returns the frames `from..to`.
     fn between(from: usize, to: usize) -> Frames {
         debug_assert!(from < to && to <= 64, "frames {from}..{to}");
         Frames((u64::MAX >> (64 - (to - from))) << from)
     }
 
-    /// The stretches of neighbours in this set, each from its first number to the one past its last.
-    pub(crate) fn stretches(self) -> impl Iterator<Item = core::ops::Range<usize>> {
+    /// Iterates over the runs of neighbouring frames in this set.
+    pub(crate) fn ranges(self) -> impl Iterator<Item = core::ops::Range<usize>> {
         let mut left = self.0;
         core::iter::from_fn(move || {
             if left == 0 {
@@ -155,7 +156,7 @@ impl Not for Frames {
 
 impl fmt::Debug for Frames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.stretches()).finish()
+        f.debug_set().entries(self.ranges()).finish()
     }
 }
 
@@ -167,7 +168,8 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// Pages of at least `page` bytes over frames of `frame` bytes: a page is whole frames, so it is a frame where that is larger.
+    /// Returns pages of at least `page` bytes over frames of `frame` bytes. A page consists of
+    /// whole frames, so it is a frame if that is larger.
     pub(crate) fn new(page: usize, frame: usize) -> Geometry {
         assert!(
             page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page),
@@ -193,22 +195,22 @@ impl Geometry {
         self.page / CHUNKS_PER_PAGE
     }
 
-    /// The chunks that an object of `len` bytes takes.
+    /// Returns the chunks that an object of `len` bytes takes.
     pub(crate) fn chunks_for(self, len: usize) -> Chunks {
         debug_assert!((1..=self.page).contains(&len), "{len} bytes in a page of {}", self.page);
         Chunks(len.div_ceil(self.chunk()) as u8)
     }
 
-    /// Where a buddy of so many chunks begins, in bytes from the page's front.
-    pub(crate) fn offset(self, side: Side, chunks: Chunks) -> usize {
+    /// Returns where a buddy of `chunks` chunks begins, in bytes from the front of the page.
+    pub(crate) fn offset(self, side: BuddySide, chunks: Chunks) -> usize {
         match side {
-            Side::First => 0,
-            Side::Last => self.page - chunks.count() * self.chunk(),
+            BuddySide::First => 0,
+            BuddySide::Last => self.page - chunks.count() * self.chunk(),
         }
     }
 
-    /// The frames that a buddy of so many chunks lies on.
-    pub(crate) fn frames(self, side: Side, chunks: Chunks) -> Frames {
+    /// Returns the frames that a buddy of `chunks` chunks lies on.
+    pub(crate) fn frames(self, side: BuddySide, chunks: Chunks) -> Frames {
         if chunks == Chunks::NONE {
             return Frames::NONE;
         }
@@ -222,8 +224,9 @@ impl Geometry {
 mod tests {
     use super::*;
 
+    /// Every length gets the fewest chunks that hold it.
     #[test]
-    fn every_length_gets_the_fewest_chunks_that_hold_it() {
+    fn chunks_for_length_are_fewest_that_fit() {
         for (page, frame) in
             [(4096, 4096), (8192, 4096), (65_536, 4096), (4096, 16_384), (262_144, 4096)]
         {
@@ -235,51 +238,52 @@ mod tests {
                     (len..len + g.chunk()).contains(&bytes),
                     "{len} bytes in {chunks:?} of {g:?}"
                 );
-                assert_eq!(g.offset(Side::First, chunks), 0);
-                assert_eq!(g.offset(Side::Last, chunks), g.page() - bytes);
+                assert_eq!(g.offset(BuddySide::First, chunks), 0);
+                assert_eq!(g.offset(BuddySide::Last, chunks), g.page() - bytes);
             }
             assert_eq!(Chunks::left_by(g.chunks_for(g.page()), Chunks::NONE), Chunks::NONE);
         }
     }
 
+    /// A buddy's frames are those that its bytes touch.
     #[test]
-    fn frames_are_those_that_the_bytes_touch() {
+    fn frames_are_those_that_bytes_touch() {
         let g = Geometry::new(16_384, 4096);
         for (side, len, expected) in [
-            (Side::First, 1, 0..1),
-            (Side::First, 4096, 0..1),
-            (Side::First, 4097, 0..2),
-            (Side::Last, 1, 3..4),
-            (Side::Last, 4097, 2..4),
-            (Side::Last, 16_384, 0..4),
+            (BuddySide::First, 1, 0..1),
+            (BuddySide::First, 4096, 0..1),
+            (BuddySide::First, 4097, 0..2),
+            (BuddySide::Last, 1, 3..4),
+            (BuddySide::Last, 4097, 2..4),
+            (BuddySide::Last, 16_384, 0..4),
         ] {
             let chunks = g.chunks_for(len);
             let touched = |byte: usize| (byte + g.offset(side, chunks)) / 4096;
             assert_eq!(touched(0)..touched(len - 1) + 1, expected, "{len} bytes");
-            assert!(
-                g.frames(side, chunks).stretches().eq(core::iter::once(expected)),
-                "{len} bytes"
-            );
+            assert!(g.frames(side, chunks).ranges().eq(core::iter::once(expected)), "{len} bytes");
         }
-        assert_eq!(Geometry::new(262_144, 4096).frames(Side::First, Chunks(64)).count(), 64);
-        assert_eq!(g.frames(Side::Last, Chunks::NONE), Frames::NONE);
+        assert_eq!(Geometry::new(262_144, 4096).frames(BuddySide::First, Chunks(64)).count(), 64);
+        assert_eq!(g.frames(BuddySide::Last, Chunks::NONE), Frames::NONE);
     }
 
     #[test]
-    fn stretches_name_each_frame_once() {
+    fn ranges_name_each_frame_once() {
         let set = Frames(0b1100_1110_0000_0001 | 1 << 63);
-        assert!(set.stretches().eq([0..1, 9..12, 14..16, 63..64]));
-        assert!(Frames(u64::MAX).stretches().eq(core::iter::once(0..64)));
-        assert_eq!(Frames::NONE.stretches().count(), 0);
+        assert!(set.ranges().eq([0..1, 9..12, 14..16, 63..64]));
+        assert!(Frames(u64::MAX).ranges().eq(core::iter::once(0..64)));
+        assert_eq!(Frames::NONE.ranges().count(), 0);
     }
 
     #[test]
-    fn slots_are_numbered_by_page_and_side() {
-        for (page, side) in
-            [(0, Side::First), (0, Side::Last), (77, Side::Last), ((1 << 31) - 1, Side::Last)]
-        {
-            let slot = SlotIndex::new(PageIndex(page), side);
-            let again = SlotIndex::from_bits(slot.bits());
+    fn buddies_are_numbered_by_page_and_side() {
+        for (page, side) in [
+            (0, BuddySide::First),
+            (0, BuddySide::Last),
+            (77, BuddySide::Last),
+            ((1 << 31) - 1, BuddySide::Last),
+        ] {
+            let buddy = BuddyIndex::new(PageIndex(page), side);
+            let again = BuddyIndex::from_bits(buddy.bits());
             assert_eq!((again.page(), again.side()), (PageIndex(page), side));
         }
     }

@@ -1,41 +1,43 @@
-//! Emptying pages with the help of whoever owns the objects.
+//! Reclaim: pages are emptied with the help of the objects' owner.
 //!
 //! ```text
 //!   by age   youngest ◄─ page ◄─ page ◄─ page   oldest
-//!               ▲                          │ 1. isolated: on no list, so nothing is inserted and no other reclaim takes it
-//!               │                          ▼
+//!               ▲                          │ 1. isolated: on no list, so no insert and no other
+//!               │                          ▼    reclaim takes it
 //!               │                        page    2. without the lock: evict(first), evict(last)
 //!               │                          │
-//!               └──── some are left ───────┴──── 3. none is left: its frames go back, one page of the report
+//!               └──── some are left ───────┴──── 3. none is left: its frames are released, which
+//!                                                   counts as one page of the report
 //! ```
 
 use zpool_core::{Evict, HandleId, NotEvicted, PoolError, ReclaimError, ReclaimReport};
 
-use crate::books::Books;
-use crate::geometry::{PageIndex, SIDES, SlotIndex};
-use crate::memory::SetApart;
-use crate::page::Place;
-use crate::shared::Shared;
-use crate::slot::State;
+use crate::buddy::BuddyState;
+use crate::geometry::{BuddyIndex, PageIndex, SIDES};
+use crate::memory::IsolatedPages;
+use crate::page_list::PageGroup;
+use crate::pool_core::ZbudCore;
+use crate::state::ZbudState;
 
-/// Pages that are tried for each page that is wanted, as in the kernel.
+/// Pages that are tried for each page wanted, as in the kernel.
 const TRIES: usize = 8;
 
-/// A page that is set apart, and the objects in it.
-struct Chosen<'a> {
-    page: SetApart<'a>,
-    objects: [Option<Resident>; SIDES.len()],
+/// An isolated page, and the objects in it.
+struct Candidate<'a> {
+    page: IsolatedPages<'a>,
+    objects: [Option<Victim>; SIDES.len()],
 }
 
-/// An object to be given up. Its name is taken under the lock: a free may come at any moment after that.
+/// An object to be evicted. Its name is taken under the lock: a free may come at any moment after
+/// that.
 #[derive(Debug, Clone, Copy)]
-struct Resident {
-    slot: SlotIndex,
+struct Victim {
+    buddy: BuddyIndex,
     generation: u16,
 }
 
-impl Shared {
-    /// Gives back `pages` pages: empty ones as long as there are any, since they cost nobody an object, then the oldest.
+impl ZbudCore {
+    /// Releases `pages` pages: empty ones first, because they evict no object, then the oldest.
     pub(crate) fn reclaim(
         &self,
         pages: usize,
@@ -43,81 +45,82 @@ impl Shared {
     ) -> Result<ReclaimReport, ReclaimError> {
         let mut report = ReclaimReport::default();
         while report.pages < pages {
-            let empty = SetApart::empty_pages(self, 0, pages - report.pages);
-            // If the system does not take pages back, no object is given up for nothing.
-            let given = match empty.pages() {
-                0 => usize::from(self.empty_one(owner)),
-                _ => empty.give_back().pages,
+            let empty = IsolatedPages::empty_pages(self, 0, pages - report.pages);
+            // If the system does not take pages back, no object is evicted in vain.
+            let released = match empty.pages() {
+                0 => usize::from(self.reclaim_one(owner)),
+                _ => empty.release().pages,
             };
-            if given == 0 {
+            if released == 0 {
                 return Err(ReclaimError { error: PoolError::NothingToReclaim, report });
             }
-            report.pages += given;
+            report.pages += released;
         }
         Ok(report)
     }
 
-    /// Empties the oldest page whose owner gives up all that is in it, and gives it back. False when none of those that were tried was.
-    fn empty_one(&self, owner: &mut dyn Evict) -> bool {
-        // No page is tried twice while there are others, and each is younger afterwards.
+    /// Empties and releases the oldest page whose owner evicts all objects in it. Returns `false`
+    /// if none of the pages tried was.
+    fn reclaim_one(&self, owner: &mut dyn Evict) -> bool {
+        // No page is tried twice while there are others, because each is younger afterwards.
         let tries = self.lock().by_age.len().min(TRIES);
         for _ in 0..tries {
-            let Some(Chosen { mut page, objects }) = self.choose() else { continue };
-            // Whether all were given up is seen by the page alone: others may have freed them as well.
-            let _ = objects.into_iter().flatten().try_for_each(|object| self.ask(object, owner));
+            let Some(Candidate { mut page, objects }) = self.choose() else { continue };
+            // The page alone shows whether all are gone: other threads may have freed them as well.
+            let _ = objects.into_iter().flatten().try_for_each(|object| self.evict(object, owner));
             if page.is_now_empty() {
                 // If the system does not take this page, it takes no other one.
-                return page.give_back().pages > 0;
+                return page.release().pages > 0;
             }
         }
         false
     }
 
-    /// Sets the oldest page apart. None where it cannot be emptied now: that counts as a try, and it goes to the other end.
-    fn choose(&self) -> Option<Chosen<'_>> {
-        let mut books = self.lock();
-        let page = books.by_age.last()?;
-        books.rejuvenate(page);
-        let objects = self.objects_to_evict(&books, page)?;
-        books.unage(page);
-        Some(Chosen { page: SetApart::one(self, &mut books, page), objects })
+    /// Isolates the oldest page. Returns `None` if it cannot be emptied now. That counts as a try,
+    /// and the page becomes the youngest.
+    fn choose(&self) -> Option<Candidate<'_>> {
+        let mut state = self.lock();
+        let page = state.by_age.last()?;
+        state.make_youngest(page);
+        let objects = self.victims(&state, page)?;
+        state.unlink_from_age(page);
+        Some(Candidate { page: IsolatedPages::one(self, &mut state, page), objects })
     }
 
-    /// The objects of a page, if there is nothing else in it, and nobody works on it or reads it.
+    /// Returns the objects of a page, if no thread works on it or reads it.
     ///
-    /// An object under a guard would be lost to its owner for nothing: the page could not be given back before the guard has gone.
-    fn objects_to_evict(
-        &self,
-        books: &Books,
-        page: PageIndex,
-    ) -> Option<[Option<Resident>; SIDES.len()]> {
-        if books.pages[page].place == Place::Isolated {
+    /// The owner would lose an object under a guard in vain: the page cannot be released before the
+    /// guard is dropped.
+    fn victims(&self, state: &ZbudState, page: PageIndex) -> Option<[Option<Victim>; SIDES.len()]> {
+        if state.pages[page].group == PageGroup::Isolated {
             return None;
         }
         let mut objects = [None; SIDES.len()];
         for side in SIDES {
-            let index = SlotIndex::new(page, side);
-            let (_, slot) = self.table.slot(index).expect("every page has slots");
-            let word = slot.word();
+            let index = BuddyIndex::new(page, side);
+            let (_, buddy) = self.table.buddy(index).expect("every page has buddies");
+            let word = buddy.word();
             match word.state {
-                State::Free => {}
-                State::Live if word.pins == 0 => {
+                BuddyState::Free => {}
+                BuddyState::Live if word.pins == 0 => {
                     objects[side as usize] =
-                        Some(Resident { slot: index, generation: word.generation });
+                        Some(Victim { buddy: index, generation: word.generation });
                 }
-                State::Live | State::Filling | State::Zombie => return None,
+                BuddyState::Live | BuddyState::Filling | BuddyState::Zombie => return None,
             }
         }
         Some(objects)
     }
 
-    /// Asks the owner of an object for it, without the lock, unless it has gone meanwhile.
-    fn ask(&self, object: Resident, owner: &mut dyn Evict) -> Result<(), NotEvicted> {
-        let Resident { slot: index, generation } = object;
-        let (_, slot) = self.table.slot(index).expect("every page has slots");
-        let word = slot.word();
-        // Nothing is inserted into an isolated page: a slot that is not live now is free, or a zombie of this very object.
-        if word.state != State::Live || word.generation != generation {
+    /// Requests the eviction of an object from its owner, without the lock, unless it is gone by
+    /// now.
+    fn evict(&self, object: Victim, owner: &mut dyn Evict) -> Result<(), NotEvicted> {
+        let Victim { buddy: index, generation } = object;
+        let (_, buddy) = self.table.buddy(index).expect("every page has buddies");
+        let word = buddy.word();
+        // Nothing is inserted into an isolated page: a buddy that is not live now is free, or a
+        // zombie of this very object.
+        if word.state != BuddyState::Live || word.generation != generation {
             return Ok(());
         }
         let name: HandleId = self.mint.mint(index.bits(), generation).id();

@@ -1,29 +1,31 @@
-//! The books in the form that every pool gives them.
+//! Statistics in the form that all pools share.
 
 use zpool_core::{GroupStats, PoolStats};
 
 use crate::geometry::SIDES;
-use crate::shared::Shared;
+use crate::pool_core::ZbudCore;
 
-/// A snapshot. While inserts are under way their objects are counted and their frames may not be yet; hence the saturating difference.
-pub(crate) fn snapshot(shared: &Shared) -> PoolStats {
-    let books = shared.lock();
-    let geometry = shared.geometry;
-    let in_chunks = books.chunks * geometry.chunk();
+/// Returns the statistics of now. Objects of inserts under way are counted, and their frames may
+/// not be yet; hence the saturating difference.
+pub(crate) fn snapshot(core: &ZbudCore) -> PoolStats {
+    let state = core.lock();
+    let geometry = core.geometry;
+    let in_chunks = state.chunks * geometry.chunk();
     let mut stats = PoolStats::default();
-    stats.objects = books.objects;
-    stats.zombies = books.zombies;
-    stats.payload_bytes = books.payload;
-    stats.rounding_bytes = in_chunks - books.payload;
-    stats.fragmentation_bytes = (books.resident * geometry.frame()).saturating_sub(in_chunks);
-    stats.metadata_bytes = shared.metadata();
-    stats.resident_frames = books.resident;
-    stats.failed_inserts = books.failed_inserts;
-    // If the heap refuses, there are no rows: better than to abort a program that looks why.
-    if stats.groups.try_reserve_exact(books.rows.len()).is_err() {
+    stats.objects = state.objects;
+    stats.zombies = state.zombies;
+    stats.payload_bytes = state.payload;
+    stats.rounding_bytes = in_chunks - state.payload;
+    stats.fragmentation_bytes = (state.resident * geometry.frame()).saturating_sub(in_chunks);
+    stats.metadata_bytes = core.metadata();
+    stats.resident_frames = state.resident;
+    stats.failed_inserts = state.failed_inserts;
+    // If the heap refuses, there are no groups. That is better than an abort of a program that asks
+    // why memory is short.
+    if stats.groups.try_reserve_exact(state.rows.len()).is_err() {
         return stats;
     }
-    for (buddies, row) in books.rows.iter().enumerate() {
+    for (buddies, row) in state.rows.iter().enumerate() {
         let mut group = GroupStats::default();
         group.frames_per_page = geometry.frames_per_page();
         group.slots_per_page = SIDES.len();

@@ -1,10 +1,11 @@
-//! Every page a pool ever had: a table that grows and never moves, so that readers need no lock.
+//! Every page that a pool ever had: a grow-only table whose entries never move, so that readers
+//! need no lock.
 //!
 //! ```text
-//!   shelves   0: [run 0]     1: [run 1, run 2]     2: [run 3, .., run 6]     3: ...        each made when first needed
-//!                   │
+//!   shelves   0: [run 0]     1: [run 1, run 2]     2: [run 3, .., run 6]     3: ...
+//!                   │                                   each allocated when first needed
 //!                   ▼
-//!   PageRun   memory of 64 pages | slots: first, last | first, last | ...                  64 pairs
+//!   PageRun   memory of 64 pages | buddies: first, last | first, last | ...     64 pairs
 //! ```
 
 use std::sync::OnceLock;
@@ -12,34 +13,35 @@ use std::sync::OnceLock;
 use zpool_core::PoolError;
 use zpool_core::page::Run;
 
-use crate::geometry::{MAX_PAGES, PageIndex, SIDES, SlotIndex};
-use crate::slot::Slot;
+use crate::buddy::Buddy;
+use crate::geometry::{BuddyIndex, MAX_PAGES, PageIndex, SIDES};
 
-/// Pages that are reserved together: one call of the page source, one mapping's worth of neighbours.
+/// Pages that one call of the page source reserves together.
 pub(crate) const PAGES_PER_RUN: usize = 64;
 
 /// Shelf `k` has room for `2^k` runs.
 const SHELVES: usize = (MAX_PAGES / PAGES_PER_RUN).ilog2() as usize + 1;
 
-/// Runs whose slots a handle can number. The shelves have room for more, so that a few inserts that grow the pool at once may pass it.
+/// Runs whose buddies a handle can number. The shelves have room for more, so that several inserts
+/// which grow the pool at once may exceed it.
 pub(crate) const MAX_RUNS: usize = MAX_PAGES / PAGES_PER_RUN - 1024;
 
 type Shelf = Box<[OnceLock<OneRun>]>;
 
-/// A box of one, made of a list: unlike `Box::new`, a list can say that the heap refused.
+/// A box of one, made of a vector: unlike `Box::new`, a vector reports that the heap refused.
 type OneRun = Box<[PageRun]>;
 
-/// 64 pages, neighbours in memory, and their slots.
+/// 64 pages, neighbours in memory, and their buddies.
 #[derive(Debug)]
 pub(crate) struct PageRun {
     pub(crate) memory: Run,
-    slots: [[Slot; SIDES.len()]; PAGES_PER_RUN],
+    buddies: [[Buddy; SIDES.len()]; PAGES_PER_RUN],
 }
 
-/// Room on the heap for a [`PageRun`], asked for before there is one.
-pub(crate) struct RoomForRun(Vec<PageRun>);
+/// Heap memory for a [`PageRun`], allocated before there is one.
+pub(crate) struct RunStorage(Vec<PageRun>);
 
-impl RoomForRun {
+impl RunStorage {
     pub(crate) fn fill(&mut self, run: PageRun) -> OneRun {
         self.0.push(run);
         core::mem::take(&mut self.0).into_boxed_slice()
@@ -59,45 +61,45 @@ pub(crate) fn boxed<T>(entries: impl ExactSizeIterator<Item = T>) -> Result<Box<
 }
 
 impl PageRun {
-    /// Asks the heap for the room of one.
+    /// Allocates the heap memory for one.
     ///
     /// # Errors
     ///
     /// [`PoolError::OutOfMemory`], if the heap refuses.
-    pub(crate) fn room() -> Result<RoomForRun, PoolError> {
+    pub(crate) fn room() -> Result<RunStorage, PoolError> {
         let mut room = Vec::new();
         room.try_reserve_exact(1).map_err(|_| PoolError::OutOfMemory)?;
-        Ok(RoomForRun(room))
+        Ok(RunStorage(room))
     }
 
     pub(crate) fn new(memory: Run) -> PageRun {
-        PageRun { memory, slots: core::array::from_fn(|_| SIDES.map(|_| Slot::new())) }
+        PageRun { memory, buddies: core::array::from_fn(|_| SIDES.map(|_| Buddy::new())) }
     }
 }
 
 /// The runs by number.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct RunTable {
     shelves: [OnceLock<Shelf>; SHELVES],
 }
 
-impl Table {
-    pub(crate) fn new() -> Table {
-        Table { shelves: [const { OnceLock::new() }; SHELVES] }
+impl RunTable {
+    pub(crate) fn new() -> RunTable {
+        RunTable { shelves: [const { OnceLock::new() }; SHELVES] }
     }
 
-    /// The run that `page` is in, if there is one.
+    /// Returns the run that `page` is in, if there is one.
     #[inline]
     pub(crate) fn run_of(&self, page: PageIndex) -> Option<&PageRun> {
-        let (shelf, at) = Table::find(page.0 as usize / PAGES_PER_RUN);
+        let (shelf, at) = RunTable::find(page.0 as usize / PAGES_PER_RUN);
         self.shelves.get(shelf)?.get()?.get(at)?.get()?.first()
     }
 
-    /// The slot of this number and its run, if there is one.
+    /// Returns the buddy of this number and its run, if there is one.
     #[inline]
-    pub(crate) fn slot(&self, index: SlotIndex) -> Option<(&PageRun, &Slot)> {
+    pub(crate) fn buddy(&self, index: BuddyIndex) -> Option<(&PageRun, &Buddy)> {
         let run = self.run_of(index.page())?;
-        let pair = &run.slots[index.page().0 as usize % PAGES_PER_RUN];
+        let pair = &run.buddies[index.page().0 as usize % PAGES_PER_RUN];
         Some((run, &pair[index.side() as usize]))
     }
 
@@ -107,34 +109,34 @@ impl Table {
     ///
     /// [`PoolError::OutOfMemory`], if the heap refuses.
     pub(crate) fn make_room(&self, run: usize) -> Result<(), PoolError> {
-        let (shelf, _) = Table::find(run);
+        let (shelf, _) = RunTable::find(run);
         if self.shelves[shelf].get().is_none() {
             let cells = boxed((0..1usize << shelf).map(|_| OnceLock::new()))?;
-            // If another insert was faster, that one's is as good.
+            // If another insert was faster, its shelf is used.
             let _ = self.shelves[shelf].set(cells);
         }
         Ok(())
     }
 
-    /// Is there room for run number `run`?
+    /// Returns whether there is room for run number `run`.
     pub(crate) fn has_room(&self, run: usize) -> bool {
-        self.shelves[Table::find(run).0].get().is_some()
+        self.shelves[RunTable::find(run).0].get().is_some()
     }
 
-    /// Puts run number `run` in its place, for which there is room. Allocates nothing.
+    /// Installs run number `run`, for which there is room. Allocates nothing.
     pub(crate) fn install(&self, run: usize, pages: OneRun) {
-        let (shelf, at) = Table::find(run);
+        let (shelf, at) = RunTable::find(run);
         let shelf = self.shelves[shelf].get().expect("room was made");
         shelf[at].set(pages).expect("each number is given once");
     }
 
-    /// All runs, in order.
+    /// Iterates over all runs, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &PageRun> {
         let shelves = self.shelves.iter().map_while(OnceLock::get);
         shelves.flat_map(|shelf| shelf.iter()).filter_map(|cell| cell.get()?.first())
     }
 
-    /// Bytes on the heap of a table of `runs` runs.
+    /// Returns the heap bytes of a table of `runs` runs.
     pub(crate) fn bytes(runs: usize) -> usize {
         let room = (runs + 1).next_power_of_two() - 1;
         room * size_of::<OnceLock<OneRun>>() + runs * size_of::<PageRun>()
@@ -154,19 +156,20 @@ mod tests {
     fn runs_fill_the_shelves_without_gap() {
         let mut next = (0, 0);
         for run in 0..1000 {
-            assert_eq!(Table::find(run), next);
+            assert_eq!(RunTable::find(run), next);
             next = if next.1 + 1 == 1 << next.0 { (next.0 + 1, 0) } else { (next.0, next.1 + 1) };
         }
-        assert!(Table::find(MAX_PAGES / PAGES_PER_RUN).0 < SHELVES);
+        assert!(RunTable::find(MAX_PAGES / PAGES_PER_RUN).0 < SHELVES);
     }
 
+    /// A number without a page yields no buddy.
     #[test]
-    fn a_slot_that_is_not_there_is_none() {
-        let table = Table::new();
+    fn buddy_of_missing_page_is_none() {
+        let table = RunTable::new();
         for bits in [0, 1, 127, 128, u32::MAX] {
-            assert!(table.slot(SlotIndex::from_bits(bits)).is_none());
+            assert!(table.buddy(BuddyIndex::from_bits(bits)).is_none());
         }
         table.make_room(0).unwrap();
-        assert!(table.slot(SlotIndex::from_bits(0)).is_none());
+        assert!(table.buddy(BuddyIndex::from_bits(0)).is_none());
     }
 }

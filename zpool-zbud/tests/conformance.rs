@@ -1,4 +1,5 @@
-//! zbud passes the suite for pools: with a frame a page, with more, and with objects of a block of 64 KiB.
+//! zbud passes the suite for pools: with one frame per page, with more, and with objects of up to
+//! 64 KiB.
 
 use std::sync::Arc;
 

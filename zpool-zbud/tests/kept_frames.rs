@@ -1,5 +1,5 @@
-//! A system that does not take frames back: they stay on the books, are used first, and no work is
-//! done in vain for ever.
+//! A system that does not take frames back: they stay charged, are used first, and the pool does
+//! not try for ever.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn trim_kept_frames_stay_charged_and_are_reused() {
     );
 }
 
-/// The job ends, is not submitted again for the very same pages, and goes on when the system takes
+/// The job ends, is not submitted again for the same pages, and continues when the system takes
 /// frames again.
 #[test]
 fn job_with_kept_frames_ends_and_comes_again() {
@@ -65,7 +65,7 @@ fn job_with_kept_frames_ends_and_comes_again() {
     source.keep_frames(true);
     manual.run_all();
     assert_eq!((source.charged_frames(), manual.pending(), manual.jobs_panicked()), (PAGES, 0, 0));
-    // Some go and come: no reason to ask again.
+    // Some pages are freed and used again: no reason to try again.
     for _ in 0..100 {
         let handles = fill(&*pool, 20);
         free_all(&*pool, handles);
@@ -79,7 +79,7 @@ fn job_with_kept_frames_ends_and_comes_again() {
     assert_eq!((source.charged_frames(), frames_in_books(&*pool)), (8, 8));
 }
 
-/// Without an executor, an insert that gives back in vain succeeds.
+/// Without an executor, an insert succeeds although its release is in vain.
 #[test]
 fn insert_with_kept_frames_succeeds() {
     let source = Arc::new(FaultySource::new(Arc::new(MmapSource::new()), FaultPlan::Never));
@@ -92,7 +92,7 @@ fn insert_with_kept_frames_succeeds() {
     free_all(&*pool, handles);
 }
 
-/// Frames beside an object are kept like those of empty pages.
+/// Frames of pages with an object are kept like those of empty pages.
 #[test]
 fn trim_kept_frames_beside_an_object_stay() {
     let (pool, source, _) = pool(4 * PAGE);
@@ -116,7 +116,7 @@ fn trim_kept_frames_beside_an_object_stay() {
     assert!(pool.trim() > 0 && source.charged_frames() == frames_in_books(&*pool));
 }
 
-/// Frees every object that it is asked to evict.
+/// An owner that frees every object it is asked to evict.
 struct Owner<'a> {
     pool: &'a dyn ZPool,
     handles: Vec<Handle>,
@@ -131,7 +131,8 @@ impl Evict for Owner<'_> {
     }
 }
 
-/// Reclaim reports no page that was kept, and gives up at most the objects of one page in vain.
+/// Reclaim reports no page that the system kept, and evicts at most the objects of one page in
+/// vain.
 #[test]
 fn reclaim_of_kept_frames_evicts_one_page() {
     let (pool, source, _) = pool(PAGE);
@@ -143,7 +144,7 @@ fn reclaim_of_kept_frames_evicts_one_page() {
         (PoolError::NothingToReclaim, ReclaimReport::default())
     );
     assert_eq!((owner.asked, source.charged_frames()), (1, PAGES));
-    // An empty page is there now, and no other one is emptied before it has gone.
+    // There is an empty page now, and no other one is emptied before that is released.
     let again = pool.reclaim(10, &mut owner).unwrap_err();
     assert_eq!((again.report.pages, owner.asked, frames_in_books(&*pool)), (0, 1, PAGES));
     source.keep_frames(false);

@@ -1,4 +1,4 @@
-//! Where objects go: two a page, justified to its ends, into the smallest hole that is enough.
+//! Placement of objects: two per page, justified to its ends, in the smallest hole that is enough.
 
 use std::sync::Arc;
 
@@ -19,14 +19,15 @@ fn put(pool: &dyn ZPool, len: usize) -> Handle {
     pool.insert(&vec![len as u8; len]).unwrap()
 }
 
-/// The page that an object is in, and where it begins there.
+/// Returns the page that an object is in, and where it begins there.
 fn place(pool: &dyn ZPool, handle: &Handle) -> (usize, usize) {
     let address = pool.read(handle).unwrap().as_ptr().addr();
     (address / PAGE, address % PAGE)
 }
 
+/// Objects of up to half a page always share pages in pairs.
 #[test]
-fn two_objects_a_page_when_none_is_over_half() {
+fn objects_of_half_a_page_pair() {
     let (pool, source) = pool(PAGE);
     let lens = (0..5000).map(|i| 1 + i * 977 % (PAGE / 2));
     let handles: Vec<_> = lens.map(|len| put(&*pool, len)).collect();
@@ -39,7 +40,7 @@ fn one_object_a_page_at_worst() {
     let lens = (0..1000).map(|i| PAGE / 2 + 1 + i * 977 % (PAGE / 2));
     let handles: Vec<_> = lens.map(|len| put(&*pool, len)).collect();
     assert_eq!(source.charged_frames(), handles.len());
-    // A short one shares the page of any that leaves a chunk; the rest share with each other.
+    // A short object shares the page of any that leaves a chunk; the rest share with each other.
     let short: Vec<_> = (0..1000).map(|_| put(&*pool, 1)).collect();
     let full = handles.iter().filter(|h| pool.read(h).unwrap().len() > PAGE - CHUNK).count();
     assert_eq!((short.len(), source.charged_frames()), (1000, handles.len() + full.div_ceil(2)));
@@ -54,14 +55,15 @@ fn one_object_may_fill_a_page() {
     assert_eq!((stats.rounding_bytes, stats.fragmentation_bytes), (0, 0));
 }
 
+/// The first buddy begins at the front of the page, and the last one ends at its back.
 #[test]
-fn the_first_begins_in_front_and_the_last_ends_at_the_back() {
+fn buddies_are_justified_to_both_ends() {
     let (pool, _) = pool(PAGE);
     let (first, last) = (put(&*pool, 1000), put(&*pool, 65));
     let (page, at) = place(&*pool, &first);
     assert_eq!(at, 0);
     assert_eq!(place(&*pool, &last), (page, PAGE - 2 * CHUNK));
-    // Whichever goes, the other one stays where it is, and the hole is all the rest.
+    // If either is freed, the other one stays where it is, and the hole is all the rest.
     pool.free(first).unwrap();
     let long = put(&*pool, PAGE - 2 * CHUNK);
     assert_eq!((place(&*pool, &long), place(&*pool, &last)), ((page, 0), (page, PAGE - 2 * CHUNK)));
@@ -69,30 +71,32 @@ fn the_first_begins_in_front_and_the_last_ends_at_the_back() {
     assert_eq!(place(&*pool, &put(&*pool, 2 * CHUNK)), (page, PAGE - 2 * CHUNK));
 }
 
+/// An object goes into the smallest hole that is enough.
 #[test]
-fn the_smallest_hole_that_is_enough_is_taken() {
+fn smallest_sufficient_hole_is_taken() {
     let (pool, source) = pool(PAGE);
-    // Objects of over half a page, each alone in its page, leaving holes of 1 to 31 chunks.
+    // Objects of over half a page, each alone in its page, leave holes of 1 to 31 chunks.
     let alone: Vec<_> = (1..32).map(|hole| (hole, put(&*pool, PAGE - hole * CHUNK))).collect();
     for (hole, big) in alone.iter().rev() {
         let fits = put(&*pool, (hole - 1) * CHUNK + 1);
         assert_eq!(place(&*pool, &fits).0, place(&*pool, big).0, "the hole of {hole} chunks");
         pool.free(fits).unwrap();
     }
-    // With the hole of 20 chunks taken, the next larger one serves.
+    // With the hole of 20 chunks taken, the next larger one is used.
     let taken = put(&*pool, 20 * CHUNK);
     let next = put(&*pool, 20 * CHUNK);
     assert_eq!(place(&*pool, &taken).0, place(&*pool, &alone[19].1).0);
     assert_eq!(place(&*pool, &next).0, place(&*pool, &alone[20].1).0);
     assert_eq!(source.charged_frames(), alone.len());
-    // And where no hole is enough, a new page.
+    // If no hole is enough, a new page is used.
     let new = put(&*pool, 32 * CHUNK);
     assert_eq!(source.charged_frames(), alone.len() + 1);
     drop(new);
 }
 
+/// Of equal holes, the newest is taken.
 #[test]
-fn of_equal_holes_the_newest_is_taken() {
+fn newest_of_equal_holes_is_taken() {
     let (pool, _) = pool(PAGE);
     let alone: Vec<_> = (0..5).map(|_| put(&*pool, 40 * CHUNK)).collect();
     for big in alone.iter().rev() {
@@ -100,8 +104,9 @@ fn of_equal_holes_the_newest_is_taken() {
     }
 }
 
+/// A page of several frames charges only those that are written.
 #[test]
-fn a_page_of_several_frames_charges_those_that_are_written() {
+fn page_charges_only_written_frames() {
     let source = Arc::new(HeapSource::new(4096));
     let mut config = PoolConfig::new(source.clone(), 16 << 10);
     config.params.set("page", "16384");
@@ -111,10 +116,10 @@ fn a_page_of_several_frames_charges_those_that_are_written() {
     let last = put(&*pool, 5000);
     assert_eq!(source.charged_frames(), 3);
     pool.free(last).unwrap();
-    // Still resident, until trim; then only what is under the first buddy.
+    // Still resident, until a trim leaves only the frames under the first buddy.
     assert_eq!(source.charged_frames(), 3);
     assert_eq!((pool.trim(), source.charged_frames()), (2 * 4096, 1));
-    // 15 of 16 KiB fill the hole: three whole frames, and the first one shared.
+    // 15 of 16 KiB fill the hole: three whole frames, and a shared one.
     let last = put(&*pool, 15 << 10);
     assert_eq!(source.charged_frames(), 4);
     pool.validate().unwrap();
@@ -124,8 +129,9 @@ fn a_page_of_several_frames_charges_those_that_are_written() {
     assert_eq!((pool.trim(), source.charged_frames()), (4 * 4096, 0));
 }
 
+/// Tables take some 50 bytes per page, and are counted.
 #[test]
-fn tables_take_some_50_bytes_a_page_and_are_counted() {
+fn tables_take_50_bytes_per_page() {
     let (pool, source) = pool(PAGE);
     let alone = pool.stats().metadata_bytes;
     let handles: Vec<_> = (0..6400).map(|_| put(&*pool, PAGE)).collect();
@@ -137,8 +143,9 @@ fn tables_take_some_50_bytes_a_page_and_are_counted() {
     assert_eq!(pool.bytes_held(), pages * PAGE + alone + tables);
 }
 
+/// The statistics have a group for pages with 0, 1 and 2 objects.
 #[test]
-fn groups_say_what_their_pages_are() {
+fn groups_describe_their_pages() {
     let source = Arc::new(HeapSource::new(4096));
     let mut config = PoolConfig::new(source.clone(), PAGE);
     config.params.set("page", "16384");
@@ -181,8 +188,9 @@ fn each_refused_insert_is_counted_once() {
     assert_eq!(pool.stats().failed_inserts, 3);
 }
 
+/// If a frame is larger than the page size, a page is a frame.
 #[test]
-fn a_frame_larger_than_the_page_is_the_page() {
+fn frame_larger_than_page_is_the_page() {
     let source = Arc::new(HeapSource::new(16 << 10));
     let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), PAGE)).unwrap();
     let handles: Vec<_> = (0..10).map(|_| put(&*pool, PAGE)).collect();
@@ -200,9 +208,10 @@ fn parameters_are_checked_and_kept() {
     };
     for page in ["0", "4095", "5000", "524288", "-1", "4k", "99999999999999999999"] {
         let (error, canonical) = create("page", page, 4096);
-        assert!(
-            matches!(&error, Some(CreateError::BadValue { name, value, .. }) if name == "page" && value == page)
-        );
+        let Some(CreateError::BadValue { name, value, .. }) = &error else {
+            panic!("{page}: {error:?}")
+        };
+        assert_eq!((name.as_str(), value.as_str()), ("page", page));
         assert_eq!(canonical.err(), error);
     }
     assert!(matches!(create("pages", "4096", 4096).0, Some(CreateError::UnknownParameter { .. })));

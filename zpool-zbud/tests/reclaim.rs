@@ -1,4 +1,4 @@
-//! Reclaim: which page is emptied, who is asked in which order, and what comes back.
+//! Reclaim: the page that is emptied, the order of evictions, and the frames that are released.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use zpool_zbud::ZbudDriver;
 const PAGE: usize = 4096;
 const CHUNK: usize = PAGE / 64;
 
-/// An owner of objects who answers as its closure says, and notes who it was asked for.
+/// An owner of objects that answers as its closure decides, and records the requests.
 struct Owner<'a> {
     pool: &'a dyn ZPool,
     handles: Vec<Handle>,
@@ -30,7 +30,7 @@ impl<'a> Owner<'a> {
         Owner { pool, handles: Vec::new(), asked: Vec::new(), ids: Vec::new() }
     }
 
-    /// Inserts an object; gives its number.
+    /// Inserts an object. Returns its number.
     fn put(&mut self, len: usize) -> usize {
         let handle = self.pool.insert(&vec![self.ids.len() as u8; len]).unwrap();
         self.ids.push(handle.id());
@@ -53,21 +53,24 @@ impl<'a> Owner<'a> {
         self.pool.free(self.handles.swap_remove(at)).unwrap();
     }
 
-    /// The page that an object is in, by its address.
+    /// Returns the page that an object is in, by its address.
     fn page_of(&self, number: usize) -> usize {
         let handle =
             self.handles.iter().find(|handle| handle.id() == self.ids[number]).expect("it is live");
         self.pool.read(handle).unwrap().as_ptr().addr() / PAGE
     }
 
-    /// Reclaims; `answer` says what is done for an object's number.
+    /// Reclaims; `answer` handles the request for an object's number.
     fn reclaim(
         &mut self,
         pages: usize,
         answer: impl FnMut(&mut Owner<'a>, usize) -> Result<(), NotEvicted>,
     ) -> Result<ReclaimReport, ReclaimError> {
         struct Answering<'o, 'a, F>(&'o mut Owner<'a>, F);
-        impl<'a, F: FnMut(&mut Owner<'a>, usize) -> Result<(), NotEvicted>> Evict for Answering<'_, 'a, F> {
+        impl<'a, F> Evict for Answering<'_, 'a, F>
+        where
+            F: FnMut(&mut Owner<'a>, usize) -> Result<(), NotEvicted>,
+        {
             fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
                 let number =
                     self.0.ids.iter().position(|&other| other == id).expect("an object of ours");
@@ -103,8 +106,9 @@ fn pool() -> (Box<dyn ZPool>, Arc<FaultySource>) {
     (ZbudDriver.create(&PoolConfig::new(source.clone(), PAGE)).unwrap(), source)
 }
 
+/// The page whose newest buddy is the oldest is emptied first.
 #[test]
-fn the_page_whose_newest_buddy_is_the_oldest_goes_first() {
+fn page_with_oldest_newest_buddy_goes_first() {
     let (pool, _) = pool();
     let mut owner = Owner::new(&*pool);
     // Pages of two: 0 1, 2 3, 4 5, 6 7.
@@ -112,7 +116,8 @@ fn the_page_whose_newest_buddy_is_the_oldest_goes_first() {
     // Neither a read nor a free makes a page younger, ...
     owner.page_of(2);
     owner.free(3);
-    // ... a new buddy does: 8 goes to page 0, where 1 was. (A smaller hole is there to be taken than that of 3.)
+    // ... a new buddy does: 8 goes to page 0, where 1 was. (That hole is smaller than the one of
+    // 3.)
     owner.free(1);
     assert_eq!(owner.page_of(0), {
         let new = owner.put(PAGE / 2);
@@ -126,8 +131,9 @@ fn the_page_whose_newest_buddy_is_the_oldest_goes_first() {
     pool.validate().unwrap();
 }
 
+/// The report counts the pages whose frames were released.
 #[test]
-fn the_report_is_the_frames_that_went_back() {
+fn report_counts_released_pages() {
     let (pool, source) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(200, PAGE / 2);
@@ -140,8 +146,9 @@ fn the_report_is_the_frames_that_went_back() {
     assert_eq!(owner.asked, (0..200).collect::<Vec<_>>());
 }
 
+/// Empty pages are released first, and no object is evicted for them.
 #[test]
-fn empty_pages_go_first_and_nobody_is_asked_for_them() {
+fn empty_pages_go_first_without_eviction() {
     let (pool, source) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(20, PAGE);
@@ -152,16 +159,17 @@ fn empty_pages_go_first_and_nobody_is_asked_for_them() {
     assert_eq!(source.charged_frames(), 8);
 }
 
-/// B41: each try works on a page of its own.
+/// B41: each try works on a page of its own, and eight are tried for each page wanted.
 #[test]
-fn b41_eight_pages_are_tried_for_each_that_is_wanted() {
+fn b41_eight_pages_are_tried_per_page() {
     let (pool, source) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(40, PAGE / 2);
-    // Asked for the first buddy, not for the last when that one stays.
+    // The owner is asked for the first buddy, and not for the last if the first one stays.
     assert_eq!(stopped_after(owner.reclaim(3, refuse)), 0);
     assert_eq!(owner.asked, [0, 2, 4, 6, 8, 10, 12, 14]);
-    // Those are the youngest now. The last of the next eight gives way, and a second page is tried for anew.
+    // Those are the youngest now. The last of the next eight is emptied, and eight more tries
+    // follow for the second page.
     owner.asked.clear();
     let late = |owner: &mut Owner<'_>, number| {
         if number >= 30 { agree(owner, number) } else { refuse(owner, number) }
@@ -172,8 +180,9 @@ fn b41_eight_pages_are_tried_for_each_that_is_wanted() {
     pool.validate().unwrap();
 }
 
+/// While the owner refuses, no page is tried twice.
 #[test]
-fn no_page_is_tried_twice_while_the_owner_refuses() {
+fn refused_page_is_not_tried_twice() {
     let (pool, _) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(3, PAGE);
@@ -182,7 +191,7 @@ fn no_page_is_tried_twice_while_the_owner_refuses() {
 
 /// B43: the callback frees the first buddy, and the owner keeps the last one.
 #[test]
-fn b43_a_page_of_which_half_is_given_up_stays_and_is_used() {
+fn b43_half_emptied_page_stays_in_use() {
     let (pool, source) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(2, PAGE / 2);
@@ -195,9 +204,9 @@ fn b43_a_page_of_which_half_is_given_up_stays_and_is_used() {
     pool.validate().unwrap();
 }
 
-/// B43: asked for the first buddy, the owner frees both (or the last one only).
+/// B43: asked for the first buddy, the owner frees both, or only the last one.
 #[test]
-fn b43_the_other_buddy_may_be_freed_first() {
+fn b43_other_buddy_may_be_freed_first() {
     let (pool, source) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(4, PAGE / 2);
@@ -207,13 +216,13 @@ fn b43_the_other_buddy_may_be_freed_first() {
         Ok(())
     };
     assert_eq!((pages_of(owner.reclaim(1, both)), &*owner.asked), (1, &[0][..]));
-    // The last one is freed, and the first one refused: the page stays.
+    // The last one is freed and the first one refused: the page stays.
     let other = |owner: &mut Owner<'_>, number| {
         owner.free(number + 1);
         Err(NotEvicted)
     };
     assert_eq!((stopped_after(owner.reclaim(1, other)), &*owner.asked), (0, &[0, 2][..]));
-    // Refused, but freed: what counts is that the page is empty.
+    // Refused, but freed: only the empty page counts.
     let lie = |owner: &mut Owner<'_>, number| {
         owner.free(number);
         Err(NotEvicted)
@@ -222,9 +231,9 @@ fn b43_the_other_buddy_may_be_freed_first() {
     pool.validate().unwrap();
 }
 
-/// B43: the page is set apart, so an object that would just fit its hole goes elsewhere, as often as it is tried.
+/// B43: the page is isolated, so an object that would fit its hole goes elsewhere each time.
 #[test]
-fn b43_nothing_is_inserted_into_the_page_that_is_emptied() {
+fn b43_page_being_emptied_takes_no_insert() {
     let (pool, source) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(2, PAGE / 2);
@@ -242,15 +251,16 @@ fn b43_nothing_is_inserted_into_the_page_that_is_emptied() {
     pool.validate().unwrap();
 }
 
+/// A page with a reader is left alone.
 #[test]
-fn a_page_that_somebody_reads_is_left_alone() {
+fn page_with_reader_is_left_alone() {
     let (pool, _) = pool();
     let mut owner = Owner::new(&*pool);
     owner.put_many(4, PAGE / 2);
     let guard = pool.read(&owner.handles[1]).unwrap();
     assert_eq!((pages_of(owner.reclaim(1, agree)), &*owner.asked), (1, &[2, 3][..]));
     assert_eq!(stopped_after(owner.reclaim(1, agree)), 0);
-    // Nor one with an object that was freed under its guard.
+    // So is one with an object that was freed under its guard.
     owner.free(1);
     assert_eq!((stopped_after(owner.reclaim(1, agree)), owner.asked.len()), (0, 2));
     assert_eq!(*guard, [1; PAGE / 2]);
@@ -258,8 +268,9 @@ fn a_page_that_somebody_reads_is_left_alone() {
     assert_eq!((pages_of(owner.reclaim(1, agree)), &owner.asked[2..]), (1, &[0][..]));
 }
 
+/// All frames of a page are released.
 #[test]
-fn a_page_of_several_frames_goes_back_whole() {
+fn page_of_several_frames_is_released_whole() {
     let source = Arc::new(HeapSource::new(PAGE));
     let mut config = PoolConfig::new(source.clone(), 16 << 10);
     config.params.set("page", "16384");
@@ -275,9 +286,9 @@ fn a_page_of_several_frames_goes_back_whole() {
     pool.validate().unwrap();
 }
 
-/// An insert has taken its place and calls the page source; at that moment somebody reclaims.
+/// A reclaim runs while an insert has taken its room and calls the page source.
 #[test]
-fn an_object_that_is_being_stored_is_nobodys_to_evict() {
+fn object_being_inserted_is_not_evicted() {
     let stage: Arc<OnceLock<&'static dyn ZPool>> = Arc::default();
     let (seen, storing) = (stage.clone(), Arc::new(AtomicBool::new(false)));
     let armed = storing.clone();
@@ -294,7 +305,7 @@ fn an_object_that_is_being_stored_is_nobodys_to_evict() {
         pool.validate().unwrap();
     };
     let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(PAGE)), observe));
-    // The closure needs a pool that outlives the source: one test's worth of memory stays with the process.
+    // The closure needs a pool that outlives the source: the memory of one test is leaked.
     let pool: &'static dyn ZPool =
         Box::leak(ZbudDriver.create(&PoolConfig::new(source.clone(), PAGE)).unwrap());
     stage.set(pool).expect("set once");
@@ -306,8 +317,9 @@ fn an_object_that_is_being_stored_is_nobodys_to_evict() {
     assert_eq!((pool.trim(), source.charged_frames()), (PAGE, 0));
 }
 
+/// If the page source panics during a reclaim, only that call fails.
 #[test]
-fn a_page_source_that_panics_during_reclaim_costs_nothing_but_the_call() {
+fn source_panic_in_reclaim_loses_nothing() {
     let broken = Arc::new(AtomicBool::new(false));
     let breaks = broken.clone();
     let observe = move |call| {
@@ -323,14 +335,15 @@ fn a_page_source_that_panics_during_reclaim_costs_nothing_but_the_call() {
     assert!(catch_unwind(AssertUnwindSafe(|| owner.reclaim(1, agree))).is_err());
     broken.store(false, Ordering::Relaxed);
     pool.validate().unwrap();
-    // Both objects were given up; their page is an empty one like others.
+    // Both objects were evicted; their page is an empty one like others.
     assert_eq!((pool.stats().objects, source.charged_frames()), (4, 3));
     assert_eq!((pages_of(owner.reclaim(2, agree)), owner.asked.len()), (2, 4));
     assert_eq!(source.charged_frames(), 1);
 }
 
+/// A reclaim in a no-block section is reported as a violation.
 #[test]
-fn reclaim_in_a_no_block_section_is_found() {
+fn reclaim_in_no_block_section_is_reported() {
     zpool_core::set_check_policy(zpool_core::CheckPolicy::Panic);
     let (pool, _) = pool();
     let mut owner = Owner::new(&*pool);

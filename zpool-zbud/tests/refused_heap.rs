@@ -1,5 +1,5 @@
-//! A heap that refuses the n-th call of an operation, for every n: an error, and everything as it
-//! was; or no need for memory at all. Each in a child process, since what is wrong here aborts.
+//! A heap that refuses the n-th call of an operation, for every n. The operation fails and changes
+//! nothing, or it needs no memory. Each case runs in a child process, because a failure aborts.
 #![cfg(all(unix, not(zpool_loom), not(miri)))]
 #![allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
 
@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused};
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{MmapSource, PageSource};
-use zpool_core::sync::Mutex;
 use zpool_core::{
     CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolConfig, PoolError, ZPool,
     ZPoolDriver,
@@ -18,12 +18,12 @@ use zpool_core::{
 use zpool_zbud::ZbudDriver;
 
 std::thread_local! {
-    /// Calls of this thread until one is refused; below 0 none is.
+    /// Calls of this thread until one is refused. Below 0: none is.
     static FUSE: Cell<i64> = const { Cell::new(-1) };
     static CALLS: Cell<i64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, but for the call that was chosen.
+/// The system's allocator, except for the chosen call.
 struct Refusing;
 
 #[global_allocator]
@@ -36,7 +36,7 @@ fn refused() -> bool {
     left == 0
 }
 
-// SAFETY: forwards to the system's allocator, or says that there is no memory. Reallocation and
+// SAFETY: forwards to the system's allocator, or reports that there is no memory. Reallocation and
 // zeroed memory are the trait's own, made of these two.
 unsafe impl GlobalAlloc for Refusing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -88,7 +88,7 @@ impl Holds {
     }
 }
 
-/// An operation, on a pool that has so many pages, each with one object.
+/// An operation on a pool of a number of pages, each with one object.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     operation: &'static str,
@@ -114,7 +114,7 @@ const CASES: [Case; 13] = [
     Case { operation: "drop", pages: 200 },
 ];
 
-/// Frees every object that it is asked to evict.
+/// An owner that frees every object it is asked to evict.
 struct Agreeing<'a> {
     pool: &'a dyn ZPool,
     handles: &'a mut Vec<Handle>,
@@ -136,7 +136,7 @@ fn free_but_first(pool: &dyn ZPool, handles: &mut Vec<Handle>) {
     handles.split_off(1).into_iter().for_each(|handle| pool.free(handle).unwrap());
 }
 
-/// Runs the pool's job; without memory the next one is made by an insert.
+/// Runs the pool's job. Without memory, an insert makes the next one.
 fn run_job(
     nth: i64,
     pool: &dyn ZPool,
@@ -156,7 +156,7 @@ fn run_job(
     calls
 }
 
-/// Runs a case with the call number `nth` refused; returns how many there were.
+/// Runs a case with the call number `nth` refused. Returns how many calls there were.
 fn run(case: Case, nth: i64) -> i64 {
     let source = Arc::new(MmapSource::new());
     let executor = Arc::new(Holds::default());
@@ -168,7 +168,7 @@ fn run(case: Case, nth: i64) -> i64 {
     let calls = match case.operation {
         "insert" => {
             let (calls, inserted) = refusing(nth, || pool.insert(&object(case.pages)));
-            // Asking for the job's node again is for later.
+            // A later insert allocates the job's node again.
             assert!(inserted.is_ok() || inserted == Err(PoolError::OutOfMemory), "{inserted:?}");
             let failed = u64::from(inserted.is_err());
             assert_eq!(
@@ -226,7 +226,7 @@ fn run(case: Case, nth: i64) -> i64 {
     calls
 }
 
-/// Every heap call that an operation makes may be refused: none aborts.
+/// Every heap call of an operation may be refused, and none aborts.
 #[test]
 fn refused_heap_call_is_an_error() {
     const CASE: &str = "ZPOOL_TEST_CASE";

@@ -1,4 +1,5 @@
-//! What a reclaim gives back as the operating system counts it. Alone in its process, which is what is measured.
+//! Memory that a reclaim releases, as the operating system counts it. It is one test in a process
+//! of its own, because it measures the whole process.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +12,7 @@ use zpool_zbud::ZbudDriver;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Bytes of this process that are resident.
+/// Returns the resident bytes of this process.
 fn resident(frame: usize) -> usize {
     let statm = fs::read_to_string("/proc/self/statm").expect("Linux has it");
     let frames: usize =
@@ -31,8 +32,9 @@ impl Evict for Owner<'_> {
     }
 }
 
+/// The system does not count reclaimed pages any more.
 #[test]
-fn reclaimed_pages_are_gone_for_the_system_too() {
+fn reclaimed_pages_are_not_resident() {
     let source = Arc::new(MmapSource::new());
     let frame = source.frame_size();
     let pool = ZbudDriver.create(&PoolConfig::new(source, frame)).unwrap();
@@ -50,6 +52,6 @@ fn reclaimed_pages_are_gone_for_the_system_too() {
     let gone = full - resident(frame);
     println!("reclaimed {} pages: {gone} bytes less are resident", report.pages);
     assert_eq!((report.pages, before - pool.bytes_held()), (6000, 6000 * frame));
-    // The test's own map, the test harness and the allocator take part in the figure with far less than 1 %.
+    // The test's own map, the test harness and the allocator contribute far less than 1 %.
     assert!(gone.abs_diff(6000 * frame) < 60 * frame, "{gone} bytes for 6000 pages");
 }

@@ -1,19 +1,19 @@
-//! The driver: makes pools by parameters.
+//! The driver: creates pools from parameters.
 
 use zpool_core::spec::Params;
 use zpool_core::{Capabilities, CreateError, PoolConfig, ZPool, ZPoolDriver};
 
-use crate::class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, SizeClass};
-use crate::classes;
-use crate::pool::Zsmalloc;
+use crate::geometry::size_class::{ClassConfig, EXPECTED_CHAIN, EXPECTED_STEP, SizeClass};
+use crate::geometry::table_cache;
+use crate::zsmalloc::Zsmalloc;
 
-/// Makes [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.
+/// Creates [`Zsmalloc`] pools: `zsmalloc`, `zsmalloc(chain=16,step=8)`, `zsmalloc(compact=off)`.
 ///
-/// | parameter | meaning | default |
-/// |---|---|---|
-/// | `step` | bytes between size classes, a power of two from 8 to 256 | [`ClassConfig::DEFAULT_STEP`] |
-/// | `chain` | frames of a zspage at most, 1 to 64 | [`ClassConfig::DEFAULT_CHAIN`] |
-/// | `compact` | `auto`: compaction runs by itself on the pool's executor when there is enough to gain; `off`: only when called | `auto` |
+/// - `step`: bytes between size classes, a power of two from 8 to 256. Default:
+///   [`ClassConfig::DEFAULT_STEP`].
+/// - `chain`: the most frames of a zspage, 1 to 64. Default: [`ClassConfig::DEFAULT_CHAIN`].
+/// - `compact`: with `auto`, the pool's executor compacts if there is enough to gain; with `off`,
+///   only explicit calls compact. Default: `auto`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ZsmallocDriver;
 
@@ -21,27 +21,28 @@ const KNOWN: &str = "chain=1..64, compact=auto|off, step=8..256";
 const COMPACT: &str = "compact";
 const EXPECTED_COMPACT: &str = "`auto` or `off`";
 
-/// The parameters, read.
+/// The parsed parameters.
 #[derive(Debug, PartialEq, Eq)]
-struct Settings {
+struct ZsmallocParams {
     step: usize,
     chain: usize,
     compact: bool,
 }
 
 impl ZsmallocDriver {
-    /// The driver. It has no state.
+    /// Returns the driver, which has no state.
     pub const fn new() -> ZsmallocDriver {
         ZsmallocDriver
     }
 
-    /// The size classes of the pools that `create` would make with this configuration, smallest first.
+    /// Returns the size classes of the pools that `create` would make with this configuration,
+    /// smallest first.
     ///
     /// # Errors
     ///
     /// As for `create`.
     pub fn classes(&self, config: &PoolConfig) -> Result<Vec<SizeClass>, CreateError> {
-        Ok(classes::table(class_config(config, &settings(&config.params)?))?.classes().to_vec())
+        Ok(table_cache::table(class_config(config, &settings(&config.params)?))?.classes().to_vec())
     }
 }
 
@@ -67,7 +68,7 @@ impl ZPoolDriver for ZsmallocDriver {
 
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
         let settings = settings(&config.params)?;
-        let table = classes::table(class_config(config, &settings))?;
+        let table = table_cache::table(class_config(config, &settings))?;
         Ok(Box::new(Zsmalloc::new(config, table, settings.compact)))
     }
 
@@ -77,7 +78,7 @@ impl ZPoolDriver for ZsmallocDriver {
     }
 }
 
-fn class_config(config: &PoolConfig, settings: &Settings) -> ClassConfig {
+fn class_config(config: &PoolConfig, settings: &ZsmallocParams) -> ClassConfig {
     ClassConfig {
         frame_size: config.source.frame_size(),
         step: settings.step,
@@ -86,8 +87,8 @@ fn class_config(config: &PoolConfig, settings: &Settings) -> ClassConfig {
     }
 }
 
-fn settings(params: &Params) -> Result<Settings, CreateError> {
-    let mut settings = Settings {
+fn settings(params: &Params) -> Result<ZsmallocParams, CreateError> {
+    let mut settings = ZsmallocParams {
         step: ClassConfig::DEFAULT_STEP,
         chain: ClassConfig::DEFAULT_CHAIN,
         compact: true,
@@ -111,7 +112,7 @@ fn settings(params: &Params) -> Result<Settings, CreateError> {
             _ => return Err(CreateError::UnknownParameter { name: name.into(), known: KNOWN }),
         }
     }
-    // The frame size and the longest object are not known yet; these are good ones.
+    // Frame size and longest object are not known yet: valid ones stand in for them.
     ClassConfig { step: settings.step, chain: settings.chain, ..ClassConfig::new(4096, 4096) }
         .check()?;
     Ok(settings)
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_left_out_of_canonical_parameters() {
+    fn canonical_parameters_omit_defaults() {
         let canonical = |text| ZsmallocDriver.canonical(&params(text)).map(|p| p.to_string());
         assert_eq!(canonical("zsmalloc(chain=64,step=16,compact=auto)").unwrap(), "");
         assert_eq!(
@@ -135,6 +136,7 @@ mod tests {
         );
     }
 
+    /// An error names the parameter that is wrong, or the parameters that exist.
     #[test]
     fn bad_parameters_are_named() {
         for (text, name) in [

@@ -1,24 +1,27 @@
-//! zsmalloc for user space: a compressed memory pool (zswap's zpool) that packs objects by size into runs of page frames, and may move them closer together.
+//! zsmalloc for user space: a compressed memory pool (zswap's zpool) that packs objects by size
+//! into runs of page frames, and may move them closer together.
 //!
 //! ```text
-//!   Handle ─► slot word of 8 bytes                handles, slot, readers     found and kept in place without a lock
-//!               │ zspage, object, slack | generation, pins
+//!   Handle ─► entry: one word of 8 bytes                handle     found and held without a lock
+//!               │ zspage, slot, slack | generation, pins
 //!               ▼
-//!             zspage entry: base, class                    zspages           read without a lock
+//!             zspage: base address, class               zspage     read without a lock
 //!               │
 //!               ▼
-//!   frame  |    0      |    1      |    2      | ... |     memory            contiguous, filled from the front
-//!   slot   |  0  |  1  |  2  |  3  |  4  |     ...         shape, class      objects only: no header, no free list
+//!   frame  |    0      |    1      |    2      | ...               contiguous, front to back
+//!   slot   |  0  |  1  |  2  |  3  |  4  |     ...      geometry   objects only: no header
 //!
-//!   under the lock of the class: a bit a slot, a bit a resident frame, fullness groups      class_state, fullness
+//!   under the lock of the class: a bit per slot, a bit per resident frame, fullness groups  class
 //! ```
 //!
 //! # The nouns
 //!
-//! - A *size class* is a slot size; a *zspage* is a run of frames cut into slots of one class, up to [`ClassConfig::DEFAULT_CHAIN`] frames long.
-//! - A *frame* is resident (charged to the page source) from the first object that reaches into it until it is given back. What is reserved costs nothing.
-//! - A *handle* names a slot of the handle table, which says where its object is; so an object moves by one exchange of that word, and objects that
-//!   are replaced under handles that stay do not move at all.
+//! - A *size class* is a slot size. A *zspage* is a run of frames cut into slots of one class, up
+//!   to [`ClassConfig::DEFAULT_CHAIN`] frames long.
+//! - A *frame* is resident (charged to the page source) from the first object that reaches into it
+//!   until it is given back. Reserved frames cost nothing.
+//! - A *handle* names an entry of the handle table, which says where its object is. So an object
+//!   moves by one exchange of that word, and two objects change handles without moving at all.
 //!
 //! # Example
 //!
@@ -28,7 +31,10 @@
 //! use zpool_zsmalloc::ZsmallocDriver;
 //!
 //! let pool = ZsmallocDriver.create(&PoolConfig::new(default_source(), 4096))?;
-//! let handles: Vec<_> = (1..1000).map(|len| pool.insert(&vec![7; len])).collect::<Result<_, _>>()?;
+//! let mut handles = Vec::new();
+//! for len in 1..1000 {
+//!     handles.push(pool.insert(&vec![7; len])?);
+//! }
 //! for handle in handles.into_iter().step_by(2) {
 //!     pool.free(handle)?;
 //! }
@@ -39,126 +45,110 @@
 //!
 //! # Density
 //!
-//! What a pool holds beyond its payload: rounding to [`ClassConfig::DEFAULT_STEP`] (on average half
-//! of it an object), the tails of zspages (0.1 %), the open end of each class (half a frame), and
-//! metadata: 8 bytes a handle, 1 to 2 bytes an object for its zspage, about 220 a class in use, and
-//! 16 a processor for every class of the table. The handle table is on average 1/16 larger than
-//! used. Two things keep the open ends small: an object whose class would need a new frame takes an
-//! open slot of a class up to 1/64 frame larger, until its class owes 1/16 frame
-//! ([`insert`](ZsmallocDriver)); and compaction empties last frames in the same way. There is no
-//! reverse table from objects to handles (4 bytes an object): compaction walks the handle table
-//! instead.
+//! Beyond its payload a pool holds:
 //!
-//! Bytes held over payload with lz4, on pages of a Python process, once (16 MiB of payload) and eight times (132 MiB), by the longest chain:
+//! - rounding to [`ClassConfig::DEFAULT_STEP`], on average half a step per object;
+//! - the tails of zspages, and half a frame at the open end of each class;
+//! - metadata: 8 bytes per handle, 1 to 2 bytes per object for its zspage, a few hundred bytes per
+//!   class in use, and 16 bytes per CPU for every class of the table. The handle table is on
+//!   average 1/16 larger than used.
 //!
-//! | chain | fill | churn | compacted | fill, large | churn, large | compacted, large |
-//! |---|---|---|---|---|---|---|
-//! | 16 | 1.031 | 1.035 | 1.052 | 1.020 | 1.022 | 1.033 |
-//! | 32 | 1.029 | 1.032 | 1.047 | 1.016 | 1.023 | 1.026 |
-//! | 64 | 1.027 | 1.033-1.040 | 1.041-1.047 | 1.015 | 1.016-1.021 | 1.024 |
+//! Two things keep the open ends small. An object whose class would need a new frame takes an open
+//! slot of a class up to 1/64 frame larger, until its class wastes 1/16 frame in that way. And
+//! compaction empties last frames in the same way. There is no reverse table from objects to
+//! handles, which would cost 4 bytes per object: compaction walks the handle table instead.
 //!
-//! `cargo run --release -p zlab -- density PAGES [--repeat 8] [--allocator 'zsmalloc(chain=16)']` measures that, from
-//! what the operating system says. `zlab classes` prints the geometry: rounding and tail together are 2.0 % in the mean over all lengths up to 4096 bytes (less
-//! on real ones, which are longer), and at most 2.9 % from 512 bytes up.
+//! `cargo run --release -p zlab -- density PAGES [--repeat 8] [--allocator 'zsmalloc(chain=16)']`
+//! measures bytes held over payload, as the operating system counts them. `zlab classes` prints the
+//! geometry with rounding and tails. Decision 0020 has the comparison of chain lengths.
 //!
 //! # Limits
 //!
-//! - A handle's entry names a zspage in the bits that slots and lengths leave, so a pool has only
-//!   so many zspages. With the defaults and frames of 4 KiB these are 2^28 - 64, which is 1 TiB of
-//!   objects of a whole frame, one a zspage. With `chain=1` they are 2^24, or 64 GiB of such
-//!   objects; with objects of up to 64 KiB they are 2^25, and with frames of 64 KiB 2^21. The
-//!   fewest, 2^14, have `step=8,chain=1`, frames of 64 KiB and the longest objects.
-//!   [`Zsmalloc::max_zspages`] says how many. An insert beyond that fails with
+//! - An entry names a zspage in the bits that slots and lengths leave, which bounds the zspages of
+//!   a pool. [`Zsmalloc::max_zspages`] returns the bound. An insert beyond it fails with
 //!   [`TooManyPages`](zpool_core::PoolError::TooManyPages), however much memory there is.
+//!
+//!   | parameters | zspages |
+//!   |---|---|
+//!   | defaults, frames of 4 KiB | 2^28 - 64, which is 1 TiB of objects of a whole frame |
+//!   | objects of up to 64 KiB | 2^25 |
+//!   | `chain=1` | 2^24, which is 64 GiB of objects of a whole frame |
+//!   | frames of 64 KiB | 2^21 |
+//!   | `step=8,chain=1`, frames of 64 KiB, the longest objects | 2^14 |
 //! - A pool has at most 2^28 - 64 objects. An insert beyond that fails with
 //!   [`OutOfMemory`](zpool_core::PoolError::OutOfMemory).
-//! - Any number of guards may hold an object: see `overflow`.
-//! - Compaction holds at most 128 KiB of frames more than it began with, or twice what the longest
-//!   object may lie in.
+//! - Any number of guards may hold an object.
+//! - Compaction holds at most 128 KiB of frames more than it began with, or twice the frames that
+//!   the longest object may lie in.
 //!
 //! # Memory that stays
 //!
-//! The tables of handles, zspages and classes keep what they have grown to, since readers look into
-//! them without a lock. They are used again before they grow, count as metadata, and go with the
-//! pool. So a program that gives up most of a large pool for good should move what is left to a new
-//! one. What belongs to one class shrinks with `trim`.
+//! The tables of handles, zspages and classes keep the size they have grown to, because readers use
+//! them without a lock. They are reused before they grow, count as metadata, and go with the pool.
+//! So a program that gives up most of a large pool for good should move the rest to a new one.
+//! Storage of a single class shrinks with `trim`.
 //!
-//! # When memory ends
+//! # When memory runs out
 //!
-//! `read`, `free`, `free_many`, `exchange`, `trim` and the drop of a pool need no heap. An insert
-//! whose tables cannot grow fails with [`OutOfMemory`](zpool_core::PoolError::OutOfMemory) and
-//! leaves nothing behind. Compaction moves less, or nothing, where it cannot note what to move, and
-//! gives back all the same. The background job is made again later. Frames that the system does not
-//! take back stay resident and charged, and the next objects go there.
+//! - `read`, `free`, `free_many`, `exchange`, `trim` and the drop of a pool need no heap.
+//! - An insert whose tables cannot grow fails with
+//!   [`OutOfMemory`](zpool_core::PoolError::OutOfMemory) and leaves nothing behind.
+//! - Compaction moves fewer objects, or none, if it cannot note what to move. It still gives empty
+//!   frames back.
+//! - The background job is made again later.
+//! - Frames that the system does not take back stay resident and charged, and the next objects go
+//!   there.
 //!
 //! # Locks
 //!
-//! One mutex a class, and leaf locks that are held for a few instructions: free lists of handle slots (another shard's is only tried), ids of zspages, the job's place
-//! and gate.
-//! No two classes are locked at once, but by `validate`, in order of size. The page source and the executor are called under none of them.
-//! A read or an exchange takes no lock, and a read writes to no cache line that readers on other processors write to: see `readers`, and `slot` for its atomics. `free`, and the
-//! drop of a guard, take one class lock and a leaf lock at most, and leave the rest to a job, the next insert, or `trim`. Each class keeps a few spare slots a processor, which frees leave and inserts take by one exchange and no lock: see `spares`.
+//! - There is one mutex per class, and leaf locks that are held for a few instructions: the free
+//!   lists of handle entries (another shard's is only tried), the ids of zspages, the shared pins,
+//!   and the place and gate of the job.
+//! - Two classes are locked at once only by `validate` and `stats`, in order of size. The page
+//!   source and the executor are called under no lock.
+//! - A read or an exchange takes no lock. A read writes to no cache line that readers on other CPUs
+//!   write to: see `handle::hazards`.
+//! - `free` and the drop of a guard take at most one class lock and one leaf lock. They leave the
+//!   rest to a job, the next insert, or `trim`.
+//! - Magazines serve most frees and inserts with one exchange and no lock: see `class::magazines`.
 //!
 //! # Features and where to read next
 //!
-//! No features: parameters are those of [`ZsmallocDriver`]. Read `class` for the geometry, `slot` and `readers` for handles and pins, `class_state` for what
-//! the class lock protects, then `insert`, `read`, `free`, and `compact`. The contract is that of [`ZPool`](zpool_core::ZPool).
+//! There are no features. Parameters are those of [`ZsmallocDriver`]. Folders are layers, and a
+//! file uses only its own folder and those before it: `collections`, `geometry`, `handle`,
+//! `zspage`, `class`, `pool`, `reclaim`.
+//!
+//! | question | file |
+//! |---|---|
+//! | how sizes become zspages | `geometry/size_class.rs` |
+//! | how a handle's word works | `handle/entry.rs`, then `handle/hazards.rs` |
+//! | who may touch which bytes | `zspage/memory.rs` |
+//! | what a class lock protects | `class/state.rs` |
+//! | the operations | `pool/insert.rs`, `pool/read.rs`, `pool/free.rs` |
+//! | when memory goes back | `reclaim/policy.rs`, then `reclaim/compact.rs` |
+//!
+//! The contract is that of [`ZPool`](zpool_core::ZPool).
 
-#[allow(unsafe_code, reason = "follows a pointer to a chunk that it has made")]
-mod chunked;
 mod class;
-mod class_state;
-mod classes;
-mod compact;
+mod collections;
 mod driver;
-mod exchange;
-mod few;
-#[allow(unsafe_code, reason = "overwrites an object it has taken down")]
-mod free;
-mod free_many;
-mod fullness;
-#[allow(unsafe_code, reason = "promises that nobody looks at frames that are given back")]
-mod give_back;
-mod handles;
-mod housekeeping;
-mod inner;
-#[allow(unsafe_code, reason = "writes the bytes of a slot it has claimed")]
-mod insert;
-#[allow(unsafe_code, reason = "turns a zspage's entry into memory")]
-mod memory;
-mod merge;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod overflow;
-#[cfg(zpool_loom)]
-pub mod overflow;
-mod plan;
+mod geometry;
+mod handle;
 mod pool;
-#[allow(unsafe_code, reason = "makes a slice of an object it has pinned")]
-mod read;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod readers;
-#[cfg(zpool_loom)]
-pub mod readers;
-#[allow(unsafe_code, reason = "copies an object it has pinned into a slot it has claimed")]
-mod relocate;
-mod shape;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod slot;
-#[cfg(zpool_loom)]
-pub mod slot;
-#[cfg(not(zpool_loom))]
-#[allow(unreachable_pub, reason = "public for the loom models, which see this module")]
-mod spares;
-#[cfg(zpool_loom)]
-pub mod spares;
-mod stats;
-mod survey;
-mod validate;
-mod zspages;
+mod reclaim;
+mod zsmalloc;
+mod zspage;
 
-pub use class::{ClassConfig, ClassIndex, ClassTable, MAX_OBJECT_LEN, SizeClass};
+#[cfg(zpool_loom)]
+#[doc(hidden)]
+pub mod models {
+    //! The protocols that the loom models explore.
+    pub use crate::class::magazines::*;
+    pub use crate::handle::entry::*;
+    pub use crate::handle::hazards::*;
+    pub use crate::handle::shared_pins::*;
+}
+
 pub use driver::ZsmallocDriver;
-pub use pool::Zsmalloc;
+pub use geometry::size_class::{ClassConfig, ClassIndex, ClassTable, MAX_OBJECT_LEN, SizeClass};
+pub use zsmalloc::Zsmalloc;

@@ -1,5 +1,5 @@
-//! The books, at each stage of a pool's life: every figure is what the objects and the page source say, the classes sum to the totals, and the parts to what is
-//! held.
+//! Statistics at each stage of a pool's life. Every figure agrees with the objects and the page
+//! source, the classes sum to the totals, and the parts sum to the bytes held.
 
 mod common;
 
@@ -16,8 +16,9 @@ use common::{Random, ideal_frames};
 const SLOTS: usize = if cfg!(miri) { 120 } else { 3000 };
 const MAX: usize = 9000;
 
+/// Classes sum to the totals, and the parts of the memory to the bytes held.
 #[test]
-fn classes_sum_to_the_totals_and_parts_to_what_is_held() {
+fn stats_sum_to_totals_and_bytes_held() {
     for (frame_size, params) in
         [(4096, ""), (4096, "chain=4"), (4096, "chain=1,step=8"), (16_384, "step=64")]
     {
@@ -73,7 +74,7 @@ fn life(frame_size: usize, params: &str) {
     assert_eq!((source.charged_frames(), pool.bytes_held()), (0, pool.stats().metadata_bytes));
 }
 
-/// What a pool's caller knows of it.
+/// A pool, and all that its caller knows about it.
 struct Own<'a> {
     pool: &'a dyn ZPool,
     source: &'a HeapSource,
@@ -96,7 +97,7 @@ struct Known {
 
 impl Own<'_> {
     fn insert(&mut self, random: &mut Random) {
-        // Three of four are shorter than a page, as most compressed ones are.
+        // 3 of 4 are shorter than a page, as most compressed objects are.
         let longest = if random.below(4) == 0 { MAX } else { 3000 };
         let len = 1 + random.below(longest);
         self.inserted += 1;
@@ -125,7 +126,7 @@ impl Own<'_> {
         let stats = self.pool.stats();
         let sum = |of: fn(&GroupStats) -> usize| stats.groups.iter().map(of).sum::<usize>();
 
-        // The totals are what the caller and the page source know.
+        // The totals agree with what the caller and the page source know.
         assert_eq!(
             (stats.objects, stats.zombies),
             (live.len(), held.len() - live.len()),
@@ -136,7 +137,7 @@ impl Own<'_> {
         assert_eq!(stats.resident_frames, self.source.charged_frames(), "{stage}");
         assert_eq!(stats.pool_bytes(), self.pool.bytes_held(), "{stage}");
 
-        // The parts sum to what is held.
+        // The parts sum to the bytes held.
         let parts = [
             stats.payload_bytes,
             stats.rounding_bytes,
@@ -171,7 +172,7 @@ impl Own<'_> {
         let frame_size = self.source.frame_size();
         let of = |class: &&SizeClass| class.slot_bytes as usize == group.slot_bytes;
         let class = self.classes.iter().find(of).expect("a row of the table");
-        let geometry = (usize::from(class.frames), usize::from(class.objects));
+        let geometry = (usize::from(class.frames), usize::from(class.slots));
         assert_eq!((group.frames_per_page, group.slots_per_page), geometry, "{stage}: {group:?}");
         let [empty, .., full] = group.pages_by_fullness;
         assert_eq!(
@@ -179,7 +180,7 @@ impl Own<'_> {
             group.pages,
             "{stage}: {group:?}"
         );
-        // At least one object a zspage that is not empty, and one slot free where it is not full.
+        // At least one object per zspage that is not empty, and one free slot if it is not full.
         let (partial, slots) = (group.pages - empty - full, group.slots_per_page);
         let objects = full * slots + partial..=full * slots + partial * (slots - 1);
         assert!(objects.contains(&group.objects), "{stage}: {objects:?} objects, {group:?}");

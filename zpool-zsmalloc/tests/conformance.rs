@@ -1,4 +1,5 @@
-//! zsmalloc passes the suite for pools: with its defaults, with other steps and chains, and with objects of a block of 64 KiB.
+//! zsmalloc passes the suite for pools: with its defaults, with other steps and chains, and with
+//! objects of up to 64 KiB.
 
 use std::sync::Arc;
 

@@ -1,7 +1,10 @@
-//! What the pool says it holds is what the operating system and the heap say: at each stage of the density procedure.
+//! The bytes that a pool reports agree with the operating system and the heap, at each stage of the
+//! density procedure.
 //!
-//! Frames: exactly those that `/proc/self/pagemap` has as present in the pool's own arenas. Metadata: within 5 % of what a counting global allocator saw
-//! the pool allocate. One test in a process of its own, so that nobody else allocates meanwhile.
+//! - Frames: exactly those that `/proc/self/pagemap` shows as present in the pool's own arenas.
+//! - Metadata: within 5 % of what a counting global allocator saw the pool allocate.
+//!
+//! It is one test in a process of its own, so that no other test allocates meanwhile.
 #![cfg(all(target_os = "linux", not(miri)))]
 #![allow(unsafe_code, reason = "a global allocator and a page source that watches another one")]
 
@@ -15,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use zpool_core::exec::Manual;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{MmapSource, NotGivenBack, OutOfFrames, PageSource, Run};
-use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
@@ -44,13 +47,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Mapped memory, with the ranges of address space that runs were cut from. They are kept after the runs are released: what stays resident there
-/// would be missed otherwise.
+/// Mapped memory, with the ranges of address space that runs were cut from. They are kept after the
+/// runs are released, so that memory which stays resident there is not missed.
 #[derive(Debug)]
 struct Watched {
     source: MmapSource,
     ranges: Mutex<Vec<Range<usize>>>,
-    /// Bytes on the heap that the source keeps for itself: its lists of arenas and free runs, which all pools share.
+    /// Heap bytes of the source itself: its lists of arenas and free runs, which all pools share.
     own: AtomicIsize,
 }
 
@@ -119,7 +122,7 @@ impl Watched {
     }
 }
 
-/// Lengths as compressed pages have them: most between a sixteenth and all of a page, some raw.
+/// Lengths as compressed pages have them: most between 1/16 and all of a page, some raw.
 fn length(random: &mut Random) -> usize {
     match random.below(10) {
         0 => 4096,
@@ -130,9 +133,10 @@ fn length(random: &mut Random) -> usize {
 
 const SLOTS: usize = 4000;
 
+/// Reported frames are resident, and reported metadata is allocated.
 #[test]
-fn bytes_held_are_what_the_system_and_the_heap_say() {
-    // Twice: what is made once a process (class tables, lazily made locks) is there the second time.
+fn bytes_held_match_system_and_heap() {
+    // Twice: what a process makes once (class tables, lazily made locks) exists the second time.
     procedure(false);
     procedure(true);
 }

@@ -1,4 +1,5 @@
-//! What an exchange of two handles' objects is worth: it is done whenever nobody looks, and nothing is copied. What it must not do is in the conformance suite.
+//! Exchanges of two handles' objects succeed without a reader, and copy nothing. The conformance
+//! suite has what an exchange must not do.
 
 use zpool_core::page::default_source;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
@@ -16,8 +17,9 @@ fn address(pool: &dyn ZPool, handle: &Handle) -> usize {
     pool.read(handle).unwrap().as_ptr().addr()
 }
 
+/// An exchange of unread objects succeeds, and no object moves.
 #[test]
-fn it_is_done_whenever_nobody_looks_and_no_object_moves() {
+fn exchange_of_unread_objects_moves_no_byte() {
     let pool = pool();
     for lens in [(100, 100), (100, 3000), (4096, 1)] {
         let kept = pool.insert(&object(1, lens.0)).unwrap();
@@ -41,9 +43,9 @@ fn it_is_done_whenever_nobody_looks_and_no_object_moves() {
     pool.validate().unwrap();
 }
 
-/// Where compaction finds an object does not depend on whose it was before.
+/// Compaction finds an object under the handle that has it now.
 #[test]
-fn objects_that_were_exchanged_are_compacted_like_others() {
+fn exchanged_objects_are_compacted() {
     let pool = pool();
     let mut live: Vec<_> =
         (0..3000).map(|seed| (seed, pool.insert(&object(seed, 900)).unwrap())).collect();

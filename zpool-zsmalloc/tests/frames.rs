@@ -1,5 +1,4 @@
-//! Frames on their way: how far compaction charges ahead, and what becomes of frames that the
-//! system does not take back.
+//! How far compaction charges ahead, and frames that the system does not take back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,8 +30,8 @@ fn with_gaps(pool: &dyn ZPool, count: usize, len: usize, run: usize) -> Vec<Hand
     kept.into_iter().map(|(_, handle)| handle).collect()
 }
 
-/// Compaction that fills gaps without frames gives back as it goes: it never holds more than 128
-/// KiB beyond what it began with, or twice the frames that the longest object may lie in.
+/// Compaction that fills gaps without frames gives frames back as it goes. It never holds more than
+/// 128 KiB beyond its start, or twice the frames that the longest object may lie in.
 #[test]
 fn compaction_charges_little_ahead() {
     for (frame, max, spec, len, run, bound) in [
@@ -70,8 +69,8 @@ fn compaction_charges_little_ahead() {
     }
 }
 
-/// Frames that the system does not take back stay resident, charged and in the books, objects that
-/// come next go there first, and what is given back later is what the system takes then.
+/// Frames that the system does not take back stay resident and charged, and the next objects go
+/// there first. Later calls give back what the system takes then.
 #[test]
 fn frames_not_given_back_are_used_first() {
     let (pool, source) = pool(4096, 4096, "zsmalloc");
@@ -84,13 +83,13 @@ fn frames_not_given_back_are_used_first() {
     assert!(report.freed_bytes <= (before - source.charged_frames()) * 4096, "{report:?}");
     pool.validate().unwrap();
     assert_eq!(pool.survey(), pool.stats());
-    // As many as there is room for, and no frame is charged for them.
+    // As many as fit, and no frame is charged for them.
     let charges = source.charges.load(Ordering::Relaxed);
     let held = source.charged_frames();
     let room = pool.stats().fragmentation_bytes / 1008;
     kept.extend((0..room * 9 / 10).map(|_| pool.insert(&[3; 1000]).unwrap()));
     assert_eq!((source.charges.load(Ordering::Relaxed), source.charged_frames()), (charges, held));
-    // Half of them go again, and the system is ready.
+    // Free half of them, and let the system take frames.
     source.keeps.store(false, Ordering::Relaxed);
     for handle in kept.drain(..1500) {
         pool.free(handle).unwrap();
@@ -102,7 +101,7 @@ fn frames_not_given_back_are_used_first() {
     assert_eq!((source.charged_frames(), pool.stats().resident_frames), (0, 0));
 }
 
-/// A pool whose frames the system keeps does not send its job round and round.
+/// A pool whose frames the system keeps does not submit its job for ever.
 #[test]
 fn job_ends_when_nothing_is_given_back() {
     for compact in ["auto", "off"] {

@@ -1,6 +1,7 @@
-//! Models of the slot's word, explored by loom: a cell stands for the bytes of a place, so that a read, a write or a reuse without order is an error.
+//! Models of an entry's word, explored by loom. A cell stands for the bytes of a place, so that a
+//! read, a write or a reuse without an order is an error.
 //!
-//! Bounds stand at the model.
+//! Each model says its preemption bound.
 #![cfg(zpool_loom)]
 #![allow(unsafe_code, reason = "reads and writes loom's cell, which is how loom sees them")]
 
@@ -8,23 +9,24 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
-use zpool_core::sync::Mutex;
-use zpool_zsmalloc::overflow::Overflow;
-use zpool_zsmalloc::readers::Readers;
-use zpool_zsmalloc::slot::{Content, Exchanged, Freed, Named, Slot, exchange};
-use zpool_zsmalloc::spares::{Parked, Spares};
+use zpool_core::internal::sync::Mutex;
+use zpool_zsmalloc::models::{
+    EntryRef, ExchangeOutcome, Freed, HandleEntry, HazardTable, MagazineSet, PackedLocation,
+    PushOutcome, SharedPins, exchange,
+};
 use zpool_zsmalloc::{ClassConfig, ClassIndex, ClassTable};
 
-/// Two places that an object may be in, a bit for each under a lock as in a class, and the word of its handle.
+/// Two places that an object may be in, a bit for each under a lock as in a class, and the entry of
+/// its handle.
 struct Pool {
-    slot: Slot,
-    readers: Readers,
-    /// Readers pin, as if no place were empty.
+    entry: HandleEntry,
+    hazards: HazardTable,
+    /// Readers pin, as if no hazard were empty.
     pins_only: bool,
     places: [UnsafeCell<u32>; 2],
     /// Claimed?
     bits: Mutex<[bool; 2]>,
-    /// The object was taken down.
+    /// The free was finished.
     gone: Mutex<bool>,
 }
 
@@ -35,118 +37,118 @@ unsafe impl Send for Pool {}
 
 const OBJECT: u32 = 7;
 
-/// Of the handle's slot.
+/// Index of the handle's entry.
 const INDEX: u32 = 0;
 
 impl Pool {
     fn with_object(pins_only: bool) -> (Arc<Pool>, u16) {
         let pool = Pool {
-            slot: Slot::default(),
-            readers: Readers::new(),
+            entry: HandleEntry::default(),
+            hazards: HazardTable::new(),
             pins_only,
             places: [UnsafeCell::new(OBJECT), UnsafeCell::new(0)],
             bits: Mutex::new([true, false]),
             gone: Mutex::new(false),
         };
-        let generation = pool.slot.publish(Content(0));
+        let generation = pool.entry.set_live(PackedLocation(0));
         (Arc::new(pool), generation)
     }
 
-    fn write(&self, place: Content, value: u32) {
-        // SAFETY: loom checks that nobody reads or writes meanwhile.
+    fn write(&self, place: PackedLocation, value: u32) {
+        // SAFETY: loom checks that no other thread reads or writes meanwhile.
         self.places[place.0 as usize].with_mut(|bytes| unsafe { *bytes = value });
     }
 
-    fn look(&self, place: Content) -> u32 {
-        // SAFETY: loom checks that nobody writes meanwhile.
+    fn look(&self, place: PackedLocation) -> u32 {
+        // SAFETY: loom checks that no other thread writes meanwhile.
         self.places[place.0 as usize].with(|bytes| unsafe { *bytes })
     }
 
-    fn claim(&self) -> Option<Content> {
+    fn claim(&self) -> Option<PackedLocation> {
         let mut bits = self.bits.lock();
         let place = bits.iter().position(|claimed| !claimed)?;
         bits[place] = true;
-        Some(Content(place as u64))
+        Some(PackedLocation(place as u64))
     }
 
-    fn release(&self, place: Content) {
+    fn release(&self, place: PackedLocation) {
         assert!(
             std::mem::replace(&mut self.bits.lock()[place.0 as usize], false),
             "released twice"
         );
     }
 
-    fn take_down(&self, place: Content) {
-        assert!(!std::mem::replace(&mut *self.gone.lock(), true), "taken down twice");
+    fn finish_free(&self, place: PackedLocation) {
+        assert!(!std::mem::replace(&mut *self.gone.lock(), true), "freed twice");
         self.release(place);
     }
 
-    /// As `Inner::read` and the drop of its guard.
+    /// As `PoolCore::read` and the drop of its guard.
     fn read(&self, generation: u16) {
-        if let Some(place) = (!self.pins_only).then(|| self.readers.announce(INDEX)).flatten() {
-            let seen = self.slot.look(generation);
+        if let Some(place) = (!self.pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
+            let seen = self.entry.look(generation);
             if let Some(at) = seen {
                 assert_eq!(self.look(at), OBJECT);
             }
-            if !self.readers.withdraw(place) {
+            if !self.hazards.clear(place) {
                 self.unpin();
             }
             if seen.is_some() {
                 return;
             }
         }
-        if let Ok(pinned) = self.slot.pin(generation) {
-            assert_eq!(self.look(pinned.content), OBJECT);
+        if let Ok(pinned) = self.entry.pin(generation) {
+            assert_eq!(self.look(pinned.location), OBJECT);
             self.unpin();
         }
     }
 
     /// As a read beyond the limit of a word's pins, and the drop of its guard.
-    fn read_shared(&self, generation: u16, overflow: &Overflow) {
-        if let Ok(pinned) = overflow.add(&self.slot, (INDEX, generation), |_| ()) {
-            assert_eq!(self.look(pinned.content), OBJECT);
-            if let Some(unpinned) = overflow.remove(&self.slot, INDEX) {
-                unpinned.dead.into_iter().for_each(|place| self.take_down(place));
+    fn read_shared(&self, generation: u16, shared: &SharedPins) {
+        if let Ok(pinned) = shared.add(&self.entry, (INDEX, generation), |_| ()) {
+            assert_eq!(self.look(pinned.location), OBJECT);
+            if let Some(unpinned) = shared.remove(&self.entry, INDEX) {
+                unpinned.dead.into_iter().for_each(|place| self.finish_free(place));
             }
         }
     }
 
     fn unpin(&self) {
-        if let Some(place) = self.slot.unpin().dead {
-            self.take_down(place);
+        if let Some(place) = self.entry.unpin().dead {
+            self.finish_free(place);
         }
     }
 
     fn unpin_mover(&self) {
-        if let Some(place) = self.slot.unpin_mover() {
-            self.take_down(place);
+        if let Some(place) = self.entry.unpin_mover() {
+            self.finish_free(place);
         }
     }
 
     fn free(&self, generation: u16) {
         if let Freed::Now(place) =
-            self.slot.free(generation, INDEX, &self.readers).expect("freed once")
+            self.entry.free(generation, INDEX, &self.hazards).expect("freed once")
         {
-            self.take_down(place);
+            self.finish_free(place);
         }
     }
 
-    fn park(&self, spares: &Spares, class: ClassIndex, place: Content) {
-        self.slot.set_parked(place);
+    fn push(&self, magazines: &MagazineSet, class: ClassIndex, place: PackedLocation) {
+        self.entry.set_cached(place);
         assert!(
-            spares.park(zpool_core::current_cpu(), class, 0) != Parked::No,
-            "nobody else parks"
+            magazines.push(zpool_core::internal::current_cpu(), class, 0) != PushOutcome::Full,
+            "no other thread pushes"
         );
     }
 
     fn compact(&self) {
-        let Ok(from) = self.slot.pin_idle(None) else { return };
-        if self.readers.is_announced(INDEX) {
+        let Ok(from) = self.entry.pin_idle(None) else { return };
+        if self.hazards.is_protected(INDEX) {
             return self.unpin_mover();
         }
         let Some(to) = self.claim() else { return self.unpin_mover() };
         self.write(to, self.look(from));
-        if self.slot.relocate(from, to) {
+        if self.entry.relocate(from, to) {
             self.release(from);
         } else {
             self.release(to);
@@ -154,7 +156,7 @@ impl Pool {
         }
     }
 
-    /// Another object is put where there is room, as an insert would.
+    /// Writes another object into a free place, as an insert would.
     fn insert(&self) {
         if let Some(place) = self.claim() {
             self.write(place, 99);
@@ -162,7 +164,7 @@ impl Pool {
     }
 }
 
-/// With readers that pin, and with readers that announce themselves.
+/// Runs a model with readers that pin, and with readers that publish hazards.
 fn both(preemptions: usize, f: impl Fn(bool) + Sync + Send + Copy + 'static) {
     model(preemptions, move || f(true));
     model(preemptions, move || f(false));
@@ -174,7 +176,8 @@ fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// A reader, the owner's free and compaction meet at one object: read whole or not at all, taken down once, moved or not. Preemption bound 3; 0.2 s.
+/// A reader, the owner's free and compaction meet at one object. It is read whole or not at all,
+/// the free is finished once, and it is moved or not. Preemption bound 3.
 #[test]
 fn pin_against_move_against_free() {
     both(3, |pins_only| {
@@ -188,37 +191,35 @@ fn pin_against_move_against_free() {
         for thread in threads {
             thread.join().unwrap();
         }
-        assert!(*pool.gone.lock(), "whoever was last took it down");
+        assert!(*pool.gone.lock(), "the last holder finished the free");
         assert_eq!(*pool.bits.lock(), [false, false]);
     });
 }
 
-/// Two readers that share a pin, the owner's free and compaction: taken down once, after both.
-/// Preemption bound 2.
+/// Two readers that share a pin, the owner's free and compaction. The free is finished once, after
+/// both. Preemption bound 2.
 #[test]
 fn shared_pin_against_move_against_free() {
     model(2, || {
         let (pool, generation) = Pool::with_object(true);
-        let overflow = Arc::new(Overflow::new());
-        let (mover, readers) = (pool.clone(), [(); 2].map(|()| (pool.clone(), overflow.clone())));
-        let mut threads: Vec<_> = readers
+        let shared = Arc::new(SharedPins::new());
+        let (mover, hazards) = (pool.clone(), [(); 2].map(|()| (pool.clone(), shared.clone())));
+        let mut threads: Vec<_> = hazards
             .into_iter()
-            .map(|(reader, overflow)| {
-                thread::spawn(move || reader.read_shared(generation, &overflow))
-            })
+            .map(|(reader, shared)| thread::spawn(move || reader.read_shared(generation, &shared)))
             .collect();
         threads.push(thread::spawn(move || mover.compact()));
         pool.free(generation);
         for thread in threads {
             thread.join().unwrap();
         }
-        assert!(*pool.gone.lock(), "the last of them took it down");
+        assert!(*pool.gone.lock(), "the last of them finished the free");
         assert_eq!(*pool.bits.lock(), [false, false]);
     });
 }
 
-/// Compaction moves an object while an insert looks for a place and a reader looks at the object: the place left behind is reused only
-/// after the reader is done with it. Preemption bound 3; 0.2 s.
+/// Compaction moves an object while an insert looks for a place and a reader holds the object. The
+/// place left behind is reused only after the reader is done with it. Preemption bound 3.
 #[test]
 fn compaction_against_insert_and_read() {
     both(3, |pins_only| {
@@ -237,8 +238,9 @@ fn compaction_against_insert_and_read() {
     });
 }
 
-/// Two readers of an object that is freed meanwhile: the last one takes it down, and its place is reused after both. Preemption bound 5; 11 s:
-/// with fewer, the order that needs the fence of the last unpin is not tried.
+/// Two readers of an object that is freed meanwhile. The last one finishes the free, and the place
+/// is reused after both. Preemption bound 5: a smaller one does not try the order that needs the
+/// Acquire of the last unpin.
 #[test]
 fn readers_against_free_and_reuse() {
     both(5, |pins_only| {
@@ -257,52 +259,54 @@ fn readers_against_free_and_reuse() {
     });
 }
 
-/// A free parks the place as a spare while a reader looks at the object and an insert takes the spare: the next object is written there only after the
-/// reader is done, under a new generation. Preemption bound 3; 0.1 s.
+/// A free caches the place while a reader holds the object and an insert pops the cached slot. The
+/// next object is written there only after the reader is done, under a new generation. Preemption
+/// bound 3.
 #[test]
-fn a_spare_against_a_reader_and_an_insert() {
+fn cached_slot_against_reader_and_insert() {
     let table = ClassTable::new(ClassConfig::new(4096, 16)).expect("good parameters");
     let class: ClassIndex = table.class_of(1);
     model(3, move || {
         let (pool, generation) = Pool::with_object(true);
-        let spares = Arc::new(Spares::new(1));
-        spares.prepare(|_| ());
-        let (reader, inserter, spare) = (pool.clone(), pool.clone(), spares.clone());
-        let taken = spares.clone();
+        let magazines = Arc::new(MagazineSet::new(1));
+        magazines.ensure_allocated(|_| ());
+        let (reader, inserter, spare) = (pool.clone(), pool.clone(), magazines.clone());
+        let taken = magazines.clone();
         let threads = [
             thread::spawn(move || {
-                if let Ok(place) = reader.slot.pin(generation) {
-                    assert_eq!(reader.look(place.content), OBJECT);
-                    if let Some(place) = reader.slot.unpin().dead {
-                        reader.park(&spare, class, place);
+                if let Ok(place) = reader.entry.pin(generation) {
+                    assert_eq!(reader.look(place.location), OBJECT);
+                    if let Some(place) = reader.entry.unpin().dead {
+                        reader.push(&spare, class, place);
                     }
                 }
             }),
             thread::spawn(move || {
-                if taken.take(zpool_core::current_cpu(), class).is_some() {
-                    let place = inserter.slot.parked();
+                if taken.pop(zpool_core::internal::current_cpu(), class).is_some() {
+                    let place = inserter.entry.cached();
                     inserter.write(place, 99);
-                    assert_ne!(inserter.slot.publish(place), generation);
+                    assert_ne!(inserter.entry.set_live(place), generation);
                 }
             }),
         ];
         if let Freed::Now(place) =
-            pool.slot.free(generation, INDEX, &pool.readers).expect("freed once")
+            pool.entry.free(generation, INDEX, &pool.hazards).expect("freed once")
         {
-            pool.park(&spares, class, place);
+            pool.push(&magazines, class, place);
         }
         for thread in threads {
             thread.join().unwrap();
         }
-        assert!(pool.slot.pin(generation).is_err());
+        assert!(pool.entry.pin(generation).is_err());
     });
 }
 
-/// Two handles of objects in two places, of which the second is the exchanger's alone; a third place is empty.
+/// Two handles of objects in two places, the second of which is the exchanger's alone. A third
+/// place is empty.
 struct Two {
-    kept: Slot,
-    other: Slot,
-    readers: Readers,
+    kept: HandleEntry,
+    other: HandleEntry,
+    hazards: HazardTable,
     places: [UnsafeCell<u32>; 3],
 }
 
@@ -317,75 +321,77 @@ const OTHER: u32 = 1;
 impl Two {
     fn with_objects() -> (Arc<Two>, (u16, u16)) {
         let places = [UnsafeCell::new(OBJECT), UnsafeCell::new(NEW), UnsafeCell::new(0)];
-        let (kept, other) = (Slot::default(), Slot::default());
-        let generations = (kept.publish(Content(0)), other.publish(Content(1)));
-        (Arc::new(Two { kept, other, readers: Readers::new(), places }), generations)
+        let (kept, other) = (HandleEntry::default(), HandleEntry::default());
+        let generations = (kept.set_live(PackedLocation(0)), other.set_live(PackedLocation(1)));
+        (Arc::new(Two { kept, other, hazards: HazardTable::new(), places }), generations)
     }
 
-    fn look(&self, place: Content) -> u32 {
-        // SAFETY: loom checks that nobody writes meanwhile.
+    fn look(&self, place: PackedLocation) -> u32 {
+        // SAFETY: loom checks that no other thread writes meanwhile.
         self.places[place.0 as usize].with(|bytes| unsafe { *bytes })
     }
 
-    fn write(&self, place: Content, value: u32) {
-        // SAFETY: loom checks that nobody reads or writes meanwhile.
+    fn write(&self, place: PackedLocation, value: u32) {
+        // SAFETY: loom checks that no other thread reads or writes meanwhile.
         self.places[place.0 as usize].with_mut(|bytes| unsafe { *bytes = value });
     }
 
-    /// As `Inner::read`: of the kept handle, which is live throughout, so this gives one object or the other.
+    /// As `PoolCore::read` of the kept handle. It is live throughout, so this returns one object or
+    /// the other.
     fn read(&self, generation: u16, pins_only: bool) -> u32 {
-        if let Some(place) = (!pins_only).then(|| self.readers.announce(INDEX)).flatten() {
+        if let Some(place) = (!pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
             let seen = self.kept.look(generation).map(|at| self.look(at));
-            assert!(self.readers.withdraw(place), "nobody frees it");
+            assert!(self.hazards.clear(place), "it is not freed");
             if let Some(seen) = seen {
                 return seen;
             }
         }
-        let seen = self.look(self.kept.pin(generation).expect("live throughout").content);
-        assert_eq!(self.kept.unpin().dead, None, "nobody frees it");
+        let seen = self.look(self.kept.pin(generation).expect("live throughout").location);
+        assert_eq!(self.kept.unpin().dead, None, "it is not freed");
         seen
     }
 
-    /// As `Inner::exchange`; then the old object's place is used again. Says whether it was done.
+    /// As `PoolCore::exchange`; then the old object's place is reused. Returns whether it was done.
     fn replace(&self, (kept, other): (u16, u16)) -> bool {
-        let kept = Named { slot: &self.kept, index: INDEX, generation: kept };
-        let other = Named { slot: &self.other, index: OTHER, generation: other };
-        match exchange(kept, other, &self.readers) {
-            Exchanged::Yes => {
+        let kept = EntryRef { entry: &self.kept, index: INDEX, generation: kept };
+        let other = EntryRef { entry: &self.other, index: OTHER, generation: other };
+        match exchange(kept, other, &self.hazards) {
+            ExchangeOutcome::Yes => {
                 let freed =
-                    self.other.free(other.generation, OTHER, &self.readers).expect("freed once");
+                    self.other.free(other.generation, OTHER, &self.hazards).expect("freed once");
                 // Later: by compaction, which needs no handle.
                 if let Freed::Now(place) = freed {
                     self.write(place, 99);
                 }
                 true
             }
-            Exchanged::No => false,
-            Exchanged::Freed(_) => panic!("nobody frees the kept handle"),
+            ExchangeOutcome::No => false,
+            ExchangeOutcome::Freed(_) => panic!("the kept handle is not freed"),
         }
     }
 
-    /// As `Pool::compact`: moves a slot's object to the third place. Gives the place that is left.
-    fn compact(&self, slot: &Slot, index: u32) -> Option<Content> {
-        let from = slot.pin_idle(None).ok()?;
-        let to = Content(2);
-        if !self.readers.is_announced(index) {
+    /// As `Pool::compact`: moves an entry's object to the third place. Returns the place left
+    /// behind.
+    fn compact(&self, entry: &HandleEntry, index: u32) -> Option<PackedLocation> {
+        let from = entry.pin_idle(None).ok()?;
+        let to = PackedLocation(2);
+        if !self.hazards.is_protected(index) {
             self.write(to, self.look(from));
-            if slot.relocate(from, to) {
+            if entry.relocate(from, to) {
                 return Some(from);
             }
         }
-        if let Some(freed) = slot.unpin_mover() {
+        if let Some(freed) = entry.unpin_mover() {
             self.write(freed, 99);
         }
         None
     }
 }
 
-/// An object is replaced under its handle while somebody reads it, and its place is used again: the reader sees the one or the other whole, and the handle is
-/// good throughout. Preemption bound 4; 0.01 s.
+/// An object is replaced under its handle during a read, and its place is reused. The reader sees
+/// one object or the other whole, and the handle is good throughout. Preemption bound 4.
 #[test]
-fn an_exchange_against_a_reader() {
+fn exchange_against_reader() {
     both(4, |pins_only| {
         let (pool, generations) = Two::with_objects();
         let reader = pool.clone();
@@ -404,20 +410,24 @@ fn an_exchange_against_a_reader() {
     });
 }
 
-/// The same while compaction moves the object and uses the place that it leaves. Preemption bound 3; 0.3 s.
+/// An exchange, while compaction moves the kept object and reuses the place that it leaves.
+/// Preemption bound 3.
 #[test]
-fn an_exchange_against_a_move_and_a_reader() {
+fn exchange_against_move_of_kept() {
     exchange_while_one_is_moved(|pool| (&pool.kept, INDEX));
 }
 
-/// The same with the other handle's object, which compaction meets before it is out of sight or after, and which a reader of the kept one finds where it is then.
-/// Preemption bound 3; 0.2 s. (That retracting acquires what an unpin or a move released is not shown: the fence that loom needs between a step and a look does it here.)
+/// An exchange, while compaction moves the other handle's object, before it is out of sight or
+/// after. A reader of the kept handle finds the object where it is then. Preemption bound 3.
+///
+/// This does not show that retracting acquires what an unpin or a move released: the fence that
+/// loom needs between a step and a look does it here.
 #[test]
-fn an_exchange_against_a_move_of_the_other() {
+fn exchange_against_move_of_other() {
     exchange_while_one_is_moved(|pool| (&pool.other, OTHER));
 }
 
-fn exchange_while_one_is_moved(moved: fn(&Two) -> (&Slot, u32)) {
+fn exchange_while_one_is_moved(moved: fn(&Two) -> (&HandleEntry, u32)) {
     both(3, move |pins_only| {
         let (pool, generations) = Two::with_objects();
         let (reader, mover) = (pool.clone(), pool.clone());
@@ -427,8 +437,8 @@ fn exchange_while_one_is_moved(moved: fn(&Two) -> (&Slot, u32)) {
                 assert!(seen == OBJECT || seen == NEW, "{seen}");
             }),
             thread::spawn(move || {
-                let (slot, index) = moved(&mover);
-                if let Some(left) = mover.compact(slot, index) {
+                let (entry, index) = moved(&mover);
+                if let Some(left) = mover.compact(entry, index) {
                     mover.write(left, 77);
                 }
             }),
@@ -441,31 +451,31 @@ fn exchange_while_one_is_moved(moved: fn(&Two) -> (&Slot, u32)) {
     });
 }
 
-/// Somebody who should not (it takes a second handle of that name) frees the kept handle meanwhile: each object is taken down once or left under the other handle.
-/// Preemption bound 4; 0.01 s.
+/// A second copy of the kept handle is freed meanwhile, against the contract. Each object's free is
+/// finished once, or the object is left under the other handle. Preemption bound 4.
 #[test]
-fn an_exchange_against_a_free() {
+fn exchange_against_free() {
     model(4, || {
         let (pool, (kept, other)) = Two::with_objects();
         let stranger = pool.clone();
         let thread =
-            thread::spawn(move || match stranger.kept.free(kept, INDEX, &stranger.readers) {
+            thread::spawn(move || match stranger.kept.free(kept, INDEX, &stranger.hazards) {
                 Ok(Freed::Now(place)) => Some(place),
                 outcome => {
                     assert_eq!(outcome, Ok(Freed::Later), "the exchange does not end its life");
                     None
                 }
             });
-        let kept = Named { slot: &pool.kept, index: INDEX, generation: kept };
-        let named = Named { slot: &pool.other, index: OTHER, generation: other };
-        let by_exchange = match exchange(kept, named, &pool.readers) {
-            Exchanged::Freed(place) => Some(place),
-            Exchanged::Yes | Exchanged::No => None,
+        let kept = EntryRef { entry: &pool.kept, index: INDEX, generation: kept };
+        let named = EntryRef { entry: &pool.other, index: OTHER, generation: other };
+        let by_exchange = match exchange(kept, named, &pool.hazards) {
+            ExchangeOutcome::Freed(place) => Some(place),
+            ExchangeOutcome::Yes | ExchangeOutcome::No => None,
         };
         let by_free = thread.join().unwrap();
         let left = pool.other.pin(other).expect("the other handle is good");
-        let taken = by_exchange.or(by_free).expect("whoever was last took it down");
-        assert!(by_exchange.is_none() || by_free.is_none(), "and nobody else");
-        assert_ne!(left.content, taken);
+        let taken = by_exchange.or(by_free).expect("the last holder finished the free");
+        assert!(by_exchange.is_none() || by_free.is_none(), "and no other thread did");
+        assert_ne!(left.location, taken);
     });
 }

@@ -1,4 +1,5 @@
-//! The pool against a map of vectors: random operations, with the books and every structure checked after each.
+//! The pool against a map of vectors: random operations, with statistics and every structure
+//! checked after each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ enum Op {
 fn op(max: usize) -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => (1..=max).prop_map(Op::Insert),
-        // Lengths that share classes, so that zspages fill.
+        // Few lengths, so that classes are shared and zspages fill.
         20 => (0..8usize).prop_map(move |i| Op::Insert((i * 97 + 250).min(max))),
         25 => any::<usize>().prop_map(Op::Free),
         6 => any::<usize>().prop_map(Op::Hold),
@@ -151,20 +152,24 @@ fn run(frame: usize, max: usize, params: &str, ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 48, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn agrees_with_the_model(ops in proptest::collection::vec(op(4096), 1..200)) {
         run(4096, 4096, "chain=32", &ops);
     }
 
+    /// With zspages of one frame.
     #[test]
-    fn agrees_with_the_model_in_single_frames(ops in proptest::collection::vec(op(700), 1..200)) {
+    fn single_frames_agree_with_the_model(ops in proptest::collection::vec(op(700), 1..200)) {
         run(4096, 700, "chain=1,step=256", &ops);
     }
 
+    /// With frames of 16 KiB.
     #[test]
-    fn agrees_with_the_model_in_frames_of_16_kib(ops in proptest::collection::vec(op(20_000), 1..120)) {
+    fn large_frames_agree_with_the_model(ops in proptest::collection::vec(op(20_000), 1..120)) {
         run(16_384, 20_000, "chain=4,step=64", &ops);
     }
 }

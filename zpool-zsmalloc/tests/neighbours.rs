@@ -1,5 +1,7 @@
-//! Scenario B16: an object in a class that is too small for it overwrites its neighbour. For every length, every limit of the chain, and where objects are longer
-//! than a frame, every byte of an object stays what it was when others are written before it, after it, and anew in the gap beside it.
+//! Scenario B16: an object in a class that is too small for it overwrites its neighbour. Every byte
+//! of an object stays as it is when others are written before it, after it, and in the gap next to
+//! it. This holds for every length and every limit of the chain, and for objects longer than a
+//! frame.
 
 mod common;
 
@@ -13,14 +15,15 @@ use zpool_zsmalloc::{ClassConfig, ClassTable, SizeClass, ZsmallocDriver};
 
 use common::Random;
 
-/// Under the interpreter some lengths and chains must do.
+/// Under the interpreter a sample of lengths and chains has to suffice.
 const EVERY: usize = if cfg!(miri) { 61 } else { 1 };
 
-/// Objects of a length that lie side by side.
+/// Neighbouring objects of one length.
 const COPIES: usize = 3;
 
+/// Every length, under every limit of the chain.
 #[test]
-fn b16_neighbours_stay_intact_for_every_length_and_every_chain() {
+fn b16_neighbours_stay_intact_in_every_chain() {
     let canaries = Canaries::new(4096);
     for (params, classes) in tables(ClassConfig::new(4096, 4096)) {
         let lengths: Vec<_> = (1..=4096).step_by(EVERY).collect();
@@ -28,9 +31,10 @@ fn b16_neighbours_stay_intact_for_every_length_and_every_chain() {
     }
 }
 
-/// In larger frames, with other steps, and where an object is longer than the chain may be.
+/// The shortest and longest objects of every class: in larger frames, with other steps, and for
+/// objects longer than the chain may be.
 #[test]
-fn b16_neighbours_stay_intact_at_both_ends_of_every_class() {
+fn b16_neighbours_stay_intact_in_every_class() {
     for (frame_size, step, max) in [(4096, 8, 9001), (16_384, 64, 16_384), (65_536, 256, 40_000)] {
         let canaries = Canaries::new(max);
         let config = ClassConfig { frame_size, step, ..ClassConfig::new(frame_size, max) };
@@ -45,7 +49,8 @@ fn b16_neighbours_stay_intact_at_both_ends_of_every_class() {
     }
 }
 
-/// The tables of every limit of the chain, with parameters that make them: those that two limits share once.
+/// Returns the tables of every limit of the chain, with their parameters. Tables that two limits
+/// share come once.
 fn tables(config: ClassConfig) -> Vec<(String, Vec<SizeClass>)> {
     let mut seen: HashMap<Vec<(u32, u16)>, usize> = HashMap::new();
     let mut tables = Vec::new();
@@ -59,26 +64,26 @@ fn tables(config: ClassConfig) -> Vec<(String, Vec<SizeClass>)> {
     tables
 }
 
-/// Bytes of which each object has its own part: what another one wrote is not what it should have.
+/// Bytes of which each object has its own part, so that bytes of another object are noticed.
 struct Canaries {
     bytes: Vec<u8>,
 }
 
 impl Canaries {
-    /// For objects of up to `max` bytes.
+    /// Makes bytes for objects of up to `max` bytes.
     fn new(max: usize) -> Canaries {
         let mut random = Random(0x2545_F491_4F6C_DD1D);
         Canaries { bytes: (0..max + 8192).map(|_| random.below(256) as u8).collect() }
     }
 
-    /// What object `number` of `len` bytes is.
+    /// Returns the bytes of object `number`, which has `len` bytes.
     fn object(&self, number: usize, len: usize) -> &[u8] {
         let from = number * 31 % (self.bytes.len() - len);
         &self.bytes[from..from + len]
     }
 
-    /// Fills a pool in the order of `lengths`, so that objects that follow each other share a zspage. Then frees the one in the middle of each length, and writes
-    /// others in the gaps, the longest first.
+    /// Fills a pool in the order of `lengths`, so that consecutive objects share a zspage. Then
+    /// frees the middle one of each length, and writes others into the gaps, the longest first.
     fn check(
         &self,
         params: &str,

@@ -1,4 +1,5 @@
-//! An executor may run the pool's next job beside the end of the one that submitted it. A pool that goes waits for both.
+//! An executor may run the pool's next job while the one that submitted it is still ending. A pool
+//! that is dropped waits for both.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
@@ -9,7 +10,7 @@ use zpool_core::page::{HeapSource, ObservedSource};
 use zpool_core::{PoolConfig, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-/// How far things are.
+/// Progress of the two jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Begun,
@@ -17,7 +18,7 @@ enum Stage {
     Armed,
     /// It is in the page source, and stays there.
     Inside,
-    /// It may go on.
+    /// It may continue.
     LetGo,
 }
 
@@ -39,8 +40,8 @@ impl Stages {
     }
 }
 
-/// Keeps the first job until it is asked for. The second, which the first submits, runs on a thread of its own, and is inside the page source before `submit` returns.
-/// Later ones are not taken.
+/// Keeps the first job until the test asks for it. The second one, which the first submits, runs on
+/// a thread of its own, and is inside the page source before `submit` returns. Refuses later ones.
 #[derive(Debug)]
 struct Beside {
     stages: Arc<Stages>,
@@ -67,8 +68,9 @@ impl Executor for Beside {
     }
 }
 
+/// The pool's drop waits for a job that outlives the one before it.
 #[test]
-fn a_pool_that_goes_waits_for_a_job_that_outlives_the_one_before_it() {
+fn drop_waits_for_overlapping_jobs() {
     let stages = Arc::new(Stages(Mutex::new(Stage::Begun), Condvar::new()));
     let watched = stages.clone();
     let source = ObservedSource::new(Arc::new(HeapSource::new(4096)), move |_| {
@@ -91,7 +93,7 @@ fn a_pool_that_goes_waits_for_a_job_that_outlives_the_one_before_it() {
 
     let first = executor.first.lock().unwrap().take().expect("there is much to gain");
     stages.reach(Stage::Armed);
-    // It leaves the pool what it has needed of late, and has the next one see to that.
+    // It leaves the pool what it has needed recently, and submits the next one for that.
     spawn(|| first.run().unwrap()).join().unwrap();
     assert_eq!(stages.now(), Stage::Inside, "the second job runs, the first has ended");
 
@@ -100,7 +102,7 @@ fn a_pool_that_goes_waits_for_a_job_that_outlives_the_one_before_it() {
         drop(pool);
         seen.now()
     });
-    // For a pool that does not wait to be gone by then; one that does is not hurried by it.
+    // Long enough that a pool which does not wait would be gone by then.
     for _ in 0..100 {
         if dropping.is_finished() {
             break;

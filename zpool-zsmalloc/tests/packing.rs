@@ -1,4 +1,5 @@
-//! Compaction of many classes at once frees what an ideal packing of each would free, and says so before and after.
+//! Compaction of many classes at once frees what an ideal packing of each would free, and reports
+//! that before and after.
 
 mod common;
 
@@ -14,14 +15,14 @@ use common::{Random, ideal_frames};
 const FRAME: usize = 4096;
 const OBJECTS: usize = if cfg!(miri) { 300 } else { 12_000 };
 
-/// How many objects of a pool are freed, at random.
+/// Share of objects that are freed, at random.
 #[derive(Debug, Clone, Copy)]
 enum Freed {
     Half,
     NineOfTen,
 }
 
-/// A pool that has been filled with objects of random lengths and lost some, and what is left in it.
+/// A pool that was filled with objects of random lengths and lost some, and the objects left.
 struct Thinned {
     source: Arc<HeapSource>,
     pool: Box<dyn ZPool>,
@@ -50,7 +51,7 @@ fn thinned(params: &str, seed: u64, freed: Freed) -> Thinned {
     Thinned { source, pool, objects }
 }
 
-/// Every way to fill a pool that is looked at here: what it is, and the pool.
+/// Every way in which these tests fill a pool: a description, and the pool.
 fn all() -> impl Iterator<Item = (String, Thinned)> {
     let params = ["", "", "", "chain=32", "chain=16", "chain=4", "chain=8,step=32"];
     params.into_iter().zip(1u64..).flat_map(|(params, seed)| {
@@ -61,13 +62,14 @@ fn all() -> impl Iterator<Item = (String, Thinned)> {
     })
 }
 
-/// Frames that packing a class to the front would free.
+/// Returns the frames that packing a class to the front would free.
 fn gain(group: &GroupStats) -> usize {
     group.resident_frames - ideal_frames(group, FRAME)
 }
 
+/// Compaction of many classes frees what packing each of them would free.
 #[test]
-fn compaction_of_many_classes_frees_what_packing_each_would_free() {
+fn compaction_frees_ideal_packing_of_each_class() {
     for (case, thinned) in all() {
         let Thinned { source, pool, objects } = thinned;
         let (frames, before) = (source.charged_frames(), pool.stats().groups);
@@ -103,9 +105,9 @@ fn compaction_of_many_classes_frees_what_packing_each_would_free() {
     }
 }
 
-/// In steps of a few moves each it comes to the same, and each step that is not the last one uses its moves up.
+/// Many steps of a few moves free as much as one call. Each step but the last uses its moves up.
 #[test]
-fn many_short_compactions_free_what_a_long_one_does() {
+fn short_compactions_free_as_much_as_one() {
     const MOVES: usize = 100;
     for (case, thinned) in all() {
         let Thinned { source, pool, objects } = thinned;
@@ -124,7 +126,7 @@ fn many_short_compactions_free_what_a_long_one_does() {
             assert!(steps <= OBJECTS / MOVES * 2, "{case}: no end");
         }
         assert!(steps > 1 || cfg!(miri), "{case}: {steps} steps");
-        // A step may charge frames that a later one gives back: only the sum is to be right.
+        // A step may charge frames that a later one gives back: only the sum has to be right.
         assert!(
             source.charged_frames() * 100 <= frames * 100 - ideal * 95,
             "{case}: {freed} of {ideal} frames"

@@ -1,4 +1,5 @@
-//! A page source that panics, and jobs of the pool's own that somebody has to wait for: nothing is lost, and no lock is held meanwhile.
+//! A page source that panics, and threads that wait for the pool's own job: nothing is lost, and no
+//! lock is held meanwhile.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -7,25 +8,26 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use zpool_core::exec::Manual;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{HeapSource, ObservedSource, PageSource, SourceCall};
-use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-/// A source whose `nth` call from `left` on panics, of those that may block. `uncharge` is none: it never fails.
+/// Returns a source that panics at the call number `left` of those that may block. `uncharge` is
+/// not among them: it never fails.
 fn panicking(left: &Arc<AtomicUsize>) -> Arc<dyn PageSource> {
     let left = left.clone();
     Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), move |call| {
         let counted = !matches!(call, SourceCall::Uncharge(_));
         // Relaxed: one thread.
         if counted && left.fetch_sub(1, Ordering::Relaxed) == 0 {
-            // Unlike `panic!` it does not tell the hook, which would print it.
+            // Unlike `panic!` this does not call the hook, which would print it.
             resume_unwind(Box::new("the page source panics"));
         }
     }))
 }
 
-/// Runs `step`; true if it panicked, and then the pool is whole.
+/// Runs `step`. Returns whether it panicked; then the pool is checked.
 fn survives(pool: &dyn ZPool, source: &dyn PageSource, step: impl FnOnce()) -> bool {
     let panicked = catch_unwind(AssertUnwindSafe(step)).is_err();
     if panicked {
@@ -35,8 +37,9 @@ fn survives(pool: &dyn ZPool, source: &dyn PageSource, step: impl FnOnce()) -> b
     panicked
 }
 
+/// A panic of the page source at any call loses no frame and no object.
 #[test]
-fn a_panic_at_any_call_of_the_source_loses_nothing() {
+fn panic_at_any_source_call_loses_nothing() {
     for nth in 0.. {
         let left = Arc::new(AtomicUsize::new(usize::MAX));
         let source = panicking(&left);
@@ -45,12 +48,12 @@ fn a_panic_at_any_call_of_the_source_loses_nothing() {
         let mut panics = 0;
         left.store(nth, Ordering::Relaxed);
         for i in 0..300 {
-            // Some are long enough for their frames to be made resident in bulk.
+            // Some are long enough that one call makes their frames resident.
             let len = if i % 50 == 49 { 30_000 } else { 300 + i * 37 % 2000 };
             let step = || live.push((i, pool.insert(&vec![i as u8; len]).unwrap()));
             panics += usize::from(survives(&*pool, &*source, step));
         }
-        // What was claimed for an insert that panicked would be among them still.
+        // The slot of an insert that panicked would still be among them.
         assert_eq!(pool.stats().objects, live.len());
         let (freed, kept): (Vec<_>, Vec<_>) = live.into_iter().partition(|(i, _)| i % 3 > 0);
         freed.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
@@ -79,8 +82,9 @@ fn a_panic_at_any_call_of_the_source_loses_nothing() {
     }
 }
 
+/// A job that panics in the page source is followed by another one.
 #[test]
-fn a_job_that_panics_in_the_source_is_followed_by_another() {
+fn job_that_panics_is_followed_by_another() {
     let left = Arc::new(AtomicUsize::new(usize::MAX));
     let (source, executor) = (panicking(&left), Arc::new(Manual::new()));
     let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
@@ -98,7 +102,8 @@ fn a_job_that_panics_in_the_source_is_followed_by_another() {
     assert_eq!(source.charged_frames(), pool.stats().resident_frames);
 }
 
-/// A pool whose job is inside the page source, giving frames back, on a thread of its own, until told to go on.
+/// A pool whose job is inside the page source, giving frames back, on a thread of its own, until
+/// the test lets it continue.
 struct Stuck {
     pool: Box<dyn ZPool>,
     source: Arc<dyn PageSource>,
@@ -136,7 +141,7 @@ fn stuck() -> Stuck {
     Stuck { pool, source, job, go_on, done }
 }
 
-/// Lets the job go on after whoever waits for it has had many turns to go wrong.
+/// Lets the job continue after the waiting thread has had many chances to go wrong.
 fn release(go_on: &Sender<()>, must_wait: &AtomicBool) {
     for _ in 0..2000 {
         assert!(!must_wait.load(Ordering::SeqCst), "did not wait for the job");
@@ -145,10 +150,11 @@ fn release(go_on: &Sender<()>, must_wait: &AtomicBool) {
     go_on.send(()).unwrap();
 }
 
+/// The pool's drop waits for its job, and holds no lock meanwhile.
 #[test]
-fn the_pools_drop_waits_for_its_job_and_holds_no_lock_meanwhile() {
+fn drop_waits_for_job_without_a_lock() {
     let Stuck { pool, source, job, go_on, .. } = stuck();
-    // Nobody else has to wait: not an insert, a free, nor a look at the books.
+    // No other call has to wait: no insert, free or statistics.
     let handle = pool.insert(&[2; 1400]).unwrap();
     pool.free(handle).unwrap();
     pool.validate().unwrap();
@@ -164,8 +170,9 @@ fn the_pools_drop_waits_for_its_job_and_holds_no_lock_meanwhile() {
     assert_eq!(source.charged_frames(), 0);
 }
 
+/// Statistics are exact after a trim, although a job was running when it began.
 #[test]
-fn the_books_are_exact_after_a_trim_although_a_job_was_under_way() {
+fn trim_during_job_leaves_exact_stats() {
     let Stuck { pool, source, job, go_on, done } = stuck();
     let trimmed = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Heap calls that are refused, each in turn and from each on: an error or less work, never an
-//! abort, and nothing is lost.
+//! Refused heap calls: each one alone, and each one with all that follow. The result is an error or
+//! less work, never an abort, and nothing is lost.
 //!
 //! An abort would end the test program, so each scenario runs in a child process: this program
 //! again, with a variable.
@@ -25,7 +25,7 @@ use source::Source;
 
 const SCENARIO: &str = "ZPOOL_REFUSED_SCENARIO";
 
-/// A pool in the state in which a scenario begins.
+/// A pool at the start of a scenario.
 struct Rig {
     pool: Box<dyn ZPool>,
     source: Arc<Source>,
@@ -34,7 +34,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// `grown`: with a few thousand objects, and gaps between them.
+    /// `grown`: with a few thousand objects and gaps between them.
     fn new(grown: bool) -> Rig {
         let source = Arc::new(Source::new(4096, |work| exempt(work)));
         let executor = Arc::new(Manual::new());
@@ -48,7 +48,7 @@ impl Rig {
             for i in 0..600 {
                 let len = if i % 2 == 0 { 1400 } else { 1 + i * 37 % 1500 };
                 let handle = rig.pool.insert(&[i as u8; 1500][..len]).expect("memory");
-                // Every third run of ten goes again.
+                // Every third run of ten is freed.
                 match i / 10 % 3 {
                     0 => rig.pool.free(handle).expect("freed once"),
                     _ => rig.live.push((i as u8, len, handle)),
@@ -58,7 +58,7 @@ impl Rig {
         rig
     }
 
-    /// Everything is as the contract says, and can be given back.
+    /// Checks that the pool keeps its contract, and that all memory can be given back.
     fn end(self, what: &str) {
         self.pool.validate().unwrap_or_else(|violation| panic!("{what}: {violation}"));
         assert_eq!(self.pool.stats(), self.pool.survey(), "{what}");
@@ -70,7 +70,7 @@ impl Rig {
         while self.executor.run_one() {}
         self.pool.trim();
         assert_eq!((self.source.charged_frames(), self.pool.stats().objects), (0, 0), "{what}");
-        // The job is there again, or could be made.
+        // The job exists again, or can be made.
         let handles: Vec<_> = (0..600).map(|_| self.pool.insert(&[1; 900]).unwrap()).collect();
         assert_eq!(self.pool.free_many(&mut handles.into_iter()), 0);
         assert!(self.executor.run_one(), "{what}: the pool has no job any more");
@@ -112,7 +112,7 @@ const SCENARIOS: [Scenario; 8] = [
             rig.pool.free(rig.live.swap_remove(7).2).unwrap();
         }
         while exempt(|| rig.executor.pending()) > 0 {
-            // The job's own calls are counted, the executor's are not ours.
+            // Counts the job's calls, not those of the executor.
             rig.executor.run_one();
         }
     }),
@@ -138,7 +138,7 @@ const SCENARIOS: [Scenario; 8] = [
     }),
 ];
 
-/// Runs a scenario with the n-th heap call refused, for every n there is.
+/// Runs a scenario once for each of its heap calls, which is refused.
 fn run(name: &str) {
     let (_, scenario) =
         SCENARIOS.into_iter().find(|(known, _)| *known == name).expect("a scenario");

@@ -1,7 +1,11 @@
-//! Scenarios from the history of the kernel's zsmalloc, by number, and what is peculiar to this pool.
+//! Scenarios from the history of the kernel's zsmalloc, by number, and others peculiar to this
+//! pool.
 //!
-//! Not here because they cannot happen: B11 (nobody waits for readers: a pool is dropped when nobody borrows it), B17 (a free slot's link
-//! is never taken for an object: the state is in the same word), B48 (an object's bytes are contiguous and its length is exact).
+//! Three are not here, because they cannot happen:
+//!
+//! - B11: there is no wait for readers, because a pool is dropped only when no guard borrows it.
+//! - B17: the link of a free entry is never taken for an object, because the state is in the word.
+//! - B48: an object's bytes are contiguous and its length is exact.
 
 use std::sync::Arc;
 
@@ -24,8 +28,9 @@ fn fill(pool: &dyn ZPool, count: usize, len: usize) -> Vec<Handle> {
     (0..count).map(|i| pool.insert(&vec![i as u8; len]).unwrap()).collect()
 }
 
+/// A job that runs after its pool was dropped does nothing.
 #[test]
-fn b10_a_job_that_runs_after_the_pool_does_nothing() {
+fn b10_job_after_drop_does_nothing() {
     let (source, executor) = (heap(), Arc::new(Manual::new()));
     let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
     let pool = ZsmallocDriver.create(&config).unwrap();
@@ -40,8 +45,9 @@ fn b10_a_job_that_runs_after_the_pool_does_nothing() {
     assert_eq!((executor.jobs_run(), executor.jobs_panicked()), (1, 0));
 }
 
+/// The job releases zspages that frees have emptied.
 #[test]
-fn b12_the_job_gives_empty_zspages_back() {
+fn b12_job_releases_empty_zspages() {
     let (source, executor) = (heap(), Arc::new(Manual::new()));
     let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
     let pool = ZsmallocDriver.create(&config).unwrap();
@@ -60,8 +66,9 @@ fn b12_the_job_gives_empty_zspages_back() {
     assert_eq!(source.charged_frames(), 0);
 }
 
+/// An object freed under its guard leaves nothing behind once the guard is dropped.
 #[test]
-fn b12_an_object_freed_under_its_guard_leaves_nothing_behind() {
+fn b12_zombie_leaves_nothing_behind() {
     let source = heap();
     let pool = pool(source.clone(), "chain=8");
     let handles = fill(&*pool, 50, 1000);
@@ -75,8 +82,9 @@ fn b12_an_object_freed_under_its_guard_leaves_nothing_behind() {
     pool.validate().unwrap();
 }
 
+/// A compaction that ends after every move leaves the pool in order each time.
 #[test]
-fn b19_compaction_interrupted_after_every_move_leaves_all_in_order() {
+fn b19_compaction_in_single_moves_is_sound() {
     let source = heap();
     let pool = pool(source.clone(), "chain=4");
     let mut kept = Vec::new();
@@ -95,8 +103,9 @@ fn b19_compaction_interrupted_after_every_move_leaves_all_in_order() {
     assert_eq!(pool.compact(CompactionBudget::UNLIMITED).moved_objects, 0);
 }
 
+/// A class is left with exactly the frames that its objects need.
 #[test]
-fn compaction_reaches_the_ideal_packing_of_a_class() {
+fn compaction_reaches_ideal_packing() {
     let source = heap();
     let pool = pool(source.clone(), "");
     let handles = fill(&*pool, 2000, 1450);
@@ -107,7 +116,7 @@ fn compaction_reaches_the_ideal_packing_of_a_class() {
     }
     let table = ClassTable::new(ClassConfig::new(4096, 4096)).unwrap();
     let class = table.classes().iter().find(|class| class.slot_bytes >= 1450).unwrap();
-    let (full, rest) = (1000 / usize::from(class.objects), 1000 % usize::from(class.objects));
+    let (full, rest) = (1000 / usize::from(class.slots), 1000 % usize::from(class.slots));
     let slot = class.slot_bytes as usize;
     let ideal = full * usize::from(class.frames) + (rest * slot).div_ceil(4096);
     let before = source.charged_frames();
@@ -118,8 +127,9 @@ fn compaction_reaches_the_ideal_packing_of_a_class() {
     assert_eq!(pool.compact(CompactionBudget::UNLIMITED).freed_bytes, 0);
 }
 
+/// If the source refuses frames, compaction does less and breaks nothing.
 #[test]
-fn a_compaction_without_memory_does_less_and_breaks_nothing() {
+fn compaction_without_frames_is_sound() {
     let source = Arc::new(FaultySource::new(heap(), FaultPlan::Never));
     let pool = pool(source.clone(), "chain=16");
     let handles = fill(&*pool, 600, 700);
@@ -130,7 +140,7 @@ fn a_compaction_without_memory_does_less_and_breaks_nothing() {
             if i % 4 == 0 { Some((i, handle)) } else { pool.free(handle).map(|()| None).unwrap() }
         })
         .collect();
-    // Frames inside are given back, so that packing needs some anew.
+    // Frames inside zspages are given back, so that packing has to charge some again.
     pool.trim();
     source.plan(FaultPlan::From(0));
     pool.compact(CompactionBudget::UNLIMITED);
@@ -143,8 +153,9 @@ fn a_compaction_without_memory_does_less_and_breaks_nothing() {
     }
 }
 
+/// A refusal at any call of the page source leaves nothing behind.
 #[test]
-fn a_refusal_at_every_call_of_the_source_leaves_nothing_behind() {
+fn refusal_at_any_source_call_leaves_nothing() {
     for n in 0..40 {
         let source = Arc::new(FaultySource::new(heap(), FaultPlan::Nth(n)));
         let pool = pool(source.clone(), "chain=3");
@@ -159,13 +170,14 @@ fn a_refusal_at_every_call_of_the_source_leaves_nothing_behind() {
     }
 }
 
+/// Empty frames inside a zspage are given back and used again.
 #[test]
-fn frames_inside_a_zspage_are_given_back_and_used_again() {
+fn empty_frames_go_back_and_are_reused() {
     let source = heap();
     let pool = pool(source.clone(), "chain=16");
     let mut handles: Vec<_> = fill(&*pool, 90, 1450).into_iter().map(Some).collect();
     let full = source.charged_frames();
-    // All but the last of a zspage: 15 of its 16 frames hold nothing.
+    // All but the last object of a zspage: 15 of its 16 frames are empty.
     for handle in &mut handles[..44] {
         pool.free(handle.take().unwrap()).unwrap();
     }
@@ -178,8 +190,9 @@ fn frames_inside_a_zspage_are_given_back_and_used_again() {
     drop(again);
 }
 
+/// A pinned object counts in its class.
 #[test]
-fn pinned_objects_are_counted_in_their_class() {
+fn pinned_objects_are_counted_by_class() {
     let pool = pool(heap(), "");
     let handles = fill(&*pool, 10, 1000);
     let _others = fill(&*pool, 10, 3000);
@@ -194,8 +207,9 @@ fn pinned_objects_are_counted_in_their_class() {
     assert_eq!(pinned(&*pool), [(false, 0), (true, 0)]);
 }
 
+/// An empty pool has no frame and little metadata.
 #[test]
-fn an_empty_pool_takes_no_frame_and_little_heap() {
+fn empty_pool_holds_no_frame() {
     let source = Arc::new(FaultySource::new(heap(), FaultPlan::From(0)));
     let pool = pool(source.clone(), "");
     assert_eq!((source.calls(), pool.stats().resident_frames), (0, 0));

@@ -1,12 +1,13 @@
-//! Threads that insert, read and free while others compact and trim: contents, books and structures stay right.
+//! Threads insert, read and free while others compact and trim. Contents, statistics and structures
+//! stay right.
 
 mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{HeapSource, MmapSource, PageSource};
-use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
@@ -19,10 +20,10 @@ type Lengths = fn(&mut Random) -> usize;
 
 const FAR_APART: Lengths = |random| 300 + random.below(6) * 400;
 
-/// Classes so near to each other that compaction empties one into another.
+/// Classes so close in size that compaction merges one into another.
 const NEIGHBOURS: Lengths = |random| 900 + random.below(24) * 16;
 
-/// An object that says what it is: its length and its fill are in its first bytes.
+/// Returns a self-describing object: its length and its fill are in its first bytes.
 fn object(random: &mut Random, lengths: Lengths) -> Vec<u8> {
     let len = lengths(random);
     let fill = random.below(256) as u8;
@@ -37,9 +38,9 @@ fn check(bytes: &[u8]) {
     assert!(bytes[2..].iter().all(|byte| *byte == bytes[2]), "torn object of {len} bytes");
 }
 
-/// Puts `new` in the place of the object of `handle`, and frees that. Gives the handle to keep.
+/// Replaces the object of `handle` by `new`, and frees the old one. Returns the handle to keep.
 fn replace(pool: &dyn ZPool, handle: Handle, mut new: Handle, exchanged: &AtomicUsize) -> Handle {
-    // Another thread's guard may be there, or compaction.
+    // Another thread's guard may hold it, or compaction.
     let done = pool.exchange(&handle, &mut new);
     exchanged.fetch_add(usize::from(done), Ordering::Relaxed);
     let (kept, freed) = if done { (handle, new) } else { (new, handle) };
@@ -47,7 +48,7 @@ fn replace(pool: &dyn ZPool, handle: Handle, mut new: Handle, exchanged: &Atomic
     kept
 }
 
-/// The end of a storm: all that is left is whole and on the books, and nothing stays behind.
+/// Checks the end of a storm: all objects left are intact and counted, and nothing stays behind.
 fn check_what_is_left(pool: &dyn ZPool, source: &dyn PageSource, live: Vec<Handle>) {
     pool.validate().unwrap();
     assert_eq!(pool.stats().objects, live.len());
@@ -94,7 +95,8 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
                                     }
                                     _ => *place = Some(handle),
                                 }
-                                // Held beyond the lock: others may free it, and compaction pass by.
+                                // Held after the lock is released: others may free it, and
+                                // compaction skips it.
                                 drop(place);
                                 check(&guard);
                             }
@@ -107,7 +109,7 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
             let mut round = 0;
             while working.load(Ordering::Relaxed) {
                 round += 1;
-                // Without an end, it goes on to merge classes.
+                // Without a limit, so that it continues with merging classes.
                 let budget = if round % 2 == 0 {
                     CompactionBudget::moves(64)
                 } else {
@@ -115,7 +117,7 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
                 };
                 let report = pool.compact(budget);
                 moved.fetch_add(report.moved_objects, Ordering::Relaxed);
-                // B15: an estimate that counts wrap in is far beyond all that these objects and their guards can ever hold.
+                // B15: an estimate that has wrapped is far beyond what these objects can hold.
                 assert!(report.estimated_bytes < 1 << 30, "{report:?}");
                 for group in pool.stats().groups {
                     let resident = group.resident_frames * source.frame_size();
@@ -136,18 +138,21 @@ fn storm(source: Arc<dyn PageSource>, lengths: Lengths) {
     assert!(exchanged.into_inner() > 0, "most objects have no reader at most times");
 }
 
+/// Threads and compaction over mapped frames.
 #[test]
-fn b13_b14_threads_and_compaction_over_mapped_frames() {
+fn b13_b14_threads_over_mapped_frames() {
     storm(Arc::new(MmapSource::new()), FAR_APART);
 }
 
+/// Threads and compaction over frames of 16 KiB.
 #[test]
-fn b13_b14_threads_and_compaction_over_large_frames() {
+fn b13_b14_threads_over_large_frames() {
     storm(Arc::new(HeapSource::new(16_384)), FAR_APART);
 }
 
-/// A handle's slot that is reused while a merge is under way names an object of another length, which must not go where the old one was to go.
+/// An entry that is reused during a merge names an object of another length, which must not go to
+/// the place of the old one.
 #[test]
-fn b13_b14_threads_and_compaction_that_merges_classes() {
+fn b13_b14_threads_and_merging() {
     storm(Arc::new(HeapSource::new(4096)), NEIGHBOURS);
 }

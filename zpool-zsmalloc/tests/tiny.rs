@@ -1,4 +1,5 @@
-//! Objects of a few bytes in large frames: tens of thousands of slots a zspage, which 16 bits must number.
+//! Objects of a few bytes in large frames: tens of thousands of slots per zspage, numbered by 16
+//! bits.
 #![cfg(not(zpool_loom))]
 
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use zpool_core::spec::Component;
 use zpool_core::{PoolConfig, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
+/// Objects of a few bytes are inserted, compacted and freed, for all frame sizes.
 #[test]
-fn tiny_objects_come_and_go_whatever_the_frames() {
+fn tiny_objects_survive_compaction() {
     for (frame_size, step, max) in [
         (65_536, 8, 9),
         (65_536, 16, 17),
@@ -30,9 +32,9 @@ fn tiny_objects_come_and_go_whatever_the_frames() {
     }
 }
 
-/// More objects than any zspage has slots, so that the last slots of one are used, too.
+/// More objects than any zspage has slots, so that the last slots are used as well.
 #[test]
-fn a_zspage_of_tiny_objects_fills_to_its_last_slot() {
+fn tiny_objects_fill_last_slot() {
     let pool =
         ZsmallocDriver.create(&PoolConfig::new(Arc::new(HeapSource::new(65_536)), 33)).unwrap();
     let object = |i: usize| (i as u32).to_le_bytes().repeat(9)[..33].to_vec();

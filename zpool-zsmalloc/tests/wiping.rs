@@ -5,8 +5,9 @@ use zpool_conformance::pool::assert_wipes_on_free;
 use zpool_core::{PoolConfig, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
+/// Nothing is left of an object that was freed or moved.
 #[test]
-fn nothing_is_left_of_what_is_freed_or_moved() {
+fn wiping_pool_leaves_no_bytes() {
     for max in [4096, 20_000] {
         assert_wipes_on_free(move |source| {
             ZsmallocDriver.create(&PoolConfig::new(source, max).with_wipe_on_free(true))
@@ -14,9 +15,9 @@ fn nothing_is_left_of_what_is_freed_or_moved() {
     }
 }
 
-/// What the test above goes by.
+/// A pool that does not wipe leaves the bytes: the test above can fail.
 #[test]
 #[should_panic(expected = "F6: of")]
-fn without_being_asked_to_it_leaves_the_bytes() {
+fn plain_pool_leaves_bytes() {
     assert_wipes_on_free(|source| ZsmallocDriver.create(&PoolConfig::new(source, 4096)));
 }

@@ -11,7 +11,8 @@
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::compress::Session;
-use zpool_core::{might_block, prefetch};
+use zpool_core::internal::prefetch;
+use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
 use crate::error::{Error, ErrorKind};

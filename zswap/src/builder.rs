@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
-use zpool_core::exec::{Executor, swallowed_message};
+use zpool_core::exec::Executor;
+use zpool_core::internal::swallowed_message;
 #[cfg(unix)]
 use zpool_core::page::MmapSource;
 use zpool_core::page::PageSource;

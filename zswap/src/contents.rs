@@ -3,8 +3,9 @@
 //! The memory of the shard's table is the list of what is to be freed, so a store can be cleared
 //! and dropped where there is no memory for another list.
 
-use zpool_core::exec::contained;
-use zpool_core::{Handle, Ref};
+use zpool_core::Handle;
+use zpool_core::internal::Ref;
+use zpool_core::internal::contained;
 use zpool_manager::PoolRef;
 
 use crate::deferred::Deferred;

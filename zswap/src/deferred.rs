@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use zpool_core::exec::swallow;
+use zpool_core::internal::swallow;
 
 /// Keeps the first panic of the calls it runs, so that what comes after them is done as well.
 ///

@@ -14,7 +14,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::exec::contained;
+use zpool_core::internal::contained;
 use zpool_core::might_block;
 use zpool_manager::PoolRef;
 

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::TryArc;
+use zpool_core::internal::TryArc;
 use zpool_core::spec::Component;
 use zpool_manager::Pool;
 

@@ -19,9 +19,10 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crossbeam_utils::CachePadded;
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
-use zpool_core::sync::{Mutex, MutexGuard};
-use zpool_core::{PoolId, prefetch};
+use zpool_core::PoolId;
+use zpool_core::internal::prefetch;
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::{Mutex, MutexGuard};
 use zpool_manager::PoolRef;
 
 use crate::clock::Coldest;
@@ -75,7 +76,7 @@ enum Ahead {
 
 impl<K> Index<K> {
     pub(crate) fn new(with_sums: bool) -> Index<K> {
-        let wanted = zpool_core::cpu_shards() * SHARDS_PER_CPU;
+        let wanted = zpool_core::internal::cpu_shards() * SHARDS_PER_CPU;
         let shards = wanted.clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
         // Not `hash_one`: that of another type keeps the hasher's `write` from being inlined for
         // keys.

@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::TryArc;
-use zpool_core::exec::contained;
+use zpool_core::internal::TryArc;
+use zpool_core::internal::contained;
 
 use crate::index::Index;
 use crate::object::pin;

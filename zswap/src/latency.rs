@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use zpool_core::sync::atomic::{AtomicU64, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
 /// Buckets of a histogram: four for each power of two nanoseconds, up to 2^40 (18 minutes).
 const BUCKETS: usize = 4 * 40;

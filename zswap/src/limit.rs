@@ -10,8 +10,10 @@
 
 use std::time::{Duration, Instant};
 
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{
+    AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering,
+};
 use zpool_manager::{PoolManager, PoolRef};
 
 /// No count of switches: nothing is known yet.

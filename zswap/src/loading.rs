@@ -11,9 +11,10 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::TryArc;
+use zpool_core::PoolError;
 use zpool_core::compress::CodecError;
-use zpool_core::{PoolError, prefetch};
+use zpool_core::internal::TryArc;
+use zpool_core::internal::prefetch;
 use zpool_manager::Pool;
 
 use crate::backoff::{Backoff, is_crowded};

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zpool_core::compress::CodecError;
-use zpool_core::exec::{self, swallowed_message};
+use zpool_core::internal::swallowed_message;
 use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
@@ -87,7 +87,7 @@ impl Object {
     #[inline]
     fn give_back(&mut self) -> bool {
         let Some((pool, handle)) = self.held.take() else { return true };
-        exec::contained(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
+        zpool_core::internal::contained(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
     }
 
     /// The handle and a reference to its pool, for an index to keep.
@@ -117,7 +117,7 @@ impl Pinned<'_> {
     #[inline]
     pub(crate) fn unpin(&mut self) -> bool {
         let Some(guard) = self.guard.take() else { return true };
-        exec::contained(|| drop(guard)).is_some()
+        zpool_core::internal::contained(|| drop(guard)).is_some()
     }
 }
 

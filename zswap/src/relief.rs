@@ -10,7 +10,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::exec::contained;
+use zpool_core::internal::contained;
 use zpool_core::{CompactionBudget, might_block};
 use zpool_manager::PoolRef;
 

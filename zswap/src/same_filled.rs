@@ -2,6 +2,8 @@
 //!
 //! The kernel compares machine words over a page; here the last word may be cut off, so that a block of any length can be one.
 
+use zpool_core::internal::prefetch;
+
 /// Bytes after which a same-filled block repeats itself.
 const PERIOD: usize = size_of::<u64>();
 
@@ -16,6 +18,9 @@ pub(crate) fn detect(block: &[u8]) -> Option<u64> {
     if last != Some(word.rotate_right(phase)) {
         return None;
     }
+    // The comparison waits for one line after the other, so fetch all of them now. `--bin store`
+    // shows the gain in `store_same_filled_over_typical`.
+    prefetch(block, usize::MAX);
     (block[PERIOD..] == block[..block.len() - PERIOD]).then_some(word)
 }
 

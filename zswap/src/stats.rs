@@ -2,8 +2,8 @@
 
 use zpool_core::PoolId;
 use zpool_core::PoolStats;
-use zpool_core::exec::contained;
-use zpool_core::sync::atomic::{AtomicU64, Ordering};
+use zpool_core::internal::contained;
+use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 use zpool_manager::ManagerStats;
 
 use crate::error::ErrorKind;

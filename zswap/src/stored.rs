@@ -1,6 +1,7 @@
 //! What is stored under a key while it is outside of the index: on its way in, or taken out. Frees itself when it is dropped.
 
-use zpool_core::{HandleId, PoolId, TryArc};
+use zpool_core::internal::TryArc;
+use zpool_core::{HandleId, PoolId};
 use zpool_manager::PoolRef;
 
 use crate::object::Object;

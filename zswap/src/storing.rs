@@ -10,8 +10,9 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::exec::contained;
-use zpool_core::{Handle, TryArc, might_block};
+use zpool_core::internal::TryArc;
+use zpool_core::internal::contained;
+use zpool_core::{Handle, might_block};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::checksum::checksum;

@@ -2,7 +2,8 @@
 //!
 //! An entry names its value by a number in this list. Numbers of values that went are handed out again.
 
-use zpool_core::{PoolId, TryArc};
+use zpool_core::PoolId;
+use zpool_core::internal::TryArc;
 
 use crate::stored::{Large, Stored};
 use crate::table::NoRoom;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use lz4_flex::block::{decompress_into, get_maximum_output_size};
+use zpool_core::CreateError;
 use zpool_core::compress::{
     CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
 };
+use zpool_core::internal::try_box;
 use zpool_core::spec::{Component, Params};
-use zpool_core::{CreateError, try_box};
 
 use crate::context::Lz4Context;
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use zpool_core::compress::{CodecError, Compressed, CompressionContext};
-use zpool_core::try_box;
+use zpool_core::internal::try_box;
 
 /// Blocks of this many bytes and more have positions that a table of 16-bit entries does not hold.
 const LARGE_BLOCK: usize = u16::MAX as usize;

@@ -8,8 +8,9 @@ use zpool_core::compress::{
     CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
+use zpool_core::internal::try_box;
 use zpool_core::spec::{Component, Params};
-use zpool_core::{CreateError, might_block, try_box};
+use zpool_core::{CreateError, might_block};
 use zstd::zstd_safe::compress_bound;
 
 use crate::context::{ZstdCompression, ZstdDecompression};

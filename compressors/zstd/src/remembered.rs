@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zpool_core::CreateError;
-use zpool_core::sync::Mutex;
+use zpool_core::internal::sync::Mutex;
 
 use crate::compressor::{ZstdCompressor, bad_dictionary};
 use crate::xxh64::xxh64;

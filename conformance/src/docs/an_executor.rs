@@ -34,7 +34,7 @@
 //! # What to promise
 //!
 //! - `no_block`: `submit` neither blocks nor allocates. Jobs are linkable, so a
-//!   [`JobList`](zpool_core::exec::JobList) can take them without either.
+//!   [`JobList`](zpool_core::internal::JobList) can take them without either.
 //! - `ordered`: jobs of one thread run in order, one after the other.
 //! - `drain`: it can be waited for and ended, as a
 //!   [`DrainExecutor`](zpool_core::exec::DrainExecutor). A wait from inside one of its own jobs is

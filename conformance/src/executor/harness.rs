@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zpool_core::exec::{DrainExecutor, Executor, Job, Refused, RefusedReason};
-use zpool_core::sync::Mutex;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::{CheckPolicy, set_check_policy};
 
 use super::{ExecutorMaker, Made};

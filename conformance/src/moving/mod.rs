@@ -12,9 +12,9 @@ mod state;
 
 use std::sync::Arc;
 
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::page::PageSource;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::{
     Capabilities, CompactionBudget, CompactionReport, CreateError, FreeError, Handle, HandleMint,
     PoolConfig, PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,

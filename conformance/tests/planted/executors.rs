@@ -10,10 +10,10 @@ use std::time::Duration;
 use zpool_conformance::executor::{EXECUTOR_CASES, ExecutorMaker};
 use zpool_core::exec::{
     DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason,
-    in_job,
 };
+use zpool_core::internal::in_job;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::might_block;
-use zpool_core::sync::Mutex;
 
 use crate::{Failed, Found, failure, try_each};
 use zpool_testing::heap;

@@ -41,7 +41,7 @@ use std::thread;
 use zpool_conformance::compressor::COMPRESSOR_CASES;
 use zpool_conformance::executor::EXECUTOR_CASES;
 use zpool_conformance::pool::POOL_CASES;
-use zpool_core::exec::panic_message;
+use zpool_core::internal::panic_message;
 use zpool_testing::heap::CountingAllocator;
 
 #[global_allocator]

@@ -22,8 +22,8 @@ use zpool_conformance::action::{from_text, run};
 use zpool_conformance::pool::cases::random::{LIST, random_actions_agree_with_the_reference};
 use zpool_conformance::pool::{POOL_CASES, PoolMaker, PoolModelRunner};
 use zpool_core::CreateError;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{PageSource, default_source};
-use zpool_core::sync::Mutex;
 use zpool_core::{
     Capabilities, FreeError, Handle, HandleMint, PoolError, PoolId, PoolStats, ReadGuard,
     Violation, ZPool, might_block,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zpool_core::exec::Job;
-use zpool_core::sync::{Condvar, Mutex};
+use zpool_core::internal::sync::{Condvar, Mutex};
 
 use super::wait::wait_unless;
 

@@ -24,14 +24,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, JobPanic, Refused,
-    RefusedReason, in_job,
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobPanic, Refused, RefusedReason,
 };
-use zpool_core::might_block;
-use zpool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use zpool_core::sync::{
+use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use zpool_core::internal::sync::{
     Condvar, Mutex, MutexGuard, ThreadMark, park_timeout, spawn_worker, thread,
 };
+use zpool_core::internal::{JobList, in_job};
+use zpool_core::might_block;
 
 use self::backlog::{Backlog, Due, Next};
 pub use self::periodic::Periodic;

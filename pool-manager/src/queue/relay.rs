@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use zpool_core::exec::{Contained, Executor, Job, JobPanic, contained};
-use zpool_core::sync::{Condvar, Mutex, ThreadMark};
+use zpool_core::exec::{Executor, Job, JobPanic};
+use zpool_core::internal::sync::{Condvar, Mutex, ThreadMark};
+use zpool_core::internal::{Contained, contained};
 
 use super::Tally;
 use super::wait::PATIENCE;

@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use zpool_core::exec::{Executor, in_job};
+use zpool_core::exec::Executor;
+use zpool_core::internal::in_job;
 
 use super::WorkQueue;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use zpool_core::sync::{Condvar, Mutex, MutexGuard};
+use zpool_core::internal::sync::{Condvar, Mutex, MutexGuard};
 
 /// How long a waiter waits without news before it looks whether the other thread is still there.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);

@@ -23,7 +23,7 @@ use signal_hook::consts::signal::{
 };
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
-use zpool_core::sync::{Mutex, MutexGuard};
+use zpool_core::internal::sync::{Mutex, MutexGuard};
 
 /// Every signal that ends a process by default and can be handled by a thread, and the one of
 /// Ctrl-Z.

@@ -1,6 +1,6 @@
 //! What the contexts of several codecs hold together, and how much those that compress may hold.
 
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 
 /// No bound.
 const NONE: usize = usize::MAX;

@@ -4,7 +4,7 @@ use core::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::CodecError;
-use crate::exec::{self, swallowed_message};
+use crate::internal::{self, swallowed_message};
 
 /// Calls foreign code and contains its panic. What passes through the containment is one bit: an error goes past it,
 /// for the reason given at `FAILED` in `codec::session`.
@@ -36,5 +36,5 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> CodecError {
 /// Drops what is the compressor's. False if that panicked.
 #[cold]
 pub(super) fn drop_contained<T>(foreign: T) -> bool {
-    exec::contained(|| drop(foreign)).is_some()
+    internal::contained(|| drop(foreign)).is_some()
 }

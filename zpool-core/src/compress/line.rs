@@ -11,8 +11,8 @@
 //! returns it sees the waiter. Contexts are handed over, because a thread that returned one would
 //! otherwise take it again before a waiter runs.
 
-use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Condvar, Mutex};
+use crate::internal::sync::atomic::{AtomicUsize, Ordering};
+use crate::internal::sync::{Condvar, Mutex};
 
 use super::ContextBudget;
 
@@ -138,8 +138,8 @@ mod models {
     use std::sync::Arc;
 
     use super::*;
-    use crate::sync::take_cell::TakeCell;
-    use crate::sync::thread;
+    use crate::internal::sync::take_cell::TakeCell;
+    use crate::internal::sync::thread;
 
     /// Two threads wait for the one context there may be while a third returns it: both get it, one
     /// after the other. A wake-up that is lost is a deadlock here, since the model has no clock.

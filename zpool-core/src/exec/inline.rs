@@ -1,7 +1,7 @@
 //! The executor that is none: it runs each job inside `submit`.
 
 use super::{Executor, ExecutorProperties, Job, Refused};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::internal::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs every job on the caller, inside `submit`.
 ///

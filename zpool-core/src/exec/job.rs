@@ -23,9 +23,9 @@ use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::caught::{contained, swallowed_message};
+use crate::internal::{contained, swallowed_message};
 
-pub(super) struct Header {
+pub(crate) struct Header {
     /// Plain, not atomic: only the owner of the node writes it, and a list hands ownership over with its own orderings.
     pub(super) next: *mut Header,
     vtable: &'static VTable,
@@ -312,11 +312,11 @@ mod tests {
     #[test]
     fn try_new_runs_once_or_is_dropped() {
         for run in [true, false] {
-            let ran = Arc::new(crate::sync::atomic::AtomicU32::new(0));
+            let ran = Arc::new(crate::internal::sync::atomic::AtomicU32::new(0));
             let seen = ran.clone();
             let job = Job::try_new("fallible", || {
                 move || {
-                    seen.fetch_add(1, crate::sync::atomic::Ordering::Relaxed);
+                    seen.fetch_add(1, crate::internal::sync::atomic::Ordering::Relaxed);
                 }
             });
             let job = job.expect("memory");
@@ -325,7 +325,7 @@ mod tests {
             } else {
                 drop(job)
             }
-            assert_eq!(ran.load(crate::sync::atomic::Ordering::Relaxed), u32::from(run));
+            assert_eq!(ran.load(crate::internal::sync::atomic::Ordering::Relaxed), u32::from(run));
             assert_eq!(Arc::strong_count(&ran), 1);
         }
     }

@@ -3,12 +3,11 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobList, Refused, RefusedReason,
-};
+use super::job_list::JobList;
+use super::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused, RefusedReason};
+use crate::internal::sync::atomic::{AtomicU64, Ordering};
+use crate::internal::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 use crate::noblock::might_block;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 
 /// How long a waiter waits without news before it looks whether the thread it waits for is there.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -12,24 +12,21 @@
 //!   Queues with threads live in zpool-manager.
 //! - A [`JobList`] is what executors keep jobs in: any thread pushes, one takes all.
 
-mod caught;
 mod inline;
 #[allow(
     unsafe_code,
     reason = "an intrusive node: type-erased, linked by raw pointers, no allocation when handed over"
 )]
-mod job;
+pub(crate) mod job;
 #[allow(unsafe_code, reason = "the intrusive list of those nodes")]
-mod list;
+pub(crate) mod job_list;
 mod manual;
 
 use core::fmt::{self, Debug};
 use core::time::Duration;
 
-pub use caught::{Contained, contained, panic_message, swallow, swallowed_message};
 pub use inline::Inline;
-pub use job::{Job, JobPanic, PreparedJob, in_job};
-pub use list::{JobList, Jobs};
+pub use job::{Job, JobPanic};
 pub use manual::Manual;
 
 /// Takes jobs and runs each exactly once, somewhere and some time.

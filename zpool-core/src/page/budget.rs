@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::sync::Arc;
 
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 
 /// Lets at most so many frames of the source behind it be charged at a time.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::sync::Arc;
 
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::internal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Which calls of a [`FaultySource`] fail. Calls of `reserve` and `charge` are counted together, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed};
 
 use super::{NotGivenBack, OutOfFrames, PageSource, Run};
+use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 use crate::noblock::might_block;
-use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Takes each run from the global allocator.
 ///

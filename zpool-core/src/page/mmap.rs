@@ -20,9 +20,9 @@ use core::ptr::NonNull;
 use super::advise::{dont_need, dont_need_at_once, populate, resident};
 use super::arenas::Arenas;
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run, os_frame_size};
+use crate::internal::sync::Mutex;
+use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 use crate::noblock::might_block;
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Ranges that are given back together: they are listed on the stack.
 const BATCH: usize = 128;

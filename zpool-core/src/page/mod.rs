@@ -25,30 +25,33 @@ mod arena;
 #[cfg(unix)]
 mod arenas;
 mod budget;
+#[cfg(feature = "testing")]
 mod faulty;
+#[allow(unsafe_code, reason = "keeps values in frames")]
+pub(crate) mod frame_table;
 #[allow(unsafe_code, reason = "hands out memory of the global allocator as frames")]
 mod heap;
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "cuts runs from mapped memory and gives their frames back")]
 mod mmap;
+#[cfg(feature = "testing")]
 mod observed;
 #[allow(unsafe_code, reason = "reads and writes memory behind a raw pointer, bounds checked")]
 mod run;
-#[allow(unsafe_code, reason = "keeps values in frames")]
-mod table;
 
 use core::fmt::{self, Debug};
 use core::ops::Range;
 use std::sync::Arc;
 
 pub use budget::BudgetedSource;
+#[cfg(feature = "testing")]
 pub use faulty::{FaultPlan, FaultySource};
 pub use heap::HeapSource;
 #[cfg(unix)]
 pub use mmap::MmapSource;
+#[cfg(feature = "testing")]
 pub use observed::{ObservedSource, SourceCall};
 pub use run::Run;
-pub use table::FrameTable;
 
 /// Hands out address space in runs of frames and keeps the account of frames in use.
 ///

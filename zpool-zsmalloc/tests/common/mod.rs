@@ -1,12 +1,12 @@
-//! What several tests of this crate use.
+//! Helpers that several tests of this crate use.
 
 use zpool_core::GroupStats;
 
-/// Numbers that are the same in every run of a test: xorshift, whose seed must not be 0.
+/// A reproducible random generator: xorshift, whose seed must not be 0.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    /// One of `0..n`.
+    /// Returns a number below `n`.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -15,7 +15,8 @@ impl Random {
     }
 }
 
-/// Frames that the objects of a class need when its zspages are filled from the front, one after the other: worked out from the geometry that the row gives.
+/// Returns the frames that the objects of a class need if its zspages are filled from the front,
+/// one after the other. Computed from the geometry in the statistics.
 #[allow(dead_code, reason = "some tests want only numbers")]
 pub(crate) fn ideal_frames(group: &GroupStats, frame_size: usize) -> usize {
     let frames = |slots: usize| (slots * group.slot_bytes).div_ceil(frame_size);

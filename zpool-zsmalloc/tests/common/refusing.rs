@@ -1,13 +1,13 @@
-//! An allocator that refuses heap calls of a thread that asks for that. Included by the test
-//! programs that need it.
+//! A global allocator that refuses heap calls of a thread on request. Included by the test programs
+//! that need it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 std::thread_local! {
-    /// Allocations until one is refused; negative: none is.
+    /// Allocations until one is refused. Negative: none is.
     static LEFT: Cell<i64> = const { Cell::new(-1) };
-    /// Are all refused after that one?
+    /// All allocations after that one are refused as well.
     static FROM: Cell<bool> = const { Cell::new(false) };
     static REFUSED: Cell<u64> = const { Cell::new(0) };
 }
@@ -30,7 +30,7 @@ pub(crate) fn refusing<R>(n: i64, from: bool, work: impl FnOnce() -> R) -> (R, u
     (result, REFUSED.get())
 }
 
-/// Runs `work`, which is not the pool's, with the heap as it is.
+/// Runs `work`, which is not the pool's, without refusals.
 pub(crate) fn exempt<R>(work: impl FnOnce() -> R) -> R {
     let left = LEFT.replace(-1);
     let result = work();
@@ -58,8 +58,8 @@ struct Refusing;
 #[global_allocator]
 static REFUSING: Refusing = Refusing;
 
-// SAFETY: forwards to the system's allocator or returns null, which says that there is no memory;
-// the cells allocate nothing and do not unwind. Reallocation is the trait's own, made of these two.
+// SAFETY: forwards to the system's allocator or returns null, which means that there is no memory.
+// The cells allocate nothing and do not unwind. Reallocation is the trait's own, made of these two.
 unsafe impl GlobalAlloc for Refusing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if refuses() {

@@ -1,25 +1,25 @@
-//! A page source that keeps what it is told to keep, and whose own heap calls are never refused.
+//! A page source that refuses to discard on request, and whose own heap calls are never refused.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use zpool_core::page::{HeapSource, NotGivenBack, OutOfFrames, PageSource, Run};
 
-/// See the module.
+/// The page source of this module.
 #[derive(Debug)]
 pub(crate) struct Source {
     inner: HeapSource,
     around: fn(&mut dyn FnMut()),
-    /// Discards fail: as with locked memory.
+    /// Discards fail, as with locked memory.
     pub(crate) keeps: AtomicBool,
     /// Frames charged so far.
     pub(crate) charges: AtomicUsize,
-    /// The most frames that were charged at a time.
+    /// The most frames charged at a time.
     pub(crate) peak: AtomicUsize,
 }
 
 impl Source {
-    /// A source of frames of `frame_size` bytes that does its work inside of `around`.
+    /// Returns a source of frames of `frame_size` bytes that does its work inside `around`.
     pub(crate) fn new(frame_size: usize, around: fn(&mut dyn FnMut())) -> Source {
         Source {
             inner: HeapSource::new(frame_size),

@@ -1,6 +1,7 @@
 //! How what is stored becomes an entry of a shard, and an entry what was stored.
 
-use zpool_core::{Handle, TryArc};
+use zpool_core::Handle;
+use zpool_core::internal::TryArc;
 use zpool_manager::PoolRef;
 
 use super::{Item, Shard};

@@ -5,7 +5,8 @@ mod entries;
 mod exchange;
 mod tally;
 
-use zpool_core::{Handle, PoolId, TryArc};
+use zpool_core::internal::TryArc;
+use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
 pub(crate) use self::exchange::{Exchanged, Put};

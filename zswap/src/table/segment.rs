@@ -19,8 +19,8 @@
 //! alone are [neighbours](NEIGHBOURS) at home. Random hashes do not notice. Hashes that are numbers
 //! find together what is used together (`docs/decisions/0023-neighbours.md`).
 
-use zpool_core::page::FrameTable;
-use zpool_core::prefetch;
+use zpool_core::internal::FrameTable;
+use zpool_core::internal::prefetch;
 
 use super::NoRoom;
 use crate::entry::{Entry, Place};

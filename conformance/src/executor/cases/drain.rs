@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use zpool_core::exec::DrainError;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, yield_often};

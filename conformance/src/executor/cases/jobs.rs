@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use zpool_core::sync::atomic::{AtomicBool, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicBool, Ordering};
 
 use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, yield_often};

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use zpool_core::exec::{Job, RefusedReason};
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, yield_often};

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::page::{ObservedSource, SourceCall};
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::{CompactionBudget, CompactionReport, HandleId};
 
 use super::reclaim::{Asked, Owner};

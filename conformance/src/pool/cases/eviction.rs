@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::thread;
 
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::PageSource;
-use zpool_core::sync::Mutex;
 use zpool_core::{CompactionBudget, Evict, HandleId, NotEvicted, PoolError};
 
 use super::reclaim::{Asked, Owner, agree, filled};

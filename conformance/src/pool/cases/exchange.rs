@@ -2,8 +2,8 @@
 
 use std::thread;
 
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::page::FaultPlan;
-use zpool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::{CompactionBudget, NoBlock};
 
 use super::errors::another_tag;

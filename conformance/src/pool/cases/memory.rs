@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::page::{
     BudgetedSource, FaultPlan, FaultySource, ObservedSource, PageSource, SourceCall,
 };
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{CompactionBudget, CreateError, PoolError};
 
 use crate::iterations::scaled;

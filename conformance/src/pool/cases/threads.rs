@@ -3,9 +3,9 @@
 use std::sync::Barrier;
 use std::thread;
 
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::page::PageSource;
-use zpool_core::sync::Mutex;
-use zpool_core::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::{CompactionBudget, HandleId, PoolError};
 
 use crate::iterations::scaled;

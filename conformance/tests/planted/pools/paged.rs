@@ -5,8 +5,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use zpool_core::internal::sync::{Mutex, MutexGuard};
 use zpool_core::page::PageSource;
-use zpool_core::sync::{Mutex, MutexGuard};
 use zpool_core::{
     Capabilities, CompactionBudget, CompactionReport, Evict, FreeError, Handle, HandleMint,
     PoolError, PoolId, PoolStats, ReadGuard, ReclaimError, ReclaimReport, Violation, ZPool,

@@ -7,8 +7,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::PageSource;
-use zpool_core::sync::Mutex;
 use zpool_core::{
     Capabilities, CreateError, FreeError, Handle, Pins, PoolConfig, PoolError, PoolId, PoolStats,
     ReadGuard, Violation, ZPool, ZPoolDriver,

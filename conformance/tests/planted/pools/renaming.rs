@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use zpool_conformance::ReferencePool;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::PageSource;
-use zpool_core::sync::Mutex;
 use zpool_core::{
     Capabilities, FreeError, Handle, HandleId, HandleMint, PoolError, PoolId, PoolStats, ReadGuard,
     Violation, ZPool, might_block,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use books::Books;
 use layout::Class;
+use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{OutOfFrames, PageSource, Run};
-use zpool_core::sync::Mutex;
 use zpool_core::{
     Capabilities, CreateError, FreeError, Handle, HandleMint, Pins, PoolConfig, PoolError, PoolId,
     PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver, might_block,

@@ -16,9 +16,9 @@ use self::slots::{HELD, Slot};
 use super::contained::{contained, panicked};
 use super::line::{Line, RETIRED, SURPLUS};
 use super::{CodecError, CompressionContext, Compressor, ContextBudget, DecompressionContext};
-use crate::cpu::PerCpu;
+use crate::internal::PerCpu;
+use crate::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::noblock::might_block;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A compressor and the contexts that threads run it with.
 ///

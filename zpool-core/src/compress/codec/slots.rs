@@ -7,10 +7,9 @@ use super::Codec;
 use crate::compress::contained::{drop_contained, panicked};
 use crate::compress::line::{RETIRED, SURPLUS};
 use crate::compress::{CodecError, CompressionContext, DecompressionContext};
-use crate::exec;
+use crate::internal::sync::atomic::Ordering;
+use crate::internal::{self, try_box};
 use crate::noblock::{NoBlock, might_block};
-use crate::shared::try_box;
-use crate::sync::atomic::Ordering;
 
 /// A context and what belongs to it.
 pub(super) struct Slot<C: ?Sized> {
@@ -196,7 +195,7 @@ impl Codec {
     /// panic changes nothing: this runs while others unwind.
     #[inline]
     fn recount(&self, counted: &mut usize, compression: bool, now: impl FnOnce() -> usize) {
-        let Some(now) = exec::contained(now) else { return };
+        let Some(now) = internal::contained(now) else { return };
         if *counted != now {
             self.book(now.wrapping_sub(*counted), compression);
             *counted = now;

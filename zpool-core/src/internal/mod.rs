@@ -1,0 +1,33 @@
+//! Internals that the crates of this workspace share. No stability: anything here may change or go
+//! with any release.
+//!
+//! ```text
+//!   panic       catch panics of plug-ins, discard their payloads
+//!   sync        locks, atomics, threads: parking_lot and core, or loom in a model
+//!   cpu         current processor, per-CPU caches            prefetch    cache hints
+//!   counted     reference counts sharded by processor        fallible    Arc and Box that can fail
+//! ```
+//!
+//! Two types are here because plug-ins need no access to them, although their code lives with what
+//! it belongs to: [`JobList`] and [`PreparedJob`] in `exec`, [`FrameTable`] in `page`.
+
+#[allow(unsafe_code, reason = "a reference count whose references are plain pointers")]
+mod counted;
+mod cpu;
+#[allow(unsafe_code, reason = "a counted pointer and a box whose making can fail")]
+mod fallible;
+mod panic;
+#[allow(unsafe_code, reason = "an instruction that has no safe function")]
+mod prefetch;
+pub mod sync;
+
+pub use self::counted::{Counted, Dying, Ref, Released};
+#[cfg(zpool_loom)]
+pub use self::cpu::set_loom_cpu;
+pub use self::cpu::{PerCpu, cpu_shards, current_cpu};
+pub use self::fallible::{TryArc, try_box};
+pub use self::panic::{Contained, contained, panic_message, swallow, swallowed_message};
+pub use self::prefetch::{prefetch, prefetch_far};
+pub use crate::exec::job::{PreparedJob, in_job};
+pub use crate::exec::job_list::{JobList, Jobs};
+pub use crate::page::frame_table::FrameTable;

@@ -1,0 +1,178 @@
+//! The walk that compares everything which should agree.
+
+use zpool_core::Violation;
+
+use crate::buddy::BuddyState;
+use crate::geometry::{BuddyIndex, Chunks, Geometry, PageIndex, SIDES};
+use crate::page_list::{By, List, PageGroup};
+use crate::state::{FullnessRow, ZbudState};
+use crate::table::RunTable;
+
+/// Compares lists, entries, buddies and sums, under the pool's lock. It allows for what happens
+/// without the lock: buddies that are being filled, isolated pages, and guards that come and go.
+pub(crate) fn validate(
+    state: &ZbudState,
+    table: &RunTable,
+    geometry: Geometry,
+) -> Result<(), Violation> {
+    let mut seen = Totals::default();
+    for page in state.pages.all() {
+        check_page(state, table, geometry, page, &mut seen)?;
+    }
+    seen.compare(state)?;
+    check_lists(state, &seen)
+}
+
+/// Sums of the walk.
+#[derive(Default)]
+struct Totals {
+    objects: usize,
+    zombies: usize,
+    payload: usize,
+    chunks: usize,
+    resident: usize,
+    rows: [FullnessRow; 3],
+    aged: usize,
+    vacant: usize,
+    empty: usize,
+    unbuddied: usize,
+}
+
+impl Totals {
+    fn compare(&self, state: &ZbudState) -> Result<(), Violation> {
+        let pairs = [
+            ("objects", self.objects, state.objects),
+            ("zombies", self.zombies, state.zombies),
+            ("payload bytes", self.payload, state.payload),
+            ("chunks", self.chunks, state.chunks),
+            ("resident frames", self.resident, state.resident),
+            ("pages by age", self.aged, state.by_age.len()),
+            ("vacant pages", self.vacant, state.vacant.len()),
+            ("empty pages", self.empty, state.empty.len()),
+        ];
+        for (what, counted, booked) in pairs {
+            if counted != booked {
+                return Err(Violation::new(format!("{what}: {booked} kept, {counted} counted")));
+            }
+        }
+        if self.rows != state.rows {
+            return Err(Violation::new(format!(
+                "rows: {:?} counted, {:?} kept",
+                self.rows, state.rows
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn check_page(
+    state: &ZbudState,
+    table: &RunTable,
+    geometry: Geometry,
+    page: PageIndex,
+    seen: &mut Totals,
+) -> Result<(), Violation> {
+    let entry = &state.pages[page];
+    let wrong = |what: String| Err(Violation::new(format!("{page:?}, {entry:?}: {what}")));
+    let mut filling = false;
+    for side in SIDES {
+        let Some((_, buddy)) = table.buddy(BuddyIndex::new(page, side)) else {
+            return wrong("has no buddies".to_owned());
+        };
+        let (word, chunks) = (buddy.word(), entry.chunks(side));
+        let expected = match word.state {
+            BuddyState::Free => Chunks::NONE,
+            _ => geometry.chunks_for(word.len),
+        };
+        if chunks != expected {
+            return wrong(format!("{side:?} should have {expected:?}, by its buddy {word:?}"));
+        }
+        match word.state {
+            BuddyState::Free if word.pins > 0 => {
+                return wrong(format!("{side:?} is free and pinned, {word:?}"));
+            }
+            BuddyState::Free => continue,
+            BuddyState::Filling => filling = true,
+            BuddyState::Live => {}
+            BuddyState::Zombie => seen.zombies += 1,
+        }
+        seen.objects += usize::from(word.state != BuddyState::Zombie);
+        seen.payload += word.len;
+        seen.chunks += chunks.count();
+        let absent = geometry.frames(side, chunks) & !entry.resident;
+        if word.state != BuddyState::Filling && !absent.is_empty() {
+            return wrong(format!("frames {absent:?} of {side:?} are not charged"));
+        }
+    }
+    if entry.group != PageGroup::Isolated && entry.group != entry.proper_group() {
+        return wrong(format!("belongs to {:?}", entry.proper_group()));
+    }
+    if entry.group != PageGroup::Isolated && entry.aged != (entry.buddies() > 0) {
+        return wrong("the list by age has the pages with objects".to_owned());
+    }
+    debug_assert!(entry.buddies() > 0 || !filling, "chunks were compared above");
+    let (row, frames) = ZbudState::row(entry);
+    if let Some(row) = row {
+        seen.rows[row].pages += 1;
+        seen.rows[row].frames += frames;
+    }
+    seen.resident += frames;
+    seen.aged += usize::from(entry.aged);
+    match entry.group {
+        PageGroup::Vacant => seen.vacant += 1,
+        PageGroup::Empty => seen.empty += 1,
+        PageGroup::Unbuddied(_) => seen.unbuddied += 1,
+        PageGroup::Buddied | PageGroup::Isolated => {}
+    }
+    Ok(())
+}
+
+/// Every page of a list belongs there. As many pages are listed as belong to a list, so each is on
+/// its own.
+fn check_lists(state: &ZbudState, seen: &Totals) -> Result<(), Violation> {
+    check_list(state, &state.vacant, By::Group, |group| group == PageGroup::Vacant)?;
+    check_list(state, &state.empty, By::Group, |group| group == PageGroup::Empty)?;
+    check_list(state, &state.by_age, By::Age, |_| true)?;
+    let mut listed = 0;
+    for (free, list) in state.unbuddied.iter().enumerate() {
+        let on_it = |group| matches!(group, PageGroup::Unbuddied(chunks) if chunks.count() == free);
+        check_list(state, list, By::Group, on_it)?;
+        listed += list.len();
+        if (state.occupied >> free & 1 == 1) == list.is_empty() {
+            return Err(Violation::new(format!(
+                "bit {free} of the mask, and {} pages",
+                list.len()
+            )));
+        }
+    }
+    if listed != seen.unbuddied {
+        return Err(Violation::new(format!(
+            "{listed} unbuddied pages listed, {} there",
+            seen.unbuddied
+        )));
+    }
+    Ok(())
+}
+
+fn check_list(
+    state: &ZbudState,
+    list: &List,
+    by: By,
+    on_it: impl Fn(PageGroup) -> bool,
+) -> Result<(), Violation> {
+    let mut last = None;
+    let mut steps = 0;
+    for page in list.iter(&state.pages, by) {
+        let entry = &state.pages[page];
+        if !on_it(entry.group) || matches!(by, By::Age) && !entry.aged {
+            return Err(Violation::new(format!(
+                "{page:?} is on a list {by:?} of {list:?}, but is {entry:?}"
+            )));
+        }
+        (last, steps) = (Some(page), steps + 1);
+    }
+    if steps != list.len() || last != list.last() {
+        return Err(Violation::new(format!("{steps} pages on {list:?}, the last one {last:?}")));
+    }
+    Ok(())
+}

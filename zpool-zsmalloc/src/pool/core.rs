@@ -1,0 +1,132 @@
+//! [`PoolCore`]: the components of a pool.
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+use zpool_core::PoolConfig;
+use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::job_slot::{JobSlot, Start};
+use crate::class::{Classes, Figures};
+use crate::geometry::size_class::{ClassIndex, ClassTable};
+use crate::handle::Handles;
+use crate::zspage::Zspages;
+
+/// The components of a pool. Each keeps its own invariants; the operations in this folder and in
+/// `reclaim` only combine them.
+#[derive(Debug)]
+pub(crate) struct PoolCore {
+    pub(super) handles: Handles,
+    pub(super) zspages: Zspages,
+    pub(super) classes: Classes,
+    // Apart from what every insert and free reads.
+    pub(super) counters: CachePadded<PoolCounters>,
+    jobs: CachePadded<JobSlot>,
+    /// Objects that are gone are overwritten.
+    pub(super) wipe: bool,
+    /// Bytes of the allocation that this value is a part of.
+    own_bytes: usize,
+}
+
+/// Pool-wide statistics. Relaxed throughout: nothing is published through them.
+#[derive(Debug, Default)]
+pub(super) struct PoolCounters {
+    /// Objects freed that a guard still holds. Wraps below 0 for a moment if the last unpin is
+    /// counted before the free.
+    pub(super) zombies: AtomicUsize,
+    pub(super) failed_inserts: AtomicU64,
+    pub(super) moved_objects: AtomicU64,
+}
+
+impl PoolCore {
+    /// Creates a pool. `own_bytes`: size of the allocation that it lies in.
+    pub(crate) fn new(config: &PoolConfig, table: Arc<ClassTable>, own_bytes: usize) -> PoolCore {
+        PoolCore::with_zspage_limit(config, table, own_bytes, u32::MAX)
+    }
+
+    /// Creates a pool that has at most `limit` zspages, and no more than handles can name.
+    pub(crate) fn with_zspage_limit(
+        config: &PoolConfig,
+        table: Arc<ClassTable>,
+        own_bytes: usize,
+        limit: u32,
+    ) -> PoolCore {
+        let handles = Handles::new(&table);
+        let limit = handles.nameable_zspages().min(limit);
+        PoolCore {
+            zspages: Zspages::new(config.source.clone(), table.clone(), limit),
+            classes: Classes::new(table),
+            handles,
+            counters: CachePadded::default(),
+            jobs: CachePadded::new(JobSlot::new(config.executor.clone())),
+            wipe: config.wipe_on_free,
+            own_bytes,
+        }
+    }
+
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    pub(crate) fn zspages(&self) -> &Zspages {
+        &self.zspages
+    }
+
+    pub(crate) fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    pub(crate) fn jobs(&self) -> &JobSlot {
+        &self.jobs
+    }
+
+    /// Returns the geometry of the classes.
+    #[inline]
+    pub(crate) fn table(&self) -> &ClassTable {
+        self.classes.table()
+    }
+
+    /// See `ZPool::bytes_held`.
+    pub(crate) fn bytes_held(&self) -> usize {
+        self.classes.resident_frames() * self.zspages.frame_size() + self.metadata_bytes()
+    }
+
+    /// Returns the bytes on the heap.
+    pub(super) fn metadata_bytes(&self) -> usize {
+        self.own_bytes
+            + self.handles.metadata_bytes()
+            + self.zspages.metadata_bytes()
+            + self.classes.metadata_bytes()
+    }
+
+    /// Returns the figures that decide when memory goes back.
+    pub(crate) fn figures(&self) -> Figures {
+        self.classes.figures(self.handles.used())
+    }
+
+    /// Submits the background job if there is enough to do. Never blocks or allocates.
+    pub(crate) fn request_background_work_if_due(&self) {
+        // First of all: during a cooldown every free would find work to do and no job.
+        if self.jobs.start() != Start::Fresh || !self.jobs.is_usable() {
+            return;
+        }
+        let figures = self.figures();
+        if figures.idle_is_large() || figures.compaction_is_due() {
+            self.jobs.submit(None);
+        }
+    }
+
+    /// Counts an object that compaction has moved.
+    pub(crate) fn count_moved(&self) {
+        self.counters.moved_objects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the cached slots of a class, or of all classes, to their classes.
+    pub(crate) fn drain_magazines(&self, class: Option<ClassIndex>) {
+        for index in self.classes.magazines().drain(class) {
+            if let Some(entry) = self.handles.entry(index) {
+                self.release_cached(index, entry);
+            }
+        }
+    }
+}

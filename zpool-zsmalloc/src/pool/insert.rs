@@ -1,0 +1,181 @@
+//! Inserting: a slot is claimed under one class lock, the bytes are written under none, then the
+//! handle is made live.
+//!
+//! ```text
+//!   magazine of this CPU? ──────────────────────────────────────► claimed, without a lock
+//!       │ empty
+//!   lock class ── open slot? ───────────────────────────────────► claimed
+//!       │ no
+//!   unlock ── open slot in a class a little larger? ────────────► claimed there
+//!       │ no
+//!   magazines of all CPUs drained ── lock class ── open slot? ──► claimed
+//!       │ no
+//!   page source: charge frames, reserve a zspage ── lock class ─► claimed; the rest goes back
+//! ```
+
+use zpool_core::internal::current_cpu;
+use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::{Handle, PoolError};
+
+use super::core::PoolCore;
+use super::growth::GrowthSupply;
+use crate::class::ClaimedSlot;
+use crate::geometry::size_class::ClassIndex;
+use crate::handle::Location;
+use crate::handle::entry::HandleEntry;
+
+/// New frames from which on one call makes them resident, instead of a page fault each. Fewer gain
+/// nothing; the bench `zsmalloc` with long objects shows the difference.
+const BULK: u16 = 4;
+
+/// A claimed slot and the entry for its handle. They go back when this is dropped before the
+/// object is in place.
+struct Claim<'a> {
+    pool: &'a PoolCore,
+    class: ClassIndex,
+    at: Location,
+    /// Frames that have become resident with the claim.
+    new_frames: u16,
+    len: u32,
+    index: u32,
+    entry: &'a HandleEntry,
+}
+
+impl PoolCore {
+    /// Checks the length of an object.
+    #[inline]
+    pub(crate) fn check_len(&self, len: usize) -> Result<(), PoolError> {
+        let max = self.table().config().max_object_len;
+        match len {
+            0 => Err(PoolError::EmptyObject),
+            len if len > max => Err(PoolError::TooLarge { len, max }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Inserts an object whose length was [checked](Self::check_len).
+    #[inline]
+    pub(crate) fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        self.store(object).map_err(|error| self.count_failed(error))
+    }
+
+    #[cold]
+    fn count_failed(&self, error: PoolError) -> PoolError {
+        // Relaxed: statistics only.
+        self.counters.failed_inserts.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+
+    #[inline]
+    fn store(&self, object: &[u8]) -> Result<Handle, PoolError> {
+        let len = object.len() as u32;
+        let home = self.table().class_of(object.len());
+        // Asked once, for the magazine and for the free list of the entry.
+        let cpu = current_cpu();
+        let claim = match self.pop_cached_slot(cpu, home, len) {
+            Some(claim) => claim,
+            None => self.claim_with_entry(cpu, home, len)?,
+        };
+        let slot = self.zspages.slot(claim.at);
+        if claim.new_frames >= BULK {
+            self.populate(&claim);
+        }
+        // SAFETY: `write` (1): claimed above, and made live below.
+        unsafe { slot.write(object) };
+        let location = self.handles.pack(claim.at, slot.slot_bytes() - len);
+        let generation = claim.entry.set_live(location);
+        let index = claim.index;
+        core::mem::forget(claim);
+        Ok(self.handles.mint(index, generation))
+    }
+
+    /// Makes the frames of a claimed slot resident with one call. The source may panic: then the
+    /// claim goes back.
+    #[cold]
+    fn populate(&self, claim: &Claim<'_>) {
+        let slot = self.zspages.slot(claim.at);
+        // SAFETY: `populate` (1): claimed, as `claim` says.
+        unsafe { slot.populate(claim.len as usize, self.zspages.source()) };
+    }
+
+    /// Takes a cached slot of a class on this CPU, with its entry, if the frames that an object of
+    /// `len` bytes needs are resident. Those of the object before are.
+    #[inline]
+    fn pop_cached_slot(&self, cpu: usize, class: ClassIndex, len: u32) -> Option<Claim<'_>> {
+        let magazines = self.classes.magazines();
+        let cached = magazines.pop(cpu, class)?;
+        let index = cached.index;
+        let entry = self.handles.entry(index)?;
+        let (at, slack) = self.handles.unpack(entry.cached());
+        let size = self.table().get(class).slot_bytes;
+        let (offset, before) = (usize::from(at.slot) * size as usize, size - slack);
+        let last = |len: u32| offset + len as usize - 1;
+        if len <= before || last(len) ^ last(before) < self.table().config().frame_size {
+            magazines.note_length(&cached, before, len);
+            return Some(Claim { pool: self, class, at, new_frames: 0, len, index, entry });
+        }
+        self.release_cached(index, entry);
+        None
+    }
+
+    /// Claims a slot for an object of `len` bytes, and an entry for its handle.
+    #[inline(never)]
+    fn claim_with_entry(
+        &self,
+        cpu: usize,
+        home: ClassIndex,
+        len: u32,
+    ) -> Result<Claim<'_>, PoolError> {
+        self.classes.ensure_magazines();
+        let (class, claimed) = self.claim(home, len)?;
+        let at = Location { zspage: claimed.zspage, slot: claimed.slot };
+        match self.handles.allocate(cpu) {
+            Some((index, entry)) => {
+                let new_frames = claimed.new_frames;
+                Ok(Claim { pool: self, class, at, new_frames, len, index, entry })
+            }
+            None => {
+                self.unclaim(class, at, len);
+                Err(PoolError::OutOfMemory)
+            }
+        }
+    }
+
+    /// Claims a slot for an object of `len` bytes: in its own class, or in a larger one that has an
+    /// open slot.
+    fn claim(&self, home: ClassIndex, len: u32) -> Result<(ClassIndex, ClaimedSlot), PoolError> {
+        let class = self.classes.get_or_create(home).ok_or(PoolError::OutOfMemory)?;
+        let mut supply = GrowthSupply::new(&self.zspages, &self.classes, class);
+        let (mut overflow, mut drain) = (true, true);
+        loop {
+            let shortage = match supply.claim(len) {
+                Ok(claimed) => return Ok((home, claimed)),
+                Err(shortage) => shortage,
+            };
+            if core::mem::take(&mut overflow)
+                && let Some(claimed) = self.classes.claim_in_larger_class(class, len)
+            {
+                return Ok(claimed);
+            }
+            // Cached slots of other CPUs may save a new frame.
+            if core::mem::take(&mut drain) {
+                self.drain_magazines(Some(home));
+                continue;
+            }
+            supply.fetch(shortage)?;
+        }
+    }
+
+    /// Releases a slot that was claimed and never made live.
+    fn unclaim(&self, class: ClassIndex, at: Location, len: u32) {
+        self.classes.uncount_waste(class, len);
+        self.release_slot(at, len);
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.pool.unclaim(self.class, self.at, self.len);
+        self.pool.handles.release(current_cpu(), self.index, self.entry);
+    }
+}

@@ -1,0 +1,242 @@
+//! The place of the pool's one background job: who may take it, and who waits for it.
+//!
+//! ```text
+//!   ready ──submit──► out (with the executor) ──runs, or is dropped──► the next one is made: ready
+//!     ▲                  │ refused
+//!     └──────────────────┘
+//! ```
+//!
+//! The job is made ahead of time, so submitting it neither blocks nor allocates. It is out at most
+//! once. What it does is no business of this file: `reclaim::background` makes and runs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zpool_core::exec::{Executor, Job};
+use zpool_core::internal::contained;
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use zpool_core::internal::sync::{Condvar, Mutex};
+
+/// Occasion of the job that is ready or out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A free, an insert or a trim asks for it.
+    Fresh,
+    /// It continues what the job before it has left undone.
+    Continued,
+    /// It continues that after a cooldown.
+    Cooled,
+}
+
+impl Start {
+    const ALL: [Start; 3] = [Start::Fresh, Start::Continued, Start::Cooled];
+
+    fn from_bits(bits: u32) -> Start {
+        Start::ALL.get(bits as usize).copied().unwrap_or(Start::Fresh)
+    }
+}
+
+/// The place of the job.
+#[derive(Debug)]
+pub(crate) struct JobSlot {
+    /// Taken out when the pool closes.
+    executor: Mutex<Option<Arc<dyn Executor>>>,
+    /// There is an executor that `free` may use. Never changes.
+    usable: bool,
+    /// The executor refused or dropped the last job: inserts do its work until it takes one.
+    refused: AtomicBool,
+    /// The heap refused the next job: there is none.
+    missing: AtomicBool,
+    ready: Mutex<Option<Job>>,
+    /// A [`Start`].
+    start: AtomicU32,
+    /// Not held while a job runs: a job calls the page source and the executor.
+    gate: Mutex<RunGate>,
+    /// Notified when a job has ended.
+    ended: Condvar,
+}
+
+/// State of the running jobs.
+#[derive(Debug, Default)]
+struct RunGate {
+    /// Jobs that run. More than one for a moment, if the executor starts the next one before the
+    /// one that submitted it has ended.
+    running: usize,
+    /// The pool is being dropped.
+    closed: bool,
+    /// Jobs that have begun so far.
+    runs: usize,
+}
+
+impl JobSlot {
+    /// An executor that may not be used inside a no-block section is of no use here.
+    pub(super) fn new(executor: Option<Arc<dyn Executor>>) -> JobSlot {
+        let usable =
+            executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
+        JobSlot {
+            executor: Mutex::new(executor.filter(|_| usable)),
+            usable,
+            refused: AtomicBool::new(false),
+            missing: AtomicBool::new(false),
+            ready: Mutex::new(None),
+            start: AtomicU32::new(Start::Fresh as u32),
+            gate: Mutex::new(RunGate::default()),
+            ended: Condvar::new(),
+        }
+    }
+
+    // Relaxed, here and below, for the three flags and the start: they are policy. The mutexes
+    // order the job itself.
+
+    pub(crate) fn is_usable(&self) -> bool {
+        self.usable
+    }
+
+    /// Returns whether inserts have to do the work of the job.
+    #[inline]
+    pub(crate) fn needs_inline_work(&self) -> bool {
+        !self.usable || self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn start(&self) -> Start {
+        Start::from_bits(self.start.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_start(&self, start: Start) {
+        self.start.store(start as u32, Ordering::Relaxed);
+    }
+
+    /// Returns the occasion of the job that begins now. The next one is fresh.
+    pub(crate) fn take_start(&self) -> Start {
+        Start::from_bits(self.start.swap(Start::Fresh as u32, Ordering::Relaxed))
+    }
+
+    /// Makes a job ready. With `None`, because the heap refused one, inserts do the work, and an
+    /// insert, a compaction or a trim [makes](Self::take_missing) the job.
+    pub(crate) fn put(&self, job: Option<Job>) {
+        self.missing.store(job.is_none(), Ordering::Relaxed);
+        match job {
+            Some(job) => {
+                let before = self.ready.lock().replace(job);
+                debug_assert!(before.is_none(), "it is out while the next one is made");
+            }
+            None => self.note_refused(),
+        }
+    }
+
+    /// Returns whether the job has to be made. Of several callers one makes it.
+    #[inline]
+    pub(crate) fn take_missing(&self) -> bool {
+        self.missing.load(Ordering::Relaxed) && self.missing.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes that the executor did not run the job, or that there is none.
+    pub(crate) fn note_refused(&self) {
+        self.set_start(Start::Fresh);
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Submits the job, if it is ready. Without a delay it never blocks or allocates. With a delay
+    /// it may allocate; only a job does that, to continue later.
+    pub(crate) fn submit(&self, delay: Option<Duration>) {
+        let Some(job) = self.ready.lock().take() else { return };
+        let Some(executor) = self.executor.lock().clone() else { return };
+        // Before the submission, so that a job which is dropped at once is noted after this.
+        self.refused.store(false, Ordering::Relaxed);
+        let submitted = contained(|| match delay {
+            Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
+            _ => executor.submit(job),
+        });
+        let refused = match submitted {
+            Some(Ok(())) => return,
+            Some(Err(refused)) => Some(refused.job),
+            // The executor panicked. The unwinding has dropped the job, and so the next one was
+            // made; or the executor kept the job, and may still run it.
+            None => None,
+        };
+        // A next free tries again; an insert or a trim does the work in any case.
+        self.set_start(Start::Fresh);
+        if refused.is_some() {
+            *self.ready.lock() = refused;
+        }
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins a run of the job. Returns `None` if the pool is being dropped.
+    pub(crate) fn enter(&self) -> Option<Running<'_>> {
+        let mut gate = self.gate.lock();
+        if gate.closed {
+            return None;
+        }
+        gate.running += 1;
+        gate.runs += 1;
+        Some(Running(self))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gate.lock().closed
+    }
+
+    /// Waits for a job that runs, and keeps later ones from doing anything.
+    pub(crate) fn close(&self) {
+        self.wait_until_idle(|gate| gate.closed = true);
+        // Dropped on this thread instead of a job's: it may be the executor's last reference. And
+        // with no lock held: its drop is foreign code that may panic, and the pool has to be torn
+        // down all the same.
+        let executor = self.executor.lock().take();
+        let job = self.ready.lock().take();
+        drop(job);
+        let _ = contained(|| drop(executor));
+    }
+
+    /// Waits until no job runs. Returns how many have run so far.
+    pub(crate) fn wait_for_runs(&self) -> usize {
+        self.wait_until_idle(|gate| gate.runs)
+    }
+
+    fn wait_until_idle<R>(&self, then: impl FnOnce(&mut RunGate) -> R) -> R {
+        let mut gate = self.gate.lock();
+        while gate.running > 0 {
+            self.ended.wait(&mut gate);
+        }
+        then(&mut gate)
+    }
+}
+
+/// A run of the job. Ends when dropped, also if the job panics: the pool's drop waits for it.
+#[derive(Debug)]
+pub(crate) struct Running<'a>(&'a JobSlot);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.gate.lock().running -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    /// Every start survives the round trip through the atomic.
+    #[test]
+    fn start_is_taken_as_it_was_set() {
+        let slot = JobSlot::new(None);
+        for start in Start::ALL {
+            slot.set_start(start);
+            assert_eq!((slot.take_start(), slot.take_start()), (start, Start::Fresh));
+        }
+    }
+
+    /// Without an executor, inserts do the work.
+    #[test]
+    fn slot_without_executor_needs_inline_work() {
+        let slot = JobSlot::new(None);
+        assert!(!slot.is_usable() && slot.needs_inline_work());
+        slot.submit(None);
+        drop(slot.enter().expect("open"));
+        assert_eq!(slot.wait_for_runs(), 1);
+        slot.close();
+        assert!(slot.is_closed() && slot.enter().is_none());
+    }
+}

@@ -1,0 +1,62 @@
+//! [`Reclaimer`]: a pool together with the state of its reclaim.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zpool_core::PoolConfig;
+use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::AtomicBool;
+
+use super::release;
+use crate::geometry::size_class::ClassTable;
+use crate::pool::PoolCore;
+
+/// A pool that gives memory back, shared with its own job.
+#[derive(Debug)]
+pub(crate) struct Reclaimer {
+    pub(super) pool: PoolCore,
+    /// A thread compacts.
+    pub(super) compacting: AtomicBool,
+    /// The background job may move objects.
+    pub(super) compact_in_background: bool,
+    /// End of the cooldown after the last background compaction.
+    pub(super) cooldown_end: Mutex<Option<Instant>>,
+    /// The pool had inserts when the last job looked that did not continue another one.
+    pub(super) in_use: AtomicBool,
+}
+
+impl Reclaimer {
+    /// Creates a pool and its job. With `compact_in_background`, the job may move objects.
+    pub(crate) fn new(
+        config: &PoolConfig,
+        table: Arc<ClassTable>,
+        compact_in_background: bool,
+    ) -> Arc<Reclaimer> {
+        let pool = PoolCore::new(config, table, size_of::<Reclaimer>());
+        let reclaimer = Arc::new(Reclaimer::of(pool, compact_in_background));
+        reclaimer.prepare_job();
+        reclaimer
+    }
+
+    pub(super) fn of(pool: PoolCore, compact_in_background: bool) -> Reclaimer {
+        Reclaimer {
+            pool,
+            compacting: AtomicBool::new(false),
+            compact_in_background,
+            cooldown_end: Mutex::new(None),
+            in_use: AtomicBool::new(false),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pool(&self) -> &PoolCore {
+        &self.pool
+    }
+
+    /// Ends the pool: waits for a running job, and releases everything, live objects included,
+    /// without a heap call. Nothing uses the pool any more.
+    pub(crate) fn close(&self) {
+        self.pool.jobs().close();
+        release::tear_down(&self.pool);
+    }
+}

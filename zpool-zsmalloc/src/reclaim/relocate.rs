@@ -1,0 +1,95 @@
+//! Moving one object: pin, claim a place, copy, exchange the entry's word, release the old place.
+//!
+//! ```text
+//!   word:   (old, no pin) ──► (old, 1 pin) ─── copy the bytes ───► (new, no pin)   this exchange
+//!                                  │                                               is the move
+//!                                  └─ pinned or freed meanwhile ──► the new place is released;
+//!                                                                   nothing has changed
+//! ```
+//!
+//! The object is copied under compaction's own pin. So no lock is held while bytes are copied, and
+//! neither readers nor the owner wait.
+
+use crate::class::ClaimedSlot;
+use crate::geometry::size_class::ClassIndex;
+use crate::handle::entry::NotIdle;
+use crate::handle::{Location, MovePin};
+use crate::pool::PoolCore;
+
+/// Result for one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MoveOutcome {
+    Moved,
+    /// A guard holds it.
+    Pinned,
+    /// It was freed, or is not where it was.
+    Gone,
+    /// There is no slot for it.
+    NoPlace,
+}
+
+/// Compaction's pin on an object. Taken back when dropped, also if `claim` panics: it calls the
+/// page source.
+struct PinnedObject<'a> {
+    pool: &'a PoolCore,
+    pin: MovePin<'a>,
+}
+
+impl Drop for PinnedObject<'_> {
+    fn drop(&mut self) {
+        // If it was freed meanwhile, the free is finished here.
+        if let Some(location) = self.pin.release() {
+            self.pool.finish_zombie(self.pin.index(), location);
+        }
+    }
+}
+
+/// Moves the object of entry `index`, if it lies in a slot marked for evacuation. `claim` finds a
+/// slot for it, given its class and its length as they are now.
+pub(super) fn relocate(
+    pool: &PoolCore,
+    index: u32,
+    claim: impl FnOnce(ClassIndex, u32) -> Option<(ClassIndex, ClaimedSlot)>,
+) -> MoveOutcome {
+    let pin = match pool.handles().pin_for_move(index) {
+        Ok(pin) => pin,
+        Err(NotIdle::Pinned) => return MoveOutcome::Pinned,
+        Err(NotIdle::Gone) => return MoveOutcome::Gone,
+    };
+    let pinned = PinnedObject { pool, pin };
+    if pinned.pin.is_protected() {
+        return MoveOutcome::Pinned;
+    }
+    let (from, slack) = pool.handles().unpack(pinned.pin.location());
+    let source = pool.zspages().slot(from);
+    if !source.zspage().is_evacuated(from.slot) {
+        return MoveOutcome::Gone;
+    }
+    let (old_class, len) = (source.zspage().class(), source.slot_bytes() - slack);
+    let Some((new_class, claimed)) = claim(old_class, len) else { return MoveOutcome::NoPlace };
+    let to = Location { zspage: claimed.zspage, slot: claimed.slot };
+    let target = pool.zspages().slot(to);
+    if target.zspage().is_evacuated(to.slot) {
+        pool.release_slot(to, len);
+        return MoveOutcome::NoPlace;
+    }
+    // The copy below relies on this.
+    let room = target.slot_bytes();
+    assert!(len <= room, "an object of {len} bytes does not fit a slot of {room}");
+    // SAFETY: `copy_from` (1): claimed above, and named below or not at all; (2): pinned above.
+    unsafe { target.copy_from(source, len as usize) };
+    let classes = pool.classes();
+    classes.move_waste(old_class, new_class, len);
+    if !pinned.pin.relocate(pool.handles().pack(to, room - len)) {
+        classes.move_waste(new_class, old_class, len);
+        pool.wipe_if_configured(target, len);
+        pool.release_slot(to, len);
+        return MoveOutcome::Pinned;
+    }
+    // The exchange took the pin as well.
+    core::mem::forget(pinned);
+    pool.count_moved();
+    pool.wipe_if_configured(source, len);
+    pool.release_slot(from, len);
+    MoveOutcome::Moved
+}
