@@ -12,9 +12,10 @@ use zpool_core::CreateError;
 use zpool_core::compress::{
     CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
 };
-use zpool_core::exec::{DrainExecutor, Executor, Job, Manual, Refused};
+use zpool_core::exec::{DrainExecutor, Executor, Job, Manual};
 use zpool_core::spec::{Component, Params};
 use zpool_manager::{PoolEvent, PoolManager, PoolObserver, SwitchError, WorkQueue};
+use zpool_testing::executors::ScriptedExecutor;
 
 /// Panics when it is dropped.
 struct Payload;
@@ -110,31 +111,24 @@ fn job_payload_does_not_end_queue_thread() {
     assert_eq!(ran.load(Ordering::SeqCst), 2);
 }
 
-/// Panics instead of taking a job while `active`.
-#[derive(Debug)]
-struct Unfit(AtomicUsize);
-
-impl Executor for Unfit {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        if self.0.fetch_sub(1, Ordering::SeqCst) > 0 {
+/// An executor that panics instead of taking a job, for the first `panics` jobs.
+fn unfit(panics: usize) -> Arc<ScriptedExecutor> {
+    let left = AtomicUsize::new(panics);
+    Arc::new(ScriptedExecutor::in_no_block(move |job| {
+        if left.fetch_sub(1, Ordering::SeqCst) > 0 {
             panic_any(Payload);
         }
-        self.0.store(0, Ordering::SeqCst);
+        left.store(0, Ordering::SeqCst);
         job.run().unwrap();
         Ok(())
-    }
-
-    fn properties(&self) -> zpool_core::exec::ExecutorProperties {
-        zpool_core::exec::ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
+    }))
 }
 
 /// A panic payload of an executor unwinds out of no switch and no release.
 #[test]
 fn executor_payload_leaves_no_switch_or_release() {
     let script = Script::new();
-    let unfit = Arc::new(Unfit(AtomicUsize::new(usize::MAX / 2)));
-    let manager = builder(&script).executor(unfit).build(&spec("a+x")).unwrap();
+    let manager = builder(&script).executor(unfit(usize::MAX / 2)).build(&spec("a+x")).unwrap();
     let kept = store(&manager, b"keeps a+x, so that the switch submits a job for its contexts");
     manager.switch(&spec("b+x")).unwrap();
     kept.free();
@@ -146,7 +140,7 @@ fn executor_payload_leaves_no_switch_or_release() {
 #[test]
 fn executor_payload_does_not_end_relay() {
     let ran = Arc::new(AtomicUsize::new(0));
-    let relay = WorkQueue::relay("relay", Arc::new(Unfit(AtomicUsize::new(1)))).unwrap();
+    let relay = WorkQueue::relay("relay", unfit(1)).unwrap();
     for _ in 0..2 {
         relay.submit(counting(&ran)).unwrap();
         relay.flush().unwrap();

@@ -7,9 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use zpool_core::NoBlock;
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused, RefusedReason,
+    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, RefusedReason,
 };
 use zpool_manager::WorkQueue;
+use zpool_testing::executors::SpawningExecutor;
 
 fn queue() -> Arc<WorkQueue> {
     Arc::new(WorkQueue::new("test queue").unwrap())
@@ -188,22 +189,10 @@ fn concurrent_and_nested_submits_all_run() {
     assert_eq!(ran.load(Ordering::SeqCst), 1500);
 }
 
-/// A typical thread pool: it allocates in `submit`, so it is used behind a relay.
-#[derive(Debug, Default)]
-struct Spawning(Mutex<Vec<std::thread::JoinHandle<()>>>);
-
-impl Executor for Spawning {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        assert!(!NoBlock::is_active(), "only ever called where it may allocate");
-        self.0.lock().push(std::thread::spawn(move || job.run().unwrap()));
-        Ok(())
-    }
-}
-
 /// A relay makes a cautious executor legal inside a no-block section.
 #[test]
 fn relay_submit_is_legal_in_no_block() {
-    let (spawning, ran) = (Arc::new(Spawning::default()), Arc::new(AtomicUsize::new(0)));
+    let (spawning, ran) = (Arc::new(SpawningExecutor::default()), Arc::new(AtomicUsize::new(0)));
     let relay = WorkQueue::relay("relay", spawning.clone()).unwrap();
     assert_eq!(spawning.properties(), ExecutorProperties::CAUTIOUS);
     assert!(relay.properties().submit_in_no_block && !relay.properties().ordered);
@@ -220,5 +209,5 @@ fn relay_submit_is_legal_in_no_block() {
         .unwrap();
     relay.shutdown().unwrap();
     assert_eq!(outcome.lock().take(), Some((Err(DrainError), Err(DrainError))));
-    spawning.0.lock().drain(..).for_each(|thread| thread.join().unwrap());
+    spawning.join();
 }

@@ -13,9 +13,7 @@ use zpool_core::compress::{
     CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
-use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused, RefusedReason,
-};
+use zpool_core::exec::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused};
 use zpool_core::spec::{Component, Params};
 use zpool_core::{
     Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,
@@ -24,7 +22,7 @@ use zpool_core::{
 use zpool_manager::{
     PoolEvent, PoolManager, PoolObserver, Registry, SwitchError, Switched, WorkQueue, pools_leaked,
 };
-use zpool_testing::executors::RefusingExecutor;
+use zpool_testing::executors::{RefusingExecutor, ScriptedExecutor, refuse};
 
 /// A destructor that runs in a refused job may switch.
 #[test]
@@ -395,39 +393,26 @@ fn panicking_submit_later_fails_no_switch() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
-/// Refuses every job. Once `begun` is set, it refuses the next one only after a message.
-#[derive(Debug)]
-struct Slow {
-    begun: Mutex<Option<mpsc::Sender<()>>>,
-    go: Mutex<mpsc::Receiver<()>>,
-}
-
-impl Executor for Slow {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        let first = self.begun.lock().take();
-        if let Some(begun) = first {
-            begun.send(()).unwrap();
-            self.go.lock().recv().unwrap();
-        }
-        Err(Refused { job, reason: RefusedReason::Full })
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
-
-/// A manager dropped in a job leaves pool and executor to the thread that hands the pool over.
 #[test]
 fn manager_dropped_in_job_leaves_work_to_releaser() {
     for inside in [false, true] {
         let (script, leaked) = (Script::new(), pools_leaked());
         let ((begun, begins), (go, goes)) = (mpsc::channel(), mpsc::channel());
-        let executor = Arc::new(Slow { begun: Mutex::default(), go: Mutex::new(goes) });
+        let (slow, goes) = (Arc::new(AtomicBool::new(false)), Mutex::new(goes));
+        let executor = Arc::new(ScriptedExecutor::in_no_block({
+            let slow = slow.clone();
+            move |job| {
+                if slow.swap(false, Ordering::SeqCst) {
+                    begun.send(()).unwrap();
+                    goes.lock().recv().unwrap();
+                }
+                refuse(job)
+            }
+        }));
         let manager = builder(&script).executor(executor.clone()).build(&spec("a+x")).unwrap();
         let last = manager.current().unwrap();
         manager.switch(&spec("b+x")).unwrap();
-        *executor.begun.lock() = Some(begun);
+        slow.store(true, Ordering::SeqCst);
         let releaser = std::thread::spawn(move || {
             let _section = inside.then(NoBlock::enter);
             drop(last);

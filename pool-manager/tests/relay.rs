@@ -6,8 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use zpool_core::exec::{DrainExecutor, Executor, Job, Refused, RefusedReason};
+use zpool_core::exec::{DrainExecutor, Executor, Job};
 use zpool_manager::WorkQueue;
+use zpool_testing::executors::{ScriptedExecutor, refuse};
 
 fn counting(ran: &Arc<AtomicUsize>) -> Job {
     let ran = ran.clone();
@@ -27,42 +28,40 @@ enum Mood {
     KeepsAndPanics,
 }
 
+/// The mood of an executor, and the jobs that it kept.
 #[derive(Debug)]
-struct Moody {
+struct Moods {
     mood: Mutex<Mood>,
     kept: Mutex<Vec<Job>>,
 }
 
-impl Moody {
-    fn new(mood: Mood) -> Arc<Moody> {
-        Arc::new(Moody { mood: Mutex::new(mood), kept: Mutex::default() })
-    }
-}
-
-impl Executor for Moody {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        let mood = *self.mood.lock();
+fn moody(mood: Mood) -> (Arc<ScriptedExecutor>, Arc<Moods>) {
+    let moods = Arc::new(Moods { mood: Mutex::new(mood), kept: Mutex::default() });
+    let told = moods.clone();
+    let executor = ScriptedExecutor::new(move |job| {
+        let mood = *told.mood.lock();
         match mood {
             Mood::Runs => job.run().unwrap(),
-            Mood::Refuses => return Err(Refused { job, reason: RefusedReason::Full }),
+            Mood::Refuses => return refuse(job),
             Mood::Drops => drop(job),
             Mood::Panics => panic!("no job today"),
             Mood::KeepsAndPanics => {
-                self.kept.lock().push(job);
+                told.kept.lock().push(job);
                 panic!("taken, but");
             }
         }
         Ok(())
-    }
+    });
+    (Arc::new(executor), moods)
 }
 
 /// A relay survives an executor that panics, drops jobs or refuses them.
 #[test]
 fn relay_survives_panics_drops_and_refusals() {
-    let (moody, ran) = (Moody::new(Mood::Runs), Arc::new(AtomicUsize::new(0)));
+    let ((moody, moods), ran) = (moody(Mood::Runs), Arc::new(AtomicUsize::new(0)));
     let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
     for (mood, runs) in [(Mood::Panics, 0), (Mood::Drops, 0), (Mood::Refuses, 1), (Mood::Runs, 1)] {
-        *moody.mood.lock() = mood;
+        *moods.mood.lock() = mood;
         let (before, stats) = (ran.load(Ordering::SeqCst), relay.stats());
         relay.submit(counting(&ran)).unwrap();
         // The relay's thread has to do it: a flush runs jobs that an executor is slow to begin, and
@@ -82,7 +81,7 @@ fn relay_survives_panics_drops_and_refusals() {
 /// A flush waits for a job that an executor kept although its `submit` panicked.
 #[test]
 fn job_kept_by_panicking_submit_is_waited_for() {
-    let (moody, ran) = (Moody::new(Mood::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
+    let ((moody, moods), ran) = (moody(Mood::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
     let relay = Arc::new(WorkQueue::relay("moody", moody.clone()).unwrap());
     relay.submit(counting(&ran)).unwrap();
     let waiting = std::thread::spawn({
@@ -93,7 +92,7 @@ fn job_kept_by_panicking_submit_is_waited_for() {
         }
     });
     let job = loop {
-        let job = moody.kept.lock().pop();
+        let job = moods.kept.lock().pop();
         match job {
             Some(job) => break job,
             None => std::thread::yield_now(),
@@ -108,7 +107,7 @@ fn job_kept_by_panicking_submit_is_waited_for() {
 #[test]
 fn dropped_relay_ends_with_any_executor() {
     for mood in [Mood::Panics, Mood::Drops, Mood::Refuses] {
-        let (moody, ran) = (Moody::new(mood), Arc::new(AtomicUsize::new(0)));
+        let ((moody, _), ran) = (moody(mood), Arc::new(AtomicUsize::new(0)));
         let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
         let held = Arc::new(());
         for _ in 0..10 {

@@ -15,6 +15,7 @@ use zpool_core::{NoBlock, PoolConfig, ZPool, ZPoolDriver};
 use zpool_manager::{
     PoolEvent, PoolEventKind, PoolManager, PoolObserver, SwitchError, WorkQueue, pools_leaked,
 };
+use zpool_testing::executors::ScriptedExecutor;
 
 /// Runs `work` on a thread of its own, with a watchdog: the fault would be a wait without end.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -217,32 +218,22 @@ fn relay_waited_for_on_its_only_thread_ends() {
     assert_eq!(ran.lock().len(), 20, "what is left with the executor is for nothing");
 }
 
-/// Drops the manager inside `submit`, on the thread that hands a pool over.
-#[derive(Debug, Default)]
-struct DropsManager(Mutex<Option<Arc<PoolManager>>>);
-
-impl Executor for DropsManager {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        let last = self.0.lock().take();
-        drop(last);
-        let _ = job.run();
-        Ok(())
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
-
-/// The last manager may be dropped inside its executor's `submit`: it does not wait for that call
-/// to return.
+/// The last manager may go inside its executor's `submit`: it does not wait for that call to
+/// return.
 #[test]
 fn manager_dropped_inside_submit_ends() {
-    let (script, executor) = (Script::new(), Arc::new(DropsManager::default()));
+    let (script, last) = (Script::new(), Arc::new(Mutex::new(None::<PoolManager>)));
+    let dropped = last.clone();
+    let executor = Arc::new(ScriptedExecutor::in_no_block(move |job| {
+        let manager = dropped.lock().take();
+        drop(manager);
+        let _ = job.run();
+        Ok(())
+    }));
     let manager = builder(&script).executor(executor.clone()).build(&spec("a+x")).unwrap();
     let pool = manager.current().unwrap();
     manager.switch(&spec("b+x")).unwrap();
-    *executor.0.lock() = Some(Arc::new(manager));
+    *last.lock() = Some(manager);
     ends(move || drop(pool));
     assert_eq!((script.alive(), Arc::strong_count(&executor)), (0, 1));
 }

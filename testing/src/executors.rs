@@ -1,5 +1,6 @@
 //! Executors that are difficult to have: ones that refuse, allocate, or lose jobs.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -19,6 +20,24 @@ pub struct SpawningExecutor {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The closure of a [`ScriptedExecutor`].
+type Script = dyn Fn(Job) -> Result<(), Refused> + Send + Sync;
+
+/// Does with each job what the test's closure says.
+pub struct ScriptedExecutor {
+    script: Box<Script>,
+    properties: ExecutorProperties,
+}
+
+/// Returns the job to its submitter, as an executor without room does.
+///
+/// # Errors
+///
+/// Always.
+pub fn refuse(job: Job) -> Result<(), Refused> {
+    Err(Refused { job, reason: RefusedReason::Full })
+}
+
 impl RefusingExecutor {
     /// Returns the number of refused jobs.
     pub fn refused(&self) -> usize {
@@ -29,7 +48,7 @@ impl RefusingExecutor {
 impl Executor for RefusingExecutor {
     fn submit(&self, job: Job) -> Result<(), Refused> {
         self.refused.fetch_add(1, Ordering::SeqCst);
-        Err(Refused { job, reason: RefusedReason::Full })
+        refuse(job)
     }
 
     fn properties(&self) -> ExecutorProperties {
@@ -62,6 +81,40 @@ impl Executor for SpawningExecutor {
     }
 }
 
+impl ScriptedExecutor {
+    /// Creates an executor that promises nothing, so that a manager uses it behind a relay.
+    pub fn new(
+        script: impl Fn(Job) -> Result<(), Refused> + Send + Sync + 'static,
+    ) -> ScriptedExecutor {
+        ScriptedExecutor { script: Box::new(script), properties: ExecutorProperties::CAUTIOUS }
+    }
+
+    /// Creates an executor that may be called in a no-block section, so that a manager calls it
+    /// directly. Whether the script keeps to that is up to the test.
+    pub fn in_no_block(
+        script: impl Fn(Job) -> Result<(), Refused> + Send + Sync + 'static,
+    ) -> ScriptedExecutor {
+        let properties = ExecutorProperties::CAUTIOUS.with_submit_in_no_block();
+        ScriptedExecutor { properties, ..ScriptedExecutor::new(script) }
+    }
+}
+
+impl fmt::Debug for ScriptedExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedExecutor").finish_non_exhaustive()
+    }
+}
+
+impl Executor for ScriptedExecutor {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        (self.script)(job)
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        self.properties
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -80,6 +133,18 @@ mod tests {
         }
         executor.join();
         assert_eq!(ran.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn scripted_executor_does_what_it_is_told() {
+        let executor = ScriptedExecutor::in_no_block(|job| match job.label() {
+            "refused" => refuse(job),
+            _ => job.run().map_err(|_| unreachable!("it does not panic")),
+        });
+        assert!(executor.properties().submit_in_no_block);
+        executor.submit(Job::new("run", || ())).unwrap();
+        let refused = executor.submit(Job::new("refused", || ())).unwrap_err();
+        assert_eq!(refused.job.label(), "refused");
     }
 
     #[test]

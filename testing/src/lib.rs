@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   heap         a global allocator that counts calls and refuses memory, per thread
-//!   executors    executors that refuse, or spawn a thread per job
+//!   executors    executors that refuse, spawn a thread per job, or run a script
 //!   codecs       a compressor that copies
 //!   random       a seeded generator of numbers
 //! ```

@@ -2,12 +2,12 @@
 
 /// xorshift64* (Vigna 2016). One seed makes the same numbers in every run.
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub struct TestRng(u64);
 
-impl Rng {
+impl TestRng {
     /// Creates the generator of `seed`. Every seed is a good one.
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    pub fn new(seed: u64) -> TestRng {
+        TestRng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
     /// Returns the next 64 bits.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use common::codec::CodecScript;
 use common::pool::PoolScript;
 use common::{
-    Look, Rng, SPECS, block, builder, check_books, scripted, spec, stamped, store_of, unstamp,
+    Look, SPECS, TestRng, block, builder, check_books, scripted, spec, stamped, store_of, unstamp,
 };
 
 /// Ends the loops of other threads when a thread ends, also when it fails.
@@ -153,7 +153,7 @@ fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
             let (store, done, gone) = (&store, &done[thread as usize], &gone);
             scope.spawn(move || {
                 let _done = SetWhenDropped(done);
-                let mut rng = Rng::new(thread + 1);
+                let mut rng = TestRng::new(thread + 1);
                 for version in 0..4_000 {
                     let key = thread << 32 | rng.below(100) as u64;
                     // Values of several blocks, too.
@@ -298,7 +298,7 @@ fn i7_a_storm_of_stores_loads_invalidations_and_switches() {
 }
 
 fn storm(store: &zswap::Store<u64>, thread: u64, may_be_full: bool) {
-    let mut rng = Rng::new(thread + 1);
+    let mut rng = TestRng::new(thread + 1);
     let mut mine = [None; 200];
     let mut buffer = vec![0; 4096];
     for version in 1..6_000u64 {

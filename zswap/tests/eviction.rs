@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use common::{Look, Rng, block, builder, check_books, spec};
+use common::{Look, TestRng, block, builder, check_books, spec};
 use zswap::{AtLimit, ErrorKind, MAX_BLOCK_SIZE, Manual, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
@@ -23,7 +23,7 @@ fn evicting(text: &str, limit: usize) -> StoreBuilder<u64> {
 fn b7_a_store_that_evicts_never_fails_and_stays_within_its_limit() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = evicting(text, 4 * MIB).build().unwrap();
-        let mut rng = Rng::new(1);
+        let mut rng = TestRng::new(1);
         for key in 0..6_000u64 {
             let look = [Look::Noise, Look::Runs, Look::Noise, Look::SameFilled][rng.below(4)];
             store.store(key, &block(key, 1 + rng.below(4096), look)).unwrap();
@@ -48,7 +48,7 @@ fn a_store_that_no_job_relieves_evicts_no_more_than_it_adds() {
     for keys in [u64::MAX, 1_500] {
         let manual = Arc::new(Manual::new());
         let store = evicting("zsmalloc+lz4", 4 * MIB).executor(manual).build().unwrap();
-        let mut rng = Rng::new(3);
+        let mut rng = TestRng::new(3);
         for n in 0..8_000u64 {
             store.store(n % keys, &block(n, 1 + rng.below(4096), Look::Noise)).unwrap();
             if n % 100 == 99 {
@@ -107,7 +107,7 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
 fn b7_a_store_of_the_longest_blocks_stays_within_its_limit_too() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = evicting(text, 16 * MIB).block_size(MAX_BLOCK_SIZE).build().unwrap();
-        let mut rng = Rng::new(2);
+        let mut rng = TestRng::new(2);
         for key in 0..400u64 {
             let look = [Look::Noise, Look::Runs][rng.below(2)];
             store.store(key % 300, &block(key, MAX_BLOCK_SIZE - rng.below(100_000), look)).unwrap();

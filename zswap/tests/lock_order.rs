@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use common::{Constant, Rng, builder, spec, stamped, unstamp};
+use common::{Constant, TestRng, builder, spec, stamped, unstamp};
 use zpool_conformance::ReferenceDriver;
 use zpool_core::{HandleId, Pins};
 use zswap::{
@@ -134,7 +134,7 @@ impl ZPoolDriver for LockingDriver {
 /// Whatever pins, frees or does both, on keys that all threads share.
 fn storm(store: &Store<u64, Constant>, thread: u64) {
     const KEYS: usize = 8;
-    let mut rng = Rng::new(thread + 1);
+    let mut rng = TestRng::new(thread + 1);
     for round in 0..4_000 {
         let key = rng.below(KEYS) as u64;
         let mine =

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnInsert, OnRead, PoolScript};
-use common::{Rng, check_books, scripted, spec, stamped, unstamp};
+use common::{TestRng, check_books, scripted, spec, stamped, unstamp};
 use zswap::{AtLimit, ErrorKind, Store, StoreStats};
 
 const SPECS: &[&str] =
@@ -55,7 +55,7 @@ struct Owner<'a> {
     unknown: Tally,
     /// Loads that failed.
     failed: u64,
-    rng: Rng,
+    rng: TestRng,
 }
 
 impl Owner<'_> {
@@ -260,7 +260,7 @@ struct Meddler<'a> {
     store: &'a Store<u64>,
     pool: &'a PoolScript,
     codec: &'a CodecScript,
-    rng: Rng,
+    rng: TestRng,
 }
 
 impl Meddler<'_> {
@@ -367,10 +367,11 @@ fn i7_threads_find_what_they_stored_last_or_the_listener_was_told() {
             missed: Tally::new(),
             unknown: Tally::new(),
             failed: 0,
-            rng: Rng::new(thread + 1),
+            rng: TestRng::new(thread + 1),
         };
         let mut owners: Vec<_> = (0..THREADS).map(owner).collect();
-        let mut meddler = Meddler { store: &store, pool: &pool, codec: &codec, rng: Rng::new(77) };
+        let mut meddler =
+            Meddler { store: &store, pool: &pool, codec: &codec, rng: TestRng::new(77) };
         let began = Instant::now();
         let happened = || has_happened(&store.stats(), at_limit);
         for number in (0..).take_while(|&number| !is_over(number, began, happened)) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Look, Rng, block, builder, check_books, spec};
+use common::{Look, TestRng, block, builder, check_books, spec};
 use zswap::{AtLimit, Inline, Store};
 
 const MIB: usize = 1 << 20;
@@ -26,7 +26,7 @@ const EQUAL: u64 = 32;
 /// as is of use.
 struct Round {
     seed: u64,
-    rng: Rng,
+    rng: TestRng,
     large: bool,
 }
 
@@ -48,7 +48,7 @@ fn soak(rounds: u64, run: impl Fn(Round)) {
         None => seed >= first + rounds,
     };
     for seed in (first..).take_while(|&seed| !is_over(seed)) {
-        run(Round { seed, rng: Rng::new(seed), large: seconds.is_some() });
+        run(Round { seed, rng: TestRng::new(seed), large: seconds.is_some() });
     }
 }
 
@@ -101,7 +101,7 @@ impl Hasher for Chosen {
     }
 }
 
-fn hashes(rng: &mut Rng) -> Chosen {
+fn hashes(rng: &mut TestRng) -> Chosen {
     let chosen = match rng.below(6) {
         0 => Hashes::Identity,
         1 => Hashes::Strided(rng.below(40) as u32),
@@ -115,7 +115,7 @@ fn hashes(rng: &mut Rng) -> Chosen {
 
 /// Stores `keys` into a new store in an order of its own: that of another store's index, its
 /// reverse, or at random.
-fn reorder(rng: &mut Rng, keys: &mut [u64]) -> &'static str {
+fn reorder(rng: &mut TestRng, keys: &mut [u64]) -> &'static str {
     match rng.below(3) {
         0 => "in the order of another store",
         1 => {
@@ -184,7 +184,7 @@ fn soak_changing_limits_refuse_nothing() {
             let longest = 9 + rng.below(120);
             thread::scope(|scope| {
                 for worker in 0..2 {
-                    let (store, mut rng) = (&store, Rng::new(rng.next()));
+                    let (store, mut rng) = (&store, TestRng::new(rng.next()));
                     scope.spawn(move || {
                         for number in 0..stores {
                             let key = rng.next() << 1 | worker;

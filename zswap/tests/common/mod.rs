@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use zpool_conformance::ReferenceDriver;
-pub use zpool_testing::random::Rng;
+pub use zpool_testing::random::TestRng;
 use zswap::{PoolSpec, Store, StoreBuilder};
 
 use codec::{CodecScript, RleDriver};
@@ -78,7 +78,7 @@ pub enum Look {
 
 /// A block of `len` bytes that differs from that of every other seed.
 pub fn block(seed: u64, len: usize, look: Look) -> Vec<u8> {
-    let mut rng = Rng::new(seed);
+    let mut rng = TestRng::new(seed);
     match look {
         Look::SameFilled => rng.next().to_le_bytes().into_iter().cycle().take(len).collect(),
         Look::Noise => (0..len).map(|_| rng.next() as u8).collect(),
