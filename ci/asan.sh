@@ -19,7 +19,7 @@ test=(cargo +nightly test --quiet --locked --target "$host")
 # Another measures what zstd takes from the heap, and zstd asks for other sizes here.
 "${test[@]}" --tests $(printf -- '-p %s ' $packages) -- \
     --skip reclaimed_pages_are_gone_for_the_system_too \
-    --skip a_dictionary_is_held_once_and_freed_with_its_last_user
+    --skip dictionary_is_shared_and_freed_with_last_user
 # The reference pools and those of the docs. The planted ones have bugs.
 [ $# -gt 0 ] ||
     "${test[@]}" -p zpool-conformance --test reference --test tutorial --test compressors

@@ -1,4 +1,4 @@
-//! An allocator that counts, each thread for itself. Included by the test binaries that need it.
+//! A global allocator that counts calls per thread. Included by the test binaries that need it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,12 +11,12 @@ std::thread_local! {
     static REFUSED_AFTER: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// What this thread did so far.
+/// The counts of the calling thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heap {
     pub(crate) allocations: u64,
     pub(crate) frees: u64,
-    /// Bytes allocated less bytes freed.
+    /// Bytes allocated minus bytes freed.
     pub(crate) bytes: isize,
 }
 
@@ -35,14 +35,14 @@ impl Heap {
     }
 }
 
-/// Allocations and frees of this thread: what a suite compares before and after.
+/// Returns the allocations and frees of this thread, which a suite compares before and after.
 #[allow(dead_code, reason = "not every program that includes this has a suite")]
 pub(crate) fn calls() -> u64 {
     ALLOCATIONS.get() + FREES.get()
 }
 
-/// Does `work` while one allocation of this thread, the one after `others`, is refused. Also
-/// returns whether it was asked for. What asks in a way that cannot fail aborts the process.
+/// Calls `work` while one allocation of this thread is refused, the one after `others`. Also
+/// returns whether it was requested. An infallible request aborts the process.
 #[allow(dead_code, reason = "for codecs that have what can be refused")]
 pub(crate) fn refusing<R>(others: u64, work: impl FnOnce() -> R) -> (R, bool) {
     REFUSED_AFTER.set(Some(others));
@@ -55,7 +55,7 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: forwards to the system's allocator, or gives null and changes nothing; the counters are
+// SAFETY: forwards to the system's allocator, or returns null and changes nothing; the counters are
 // plain cells, which allocate nothing and do not unwind. Reallocation is the trait's own, made of
 // these two.
 unsafe impl GlobalAlloc for Counting {
@@ -88,7 +88,7 @@ pub(crate) fn blocks() -> Vec<Vec<u8>> {
     (1..40).flat_map(|i| [text[i * 3..i * 100].to_vec(), noise[i..i + 4000].to_vec()]).collect()
 }
 
-/// Takes every block through `codec`, both ways: what that did to the heap.
+/// Compresses and decompresses every block through `codec`, and returns the heap calls of that.
 pub(crate) fn pass(codec: &zpool_core::compress::Codec, blocks: &[Vec<u8>]) -> Heap {
     let (mut kept, mut back) = (vec![0; 8192], vec![0; 4096]);
     let before = Heap::now();

@@ -1,7 +1,9 @@
-//! A thread with a no-block rule drops the last reference to a pool: `cargo run -p zpool-manager --example no_block`.
+//! A thread with a no-block rule drops the last reference to a pool: `cargo run -p zpool-manager
+//! --example no_block`.
 //!
-//! Think of a signal-driven loop, an audio callback, a reactor: it frees blocks as it goes, and one of them happens to be the last of a pool that was
-//! switched away long ago. Destroying that pool takes locks and gives memory back to the system; none of that may happen here.
+//! Think of a signal-driven loop, an audio callback, or a reactor. It frees blocks, and one of them
+//! is the last of a pool that was retired long ago. Destroying that pool takes locks and returns
+//! memory to the system, which must not happen here.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,9 +12,9 @@ use zpool_conformance::{NullDriver, ReferenceDriver, RleDriver};
 use zpool_core::{CheckPolicy, NoBlock, set_check_policy, violations};
 use zpool_manager::{PoolManager, Registry};
 
-/// Runs the example; its assertions say what it shows.
+/// Runs the example. Its assertions state what it shows.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // From here on an operation that may block panics inside a no-block section.
+    // From now on, an operation that may block panics inside a no-block section.
     set_check_policy(CheckPolicy::Panic);
     let registry = Arc::new(Registry::new());
     registry.register_allocator(Arc::new(ReferenceDriver))?;
@@ -28,7 +30,8 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let strict = thread::spawn(move || {
         let _section = NoBlock::enter();
         pool.zpool().free(handle).map_err(|error| error.to_string())
-        // `pool` goes here: the last reference, inside the section. It only hands the pool's own job to the manager's queue.
+        // `pool` is dropped here, the last reference, inside the section. That only hands the
+        // pool's own job to the manager's queue.
     });
     strict.join().expect("nothing in it blocked")?;
 

@@ -1,7 +1,8 @@
 //! rayon's thread pool as an executor: `cargo run -p zpool-manager --example rayon`.
 //!
-//! `rayon::spawn` allocates, so `submit` is not legal inside a no-block section, and the properties say so (the default). The manager
-//! therefore puts its own queue in front: the releasing thread hands a job to the queue, whose thread passes it on.
+//! `rayon::spawn` allocates, so `submit` is not legal inside a no-block section, as the default
+//! properties state. The manager therefore puts its own queue in front: the releasing thread hands
+//! a job to the queue, whose thread passes it on.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ impl Executor for RayonExecutor {
     }
 }
 
-/// Runs the example; its assertions say what it shows.
+/// Runs the example. Its assertions state what it shows.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build()?);
     let registry = Arc::new(Registry::new());

@@ -1,7 +1,8 @@
 //! tokio's blocking threads as an executor: `cargo run -p zpool-manager --example tokio`.
 //!
-//! `spawn_blocking` allocates, so `submit` is not legal inside a no-block section, and the properties say so (the default). The manager
-//! therefore puts its own queue in front. Destroying a pool may block: it belongs on tokio's blocking threads, never on the reactor's.
+//! `spawn_blocking` allocates, so `submit` is not legal inside a no-block section, as the default
+//! properties state. The manager therefore puts its own queue in front. Destroying a pool may
+//! block, so it belongs on tokio's blocking threads and never on the reactor's.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ pub struct TokioExecutor(pub tokio::runtime::Handle);
 
 impl Executor for TokioExecutor {
     fn submit(&self, job: Job) -> Result<(), Refused> {
-        // A runtime that shuts down drops the closure, and with it the job, unrun: a pool's own job then destroys its pool there and then.
+        // A runtime that shuts down drops the closure, and the job with it, unrun. A pool's own job
+        // then destroys its pool at once.
         self.0.spawn_blocking(move || {
             if let Err(panic) = job.run() {
                 eprintln!("{panic}");
@@ -25,7 +27,7 @@ impl Executor for TokioExecutor {
     }
 }
 
-/// Runs the example; its assertions say what it shows.
+/// Runs the example. Its assertions state what it shows.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
     let registry = Arc::new(Registry::new());

@@ -1,53 +1,53 @@
-//! What goes wrong with a switch, told by what the caller can do about it.
+//! Errors of switches and of the registry, sorted by what the caller can do.
 
 use std::fmt;
 
 use zpool_core::CreateError;
 use zpool_core::spec::Component;
 
-/// Why the current pool is what it was before.
+/// The reason why a switch failed and left the current pool in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SwitchError {
     /// No allocator of this name is registered.
     UnknownAllocator {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The registered names.
         known: Vec<String>,
     },
     /// No compressor of this name is registered.
     UnknownCompressor {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The registered names.
         known: Vec<String>,
     },
-    /// A plug-in refused its parameters or failed to make what was asked for.
+    /// A plug-in refused its parameters or failed to construct.
     Create {
-        /// The plug-in, as asked for.
+        /// The plug-in, as requested.
         component: Component,
-        /// Why.
+        /// The plug-in's error.
         error: CreateError,
     },
-    /// A plug-in's constructor panicked; the panic was contained.
+    /// A plug-in's constructor panicked. The panic was caught.
     Panicked {
-        /// The plug-in, as asked for.
+        /// The plug-in, as requested.
         component: Component,
         /// The panic's message.
         message: String,
     },
-    /// One parameter was to be changed, but the other was never given.
+    /// Only one parameter was set, and the other was never chosen.
     Incomplete {
-        /// Which one is missing.
+        /// The missing parameter: `"allocator"` or `"compressor"`.
         missing: &'static str,
     },
-    /// Called from inside a plug-in's constructor: it would wait for itself.
+    /// Called from inside a plug-in's constructor, where it would wait for itself.
     InsideConstructor,
-    /// Called from inside an observer: it could wait for the switch that it observes.
+    /// Called from inside an observer, where it could wait for the observed switch.
     InsideObserver,
-    /// Too many pools await destruction, and this call comes from inside a job, so waiting for jobs
-    /// could wait for itself.
+    /// Too many pools await destruction, and the call comes from inside a job, so it could wait for
+    /// itself.
     InsideJob,
 }
 
@@ -66,15 +66,20 @@ impl fmt::Display for SwitchError {
             SwitchError::Panicked { component, message } => {
                 write!(f, "cannot make `{component}`: its constructor panicked: {message}")
             }
-            SwitchError::Incomplete { missing } => write!(f, "no {missing} was chosen yet"),
-            SwitchError::InsideConstructor => {
-                f.write_str("a plug-in's constructor must not switch pools")
+            SwitchError::Incomplete { missing } => {
+                write!(
+                    f,
+                    "no {missing} was chosen yet: call `switch`, or set the {missing} as well"
+                )
             }
-            SwitchError::InsideObserver => f.write_str(
-                "an observer must not switch pools: do it when the observed call is over",
-            ),
+            SwitchError::InsideConstructor => {
+                f.write_str("a plug-in's constructor called a switch: switch after it has returned")
+            }
+            SwitchError::InsideObserver => {
+                f.write_str("an observer called a switch: switch when the observed call is over")
+            }
             SwitchError::InsideJob => {
-                f.write_str("too many pools await destruction to switch from inside a job")
+                f.write_str("too many pools await destruction: switch again from outside of a job")
             }
         }
     }
@@ -97,22 +102,22 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-/// Why a driver was not registered or unregistered.
+/// The reason why a driver was not registered or unregistered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// The name is taken.
     Duplicate(String),
-    /// There is none of this name.
+    /// No driver of this name is registered.
     Unknown(String),
-    /// Pools of it exist.
+    /// Pools of this driver exist.
     Busy {
         /// The driver's name.
         name: String,
-        /// How many pools use it, those that await destruction included.
+        /// The number of pools that use it, including those that await destruction.
         pools: usize,
     },
-    /// The driver panicked when it was asked for its name; the panic was contained.
+    /// The driver panicked when it was asked for its name. The panic was caught.
     Panicked {
         /// The panic's message.
         message: String,
@@ -122,12 +127,16 @@ pub enum RegistryError {
 impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RegistryError::Duplicate(name) => write!(f, "`{name}` is registered already"),
+            RegistryError::Duplicate(name) => {
+                write!(f, "`{name}` is registered already: unregister it first")
+            }
             RegistryError::Unknown(name) => write!(f, "`{name}` is not registered"),
             RegistryError::Panicked { message } => {
                 write!(f, "the driver panicked when it was asked for its name: {message}")
             }
-            RegistryError::Busy { name, pools } => write!(f, "`{name}` is used by {pools} pools"),
+            RegistryError::Busy { name, pools } => {
+                write!(f, "`{name}` is used by {pools} pools: try again when they are destroyed")
+            }
         }
     }
 }

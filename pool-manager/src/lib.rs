@@ -14,17 +14,17 @@
 //!
 //! - A [`Pool`] is an allocator and a compressor with its contexts. A [`PoolRef`] is a counted
 //!   reference to one; the owner of an object keeps one with the object's handle, so a pool lives
-//!   as long as anything is stored in it.
-//! - The *current* pool is where new objects go. A switch makes another one current and *retires*
-//!   the old: it lives on until its last object goes, and is *revived* when a switch asks for the
-//!   same spec before that.
-//! - When the last reference of a retired pool goes, the thread that drops it only hands the pool's
-//!   own, preallocated job to the *executor*; the job destroys the pool, with the objects that
-//!   their owner left in it. The default executor is one thread that all managers of the process
-//!   share. See [`WorkQueue`] for one of your own, shared by those you choose.
-//! - A switch, flush or drop that would wait for a job runs it itself, if it has not begun. So
-//!   these end whatever the executor does, in a forked child as well. If the thread that had begun
-//!   a job is gone, that pool is given up and counted: [`pools_leaked`].
+//!   as long as objects are stored in it.
+//! - The *current* pool receives new objects. A switch makes another pool current and *retires* the
+//!   previous one. A retired pool lives on until its last object is freed, and is *revived* if a
+//!   switch requests its spec before that.
+//! - The thread that drops the last reference to a retired pool only hands the pool's preallocated
+//!   job to the *executor*. The job destroys the pool, with any objects that are left in it. The
+//!   default executor is one thread that all managers of the process share. [`WorkQueue`] is one
+//!   that you share between the managers you choose.
+//! - A switch, flush or drop runs a job that has not begun instead of waiting for it. So these
+//!   calls return whatever the executor does, even in a forked child. If the thread that had begun
+//!   a job is gone, the pool is given up and counted by [`pools_leaked`].
 //! - The compression contexts of all pools together can be
 //!   [bounded](PoolManager::set_max_context_bytes).
 //!
@@ -50,50 +50,42 @@
 //!
 //! # Features
 //!
-//! - `tracing`: `TracingObserver`, which writes what happens to pools as tracing events. Off by
-//!   default.
+//! - `tracing`: `TracingObserver`, which writes the events of pools to `tracing`. Off by default.
 //!
 //! # Lock order
 //!
-//! The switchers' mutex first; below it the hub's list, gate and executor locks, the registry's
-//! tables and a queue's lists, each a leaf. Plug-ins' constructors run under the switchers' mutex
-//! alone, destructors under none, but for what a constructor that fails destroys itself. Readers
-//! and releasers take at most leaves.
+//! The switch mutex comes first. All other locks are leaves: those of the pool list, the release
+//! gate, the registry and the queues. Constructors of plug-ins run under the switch mutex alone.
+//! Destructors run under no lock, except for what a failing constructor destroys itself. Readers
+//! and releasers take only leaves.
 //!
 //! # Where to read next
 //!
 //! [`PoolManager`], then the modules `switch` and `release` in the source: the two halves of a
-//! pool's life. The reference count is [`zpool_core::internal::Counted`].
+//! pool's life. References are counted by `zpool_core::internal::Counted`.
 
 #![forbid(unsafe_code)]
 
-mod books;
-mod contexts;
-mod current;
-mod doomed;
+mod accounting;
+mod builder;
 mod error;
-mod gateway;
-mod hub;
 mod manager;
 mod observe;
-mod pending;
-mod pool;
-mod pool_list;
+mod pools;
 mod queue;
 mod registry;
 mod release;
+mod shared;
 mod stats;
 mod switch;
-mod walk;
 
+pub use builder::{BuildError, DEFAULT_BLOCK_LEN, DEFAULT_MAX_PENDING, ManagerBuilder};
 pub use error::{RegistryError, SwitchError};
-pub use manager::{
-    BuildError, DEFAULT_BLOCK_LEN, DEFAULT_MAX_PENDING, ManagerBuilder, PoolManager,
-};
+pub use manager::PoolManager;
 #[cfg(feature = "tracing")]
 pub use observe::TracingObserver;
 pub use observe::{PoolEvent, PoolEventKind, PoolObserver};
-pub use pool::{Pool, PoolLabel, PoolRef};
+pub use pools::pool::{Pool, PoolLabel, PoolRef};
 pub use queue::{Periodic, QueueStats, WorkQueue};
 pub use registry::Registry;
 pub use release::pools_leaked;

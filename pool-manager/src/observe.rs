@@ -1,53 +1,56 @@
-//! Watching pools come and go.
+//! Observers of what happens to pools.
 
 use std::cell::Cell;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
-use zpool_core::internal::{Contained, contained};
+use zpool_core::internal::{Foreign, catch};
 
-use crate::pool::{Pool, PoolLabel};
+use crate::pools::pool::{Pool, PoolLabel};
 
-/// Is told what happens to pools.
+/// Receives the events in the life of pools.
 pub trait PoolObserver: Send + Sync + Debug {
-    /// Something happened. Called on the thread that made it happen, with no lock held but, for all
-    /// events of a switch, the switchers' own.
+    /// Handles an event.
     ///
-    /// [`PoolEventKind::Emptied`] comes from the thread that dropped the last reference, inside a
-    /// [`NoBlock`](zpool_core::NoBlock) section: do not block. A panic is contained and ignored. A
-    /// switch, a flush or a reap from inside this call is an error or does nothing: it could wait
-    /// for the switch that called.
+    /// Called on the thread that caused the event. Events of a switch come under the switch mutex,
+    /// others with no lock held.
+    ///
+    /// - [`PoolEventKind::Emptied`] comes from the thread that dropped the last reference, inside a
+    ///   [`NoBlock`](zpool_core::NoBlock) section: do not block.
+    /// - A panic is caught and ignored.
+    /// - A switch, flush or reap from inside this call is an error or does nothing, because it
+    ///   could wait for the switch that made the call.
     fn observe(&self, event: &PoolEvent<'_>);
 }
 
-/// What happened to a pool.
+/// An event in the life of a pool.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct PoolEvent<'a> {
-    /// What.
+    /// The kind of event.
     pub kind: PoolEventKind,
-    /// To which pool.
+    /// The pool.
     pub pool: &'a PoolLabel,
     /// Time since the pool was made.
     pub age: Duration,
-    /// Bytes it holds; 0 once it is destroyed, and if its allocator panicked when asked.
+    /// Bytes that the pool holds. 0 once it is destroyed, or if its allocator panicked when asked.
     pub bytes_held: usize,
 }
 
-/// The stations of a pool's life, in order; retired and revived may alternate.
+/// The events of a pool's life, in order. Retired and revived may alternate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PoolEventKind {
-    /// Made, not yet visible to anybody.
+    /// Made, and not yet visible to other threads.
     Created,
     /// Current: new objects go there.
     Published,
-    /// Not current any more.
+    /// No longer current.
     Retired,
     /// Current again.
     Revived,
-    /// The last reference has gone: its destruction is handed over.
+    /// The last reference is gone, and the destruction is handed to the executor.
     Emptied,
     /// Destroyed.
     Destroyed,
@@ -66,34 +69,36 @@ impl fmt::Display for PoolEventKind {
     }
 }
 
-/// An observer, or none.
+/// Notifies the observer, if there is one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Watch(Option<Contained<Arc<dyn PoolObserver>>>);
+pub(crate) struct Notifier(Option<Foreign<Arc<dyn PoolObserver>>>);
 
 thread_local! {
     /// Calls of observers on this thread's stack.
     static OBSERVING: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Is the calling thread inside an observer?
+/// Returns whether the calling thread is inside an observer.
 pub(crate) fn is_observing() -> bool {
     OBSERVING.with(Cell::get) > 0
 }
 
-impl Watch {
-    pub(crate) fn new(observer: Option<Contained<Arc<dyn PoolObserver>>>) -> Watch {
-        Watch(observer)
+impl Notifier {
+    pub(crate) fn new(observer: Option<Foreign<Arc<dyn PoolObserver>>>) -> Notifier {
+        Notifier(observer)
     }
 
-    pub(crate) fn pool(&self, kind: PoolEventKind, pool: &Pool) {
+    /// Reports an event of a live pool.
+    pub(crate) fn notify_pool(&self, kind: PoolEventKind, pool: &Pool) {
         if self.0.is_some() {
             // Foreign code, on the release path among others.
-            let bytes = contained(|| pool.bytes_held()).unwrap_or(0);
-            self.tell(kind, pool.label(), pool.age(), bytes);
+            let bytes = catch(|| pool.bytes_held()).unwrap_or(0);
+            self.notify(kind, pool.label(), pool.age(), bytes);
         }
     }
 
-    pub(crate) fn tell(
+    /// Reports an event.
+    pub(crate) fn notify(
         &self,
         kind: PoolEventKind,
         pool: &PoolLabel,
@@ -102,9 +107,9 @@ impl Watch {
     ) {
         if let Some(observer) = &self.0 {
             let event = PoolEvent { kind, pool, age, bytes_held };
-            OBSERVING.with(|o| o.set(o.get() + 1));
-            contained(|| observer.observe(&event));
-            OBSERVING.with(|o| o.set(o.get() - 1));
+            OBSERVING.with(|depth| depth.set(depth.get() + 1));
+            catch(|| observer.observe(&event));
+            OBSERVING.with(|depth| depth.set(depth.get() - 1));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which allocators and compressors there are, by name, and how many pools use each.
+//! The registered allocators and compressors, by name, with the number of pools that use each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,12 +8,14 @@ use std::sync::Arc;
 use zpool_core::compress::CompressorDriver;
 use zpool_core::internal::sync::Mutex;
 use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
-use zpool_core::internal::{Contained, swallowed_message};
+use zpool_core::internal::{Foreign, take_panic_message};
 use zpool_core::{ZPoolDriver, might_block};
 
 use crate::error::{RegistryError, SwitchError};
 
-/// The drivers a manager can make pools with. Its locks are leaves: no driver is called under them.
+/// The drivers that a manager can make pools with.
+///
+/// Its locks are leaves: no driver is called under them.
 #[derive(Default)]
 pub struct Registry {
     allocators: Mutex<BTreeMap<String, Registered<dyn ZPoolDriver>>>,
@@ -21,18 +23,18 @@ pub struct Registry {
 }
 
 struct Registered<D: ?Sized> {
-    driver: Contained<Arc<D>>,
+    driver: Foreign<Arc<D>>,
     users: Arc<AtomicUsize>,
 }
 
-/// A driver in use: while this lives the driver cannot be unregistered.
-pub(crate) struct Used<D: ?Sized> {
+/// A driver in use. While this lives, the driver cannot be unregistered.
+pub(crate) struct DriverUse<D: ?Sized> {
     pub(crate) driver: Arc<D>,
     users: Arc<AtomicUsize>,
 }
 
 impl Registry {
-    /// An empty registry.
+    /// Makes an empty registry.
     pub fn new() -> Registry {
         Registry::default()
     }
@@ -41,10 +43,10 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Duplicate`] if one of that name is there; [`RegistryError::Panicked`] if
-    /// the driver panics when it is asked for its name.
+    /// - [`RegistryError::Duplicate`] if the name is taken.
+    /// - [`RegistryError::Panicked`] if the driver panics when it is asked for its name.
     pub fn register_allocator(&self, driver: Arc<dyn ZPoolDriver>) -> Result<(), RegistryError> {
-        let driver = Contained::new(driver);
+        let driver = Foreign::new(driver);
         register(&self.allocators, name(|| driver.name().to_owned())?, driver)
     }
 
@@ -57,7 +59,7 @@ impl Registry {
         &self,
         driver: Arc<dyn CompressorDriver>,
     ) -> Result<(), RegistryError> {
-        let driver = Contained::new(driver);
+        let driver = Foreign::new(driver);
         register(&self.compressors, name(|| driver.name().to_owned())?, driver)
     }
 
@@ -65,8 +67,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Busy`] while a pool of it exists, one that only waits for its destruction
-    /// included; [`RegistryError::Unknown`].
+    /// - [`RegistryError::Busy`] while a pool of it exists, even one that only awaits destruction.
+    /// - [`RegistryError::Unknown`] if no allocator of that name is registered.
     pub fn unregister_allocator(&self, name: &str) -> Result<(), RegistryError> {
         might_block("Registry::unregister_allocator");
         unregister(&self.allocators, name)
@@ -82,17 +84,20 @@ impl Registry {
         unregister(&self.compressors, name)
     }
 
-    /// The allocators' names, sorted.
+    /// Returns the names of the allocators, sorted.
     pub fn allocators(&self) -> Vec<String> {
         self.allocators.lock().keys().cloned().collect()
     }
 
-    /// The compressors' names, sorted.
+    /// Returns the names of the compressors, sorted.
     pub fn compressors(&self) -> Vec<String> {
         self.compressors.lock().keys().cloned().collect()
     }
 
-    pub(crate) fn use_allocator(&self, name: &str) -> Result<Used<dyn ZPoolDriver>, SwitchError> {
+    pub(crate) fn use_allocator(
+        &self,
+        name: &str,
+    ) -> Result<DriverUse<dyn ZPoolDriver>, SwitchError> {
         find(&self.allocators, name).ok_or_else(|| SwitchError::UnknownAllocator {
             name: name.to_owned(),
             known: self.allocators(),
@@ -102,7 +107,7 @@ impl Registry {
     pub(crate) fn use_compressor(
         &self,
         name: &str,
-    ) -> Result<Used<dyn CompressorDriver>, SwitchError> {
+    ) -> Result<DriverUse<dyn CompressorDriver>, SwitchError> {
         find(&self.compressors, name).ok_or_else(|| SwitchError::UnknownCompressor {
             name: name.to_owned(),
             known: self.compressors(),
@@ -111,7 +116,7 @@ impl Registry {
 }
 
 impl fmt::Debug for Registry {
-    /// Names only: a driver's own `Debug` is foreign code.
+    /// Shows names only: a driver's own `Debug` is foreign code.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry")
             .field("allocators", &self.allocators())
@@ -125,13 +130,13 @@ type Table<D> = Mutex<BTreeMap<String, Registered<D>>>;
 /// Asks a driver for its name, with no lock held.
 fn name(ask: impl FnOnce() -> String) -> Result<String, RegistryError> {
     catch_unwind(AssertUnwindSafe(ask))
-        .map_err(|panic| RegistryError::Panicked { message: swallowed_message(panic) })
+        .map_err(|panic| RegistryError::Panicked { message: take_panic_message(panic) })
 }
 
 fn register<D: ?Sized>(
     table: &Table<D>,
     name: String,
-    driver: Contained<Arc<D>>,
+    driver: Foreign<Arc<D>>,
 ) -> Result<(), RegistryError> {
     let mut table = table.lock();
     if table.contains_key(&name) {
@@ -144,8 +149,8 @@ fn register<D: ?Sized>(
 fn unregister<D: ?Sized>(table: &Table<D>, name: &str) -> Result<(), RegistryError> {
     let mut table = table.lock();
     let registered = table.get(name).ok_or_else(|| RegistryError::Unknown(name.to_owned()))?;
-    // Acquire: pairs with the Release of `Used`'s drop: the pool is gone before its driver is. A
-    // use begins under this lock.
+    // Acquire: pairs with the Release in the drop of `DriverUse`, so the pool is gone before its
+    // driver is. A use begins under this lock.
     let users = registered.users.load(Ordering::Acquire);
     if users > 0 {
         return Err(RegistryError::Busy { name: name.to_owned(), pools: users });
@@ -157,31 +162,31 @@ fn unregister<D: ?Sized>(table: &Table<D>, name: &str) -> Result<(), RegistryErr
     Ok(())
 }
 
-fn find<D: ?Sized>(table: &Table<D>, name: &str) -> Option<Used<D>> {
+fn find<D: ?Sized>(table: &Table<D>, name: &str) -> Option<DriverUse<D>> {
     let table = table.lock();
     let Registered { driver, users } = table.get(name)?;
     // Relaxed: ordered by the lock.
     users.fetch_add(1, Ordering::Relaxed);
-    Some(Used { driver: Arc::clone(driver), users: users.clone() })
+    Some(DriverUse { driver: Arc::clone(driver), users: users.clone() })
 }
 
-impl<D: ?Sized> Clone for Used<D> {
+impl<D: ?Sized> Clone for DriverUse<D> {
     fn clone(&self) -> Self {
-        // Relaxed: as ours is counted, nobody sees none meanwhile.
+        // Relaxed: this use is counted, so no thread sees 0 meanwhile.
         self.users.fetch_add(1, Ordering::Relaxed);
-        Used { driver: self.driver.clone(), users: self.users.clone() }
+        DriverUse { driver: self.driver.clone(), users: self.users.clone() }
     }
 }
 
-impl<D: ?Sized> Drop for Used<D> {
+impl<D: ?Sized> Drop for DriverUse<D> {
     fn drop(&mut self) {
         // Release: see `unregister`.
         self.users.fetch_sub(1, Ordering::Release);
     }
 }
 
-impl<D: ?Sized> fmt::Debug for Used<D> {
+impl<D: ?Sized> fmt::Debug for DriverUse<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Used")
+        f.write_str("DriverUse")
     }
 }

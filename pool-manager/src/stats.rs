@@ -1,12 +1,14 @@
-//! What a manager has done and what it has now.
+//! Statistics of a manager and of its pools.
 
 use std::time::Duration;
 
-use crate::pool::PoolLabel;
+use crate::pools::pool::PoolLabel;
 
-/// A manager's counters. Each was true at some moment during the call; when nothing runs,
+/// Counters of a manager.
+///
+/// Each was true at some moment during the call. While no other thread is in a call,
 /// `pools_created = pools_destroyed + pools_alive`. [`pools_leaked`](crate::pools_leaked) counts
-/// those that will never be destroyed.
+/// pools that will never be destroyed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManagerStats {
@@ -18,22 +20,22 @@ pub struct ManagerStats {
     pub pools_revived: u64,
     /// Pools destroyed.
     pub pools_destroyed: u64,
-    /// Pools of these that were destroyed inside the call that dropped their last reference: only
-    /// with an executor that runs jobs on the caller.
+    /// Destroyed pools that were destroyed inside the call that dropped their last reference. Only
+    /// an executor that runs jobs on the caller causes this.
     pub destroyed_on_caller: u64,
-    /// Destructors of allocators or contexts that panicked; contained, but what they had not freed
-    /// yet is lost.
+    /// Destructors of allocators or contexts that panicked. The panics were caught, but memory that
+    /// was not freed yet is lost.
     pub destructors_panicked: u64,
-    /// Jobs that the executor did not take.
+    /// Jobs that the executor refused.
     pub jobs_refused: u64,
     /// Pools that exist: current, retired, and awaiting destruction.
     pub pools_alive: usize,
-    /// Pools of these that await destruction, without those that were given up
+    /// Existing pools that await destruction, without those that were given up
     /// ([`pools_leaked`](crate::pools_leaked)).
     pub pending_destroy: usize,
-    /// Bytes that the allocators of those hold.
+    /// Bytes that the allocators of pools that await destruction hold.
     pub pending_destroy_bytes: usize,
-    /// The most there ever were of those at a time.
+    /// The largest number of pools that awaited destruction at one time.
     pub pending_destroy_max: usize,
 }
 
@@ -43,31 +45,31 @@ pub struct ManagerStats {
 pub struct PoolInfo {
     /// Id, name and spec.
     pub label: PoolLabel,
-    /// Where it is in its life.
+    /// Its state.
     pub state: PoolState,
-    /// References that owners of objects and running calls hold: one an object, or fewer where an
-    /// owner keeps one for many (zswap: one for each shard of its index; its statistics count the
-    /// objects of each pool).
+    /// References that owners of objects and running calls hold: one per object, or fewer if an
+    /// owner keeps one for many objects. (zswap keeps one per shard of its index; its statistics
+    /// count the objects of each pool.)
     pub references: u64,
-    /// Bytes it holds; 0 once it is dying, when nobody may look any more.
+    /// Bytes it holds. 0 once it is dying, when it cannot be referenced.
     pub bytes_held: usize,
-    /// Of those, bytes of its compressor's contexts; the rest is the allocator's.
+    /// The part of `bytes_held` that its compressor's contexts hold.
     pub context_bytes: usize,
     /// Time since it was made.
     pub age: Duration,
-    /// Time since it was retired; `None` while current. A large value with references left is a
-    /// pool that something keeps alive.
+    /// Time since it was retired; `None` while it is current. A large value with references left
+    /// means that an owner keeps the pool alive.
     pub retired_for: Option<Duration>,
 }
 
-/// Where a pool is in its life.
+/// The state of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolState {
     /// New blocks go here.
     Current,
-    /// Kept by what is stored in it; may be revived.
+    /// Alive because objects are stored in it. May be revived.
     Retired,
-    /// Its last reference has gone: waits for its destruction.
+    /// Its last reference is gone, and it awaits destruction.
     Dying,
 }

@@ -1,9 +1,11 @@
 //! Switching: another allocator, another compressor, or both, while data lives in the pools.
 //!
-//! A switch runs under the switchers' mutex alone; it builds the new pool with no other lock held,
-//! publishes it, and only then retires the old one. What runs plug-ins' destructors comes before
-//! the mutex or after it, so that a destructor may switch, or want a lock that another switcher
-//! holds: refused jobs, what an attempt made and did not use, the old pool's last reference.
+//! A switch holds the switch mutex and no other lock. It makes the new pool, publishes it, and only
+//! then retires the previous one.
+//!
+//! Destructors of plug-ins run before the mutex is locked or after it is unlocked, so a destructor
+//! may switch, or take a lock that another switching thread holds. That concerns refused jobs,
+//! unused results of an attempt, and the last reference to the previous pool.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,35 +14,35 @@ use std::time::Duration;
 
 use zpool_core::compress::{Codec, Compressor, CompressorDriver};
 use zpool_core::exec::Job;
+use zpool_core::internal::Counted;
 use zpool_core::internal::sync::atomic::Ordering;
-use zpool_core::internal::{Counted, Ref};
-use zpool_core::internal::{contained, in_job, swallowed_message};
+use zpool_core::internal::{catch, in_job, take_panic_message};
 use zpool_core::spec::{Component, Params, PoolSpec};
 use zpool_core::{CreateError, PoolConfig, PoolId, ZPoolDriver, might_block};
 
 use crate::error::SwitchError;
-use crate::hub::{Hub, count};
 use crate::manager::PoolManager;
 use crate::observe::{PoolEventKind, is_observing};
-use crate::pool::{Drivers, Pool, PoolRef};
-use crate::registry::Used;
+use crate::pools::pool::{Drivers, Pool, PoolRef};
+use crate::registry::DriverUse;
 use crate::release::destroy;
+use crate::shared::{Shared, count};
 
-/// How long a retired pool keeps its compression contexts, in case it is revived.
+/// How long a retired pool keeps its compression contexts in case it is revived.
 const CONTEXT_GRACE: Duration = Duration::from_millis(100);
 
-/// What was last asked for, one parameter at a time: known also while no pool could be made of it.
+/// The parameters requested last, each on its own. Kept even if no pool could be made of them.
 #[derive(Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct RequestedSpec {
     allocator: Option<Component>,
     compressor: Option<Component>,
 }
 
-/// What a switch did.
+/// The effect of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Switched {
-    /// The current pool has this spec already.
+    /// The current pool had this spec already.
     Unchanged(PoolId),
     /// A new pool was made.
     Created(PoolId),
@@ -49,7 +51,7 @@ pub enum Switched {
 }
 
 impl Switched {
-    /// The pool that is current now.
+    /// Returns the pool that is current now.
     pub fn pool(self) -> PoolId {
         match self {
             Switched::Unchanged(id) | Switched::Created(id) | Switched::Revived(id) => id,
@@ -62,7 +64,8 @@ thread_local! {
     static CONSTRUCTING: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Is the calling thread in foreign code under the switchers' mutex, or in an observer that may be?
+/// Returns whether the calling thread is in foreign code that a switch may have called under the
+/// switch mutex: a constructor or an observer.
 pub(crate) fn is_inside_switch() -> bool {
     CONSTRUCTING.with(Cell::get) > 0 || is_observing()
 }
@@ -70,20 +73,21 @@ pub(crate) fn is_inside_switch() -> bool {
 impl PoolManager {
     /// Makes a pool of `spec` the current one.
     ///
-    /// Blocks stored from then on go there; blocks stored before stay where they are, and are
-    /// loaded from there. The pool that was current is retired: it goes when its last block does.
+    /// Blocks stored from then on go there. Blocks stored before stay in their pool and are loaded
+    /// from it. The previous current pool is retired, and destroyed after its last block is freed.
     ///
     /// # Errors
     ///
-    /// [`SwitchError`]; the current pool is then what it was before, and nothing is left of the
-    /// attempt.
+    /// [`SwitchError`]. Then the current pool has not changed, and nothing is left of the attempt.
     ///
     /// # Concurrency
     ///
-    /// May block: for other switchers, for plug-ins' constructors, and while [too
-    /// many](crate::ManagerBuilder::max_pending) pools await destruction. Of those it destroys the
-    /// ones that the executor has not begun, and it runs the jobs that the executor refused, unless
-    /// called from inside a job: hold no lock that a plug-in's destructor wants.
+    /// May block: for other switches, for plug-ins' constructors, and while [too
+    /// many](crate::ManagerBuilder::max_pending) pools await destruction.
+    ///
+    /// Unless called from inside a job, it runs the jobs that the executor refused, and destroys
+    /// pending pools itself when there are too many. So hold no lock that a plug-in's destructor
+    /// takes.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
         self.switch_to(Some(&spec.allocator), Some(&spec.compressor), false)
     }
@@ -92,9 +96,9 @@ impl PoolManager {
     ///
     /// # Errors
     ///
-    /// As for [`switch`](Self::switch); [`SwitchError::Incomplete`] while no compressor was ever
-    /// given. Before the first pool exists, the choice is remembered all the same, so that choosing
-    /// the other one can complete it.
+    /// As for [`switch`](Self::switch). [`SwitchError::Incomplete`] if no compressor was ever
+    /// chosen. Before the first pool exists, a failed choice is remembered, so that choosing the
+    /// compressor completes it.
     ///
     /// # Concurrency
     ///
@@ -107,7 +111,7 @@ impl PoolManager {
     ///
     /// # Errors
     ///
-    /// As for [`set_allocator`](Self::set_allocator), the other way round.
+    /// As for [`set_allocator`](Self::set_allocator), with the roles exchanged.
     ///
     /// # Concurrency
     ///
@@ -116,9 +120,11 @@ impl PoolManager {
         self.switch_to(None, Some(compressor), false)
     }
 
-    /// Makes a new pool of the current one's spec, and retires that one for good: it is not
-    /// revived. Returns a reference to it, so that a caller that has removed all that it stored
-    /// there can let the pool go as a whole; `None` if another pool has become current meanwhile.
+    /// Replaces the current pool by a new one of the same spec, and retires it for good: it is
+    /// never revived. Returns a reference to the retired pool, or `None` if another pool has
+    /// become current meanwhile.
+    ///
+    /// For a caller that has given up all its objects in the pool, and drops it as a whole.
     ///
     /// # Errors
     ///
@@ -130,7 +136,7 @@ impl PoolManager {
     pub fn renew(&self) -> Result<Option<PoolRef>, SwitchError> {
         let Some(old) = self.current() else { return Ok(None) };
         self.switch_to(None, None, true)?;
-        Ok(Ref::block(&old).is_retired().then_some(old))
+        Ok(PoolRef::block(&old).is_retired().then_some(old))
     }
 
     fn switch_to(
@@ -148,43 +154,45 @@ impl PoolManager {
         }
         loop {
             if !in_job() {
-                self.hub.run_orphans();
+                self.shared.gate.run_orphans();
             }
-            let mut kept = Kept::default();
-            let mut wanted = self.switcher.lock();
-            let next = Wanted {
-                allocator: allocator.or(wanted.allocator.as_ref()).cloned(),
-                compressor: compressor.or(wanted.compressor.as_ref()).cloned(),
+            let mut kept = KeptPlugins::default();
+            let mut requested = self.switch_mutex.lock();
+            let next = RequestedSpec {
+                allocator: allocator.or(requested.allocator.as_ref()).cloned(),
+                compressor: compressor.or(requested.compressor.as_ref()).cloned(),
             };
             let attempt = self.switch_locked(&next, renew, &mut kept);
-            if matches!(attempt, Ok(Attempt::Done(..))) || self.hub.current.block().is_none() {
-                *wanted = next;
+            if matches!(attempt, Ok(Attempt::Done(..))) || !self.shared.pools.has_current() {
+                *requested = next;
             }
-            drop(wanted);
-            kept.destroy(&self.hub);
+            drop(requested);
+            kept.destroy(&self.shared);
             match attempt? {
                 Attempt::Done(switched, old) => {
-                    // The reference that kept the old pool through its retirement goes here, with
-                    // no lock held.
+                    // The reference that kept the previous pool through its retirement is dropped
+                    // here, with no lock held.
                     old.into_iter().for_each(|old| self.free_contexts_later(old));
                     return Ok(switched);
                 }
-                Attempt::Crowded if in_job() => return Err(SwitchError::InsideJob),
-                // Without the mutex: a destructor that is waited for may itself want to switch.
-                Attempt::Crowded => self.hub.wait_for_pending_below(self.config.max_pending),
+                Attempt::TooManyPending if in_job() => return Err(SwitchError::InsideJob),
+                // Without the mutex: a destructor that is waited for may switch, too.
+                Attempt::TooManyPending => {
+                    self.shared.gate.wait_for_pending_below(self.config.max_pending);
+                }
             }
         }
     }
 
     fn switch_locked(
         &self,
-        wanted: &Wanted,
+        requested: &RequestedSpec,
         renew: bool,
-        kept: &mut Kept,
+        kept: &mut KeptPlugins,
     ) -> Result<Attempt, SwitchError> {
         let incomplete = |missing| SwitchError::Incomplete { missing };
-        let allocator = wanted.allocator.as_ref().ok_or(incomplete("allocator"))?;
-        let compressor = wanted.compressor.as_ref().ok_or(incomplete("compressor"))?;
+        let allocator = requested.allocator.as_ref().ok_or(incomplete("allocator"))?;
+        let compressor = requested.compressor.as_ref().ok_or(incomplete("compressor"))?;
         let plan = self.resolve(allocator, compressor, kept)?;
         if let Some(current) = self.current()
             && *current.spec() == plan.spec
@@ -198,36 +206,38 @@ impl PoolManager {
         {
             return Ok(done);
         }
-        if self.hub.pending() >= self.config.max_pending {
-            return Ok(Attempt::Crowded);
+        if self.shared.gate.pending() >= self.config.max_pending {
+            return Ok(Attempt::TooManyPending);
         }
         self.create(plan, renew)
     }
 
-    /// Takes a live retired pool of `spec` back.
+    /// Revives a live retired pool of `spec`, if there is one.
     fn revive(&self, spec: &PoolSpec) -> Option<Attempt> {
-        let pool = self.hub.find_retired(spec)?;
-        let revived = Counted::revive(&pool);
-        debug_assert!(revived, "what is listed, alive and not current is retired");
+        let pool = self.shared.pools.find_retired(spec)?;
+        let revived = Counted::revive(&pool.0);
+        debug_assert!(revived, "a pool that is listed, alive and not current is retired");
         pool.codec().revive_compression();
-        let old = self.replace_current(PoolEventKind::Revived, || self.hub.publish(Some(&pool)));
-        count(&self.hub.counters.revived);
+        let old =
+            self.replace_current(PoolEventKind::Revived, || self.shared.pools.publish(Some(&pool)));
+        count(&self.shared.counters.revived);
         Some(Attempt::Done(Switched::Revived(pool.id()), old))
     }
 
-    /// Makes a pool and publishes it. The one before is retired, `for_good` or until it is revived.
-    fn create(&self, plan: Plan, for_good: bool) -> Result<Attempt, SwitchError> {
+    /// Makes a pool, publishes it and retires the previous one. `for_good` forbids reviving that.
+    fn create(&self, plan: SwitchPlan, for_good: bool) -> Result<Attempt, SwitchError> {
         let pool = self.construct(plan)?;
         let id = pool.id();
-        count(&self.hub.counters.created);
-        self.hub.watch.pool(PoolEventKind::Created, &pool);
-        let old =
-            self.replace_current(PoolEventKind::Published, || self.hub.publish_new(pool, for_good));
+        count(&self.shared.counters.created);
+        self.shared.notifier.notify_pool(PoolEventKind::Created, &pool);
+        let old = self.replace_current(PoolEventKind::Published, || {
+            self.shared.pools.publish_new(pool, for_good)
+        });
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
-    /// Publishes, then retires what was current before. Gives a reference to that, so that its
-    /// release comes when the caller drops it.
+    /// Publishes a pool, then retires the previous one. Returns a reference to that, so that it is
+    /// not released before the caller drops the reference.
     fn replace_current(
         &self,
         kind: PoolEventKind,
@@ -235,28 +245,29 @@ impl PoolManager {
     ) -> Option<PoolRef> {
         let old = publish();
         // Release: pairs with the Acquire in `PoolManager::switches`.
-        self.hub.counters.switches.fetch_add(1, Ordering::Release);
+        self.shared.counters.switches.fetch_add(1, Ordering::Release);
         if let Some(current) = self.current() {
-            self.hub.watch.pool(kind, &current);
+            self.shared.notifier.notify_pool(kind, &current);
         }
         let old = old?;
-        let kept = old.try_ref();
+        let kept = old.try_ref().map(PoolRef);
         old.retire();
         if let Some(kept) = &kept {
-            // After the last that was stored in it; a batch that goes on is asked about by the
-            // looks to come.
-            self.hub.book(kept, contained(|| kept.zpool().bytes_held()).unwrap_or(0));
-            self.hub.watch.pool(PoolEventKind::Retired, kept);
+            // Recorded after the last store. If a batch still stores into it, later estimates ask
+            // it again.
+            let bytes = catch(|| kept.zpool().bytes_held()).unwrap_or(0);
+            self.shared.pools.record_bytes(kept, bytes);
+            self.shared.notifier.notify_pool(PoolEventKind::Retired, kept);
         }
         kept
     }
 
-    /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon:
-    /// it will only be read.
+    /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon.
+    /// From now on it is only read.
     fn free_contexts_later(&self, pool: PoolRef) {
-        let block = Ref::block(&pool);
-        // Ours is the only reference: the pool goes, and its contexts with it. Relaxed: a hint; the
-        // job looks for itself.
+        let block = PoolRef::block(&pool);
+        // If ours is the only reference, the contexts are freed with the pool. Relaxed: a hint,
+        // since the job checks again.
         if block.references() <= 1 || pool.contexts_job.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -266,22 +277,22 @@ impl PoolManager {
                 free_contexts(&block, || ());
             }
         });
-        // Refused, or foreign code that panicked: the contexts go with the pool.
+        // If it was refused or panicked, the contexts are freed with the pool.
         let executor = &self.config.pool_executor;
-        let submitted = contained(|| executor.submit_later(CONTEXT_GRACE, job));
+        let submitted = catch(|| executor.submit_later(CONTEXT_GRACE, job));
         if !matches!(submitted, Some(Ok(()))) {
             pool.contexts_job.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Finds the drivers and makes the algorithm object: all that is needed to know the spec's
-    /// canonical form.
+    /// Finds the drivers and makes the algorithm object, which determines the spec's canonical
+    /// form.
     fn resolve(
         &self,
         allocator: &Component,
         compressor: &Component,
-        kept: &mut Kept,
-    ) -> Result<Plan, SwitchError> {
+        kept: &mut KeptPlugins,
+    ) -> Result<SwitchPlan, SwitchError> {
         let drivers = Drivers {
             allocator: kept.allocator.insert(self.registry.use_allocator(&allocator.name)?).clone(),
             compressor: kept
@@ -297,16 +308,16 @@ impl PoolManager {
             Ok((algorithm.clone(), algorithm.identity().clone()))
         })?;
         let spec = PoolSpec::new(Component::named(&allocator.name).with_params(params), identity);
-        Ok(Plan { spec, params: allocator.params.clone(), algorithm, drivers })
+        Ok(SwitchPlan { spec, params: allocator.params.clone(), algorithm, drivers })
     }
 
-    fn construct(&self, plan: Plan) -> Result<Pool, SwitchError> {
+    fn construct(&self, plan: SwitchPlan) -> Result<Pool, SwitchError> {
         let config = PoolConfig::new(Arc::clone(&self.config.source), self.config.block_len)
             .with_params(plan.params)
             .with_wipe_on_free(self.config.wipe_on_free)
             .with_executor(self.config.pool_executor.clone());
-        let contexts = self.hub.counters.contexts.clone();
-        // The codec first: it has no context yet, and asks the compressor for its properties.
+        let contexts = self.shared.contexts.clone();
+        // The codec first: making it only asks the compressor for its properties.
         let codec = constructing(&plan.spec.compressor, || {
             Ok(Codec::new(plan.algorithm, self.config.block_len).with_budget(contexts))
         })?;
@@ -314,7 +325,9 @@ impl PoolManager {
         let (zpool, id) = constructing(&plan.spec.allocator, || {
             if config.wipe_on_free && !driver.capabilities(&config)?.wipes_on_free {
                 return Err(CreateError::Failed(
-                    "does not overwrite what is freed, as was asked for".to_owned(),
+                    "it cannot wipe freed objects: choose another allocator, or turn \
+                     `wipe_on_free` off"
+                        .to_owned(),
                 ));
             }
             let zpool = driver.create(&config)?;
@@ -322,78 +335,78 @@ impl PoolManager {
             let objects_per_page = zpool.capabilities().objects_per_page;
             Ok(((zpool, objects_per_page), id))
         })?;
-        Ok(Pool::new(id, plan.spec, zpool, codec, self.hub.clone(), plan.drivers))
+        Ok(Pool::new(id, plan.spec, zpool, codec, self.shared.clone(), plan.drivers))
     }
 }
 
-/// Frees the compression contexts of a pool that is still retired. `between` is for a test that
-/// revives it in the moment that matters.
+/// Frees the compression contexts of a pool that is still retired. `between` lets a test revive it
+/// between the check and the effect.
 fn free_contexts(block: &Counted<Pool>, between: impl FnOnce()) {
     let Some(pool) = block.try_ref() else { return };
-    // Relaxed: a second job at the same time would do no harm.
+    // Relaxed: a second job at the same time does no harm.
     pool.contexts_job.store(false, Ordering::Relaxed);
     if !block.is_retired() {
         return;
     }
     between();
     pool.codec().retire_compression();
-    // Revived in between? Then `revive` may have spoken first. At worst contexts are kept that are
-    // not used.
+    // If it was revived in between, `revive` may have run first, so its effect is repeated. At
+    // worst, contexts are kept that are not used.
     if !block.is_retired() {
         pool.codec().revive_compression();
     }
 }
 
-/// A second owner of whatever an attempt gets from plug-ins, so that nothing of theirs is dropped
-/// under the switchers' mutex, however the attempt ends.
+/// Keeps plug-in objects alive until the switch mutex is unlocked, so that no plug-in destructor
+/// runs under it.
 #[derive(Default)]
-struct Kept {
+struct KeptPlugins {
     algorithm: Option<Arc<dyn Compressor>>,
-    allocator: Option<Used<dyn ZPoolDriver>>,
-    compressor: Option<Used<dyn CompressorDriver>>,
+    allocator: Option<DriverUse<dyn ZPoolDriver>>,
+    compressor: Option<DriverUse<dyn CompressorDriver>>,
 }
 
-impl Kept {
-    /// Gives it up: with no lock held.
-    fn destroy(self, hub: &Hub) {
-        let Kept { algorithm, allocator, compressor } = self;
-        destroy(algorithm, hub);
-        destroy(allocator, hub);
-        destroy(compressor, hub);
+impl KeptPlugins {
+    /// Drops the objects. Called with no lock held.
+    fn destroy(self, shared: &Shared) {
+        let KeptPlugins { algorithm, allocator, compressor } = self;
+        destroy(algorithm, shared);
+        destroy(allocator, shared);
+        destroy(compressor, shared);
     }
 }
 
-/// How far one attempt to switch came.
+/// The outcome of one attempt to switch.
 enum Attempt {
-    /// Switched. With a reference to the pool that was current before: its release comes when this
-    /// is dropped.
+    /// Switched. Holds a reference to the previous pool, so that it is released when this is
+    /// dropped.
     Done(Switched, Option<PoolRef>),
-    /// A pool would have to be made, but too many await destruction.
-    Crowded,
+    /// A new pool is needed, but too many await destruction.
+    TooManyPending,
 }
 
-/// A switch whose parameters are known to be good.
-struct Plan {
+/// A switch whose parameters were checked.
+struct SwitchPlan {
     spec: PoolSpec,
     params: Params,
     algorithm: Arc<dyn Compressor>,
     drivers: Drivers,
 }
 
-/// Runs a plug-in's constructor: contained, and known to be one.
+/// Calls a plug-in's constructor inside a catch, and marks the thread as constructing meanwhile.
 fn constructing<T>(
     component: &Component,
     make: impl FnOnce() -> Result<T, CreateError>,
 ) -> Result<T, SwitchError> {
-    CONSTRUCTING.with(|c| c.set(c.get() + 1));
+    CONSTRUCTING.with(|depth| depth.set(depth.get() + 1));
     let outcome = catch_unwind(AssertUnwindSafe(make));
-    CONSTRUCTING.with(|c| c.set(c.get() - 1));
+    CONSTRUCTING.with(|depth| depth.set(depth.get() - 1));
     match outcome {
         Ok(made) => {
             made.map_err(|error| SwitchError::Create { component: component.clone(), error })
         }
         Err(panic) => {
-            let message = swallowed_message(panic);
+            let message = take_panic_message(panic);
             Err(SwitchError::Panicked { component: component.clone(), message })
         }
     }
@@ -424,31 +437,31 @@ mod tests {
         pool.codec().stats().contexts_made - before
     }
 
-    /// A retired pool keeps no context that is given back after the job has freed them.
+    /// After the job has freed its contexts, a retired pool keeps no context that is returned.
     #[test]
-    fn contexts_of_a_retired_pool_are_not_kept() {
+    fn retired_pool_keeps_no_contexts() {
         let manager = manager();
         let pool = manager.current().unwrap();
         assert_eq!(contexts_made(&pool), 1);
         manager.switch(&"reference+null".parse().unwrap()).unwrap();
-        free_contexts(&Ref::block(&pool), || ());
+        free_contexts(&PoolRef::block(&pool), || ());
         assert_eq!(contexts_made(&pool), 2);
     }
 
     /// A pool that is revived after the job has found it retired keeps its contexts again.
     #[test]
-    fn contexts_are_kept_after_revival_during_the_job() {
+    fn pool_revived_during_job_keeps_contexts() {
         let manager = manager();
         let pool = manager.current().unwrap();
         assert_eq!(contexts_made(&pool), 1);
         manager.switch(&"reference+null".parse().unwrap()).unwrap();
-        free_contexts(&Ref::block(&pool), || {
+        free_contexts(&PoolRef::block(&pool), || {
             let revived = manager.switch(&"reference+rle".parse().unwrap()).unwrap();
             assert_eq!(revived, Switched::Revived(pool.id()));
         });
         assert_eq!(contexts_made(&pool), 1);
-        // A job that comes when the pool is current does nothing.
-        free_contexts(&Ref::block(&pool), || unreachable!("it is not retired"));
+        // A job that runs while the pool is current does nothing.
+        free_contexts(&PoolRef::block(&pool), || unreachable!("it is not retired"));
         assert_eq!(contexts_made(&pool), 0);
     }
 }

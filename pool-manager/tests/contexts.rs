@@ -1,4 +1,4 @@
-//! Contexts of a compressor are made and freed under no lock.
+//! Contexts of a compressor are made and freed without a lock.
 
 mod common;
 
@@ -17,7 +17,7 @@ use zpool_manager::{PoolManager, PoolRef};
 
 type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
-/// What to do the next time a context is made, or dropped.
+/// Hooks for the next time that a context is made or dropped.
 #[derive(Default)]
 struct Hooks {
     on_make: Hook,
@@ -101,7 +101,7 @@ fn compress(pool: &PoolRef) {
     pool.codec().compress(b"block", 5, |out| assert_eq!(out, Some(&b"block"[..]))).unwrap();
 }
 
-/// A manager over `a+hooked`, its pool, and what drives both.
+/// Returns a manager over `a+hooked`, its pool, and the hooks.
 fn hooked() -> (PoolManager, PoolRef, Arc<Hooks>, Arc<Manual>) {
     let (hooks, manual, registry) =
         (Arc::<Hooks>::default(), Arc::new(Manual::new()), registry(&Script::new()));
@@ -112,10 +112,11 @@ fn hooked() -> (PoolManager, PoolRef, Arc<Hooks>, Arc<Manual>) {
     (manager, pool, hooks, manual)
 }
 
-/// A thread holds a lock and needs a context; another one frees a context, whose drop wants that lock. With a lock of the codec's around either, each would
-/// wait for the other, and this test for both. The maker comes back into the codec as well, which needs a second context.
+/// B33: a thread holds a lock and needs a context, while another one frees a context, whose drop
+/// takes that lock. If the codec held a lock in either, each would wait for the other. The maker
+/// also re-enters the codec, which needs a second context.
 #[test]
-fn b33_a_context_is_freed_while_its_drop_waits_for_a_lock_of_somebody_who_makes_one() {
+fn b33_free_waits_for_lock_of_context_maker() {
     let (manager, pool, hooks, manual) = hooked();
     let (lock, (begun, begins)) = (Arc::new(Mutex::new(())), mpsc::channel());
     compress(&pool);
@@ -138,9 +139,9 @@ fn b33_a_context_is_freed_while_its_drop_waits_for_a_lock_of_somebody_who_makes_
     assert_eq!((pool.codec().stats().contexts_made, hooks.alive.load(Ordering::SeqCst)), (3, 0));
 }
 
-/// The other way round: the maker waits for a lock, and its holder frees a context, whose drop comes back into the codec.
+/// B33: the maker waits for a lock, and its holder frees a context, whose drop re-enters the codec.
 #[test]
-fn b33_a_context_is_made_while_its_maker_waits_for_a_lock_of_somebody_who_frees_one() {
+fn b33_make_waits_for_lock_of_context_freer() {
     let (_manager, pool, hooks, _manual) = hooked();
     let (lock, (begun, begins)) = (Arc::new(Mutex::new(())), mpsc::channel());
     let (wanted, again) = (lock.clone(), pool.clone());
@@ -159,6 +160,7 @@ fn b33_a_context_is_made_while_its_maker_waits_for_a_lock_of_somebody_who_frees_
         drop(held);
     });
     assert!(hooks.on_make.lock().is_none() && hooks.on_drop.lock().is_none(), "both came to it");
-    // The waiting maker's, ours, and the one that the drop needed; none is kept by a codec that is retired.
+    // The context of the waiting maker, ours, and the one that the drop needed. A retired codec
+    // keeps none.
     assert_eq!((pool.codec().stats().contexts_made, hooks.alive.load(Ordering::SeqCst)), (3, 0));
 }

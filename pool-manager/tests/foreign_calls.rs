@@ -1,4 +1,4 @@
-//! Every call into a plug-in may panic, the harmless-looking ones included: none comes out.
+//! Every call into a plug-in may panic, even a harmless one. No panic unwinds to the caller.
 
 mod common;
 
@@ -19,7 +19,7 @@ use zpool_manager::{
     PoolEvent, PoolManager, PoolObserver, Registry, RegistryError, SwitchError, WorkQueue,
 };
 
-/// What panics, with a payload that panics when it is dropped.
+/// The method that panics, with a payload that panics when it is dropped.
 struct Payload;
 
 impl Drop for Payload {
@@ -39,16 +39,16 @@ impl Drop for Bomb {
     }
 }
 
-/// Runs `call`, out of which no panic may come.
+/// Runs `call`, which must not panic.
 fn contained<R>(call: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        // Its drop would end the test program.
+        // Dropping it would end the test program.
         std::mem::forget(panic);
         panic!("a plug-in's panic came out");
     })
 }
 
-/// An executor that panics when asked for its properties, shown, and dropped.
+/// An executor that panics when it is asked for its properties, formatted, or dropped.
 struct BadExecutor {
     inner: Manual,
     _bomb: Bomb,
@@ -72,7 +72,7 @@ impl Executor for BadExecutor {
 
 /// An executor may panic in its properties, its `Debug` and its drop, directly and behind a relay.
 #[test]
-fn executor_panics_in_properties_debug_and_drop_are_contained() {
+fn executor_panics_outside_submit_are_caught() {
     let (script, drops) = (Script::new(), Arc::new(AtomicUsize::new(0)));
     let bad = || Arc::new(BadExecutor { inner: Manual::new(), _bomb: Bomb(drops.clone()) });
     contained(|| {
@@ -117,8 +117,8 @@ impl Executor for BadEnd {
     }
 }
 
-/// A manager's drop contains the drops of its executor, observer and page source, all of which
-/// panic, and the pools in that executor are destroyed.
+/// A manager's drop catches the panics of its executor, observer and page source, and the pools in
+/// that executor are destroyed.
 #[test]
 fn manager_drop_contains_drops_of_what_it_was_given() {
     let (script, drops) = (Script::new(), Arc::new(AtomicUsize::new(0)));
@@ -153,7 +153,7 @@ impl PoolObserver for BadObserver {
     }
 }
 
-/// A driver that panics where it is told to.
+/// A driver with a method that panics.
 #[derive(Debug, Default)]
 struct Driver {
     at: Mutex<&'static str>,
@@ -274,7 +274,8 @@ fn driver_that_panics_in_name_is_an_error_of_register() {
     );
 }
 
-/// Whichever method of a driver panics, a switch is an error that names it, and the next one works.
+/// Whichever method of a driver panics, the switch is an error that names it, and the next one
+/// works.
 #[test]
 fn driver_method_panics_are_errors_of_the_switch() {
     let script = Script::new();
@@ -298,8 +299,7 @@ fn driver_method_panics_are_errors_of_the_switch() {
     manager.switch(&spec("mine(n=2)+mine")).unwrap();
     let retired = kept.pool.zpool().bytes_held();
     assert!(manager.bytes_held() >= retired && retired >= 100);
-    // Asked for its bytes, a retired pool's allocator panics: what it held when it was last asked
-    // counts.
+    // If a retired pool's allocator panics when asked for its bytes, its previous answer counts.
     *driver.at.lock().unwrap() = "bytes_held";
     assert!(contained(|| manager.bytes_held()) >= retired);
     assert_eq!(contained(|| manager.pools().len()), 2);
@@ -343,7 +343,7 @@ fn queue_name_with_a_zero_byte_is_an_error() {
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("must not contain a zero byte"));
     }
-    // Longer than the system keeps, empty, and not ASCII: all fine.
+    // Longer than the system keeps, empty, and not ASCII: all are legal.
     for name in ["", "a name that is longer than fifteen bytes", "Größe"] {
         WorkQueue::new(name).unwrap().shutdown().unwrap();
     }

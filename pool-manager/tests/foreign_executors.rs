@@ -1,4 +1,4 @@
-//! The examples are tests as well: thread pools that are not ours, behind the one-method trait.
+//! The examples as tests: foreign thread pools behind the one-method trait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
@@ -17,24 +17,27 @@ mod rayon;
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod tokio;
 
+/// Pools are destroyed on rayon's threads.
 #[test]
-fn pools_are_destroyed_on_rayons_threads() {
+fn rayon_threads_destroy_pools() {
     rayon::main().unwrap();
 }
 
+/// Pools are destroyed on tokio's blocking threads.
 #[test]
-fn pools_are_destroyed_on_tokios_blocking_threads() {
+fn tokio_blocking_threads_destroy_pools() {
     tokio::main().unwrap();
 }
 
+/// A thread inside a no-block section drops the last reference.
 #[test]
-fn a_thread_with_a_no_block_rule_drops_the_last_reference() {
+fn last_reference_dropped_in_no_block_is_legal() {
     no_block::main().unwrap();
 }
 
 /// A runtime that ends drops what was spawned and has not begun.
 #[test]
-fn a_relay_to_a_runtime_that_ends_waits_for_no_job_that_the_runtime_drops() {
+fn relay_to_ended_runtime_does_not_wait() {
     let runtime = ::tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(1)
@@ -72,7 +75,8 @@ fn on_rayon() -> rayon::RayonExecutor {
     ))
 }
 
-/// On a runtime that outlives the tests: one that ends drops what was spawned and has not begun.
+/// Uses a runtime that outlives the tests, because one that ends drops spawned closures that have
+/// not begun.
 fn on_tokio() -> tokio::TokioExecutor {
     static RUNTIME: LazyLock<::tokio::runtime::Runtime> = LazyLock::new(|| {
         ::tokio::runtime::Builder::new_multi_thread()
@@ -86,7 +90,7 @@ fn on_tokio() -> tokio::TokioExecutor {
 
 executor_suite!(rayons_threads, [], on_rayon);
 executor_suite!(tokios_threads, [], on_tokio);
-// Behind a relay they can be waited for, and taken to where nothing may block.
+// Behind a relay, jobs can be waited for, and submitted inside a no-block section.
 executor_suite!(relay_to_rayon, [no_block, drain], || WorkQueue::relay(
     "relay",
     Arc::new(on_rayon())

@@ -1,5 +1,5 @@
-//! A forked child, in which the library's threads are not there, and threads that were ended from
-//! outside: nothing waits for them. And what the library's threads do with signals: nothing.
+//! Forked children, which do not have the library's threads, and threads that were ended from
+//! outside: no call waits for such a thread. And the library's threads take no signals.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "fork, signals, and the end of a thread have no safe interface")]
 
@@ -15,7 +15,7 @@ use common::*;
 use zpool_core::exec::{DrainExecutor, Executor, Job, Manual, Refused};
 use zpool_manager::{PoolManager, WorkQueue, pools_leaked};
 
-/// One test at a time: another one's threads could hold a lock at the moment of a fork.
+/// One test at a time: threads of another test could hold a lock at the moment of a fork.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -23,7 +23,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Runs `work` in a forked child and panics unless it ends well. The clock is a watchdog only.
 fn in_child(work: impl FnOnce()) {
-    // SAFETY: the child uses what the tests are about, and leaves by `_exit`.
+    // SAFETY: the child only makes calls that the tests are about, and leaves by `_exit`.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "no child");
     if child == 0 {
@@ -63,8 +63,8 @@ fn uses_and_drops(manager: PoolManager, script: &Script) {
     assert_eq!(script.alive(), 0);
 }
 
-/// In a forked child a manager switches, flushes and goes, with any kind of executor, and the
-/// parent's is as it was.
+/// In a forked child, a manager can switch, flush and be dropped, with any kind of executor, and
+/// the parent's manager is not affected.
 #[test]
 fn child_switches_flushes_and_drops() {
     /// Behind a relay.
@@ -101,8 +101,7 @@ fn child_switches_flushes_and_drops() {
     }
 }
 
-/// A pool whose destruction was under way in the parent is given up in the child, and hinders
-/// nothing.
+/// A pool that the parent was destroying is given up in the child, and delays no call.
 #[test]
 fn child_gives_up_what_the_parents_worker_had_begun() {
     let _alone = alone();
@@ -118,10 +117,10 @@ fn child_gives_up_what_the_parents_worker_had_begun() {
         }
     });
     manager.switch(&spec("b+x")).unwrap();
-    // The worker is in the destructor, and holds nothing that the child needs.
+    // The worker is in the destructor, and holds no lock that the child needs.
     begins.recv().unwrap();
     let mut manager = Some(manager);
-    // Opened first also if this fails: the parent's manager waits for it.
+    // Opened first even if this fails, because the parent's manager waits for it.
     let go = Some(go);
     in_child(|| {
         let manager = manager.take().unwrap();
@@ -130,7 +129,7 @@ fn child_gives_up_what_the_parents_worker_had_begun() {
         manager.switch(&spec("b+y")).unwrap();
         manager.flush().unwrap();
         let stats = manager.stats();
-        // What is half destroyed is on no list.
+        // A half destroyed pool is on no list.
         assert_eq!((stats.pools_alive, stats.pools_destroyed, stats.pools_created), (1, 2, 4));
         assert_eq!((stats.pending_destroy, pools_leaked()), (0, 1));
         drop(manager);
@@ -169,7 +168,7 @@ fn counting(ran: &Arc<AtomicUsize>) -> Job {
     })
 }
 
-/// A queue in a child runs what is pending when it is flushed, shut down or dropped.
+/// A queue in a child runs pending jobs when it is flushed, shut down or dropped.
 #[test]
 fn child_runs_the_jobs_of_a_queue() {
     let _alone = alone();
@@ -224,8 +223,8 @@ fn child_does_not_wait_for_a_manual_job_of_the_parent() {
     running.join().unwrap();
 }
 
-/// A worker that was ended in the middle of a job is noticed: the job is lost, and the next ones
-/// run on the thread that waits.
+/// A worker that ended during a job is noticed. The job is lost, and the next ones run on the
+/// waiting thread.
 #[test]
 fn killed_worker_is_not_waited_for() {
     let _alone = alone();
@@ -292,11 +291,11 @@ fn signal_blocked_everywhere_waits_for_the_program() {
         // SAFETY: as above.
         let set = unsafe { set.assume_init() };
         let script = Script::new();
-        // The one case in which the mask of the caller does not block what the worker must.
+        // Here the caller's mask does not block what the worker must block.
         let manager = builder(&script).build(&spec("a+x")).unwrap();
         let queue = WorkQueue::new("users").unwrap();
         queue.flush().unwrap();
-        // SAFETY: the set is filled, and nothing is asked for back.
+        // SAFETY: the set is filled, and the null pointer requests no result.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
         for signal in [libc::SIGTERM, libc::SIGUSR1, libc::SIGINT, libc::SIGALRM] {
             // SAFETY: to this process, which blocks it.

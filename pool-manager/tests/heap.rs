@@ -1,4 +1,5 @@
-//! No heap call in the release path, in any circumstance but one (after the manager is gone the dropping thread destroys the pool itself).
+//! The release path makes no heap call, with one exception: after the manager is gone, the dropping
+//! thread destroys the pool itself.
 
 mod common;
 
@@ -15,12 +16,12 @@ use zpool_testing::executors::RefusingExecutor;
 use zpool_testing::heap::{self, CountingAllocator, calls_of};
 
 thread_local! {
-    /// This thread's calls are looked at: is [`WATCHED`]'s list locked during one?
+    /// Whether calls of this thread check if [`WATCHED`]'s list is locked.
     static WATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
 static WATCHED: OnceLock<PoolManager> = OnceLock::new();
-/// Calls of watching threads, and how many of them came while the list was locked.
+/// Calls of watching threads, and the number of those during which the list was locked.
 static WATCHED_CALLS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 #[global_allocator]
@@ -50,7 +51,7 @@ executor_suite!(
     heap_calls = heap::calls,
 );
 
-/// The only reference to a retired pool, which nothing is stored in.
+/// Returns the only reference to a retired, empty pool.
 fn last_reference(manager: &PoolManager) -> PoolRef {
     let last = manager.current().unwrap();
     let next = if last.spec().allocator.name == "a" { "b+x" } else { "a+x" };
@@ -58,8 +59,9 @@ fn last_reference(manager: &PoolManager) -> PoolRef {
     last
 }
 
+/// Handing a pool over to the executor makes no heap call.
 #[test]
-fn handing_the_last_reference_over_makes_no_heap_call() {
+fn last_reference_drop_makes_no_heap_call() {
     let executors: [Arc<dyn Executor>; 3] = [
         Arc::new(WorkQueue::new("heap").unwrap()),
         Arc::new(Manual::new()),
@@ -103,8 +105,9 @@ fn handing_the_last_reference_over_makes_no_heap_call() {
     }
 }
 
+/// A reference dropped after the executor's shutdown makes no heap call.
 #[test]
-fn a_reference_dropped_while_the_executor_shuts_down_makes_no_heap_call() {
+fn drop_after_shutdown_makes_no_heap_call() {
     let queue = Arc::new(WorkQueue::new("ending").unwrap());
     let manager = builder(&Script::new()).executor(queue.clone()).build(&spec("a+x")).unwrap();
     let last = last_reference(&manager);
@@ -113,16 +116,18 @@ fn a_reference_dropped_while_the_executor_shuts_down_makes_no_heap_call() {
     assert_eq!(manager.reap(), 1);
 }
 
+/// Once warm, taking and dropping a reference to the current pool makes no heap call.
 #[test]
-fn finding_the_current_pool_and_letting_it_go_makes_no_heap_call_once_warm() {
+fn warm_current_makes_no_heap_call() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
-    // arc-swap registers a thread at its first look.
+    // arc-swap registers a thread at its first load.
     drop(manager.current());
     assert_eq!(calls_of(|| drop(manager.current().unwrap().clone())), 0);
 }
 
-/// parking_lot's table of waiting threads grows when more of them wait than ever before, by a heap call of whoever waits then. That is the process's, not the
-/// release path's: here it comes before anything is counted.
+/// Grows parking_lot's table of waiting threads. It grows when more threads wait than ever before,
+/// by a heap call of the last one. That belongs to the process and not to the release path, so it
+/// happens here, before calls are counted.
 fn grow_the_table_of_waiting_threads() {
     const THREADS: usize = 64;
     let (barrier, waiting) =
@@ -141,8 +146,9 @@ fn grow_the_table_of_waiting_threads() {
     });
 }
 
+/// A reference dropped during the executor's shutdown makes no heap call.
 #[test]
-fn a_reference_dropped_while_the_executor_is_shutting_down_makes_no_heap_call() {
+fn drop_during_shutdown_makes_no_heap_call() {
     grow_the_table_of_waiting_threads();
     for round in 0..300 {
         let queue = Arc::new(WorkQueue::new("ending").unwrap());
@@ -152,7 +158,7 @@ fn a_reference_dropped_while_the_executor_is_shutting_down_makes_no_heap_call() 
         let given_back = std::thread::scope(|scope| {
             let ending = scope.spawn(|| {
                 start.wait();
-                // Sooner and later than the other thread.
+                // Earlier and later than the other thread.
                 (0..round % 5).for_each(|_| std::hint::spin_loop());
                 if round % 2 == 0 {
                     queue.shutdown_now().unwrap()
@@ -170,8 +176,9 @@ fn a_reference_dropped_while_the_executor_is_shutting_down_makes_no_heap_call() 
     }
 }
 
+/// A reader whose load of the current pool outlives a switch makes no heap call.
 #[test]
-fn a_reader_whose_look_outlives_a_switch_makes_no_heap_call() {
+fn reader_outliving_switch_makes_no_heap_call() {
     grow_the_table_of_waiting_threads();
     let manager = builder(&Script::new()).max_pending(64).build(&spec("a+x")).unwrap();
     let stop = AtomicBool::new(false);
@@ -194,7 +201,7 @@ fn a_reader_whose_look_outlives_a_switch_makes_no_heap_call() {
         }
         stop.store(true, Ordering::Relaxed);
         for reader in readers {
-            // It drops the last reference of many a pool, and may be the last to look at its block.
+            // It drops the last reference to many pools, and may be the last owner of a block.
             assert_eq!(reader.join().unwrap(), 0);
         }
     });
@@ -202,8 +209,9 @@ fn a_reader_whose_look_outlives_a_switch_makes_no_heap_call() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
+/// B6: no code allocates or frees under the lock of the list of pools.
 #[test]
-fn b6_nothing_is_allocated_or_freed_under_the_lists_lock() {
+fn b6_no_heap_call_under_list_lock() {
     let manual = Arc::new(Manual::new());
     let manager = builder(&Script::new())
         .executor(manual.clone())
@@ -213,7 +221,8 @@ fn b6_nothing_is_allocated_or_freed_under_the_lists_lock() {
         .unwrap();
     let manager = WATCHED.get_or_init(|| manager);
     heap::on_each_call(look_at_the_list);
-    // Other tests of this program use other managers, so only this thread takes the list's lock. A thread of its own, which arc-swap does not know yet.
+    // Other tests of this program use other managers, so only this thread takes the list's lock. It
+    // is a new thread, which arc-swap does not know yet.
     let watching = std::thread::spawn(move || {
         WATCHING.with(|watching| watching.set(true));
         let mut kept = Vec::new();
@@ -223,7 +232,7 @@ fn b6_nothing_is_allocated_or_freed_under_the_lists_lock() {
             assert_eq!(manager.pools().len(), i + 1);
             manager.bytes_held();
         }
-        // Revives nothing and finds the current one.
+        // Revives none and finds the current one.
         manager.switch(&spec("b+x")).unwrap();
         kept.into_iter().for_each(Stored::free);
         manual.run_all();

@@ -1,4 +1,4 @@
-//! Thousands of live retired pools: what a store and a switch do takes no longer for them.
+//! With thousands of live retired pools, a store or a switch takes no longer.
 
 mod common;
 
@@ -73,7 +73,8 @@ impl ZPool for AskedPool {
     }
 }
 
-/// A manager with `pools` pools, each kept by one object of 100 bytes but the current one.
+/// Makes a manager with `pools` pools. One object of 100 bytes keeps each of them, except for the
+/// current one.
 fn crowd(pools: usize, executor: Arc<dyn Executor>) -> (PoolManager, Asked, Vec<Stored>) {
     let (asked, registry) = (Asked::default(), registry(&Script::new()));
     registry.register_allocator(Arc::new(asked.clone())).unwrap();
@@ -88,8 +89,8 @@ fn crowd(pools: usize, executor: Arc<dyn Executor>) -> (PoolManager, Asked, Vec<
     (manager, asked, kept)
 }
 
-/// With thousands of retired pools a look at their bytes asks a few of them, is never below what
-/// they hold, and is exact a while later.
+/// With thousands of retired pools, an estimate of their bytes asks few of them, is never too low,
+/// and becomes exact soon.
 #[test]
 fn bytes_of_other_pools_are_found_without_asking_all() {
     const POOLS: usize = 3000;
@@ -102,16 +103,17 @@ fn bytes_of_other_pools_are_found_without_asking_all() {
             bytes = manager.allocator_bytes_besides(&current);
         }
         let asks = asked.0.load(Ordering::Relaxed) - before;
-        // Up to 24 by a look, and all of them once or twice; asking all each time is a million.
+        // Up to 24 per estimate, and all of them once or twice. Asking all each time would be a
+        // million.
         assert!(asks < 40 * POOLS / 8 + 2 * POOLS, "{asks} asked in {} looks", POOLS / 8);
         bytes
     };
     assert_eq!(settle(), 100 * (POOLS - 1));
     assert_eq!(manager.bytes_held(), 100 * (POOLS - 1));
-    // A pool that goes takes its bytes off at once.
+    // A destroyed pool takes its bytes off the sum at once.
     kept.drain(..1000).for_each(Stored::free);
     assert_eq!(manager.allocator_bytes_besides(&current), 100 * (POOLS - 1001));
-    // One that lives on is asked in time, and counts with what it held until then.
+    // A pool that lives on is asked eventually, and until then counts with its previous answer.
     for stored in &mut kept {
         let handle = stored.pool.zpool().insert(&[7; 50]).unwrap();
         stored.pool.zpool().free(std::mem::replace(&mut stored.handle, handle)).unwrap();
@@ -122,7 +124,7 @@ fn bytes_of_other_pools_are_found_without_asking_all() {
     assert_eq!((manager.allocator_bytes_besides(&current), manager.stats().pools_alive), (0, 1));
 }
 
-/// A retired pool of a crowd that a batch still stores into is on the books at the next look.
+/// A retired pool among many, into which a batch still stores, is counted by the next estimate.
 #[test]
 fn bytes_stored_into_a_pool_just_retired_are_seen() {
     let (manager, _, kept) = crowd(500, Arc::new(Inline::new()));
@@ -132,7 +134,7 @@ fn bytes_stored_into_a_pool_just_retired_are_seen() {
     let before = manager.allocator_bytes_besides(&current);
     let handle = late.zpool().insert(&[7; 1000]).unwrap();
     assert_eq!(manager.allocator_bytes_besides(&current), before + 1000);
-    // Besides another pool than the current one, the current one counts.
+    // If the exception is not the current pool, the current one counts.
     let more = current.zpool().insert(&[7; 300]).unwrap();
     assert_eq!(manager.allocator_bytes_besides(&late), before + 300);
     late.zpool().free(handle).unwrap();
@@ -140,8 +142,7 @@ fn bytes_stored_into_a_pool_just_retired_are_seen() {
     drop(kept);
 }
 
-/// A switch among thousands of pools revives the one of its spec, and no pool but that is looked
-/// for.
+/// A switch among thousands of pools revives the one of its spec, and visits no other pool.
 #[test]
 fn revival_among_thousands_finds_its_spec() {
     let (manager, asked, kept) = crowd(2000, Arc::new(Inline::new()));
@@ -159,7 +160,7 @@ fn revival_among_thousands_finds_its_spec() {
     assert!(pools.is_sorted_by_key(|pool| pool.label.id.get()), "oldest first");
 }
 
-/// Whatever releases, switches, revivals and looks do to each other, the sum is exact afterwards.
+/// The sum is exact after any interleaving of releases, switches, revivals and estimates.
 #[test]
 fn bytes_are_exact_after_races() {
     let manual = Arc::new(Manual::new());

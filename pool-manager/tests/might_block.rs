@@ -1,4 +1,5 @@
-//! Every operation that may block says so. The check policy and its counters are the process's, so this is a test program of its own.
+//! Every operation that may block reports it. The check policy and its counters belong to the
+//! process, so this is a test program of its own.
 
 mod common;
 
@@ -9,15 +10,16 @@ use zpool_core::exec::{DrainExecutor, Job, Manual};
 use zpool_core::{CheckPolicy, NoBlock, set_check_policy, violations};
 use zpool_manager::WorkQueue;
 
-/// Violations that `f` comes to inside a section.
+/// Returns the violations of `f` inside a section.
 fn found(f: impl FnOnce()) -> u64 {
     let (before, _section) = (violations(), NoBlock::enter());
     f();
     violations() - before
 }
 
+/// Inside a no-block section, calls that may block are reported and the others are not.
 #[test]
-fn what_may_block_is_found_inside_a_no_block_section_and_what_never_does_is_not() {
+fn only_blocking_calls_violate_no_block() {
     set_check_policy(CheckPolicy::Count);
     let (manual, queue) = (Arc::new(Manual::new()), WorkQueue::new("checked").unwrap());
     assert_eq!(found(|| assert!(!manual.run_one())), 1, "Manual::run_one");

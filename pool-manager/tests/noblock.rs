@@ -1,4 +1,5 @@
-//! Nothing in the release path blocks. The check policy and its counters are the process's, so this is a test program of its own.
+//! The release path does not block. The check policy and its counters belong to the process, so
+//! this is a test program of its own.
 
 mod common;
 
@@ -9,8 +10,9 @@ use common::*;
 use zpool_core::exec::Manual;
 use zpool_core::{CheckPolicy, NoBlock, set_check_policy, violations};
 
+/// I1: wherever the last reference is dropped, the executor destroys the pool.
 #[test]
-fn i1_the_last_reference_hands_the_pool_to_the_executor_wherever_it_is_dropped() {
+fn i1_last_reference_hands_pool_to_executor() {
     set_check_policy(CheckPolicy::Panic);
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
     let manager =
@@ -33,7 +35,7 @@ fn i1_the_last_reference_hands_the_pool_to_the_executor_wherever_it_is_dropped()
     for (i, drop_last) in drops.into_iter().enumerate() {
         let last = store(&manager, b"the last object of its pool");
         manager.switch(&spec(if i % 2 == 0 { "b+x" } else { "a+x" })).unwrap();
-        // The job that frees the contexts of a pool that is only read now.
+        // The job that frees the contexts of a pool that is now only read.
         assert_eq!(manual.run_all(), 1);
         let before = script.destroyed.load(Ordering::SeqCst);
         drop_last(last);

@@ -1,4 +1,5 @@
-//! What foreign code panics with is foreign, too, and may panic when it is dropped: nothing of that leaves the manager or ends a queue's thread.
+//! Panic payloads of foreign code are foreign, too, and may panic when they are dropped. None of
+//! these panics leaves the manager or ends a queue's thread.
 
 mod common;
 
@@ -24,8 +25,9 @@ impl Drop for Payload {
     }
 }
 
+/// A panic payload of a destructor leaves neither the job nor the dropping thread.
 #[test]
-fn a_destructors_payload_leaves_neither_the_job_nor_the_thread_that_drops() {
+fn destructor_payload_stays_in_its_job() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
     let manager = builder(&script).executor(manual.clone()).build(&spec("a+x")).unwrap();
     script.on_destroy(|| panic_any(Payload));
@@ -36,7 +38,7 @@ fn a_destructors_payload_leaves_neither_the_job_nor_the_thread_that_drops() {
         (stats.destructors_panicked, stats.pools_destroyed, stats.pending_destroy),
         (1, 1, 0)
     );
-    // Outlived the manager: destroyed right here, also while this thread unwinds.
+    // It has outlived the manager, so it is destroyed here, even while this thread unwinds.
     let last = store(&manager, b"outlives the manager");
     drop(manager);
     manual.run_all();
@@ -48,8 +50,9 @@ fn a_destructors_payload_leaves_neither_the_job_nor_the_thread_that_drops() {
     assert_eq!(script.alive(), 0);
 }
 
+/// A panic payload of a constructor becomes an error.
 #[test]
-fn a_constructors_payload_is_an_error() {
+fn constructor_payload_is_switch_error() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     script.on_create(|| panic_any(Payload));
@@ -72,8 +75,9 @@ impl PoolObserver for Shouting {
     }
 }
 
+/// A panic payload of an observer affects no caller.
 #[test]
-fn an_observers_payload_is_its_own() {
+fn observer_payload_is_discarded() {
     let (script, shouting) = (Script::new(), Arc::new(Shouting::default()));
     let manager = builder(&script).observer(shouting.clone()).build(&spec("a+x")).unwrap();
     manager.switch(&spec("b+x")).unwrap();
@@ -93,8 +97,9 @@ fn counting(ran: &Arc<AtomicUsize>) -> Job {
     })
 }
 
+/// A panic payload of a job does not end the queue's thread.
 #[test]
-fn a_jobs_payload_does_not_end_the_queues_thread() {
+fn job_payload_does_not_end_queue_thread() {
     let (queue, ran) = (WorkQueue::new("queue").unwrap(), Arc::new(AtomicUsize::new(0)));
     queue.submit(Job::new("hostile", || panic_any(Payload))).unwrap();
     queue.submit(counting(&ran)).unwrap();
@@ -105,7 +110,7 @@ fn a_jobs_payload_does_not_end_the_queues_thread() {
     assert_eq!(ran.load(Ordering::SeqCst), 2);
 }
 
-/// Panics instead of taking a job, as long as it is told to.
+/// Panics instead of taking a job while `active`.
 #[derive(Debug)]
 struct Unfit(AtomicUsize);
 
@@ -124,8 +129,9 @@ impl Executor for Unfit {
     }
 }
 
+/// A panic payload of an executor unwinds out of no switch and no release.
 #[test]
-fn an_executors_payload_leaves_no_switch_and_no_release() {
+fn executor_payload_leaves_no_switch_or_release() {
     let script = Script::new();
     let unfit = Arc::new(Unfit(AtomicUsize::new(usize::MAX / 2)));
     let manager = builder(&script).executor(unfit).build(&spec("a+x")).unwrap();
@@ -136,8 +142,9 @@ fn an_executors_payload_leaves_no_switch_and_no_release() {
     assert_eq!(manager.stats().jobs_refused, 1);
 }
 
+/// A panic payload of an executor does not end a relay.
 #[test]
-fn an_executors_payload_does_not_end_a_relay() {
+fn executor_payload_does_not_end_relay() {
     let ran = Arc::new(AtomicUsize::new(0));
     let relay = WorkQueue::relay("relay", Arc::new(Unfit(AtomicUsize::new(1)))).unwrap();
     for _ in 0..2 {
@@ -148,7 +155,7 @@ fn an_executors_payload_does_not_end_a_relay() {
     relay.shutdown().unwrap();
 }
 
-/// A compressor whose contexts, and which itself, and whose driver, panic when they are dropped.
+/// A compressor that panics when it, its contexts, or its driver are dropped.
 #[derive(Debug)]
 struct Falling(Component);
 
@@ -209,13 +216,14 @@ impl CompressionContext for FallingContext {
     }
 }
 
+/// If all contexts and their compressor panic when their pool is destroyed, all are counted.
 #[test]
-fn contexts_and_their_compressor_that_all_panic_when_their_pool_goes_are_all_counted() {
+fn panicking_context_drops_are_all_counted() {
     let registry = registry(&Script::new());
     registry.register_compressor(Arc::new(FallingDriver)).unwrap();
     let manager = PoolManager::builder(registry).build(&spec("a+falling")).unwrap();
     let pool = manager.current().unwrap();
-    // The second context is made while the first is out.
+    // The second context is made while the first is leased.
     let codec = pool.codec();
     codec.compress(b"1", 1, |_| codec.compress(b"2", 1, |_| ()).unwrap()).unwrap();
     drop(pool);

@@ -1,4 +1,5 @@
-//! Plug-ins that block, fail, panic or call back: the releasing thread is never delayed, stores go on, the current pool is untouched.
+//! Plug-ins that block, fail, panic or call back: the releasing thread is never delayed, stores
+//! continue, and the current pool does not change.
 
 mod common;
 
@@ -19,8 +20,9 @@ fn stores_go_on(manager: &zpool_manager::PoolManager) {
     stored.free();
 }
 
+/// A constructor that blocks delays only other switches.
 #[test]
-fn a_constructor_that_blocks_delays_switchers_only() {
+fn blocked_constructor_delays_only_switches() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let ((open, wait), (begun, begins)) = (mpsc::channel::<()>(), mpsc::channel());
@@ -43,8 +45,9 @@ fn a_constructor_that_blocks_delays_switchers_only() {
     assert_eq!(manager.current().unwrap().spec().to_string(), "b+x");
 }
 
+/// A destructor that blocks delays neither the releasing thread nor stores.
 #[test]
-fn a_destructor_that_blocks_delays_neither_releaser_nor_stores() {
+fn blocked_destructor_delays_no_release_or_store() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let ((open, wait), (begun, begins)) = (mpsc::channel::<()>(), mpsc::channel());
@@ -60,7 +63,7 @@ fn a_destructor_that_blocks_delays_neither_releaser_nor_stores() {
     for _ in 0..1000 {
         stores_go_on(&manager);
     }
-    // Further pools queue up behind it, and switching goes on up to the limit.
+    // Further pools queue up behind it, and switches continue up to the limit.
     manager.switch(&spec("a+y")).unwrap();
     assert_eq!(manager.stats().pools_destroyed, 0);
     drop(open);
@@ -68,8 +71,9 @@ fn a_destructor_that_blocks_delays_neither_releaser_nor_stores() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
+/// A destructor may hold a lock that a constructor takes.
 #[test]
-fn a_destructor_may_hold_a_lock_that_a_constructor_wants() {
+fn destructor_and_constructor_share_a_lock() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let lock = Arc::new(Mutex::new(()));
@@ -90,8 +94,9 @@ fn a_destructor_may_hold_a_lock_that_a_constructor_wants() {
     assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
 }
 
+/// B34: a constructor may use the current pool.
 #[test]
-fn b34_a_constructor_may_use_the_current_pool() {
+fn b34_constructor_uses_current_pool() {
     let script = Script::new();
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
     let (inner, used) = (Arc::downgrade(&manager), Arc::new(AtomicUsize::new(0)));
@@ -123,8 +128,9 @@ impl ZPoolDriver for HalfWay {
     }
 }
 
+/// B45: a driver that fails halfway leaves nothing behind.
 #[test]
-fn b45_a_driver_that_fails_half_way_leaves_nothing() {
+fn b45_driver_failing_halfway_leaves_nothing() {
     let (script, registry) = (Script::new(), registry(&Script::new()));
     registry
         .register_allocator(Arc::new(HalfWay(ScriptedDriver {
@@ -182,8 +188,9 @@ impl Compressor for Moody {
     }
 }
 
+/// A context that cannot be made is an error, is counted, and is made later.
 #[test]
-fn a_context_that_cannot_be_made_is_an_error_seen_in_the_stats_and_made_later() {
+fn failed_context_is_counted_and_retried() {
     let (registry, failures) = (registry(&Script::new()), Arc::new(AtomicUsize::new(2)));
     registry.register_compressor(Arc::new(MoodyDriver(failures))).unwrap();
     let manager = zpool_manager::PoolManager::builder(registry).build(&spec("a+moody")).unwrap();
@@ -208,8 +215,9 @@ impl PoolObserver for Log {
     }
 }
 
+/// An observer sees every event in the life of a pool.
 #[test]
-fn an_observer_sees_each_station_of_a_pools_life() {
+fn observer_sees_every_event_of_a_pool() {
     use PoolEventKind::{Created, Destroyed, Emptied, Published, Retired, Revived};
     let log = Arc::new(Log::default());
     let manager = builder(&Script::new()).observer(log.clone()).build(&spec("a+x")).unwrap();

@@ -1,4 +1,4 @@
-//! The work queue: every job once, in order, contained, and an end that loses nothing.
+//! The work queue: every job runs once, in order, inside a catch, and no job is lost at the end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -15,7 +15,7 @@ fn queue() -> Arc<WorkQueue> {
     Arc::new(WorkQueue::new("test queue").unwrap())
 }
 
-/// A job that counts that it ran.
+/// Makes a job that counts its run.
 fn counting(label: &'static str, ran: &Arc<AtomicUsize>) -> Job {
     let ran = ran.clone();
     Job::new(label, move || {
@@ -23,7 +23,8 @@ fn counting(label: &'static str, ran: &Arc<AtomicUsize>) -> Job {
     })
 }
 
-/// A job that holds the worker until the sender is used or dropped, and a receiver that hears when it has begun.
+/// Makes a job that holds the worker until the sender is used or dropped, and a receiver that gets
+/// a message when it has begun.
 fn gate(queue: &WorkQueue) -> (mpsc::Sender<()>, mpsc::Receiver<()>) {
     let ((open, wait), (begun, begins)) = (mpsc::channel(), mpsc::channel());
     let job = Job::new("gate", move || {
@@ -34,8 +35,9 @@ fn gate(queue: &WorkQueue) -> (mpsc::Sender<()>, mpsc::Receiver<()>) {
     (open, begins)
 }
 
+/// Jobs run once, in order, on the named thread.
 #[test]
-fn jobs_run_once_in_order_on_the_named_thread() {
+fn jobs_run_once_in_order_on_named_thread() {
     let (queue, seen) = (queue(), Arc::new(Mutex::new(Vec::new())));
     for i in 0..1000 {
         let seen = seen.clone();
@@ -52,8 +54,9 @@ fn jobs_run_once_in_order_on_the_named_thread() {
     assert_eq!((queue.stats().depth, queue.stats().jobs_panicked), (0, 0));
 }
 
+/// The panic of a job is caught and reported, and the next job runs.
 #[test]
-fn a_panicking_job_is_contained_and_reported_and_the_next_one_runs() {
+fn panicking_job_is_reported_and_next_one_runs() {
     let (queue, ran) = (queue(), Arc::new(AtomicUsize::new(0)));
     queue.submit(Job::new("bad", || panic!("job gave up"))).unwrap();
     queue.submit(counting("good", &ran)).unwrap();
@@ -63,8 +66,9 @@ fn a_panicking_job_is_contained_and_reported_and_the_next_one_runs() {
     assert_eq!(stats.last_panic.unwrap().to_string(), "job `bad` panicked: job gave up");
 }
 
+/// A shutdown completes pending jobs, and later ones are refused.
 #[test]
-fn shutdown_completes_and_then_refuses() {
+fn shutdown_completes_jobs_then_refuses() {
     let (queue, ran) = (queue(), Arc::new(AtomicUsize::new(0)));
     let (open, begins) = gate(&queue);
     begins.recv().unwrap();
@@ -86,8 +90,9 @@ fn shutdown_completes_and_then_refuses() {
     queue.shutdown().unwrap();
 }
 
+/// `shutdown_now` returns the pending jobs in order.
 #[test]
-fn shutdown_now_returns_what_is_pending_in_order() {
+fn shutdown_now_returns_pending_jobs_in_order() {
     let queue = queue();
     let (open, begins) = gate(&queue);
     begins.recv().unwrap();
@@ -108,8 +113,9 @@ fn shutdown_now_returns_what_is_pending_in_order() {
     assert_eq!(queue.stats().depth, 0);
 }
 
+/// Waiting inside the queue's own job is an error, and dropping the queue there does not deadlock.
 #[test]
-fn waiting_from_inside_an_own_job_is_an_error_and_dropping_there_is_no_deadlock() {
+fn wait_inside_own_job_is_error_not_deadlock() {
     let queue = queue();
     let (sender, outcome) = mpsc::channel();
     let inner = queue.clone();
@@ -132,8 +138,9 @@ fn waiting_from_inside_an_own_job_is_an_error_and_dropping_there_is_no_deadlock(
     }
 }
 
+/// Delayed jobs run in the order of their times, and periodic work runs until it is dropped.
 #[test]
-fn delayed_jobs_run_by_time_and_periodic_ones_until_dropped() {
+fn delayed_and_periodic_jobs_run_on_time() {
     let queue = queue();
     let (sender, order) = mpsc::channel();
     for (label, millis) in [("late", 30), ("early", 5)] {
@@ -152,12 +159,13 @@ fn delayed_jobs_run_by_time_and_periodic_ones_until_dropped() {
         ticks.recv().unwrap();
     }
     drop(periodic);
-    // Its closure, with the sender, goes with the last round.
+    // Its closure is dropped with the last run, and the sender with it.
     while ticks.recv().is_ok() {}
 }
 
+/// Jobs that many threads and other jobs submit all run.
 #[test]
-fn many_threads_submit_and_jobs_submit_jobs() {
+fn concurrent_and_nested_submits_all_run() {
     let (queue, ran) = (queue(), Arc::new(AtomicUsize::new(0)));
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -180,7 +188,7 @@ fn many_threads_submit_and_jobs_submit_jobs() {
     assert_eq!(ran.load(Ordering::SeqCst), 1500);
 }
 
-/// An executor of the kind that thread pools are: it allocates in `submit`, so it is used behind a relay.
+/// A typical thread pool: it allocates in `submit`, so it is used behind a relay.
 #[derive(Debug, Default)]
 struct Spawning(Mutex<Vec<std::thread::JoinHandle<()>>>);
 
@@ -192,8 +200,9 @@ impl Executor for Spawning {
     }
 }
 
+/// A relay makes a cautious executor legal inside a no-block section.
 #[test]
-fn a_relay_makes_a_cautious_executor_legal_in_a_no_block_section() {
+fn relay_submit_is_legal_in_no_block() {
     let (spawning, ran) = (Arc::new(Spawning::default()), Arc::new(AtomicUsize::new(0)));
     let relay = WorkQueue::relay("relay", spawning.clone()).unwrap();
     assert_eq!(spawning.properties(), ExecutorProperties::CAUTIOUS);

@@ -1,4 +1,5 @@
-//! Plug-ins and executors that call back, panic or give up at the worst moment: no deadlock, nothing unwinds, nothing is lost.
+//! Plug-ins and executors that call back, panic or give up at the worst moment: no deadlock, no
+//! unwinding, no loss.
 
 mod common;
 
@@ -25,8 +26,9 @@ use zpool_manager::{
 };
 use zpool_testing::executors::RefusingExecutor;
 
+/// A destructor that runs in a refused job may switch.
 #[test]
-fn an_orphans_destructor_may_switch() {
+fn orphan_destructor_may_switch() {
     let script = Script::new();
     let manager = Arc::new(
         builder(&script)
@@ -52,8 +54,9 @@ fn an_orphans_destructor_may_switch() {
     assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
 }
 
+/// The destructor in a refused job may take a lock that another switching thread holds.
 #[test]
-fn an_orphans_destructor_may_want_a_lock_that_another_switcher_holds() {
+fn orphan_destructor_takes_lock_of_other_switch() {
     let script = Script::new();
     let manager = Arc::new(
         builder(&script)
@@ -72,7 +75,8 @@ fn an_orphans_destructor_may_want_a_lock_that_another_switcher_holds() {
     std::thread::scope(|scope| {
         scope.spawn(|| manager.switch(&spec("a+y")).unwrap());
         begins.recv().unwrap();
-        // That switcher waits inside the destructor for our lock, and so must not hold what we want.
+        // That switch waits inside the destructor for our lock, and so must not hold a lock that we
+        // need.
         manager.switch(&spec("b+y")).unwrap();
         drop(held);
     });
@@ -81,11 +85,11 @@ fn an_orphans_destructor_may_want_a_lock_that_another_switcher_holds() {
     assert_eq!(script.alive(), 1);
 }
 
-/// What a compressor does besides copying.
+/// Side effects of a compressor that copies.
 #[derive(Default)]
 struct Whims {
     manager: Mutex<Weak<PoolManager>>,
-    /// Its drop switches.
+    /// Whether its drop switches.
     switches: AtomicBool,
     /// Switches that its drops have made.
     switched: AtomicUsize,
@@ -164,8 +168,9 @@ impl Drop for Wrapped {
     }
 }
 
+/// A compressor that a switch made and did not use may switch in its drop.
 #[test]
-fn a_compressor_that_a_switch_does_not_use_may_switch_when_it_is_dropped() {
+fn unused_compressor_may_switch_in_drop() {
     let (script, whimsical) = (Script::new(), Whimsical::default());
     let manager = Arc::new(builder(&script).max_pending(1_000).build(&spec("a+x")).unwrap());
     manager.registry().register_compressor(Arc::new(whimsical.clone())).unwrap();
@@ -186,7 +191,7 @@ fn a_compressor_that_a_switch_does_not_use_may_switch_when_it_is_dropped() {
 
     drop_switches();
     script.on_create(|| Err(CreateError::OutOfMemory));
-    // The compressor is there when the allocator fails.
+    // The compressor exists when the allocator fails.
     assert!(matches!(manager.switch(&spec("b(n=1)+w")), Err(SwitchError::Create { .. })));
     script.calm();
     assert_eq!(whimsical.0.switched.load(Ordering::SeqCst), 3);
@@ -195,8 +200,9 @@ fn a_compressor_that_a_switch_does_not_use_may_switch_when_it_is_dropped() {
     assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
 }
 
+/// A compressor that panics when asked for its facts is an error of the switch.
 #[test]
-fn a_compressor_that_panics_when_asked_about_itself_is_an_error_of_the_switch() {
+fn panicking_compressor_facts_are_switch_error() {
     let (script, whimsical) = (Script::new(), Whimsical::default());
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     manager.registry().register_compressor(Arc::new(whimsical.clone())).unwrap();
@@ -216,7 +222,7 @@ fn a_compressor_that_panics_when_asked_about_itself_is_an_error_of_the_switch() 
     manager.switch(&spec("b+w")).unwrap();
 }
 
-/// An allocator over one that several share: it says the same id each time, and panics when told to.
+/// An allocator that several pools share: it reports one id, and panics on request.
 #[derive(Debug, Clone)]
 struct Layered {
     inner: Arc<dyn ZPool>,
@@ -279,7 +285,7 @@ impl ZPool for Layered {
     }
 }
 
-/// A registry with an allocator `l` beside the usual ones.
+/// Makes a registry with an additional allocator `l`.
 fn with_layered(script: &Arc<Script>) -> (Arc<Registry>, Layered) {
     let registry = registry(script);
     let config = PoolConfig::new(zpool_core::page::default_source(), 4096);
@@ -289,8 +295,9 @@ fn with_layered(script: &Arc<Script>) -> (Arc<Registry>, Layered) {
     (registry, layered)
 }
 
+/// Of two pools with one id, the destroyed one is taken off the list.
 #[test]
-fn of_two_pools_with_one_id_the_one_that_is_destroyed_is_taken_off_the_list() {
+fn destroyed_pool_with_shared_id_is_unlisted() {
     let manager = PoolManager::builder(with_layered(&Script::new()).0).build(&spec("l+x")).unwrap();
     let kept = store(&manager, b"kept");
     manager.switch(&spec("l(n=2)+x")).unwrap();
@@ -303,8 +310,9 @@ fn of_two_pools_with_one_id_the_one_that_is_destroyed_is_taken_off_the_list() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
+/// An allocator that panics when asked for its id is an error of the switch.
 #[test]
-fn an_allocator_that_panics_when_asked_for_its_id_is_an_error_of_the_switch() {
+fn panicking_allocator_id_is_switch_error() {
     let (registry, layered) = with_layered(&Script::new());
     let manager = PoolManager::builder(registry).build(&spec("a+x")).unwrap();
     *layered.panics_in.lock() = "id";
@@ -323,23 +331,25 @@ impl PoolObserver for Watching {
     fn observe(&self, _: &PoolEvent<'_>) {}
 }
 
+/// An allocator that panics when asked for its bytes stops neither a switch nor a release.
 #[test]
-fn an_allocator_that_panics_when_asked_for_its_bytes_stops_neither_switch_nor_release() {
+fn panicking_bytes_held_stops_no_switch_or_release() {
     let (registry, layered) = with_layered(&Script::new());
     let manager =
         PoolManager::builder(registry).observer(Arc::new(Watching)).build(&spec("l+x")).unwrap();
     let last = manager.current().unwrap();
     *layered.panics_in.lock() = "bytes_held";
     manager.switch(&spec("a+x")).unwrap();
-    // Would unwind out of this drop, and the pool be lost.
+    // A panic would unwind out of this drop and lose the pool.
     drop(last);
     manager.flush().unwrap();
     let stats = manager.stats();
     assert_eq!((stats.pools_created, stats.pools_destroyed, stats.pools_alive), (2, 1, 1));
 }
 
+/// A flush inside a job is an error.
 #[test]
-fn a_flush_inside_a_job_is_an_error() {
+fn flush_inside_job_is_error() {
     let script = Script::new();
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
     let (weak, outcome) = (Arc::downgrade(&manager), Arc::new(Mutex::new(None)));
@@ -355,7 +365,7 @@ fn a_flush_inside_a_job_is_an_error() {
     assert_eq!(outcome.lock().take(), Some(Err(DrainError)));
 }
 
-/// Its delayed jobs, which are about contexts, meet a panic.
+/// Panics in `submit_later`, which is used for contexts.
 #[derive(Debug)]
 struct NoLater(WorkQueue);
 
@@ -373,8 +383,9 @@ impl Executor for NoLater {
     }
 }
 
+/// An executor that panics in `submit_later` fails no switch.
 #[test]
-fn an_executor_that_panics_at_a_delayed_job_fails_no_switch() {
+fn panicking_submit_later_fails_no_switch() {
     let executor = Arc::new(NoLater(WorkQueue::new("no clock").unwrap()));
     let manager = builder(&Script::new()).executor(executor).build(&spec("a+x")).unwrap();
     let kept = store(&manager, b"so the old pool lives on, and its contexts are to be freed");
@@ -384,7 +395,7 @@ fn an_executor_that_panics_at_a_delayed_job_fails_no_switch() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
-/// Refuses each job; the next one, once `begun` is set, only when it is told to.
+/// Refuses every job. Once `begun` is set, it refuses the next one only after a message.
 #[derive(Debug)]
 struct Slow {
     begun: Mutex<Option<mpsc::Sender<()>>>,
@@ -406,8 +417,9 @@ impl Executor for Slow {
     }
 }
 
+/// A manager dropped in a job leaves pool and executor to the thread that hands the pool over.
 #[test]
-fn a_manager_dropped_in_a_job_leaves_pool_and_executor_to_the_thread_that_hands_over() {
+fn manager_dropped_in_job_leaves_work_to_releaser() {
     for inside in [false, true] {
         let (script, leaked) = (Script::new(), pools_leaked());
         let ((begun, begins), (go, goes)) = (mpsc::channel(), mpsc::channel());
@@ -421,7 +433,8 @@ fn a_manager_dropped_in_a_job_leaves_pool_and_executor_to_the_thread_that_hands_
             drop(last);
         });
         begins.recv().unwrap();
-        // It is in `submit`. The manager goes inside a job, so it waits for nobody.
+        // The thread is in `submit`. The manager is dropped inside a job, so it waits for no
+        // thread.
         Job::new("drop the manager", move || drop(manager)).run().unwrap();
         assert_eq!(script.alive(), 1, "the current pool is destroyed, the other one on its way");
         go.send(()).unwrap();
@@ -432,13 +445,14 @@ fn a_manager_dropped_in_a_job_leaves_pool_and_executor_to_the_thread_that_hands_
     }
 }
 
+/// A manager dropped inside its own queue waits for no thread.
 #[test]
-fn a_manager_dropped_inside_its_own_queue_is_waited_for_by_nobody() {
+fn manager_dropped_in_own_queue_does_not_wait() {
     let script = Script::new();
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
     let (mine, (done, ended)) = (Mutex::new(Some(manager.clone())), mpsc::channel());
     script.on_destroy(move || {
-        // The first one: the queue's own thread is the last owner of the manager.
+        // First: the queue's own thread is the last owner of the manager.
         if let Some(manager) = mine.lock().take() {
             while Arc::strong_count(&manager) > 1 {
                 std::thread::yield_now();
@@ -454,8 +468,9 @@ fn a_manager_dropped_inside_its_own_queue_is_waited_for_by_nobody() {
     assert_eq!(script.alive(), 0);
 }
 
+/// A destructor in a refused job that always switches ends with one pool.
 #[test]
-fn an_orphans_destructor_that_always_switches_ends_with_one_pool() {
+fn orphan_destructor_that_switches_ends() {
     let (script, queue) = (Script::new(), Arc::new(WorkQueue::new("ended").unwrap()));
     let manager = Arc::new(builder(&script).executor(queue.clone()).build(&spec("a+x")).unwrap());
     queue.shutdown().unwrap();

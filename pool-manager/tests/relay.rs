@@ -1,4 +1,5 @@
-//! Queues that end at awkward moments, and relays to executors that misbehave: nobody waits for ever, and the books hold.
+//! Queues that end at awkward moments, and relays to executors that misbehave: every wait ends, and
+//! the counts are right.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -15,14 +16,14 @@ fn counting(ran: &Arc<AtomicUsize>) -> Job {
     })
 }
 
-/// What an executor does with a job.
+/// An executor's treatment of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mood {
     Runs,
     Refuses,
     Drops,
     Panics,
-    /// Keeps the job, and panics then.
+    /// Keeps the job, and then panics.
     KeepsAndPanics,
 }
 
@@ -55,15 +56,16 @@ impl Executor for Moody {
     }
 }
 
+/// A relay survives an executor that panics, drops jobs or refuses them.
 #[test]
-fn a_relay_outlives_an_executor_that_panics_drops_or_refuses() {
+fn relay_survives_panics_drops_and_refusals() {
     let (moody, ran) = (Moody::new(Mood::Runs), Arc::new(AtomicUsize::new(0)));
     let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
     for (mood, runs) in [(Mood::Panics, 0), (Mood::Drops, 0), (Mood::Refuses, 1), (Mood::Runs, 1)] {
         *moody.mood.lock() = mood;
         let (before, stats) = (ran.load(Ordering::SeqCst), relay.stats());
         relay.submit(counting(&ran)).unwrap();
-        // The thread of the relay is to do it: a flush runs what an executor is slow to begin, and
+        // The relay's thread has to do it: a flush runs jobs that an executor is slow to begin, and
         // a panic that prints its backtrace is slow.
         while relay.stats().depth > 0 {
             std::thread::yield_now();
@@ -77,8 +79,9 @@ fn a_relay_outlives_an_executor_that_panics_drops_or_refuses() {
     relay.shutdown().unwrap();
 }
 
+/// A flush waits for a job that an executor kept although its `submit` panicked.
 #[test]
-fn a_job_that_an_executor_kept_although_it_panicked_is_waited_for() {
+fn job_kept_by_panicking_submit_is_waited_for() {
     let (moody, ran) = (Moody::new(Mood::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
     let relay = Arc::new(WorkQueue::relay("moody", moody.clone()).unwrap());
     relay.submit(counting(&ran)).unwrap();
@@ -101,8 +104,9 @@ fn a_job_that_an_executor_kept_although_it_panicked_is_waited_for() {
     assert_eq!(relay.stats().depth, 0);
 }
 
+/// A relay dropped with pending jobs ends, whatever the executor does.
 #[test]
-fn a_relay_dropped_with_jobs_pending_ends_whatever_the_executor_does() {
+fn dropped_relay_ends_with_any_executor() {
     for mood in [Mood::Panics, Mood::Drops, Mood::Refuses] {
         let (moody, ran) = (Moody::new(mood), Arc::new(AtomicUsize::new(0)));
         let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
@@ -118,15 +122,16 @@ fn a_relay_dropped_with_jobs_pending_ends_whatever_the_executor_does() {
         }
         drop(relay);
         assert_eq!(Arc::strong_count(&held), 1, "no job is left, run or not");
-        // While an executor is slow to panic, the drop runs what is pending.
+        // While an executor is slow to panic, the drop runs pending jobs.
         let ran = ran.load(Ordering::SeqCst);
         assert!(if mood == Mood::Refuses { ran == 10 } else { ran <= 10 }, "{mood:?}: {ran} ran");
         assert_eq!(Arc::strong_count(&moody), 1, "the relay's thread has ended");
     }
 }
 
+/// A relay dropped inside a foreign job ends its thread.
 #[test]
-fn a_relay_dropped_inside_a_foreign_job_ends_its_thread() {
+fn relay_dropped_in_foreign_job_ends_thread() {
     let foreign = Arc::new(WorkQueue::new("foreign").unwrap());
     let relay = WorkQueue::relay("dropped", foreign.clone() as Arc<dyn Executor>).unwrap();
     let ran = Arc::new(AtomicUsize::new(0));
@@ -135,7 +140,7 @@ fn a_relay_dropped_inside_a_foreign_job_ends_its_thread() {
     relay.submit_later(Duration::from_secs(3600), counting(&ran)).unwrap();
     foreign.submit(Job::new("drop the relay", move || drop(relay))).unwrap();
     foreign.flush().unwrap();
-    // The relay's thread has its executor until it ends. If it sleeps on, so does this test.
+    // The relay's thread owns its executor until it ends. If it keeps sleeping, this test hangs.
     while Arc::strong_count(&foreign) > 1 {
         std::thread::yield_now();
     }
@@ -143,8 +148,9 @@ fn a_relay_dropped_inside_a_foreign_job_ends_its_thread() {
     assert_eq!(ran.load(Ordering::SeqCst), 2, "the delayed job was not lost");
 }
 
+/// A flush ends when `shutdown_now` takes the jobs that it waits for.
 #[test]
-fn a_flush_ends_when_shutdown_now_takes_what_it_waits_for() {
+fn flush_ends_when_shutdown_now_takes_its_jobs() {
     for round in 0..300 {
         let (queue, given_back) =
             (Arc::new(WorkQueue::new("ending").unwrap()), Arc::new(AtomicUsize::new(0)));
@@ -160,12 +166,12 @@ fn a_flush_ends_when_shutdown_now_takes_what_it_waits_for() {
         std::thread::scope(|scope| {
             let flushing = scope.spawn(|| queue.flush().unwrap());
             let ending = scope.spawn(|| {
-                // Some rounds with the flush before it, some after.
+                // Some rounds with the flush first, some with it second.
                 (0..round % 8).for_each(|_| std::thread::yield_now());
                 let jobs = queue.shutdown_now().unwrap();
                 assert!(jobs.iter().all(|job| job.label() == "mine"), "{jobs:?}");
                 given_back.fetch_add(jobs.len(), Ordering::SeqCst);
-                // Unrun: nobody may wait for them any more.
+                // Unrun: no thread may wait for them any more.
                 drop(jobs);
             });
             while queue.submit(Job::new("mine", || ())).is_ok() {
@@ -180,8 +186,9 @@ fn a_flush_ends_when_shutdown_now_takes_what_it_waits_for() {
     }
 }
 
+/// A flush waits for all earlier jobs, and is not counted as one.
 #[test]
-fn a_flush_waits_for_all_before_it_and_is_no_job_itself() {
+fn flush_waits_for_earlier_jobs_uncounted() {
     let (queue, ran) = (WorkQueue::new("flushed").unwrap(), Arc::new(AtomicUsize::new(0)));
     for n in 1..=200 {
         queue.submit(counting(&ran)).unwrap();
@@ -191,8 +198,9 @@ fn a_flush_waits_for_all_before_it_and_is_no_job_itself() {
     assert_eq!((queue.stats().jobs_run, queue.stats().depth), (200, 0));
 }
 
+/// A delay beyond the range of the clock never ends, and delays no other job.
 #[test]
-fn a_delay_beyond_the_clock_never_ends_and_hinders_nobody() {
+fn delay_beyond_clock_never_ends() {
     let (queue, ran) = (Arc::new(WorkQueue::new("never").unwrap()), Arc::new(AtomicUsize::new(0)));
     queue.submit_later(Duration::MAX, counting(&ran)).unwrap();
     let periodic =

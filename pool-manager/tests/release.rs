@@ -1,4 +1,4 @@
-//! The last reference, in every circumstance.
+//! The last reference, in all circumstances.
 
 mod common;
 
@@ -10,16 +10,18 @@ use zpool_core::exec::{DrainExecutor, Inline, Manual};
 use zpool_manager::{WorkQueue, pools_leaked};
 use zpool_testing::executors::RefusingExecutor;
 
+/// An inline executor destroys on the caller, which the counters show.
 #[test]
-fn an_inline_executor_destroys_on_the_caller_and_is_found_out() {
+fn inline_executor_is_counted_as_on_caller() {
     let script = Script::new();
     let manager = builder(&script).executor(Arc::new(Inline::new())).build(&spec("a+x")).unwrap();
     manager.switch(&spec("b+x")).unwrap();
     assert_eq!((manager.stats().destroyed_on_caller, script.alive()), (1, 1));
 }
 
+/// A refused job is an orphan until the next switch or reap.
 #[test]
-fn a_refused_job_is_an_orphan_until_the_next_switch_or_reap() {
+fn refused_job_runs_at_next_switch_or_reap() {
     let (script, refusing) = (Script::new(), Arc::new(RefusingExecutor::default()));
     let manager = builder(&script).executor(refusing.clone()).build(&spec("a+x")).unwrap();
     manager.switch(&spec("b+x")).unwrap();
@@ -33,8 +35,9 @@ fn a_refused_job_is_an_orphan_until_the_next_switch_or_reap() {
     assert_eq!(script.alive(), 0, "and the manager's drop the rest");
 }
 
+/// An executor that refuses every job stops no switch.
 #[test]
-fn an_executor_that_refuses_everything_stops_no_switcher() {
+fn refusing_executor_stops_no_switch() {
     let script = Script::new();
     let manager = builder(&script)
         .executor(Arc::new(RefusingExecutor::default()))
@@ -48,8 +51,9 @@ fn an_executor_that_refuses_everything_stops_no_switcher() {
     assert_eq!((script.alive(), manager.stats().jobs_refused), (1, 50));
 }
 
+/// I6: dropping the manager completes the pending jobs of its queue.
 #[test]
-fn i6_dropping_the_manager_completes_what_its_queue_has_pending() {
+fn i6_manager_drop_completes_pending_jobs() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     for i in 0..10 {
@@ -59,8 +63,10 @@ fn i6_dropping_the_manager_completes_what_its_queue_has_pending() {
     assert_eq!(script.alive(), 0);
 }
 
+/// After the manager is gone, the dropping thread destroys the pool, or leaks it in a no-block
+/// section.
 #[test]
-fn after_the_manager_the_dropping_thread_destroys_or_leaks_in_a_no_block_section() {
+fn drop_after_manager_destroys_or_leaks() {
     let (script, leaked) = (Script::new(), pools_leaked());
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let first = store(&manager, b"outlives the manager");
@@ -77,8 +83,9 @@ fn after_the_manager_the_dropping_thread_destroys_or_leaks_in_a_no_block_section
     assert_eq!(pools_leaked() - leaked, 1, "and counted");
 }
 
+/// A user's queue that is shut down makes orphans and loses nothing.
 #[test]
-fn a_user_owned_queue_that_is_shut_down_makes_orphans_not_losses() {
+fn shut_down_user_queue_makes_orphans() {
     let (script, queue) = (Script::new(), Arc::new(WorkQueue::new("users").unwrap()));
     let manager = builder(&script).executor(queue.clone()).build(&spec("a+x")).unwrap();
     queue.shutdown().unwrap();
@@ -88,8 +95,9 @@ fn a_user_owned_queue_that_is_shut_down_makes_orphans_not_losses() {
     assert_eq!((script.alive(), manager.stats().jobs_refused), (1, 1));
 }
 
+/// A job that an executor drops still destroys its pool.
 #[test]
-fn a_job_that_an_executor_drops_still_destroys_its_pool() {
+fn job_dropped_by_executor_destroys_pool() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
     let manager = builder(&script).executor(manual.clone()).build(&spec("a+x")).unwrap();
     manager.switch(&spec("b+x")).unwrap();
@@ -101,8 +109,9 @@ fn a_job_that_an_executor_drops_still_destroys_its_pool() {
     );
 }
 
+/// A destructor that panics is counted and delays no caller.
 #[test]
-fn a_destructor_that_panics_is_counted_and_delays_nobody() {
+fn panicking_destructor_is_counted() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     script.on_destroy(|| panic!("destructor gave up"));
@@ -116,8 +125,9 @@ fn a_destructor_that_panics_is_counted_and_delays_nobody() {
     assert_eq!(manager.stats().pools_destroyed, 2);
 }
 
+/// B1: 100 000 switches without a delay.
 #[test]
-fn b1_a_hundred_thousand_switches_without_delay() {
+fn b1_many_switches_without_delay() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let specs = [spec("a+y"), spec("a+x")];
@@ -134,8 +144,9 @@ fn b1_a_hundred_thousand_switches_without_delay() {
     assert!(stats.pending_destroy_max <= zpool_manager::DEFAULT_MAX_PENDING, "{stats:?}");
 }
 
+/// B38: two specs that both keep entries through many switches.
 #[test]
-fn b38_two_specs_that_both_keep_entries_for_many_switches() {
+fn b38_two_specs_keep_entries_in_switches() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let specs = [spec("b+x"), spec("a+x")];

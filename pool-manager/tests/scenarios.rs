@@ -1,4 +1,5 @@
-//! Scenarios from the kernel's history that concern the manager and have no better place (docs/scenarios.md has the table of all).
+//! Scenarios from the kernel's history that concern the manager and fit no other file
+//! (docs/scenarios.md lists all).
 
 mod common;
 
@@ -23,8 +24,9 @@ impl PoolObserver for Failing {
     }
 }
 
+/// B3: an observer that panics stops no pool.
 #[test]
-fn b3_an_observer_that_fails_stops_no_pool() {
+fn b3_failing_observer_stops_no_pool() {
     let script = Script::new();
     let manager = builder(&script).observer(Arc::new(Failing)).build(&spec("a+x")).unwrap();
     for text in ["b+x", "a+x"] {
@@ -37,8 +39,9 @@ fn b3_an_observer_that_fails_stops_no_pool() {
     assert_eq!((script.alive(), manager.stats().pools_destroyed), (1, 2));
 }
 
+/// B4: changing a parameter after a failed start is an error and not a panic.
 #[test]
-fn b4_changing_a_parameter_after_a_failed_start_is_an_error_and_no_panic() {
+fn b4_parameter_after_failed_start_is_error() {
     let script = Script::new();
     script.on_create(|| Err(CreateError::OutOfMemory));
     let manager = builder(&script).build_idle().unwrap();
@@ -46,20 +49,22 @@ fn b4_changing_a_parameter_after_a_failed_start_is_an_error_and_no_panic() {
     assert!(matches!(manager.set_compressor(&component("y")), Err(SwitchError::Create { .. })));
     assert!(manager.current().is_none() && manager.pools().is_empty());
     script.calm();
-    // What was asked for is remembered, so one parameter is enough now.
+    // The request is remembered, so one parameter is enough now.
     manager.set_allocator(&component("b")).unwrap();
     assert_eq!(manager.current().unwrap().spec().to_string(), "b+y");
 }
 
+/// B6: constructors and destructors run under no lock that readers take.
 #[test]
-fn b6_constructors_and_destructors_run_under_no_lock_that_readers_take() {
+fn b6_plug_ins_run_under_no_reader_lock() {
     let script = Script::new();
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
     let looks = Arc::new(AtomicUsize::new(0));
     let look = |manager: Weak<PoolManager>, looks: Arc<AtomicUsize>| {
         move || {
             if let Some(manager) = manager.upgrade() {
-                // Each takes the list's lock, the gate's or a registry's: any of them held by the caller would hang here.
+                // Each call takes the lock of the list, the gate or a registry. If the caller held
+                // one, this would hang.
                 drop((manager.pools(), manager.stats(), manager.bytes_held(), manager.current()));
                 drop((manager.registry().allocators(), manager.registry().compressors()));
                 looks.fetch_add(1, Ordering::SeqCst);
@@ -80,9 +85,10 @@ fn b6_constructors_and_destructors_run_under_no_lock_that_readers_take() {
     assert_eq!(looks.load(Ordering::SeqCst), 4, "two constructors and two destructors");
 }
 
-/// Destructors that leave work for the executor that runs them: b10 (a job of a pool that is gone), b39 and b40 (two kinds of work on one queue).
+/// B10, B39, B40: destructors may leave work for the executor that runs them. B10: a job of a
+/// destroyed pool. B39 and B40: two kinds of work on one queue.
 #[test]
-fn b10_b39_b40_a_destructor_may_leave_work_and_the_end_completes_it() {
+fn b10_b39_b40_work_of_destructor_is_completed() {
     for end_with_manager in [true, false] {
         let (script, queue) = (Script::new(), Arc::new(WorkQueue::new("scenario").unwrap()));
         let (second_kind, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -108,7 +114,7 @@ fn b10_b39_b40_a_destructor_may_leave_work_and_the_end_completes_it() {
             drop(queue);
             drop(manager);
         }
-        // The queue's last owner may be one of its own jobs: then it ends by itself.
+        // The queue's last owner may be one of its own jobs; then it ends by itself.
         while script.alive() > 0
             || second_kind.load(Ordering::SeqCst) + refused.load(Ordering::SeqCst) < 101
         {
@@ -118,8 +124,9 @@ fn b10_b39_b40_a_destructor_may_leave_work_and_the_end_completes_it() {
     }
 }
 
+/// B11: a thread that waits for the last destruction wakes up.
 #[test]
-fn b11_whoever_waits_for_the_last_destruction_wakes_up() {
+fn b11_last_destruction_wakes_waiter() {
     let script = Script::new();
     let manager = builder(&script).max_pending(1).build(&spec("a+x")).unwrap();
     std::thread::scope(|scope| {
@@ -136,8 +143,9 @@ fn b11_whoever_waits_for_the_last_destruction_wakes_up() {
     assert_eq!((manager.stats().pending_destroy, script.alive()), (0, 1));
 }
 
+/// B27: work that is queued already takes no further reference.
 #[test]
-fn b27_work_that_is_queued_already_takes_no_further_reference() {
+fn b27_queued_work_takes_no_reference() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
     let manager = builder(&script).executor(manual.clone()).build(&spec("a+x")).unwrap();
     let first = store(&manager, b"of a+x");
@@ -155,8 +163,9 @@ fn b27_work_that_is_queued_already_takes_no_further_reference() {
     assert_eq!((manager.stats().pools_alive, script.alive()), (1, 1));
 }
 
+/// B32: a thread may end while its context lives on and other threads use it.
 #[test]
-fn b32_a_thread_may_end_while_its_context_lives_on_and_others_use_it() {
+fn b32_context_outlives_its_thread() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
     let pool = manager.current().unwrap();
     for _ in 0..50 {
@@ -174,8 +183,9 @@ fn b32_a_thread_may_end_while_its_context_lives_on_and_others_use_it() {
     assert!(made <= 40, "200 threads shared {made} contexts");
 }
 
+/// I5: after all objects are freed, only the current pool exists.
 #[test]
-fn i5_after_all_objects_are_gone_only_the_current_pool_exists() {
+fn i5_without_objects_only_current_pool_exists() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let mut stored = Vec::new();
@@ -190,9 +200,9 @@ fn i5_after_all_objects_are_gone_only_the_current_pool_exists() {
     assert_eq!(manager.pools()[0].label.spec, *manager.current().unwrap().spec());
 }
 
-/// What is stuck is easy to see: a retired pool, for how long, and by how many references.
+/// A retired pool that is kept alive is in the snapshot, with its age and references.
 #[test]
-fn a_retired_pool_that_something_keeps_is_seen_in_the_snapshot() {
+fn kept_retired_pool_is_in_snapshot() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
     let kept: Vec<_> = (0..3).map(|i| store(&manager, &[i])).collect();
     manager.switch(&spec("b+x")).unwrap();
@@ -207,7 +217,7 @@ fn a_retired_pool_that_something_keeps_is_seen_in_the_snapshot() {
     kept.into_iter().for_each(Stored::free);
 }
 
-/// Which pool was made of what, and each time one became current.
+/// The spec of each pool, and every time one became current.
 #[derive(Debug, Default)]
 struct Register {
     specs: Mutex<HashMap<PoolId, String>>,
@@ -223,16 +233,17 @@ impl PoolObserver for Register {
             PoolEventKind::Published | PoolEventKind::Revived => {
                 self.became_current.lock().push((event.kind, event.pool.id));
             }
-            // Comes from a switcher that has given the mutex back and not yet returned: the other one's turn.
+            // Reported by a switch that has unlocked the mutex and not yet returned: now the other
+            // one runs.
             PoolEventKind::Emptied => (0..50).for_each(|_| std::thread::yield_now()),
             _ => (),
         }
     }
 }
 
-/// A switch of one thread against one of another: each is told what its own switch did, and the books hold.
+/// Concurrent switches each return their own result, and the counts are right.
 #[test]
-fn two_switchers_take_turns_and_each_is_told_its_own_result() {
+fn concurrent_switches_return_own_results() {
     let (script, register) = (Script::new(), Arc::new(Register::default()));
     let manager = builder(&script).observer(register.clone()).build_idle().unwrap();
     let switch_often = |text: &str| -> Vec<_> {
@@ -247,7 +258,8 @@ fn two_switchers_take_turns_and_each_is_told_its_own_result() {
         let threads = ["a+y", "b+x"].map(|text| scope.spawn(move || switch_often(text)));
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    // Whatever became current did so for one of the two, who was told so, and nobody else was.
+    // Every pool that became current did so for one of the two switches, and only that one returned
+    // it.
     let mut seen = register.became_current.lock().clone();
     let mut heard: Vec<_> = told
         .iter()

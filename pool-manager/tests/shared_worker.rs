@@ -1,4 +1,4 @@
-//! One worker for all managers of a process that were given no executor.
+//! The worker shared by all managers of a process that have no executor.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -16,12 +16,12 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The states of the threads called `name`.
+/// Returns the states of the threads called `name`.
 fn threads(name: &str) -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     tasks
         .filter_map(|task| {
-            // One that ends meanwhile is not there.
+            // A thread that ends meanwhile has no file any more.
             let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
             let field = |key| status.lines().find_map(|line: &str| line.strip_prefix(key));
             (field("Name:")?.trim() == name)
@@ -39,8 +39,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A hundred managers have one thread, which sleeps when there is nothing to do and ends after the
-/// last of them.
+/// A hundred managers share one thread, which sleeps without work and ends after the last of them.
 #[test]
 fn hundred_managers_have_one_thread_that_ends() {
     let _alone = alone();
@@ -52,10 +51,10 @@ fn hundred_managers_have_one_thread_that_ends() {
         manager.switch(&spec("b+y")).unwrap();
     }
     managers.iter().for_each(|manager| manager.flush().unwrap());
-    // It has its name a moment after it has started.
+    // A thread has its name a moment after it has started.
     until("there is no thread", || threads("zpool-work").len() == 1);
     assert_eq!(script.alive(), 100);
-    // Asleep: only a wake-up ends it then.
+    // Asleep, so only a wake-up ends it.
     until("it does not sleep", || threads("zpool-work").iter().all(|state| state.starts_with('S')));
     drop(managers);
     assert_eq!(script.alive(), 0, "each drop completed its own jobs");
@@ -75,8 +74,8 @@ fn blocked(script: &Script) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     (begins, go)
 }
 
-/// While one manager's destructor blocks the worker, another manager switches, flushes and goes; a
-/// drop neither waits for the jobs of others nor ends them.
+/// While one manager's destructor blocks the worker, another manager can switch, flush and be
+/// dropped. Its drop neither waits for other managers' jobs nor ends them.
 #[test]
 fn manager_does_not_wait_for_anothers_jobs() {
     let _alone = alone();
@@ -104,7 +103,7 @@ fn manager_does_not_wait_for_anothers_jobs() {
     drop(go);
     slow.flush().unwrap();
     script.calm();
-    // The worker goes on for those that are left.
+    // The worker continues for the remaining managers.
     let (done, wait) = mpsc::channel();
     let name = || std::thread::current().name().map(str::to_owned);
     let job = Job::new("still there", move || done.send(name()).unwrap());
@@ -112,7 +111,7 @@ fn manager_does_not_wait_for_anothers_jobs() {
     assert_eq!(wait.recv().unwrap().as_deref(), Some("zpool-work"));
 }
 
-/// A manager that goes completes the jobs that its pools submitted, delayed ones included.
+/// A manager that is dropped completes the jobs that its pools submitted, including delayed ones.
 #[test]
 fn manager_that_goes_completes_its_pools_jobs() {
     let _alone = alone();
@@ -141,8 +140,8 @@ fn manager_that_goes_completes_its_pools_jobs() {
     assert_eq!(seen.len(), 4);
 }
 
-/// Managers that are given one queue share its thread. They leave it their pools, and it is the
-/// owner who waits for it.
+/// Managers with one queue share its thread. They leave it their pools, and only its owner waits
+/// for it.
 #[test]
 fn managers_share_a_queue_that_they_were_given() {
     let _alone = alone();

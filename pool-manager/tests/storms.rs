@@ -1,4 +1,5 @@
-//! Switching under load: stores go on, books stay true, executors may end at any moment.
+//! Switching under load: stores continue, the counts are right, and executors may end at any
+//! moment.
 
 mod common;
 
@@ -24,7 +25,8 @@ fn switch_until(manager: &PoolManager, stop: &AtomicBool) {
     }
 }
 
-/// Stores, reads back and frees `rounds` objects, keeping up to 20 at a time. Panics if anything is missing or wrong.
+/// Stores, reads back and frees `rounds` objects, keeping up to 20 at a time. Panics if one is
+/// missing or wrong.
 fn work(manager: &PoolManager, rounds: u32) {
     let mut kept = Vec::new();
     for i in 0..rounds {
@@ -53,8 +55,9 @@ fn books_balance(manager: &PoolManager, script: &Script) {
     );
 }
 
+/// B50: a store during a switch always has a pool.
 #[test]
-fn b50_a_store_during_a_switch_never_lacks_a_pool() {
+fn b50_store_during_switch_has_a_pool() {
     for revive in [true, false] {
         let script = Script::new();
         let manager = builder(&script).revive(revive).build(&spec("a+x")).unwrap();
@@ -70,11 +73,12 @@ fn b50_a_store_during_a_switch_never_lacks_a_pool() {
     }
 }
 
+/// B49: a snapshot shows one moment.
 #[test]
-fn b49_a_snapshot_is_of_one_moment() {
+fn b49_snapshot_is_of_one_moment() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
-    // Both pools keep something, so both are always there, whichever is current.
+    // Both pools keep an object, so both always exist, whichever is current.
     let first = store(&manager, &[1; 10]);
     manager.switch(&spec("b+x")).unwrap();
     let second = store(&manager, &[2; 20]);
@@ -105,8 +109,9 @@ fn b49_a_snapshot_is_of_one_moment() {
     books_balance(&manager, &script);
 }
 
+/// I3: there is always a current pool, and it is alive.
 #[test]
-fn i3_there_is_always_a_current_pool_and_it_is_alive() {
+fn i3_current_pool_always_exists_and_is_alive() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let stop = AtomicBool::new(false);
@@ -122,10 +127,10 @@ fn i3_there_is_always_a_current_pool_and_it_is_alive() {
     books_balance(&manager, &script);
 }
 
-/// What the test itself knows of each pool: references that it holds.
+/// The references to each pool that the test holds.
 type Held = Arc<Mutex<HashMap<PoolId, usize>>>;
 
-/// Stores, reads and frees `rounds` objects, and notes which pools it has references to for as long as it has them.
+/// Stores, reads and frees `rounds` objects, and notes the pools to which it has references.
 fn work_noting(manager: &PoolManager, held: &Held, rounds: u32) {
     let mut kept = Vec::new();
     for i in 0..rounds {
@@ -136,7 +141,7 @@ fn work_noting(manager: &PoolManager, held: &Held, rounds: u32) {
         if kept.len() > 20 || i + 1 == rounds {
             for (i, stored) in kept.drain(..) {
                 assert_eq!(stored.read(), i.to_ne_bytes());
-                // Noted before: from then on the pool may go at any moment.
+                // Noted before: from now on the pool may be destroyed at any moment.
                 *held.lock().get_mut(&stored.pool.id()).unwrap() -= 1;
                 stored.free();
             }
@@ -144,8 +149,9 @@ fn work_noting(manager: &PoolManager, held: &Held, rounds: u32) {
     }
 }
 
+/// I2: a destroyed pool is not listed, and has no object, no reference and no reader.
 #[test]
-fn i2_a_pool_that_is_destroyed_is_not_listed_and_has_no_object_no_reference_and_no_reader() {
+fn i2_destroyed_pool_is_unlisted_and_unreferenced() {
     let (script, held) = (Script::new(), Held::default());
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
     let (watcher, known) = (Arc::downgrade(&manager), held.clone());
@@ -164,7 +170,8 @@ fn i2_a_pool_that_is_destroyed_is_not_listed_and_has_no_object_no_reference_and_
         }
     });
     let stop = AtomicBool::new(false);
-    // On a fast machine all is done before the first switch: so they go on until enough was destroyed to say something.
+    // On a fast machine, all would be done before the first switch. So they continue until enough
+    // pools were destroyed.
     let work = || {
         work_noting(&manager, &held, 5_000);
         let enough = || destroyed.lock().len() >= 50;
@@ -188,9 +195,10 @@ fn i2_a_pool_that_is_destroyed_is_not_listed_and_has_no_object_no_reference_and_
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// The executor ends at any point of a storm: nothing lost, nothing destroyed twice, no deadlock.
+    /// I6: the executor may end at any point of a storm. Nothing is lost or destroyed twice, and
+    /// there is no deadlock.
     #[test]
-    fn i6_the_executor_ends_at_any_point_of_a_storm(end_after in 0u32..400, now: bool, with_manager: bool) {
+    fn i6_executor_ends_at_any_point_of_storm(end_after in 0u32..400, now: bool, with_manager: bool) {
         let (script, queue) = (Script::new(), Arc::new(WorkQueue::new("storm").unwrap()));
         let manager = builder(&script).executor(queue.clone()).revive(end_after % 2 == 0).build(&spec("a+x")).unwrap();
         let stop = AtomicBool::new(false);
@@ -198,7 +206,8 @@ proptest! {
             let worker = scope.spawn(|| work(&manager, 400));
             let switcher = scope.spawn(|| switch_until(&manager, &stop));
             work(&manager, end_after);
-            // What `shutdown_now` gives back is ours to run: the switcher may be waiting for it.
+            // We have to run the jobs that `shutdown_now` returns: the switching thread may be
+            // waiting for them.
             let given_back = if now { queue.shutdown_now().unwrap() } else { queue.shutdown().map(|()| Vec::new()).unwrap() };
             given_back.into_iter().for_each(|job| job.run().unwrap());
             worker.join().unwrap();

@@ -1,4 +1,4 @@
-//! Switching case by case: what the caller gets, and what is current afterwards.
+//! Switches, case by case: the result, and the current pool afterwards.
 
 mod common;
 
@@ -11,8 +11,9 @@ use zpool_core::CreateError;
 use zpool_core::exec::Manual;
 use zpool_manager::{PoolManager, PoolState, SwitchError, Switched};
 
+/// A switch to a new spec makes a pool, and the empty previous one is destroyed.
 #[test]
-fn a_new_spec_makes_a_pool_and_the_empty_old_one_is_destroyed() {
+fn new_spec_makes_pool_and_destroys_empty_one() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let first = manager.current().unwrap().id();
@@ -30,8 +31,9 @@ fn a_new_spec_makes_a_pool_and_the_empty_old_one_is_destroyed() {
     assert_eq!((stats.switches, stats.destroyed_on_caller), (2, 0));
 }
 
+/// Switching to an equal spec, written in any way, changes nothing.
 #[test]
-fn the_same_spec_is_a_no_op_also_in_other_words() {
+fn equal_spec_changes_nothing() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a(p=1,q=2)+x")).unwrap();
     let id = manager.current().unwrap().id();
@@ -40,8 +42,9 @@ fn the_same_spec_is_a_no_op_also_in_other_words() {
     assert_eq!(manager.stats().switches, 1);
 }
 
+/// Setting one parameter keeps the other.
 #[test]
-fn one_parameter_at_a_time_keeps_the_other() {
+fn setting_one_parameter_keeps_the_other() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
     manager.set_compressor(&component("y")).unwrap();
     assert_eq!(manager.current().unwrap().spec().to_string(), "a+y");
@@ -49,8 +52,9 @@ fn one_parameter_at_a_time_keeps_the_other() {
     assert_eq!(manager.current().unwrap().spec().to_string(), "b(k=v)+y");
 }
 
+/// Stored objects keep their pool alive, until the last one is freed.
 #[test]
-fn stored_objects_keep_their_pool_and_the_last_one_lets_it_go() {
+fn stored_objects_keep_their_pool_alive() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let old = store(&manager, b"stored before the switch");
@@ -72,8 +76,9 @@ fn stored_objects_keep_their_pool_and_the_last_one_lets_it_go() {
     assert_eq!(script.alive(), 1, "the current pool needs no object to live");
 }
 
+/// A live retired pool is revived, unless that is turned off.
 #[test]
-fn a_live_retired_pool_is_revived_unless_that_is_off() {
+fn live_retired_pool_is_revived_if_enabled() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let kept = store(&manager, b"keeps a+x alive");
@@ -98,8 +103,9 @@ fn a_live_retired_pool_is_revived_unless_that_is_off() {
     kept.free();
 }
 
+/// B2: pools that await destruction block no new one, and names are unique.
 #[test]
-fn b2_pools_that_await_destruction_hinder_no_new_one_and_names_are_unique() {
+fn b2_pending_pools_block_no_new_pool_or_name() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
     let manager =
         builder(&script).executor(manual.clone()).revive(false).build(&spec("a+x")).unwrap();
@@ -121,8 +127,9 @@ fn b2_pools_that_await_destruction_hinder_no_new_one_and_names_are_unique() {
     assert_eq!((manager.stats().pending_destroy, script.alive()), (0, 1));
 }
 
+/// An unknown name is an error that lists the known ones.
 #[test]
-fn what_is_unknown_is_named_with_what_is_known() {
+fn unknown_name_error_lists_known_names() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
     let id = manager.current().unwrap().id();
     let error = manager.switch(&spec("c+x")).unwrap_err();
@@ -132,8 +139,9 @@ fn what_is_unknown_is_named_with_what_is_known() {
     assert_eq!(manager.current().unwrap().id(), id);
 }
 
+/// A failed switch changes nothing.
 #[test]
-fn a_failed_switch_leaves_everything_as_it_was() {
+fn failed_switch_changes_nothing() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     let id = manager.current().unwrap().id();
@@ -156,8 +164,9 @@ fn a_failed_switch_leaves_everything_as_it_was() {
     assert_ne!(manager.current().unwrap().id(), id);
 }
 
+/// B5: without a pool, one parameter can be set and then the other.
 #[test]
-fn b5_without_any_pool_one_parameter_is_fixed_and_then_the_other() {
+fn b5_parameters_can_be_set_before_first_pool() {
     let manager = builder(&Script::new()).build_idle().unwrap();
     assert!(manager.current().is_none());
     assert!(matches!(
@@ -174,8 +183,9 @@ fn b5_without_any_pool_one_parameter_is_fixed_and_then_the_other() {
     assert_eq!(manager.current().unwrap().spec().to_string(), "b+x");
 }
 
+/// A switch inside a constructor is an error.
 #[test]
-fn a_constructor_must_not_switch() {
+fn switch_in_constructor_is_error() {
     let script = Script::new();
     let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
     let (inner, outcome) = (Arc::downgrade(&manager), Arc::new(parking_lot::Mutex::new(None)));
@@ -190,8 +200,9 @@ fn a_constructor_must_not_switch() {
     assert_eq!(outcome.lock().take(), Some(Err(SwitchError::InsideConstructor)));
 }
 
+/// A destructor may switch even while a switch waits for it.
 #[test]
-fn a_destructor_may_switch_even_when_the_switcher_waits_for_it() {
+fn awaited_destructor_may_switch() {
     let script = Script::new();
     let manager = Arc::new(builder(&script).max_pending(1).build(&spec("a+x")).unwrap());
     let (inner, again) = (Arc::downgrade(&manager), AtomicBool::new(true));
@@ -199,7 +210,7 @@ fn a_destructor_may_switch_even_when_the_switcher_waits_for_it() {
         if again.swap(false, Ordering::SeqCst)
             && let Some(manager) = inner.upgrade()
         {
-            // Either outcome is right; a deadlock is not.
+            // Both outcomes are right; a deadlock is not.
             let _ = manager.switch(&spec("a+y"));
         }
     });
@@ -211,8 +222,8 @@ fn a_destructor_may_switch_even_when_the_switcher_waits_for_it() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
-/// A switch that finds too many pools awaiting destruction destroys the oldest itself, if no thread
-/// has begun to, and waits for those that are being destroyed.
+/// A switch that finds too many pools awaiting destruction destroys the oldest one that no thread
+/// has begun, and waits for those that are being destroyed.
 #[test]
 fn switch_at_max_pending_destroys_or_waits() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
@@ -226,7 +237,8 @@ fn switch_at_max_pending_destroys_or_waits() {
     manager.switch(&spec("b+x")).unwrap();
     assert_eq!((manager.stats().pending_destroy, manager.stats().pools_destroyed), (2, 1));
 
-    // Both are under way on other threads: then the switch can only come after one has ended.
+    // Both are being destroyed by other threads, so the switch can only succeed after one has
+    // ended.
     let ((begun, begins), (go, wait)) = (mpsc::channel(), mpsc::channel::<()>());
     let wait = Mutex::new(wait);
     script.on_destroy(move || {
@@ -245,8 +257,9 @@ fn switch_at_max_pending_destroys_or_waits() {
     assert_eq!(manager.stats().pending_destroy_max, 2);
 }
 
+/// A driver whose pool awaits destruction is busy.
 #[test]
-fn a_driver_whose_pool_awaits_destruction_is_busy() {
+fn driver_of_pending_pool_is_busy() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
     let manager = builder(&script).executor(manual.clone()).build(&spec("a+x")).unwrap();
     manager.switch(&spec("b+y")).unwrap();

@@ -1,4 +1,4 @@
-//! `TracingObserver`: every station of a pool's life as one event.
+//! `TracingObserver`: one tracing event for every event in the life of a pool.
 #![cfg(feature = "tracing")]
 
 mod common;
@@ -69,8 +69,9 @@ impl Subscriber for Collecting {
     fn exit(&self, _: &Id) {}
 }
 
+/// The tracing observer writes every event with pool, spec and bytes.
 #[test]
-fn the_tracing_observer_writes_each_station_with_pool_spec_and_bytes() {
+fn tracing_observer_writes_every_event() {
     tracing::subscriber::set_global_default(Collecting).unwrap();
     let manual = Arc::new(Manual::new());
     let manager = builder(&Script::new())

@@ -1,5 +1,4 @@
-//! Waits that could only end by the waiter's own hand end: no thread waits for a job that no thread
-//! runs.
+//! Waits that only the waiter can end do end: no thread waits for a job that no other thread runs.
 
 mod common;
 
@@ -17,15 +16,14 @@ use zpool_manager::{
     PoolEvent, PoolEventKind, PoolManager, PoolObserver, SwitchError, WorkQueue, pools_leaked,
 };
 
-/// Runs `work` on a thread of its own. Only a watchdog: the fault is a wait without end.
+/// Runs `work` on a thread of its own, with a watchdog: the fault would be a wait without end.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = mpsc::channel();
     std::thread::spawn(move || done.send(work()));
     wait.recv_timeout(Duration::from_secs(60)).expect("it waits for ever, or panicked")
 }
 
-/// A thread that switches with an executor that only it could run gets on, past any number of
-/// switches.
+/// A thread can switch any number of times with an executor that only it could run.
 #[test]
 fn switch_with_manual_executor_never_waits() {
     let (script, manual) = (Script::new(), Arc::new(Manual::new()));
@@ -40,12 +38,12 @@ fn switch_with_manual_executor_never_waits() {
     let manager = ends(move || manager.flush().map(|()| manager).unwrap());
     assert_eq!((script.alive(), manager.stats().pending_destroy), (1, 0));
     assert_eq!(manager.stats().destroyed_on_caller, 0, "by the switcher, not by a releaser");
-    // What the executor still has is for nothing, and harms nothing.
+    // The tickets that the executor still has find no job, and do no harm.
     assert_eq!(manual.run_all(), 60);
     assert_eq!((script.alive(), manager.stats().pools_destroyed), (1, 60));
 }
 
-/// Switches, flushes and reaps at every event, and keeps what came of it.
+/// Switches, flushes and reaps at every event, and keeps the results.
 #[derive(Debug, Default)]
 struct Meddler {
     manager: OnceLock<Weak<PoolManager>>,
@@ -56,7 +54,7 @@ struct Meddler {
 
 impl PoolObserver for Meddler {
     fn observe(&self, event: &PoolEvent<'_>) {
-        // The last event is of a manager that goes.
+        // The last event comes from a manager that is being dropped.
         let Some(manager) = self.manager.get().and_then(Weak::upgrade) else { return };
         if event.kind == PoolEventKind::Emptied {
             return;
@@ -68,7 +66,7 @@ impl PoolObserver for Meddler {
     }
 }
 
-/// In an observer a switch and a flush are errors and a reap does nothing, as in a constructor.
+/// In an observer, as in a constructor, a switch and a flush are errors, and a reap does nothing.
 #[test]
 fn observer_that_switches_or_flushes_gets_an_error() {
     let (script, meddler) = (Script::new(), Arc::new(Meddler::default()));
@@ -87,12 +85,12 @@ fn observer_that_switches_or_flushes_gets_an_error() {
     assert!(meddler.flushes.lock().iter().all(|outcome| *outcome == Err(DrainError)));
     assert_eq!(meddler.reaped.load(Ordering::SeqCst), 0);
     let message = SwitchError::InsideObserver.to_string();
-    assert_eq!(message, "an observer must not switch pools: do it when the observed call is over");
+    assert_eq!(message, "an observer called a switch: switch when the observed call is over");
     drop(switches);
     drop(manager);
 }
 
-/// A flush in a constructor would wait for a destructor that may want to switch: an error.
+/// A flush in a constructor is an error: it would wait for a destructor that may switch.
 #[test]
 fn constructor_that_flushes_gets_an_error() {
     let script = Script::new();
@@ -131,8 +129,8 @@ impl Executor for OneThread {
     }
 }
 
-/// The last manager may go on the only thread of its executor, also where `submit` blocks because
-/// that thread takes nothing.
+/// The last manager may be dropped on the only thread of its executor, even if `submit` blocks
+/// because that thread takes no job.
 #[test]
 fn manager_dropped_on_its_executors_only_thread_ends() {
     for room in [0, 1, 100] {
@@ -154,7 +152,7 @@ fn manager_dropped_on_its_executors_only_thread_ends() {
     }
 }
 
-/// Neither a runtime with one thread deadlocks, nor the last blocking thread of one.
+/// Neither a runtime with one thread nor the last blocking thread of one deadlocks.
 #[test]
 fn manager_dropped_in_a_task_of_its_runtime_ends() {
     #[derive(Debug)]
@@ -236,8 +234,8 @@ impl Executor for DropsManager {
     }
 }
 
-/// The last manager may go inside its executor's `submit`: it does not wait for that call to
-/// return.
+/// The last manager may be dropped inside its executor's `submit`: it does not wait for that call
+/// to return.
 #[test]
 fn manager_dropped_inside_submit_ends() {
     let (script, executor) = (Script::new(), Arc::new(DropsManager::default()));
@@ -249,7 +247,7 @@ fn manager_dropped_inside_submit_ends() {
     assert_eq!((script.alive(), Arc::strong_count(&executor)), (0, 1));
 }
 
-/// Refuses what it is given, but not before the manager has begun to go.
+/// Refuses a job, but not before the manager's drop has begun.
 #[derive(Debug, Default)]
 struct RefusesLate {
     gateway: OnceLock<Weak<dyn Executor>>,
@@ -264,7 +262,7 @@ impl Executor for RefusesLate {
         let begun = self.begun.lock().take();
         if let (Some(begun), Some(gateway)) = (begun, self.gateway.get().and_then(Weak::upgrade)) {
             begun.send(()).unwrap();
-            // The manager's own executor refuses once the manager goes.
+            // The manager's own executor refuses once the manager is being dropped.
             while gateway.submit(Job::new("probe", || ())).is_ok() {
                 std::thread::yield_now();
             }
@@ -277,8 +275,8 @@ impl Executor for RefusesLate {
     }
 }
 
-/// A manager that goes waits for a thread that hands a pool over, and destroys what is refused
-/// there: the other thread is in a no-block section, and could only leak it.
+/// A manager that is dropped waits for a thread that hands a pool over, and destroys the pool if it
+/// is refused. The other thread is in a no-block section, and could only leak it.
 #[test]
 fn manager_that_goes_waits_for_a_hand_over() {
     let (script, leaked) = (Script::new(), pools_leaked());
@@ -300,7 +298,7 @@ fn manager_that_goes_waits_for_a_hand_over() {
     assert_eq!(Arc::strong_count(&executor), 1);
 }
 
-/// Tells whether it was dropped, and whether inside a no-block section; waits in `submit`.
+/// Records whether it was dropped, and whether inside a no-block section. Waits in `submit`.
 #[derive(Debug)]
 struct Doorkeeper {
     waits: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
@@ -331,7 +329,7 @@ impl Drop for Doorkeeper {
 /// An executor that a manager left to a releasing thread is dropped there, but never inside a
 /// no-block section: its drop may block.
 #[test]
-fn executor_left_to_a_releaser_is_not_dropped_in_no_block() {
+fn executor_left_to_releaser_survives_no_block() {
     for (inside, expected) in [(false, Some(false)), (true, None)] {
         let (script, dropped) = (Script::new(), Arc::new(Mutex::new(None)));
         let executor = Arc::new(Doorkeeper { waits: Mutex::default(), dropped: dropped.clone() });
@@ -346,7 +344,7 @@ fn executor_left_to_a_releaser_is_not_dropped_in_no_block() {
             drop(last);
         });
         begins.recv().unwrap();
-        // Inside a job the manager waits for no thread, and leaves the executor.
+        // Inside a job, the manager waits for no thread and leaves the executor.
         Job::new("drop the manager", move || drop(manager)).run().unwrap();
         assert_eq!(*dropped.lock(), None);
         go.send(()).unwrap();
@@ -355,7 +353,7 @@ fn executor_left_to_a_releaser_is_not_dropped_in_no_block() {
     }
 }
 
-/// An allocator whose pools own the executor that they were given.
+/// An allocator whose pools own the executor from their configuration.
 #[derive(Debug)]
 struct Owning(Arc<Script>, Arc<Mutex<Vec<Arc<dyn Executor>>>>);
 
@@ -372,14 +370,15 @@ impl ZPoolDriver for Owning {
     }
 
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, zpool_core::CreateError> {
-        // As long as the pool lives, and this test: what pools get must not be the executor itself.
+        // Lives as long as the pool and this test: the executor that pools get must not be the
+        // manager's.
         self.1.lock().extend(config.executor.clone());
         ScriptedDriver { name: "owning", script: self.0.clone() }.create(config)
     }
 }
 
-/// An executor that goes with jobs in it goes, with all pools in them, though pools own what they
-/// were given as their executor. After the manager that takes no job.
+/// An executor that is dropped with jobs drops them and all their pools, although pools own the
+/// executor that they got. After the manager is gone, that executor takes no job.
 #[test]
 fn executor_dropped_with_jobs_takes_the_pools_along() {
     let (script, manual, given) = (Script::new(), Arc::new(Manual::new()), Arc::default());
@@ -407,7 +406,7 @@ fn executor_dropped_with_jobs_takes_the_pools_along() {
     assert!(!ran.load(Ordering::SeqCst), "dropped unrun");
 }
 
-/// `destroy_pending` destroys what the executor has not begun and what it refused; inside a job or
+/// `destroy_pending` destroys pools that the executor has not begun or has refused. Inside a job or
 /// a no-block section it does nothing.
 #[test]
 fn destroy_pending_runs_what_no_thread_has_begun() {

@@ -1,79 +1,82 @@
-//! What [`ZPool::compact`](crate::ZPool::compact) and [`ZPool::reclaim`](crate::ZPool::reclaim) are given and give back.
+//! Arguments and results of [`ZPool::compact`](crate::ZPool::compact) and
+//! [`ZPool::reclaim`](crate::ZPool::reclaim).
 
 use core::fmt;
 
 use crate::error::PoolError;
 use crate::handle::HandleId;
 
-/// How much one call of [`compact`](crate::ZPool::compact) may do.
+/// A bound on the work of one [`compact`](crate::ZPool::compact) call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactionBudget {
-    /// Objects it may move at most.
+    /// The most objects to move.
     pub max_moves: usize,
 }
 
 impl CompactionBudget {
-    /// As much as there is to gain.
+    /// No bound.
     pub const UNLIMITED: CompactionBudget = CompactionBudget { max_moves: usize::MAX };
 
-    /// At most `max_moves` objects.
+    /// Returns a budget of `max_moves` moved objects.
     pub const fn moves(max_moves: usize) -> CompactionBudget {
         CompactionBudget { max_moves }
     }
 }
 
-/// What a call of [`compact`](crate::ZPool::compact) did.
+/// The result of a [`compact`](crate::ZPool::compact) call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompactionReport {
-    /// Bytes that the pool estimated it could give back, before it began.
+    /// Bytes that the pool estimated it could release, before it began.
     pub estimated_bytes: usize,
-    /// Bytes of frames given back.
+    /// Bytes of frames released.
     pub freed_bytes: usize,
     /// Objects moved.
     pub moved_objects: usize,
-    /// Objects that stayed where they are because a guard held them.
+    /// Objects that were not moved because a guard held them.
     pub pinned_objects: usize,
-    /// More could be gained: the budget ended the call.
+    /// Whether the budget ended the call before everything was gained.
     pub exhausted: bool,
 }
 
-/// The owner of objects, asked by [`reclaim`](crate::ZPool::reclaim) to give some up.
+/// The owner of objects, which [`reclaim`](crate::ZPool::reclaim) asks to evict some.
 pub trait Evict {
-    /// Gives up the object named `id`: writes it elsewhere or forgets it, and frees its handle in the pool before it returns `Ok`.
+    /// Evicts the object named `id`: writes it elsewhere or forgets it, and frees its handle before
+    /// returning `Ok`.
     ///
-    /// The pool calls this with no lock held, never twice at the same time for one object. The object may be freed by somebody
-    /// else at any moment, so an unknown `id` is no error: return `Ok`.
+    /// The pool calls this with no lock held, and never twice at the same time for one object.
+    /// Another thread may free the object at any moment, so an unknown `id` is no error: return
+    /// `Ok`.
     ///
     /// # Errors
     ///
-    /// [`NotEvicted`] when the object has to stay: the pool tries another page.
+    /// [`NotEvicted`] if the object has to stay. The pool then tries another page.
     fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted>;
 }
 
-/// The owner keeps the object for now.
+/// The owner keeps an object that it was asked to evict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotEvicted;
 
-/// What a call of [`reclaim`](crate::ZPool::reclaim) did.
+/// The result of a [`reclaim`](crate::ZPool::reclaim) call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReclaimReport {
-    /// Pages given back.
+    /// Pages released.
     pub pages: usize,
 }
 
-/// A [`reclaim`](crate::ZPool::reclaim) that gave back fewer pages than asked, or none.
+/// The error of a [`reclaim`](crate::ZPool::reclaim) that released fewer pages than requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReclaimError {
-    /// Why it stopped.
+    /// The reason why it stopped.
     pub error: PoolError,
-    /// What was given back before it did.
+    /// The pages released before that.
     pub report: ReclaimReport,
 }
 
 impl ReclaimError {
-    /// The answer of a pool that cannot reclaim.
+    /// Returns the error of a pool that cannot reclaim.
     pub fn unsupported() -> ReclaimError {
         ReclaimError { error: PoolError::Unsupported("reclaim"), report: ReclaimReport::default() }
     }

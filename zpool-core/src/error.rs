@@ -1,16 +1,16 @@
-//! What goes wrong with a pool, told by what the caller can do about it.
+//! Errors of pools and drivers, sorted by what the caller can do.
 
 use core::fmt;
 
 use crate::handle::Handle;
 
-/// Why a pool did not do what it was asked. Nothing has changed in the pool when one of these comes back.
+/// The error of a pool operation. The operation has not changed the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// An object has at least one byte.
+    /// The object is empty; an object has at least one byte.
     EmptyObject,
-    /// The object can never fit this pool: store it raw in another one, or cut it up.
+    /// The object can never fit this pool: store it in another one, or in parts.
     TooLarge {
         /// Bytes of the object.
         len: usize,
@@ -19,37 +19,50 @@ pub enum PoolError {
     },
     /// The page source or the heap gave no memory: free something and try again.
     OutOfMemory,
-    /// The pool has as many pages as it can name, however much memory there is: free something, or
-    /// use another pool. The back end's documentation says how many that are.
+    /// The pool has as many pages as it can address: free objects, or use another pool. The back
+    /// end's documentation states the number.
     TooManyPages,
     /// Another pool made this handle.
     ForeignHandle,
     /// The object of this handle was freed before.
     StaleHandle,
-    /// Many guards hold this object, and there is no memory to count one more: drop some and try
-    /// again.
+    /// Many guards hold this object, and there is no memory to count one more: drop some guards and
+    /// try again.
     TooManyReaders,
-    /// A reclaim ran out of pages to try: none is left, or their owner keeps what is in them.
+    /// A reclaim found no page to empty: none is left, or their owner keeps the objects in them.
     NothingToReclaim,
-    /// The pool's [`Capabilities`](crate::Capabilities) do not include this.
+    /// The pool's [`Capabilities`](crate::Capabilities) do not include this operation.
     Unsupported(&'static str),
 }
 
 impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PoolError::EmptyObject => f.write_str("an object needs at least one byte"),
+            PoolError::EmptyObject => f.write_str("the object is empty: store at least one byte"),
             PoolError::TooLarge { len, max } => {
-                write!(f, "an object of {len} bytes is over the pool's maximum of {max}")
+                write!(
+                    f,
+                    "an object of {len} bytes is over the pool's maximum of {max}: use a pool for \
+                     larger objects"
+                )
             }
-            PoolError::OutOfMemory => f.write_str("the page source has no memory left for the pool"),
-            PoolError::TooManyPages => {
-                f.write_str("the pool has as many pages as it can name: free something, or use another pool")
+            PoolError::OutOfMemory => f.write_str(
+                "the page source has no memory left for the pool: free objects and try again",
+            ),
+            PoolError::TooManyPages => f.write_str(
+                "the pool has as many pages as it can address: free objects, or use another pool",
+            ),
+            PoolError::ForeignHandle => {
+                f.write_str("the handle belongs to another pool: use it there")
             }
-            PoolError::ForeignHandle => f.write_str("the handle belongs to another pool"),
             PoolError::StaleHandle => f.write_str("the handle's object was freed before"),
-            PoolError::TooManyReaders => f.write_str("many guards hold the object, and there is no memory to count one more: drop some and try again"),
-            PoolError::NothingToReclaim => f.write_str("no page is left that its owner would give up"),
+            PoolError::TooManyReaders => f.write_str(
+                "many guards hold the object, and there is no memory to count one more: drop some \
+                 and try again",
+            ),
+            PoolError::NothingToReclaim => {
+                f.write_str("no page is left whose objects the owner would evict")
+            }
             PoolError::Unsupported(what) => write!(f, "the pool cannot {what}"),
         }
     }
@@ -57,7 +70,8 @@ impl fmt::Display for PoolError {
 
 impl core::error::Error for PoolError {}
 
-/// A [`free`](crate::ZPool::free) that was refused: the error and the token, which is still good where it belongs.
+/// The error of a refused [`free`](crate::ZPool::free), with the handle, which is still valid in
+/// its own pool.
 #[derive(Debug)]
 pub struct FreeError {
     error: PoolError,
@@ -65,17 +79,17 @@ pub struct FreeError {
 }
 
 impl FreeError {
-    /// Refuses `handle` because of `error`.
+    /// Makes the error that refuses `handle` because of `error`.
     pub fn new(error: PoolError, handle: Handle) -> FreeError {
         FreeError { error, handle }
     }
 
-    /// Why: [`PoolError::ForeignHandle`] or [`PoolError::StaleHandle`].
+    /// Returns the reason: [`PoolError::ForeignHandle`] or [`PoolError::StaleHandle`].
     pub fn error(&self) -> &PoolError {
         &self.error
     }
 
-    /// Takes the token back, to free it in the pool it belongs to.
+    /// Returns the handle, to free it in its own pool.
     pub fn into_handle(self) -> Handle {
         self.handle
     }
@@ -93,12 +107,13 @@ impl core::error::Error for FreeError {
     }
 }
 
-/// What [`ZPool::validate`](crate::ZPool::validate) found broken: always a bug of the back end, never of its caller.
+/// An inconsistency that [`ZPool::validate`](crate::ZPool::validate) found. Always a bug of the
+/// back end, never of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation(String);
 
 impl Violation {
-    /// Says in a sentence what does not hold, with the numbers that disagree.
+    /// Makes a violation from a sentence that states it, with the numbers that disagree.
     pub fn new(what: impl Into<String>) -> Violation {
         Violation(what.into())
     }
@@ -112,7 +127,7 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
-/// Why a driver made no pool or no compressor.
+/// The reason why a driver made no pool or no compressor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CreateError {
@@ -120,19 +135,19 @@ pub enum CreateError {
     UnknownParameter {
         /// The parameter's name.
         name: String,
-        /// The names it knows, with their ranges, for the message.
+        /// The known names with their ranges, for the message.
         known: &'static str,
     },
     /// A parameter's value is out of its range.
     BadValue {
         /// The parameter's name.
         name: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What is allowed, in words.
+        /// The allowed values, in words.
         expected: String,
     },
-    /// Memory or another resource is missing: may succeed later.
+    /// Memory or another resource is missing; a later call may succeed.
     OutOfMemory,
     /// The plug-in failed for a reason of its own.
     Failed(String),
@@ -151,7 +166,7 @@ impl fmt::Display for CreateError {
             CreateError::BadValue { name, value, expected } => {
                 write!(f, "parameter `{name}` is `{value}`, expected {expected}")
             }
-            CreateError::OutOfMemory => f.write_str("out of memory"),
+            CreateError::OutOfMemory => f.write_str("out of memory: free some and try again"),
             CreateError::Failed(why) => f.write_str(why),
         }
     }

@@ -1,4 +1,4 @@
-//! The guard through which an object is read.
+//! Guards, through which objects are read.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -6,28 +6,33 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use std::sync::Arc;
 
-/// What a [`ReadGuard`] calls when it goes: the back end's side of a pin.
+/// The back end's side of a pin: a [`ReadGuard`] calls it when it is dropped.
 ///
 /// Called exactly once for each guard made with [`ReadGuard::pinned`] that is dropped, on the
 /// thread that drops it, possibly inside a [`NoBlock`](crate::NoBlock) section and during
-/// unwinding: it must not block and should not panic. A panic comes out of the guard's drop; during
-/// unwinding, or with `panic = "abort"`, it ends the process.
+/// unwinding. It must not block and should not panic: a panic unwinds out of the guard's drop, and
+/// ends the process if the thread is unwinding already.
 pub trait Pins: Sync {
-    /// Takes back the pin that `token` stands for; `token` is what the back end gave the guard.
+    /// Releases the pin that `token` identifies, which the back end passed to
+    /// [`ReadGuard::pinned`].
     fn unpin(&self, token: u64);
 }
 
-/// Borrows the bytes of one object, exactly as inserted, and keeps them where they are.
+/// Borrows the bytes of one object, exactly as inserted, and pins them.
 ///
-/// While it lives the object is *pinned*: compaction skips it, and a free of its handle succeeds at once but leaves the bytes to the last guard.
-/// It borrows the pool, not the handle, holds no lock, and may be sent to another thread. A guard that is leaked
-/// (`mem::forget`) pins its object for ever, which costs its bytes and nothing else.
+/// While the object is *pinned*, compaction skips it. Freeing its handle succeeds at once, but the
+/// bytes stay until the last guard is dropped.
+///
+/// A guard borrows the pool, not the handle, holds no lock, and may be sent to another thread. A
+/// leaked guard (`mem::forget`) pins its object for ever, which costs its bytes and nothing else.
 pub struct ReadGuard<'a> {
-    /// Not a reference: once `unpin` has run in `drop`, the bytes may be written by others while this field still exists.
+    /// Not a reference: after `unpin` in `drop`, other threads may write the bytes while this field
+    /// still exists.
     ///
     /// # Invariants
     ///
-    /// 1. Points to initialized bytes that nobody writes until the hold is given up (in `drop`, and nowhere else).
+    /// 1. Points to initialized bytes that no thread writes until the hold is released, which only
+    ///    `drop` does.
     bytes: NonNull<[u8]>,
     hold: Hold<'a>,
     lifetime: PhantomData<&'a [u8]>,
@@ -44,16 +49,17 @@ enum Hold<'a> {
     },
 }
 
-// SAFETY: a guard is a shared slice (Send because u8 is Sync), plus an Arc<[u8]> or a `&dyn Pins` with `Pins: Sync`; no part of it is tied to
-// the thread that made it.
+// SAFETY: a guard is a shared slice (Send because u8 is Sync), plus an Arc<[u8]> or a `&dyn Pins`
+// with `Pins: Sync`; no part of it is tied to the thread that made it.
 unsafe impl Send for ReadGuard<'_> {}
-// SAFETY: `&ReadGuard` only gives out `&[u8]`.
+// SAFETY: `&ReadGuard` only lends `&[u8]`.
 unsafe impl Sync for ReadGuard<'_> {}
 
 impl<'a> ReadGuard<'a> {
-    /// A guard over an object that is shared by counting: for back ends that keep their objects in `Arc`s, or hand out copies.
+    /// Makes a guard of a shared object, for back ends that keep objects in `Arc`s or lend copies.
     pub fn shared(object: Arc<[u8]>) -> ReadGuard<'static> {
-        // Invariant 1: an Arc's contents are immutable while shared, and the guard keeps its own count until it is dropped.
+        // Invariant 1: an Arc's contents are immutable while shared, and the guard keeps its own
+        // count until it is dropped.
         ReadGuard {
             bytes: NonNull::from(&*object),
             hold: Hold::Shared { _object: object },
@@ -61,10 +67,11 @@ impl<'a> ReadGuard<'a> {
         }
     }
 
-    /// A guard over bytes that stay in place until `pins.unpin(token)` has been called, which the guard does when it is dropped.
+    /// Makes a guard of bytes that stay in place until the guard's drop calls `pins.unpin(token)`.
     #[inline]
     pub fn pinned(bytes: &'a [u8], pins: &'a dyn Pins, token: u64) -> ReadGuard<'a> {
-        // Invariant 1: for safe callers the borrow itself says so; a caller with `unsafe` made the slice under the same promise.
+        // Invariant 1: for safe callers the borrow guarantees it; a caller with `unsafe` made the
+        // slice under the same promise.
         ReadGuard {
             bytes: NonNull::from(bytes),
             hold: Hold::Pin { pins, token },
@@ -78,7 +85,8 @@ impl Deref for ReadGuard<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: invariant 1; the result borrows `self`, so it is gone before `drop` gives up the hold.
+        // SAFETY: invariant 1; the result borrows `self`, so it is gone before `drop` releases the
+        // hold.
         unsafe { self.bytes.as_ref() }
     }
 }
@@ -120,8 +128,9 @@ mod tests {
         }
     }
 
+    /// A guard unpins once, with its token, on whichever thread it is dropped.
     #[test]
-    fn unpins_once_with_its_token_wherever_it_is_dropped() {
+    fn guard_unpins_once_on_any_thread() {
         let (last, bytes) = (Last(AtomicU64::new(0)), [1, 2, 3]);
         let guard = ReadGuard::pinned(&bytes, &last, 42);
         assert_eq!(&*guard, &[1, 2, 3]);
@@ -131,8 +140,9 @@ mod tests {
         assert_eq!(last.0.load(Ordering::Relaxed), 42);
     }
 
+    /// A shared guard keeps its object alive.
     #[test]
-    fn a_shared_guard_keeps_its_object() {
+    fn shared_guard_keeps_its_object() {
         let object: Arc<[u8]> = Arc::from(&b"kept"[..]);
         let guard = ReadGuard::shared(object.clone());
         drop(object);

@@ -1,4 +1,4 @@
-//! Handles: what a pool gives out for an object, and the mint that makes and opens them.
+//! Handles, the tokens of objects, and the mint that makes and opens them.
 //!
 //! ```text
 //!   63            48 47            32 31                             0
@@ -8,10 +8,13 @@
 //!   never 0 (niche)   of the slot      of the slot in the pool's table
 //! ```
 //!
-//! The pool tag is the pool's process-unique [`PoolId`] folded to 16 bits, the generation is the slot's, cut to 16 bits by the
-//! pool. Both wrap, so finding a foreign or stale handle is best effort; **soundness never rests on it**: a back end treats what it
-//! opened as untrusted numbers (bounds, slot state), and the worst that a confused caller can do is to read or free another object
-//! of the same pool.
+//! The pool tag is the pool's process-unique [`PoolId`] folded to 16 bits. The generation is that
+//! of the slot, cut to 16 bits by the pool. Both wrap, so foreign and stale handles are detected on
+//! a best-effort basis.
+//!
+//! **Soundness never rests on that**: a back end treats an opened handle as untrusted numbers, and
+//! checks bounds and the slot's state. The worst that a confused caller can do is to read or free
+//! another object of the same pool.
 
 use core::fmt;
 use core::num::NonZeroU64;
@@ -39,17 +42,17 @@ pub struct PoolId(NonZeroU64);
 impl PoolId {
     fn next() -> PoolId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // Relaxed: only uniqueness matters, and one RMW on one word gives that.
+        // Relaxed: only uniqueness matters, which one RMW on one word guarantees.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         PoolId(NonZeroU64::new(id).expect("2^64 pools were not made"))
     }
 
-    /// The number itself, for logs.
+    /// Returns the number itself, for logs.
     pub fn get(self) -> u64 {
         self.0.get()
     }
 
-    /// The id folded into what fits a handle: 1..=65535.
+    /// Returns the id folded to the width of a handle's tag: 1..=65535.
     fn tag(self) -> u64 {
         (self.0.get() - 1) % ((1 << TAG_BITS) - 1) + 1
     }
@@ -67,7 +70,8 @@ impl fmt::Display for PoolId {
     }
 }
 
-/// A token for one stored object: 8 bytes, neither `Copy` nor `Clone`, consumed by [`ZPool::free`](crate::ZPool::free).
+/// The token of one stored object: 8 bytes, neither `Copy` nor `Clone`, consumed by
+/// [`ZPool::free`](crate::ZPool::free).
 ///
 /// Dropping a handle without freeing it leaks the object until its pool is dropped.
 #[must_use = "dropping a handle leaks its object until the pool is dropped: free it"]
@@ -75,7 +79,7 @@ impl fmt::Display for PoolId {
 pub struct Handle(NonZeroU64);
 
 impl Handle {
-    /// A name for this handle that can be copied, put in maps and logged, and gives no access.
+    /// Returns a name for this handle that can be copied and logged, and gives no access.
     #[inline]
     pub fn id(&self) -> HandleId {
         HandleId(self.0)
@@ -88,19 +92,20 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// The name of a [`Handle`]: for maps, logs and [evict callbacks](crate::Evict). It gives no access by itself.
+/// The name of a [`Handle`], for maps, logs and [evict callbacks](crate::Evict). It gives no
+/// access.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandleId(NonZeroU64);
 
 impl HandleId {
-    /// The name as a number.
+    /// Returns the name as a number.
     pub fn get(self) -> u64 {
         self.0.get()
     }
 
-    /// A second token for the handle of this name, the way a caller's bug would make one.
+    /// Forges a second token for the handle of this name, as a caller's bug could.
     ///
-    /// For test suites that show what a pool does with stale handles; hence behind the `testing` feature.
+    /// For test suites that try stale handles, hence behind the `testing` feature.
     #[cfg(feature = "testing")]
     pub fn forge(self) -> Handle {
         Handle(self.0)
@@ -119,12 +124,14 @@ fn fmt_word(name: &str, word: NonZeroU64, f: &mut fmt::Formatter<'_>) -> fmt::Re
     write!(f, "{name}(pool#{tag} slot {} gen {})", opened.index, opened.generation)
 }
 
-/// What a pool finds in its own handle: numbers it once minted, or (after a wrap or a caller's bug) numbers to distrust.
+/// The contents of an opened handle. Not to be trusted: after a wrap or a caller's bug, the pool
+/// may never have minted these numbers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// Index of the slot in the pool's handle table.
     pub index: u32,
-    /// The slot's generation when the handle was minted, in whatever width (up to 16 bits) the pool keeps.
+    /// The slot's generation when the handle was minted, in the width that the pool keeps (up to 16
+    /// bits).
     pub generation: u16,
 }
 
@@ -135,24 +142,26 @@ impl Opened {
     }
 }
 
-/// The only thing that makes and opens handles. A pool makes itself one and keeps it private, and so needs no `unsafe`
-/// to have handles of its own.
+/// Makes and opens the handles of one pool.
+///
+/// Nothing else does. A pool makes itself a mint and keeps it private, and so needs no `unsafe` to
+/// have handles.
 #[derive(Debug)]
 pub struct HandleMint {
     id: PoolId,
-    /// Of the id: what each handle is compared with.
+    /// The tag of `id`, which every handle is compared with.
     tag: u64,
 }
 
 impl HandleMint {
-    /// A mint with a pool id nobody else has.
+    /// Makes a mint with a new pool id.
     #[expect(clippy::new_without_default, reason = "each call takes a new id: not a default value")]
     pub fn new() -> HandleMint {
         let id = PoolId::next();
         HandleMint { id, tag: id.tag() }
     }
 
-    /// The id of the pool that this mint belongs to.
+    /// Returns the id of the pool that this mint belongs to.
     pub fn pool_id(&self) -> PoolId {
         self.id
     }
@@ -167,11 +176,12 @@ impl HandleMint {
         Handle(NonZeroU64::new(word).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// Looks into a handle.
+    /// Opens a handle.
     ///
     /// # Errors
     ///
-    /// [`PoolError::ForeignHandle`] when another mint made it (unless 65 535 pools lie between the two: see the module).
+    /// [`PoolError::ForeignHandle`] if another mint made it, unless the two pool ids have the same
+    /// tag.
     #[inline]
     pub fn open(&self, handle: &Handle) -> Result<Opened, PoolError> {
         if handle.0.get() >> (INDEX_BITS + GENERATION_BITS) == self.tag {
@@ -186,8 +196,9 @@ impl HandleMint {
 mod tests {
     use super::*;
 
+    /// A minted handle opens to the numbers it was minted of.
     #[test]
-    fn what_was_minted_opens_to_the_same_numbers() {
+    fn minted_handle_opens_to_its_numbers() {
         let mint = HandleMint::new();
         for (index, generation) in
             [(0, 0), (1, 65_535), (u32::MAX, 0), (u32::MAX, u16::MAX), (77, 5)]
@@ -197,15 +208,17 @@ mod tests {
         }
     }
 
+    /// Another mint reports the handle as foreign.
     #[test]
-    fn another_mint_calls_it_foreign() {
+    fn other_mint_reports_foreign_handle() {
         let (a, b) = (HandleMint::new(), HandleMint::new());
         assert_ne!(a.pool_id(), b.pool_id());
         assert!(matches!(b.open(&a.mint(3, 1)), Err(PoolError::ForeignHandle)));
     }
 
+    /// The tag is never 0, even where the id wraps it.
     #[test]
-    fn the_tag_is_never_zero_even_where_the_id_wraps_it() {
+    fn tag_is_never_zero() {
         for id in [1, 65_534, 65_535, 65_536, 131_070, 131_071, u64::MAX] {
             let tag = PoolId(NonZeroU64::new(id).unwrap()).tag();
             assert!((1..=65_535).contains(&tag), "id {id} has tag {tag}");

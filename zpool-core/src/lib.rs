@@ -1,27 +1,33 @@
-//! The words that a compressed memory pool (zswap's zpool) is made of: traits for its allocators, compressors and executors, and what they share.
+//! Contracts of a compressed memory pool (zswap's zpool): traits for its allocators, compressors
+//! and executors, with the types they share.
 //!
 //! ```text
-//!            zswap, zpool-manager                      who uses a pool
+//!            zswap, zpool-manager                      users of a pool
 //!   ───────────┬───────────────┬──────────────┬─────────────────────────────────────────
-//!          ZPool           Compressor      Executor    this crate: contracts ...
+//!          ZPool           Compressor      Executor    this crate: contracts,
 //!        insert read       compress        submit(Job)
 //!        free  ...         decompress
 //!   ───────────┼───────────────┼──────────────┼─────────────────────────────────────────
-//!      zbud, zsmalloc     lz4, lzo, zstd    queues     who implements one
+//!      zbud, zsmalloc     lz4, lzo, zstd    queues     implementations
 //!              │
-//!         PageSource                                   ... and where frames come from
+//!         PageSource                                   and the source of frames
 //! ```
 //!
 //! # The nouns
 //!
-//! - An *object* is a run of bytes that is stored once, read any number of times and freed. A [`ZPool`] packs objects into pages.
-//! - A [`Handle`] is the token for one object: move-only, consumed by `free`. A [`ReadGuard`] borrows the object's bytes and pins them.
-//! - A *frame* is a page of the operating system; a [`PageSource`](page::PageSource) hands out runs of them.
-//! - A *driver* makes plug-ins by name and parameters: [`ZPoolDriver`], [`CompressorDriver`](compress::CompressorDriver).
+//! - An *object* is a run of bytes that is stored once, read any number of times and freed. A
+//!   [`ZPool`] packs objects into pages.
+//! - A [`Handle`] is the token for one object: move-only, consumed by `free`. A [`ReadGuard`]
+//!   borrows the object's bytes and pins them.
+//! - A *frame* is a page of the operating system. A [`PageSource`](page::PageSource) hands out runs
+//!   of frames.
+//! - A *driver* makes plug-ins by name and parameters: [`ZPoolDriver`],
+//!   [`CompressorDriver`](compress::CompressorDriver).
 //!
 //! # Example
 //!
-//! An allocator of one's own needs no `unsafe`: a [`HandleMint`] makes its handles, [`ReadGuard::shared`] its guards.
+//! An allocator of your own needs no `unsafe`: a [`HandleMint`] makes its handles, and
+//! [`ReadGuard::shared`] its guards.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -39,25 +45,28 @@
 //!
 //! # Rules that span crates
 //!
-//! - *May block* means: may wait without bound. Whoever must not opens a [`NoBlock`] section; whoever may calls [`might_block`].
-//! - A [`Job`](exec::Job) is work that may block, in a node that was allocated beforehand, so that handing it over cannot fail for memory.
-//! - A [`Counted`] value is referenced without a shared hot word, and reports exactly once that the last reference has gone.
-//! - Lock order: every lock of this crate is a leaf: nothing else is taken, and nobody else's code runs, under it.
+//! - *May block* means: may wait without bound. A thread that must not block opens a [`NoBlock`]
+//!   section. An operation that may block calls [`might_block`].
+//! - A [`Job`](exec::Job) is work that may block, in a node that is allocated beforehand, so
+//!   handing it over cannot fail for want of memory.
+//! - Every lock of this crate is a leaf: no other lock is taken and no foreign code runs under it.
 //!
 //! # Safety model
 //!
-//! No safe caller, plug-in or decoder can cause undefined behaviour: handles are opened as untrusted numbers, guards own their pins, and the one
-//! unsafe trait is [`PageSource`](page::PageSource), because references are made of what it promises. The files that contain `unsafe` are listed
-//! in UNSAFE.md.
+//! No safe caller, plug-in or decoder can cause undefined behaviour. Handles are opened as
+//! untrusted numbers, and guards own their pins. The one unsafe trait is
+//! [`PageSource`](page::PageSource), because references are made of its memory. UNSAFE.md lists the
+//! files that contain `unsafe`.
 //!
 //! # Features
 //!
-//! - `testing`: [`HandleId::forge`](handle::HandleId) for suites that try stale handles. Off by default.
+//! - `testing`: for test suites. Page sources that inject faults or report their calls, and
+//!   [`HandleId::forge`](handle::HandleId) for stale handles. Off by default.
 //!
 //! # Where to read next
 //!
-//! [`pool`](ZPool) for the contract of an allocator, [`compress`] of a compressor, [`exec`] of an executor; zpool-conformance has suites for all
-//! three and the tutorial.
+//! [`ZPool`] for the contract of an allocator, [`compress`] of a compressor, [`exec`] of an
+//! executor. zpool-conformance has test suites for all three, and a tutorial.
 
 mod capabilities;
 mod compaction;

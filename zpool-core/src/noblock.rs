@@ -1,11 +1,13 @@
-//! Sections that must not block, and the check that nothing in them does.
+//! Sections that must not block, and the check that no operation in them does.
 //!
-//! The kernel's original bug was a destructor that slept where the caller must not. Here the rule is a checked contract: a thread says
-//! "nothing below may block" by opening a [`NoBlock`] section, and every operation of this workspace that may block calls
-//! [`might_block`]. What then happens is a process-wide policy, off by default.
+//! The kernel's original bug was a destructor that slept where its caller must not sleep. Here that
+//! rule is a checked contract. A thread opens a [`NoBlock`] section, and every operation that may
+//! block calls [`might_block`]. A process-wide policy decides what a violation does; it is off by
+//! default.
 //!
-//! To *block* is to wait without bound: for the operating system's memory calls, a plug-in's constructor or destructor, I/O, a flush, another
-//! job. The pools' own leaf locks, held for a bounded time with no foreign code under them, do not count.
+//! To *block* is to wait without bound: for the operating system's memory calls, a plug-in's
+//! constructor or destructor, I/O, a flush, or another job. Leaf locks of the pools do not count:
+//! they are held for a bounded time with no foreign code under them.
 
 use core::cell::Cell;
 use core::fmt;
@@ -14,15 +16,16 @@ use core::panic::Location;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::OnceLock;
 
-/// What [`might_block`] does inside a [`NoBlock`] section.
+/// The effect of [`might_block`] inside a [`NoBlock`] section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CheckPolicy {
-    /// Nothing: one relaxed load. The default.
+    /// None, at the cost of one relaxed load. The default.
     Off = 0,
     /// Counts the violation and remembers the first.
     Count = 1,
-    /// Panics with the operation's name, and counts. While the thread unwinds it only counts: a second panic would abort.
+    /// Counts, and panics with the operation's name. While the thread is unwinding, only counts,
+    /// since a second panic would abort.
     Panic = 2,
 }
 
@@ -34,7 +37,8 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A section of the current thread in which nothing may block. Ends when dropped; may be nested.
+/// A section of the current thread in which no operation may block. It ends when this is dropped,
+/// and may be nested.
 #[must_use = "the section ends when this is dropped"]
 #[derive(Debug)]
 pub struct NoBlock {
@@ -50,7 +54,7 @@ impl NoBlock {
         NoBlock { not_send: PhantomData }
     }
 
-    /// Is this thread inside a section?
+    /// Returns whether this thread is inside a section.
     #[inline]
     pub fn is_active() -> bool {
         DEPTH.with(|d| d.get() > 0)
@@ -64,12 +68,12 @@ impl Drop for NoBlock {
     }
 }
 
-/// An operation that may block was called inside a [`NoBlock`] section.
+/// A call inside a [`NoBlock`] section of an operation that may block.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockViolation {
-    /// The operation, as it named itself.
+    /// The operation's own name for itself.
     pub operation: &'static str,
-    /// Where it called [`might_block`].
+    /// The place where it called [`might_block`].
     pub location: &'static Location<'static>,
 }
 
@@ -83,15 +87,16 @@ impl fmt::Display for BlockViolation {
     }
 }
 
-/// Says that the caller is about to do something that may block.
+/// Declares that the caller is about to do something that may block.
 ///
 /// # Panics
 ///
-/// Under [`CheckPolicy::Panic`], inside a [`NoBlock`] section, unless the thread is already panicking.
+/// Under [`CheckPolicy::Panic`], inside a [`NoBlock`] section, unless the thread is already
+/// panicking.
 #[inline]
 #[track_caller]
 pub fn might_block(operation: &'static str) {
-    // Relaxed: the policy is set before the threads that it is to check are started, or it may miss their first operations.
+    // Relaxed: a policy that is set after a thread has started may miss its first operations.
     if POLICY.load(Ordering::Relaxed) != CheckPolicy::Off as u8 && NoBlock::is_active() {
         violated(BlockViolation { operation, location: Location::caller() });
     }
@@ -108,7 +113,7 @@ fn violated(violation: BlockViolation) {
     }
 }
 
-/// Sets the policy for the whole process and gives back the one before.
+/// Sets the policy for the whole process and returns the previous one.
 pub fn set_check_policy(policy: CheckPolicy) -> CheckPolicy {
     // Relaxed: see might_block.
     match POLICY.swap(policy as u8, Ordering::Relaxed) {
@@ -118,12 +123,12 @@ pub fn set_check_policy(policy: CheckPolicy) -> CheckPolicy {
     }
 }
 
-/// Violations counted since the process started.
+/// Returns the number of violations since the process started.
 pub fn violations() -> u64 {
     VIOLATIONS.load(Ordering::Relaxed)
 }
 
-/// The first violation of the process, if there was one.
+/// Returns the first violation of the process, if there was one.
 pub fn first_violation() -> Option<BlockViolation> {
     FIRST.get().copied()
 }

@@ -1,6 +1,6 @@
-//! The books of a pool: what every byte it holds is used for.
+//! The accounts of a pool: the use of every byte it holds.
 
-/// A snapshot of a pool's books, in bytes unless the name says otherwise.
+/// A snapshot of a pool's accounts, in bytes unless the name says otherwise.
 ///
 /// The parts sum to the whole:
 ///
@@ -17,7 +17,7 @@
 pub struct PoolStats {
     /// Objects that have a handle.
     pub objects: usize,
-    /// Objects freed whose bytes a guard still holds.
+    /// Freed objects whose bytes a guard still holds.
     pub zombies: usize,
     /// The sum of the lengths of all objects, zombies included.
     pub payload_bytes: usize,
@@ -35,12 +35,12 @@ pub struct PoolStats {
     pub failed_inserts: u64,
     /// Objects that compaction has moved so far.
     pub moved_objects: u64,
-    /// A row a size class (zsmalloc) or a row a page kind (zbud).
+    /// One row per size class (zsmalloc) or per kind of page (zbud).
     pub groups: Vec<GroupStats>,
 }
 
 impl PoolStats {
-    /// Bytes the pool holds: the sum of the parts.
+    /// Returns the bytes that the pool holds: the sum of the parts.
     pub fn pool_bytes(&self) -> usize {
         self.payload_bytes
             + self.rounding_bytes
@@ -50,11 +50,11 @@ impl PoolStats {
     }
 }
 
-/// One row of a pool's books: a size class, a kind of page.
+/// One row of a pool's accounts: a size class, or a kind of page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStats {
-    /// Bytes of a slot; 0 where the pool has no fixed slots.
+    /// Bytes of a slot; 0 if the pool has no fixed slots.
     pub slot_bytes: usize,
     /// Frames of a zspage or page.
     pub frames_per_page: usize,
@@ -66,10 +66,10 @@ pub struct GroupStats {
     pub pages_by_fullness: [usize; 6],
     /// Objects, zombies included.
     pub objects: usize,
-    /// Of these, objects that a guard holds now.
+    /// Objects that a guard holds now; part of `objects`.
     pub pinned: usize,
     /// Frames resident.
     pub resident_frames: usize,
-    /// Bytes that an ideal packing of this group would give back.
+    /// Bytes that an ideal packing of this group would release.
     pub reclaimable_bytes: usize,
 }

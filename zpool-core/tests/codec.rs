@@ -1,4 +1,4 @@
-//! `Codec` stays usable and keeps its books whatever the compressor in it does.
+//! A `Codec` stays usable, and its accounts right, whatever its compressor does.
 #![cfg(not(zpool_loom))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,10 +15,10 @@ use zpool_core::{CheckPolicy, NoBlock, set_check_policy};
 
 const BLOCK: usize = 64;
 const CONTEXT_BYTES: usize = 1000;
-/// What one compression slot counts: the context and its scratch.
+/// Bytes of one compression context with its scratch.
 const SLOT_BYTES: usize = CONTEXT_BYTES + BLOCK;
 
-/// What the compressor does next, once; then it is good again. Good means: copies.
+/// The compressor's next action, once. Then it copies again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Next {
     Compress(Fault),
@@ -52,9 +52,9 @@ impl Fault {
 #[derive(Debug, Default)]
 struct State {
     next: Mutex<Option<Next>>,
-    /// Contexts alive.
+    /// Number of contexts alive.
     alive: AtomicUsize,
-    /// What a context says it holds, over [`CONTEXT_BYTES`].
+    /// Bytes that a context reports beyond [`CONTEXT_BYTES`].
     grown: AtomicUsize,
 }
 
@@ -161,7 +161,7 @@ fn copy_back(state: &State, compressed: &[u8], block: &mut [u8]) -> Result<(), C
     Ok(())
 }
 
-/// A codec over a scripted compressor.
+/// Makes a codec over a scripted compressor.
 struct Subject {
     codec: Codec,
     state: Arc<State>,
@@ -188,7 +188,7 @@ impl Subject {
         self.codec.decompress(&[5; BLOCK], &mut block).inspect(|()| assert_eq!(block, [5; BLOCK]))
     }
 
-    /// Contexts alive, contexts made, attempts failed; and the bytes must be theirs.
+    /// Returns contexts alive, contexts made, and failed attempts, after checking the bytes.
     fn contexts(&self) -> (usize, u64, u64) {
         let (stats, alive) = (self.codec.stats(), self.state.alive.load(SeqCst));
         assert!(
@@ -199,6 +199,7 @@ impl Subject {
     }
 }
 
+/// Contexts are made on first use and reused.
 #[test]
 fn contexts_are_made_on_first_use_and_reused() {
     let subject = Subject::new(false);
@@ -215,8 +216,9 @@ fn contexts_are_made_on_first_use_and_reused() {
     assert_eq!(stateless.contexts(), (0, 0, 0));
 }
 
+/// Output over the limit is `None`; otherwise the caller sees exactly the compressed bytes.
 #[test]
-fn too_long_is_none_and_the_caller_sees_only_what_was_compressed() {
+fn too_long_output_is_none() {
     let subject = Subject::new(false);
     let len = |block: &[u8], max| {
         subject.codec.compress(block, max, |bytes| bytes.map(<[u8]>::len)).unwrap()
@@ -229,8 +231,9 @@ fn too_long_is_none_and_the_caller_sees_only_what_was_compressed() {
     assert_eq!(subject.contexts(), (1, 1, 0));
 }
 
+/// An error of the codec keeps the context.
 #[test]
-fn an_error_keeps_the_context() {
+fn codec_error_keeps_context() {
     let subject = Subject::new(false);
     let error = CodecError::Failed("as told".into());
     for _ in 0..3 {
@@ -242,8 +245,9 @@ fn an_error_keeps_the_context() {
     assert_eq!(subject.contexts(), (2, 2, 0));
 }
 
+/// A panic of the codec is an error, and its context is dropped.
 #[test]
-fn a_panic_is_an_error_and_costs_the_context() {
+fn codec_panic_is_error_and_drops_context() {
     for stateless in [false, true] {
         let subject = Subject::new(stateless);
         let panicked = CodecError::Panicked("told to".into());
@@ -257,8 +261,9 @@ fn a_panic_is_an_error_and_costs_the_context() {
     }
 }
 
+/// A length that is impossible is an error.
 #[test]
-fn lengths_that_cannot_be_are_misbehaviour() {
+fn impossible_length_is_misbehaviour() {
     let subject = Subject::new(false);
     for len in [0, BLOCK + 1, usize::MAX] {
         subject.next(Next::Compress(Fault::Claim(len)));
@@ -272,8 +277,9 @@ fn lengths_that_cannot_be_are_misbehaviour() {
     assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
 }
 
+/// A context that could not be made is made again when next needed.
 #[test]
-fn a_context_that_cannot_be_made_is_tried_again() {
+fn failed_context_is_made_again() {
     let subject = Subject::new(false);
     let mut failed = 0;
     for next in [
@@ -296,8 +302,9 @@ fn a_context_that_cannot_be_made_is_tried_again() {
     assert_eq!(subject.contexts(), (2, 2, failed + 1));
 }
 
+/// A context that has grown is counted again; one that panics when asked is not.
 #[test]
-fn a_context_that_grows_is_counted_again_and_one_that_panics_then_is_not() {
+fn grown_context_is_recounted_unless_it_panics() {
     let subject = Subject::new(false);
     subject.compress().unwrap();
     subject.state.grown.store(500, SeqCst);
@@ -311,8 +318,9 @@ fn a_context_that_grows_is_counted_again_and_one_that_panics_then_is_not() {
     assert_eq!(subject.contexts(), (1, 1, 0));
 }
 
+/// A retired codec keeps no compression context until it is revived.
 #[test]
-fn a_retired_codec_keeps_no_compression_context_until_it_is_revived() {
+fn retired_codec_keeps_no_compression_context() {
     let subject = Subject::new(false);
     subject.compress().unwrap();
     subject.decompress().unwrap();
@@ -329,10 +337,11 @@ fn a_retired_codec_keeps_no_compression_context_until_it_is_revived() {
     assert_eq!(subject.contexts(), (2, 6, 0));
 }
 
+/// A context's panic in its drop is caught.
 #[test]
-fn a_context_that_panics_when_dropped_is_contained() {
+fn panicking_context_drop_is_caught() {
     let subject = Subject::new(false);
-    // Two contexts: the second is made while the first is out.
+    // Two contexts: the second is made while the first is leased.
     subject.codec.compress(&[1], 1, |_| subject.compress().unwrap()).unwrap();
     assert_eq!(subject.contexts().0, 2);
     subject.next(Next::PanicInDrop);
@@ -340,8 +349,9 @@ fn a_context_that_panics_when_dropped_is_contained() {
     assert_eq!(subject.contexts().0, 0, "the one after it was dropped, too");
 }
 
+/// A codec may be used from inside its own use.
 #[test]
-fn may_be_used_from_inside_its_own_use() {
+fn codec_is_reentrant() {
     let subject = Subject::new(false);
     let depth = 3 * 2 * cpu_shards();
     fn nest(subject: &Subject, depth: usize) {
@@ -363,8 +373,9 @@ fn may_be_used_from_inside_its_own_use() {
     );
 }
 
+/// A caller that panics loses no context.
 #[test]
-fn a_caller_that_panics_loses_no_context() {
+fn panicking_caller_loses_no_context() {
     let subject = Subject::new(false);
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let _ = subject.codec.compress(&[5; BLOCK], BLOCK, |_| panic!("the caller's own"));
@@ -378,8 +389,9 @@ fn a_caller_that_panics_loses_no_context() {
     assert!(too_long.is_err(), "a block over the maximum is the caller's bug");
 }
 
+/// More threads than cells share no context, and leave no more contexts than cells.
 #[test]
-fn more_threads_at_once_than_slots_share_nothing_and_leave_no_more_than_slots() {
+fn threads_beyond_cells_share_no_context() {
     let subject = Subject::new(false);
     let threads = 3 * 2 * cpu_shards();
     let all_inside = Barrier::new(threads);
@@ -398,8 +410,9 @@ fn more_threads_at_once_than_slots_share_nothing_and_leave_no_more_than_slots() 
     assert_eq!(subject.contexts(), (2 * cpu_shards(), threads as u64, 0));
 }
 
+/// Retiring a codec while threads compress leaves no context behind.
 #[test]
-fn retiring_while_threads_compress_leaves_nothing_behind() {
+fn retiring_during_compression_leaves_nothing() {
     for _ in 0..50 {
         let subject = Subject::new(false);
         std::thread::scope(|scope| {
@@ -422,7 +435,7 @@ fn retiring_while_threads_compress_leaves_nothing_behind() {
     }
 }
 
-/// The policy is the process's, so this is the only test here that sets it.
+/// The policy belongs to the process, so only this test here sets it.
 #[test]
 fn only_making_and_freeing_contexts_may_block() {
     let subject = Subject::new(false);

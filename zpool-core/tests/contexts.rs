@@ -1,5 +1,4 @@
-//! How many compression contexts there are: a bound, threads that wait for one, and freeing idle
-//! ones.
+//! The number of compression contexts: the bound, threads that wait for one, and freeing idle ones.
 #![cfg(not(zpool_loom))]
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -15,17 +14,17 @@ use zpool_core::spec::Component;
 
 const BLOCK: usize = 64;
 const CONTEXT_BYTES: usize = 1000;
-/// What one compression slot counts: the context and its scratch.
+/// Bytes of one compression context with its scratch.
 const SLOT_BYTES: usize = CONTEXT_BYTES + BLOCK;
 
-/// Longer than any wait here should be, shorter than the test's own end.
+/// Longer than any wait here, and shorter than the test's own timeout.
 const WATCHDOG: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
 struct State {
     alive: AtomicUsize,
     most_alive: AtomicUsize,
-    /// A context that compresses a block beginning with 1 panics; with 2, it uses the codec again.
+    /// A context that panics for a block that begins with 1, and re-enters the codec for 2.
     codec: OnceLock<Weak<Codec>>,
 }
 
@@ -97,7 +96,7 @@ struct Subject {
     state: Arc<State>,
 }
 
-/// A codec whose compression contexts may hold so many bytes together.
+/// Makes a codec whose compression contexts together may hold this many bytes.
 fn bounded(max: Option<usize>) -> Subject {
     let (state, budget) = (Arc::new(State::default()), Arc::new(ContextBudget::new()));
     budget.set_max_compression_bytes(max);
@@ -117,7 +116,7 @@ impl Subject {
     }
 }
 
-/// Runs `work` on a thread of its own; a hang is a failure.
+/// Runs `work` on a thread of its own. A hang is a failure.
 fn ends(work: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let worker = std::thread::spawn(move || {
@@ -130,8 +129,8 @@ fn ends(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Sixteen threads at once make no more contexts than the bound allows, one at least, and all get
-/// through.
+/// Sixteen threads at once make no more contexts than the bound allows, at least one, and all
+/// finish.
 #[test]
 fn many_threads_stay_within_bound() {
     for (max, most) in [(0, 1), (SLOT_BYTES, 1), (3 * SLOT_BYTES + 1, 3)] {
@@ -162,7 +161,7 @@ fn many_threads_stay_within_bound() {
     }
 }
 
-/// Without a bound, each thread has its own.
+/// Without a bound, each thread has its own context.
 #[test]
 fn no_bound_makes_one_for_each_thread() {
     let subject = bounded(None);
@@ -182,7 +181,7 @@ fn no_bound_makes_one_for_each_thread() {
     assert_eq!(subject.state.most_alive.load(SeqCst), 5);
 }
 
-/// A thread that waits gets the context when its holder is done, whichever way that ends.
+/// A waiting thread gets the context when its holder is done, however that ends.
 #[test]
 fn waiter_gets_context_when_holder_ends() {
     for end in ["returns", "panics", "codec panics", "session ends"] {
@@ -194,7 +193,7 @@ fn waiter_gets_context_when_holder_ends() {
                 let holder = scope.spawn(move || {
                     let meet = |_: Option<&[u8]>| {
                         holds.send(()).unwrap();
-                        // So that the other one most likely waits by then.
+                        // So that the other thread is probably waiting by then.
                         std::thread::sleep(Duration::from_millis(20));
                         assert!(end != "panics", "told to");
                     };
@@ -214,14 +213,14 @@ fn waiter_gets_context_when_holder_ends() {
                 subject.compress(7).unwrap();
                 assert_eq!(holder.join().is_err(), end == "panics");
             });
-            // The codec may panic in the context that the other thread left.
+            // The codec may panic in the context that the other thread returned.
             assert!(subject.alive() <= 1 && subject.state.most_alive.load(SeqCst) == 1, "{end}");
         });
     }
 }
 
-/// A context that never comes back blocks other threads for a while only, and they make one more,
-/// not one each.
+/// A context that is never returned blocks other threads only for a while, and they make one more
+/// together, not one each.
 #[test]
 fn leaked_context_does_not_block_for_ever() {
     ends(|| {
@@ -238,7 +237,7 @@ fn leaked_context_does_not_block_for_ever() {
     });
 }
 
-/// A thread that uses a context does not wait for another one: it could be that of itself.
+/// A thread that uses a context does not wait for another one, which could be its own.
 #[test]
 fn nested_use_does_not_wait() {
     ends(|| {
@@ -254,7 +253,7 @@ fn nested_use_does_not_wait() {
     });
 }
 
-/// Inside a section that must not block, a thread makes one instead of waiting.
+/// Inside a no-block section, a thread makes a context instead of waiting.
 #[test]
 fn no_block_section_does_not_wait() {
     ends(|| {
@@ -274,7 +273,7 @@ fn no_block_section_does_not_wait() {
     });
 }
 
-/// A bound that is lowered frees idle contexts at once, and the others when they come back.
+/// Lowering the bound frees idle contexts at once, and the others when they are returned.
 #[test]
 fn lowered_bound_frees_surplus() {
     let subject = bounded(None);
@@ -304,7 +303,7 @@ fn lowered_bound_frees_surplus() {
     assert_eq!(subject.budget.bytes(), SLOT_BYTES);
 }
 
-/// Idle contexts of both kinds are freed on request, all but one of each if one is to stay.
+/// Idle contexts of both kinds are freed on request, except for one of each if requested.
 #[test]
 fn idle_contexts_are_freed() {
     let subject = bounded(None);
@@ -330,13 +329,13 @@ fn idle_contexts_are_freed() {
         (subject.alive(), subject.budget.bytes(), subject.budget.compression_bytes()),
         (0, 0, 0)
     );
-    // One that is in use stays.
+    // A context in use stays.
     let inside = |_: Option<&[u8]>| assert_eq!(subject.codec.free_idle_contexts(false), 0);
     subject.codec.compress(&[7; BLOCK], BLOCK, inside).unwrap();
     assert_eq!(subject.alive(), 1);
 }
 
-/// What a codec held, and what leaked from it, goes from the account with the codec.
+/// Dropping a codec takes its bytes off the account, including leaked ones.
 #[test]
 fn dropped_codec_leaves_account_empty() {
     let Subject { codec, budget, .. } = bounded(Some(10 * SLOT_BYTES));

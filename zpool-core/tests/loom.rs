@@ -1,7 +1,8 @@
 //! Models of the protocols in zpool-core, explored by loom: `ci/loom.sh` runs them.
 //!
-//! loom tries every interleaving of the atomic operations (up to a bound on preemptions) and every value a load may see, and a cell that
-//! two threads touch without order is an error. Bounds and the time each model takes here stand at the model.
+//! loom tries every interleaving of the atomic operations, up to a bound on preemptions, and every
+//! value that a load may return. A cell that two threads access without order is an error. The
+//! bound is stated at each model.
 #![cfg(zpool_loom)]
 #![allow(unsafe_code, reason = "reads and writes loom's cell, which is how loom sees them")]
 
@@ -14,7 +15,7 @@ use zpool_core::exec::Job;
 use zpool_core::internal::JobList;
 use zpool_core::internal::{Counted, Dying, Ref, Released, set_loom_cpu};
 
-/// A value whose use and end are seen by loom: users read the cell, the release writes it.
+/// A value whose use and release loom sees: users read the cell, and the release writes it.
 struct Watched {
     bytes: UnsafeCell<u32>,
     released: Arc<AtomicUsize>,
@@ -29,7 +30,7 @@ impl Watched {
     }
 
     fn used(&self) {
-        // SAFETY: loom checks that nobody writes meanwhile.
+        // SAFETY: loom checks that no other thread writes meanwhile.
         assert_eq!(self.bytes.with(|bytes| unsafe { *bytes }), 7);
     }
 }
@@ -37,7 +38,7 @@ impl Watched {
 impl Released for Watched {
     fn released(dying: Dying<Self>) {
         let value = dying.into_value();
-        // SAFETY: loom checks that nobody reads meanwhile.
+        // SAFETY: loom checks that no other thread reads meanwhile.
         value.bytes.with_mut(|bytes| unsafe { *bytes = 0 });
         value.released.fetch_add(1, Ordering::Relaxed);
     }
@@ -49,8 +50,8 @@ fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// Two references, taken on one processor and dropped on others, against the retirement: released once, after the last use.
-/// Preemption bound 3; under 0.1 s.
+/// Two references, taken on one processor and dropped on others, during the retirement: the value
+/// is released once, after the last use. Preemption bound 3.
 #[test]
 fn last_reference_against_retirement_releases_once() {
     model(3, || {
@@ -74,10 +75,10 @@ fn last_reference_against_retirement_releases_once() {
     });
 }
 
-/// A reader that has the block but no reference tries to take one while it is retired: it gets a live value or none.
-/// Preemption bound 3; under 0.1 s.
+/// A reader with the block but no reference takes one during the retirement: it gets a live value
+/// or none. Preemption bound 3.
 #[test]
-fn a_reference_taken_during_retirement_is_live_or_refused() {
+fn reference_during_retirement_is_live_or_refused() {
     model(3, || {
         let released = Arc::new(AtomicUsize::new(0));
         let block = Watched::new(&released);
@@ -97,8 +98,8 @@ fn a_reference_taken_during_retirement_is_live_or_refused() {
     });
 }
 
-/// B38: a retired value is revived (or found dead) while its last entry goes, is retired again, and is released exactly once.
-/// Preemption bound 3; under 0.1 s.
+/// B38: a retired value is revived, or found dead, while its last entry is dropped. It is retired
+/// again and released exactly once. Preemption bound 3.
 #[test]
 fn b38_revival_against_the_last_reference() {
     model(3, || {
@@ -136,7 +137,8 @@ fn b38_revival_against_the_last_reference() {
     });
 }
 
-/// Two threads push while a third takes and then closes: every job runs once or comes back. Preemption bound 3; 0.1 s.
+/// Two threads push while a third takes all and then closes: every job runs once or is returned.
+/// Preemption bound 3.
 #[test]
 fn jobs_are_taken_once_or_given_back() {
     model(3, || {
@@ -164,9 +166,12 @@ fn jobs_are_taken_once_or_given_back() {
     });
 }
 
-/// The argument for how a codec's contexts are freed when its pool is retired, while threads put theirs back: none is left in a slot. Of the argument, not of the code:
-/// a slot is crossbeam's `AtomicCell`, for which `TakeCell` has a mutex under loom, stronger than what is to be shown; so exchanges stand for it here, Acquire and
-/// Release as they are. No bound; under 0.1 s.
+/// A codec frees its contexts when its pool is retired, while threads return theirs: none is left
+/// in a cell.
+///
+/// This models the argument and not the code. A cell is crossbeam's `AtomicCell`, which `TakeCell`
+/// replaces by a mutex under loom, and a mutex is stronger than what is to be shown. So plain
+/// exchanges stand for it here, Acquire and Release as in the code. No bound.
 #[test]
 fn two_exchanges_of_a_slot_order_a_flag_between_them() {
     const EMPTY: usize = 0;
@@ -177,7 +182,7 @@ fn two_exchanges_of_a_slot_order_a_flag_between_them() {
             .map(|context| {
                 let (slot, retired) = (slot.clone(), retired.clone());
                 thread::spawn(move || {
-                    // What was displaced is dropped by whoever displaced it.
+                    // A displaced value is dropped by the thread that displaced it.
                     slot.swap(context, Ordering::AcqRel);
                     if retired.load(Ordering::Relaxed) == 1 {
                         slot.swap(EMPTY, Ordering::AcqRel);

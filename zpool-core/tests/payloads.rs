@@ -1,4 +1,5 @@
-//! What a compressor or a job panics with may panic again when it is dropped: that ends inside, too.
+//! Panic payloads of compressors and jobs may panic when they are dropped. These panics are caught,
+//! too.
 #![cfg(not(zpool_loom))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
@@ -21,7 +22,7 @@ impl Drop for Payload {
     }
 }
 
-/// What panics.
+/// The method that panics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Make,
@@ -146,7 +147,7 @@ impl Subject {
         self.codec.decompress(b"a block", &mut [0; 7])
     }
 
-    /// All that is alive is on the books, and the codec is good.
+    /// Checks that the account counts all live contexts, and that the codec works.
     fn check(&self) {
         self.panics_at(&[]);
         assert!(self.compress().is_ok() && self.decompress().is_ok());
@@ -159,8 +160,9 @@ fn panicked<T>(result: Result<T, CodecError>) -> bool {
     matches!(result, Err(CodecError::Panicked(message)) if message == "(no message)")
 }
 
+/// Panic payloads of compressing, decompressing and making a context become errors.
 #[test]
-fn compressing_decompressing_and_making_a_context_give_an_error() {
+fn codec_payloads_become_errors() {
     for stateless in [false, true] {
         for also_dropped in [&[][..], &[At::Drop]] {
             for at in [At::Make, At::Bound, At::BytesHeld, At::Compress, At::Decompress] {
@@ -183,8 +185,9 @@ fn compressing_decompressing_and_making_a_context_give_an_error() {
     }
 }
 
+/// A context that panics when it is counted again or discarded does not unwind.
 #[test]
-fn a_context_that_is_counted_again_or_discarded_does_not_unwind() {
+fn recount_and_discard_do_not_unwind() {
     let subject = Subject::new(false);
     subject.check();
     subject.panics_at(&[At::BytesHeld]);
@@ -196,8 +199,9 @@ fn a_context_that_is_counted_again_or_discarded_does_not_unwind() {
     subject.check();
 }
 
+/// A context that is returned while the caller unwinds does not abort the process.
 #[test]
-fn a_context_that_comes_back_while_the_caller_unwinds_does_not_abort() {
+fn context_returned_during_unwinding_does_not_abort() {
     for at in [At::BytesHeld, At::Drop] {
         let subject = Subject::new(false);
         subject.check();
@@ -213,11 +217,12 @@ fn a_context_that_comes_back_while_the_caller_unwinds_does_not_abort() {
     }
 }
 
+/// If all contexts panic when the codec is dropped, all are dropped.
 #[test]
-fn contexts_that_all_panic_when_the_codec_goes_are_all_dropped() {
+fn codec_drop_drops_all_panicking_contexts() {
     for counted in [false, true] {
         let subject = Subject::new(false);
-        // Two of one kind, the second made while the first is out, and one of the other.
+        // Two of one kind, the second made while the first is leased, and one of the other.
         subject.codec.compress(&[1], 1, |_| subject.compress().unwrap()).unwrap();
         subject.decompress().unwrap();
         assert_eq!(subject.state.alive.load(SeqCst), 3);
@@ -231,8 +236,9 @@ fn contexts_that_all_panic_when_the_codec_goes_are_all_dropped() {
     }
 }
 
+/// A panic payload of a job becomes an error.
 #[test]
-fn a_job_gives_an_error() {
+fn job_payload_becomes_error() {
     let panic = Job::new("hostile", || panic_any(Payload)).run().unwrap_err();
     assert_eq!(panic.to_string(), "job `hostile` panicked: (no message)");
 }

@@ -1,6 +1,5 @@
-//! Systems that do not take memory back, or fill it unasked: `mlockall`, seccomp filters that
-//! refuse `madvise`, and ones that accept it and do nothing. Each test has a child process of its
-//! own.
+//! Systems that do not take memory back, or make it resident unasked: `mlockall`, seccomp filters
+//! that refuse `madvise`, and filters that accept it without effect. Each test has a child process.
 #![cfg(all(target_os = "linux", not(zpool_loom), not(miri)))]
 #![allow(
     unsafe_code,
@@ -19,14 +18,14 @@ const ADVICE: [libc::c_long; 2] = [libc::SYS_madvise, libc::SYS_process_madvise]
 const ADVICE_AND_MOVES: [libc::c_long; 3] =
     [libc::SYS_madvise, libc::SYS_process_madvise, libc::SYS_mremap];
 
-/// Anonymous memory of this process that is resident, in bytes.
+/// Returns the resident anonymous memory of this process in bytes.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
-/// Frames of a run that are resident.
+/// Returns the number of resident frames of a run.
 fn frames_of(source: &MmapSource, run: &Run) -> usize {
     let mut frames = vec![0u8; run.len() / source.frame_size()];
     // SAFETY: the run is mapped, and there is a byte for each of its frames.
@@ -36,7 +35,7 @@ fn frames_of(source: &MmapSource, run: &Run) -> usize {
     frames.iter().filter(|&&byte| byte & 1 == 1).count()
 }
 
-/// Reserves a run and writes all of it, charged.
+/// Reserves and charges a run, and writes all of it.
 fn written(source: &MmapSource, frames: usize) -> Run {
     let run = source.reserve(frames).unwrap();
     source.charge(frames).unwrap();
@@ -45,7 +44,7 @@ fn written(source: &MmapSource, frames: usize) -> Run {
     run
 }
 
-/// The run once more, for an entry.
+/// Copies the run for an entry.
 fn again(run: &Run) -> Run {
     // SAFETY: only addresses are used until the run itself is released.
     unsafe { Run::new(run.base(), run.len()) }
@@ -61,7 +60,7 @@ fn release(source: &MmapSource, runs: Vec<Run>) {
     unsafe { source.release_all(&mut runs.into_iter()) };
 }
 
-/// Discards all of the runs at once. Returns for how many that was done.
+/// Discards all of the runs at once. Returns how many were taken back.
 fn discard_all(source: &MmapSource, runs: &[Run]) -> usize {
     let entry = |run: &Run| Discard::new(again(run), 0..run.len() / source.frame_size());
     let mut entries: Vec<_> = runs.iter().map(entry).collect();
@@ -72,7 +71,7 @@ fn discard_all(source: &MmapSource, runs: &[Run]) -> usize {
     entries.iter().filter(|entry| entry.is_given_back()).count()
 }
 
-/// With all memory locked as it is mapped, reserving makes nothing resident but what is written.
+/// With all mapped memory locked, reserving makes only written frames resident.
 #[test]
 fn locked_reserve_is_not_resident() {
     if !in_child("locked_reserve_is_not_resident")
@@ -94,7 +93,7 @@ fn locked_reserve_is_not_resident() {
     assert_eq!(source.retained_frames(), 0);
 }
 
-/// Locked frames are given back like others, one run at a time and many at once.
+/// Locked frames are returned like others, one run at a time and many at once.
 #[test]
 fn locked_frames_are_given_back() {
     if !in_child("locked_frames_are_given_back")
@@ -116,7 +115,7 @@ fn locked_frames_are_given_back() {
     release(&source, vec![keep]);
 }
 
-/// A program that locks what it has later does not get the rest of an arena either.
+/// A program that locks its memory later does not make the rest of an arena resident, either.
 #[test]
 fn locked_later_reserve_is_not_resident() {
     if !in_child("locked_later_reserve_is_not_resident") {
@@ -130,8 +129,7 @@ fn locked_later_reserve_is_not_resident() {
     }
     let runs: Vec<_> = (0..1000).map(|_| source.reserve(16).unwrap()).collect();
     let grown = resident().saturating_sub(before);
-    // What the whole process had reserved besides (stacks, the heap) is not ours; an arena is 64
-    // MiB.
+    // Other reservations of the process (stacks, the heap) are not ours; an arena is 64 MiB.
     assert!(grown < 32 << 20, "{grown} bytes");
     let filled: usize = runs.iter().map(|run| frames_of(&source, run)).sum();
     assert!(filled * source.frame_size() <= 1 << 20, "a step of an arena: {filled} frames");
@@ -139,13 +137,13 @@ fn locked_later_reserve_is_not_resident() {
     release(&source, vec![first]);
 }
 
-/// Where madvise is refused, or accepted and ignored, frames are given back in another way.
+/// If madvise is refused, or accepted without effect, frames are returned in another way.
 #[test]
 fn refused_advice_gives_back_by_moving() {
     if !in_child("refused_advice_gives_back_by_moving") {
         return;
     }
-    // A filter is its thread's and cannot be taken off: so a thread for each.
+    // A filter belongs to a thread and cannot be removed, so each has a thread.
     for answer in ANSWERS {
         let done =
             std::thread::spawn(move || give_back_by_moving(&MmapSource::new(), answer)).join();
@@ -158,7 +156,7 @@ fn give_back_by_moving(source: &MmapSource, answer: i32) {
     if !refuse(&ADVICE, answer) {
         return;
     }
-    // A hint that is refused is no error.
+    // A refused hint is no error.
     source.populate(&runs[0], 0..4);
     assert_eq!(discard(source, &runs[0]), Ok(()));
     assert_eq!(discard_all(source, &runs[1..100]), 99);
@@ -175,8 +173,8 @@ fn give_back_by_moving(source: &MmapSource, answer: i32) {
     assert_eq!(source.retained_frames(), 0);
 }
 
-/// What can be given back in no way is said to be kept, stays usable and on the books, and is
-/// handed out before other memory. When its arena is not used any more, it goes with that.
+/// Frames that cannot be returned are reported as kept, stay usable and charged, and are handed out
+/// before other memory. When their arena is no longer used, they are freed with it.
 #[test]
 fn refused_frames_stay_on_the_books() {
     if !in_child("refused_frames_stay_on_the_books") {
@@ -212,7 +210,7 @@ fn keep_on_the_books(answer: i32) {
     assert!(full - resident() >= 800 * source.frame_size(), "the arena was unmapped");
 }
 
-/// A source that is kept out of core dumps works where that is refused.
+/// A source excluded from core dumps works even if that is refused.
 #[test]
 fn refused_no_dump_is_no_error() {
     if !in_child("refused_no_dump_is_no_error") || !refuse(&ADVICE, libc::EPERM) {

@@ -21,7 +21,7 @@
 use core::ops::Range;
 use core::{mem, ptr};
 
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::page::{PageSource, Run};
 use zpool_core::{Handle, NoBlock, PoolError, might_block};
 
@@ -443,7 +443,7 @@ impl Drop for UnchargeOnDrop<'_> {
     fn drop(&mut self) {
         // If the source panics already, a second panic would abort the process.
         if std::thread::panicking() {
-            let _ = contained(|| self.0.uncharge(self.1));
+            let _ = catch(|| self.0.uncharge(self.1));
         } else {
             self.0.uncharge(self.1);
         }

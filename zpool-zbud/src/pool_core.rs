@@ -5,7 +5,7 @@ use core::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
 use zpool_core::exec::{Executor, Job};
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::internal::sync::{Condvar, Mutex, MutexGuard};
 use zpool_core::page::PageSource;
@@ -117,7 +117,7 @@ impl ZbudCore {
         let job = if self.has_excess_empty(&state) { state.take_job() } else { None };
         drop(state);
         let (Some(job), Some(executor)) = (job, &self.executor) else { return };
-        match contained(|| executor.submit(job)) {
+        match catch(|| executor.submit(job)) {
             Some(Ok(())) => {}
             // The next free tries again. Inserts and trim do the work meanwhile.
             Some(Err(refused)) => self.put_job(refused.job),

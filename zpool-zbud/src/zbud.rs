@@ -3,7 +3,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::spec::Params;
 use zpool_core::{
     Capabilities, CreateError, Evict, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,
@@ -205,7 +205,7 @@ impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         // A page source that panics while this thread unwinds would abort the process.
         if std::thread::panicking() {
-            let _ = contained(|| self.0.close());
+            let _ = catch(|| self.0.close());
         } else {
             self.0.close();
         }

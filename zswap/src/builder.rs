@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
 use zpool_core::exec::Executor;
-use zpool_core::internal::swallowed_message;
+use zpool_core::internal::take_panic_message;
 #[cfg(unix)]
 use zpool_core::page::MmapSource;
 use zpool_core::page::PageSource;
@@ -253,7 +253,7 @@ impl<K, S> StoreBuilder<K, S> {
         self.check()?;
         // The names of drivers and the properties of an executor are foreign code's to tell.
         catch_unwind(AssertUnwindSafe(|| self.build_checked()))
-            .unwrap_or_else(|panic| Err(BuildError::Panicked(swallowed_message(panic))))
+            .unwrap_or_else(|panic| Err(BuildError::Panicked(take_panic_message(panic))))
     }
 
     /// Checks the settings, each alone and against the others.

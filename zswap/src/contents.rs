@@ -4,8 +4,7 @@
 //! and dropped where there is no memory for another list.
 
 use zpool_core::Handle;
-use zpool_core::internal::Ref;
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_manager::PoolRef;
 
 use crate::deferred::Deferred;
@@ -79,7 +78,7 @@ pub(crate) fn have_all_references<K>(contents: &[Contents<K>], pool: &PoolRef) -
     let in_list = |contents: &Contents<K>| u64::from(contents.pools.number_of(pool).is_some());
     let ours: u64 = contents.iter().map(|contents| in_list(contents) + in_values(contents)).sum();
     // Exact: only a current pool counts its references apart from each other.
-    Ref::block(pool).references() == ours + 1
+    PoolRef::references(pool) == ours + 1
 }
 
 /// Handles of one pool that are to be freed.
@@ -105,6 +104,6 @@ impl Batch {
         }
         let pool = pools.get(self.number);
         let mut handles = self.handles[..len].iter_mut().filter_map(Option::take);
-        contained(|| pool.zpool().free_many(&mut handles)).unwrap_or(len)
+        catch(|| pool.zpool().free_many(&mut handles)).unwrap_or(len)
     }
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use zpool_core::internal::swallow;
+use zpool_core::internal::discard_payload;
 
 /// Keeps the first panic of the calls it runs, so that what comes after them is done as well.
 ///
@@ -20,7 +20,7 @@ impl Deferred {
         match catch_unwind(AssertUnwindSafe(call)) {
             Ok(()) => {}
             Err(panic) if self.first.is_none() => self.first = Some(panic),
-            Err(panic) => swallow(panic),
+            Err(panic) => discard_payload(panic),
         }
     }
 
@@ -36,7 +36,7 @@ impl Deferred {
     /// one would abort.
     pub(crate) fn raise(self) {
         match self.first {
-            Some(panic) if std::thread::panicking() => swallow(panic),
+            Some(panic) if std::thread::panicking() => discard_payload(panic),
             Some(panic) => resume_unwind(panic),
             None => {}
         }

@@ -14,7 +14,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
@@ -155,7 +155,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// destruction, or a context too large to stay idle?
     #[inline]
     fn holds_what_passes(&self, pool: &PoolRef, max: usize) -> bool {
-        self.manager().pending_bytes() > 0 || pool.codec().slot_bytes() > max / 2
+        self.manager().pending_bytes() > 0 || pool.codec().largest_context_bytes() > max / 2
     }
 
     /// Lets it go.
@@ -220,7 +220,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             // Retired pools that have become empty.
             self.manager().destroy_pending();
             if freed > 0 && in_steps() {
-                contained(|| pool.zpool().trim());
+                catch(|| pool.zpool().trim());
                 self.over(pool)?;
                 return Ok(());
             }
@@ -322,7 +322,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
         }
         for pool in trimmed.into_iter().flatten() {
-            contained(|| pool.zpool().trim());
+            catch(|| pool.zpool().trim());
         }
         freed
     }
@@ -362,7 +362,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     fn tell(&self, (key, stored): Item<K>) {
         let len = stored.len();
         self.free(stored);
-        let told = contained(|| {
+        let told = catch(|| {
             if let Some(listener) = &self.eviction().listener {
                 listener(&key, len);
             }

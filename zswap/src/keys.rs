@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::internal::TryArc;
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 
 use crate::index::Index;
 use crate::object::pin;
@@ -216,7 +216,7 @@ impl<K: Hash + Eq, S: BuildHasher> Drop for Unfindable<'_, K, S> {
     fn drop(&mut self) {
         for item in self.items.drain(..) {
             // A key that panics here would abort, or keep the others out.
-            contained(|| self.store.put_back(item));
+            catch(|| self.store.put_back(item));
         }
     }
 }

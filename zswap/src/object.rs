@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zpool_core::compress::CodecError;
-use zpool_core::internal::swallowed_message;
+use zpool_core::internal::take_panic_message;
 use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
@@ -87,7 +87,7 @@ impl Object {
     #[inline]
     fn give_back(&mut self) -> bool {
         let Some((pool, handle)) = self.held.take() else { return true };
-        zpool_core::internal::contained(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
+        zpool_core::internal::catch(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
     }
 
     /// The handle and a reference to its pool, for an index to keep.
@@ -117,7 +117,7 @@ impl Pinned<'_> {
     #[inline]
     pub(crate) fn unpin(&mut self) -> bool {
         let Some(guard) = self.guard.take() else { return true };
-        zpool_core::internal::contained(|| drop(guard)).is_some()
+        zpool_core::internal::catch(|| drop(guard)).is_some()
     }
 }
 
@@ -166,13 +166,13 @@ pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
 /// [`CodecError::Panicked`].
 pub(crate) fn asked_compressor<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
     catch_unwind(AssertUnwindSafe(ask))
-        .map_err(|panic| ErrorKind::Codec(CodecError::Panicked(swallowed_message(panic))))
+        .map_err(|panic| ErrorKind::Codec(CodecError::Panicked(take_panic_message(panic))))
 }
 
 #[inline]
 fn contained<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, ErrorKind> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(ErrorKind::Pool),
-        Err(panic) => Err(ErrorKind::AllocatorPanicked(swallowed_message(panic))),
+        Err(panic) => Err(ErrorKind::AllocatorPanicked(take_panic_message(panic))),
     }
 }

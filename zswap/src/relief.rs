@@ -10,7 +10,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::{CompactionBudget, might_block};
 use zpool_manager::PoolRef;
 
@@ -103,8 +103,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut left = budget.max_moves;
         let mut freed = self.manager().destroy_pending();
         self.manager().for_each_pool(|pool| {
-            let report = contained(|| pool.zpool().compact(CompactionBudget::moves(left)))
-                .unwrap_or_default();
+            let report =
+                catch(|| pool.zpool().compact(CompactionBudget::moves(left))).unwrap_or_default();
             left = left.saturating_sub(report.moved_objects);
             freed += report.freed_bytes;
         });
@@ -121,7 +121,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         freed += self.shrink_index();
         self.visit(reach, |pool| {
-            freed += contained(|| pool.zpool().trim()).unwrap_or(0);
+            freed += catch(|| pool.zpool().trim()).unwrap_or(0);
         });
         freed
     }
@@ -147,7 +147,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut freed = 0;
         self.visit(reach, |pool| {
             let zpool = pool.zpool();
-            let compacted = contained(|| {
+            let compacted = catch(|| {
                 let capabilities = zpool.capabilities();
                 if !capabilities.can_compact {
                     return 0;
@@ -170,7 +170,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// One context may stay idle if it is no large part of the limit.
     pub(crate) fn may_keep_one(&self) -> bool {
-        let largest = self.manager().current().map_or(0, |pool| pool.codec().slot_bytes());
+        let largest =
+            self.manager().current().map_or(0, |pool| pool.codec().largest_context_bytes());
         self.limit().bytes().is_none_or(|max| largest <= max / 2)
     }
 

@@ -2,7 +2,7 @@
 
 use zpool_core::PoolId;
 use zpool_core::PoolStats;
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 use zpool_manager::ManagerStats;
 
@@ -129,7 +129,7 @@ impl StoreStats {
     pub(crate) fn of<K, S>(store: &Store<K, S>) -> StoreStats {
         let tally = store.index().tally();
         // An allocator that panics when it is asked has nothing in these books.
-        let pools = contained(|| store.manager().pools()).unwrap_or_default();
+        let pools = catch(|| store.manager().pools()).unwrap_or_default();
         let current = || store.manager().current().map(|pool| pool.zpool().stats());
         let manager = store.manager().stats();
         let in_allocators: usize =
@@ -144,7 +144,7 @@ impl StoreStats {
             payload_bytes: tally.payload,
             objects_by_pool: store.index().entries_by_pool(),
             pool_bytes: in_allocators + manager.pending_destroy_bytes,
-            current: contained(current).flatten().unwrap_or_default(),
+            current: catch(current).flatten().unwrap_or_default(),
             context_bytes: store.manager().context_bytes(),
             index_bytes: store.index().bytes(),
             limit_bytes: store.limit_bytes(),

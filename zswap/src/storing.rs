@@ -11,7 +11,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::internal::TryArc;
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::{Handle, might_block};
 use zpool_manager::{Pool, PoolRef};
 
@@ -157,7 +157,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
         let codec = pool.codec();
         let parts = value.len().div_ceil(self.block_size());
-        let shared = asked(|| codec.slot_bytes() + codec.compressor().shared_bytes())?;
+        let shared = asked(|| codec.largest_context_bytes() + codec.compressor().shared_bytes())?;
         let fixed = self.index().fixed_bytes() + shared;
         let evicts = self.eviction().evicts();
         let with_overhead = |bytes: usize| match evicts {
@@ -171,7 +171,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let taken = |len: usize| match per_page {
             Some(objects) => page_share(self.page_bytes(), objects, len),
             // What its size classes round it up to. A store that refuses takes what may fit.
-            None if evicts => contained(|| pool.zpool().footprint(len)).unwrap_or(len).max(len),
+            None if evicts => catch(|| pool.zpool().footprint(len)).unwrap_or(len).max(len),
             None => len,
         };
         if with_overhead(value.len().max(parts * taken(self.block_size()))) <= limit {

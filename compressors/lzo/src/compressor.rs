@@ -9,17 +9,18 @@ use zpool_core::compress::{
 };
 use zpool_core::spec::{Component, Params};
 
-/// The fastest level. The library's default is 3, with a table eight times as large to clear for every block.
+/// The fastest level. The library's default is 3, whose table is eight times as large and cleared
+/// for every block.
 const LEVEL: CompressLevel = CompressLevel::new(1);
 
-/// lzo. Has no settings; every one is as good as any other.
+/// lzo, which has no settings.
 #[derive(Debug)]
 pub struct LzoCompressor {
     identity: Component,
 }
 
 impl LzoCompressor {
-    /// The codec.
+    /// Makes the codec.
     pub fn new() -> LzoCompressor {
         LzoCompressor { identity: Component::named(LzoDriver::NAME) }
     }
@@ -40,7 +41,7 @@ impl Compressor for LzoCompressor {
         CodecProperties::new("GPL-2.0-only").with_stateless_decompression()
     }
 
-    /// The expansion that LZO's authors give for LZO1X, and the end marker.
+    /// The expansion that the authors of LZO state for LZO1X, and the end marker.
     fn compress_bound(&self, block_len: usize) -> usize {
         block_len + block_len / 16 + 64 + 3
     }
@@ -49,22 +50,24 @@ impl Compressor for LzoCompressor {
         &self,
         _max_block_len: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
-        // A box of nothing: no heap call.
+        // A box of a zero-sized type makes no heap call.
         Ok(Box::new(LzoContext))
     }
 
-    /// As in the trait.
+    /// Decompresses without a context.
     ///
-    /// Why K9 holds: the library is safe Rust, so it writes nowhere else; it compares every length and distance with what is left before it slices, it
-    /// copies only what it has written, and it wants both buffers to end with the stream; each of its steps consumes input, so it ends. Its tests and the
-    /// ones here throw hostile bytes at it. Should a panic be found all the same, [`Codec`](zpool_core::compress::Codec) contains it.
+    /// K9 holds because the library is safe Rust, so it writes nowhere else. It checks every length
+    /// and distance before it slices, copies only bytes that it has written, and requires both
+    /// buffers to end with the stream. Each of its steps consumes input, so it terminates. Its
+    /// tests and ours feed it hostile bytes. If it panicked nevertheless,
+    /// [`Codec`](zpool_core::compress::Codec) would catch that.
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         lzo1x::decompress(compressed, block).map_err(|_| CodecError::Corrupt)
     }
 }
 
-/// Nothing: the library takes no tables. It makes them for each block, and its output, in a way
-/// that ends the process where the heap refuses.
+/// Empty: the library accepts no tables. It allocates them, and its output, for each block, in a
+/// way that ends the process if the heap refuses.
 #[derive(Debug)]
 struct LzoContext;
 
@@ -111,8 +114,9 @@ impl CompressorDriver for LzoDriver {
 mod tests {
     use super::*;
 
+    /// The driver takes no parameters.
     #[test]
-    fn takes_no_parameters() {
+    fn driver_with_parameter_is_error() {
         assert_eq!(LzoDriver.open(&Params::default()).unwrap().identity().to_string(), "lzo");
         let mut params = Params::default();
         params.set("level", "3");

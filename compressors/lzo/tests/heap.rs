@@ -1,4 +1,4 @@
-//! What lzo asks of the heap. A binary of its own, because it replaces the allocator.
+//! Heap calls of lzo. A test program of its own, because it replaces the allocator.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use zpool_lzo::LzoCompressor;
 #[path = "../../counting.rs"]
 mod counting;
 
-/// As the crate's documentation says: a table and the output for each block compressed, nothing for decompression.
+/// As the crate's documentation says: a table and the output for each block compressed, nothing for
+/// decompression.
 #[test]
 fn makes_two_vectors_a_block() {
     let codec = Codec::new(Arc::new(LzoCompressor::new()), 4096);

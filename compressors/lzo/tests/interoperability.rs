@@ -1,4 +1,5 @@
-//! What is stored is a plain LZO1X stream: another implementation reads it, and we read what that writes.
+//! The compressed form is a plain LZO1X stream: another implementation reads it, and we read its
+//! streams.
 
 use proptest::prelude::*;
 use zpool_conformance::compressor::recipe;
@@ -6,8 +7,9 @@ use zpool_core::compress::{Compressed, Compressor};
 use zpool_lzo::LzoCompressor;
 
 proptest! {
+    /// Another implementation decodes our output.
     #[test]
-    fn another_decoder_reads_what_we_write(recipe in recipe()) {
+    fn output_decodes_with_other_decoder(recipe in recipe()) {
         let (block, ours) = (recipe.block(), LzoCompressor::new());
         let mut out = vec![0; ours.compress_bound(block.len())];
         let outcome = ours.compression_context(block.len()).unwrap().compress(&block, &mut out);
@@ -19,7 +21,7 @@ proptest! {
 
     /// That encoder searches longer, so it uses forms of matches that ours does not make.
     #[test]
-    fn we_read_what_another_encoder_writes(recipe in recipe()) {
+    fn output_of_other_encoder_decodes(recipe in recipe()) {
         let (block, ours) = (recipe.block(), LzoCompressor::new());
         let theirs = lzokay::compress::compress(&block).unwrap();
         let mut back = vec![0xA5; block.len()];

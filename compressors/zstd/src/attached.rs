@@ -1,18 +1,20 @@
-//! A compression context that keeps the dictionary it refers to.
+//! A compression context that owns the dictionary it refers to.
 //!
-//! The library ties a context to the lifetime of a reference to its dictionary. Contexts and dictionary are both owned here, so the context
-//! owns a share of the dictionary beside that reference.
+//! The library ties a context to the lifetime of a reference to its dictionary. Here the context
+//! and a share of the dictionary are owned together.
 
 use std::sync::Arc;
 
 use zstd::zstd_safe::{CCtx, CDict, CParameter, SafeResult};
 
-/// A context, and the dictionary that is attached to it, if any.
+/// A context with the dictionary that is attached to it, if any.
 ///
 /// # Invariants
 ///
-/// - I1. If `context` refers to a dictionary, it is the one in `_dictionary`, which is neither changed nor given away as long as this exists.
-/// - I2. `context` is dropped before `_dictionary`: fields are dropped in the order of their declaration.
+/// - I1. If `context` refers to a dictionary, it is the one in `_dictionary`, which is neither
+///   changed nor given away as long as this exists.
+/// - I2. `context` is dropped before `_dictionary`: fields are dropped in the order of their
+///   declaration.
 /// - I3. `context` does not leave this struct, not even as `&mut`: it could be swapped for another.
 pub(crate) struct AttachedContext {
     context: CCtx<'static>,
@@ -20,11 +22,11 @@ pub(crate) struct AttachedContext {
 }
 
 impl AttachedContext {
-    /// A context with these parameters that refers to `dictionary`.
+    /// Makes a context with these parameters that refers to `dictionary`.
     ///
     /// # Errors
     ///
-    /// The library's error code; `None` if it has no memory.
+    /// Returns the library's error code, or `None` if it has no memory.
     pub(crate) fn new(
         parameters: &[CParameter],
         dictionary: Option<Arc<CDict<'static>>>,
@@ -34,22 +36,25 @@ impl AttachedContext {
             context.set_parameter(parameter)?;
         }
         if let Some(dictionary) = &dictionary {
-            // SAFETY: 1. the pointer is aligned, not null, and points to a valid value: it is the `Arc`'s own; 2. the value is alive and shared as long as the
-            // reference is: the reference is only in `context`, which is dropped before the `Arc` beside it (I1, I2, I3), here and in case of an error below
-            // (locals and parameters are dropped in reverse order); 3. nobody has it by `&mut`: it was shared already.
+            // SAFETY: 1. the pointer is aligned, not null, and points to a valid value: it is the
+            // `Arc`'s own; 2. the value is alive and shared as long as the reference is: the
+            // reference is only in `context`, which is dropped before the `Arc` next to it (I1, I2,
+            // I3), here and in case of an error below (locals and parameters are dropped in reverse
+            // order); 3. there is no `&mut` to it: it was shared already.
             let lasting: &'static CDict<'static> = unsafe { &*Arc::as_ptr(dictionary) };
             context.ref_cdict(lasting)?;
         }
         Ok(AttachedContext { context, _dictionary: dictionary })
     }
 
-    /// Compresses `block` into a frame at the front of `out`: its length, or the library's error code. The context is good for further blocks either way.
+    /// Compresses `block` into a frame at the front of `out`. Returns its length, or the library's
+    /// error code. The context stays usable either way.
     #[inline]
     pub(crate) fn compress(&mut self, block: &[u8], out: &mut [u8]) -> SafeResult {
         self.context.compress2(out, block)
     }
 
-    /// Bytes that the library holds for the context, without the dictionary.
+    /// Returns the bytes that the library holds for the context, without the dictionary.
     #[inline]
     pub(crate) fn bytes_held(&self) -> usize {
         self.context.sizeof()

@@ -26,45 +26,48 @@ pub struct ZstdCompressor {
 }
 
 impl ZstdCompressor {
-    /// The levels there are: zstd's fast ones to -7, its regular ones to 19. 0 is zstd's own default, 3. Over 19 are levels that need hundreds of MiB and give
-    /// nothing on blocks this short.
+    /// The levels: zstd's fast ones down to -7, its regular ones up to 19. 0 is zstd's own default,
+    /// 3. Levels over 19 need hundreds of MiB and gain nothing on blocks this short.
     pub const LEVELS: RangeInclusive<i32> = -7..=19;
 
-    /// The level if none is asked for: the lowest regular one. Whoever takes zstd wants density, and on pages of memory the levels above gain little on this one
-    /// before the time to compress doubles; below it, density is what is given up first.
+    /// The default level: the lowest regular one. zstd is chosen for density, and on pages of
+    /// memory higher levels gain little before the time to compress doubles. Lower levels lose
+    /// density first.
     pub const DEFAULT_LEVEL: i32 = 1;
 
-    /// zstd at `level`.
+    /// Makes zstd at `level`.
     ///
     /// # Errors
     ///
-    /// [`CreateError::BadValue`] if the level is none of [`LEVELS`](Self::LEVELS).
+    /// [`CreateError::BadValue`] if the level is not in [`LEVELS`](Self::LEVELS).
     pub fn new(level: i32) -> Result<ZstdCompressor, CreateError> {
         ZstdCompressor::build(level, None)
     }
 
-    /// zstd at `level` with a dictionary: one that [`train`](crate::train) made, or any bytes that blocks may repeat. They are copied and digested here.
+    /// Makes zstd at `level` with a dictionary: one that [`train`](crate::train) made, or any bytes
+    /// that blocks may repeat. Copies and digests them.
     ///
     /// # Errors
     ///
-    /// [`CreateError::BadValue`] as for [`new`](Self::new), and if the bytes are no dictionary: under 8, over 4 MiB, or a damaged trained one.
+    /// [`CreateError::BadValue`] as for [`new`](Self::new), or if the bytes are no dictionary:
+    /// under 8, over 4 MiB, or a damaged trained one.
     pub fn with_dictionary(level: i32, bytes: &[u8]) -> Result<ZstdCompressor, CreateError> {
         let level = checked(level)?;
         let dictionary = digest(bytes, level, "(bytes)")?;
         ZstdCompressor::build(level, Some(dictionary))
     }
 
-    /// The level.
+    /// Returns the level.
     pub fn level(&self) -> i32 {
         self.level
     }
 
-    /// XXH64 of the dictionary's bytes.
+    /// Returns the XXH64 of the dictionary's bytes.
     pub fn dictionary_hash(&self) -> Option<u64> {
         self.dictionary.as_ref().map(|dictionary| dictionary.hash)
     }
 
-    /// Bytes that the digested dictionary holds. Contexts share it and do not count it.
+    /// Returns the bytes of the digested dictionary. Contexts share it and do not count it.
     pub fn dictionary_bytes(&self) -> usize {
         self.dictionary.as_ref().map_or(0, |dictionary| dictionary.bytes_held())
     }
@@ -88,8 +91,8 @@ impl Compressor for ZstdCompressor {
         &self.identity
     }
 
-    /// As in the trait. Contexts have allocated all they need once they are made; only a caller whose buffer is under the bound makes one take a buffer of its
-    /// own, once.
+    /// Contexts have allocated all memory they need once they are made. Only a caller whose buffer
+    /// is under the bound makes one allocate a buffer of its own, once.
     fn properties(&self) -> CodecProperties {
         CodecProperties::new("BSD-3-Clause").with_no_heap_once_warm()
     }
@@ -161,7 +164,7 @@ impl CompressorDriver for ZstdDriver {
     }
 }
 
-/// The level as zstd takes it, so that each has one identity.
+/// Returns the level as zstd interprets it, so that each has one identity.
 fn checked(level: i32) -> Result<i32, CreateError> {
     match level {
         0 => Ok(zstd::DEFAULT_COMPRESSION_LEVEL),
@@ -201,8 +204,9 @@ mod tests {
         ZstdDriver.open(&component.params).map(|codec| codec.identity().to_string())
     }
 
+    /// Each level has one identity, and the default is left out of it.
     #[test]
-    fn a_level_has_one_identity_and_the_default_is_left_out() {
+    fn identity_leaves_out_default_level() {
         assert_eq!(open("zstd").unwrap(), "zstd");
         assert_eq!(open("zstd(level=1)").unwrap(), "zstd");
         assert_eq!(open("zstd(level=+01)").unwrap(), "zstd");
@@ -211,8 +215,9 @@ mod tests {
         assert_eq!(open("zstd(level=0)").unwrap(), open("zstd(level=3)").unwrap());
     }
 
+    /// A value out of range is an error that names the range.
     #[test]
-    fn refuses_bad_values_with_the_range() {
+    fn bad_value_error_names_range() {
         for value in ["-8", "20", "fast", "1.5", "99999999999"] {
             let error = open(&format!("zstd(level={value})")).unwrap_err().to_string();
             let expected =
@@ -227,13 +232,14 @@ mod tests {
         assert!(matches!(ZstdCompressor::new(20), Err(CreateError::BadValue { .. })));
     }
 
+    /// An unusable dictionary is an error that names the reason.
     #[test]
-    fn names_what_is_wrong_with_a_dictionary() {
+    fn bad_dictionary_error_names_reason() {
         let error = open("zstd(dict=/no/such/file)").unwrap_err().to_string();
         assert!(error.starts_with(
             "parameter `dict` is `/no/such/file`, expected a file that can be read ("
         ));
-        // The magic number of a trained dictionary, and then no such thing.
+        // The magic number of a trained dictionary, followed by other bytes.
         let damaged = [&[0x37, 0xA4, 0x30, 0xEC][..], &[0xFF; 60]].concat();
         for (bytes, part) in [(&[1; 7][..], "8 to 4194304 bytes"), (&damaged, "zstd can load")] {
             let error = ZstdCompressor::with_dictionary(1, bytes).unwrap_err().to_string();

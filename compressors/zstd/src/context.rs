@@ -1,4 +1,4 @@
-//! The halves with state: what one thread at a time compresses and decompresses with.
+//! The contexts, in which one thread at a time compresses or decompresses.
 
 use core::fmt;
 use std::sync::Arc;
@@ -16,25 +16,26 @@ use crate::dictionary::Dictionary;
 /// Compresses at one level.
 pub(crate) struct ZstdCompression {
     context: AttachedContext,
-    /// As many zeros as the largest block has bytes.
+    /// Zeros, as many as the largest block has bytes.
     largest: Box<[u8]>,
-    /// The block before was shorter than half of the largest.
+    /// Whether the previous block was shorter than half of the largest.
     after_short: bool,
-    /// Where a block is compressed to when the caller's buffer is under the bound. Empty until that happens; then for the largest block seen so.
+    /// Output buffer for a caller whose buffer is under the bound. Empty until that happens; then
+    /// as long as the bound of the largest such block so far.
     staging: Vec<u8>,
 }
 
 impl ZstdCompression {
-    /// A context that has allocated what blocks of `max_block_len` bytes need.
+    /// Makes a context that has allocated the memory for blocks of `max_block_len` bytes.
     pub(crate) fn new(
         level: i32,
         dictionary: Option<&Dictionary>,
         max_block_len: usize,
     ) -> Result<ZstdCompression, CodecError> {
         let parameters = [
-            // Bounds window and tables by the length of each block, too.
+            // This also bounds window and tables by the length of each block.
             CParameter::CompressionLevel(level),
-            // What the caller knows already stays out of the frame.
+            // Facts that the caller knows stay out of the frame.
             CParameter::Format(FrameFormat::Magicless),
             CParameter::ContentSizeFlag(false),
             CParameter::ChecksumFlag(false),
@@ -47,7 +48,8 @@ impl ZstdCompression {
         lengthen(&mut largest, max_block_len)?;
         let largest = largest.into_boxed_slice();
         let mut new = ZstdCompression { context, largest, after_short: false, staging: Vec::new() };
-        // zstd allocates its tables with the first block: let that be now, where it may block and fail.
+        // zstd allocates its tables with the first block. We do that now, while it may block and
+        // fail.
         new.claim_memory()?;
         Ok(new)
     }
@@ -58,8 +60,10 @@ impl ZstdCompression {
         block: &[u8],
         out: &mut [u8],
     ) -> Result<Compressed, CodecError> {
-        // After its first 128 frames zstd frees a context's memory whenever the frame before left three times what the next one needs, and takes
-        // as much as that one needs: two short blocks in a row, and the next long one pays. A warm context must not make heap calls.
+        // After its first 128 frames, zstd frees a context's memory whenever the previous frame
+        // left three times what the next one needs, and allocates only what that one needs. After
+        // two short blocks, the next long one would allocate. A warm context must not make heap
+        // calls.
         let short = block.len() < self.largest.len() / 2;
         if short && self.after_short {
             self.claim_memory()?;
@@ -68,7 +72,8 @@ impl ZstdCompression {
         outcome(self.context.compress(block, out))
     }
 
-    /// zstd wants some bytes more than the compressed form has, so a buffer under the bound might be refused although it suffices, or give another form.
+    /// zstd needs a few bytes more than the compressed form has. So a buffer under the bound could
+    /// be refused although it suffices, or lead to another form.
     #[cold]
     fn compress_to_short(
         &mut self,
@@ -85,8 +90,8 @@ impl ZstdCompression {
         Ok(Compressed::Len(len))
     }
 
-    /// Has zstd lay its memory out for the largest block. It does so before it finds that there is no room even for a frame's header, which is why this costs
-    /// little.
+    /// Makes zstd allocate its memory for the largest block. It does so before it notices that
+    /// there is no room even for a frame's header, so this costs little.
     #[cold]
     fn claim_memory(&mut self) -> Result<(), CodecError> {
         match outcome(self.context.compress(&self.largest, &mut [])) {
@@ -114,7 +119,7 @@ impl CompressionContext for ZstdCompression {
     }
 }
 
-/// Makes a buffer of zeros as long as `len`, if it is shorter.
+/// Grows a buffer of zeros to `len`.
 fn lengthen(buffer: &mut Vec<u8>, len: usize) -> Result<(), CodecError> {
     let missing = len.saturating_sub(buffer.len());
     buffer.try_reserve_exact(missing).map_err(|_| CodecError::OutOfMemory)?;
@@ -141,10 +146,11 @@ fn failure(code: usize) -> CodecError {
     CodecError::Failed(get_error_name(code).to_owned())
 }
 
-/// Decompresses what any level made with the same dictionary.
+/// Decompresses frames of any level with the same dictionary.
 ///
-/// Why K9 holds: every frame starts with empty history and without tables of the frame before; zstd checks lengths and distances against
-/// what it has written of this frame and the dictionary; and a result that is not exactly as long as the block is refused.
+/// K9 holds because every frame starts with empty history and without tables of an earlier frame.
+/// zstd checks lengths and distances against the bytes written of this frame and the dictionary. A
+/// result that is not exactly as long as the block is refused.
 pub(crate) struct ZstdDecompression {
     context: DCtx<'static>,
     dictionary: Option<Arc<Dictionary>>,

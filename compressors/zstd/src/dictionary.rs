@@ -10,22 +10,22 @@ use zstd::zstd_safe::{CDict, DDict};
 
 use crate::xxh64::xxh64;
 
-/// zstd ignores a dictionary that is shorter.
+/// zstd ignores a shorter dictionary.
 pub(crate) const MIN_BYTES: usize = 8;
-/// Enough for any block size here, and a bound for what is read from a file that has no end.
+/// Enough for any block size here. Bounds the bytes read from a file that has no end.
 pub(crate) const MAX_BYTES: usize = 4 << 20;
 
 /// Both digested forms, for one level.
 pub(crate) struct Dictionary {
     pub(crate) compression: Arc<CDict<'static>>,
     pub(crate) decompression: DDict<'static>,
-    /// XXH64 of the bytes, with seed 0: what `xxhsum -H64` prints of the file.
+    /// XXH64 of the bytes with seed 0, as `xxhsum -H64` prints it.
     pub(crate) hash: u64,
 }
 
 impl Dictionary {
-    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat. `None` if they
-    /// are a damaged trained one, or if there is no memory.
+    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat. Returns `None`
+    /// if it is a damaged trained one, or if there is no memory.
     pub(crate) fn digest(bytes: &[u8], level: i32) -> Option<Dictionary> {
         Some(Dictionary {
             compression: Arc::new(CDict::try_create(bytes, level)?),
@@ -34,7 +34,7 @@ impl Dictionary {
         })
     }
 
-    /// Bytes that both forms hold.
+    /// Returns the bytes that both forms hold.
     pub(crate) fn bytes_held(&self) -> usize {
         size_of::<Self>() + self.compression.sizeof() + self.decompression.sizeof()
     }
@@ -42,12 +42,12 @@ impl Dictionary {
 
 /// Reads a dictionary's bytes, and at most one more than [`MAX_BYTES`].
 ///
-/// A codec is opened while other switchers wait, so this must not wait without bound: only a
-/// regular file is read. The others wait for a writer (a named pipe), never end (a device), or are
-/// nothing to read (a directory, a socket).
+/// A codec is opened while other switches wait, so this must not wait without bound, and reads only
+/// a regular file. Other files wait for a writer (a named pipe), never end (a device), or cannot be
+/// read (a directory, a socket).
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Before it is opened, which does something to some devices; and then of what was opened,
-    // because under the path there may be something else by now.
+    // Checked before opening, which has side effects on some devices, and again after, because the
+    // path may lead to another file by then.
     regular(&fs::metadata(path)?)?;
     let file = open(path)?;
     regular(&file.metadata()?)?;
@@ -72,8 +72,9 @@ fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // Without it, opening a named pipe waits for a writer, and opening some devices for theirs.
-        // It changes nothing about reading a regular file. A terminal is not made ours.
+        // Without this flag, opening a named pipe waits for a writer, and opening some devices for
+        // their other side. It does not affect reading a regular file. NOCTTY keeps a terminal from
+        // becoming ours.
         let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
         options.custom_flags(flags.bits().cast_signed());
     }

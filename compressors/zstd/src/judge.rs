@@ -1,9 +1,9 @@
-//! Whether a dictionary pays, judged on blocks that it was not trained on.
+//! Decides whether a dictionary pays, by blocks that it was not trained on.
 //!
 //! ```text
-//!   blocks   | run 0 | run 1 | run 2 | run 3 | ...        runs of neighbours, because neighbours resemble each other
+//!   blocks   | run 0 | run 1 | run 2 | run 3 | ...  runs, because neighbours resemble each other
 //!                │       │       │       │
-//!            training  held    training  held             held-out blocks that a training block equals are left out
+//!            training  held    training  held          without those equal to a training block
 //!                │       out     │       out
 //!                └────► train ◄──┘        │
 //!                          └─ dictionary ─┴──► bytes and time, with and without it ──► Verdict
@@ -21,28 +21,28 @@ use zpool_core::might_block;
 use crate::ZstdCompressor;
 use crate::train::{MIN_SAMPLES, TrainError, train};
 
-/// Neighbouring blocks that go to the same side, where there are enough.
+/// Neighbouring blocks that go to the same side, if there are enough.
 const RUN_BLOCKS: usize = 64;
-/// Training takes a second for this many bytes, and more of them do not make a better dictionary.
+/// Training on this many bytes takes about 1 s, and more bytes do not make a better dictionary.
 const MAX_TRAINING_BYTES: usize = 32 << 20;
-/// Enough to judge by.
+/// Enough for a judgement.
 const MAX_JUDGED_BYTES: usize = 32 << 20;
-/// Blocks that are timed together: some hundred microseconds, so that reading the clock costs nothing.
+/// Blocks that are timed together, so that reading the clock costs little in comparison.
 const BATCH_BLOCKS: usize = 32;
-/// Of so many times the shortest counts, for each batch: what interrupts it makes it longer, never shorter.
+/// Repetitions of each batch. The shortest time counts, since interruptions only make it longer.
 const ROUNDS: usize = 5;
 
 /// A dictionary that pays.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Trained {
-    /// Its bytes: a file for `dict=`, or for [`ZstdCompressor::with_dictionary`].
+    /// Its bytes, for a file for `dict=`, or for [`ZstdCompressor::with_dictionary`].
     pub dictionary: Vec<u8>,
-    /// What it does for blocks that it was not trained on.
+    /// Its effect on blocks that it was not trained on.
     pub verdict: Verdict,
 }
 
-/// What a dictionary does for blocks that it was not trained on.
+/// The effect of a dictionary on blocks that it was not trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verdict {
@@ -50,19 +50,19 @@ pub struct Verdict {
     pub level: i32,
     /// Bytes of the dictionary.
     pub dictionary_bytes: usize,
-    /// Blocks it was trained on.
+    /// Blocks that it was trained on.
     pub trained_blocks: usize,
-    /// Other blocks, which it was judged on.
+    /// Other blocks, on which it was judged.
     pub judged_blocks: usize,
-    /// Bytes of those.
+    /// Bytes of the judged blocks.
     pub judged_bytes: usize,
-    /// What they cost without the dictionary.
+    /// Their cost without the dictionary.
     pub without: Cost,
-    /// What they cost with it.
+    /// Their cost with the dictionary.
     pub with: Cost,
 }
 
-/// What compressing all judged blocks costs.
+/// The cost of compressing and decompressing all judged blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cost {
@@ -75,17 +75,18 @@ pub struct Cost {
 }
 
 impl Verdict {
-    /// Compressed bytes with the dictionary over those without: under 1 is better.
+    /// Returns the compressed bytes with the dictionary over those without: under 1 is better.
     pub fn bytes_ratio(&self) -> f64 {
         self.with.bytes as f64 / self.without.bytes.max(1) as f64
     }
 
-    /// Time to compress with the dictionary over that without: under 1 is better.
+    /// Returns the time to compress with the dictionary over that without: under 1 is better.
     pub fn compression_ratio(&self) -> f64 {
         ratio(self.with.compression, self.without.compression)
     }
 
-    /// The same for decompression. Does not decide: a dictionary that makes blocks shorter makes this faster, too.
+    /// Returns the time to decompress with the dictionary over that without. Does not decide: a
+    /// dictionary that makes blocks shorter also makes this faster.
     pub fn decompression_ratio(&self) -> f64 {
         ratio(self.with.decompression, self.without.decompression)
     }
@@ -96,29 +97,29 @@ impl Verdict {
     ///   most 1.02.
     /// - The time to compress is at most 1 / 1.1 of that without it, and the bytes are no more.
     ///
-    /// All else is refused, also savings of less than these. The time to decompress does not
-    /// decide.
+    /// Smaller savings are refused. The time to decompress does not decide.
     pub fn pays(&self) -> bool {
         let (bytes, time) = (self.bytes_ratio(), self.compression_ratio());
         (bytes <= 0.97 && time <= 1.02) || (time <= 1.0 / 1.1 && bytes <= 1.0)
     }
 }
 
-/// The fewest blocks of which one half is enough to train on.
+/// The fewest blocks of which one half suffices for training.
 const MIN_BLOCKS: usize = 2 * MIN_SAMPLES - 1;
 
 /// Trains a dictionary of at most `max_len` bytes on one half of `blocks`, judges it at `level` on
-/// the other, and returns it if it [pays](Verdict::pays).
+/// the other half, and returns it if it [pays](Verdict::pays).
 ///
-/// The halves are the same for the same blocks, and so is the dictionary; the times are measured.
-/// Same-filled blocks are left out, since a store does not compress them, and so are blocks of the
+/// Equal blocks lead to equal halves and an equal dictionary, but the times are measured.
+/// Same-filled blocks are left out, since a store does not compress them. So are blocks of the
 /// second half that equal one of the first. Takes seconds.
 ///
 /// # Errors
 ///
-/// [`TrainError::Refused`] with the verdict if it does not pay; [`TrainError::TooFewSamples`] for
-/// fewer than 13 blocks that are not same-filled; [`TrainError::TooSimilar`] if no block is left to
-/// judge on; else as for [`train`].
+/// - [`TrainError::Refused`], with the verdict, if it does not pay.
+/// - [`TrainError::TooFewSamples`] for fewer than 13 blocks that are not same-filled.
+/// - [`TrainError::TooSimilar`] if no block is left to judge on.
+/// - Otherwise as for [`train`].
 pub fn train_and_judge<S: AsRef<[u8]>>(
     blocks: &[S],
     level: i32,
@@ -149,8 +150,8 @@ pub fn train_and_judge<S: AsRef<[u8]>>(
 ///
 /// # Errors
 ///
-/// [`TrainError::NothingToJudge`] if there is no byte to judge it on; [`TrainError::Failed`] if the
-/// level or the dictionary is none, or zstd fails.
+/// [`TrainError::NothingToJudge`] if there is no byte to judge on. [`TrainError::Failed`] if the
+/// level or the dictionary is invalid, or zstd fails.
 pub fn judge<S: AsRef<[u8]>>(
     dictionary: &[u8],
     blocks: &[S],
@@ -192,9 +193,9 @@ pub fn judge<S: AsRef<[u8]>>(
     })
 }
 
-/// Training blocks and held-out ones, no block on both sides.
+/// Splits blocks into training and held-out ones, with no block on both sides.
 fn split<'a>(blocks: &[&'a [u8]]) -> (Vec<&'a [u8]>, Vec<&'a [u8]>) {
-    // At least sixteen runs, where there are so many blocks.
+    // At least 16 runs, if there are enough blocks.
     let run = (blocks.len() / 16).clamp(1, RUN_BLOCKS);
     let side = |odd| blocks.chunks(run).skip(odd).step_by(2).flatten().copied();
     let training = thinned(side(0).collect(), MAX_TRAINING_BYTES);
@@ -203,18 +204,18 @@ fn split<'a>(blocks: &[&'a [u8]]) -> (Vec<&'a [u8]>, Vec<&'a [u8]>) {
     (training, thinned(held_out, MAX_JUDGED_BYTES))
 }
 
-/// Every n-th block, so that they have about `max_bytes`.
+/// Returns every n-th block, so that they have about `max_bytes`.
 fn thinned(blocks: Vec<&[u8]>, max_bytes: usize) -> Vec<&[u8]> {
     let bytes: usize = blocks.iter().map(|block| block.len()).sum();
     blocks.into_iter().step_by(bytes.div_ceil(max_bytes).max(1)).collect()
 }
 
-/// Eight bytes repeated: what a store keeps without compressing it.
+/// Returns whether the block repeats 8 bytes: a store keeps it without compressing it.
 fn is_same_filled(block: &[u8]) -> bool {
     block.len() <= 8 || block[8..] == block[..block.len() - 8]
 }
 
-/// zstd with or without the dictionary.
+/// Makes zstd with or without the dictionary.
 struct Side {
     compression: Box<dyn CompressionContext>,
     decompression: Box<dyn DecompressionContext>,
@@ -237,7 +238,7 @@ impl Side {
         })
     }
 
-    /// One pass over a batch, both ways.
+    /// Measures one pass over a batch, compression and decompression.
     fn cost(&mut self, batch: &[&[u8]]) -> Result<Cost, CodecError> {
         self.lens.clear();
         let start = Instant::now();
@@ -260,7 +261,7 @@ impl Cost {
     const MAX: Cost =
         Cost { bytes: usize::MAX, compression: Duration::MAX, decompression: Duration::MAX };
 
-    /// The lesser of each.
+    /// Returns the lesser of each time.
     fn min(self, other: Cost) -> Cost {
         Cost {
             bytes: self.bytes.min(other.bytes),
@@ -317,8 +318,9 @@ mod tests {
         }
     }
 
+    /// A dictionary pays if it saves bytes or time, but not if it trades one for the other.
     #[test]
-    fn pays_by_fewer_bytes_or_by_less_time_but_not_by_one_for_the_other() {
+    fn pays_needs_fewer_bytes_or_less_time() {
         assert!(verdict(9_700, 10_000).pays());
         assert!(verdict(9_700, 10_200).pays(), "within the error of measurement");
         assert!(!verdict(9_701, 10_000).pays());
@@ -328,8 +330,9 @@ mod tests {
         assert!(!verdict(10_001, 5_000).pays());
     }
 
+    /// The split loses no block and puts none on both sides.
     #[test]
-    fn no_block_is_on_both_sides_and_none_is_lost() {
+    fn split_puts_each_block_on_one_side() {
         let blocks: Vec<Vec<u8>> = (0..4000u32)
             .map(|i| {
                 (i % 3900)
@@ -355,8 +358,9 @@ mod tests {
         );
     }
 
+    /// Same-filled blocks are left out of the sample, and the others are thinned evenly.
     #[test]
-    fn same_filled_blocks_are_left_out_and_the_rest_is_thinned_evenly() {
+    fn sample_skips_same_filled_and_thins_evenly() {
         let zeros = vec![vec![0u8; 4096]; 100];
         let too_few = TrainError::TooFewSamples { samples: 0, needed: MIN_BLOCKS };
         assert_eq!(train_and_judge(&zeros, 1, 4096).unwrap_err(), too_few);

@@ -1,4 +1,5 @@
-//! Dictionaries that this process knows by the hash of their bytes, so that one trained in memory needs no file.
+//! Dictionaries that this process finds by the hash of their bytes, so that one trained in memory
+//! needs no file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,19 +10,22 @@ use zpool_core::internal::sync::Mutex;
 use crate::compressor::{ZstdCompressor, bad_dictionary};
 use crate::xxh64::xxh64;
 
-/// How the value of `dict` begins when it is a hash and no file.
+/// Prefix of a `dict` value that is a hash and not a file.
 pub(crate) const PREFIX: &str = "xxh64:";
 
-/// By hash. A leaf lock: nothing is done under it but to look up, put in and take out.
+/// By hash. A leaf lock: entries are only looked up, inserted and removed under it.
 static REMEMBERED: Mutex<BTreeMap<u64, Arc<[u8]>>> = Mutex::new(BTreeMap::new());
 
-/// Keeps a copy of a dictionary for as long as the process lives or until it is [forgotten](forget), and gives the name by which
-/// [`ZstdDriver`](crate::ZstdDriver) finds it: the value of `dict` in a spec, such as `xxh64:0123456789abcdef`. The name is the one in the
-/// identity of codecs that use the dictionary, so such an identity can be asked for again.
+/// Keeps a copy of a dictionary until it is [forgotten](forget) or the process ends. Returns the
+/// name by which [`ZstdDriver`](crate::ZstdDriver) finds it: the value of `dict` in a spec, such as
+/// `xxh64:0123456789abcdef`.
+///
+/// The identity of codecs that use the dictionary contains this name, so a spec may repeat it.
 ///
 /// # Errors
 ///
-/// [`CreateError::BadValue`] if the bytes are no dictionary: see [`ZstdCompressor::with_dictionary`].
+/// [`CreateError::BadValue`] if the bytes are no dictionary: see
+/// [`ZstdCompressor::with_dictionary`].
 ///
 /// # Example
 ///
@@ -42,18 +46,18 @@ pub fn remember(dictionary: &[u8]) -> Result<String, CreateError> {
     Ok(name(hash))
 }
 
-/// Forgets a dictionary by its name; false if there is none. Codecs that use it are not touched.
+/// Forgets a dictionary by its name. Returns whether there was one. Codecs that use it keep it.
 pub fn forget(name: &str) -> bool {
     let Ok(hash) = parse(name) else { return false };
     REMEMBERED.lock().remove(&hash).is_some()
 }
 
-/// The name of a dictionary with this hash.
+/// Returns the name of a dictionary with this hash.
 pub(crate) fn name(hash: u64) -> String {
     format!("{PREFIX}{hash:016x}")
 }
 
-/// The bytes of a dictionary by its name.
+/// Returns the bytes of a dictionary by its name.
 pub(crate) fn find(name: &str) -> Result<Arc<[u8]>, CreateError> {
     let hash = parse(name)?;
     let found = REMEMBERED.lock().get(&hash).cloned();
@@ -80,8 +84,9 @@ mod tests {
         ZstdDriver.open(&spec.params).map(|codec| codec.identity().to_string())
     }
 
+    /// A dictionary is found by its name until it is forgotten.
     #[test]
-    fn a_dictionary_is_found_by_its_name_until_it_is_forgotten() {
+    fn dictionary_is_found_until_forgotten() {
         let name = remember(b"shared by the blocks of this test").unwrap();
         assert_eq!(open(&name).unwrap(), format!("zstd(dict={name})"));
         assert!(forget(&name) && !forget(&name));
@@ -89,8 +94,9 @@ mod tests {
         assert!(error.contains("that this process remembers"), "{error}");
     }
 
+    /// Unusable names and dictionaries are errors.
     #[test]
-    fn bad_names_and_bad_dictionaries_are_errors() {
+    fn bad_name_or_dictionary_is_error() {
         for name in ["xxh64:", "xxh64:12", "xxh64:+123456789abcdef", "xxh64:0123456789abcdefg"] {
             let error = open(name).unwrap_err().to_string();
             assert!(error.contains("16 hexadecimal digits"), "{error}");

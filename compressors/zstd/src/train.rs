@@ -8,24 +8,26 @@ use zstd::zstd_safe::{get_error_name, is_error_kind, train_from_buffer};
 
 use crate::judge::Verdict;
 
-/// zstd trains on 3/4 of the samples and tests on the others, and wants 5 to train on.
+/// zstd trains on 3/4 of the samples and tests on the others, and needs 5 to train on.
 pub(crate) const MIN_SAMPLES: usize = 7;
 /// Shorter samples are left out.
 const MIN_SAMPLE_BYTES: usize = 8;
 
-/// Makes a dictionary of at most `max_len` bytes from samples of blocks like those it is to help with.
+/// Trains a dictionary of at most `max_len` bytes on sample blocks.
 ///
-/// zstd's advice: samples of about 100 times `max_len` in all, each a block of its own. For blocks
-/// of a page, 16 KiB of dictionary are enough. Judge the result on blocks that were not in the
-/// sample, as [`train_and_judge`](crate::train_and_judge) does. The same samples in the same order
-/// give the same dictionary. Takes seconds for some MiB. Samples shorter than 8 bytes are left out.
+/// zstd recommends samples of about 100 times `max_len` in all, each of them one block. For blocks
+/// of one page, a dictionary of 16 KiB suffices. Judge the result on other blocks, as
+/// [`train_and_judge`](crate::train_and_judge) does.
+///
+/// Equal samples in equal order train an equal dictionary. Takes seconds for some MiB. Samples
+/// shorter than 8 bytes are left out.
 ///
 /// # Errors
 ///
 /// [`TrainError`].
 pub fn train<S: AsRef<[u8]>>(samples: &[S], max_len: usize) -> Result<Vec<u8>, TrainError> {
-    // zstd looks for sequences of 8 bytes. It reads out of bounds if the samples that it trains on
-    // have fewer together.
+    // zstd searches for sequences of 8 bytes. It reads out of bounds if the training samples
+    // together have fewer bytes.
     let usable =
         || samples.iter().map(AsRef::as_ref).filter(|sample| sample.len() >= MIN_SAMPLE_BYTES);
     let lens: Vec<usize> = usable().map(<[u8]>::len).collect();
@@ -41,47 +43,46 @@ pub fn train<S: AsRef<[u8]>>(samples: &[S], max_len: usize) -> Result<Vec<u8>, T
     Ok(dictionary)
 }
 
-/// Why there is no dictionary. Each message is one line that says what is missing.
+/// The reason why no dictionary was trained. Each message is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrainError {
     /// There are too few samples.
     TooFewSamples {
-        /// Those that can be used: they have 8 bytes or more, and for
-        /// [`train_and_judge`](crate::train_and_judge) are not same-filled.
+        /// Usable samples: they have 8 bytes or more and, for
+        /// [`train_and_judge`](crate::train_and_judge), are not same-filled.
         samples: usize,
-        /// How many there must be.
+        /// The number that is needed.
         needed: usize,
     },
     /// The samples equal each other, so that there is nothing to train on, or none is left to judge
     /// on.
     TooSimilar {
-        /// How many there are.
+        /// The number of samples.
         samples: usize,
-        /// How many of them differ from each other.
+        /// The number of different samples.
         different: usize,
     },
-    /// The samples share nothing that a dictionary could hold: they are too short or too random.
+    /// The samples share no content for a dictionary: they are too short or too random.
     NothingShared {
-        /// How many there are.
+        /// The number of samples.
         samples: usize,
-        /// Their bytes together.
+        /// The bytes of all samples.
         bytes: usize,
     },
     /// No block has a byte to judge a dictionary on.
     NothingToJudge,
-    /// `max_len` is too short to be of use: under 256 bytes.
+    /// `max_len` is under the minimum of 256 bytes.
     TooShort,
-    /// No memory.
+    /// There is no memory.
     OutOfMemory,
-    /// The dictionary does not pay, with what it does.
+    /// The dictionary does not pay, with its verdict.
     Refused(Verdict),
     /// zstd failed for another reason.
     Failed(String),
 }
 
-/// The meaning of zstd's error `code`. For most inputs that cannot be trained on it is the generic
-/// one.
+/// Translates zstd's error `code`. For most unusable inputs it is the generic one.
 fn reason<S: AsRef<[u8]>>(code: usize, samples: &[S]) -> TrainError {
     let is = |kind| is_error_kind(code, kind);
     if is(ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) {
@@ -138,7 +139,8 @@ impl core::error::Error for TrainError {}
 mod tests {
     use super::*;
 
-    /// zstd's generic error, and those of its size checks, become what the samples lack.
+    /// zstd's generic error, and those of its size checks, become errors that name the missing
+    /// samples.
     #[test]
     fn reason_of_generic_error_says_what_is_missing() {
         for kind in [

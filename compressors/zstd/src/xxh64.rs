@@ -1,6 +1,7 @@
 //! XXH64 with seed 0: the hash that names a dictionary.
 //!
-//! Written after the algorithm's published specification; zstd uses the same function for its checksums, which the tests compare with.
+//! Written from the algorithm's published specification. zstd uses the same function for its
+//! checksums, which the tests compare with.
 
 const P1: u64 = 0x9E37_79B1_85EB_CA87;
 const P2: u64 = 0xC2B2_AE3D_27D4_EB4F;
@@ -8,7 +9,7 @@ const P3: u64 = 0x1656_67B1_9E37_79F9;
 const P4: u64 = 0x85EB_CA77_C2B2_AE63;
 const P5: u64 = 0x27D4_EB2F_1656_67C5;
 
-/// The 64-bit hash of `bytes`.
+/// Returns the 64-bit hash of `bytes`.
 pub(crate) fn xxh64(bytes: &[u8]) -> u64 {
     let (stripes, mut rest) = bytes.as_chunks::<32>();
     let mut hash = if stripes.is_empty() { P5 } else { hash_stripes(stripes) };
@@ -33,7 +34,7 @@ pub(crate) fn xxh64(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 32)
 }
 
-/// Four lanes over the stripes, folded into one.
+/// Hashes the stripes in four lanes and folds them into one value.
 fn hash_stripes(stripes: &[[u8; 32]]) -> u64 {
     let mut lanes = [P1.wrapping_add(P2), P2, 0, 0u64.wrapping_sub(P1)];
     for stripe in stripes {
@@ -56,8 +57,9 @@ mod tests {
     use proptest::prelude::*;
     use zstd::zstd_safe::{CCtx, CParameter, compress_bound};
 
+    /// The hash equals published test values.
     #[test]
-    fn agrees_with_published_values() {
+    fn hash_equals_published_values() {
         assert_eq!(xxh64(b""), 0xEF46_DB37_51D8_E999);
         assert_eq!(xxh64(b"a"), 0xD24E_C4F1_A98C_6E5B);
     }

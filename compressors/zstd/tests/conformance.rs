@@ -1,4 +1,5 @@
-//! zstd keeps the contract of a compressor, at levels of each of its strategies, with and without a dictionary.
+//! zstd keeps the contract of a compressor, at levels of each of its strategies, with and without a
+//! dictionary.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,8 @@ use zpool_zstd::ZstdDriver;
 #[path = "../../counting.rs"]
 mod counting;
 
-/// Parameters with a dictionary of these bytes. The file is the same for all tests: whoever comes last replaces it by itself.
+/// Returns parameters with a dictionary of these bytes. All tests share the file, and each replaces
+/// it by an equal one.
 fn with_dictionary(level: i32, name: &str, bytes: &[u8]) -> String {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join(format!("{name}.dictionary"));

@@ -42,8 +42,9 @@ fn open(file: &tempfile::NamedTempFile, level: i32) -> Arc<dyn Compressor> {
     ZstdDriver.open(&spec.parse::<Component>().unwrap().params).unwrap()
 }
 
+/// A trained dictionary shrinks blocks that were not in its sample.
 #[test]
-fn a_trained_dictionary_shrinks_blocks_that_were_not_in_the_sample() {
+fn trained_dictionary_shrinks_other_blocks() {
     let dictionary = train(&records(0..800), 4096).unwrap();
     assert!((256..=4096).contains(&dictionary.len()));
     assert_eq!(
@@ -68,8 +69,9 @@ fn a_trained_dictionary_shrinks_blocks_that_were_not_in_the_sample() {
     }
 }
 
+/// A dictionary's identity depends on its content, not on its file.
 #[test]
-fn identity_is_the_content_not_the_file() {
+fn identity_depends_on_content_not_file() {
     let (a, b) =
         (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
     assert_ne!(a, b);
@@ -88,8 +90,9 @@ fn identity_is_the_content_not_the_file() {
     assert_eq!(first.to_string().parse::<Component>().unwrap(), first, "the grammar can write it");
 }
 
+/// A file that changes or is removed after it was read has no effect.
 #[test]
-fn a_file_that_changes_or_goes_changes_nothing() {
+fn changed_or_removed_file_has_no_effect() {
     let dictionary = train(&records(0..800), 4096).unwrap();
     let mut file = file_of(&dictionary);
     let codec = Codec::new(open(&file, 1), 4096);
@@ -105,9 +108,10 @@ fn a_file_that_changes_or_goes_changes_nothing() {
     assert_eq!(back, blocks[0]);
 }
 
-/// Other dictionaries may be found out or give wrong bytes, but never the block, and never bytes of a block before.
+/// Other dictionaries may be found out or give wrong bytes, but never the block, and never bytes of
+/// a block before.
 #[test]
-fn k9_another_dictionary_gives_an_error_or_wrong_bytes() {
+fn k9_other_dictionary_is_error_or_wrong_bytes() {
     let (a, b) =
         (train(&records(0..800), 4096).unwrap(), train(&records(1000..1800), 4096).unwrap());
     let right = ZstdCompressor::with_dictionary(1, &a).unwrap();
@@ -151,8 +155,9 @@ fn judges_on_blocks_that_were_not_in_the_sample() {
     assert_eq!(judge(&dictionary, &blocks[64..128], 1).unwrap().with.bytes, again.with.bytes);
 }
 
+/// A judgement that fails names the reason.
 #[test]
-fn judging_says_why_it_fails() {
+fn failed_judgement_names_reason() {
     let too_few = TrainError::TooFewSamples { samples: 1, needed: 13 };
     assert_eq!(train_and_judge(&records(0..1), 1, 4096).unwrap_err(), too_few);
     let error = train_and_judge(&records(0..1600), 20, 4096).unwrap_err().to_string();
@@ -252,8 +257,9 @@ fn dictionary_pipe_or_folder_is_refused() {
     }
 }
 
+/// A file without an end, such as a device, is refused.
 #[test]
-fn a_file_without_end_is_refused() {
+fn endless_file_is_refused() {
     let open = |file: &str| {
         let spec: Component = format!("zstd(dict={file})").parse().unwrap();
         ZstdDriver.open(&spec.params).map(|_| ()).unwrap_err().to_string()
@@ -265,8 +271,8 @@ fn a_file_without_end_is_refused() {
     assert!(open(sparse.path().to_str().unwrap()).contains("8 to 4194304 bytes"));
 }
 
-/// What is no regular file is refused at once: a pipe that no one writes to, a device that never
-/// ends, a directory, and links to them. A link to a dictionary is one.
+/// A file that is not regular is refused at once: a pipe without a writer, or a device without an
+/// end.
 #[cfg(unix)]
 #[test]
 fn open_refuses_pipes_devices_directories() {

@@ -1,4 +1,4 @@
-//! What the frames look like, and that others can read them.
+//! The format of frames, and that other implementations read them.
 
 use proptest::prelude::*;
 use zpool_conformance::compressor::recipe;
@@ -20,16 +20,18 @@ fn frame(compressor: &ZstdCompressor, max_block_len: usize, block: &[u8]) -> Vec
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// With the magic number in front, a block is an ordinary zstd frame.
     #[test]
-    fn with_the_magic_number_in_front_it_is_an_ordinary_frame(recipe in recipe(), level in -7..=9) {
+    fn block_with_magic_number_is_ordinary_frame(recipe in recipe(), level in -7..=9) {
         let block = recipe.block();
         let frame = frame(&ZstdCompressor::new(level).unwrap(), block.len(), &block);
         let ordinary = [&MAGIC[..], &frame].concat();
         prop_assert!(zstd::bulk::decompress(&ordinary, block.len()).unwrap() == block);
     }
 
+    /// An ordinary frame without its magic number decodes.
     #[test]
-    fn an_ordinary_frame_without_its_magic_number_is_read(recipe in recipe(), level in -7..=9) {
+    fn frame_without_magic_number_decodes(recipe in recipe(), level in -7..=9) {
         let block = recipe.block();
         let ordinary = zstd::bulk::compress(&block, level).unwrap();
         let mut context = ZstdCompressor::new(1).unwrap().decompression_context().unwrap();
@@ -38,10 +40,11 @@ proptest! {
         prop_assert!(back == block);
     }
 
-    /// The descriptor's flags are all clear, so there is no size, checksum or dictionary id; and the window is that of the block and the dictionary, however
-    /// large the blocks that the context is for.
+    /// The descriptor's flags are all clear, so there is no size, checksum or dictionary id; and
+    /// the window is that of the block and the dictionary, however large the blocks that the
+    /// context is for.
     #[test]
-    fn the_header_is_two_bytes_and_the_window_bounded_by_the_block(recipe in recipe(), level in -7..=9) {
+    fn header_is_two_bytes_and_window_bounded(recipe in recipe(), level in -7..=9) {
         let block = recipe.block();
         let dictionary = b"the page of a pool is\nkey: compressed".repeat(600);
         let plain = ZstdCompressor::new(level).unwrap();
@@ -57,8 +60,9 @@ proptest! {
     }
 }
 
+/// An incompressible page grows by 5 bytes.
 #[test]
-fn an_incompressible_page_grows_by_five_bytes() {
+fn incompressible_page_grows_by_five_bytes() {
     let page: Vec<u8> = (0..1024u32)
         .flat_map(|i| (i + 1).wrapping_mul(0x9E37_79B9).rotate_left(i).to_le_bytes())
         .collect();

@@ -1,4 +1,5 @@
-//! What zstd asks of the heap; its own allocations are routed through Rust's allocator here. A binary of its own, because it replaces the allocator.
+//! Heap calls of zstd, whose own allocations are routed through Rust's allocator here. A test
+//! program of its own, because it replaces the allocator.
 
 use std::sync::Arc;
 
@@ -23,8 +24,9 @@ fn compressors() -> impl Iterator<Item = ZstdCompressor> {
     })
 }
 
+/// Once warm, compression and decompression make no heap call.
 #[test]
-fn warm_compression_and_decompression_make_no_heap_call() {
+fn warm_codec_makes_no_heap_call() {
     let blocks = blocks();
     for compressor in compressors() {
         let codec = Codec::new(Arc::new(compressor), 4096);
@@ -35,7 +37,8 @@ fn warm_compression_and_decompression_make_no_heap_call() {
     }
 }
 
-/// Left to itself, zstd gives memory back when blocks need little of it, and allocates it again for the next that needs more.
+/// Left to itself, zstd gives memory back when blocks need little of it, and allocates it again for
+/// the next that needs more.
 #[test]
 fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
     let page = blocks().swap_remove(1);
@@ -52,8 +55,9 @@ fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
     }
 }
 
+/// Contexts report the bytes that they allocated.
 #[test]
-fn contexts_say_what_they_hold() {
+fn bytes_held_equals_allocated_bytes() {
     for compressor in compressors() {
         for max_block_len in [1, 4096, 65_536] {
             let before = Heap::now();
@@ -72,8 +76,9 @@ fn contexts_say_what_they_hold() {
     }
 }
 
+/// A dictionary is held once and freed with its last user.
 #[test]
-fn a_dictionary_is_held_once_and_freed_with_its_last_user() {
+fn dictionary_is_shared_and_freed_with_last_user() {
     let dictionary = b"a page of memory, kept and compressed".repeat(300);
     let before = Heap::now();
     let compressor = Arc::new(ZstdCompressor::with_dictionary(1, &dictionary).unwrap());

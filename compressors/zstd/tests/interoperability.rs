@@ -1,4 +1,5 @@
-//! What is stored is a zstd frame without its magic number: an implementation that shares no code with zstd reads it, and we read what that writes.
+//! The compressed form is a zstd frame without its magic number: an implementation that shares no
+//! code with ours reads it, and we read its frames.
 
 use proptest::prelude::*;
 use ruzstd::decoding::{BlockDecodingStrategy, Dictionary, FrameDecoder};
@@ -9,7 +10,7 @@ use zpool_zstd::{ZstdCompressor, train};
 
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-/// What we store for `block`, with the magic number in front.
+/// Returns the compressed form of `block`, with the magic number in front.
 fn ordinary_frame(ours: &ZstdCompressor, block: &[u8]) -> Vec<u8> {
     let mut out = vec![0; ours.compress_bound(block.len())];
     let outcome = ours.compression_context(block.len()).unwrap().compress(block, &mut out);
@@ -20,8 +21,9 @@ fn ordinary_frame(ours: &ZstdCompressor, block: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Another implementation decodes our output.
     #[test]
-    fn another_decoder_reads_what_we_write(recipe in recipe(), level in -7..=12) {
+    fn output_decodes_with_other_decoder(recipe in recipe(), level in -7..=12) {
         let block = recipe.block();
         let frame = ordinary_frame(&ZstdCompressor::new(level).unwrap(), &block);
         let mut back = vec![0xA5; block.len()];
@@ -29,8 +31,9 @@ proptest! {
         prop_assert!(back == block);
     }
 
+    /// We decode the output of another implementation.
     #[test]
-    fn we_read_what_another_encoder_writes(recipe in recipe(), compress in any::<bool>()) {
+    fn output_of_other_encoder_decodes(recipe in recipe(), compress in any::<bool>()) {
         let block = recipe.block();
         let level = if compress { CompressionLevel::Fastest } else { CompressionLevel::Uncompressed };
         let theirs = compress_to_vec(&block[..], level);
@@ -43,7 +46,7 @@ proptest! {
 
 /// The frame does not name its dictionary, so the reader has to be told which it is; that is all.
 #[test]
-fn another_decoder_reads_what_we_write_with_a_trained_dictionary() {
+fn dictionary_output_decodes_with_other_decoder() {
     let record = |i: u32| {
         format!(
             "{{\"page\": {}, \"kind\": \"anonymous\", \"dirty\": {}}}\n",

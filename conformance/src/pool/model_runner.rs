@@ -106,7 +106,7 @@ impl<'a> PoolModelRunner<'a> {
         let ids = [kept.handle.id(), other.handle.id()];
         if self.pool.exchange(&kept.handle, &mut other.handle) {
             if self.held.iter().any(|held| ids.contains(&held.id) && !held.zombie) {
-                return Err(format!("X3: an exchange of {ids:?}, one of which a guard holds"));
+                return Err(format!("H3: an exchange of {ids:?}, one of which a guard holds"));
             }
             // Now each handle belongs to the other's oracle.
             std::mem::swap(&mut kept.oracle, &mut other.oracle);

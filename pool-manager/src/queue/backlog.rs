@@ -1,4 +1,4 @@
-//! What a queue still has to do: jobs whose turn it is, and jobs whose time has not come.
+//! The pending jobs of a queue: those that are ready, and those that are delayed.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,137 +10,137 @@ use zpool_core::internal::sync::{Condvar, Mutex};
 
 use super::wait::wait_unless;
 
-/// Jobs in the order in which they will run. Guarded by the queue's mutex.
+/// Pending jobs in the order in which they will run. Guarded by the queue's mutex.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    ready: VecDeque<Entry>,
-    timed: BinaryHeap<Timed>,
-    /// Makes jobs that are due at the same instant run in the order of their submission.
+    ready: VecDeque<BacklogEntry>,
+    delayed: BinaryHeap<DelayedJob>,
+    /// Orders jobs that are due at the same instant by their submission.
     sequence: u64,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum BacklogEntry {
     Job(Job),
-    /// Not a job: a shutdown gives it to nobody, and no count has it.
-    Marker(Marker),
+    /// Not a job: never returned by a shutdown, and never counted.
+    Marker(FlushMarker),
 }
 
-/// Stands in the backlog for a caller that waits until what is before it has had its turn. However
-/// it goes, by its turn or with the backlog, its drop tells them.
+/// Marks the position of a caller that waits until all earlier jobs have had their turn. Its drop
+/// wakes the caller, whether its turn comes or the backlog is dropped.
 #[derive(Debug)]
-pub(super) struct Marker(Arc<Passed>);
+pub(super) struct FlushMarker(Arc<MarkerGone>);
 
-/// Where they wait.
+/// Signals that a [`FlushMarker`] is gone.
 #[derive(Debug, Default)]
-pub(super) struct Passed {
+pub(super) struct MarkerGone {
     gone: Mutex<bool>,
-    moved: Condvar,
+    changed: Condvar,
 }
 
-impl Passed {
-    /// Waits for it. Returns false if that is `hopeless`.
+impl MarkerGone {
+    /// Waits for the marker. Returns false if that is `hopeless`.
     pub(super) fn wait(&self, hopeless: impl Fn() -> bool) -> bool {
-        wait_unless(&self.gone, &self.moved, |gone| *gone, hopeless)
+        wait_unless(&self.gone, &self.changed, |gone| *gone, hopeless)
     }
 }
 
-impl Drop for Marker {
+impl Drop for FlushMarker {
     fn drop(&mut self) {
         *self.0.gone.lock() = true;
-        self.0.moved.notify_all();
+        self.0.changed.notify_all();
     }
 }
 
-/// What the worker does next.
+/// The next step of the worker.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum NextStep {
     Run(Job),
-    /// Everything before this has had its turn: to be dropped.
-    Passed(Marker),
-    /// Nothing is due for so long.
+    /// All earlier jobs have had their turn: drop the marker.
+    Passed(FlushMarker),
+    /// No job is due for this long.
     WaitFor(Duration),
-    /// Nothing is there.
+    /// No job is pending, or none that will ever be due.
     Wait,
 }
 
 impl Backlog {
     pub(super) fn push_all(&mut self, jobs: impl Iterator<Item = Job>) {
-        self.ready.extend(jobs.map(Entry::Job));
+        self.ready.extend(jobs.map(BacklogEntry::Job));
     }
 
-    /// Marks the place behind all that is ready now.
-    pub(super) fn push_marker(&mut self) -> Arc<Passed> {
-        let passed = Arc::<Passed>::default();
-        self.ready.push_back(Entry::Marker(Marker(passed.clone())));
+    /// Adds a marker behind all jobs that are ready now.
+    pub(super) fn push_marker(&mut self) -> Arc<MarkerGone> {
+        let passed = Arc::<MarkerGone>::default();
+        self.ready.push_back(BacklogEntry::Marker(FlushMarker(passed.clone())));
         passed
     }
 
-    pub(super) fn push_timed(&mut self, due: Due, job: Job) {
+    pub(super) fn push_delayed(&mut self, due: Due, job: Job) {
         self.sequence += 1;
-        self.timed.push(Timed { due, sequence: self.sequence, job });
+        self.delayed.push(DelayedJob { due, sequence: self.sequence, job });
     }
 
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Next {
-        while let Some(first) = self.timed.peek()
+    pub(super) fn next(&mut self, now: Instant) -> NextStep {
+        while let Some(first) = self.delayed.peek()
             && first.due <= Due::At(now)
         {
-            self.ready.extend(self.timed.pop().map(|timed| Entry::Job(timed.job)));
+            self.ready.extend(self.delayed.pop().map(|delayed| BacklogEntry::Job(delayed.job)));
         }
-        match (self.ready.pop_front(), self.timed.peek().map(|first| first.due)) {
-            (Some(Entry::Job(job)), _) => Next::Run(job),
-            (Some(Entry::Marker(marker)), _) => Next::Passed(marker),
-            (None, Some(Due::At(due))) => Next::WaitFor(due - now),
-            (None, Some(Due::Never) | None) => Next::Wait,
-        }
-    }
-
-    /// All that is left, in order: a queue that ends does not wait for anybody's time.
-    pub(super) fn hurry(&mut self) {
-        while let Some(timed) = self.timed.pop() {
-            self.ready.push_back(Entry::Job(timed.job));
+        match (self.ready.pop_front(), self.delayed.peek().map(|first| first.due)) {
+            (Some(BacklogEntry::Job(job)), _) => NextStep::Run(job),
+            (Some(BacklogEntry::Marker(marker)), _) => NextStep::Passed(marker),
+            (None, Some(Due::At(due))) => NextStep::WaitFor(due - now),
+            (None, Some(Due::Never) | None) => NextStep::Wait,
         }
     }
 
-    /// Takes the jobs of one [group](Job::group), in order, those included whose time has not come.
+    /// Makes all delayed jobs ready, in order: a queue that ends does not wait for their times.
+    pub(super) fn make_all_ready(&mut self) {
+        while let Some(delayed) = self.delayed.pop() {
+            self.ready.push_back(BacklogEntry::Job(delayed.job));
+        }
+    }
+
+    /// Takes the jobs of one [group](Job::group), in order, including delayed ones.
     pub(super) fn take_group(&mut self, group: u64) -> Vec<Job> {
         let mut taken = Vec::new();
-        // In and out of the queue once: the rest keeps its order.
+        // Every entry goes out of the queue and back in, so the rest keeps its order.
         for entry in std::mem::take(&mut self.ready) {
             match entry {
-                Entry::Job(job) if job.group() == group => taken.push(job),
+                BacklogEntry::Job(job) if job.group() == group => taken.push(job),
                 other => self.ready.push_back(other),
             }
         }
-        let (mut timed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.timed)
+        let (mut delayed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.delayed)
             .into_iter()
-            .partition(|timed| timed.job.group() == group);
-        self.timed = rest.into();
-        timed.sort_by_key(|timed| (timed.due, timed.sequence));
-        taken.extend(timed.into_iter().map(|timed| timed.job));
+            .partition(|delayed| delayed.job.group() == group);
+        self.delayed = rest.into();
+        delayed.sort_by_key(|delayed| (delayed.due, delayed.sequence));
+        taken.extend(delayed.into_iter().map(|delayed| delayed.job));
         taken
     }
 
-    /// Takes all jobs that are left, in order. Who waits behind some of them is told.
+    /// Takes all pending jobs, in order, and drops the markers between them.
     pub(super) fn take(&mut self) -> Vec<Job> {
-        self.hurry();
+        self.make_all_ready();
         let job = |entry| match entry {
-            Entry::Job(job) => Some(job),
-            Entry::Marker(_) => None,
+            BacklogEntry::Job(job) => Some(job),
+            BacklogEntry::Marker(_) => None,
         };
         self.ready.drain(..).filter_map(job).collect()
     }
 }
 
-/// When a delayed job's time comes.
+/// The time at which a delayed job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     At(Instant),
-    /// The clock does not go that far: only a shutdown runs it, or gives it back.
+    /// Beyond the range of the clock: only a shutdown runs the job, or returns it.
     Never,
 }
 
@@ -151,70 +151,71 @@ impl Due {
 }
 
 #[derive(Debug)]
-struct Timed {
+struct DelayedJob {
     due: Due,
     sequence: u64,
     job: Job,
 }
 
-impl Ord for Timed {
-    /// Reversed: a `BinaryHeap` gives its greatest first, and we want the earliest.
+impl Ord for DelayedJob {
+    /// Reversed: a `BinaryHeap` pops the greatest first, and we want the earliest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.sequence).cmp(&(self.due, self.sequence))
     }
 }
 
-impl PartialOrd for Timed {
+impl PartialOrd for DelayedJob {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Timed {
+impl PartialEq for DelayedJob {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Timed {}
+impl Eq for DelayedJob {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A group's jobs come out in order, timed ones last, and the others stay as they were.
+    /// The jobs of a group come out in order, delayed ones last, and the others keep their order.
     #[test]
-    fn group_leaves_the_others_in_order() {
+    fn take_group_keeps_others_in_order() {
         let mut backlog = Backlog::default();
         let job = |label, group| Job::new(label, || {}).with_group(group);
         backlog.push_all([job("a", 1), job("b", 2), job("c", 1)].into_iter());
         let passed = backlog.push_marker();
-        backlog.push_timed(Due::Never, job("e", 1));
-        backlog.push_timed(Due::after(Duration::from_secs(9)), job("d", 1));
-        backlog.push_timed(Due::Never, job("f", 2));
+        backlog.push_delayed(Due::Never, job("e", 1));
+        backlog.push_delayed(Due::after(Duration::from_secs(9)), job("d", 1));
+        backlog.push_delayed(Due::Never, job("f", 2));
         let labels = |jobs: Vec<Job>| jobs.iter().map(Job::label).collect::<Vec<_>>();
         assert_eq!(labels(backlog.take_group(1)), ["a", "c", "d", "e"]);
-        assert!(!passed.wait(|| true), "the marker is still in its place");
+        assert!(!passed.wait(|| true), "the marker keeps its place");
         assert_eq!(labels(backlog.take()), ["b", "f"]);
         assert!(passed.wait(|| false));
     }
 
+    /// Due jobs run by time and then by submission; the others wait.
     #[test]
-    fn due_jobs_run_by_time_then_by_submission_and_the_rest_waits() {
+    fn due_jobs_run_by_time_then_submission() {
         let (mut backlog, now) = (Backlog::default(), Instant::now());
         let second = Duration::from_secs(1);
         for (label, due) in [("c", now + second * 2), ("b", now + second), ("B", now + second)] {
-            backlog.push_timed(Due::At(due), Job::new(label, || {}));
+            backlog.push_delayed(Due::At(due), Job::new(label, || {}));
         }
-        backlog.push_timed(Due::Never, Job::new("never", || {}));
+        backlog.push_delayed(Due::Never, Job::new("never", || {}));
         backlog.push_all([Job::new("a", || {})].into_iter());
         let mut ran = Vec::new();
         loop {
             match backlog.next(now + second) {
-                Next::Run(job) => ran.push(job.label()),
-                Next::WaitFor(wait) => break assert_eq!(wait, second),
-                Next::Wait => panic!("c is left"),
-                Next::Passed(_) => panic!("nobody waits"),
+                NextStep::Run(job) => ran.push(job.label()),
+                NextStep::WaitFor(wait) => break assert_eq!(wait, second),
+                NextStep::Wait => panic!("c is left"),
+                NextStep::Passed(_) => panic!("no marker was pushed"),
             }
         }
         assert_eq!(ran, ["a", "b", "B"]);

@@ -1,4 +1,4 @@
-//! Work that comes again and again, on a queue's own thread.
+//! Periodic work on a queue's own thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,7 +8,7 @@ use zpool_core::exec::{Executor, Job, Refused};
 
 use super::WorkQueue;
 
-/// Periodic work on a [`WorkQueue`]: dropping this ends it. A run that has begun is completed.
+/// Periodic work on a [`WorkQueue`]. Dropping this ends it, after a run that has begun.
 #[derive(Debug)]
 pub struct Periodic {
     stopped: Arc<AtomicBool>,
@@ -22,27 +22,27 @@ impl Periodic {
         work: impl FnMut() + Send + 'static,
     ) -> Result<Periodic, Refused> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let round = Round {
+        let run = PeriodicRun {
             queue: Arc::downgrade(queue),
             stopped: stopped.clone(),
             period,
             label,
             work: Box::new(work),
         };
-        round.submit(queue)?;
+        run.submit(queue)?;
         Ok(Periodic { stopped })
     }
 }
 
 impl Drop for Periodic {
     fn drop(&mut self) {
-        // Relaxed: the next round sees it, or the one after.
+        // Relaxed: the next run sees it, or the one after.
         self.stopped.store(true, Ordering::Relaxed);
     }
 }
 
-struct Round {
-    /// Weak: periodic work does not keep its queue.
+struct PeriodicRun {
+    /// Weak: periodic work does not keep its queue alive.
     queue: Weak<WorkQueue>,
     stopped: Arc<AtomicBool>,
     period: Duration,
@@ -50,7 +50,7 @@ struct Round {
     work: Box<dyn FnMut() + Send>,
 }
 
-impl Round {
+impl PeriodicRun {
     fn submit(self, queue: &WorkQueue) -> Result<(), Refused> {
         queue.submit_later(self.period, Job::new(self.label, move || self.run()))
     }
@@ -60,11 +60,11 @@ impl Round {
         if self.stopped.load(Ordering::Relaxed) {
             return;
         }
-        // A panic ends the work: it is contained and counted by the job.
+        // A panic ends the periodic work; the job catches and counts it.
         (self.work)();
         if let Some(queue) = self.queue.upgrade() {
-            // Refused: the queue has ended, and so does this. If ours is the queue's last owner,
-            // its drop finds itself inside a job and waits for no thread.
+            // If it is refused, the queue has ended. If ours is the last reference to the queue,
+            // its drop runs inside a job and so waits for no thread.
             let _ = self.submit(&queue);
         }
     }

@@ -1,105 +1,104 @@
-//! Passing jobs on to an executor that is not ours, and knowing when they are over.
+//! Passes jobs on to a foreign executor, and tracks when they are over.
 //!
-//! A job stays with the relay until the other executor opens the envelope that it got for it. So
-//! a waiter can run the jobs that the other executor has not begun, for instance because its
-//! only thread is the one that waits.
+//! A job stays with the relay until the foreign executor opens the envelope submitted for it. So a
+//! waiter can run jobs that the foreign executor has not begun, for example because its only thread
+//! is the waiter.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use zpool_core::exec::{Executor, Job, JobPanic};
 use zpool_core::internal::sync::{Condvar, Mutex, ThreadMark};
-use zpool_core::internal::{Contained, contained};
+use zpool_core::internal::{Foreign, catch};
 
-use super::Tally;
+use super::QueueCounters;
 use super::wait::PATIENCE;
 
-/// The executor that a queue passes its jobs on to.
+/// The foreign executor that a queue passes its jobs on to.
 #[derive(Debug)]
 pub(super) struct Relay {
-    executor: Contained<Arc<dyn Executor>>,
-    handed: Arc<Handed>,
-    tally: Arc<Tally>,
+    executor: Foreign<Arc<dyn Executor>>,
+    jobs: Arc<RelayedJobs>,
+    counters: Arc<QueueCounters>,
 }
 
-/// The jobs that are with the other executor.
+/// The jobs that are with the foreign executor.
 #[derive(Debug)]
-struct Handed {
-    /// Does that executor run jobs in order? Then so do we: one at a time.
+struct RelayedJobs {
+    /// Whether that executor runs jobs in order. If so, we run one at a time.
     ordered: bool,
-    state: Mutex<State>,
-    moved: Condvar,
+    state: Mutex<RelayState>,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Those that have not begun, oldest first.
+struct RelayState {
+    /// Jobs that have not begun, oldest first.
     unopened: VecDeque<Job>,
-    /// The threads that run one.
+    /// The threads that run a job.
     running: Vec<ThreadMark>,
-    /// How many have begun.
+    /// How many jobs have begun so far.
     begun: u64,
 }
 
-/// What the other executor gets instead of a job. Opened, it runs the oldest one, which is its own
-/// unless a waiter has run some.
+/// The foreign executor gets this instead of a job. Opening it runs the oldest job, which is the
+/// one it was made for unless a waiter has run some.
 struct Envelope {
-    handed: Arc<Handed>,
-    tally: Arc<Tally>,
+    jobs: Arc<RelayedJobs>,
+    counters: Arc<QueueCounters>,
     opened: bool,
 }
 
-/// One that runs: to be counted when it is over, in whatever way.
-struct Mark<'h> {
-    handed: &'h Handed,
-    tally: &'h Tally,
+/// Marks a job as running, and counts it when it is over, however it ends.
+struct RunningMark<'h> {
+    jobs: &'h RelayedJobs,
+    counters: &'h QueueCounters,
     outcome: Option<Result<(), JobPanic>>,
 }
 
 impl Relay {
-    pub(super) fn to(executor: Arc<dyn Executor>, tally: Arc<Tally>) -> Relay {
-        let ordered =
-            contained(|| executor.properties()).is_some_and(|properties| properties.ordered);
-        let (state, moved) = (Mutex::default(), Condvar::new());
-        let handed = Arc::new(Handed { ordered, state, moved });
-        Relay { executor: executor.into(), handed, tally }
+    pub(super) fn to(executor: Arc<dyn Executor>, counters: Arc<QueueCounters>) -> Relay {
+        let ordered = catch(|| executor.properties()).is_some_and(|properties| properties.ordered);
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let jobs = Arc::new(RelayedJobs { ordered, state, changed });
+        Relay { executor: executor.into(), jobs, counters }
     }
 
     pub(super) fn is_ordered(&self) -> bool {
-        self.handed.ordered
+        self.jobs.ordered
     }
 
-    /// Passes `job` on. May allocate. A job that is refused runs here.
+    /// Passes `job` on. If it is refused, runs it here. May allocate.
     pub(super) fn pass_on(&self, job: Job) {
         let label = job.label();
         self.keep(job);
-        let (handed, tally) = (self.handed.clone(), self.tally.clone());
-        let envelope = Envelope { handed, tally, opened: false };
+        let (jobs, counters) = (self.jobs.clone(), self.counters.clone());
+        let envelope = Envelope { jobs, counters, opened: false };
         let envelope = Job::new(label, move || envelope.open());
         // A panic in a foreign `submit` must not end the queue's thread. The unwinding drops the
         // envelope, unless the executor has kept it.
-        if let Some(Err(refused)) = contained(|| self.executor.submit(envelope)) {
-            // The envelope contains the job's own panic.
+        if let Some(Err(refused)) = catch(|| self.executor.submit(envelope)) {
+            // The envelope catches the job's own panic.
             let _ = refused.job.run();
         }
     }
 
-    /// Adds a job that the other executor gets no envelope for: a waiter runs it.
+    /// Adds a job without an envelope: a waiter runs it.
     pub(super) fn keep(&self, job: Job) {
-        self.handed.state.lock().unopened.push_back(job);
+        self.jobs.state.lock().unopened.push_back(job);
     }
 
-    /// Waits until none is with the other executor. Runs those here that it does not begin.
+    /// Waits until no job is with the foreign executor. Runs jobs here that it does not begin.
     pub(super) fn wait(&self) {
         loop {
-            let mut state = self.handed.state.lock();
+            let mut state = self.jobs.state.lock();
             if state.is_over() {
                 return;
             }
             let before = state.progress();
-            let timed_out = self.handed.moved.wait_for(&mut state, PATIENCE).timed_out();
+            let timed_out = self.jobs.changed.wait_for(&mut state, PATIENCE).timed_out();
             if timed_out && state.progress() == before {
-                // A thread that was ended in the middle of a job never says so.
+                // A thread that ended during a job never reports it.
                 state.running.retain(|thread| !thread.is_gone());
                 drop(state);
                 self.run_oldest();
@@ -107,31 +106,31 @@ impl Relay {
         }
     }
 
-    /// Runs the oldest job that the other executor has not begun. Returns false if there is none,
-    /// or if it is not its turn.
+    /// Runs the oldest job that the foreign executor has not begun. Returns false if there is none,
+    /// or if an earlier job must end first.
     pub(super) fn run_oldest(&self) -> bool {
-        let mut state = self.handed.state.lock();
-        if self.handed.ordered && !state.running.is_empty() {
+        let mut state = self.jobs.state.lock();
+        if self.jobs.ordered && !state.running.is_empty() {
             return false;
         }
         let Some(job) = state.begin() else { return false };
         drop(state);
-        run(job, &self.handed, &self.tally);
+        run(job, &self.jobs, &self.counters);
         true
     }
 
-    /// Is none with the other executor?
+    /// Returns whether no job is with the foreign executor.
     pub(super) fn is_over(&self) -> bool {
-        self.handed.state.lock().is_over()
+        self.jobs.state.lock().is_over()
     }
 }
 
-impl State {
+impl RelayState {
     fn is_over(&self) -> bool {
         self.unopened.is_empty() && self.running.is_empty()
     }
 
-    /// Differs when a job has begun or ended.
+    /// Returns a value that changes when a job begins or ends.
     fn progress(&self) -> (u64, usize) {
         (self.begun, self.running.len())
     }
@@ -144,13 +143,13 @@ impl State {
     }
 }
 
-impl Handed {
-    /// Takes the oldest job, when it is its turn. `None`: waiters have run them all.
+impl RelayedJobs {
+    /// Takes the oldest job as soon as earlier ones allow it. `None` if waiters have run all.
     fn begin(&self) -> Option<Job> {
         let (mut state, here) = (self.state.lock(), ThreadMark::here());
-        // A waiter may run one. One on this very stack does not end before this one.
+        // A waiter may be running one. One on this very stack does not end before this one.
         while self.ordered && !state.running.is_empty() && !state.running.contains(&here) {
-            if self.moved.wait_for(&mut state, PATIENCE).timed_out() {
+            if self.changed.wait_for(&mut state, PATIENCE).timed_out() {
                 state.running.retain(|thread| !thread.is_gone());
             }
         }
@@ -163,21 +162,21 @@ impl Handed {
             state.running.swap_remove(at);
         }
         drop(state);
-        self.moved.notify_all();
+        self.changed.notify_all();
     }
 }
 
-/// Runs a job that has begun.
-fn run(job: Job, handed: &Handed, tally: &Tally) {
-    let mut mark = Mark { handed, tally, outcome: None };
+/// Runs a job that is marked as begun.
+fn run(job: Job, jobs: &RelayedJobs, counters: &QueueCounters) {
+    let mut mark = RunningMark { jobs, counters, outcome: None };
     mark.outcome = Some(job.run());
 }
 
 impl Envelope {
     fn open(mut self) {
         self.opened = true;
-        if let Some(job) = self.handed.begin() {
-            run(job, &self.handed, &self.tally);
+        if let Some(job) = self.jobs.begin() {
+            run(job, &self.jobs, &self.counters);
         }
     }
 }
@@ -187,22 +186,22 @@ impl Drop for Envelope {
         if self.opened {
             return;
         }
-        // An async runtime that ends does that with what is left. The job counts as running while
-        // it is dropped, so that a waiter waits for what its drop does.
-        let job = self.handed.state.lock().begin();
+        // An async runtime drops its remaining jobs when it ends. The job counts as running while
+        // it is dropped, so that a waiter waits for the effects of its drop.
+        let job = self.jobs.state.lock().begin();
         if let Some(job) = job {
-            let _mark = Mark { handed: &self.handed, tally: &self.tally, outcome: None };
+            let _mark = RunningMark { jobs: &self.jobs, counters: &self.counters, outcome: None };
             drop(job);
         }
     }
 }
 
-impl Drop for Mark<'_> {
+impl Drop for RunningMark<'_> {
     fn drop(&mut self) {
         match self.outcome.take() {
-            Some(outcome) => self.tally.finished(outcome),
-            None => self.tally.dropped(),
+            Some(outcome) => self.counters.finished(outcome),
+            None => self.counters.dropped(),
         }
-        self.handed.end();
+        self.jobs.end();
     }
 }

@@ -1,23 +1,24 @@
-//! Waits that end also when the thread that is waited for is gone.
+//! Waits that also end when the awaited thread is gone.
 //!
-//! Nothing here is a deadline: after a while without news a waiter only looks whether what it waits
-//! for can still come, and does it itself if it cannot.
+//! These are no deadlines. After a while without news, a waiter only checks whether the event can
+//! still happen. If it cannot, the waiter does the work itself.
 
 use std::time::Duration;
 
 use zpool_core::internal::sync::{Condvar, Mutex, MutexGuard};
 
-/// How long a waiter waits without news before it looks whether the other thread is still there.
+/// How long a waiter waits without news before it checks whether the other thread still exists.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Waits until `done` holds. Returns false if it does not and `hopeless` says that it never will.
+/// Waits until `done` holds. Returns false if it does not and `hopeless` reports that it never
+/// will.
 pub(crate) fn wait_unless<T>(
     lock: &Mutex<T>,
     moved: &Condvar,
     mut done: impl FnMut(&T) -> bool,
     hopeless: impl Fn() -> bool,
 ) -> bool {
-    // A thread that is gone may have had the lock.
+    // A thread that is gone may have held the lock.
     let Some(mut state) = lock_unless(lock, &hopeless) else { return false };
     while !done(&state) {
         if moved.wait_for(&mut state, PATIENCE).timed_out() && !done(&state) && hopeless() {
@@ -27,7 +28,7 @@ pub(crate) fn wait_unless<T>(
     true
 }
 
-/// Locks `lock`, or returns `None` if it is held and `hopeless` says that it always will be.
+/// Locks `lock`, or returns `None` if it is held and `hopeless` reports that it always will be.
 pub(crate) fn lock_unless<T>(
     lock: &Mutex<T>,
     hopeless: impl Fn() -> bool,

@@ -1,4 +1,4 @@
-//! Plug-ins that do what a test tells them, and a manager over them.
+//! Scripted plug-ins, and a manager over them.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -22,14 +22,14 @@ pub use zpool_testing::codecs::CopyDriver;
 pub type OnDestroyOf = Arc<dyn Fn(PoolId, usize) + Send + Sync>;
 type OnCreate = Arc<dyn Fn() -> Result<(), CreateError> + Send + Sync>;
 
-/// What to run inside a plug-in, and how many of its products are alive.
+/// Hooks inside plug-ins, and the number of their products alive.
 #[derive(Default)]
 pub struct Script {
-    /// Runs in every constructor of the allocator; an error fails it.
+    /// Runs in every constructor of the allocator. An error fails it.
     pub on_create: Mutex<Option<OnCreate>>,
     /// Runs in every destructor of the allocator.
     pub on_destroy: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
-    /// The same, with the pool's id and how many objects are left in it.
+    /// Runs in every destructor, with the pool's id and the number of its objects.
     pub on_destroy_of: Mutex<Option<OnDestroyOf>>,
     pub alive: AtomicUsize,
     pub destroyed: AtomicUsize,
@@ -69,14 +69,14 @@ impl std::fmt::Debug for Script {
     }
 }
 
-/// An allocator under a script.
+/// A scripted allocator.
 #[derive(Debug)]
 pub struct ScriptedDriver {
     pub name: &'static str,
     pub script: Arc<Script>,
 }
 
-/// The last index given out, and what is stored under which.
+/// The last index used, and the objects by index.
 type Objects = (u32, HashMap<u32, Arc<[u8]>>);
 
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl ZPool for ScriptedPool {
     }
 }
 
-/// Allocators `a` and `b`, both under `script`, and compressors `x` and `y`.
+/// Makes a registry of allocators `a` and `b`, both under `script`, and compressors `x` and `y`.
 pub fn registry(script: &Arc<Script>) -> Arc<Registry> {
     let registry = Arc::new(Registry::new());
     for name in ["a", "b"] {
@@ -200,7 +200,7 @@ pub fn component(text: &str) -> Component {
     text.parse().unwrap()
 }
 
-/// An object stored as a caller of the manager stores one: with its pool's reference.
+/// An object with its pool's reference, as a caller of the manager keeps it.
 pub struct Stored {
     pub pool: zpool_manager::PoolRef,
     pub handle: Handle,

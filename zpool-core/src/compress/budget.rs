@@ -1,37 +1,37 @@
-//! What the contexts of several codecs hold together, and how much those that compress may hold.
+//! The account of the contexts of several codecs, with a bound for compression contexts.
 
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 
 /// No bound.
 const NONE: usize = usize::MAX;
 
-/// An account that several [codecs](super::Codec) share: bytes of their contexts, and a bound for
-/// compression contexts.
+/// An account that several [codecs](super::Codec) share: the bytes of their contexts, and a bound
+/// for compression contexts.
 ///
-/// With a bound, a codec makes another compression context only if all of them together stay
-/// within it, or if the codec has none yet. A thread that finds neither waits until another thread
-/// is done with one. These cases do not wait, and may pass the bound by a context each:
+/// With a bound, a codec makes another compression context only if all contexts together stay
+/// within it, or if the codec has none yet. Otherwise the thread waits until another one returns a
+/// context. These threads do not wait, and may exceed the bound by one context each:
 ///
-/// - a thread that uses a context already, of any codec: it could be waiting for itself;
+/// - a thread that is using a context of any codec: it could be waiting for itself;
 /// - a thread inside a [`NoBlock`](crate::NoBlock) section;
-/// - a thread that has waited while no context came back for [two seconds](Self::PATIENCE): one of
-///   those that are out may never return.
+/// - a thread that has waited for [2 s](Self::PATIENCE) without any context being returned: those
+///   in use may never be returned.
 ///
-/// Decompression contexts are counted and not bounded, since a load is never refused.
+/// Decompression contexts are counted but not bounded, since a load is never refused.
 #[derive(Debug)]
 pub struct ContextBudget {
-    /// Bytes of all contexts, and of what codecs share among theirs.
+    /// Bytes of all contexts, and of what the contexts of a codec share.
     bytes: AtomicUsize,
-    /// Bytes of compression contexts, those that are being made included.
+    /// Bytes of compression contexts, including those that are being made.
     compression: AtomicUsize,
     max_compression: AtomicUsize,
 }
 
 impl ContextBudget {
-    /// How long a thread waits while no context comes back.
+    /// How long a thread waits without a context being returned.
     pub const PATIENCE: core::time::Duration = core::time::Duration::from_secs(2);
 
-    /// Returns an account without a bound.
+    /// Makes an account without a bound.
     pub fn new() -> ContextBudget {
         ContextBudget {
             bytes: AtomicUsize::new(0),
@@ -40,14 +40,14 @@ impl ContextBudget {
         }
     }
 
-    /// Returns the bytes that all contexts hold, with what their codecs share.
+    /// Returns the bytes that all contexts hold, with what they share.
     #[inline]
     pub fn bytes(&self) -> usize {
         // Relaxed, here and below: an account, which orders nothing.
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the bytes of the compression contexts, those that are being made included.
+    /// Returns the bytes of compression contexts, including those that are being made.
     pub fn compression_bytes(&self) -> usize {
         self.compression.load(Ordering::Relaxed)
     }
@@ -58,19 +58,18 @@ impl ContextBudget {
         (max != NONE).then_some(max)
     }
 
-    /// Sets the bound for compression contexts. See
-    /// [`Codec::free_surplus_contexts`](super::Codec::free_surplus_contexts) for those that exist
-    /// already.
+    /// Sets the bound for compression contexts. Existing contexts stay: see
+    /// [`Codec::free_surplus_contexts`](super::Codec::free_surplus_contexts).
     pub fn set_max_compression_bytes(&self, max: Option<usize>) {
         self.max_compression.store(max.unwrap_or(NONE), Ordering::Relaxed);
     }
 
-    /// Are compression contexts over the bound?
+    /// Returns whether compression contexts exceed the bound.
     pub(super) fn is_exceeded(&self) -> bool {
         self.max_compression_bytes().is_some_and(|max| self.compression_bytes() > max)
     }
 
-    /// Adds to the bytes, wrapping: to subtract, add the negative.
+    /// Adds to the bytes, wrapping. To subtract, add the negative.
     pub(super) fn add(&self, more: usize, compression: bool) {
         self.bytes.fetch_add(more, Ordering::Relaxed);
         if compression {
@@ -78,21 +77,20 @@ impl ContextBudget {
         }
     }
 
-    /// Counts a compression context of `bytes` that is about to be made, if it fits below the
-    /// bound.
+    /// Reserves `bytes` for a compression context that is about to be made, if the bound allows.
     pub(super) fn try_reserve(&self, bytes: usize) -> bool {
         let Some(max) = self.max_compression_bytes() else { return self.reserve(bytes) };
         let fits = |held: usize| held.checked_add(bytes).filter(|&sum| sum <= max);
         self.compression.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
-    /// Counts a compression context of `bytes` that is about to be made. Returns true.
+    /// Reserves `bytes` for a compression context that is about to be made. Returns true.
     pub(super) fn reserve(&self, bytes: usize) -> bool {
         self.compression.fetch_add(bytes, Ordering::Relaxed);
         true
     }
 
-    /// Takes a reservation back: the context is made and counted, or is not made.
+    /// Ends a reservation: the context was made and counted, or was not made.
     pub(super) fn unreserve(&self, bytes: usize) {
         self.compression.fetch_sub(bytes, Ordering::Relaxed);
     }

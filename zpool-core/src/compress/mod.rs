@@ -1,17 +1,17 @@
-//! The contract of a compressor, and the [`Codec`] that a pool runs one with.
+//! The contract of a compressor, and the [`Codec`] through which a pool uses one.
 //!
 //! ```text
 //!   Compressor (shared, immutable: level, dictionary)
 //!      │ compression_context()      │ decompression_context()        │ decompress()
 //!      ▼                            ▼  (codecs with decode state)    ▼  (codecs without)
 //!   PerCpu<context + scratch>    PerCpu<context>                   nothing
-//!      └────────────── Codec: what a pool owns ────────────────────┘
+//!      └────────────── Codec, owned by a pool ─────────────────────┘
 //! ```
 
 mod budget;
 mod codec;
-mod contained;
-mod line;
+mod panic;
+mod wait_queue;
 
 use core::fmt::{self, Debug};
 use std::sync::Arc;
@@ -22,22 +22,22 @@ pub use codec::{Codec, CodecStats, Session};
 use crate::error::CreateError;
 use crate::spec::{Component, Params};
 
-/// A compression algorithm with its settings: shared by every thread, never changed.
+/// A compression algorithm with its settings, shared by all threads and never changed.
 ///
-/// Its output is raw: no length, no checksum, no header beyond what the format cannot do without. The caller keeps the exact length of the block and of
-/// the compressed bytes, and gives both back.
+/// Its output is raw, without a length, a checksum, or any header that the format can do without.
+/// The caller keeps the exact length of the block and of the compressed bytes.
 pub trait Compressor: Send + Sync + Debug {
-    /// Name and parameters in canonical form, defaults left out, files (a dictionary) by content hash. Two compressors with equal
-    /// identity decode each other's output.
+    /// Returns name and parameters in canonical form, without defaults, and with files (a
+    /// dictionary) by content hash. Two compressors with equal identity decode each other's output.
     fn identity(&self) -> &Component;
 
-    /// Facts about this codec.
+    /// Returns facts about this codec.
     fn properties(&self) -> CodecProperties;
 
-    /// An upper bound of the compressed length of a block of `block_len` bytes.
+    /// Returns an upper bound of the compressed length of a block of `block_len` bytes.
     fn compress_bound(&self, block_len: usize) -> usize;
 
-    /// Bytes that the algorithm object itself holds, shared by all contexts: a dictionary.
+    /// Returns the bytes that all contexts share, such as a dictionary.
     fn shared_bytes(&self) -> usize {
         0
     }
@@ -50,38 +50,46 @@ pub trait Compressor: Send + Sync + Debug {
     ///
     /// # Concurrency
     ///
-    /// - K2. May block; called with no lock held. Contexts may be dropped on any thread, and dropping one may block.
+    /// - K2. May block. Called with no lock held. Contexts may be dropped on any thread, and
+    ///   dropping one may block.
     fn compression_context(
         &self,
         max_block_len: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError>;
 
-    /// Makes a context that decompresses. Only called when [`CodecProperties::stateless_decompression`] is false.
+    /// Makes a context that decompresses. Only called if
+    /// [`CodecProperties::stateless_decompression`] is false.
     ///
     /// # Errors
     ///
     /// As for `compression_context`.
     fn decompression_context(&self) -> Result<Box<dyn DecompressionContext>, CodecError> {
-        Err(CodecError::Failed(format!("{} decompresses without a context", self.identity())))
+        Err(CodecError::Failed(format!(
+            "`{}` decompresses without a context: call `decompress` of the compressor",
+            self.identity()
+        )))
     }
 
-    /// Decompresses without a context. Only called when [`CodecProperties::stateless_decompression`] is true; contract as for
-    /// [`DecompressionContext::decompress`].
+    /// Decompresses without a context. Only called if [`CodecProperties::stateless_decompression`]
+    /// is true. The contract is that of [`DecompressionContext::decompress`].
     ///
     /// # Errors
     ///
     /// As there.
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         let _ = (compressed, block);
-        Err(CodecError::Failed(format!("{} decompresses with a context", self.identity())))
+        Err(CodecError::Failed(format!(
+            "`{}` decompresses with a context: make one with `decompression_context`",
+            self.identity()
+        )))
     }
 }
 
-/// What is true of a codec.
+/// Facts about a codec.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecProperties {
-    /// Decompression needs no state: [`Compressor::decompress`] instead of a context.
+    /// Decompression needs no context: [`Compressor::decompress`] works.
     pub stateless_decompression: bool,
     /// Once its contexts exist, neither direction makes a heap call.
     pub warm_without_heap: bool,
@@ -90,77 +98,82 @@ pub struct CodecProperties {
 }
 
 impl CodecProperties {
-    /// A codec of this licence (SPDX) that promises nothing else.
+    /// Returns the facts of a codec of this licence (SPDX) that promises nothing else.
     pub const fn new(licence: &'static str) -> Self {
         CodecProperties { stateless_decompression: false, warm_without_heap: false, licence }
     }
 
-    /// The same, and decompression needs no context.
+    /// Adds that decompression needs no context.
     pub const fn with_stateless_decompression(self) -> Self {
         CodecProperties { stateless_decompression: true, ..self }
     }
 
-    /// The same, and no heap call once warm.
+    /// Adds that a warm codec makes no heap call.
     pub const fn with_no_heap_once_warm(self) -> Self {
         CodecProperties { warm_without_heap: true, ..self }
     }
 }
 
-/// The mutable half of compression: tables and the like, used by one thread at a time, kept warm between blocks.
+/// The mutable half of compression, such as tables. Used by one thread at a time, and kept between
+/// blocks.
 pub trait CompressionContext: Send + Debug {
     /// Compresses `block` (1 to the context's `max_block_len` bytes) to the front of `out`.
     ///
     /// # Behavior
     ///
-    /// - K3. Deterministic: the same block gives the same bytes, whatever the context did before.
-    /// - K4. Never writes outside `out`; `out` may have any length. What the compressed form does not fill may be scribbled on.
-    /// - K5. "Does not fit" is a result, not an error: [`Compressed::DoesNotFit`] when the compressed form is longer than `out`.
-    ///   With `out` at least [`compress_bound`](Compressor::compress_bound) long it always fits.
+    /// - K3. Deterministic: equal blocks compress to equal bytes, whatever the context did before.
+    /// - K4. Never writes outside `out`, which may have any length. Bytes of `out` behind the
+    ///   compressed form may change.
+    /// - K5. Returns [`Compressed::DoesNotFit`], which is no error, if the compressed form is
+    ///   longer than `out`. It always fits in [`compress_bound`](Compressor::compress_bound) bytes.
     /// - K6. No byte of an earlier block appears in a later block's output.
     ///
     /// # Errors
     ///
-    /// - K7. [`CodecError`]; the context is good for further blocks.
+    /// - K7. [`CodecError`]. The context stays usable.
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError>;
 
-    /// Bytes of memory this context holds.
+    /// Returns the bytes of memory that this context holds.
     fn bytes_held(&self) -> usize;
 }
 
-/// What became of a block.
+/// The outcome of a compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compressed {
     /// Compressed to this many bytes, at least 1.
     Len(usize),
-    /// The compressed form is longer than the buffer it was to go to.
+    /// The compressed form is longer than the output buffer.
     DoesNotFit,
 }
 
 /// The mutable half of decompression, for codecs that need one.
 pub trait DecompressionContext: Send + Debug {
-    /// Decompresses `compressed` into `block`, whose length is exactly that of the block that was compressed.
+    /// Decompresses `compressed` into `block`, whose length is exactly that of the original block.
     ///
     /// # Behavior
     ///
-    /// - K8. With the bytes that a compressor of the same identity made of a block of that length, gives that block.
-    /// - K9. With any other bytes (corrupt, cut short, hostile) either an error, or bytes over the full length: wrong ones, made of this input
-    ///   alone. Never a panic, a write outside `block`, or a byte left in it from before.
+    /// - K8. If a compressor of the same identity made `compressed` from a block of that length,
+    ///   restores that block.
+    /// - K9. If `compressed` is anything else (corrupt, truncated, hostile), returns an error, or
+    ///   fills `block` with wrong bytes that depend on this input alone. Never panics, writes
+    ///   outside `block`, or leaves an earlier byte in it.
     ///
     /// # Errors
     ///
-    /// - K10. [`CodecError::Corrupt`]; `block` is then unspecified, but holds nothing of other blocks except what it held before.
+    /// - K10. [`CodecError::Corrupt`]. Then the bytes of `block` are unspecified, but stem from no
+    ///   block other than the ones that it held before.
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError>;
 
-    /// Bytes of memory this context holds.
+    /// Returns the bytes of memory that this context holds.
     fn bytes_held(&self) -> usize;
 }
 
 /// Makes compressors of one kind.
 pub trait CompressorDriver: Send + Sync + Debug {
-    /// The compressor's name in a [spec](crate::spec).
+    /// Returns the compressor's name in a [spec](crate::spec).
     fn name(&self) -> &str;
 
-    /// Makes the algorithm object: checks parameters, reads a dictionary. Makes no context.
+    /// Makes the algorithm object: checks parameters and reads a dictionary. Makes no context.
     ///
     /// # Errors
     ///
@@ -168,21 +181,21 @@ pub trait CompressorDriver: Send + Sync + Debug {
     ///
     /// # Concurrency
     ///
-    /// May block; called with no lock held.
+    /// May block. Called with no lock held.
     fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError>;
 }
 
-/// Why a codec did not do its work.
+/// The error of a codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The compressed bytes are no such thing, or not of a block of that length.
+    /// The bytes are not the compressed form of a block of that length.
     Corrupt,
     /// No memory for a context.
     OutOfMemory,
-    /// The codec panicked, with this message. The panic was contained and the context thrown away.
+    /// The codec panicked with this message. The panic was caught and the context dropped.
     Panicked(String),
-    /// The codec broke its contract, with what it did.
+    /// The codec broke its contract in this way.
     Misbehaved(String),
     /// The codec failed for a reason of its own.
     Failed(String),
@@ -192,7 +205,9 @@ impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CodecError::Corrupt => f.write_str("the compressed bytes are corrupt"),
-            CodecError::OutOfMemory => f.write_str("no memory for a codec context"),
+            CodecError::OutOfMemory => {
+                f.write_str("no memory for a codec context: free some and try again")
+            }
             CodecError::Panicked(message) => write!(f, "the codec panicked: {message}"),
             CodecError::Misbehaved(how) => write!(f, "the codec broke its contract: {how}"),
             CodecError::Failed(why) => write!(f, "the codec failed: {why}"),

@@ -1,12 +1,13 @@
-//! The executor that is none: it runs each job inside `submit`.
+//! The executor that runs each job inside `submit`.
 
 use super::{Executor, ExecutorProperties, Job, Refused};
 use crate::internal::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs every job on the caller, inside `submit`.
 ///
-/// This is the bug of the original: the thread that drops a pool's last reference destroys it, wherever it happens to be. It is here to show
-/// what [`might_block`](crate::might_block) finds, and for programs of one thread that never open a [`NoBlock`](crate::NoBlock) section.
+/// This is the original kernel bug: the thread that drops the last reference to a pool destroys it,
+/// whatever it is doing. It shows what [`might_block`](crate::might_block) finds, and suits
+/// single-threaded programs that never open a [`NoBlock`](crate::NoBlock) section.
 #[derive(Debug, Default)]
 pub struct Inline {
     run: AtomicU64,
@@ -14,17 +15,17 @@ pub struct Inline {
 }
 
 impl Inline {
-    /// A new one.
+    /// Makes an executor.
     pub fn new() -> Inline {
         Inline::default()
     }
 
-    /// Jobs that it has run.
+    /// Returns how many jobs have run.
     pub fn jobs_run(&self) -> u64 {
         self.run.load(Ordering::Relaxed)
     }
 
-    /// Jobs that panicked; the panics were contained.
+    /// Returns how many jobs panicked. The panics were caught.
     pub fn jobs_panicked(&self) -> u64 {
         self.panicked.load(Ordering::Relaxed)
     }

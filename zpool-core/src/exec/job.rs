@@ -1,4 +1,5 @@
-//! A job: a closure in a linkable node that is allocated when the job is made and freed when it has run.
+//! A job: a closure in a linkable node, which is allocated when the job is made and freed when it
+//! has run.
 //!
 //! ```text
 //!   Job / PreparedJob ──► +--------------------------+  Node<P, F>, #[repr(C)]
@@ -13,8 +14,8 @@
 //!
 //! # Invariants
 //!
-//! 1. `Job.node` and `PreparedJob.node` point to the header of a live `Node<P, F>` that the value owns alone, made by `Box::into_raw`, and whose
-//!    `vtable` is that of the same `P` and `F`.
+//! 1. `Job.node` and `PreparedJob.node` point to the header of a live `Node<P, F>` that the value
+//!    owns alone. It was made by `Box::into_raw`, and its `vtable` is that of the same `P` and `F`.
 //! 2. The payload of a node owned by a `Job` is `Some`.
 
 use core::fmt;
@@ -23,10 +24,11 @@ use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::internal::{contained, swallowed_message};
+use crate::internal::{catch, take_panic_message};
 
 pub(crate) struct Header {
-    /// Plain, not atomic: only the owner of the node writes it, and a list hands ownership over with its own orderings.
+    /// Not atomic: only the owner of the node writes it, and a list passes ownership on with its
+    /// own orderings.
     pub(super) next: *mut Header,
     vtable: &'static VTable,
     label: &'static str,
@@ -56,8 +58,8 @@ impl<P, F: FnOnce(P)> Node<P, F> {
         NonNull::from(Box::leak(Box::new(Node { header, payload, work }))).cast()
     }
 
-    /// As `allocate`, with work that `make` builds once there is memory for it. `None` if the heap
-    /// refuses.
+    /// Allocates a node as `allocate` does, with the work that `make` builds once there is memory.
+    /// Returns `None` if the heap refuses.
     fn try_allocate(
         label: &'static str,
         payload: Option<P>,
@@ -67,8 +69,8 @@ impl<P, F: FnOnce(P)> Node<P, F> {
         nodes.try_reserve_exact(1).ok()?;
         let header = Header { next: ptr::null_mut(), vtable: &Self::VTABLE, label, group: 0 };
         nodes.push(Node { header, payload, work: make() });
-        // A slice of one has the layout of a node alone, so `run` and `discard` may free it as a
-        // box of a node.
+        // A slice of one node has the layout of a node, so `run` and `discard` may free it as a
+        // box.
         Some(NonNull::from(Box::leak(nodes.into_boxed_slice())).cast())
     }
 
@@ -77,7 +79,8 @@ impl<P, F: FnOnce(P)> Node<P, F> {
     /// 1. `node` is the header of a live `Node<P, F>` made by `allocate` or `try_allocate`, owned
     ///    by the caller, who gives it up.
     unsafe fn run(node: NonNull<Header>) {
-        // SAFETY: (1), and `Header` is the first field of a #[repr(C)] struct, so the pointers are the same.
+        // SAFETY: (1), and `Header` is the first field of a #[repr(C)] struct, so the pointers are
+        // equal.
         let node = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
         let Node { payload, work, .. } = *node;
         work(payload.expect("only an armed node becomes a job"));
@@ -90,44 +93,46 @@ impl<P, F: FnOnce(P)> Node<P, F> {
         // SAFETY: as in `run`.
         let node = unsafe { Box::from_raw(node.cast::<Self>().as_ptr()) };
         let Node { payload, work, .. } = *node;
-        // Foreign destructors, each contained alone: two that panic at once would abort the
+        // Foreign destructors, each in its own catch: two that panic at once would abort the
         // process.
-        contained(|| drop(payload));
-        contained(|| drop(work));
+        catch(|| drop(payload));
+        catch(|| drop(work));
     }
 
     /// # Safety
     ///
     /// 1. `node` is the header of a live `Node<P, F>` that the caller owns.
     unsafe fn set_payload(node: NonNull<Header>, payload: P) {
-        // SAFETY: (1); nobody else has a reference to a node that the caller owns.
+        // SAFETY: (1); there is no other reference to a node that the caller owns.
         let node = unsafe { node.cast::<Self>().as_mut() };
         node.payload = Some(payload);
     }
 }
 
-/// A piece of work to run once, on some executor. Handing it over allocates nothing.
+/// Work to run once, on some executor. Handing it over allocates nothing.
 ///
-/// Dropping a job drops its closure unrun. What is captured says what that means: a pool's own job
-/// then destroys the pool as if it had run. A panic of what is captured is contained and ignored,
-/// so that a list of jobs that is dropped drops all of them. (A closure that captures two values
-/// that both panic aborts the process, as any two panics at once do.)
+/// Dropping a job drops its closure unrun. Its captures decide what that means: a pool's own job
+/// then destroys the pool, as if it had run.
+///
+/// A panic of a capture's drop is caught and ignored, so dropping a list of jobs drops all of them.
+/// (If two captures of one closure panic, the process aborts, as at any two panics at once.)
 #[must_use = "a job that is dropped is not run"]
 pub struct Job {
     node: NonNull<Header>,
 }
 
-// SAFETY: a job owns its node alone (invariant 1), and `new`/`PreparedJob::new` ask `Send` of all that is in it.
+// SAFETY: a job owns its node alone (invariant 1), and `new` and `PreparedJob::new` require `Send`
+// of its contents.
 unsafe impl Send for Job {}
 
 impl Job {
-    /// A job that runs `work`. `label` names it in logs and errors. Allocates once.
+    /// Makes a job that runs `work`. `label` names it in logs and errors. Allocates once.
     pub fn new(label: &'static str, work: impl FnOnce() + Send + 'static) -> Job {
         Job { node: Node::allocate(label, Some(()), move |()| work()) }
     }
 
     /// Makes a job as [`new`](Self::new) does, of the work that `make` builds once there is memory.
-    /// Returns `None`, without calling `make`, if the heap refuses.
+    /// If the heap refuses, returns `None` without calling `make`.
     pub fn try_new<W: FnOnce() + Send + 'static>(
         label: &'static str,
         make: impl FnOnce() -> W,
@@ -139,14 +144,14 @@ impl Job {
         Some(Job { node: Node::try_allocate(label, Some(()), work)? })
     }
 
-    /// The name it was made with.
+    /// Returns the label.
     pub fn label(&self) -> &'static str {
         // SAFETY: invariant 1.
         unsafe { self.node.as_ref() }.label
     }
 
-    /// Marks the job as one of `group`, a number that its submitter chose (default 0: none). A
-    /// queue that several owners share can then complete the jobs of one of them.
+    /// Marks the job as one of `group`, a number chosen by its submitter (default 0: none). A queue
+    /// with several owners can then complete the jobs of one of them.
     pub fn with_group(self, group: u64) -> Job {
         let mut node = self.into_node();
         // SAFETY: invariant 1: the node was this job's alone, and is not linked.
@@ -154,29 +159,30 @@ impl Job {
         Job { node }
     }
 
-    /// Returns the group it was [given](Self::with_group), or 0.
+    /// Returns the [group](Self::with_group), or 0.
     pub fn group(&self) -> u64 {
         // SAFETY: invariant 1.
         unsafe { self.node.as_ref() }.group
     }
 
-    /// Runs the work on this thread, inside a catch: a panic is returned, not passed on.
+    /// Runs the work on this thread, and catches a panic.
     ///
     /// # Errors
     ///
-    /// [`JobPanic`] when the work panicked.
+    /// [`JobPanic`] if the work panicked.
     pub fn run(self) -> Result<(), JobPanic> {
         let label = self.label();
         let node = self.into_node();
         // SAFETY: invariant 1.
         let run = unsafe { node.as_ref() }.vtable.run;
         let _inside = InJob::enter();
-        // AssertUnwindSafe: what the closure captured is consumed by it, and what it shares with others is theirs to keep consistent.
+        // AssertUnwindSafe: the closure's captures are consumed by it, and the owners of shared
+        // state keep that consistent.
         catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: `run`(1): invariant 1, and `into_node` gave up this job's ownership.
             unsafe { run(node) }
         }))
-        .map_err(|panic| JobPanic { label, message: swallowed_message(panic) })
+        .map_err(|panic| JobPanic { label, message: take_panic_message(panic) })
     }
 
     pub(super) fn into_node(self) -> NonNull<Header> {
@@ -207,7 +213,8 @@ impl fmt::Debug for Job {
     }
 }
 
-/// A job made ahead of time, that still lacks the value it is to work on: a pool's own destruction, made with the pool.
+/// A job made ahead of time that still lacks its payload, such as the destruction of a pool, which
+/// is made with the pool.
 pub struct PreparedJob<P> {
     node: NonNull<Header>,
     set_payload: unsafe fn(NonNull<Header>, P),
@@ -220,16 +227,17 @@ unsafe impl<P: Send> Send for PreparedJob<P> {}
 unsafe impl<P: Send> Sync for PreparedJob<P> {}
 
 impl<P: Send + 'static> PreparedJob<P> {
-    /// A job that will run `work` on a value given later. Allocates once.
+    /// Makes a job that will run `work` on a payload supplied later. Allocates once.
     pub fn new<F: FnOnce(P) + Send + 'static>(label: &'static str, work: F) -> PreparedJob<P> {
         let node = Node::<P, F>::allocate(label, None, work);
         PreparedJob { node, set_payload: Node::<P, F>::set_payload, payload: PhantomData }
     }
 
-    /// Gives it the value. Neither blocks nor allocates.
+    /// Supplies the payload. Neither blocks nor allocates.
     pub fn arm(self, payload: P) -> Job {
         let this = ManuallyDrop::new(self);
-        // SAFETY: `set_payload`(1): invariant 1, which `new` established with the function of the same `P` and `F`.
+        // SAFETY: `set_payload`(1): invariant 1, which `new` established with the function of the
+        // same `P` and `F`.
         unsafe { (this.set_payload)(this.node, payload) };
         Job { node: this.node }
     }
@@ -250,7 +258,7 @@ impl<P> fmt::Debug for PreparedJob<P> {
     }
 }
 
-/// A job's work panicked; the panic was contained.
+/// The error of a job whose work panicked. The panic was caught.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobPanic {
     /// The job's label.
@@ -272,7 +280,8 @@ std::thread_local! {
     static JOBS: core::cell::Cell<u32> = const { core::cell::Cell::new(0) };
 }
 
-/// Is this thread inside a job? Waiting for other jobs may then be waiting for oneself.
+/// Returns whether this thread is inside a job. Waiting for other jobs could then be waiting for
+/// itself.
 pub fn in_job() -> bool {
     JOBS.with(core::cell::Cell::get) > 0
 }
@@ -297,8 +306,9 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    /// A job runs once and frees what it captured.
     #[test]
-    fn runs_once_and_frees_what_it_captured() {
+    fn job_runs_once_and_frees_captures() {
         let (shared, done) = (Arc::new(()), std::sync::mpsc::channel());
         let held = shared.clone();
         let job = Job::new("count", move || done.0.send(Arc::strong_count(&held)).unwrap());
@@ -307,8 +317,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&shared), 1);
     }
 
-    /// A job that was made fallibly runs once, or is dropped unrun, and its memory goes back either
-    /// way.
+    /// A job made by `try_new` runs once or is dropped unrun, and its memory is freed either way.
     #[test]
     fn try_new_runs_once_or_is_dropped() {
         for run in [true, false] {
@@ -330,8 +339,9 @@ mod tests {
         }
     }
 
+    /// A job dropped unrun frees its closure and its payload.
     #[test]
-    fn dropped_unrun_it_frees_closure_and_payload() {
+    fn job_dropped_unrun_frees_closure_and_payload() {
         let shared = Arc::new(());
         let held = shared.clone();
         let job = PreparedJob::new("never", move |payload: Arc<()>| drop((payload, held)));
@@ -359,9 +369,9 @@ mod tests {
         }
     }
 
-    /// A job dropped unrun contains the panics of its payload and of its closure, each alone.
+    /// A job dropped unrun catches the panics of its payload and of its closure separately.
     #[test]
-    fn dropped_job_contains_panics_of_both_parts() {
+    fn dropped_job_catches_panics_of_both_parts() {
         let shared = Arc::new(());
         let bad = || Bad { _shared: shared.clone() };
         let armed = || {
@@ -376,15 +386,17 @@ mod tests {
         assert_eq!(Arc::strong_count(&shared), 1);
     }
 
+    /// A job's group is kept in its node.
     #[test]
-    fn group_is_kept_through_the_node() {
+    fn group_is_kept_in_node() {
         let job = Job::new("grouped", || ());
         assert_eq!(job.group(), 0);
         assert_eq!(job.with_group(7).group(), 7);
     }
 
+    /// `run` returns a panic with the job's label and the message.
     #[test]
-    fn a_panic_is_returned_with_label_and_message() {
+    fn run_returns_panic_with_label_and_message() {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let panic = Job::new("bad", || panic!("no {}", 7)).run().unwrap_err();

@@ -1,12 +1,14 @@
-//! The list that executors keep jobs in: any thread pushes with one exchange, one takes all.
+//! The list that executors keep jobs in: any thread pushes with one exchange, and one thread takes
+//! all.
 //!
 //! ```text
 //!   head ──► newest ──► ... ──► oldest ──► null        open
-//!   head ──► CLOSED                                   closed: every push gives its job back
+//!   head ──► CLOSED                                   closed: every push returns its job
 //! ```
 //!
-//! Push links a node in front by compare-exchange; `take_all` swaps the whole chain out and turns it round. Nodes are never taken out
-//! one by one, so no pointer is compared after its node was freed and pushed again: there is no ABA to guard against.
+//! Push links a node in front by compare-exchange; `take_all` swaps the whole chain out and
+//! reverses it. Nodes are never taken out one by one, so no pointer is compared after its node was
+//! freed and pushed again. There is no ABA problem.
 //!
 //! # Invariants
 //!
@@ -19,39 +21,43 @@ use core::ptr::{self, NonNull};
 use super::job::{Header, Job};
 use crate::internal::sync::atomic::{AtomicPtr, Ordering};
 
-/// A lock-free list of jobs. First in, first out, per pushing thread and between pushes that do not overlap.
+/// A lock-free list of jobs. First in, first out, per pushing thread and between pushes that do not
+/// overlap.
 pub struct JobList {
     head: AtomicPtr<Header>,
 }
 
-/// A pointer no node has: never dereferenced.
+/// The pointer of a closed list, which no node has. Never dereferenced.
 fn closed() -> *mut Header {
     ptr::without_provenance_mut(1)
 }
 
 impl JobList {
-    /// An empty, open list.
+    /// Makes an empty, open list.
     pub fn new() -> JobList {
         JobList { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Appends `job`. Says whether the list was empty before, that is, whether its consumer may be asleep. Neither blocks nor allocates.
+    /// Appends `job`. Returns whether the list was empty, that is, whether its consumer may be
+    /// asleep. Neither blocks nor allocates.
     ///
     /// # Errors
     ///
-    /// Gives the job back when the list is [closed](Self::close).
+    /// Returns the job if the list is [closed](Self::close).
     pub fn push(&self, job: Job) -> Result<bool, Job> {
         let node = job.into_node();
-        // Relaxed: only a first guess; the exchange checks it.
+        // Relaxed: a first guess, which the exchange checks.
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             if head == closed() {
                 // SAFETY: `from_node`(1): it came from `into_node` above and was not linked.
                 return Err(unsafe { Job::from_node(node) });
             }
-            // SAFETY: the node is ours until the exchange succeeds, so nobody else looks at `next`.
+            // SAFETY: the node is ours until the exchange succeeds, so no other thread reads
+            // `next`.
             unsafe { (*node.as_ptr()).next = head };
-            // Release: publishes the node and its link to the swap in `take_all`/`close`. Relaxed on failure: a new guess.
+            // Release: publishes the node and its link to the swap in `take_all` and `close`.
+            // Relaxed on failure: a new guess.
             match self.head.compare_exchange_weak(
                 head,
                 node.as_ptr(),
@@ -64,15 +70,16 @@ impl JobList {
         }
     }
 
-    /// Takes all jobs that are in the list now, oldest first.
+    /// Takes all jobs, oldest first.
     pub fn take_all(&self) -> Jobs {
-        // Relaxed: only a first guess; the exchange checks it.
+        // Relaxed: a first guess, which the exchange checks.
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             if head.is_null() || head == closed() {
                 return Jobs::none();
             }
-            // Acquire: pairs with the Release of every push in the chain (each later push's exchange continues the release sequence).
+            // Acquire: pairs with the Release of every push in the chain, since the exchange of
+            // each later push continues the release sequence.
             match self.head.compare_exchange_weak(
                 head,
                 ptr::null_mut(),
@@ -85,23 +92,23 @@ impl JobList {
         }
     }
 
-    /// Closes the list for good and takes what is in it: every later push gives its job back.
+    /// Closes the list for ever and takes its jobs. Every later push returns its job.
     pub fn close(&self) -> Jobs {
         // Acquire: as in `take_all`.
         let chain = self.head.swap(closed(), Ordering::Acquire);
         if chain == closed() { Jobs::none() } else { Jobs::from_newest(chain) }
     }
 
-    /// Is there nothing to take? A moment later there may be.
+    /// Returns whether there is no job now. Another thread may push one at any moment.
     pub fn is_empty(&self) -> bool {
-        // Relaxed: a hint; whoever acts on it takes or pushes.
+        // Relaxed: a hint; a caller that acts on it takes or pushes.
         let head = self.head.load(Ordering::Relaxed);
         head.is_null() || head == closed()
     }
 
-    /// Has it been closed?
+    /// Returns whether the list is closed.
     pub fn is_closed(&self) -> bool {
-        // Relaxed: a hint; a push finds out for itself.
+        // Relaxed: a hint; a push checks for itself.
         self.head.load(Ordering::Relaxed) == closed()
     }
 }
@@ -127,9 +134,10 @@ impl fmt::Debug for JobList {
     }
 }
 
-/// Jobs taken out of a [`JobList`], oldest first. Dropping it drops the rest unrun.
+/// Jobs taken out of a [`JobList`], oldest first. Its drop drops the remaining jobs unrun.
 pub struct Jobs {
-    /// The oldest node, linked to younger ones: a chain of `into_node` nodes that this value owns alone.
+    /// The oldest node, linked to younger ones: a chain of `into_node` nodes that this value owns
+    /// alone.
     next: *mut Header,
 }
 
@@ -137,21 +145,22 @@ pub struct Jobs {
 unsafe impl Send for Jobs {}
 
 impl Jobs {
-    /// No jobs.
+    /// Returns an empty sequence.
     pub const fn none() -> Jobs {
         Jobs { next: ptr::null_mut() }
     }
 
-    /// Returns whether none is left.
+    /// Returns whether no job is left.
     pub fn is_empty(&self) -> bool {
         self.next.is_null()
     }
 
-    /// Turns a chain that begins with its newest node round.
+    /// Reverses a chain that begins with its newest node.
     fn from_newest(mut chain: *mut Header) -> Jobs {
         let mut oldest = ptr::null_mut();
         while let Some(node) = NonNull::new(chain) {
-            // SAFETY: invariant 1 of the list, whose chain the caller took out whole: nobody else can reach it.
+            // SAFETY: invariant 1 of the list, whose chain the caller took out whole, so no other
+            // thread can reach it.
             let header = unsafe { &mut *node.as_ptr() };
             chain = core::mem::replace(&mut header.next, oldest);
             oldest = node.as_ptr();
@@ -174,7 +183,7 @@ impl Iterator for Jobs {
 
 impl Drop for Jobs {
     fn drop(&mut self) {
-        // To the last: a job's drop contains the panics of what it captured.
+        // Drops all: a job's drop catches the panics of its captures.
         self.for_each(drop);
     }
 }
@@ -190,8 +199,9 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
+    /// Jobs come out in order, and `push` reports whether the list was empty.
     #[test]
-    fn comes_out_in_order_and_says_when_it_was_empty() {
+    fn jobs_come_out_in_order_and_push_reports_empty() {
         let (list, seen) = (JobList::new(), Arc::new(Mutex::new(Vec::new())));
         for i in 0..5 {
             let seen = seen.clone();
@@ -204,8 +214,9 @@ mod tests {
         assert!(list.is_empty());
     }
 
+    /// A closed list returns pushed jobs and drops none.
     #[test]
-    fn closed_it_gives_jobs_back_and_drops_nothing() {
+    fn closed_list_returns_jobs_and_drops_none() {
         let list = JobList::new();
         list.push(Job::new("pending", || {})).unwrap();
         assert_eq!(list.close().map(|j| j.label()).collect::<Vec<_>>(), ["pending"]);
@@ -215,8 +226,9 @@ mod tests {
         );
     }
 
+    /// Dropping the list frees its jobs.
     #[test]
-    fn dropping_the_list_frees_its_jobs() {
+    fn dropped_list_frees_its_jobs() {
         let (list, shared) = (JobList::new(), Arc::new(()));
         for _ in 0..3 {
             let held = shared.clone();
@@ -226,7 +238,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&shared), 1);
     }
 
-    /// A job whose captured state panics when it is dropped takes no other job along.
+    /// A job whose captures panic when dropped keeps no other job from being dropped.
     #[test]
     fn dropped_list_drops_jobs_behind_a_panic() {
         struct Bad;
@@ -244,8 +256,9 @@ mod tests {
         assert_eq!(Arc::strong_count(&shared), 1);
     }
 
+    /// Jobs that many threads push are each taken once, in each thread's order.
     #[test]
-    fn many_threads_push_and_one_takes_each_once() {
+    fn concurrent_pushes_are_each_taken_once() {
         let (list, seen) = (Arc::new(JobList::new()), Arc::new(Mutex::new(Vec::new())));
         std::thread::scope(|s| {
             for t in 0..3 {

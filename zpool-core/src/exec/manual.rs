@@ -1,5 +1,6 @@
-//! The executor that does nothing until it is told to: for tests that choose the moment.
+//! The executor that runs jobs only when it is called to, for tests that choose the moment.
 
+use core::cell::RefCell;
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -9,53 +10,53 @@ use crate::internal::sync::atomic::{AtomicU64, Ordering};
 use crate::internal::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 use crate::noblock::might_block;
 
-/// How long a waiter waits without news before it looks whether the thread it waits for is there.
+/// How long a waiter waits without news before it checks whether the other thread still exists.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 std::thread_local! {
     /// The manual executors whose jobs are on this thread's stack, innermost last.
-    static RUNNING: core::cell::RefCell<Vec<*const Manual>> = const { core::cell::RefCell::new(Vec::new()) };
+    static RUNNING: RefCell<Vec<*const Manual>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Keeps jobs until [`run_one`](Self::run_one), [`run_all`](Self::run_all) or a flush runs them on
 /// the calling thread.
 ///
-/// One job runs at a time: a thread waits for a job that another one runs, but not if that thread
-/// is gone, as in a forked child.
+/// One job runs at a time. A thread waits for a job that another thread runs, unless that thread is
+/// gone, as in a forked child.
 #[derive(Debug, Default)]
 pub struct Manual {
     submitted: JobList,
-    state: Mutex<State>,
-    /// A job has ended.
+    state: Mutex<ManualState>,
+    /// Notified when a job has ended.
     ended: Condvar,
     run: AtomicU64,
     panicked: AtomicU64,
 }
 
-/// Jobs that are taken, and run on top of each other, before a list of them has to grow.
+/// Capacity for jobs that are taken or nested, before their lists have to grow.
 const ROOM: usize = 16;
 
 #[derive(Debug)]
-struct State {
+struct ManualState {
     /// Jobs taken out of `submitted` and not yet run, oldest first.
     taken: VecDeque<Job>,
-    /// The threads that run a job: one, and once more for each job that a job runs.
+    /// The threads that run a job: one, once more for each job that a job runs.
     running: Vec<ThreadMark>,
 }
 
-impl Default for State {
-    fn default() -> State {
-        State { taken: VecDeque::with_capacity(ROOM), running: Vec::with_capacity(ROOM) }
+impl Default for ManualState {
+    fn default() -> ManualState {
+        ManualState { taken: VecDeque::with_capacity(ROOM), running: Vec::with_capacity(ROOM) }
     }
 }
 
 impl Manual {
-    /// An open executor without jobs.
+    /// Makes an open executor without jobs.
     pub fn new() -> Manual {
         Manual::default()
     }
 
-    /// Runs the oldest pending job. False when there is none. May block, as jobs do.
+    /// Runs the oldest pending job. Returns whether there was one. May block, as jobs do.
     pub fn run_one(&self) -> bool {
         might_block("Manual::run_one");
         let Some(job) = self.next() else { return false };
@@ -76,7 +77,7 @@ impl Manual {
         true
     }
 
-    /// Runs jobs until none is pending, those included that jobs submit. Returns how many.
+    /// Runs jobs until none is pending, including those that jobs submit. Returns their number.
     pub fn run_all(&self) -> usize {
         let mut n = 0;
         while self.run_one() {
@@ -85,25 +86,26 @@ impl Manual {
         n
     }
 
-    /// Jobs that wait to be run.
+    /// Returns how many jobs are pending.
     pub fn pending(&self) -> usize {
         let mut state = self.state.lock();
         state.taken.extend(self.submitted.take_all());
         state.taken.len()
     }
 
-    /// Jobs that it has run.
+    /// Returns how many jobs have run.
     pub fn jobs_run(&self) -> u64 {
         self.run.load(Ordering::Relaxed)
     }
 
-    /// Jobs that panicked; the panics were contained.
+    /// Returns how many jobs panicked. The panics were caught.
     pub fn jobs_panicked(&self) -> u64 {
         self.panicked.load(Ordering::Relaxed)
     }
 
-    /// The oldest pending job, which counts as running from now on. One at a time, so that jobs run in order also when several threads flush; but a job may run
-    /// those after it, on top of itself.
+    /// Takes the oldest pending job, which counts as running from now on. One job runs at a time,
+    /// so that they run in order even if several threads flush. But a job may run later ones inside
+    /// itself.
     fn next(&self) -> Option<Job> {
         let on_top = self.not_from_own_job().is_err();
         let mut state = self.state.lock();
@@ -116,18 +118,18 @@ impl Manual {
         Some(job)
     }
 
-    /// Takes no further job; those it had are in `taken` now.
+    /// Refuses further jobs and moves the pending ones to `taken`.
     fn close(&self) {
         let mut state = self.state.lock();
         state.taken.extend(self.submitted.close());
     }
 
-    /// Waits for jobs that other threads run. Not from inside a job of its own.
+    /// Waits for jobs that other threads run. Not from inside one of its own jobs.
     fn wait_for_others(&self) {
         self.wait_until_idle(&mut self.state.lock());
     }
 
-    fn wait_until_idle(&self, state: &mut MutexGuard<'_, State>) {
+    fn wait_until_idle(&self, state: &mut MutexGuard<'_, ManualState>) {
         while !state.running.is_empty() {
             if self.ended.wait_for(state, PATIENCE).timed_out() {
                 state.running.retain(|thread| !thread.is_gone());
@@ -187,8 +189,9 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    /// No job runs before `run_one` or `run_all` is called.
     #[test]
-    fn nothing_runs_before_it_is_told_to() {
+    fn jobs_run_only_when_asked() {
         let (manual, seen) = (Manual::new(), Arc::new(AtomicU64::new(0)));
         for i in 1..=3 {
             let seen = seen.clone();
@@ -203,8 +206,9 @@ mod tests {
         assert_eq!((manual.run_all(), seen.load(Ordering::Relaxed)), (2, 123));
     }
 
+    /// A flush or shutdown from inside one of its own jobs is an error.
     #[test]
-    fn a_flush_or_shutdown_from_its_own_job_is_an_error() {
+    fn drain_from_own_job_is_error() {
         let manual = Arc::new(Manual::new());
         let (inner, outcome) = (manual.clone(), Arc::new(Mutex::new(None)));
         let report = outcome.clone();
@@ -220,8 +224,9 @@ mod tests {
         assert!(manual.submit(Job::new("still open", || {})).is_ok());
     }
 
+    /// `shutdown` runs pending jobs, and `shutdown_now` returns them.
     #[test]
-    fn shutdown_runs_what_is_pending_and_shutdown_now_returns_it() {
+    fn shutdown_runs_and_shutdown_now_returns_jobs() {
         let manual = Manual::new();
         manual.submit(Job::new("pending", || {})).unwrap();
         manual.shutdown().unwrap();

@@ -1,4 +1,4 @@
-//! Which processor this thread runs on, and slots a processor each.
+//! The processor that this thread runs on, and caches with cells per processor.
 
 use core::fmt;
 use std::sync::OnceLock;
@@ -7,11 +7,11 @@ use crossbeam_utils::CachePadded;
 
 use crate::internal::sync::take_cell::TakeCell;
 
-/// Returns a number for the processor this thread runs on. A hint: the thread may move at any
+/// Returns the number of the processor that this thread runs on. A hint: the thread may move at any
 /// moment.
 ///
-/// On x86 Linux the vDSO answers without a system call. On other Linux targets (AArch64) asking is
-/// a system call, so the answer is kept for the next few uses of the thread.
+/// On x86 Linux the vDSO answers without a system call. On other Linux targets (AArch64) this is a
+/// system call, so each thread reuses an answer several times.
 #[inline]
 pub fn current_cpu() -> usize {
     #[cfg(all(
@@ -33,7 +33,8 @@ pub fn current_cpu() -> usize {
     }
     #[cfg(all(not(target_os = "linux"), not(zpool_loom)))]
     {
-        // Without getcpu a number a thread does as well: threads that run at once get different ones.
+        // Without getcpu, a number per thread serves as well: threads that run at once have
+        // different ones.
         static NEXT: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
         std::thread_local! {
             static MINE: usize = NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
@@ -44,16 +45,16 @@ pub fn current_cpu() -> usize {
     return LOOM_CPU.with(|cpu| cpu.get());
 }
 
-/// Uses of one answer of the system about the current processor. A store or load uses the number up
-/// to 8 times, so one operation asks at most once. A thread that moves uses the old number for this
-/// many more uses, which costs it a shared cache line.
+/// Uses of one answer about the current processor. A store or load uses the number up to 8 times,
+/// so one operation asks at most once. A thread that moves uses the old number a few more times,
+/// which costs it a shared cache line.
 #[cfg_attr(
     any(not(target_os = "linux"), target_arch = "x86_64", target_arch = "x86", zpool_loom),
     allow(dead_code, reason = "as below")
 )]
 const USES_OF_ONE_ANSWER: u32 = 16;
 
-/// The processor of a thread where asking for it is a system call.
+/// The processor of a thread, on targets where asking is a system call.
 #[cfg_attr(
     any(not(target_os = "linux"), target_arch = "x86_64", target_arch = "x86", zpool_loom),
     allow(dead_code, reason = "asking costs nothing here; its tests run all the same")
@@ -85,7 +86,8 @@ impl KeptCpu {
     }
 }
 
-/// How many shards or slots keep the processors of this machine apart: their number, rounded up to a power of two, at most 64.
+/// Returns the number of shards that keep the processors of this machine apart: their number
+/// rounded up to a power of two, at most 64.
 pub fn cpu_shards() -> usize {
     if cfg!(zpool_loom) {
         return 2;
@@ -97,91 +99,94 @@ pub fn cpu_shards() -> usize {
     })
 }
 
-// loom's own: its threads are coroutines of one thread of the system.
+// Of loom, whose threads are coroutines of one thread of the system.
 #[cfg(zpool_loom)]
 loom::thread_local! {
     static LOOM_CPU: core::cell::Cell<usize> = core::cell::Cell::new(0);
 }
 
-/// Says which processor the model's current thread runs on: loom has none of its own.
+/// Sets the processor of the model's current thread: loom has none.
 #[cfg(zpool_loom)]
 pub fn set_loom_cpu(cpu: usize) {
     LOOM_CPU.with(|mine| mine.set(cpu));
 }
 
-/// A cache of values, a few a processor: contexts that are costly to make and used by one thread at a time.
+/// A cache of a few values per processor, for contexts that are costly to make and used by one
+/// thread at a time.
 ///
 /// ```text
-///   take():  slot of this processor ─ empty? ─► its neighbour ─ empty? ─► ... ─► None: the caller makes one
-///   put(v):  slot of this processor ─ full?  ─► its neighbour ─ full?  ─► ... ─► given back: the caller drops it
+///   take():  own cell ─ empty? ─► its neighbour ─ empty? ─► ... ─► None: the caller makes one
+///   put(v):  own cell ─ full?  ─► its neighbour ─ full?  ─► ... ─► Err: the caller drops it
 /// ```
 ///
-/// Taking and putting are one atomic exchange each, Acquire and Release, where the first slot fits. The value is *out* of its slot while in use, so no lock is
-/// held while foreign code (a codec) runs, a codec may re-enter whatever uses the cache, and a thread that is preempted in the middle
-/// delays nobody: others take another value, or make one. There are twice as many slots as processors, so that the values of preempted threads
-/// find a place when they come back.
+/// Taking or putting is one atomic exchange, Acquire and Release, if the first cell fits. A value
+/// is *out* of its cell while in use. So no lock is held while foreign code (a codec) runs, and a
+/// codec may re-enter the cache. A thread that is preempted delays no other: it takes another
+/// value, or makes one. There are twice as many cells as processors, so that the values of
+/// preempted threads find a cell when they are returned.
 pub struct PerCpu<T> {
-    slots: Box<[CachePadded<TakeCell<T>>]>,
+    cells: Box<[CachePadded<TakeCell<T>>]>,
 }
 
 impl<T> PerCpu<T> {
-    /// An empty cache with two slots a processor.
+    /// Makes an empty cache with two cells per processor.
     pub fn new() -> PerCpu<T> {
-        PerCpu::with_slots(2 * cpu_shards())
+        PerCpu::with_cells(2 * cpu_shards())
     }
 
-    /// An empty cache with `slots` slots, at least one.
-    pub fn with_slots(slots: usize) -> PerCpu<T> {
-        PerCpu { slots: (0..slots.max(1)).map(|_| CachePadded::new(TakeCell::empty())).collect() }
+    /// Makes an empty cache with `cells` cells, at least one.
+    pub fn with_cells(cells: usize) -> PerCpu<T> {
+        PerCpu { cells: (0..cells.max(1)).map(|_| CachePadded::new(TakeCell::empty())).collect() }
     }
 
-    /// Takes a value, the current processor's first. `None` when all are in use or none was ever put.
+    /// Takes a value, first from the current processor's cell. `None` if all are in use or none was
+    /// put.
     #[inline]
     pub fn take(&self) -> Option<Box<T>> {
         let home = self.home();
-        self.slots[home].take().or_else(|| self.take_elsewhere(home))
+        self.cells[home].take().or_else(|| self.take_elsewhere(home))
     }
 
-    /// Puts a value where this processor finds it first.
+    /// Puts a value into the first free cell, beginning with the current processor's.
     ///
     /// # Errors
     ///
-    /// Gives the value back when every slot is full; dropping it is then the caller's business (and may block).
+    /// Returns the value if every cell is full. The caller then drops it, which may block.
     #[inline]
     pub fn put(&self, value: Box<T>) -> Result<(), Box<T>> {
         let home = self.home();
-        match self.slots[home].swap(Some(value)) {
+        match self.cells[home].swap(Some(value)) {
             None => Ok(()),
             Some(displaced) => self.put_elsewhere(home, displaced),
         }
     }
 
-    /// Takes all values that are in their slots. Those in use come back later.
+    /// Takes all values that are in cells. Those in use are returned later.
     pub fn drain(&self) -> Vec<Box<T>> {
-        self.slots.iter().filter_map(|slot| slot.take()).collect()
+        self.cells.iter().filter_map(|cell| cell.take()).collect()
     }
 
-    /// The number of slots.
-    pub fn slots(&self) -> usize {
-        self.slots.len()
+    /// Returns the number of cells.
+    pub fn cells(&self) -> usize {
+        self.cells.len()
     }
 
     #[inline]
     fn home(&self) -> usize {
-        let (cpu, slots) = (current_cpu(), self.slots.len());
-        // Seldom more processors than slots: the division is for those.
-        if cpu < slots { cpu } else { cpu % slots }
+        let (cpu, cells) = (current_cpu(), self.cells.len());
+        // There are rarely more processors than cells: the division is for those.
+        if cpu < cells { cpu } else { cpu % cells }
     }
 
     #[cold]
     fn take_elsewhere(&self, home: usize) -> Option<Box<T>> {
-        (1..self.slots.len()).find_map(|i| self.slots[(home + i) % self.slots.len()].take())
+        (1..self.cells.len()).find_map(|i| self.cells[(home + i) % self.cells.len()].take())
     }
 
     #[cold]
     fn put_elsewhere(&self, home: usize, mut value: Box<T>) -> Result<(), Box<T>> {
-        for i in 1..self.slots.len() {
-            match self.slots[(home + i) % self.slots.len()].swap(Some(value)) {
+        for i in 1..self.cells.len() {
+            match self.cells[(home + i) % self.cells.len()].swap(Some(value)) {
                 None => return Ok(()),
                 Some(displaced) => value = displaced,
             }
@@ -198,7 +203,7 @@ impl<T> Default for PerCpu<T> {
 
 impl<T> fmt::Debug for PerCpu<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PerCpu").field("slots", &self.slots.len()).finish()
+        f.debug_struct("PerCpu").field("cells", &self.cells.len()).finish()
     }
 }
 
@@ -206,8 +211,8 @@ impl<T> fmt::Debug for PerCpu<T> {
 mod tests {
     use super::*;
 
-    /// An operation that uses the number 8 times asks the system at most once, every second one not
-    /// at all, and a thread that moved sees it soon.
+    /// An operation that uses the number 8 times asks the system at most once, and every second one
+    /// not at all. A thread that has moved notices it soon.
     #[test]
     fn kept_cpu_asks_once_in_sixteen_uses() {
         let (kept, asked) = (KeptCpu::new(), core::cell::Cell::new(0));
@@ -225,9 +230,10 @@ mod tests {
         assert_eq!(asked.get(), 100 * 8 / USES_OF_ONE_ANSWER as usize);
     }
 
+    /// A cache keeps one value per cell and returns the others.
     #[test]
-    fn keeps_as_many_as_it_has_slots_and_gives_the_rest_back() {
-        let cache = PerCpu::with_slots(3);
+    fn full_cache_returns_surplus_values() {
+        let cache = PerCpu::with_cells(3);
         for i in 0..3 {
             cache.put(Box::new(i)).unwrap();
         }
@@ -238,24 +244,26 @@ mod tests {
         );
     }
 
+    /// Under concurrent use, no value is used by two threads and none is lost.
     #[test]
-    fn no_value_is_in_two_hands_or_lost() {
-        let (cache, given_back) = (PerCpu::with_slots(4), core::sync::atomic::AtomicU64::new(0));
+    fn concurrent_use_shares_and_loses_no_value() {
+        let (cache, returned) = (PerCpu::with_cells(4), core::sync::atomic::AtomicU64::new(0));
         std::thread::scope(|s| {
             for _ in 0..4 {
                 s.spawn(|| {
                     for _ in 0..2_000 {
-                        // As a user does: takes one or makes one, counts in it without atomics, puts it back.
+                        // As a user does: takes or makes one, counts in it without atomics, and
+                        // puts it back.
                         let mut mine = cache.take().unwrap_or_default();
                         *mine += 1;
                         if let Err(mine) = cache.put(mine) {
-                            given_back.fetch_add(*mine, core::sync::atomic::Ordering::Relaxed);
+                            returned.fetch_add(*mine, core::sync::atomic::Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
         let kept: u64 = cache.drain().into_iter().map(|v| *v).sum();
-        assert_eq!(kept + given_back.into_inner(), 8_000);
+        assert_eq!(kept + returned.into_inner(), 8_000);
     }
 }

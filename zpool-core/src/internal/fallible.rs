@@ -1,4 +1,4 @@
-//! Owners whose making can fail: `Arc` and `Box` for code that must survive a refused allocation.
+//! `Arc` and `Box` that can fail to be made, for code that must survive a refused allocation.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -9,7 +9,7 @@ use std::alloc::{Layout, alloc};
 
 use crate::internal::sync::atomic::{AtomicUsize, Ordering, fence};
 
-/// Moves `value` to the heap, as `Box::new` does, which ends the process where the heap refuses.
+/// Moves `value` to the heap. Unlike `Box::new`, survives a refused allocation.
 ///
 /// The box may become one of a trait object.
 ///
@@ -42,19 +42,19 @@ pub fn try_box<T>(value: T) -> Result<Box<T>, T> {
     Ok(unsafe { Box::from_raw(place.as_ptr()) })
 }
 
-/// A value with several owners, as `Arc` has it, but made by [`try_new`](TryArc::try_new).
+/// A shared value like `Arc`, made by the fallible [`try_new`](TryArc::try_new).
 ///
-/// `Arc::new` ends the process where the heap refuses.
+/// `Arc::new` ends the process if the heap refuses.
 pub struct TryArc<T> {
     /// # Invariants
     ///
-    /// 1. Points to an `Inner` that was boxed by `try_new`, and that lives until its count, which
-    ///    is the number of `TryArc`s that point to it, is 0.
-    inner: NonNull<Inner<T>>,
-    owns: PhantomData<Inner<T>>,
+    /// 1. Points to an `CountedBox` that was boxed by `try_new`, and that lives until its count,
+    ///    which is the number of `TryArc`s that point to it, is 0.
+    inner: NonNull<CountedBox<T>>,
+    owns: PhantomData<CountedBox<T>>,
 }
 
-struct Inner<T> {
+struct CountedBox<T> {
     owners: AtomicUsize,
     value: T,
 }
@@ -65,8 +65,8 @@ unsafe impl<T: Send + Sync> Send for TryArc<T> {}
 unsafe impl<T: Send + Sync> Sync for TryArc<T> {}
 
 impl<T> TryArc<T> {
-    /// Bytes on the heap besides those of what the value owns.
-    pub const HEAP_BYTES: usize = size_of::<Inner<T>>();
+    /// Bytes on the heap, without those that the value owns.
+    pub const HEAP_BYTES: usize = size_of::<CountedBox<T>>();
 
     /// Moves `value` to the heap, with one owner.
     ///
@@ -76,14 +76,14 @@ impl<T> TryArc<T> {
     #[expect(clippy::disallowed_methods, reason = "a box that can fail to be made, not frames")]
     pub fn try_new(value: T) -> Result<TryArc<T>, T> {
         // SAFETY: the layout has more than 0 bytes: the count.
-        let place = unsafe { alloc(Layout::new::<Inner<T>>()) };
-        let Some(inner) = NonNull::new(place.cast::<Inner<T>>()) else { return Err(value) };
+        let place = unsafe { alloc(Layout::new::<CountedBox<T>>()) };
+        let Some(inner) = NonNull::new(place.cast::<CountedBox<T>>()) else { return Err(value) };
         // SAFETY: freshly allocated with this very layout.
-        unsafe { inner.write(Inner { owners: AtomicUsize::new(1), value }) };
+        unsafe { inner.write(CountedBox { owners: AtomicUsize::new(1), value }) };
         Ok(TryArc { inner, owns: PhantomData })
     }
 
-    /// The value, if this is its last owner.
+    /// Returns the value, if this is its last owner.
     pub fn into_inner(self) -> Option<T> {
         let this = ManuallyDrop::new(self);
         this.release().then(|| {
@@ -93,18 +93,18 @@ impl<T> TryArc<T> {
         })
     }
 
-    fn inner(&self) -> &Inner<T> {
+    fn inner(&self) -> &CountedBox<T> {
         // SAFETY: invariant 1: this is one of the owners that are counted.
         unsafe { self.inner.as_ref() }
     }
 
-    /// One owner fewer. True if it was the last.
+    /// Removes one owner from the count. Returns whether it was the last.
     fn release(&self) -> bool {
-        // Release: what this owner did with the value happens before it is dropped...
+        // Release: this owner's use of the value happens before the value is dropped...
         if self.inner().owners.fetch_sub(1, Ordering::Release) != 1 {
             return false;
         }
-        // ...by the last one. Acquire: pairs with the Release of all others.
+        // ...by the last owner. Acquire: pairs with the Release of all others.
         fence(Ordering::Acquire);
         true
     }
@@ -122,7 +122,7 @@ impl<T> Clone for TryArc<T> {
     fn clone(&self) -> TryArc<T> {
         // Relaxed: the count is not 0, since this owner is counted.
         let before = self.inner().owners.fetch_add(1, Ordering::Relaxed);
-        assert!(before < usize::MAX / 2, "owners that were leaked");
+        assert!(before < usize::MAX / 2, "owners were leaked until the count could overflow");
         TryArc { inner: self.inner, owns: PhantomData }
     }
 }
@@ -163,9 +163,9 @@ mod tests {
         assert_eq!(Arc::strong_count(&witness), 1);
     }
 
-    /// The value goes with its last owner, in whichever thread that is, and once.
+    /// The value is dropped once, with its last owner, in any thread.
     #[test]
-    fn value_goes_with_last_owner() {
+    fn value_is_dropped_with_last_owner() {
         let witness = Arc::new(());
         let shared = TryArc::try_new((7, witness.clone())).unwrap();
         std::thread::scope(|scope| {

@@ -26,7 +26,7 @@ pub use self::counted::{Counted, Dying, Ref, Released};
 pub use self::cpu::set_loom_cpu;
 pub use self::cpu::{PerCpu, cpu_shards, current_cpu};
 pub use self::fallible::{TryArc, try_box};
-pub use self::panic::{Contained, contained, panic_message, swallow, swallowed_message};
+pub use self::panic::{Foreign, catch, discard_payload, panic_message, take_panic_message};
 pub use self::prefetch::{prefetch, prefetch_far};
 pub use crate::exec::job::{PreparedJob, in_job};
 pub use crate::exec::job_list::{JobList, Jobs};

@@ -1,4 +1,4 @@
-//! What to do with a panic that was caught: what it carries is foreign, too.
+//! Panics of plug-ins: how to catch one, and what to do with its payload, which is foreign too.
 
 use core::any::Any;
 use core::fmt;
@@ -6,22 +6,24 @@ use core::mem;
 use core::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Calls foreign code and ends its panic: `None` then. What the call leaves half done is the business of whoever wrote it.
+/// Calls foreign code and returns its result, or `None` if it panicked.
+///
+/// State that the call leaves half changed is the caller's responsibility.
 #[inline]
-pub fn contained<R>(call: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(swallow).ok()
+pub fn catch<R>(call: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(discard_payload).ok()
 }
 
-/// Owns a plug-in, and contains the panics of its drop and of its `Debug`.
+/// Owns a plug-in, and catches the panics of its drop and of its `Debug`.
 ///
-/// A destructor is foreign code that runs wherever its last owner happens to go. In a field of this
-/// type it neither leaves the owner's drop nor keeps the fields after it from being dropped.
-pub struct Contained<T>(Option<T>);
+/// A destructor is foreign code that runs wherever the last owner is dropped. A field of this type
+/// neither unwinds out of its owner's drop nor keeps later fields from being dropped.
+pub struct Foreign<T>(Option<T>);
 
-impl<T> Contained<T> {
+impl<T> Foreign<T> {
     /// Takes ownership of `value`.
-    pub fn new(value: T) -> Contained<T> {
-        Contained(Some(value))
+    pub fn new(value: T) -> Foreign<T> {
+        Foreign(Some(value))
     }
 
     #[inline]
@@ -30,7 +32,7 @@ impl<T> Contained<T> {
     }
 }
 
-impl<T> Deref for Contained<T> {
+impl<T> Deref for Foreign<T> {
     type Target = T;
 
     #[inline]
@@ -39,63 +41,63 @@ impl<T> Deref for Contained<T> {
     }
 }
 
-impl<T: Clone> Clone for Contained<T> {
+impl<T: Clone> Clone for Foreign<T> {
     fn clone(&self) -> Self {
-        Contained::new(self.value().clone())
+        Foreign::new(self.value().clone())
     }
 }
 
-impl<T> From<T> for Contained<T> {
+impl<T> From<T> for Foreign<T> {
     fn from(value: T) -> Self {
-        Contained::new(value)
+        Foreign::new(value)
     }
 }
 
-impl<T> Drop for Contained<T> {
+impl<T> Drop for Foreign<T> {
     fn drop(&mut self) {
         let value = self.0.take();
-        contained(|| drop(value));
+        catch(|| drop(value));
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Contained<T> {
+impl<T: fmt::Debug> fmt::Debug for Foreign<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Into a string first: a panic in the middle must not leave the formatter half used.
-        match contained(|| format!("{:?}", self.value())) {
+        // Into a string first: a panic halfway must not leave a partly written formatter.
+        match catch(|| format!("{:?}", self.value())) {
             Some(text) => f.write_str(&text),
             None => f.write_str("(its Debug panicked)"),
         }
     }
 }
 
-/// The text of a caught panic, for errors that contain it.
+/// Returns the message of a caught panic, for errors that contain it.
 ///
-/// The panic itself still has to be dropped, which may panic again: whoever owns it calls [`swallowed_message`].
-pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
+/// Dropping the payload may panic again: pass it to [`discard_payload`], or call
+/// [`take_panic_message`], which does both.
+pub fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload
         .downcast_ref::<&str>()
         .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("(no message)").to_owned()
 }
 
-/// Ends a caught panic. Never panics, also where the thread unwinds already.
+/// Drops the payload of a caught panic. Never panics, even while the thread is unwinding.
 ///
-/// What a plug-in panics with (`panic_any`) is the plug-in's own, and its drop may panic as well: a bare `drop` of it is an unwinding out of the very place that
-/// contains unwinding. What *that* panic carries is leaked.
+/// A plug-in chooses its payload (`panic_any`), and dropping it may panic too. A bare `drop` would
+/// unwind out of the code that has just caught a panic. The payload of a second panic is leaked.
 #[cold]
-pub fn swallow(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        // Enough of that.
-        mem::forget(again);
+pub fn discard_payload(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(second);
     }
 }
 
-/// Ends a caught panic as [`swallow`] does, and gives its text.
+/// Returns the message of a caught panic and [discards](discard_payload) its payload.
 #[cold]
-pub fn swallowed_message(panic: Box<dyn Any + Send>) -> String {
-    let message = panic_message(&*panic);
-    swallow(panic);
+pub fn take_panic_message(payload: Box<dyn Any + Send>) -> String {
+    let message = panic_message(&*payload);
+    discard_payload(payload);
     message
 }
 
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
     use std::panic::{panic_any, resume_unwind};
 
-    /// Panics with one of its kind when it is dropped, and that one again, this many times.
+    /// Dropping this panics with another of its kind, as often as the number says.
     struct Chain(u32);
 
     impl Drop for Chain {
@@ -115,23 +117,24 @@ mod tests {
         }
     }
 
-    fn caught() -> Box<dyn Any + Send> {
+    fn chain_payload() -> Box<dyn Any + Send> {
         catch_unwind(|| panic_any(Chain(3))).unwrap_err()
     }
 
+    /// A payload whose drop panics is discarded without a panic, and has no message.
     #[test]
-    fn what_panics_when_dropped_is_swallowed_and_has_no_message() {
-        swallow(caught());
-        assert_eq!((contained(|| panic_any(Chain(3))), contained(|| 7)), (None::<()>, Some(7)));
-        assert_eq!(swallowed_message(caught()), "(no message)");
-        assert_eq!(swallowed_message(Box::new("text")), "text");
-        assert_eq!(swallowed_message(Box::new("owned".to_owned())), "owned");
+    fn discard_payload_that_panics_returns() {
+        discard_payload(chain_payload());
+        assert_eq!((catch(|| panic_any(Chain(3))), catch(|| 7)), (None::<()>, Some(7)));
+        assert_eq!(take_panic_message(chain_payload()), "(no message)");
+        assert_eq!(take_panic_message(Box::new("text")), "text");
+        assert_eq!(take_panic_message(Box::new("owned".to_owned())), "owned");
     }
 
-    /// A value whose drop or `Debug` panics, in a field of [`Contained`], harms neither its owner
-    /// nor the fields next to it.
+    /// A value whose drop or `Debug` panics, in a field of [`Foreign`], harms neither its owner nor
+    /// the fields next to it.
     #[test]
-    fn contained_field_ends_panics_of_drop_and_debug() {
+    fn foreign_field_catches_panics_of_drop_and_debug() {
         struct Bad;
         impl Drop for Bad {
             fn drop(&mut self) {
@@ -143,24 +146,25 @@ mod tests {
                 panic!("no text");
             }
         }
-        let fields = (Contained::new(Bad), Contained::from(Bad), Contained::new(7));
+        let fields = (Foreign::new(Bad), Foreign::from(Bad), Foreign::new(7));
         assert_eq!(format!("{fields:?}"), "((its Debug panicked), (its Debug panicked), 7)");
         assert_eq!((*fields.2, *fields.2.clone()), (7, 7));
         assert!(catch_unwind(AssertUnwindSafe(|| drop(fields))).is_ok());
     }
 
+    /// A payload that panics is discarded while the thread unwinds, without an abort.
     #[test]
-    fn swallowed_while_the_thread_unwinds_it_does_not_abort() {
+    fn discard_payload_while_unwinding_returns() {
         struct InDrop;
         impl Drop for InDrop {
             fn drop(&mut self) {
-                swallow(caught());
+                discard_payload(chain_payload());
             }
         }
         let unwound = catch_unwind(|| {
             let _in_drop = InDrop;
             resume_unwind(Box::new("the first"));
         });
-        assert_eq!(swallowed_message(unwound.unwrap_err()), "the first");
+        assert_eq!(take_panic_message(unwound.unwrap_err()), "the first");
     }
 }

@@ -1,25 +1,29 @@
-//! Asking memory for what will be needed soon.
+//! Prefetch instructions.
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Has the processor fetch the first `lines` cache lines of `things` into its caches, and does not wait for them. A hint, which changes nothing that can be
-/// seen; nothing at all on processors other than x86-64.
+/// Prefetches the first `lines` cache lines of `things` into the L1 cache, without waiting for
+/// them.
+///
+/// A hint with no visible effect. Does nothing on processors other than x86-64.
 #[inline]
 pub fn prefetch<T>(things: &[T], lines: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..lines.min(size_of_val(things).div_ceil(LINE)) {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let at = things.as_ptr().cast::<i8>().wrapping_add(line * LINE);
-        // SAFETY: a prefetch reads nothing that the program sees, and faults on no address; this one is of memory that is lent.
+        // SAFETY: a prefetch reads nothing that the program sees, and faults on no address; this
+        // memory is borrowed.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (things, lines);
 }
 
-/// The same for `bytes` bytes from `at` on, into the second level of caches, for somebody who writes there before long. Looks at no memory, so it may be anybody's
-/// or nobody's.
+/// Prefetches `bytes` bytes from `at` on into the L2 cache, for code that will write there soon.
+///
+/// Accesses no memory, so any address is valid.
 #[inline]
 pub fn prefetch_far(at: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -36,8 +40,9 @@ pub fn prefetch_far(at: *const u8, bytes: usize) {
 mod tests {
     use super::*;
 
+    /// Any slice, address and number of lines can be prefetched.
     #[test]
-    fn anything_and_any_number_of_lines_will_do() {
+    fn prefetch_accepts_any_slice_and_length() {
         let words = [7u64; 25];
         for lines in [0, 1, 3, 4, usize::MAX] {
             prefetch(&words, lines);

@@ -1,29 +1,30 @@
-//! Advice to the operating system about mapped memory, and what it made of it.
+//! Advice to the operating system about mapped memory, with a check of its effect.
 //!
 //! Advice can be refused (locked memory, a seccomp filter, an old kernel), and some systems accept
-//! it and do nothing. What pools book is what the system really holds, so [`dont_need`] tries the
-//! next way when one is refused, looks whether the frames have gone, and returns whether they have.
+//! it without effect. Pools account for the memory that the system really holds. So [`dont_need`]
+//! tries the next way if one is refused, checks whether the frames are gone, and returns the
+//! result.
 
 use core::ptr::NonNull;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::mm::{Advice, madvise};
 
-/// Declines huge pages: a frame is what is charged, and a huge page would make 512 of them resident
-/// at one touch.
+/// Declines huge pages. Frames are charged one by one, and one write to a huge page would make 512
+/// of them resident.
 pub(super) fn no_huge_pages(base: NonNull<u8>, len: usize) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // SAFETY: our own mapping; the advice changes no contents.
         let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxNoHugepage) };
-        // EINVAL where the kernel has no huge pages: then there is nothing to forbid.
+        // EINVAL if the kernel has no huge pages: then there is nothing to decline.
         let _ = result;
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (base, len);
 }
 
-/// Makes frames resident. What is in them stays.
+/// Makes frames resident and keeps their contents.
 ///
 /// # Safety
 ///
@@ -33,8 +34,8 @@ pub(super) unsafe fn populate(base: NonNull<u8>, len: usize) {
     {
         // SAFETY: (1); the advice changes no contents.
         let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
-        // EINVAL before Linux 5.14, others where memory is short: then each is faulted in when it
-        // is written.
+        // EINVAL before Linux 5.14, other errors if memory is short: then each frame is faulted in
+        // when it is written.
         let _ = result;
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -47,15 +48,15 @@ pub(super) fn no_dump(base: NonNull<u8>, len: usize) {
     {
         // SAFETY: our own mapping; the advice changes no contents.
         let result = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontDump) };
-        // Every kernel since 3.4 knows this, but a seccomp filter may refuse it.
+        // Every kernel since 3.4 has this, but a seccomp filter may refuse it.
         let _ = result;
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (base, len);
 }
 
-/// Returns frames to the system, and whether it holds no memory for them any more. On Linux
-/// they read as zero then; elsewhere the system may leave what was in them.
+/// Returns frames to the system. Returns whether it holds no memory for them any more. On Linux
+/// they then read as zero; on other systems they may keep their contents.
 ///
 /// # Safety
 ///
@@ -69,10 +70,10 @@ pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
     unsafe { system::dont_need(base, len) }
 }
 
-/// Returns many ranges by one call into the system, where it has that: a call takes the
-/// mapping's lock and interrupts every processor that runs a thread of ours, which costs that
-/// thread more than the page it loses. Returns how many ranges, from the front, have gone; the
-/// caller tries the others one by one.
+/// Returns many ranges by one system call, if there is one. Each call locks the mapping and
+/// interrupts every processor that runs a thread of the process, which costs such a thread more
+/// than the page it loses. Returns how many ranges, from the front, are gone; the caller tries the
+/// others one by one.
 ///
 /// # Safety
 ///
@@ -87,9 +88,9 @@ pub(super) unsafe fn dont_need_at_once(ranges: &[(NonNull<u8>, usize)]) -> usize
     0
 }
 
-/// Prepares address space for use that `mprotect` is about to make writable: if the program locks
-/// its memory (`mlockall` with `MCL_FUTURE`), that call would make all of it resident. Locks it on
-/// fault instead, or, where that is not possible, not at all.
+/// Prepares address space that `mprotect` is about to make writable. If the program locks its
+/// memory (`mlockall` with `MCL_FUTURE`), that call would make all of it resident. So this locks it
+/// on fault instead or, if that is not possible, unlocks it.
 ///
 /// # Safety
 ///
@@ -104,7 +105,7 @@ pub(super) unsafe fn lock_on_fault(base: NonNull<u8>, len: usize) {
     let _ = (base, len);
 }
 
-/// Returns how many frames of a range the system holds memory for: all, where it cannot tell.
+/// Returns how many frames of a range the system holds memory for: all, if it cannot tell.
 ///
 /// # Safety
 ///
@@ -120,8 +121,8 @@ pub(super) unsafe fn resident(base: NonNull<u8>, len: usize) -> usize {
     len / frame
 }
 
-/// Learns from a fresh mapping, of which nothing was touched, whether `mincore` can be relied on:
-/// some systems answer that everything is resident.
+/// Checks with a fresh, untouched mapping whether `mincore` can be relied on: some systems report
+/// every frame as resident.
 ///
 /// # Safety
 ///
@@ -144,21 +145,21 @@ mod system {
     use rustix::io::Errno;
     use rustix::mm::{Advice, MlockFlags, MsyncFlags, madvise, mlock_with, msync, munlock};
 
-    /// `mincore` says of untouched frames that they are resident. No loom atomic: it outlives
+    /// Whether `mincore` reports untouched frames as resident. Not a loom atomic: it outlives
     /// models.
     static MINCORE_IS_USELESS: AtomicBool = AtomicBool::new(false);
 
-    /// Frames of a range that are looked at after the system has accepted advice.
+    /// Frames of a range that are checked after the system has accepted advice.
     const LOOKED_AT: usize = 64;
 
-    /// See the parent's.
+    /// Implements the parent's function of this name.
     ///
     /// # Safety
     ///
     /// As for the parent's.
     pub(super) unsafe fn dont_need(base: NonNull<u8>, len: usize) -> bool {
         // SAFETY: (1) and (2).
-        let look = unsafe { Look::before(base, len) };
+        let probe = unsafe { ResidencyProbe::before(base, len) };
         // SAFETY: (1) and (2); the contents may go.
         let accepted = match unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontNeed) } {
             Ok(()) => true,
@@ -167,17 +168,17 @@ mod system {
             Err(_) => false,
         };
         // SAFETY: (1) and (2).
-        if accepted && unsafe { look.is_gone() } {
+        if accepted && unsafe { probe.is_gone() } {
             return true;
         }
         // SAFETY: (1) and (2).
         let moved = unsafe { move_away(base, len) };
         // SAFETY: (1) and (2).
-        moved && unsafe { look.is_gone() }
+        moved && unsafe { probe.is_gone() }
     }
 
-    /// Returns frames without advice: moves them to other addresses, leaving the range mapped
-    /// and empty, and unmaps those (Linux 5.7). Returns whether the system did.
+    /// Returns frames without advice: moves them to another address, which leaves the range mapped
+    /// and empty, and unmaps that (Linux 5.7). Returns whether the system did.
     ///
     /// # Safety
     ///
@@ -187,7 +188,7 @@ mod system {
         use core::ffi::{c_int, c_void};
         use core::ptr;
 
-        /// Not every C library that libc knows has it.
+        /// Not every C library that the libc crate supports defines it.
         const MREMAP_DONTUNMAP: c_int = 4;
         let (flags, anywhere) =
             (libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP, ptr::null_mut::<c_void>());
@@ -223,8 +224,7 @@ mod system {
         if unsafe { madvise(at, len, Advice::LinuxDontneedLocked) }.is_ok() {
             return true;
         }
-        // Before Linux 5.18. Not where nothing is locked: then it is madvise itself that is
-        // refused.
+        // Before Linux 5.18. If nothing is locked, it is `madvise` itself that is refused.
         // SAFETY: (1).
         if unsafe { is_locked(base, len) } != Some(true) {
             return false;
@@ -235,20 +235,21 @@ mod system {
         }
         // SAFETY: (1) and (2); the contents may go.
         let result = unsafe { madvise(at, len, Advice::LinuxDontNeed) };
-        // As the program wanted it. Where this fails, the frames may be swapped from now on.
+        // Locks the range again, as the program wanted. If this fails, its frames may be swapped.
         // SAFETY: (1); on fault, so it makes nothing resident.
         let _ = unsafe { mlock_with(at, len, MlockFlags::ONFAULT) };
         result.is_ok()
     }
 
-    /// Returns whether the program has locked some of the range; none where the system does not
-    /// say.
+    /// Returns whether the program has locked some of the range; `None` if the system does not
+    /// tell.
     ///
     /// # Safety
     ///
     /// 1. The range is whole frames of a mapping of ours.
     unsafe fn is_locked(base: NonNull<u8>, len: usize) -> Option<bool> {
-        // Anonymous memory has no other copy: this does nothing but answer EBUSY for locked memory.
+        // Anonymous memory has no backing file, so this does nothing except report locked memory by
+        // EBUSY.
         // SAFETY: (1).
         match unsafe { msync(base.as_ptr().cast(), len, MsyncFlags::INVALIDATE) } {
             Ok(()) => Some(false),
@@ -257,7 +258,7 @@ mod system {
         }
     }
 
-    /// See the parent's.
+    /// Implements the parent's function of this name.
     ///
     /// # Safety
     ///
@@ -276,30 +277,30 @@ mod system {
         }
     }
 
-    /// Looks whether frames are there, before and after they are given back.
-    pub(super) struct Look {
+    /// Checks whether frames are resident, before and after they are returned to the system.
+    pub(super) struct ResidencyProbe {
         base: NonNull<u8>,
         len: usize,
         by_contents: bool,
     }
 
-    impl Look {
-        /// Prepares to look at a range.
+    impl ResidencyProbe {
+        /// Prepares the check of a range.
         ///
         /// # Safety
         ///
         /// As for `dont_need`.
-        pub(super) unsafe fn before(base: NonNull<u8>, len: usize) -> Look {
-            // Relaxed: a hint. Either way of looking is right.
+        pub(super) unsafe fn before(base: NonNull<u8>, len: usize) -> ResidencyProbe {
+            // Relaxed: a hint. Both ways of checking are right.
             let by_contents = MINCORE_IS_USELESS.load(Ordering::Relaxed);
             if by_contents {
                 // SAFETY: (1) and (2); whole frames have a first byte.
                 unsafe { base.write_volatile(1) };
             }
-            Look { base, len, by_contents }
+            ResidencyProbe { base, len, by_contents }
         }
 
-        /// Returns whether the first frames of the range have gone.
+        /// Returns whether the first frames of the range are gone.
         ///
         /// # Safety
         ///
@@ -311,13 +312,13 @@ mod system {
             }
             let frame = super::super::os_frame_size();
             let len = self.len.min(LOOKED_AT * frame);
-            // A system that has no answer is taken at its word.
+            // A system that does not tell is trusted.
             // SAFETY: (1).
             unsafe { resident(self.base, len, frame) }.is_none_or(|frames| frames == 0)
         }
     }
 
-    /// Returns how many frames are resident, unless the system does not say.
+    /// Returns how many frames are resident; `None` if the system does not tell.
     ///
     /// # Safety
     ///
@@ -343,7 +344,7 @@ mod system {
         Some(count)
     }
 
-    /// See the parent's.
+    /// Implements the parent's function of this name.
     ///
     /// # Safety
     ///
@@ -352,14 +353,14 @@ mod system {
         let frame = super::super::os_frame_size();
         // SAFETY: (1).
         if unsafe { resident(base, frame, frame) } == Some(1) {
-            // Relaxed: see `Look::before`.
+            // Relaxed: see `ResidencyProbe::before`.
             MINCORE_IS_USELESS.store(true, Ordering::Relaxed);
         }
     }
 }
 
 /// Systems whose `MADV_DONTNEED` frees nothing, and whose `MADV_FREE` lets the system take frames
-/// when it needs them: we take that for given back, as allocators do.
+/// when it needs them. We count those as returned, as allocators do.
 #[cfg(any(
     target_vendor = "apple",
     target_os = "freebsd",
@@ -372,7 +373,7 @@ mod system {
 mod system {
     use core::ptr::NonNull;
 
-    /// See the parent's.
+    /// Implements the parent's function of this name.
     ///
     /// # Safety
     ///
@@ -383,7 +384,7 @@ mod system {
     }
 }
 
-/// Other systems: no advice frees anything that we know of.
+/// Other systems, which have no advice known to free memory.
 #[cfg(not(any(
     target_os = "linux",
     target_os = "android",
@@ -398,7 +399,7 @@ mod system {
 mod system {
     use core::ptr::NonNull;
 
-    /// Does nothing, and says so.
+    /// Returns false without an effect.
     ///
     /// # Safety
     ///
@@ -408,29 +409,29 @@ mod system {
     }
 }
 
-/// `process_madvise` of this very process, which Linux has since 6.15.
+/// `process_madvise` for the calling process, which Linux supports since 6.15.
 #[cfg(target_os = "linux")]
 mod vectored {
     use core::ffi::{c_int, c_long, c_uint};
     use core::ptr::{self, NonNull};
     use core::sync::atomic::{AtomicBool, Ordering};
 
-    use super::system::Look;
+    use super::system::ResidencyProbe;
 
-    /// The calling thread's process, in the place of a file descriptor.
+    /// The calling thread's process, in place of a file descriptor.
     const PIDFD_SELF: c_int = -10_000;
 
-    /// Ranges of one call: they are listed on the stack.
+    /// Ranges of one call, which are listed on the stack.
     const MOST: usize = 128;
 
-    /// Gives ranges back as long as the system takes them so. Returns how many.
+    /// Returns ranges as long as the system takes them in this way. Returns their number.
     ///
     /// # Safety
     ///
     /// As for the parent's.
     pub(super) unsafe fn dont_need(ranges: &[(NonNull<u8>, usize)]) -> usize {
-        // An older system, or one that forbids the call: asked once. No loom atomic, since it
-        // outlives models.
+        // Whether the call is refused, by an older system or by one that forbids it. Not a loom
+        // atomic, since it outlives models.
         static REFUSED: AtomicBool = AtomicBool::new(false);
         let mut done = 0;
         for chunk in ranges.chunks(MOST) {
@@ -438,14 +439,15 @@ mod vectored {
                 break;
             }
             // SAFETY: (1) and (2).
-            let look = unsafe { Look::before(chunk[0].0, chunk[0].1) };
+            let probe = unsafe { ResidencyProbe::before(chunk[0].0, chunk[0].1) };
             // SAFETY: (1) and (2).
             let advised = unsafe { advise(chunk) };
-            // Locked memory is refused as well: the ways that take it take one range at a time.
+            // Locked memory is refused as well. The other ways, which can free it, take one range
+            // each.
             REFUSED.store(advised < 0, Ordering::Relaxed);
             let all: usize = chunk.iter().map(|&(_, len)| len).sum();
             // SAFETY: (1) and (2).
-            if advised != all as c_long || !unsafe { look.is_gone() } {
+            if advised != all as c_long || !unsafe { probe.is_gone() } {
                 break;
             }
             done += chunk.len();

@@ -1,13 +1,13 @@
-//! One arena: a mapping that runs are cut from.
+//! An arena: a mapping that runs are cut from.
 //!
 //! ```text
-//!   | cut into runs      | open: readable, writable, not resident  | reserved: no access               |
-//!   0                    bump                                      opened                            len
+//!   | cut into runs      | open: accessible, not resident   | reserved: no access          |
+//!   0                    bump                               opened                       len
 //! ```
 //!
-//! Address space is reserved without access and opened a step at a time, just before it is cut. So
-//! no more than a step becomes resident when the program locks all its memory (`mlockall`), and
-//! where the system accounts for writable memory, it accounts for what is cut only.
+//! Address space is reserved without access and opened in steps, just before it is cut. So no more
+//! than one step becomes resident if the program locks all its memory (`mlockall`). A system that
+//! accounts for writable memory accounts only for what is cut.
 
 use core::ptr::{self, NonNull};
 
@@ -16,15 +16,15 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use super::OutOfFrames;
 use super::advise::{learn_from_fresh, lock_on_fault, no_dump, no_huge_pages};
 
-/// Bytes of address space in an arena; a longer run gets an arena of its own length. Where a
-/// process has 4 GiB of it at most, less.
+/// Bytes of address space in an arena. A longer run gets an arena of its own length. 32-bit
+/// processes have little address space, so their arenas are smaller.
 pub(super) const ARENA_LEN: usize =
     if cfg!(target_pointer_width = "64") { 64 << 20 } else { 8 << 20 };
 
-/// Bytes that are opened at a time.
+/// Bytes that are opened in one step.
 const STEP: usize = 1 << 20;
 
-/// A mapping, and how much of it is cut.
+/// A mapping, with the part that is cut.
 #[derive(Debug)]
 pub(super) struct Arena {
     base: NonNull<u8>,
@@ -35,17 +35,16 @@ pub(super) struct Arena {
     opened: usize,
     /// Runs handed out and not released.
     pub(super) runs: usize,
-    /// Frames of its free runs that the system holds memory for.
+    /// Frames of its free runs for which the system holds memory.
     pub(super) retained: usize,
 }
 
-// SAFETY: `base` is a mapping that any thread may use; access to the struct is the owner's
-// business.
+// SAFETY: `base` is a mapping that any thread may use; the owner orders accesses to the struct.
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// Reserves address space for an arena with room for `len` bytes: the usual size, or as much as
-    /// the system allows.
+    /// Reserves address space for an arena with room for `len` bytes: the usual size, or less if
+    /// the system allows less.
     pub(super) fn map(len: usize, excluded_from_dumps: bool) -> Result<Arena, OutOfFrames> {
         let mut want = len.max(ARENA_LEN);
         loop {
@@ -64,7 +63,8 @@ impl Arena {
                     }
                     return Ok(arena);
                 }
-                // Under a limit on address space, or with overcommit off, a smaller arena may do.
+                // Under a limit on address space, or without overcommit, a smaller arena may
+                // succeed.
                 _ if want / 2 >= len => want /= 2,
                 _ => return Err(OutOfFrames),
             }
@@ -86,11 +86,11 @@ impl Arena {
         self.len - self.bump
     }
 
-    /// Cuts off `len` bytes, of which there are enough left, and opens them.
+    /// Cuts off `len` bytes and opens them. There must be enough left.
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`], if the system refuses access: then nothing is cut.
+    /// [`OutOfFrames`] if the system refuses access. Then nothing is cut.
     pub(super) fn cut(&mut self, len: usize) -> Result<NonNull<u8>, OutOfFrames> {
         let end = self.bump + len;
         if end > self.opened {
@@ -106,15 +106,15 @@ impl Arena {
         Ok(at)
     }
 
-    /// Makes the whole arena uncut again. No run is out, and no free run of it is listed.
+    /// Makes the whole arena uncut again. No run of it is out, and no free run is listed.
     pub(super) fn reset(&mut self) {
         debug_assert!(self.runs == 0 && self.retained == 0, "an arena to use again: {self:?}");
         self.bump = 0;
     }
 
-    /// Unmaps it. Returns whether the system did.
+    /// Unmaps the arena. Returns whether the system did.
     pub(super) fn unmap(self) -> bool {
-        assert_eq!(self.runs, 0, "no run of an arena that goes is out");
+        assert_eq!(self.runs, 0, "no run of an unmapped arena is out");
         // SAFETY: our own mapping, whole, without a run handed out.
         unsafe { munmap(self.base.as_ptr().cast(), self.len) }.is_ok()
     }
@@ -141,7 +141,7 @@ unsafe fn open(base: NonNull<u8>, len: usize) -> Result<(), OutOfFrames> {
     unsafe { mprotect(base.as_ptr().cast(), len, READ_WRITE) }.map_err(|_| OutOfFrames)
 }
 
-/// Private memory that counts against no account of the system before it is used.
+/// Private memory that the system does not account for before it is used.
 #[cfg(not(any(
     target_os = "aix",
     target_os = "freebsd",
@@ -154,7 +154,7 @@ fn flags() -> MapFlags {
     MapFlags::PRIVATE | MapFlags::NORESERVE
 }
 
-/// Private memory, on systems that have no flag for more.
+/// Private memory, on systems without such a flag.
 #[cfg(any(
     target_os = "aix",
     target_os = "freebsd",

@@ -1,28 +1,29 @@
-//! All arenas of a source, and the free runs in them.
+//! All arenas of a source, with the free runs in them.
 //!
 //! ```text
-//!   take(len):      a free run of that very length, one that still has memory first; else cut one
-//!   put_back(run):  to the free runs of its length; an arena without runs is whole again
+//!   take(len)       a free run of that length, retained memory first; otherwise cut a new one
+//!   put_back(run)   to the free runs of its length; an arena without runs becomes whole again
 //! ```
 //!
-//! Runs are reused by exact length: address space is plentiful (a run of each length that pools use
-//! is the most that a request can miss), so nothing is split or merged.
+//! Runs are reused by exact length, and never split or merged: address space is plentiful, and
+//! pools use few lengths.
 //!
-//! Taking a run makes room in the list that it will come back to, so putting it back needs no
-//! memory. Addresses are `usize` here; each arena keeps the pointer that mmap gave, from which the
-//! pointers of runs are derived.
+//! Taking a run makes room in the list that it will return to, so putting it back needs no memory.
+//! Addresses are `usize` here. Each arena keeps the pointer from mmap, from which the pointers of
+//! runs are derived.
 
 use core::ptr::NonNull;
 
 use super::OutOfFrames;
 use super::arena::Arena;
 
-/// Empty arenas that are kept, so that pools come and go without mapping and unmapping.
+/// Empty arenas that are kept, so that pools are made and destroyed without system calls.
 pub(super) const IDLE_ARENAS: usize = 4;
 
-/// Entries of a list below which its unused room is not worth a look.
+/// Length of a list below which its unused capacity is ignored.
 const SMALL: usize = 64;
 
+/// The arenas of a source, with the free runs in them.
 #[derive(Debug, Default)]
 pub(super) struct Arenas {
     /// By base address.
@@ -31,11 +32,11 @@ pub(super) struct Arenas {
     current: Option<usize>,
     /// By length.
     lists: Vec<FreeList>,
-    /// Frames of free runs that the system holds memory for, and of arenas that it did not unmap.
+    /// Frames for which the system holds memory: of free runs, and of arenas that it did not unmap.
     pub(super) retained: usize,
-    /// No run of some arena is out any more, and its free runs are still listed.
+    /// Whether an arena may have no run out while its free runs are still listed.
     some_are_whole: bool,
-    /// New arenas are kept out of core dumps.
+    /// Whether new arenas are excluded from core dumps.
     pub(super) excluded_from_dumps: bool,
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Arenas {
 struct FreeList {
     /// In bytes.
     len: usize,
-    /// Runs handed out. `free` has room for all of them.
+    /// Runs handed out. `free` has capacity for all of them.
     out: usize,
     free: Vec<FreeRun>,
 }
@@ -66,7 +67,7 @@ impl Arenas {
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`], if there is no memory for it or for the books.
+    /// [`OutOfFrames`] if there is no memory for the range or for the lists.
     pub(super) fn take(&mut self, len: usize) -> Result<NonNull<u8>, OutOfFrames> {
         let list = self.list_with_room(len)?;
         let taken = match self.take_free(list) {
@@ -80,7 +81,7 @@ impl Arenas {
         taken
     }
 
-    /// Takes a range back, of which the system still holds memory for `retained` frames. Call
+    /// Takes a range back, with the number of its frames for which the system holds memory. Call
     /// [`next_surplus`](Self::next_surplus) when all are back. Needs no memory.
     pub(super) fn put_back(&mut self, addr: usize, len: usize, retained: usize) {
         let list = self.lists.binary_search_by_key(&len, |list| list.len);
@@ -95,8 +96,8 @@ impl Arenas {
         self.retained += retained;
     }
 
-    /// Makes arenas whole of which no run is out. Returns one that is to be unmapped, outside of
-    /// the lock that this is under, until there is none.
+    /// Makes arenas without runs whole again. Returns one that the caller has to unmap without the
+    /// lock, until there is none.
     pub(super) fn next_surplus(&mut self) -> Option<Arena> {
         if !self.some_are_whole {
             return None;
@@ -108,7 +109,7 @@ impl Arenas {
             if arena.runs > 0 {
                 continue;
             }
-            // Unmapping gives back what advice did not.
+            // Unmapping frees the memory that advice did not.
             let spoiled = arena.retained > 0;
             let is_current = self.current == Some(arena.addr());
             idle += usize::from(!is_current);
@@ -125,12 +126,12 @@ impl Arenas {
         None
     }
 
-    /// Notes that the system has unmapped a surplus arena of `retained` frames.
+    /// Notes that the system has unmapped a surplus arena with `retained` frames.
     pub(super) fn unmapped(&mut self, retained: usize) {
         self.retained -= retained;
     }
 
-    /// Takes a free run of a list, those that still have memory first.
+    /// Takes a free run of a list, preferring one for which the system holds memory.
     fn take_free(&mut self, list: usize) -> Option<NonNull<u8>> {
         let free = &mut self.lists[list].free;
         let run = match self.retained {
@@ -147,7 +148,7 @@ impl Arenas {
         Some(arena.at(run.addr))
     }
 
-    /// Cuts a run off an arena.
+    /// Cuts a run from the current or the next arena.
     fn cut(&mut self, len: usize) -> Result<NonNull<u8>, OutOfFrames> {
         let current = self.current.and_then(|addr| self.find(addr));
         let at = match current.filter(|&at| self.mapped[at].left() >= len) {
@@ -160,7 +161,8 @@ impl Arenas {
         Ok(base)
     }
 
-    /// Makes an idle or a new arena with room for `len` bytes the current one. Returns its place.
+    /// Makes an idle or a new arena with room for `len` bytes the current one. Returns its
+    /// position.
     fn next_arena(&mut self, len: usize) -> Result<usize, OutOfFrames> {
         let idle = |arena: &Arena| arena.runs == 0 && arena.left() >= len;
         let at = match self.mapped.iter().position(idle) {
@@ -177,7 +179,7 @@ impl Arenas {
         Ok(at)
     }
 
-    /// Returns the place of the list of a length, with room for one more run.
+    /// Returns the position of the list for a length, with capacity for one more run.
     fn list_with_room(&mut self, len: usize) -> Result<usize, OutOfFrames> {
         let at = match self.lists.binary_search_by_key(&len, |list| list.len) {
             Ok(at) => at,
@@ -201,7 +203,7 @@ impl Arenas {
         }
     }
 
-    /// Takes the free runs of arenas off the lists of which no run is out.
+    /// Removes the free runs of arenas that have no run out.
     fn forget_runs_of_whole_arenas(&mut self) {
         let Arenas { mapped, lists, .. } = self;
         for list in lists {
@@ -209,7 +211,7 @@ impl Arenas {
         }
     }
 
-    /// Shrinks the lists to what they need.
+    /// Shrinks the lists to fit.
     fn fit(&mut self) {
         self.lists.retain(|list| list.out > 0 || !list.free.is_empty());
         for list in &mut self.lists {
@@ -231,7 +233,7 @@ impl Arenas {
     }
 }
 
-/// Returns the place of the arena that an address lies in.
+/// Returns the position of the arena that contains an address.
 fn place_of(mapped: &[Arena], addr: usize) -> usize {
     let after = mapped.partition_point(|arena| arena.addr() <= addr);
     let at = after.checked_sub(1).expect("a run lies in an arena");
@@ -239,8 +241,7 @@ fn place_of(mapped: &[Arena], addr: usize) -> usize {
     at
 }
 
-/// Moves entries to less room, if they need less than a quarter of what they have. Without memory
-/// for that, they stay.
+/// Shrinks a list that uses less than 1/4 of its capacity. Without memory for that, leaves it.
 fn fit<T>(entries: &mut Vec<T>, needed: usize) {
     if entries.capacity() <= SMALL || entries.capacity() / 4 <= needed {
         return;
@@ -255,8 +256,8 @@ fn fit<T>(entries: &mut Vec<T>, needed: usize) {
 impl Drop for Arenas {
     fn drop(&mut self) {
         while let Some(arena) = self.mapped.pop() {
-            // An arena whose runs are still out stays mapped: there may be references into it. That
-            // is a leak, not a fault.
+            // An arena whose runs are out stays mapped, since there may be references into it: a
+            // leak, but no fault.
             if arena.runs == 0 {
                 arena.unmap();
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 
-/// Lets at most so many frames of the source behind it be charged at a time.
+/// Limits the frames of the source behind it that may be charged at one time.
 #[derive(Debug)]
 pub struct BudgetedSource {
     inner: Arc<dyn PageSource>,
@@ -15,14 +15,14 @@ pub struct BudgetedSource {
 }
 
 impl BudgetedSource {
-    /// At most `frames` frames of `inner`.
+    /// Makes a source that charges at most `frames` frames of `inner`.
     pub fn new(inner: Arc<dyn PageSource>, frames: usize) -> BudgetedSource {
         BudgetedSource { inner, budget: AtomicUsize::new(frames), used: AtomicUsize::new(0) }
     }
 
-    /// Sets the limit. Frames charged before stay, also where they are more than that.
+    /// Sets the limit. Frames that were charged before stay charged, even over the limit.
     pub fn set_budget(&self, frames: usize) {
-        // Relaxed: a charge that runs at the same time may go by either limit.
+        // Relaxed: a concurrent charge may use either limit.
         self.budget.store(frames, Ordering::Relaxed);
     }
 }
@@ -41,7 +41,7 @@ unsafe impl PageSource for BudgetedSource {
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
         let budget = self.budget.load(Ordering::Relaxed);
         let within = |used: usize| used.checked_add(frames).filter(|&sum| sum <= budget);
-        // Relaxed: an account; nothing is published through it. So below.
+        // Relaxed, here and below: an account, which publishes nothing.
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
             .map_err(|_| OutOfFrames)?;
@@ -93,8 +93,9 @@ mod tests {
     use super::*;
     use crate::page::HeapSource;
 
+    /// Charging fails over the budget and works again below it.
     #[test]
-    fn stops_at_the_budget_and_goes_on_below_it() {
+    fn charge_fails_only_over_budget() {
         let inner = Arc::new(HeapSource::new(4096));
         let source = BudgetedSource::new(inner.clone(), 3);
         source.charge(2).unwrap();

@@ -6,39 +6,40 @@ use std::sync::Arc;
 use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
 use crate::internal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// Which calls of a [`FaultySource`] fail. Calls of `reserve` and `charge` are counted together, from 0.
+/// The calls of a [`FaultySource`] that fail. Calls of `reserve` and `charge` are counted together,
+/// from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultPlan {
     /// None.
     Never,
-    /// Only call number `n` from now on.
+    /// Only call number `n`, counted from now.
     Nth(u64),
-    /// Call number `n` from now on and every later one.
+    /// Call number `n`, counted from now, and every later one.
     From(u64),
 }
 
-/// Fails chosen calls of the source behind it: for tests that exhaust memory at every point where a
-/// pool asks for it, and for those in which the system [keeps frames](Self::keep_frames).
+/// Fails chosen calls of the source behind it. For tests that exhaust memory wherever a pool asks
+/// for it, and for tests in which the system [keeps frames](Self::keep_frames).
 #[derive(Debug)]
 pub struct FaultySource {
     inner: Arc<dyn PageSource>,
     calls: AtomicU64,
     /// First call that fails.
     from: AtomicU64,
-    /// First call after it that works again.
+    /// First later call that works again.
     until: AtomicU64,
     failures: AtomicU64,
     keeps_frames: AtomicBool,
-    /// Frames that may be uncharged since frames are kept: charged since then, or of released runs.
+    /// Frames that may be uncharged while frames are kept: charged meanwhile, or of released runs.
     may_go: AtomicUsize,
-    /// Frames that were uncharged since then.
+    /// Frames that were uncharged meanwhile.
     went: AtomicUsize,
-    /// Frames whose discard has failed since then.
+    /// Frames whose discard has failed meanwhile.
     kept: AtomicUsize,
 }
 
 impl FaultySource {
-    /// Fails as `plan` says.
+    /// Makes a source that fails according to `plan`.
     pub fn new(inner: Arc<dyn PageSource>, plan: FaultPlan) -> FaultySource {
         let word = AtomicU64::new;
         let source = FaultySource {
@@ -56,21 +57,21 @@ impl FaultySource {
         source
     }
 
-    /// Changes the plan; calls are counted anew.
+    /// Changes the plan and counts calls from 0 again.
     pub fn plan(&self, plan: FaultPlan) {
         let (from, until) = match plan {
             FaultPlan::Never => (u64::MAX, u64::MAX),
             FaultPlan::Nth(n) => (n, n.saturating_add(1)),
             FaultPlan::From(n) => (n, u64::MAX),
         };
-        // Relaxed: tests set the plan while nobody calls. So below.
+        // Relaxed, here and below: tests set the plan while no other thread is in a call.
         self.from.store(from, Ordering::Relaxed);
         self.until.store(until, Ordering::Relaxed);
         self.calls.store(0, Ordering::Relaxed);
     }
 
-    /// Sets whether discards fail from now on, as where the system refuses advice: no frame is
-    /// given back, and its contents stay. Runs can be released all the same.
+    /// Sets whether discards fail from now on, as if the system refused advice: the frames and
+    /// their contents stay. Runs can be released nevertheless.
     pub fn keep_frames(&self, keep: bool) {
         self.keeps_frames.store(keep, Ordering::Relaxed);
         self.may_go.store(0, Ordering::Relaxed);
@@ -78,9 +79,9 @@ impl FaultySource {
         self.kept.store(0, Ordering::Relaxed);
     }
 
-    /// Returns how many frames a pool took off the books since frames are [kept](Self::keep_frames)
-    /// although their discard failed: those uncharged beyond the frames of released runs and
-    /// charges since then. 0 for a pool that keeps its books right.
+    /// Returns how many frames a pool has uncharged although their discard failed, since frames are
+    /// [kept](Self::keep_frames): those beyond the frames of released runs and new charges. 0 for a
+    /// pool with correct accounts.
     pub fn frames_off_the_books(&self) -> usize {
         let went = self.went.load(Ordering::Relaxed);
         let beyond = went.saturating_sub(self.may_go.load(Ordering::Relaxed));
@@ -91,12 +92,12 @@ impl FaultySource {
         self.may_go.fetch_add(run.len() / self.inner.frame_size(), Ordering::Relaxed);
     }
 
-    /// Calls that could have failed since the plan was set.
+    /// Returns how many calls could have failed since the plan was set.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Calls that did fail, ever.
+    /// Returns how many calls have failed since the source was made.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
@@ -183,8 +184,9 @@ mod tests {
     use super::*;
     use crate::page::HeapSource;
 
+    /// The planned calls fail, and no others.
     #[test]
-    fn fails_the_calls_of_the_plan_and_no_other() {
+    fn only_planned_calls_fail() {
         let source = FaultySource::new(Arc::new(HeapSource::new(4096)), FaultPlan::Nth(1));
         assert_eq!(
             [source.charge(1), source.charge(1), source.charge(1)],
@@ -199,8 +201,8 @@ mod tests {
         assert_eq!((source.failures(), source.charged_frames()), (3, 4));
     }
 
-    /// A discard fails while frames are kept, and striking its frames off is noticed; what is
-    /// released, and a charge that was not used, may go.
+    /// A discard fails while frames are kept, and uncharging its frames is noticed. Released frames
+    /// and unused charges may be uncharged.
     #[test]
     fn kept_frames_struck_off_are_counted() {
         let source = FaultySource::new(Arc::new(HeapSource::new(4096)), FaultPlan::Never);

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   bytes   0 ────────────── 8 KiB ───────────────────────────────►
-//!             heap, exact         mapped: charged frame by frame, and returned to the system when dropped
+//!             heap, exact            mapped frames, charged one by one, returned when dropped
 //! ```
 //!
-//! A heap keeps what a growing table leaves behind, in holes that no later request fits. Mapped
-//! frames leave no holes: what [`bytes`](FrameTable::bytes) says is what the system counts.
+//! A growing table leaves holes in a heap that no later request fits. Mapped frames leave no holes,
+//! and [`bytes`](FrameTable::bytes) equals what the system counts.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -22,22 +22,22 @@ const MAPPED_FROM: usize = 8 << 10;
 
 /// A boxed slice that can fail to be made, and whose bytes are known exactly.
 ///
-/// Frames come from one source for all tables of the process, so that a table of some frames shares
-/// its mapping with others. Making and dropping one that is long enough for frames may block.
+/// All tables of the process take their frames from one source, so small tables share mappings.
+/// Making or dropping a table that lies in frames may block.
 pub struct FrameTable<T> {
     /// # Invariants
     ///
-    /// 1. Points to `len` initialized values at the front of what `home` describes: a vector's
+    /// 1. Points to `len` initialized values at the front of what `storage` describes: a vector's
     ///    allocation of that capacity, or a run of the table source that is used by this table
     ///    alone, is at least `len * size_of::<T>()` bytes long, and whose frames are charged.
     first: NonNull<T>,
     len: usize,
-    home: Home,
+    storage: Storage,
     owns: PhantomData<T>,
 }
 
 #[derive(Debug)]
-enum Home {
+enum Storage {
     Heap { capacity: usize },
     Frames(Run),
 }
@@ -47,8 +47,8 @@ unsafe impl<T: Send> Send for FrameTable<T> {}
 // SAFETY: as above; `&FrameTable` lends `&T` only.
 unsafe impl<T: Sync> Sync for FrameTable<T> {}
 
-/// Where the frames of all tables come from. Not the source of the pools: a caller that asks what
-/// the pools have charged wants no index in it.
+/// Returns the source of the frames of all tables. It is separate from the source of the pools,
+/// whose charged frames must not include an index.
 fn source() -> &'static dyn PageSource {
     use std::sync::OnceLock;
     #[cfg(unix)]
@@ -63,13 +63,13 @@ fn source() -> &'static dyn PageSource {
 }
 
 impl<T> FrameTable<T> {
-    /// A table without values, which holds no memory.
+    /// Makes an empty table, which holds no memory.
     pub const fn new() -> FrameTable<T> {
-        let home = Home::Heap { capacity: 0 };
-        FrameTable { first: NonNull::dangling(), len: 0, home, owns: PhantomData }
+        let storage = Storage::Heap { capacity: 0 };
+        FrameTable { first: NonNull::dangling(), len: 0, storage, owns: PhantomData }
     }
 
-    /// The largest length that costs no more memory than `len` does: whole frames, filled up.
+    /// Returns the largest length that costs no more memory than `len`: whole frames, filled up.
     pub fn filled_up(len: usize) -> usize {
         let bytes = len.saturating_mul(size_of::<T>());
         if bytes < MAPPED_FROM || !Self::lies_in_frames() {
@@ -78,16 +78,17 @@ impl<T> FrameTable<T> {
         bytes.div_ceil(source().frame_size()).saturating_mul(source().frame_size()) / size_of::<T>()
     }
 
-    /// Are frames as aligned as the values? Those of which none would be in place lie on the heap.
+    /// Returns whether frames satisfy the alignment of the values. Otherwise tables lie on the
+    /// heap.
     fn lies_in_frames() -> bool {
         align_of::<T>() <= source().frame_size()
     }
 
-    /// Bytes of memory that the table occupies.
+    /// Returns the bytes of memory that the table occupies.
     pub fn bytes(&self) -> usize {
-        match &self.home {
-            Home::Heap { capacity } => capacity * size_of::<T>(),
-            Home::Frames(run) => run.len(),
+        match &self.storage {
+            Storage::Heap { capacity } => capacity * size_of::<T>(),
+            Storage::Frames(run) => run.len(),
         }
     }
 }
@@ -97,7 +98,7 @@ impl<T: Default> FrameTable<T> {
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`] where the heap or the system has no memory for it.
+    /// [`OutOfFrames`] if the heap or the system has no memory for it.
     ///
     /// # Panics
     ///
@@ -116,9 +117,9 @@ impl<T: Default> FrameTable<T> {
         values.try_reserve_exact(len).map_err(|_| OutOfFrames)?;
         values.resize_with(len, T::default);
         let mut values = ManuallyDrop::new(values);
-        let home = Home::Heap { capacity: values.capacity() };
+        let storage = Storage::Heap { capacity: values.capacity() };
         let first = NonNull::new(values.as_mut_ptr()).unwrap_or(NonNull::dangling());
-        Ok(FrameTable { first, len, home, owns: PhantomData })
+        Ok(FrameTable { first, len, storage, owns: PhantomData })
     }
 
     fn in_frames(len: usize, bytes: usize) -> Result<FrameTable<T>, OutOfFrames> {
@@ -135,8 +136,9 @@ impl<T: Default> FrameTable<T> {
         };
         source.populate(&run, 0..frames);
         let first = run.base().cast::<T>();
-        let mut table = FrameTable { first, len: 0, home: Home::Frames(run), owns: PhantomData };
-        // One by one, so that a `default` that panics leaves a table of what there is.
+        let mut table =
+            FrameTable { first, len: 0, storage: Storage::Frames(run), owns: PhantomData };
+        // One by one, so that a `default` that panics leaves a valid table of the values so far.
         while table.len < len {
             // SAFETY: `table.len < len`, and the run has room for `len` values.
             let place = unsafe { table.first.add(table.len) };
@@ -170,11 +172,11 @@ impl<T> DerefMut for FrameTable<T> {
 impl<T> Drop for FrameTable<T> {
     fn drop(&mut self) {
         /// Returns the memory, even if a value's drop panics.
-        struct Memory(Home);
+        struct Memory(Storage);
         impl Drop for Memory {
             fn drop(&mut self) {
-                if let Home::Frames(run) =
-                    core::mem::replace(&mut self.0, Home::Heap { capacity: 0 })
+                if let Storage::Frames(run) =
+                    core::mem::replace(&mut self.0, Storage::Heap { capacity: 0 })
                 {
                     let frames = run.len() / source().frame_size();
                     // SAFETY: (1) a run of this source (invariant 1 of `first`); (2) its only
@@ -184,8 +186,8 @@ impl<T> Drop for FrameTable<T> {
                 }
             }
         }
-        match core::mem::replace(&mut self.home, Home::Heap { capacity: 0 }) {
-            Home::Heap { capacity } => {
+        match core::mem::replace(&mut self.storage, Storage::Heap { capacity: 0 }) {
+            Storage::Heap { capacity } => {
                 // SAFETY: invariant 1: these are the parts of a vector, which nothing else owns.
                 drop(unsafe { Vec::from_raw_parts(self.first.as_ptr(), self.len, capacity) });
             }
@@ -207,7 +209,10 @@ impl<T> Default for FrameTable<T> {
 
 impl<T> fmt::Debug for FrameTable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameTable").field("len", &self.len).field("home", &self.home).finish()
+        f.debug_struct("FrameTable")
+            .field("len", &self.len)
+            .field("storage", &self.storage)
+            .finish()
     }
 }
 
@@ -218,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// Tables on both sides of the bound keep their values and know their bytes.
+    /// Tables on both sides of the bound keep their values and report their bytes.
     #[test]
     fn tables_of_any_length_keep_values() {
         let frame = source().frame_size();

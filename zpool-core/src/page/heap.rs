@@ -1,4 +1,4 @@
-//! Frames from the global allocator: for systems without mmap, and for tests with frames of another size.
+//! Frames from the global allocator, for systems without mmap and for tests with other frame sizes.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -10,8 +10,9 @@ use crate::noblock::might_block;
 
 /// Takes each run from the global allocator.
 ///
-/// A heap cannot give back a part of an allocation: [`discard`](PageSource::discard) does nothing, and the memory of a run goes back when the run does. What
-/// is charged is therefore what the pool uses, not what the process holds.
+/// A heap cannot free a part of an allocation, so [`discard`](PageSource::discard) does nothing,
+/// and the memory of a run is freed with the run. The charged frames are those that the pool uses,
+/// not what the process holds.
 #[derive(Debug)]
 pub struct HeapSource {
     frame_size: usize,
@@ -19,15 +20,15 @@ pub struct HeapSource {
 }
 
 impl HeapSource {
-    /// A source of frames of `frame_size` bytes.
+    /// Makes a source of frames of `frame_size` bytes.
     ///
     /// # Panics
     ///
-    /// If that is no power of two or less than 4096.
+    /// If `frame_size` is no power of two, or less than 4096.
     pub fn new(frame_size: usize) -> HeapSource {
         assert!(
             frame_size.is_power_of_two() && frame_size >= 4096,
-            "a frame of {frame_size} bytes"
+            "a frame of {frame_size} bytes: use a power of two of at least 4096"
         );
         HeapSource { frame_size, charged: AtomicUsize::new(0) }
     }
@@ -38,7 +39,8 @@ impl HeapSource {
     }
 }
 
-// SAFETY: (1) each run is an allocation of its own with that size and alignment, zeroed, freed in `release`; (2) `discard` does nothing; (3) see `new`.
+// SAFETY: (1) each run is an allocation of its own with that size and alignment, zeroed, freed in
+// `release`; (2) `discard` does nothing; (3) see `new`.
 unsafe impl PageSource for HeapSource {
     fn frame_size(&self) -> usize {
         self.frame_size
@@ -57,7 +59,7 @@ unsafe impl PageSource for HeapSource {
     }
 
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
-        // Relaxed: an account; nothing is published through it. So below.
+        // Relaxed, here and below: an account, which publishes nothing.
         self.charged.fetch_add(frames, Ordering::Relaxed);
         Ok(())
     }
@@ -74,7 +76,8 @@ unsafe impl PageSource for HeapSource {
     unsafe fn release(&self, run: Run) {
         might_block("HeapSource::release");
         let layout = self.layout(run.len());
-        // SAFETY: allocated in `reserve` with the layout of the same length (caller's 1), and not used any more (caller's 2).
+        // SAFETY: allocated in `reserve` with the layout of the same length (caller's 1), and no
+        // longer used (caller's 2).
         unsafe { std::alloc::dealloc(run.base().as_ptr(), layout) };
     }
 

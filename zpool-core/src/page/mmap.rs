@@ -7,12 +7,13 @@
 //!   free lists by length:  5 ─► that one
 //! ```
 //!
-//! Frames of free runs are given back to the system, so a free run costs nothing but its place. If
-//! the system does not take them, they stay on this source's books
+//! Frames of free runs are returned to the system, so a free run costs only its address space. If
+//! the system does not take them back, they stay charged
 //! ([`retained_frames`](PageSource::retained_frames)), their run is handed out before others, and
-//! their arena is unmapped as soon as no run of it is out. Few mappings are made (a process may
-//! have 65 530), and a few empty arenas are kept, so that pools come and go without mapping and
-//! unmapping.
+//! their arena is unmapped as soon as no run of it is out.
+//!
+//! A process may have only 65 530 mappings, so arenas are large, and a few empty ones are kept, so
+//! that pools are made and destroyed without mapping and unmapping.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -24,22 +25,22 @@ use crate::internal::sync::Mutex;
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 use crate::noblock::might_block;
 
-/// Ranges that are given back together: they are listed on the stack.
+/// Ranges that are returned together, listed on the stack.
 const BATCH: usize = 128;
 
-/// Takes frames from the operating system with mmap. Linux is tested; other Unix systems should
+/// Takes frames from the operating system by mmap. Linux is tested; other Unix systems should
 /// compile.
 #[derive(Debug)]
 pub struct MmapSource {
     frame_size: usize,
     charged: AtomicUsize,
-    /// `Arenas::retained`, so that asking takes no lock.
+    /// Copy of `Arenas::retained`, so that reading it takes no lock.
     retained: AtomicUsize,
     arenas: Mutex<Arenas>,
 }
 
 impl MmapSource {
-    /// Makes a source with no arena yet.
+    /// Makes a source without an arena.
     pub fn new() -> MmapSource {
         MmapSource {
             frame_size: os_frame_size(),
@@ -49,30 +50,30 @@ impl MmapSource {
         }
     }
 
-    /// Makes a source whose memory the system leaves out of core dumps, where it can (Linux;
-    /// elsewhere this is [`new`](Self::new)).
+    /// Makes a source whose memory is excluded from core dumps, on Linux. On other systems this is
+    /// [`new`](Self::new).
     pub fn excluded_from_dumps() -> MmapSource {
         let source = MmapSource::new();
         source.arenas.lock().excluded_from_dumps = true;
         source
     }
 
-    /// Returns how many arenas are mapped now, idle ones included: each is one mapping of the
-    /// process or two, or less where the kernel merges neighbours.
+    /// Returns how many arenas are mapped, including idle ones. Each is one or two mappings of the
+    /// process, or less if the kernel merges neighbours.
     pub fn arenas(&self) -> usize {
         self.arenas.lock().len()
     }
 
-    /// Works with the arenas, under their lock.
+    /// Calls `work` with the arenas, under their lock.
     fn with_arenas<R>(&self, work: impl FnOnce(&mut Arenas) -> R) -> R {
         let mut arenas = self.arenas.lock();
         let result = work(&mut arenas);
-        // Relaxed: an account. So below.
+        // Relaxed, here and below: an account.
         self.retained.store(arenas.retained, Ordering::Relaxed);
         result
     }
 
-    /// Returns where frames of a run begin, and their length in bytes.
+    /// Returns the address and length in bytes of frames of a run.
     ///
     /// # Panics
     ///
@@ -84,7 +85,7 @@ impl MmapSource {
         (unsafe { run.base().add(from) }, to - from)
     }
 
-    /// Puts released runs back, with what the system still holds of them.
+    /// Puts released runs back, with the number of their frames that the system still holds.
     fn put_back(&self, pieces: &mut [Piece]) {
         for piece in pieces.iter_mut().filter(|piece| !piece.given_back) {
             // SAFETY: (1) a run of ours.
@@ -97,7 +98,7 @@ impl MmapSource {
         });
         while let Some(arena) = self.with_arenas(Arenas::next_surplus) {
             let retained = arena.retained;
-            // An arena that the system does not unmap is lost, and what it has stays on the books.
+            // If the system does not unmap the arena, it is lost, and its frames stay charged.
             if arena.unmap() {
                 self.with_arenas(|arenas| arenas.unmapped(retained));
             }
@@ -112,8 +113,8 @@ impl Default for MmapSource {
 }
 
 // SAFETY: (1) runs are cut from private anonymous mappings (zero-filled) without overlap: see
-// `Arenas`; arenas are unmapped only when no run of theirs is out, or with the source. (2) what is
-// given back reads as zero, where it was, or as before. (3) The system's page size.
+// `Arenas`; arenas are unmapped only when no run of theirs is out, or with the source. (2) frames
+// that are returned read as zero or keep their contents. (3) The system's page size.
 unsafe impl PageSource for MmapSource {
     fn frame_size(&self) -> usize {
         self.frame_size
@@ -176,7 +177,7 @@ unsafe impl PageSource for MmapSource {
             if batch.len == 0 {
                 return;
             }
-            // First the frames, outside the lock; only then may others take the runs.
+            // First the frames, without the lock; only then may other threads take the runs.
             // SAFETY: runs that by (1) their owner gave up.
             self.put_back(unsafe { batch.give_back() });
         }
@@ -191,7 +192,7 @@ unsafe impl PageSource for MmapSource {
     }
 }
 
-/// Ranges that are given back together.
+/// Ranges that are returned together.
 struct Batch {
     pieces: [Piece; BATCH],
     len: usize,
@@ -201,10 +202,10 @@ struct Batch {
 struct Piece {
     base: NonNull<u8>,
     len: usize,
-    /// In the order in which they were pushed.
+    /// The position in the order of the pushes.
     number: usize,
     given_back: bool,
-    /// Frames that the system holds memory for, once they were counted.
+    /// Frames for which the system holds memory, once they were counted.
     retained: usize,
 }
 
@@ -221,14 +222,14 @@ impl Batch {
         Batch { pieces: [none; BATCH], len: 0 }
     }
 
-    /// Adds a range; there are fewer than [`BATCH`].
+    /// Adds a range. There must be fewer than [`BATCH`].
     fn push(&mut self, (base, len): (NonNull<u8>, usize)) {
         self.pieces[self.len] = Piece { base, len, number: self.len, ..self.pieces[self.len] };
         self.len += 1;
     }
 
-    /// Returns the ranges to the system, neighbours together. Leaves them in any order, with
-    /// what became of each.
+    /// Returns the ranges to the system, neighbours together. Leaves them in any order, with the
+    /// outcome of each.
     ///
     /// # Safety
     ///
@@ -271,43 +272,46 @@ mod tests {
         unsafe { source.release_all(&mut runs.into_iter()) };
     }
 
+    /// Runs do not overlap, and reused ones are zeroed.
     #[test]
-    fn runs_do_not_overlap_and_are_reused_zeroed() {
+    fn runs_are_disjoint_and_reused_zeroed() {
         let source = MmapSource::new();
         let runs: Vec<_> = (1..=40).map(|frames| source.reserve(frames).unwrap()).collect();
         let mut spans: Vec<_> = runs.iter().map(|r| (r.base().as_ptr().addr(), r.len())).collect();
         spans.sort_unstable();
         assert!(spans.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0));
         for run in &runs {
-            // SAFETY: (1) nobody else has this run.
+            // SAFETY: (1) this test alone uses the run.
             unsafe { run.write(run.len() - 4, b"mark") };
         }
         release(&source, runs);
         let again = source.reserve(7).unwrap();
-        // SAFETY: (1) nobody else has this run.
+        // SAFETY: (1) this test alone uses the run.
         assert!(unsafe { again.slice(0, again.len()) }.iter().all(|&b| b == 0));
         release(&source, vec![again]);
         assert_eq!(source.arenas(), 1);
     }
 
+    /// Frames of many runs are discarded alone, and neighbours that are released together can be
+    /// reserved again.
     #[test]
-    fn frames_of_many_runs_are_discarded_and_neighbours_released_together_are_runs_again() {
+    fn discard_all_and_release_all_keep_neighbours() {
         let source = MmapSource::new();
         let runs: Vec<_> = (0..40).map(|_| source.reserve(4).unwrap()).collect();
         for run in &runs {
-            // SAFETY: (1) nobody else has this run.
+            // SAFETY: (1) this test alone uses the run.
             unsafe { run.write(0, &vec![7; run.len()]) };
         }
         let frame = source.frame_size();
-        // SAFETY: (1) nobody reads or writes meanwhile.
+        // SAFETY: (1) no other thread uses the run.
         let mut middle: Vec<_> = runs
             .iter()
             .map(|run| Discard::new(unsafe { Run::new(run.base(), run.len()) }, 1..3))
             .collect();
-        // SAFETY: (1) runs of this source, which nobody else has a reference into.
+        // SAFETY: (1) runs of this source, into which there is no reference.
         unsafe { source.discard_all(&mut middle) };
         for run in &runs {
-            // SAFETY: (1) nobody writes meanwhile.
+            // SAFETY: (1) no other thread uses the run.
             let bytes = unsafe { run.slice(0, run.len()) };
             assert!(bytes[..frame].iter().chain(&bytes[3 * frame..]).all(|&byte| byte == 7));
             assert!(bytes[frame..3 * frame].iter().all(|&byte| byte == 0));
@@ -322,12 +326,13 @@ mod tests {
         release(&source, vec![keep]);
     }
 
+    /// Populated frames are resident and keep their contents.
     #[cfg(target_os = "linux")]
     #[test]
-    fn populated_frames_are_resident_and_keep_what_is_in_them() {
+    fn populated_frames_are_resident_and_unchanged() {
         let source = MmapSource::new();
         let (run, frame) = (source.reserve(8).unwrap(), source.frame_size());
-        // SAFETY: (1) nobody else looks.
+        // SAFETY: (1) this test alone uses the run.
         unsafe { run.write(2 * frame, &vec![7; frame]) };
         source.populate(&run, 2..6);
         source.populate(&run, 3..3);
@@ -336,7 +341,7 @@ mod tests {
         let asked =
             unsafe { libc::mincore(run.base().as_ptr().cast(), run.len(), resident.as_mut_ptr()) };
         assert_eq!((asked, resident.map(|byte| byte & 1)), (0, [0, 0, 1, 1, 1, 1, 0, 0]));
-        // SAFETY: (1) nobody writes meanwhile.
+        // SAFETY: (1) no other thread uses the run.
         let bytes = unsafe { run.slice(2 * frame, 4 * frame) };
         assert!(
             bytes[..frame].iter().all(|&byte| byte == 7)
@@ -345,6 +350,7 @@ mod tests {
         release(&source, vec![run]);
     }
 
+    /// Few idle arenas are kept, and they are reused.
     #[test]
     fn idle_arenas_are_few_and_reused() {
         let source = MmapSource::new();
@@ -360,8 +366,9 @@ mod tests {
         release(&source, vec![long]);
     }
 
+    /// A run longer than the address space is an error.
     #[test]
-    fn an_absurd_run_is_an_error() {
+    fn absurd_run_is_error() {
         let source = MmapSource::new();
         assert!(matches!(source.reserve(usize::MAX / 4096), Err(OutOfFrames)));
         assert!(matches!(source.reserve(usize::MAX), Err(OutOfFrames)));

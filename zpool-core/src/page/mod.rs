@@ -1,20 +1,20 @@
-//! Where pools get their memory: address space in *runs* of frames, and the account of the frames
-//! that are really used.
+//! The source of the pools' memory: address space in *runs* of frames, and the account of the
+//! frames in use.
 //!
 //! ```text
-//!   reserve(5)          run  |  frame 0  |  frame 1  |  frame 2  |  frame 3  |  frame 4  |    address space, nothing resident
-//!   charge(2), write         |###########|#####      |           |           |           |    two frames resident, two charged
-//!   discard(0..1)            |           |#####      |           |           |           |    frame 0 is the OS's again...
-//!   uncharge(1)                                                                               ...and off the books
-//!   release(run)                                                                              address space given back
+//!   reserve(5)        |  frame 0  |  frame 1  |  frame 2  |  frame 3  |  frame 4  |   0 resident
+//!   charge(2), write  |###########|#####      |           |           |           |   2 resident
+//!   discard(0..1)     |           |#####      |           |           |           |   1 resident
+//!   uncharge(1)                                                                       1 charged
+//!   release(run)      address space returned
 //! ```
 //!
 //! Reserving costs address space only. A frame becomes resident when it is first written, and a
-//! pool charges it just before, so that what is charged is what the operating system counts.
-//! Budgets and fault injection act where frames are charged and runs are reserved.
+//! pool charges it just before, so the charged frames are those that the operating system counts.
+//! Budgets and fault injection act on charges and reservations.
 //!
-//! A *frame* is the operating system's page, asked at run time; sources for tests report other
-//! sizes.
+//! A *frame* is a page of the operating system, whose size is queried at run time. Sources for
+//! tests report other sizes.
 
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "advises the system about mapped memory")]
@@ -53,7 +53,7 @@ pub use mmap::MmapSource;
 pub use observed::{ObservedSource, SourceCall};
 pub use run::Run;
 
-/// Hands out address space in runs of frames and keeps the account of frames in use.
+/// Hands out address space in runs of frames, and keeps the account of frames in use.
 ///
 /// # Safety
 ///
@@ -67,7 +67,7 @@ pub use run::Run;
 /// 3. The frame size is a power of two, at least 4096, and never changes.
 #[expect(unsafe_code, reason = "the promise above is what pools build references on")]
 pub unsafe trait PageSource: Send + Sync + Debug {
-    /// Bytes of a frame.
+    /// Returns the bytes of a frame.
     fn frame_size(&self) -> usize;
 
     /// Reserves a run of `frames` frames. Charges nothing.
@@ -85,24 +85,25 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// May block.
     fn reserve(&self, frames: usize) -> Result<Run, OutOfFrames>;
 
-    /// Takes `frames` more frames on the books: call it before they are first written.
+    /// Charges `frames` more frames. Call it before they are first written.
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`]: then write none of them.
+    /// [`OutOfFrames`]. Then write none of them.
     ///
     /// # Concurrency
     ///
-    /// May block; called with no lock held.
+    /// May block. Called with no lock held.
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames>;
 
     /// Makes frames of `run` resident at once, for a caller that is about to write all of them: one
-    /// call into the operating system instead of a page fault a frame. A hint, which changes no
-    /// contents and may do nothing.
+    /// system call instead of one page fault per frame.
+    ///
+    /// A hint, which changes no contents and may do nothing.
     ///
     /// # Panics
     ///
-    /// May, if `frames` does not lie inside of `run`.
+    /// May panic if `frames` does not lie inside `run`.
     ///
     /// # Concurrency
     ///
@@ -111,22 +112,22 @@ pub unsafe trait PageSource: Send + Sync + Debug {
         let _ = (run, frames);
     }
 
-    /// Takes `frames` frames off the books: after they were discarded or released, or when a charge
-    /// was not used. Frames that [`discard`](Self::discard) could not give back stay charged.
+    /// Uncharges `frames` frames, after they were discarded or released, or if a charge was not
+    /// used. Frames that [`discard`](Self::discard) could not return to the system stay charged.
     ///
     /// # Concurrency
     ///
     /// Never blocks.
     fn uncharge(&self, frames: usize);
 
-    /// Returns the memory of some frames of `run` to the operating system. Their contents are
-    /// lost, the address space stays. Frames that are not resident may be among them.
+    /// Returns the memory of some frames of `run` to the operating system. Their contents are lost,
+    /// and the address space stays. Frames that are not resident may be among them.
     ///
     /// # Errors
     ///
-    /// [`NotGivenBack`], if the system still holds memory for some of these frames (locked memory,
-    /// a refused system call). The frames are usable as before, and their contents may be lost.
-    /// The caller keeps them charged, and should write to them before it charges others.
+    /// [`NotGivenBack`] if the system still holds memory for some of these frames, because it is
+    /// locked or the system call was refused. The frames stay usable, and their contents may be
+    /// lost. The caller keeps them charged, and should write to them before it charges others.
     ///
     /// # Safety
     ///
@@ -139,10 +140,11 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// May block.
     unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack>;
 
-    /// Discards frames of many runs, and notes in each entry whether its frames were given back.
+    /// Discards frames of many runs, and notes in each entry whether the system took its frames
+    /// back.
     ///
-    /// Entries are in the same order afterwards. Where the operating system has a call for many
-    /// ranges, this makes one. Allocates nothing.
+    /// Keeps the order of the entries, and allocates nothing. Makes one system call for many ranges
+    /// if the system has one.
     ///
     /// # Safety
     ///
@@ -159,9 +161,9 @@ pub unsafe trait PageSource: Send + Sync + Debug {
         }
     }
 
-    /// Releases `run` with all its frames. They must be [uncharged](Self::uncharge) besides.
+    /// Releases `run` with all its frames. They must be [uncharged](Self::uncharge) separately.
     ///
-    /// What the system does not take back then is the source's own: it charges those frames to
+    /// Frames that the system does not take back then are the source's own. It charges them to
     /// itself until it hands them out again ([`retained_frames`](Self::retained_frames)).
     ///
     /// # Safety
@@ -174,10 +176,10 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// May block. Never fails for want of memory.
     unsafe fn release(&self, run: Run);
 
-    /// Releases many runs: neighbours in memory cost one call into the operating system.
+    /// Releases many runs. Neighbours in memory cost one system call.
     ///
     /// Takes an iterator, so that a pool that has no memory for a list can release its runs one by
-    /// one. The iterator may be polled while earlier runs are released.
+    /// one. It may be polled while earlier runs are released.
     ///
     /// # Safety
     ///
@@ -193,23 +195,22 @@ pub unsafe trait PageSource: Send + Sync + Debug {
         }
     }
 
-    /// Frames on the books now, [retained](Self::retained_frames) ones included.
+    /// Returns the charged frames, including [retained](Self::retained_frames) ones.
     fn charged_frames(&self) -> usize;
 
-    /// Frames of released runs for which the system still holds memory, because it refused to take
-    /// it back. The source hands them out before others.
+    /// Returns the number of frames of released runs for which the system still holds memory,
+    /// because it refused to take it back. The source hands these out before others.
     fn retained_frames(&self) -> usize {
         0
     }
 
-    /// Bytes on the books now.
+    /// Returns the charged bytes.
     fn charged_bytes(&self) -> usize {
         self.charged_frames() * self.frame_size()
     }
 }
 
-/// Returns the source that pools use unless told otherwise: mapped memory, shared by the whole
-/// process.
+/// Returns the default source of pools: mapped memory, shared by the whole process.
 #[cfg(unix)]
 pub fn default_source() -> Arc<dyn PageSource> {
     use std::sync::OnceLock;
@@ -217,13 +218,13 @@ pub fn default_source() -> Arc<dyn PageSource> {
     SHARED.get_or_init(|| Arc::new(MmapSource::new())).clone()
 }
 
-/// Returns the source that pools use unless told otherwise: here, the heap.
+/// Returns the default source of pools: on this system, the heap.
 #[cfg(not(unix))]
 pub fn default_source() -> Arc<dyn PageSource> {
     Arc::new(HeapSource::new(4096))
 }
 
-/// The operating system's page size in bytes.
+/// Returns the operating system's page size in bytes.
 pub fn os_frame_size() -> usize {
     #[cfg(unix)]
     return rustix::param::page_size();
@@ -231,7 +232,7 @@ pub fn os_frame_size() -> usize {
     return 4096;
 }
 
-/// Frames of one run, for [`PageSource::discard_all`], and whether they were given back.
+/// Frames of one run, for [`PageSource::discard_all`], with the outcome.
 #[derive(Debug)]
 pub struct Discard {
     pub(super) run: Run,
@@ -240,7 +241,7 @@ pub struct Discard {
 }
 
 impl Discard {
-    /// Makes an entry for `frames` of `run`, not given back yet.
+    /// Makes an entry for `frames` of `run`, not taken back yet.
     pub fn new(run: Run, frames: Range<usize>) -> Discard {
         Discard { run, frames, given_back: false }
     }
@@ -260,34 +261,35 @@ impl Discard {
         self.given_back
     }
 
-    /// Notes whether the system has taken all of the frames back: for implementers of
+    /// Notes whether the system has taken all of the frames back. For implementers of
     /// [`PageSource`].
     pub fn set_given_back(&mut self, given_back: bool) {
         self.given_back = given_back;
     }
 }
 
-/// The system did not take memory back: it stays resident, and has to stay on the books.
+/// The error of a system that did not take memory back, which stays resident and charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotGivenBack;
 
 impl fmt::Display for NotGivenBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the operating system did not take the memory of some frames back; they stay charged",
+            "the operating system did not take the memory of some frames back: they stay charged, \
+             and can be used",
         )
     }
 }
 
 impl core::error::Error for NotGivenBack {}
 
-/// A source has no frames left to give.
+/// The error of a source that has no frames left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfFrames;
 
 impl fmt::Display for OutOfFrames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the page source has no frames left")
+        f.write_str("the page source has no frames left: free objects and try again")
     }
 }
 

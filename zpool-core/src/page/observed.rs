@@ -6,34 +6,35 @@ use std::sync::Arc;
 
 use super::{NotGivenBack, OutOfFrames, PageSource, Run};
 
-/// A call of a page source, as an [`ObservedSource`] tells it.
+/// A call of a page source, as an [`ObservedSource`] reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceCall {
-    /// `reserve` of so many frames.
+    /// `reserve` of this many frames.
     Reserve(usize),
-    /// `charge` of so many frames.
+    /// `charge` of this many frames.
     Charge(usize),
-    /// `populate` of so many frames.
+    /// `populate` of this many frames.
     Populate(usize),
-    /// `uncharge` of so many frames.
+    /// `uncharge` of this many frames.
     Uncharge(usize),
-    /// `discard` of so many frames.
+    /// `discard` of this many frames.
     Discard(usize),
-    /// `release` of so many bytes.
+    /// `release` of this many bytes.
     Release(usize),
-    /// `release_all` of at least so many runs (the lower bound of the iterator's size hint).
+    /// `release_all` of at least this many runs (the lower bound of the iterator's size hint).
     ReleaseAll(usize),
 }
 
-/// Runs a closure before each call of the source behind it: for tests that look at a pool, wait, or panic while it is calling out.
+/// Calls a closure before each call of the source behind it, for tests that inspect a pool, wait,
+/// or panic at such a moment.
 pub struct ObservedSource {
     inner: Arc<dyn PageSource>,
     observe: Box<dyn Fn(SourceCall) + Send + Sync>,
 }
 
 impl ObservedSource {
-    /// Tells `observe` of every call of `inner`, before it is made.
+    /// Makes a source that calls `observe` before every call of `inner`.
     pub fn new(
         inner: Arc<dyn PageSource>,
         observe: impl Fn(SourceCall) + Send + Sync + 'static,
@@ -48,7 +49,8 @@ impl fmt::Debug for ObservedSource {
     }
 }
 
-// SAFETY: runs are those of `inner`, which makes the same promises; only calls of a closure are added.
+// SAFETY: runs are those of `inner`, which makes the same promises; only calls of a closure are
+// added.
 #[expect(unsafe_code, reason = "passes the promises of the inner source on")]
 unsafe impl PageSource for ObservedSource {
     fn frame_size(&self) -> usize {

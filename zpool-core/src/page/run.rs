@@ -5,42 +5,47 @@ use core::ptr::NonNull;
 
 /// A contiguous run of frames that a [`PageSource`](super::PageSource) handed out.
 ///
-/// Not `Clone`: whoever holds it may give it back. Dropping it leaks its address space. All offsets are in bytes from the front; every access
-/// is bounds-checked, so what remains to be promised is who else looks at the bytes.
+/// Not `Clone`: its holder may release it. Dropping it leaks its address space. All offsets are in
+/// bytes from the front. Every access is bounds-checked, so the caller only promises how other
+/// threads use the bytes.
 pub struct Run {
     /// # Invariants
     ///
-    /// 1. Points to `len` bytes, initialized, readable and writable until the source takes the run back (`new`, S1).
+    /// 1. Points to `len` bytes, initialized, readable and writable until the run is released
+    ///    (`new`, 1).
     base: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a run is memory that any thread may use (S1 of `new`).
+// SAFETY: a run is memory that any thread may use (1 of `new`).
 unsafe impl Send for Run {}
-// SAFETY: as above; `&Run` reaches the bytes only through unsafe functions whose callers rule out races.
+// SAFETY: as above; `&Run` reaches the bytes only through unsafe functions whose callers rule out
+// races.
 unsafe impl Sync for Run {}
 
 impl Run {
-    /// The run of `len` bytes at `base`: for implementers of [`PageSource`](super::PageSource).
+    /// Makes the run of `len` bytes at `base`, for implementers of
+    /// [`PageSource`](super::PageSource).
     ///
     /// # Safety
     ///
-    /// 1. `base` points to `len` bytes of initialized memory, readable and writable from any thread, that nobody else uses until the run is released.
+    /// 1. `base` points to `len` bytes of initialized memory, readable and writable from any
+    ///    thread, that no other code uses until the run is released.
     pub unsafe fn new(base: NonNull<u8>, len: usize) -> Run {
         Run { base, len }
     }
 
-    /// Where it begins.
+    /// Returns the address of the front.
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Bytes of the run.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never: a run has at least one frame.
+    /// Returns false: a run has at least one frame.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -49,7 +54,7 @@ impl Run {
     ///
     /// # Safety
     ///
-    /// 1. Nobody has a reference into this range, or reads or writes it during the call.
+    /// 1. There is no reference into this range, and no thread reads or writes it during the call.
     ///
     /// # Panics
     ///
@@ -57,7 +62,8 @@ impl Run {
     #[inline]
     pub unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         let at = self.at(offset, bytes.len());
-        // SAFETY: `at` is inside the run, whose memory is valid (invariant 1); it does not overlap `bytes`, a reference, by (1).
+        // SAFETY: `at` is inside the run, whose memory is valid (invariant 1); it does not overlap
+        // `bytes`, a reference, by (1).
         unsafe { at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
     }
 
@@ -72,16 +78,18 @@ impl Run {
     /// If the range does not lie inside the run.
     pub unsafe fn wipe(&self, offset: usize, len: usize) {
         let at = self.at(offset, len);
-        // SAFETY: `at` is inside the run, whose memory is valid (invariant 1), and nobody looks at it, by (1).
+        // SAFETY: `at` is inside the run, whose memory is valid (invariant 1), and not in use by
+        // (1).
         unsafe { at.write_bytes(0, len) };
     }
 
-    /// Copies `len` bytes from `source_offset` of `source`, which may be this very run, with overlap.
+    /// Copies `len` bytes from `source_offset` of `source`, which may be this run, with overlap.
     ///
     /// # Safety
     ///
-    /// 1. Nobody has a reference into the target range, or reads or writes it during the call.
-    /// 2. Nobody writes the source range during the call.
+    /// 1. There is no reference into the target range, and no thread reads or writes it during the
+    ///    call.
+    /// 2. No thread writes the source range during the call.
     ///
     /// # Panics
     ///
@@ -93,11 +101,12 @@ impl Run {
         unsafe { to.copy_from(from, len) };
     }
 
-    /// The bytes at `offset`.
+    /// Borrows the `len` bytes at `offset`.
     ///
     /// # Safety
     ///
-    /// 1. For the whole of `'a` nobody writes this range, its frames are not discarded, and the run is not released. `'a` may be longer than the borrow of `self`.
+    /// 1. For the whole of `'a`, no thread writes this range, its frames are not discarded, and the
+    ///    run is not released. `'a` may be longer than the borrow of `self`.
     ///
     /// # Panics
     ///
@@ -109,7 +118,7 @@ impl Run {
         unsafe { NonNull::slice_from_raw_parts(at, len).as_ref() }
     }
 
-    /// Where `offset` is, after checking that `len` bytes from there are inside.
+    /// Returns the address of `offset`, after checking that `len` bytes from there are inside.
     #[inline]
     fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
         assert!(

@@ -1,22 +1,23 @@
-//! The text form of what a pool is made of: `zsmalloc+lz4`, `zsmalloc(chain=8)+zstd(level=-1)`.
+//! The text form of a pool's components: `zsmalloc+lz4`, `zsmalloc(chain=8)+zstd(level=-1)`.
 //!
 //! ```text
 //!   pool      := component "+" component            allocator + compressor
 //!   component := name [ "(" [ param { "," param } ] ")" ]
 //!   param     := name "=" value
 //!   name      := letter { letter | digit | "_" | "-" }
-//!   value     := one or more of anything but "," "(" ")" and control characters, spaces at its ends cut off
+//!   value     := one or more characters except "," "(" ")" and control characters; trimmed
 //! ```
 //!
-//! Spaces are allowed between any two of these. What names and values mean is the drivers' business; a [`Component`] only keeps its parameters sorted,
-//! so that two texts for the same thing are equal. A spec's identity is the text that its `Display` gives.
+//! Spaces are allowed between any two of these. Drivers interpret names and values; a [`Component`]
+//! only keeps its parameters sorted, so that two texts for one thing are equal. The identity of a
+//! spec is its `Display` text.
 
 mod parse;
 
 use core::fmt;
 use core::str::FromStr;
 
-/// An allocator and a compressor, as asked for.
+/// A requested allocator and compressor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolSpec {
     /// The allocator.
@@ -26,7 +27,7 @@ pub struct PoolSpec {
 }
 
 impl PoolSpec {
-    /// A spec of these two.
+    /// Makes a spec of these two.
     pub fn new(allocator: Component, compressor: Component) -> PoolSpec {
         PoolSpec { allocator, compressor }
     }
@@ -49,19 +50,20 @@ impl FromStr for PoolSpec {
 /// One plug-in by name, with parameters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Component {
-    /// The name a driver is registered under.
+    /// The name under which a driver is registered.
     pub name: String,
     /// Its parameters.
     pub params: Params,
 }
 
 impl Component {
-    /// The plug-in `name` with its defaults. The name is taken as it is; one that the grammar does not allow can never be asked for in a text.
+    /// Makes the component `name` with default parameters. The name is not checked: one that the
+    /// grammar does not allow can never be requested in a text.
     pub fn named(name: impl Into<String>) -> Component {
         Component { name: name.into(), params: Params::default() }
     }
 
-    /// The same with other parameters.
+    /// Replaces the parameters.
     pub fn with_params(self, params: Params) -> Component {
         Component { params, ..self }
     }
@@ -82,12 +84,12 @@ impl FromStr for Component {
     }
 }
 
-/// Parameters of a plug-in: names with values, each name once, sorted by name.
+/// Parameters of a plug-in: unique names with values, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Sets `name` to `value`, replacing what it was.
+    /// Sets `name` to `value`, replacing an earlier value.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let (name, value) = (name.into(), value.into());
         match self.0.binary_search_by(|(n, _)| n.as_str().cmp(&name)) {
@@ -96,18 +98,18 @@ impl Params {
         }
     }
 
-    /// The value of `name`.
+    /// Returns the value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(n, _)| n.as_str().cmp(name)).ok()?;
         Some(&self.0[at].1)
     }
 
-    /// All, sorted by name.
+    /// Returns all parameters, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(n, v)| (n.as_str(), v.as_str()))
     }
 
-    /// Are there none?
+    /// Returns whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -123,19 +125,19 @@ impl fmt::Display for Params {
     }
 }
 
-/// A text that is no spec: what was expected, and where.
+/// The error of a text that is no spec, with the position and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError {
     /// The whole text.
     pub text: String,
-    /// Where the parser stood: a byte offset into `text`, at a character boundary, up to its length.
+    /// Position of the error: a byte offset into `text`, at a character boundary, up to its length.
     pub at: usize,
-    /// What could have stood there.
+    /// The tokens that the grammar allows there.
     pub expected: &'static str,
 }
 
 impl fmt::Display for SpecError {
-    /// One line, with a mark where the trouble is: `bad spec "zstd(level=▸)": expected a value`.
+    /// Writes one line with a mark at the position: `bad spec "zstd(level=▸)": expected a value`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (before, after) = self.text.split_at(self.at);
         let found = match after.chars().next() {

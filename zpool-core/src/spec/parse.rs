@@ -1,36 +1,37 @@
-//! The parser of the grammar in the parent module: a cursor over the text, one function a rule.
+//! The parser of the grammar in the parent module: a position in the text, and one function per
+//! rule.
 
 use super::{Component, Params, PoolSpec, SpecError};
 
 pub(super) fn pool(text: &str) -> Result<PoolSpec, SpecError> {
-    let mut cursor = Cursor { text, at: 0 };
-    let allocator = cursor.component("an allocator's name")?;
-    cursor.expect('+', "`+` and a compressor")?;
-    let compressor = cursor.component("a compressor's name")?;
-    cursor.end()?;
+    let mut parser = Parser { text, at: 0 };
+    let allocator = parser.component("an allocator's name")?;
+    parser.expect('+', "`+` and a compressor")?;
+    let compressor = parser.component("a compressor's name")?;
+    parser.end()?;
     Ok(PoolSpec { allocator, compressor })
 }
 
 pub(super) fn component(text: &str) -> Result<Component, SpecError> {
-    let mut cursor = Cursor { text, at: 0 };
-    let component = cursor.component("a name")?;
-    cursor.end()?;
+    let mut parser = Parser { text, at: 0 };
+    let component = parser.component("a name")?;
+    parser.end()?;
     Ok(component)
 }
 
-struct Cursor<'a> {
+struct Parser<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Parser<'a> {
     fn component(&mut self, what: &'static str) -> Result<Component, SpecError> {
         let name = self.name(what)?.to_owned();
         let params = if self.eat('(') { self.params()? } else { Params::default() };
         Ok(Component { name, params })
     }
 
-    /// After the opening parenthesis, through the closing one.
+    /// Parses from behind the opening parenthesis through the closing one.
     fn params(&mut self) -> Result<Params, SpecError> {
         let mut params = Params::default();
         if self.eat(')') {
@@ -118,8 +119,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Specs that the grammar allows are parsed.
     #[test]
-    fn reads_what_the_grammar_allows() {
+    fn valid_specs_parse() {
         let spec: PoolSpec =
             " zsmalloc ( step = 16 , chain=8 ) + zstd(level=-1,dict=a b.bin) ".parse().unwrap();
         assert_eq!(spec.to_string(), "zsmalloc(chain=8,step=16)+zstd(dict=a b.bin,level=-1)");
@@ -127,8 +129,9 @@ mod tests {
         assert_eq!("lz4()".parse::<Component>().unwrap(), Component::named("lz4"));
     }
 
+    /// An error names its position and what was expected there.
     #[test]
-    fn points_at_the_place() {
+    fn error_names_position() {
         for (text, at, expected) in [
             ("", 0, "an allocator's name"),
             ("zsmalloc", 8, "`+` and a compressor"),
@@ -150,8 +153,9 @@ mod tests {
     }
 
     proptest! {
+        /// Any text parses and prints equal, or has an error position inside it.
         #[test]
-        fn any_text_parses_or_points_into_itself(text in "[a-c+(),= é\n1-]{0,20}") {
+        fn any_text_parses_or_has_error_position(text in "[a-c+(),= é\n1-]{0,20}") {
             match text.parse::<PoolSpec>() {
                 Ok(spec) => prop_assert_eq!(spec.to_string().parse::<PoolSpec>().unwrap(), spec),
                 Err(error) => { prop_assert!(text.is_char_boundary(error.at)); error.to_string(); }

@@ -1,4 +1,4 @@
-//! Tests that change their whole process, each in a child of its own; and seccomp filters.
+//! Runs tests that change their whole process, each in a child process. And seccomp filters.
 
 use std::process::Command;
 
@@ -13,15 +13,15 @@ pub(crate) fn in_child(test: &str) -> bool {
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{}\n{}{}", output.status, text[0], text[1]);
-    // What it says about being skipped.
+    // Its message about being skipped.
     print!("{}", text[1]);
     false
 }
 
-/// What a refused system call returns: an error, or success without doing anything.
+/// The result of a refused system call: an error, or success without an effect.
 pub(crate) const ANSWERS: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::ENOSYS, 0];
 
-/// Refuses system calls of this thread from now on. Returns false, and says so, where filters are
+/// Refuses system calls of this thread from now on. Returns false, with a message, if filters are
 /// not permitted.
 #[must_use]
 pub(crate) fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
@@ -39,7 +39,7 @@ pub(crate) fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: a plain system call.
     let bound = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0;
-    // SAFETY: the program is as long as it says, and the kernel copies it.
+    // SAFETY: the program has the stated length, and the kernel copies it.
     let set =
         unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }
             == 0;
@@ -49,7 +49,7 @@ pub(crate) fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
     bound && set
 }
 
-/// Locks the memory of this process. Returns false, and says so, where that is not permitted.
+/// Locks the memory of this process. Returns false, with a message, if that is not permitted.
 #[must_use]
 pub(crate) fn lock_memory(flags: i32) -> bool {
     // SAFETY: a plain system call.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zpool_core::exec::{Executor, Job};
-use zpool_core::internal::contained;
+use zpool_core::internal::catch;
 use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use zpool_core::internal::sync::{Condvar, Mutex};
 
@@ -143,7 +143,7 @@ impl JobSlot {
         let Some(executor) = self.executor.lock().clone() else { return };
         // Before the submission, so that a job which is dropped at once is noted after this.
         self.refused.store(false, Ordering::Relaxed);
-        let submitted = contained(|| match delay {
+        let submitted = catch(|| match delay {
             Some(delay) if !delay.is_zero() => executor.submit_later(delay, job),
             _ => executor.submit(job),
         });
@@ -186,7 +186,7 @@ impl JobSlot {
         let executor = self.executor.lock().take();
         let job = self.ready.lock().take();
         drop(job);
-        let _ = contained(|| drop(executor));
+        let _ = catch(|| drop(executor));
     }
 
     /// Waits until no job runs. Returns how many have run so far.

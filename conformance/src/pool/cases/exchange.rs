@@ -23,7 +23,7 @@ fn exchange(harness: &PoolHarness<'_>, kept: &mut StoredObject, other: &mut Stor
     done
 }
 
-/// X1, X2, X3: after an exchange, each handle names the other's object, or its own if the pool
+/// H1, H2, H3: after an exchange, each handle names the other's object, or its own if the pool
 /// declined. This holds for any lengths and either order of freeing, and the accounting stays as it
 /// was.
 pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
@@ -40,8 +40,8 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
             let ids = (kept.handle.id(), other.handle.id());
             for _ in 0..3 {
                 exchange(&harness, &mut kept, &mut other);
-                assert_eq!(harness.pool.stats(), books, "X2: the books");
-                assert_eq!((kept.handle.id(), other.handle.id()), ids, "X2: the handles");
+                assert_eq!(harness.pool.stats(), books, "H2: the books");
+                assert_eq!((kept.handle.id(), other.handle.id()), ids, "H2: the handles");
                 [&kept, &other, &bystander].into_iter().for_each(|object| harness.check(object));
             }
             let (first, second) = if kept_goes_first { (kept, other) } else { (other, kept) };
@@ -55,7 +55,7 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// X1, X2: as in a store, objects are replaced under lasting handles, or under new ones if the pool
+/// H1, H2: as in a store, objects are replaced under lasting handles, or under new ones if the pool
 /// declines, with compactions between.
 pub fn objects_are_replaced_under_handles_that_stay(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
@@ -78,7 +78,7 @@ pub fn objects_are_replaced_under_handles_that_stay(maker: &PoolMaker) {
     harness.finish(live);
 }
 
-/// X3: while guards hold one object or both, nothing is exchanged. Guards keep their bytes, and
+/// H3: while guards hold one object or both, nothing is exchanged. Guards keep their bytes, and
 /// handles keep their objects. Without the guards, the pool behaves as before.
 pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
@@ -90,7 +90,7 @@ pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
             .into_iter()
             .flat_map(|(object, count)| (0..count).map(|_| (object.fill, harness.guard(object))))
             .collect();
-        assert!(!harness.pool.exchange(&kept.handle, &mut other.handle), "X3: under a guard");
+        assert!(!harness.pool.exchange(&kept.handle, &mut other.handle), "H3: under a guard");
         for (fill, guard) in &guards {
             assert_contents(guard, *fill, len);
         }
@@ -100,13 +100,13 @@ pub fn an_object_under_a_guard_keeps_its_handle(maker: &PoolMaker) {
         assert_eq!(
             exchange(&harness, &mut kept, &mut other),
             without,
-            "X3: after the guards have gone"
+            "H3: after the guards have gone"
         );
     }
     harness.finish(vec![kept, other]);
 }
 
-/// X3: a foreign handle, a stale handle, and a handle with itself change nothing.
+/// H3: a foreign handle, a stale handle, and a handle with itself change nothing.
 pub fn foreign_and_stale_handles_are_not_exchanged(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let elsewhere = another_tag(maker, &harness);
@@ -115,17 +115,17 @@ pub fn foreign_and_stale_handles_are_not_exchanged(maker: &PoolMaker) {
     let gone = harness.put(3, len);
     let stale = gone.handle.id();
     harness.free_checked(gone);
-    assert!(!harness.pool.exchange(&mine.handle, &mut theirs.handle), "X3: with a foreign handle");
-    assert!(!harness.pool.exchange(&theirs.handle, &mut mine.handle), "X3: a foreign one kept");
-    assert!(!harness.pool.exchange(&mine.handle, &mut stale.forge()), "X3: with a stale handle");
-    assert!(!harness.pool.exchange(&stale.forge(), &mut mine.handle), "X3: a stale one kept");
+    assert!(!harness.pool.exchange(&mine.handle, &mut theirs.handle), "H3: with a foreign handle");
+    assert!(!harness.pool.exchange(&theirs.handle, &mut mine.handle), "H3: a foreign one kept");
+    assert!(!harness.pool.exchange(&mine.handle, &mut stale.forge()), "H3: with a stale handle");
+    assert!(!harness.pool.exchange(&stale.forge(), &mut mine.handle), "H3: a stale one kept");
     let mut again = mine.handle.id().forge();
     harness.pool.exchange(&mine.handle, &mut again);
     harness.finish(vec![mine]);
     elsewhere.finish(vec![theirs]);
 }
 
-/// X1: threads that read a handle during repeated exchanges find one object or the other, whole,
+/// H1: threads that read a handle during repeated exchanges find one object or the other, whole,
 /// and never an error. The object exchanged for it is freed at once, and its memory reused.
 pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
@@ -138,10 +138,10 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
         let reader = || {
             // Relaxed, here and below: it only says when to begin and to end.
             while !over.load(Ordering::Relaxed) {
-                let guard = harness.pool.read(&id.forge()).expect("X1: a handle that stays good");
+                let guard = harness.pool.read(&id.forge()).expect("H1: a handle that stays good");
                 assert!(
                     objects.iter().any(|object| **object == *guard),
-                    "R1, X1: neither the one nor the other"
+                    "R1, H1: neither the one nor the other"
                 );
                 drop(guard);
                 reads.fetch_add(1, Ordering::Relaxed);
@@ -159,13 +159,13 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
             let mut new = harness.put(next, lens[next as usize]);
             exchange(&harness, &mut kept, &mut new);
             // This is the exchanged object or the new one.
-            harness.pool.free(new.handle).expect("X2: the other handle is good");
+            harness.pool.free(new.handle).expect("H2: the other handle is good");
         }
     });
     harness.finish(vec![kept]);
 }
 
-/// X4: it works in a no-block section without memory, and makes no call of the page source.
+/// H4: it works in a no-block section without memory, and makes no call of the page source.
 pub fn an_exchange_never_blocks(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut rng = SplitMix::new(0xE8C5);
@@ -177,12 +177,12 @@ pub fn an_exchange_never_blocks(maker: &PoolMaker) {
         let _section = NoBlock::enter();
         exchange_pairs(&harness, &mut live);
     }
-    assert_eq!(harness.source.calls(), calls, "X4: calls of the page source");
+    assert_eq!(harness.source.calls(), calls, "H4: calls of the page source");
     harness.source.plan(FaultPlan::Never);
     harness.finish(live);
 }
 
-/// X4: it makes no heap call, whether the pool exchanges or declines.
+/// H4: it makes no heap call, whether the pool exchanges or declines.
 pub fn an_exchange_makes_no_heap_call(maker: &PoolMaker) {
     let heap_calls = maker.heap_calls.as_ref().expect("the suite's line has a counter");
     let harness = PoolHarness::new(maker);
@@ -194,8 +194,8 @@ pub fn an_exchange_makes_no_heap_call(maker: &PoolMaker) {
     let before = heap_calls();
     exchange_pairs(&harness, &mut live);
     let declined = !harness.pool.exchange(&held.handle, &mut live[0].handle);
-    assert_eq!(heap_calls() - before, 0, "X4: heap calls");
-    assert!(declined, "X3: under a guard");
+    assert_eq!(heap_calls() - before, 0, "H4: heap calls");
+    assert!(declined, "H3: under a guard");
     drop(guard);
     live.push(held);
     harness.finish(live);

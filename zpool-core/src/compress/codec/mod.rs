@@ -1,51 +1,50 @@
-//! A compressor with its contexts: what a pool compresses and decompresses through.
+//! A compressor with its contexts, through which a pool compresses and decompresses.
 //!
-//! Contexts come, go and are counted in [`slots`]; using one for a block or several is in
-//! [`session`].
+//! [`contexts`] makes, counts and drops contexts. [`session`] uses one for a block or for several.
 
+mod contexts;
 mod session;
-mod slots;
 
 use core::fmt;
 use std::sync::Arc;
 
 pub use session::Session;
 
+use self::contexts::{LEASED, PooledContext};
 use self::session::{DOES_NOT_FIT, FAILED, Lease, MISBEHAVED, attempt};
-use self::slots::{HELD, Slot};
-use super::contained::{contained, panicked};
-use super::line::{Line, RETIRED, SURPLUS};
+use super::panic::{catch_result, codec_panic};
+use super::wait_queue::{RETIRED, SURPLUS, WaitQueue};
 use super::{CodecError, CompressionContext, Compressor, ContextBudget, DecompressionContext};
 use crate::internal::PerCpu;
 use crate::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::noblock::might_block;
 
-/// A compressor and the contexts that threads run it with.
+/// A compressor with the contexts in which threads run it.
 ///
 /// Contexts are made on first use, live as long as the codec, and are used by one thread at a time
-/// (see [`PerCpu`]). Whatever the compressor does (fail, panic, lie about lengths, block, call back
-/// into the store), the codec stays usable: a context that panicked is thrown away.
+/// (see [`PerCpu`]). The codec stays usable whatever the compressor does: fail, panic, return wrong
+/// lengths, block, or call back into the store. A context that panicked is dropped.
 pub struct Codec {
     compressor: Arc<dyn Compressor>,
     max_block_len: usize,
     stateless: bool,
-    compression: PerCpu<Slot<dyn CompressionContext>>,
-    decompression: PerCpu<Slot<dyn DecompressionContext>>,
+    compression: PerCpu<PooledContext<dyn CompressionContext>>,
+    decompression: PerCpu<PooledContext<dyn DecompressionContext>>,
     /// Threads that wait for a compression context.
-    line: Line<Slot<dyn CompressionContext>>,
-    /// Bytes of the largest compression slot so far; 0 before there was one.
-    slot_bytes: AtomicUsize,
-    /// Bytes of the compressor itself; fixed.
+    waiters: WaitQueue<PooledContext<dyn CompressionContext>>,
+    /// Bytes of the largest compression context so far; 0 before the first.
+    largest_context_bytes: AtomicUsize,
+    /// Bytes that all contexts share. Constant.
     shared_bytes: usize,
     compression_bytes: AtomicUsize,
     decompression_bytes: AtomicUsize,
-    /// Where the same bytes are counted together with those of other codecs, and bounded.
+    /// An account shared with other codecs, with its bound.
     budget: Option<Arc<ContextBudget>>,
     made: AtomicU64,
     failed: AtomicU64,
 }
 
-/// What a codec's contexts cost.
+/// The cost of a codec's contexts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecStats {
@@ -53,12 +52,12 @@ pub struct CodecStats {
     pub context_bytes: usize,
     /// Contexts made so far.
     pub contexts_made: u64,
-    /// Attempts to make one that failed; each is made again when next needed.
+    /// Failed attempts to make a context. Each is repeated when a context is next needed.
     pub contexts_failed: u64,
 }
 
 impl Codec {
-    /// A codec for blocks of up to `max_block_len` bytes. Makes no context yet.
+    /// Makes a codec for blocks of up to `max_block_len` bytes, without a context.
     pub fn new(compressor: Arc<dyn Compressor>, max_block_len: usize) -> Codec {
         Codec {
             stateless: compressor.properties().stateless_decompression,
@@ -67,8 +66,8 @@ impl Codec {
             max_block_len,
             compression: PerCpu::new(),
             decompression: PerCpu::new(),
-            line: Line::new(),
-            slot_bytes: AtomicUsize::new(0),
+            waiters: WaitQueue::new(),
+            largest_context_bytes: AtomicUsize::new(0),
             compression_bytes: AtomicUsize::new(0),
             decompression_bytes: AtomicUsize::new(0),
             budget: None,
@@ -77,42 +76,42 @@ impl Codec {
         }
     }
 
-    /// Counts what its contexts cost, and what they share, in `budget` as well, as long as the
-    /// codec lives, and keeps to its bound.
+    /// Counts the bytes of contexts, and what they share, in `budget` as well, and keeps to its
+    /// bound.
     #[must_use]
     pub fn with_budget(mut self, budget: Arc<ContextBudget>) -> Codec {
-        debug_assert!(self.budget.is_none(), "counted in one place");
+        debug_assert!(self.budget.is_none(), "a codec has one budget");
         debug_assert_eq!(self.context_bytes(), 0, "no context has been made yet");
         budget.add(self.shared_bytes, false);
         self.budget = Some(budget);
         self
     }
 
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn compressor(&self) -> &Arc<dyn Compressor> {
         &self.compressor
     }
 
-    /// The largest block in bytes.
+    /// Returns the largest block in bytes.
     pub fn max_block_len(&self) -> usize {
         self.max_block_len
     }
 
-    /// Returns the bytes of the largest compression context so far, its scratch included; 0 before
-    /// there was one.
-    pub fn slot_bytes(&self) -> usize {
+    /// Returns the bytes of the largest compression context so far, including its scratch; 0 before
+    /// the first.
+    pub fn largest_context_bytes(&self) -> usize {
         // Relaxed: an estimate.
-        self.slot_bytes.load(Ordering::Relaxed)
+        self.largest_context_bytes.load(Ordering::Relaxed)
     }
 
-    /// Compresses `block` into the context's scratch and lets `with` look at the result: the
-    /// compressed bytes, or `None` when they would be longer than `max_len`.
+    /// Compresses `block` into scratch memory and calls `with` with the compressed bytes, or with
+    /// `None` if they would be longer than `max_len`.
     ///
-    /// `with` runs while the context is out of its slot: it may call anything, this codec included.
+    /// The context is leased during `with`, which may call anything, even this codec.
     ///
     /// # Errors
     ///
-    /// [`CodecError`], a panic of the codec included. `with` was not called then.
+    /// [`CodecError`], also for a panic of the compressor. Then `with` was not called.
     ///
     /// # Panics
     ///
@@ -129,151 +128,151 @@ impl Codec {
             "a block of {} bytes is over the codec's maximum",
             block.len()
         );
-        let mut slot = match self.compression.take() {
-            Some(slot) => slot,
-            None => self.another_compression_slot()?,
+        let mut pooled = match self.compression.take() {
+            Some(pooled) => pooled,
+            None => self.acquire_compression()?,
         };
-        HELD.set(HELD.get() + 1);
+        LEASED.set(LEASED.get() + 1);
         let mut failed = None;
-        let outcome = attempt(&mut slot, block, &mut failed);
+        let outcome = attempt(&mut pooled, block, &mut failed);
         match outcome {
             Ok(FAILED) => {
-                self.keep_compression(slot);
-                Err(failed.expect("set where the outcome was"))
+                self.return_compression(pooled);
+                Err(failed.expect("set together with the outcome"))
             }
             Ok(DOES_NOT_FIT) => {
-                self.keep_compression(slot);
+                self.return_compression(pooled);
                 Ok(with(None))
             }
             Ok(MISBEHAVED) => {
-                self.discard_held(slot);
-                Err(failed.expect("set where the outcome was"))
+                self.discard_leased(pooled);
+                Err(failed.expect("set together with the outcome"))
             }
             Ok(len) => {
-                let mut lease = Lease { codec: self, slot: Some(slot) };
-                let slot = lease.slot.as_mut().expect("just put there");
-                Ok(with((len <= max_len).then(|| &slot.scratch[..len])))
+                let mut lease = Lease { codec: self, pooled: Some(pooled) };
+                let pooled = lease.pooled.as_mut().expect("just leased");
+                Ok(with((len <= max_len).then(|| &pooled.scratch[..len])))
             }
             Err(panic) => {
-                let error = panicked(panic);
-                self.discard_held(slot);
+                let error = codec_panic(panic);
+                self.discard_leased(pooled);
                 Err(error)
             }
         }
     }
 
-    /// For compressing several blocks, one after the other, with one context.
+    /// Begins a session, which compresses several blocks with one context.
     pub fn session(&self) -> Session<'_> {
         Session::new(self)
     }
 
     /// Decompresses `compressed` into `block`, whose length is exactly that of the original.
     ///
-    /// May block where a codec that needs contexts has to make one, or to drop one that panicked or
-    /// that there is no slot for; never where decompression is stateless.
+    /// Never blocks if decompression is stateless. Otherwise it may block to make a context, or to
+    /// drop one that panicked or for which there is no cell.
     ///
     /// # Errors
     ///
-    /// [`CodecError`], a panic of the codec included; `block` is then unspecified.
+    /// [`CodecError`], also for a panic of the compressor. Then the bytes of `block` are
+    /// unspecified.
     #[inline]
     pub fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         if self.stateless {
-            return contained(|| self.compressor.decompress(compressed, block))
-                .unwrap_or_else(|panic| Err(panicked(panic)));
+            return catch_result(|| self.compressor.decompress(compressed, block))
+                .unwrap_or_else(|panic| Err(codec_panic(panic)));
         }
-        let mut slot = match self.decompression.take() {
-            Some(slot) => slot,
-            None => self.make_decompression_slot()?,
+        let mut pooled = match self.decompression.take() {
+            Some(pooled) => pooled,
+            None => self.make_decompression()?,
         };
-        match contained(|| slot.context.decompress(compressed, block)) {
+        match catch_result(|| pooled.context.decompress(compressed, block)) {
             Ok(result) => {
-                self.keep_decompression(slot);
+                self.return_decompression(pooled);
                 result
             }
             Err(panic) => {
-                let error = panicked(panic);
-                self.discard(slot);
+                let error = codec_panic(panic);
+                self.discard(pooled);
                 Err(error)
             }
         }
     }
 
-    /// Frees the compression contexts and keeps none from now on: for a pool that is retired and
-    /// will only be read. May block.
+    /// Frees the compression contexts and keeps none from now on, for a retired pool that will only
+    /// be read. May block.
     pub fn retire_compression(&self) {
         might_block("freeing compression contexts");
-        // The exchanges of the slots order it. Here the flag is set, then each slot is emptied; in
-        // `keep_compression` a slot is filled, then the flag read. Of the two exchanges of one
-        // slot, both Acquire and Release, either the filling comes second, and then sees the flag;
-        // or the emptying does, and then takes what was put there. So no context is left in a slot
-        // for good.
-        self.line.set(RETIRED, true);
+        // Ordered by the exchanges of the cells. This function sets the flag and then empties each
+        // cell; `return_compression` fills a cell and then reads the flag. Both exchanges of a cell
+        // are Acquire and Release. If the filling comes second, it sees the flag; otherwise the
+        // emptying takes the context. So no context stays in a cell.
+        self.waiters.set(RETIRED, true);
         self.drop_compression_contexts();
     }
 
-    /// Keeps compression contexts again: the pool was revived. They are made anew when needed.
+    /// Keeps compression contexts again, because the pool was revived. They are made when needed.
     pub fn revive_compression(&self) {
-        // A thread that still sees the old value only drops a context too many.
-        self.line.set(RETIRED, false);
+        // A thread that still sees the flag only drops a context too many.
+        self.waiters.set(RETIRED, false);
     }
 
-    /// Frees the contexts that are not in use. With `keep_one`, one of each kind stays, for the
-    /// next block. Returns the bytes freed. Makes no heap call; may block, as the drop of a context
-    /// may.
+    /// Frees the idle contexts and returns their bytes. With `keep_one`, one of each kind stays for
+    /// the next block.
+    ///
+    /// Makes no heap call. May block, as the drop of a context may.
     pub fn free_idle_contexts(&self, keep_one: bool) -> usize {
         might_block("freeing idle contexts");
         let mut freed = 0;
         let kept = if keep_one { self.compression.take() } else { None };
         freed += self.drop_compression_contexts();
-        if let Some(slot) = kept {
-            self.put_compression(slot);
+        if let Some(pooled) = kept {
+            self.put_compression(pooled);
         }
         let kept = if keep_one { self.decompression.take() } else { None };
-        while let Some(slot) = self.decompression.take() {
-            freed += slot.counted;
-            self.discard(slot);
+        while let Some(pooled) = self.decompression.take() {
+            freed += pooled.counted;
+            self.discard(pooled);
         }
-        if let Some(slot) = kept
-            && let Err(surplus) = self.decompression.put(slot)
+        if let Some(pooled) = kept
+            && let Err(surplus) = self.decompression.put(pooled)
         {
             self.discard(surplus);
         }
         freed
     }
 
-    /// Frees compression contexts until the [budget](Self::with_budget) is kept to again, after its
-    /// bound was lowered: those that are not in use now, the others when they come back. At least
-    /// one stays. Returns the bytes freed now. May block.
+    /// Frees compression contexts until the [budget](Self::with_budget) is kept, after its bound
+    /// was lowered: idle ones now, the others when they are returned. At least one stays. Returns
+    /// the bytes freed now. May block.
     pub fn free_surplus_contexts(&self) -> usize {
         might_block("freeing surplus contexts");
-        self.line.set(SURPLUS, true);
+        self.waiters.set(SURPLUS, true);
         self.drop_surplus()
     }
 
-    /// Frees the contexts that are in no use, for a codec that is about to go. Gives how many
-    /// panicked then, which is contained. May block.
+    /// Frees all idle contexts of a codec that is about to be dropped. Returns how many panicked,
+    /// which is caught. May block.
     pub fn free_contexts(&self) -> usize {
         let mut panicked = 0;
-        // One by one: of two that panic in one drop, the second would abort the process, as the
-        // first unwinds.
-        while let Some(slot) = self.compression.take() {
-            panicked += usize::from(!self.drop_slot(slot, true));
-            self.line.gone();
+        // One by one: if two panicked in one drop, the second would abort the process.
+        while let Some(pooled) = self.compression.take() {
+            panicked += usize::from(!self.drop_context(pooled, true));
+            self.waiters.context_freed();
         }
-        while let Some(slot) = self.decompression.take() {
-            panicked += usize::from(!self.drop_slot(slot, false));
+        while let Some(pooled) = self.decompression.take() {
+            panicked += usize::from(!self.drop_context(pooled, false));
         }
         panicked
     }
 
-    /// Bytes of the contexts, without what they share.
+    /// Returns the bytes of the contexts, without what they share.
     fn context_bytes(&self) -> usize {
         // Relaxed: statistics only.
         self.compression_bytes.load(Ordering::Relaxed)
             + self.decompression_bytes.load(Ordering::Relaxed)
     }
 
-    /// What the contexts cost.
+    /// Returns the cost of the contexts.
     pub fn stats(&self) -> CodecStats {
         // Relaxed: statistics only.
         CodecStats {
@@ -288,7 +287,7 @@ impl Drop for Codec {
     fn drop(&mut self) {
         self.free_contexts();
         if let Some(budget) = &self.budget {
-            // All contexts are gone, but for those that leaked. Relaxed: statistics only.
+            // All contexts are freed, except for leaked ones. Relaxed: statistics only.
             budget.add(self.compression_bytes.load(Ordering::Relaxed).wrapping_neg(), true);
             let rest = self.shared_bytes + self.decompression_bytes.load(Ordering::Relaxed);
             budget.add(rest.wrapping_neg(), false);

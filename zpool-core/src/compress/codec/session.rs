@@ -1,4 +1,4 @@
-//! Compressing with one context: an attempt, what it came to, and how the context goes back.
+//! Compression with one context: one attempt and its outcome, sessions, and leases.
 
 use core::any::Any;
 use core::fmt;
@@ -6,27 +6,27 @@ use core::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Codec;
-use super::slots::{HELD, Slot};
-use crate::compress::contained::panicked;
+use super::contexts::{LEASED, PooledContext};
+use crate::compress::panic::codec_panic;
 use crate::compress::{CodecError, Compressed, CompressionContext};
 
-// What a compression came to, in one word: a length, or one of these, which no buffer has. A
-// `Result` with an error's fields goes through memory, where it is written in pieces and read as a
-// whole; such a read waits until everything that was written before, the compressed block included,
-// is in the cache.
+// The outcome of a compression in one word: a length, or one of these values, which no buffer has.
+// A `Result` with an error would be returned through memory, written in parts and read as a whole.
+// Such a read cannot use store forwarding and waits for all earlier stores, including those of the
+// compressed block.
 pub(super) const FAILED: usize = usize::MAX;
 pub(super) const DOES_NOT_FIT: usize = usize::MAX - 1;
 pub(super) const MISBEHAVED: usize = usize::MAX - 2;
 
-/// Has a context compress `block` into its scratch: a length, or one of the words above, with what
-/// went wrong in `failed`.
+/// Compresses `block` into the scratch of a context. Returns a length, or one of the values above
+/// with the error in `failed`.
 #[inline(always)]
 pub(super) fn attempt(
-    slot: &mut Slot<dyn CompressionContext>,
+    pooled: &mut PooledContext<dyn CompressionContext>,
     block: &[u8],
     failed: &mut Option<CodecError>,
 ) -> Result<usize, Box<dyn Any + Send>> {
-    let Slot { scratch, context, .. } = slot;
+    let PooledContext { scratch, context, .. } = pooled;
     let max = scratch.len();
     catch_unwind(AssertUnwindSafe(|| match context.compress(block, scratch) {
         Ok(Compressed::Len(len)) if (1..=max).contains(&len) => len,
@@ -43,38 +43,39 @@ pub(super) fn attempt(
     }))
 }
 
-/// A context that is out of its slot for several blocks. Made by [`Codec::session`]; the context
-/// goes back when this is dropped.
+/// A context leased for several blocks. Made by [`Codec::session`]; dropping it returns the
+/// context.
 pub struct Session<'c> {
     codec: &'c Codec,
-    /// Taken for the first block.
-    slot: Option<Box<Slot<dyn CompressionContext>>>,
-    /// That a thread has a context out is known by thread.
+    /// Leased for the first block.
+    pooled: Option<Box<PooledContext<dyn CompressionContext>>>,
+    /// Not `Send`: each thread counts its own leases.
     not_send: PhantomData<*const ()>,
 }
 
 impl<'c> Session<'c> {
     pub(super) fn new(codec: &'c Codec) -> Session<'c> {
-        Session { codec, slot: None, not_send: PhantomData }
+        Session { codec, pooled: None, not_send: PhantomData }
     }
 
-    /// Returns the context if another thread waits for one. To be called before whatever may take
-    /// long, such as a caller's iterator; the next block takes a context again, or waits for one.
+    /// Returns the context if another thread waits for one. The next block leases a context again.
+    ///
+    /// Call it before anything that may take long, such as a caller's iterator.
     #[inline]
     pub fn rest(&mut self) {
-        if self.codec.line.attention() != 0
-            && let Some(slot) = self.slot.take()
+        if self.codec.waiters.attention() != 0
+            && let Some(pooled) = self.pooled.take()
         {
-            self.codec.keep_compression(slot);
+            self.codec.return_compression(pooled);
         }
     }
 
-    /// Compresses `block`, as [`Codec::compress`] does, and lends the result until the next one:
-    /// `None` when it would be longer than `max_len`.
+    /// Compresses `block` as [`Codec::compress`] does. Lends the result until the next block:
+    /// `None` if it would be longer than `max_len`.
     ///
     /// # Errors
     ///
-    /// [`CodecError`], a panic of the codec included. The session is good for further blocks.
+    /// [`CodecError`], also for a panic of the compressor. The session stays usable.
     ///
     /// # Panics
     ///
@@ -87,32 +88,32 @@ impl<'c> Session<'c> {
             "a block of {} bytes is over the codec's maximum",
             block.len()
         );
-        let mut slot = match self.slot.take() {
-            Some(slot) => slot,
+        let mut pooled = match self.pooled.take() {
+            Some(pooled) => pooled,
             None => {
                 let taken = codec.compression.take();
-                let slot = taken.map_or_else(|| codec.another_compression_slot(), Ok)?;
-                HELD.set(HELD.get() + 1);
-                slot
+                let pooled = taken.map_or_else(|| codec.acquire_compression(), Ok)?;
+                LEASED.set(LEASED.get() + 1);
+                pooled
             }
         };
         let mut failed = None;
-        let outcome = match attempt(&mut slot, block, &mut failed) {
+        let outcome = match attempt(&mut pooled, block, &mut failed) {
             Ok(outcome) => outcome,
             Err(panic) => {
-                let error = panicked(panic);
-                codec.discard_held(slot);
+                let error = codec_panic(panic);
+                codec.discard_leased(pooled);
                 return Err(error);
             }
         };
         match outcome {
-            MISBEHAVED => codec.discard_held(slot),
-            _ => self.slot = Some(slot),
+            MISBEHAVED => codec.discard_leased(pooled),
+            _ => self.pooled = Some(pooled),
         }
-        match (outcome, failed, &self.slot) {
+        match (outcome, failed, &self.pooled) {
             (_, Some(error), _) => Err(error),
-            (len, None, Some(slot)) if len <= max_len && len != DOES_NOT_FIT => {
-                Ok(Some(&slot.scratch[..len]))
+            (len, None, Some(pooled)) if len <= max_len && len != DOES_NOT_FIT => {
+                Ok(Some(&pooled.scratch[..len]))
             }
             _ => Ok(None),
         }
@@ -121,8 +122,8 @@ impl<'c> Session<'c> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.codec.keep_compression(slot);
+        if let Some(pooled) = self.pooled.take() {
+            self.codec.return_compression(pooled);
         }
     }
 }
@@ -131,22 +132,23 @@ impl fmt::Debug for Session<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("codec", self.codec)
-            .field("begun", &self.slot.is_some())
+            .field("begun", &self.pooled.is_some())
             .finish()
     }
 }
 
-/// A compression slot that goes back when this is dropped: also when the caller's closure unwinds.
+/// A leased compression context. Its drop returns the context, even if the caller's closure
+/// unwinds.
 pub(super) struct Lease<'a> {
     pub(super) codec: &'a Codec,
-    pub(super) slot: Option<Box<Slot<dyn CompressionContext>>>,
+    pub(super) pooled: Option<Box<PooledContext<dyn CompressionContext>>>,
 }
 
 impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.codec.keep_compression(slot);
+        if let Some(pooled) = self.pooled.take() {
+            self.codec.return_compression(pooled);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! loom's locks behind parking_lot's interface: no poisoning, `try_lock` gives an `Option`, a condition variable borrows the guard.
+//! loom's locks with parking_lot's interface: no poisoning, `try_lock` returns an `Option`, and a
+//! condition variable borrows the guard.
 
 use core::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -15,19 +16,19 @@ pub struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
 #[derive(Debug)]
 pub struct Condvar(loom::sync::Condvar);
 
-/// What [`Condvar::wait_for`] returns: loom has no clock, so a wait never times out.
+/// The result of [`Condvar::wait_for`]. loom has no clock, so a wait never times out.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitTimeoutResult;
 
 impl WaitTimeoutResult {
-    /// Always false: see the type.
+    /// Returns false: see the type.
     pub fn timed_out(self) -> bool {
         false
     }
 }
 
 impl<T> Mutex<T> {
-    /// A new mutex.
+    /// Makes a mutex.
     pub fn new(value: T) -> Self {
         Mutex(loom::sync::Mutex::new(value))
     }
@@ -37,22 +38,22 @@ impl<T> Mutex<T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(|e| e.into_inner())))
     }
 
-    /// The lock, if it is free.
+    /// Locks the mutex if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock().ok().map(|g| MutexGuard(Some(g)))
     }
 
-    /// Waits for the lock: the model has no clock.
+    /// Waits for the lock, since the model has no clock.
     pub fn try_lock_for(&self, _timeout: Duration) -> Option<MutexGuard<'_, T>> {
         Some(self.lock())
     }
 
-    /// The value, which nobody else can lock.
+    /// Returns the value, which no other thread can lock.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The value, out of its lock.
+    /// Returns the value.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(|e| e.into_inner())
     }
@@ -84,18 +85,18 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 }
 
 impl Condvar {
-    /// A new condition variable.
+    /// Makes a condition variable.
     pub fn new() -> Self {
         Condvar(loom::sync::Condvar::new())
     }
 
-    /// Gives the lock away and waits for a notification.
+    /// Unlocks the mutex, waits for a notification, and locks it again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let inner = guard.0.take().expect("a guard is empty only inside Condvar::wait");
         guard.0 = Some(self.0.wait(inner).unwrap_or_else(|e| e.into_inner()));
     }
 
-    /// Like [`wait`](Self::wait): the model has no clock.
+    /// Waits as [`wait`](Self::wait) does, since the model has no clock.
     pub fn wait_for<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,

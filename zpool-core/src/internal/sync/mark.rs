@@ -1,10 +1,10 @@
-//! Which thread does something that others wait for, and whether it is still there.
+//! Identities of threads, for waits that must end when the awaited thread is gone.
 
 /// A thread of this process, or of the one that it was forked from.
 ///
 /// A wait for another thread's step never ends if that thread is gone: after a `fork`, which copies
-/// only the thread that calls it, or because it was ended from outside. Waits therefore look at the
-/// mark of the thread that they wait for when nothing happened for a while.
+/// only the calling thread, or because it was ended from outside. So a waiter checks the mark of
+/// the awaited thread after a while without news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadMark {
     process: u32,
@@ -12,19 +12,20 @@ pub struct ThreadMark {
 }
 
 impl ThreadMark {
-    /// Marks the calling thread.
+    /// Returns the mark of the calling thread.
     pub fn here() -> ThreadMark {
         ThreadMark { process: std::process::id(), thread: thread_id() }
     }
 
-    /// Returns whether the mark was made in another process, of which this one is a fork.
+    /// Returns whether the mark was made in another process, from which this one was forked.
     pub fn is_of_another_process(self) -> bool {
         self.process != std::process::id()
     }
 
-    /// Returns whether the thread has ended for certain. May read `/proc`: not for a hot path.
+    /// Returns whether the thread has certainly ended. May read `/proc`, so it is not for a hot
+    /// path.
     ///
-    /// Outside Linux, and where `/proc` is not there, only a fork is noticed.
+    /// Outside Linux, or without `/proc`, only a fork is noticed.
     pub fn is_gone(self) -> bool {
         self.is_of_another_process() || has_ended(self.thread)
     }
@@ -38,7 +39,7 @@ fn thread_id() -> u32 {
 #[cfg(all(target_os = "linux", not(zpool_loom)))]
 fn has_ended(thread: u32) -> bool {
     let tasks = std::path::Path::new("/proc/self/task");
-    // Both must be certain: a `/proc` that is hidden says nothing about the thread.
+    // Both must be certain: a hidden `/proc` says nothing about the thread.
     matches!(tasks.join(thread.to_string()).try_exists(), Ok(false))
         && matches!(tasks.try_exists(), Ok(true))
 }
@@ -57,7 +58,7 @@ fn has_ended(_: u32) -> bool {
 mod tests {
     use super::*;
 
-    /// A mark is of a thread that is there until that thread has been joined.
+    /// A mark is not gone before its thread was joined.
     #[test]
     fn mark_is_gone_after_its_thread() {
         let (send, marks) = std::sync::mpsc::channel();
@@ -70,7 +71,7 @@ mod tests {
         assert!(!mark.is_gone() && !ThreadMark::here().is_gone());
         drop(go);
         thread.join().unwrap();
-        // The kernel wakes the joiner just before it takes the thread off the list.
+        // The kernel wakes the joiner just before it removes the thread from the list.
         while !mark.is_gone() {
             std::thread::yield_now();
         }

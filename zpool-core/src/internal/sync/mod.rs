@@ -1,8 +1,9 @@
-//! The one place where the workspace takes its locks, atomics and threads from.
+//! The locks, atomics and threads of the workspace.
 //!
-//! Normally these are [parking_lot](https://docs.rs/parking_lot)'s locks (std's show false races under ThreadSanitizer, because std is
-//! not instrumented) and core's atomics. With `--cfg zpool_loom` they are loom's, so that the protocols built on them can be
-//! model-checked. Statics (id counters, the check policy) stay core's atomics in both: they are not part of any protocol.
+//! Normally these are [parking_lot](https://docs.rs/parking_lot)'s locks and core's atomics. (std's
+//! locks cause false reports of ThreadSanitizer, because std is not instrumented.) With `--cfg
+//! zpool_loom` they are loom's, so that protocols can be model-checked. Statics, such as id
+//! counters and the check policy, are core's atomics in both cases: they are part of no protocol.
 
 #[cfg(zpool_loom)]
 mod loom_locks;
@@ -44,7 +45,8 @@ pub mod thread {
     pub use std::thread::{Builder, JoinHandle, Thread, ThreadId, current, park, spawn, yield_now};
 }
 
-/// Waits for an unpark, or until `timeout` has passed (never, in the model: loom has no clock). May also return for no reason.
+/// Waits for an unpark, or until `timeout` has passed. May also return spuriously. In a model it
+/// never times out, since loom has no clock.
 pub fn park_timeout(timeout: core::time::Duration) {
     #[cfg(zpool_loom)]
     {
@@ -55,7 +57,8 @@ pub fn park_timeout(timeout: core::time::Duration) {
     std::thread::park_timeout(timeout);
 }
 
-/// Tells the processor (or loom's scheduler) that this thread waits for another one's bounded step.
+/// Hints to the processor, or to loom's scheduler, that this thread waits for a bounded step of
+/// another one.
 #[inline]
 pub fn spin_hint() {
     #[cfg(zpool_loom)]

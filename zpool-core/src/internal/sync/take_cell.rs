@@ -1,6 +1,7 @@
-//! A cell that holds a box or nothing, emptied and filled by one exchange.
+//! A cell that holds a box or nothing.
 
-/// Holds a `Box<T>` or nothing. Both operations are one atomic exchange of a pointer, Acquire and Release; under loom a mutex stands for it.
+/// Holds a `Box<T>` or nothing. Taking and swapping are one atomic exchange of a pointer, Acquire
+/// and Release. Under loom a mutex replaces it.
 pub(crate) struct TakeCell<T> {
     #[cfg(not(zpool_loom))]
     slot: crossbeam_utils::atomic::AtomicCell<Option<Box<T>>>,
@@ -12,7 +13,8 @@ impl<T> TakeCell<T> {
     #[cfg(not(zpool_loom))]
     pub(crate) fn empty() -> Self {
         const {
-            // A pointer-sized option: were it any larger, AtomicCell would fall back to a lock shared by the process.
+            // Pointer-sized: for anything larger, AtomicCell would use a lock shared by the
+            // process.
             assert!(size_of::<Option<Box<T>>>() == size_of::<usize>());
         }
         TakeCell { slot: crossbeam_utils::atomic::AtomicCell::new(None) }
@@ -23,7 +25,7 @@ impl<T> TakeCell<T> {
         TakeCell { slot: super::Mutex::new(None) }
     }
 
-    /// Takes what is there.
+    /// Takes the value.
     #[inline]
     pub(crate) fn take(&self) -> Option<Box<T>> {
         #[cfg(not(zpool_loom))]
@@ -32,7 +34,7 @@ impl<T> TakeCell<T> {
         return self.slot.lock().take();
     }
 
-    /// Puts `value` in and gives back what was there.
+    /// Replaces the value and returns the previous one.
     #[inline]
     pub(crate) fn swap(&self, value: Option<Box<T>>) -> Option<Box<T>> {
         #[cfg(not(zpool_loom))]

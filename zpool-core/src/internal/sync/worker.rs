@@ -1,21 +1,22 @@
-//! Threads of the library's own: they take no signals that are meant for the program.
+//! Worker threads of the library, which take no signals meant for the program.
 
 use std::io;
 
 use super::thread;
 
-/// Starts a thread called `name` that runs `work` with signals blocked, whatever the mask of the
-/// caller is.
+/// Starts a thread called `name` that runs `work` with signals blocked, whatever mask the caller
+/// has.
 ///
-/// A signal that is sent to a process goes to any of its threads that does not block it. A program
-/// that blocks a signal everywhere, to read it from a `signalfd` or with `sigwait`, cannot know of
-/// the library's threads, so these block all signals. Not blocked are the six that report a fault
-/// of the thread itself (`SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE`, `SIGTRAP`, `SIGSYS`): blocked,
-/// such a fault would kill the process instead of calling the program's handler.
+/// A signal to a process is delivered to any of its threads that does not block it. A program that
+/// blocks a signal in all its threads, to read it from a `signalfd` or with `sigwait`, cannot know
+/// of the library's threads. So these block all signals, except for the six that report a fault of
+/// the thread itself (`SIGSEGV`, `SIGBUS`, `SIGILL`, `SIGFPE`, `SIGTRAP`, `SIGSYS`): a blocked
+/// fault would kill the process instead of calling the program's handler.
 ///
 /// # Errors
 ///
-/// If `name` contains a zero byte ([`io::ErrorKind::InvalidInput`]), or the system gives no thread.
+/// If `name` contains a zero byte ([`io::ErrorKind::InvalidInput`]), or if the system gives no
+/// thread.
 pub fn spawn_worker(
     name: &str,
     work: impl FnOnce() + Send + 'static,
@@ -24,8 +25,8 @@ pub fn spawn_worker(
         let message = "a thread's name must not contain a zero byte: choose another name";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    // A thread inherits its parent's mask: ours is changed for the moment of the start, and
-    // restored by the drop however that ends.
+    // A thread inherits its parent's mask. Ours is changed only for the start, and the drop
+    // restores it.
     let _blocked = mask::SignalsBlocked::enter()?;
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
@@ -41,7 +42,7 @@ mod mask {
     const FAULTS: [libc::c_int; 6] =
         [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
-    /// The calling thread blocks signals until this is dropped.
+    /// Blocks signals in the calling thread until this is dropped.
     pub(super) struct SignalsBlocked {
         before: libc::sigset_t,
     }
@@ -82,7 +83,7 @@ mod mask {
 
 #[cfg(any(not(unix), zpool_loom))]
 mod mask {
-    /// Without signals there is nothing to block.
+    /// There are no signals to block.
     pub(super) struct SignalsBlocked;
 
     impl SignalsBlocked {
@@ -96,15 +97,15 @@ mod mask {
 mod tests {
     use super::*;
 
-    /// The mask of blocked signals of the calling thread, from the system.
+    /// Returns the mask of blocked signals of the calling thread, from the system.
     fn blocked() -> u64 {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
         u64::from_str_radix(line.trim(), 16).unwrap()
     }
 
-    /// The thread blocks every signal that can be blocked but faults; its parent blocks what it
-    /// did.
+    /// The worker blocks every signal that can be blocked except faults, and its parent's mask does
+    /// not change.
     #[test]
     fn worker_blocks_signals_and_parent_does_not() {
         let before = blocked();

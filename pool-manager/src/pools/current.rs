@@ -1,32 +1,31 @@
 //! The current pool: one atomic pointer for readers, replaced by switchers.
 //!
-//! The block that the pointer owns keeps a pool's count, not the pool: a reader whose guard
-//! outlives a switch may free the block, never the pool. Under loom a mutex stands for arc-swap,
-//! which has no model of its own.
+//! The pointer owns the block with the pool's count, not the pool itself. So a reader whose guard
+//! outlives a switch may free the block, but never the pool. Under loom a mutex replaces arc-swap,
+//! which has no loom model.
 
 use std::fmt;
 use std::sync::Arc;
 
-use zpool_core::internal::{Counted, Released};
+use zpool_core::internal::{Counted, Ref, Released};
 
 use self::cell::Cell;
-use zpool_core::internal::Ref;
 
-/// Where readers find the value that is current.
+/// The current value, for readers.
 pub(crate) struct Current<T: Released> {
     cell: Cell<T>,
 }
 
 impl<T: Released> Current<T> {
-    /// Nothing is current.
+    /// Makes a pointer without a current value.
     pub(crate) fn none() -> Current<T> {
         Current { cell: Cell::none() }
     }
 
-    /// A reference to the current value, or `None` when there is none.
+    /// Returns a reference to the current value, or `None` if there is none.
     ///
-    /// Never fails because of a switch (B50): a value whose count is at zero has been replaced
-    /// before, so the next look finds its successor.
+    /// Never fails because of a switch (B50): a value whose count is zero was replaced before, so
+    /// the next load finds its successor.
     #[inline]
     pub(crate) fn get(&self) -> Option<Ref<T>> {
         loop {
@@ -38,12 +37,12 @@ impl<T: Released> Current<T> {
         }
     }
 
-    /// The block of the current value.
+    /// Returns the block of the current value.
     pub(crate) fn block(&self) -> Option<Arc<Counted<T>>> {
         self.cell.load()
     }
 
-    /// Makes `next` current. The caller still has the old one's block, to retire it after this.
+    /// Makes `next` current. The caller holds the previous block, and retires it after this.
     pub(crate) fn set(&self, next: Option<Arc<Counted<T>>>) {
         self.cell.store(next);
     }
@@ -90,8 +89,7 @@ mod cell {
         }
 
         pub(super) fn with<R>(&self, look: impl FnOnce(&Counted<T>) -> R) -> Option<R> {
-            // Cloned out, so that the look happens without the lock, as it does behind arc-swap's
-            // guard.
+            // Cloned out, so that `look` runs without the lock, as behind arc-swap's guard.
             self.load().as_deref().map(look)
         }
 
@@ -128,10 +126,10 @@ mod models {
         }
     }
 
-    /// B50: a reader against two switches in a row gets a live value each time, never none; each
-    /// replaced value is released once. Preemption bound 2; under 0.1 s.
+    /// B50: a reader finds a live value during two switches in a row, and each replaced value is
+    /// released once. Preemption bound 2.
     #[test]
-    fn loom_a_reader_finds_a_live_value_during_switches() {
+    fn loom_b50_reader_finds_live_value_during_switches() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {
@@ -142,7 +140,7 @@ mod models {
             let seen = current.clone();
             let reader = thread::spawn(move || {
                 zpool_core::internal::set_loom_cpu(1);
-                let found = seen.get().expect("there is always a current one");
+                let found = seen.get().expect("there is always a current value");
                 assert!((1..=3).contains(&found.0));
             });
             let second = block(2);

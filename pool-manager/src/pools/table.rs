@@ -1,15 +1,16 @@
-//! The list of pools that are not destroyed, with which of them is current and what they hold.
+//! The table of pools that are not destroyed, with the current one and the bytes of retired ones.
 //!
 //! ```text
-//!   slots   [ pool 7 ][ free ][ pool 3 ][ pool 9 ] ...    a pool keeps its slot until it is destroyed
-//!   chains  spec hash ──► slot ──► slot                   pools of one spec are found without a walk
-//!   books   the latest figure of each retired pool, and their sum
+//!   slots   [ pool 7 ][ free ][ pool 3 ][ pool 9 ] ...    a pool keeps its slot while it is listed
+//!   chains  spec hash ──► slot ──► slot                   finds the pools of a spec without a walk
+//!   bytes   the latest figure of each retired pool, and their sum
 //! ```
 //!
-//! Thousands of retired pools may be alive, each kept by a few blocks. So nothing that a store, a
-//! switch or the end of a pool does walks them all: they are added, found by spec, made current and
-//! removed in constant time. Nothing here allocates but [`with_room_for`](PoolList::with_room_for),
-//! because all of it runs under the list's lock; nor does it call foreign code.
+//! Thousands of retired pools may be alive, each kept by a few blocks. So adding, finding by spec,
+//! making current and removing take constant time, and no store or switch walks all pools.
+//!
+//! All of it runs under the list's lock: it calls no foreign code, and only
+//! [`with_room_for`](PoolTable::with_room_for) allocates.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, OnceLock};
@@ -18,74 +19,75 @@ use std::time::Instant;
 use zpool_core::internal::Counted;
 use zpool_core::spec::PoolSpec;
 
-use crate::pool::{Pool, PoolLabel};
+use super::pool::{Pool, PoolLabel};
 
-/// No slot.
+/// Marks the end of a chain.
 const NONE: u32 = u32::MAX;
 
-/// Pools that a bounded look asks of those retired last, which a batch may still store into.
+/// Pools in a sample that were retired last, which a batch may still store into.
 const RECENT: usize = 16;
-/// Pools that it asks of the others, in rotation.
+/// Other pools in a sample, chosen in rotation.
 const ROTATING: usize = 8;
 
-/// A pool on the list. Its label and times are known also when it cannot be referenced any more.
+/// A listed pool. Its label and times stay known when it cannot be referenced any more.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     pub(crate) label: Arc<PoolLabel>,
     pub(crate) block: Arc<Counted<Pool>>,
-    /// Set when it is listed.
+    /// Set when the pool is listed.
     pub(crate) place: Arc<OnceLock<Place>>,
     pub(crate) created: Instant,
     pub(crate) retired: Option<Instant>,
-    /// It was replaced by a pool of its own spec, and is not revived.
+    /// Whether it was replaced by a pool of its own spec, and must not be revived.
     pub(crate) for_good: bool,
 }
 
-/// Where a pool is on the list.
+/// The position of a pool in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     slot: u32,
-    /// Counts up: tells pools apart that had the same slot, and gives their order.
+    /// Counts up: distinguishes pools that had the same slot, and orders them by age.
     pub(crate) number: u64,
 }
 
+/// Pools by slot and by spec. See the module.
 #[derive(Debug)]
-pub(crate) struct PoolList<L = Listed> {
-    slots: Vec<Slot<L>>,
-    /// The first slot of each chain: a power of two of them.
+pub(crate) struct PoolTable<L = Listed> {
+    slots: Vec<TableSlot<L>>,
+    /// The first slot of each chain; their number is a power of two.
     heads: Vec<u32>,
-    /// The first free slot; each names the next in `next`.
+    /// The first free slot; free slots are linked by `next`.
     free: u32,
     len: usize,
     numbers: u64,
     current: Option<Place>,
-    /// The sum of `booked`.
-    booked: usize,
-    /// The places retired last, and which is overwritten next.
+    /// The sum of the entries' `recorded`.
+    recorded: usize,
+    /// The places of the pools retired last, a ring.
     recent: [Option<Place>; RECENT],
     next_recent: usize,
-    /// Where the rotation goes on.
+    /// The slot at which the rotation continues.
     cursor: usize,
 }
 
 #[derive(Debug)]
-struct Slot<L> {
-    entry: Option<Entry<L>>,
+struct TableSlot<L> {
+    entry: Option<PoolEntry<L>>,
     next: u32,
     previous: u32,
 }
 
 #[derive(Debug)]
-struct Entry<L> {
+struct PoolEntry<L> {
     listed: L,
     number: u64,
     spec_hash: u64,
-    /// Bytes that its allocator held when it was last asked, while it is retired.
-    booked: usize,
+    /// Bytes that the allocator of a retired pool held when it was last asked.
+    recorded: usize,
     dying: bool,
 }
 
-/// Some pools of the list: no allocation is needed to take them out.
+/// A bounded number of pools, taken out without an allocation.
 pub(crate) type Sample<L> = [Option<(Place, L)>; RECENT + ROTATING];
 
 /// Returns the hash by which pools of `spec` are found.
@@ -93,21 +95,21 @@ pub(crate) fn spec_hash(spec: &PoolSpec) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(spec)
 }
 
-impl<L> PoolList<L> {
-    pub(crate) fn new() -> PoolList<L> {
-        PoolList::with_room_for(0)
+impl<L> PoolTable<L> {
+    pub(crate) fn new() -> PoolTable<L> {
+        PoolTable::with_room_for(0)
     }
 
-    /// An empty list with room for so many pools.
-    pub(crate) fn with_room_for(pools: usize) -> PoolList<L> {
-        PoolList {
+    /// Makes an empty table with room for this many pools. Allocates.
+    pub(crate) fn with_room_for(pools: usize) -> PoolTable<L> {
+        PoolTable {
             slots: Vec::with_capacity(pools),
             heads: vec![NONE; pools.next_power_of_two()],
             free: NONE,
             len: 0,
             numbers: 0,
             current: None,
-            booked: 0,
+            recorded: 0,
             recent: [None; RECENT],
             next_recent: 0,
             cursor: 0,
@@ -118,16 +120,16 @@ impl<L> PoolList<L> {
         self.len
     }
 
-    /// Returns for how many pools a larger list needs room, or `None` if this one has room for
-    /// another.
+    /// Returns the number of pools that a larger table needs room for, or `None` if this one has
+    /// room for another.
     pub(crate) fn wants_room_for(&self) -> Option<usize> {
         let full = self.free == NONE && self.slots.len() == self.slots.capacity();
         full.then(|| 2 * self.slots.len() + 4)
     }
 
-    /// Moves everything into `larger`, which is empty, if that has more room. To be dropped
-    /// unlocked.
-    pub(crate) fn grow_into(&mut self, mut larger: PoolList<L>) -> PoolList<L> {
+    /// Moves everything into `larger`, which is empty, if that has more room. Returns the memory
+    /// that is no longer needed, to be dropped without the lock.
+    pub(crate) fn grow_into(&mut self, mut larger: PoolTable<L>) -> PoolTable<L> {
         if larger.slots.capacity() <= self.slots.len() {
             return larger;
         }
@@ -145,11 +147,15 @@ impl<L> PoolList<L> {
     /// Adds a pool. There must be room.
     pub(crate) fn add(&mut self, listed: L, spec_hash: u64) -> Place {
         self.numbers += 1;
-        let entry = Entry { listed, number: self.numbers, spec_hash, booked: 0, dying: false };
+        let entry =
+            PoolEntry { listed, number: self.numbers, spec_hash, recorded: 0, dying: false };
         let slot = match self.free {
             NONE => {
-                debug_assert!(self.slots.len() < self.slots.capacity(), "memory under the lock");
-                self.slots.push(Slot { entry: Some(entry), next: NONE, previous: NONE });
+                debug_assert!(
+                    self.slots.len() < self.slots.capacity(),
+                    "there is room: no allocation under the lock"
+                );
+                self.slots.push(TableSlot { entry: Some(entry), next: NONE, previous: NONE });
                 self.slots.len() as u32 - 1
             }
             free => {
@@ -164,12 +170,12 @@ impl<L> PoolList<L> {
         Place { slot, number: self.numbers }
     }
 
-    /// Takes a pool off the list.
+    /// Removes a pool.
     pub(crate) fn remove(&mut self, place: Place) -> Option<L> {
         let entry = self.entry(place)?;
-        let (hash, booked) = (entry.spec_hash, entry.booked);
+        let (hash, recorded) = (entry.spec_hash, entry.recorded);
         self.unlink(place.slot, hash);
-        self.booked -= booked;
+        self.recorded -= recorded;
         self.len -= 1;
         if self.current == Some(place) {
             self.current = None;
@@ -179,13 +185,14 @@ impl<L> PoolList<L> {
         slot.entry.take().map(|entry| entry.listed)
     }
 
-    /// Makes a pool current, or none. Returns the place of the one that was.
+    /// Makes a pool current, or none. Returns the place of the previous one.
     pub(crate) fn make_current(&mut self, next: Option<Place>) -> Option<Place> {
         let old = core::mem::replace(&mut self.current, next);
         if let Some(old) = old.filter(|_| old != next) {
             self.recent[self.next_recent] = Some(old);
             self.next_recent = (self.next_recent + 1) % RECENT;
         }
+        self.forget_current();
         old
     }
 
@@ -200,7 +207,7 @@ impl<L> PoolList<L> {
         mut found: impl FnMut(Place, &L) -> Option<R>,
     ) -> Option<R> {
         let mut slot = self.heads[self.chain(spec_hash)];
-        while let Some(Slot { entry, next, .. }) = self.slots.get(slot as usize) {
+        while let Some(TableSlot { entry, next, .. }) = self.slots.get(slot as usize) {
             if let Some(entry) = entry
                 && entry.spec_hash == spec_hash
                 && let Some(result) = found(Place { slot, number: entry.number }, &entry.listed)
@@ -212,61 +219,61 @@ impl<L> PoolList<L> {
         None
     }
 
-    /// All pools, with what is on the books for each, in the order of their slots.
+    /// Returns all pools with their recorded bytes, in the order of their slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &L, usize)> {
         self.slots.iter().zip(0..).filter_map(|(slot, number)| {
             let entry = slot.entry.as_ref()?;
-            Some((Place { slot: number, number: entry.number }, &entry.listed, entry.booked))
+            Some((Place { slot: number, number: entry.number }, &entry.listed, entry.recorded))
         })
     }
 
-    /// The pools from this slot on, with their slots, which they keep as long as they are listed.
+    /// Returns the pools from this slot on, with their slots.
     pub(crate) fn iter_from(&self, slot: usize) -> impl Iterator<Item = (usize, &L)> {
         let slots = self.slots.iter().enumerate().skip(slot);
         slots.filter_map(|(number, slot)| slot.entry.as_ref().map(|entry| (number, &entry.listed)))
     }
 
-    /// Enters what a retired pool's allocator holds.
-    pub(crate) fn book(&mut self, place: Place, bytes: usize) {
+    /// Records what a retired pool's allocator holds. Ignores current and dying pools.
+    pub(crate) fn record(&mut self, place: Place, bytes: usize) {
         let current = self.current == Some(place);
         let Some(entry) = self.entry(place).filter(|entry| !entry.dying && !current) else {
             return;
         };
-        let before = core::mem::replace(&mut entry.booked, bytes);
-        self.booked = self.booked - before + bytes;
+        let before = core::mem::replace(&mut entry.recorded, bytes);
+        self.recorded = self.recorded - before + bytes;
     }
 
-    /// What is on the books for the pool at `place`.
-    pub(crate) fn booked(&mut self, place: Place) -> usize {
-        self.entry(place).map_or(0, |entry| entry.booked)
+    /// Returns the recorded bytes of the pool at `place`.
+    pub(crate) fn recorded(&mut self, place: Place) -> usize {
+        self.entry(place).map_or(0, |entry| entry.recorded)
     }
 
-    /// The last reference of a pool has gone: it is on other books from now on.
-    pub(crate) fn strike(&mut self, place: Place) {
-        self.book(place, 0);
+    /// Excludes a pool whose last reference is gone from the recorded bytes, for good.
+    pub(crate) fn exclude(&mut self, place: Place) {
+        self.record(place, 0);
         if let Some(entry) = self.entry(place) {
             entry.dying = true;
         }
     }
 
-    /// Strikes the current pool's figure, which is from an earlier retirement.
-    pub(crate) fn strike_current(&mut self) {
+    /// Drops the current pool's figure, which is from an earlier retirement.
+    fn forget_current(&mut self) {
         let Some(current) = self.current else { return };
         let Some(entry) = self.entry(current) else { return };
-        let before = core::mem::replace(&mut entry.booked, 0);
-        self.booked -= before;
+        let before = core::mem::replace(&mut entry.recorded, 0);
+        self.recorded -= before;
     }
 
-    /// The sum of what is on the books for all retired pools but the one at `besides`.
-    pub(crate) fn booked_besides(&mut self, besides: Option<Place>) -> usize {
-        let own = besides.and_then(|place| self.entry(place)).map_or(0, |entry| entry.booked);
-        self.booked - own
+    /// Returns the sum of the recorded bytes of all retired pools except the one at `except`.
+    pub(crate) fn recorded_except(&mut self, except: Option<Place>) -> usize {
+        let own = except.and_then(|place| self.entry(place)).map_or(0, |entry| entry.recorded);
+        self.recorded - own
     }
 }
 
-impl<L: Clone> PoolList<L> {
-    /// A bounded number of retired pools to be asked and [booked](Self::book): those retired last,
-    /// and others in rotation.
+impl<L: Clone> PoolTable<L> {
+    /// Returns a bounded number of pools to ask and [record](Self::record): those retired last, and
+    /// others in rotation.
     pub(crate) fn sample(&mut self) -> Sample<L> {
         let mut sample = [const { None }; RECENT + ROTATING];
         let (recent, rotating) = sample.split_at_mut(RECENT);
@@ -287,8 +294,8 @@ impl<L: Clone> PoolList<L> {
     }
 }
 
-impl<L> PoolList<L> {
-    fn entry(&mut self, place: Place) -> Option<&mut Entry<L>> {
+impl<L> PoolTable<L> {
+    fn entry(&mut self, place: Place) -> Option<&mut PoolEntry<L>> {
         let entry = self.slots.get_mut(place.slot as usize)?.entry.as_mut();
         entry.filter(|entry| entry.number == place.number)
     }
@@ -327,16 +334,16 @@ impl<L> PoolList<L> {
 mod tests {
     use super::*;
 
-    fn grown(list: &mut PoolList<u64>) {
+    fn grown(list: &mut PoolTable<u64>) {
         if let Some(room) = list.wants_room_for() {
-            drop(list.grow_into(PoolList::with_room_for(room)));
+            drop(list.grow_into(PoolTable::with_room_for(room)));
         }
     }
 
     /// Adds, finds and removes as a plain map does, through growth and reused slots.
     #[test]
-    fn list_finds_what_was_added_and_not_removed() {
-        let mut list = PoolList::new();
+    fn find_returns_added_and_not_removed_pools() {
+        let mut list = PoolTable::new();
         let mut places = Vec::new();
         for n in 0..1000_u64 {
             grown(&mut list);
@@ -361,10 +368,10 @@ mod tests {
         }
     }
 
-    /// With thousands of pools of other specs, a look-up sees those of its own hash only.
+    /// A look-up among thousands of pools visits only those with its own hash.
     #[test]
-    fn find_among_thousands_looks_at_its_own_spec() {
-        let mut list = PoolList::new();
+    fn find_among_thousands_visits_own_spec() {
+        let mut list = PoolTable::new();
         for n in 0..8000_u64 {
             grown(&mut list);
             list.add(n, n);
@@ -377,10 +384,10 @@ mod tests {
         assert_eq!((looks, found.is_some()), (1, true));
     }
 
-    /// The sum is that of the retired pools' latest figures, whatever comes and goes.
+    /// The recorded bytes are the sum of the retired pools' latest figures.
     #[test]
-    fn books_are_the_sum_of_retired_pools() {
-        let mut list = PoolList::<u64>::new();
+    fn recorded_bytes_are_sum_of_retired_pools() {
+        let mut list = PoolTable::<u64>::new();
         let mut places = Vec::new();
         for n in 0..4 {
             grown(&mut list);
@@ -388,25 +395,24 @@ mod tests {
             list.make_current(Some(place));
             places.push(place);
         }
-        places.iter().for_each(|&place| list.book(place, 100));
-        assert_eq!(list.booked_besides(None), 300, "the current one is not on the books");
-        list.book(places[0], 40);
-        assert_eq!((list.booked_besides(None), list.booked_besides(Some(places[1]))), (240, 140));
-        list.strike(places[0]);
-        list.book(places[0], 500);
-        assert_eq!(list.booked_besides(None), 200, "a dying pool is on other books");
+        places.iter().for_each(|&place| list.record(place, 100));
+        assert_eq!(list.recorded_except(None), 300, "the current one is not recorded");
+        list.record(places[0], 40);
+        assert_eq!((list.recorded_except(None), list.recorded_except(Some(places[1]))), (240, 140));
+        list.exclude(places[0]);
+        list.record(places[0], 500);
+        assert_eq!(list.recorded_except(None), 200, "a dying pool is counted elsewhere");
         list.remove(places[1]);
-        list.book(places[1], 500);
-        assert_eq!(list.booked_besides(None), 100);
+        list.record(places[1], 500);
+        assert_eq!(list.recorded_except(None), 100);
         list.make_current(Some(places[2]));
-        list.strike_current();
-        assert_eq!(list.booked_besides(None), 0, "revived");
+        assert_eq!(list.recorded_except(None), 0, "revived");
     }
 
-    /// A sample is bounded, has the pools retired last, and by rotation all others.
+    /// A sample is bounded and contains the pools retired last. Repeated samples contain all pools.
     #[test]
     fn sample_is_bounded_and_rotates_over_all() {
-        let mut list = PoolList::<u64>::new();
+        let mut list = PoolTable::<u64>::new();
         for n in 0..200 {
             grown(&mut list);
             let place = list.add(n, n);

@@ -1,15 +1,16 @@
-//! Threads that wait for a compression context, in a codec that may not make another one.
+//! Threads that wait for a compression context, because their codec may not make another one.
 //!
 //! ```text
 //!   wait:    lock ─► attention += WAITER ─► take from the cells ─► none: wait for a notification
 //!   return:  put into a cell ─► attention? ─► lock, take it out again, hand it over, notify
 //! ```
 //!
-//! No wake-up is lost. A waiter raises `attention` before it looks into a cell, by an exchange; who
-//! returns a context fills the cell, by an exchange as well, and reads `attention` after that. The
-//! two exchanges of that cell are ordered: either the waiter finds the context, or the thread that
-//! returns it sees the waiter. Contexts are handed over, because a thread that returned one would
-//! otherwise take it again before a waiter runs.
+//! No wake-up is lost. A waiter raises `attention` and then empties a cell by an exchange. A thread
+//! that returns a context fills the cell by an exchange and then reads `attention`. The two
+//! exchanges are ordered: either the waiter finds the context, or the other thread sees the waiter.
+//!
+//! A context is handed over to a waiter. Otherwise the thread that returned it could take it again
+//! before the waiter runs.
 
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 use crate::internal::sync::{Condvar, Mutex};
@@ -20,45 +21,49 @@ use super::ContextBudget;
 pub(super) const RETIRED: usize = 1;
 /// There may be more contexts than the budget allows.
 pub(super) const SURPLUS: usize = 2;
-/// A thread waits; so many of these as threads do.
+/// Added once for each waiting thread.
 const WAITER: usize = 4;
 
-/// The line of a codec's waiters for a `T`.
-pub(super) struct Line<T> {
-    /// What a thread that returns a context has to see to: the flags above.
+/// The threads that wait for a `T` of a codec.
+pub(super) struct WaitQueue<T> {
+    /// The flags above: a thread that returns a context acts on them.
     attention: AtomicUsize,
-    state: Mutex<State<T>>,
+    state: Mutex<WaitState<T>>,
     moved: Condvar,
 }
 
-struct State<T> {
+struct WaitState<T> {
     waiting: usize,
     /// Contexts that exist or are being made.
     alive: usize,
-    /// On its way to a waiter.
+    /// A context on its way to a waiter.
     handed: Option<Box<T>>,
-    /// Grows when a context came back or went.
+    /// Incremented when a context is returned, freed or made.
     progress: u64,
 }
 
-impl<T> Line<T> {
-    pub(super) fn new() -> Line<T> {
-        let state = State { waiting: 0, alive: 0, handed: None, progress: 0 };
-        Line { attention: AtomicUsize::new(0), state: Mutex::new(state), moved: Condvar::new() }
+impl<T> WaitQueue<T> {
+    pub(super) fn new() -> WaitQueue<T> {
+        let state = WaitState { waiting: 0, alive: 0, handed: None, progress: 0 };
+        WaitQueue {
+            attention: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            moved: Condvar::new(),
+        }
     }
 
-    /// Returns what needs attention: 0 nearly always.
+    /// Returns the flags: almost always 0.
     #[inline]
     pub(super) fn attention(&self) -> usize {
-        // Relaxed: ordered by the exchange of the cell, see the module. (A fence here would wait
-        // for all writes before it, the object in the pool included.)
+        // Relaxed: ordered by the exchange of the cell, see the module. A fence here would wait for
+        // all earlier writes, including the object in the pool.
         self.attention.load(Ordering::Relaxed)
     }
 
     /// Sets or clears one of the flags.
     pub(super) fn set(&self, flag: usize, on: bool) {
-        // Relaxed: ordered by the exchanges of the cells that follow where it is set; a thread that
-        // still sees it only does more than it has to.
+        // Relaxed: setting is ordered by the exchanges of cells that follow it. A thread that still
+        // sees a cleared flag only does some needless work.
         if on {
             self.attention.fetch_or(flag, Ordering::Relaxed);
         } else {
@@ -66,10 +71,13 @@ impl<T> Line<T> {
         }
     }
 
-    /// Waits for a context that `take` finds or another thread hands over. Returns `None` when the
-    /// caller is to make one, which is counted as alive then: at once if `may_make` allows it or
-    /// `may_wait` is false, else as soon as it does, or when no context has come back for so long
-    /// that those that are out may be lost. `may_make` gets how many are alive.
+    /// Waits for a context that `take` finds or another thread hands over.
+    ///
+    /// Returns `None` if the caller has to make a context, which is then counted as alive. That is:
+    ///
+    /// - at once, if `may_wait` is false;
+    /// - as soon as `may_make`, which gets the number of contexts alive, allows it;
+    /// - after [`ContextBudget::PATIENCE`] without progress.
     pub(super) fn wait(
         &self,
         may_wait: bool,
@@ -90,7 +98,7 @@ impl<T> Line<T> {
             }
             if stalled || may_make(state.alive) {
                 state.alive += 1;
-                // One that is made is progress for the others that wait: they do not each make one.
+                // A new context is progress for the other waiters, so they do not each make one.
                 state.progress += 1;
                 break None;
             }
@@ -103,8 +111,8 @@ impl<T> Line<T> {
         found
     }
 
-    /// A context is back in its cell: hands it to a waiter, if there is one.
-    pub(super) fn hand_on(&self, take: impl FnOnce() -> Option<Box<T>>) {
+    /// Hands a context that was returned to its cell to a waiter, if there is one.
+    pub(super) fn hand_to_waiter(&self, take: impl FnOnce() -> Option<Box<T>>) {
         let mut state = self.state.lock();
         state.progress += 1;
         if state.waiting > 0 && state.handed.is_none() {
@@ -114,8 +122,8 @@ impl<T> Line<T> {
         self.moved.notify_one();
     }
 
-    /// A context is gone, or was not made: a waiter may make another one.
-    pub(super) fn gone(&self) {
+    /// Notes that a context was freed or not made, so that a waiter may make another one.
+    pub(super) fn context_freed(&self) {
         let mut state = self.state.lock();
         state.alive -= 1;
         state.progress += 1;
@@ -126,7 +134,7 @@ impl<T> Line<T> {
         }
     }
 
-    /// Contexts that exist or are being made.
+    /// Returns the number of contexts that exist or are being made.
     pub(super) fn alive(&self) -> usize {
         self.state.lock().alive
     }
@@ -141,33 +149,32 @@ mod models {
     use crate::internal::sync::take_cell::TakeCell;
     use crate::internal::sync::thread;
 
-    /// Two threads wait for the one context there may be while a third returns it: both get it, one
-    /// after the other. A wake-up that is lost is a deadlock here, since the model has no clock.
-    /// Preemption bound 2; some seconds.
+    /// Two threads wait for the only context while a third returns it: both get it, one after the
+    /// other. A lost wake-up is a deadlock here, since the model has no clock. Preemption bound 2.
     #[test]
     fn loom_waiters_get_the_one_context() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {
-            let shared = Arc::new((Line::new(), TakeCell::empty()));
+            let shared = Arc::new((WaitQueue::new(), TakeCell::empty()));
             assert!(
                 shared.0.wait(true, || None, |alive| alive == 0).is_none(),
                 "the first one is made"
             );
-            let give_back = |(line, cell): &(Line<u32>, TakeCell<u32>), context| {
+            let give_back = |(queue, cell): &(WaitQueue<u32>, TakeCell<u32>), context| {
                 assert!(cell.swap(Some(context)).is_none(), "there is one");
-                if line.attention() != 0 {
-                    line.hand_on(|| cell.take());
+                if queue.attention() != 0 {
+                    queue.hand_to_waiter(|| cell.take());
                 }
             };
             let waiters: Vec<_> = (0..2)
                 .map(|_| {
                     let shared = shared.clone();
                     thread::spawn(move || {
-                        let (line, cell) = &*shared;
+                        let (queue, cell) = &*shared;
                         let found = cell.take();
                         let context =
-                            found.or_else(|| line.wait(true, || cell.take(), |alive| alive == 0));
+                            found.or_else(|| queue.wait(true, || cell.take(), |alive| alive == 0));
                         give_back(&shared, context.expect("none is made while one is alive"));
                     })
                 })

@@ -1,31 +1,31 @@
-//! Pools whose last reference has gone, until one thread destroys them.
+//! Pools whose last reference is gone, until one thread destroys them.
 //!
 //! The executor does not get the job that destroys a pool, but a *ticket* that takes the oldest
-//! such job. So a thread that may block, and would have to wait for the executor, can take a job
-//! itself: it never waits for one that has not begun. That matters where the executor's only thread
-//! is the one that waits, where jobs run by hand, and where the executor's thread is gone.
+//! such job. So a thread that may block can take a job itself instead of waiting for the executor,
+//! and never waits for a job that has not begun. That matters in three cases: the executor's only
+//! thread is the one that waits, jobs are run by hand, or the executor's thread is gone.
 
 use zpool_core::exec::Job;
 use zpool_core::internal::sync::{Mutex, ThreadMark};
 use zpool_core::internal::{JobList, Jobs};
 
-/// Threads that run jobs at once before their list has to grow.
+/// Threads that can run jobs at once before their list has to grow.
 const RUNNERS: usize = 16;
 
-/// The jobs, oldest first, and who runs one.
+/// The jobs, oldest first, and the threads that run one.
 #[derive(Debug)]
-pub(crate) struct DoomedJobs {
+pub(crate) struct DestroyQueue {
     pushed: JobList,
-    /// Those taken out of `pushed`. A leaf lock.
+    /// Jobs taken out of `pushed`. A leaf lock.
     taken: Mutex<Jobs>,
-    /// Threads that run one. A leaf lock.
+    /// Threads that run a job. A leaf lock.
     runners: Mutex<Vec<ThreadMark>>,
 }
 
-impl DoomedJobs {
-    pub(crate) fn new() -> DoomedJobs {
+impl DestroyQueue {
+    pub(crate) fn new() -> DestroyQueue {
         let runners = Mutex::new(Vec::with_capacity(RUNNERS));
-        DoomedJobs { pushed: JobList::new(), taken: Mutex::new(Jobs::none()), runners }
+        DestroyQueue { pushed: JobList::new(), taken: Mutex::new(Jobs::none()), runners }
     }
 
     /// Adds a job. Neither blocks nor allocates.
@@ -34,8 +34,10 @@ impl DoomedJobs {
         let _ = self.pushed.push(job);
     }
 
-    /// Runs the oldest job, if there is one. May block. Makes no heap call of its own with up to
-    /// [`RUNNERS`] threads at once; runs nothing if more find no memory.
+    /// Runs the oldest job. Returns whether there was one. May block.
+    ///
+    /// Up to [`RUNNERS`] threads at once make no heap call of this function's own. If more threads
+    /// find no memory, they run nothing.
     pub(crate) fn run_one(&self) -> bool {
         let runner = ThreadMark::here();
         {
@@ -48,7 +50,7 @@ impl DoomedJobs {
         let job = self.pop();
         let found = job.is_some();
         if let Some(job) = job {
-            // A destructor's panic is contained and counted where it happens.
+            // A destructor's panic is caught and counted where it happens.
             let _ = job.run();
         }
         let mut runners = self.runners.lock();
@@ -59,18 +61,18 @@ impl DoomedJobs {
     }
 
     /// Returns whether there is a job that no thread has begun.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(crate) fn has_jobs(&self) -> bool {
         !self.taken.lock().is_empty() || !self.pushed.is_empty()
     }
 
-    /// Returns whether no thread that is still there runs one.
+    /// Returns whether no thread that still exists runs a job.
     pub(crate) fn is_idle(&self) -> bool {
         let mut runners = self.runners.lock();
         runners.retain(|runner| !runner.is_gone());
         runners.is_empty()
     }
 
-    /// Takes all jobs.
+    /// Takes all jobs, oldest first.
     pub(crate) fn take_all(&self) -> impl Iterator<Item = Job> {
         core::iter::from_fn(|| self.pop())
     }

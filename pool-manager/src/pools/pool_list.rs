@@ -1,0 +1,287 @@
+//! Every pool that is not destroyed: the current one, retired ones, and those whose destruction is
+//! pending.
+//!
+//! Two leaf locks. Under `table`, the table and the current pool change together, and nothing is
+//! allocated, freed or called. `kept_blocks` is taken by the jobs that destroy pools.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zpool_core::internal::Counted;
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::{Mutex, MutexGuard};
+use zpool_core::spec::PoolSpec;
+
+use super::current::Current;
+use super::pool::{Pool, PoolRef};
+use super::table::{Listed, Place, PoolTable, Sample, spec_hash};
+
+/// Up to this many pools, every walk visits all of them; with more, a store asks a sample only.
+pub(crate) const FULL_WALK_MAX: usize = 64;
+
+/// One full walk follows each run of `pools / POOLS_PER_ESTIMATE` estimates.
+const POOLS_PER_ESTIMATE: usize = 8;
+
+/// The list of a manager's pools, and which one is current.
+pub(crate) struct PoolList {
+    current: Current<Pool>,
+    table: Mutex<PoolTable>,
+    /// Estimates of the bytes of all pools since the last full walk.
+    estimates: AtomicUsize,
+    /// Control blocks of destroyed pools that a reader still held. They are freed with a later
+    /// pool, because readers must not touch the heap.
+    kept_blocks: Mutex<Vec<Arc<Counted<Pool>>>>,
+}
+
+/// One pool at the moment of a snapshot.
+pub(crate) struct PoolSnapshot {
+    pub(crate) listed: Listed,
+    /// `None` if its last reference has been dropped.
+    pub(crate) pool: Option<PoolRef>,
+    pub(crate) is_current: bool,
+    /// The latest recorded bytes of a retired pool's allocator.
+    pub(crate) recorded: usize,
+}
+
+/// The position of a walk over the pools, with a reference to the pool at that position.
+#[derive(Default)]
+pub(crate) struct WalkCursor {
+    next_slot: usize,
+    pool: Option<PoolRef>,
+}
+
+impl PoolList {
+    pub(crate) fn new() -> PoolList {
+        PoolList {
+            current: Current::none(),
+            table: Mutex::new(PoolTable::new()),
+            estimates: AtomicUsize::new(0),
+            kept_blocks: Mutex::default(),
+        }
+    }
+
+    /// Returns a reference to the current pool.
+    #[inline]
+    pub(crate) fn current(&self) -> Option<PoolRef> {
+        self.current.get().map(PoolRef)
+    }
+
+    /// Returns whether a pool is current.
+    pub(crate) fn has_current(&self) -> bool {
+        self.current.block().is_some()
+    }
+
+    /// Lists a new pool and makes it current, in one step as snapshots see it. Returns the block
+    /// of the previous current pool. `for_good` forbids reviving that one.
+    pub(crate) fn publish_new(&self, pool: Pool, for_good: bool) -> Option<Arc<Counted<Pool>>> {
+        let (label, created, place) = (pool.label().clone(), pool.created(), pool.place().clone());
+        let hash = spec_hash(&label.spec);
+        let block = Counted::new(pool);
+        let listed = Listed {
+            label,
+            block: block.clone(),
+            place: place.clone(),
+            created,
+            retired: None,
+            for_good: false,
+        };
+        let mut table = self.table_with_room();
+        let at = table.add(listed, hash);
+        let _ = place.set(at);
+        self.make_current(&mut table, Some((at, block)), for_good)
+    }
+
+    /// Makes a listed pool, or none, current. Returns the block of the previous one.
+    pub(crate) fn publish(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
+        self.prepare_thread();
+        let next = next.and_then(|pool| Some((*pool.place().get()?, PoolRef::block(pool))));
+        self.make_current(&mut self.table.lock(), next, false)
+    }
+
+    fn make_current(
+        &self,
+        table: &mut PoolTable,
+        next: Option<(Place, Arc<Counted<Pool>>)>,
+        for_good: bool,
+    ) -> Option<Arc<Counted<Pool>>> {
+        let previous = self.current.block();
+        let (at, block) = next.unzip();
+        let was_at = table.make_current(at);
+        if let Some(listed) = was_at.and_then(|place| table.get_mut(place)) {
+            listed.retired = Some(Instant::now());
+            listed.for_good = for_good;
+        }
+        if let Some(listed) = at.and_then(|place| table.get_mut(place)) {
+            listed.retired = None;
+        }
+        self.current.set(block);
+        previous
+    }
+
+    /// Locks the table with room for one more pool. Allocates and frees only while unlocked.
+    fn table_with_room(&self) -> MutexGuard<'_, PoolTable> {
+        self.prepare_thread();
+        loop {
+            let table = self.table.lock();
+            let Some(room) = table.wants_room_for() else { return table };
+            drop(table);
+            let larger = PoolTable::with_room_for(room);
+            let smaller = self.table.lock().grow_into(larger);
+            drop(smaller);
+        }
+    }
+
+    /// Loads the current pool once: arc-swap allocates at a thread's first load, which must not
+    /// happen under the table's lock.
+    fn prepare_thread(&self) {
+        drop(self.current.block());
+    }
+
+    /// Takes a pool off the list. Goes by its place, since the id is the allocator's claim.
+    pub(crate) fn unlist(&self, pool: &Pool) {
+        let Some(&place) = pool.place().get() else { return };
+        let listed = self.table.lock().remove(place);
+        // Memory is freed outside the lock.
+        drop(listed);
+    }
+
+    /// Takes the block of a destroyed pool, and frees it as soon as no reader holds it: a reader
+    /// whose guard outlived a switch may be its last owner, and readers make no heap call.
+    pub(crate) fn free_block(&self, block: Arc<Counted<Pool>>) {
+        let mut kept = self.kept_blocks.lock();
+        // Without memory for the list, the last owner frees it.
+        if kept.try_reserve(1).is_ok() {
+            kept.push(block);
+        }
+        // A block that only this list owns gets no other owner: it is neither current nor listed.
+        while let Some(at) = kept.iter().position(|block| Arc::strong_count(block) == 1) {
+            let free = kept.swap_remove(at);
+            drop(kept);
+            drop(free);
+            kept = self.kept_blocks.lock();
+        }
+    }
+
+    /// Returns a reference to a live retired pool of `spec` that may be revived.
+    pub(crate) fn find_retired(&self, spec: &PoolSpec) -> Option<PoolRef> {
+        let hash = spec_hash(spec);
+        // A pool whose count is zero is about to be destroyed: the search goes on, since a live
+        // twin may follow. No reference is dropped under the lock.
+        self.table.lock().find(hash, |_, listed| {
+            let matches = listed.label.spec == *spec && !listed.for_good;
+            if matches { listed.block.try_ref().map(PoolRef) } else { None }
+        })
+    }
+
+    /// Returns whether the table is locked at this moment.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.table.try_lock().is_none()
+    }
+
+    /// Returns how many pools are listed.
+    pub(crate) fn len(&self) -> usize {
+        self.table.lock().len()
+    }
+
+    /// Records what a pool's allocator holds, if the pool is retired.
+    pub(crate) fn record_bytes(&self, pool: &Pool, bytes: usize) {
+        if let Some(&place) = pool.place().get() {
+            self.table.lock().record(place, bytes);
+        }
+    }
+
+    /// Returns the bytes last recorded for a retired pool.
+    pub(crate) fn recorded_bytes(&self, pool: &Pool) -> usize {
+        pool.place().get().map_or(0, |&place| self.table.lock().recorded(place))
+    }
+
+    /// Excludes a pool from the recorded bytes for good, and calls `count_elsewhere` under the
+    /// same lock, so that no sum has it twice or not at all.
+    pub(crate) fn exclude(&self, pool: &Pool, count_elsewhere: impl FnOnce()) {
+        let mut table = self.table.lock();
+        if let Some(&place) = pool.place().get() {
+            table.exclude(place);
+        }
+        count_elsewhere();
+    }
+
+    /// Sums the recorded bytes of all retired pools except `except`, with what `and` returns under
+    /// the same lock.
+    pub(crate) fn recorded_bytes_except(
+        &self,
+        except: &Pool,
+        and: impl FnOnce() -> usize,
+    ) -> usize {
+        let mut table = self.table.lock();
+        table.recorded_except(except.place().get().copied()) + and()
+    }
+
+    /// Returns the pools to ask for an estimate of all bytes, or `None` if it is time to ask all.
+    pub(crate) fn sample_for_estimate(&self) -> Option<Sample<Listed>> {
+        let mut table = self.table.lock();
+        let alive = table.len();
+        // Relaxed: a thread that loses the race asks all pools once more than needed.
+        let estimates = self.estimates.fetch_add(1, Ordering::Relaxed);
+        if alive <= FULL_WALK_MAX || estimates >= alive / POOLS_PER_ESTIMATE {
+            drop(table);
+            self.estimates.store(0, Ordering::Relaxed);
+            return None;
+        }
+        Some(table.sample())
+    }
+
+    /// Returns a bounded sample of the pools, or `None` if they are few enough to visit all.
+    pub(crate) fn sample_if_many(&self) -> Option<Sample<Listed>> {
+        let mut table = self.table.lock();
+        (table.len() > FULL_WALK_MAX).then(|| table.sample())
+    }
+
+    /// Advances `cursor` to the next live pool. Makes no heap call. Drops the reference to the
+    /// previous pool with no lock held, since that may release it.
+    pub(crate) fn next_alive<'c>(&self, cursor: &'c mut WalkCursor) -> Option<&'c PoolRef> {
+        let alive =
+            |(slot, listed): (usize, &Listed)| Some((slot, PoolRef(listed.block.try_ref()?)));
+        let next = self.table.lock().iter_from(cursor.next_slot).find_map(alive);
+        let previous = match next {
+            Some((slot, pool)) => {
+                cursor.next_slot = slot + 1;
+                cursor.pool.replace(pool)
+            }
+            None => cursor.pool.take(),
+        };
+        drop(previous);
+        cursor.pool.as_ref()
+    }
+
+    /// Returns all pools at one moment (B49), oldest first. Takes time in proportion to their
+    /// number.
+    ///
+    /// The snapshot may hold the last reference to a pool: drop it where that is allowed.
+    pub(crate) fn snapshot(&self) -> Vec<PoolSnapshot> {
+        self.prepare_thread();
+        let mut snapshot = Vec::new();
+        loop {
+            let table = self.table.lock();
+            if table.len() > snapshot.capacity() {
+                let room = table.len();
+                drop(table);
+                snapshot.reserve(room);
+                continue;
+            }
+            let current = self.current.block();
+            let is_current =
+                |block| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, block));
+            snapshot.extend(table.iter().map(|(_, listed, recorded)| PoolSnapshot {
+                listed: listed.clone(),
+                // Under the lock: the current pool keeps its identity reference until another one
+                // is current, and that takes the lock.
+                pool: listed.block.try_ref().map(PoolRef),
+                is_current: is_current(&listed.block),
+                recorded,
+            }));
+            drop(table);
+            snapshot.sort_by_key(|seen| seen.listed.place.get().map(|place| place.number));
+            return snapshot;
+        }
+    }
+}
