@@ -28,7 +28,7 @@ use crate::registry::DriverUse;
 use crate::release::destroy;
 use crate::shared::{Shared, count};
 
-/// How long a retired pool keeps its compression contexts in case it is revived.
+/// Time for which a retired pool keeps its compression contexts in case it is revived.
 const CONTEXT_GRACE: Duration = Duration::from_millis(100);
 
 /// The parameters requested last, each on its own. Kept even if no pool could be made of them.

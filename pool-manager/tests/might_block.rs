@@ -30,12 +30,12 @@ fn only_blocking_calls_violate_no_block() {
     manual.run_all();
     assert_eq!(found(|| manager.flush().unwrap()), 1, "PoolManager::flush");
     assert_eq!(
-        found(|| drop(manager.registry().unregister_allocator("nobody"))),
+        found(|| drop(manager.registry().unregister_allocator("absent"))),
         1,
         "unregister_allocator"
     );
     assert_eq!(
-        found(|| drop(manager.registry().unregister_compressor("nobody"))),
+        found(|| drop(manager.registry().unregister_compressor("absent"))),
         1,
         "unregister_compressor"
     );

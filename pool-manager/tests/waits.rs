@@ -388,7 +388,7 @@ fn executor_dropped_with_jobs_takes_the_pools_along() {
     let gateway = given.lock()[0].clone();
     gateway.submit(mark(&ran)).unwrap();
     drop(manager);
-    assert_eq!(script.alive(), 6, "the executor was given: it destroys them when it is told to");
+    assert_eq!(script.alive(), 6, "a supplied executor destroys them when its jobs run");
     assert!(gateway.submit(mark(&ran)).is_err_and(|r| r.reason == RefusedReason::ShutDown));
     assert!(gateway.submit_later(Duration::ZERO, mark(&ran)).is_err());
     let weak = Arc::downgrade(&manual);

@@ -37,7 +37,7 @@ struct RelayState {
     unopened: VecDeque<Job>,
     /// The threads that run a job.
     running: Vec<ThreadMark>,
-    /// How many jobs have begun so far.
+    /// Number of jobs that have begun so far.
     begun: u64,
 }
 

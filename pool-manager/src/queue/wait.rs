@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zpool_core::internal::sync::{Condvar, Mutex, MutexGuard};
 
-/// How long a waiter waits without news before it checks whether the other thread still exists.
+/// Interval at which a waiter without news checks whether the other thread still exists.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Waits until `done` holds. Returns false if it does not and `hopeless` reports that it never

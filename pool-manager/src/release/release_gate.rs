@@ -27,10 +27,10 @@ use crate::shared::count;
 /// The manager's executor, whose drop is foreign code.
 pub(crate) type OwnedExecutor = Foreign<Arc<dyn Executor>>;
 
-/// How many times [`PATIENCE`] the manager's drop waits for a foreign `submit` to return.
+/// Longest wait of the manager's drop for a foreign `submit`, in units of [`PATIENCE`].
 const PATIENCE_WITH_SUBMIT: u32 = 40;
 
-/// How long [`ReleaseGate::destroy_pending`] waits for destructions that other threads have begun.
+/// Longest wait of [`ReleaseGate::destroy_pending`] for destructions that other threads have begun.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Hands pools whose last reference is gone to the executor, or to a thread that may block.

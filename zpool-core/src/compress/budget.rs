@@ -28,7 +28,7 @@ pub struct ContextBudget {
 }
 
 impl ContextBudget {
-    /// How long a thread waits without a context being returned.
+    /// Longest wait of a thread while no context is returned.
     pub const PATIENCE: core::time::Duration = core::time::Duration::from_secs(2);
 
     /// Makes an account without a bound.

@@ -10,7 +10,7 @@ use crate::internal::sync::atomic::{AtomicU64, Ordering};
 use crate::internal::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 use crate::noblock::might_block;
 
-/// How long a waiter waits without news before it checks whether the other thread still exists.
+/// Interval at which a waiter without news checks whether the other thread still exists.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 std::thread_local! {
