@@ -31,9 +31,12 @@
 //! - zsmalloc is denser if objects are well below half a page. `zlab analyze` compares the two on
 //!   your own data.
 //!
-//! zbud is the right choice if blocks shrink to about half and no more, if a bound known beforehand
-//! matters more than bytes, or if memory has to come back at once. A reclaim empties a page by
-//! evicting at most two objects, and a frame of zsmalloc may hold a hundred.
+//! zbud is the right choice in three cases:
+//!
+//! - Blocks shrink to about half and no more.
+//! - A bound known beforehand matters more than bytes.
+//! - Memory has to come back at once. A reclaim empties a page by evicting at most two objects, and
+//!   a frame of zsmalloc may hold a hundred.
 //!
 //! # Example
 //!
@@ -82,9 +85,14 @@
 //!
 //! # Features and where to read next
 //!
-//! There are no features. Read `buddy` for the word of a buddy and its states, `state` for the
-//! lists, `reclaim` for the steps of a reclaim, and `memory` (the one file with `unsafe`) for who
-//! may touch which bytes. The contract is that of [`ZPool`](zpool_core::ZPool).
+//! There are no features. Where to read:
+//!
+//! - `buddy`: the word of a buddy and its states;
+//! - `state`: the lists, and all else that the lock protects;
+//! - `reclaim`: the steps of a reclaim;
+//! - `memory`, the one file with `unsafe`: who may touch which bytes.
+//!
+//! The contract is that of [`ZPool`](zpool_core::ZPool).
 
 mod buddy;
 mod geometry;

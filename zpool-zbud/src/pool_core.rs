@@ -15,11 +15,11 @@ use crate::geometry::{BuddyIndex, Geometry};
 use crate::state::{JobState, ZbudState};
 use crate::table::RunTable;
 
-/// The most bytes of empty pages that are kept for the next inserts. Beyond this a batch is
-/// released, ...
+/// The most bytes of empty pages that are kept for the next inserts. Beyond this a batch of them is
+/// released.
 const KEPT_AT_MOST: usize = 128 << 10;
 
-/// ... until this many bytes are left.
+/// Bytes of empty pages that such a release keeps.
 const KEPT_AFTER: usize = 32 << 10;
 
 /// Heap bytes besides the pool itself: the counts of its `Arc`, and the node of its job.

@@ -49,9 +49,9 @@
 //!
 //! - rounding to [`ClassConfig::DEFAULT_STEP`], on average half a step per object;
 //! - the tails of zspages, and half a frame at the open end of each class;
-//! - metadata: 8 bytes per handle, 1 to 2 bytes per object for its zspage, a few hundred bytes per
-//!   class in use, and 16 bytes per CPU for every class of the table. The handle table is on
-//!   average 1/16 larger than used.
+//! - metadata: 8 bytes per handle, and 1 to 2 bytes per object for its zspage;
+//! - metadata of classes: a few hundred bytes per class in use, and 16 bytes per CPU for every
+//!   class of the table. The handle table is on average 1/16 larger than used.
 //!
 //! Two things keep the open ends small. An object whose class would need a new frame takes an open
 //! slot of a class up to 1/64 frame larger, until its class wastes 1/16 frame in that way. And
@@ -101,9 +101,9 @@
 //!
 //! # Locks
 //!
-//! - There is one mutex per class, and leaf locks that are held for a few instructions: the free
-//!   lists of handle entries (another shard's is only tried), the ids of zspages, the shared pins,
-//!   and the place and gate of the job.
+//! - There is one mutex per class.
+//! - Leaf locks are held for a few instructions: the free lists of handle entries (another shard's
+//!   is only tried), the ids of zspages, the shared pins, and the place and gate of the job.
 //! - Two classes are locked at once only by `validate` and `stats`, in order of size. The page
 //!   source and the executor are called under no lock.
 //! - A read or an exchange takes no lock. A read writes to no cache line that readers on other CPUs

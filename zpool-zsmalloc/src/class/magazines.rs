@@ -17,10 +17,12 @@
 //!
 //! A cached slot is an open slot under another name. It keeps its frames, and without compaction
 //! its zspage, from looking empty. So `compact`, `trim` and the statistics drain the magazines
-//! first. A CPU that only frees requests background work every [`STREAK`] cached slots. Once
-//! everything is freed and all jobs have run, the slots of its last two streaks at most are left:
-//! one streak that ended while a job ran, and one that has not ended. Streaks do not shorten the
-//! cooldown of a job, but the last job of a series drains the magazines.
+//! first.
+//!
+//! A CPU that only frees requests background work every [`STREAK`] cached slots. Once everything is
+//! freed and all jobs have run, at most the slots of its last two streaks are left: one that ended
+//! while a job ran, and one that has not ended. Streaks do not shorten the cooldown of a job, but
+//! the last job of a series drains the magazines.
 
 use std::sync::OnceLock;
 
@@ -38,8 +40,8 @@ const PLACES: usize = 4;
 /// that they do not hold up much memory. Many enough that a job, which looks at all classes, costs
 /// the frees little.
 ///
-/// Within a streak the slots are expected to be written soon: where two pools are used in turns,
-/// each has inserts again after as many frees as the turn of the other is long.
+/// Within a streak the slots are expected to be written soon. If two pools alternate, each of them
+/// sees a streak of frees before its inserts continue.
 const STREAK: u32 = 256;
 
 /// Words of a CPU before its magazines: [`STREAK_AT`], [`INSERTED_AT`], [`LENGTHS_AT`], and one
@@ -134,7 +136,8 @@ impl MagazineSet {
 
     /// Pushes the slot of entry `index`, which the caller owns and has set to cached, into the
     /// magazine of `class` on CPU `cpu`, the [current](zpool_core::internal::current_cpu) one.
-    #[inline]
+    // Always: every free comes here, and its cold copy for zombies must not prevent that.
+    #[inline(always)]
     pub fn push(&self, cpu: usize, class: ClassIndex, index: u32) -> PushOutcome {
         let Some(shard) = self.shard(cpu) else { return PushOutcome::Full };
         // Relaxed: a glance that avoids an exchange which could only fail.

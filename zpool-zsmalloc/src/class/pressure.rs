@@ -19,8 +19,8 @@ const GAIN_SHARE: usize = 128;
 const GAIN_FLOOR: usize = 4;
 
 /// Compaction is worthwhile again once 1/32 of the objects were freed since the last one. Frees
-/// into magazines do not count. A smaller share moves more objects for less memory; the benches
-/// `density` and `zsmalloc` show both sides.
+/// into magazines do not count. A smaller share moves more objects for less memory:
+/// `zlab density` and the bench `zsmalloc` show the two sides.
 const FREED_SHARE: usize = 32;
 
 /// Releases of a class after which its estimate is brought up to date.

@@ -12,23 +12,26 @@ use super::core::PoolCore;
 use crate::class::magazines::PushOutcome;
 use crate::handle::Location;
 use crate::handle::entry::{EntryRef, Freed, HandleEntry, Killed, PackedLocation, Settled};
-use crate::zspage::SlotRef;
+use crate::zspage::{SlotRef, Zspage};
 
 impl PoolCore {
     /// See `ZPool::free`.
     #[inline]
     pub(crate) fn free(&self, handle: Handle) -> Result<(), FreeError> {
-        let killed = self.handles.open(&handle).and_then(|at| Ok((at, self.kill(at)?)));
-        match killed {
-            Ok((EntryRef { entry, index, .. }, location)) => {
-                self.handles.convert_hazards(index, entry);
-                if self.settle(entry, location) {
-                    self.finish_free(index, entry, location);
-                }
-                Ok(())
-            }
-            Err(error) => Err(FreeError::new(error, handle)),
+        let at = match self.handles.open(&handle) {
+            Ok(at) => at,
+            Err(error) => return Err(FreeError::new(error, handle)),
+        };
+        let location = match self.kill(at) {
+            Ok(location) => location,
+            Err(error) => return Err(FreeError::new(error, handle)),
+        };
+        let EntryRef { entry, index, .. } = at;
+        self.handles.convert_hazards(index, entry);
+        if self.settle(entry, location) {
+            self.finish_free(index, entry, location);
         }
+        Ok(())
     }
 
     /// Ends an object's life: see [`HandleEntry::kill`]. If readers have it pinned, it is not
@@ -78,7 +81,8 @@ impl PoolCore {
 
     /// Releases the slot of an object that no handle names and no pin holds, and its entry: into a
     /// magazine, or to the class.
-    #[inline]
+    // Always: every free comes here, and its cold copy for zombies must not prevent that.
+    #[inline(always)]
     fn finish_free(&self, index: u32, entry: &HandleEntry, location: PackedLocation) {
         let (at, slack) = self.handles.unpack(location);
         let slot = self.zspages.slot(at);
@@ -88,7 +92,9 @@ impl PoolCore {
         entry.set_cached(location);
         let cpu = current_cpu();
         match self.classes.magazines().push(cpu, class, index) {
-            PushOutcome::Full => self.release_to_class(cpu, (index, entry), (slot, at.slot), len),
+            PushOutcome::Full => {
+                self.release_to_class(cpu, (index, entry), (slot.zspage(), at.slot), len);
+            }
             PushOutcome::Hot => slot.prefetch(len as usize),
             PushOutcome::Cold => {}
             PushOutcome::StreakEnded => self.jobs().submit(None),
@@ -101,10 +107,10 @@ impl PoolCore {
         &self,
         cpu: usize,
         (index, entry): (u32, &HandleEntry),
-        (slot, number): (SlotRef<'_>, u16),
+        (zspage, slot): (&Zspage, u16),
         len: u32,
     ) {
-        let check = self.classes.release_slot(slot.zspage(), number, len);
+        let check = self.classes.release_slot(zspage, slot, len);
         self.handles.release(cpu, index, entry);
         if check {
             self.request_background_work_if_due();

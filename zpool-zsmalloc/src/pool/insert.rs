@@ -24,14 +24,13 @@ use crate::geometry::size_class::ClassIndex;
 use crate::handle::Location;
 use crate::handle::entry::HandleEntry;
 
-/// New frames from which on one call makes them resident, instead of a page fault each. Fewer gain
-/// nothing; the bench `zsmalloc` with long objects shows the difference.
+/// New frames from which on one call makes them resident, instead of a page fault each. The call
+/// costs about as much as a few faults, so for fewer frames it gains nothing.
 const BULK: u16 = 4;
 
-/// A claimed slot and the entry for its handle. They go back when this is dropped before the
-/// object is in place.
+/// A claimed slot and the entry for its handle.
+#[derive(Clone, Copy)]
 struct Claim<'a> {
-    pool: &'a PoolCore,
     class: ClassIndex,
     at: Location,
     /// Frames that have become resident with the claim.
@@ -76,26 +75,27 @@ impl PoolCore {
             Some(claim) => claim,
             None => self.claim_with_entry(cpu, home, len)?,
         };
-        let slot = self.zspages.slot(claim.at);
+        let zspage = self.zspages.existing(claim.at.zspage);
+        let slot = self.zspages.slot_in_class(zspage, claim.at.slot, claim.class);
         if claim.new_frames >= BULK {
-            self.populate(&claim);
+            self.populate(claim);
         }
         // SAFETY: `write` (1): claimed above, and made live below.
         unsafe { slot.write(object) };
         let location = self.handles.pack(claim.at, slot.slot_bytes() - len);
         let generation = claim.entry.set_live(location);
-        let index = claim.index;
-        core::mem::forget(claim);
-        Ok(self.handles.mint(index, generation))
+        Ok(self.handles.mint(claim.index, generation))
     }
 
     /// Makes the frames of a claimed slot resident with one call. The source may panic: then the
     /// claim goes back.
     #[cold]
-    fn populate(&self, claim: &Claim<'_>) {
+    fn populate(&self, claim: Claim<'_>) {
+        let unclaim = UnclaimOnDrop { pool: self, claim };
         let slot = self.zspages.slot(claim.at);
         // SAFETY: `populate` (1): claimed, as `claim` says.
         unsafe { slot.populate(claim.len as usize, self.zspages.source()) };
+        core::mem::forget(unclaim);
     }
 
     /// Takes a cached slot of a class on this CPU, with its entry, if the frames that an object of
@@ -112,7 +112,7 @@ impl PoolCore {
         let last = |len: u32| offset + len as usize - 1;
         if len <= before || last(len) ^ last(before) < self.table().config().frame_size {
             magazines.note_length(&cached, before, len);
-            return Some(Claim { pool: self, class, at, new_frames: 0, len, index, entry });
+            return Some(Claim { class, at, new_frames: 0, len, index, entry });
         }
         self.release_cached(index, entry);
         None
@@ -132,7 +132,7 @@ impl PoolCore {
         match self.handles.allocate(cpu) {
             Some((index, entry)) => {
                 let new_frames = claimed.new_frames;
-                Ok(Claim { pool: self, class, at, new_frames, len, index, entry })
+                Ok(Claim { class, at, new_frames, len, index, entry })
             }
             None => {
                 self.unclaim(class, at, len);
@@ -173,9 +173,16 @@ impl PoolCore {
     }
 }
 
-impl Drop for Claim<'_> {
+/// Releases a claim if the page source panics before the object is in place.
+struct UnclaimOnDrop<'a> {
+    pool: &'a PoolCore,
+    claim: Claim<'a>,
+}
+
+impl Drop for UnclaimOnDrop<'_> {
     fn drop(&mut self) {
-        self.pool.unclaim(self.class, self.at, self.len);
-        self.pool.handles.release(current_cpu(), self.index, self.entry);
+        let Claim { class, at, len, index, entry, .. } = self.claim;
+        self.pool.unclaim(class, at, len);
+        self.pool.handles.release(current_cpu(), index, entry);
     }
 }

@@ -1,7 +1,7 @@
 //! The walk that compares everything which should agree.
 //!
 //! It holds all class locks at once, in order of size, so that no slot is claimed or released
-//! meanwhile. Reads, frees and inserts from magazines go on: a freed object keeps its bit until its
+//! meanwhile. Reads, frees and inserts from magazines go on. A freed object keeps its bit until its
 //! class can be locked, and a claimed slot has its bit before a handle names it. So each handle
 //! must have its bit, but a bit need not have a handle.
 

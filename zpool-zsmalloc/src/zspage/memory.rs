@@ -3,10 +3,10 @@
 //! # Invariants
 //!
 //! 1. From `install` to `take_out`, the base of a zspage's entry is that of a run of the pool's
-//!    source which this zspage owns alone, of as many frames as its class says.
-//! 2. A slot's bytes are written only by the thread that claimed it (its bit is set under the class
-//!    lock, and no handle names it yet) or that popped it from a magazine, where it stays claimed
-//!    and has one owner at a time. They are not written while a handle names the slot.
+//!    source. This zspage owns the run alone, and it has as many frames as the class says.
+//! 2. A slot's bytes are written only by the thread that claimed the slot or popped it from a
+//!    magazine, and not while a handle names it. A claim sets the slot's bit under the class lock.
+//!    A cached slot stays claimed and has one owner at a time.
 //! 3. A slot's bit is cleared only when it cannot be read any more: no pin is left, and no handle
 //!    names it.
 //! 4. Frames are discarded only while no claimed slot reaches into them and their zspage is
@@ -198,6 +198,8 @@ impl Zspage {
 }
 
 /// One slot of a zspage, and where its bytes are. Plain numbers: it neither claims nor pins.
+///
+/// Methods take it by value, so that it stays in registers on the hot paths.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SlotRef<'a> {
     zspage: &'a Zspage,
@@ -221,17 +223,17 @@ impl<'a> SlotRef<'a> {
         SlotRef { zspage, zspage_bytes, offset, slot_bytes }
     }
 
-    pub(crate) fn slot_bytes(&self) -> u32 {
+    pub(crate) fn slot_bytes(self) -> u32 {
         self.slot_bytes
     }
 
-    pub(crate) fn zspage(&self) -> &'a Zspage {
+    pub(crate) fn zspage(self) -> &'a Zspage {
         self.zspage
     }
 
     /// Prefetches the first `len` bytes for a write.
     #[inline]
-    pub(crate) fn prefetch(&self, len: usize) {
+    pub(crate) fn prefetch(self, len: usize) {
         self.zspage.prefetch(self.offset, len);
     }
 
@@ -241,7 +243,7 @@ impl<'a> SlotRef<'a> {
     ///
     /// 1. The caller has claimed the slot, and not yet made a handle name it.
     #[inline]
-    pub(crate) unsafe fn write(&self, bytes: &[u8]) {
+    pub(crate) unsafe fn write(self, bytes: &[u8]) {
         // SAFETY: `run` (1): a claimed slot is in a zspage that lives; (2): the field's.
         let run = unsafe { self.zspage.run(self.zspage_bytes) };
         // SAFETY: `write` (1): by (1) and invariant 2 no other thread looks at these bytes.
@@ -253,7 +255,7 @@ impl<'a> SlotRef<'a> {
     /// # Safety
     ///
     /// 1. The caller has claimed the slot.
-    pub(crate) unsafe fn populate(&self, len: usize, source: &dyn PageSource) {
+    pub(crate) unsafe fn populate(self, len: usize, source: &dyn PageSource) {
         // SAFETY: `run` (1): a claimed slot is in a zspage that lives; (2): the field's.
         let run = unsafe { self.zspage.run(self.zspage_bytes) };
         let frame = source.frame_size();
@@ -266,7 +268,7 @@ impl<'a> SlotRef<'a> {
     ///
     /// 1. The slot is claimed and the caller's: no handle names it, and no pin holds the object
     ///    that was in it.
-    pub(crate) unsafe fn wipe(&self, len: usize) {
+    pub(crate) unsafe fn wipe(self, len: usize) {
         // SAFETY: `run` (1): a claimed slot is in a zspage that lives; (2): the field's.
         let run = unsafe { self.zspage.run(self.zspage_bytes) };
         // SAFETY: `wipe` (1): by (1) and invariant 2 no other thread looks at these bytes.
@@ -279,7 +281,7 @@ impl<'a> SlotRef<'a> {
     ///
     /// 1. As (1) of `write`, for this slot.
     /// 2. The caller has pinned the object of `len` bytes in the other slot.
-    pub(crate) unsafe fn copy_from(&self, source: SlotRef<'_>, len: usize) {
+    pub(crate) unsafe fn copy_from(self, source: SlotRef<'_>, len: usize) {
         // SAFETY: `run` (1): a claimed slot is in a zspage that lives; (2): the field's.
         let to = unsafe { self.zspage.run(self.zspage_bytes) };
         // SAFETY: `run` (1): a pinned object is in a zspage that lives; (2): the field's.
@@ -295,7 +297,7 @@ impl<'a> SlotRef<'a> {
     ///
     /// 1. An object of `len` bytes lies there, and stays pinned for all of `'b`.
     #[inline]
-    pub(crate) unsafe fn slice<'b>(&self, len: usize) -> &'b [u8] {
+    pub(crate) unsafe fn slice<'b>(self, len: usize) -> &'b [u8] {
         // SAFETY: `run` (1): a pinned object is in a zspage that lives; (2): the field's.
         let run = unsafe { self.zspage.run(self.zspage_bytes) };
         // SAFETY: `slice` (1): by (1) and invariants 2 to 4.

@@ -67,9 +67,21 @@ impl Zspages {
     #[inline]
     pub(crate) fn slot(&self, at: Location) -> SlotRef<'_> {
         let zspage = self.existing(at.zspage);
-        let class = self.table.get(zspage.class());
+        self.slot_in_class(zspage, at.slot, zspage.class())
+    }
+
+    /// Returns a slot of a zspage whose class is known.
+    #[inline]
+    pub(crate) fn slot_in_class<'z>(
+        &self,
+        zspage: &'z Zspage,
+        slot: u16,
+        class: ClassIndex,
+    ) -> SlotRef<'z> {
+        debug_assert_eq!(zspage.class(), class, "the slot's length depends on it");
+        let class = self.table.get(class);
         let bytes = usize::from(class.frames) * self.table.config().frame_size;
-        SlotRef::new(zspage, bytes, at.slot, class.slot_bytes)
+        SlotRef::new(zspage, bytes, slot, class.slot_bytes)
     }
 
     /// Returns frames that the caller charges and uses, none at first.
