@@ -124,7 +124,11 @@ fn dropped_relay_ends_with_any_executor() {
         // While an executor is slow to panic, the drop runs pending jobs.
         let ran = ran.load(Ordering::SeqCst);
         assert!(if mood == Mood::Refuses { ran == 10 } else { ran <= 10 }, "{mood:?}: {ran} ran");
-        assert_eq!(Arc::strong_count(&moody), 1, "the relay's thread has ended");
+        // The relay's thread owns the executor until it ends, which is after the drop if it is in a
+        // slow `submit`. If it never ends, this test hangs.
+        while Arc::strong_count(&moody) > 1 {
+            std::thread::yield_now();
+        }
     }
 }
 
