@@ -17,7 +17,7 @@ fn export(stats: &StoreStats) {
     for (name, value) in [
         ("zswap_entries", stats.entries),
         ("zswap_stored_bytes", stats.stored_bytes),
-        ("zswap_held_bytes", stats.held_bytes()),
+        ("zswap_held_bytes", stats.bytes_held()),
         ("zswap_pool_bytes", stats.pool_bytes),
         ("zswap_index_bytes", stats.index_bytes),
         ("zswap_context_bytes", stats.context_bytes),

@@ -46,7 +46,7 @@ impl Backoff {
     ) -> Result<R, ErrorKind> {
         loop {
             match attempt() {
-                Err(kind) if is_crowded(&kind) && self.wait() => {}
+                Err(kind) if is_too_many_readers(&kind) && self.wait() => {}
                 result => return result,
             }
         }
@@ -57,7 +57,7 @@ impl Backoff {
 /// look.
 #[cold]
 #[inline(never)]
-pub(crate) fn is_crowded(kind: &ErrorKind) -> bool {
+pub(crate) fn is_too_many_readers(kind: &ErrorKind) -> bool {
     matches!(kind, ErrorKind::Pool(PoolError::TooManyReaders))
 }
 
@@ -72,7 +72,7 @@ mod tests {
             attempts += 1;
             Err(ErrorKind::Pool(PoolError::TooManyReaders))
         });
-        assert!(is_crowded(&result.unwrap_err()) && !backoff.wait());
+        assert!(is_too_many_readers(&result.unwrap_err()) && !backoff.wait());
         assert_eq!(attempts, YIELDS + SLEEPS + 1);
     }
 

@@ -17,12 +17,12 @@ use zpool_manager::PoolRef;
 use crate::error::{Error, ErrorKind};
 use crate::latency::Laps;
 use crate::loading::{Access, Shape};
-use crate::object::{Pinned, pin};
-use crate::results::{BatchResults, Growing};
+use crate::object::{PinnedObject, pin};
+use crate::results::{BatchResults, ResultsBuilder};
 use crate::same_filled;
-use crate::shard::Found;
+use crate::shard::ValueRef;
 use crate::store::Store;
-use crate::stored::Stored;
+use crate::stored::Value;
 use crate::storing::keep;
 
 /// Blocks that are pinned together: as many as have their first lines under way at a time.
@@ -76,7 +76,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             prefetch(block, BLOCK_LINES);
             (hash, key, block)
         });
-        let mut results = Growing::new(items.size_hint().0);
+        let mut results = ResultsBuilder::new(items.size_hint().0);
         let mut next = items.next();
         while let Some((hash, key, block)) = next {
             if !results.has_room() {
@@ -111,7 +111,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         block: &[u8],
     ) -> Result<(), Error<K>> {
         match self.stored_in(pool, session, hash, block) {
-            Ok(Stored::Block(block)) => self.put_block(hash, key, block),
+            Ok(Value::Pooled(block)) => self.put_block(hash, key, block),
             Ok(stored) => self.put(hash, key, stored),
             Err(kind) => Err(self.store_failed(hash, key, kind)),
         }
@@ -125,22 +125,24 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         session: &mut Session<'_>,
         hash: u64,
         block: &[u8],
-    ) -> Result<Stored, ErrorKind> {
+    ) -> Result<Value, ErrorKind> {
         self.check_len(block)?;
         if block.len() > self.block_size() {
             return self.large(hash, block);
         }
         self.admit(pool)?;
         if let Some(word) = same_filled::detect(block) {
-            return Ok(Stored::Same { word, len: block.len() });
+            return Ok(Value::SameFilled { word, len: block.len() });
         }
-        let coding = self.coding();
-        let shorter = if self.is_noise(block) {
+        let encode_options = self.encode_options();
+        let shorter = if self.is_incompressible(block) {
             None
         } else {
-            session.compress(block, coding.max_len(block.len())).map_err(ErrorKind::Codec)?
+            session
+                .compress(block, encode_options.max_object_len(block.len()))
+                .map_err(ErrorKind::Codec)?
         };
-        Ok(Stored::Block(keep(pool, block, shorter, coding)?.of(pool.clone(), block.len())))
+        Ok(Value::Pooled(keep(pool, block, shorter, encode_options)?.of(pool.clone(), block.len())))
     }
 }
 
@@ -229,10 +231,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         pool: &'p PoolRef,
         key: &K,
         hash: u64,
-    ) -> Option<(Pinned<'p>, Shape, usize)> {
+    ) -> Option<(PinnedObject<'p>, Shape, usize)> {
         let (mut shard, hash) = self.index().lock(hash);
-        let at = shard.slot_of(hash, key)?;
-        let Found::Block { handle, pool: its, len, object_len, raw, sum } = shard.found(at)? else {
+        let at = shard.bucket_of(hash, key)?;
+        let ValueRef::Pooled { handle, pool: its, len, object_len, raw, sum } = shard.found(at)?
+        else {
             return None;
         };
         if !PoolRef::same(its, pool) {
@@ -274,7 +277,7 @@ mod tests {
     use crate::limit::Limit;
     use crate::stats::StoreStats;
     use crate::store::Settings;
-    use crate::storing::Coding;
+    use crate::storing::EncodeOptions;
 
     /// A store as it is before its first pool is made: no builder hands one out.
     fn without_pool(limit: Option<usize>, hasher: &RandomState) -> Store<u64> {
@@ -285,8 +288,16 @@ mod tests {
         let settings = Settings {
             block_size: DEFAULT_BLOCK_SIZE,
             max_value_len: 4 * DEFAULT_BLOCK_SIZE,
-            coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
-            eviction: Eviction { at_limit: AtLimit::Refuse, spare_dense: false, listener: None },
+            encode_options: EncodeOptions {
+                min_gain_percent: 0,
+                skip_incompressible: true,
+                checksums: false,
+            },
+            eviction: Eviction {
+                at_limit: AtLimit::Refuse,
+                keep_compressible: false,
+                listener: None,
+            },
             wipe_on_free: false,
         };
         Store::new(manager, settings, Limit::new(limit, 90), true, hasher.clone())

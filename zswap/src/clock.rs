@@ -2,21 +2,21 @@
 //!
 //! ```text
 //!   shard            0                                       1                     2
-//!   slots   | 0 | . | 2 | 1 | . | 0 | 3 | ... | | . | 1 | 0 | . | ... | | 0 | 0 | ...     heat: uses since the hand came by, up to three
+//!   buckets   | 0 | . | 2 | 1 | . | 0 | 3 | ... | | . | 1 | 0 | . | ... | | 0 | 0 | ...     heat: uses since the hand came by, up to three
 //!                     ▲ hand: warm entries get colder as it passes; the first that is cold already goes
 //! ```
 //!
-//! One hand goes over the slots of all shards, one shard after the other, so that each entry is visited once a turn, whichever shard it is in. Costs two bits
-//! an entry. The order of the slots is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon the hand comes (for keys that are
+//! One hand goes over the buckets of all shards, one shard after the other, so that each entry is visited once a turn, whichever shard it is in. Costs two bits
+//! an entry. The order of the buckets is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon the hand comes (for keys that are
 //! [neighbours](crate::table) about as soon), and an entry that is never used again tends to go before one that is. Entries that are kept raw are in the same order as the others.
 
-use crate::entry::Entry;
+use crate::entry::PackedEntry;
 use crate::shard::{Item, Shard};
 use crate::table::{Position, Seek};
 
-/// Entries that are looked at while the shard is locked once, and free slots that are passed.
+/// Entries that are looked at while the shard is locked once, and free buckets that are passed.
 const ENTRIES: usize = 128;
-const SLOTS: usize = 128;
+const BUCKETS: usize = 128;
 
 /// What the hand found.
 #[derive(Debug)]
@@ -34,14 +34,14 @@ pub(crate) enum Coldest<K> {
 impl<K> Shard<K> {
     /// Takes out the entry that the hand comes to first among those that were not used since it last came by.
     ///
-    /// `spare_dense`: what takes up at most a quarter of its block cools at every second turn only.
-    pub(crate) fn take_coldest(&mut self, spare_dense: bool) -> Coldest<K> {
+    /// `keep_compressible`: what takes up at most a quarter of its block cools at every second turn only.
+    pub(crate) fn take_coldest(&mut self, keep_compressible: bool) -> Coldest<K> {
         if self.table.len() == 0 {
             self.hand = Position::default();
             return Coldest::Empty;
         }
         for _ in 0..ENTRIES {
-            let (at, position) = match self.table.seek(self.hand, SLOTS) {
+            let (at, position) = match self.table.seek(self.hand, BUCKETS) {
                 Seek::Found(at, position) => (at, position),
                 Seek::Nothing(position) => {
                     self.hand = position;
@@ -51,8 +51,8 @@ impl<K> Shard<K> {
             };
             let odd_turn = self.odd_turn;
             let Some((_, entry)) = self.table.get_mut(at) else { return self.turn() };
-            let spared = spare_dense && odd_turn && is_dense(entry);
-            let heat = entry.place().heat();
+            let spared = keep_compressible && odd_turn && is_dense(entry);
+            let heat = entry.state().heat();
             if heat == 0 && !spared {
                 // The hand stays: the next entry of the run moves here.
                 self.hand = position;
@@ -64,7 +64,7 @@ impl<K> Shard<K> {
                 return taken.map_or(Coldest::Warm, Coldest::Taken);
             }
             if !spared {
-                entry.place_mut().set_heat(heat - 1);
+                entry.state_mut().set_heat(heat - 1);
             }
             match self.table.behind(at, position) {
                 Some(position) => self.hand = position,
@@ -83,10 +83,10 @@ impl<K> Shard<K> {
 }
 
 /// Little would be gained by evicting it.
-fn is_dense(entry: &Entry) -> bool {
+fn is_dense(entry: &PackedEntry) -> bool {
     match entry {
-        Entry::Same { .. } => true,
-        Entry::Object { lengths, .. } => lengths.object_len() * 4 <= lengths.len(),
-        Entry::Large { .. } => false,
+        PackedEntry::SameFilled { .. } => true,
+        PackedEntry::Pooled { meta, .. } => meta.object_len() * 4 <= meta.len(),
+        PackedEntry::Large { .. } => false,
     }
 }

@@ -7,50 +7,50 @@ use zpool_core::exec::contained;
 use zpool_core::{Handle, Ref};
 use zpool_manager::PoolRef;
 
-use crate::deferred::Deferred;
-use crate::entry::Entry;
-use crate::pools::Pools;
-use crate::stored::Stored;
+use crate::deferred::DeferredPanic;
+use crate::entry::PackedEntry;
+use crate::pools::PoolRefs;
+use crate::stored::Value;
 use crate::table::Table;
-use crate::values::Values;
+use crate::values::LargeValues;
 
 /// Handles that are freed with one call to their pool.
 const BATCH: usize = 128;
 
 /// The entries of a shard and what they refer to.
 #[derive(Debug)]
-pub(crate) struct Contents<K> {
+pub(crate) struct ShardContents<K> {
     pub(crate) table: Table<K>,
-    pub(crate) pools: Pools,
-    pub(crate) values: Values,
+    pub(crate) pools: PoolRefs,
+    pub(crate) values: LargeValues,
 }
 
-impl<K> Contents<K> {
+impl<K> ShardContents<K> {
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Frees all objects but those in the pool that goes as a `whole`, and drops all keys, whose
     /// panics `panics` keeps. Returns how many objects an allocator did not free.
-    pub(crate) fn free(mut self, whole: Option<&PoolRef>, panics: &mut Deferred) -> usize {
+    pub(crate) fn free(mut self, whole: Option<&PoolRef>, panics: &mut DeferredPanic) -> usize {
         let whole = whole.and_then(|pool| self.pools.number_of(pool));
-        let mut batch = Batch { number: 0, len: 0, handles: [const { None }; BATCH] };
+        let mut batch = FreeBatch { number: 0, len: 0, handles: [const { None }; BATCH] };
         // What the lists cost is not on the books any more.
         let (mut failed, mut list_bytes) = (0, usize::MAX / 2);
         for ((key, entry), _) in self.table.drain() {
             match entry {
-                Entry::Same { .. } => {}
+                PackedEntry::SameFilled { .. } => {}
                 // Its pool is the list of what is in it.
-                Entry::Object { place, .. } if Some(place.pool()) == whole => {}
-                Entry::Object { handle, place, .. } => {
-                    if batch.len == BATCH || (batch.len > 0 && batch.number != place.pool()) {
+                PackedEntry::Pooled { state, .. } if Some(state.pool()) == whole => {}
+                PackedEntry::Pooled { handle, state, .. } => {
+                    if batch.len == BATCH || (batch.len > 0 && batch.number != state.pool()) {
                         failed += batch.free(&self.pools);
                     }
-                    batch.push(place.pool(), handle);
+                    batch.push(state.pool(), handle);
                 }
-                Entry::Large { number, .. } => {
-                    let value = self.values.leave(number, &mut list_bytes);
-                    failed += usize::from(!Stored::Large(value).free());
+                PackedEntry::Large { number, .. } => {
+                    let value = self.values.remove(number, &mut list_bytes);
+                    failed += usize::from(!Value::Large(value).free());
                 }
             }
             panics.drop(key);
@@ -60,7 +60,7 @@ impl<K> Contents<K> {
 
     /// Drops all keys and references, and leaves the objects to their pools, which are about to go
     /// as a whole.
-    pub(crate) fn forget_objects(mut self, panics: &mut Deferred) {
+    pub(crate) fn forget_objects(mut self, panics: &mut DeferredPanic) {
         if std::mem::needs_drop::<K>() {
             self.table.drain().for_each(|((key, _), _)| panics.drop(key));
         }
@@ -70,26 +70,26 @@ impl<K> Contents<K> {
 
 /// Are all references to `pool`, which is retired, in these contents, but for the caller's own?
 /// Then it goes with them.
-pub(crate) fn have_all_references<K>(contents: &[Contents<K>], pool: &PoolRef) -> bool {
-    let in_values = |contents: &Contents<K>| {
+pub(crate) fn have_all_references<K>(contents: &[ShardContents<K>], pool: &PoolRef) -> bool {
+    let in_values = |contents: &ShardContents<K>| {
         let blocks = contents.values.blocks().iter().filter(|(id, _)| *id == pool.id());
         blocks.map(|&(_, blocks)| blocks as u64).sum::<u64>()
     };
-    let in_list = |contents: &Contents<K>| u64::from(contents.pools.number_of(pool).is_some());
+    let in_list = |contents: &ShardContents<K>| u64::from(contents.pools.number_of(pool).is_some());
     let ours: u64 = contents.iter().map(|contents| in_list(contents) + in_values(contents)).sum();
     // Exact: only a current pool counts its references apart from each other.
     Ref::block(pool).references() == ours + 1
 }
 
 /// Handles of one pool that are to be freed.
-struct Batch {
+struct FreeBatch {
     /// The number of the pool.
     number: u16,
     len: usize,
     handles: [Option<Handle>; BATCH],
 }
 
-impl Batch {
+impl FreeBatch {
     fn push(&mut self, number: u16, handle: Handle) {
         self.number = number;
         self.handles[self.len] = Some(handle);
@@ -97,7 +97,7 @@ impl Batch {
     }
 
     /// Frees what was pushed. Returns how many objects were not freed.
-    fn free(&mut self, pools: &Pools) -> usize {
+    fn free(&mut self, pools: &PoolRefs) -> usize {
         let len = std::mem::take(&mut self.len);
         if len == 0 {
             return 0;

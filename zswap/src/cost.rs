@@ -2,7 +2,7 @@
 
 use crate::index::Index;
 use crate::store::Store;
-use crate::stored::{Block, Stored};
+use crate::stored::{PooledBlock, Value};
 
 /// What a handle costs in its pool's table.
 const HANDLE_BYTES: usize = 8;
@@ -17,15 +17,15 @@ pub(crate) fn page_share(page: usize, objects: u32, len: usize) -> usize {
 impl<K, S> Store<K, S> {
     /// What it costs to keep something: its objects, its place in the index with the key, its
     /// handle, and the list of a value of several blocks.
-    pub(crate) fn cost(&self, stored: &Stored) -> usize {
+    pub(crate) fn cost(&self, stored: &Value) -> usize {
         let place = Index::<K>::entry_bytes();
         place
             + match stored {
-                Stored::Same { .. } => 0,
-                Stored::Block(block) => self.object_cost(block) + HANDLE_BYTES,
-                Stored::Large(large) => {
+                Value::SameFilled { .. } => 0,
+                Value::Pooled(block) => self.object_cost(block) + HANDLE_BYTES,
+                Value::Large(large) => {
                     let parts = large.parts.iter().map(|part| match part {
-                        Stored::Block(block) => self.object_cost(block) + HANDLE_BYTES,
+                        Value::Pooled(block) => self.object_cost(block) + HANDLE_BYTES,
                         _ => 0,
                     });
                     large.heap_bytes() + parts.sum::<usize>()
@@ -36,7 +36,7 @@ impl<K, S> Store<K, S> {
     /// What an object costs: its length, or its share of a page where a page has no room for more
     /// objects, however short they are.
     #[inline]
-    pub(crate) fn object_cost(&self, block: &Block) -> usize {
+    pub(crate) fn object_cost(&self, block: &PooledBlock) -> usize {
         match block.object.pool().objects_per_page() {
             None => block.object_len,
             Some(objects) => page_share(self.page_bytes(), objects, block.object_len),

@@ -10,11 +10,11 @@ use zpool_core::exec::swallow;
 /// For keys whose drop panics: their panics belong to the caller, but must not keep other entries
 /// in the store.
 #[derive(Default)]
-pub(crate) struct Deferred {
+pub(crate) struct DeferredPanic {
     first: Option<Box<dyn Any + Send>>,
 }
 
-impl Deferred {
+impl DeferredPanic {
     /// Runs `call`. Its panic is kept, or ended if there is one already.
     pub(crate) fn run(&mut self, call: impl FnOnce()) {
         match catch_unwind(AssertUnwindSafe(call)) {
@@ -51,7 +51,7 @@ mod tests {
     fn deferred_first_panic_is_raised_at_the_end() {
         let mut ran = Vec::new();
         let raised = catch_unwind(AssertUnwindSafe(|| {
-            let mut deferred = Deferred::default();
+            let mut deferred = DeferredPanic::default();
             for n in 0..4 {
                 deferred.run(|| {
                     ran.push(n);
@@ -64,6 +64,6 @@ mod tests {
         }));
         assert_eq!(raised.unwrap_err().downcast_ref::<i32>(), Some(&1));
         assert_eq!(ran, [0, 1, 2, 3]);
-        Deferred::default().raise();
+        DeferredPanic::default().raise();
     }
 }

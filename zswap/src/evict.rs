@@ -19,10 +19,10 @@ use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
-use crate::limit::Verdict;
-use crate::marks::Mark;
-use crate::object::asked;
-use crate::relief::{Contexts, Reach};
+use crate::limit::Admission;
+use crate::marks::EvictionScope;
+use crate::object::call_allocator;
+use crate::relief::{IdleContexts, PoolScope};
 use crate::shard::Item;
 use crate::store::Store;
 
@@ -69,7 +69,7 @@ pub(crate) type Listener<K> = Box<dyn Fn(&K, usize) + Send + Sync>;
 /// How to evict.
 pub(crate) struct Eviction<K> {
     pub(crate) at_limit: AtLimit,
-    pub(crate) spare_dense: bool,
+    pub(crate) keep_compressible: bool,
     pub(crate) listener: Option<Listener<K>>,
 }
 
@@ -120,50 +120,61 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[inline]
     pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
-        let (evicts, was_full) = (self.eviction().evicts(), self.limit().is_pressed());
-        let verdict = match self.glance(max, pool, evicts)? {
-            Some(Verdict::Room) => return Ok(()),
-            Some(pressed) if !self.holds_what_passes(pool, max) => pressed,
+        let (evicts, was_full) = (self.eviction().evicts(), self.limit().above_low_watermark());
+        let verdict = match self.admit_by_bound(max, pool, evicts)? {
+            Some(Admission::Room) => return Ok(()),
+            Some(pressed) if !self.has_transient_bytes(pool, max) => pressed,
             _ => {
-                self.let_pass(pool, max);
-                self.ask_all(max)?
+                self.release_transient(pool, max);
+                self.admit_by_measure(max)?
             }
         };
         match verdict {
-            Verdict::Room => Ok(()),
-            Verdict::Pressed { .. } if evicts => Ok(()),
-            Verdict::Full { .. } if evicts => self.make_room(pool, false),
-            Verdict::Pressed { held } | Verdict::Full { held } => self.relieve(was_full, held),
+            Admission::Room => Ok(()),
+            Admission::AboveLowWatermark { .. } if evicts => Ok(()),
+            Admission::Full { .. } if evicts => self.make_room(pool, false),
+            Admission::AboveLowWatermark { held } | Admission::Full { held } => {
+                self.release_or_refuse(was_full, held)
+            }
         }
     }
 
     /// What the limit says at a glance; or that an allocator panicked when it was asked what it
     /// holds: then nothing is stored, and nothing older left.
     #[inline]
-    fn glance(&self, max: usize, pool: &PoolRef, pays: bool) -> Result<Option<Verdict>, ErrorKind> {
-        asked(|| self.limit().glance(max, pool, self.manager(), self.index().bytes(), pays))
+    fn admit_by_bound(
+        &self,
+        max: usize,
+        pool: &PoolRef,
+        pays: bool,
+    ) -> Result<Option<Admission>, ErrorKind> {
+        call_allocator(|| {
+            self.limit().admit_by_bound(max, pool, self.manager(), self.index().bytes(), pays)
+        })
     }
 
     /// What the limit says after all pools were asked.
     #[cold]
-    pub(crate) fn ask_all(&self, max: usize) -> Result<Verdict, ErrorKind> {
+    pub(crate) fn admit_by_measure(&self, max: usize) -> Result<Admission, ErrorKind> {
         let (manager, index_bytes) = (self.manager(), self.index().bytes());
-        asked(|| self.limit().ask_all(max, manager, index_bytes, || self.passing()))
+        call_allocator(|| {
+            self.limit().admit_by_measure(max, manager, index_bytes, || self.transient_bytes())
+        })
     }
 
     /// Is there something that goes by itself, and so is no reason to evict: a pool that awaits
     /// destruction, or a context too large to stay idle?
     #[inline]
-    fn holds_what_passes(&self, pool: &PoolRef, max: usize) -> bool {
+    fn has_transient_bytes(&self, pool: &PoolRef, max: usize) -> bool {
         self.manager().pending_bytes() > 0 || pool.codec().slot_bytes() > max / 2
     }
 
     /// Lets it go.
     #[cold]
-    fn let_pass(&self, pool: &PoolRef, max: usize) {
-        if self.holds_what_passes(pool, max) {
+    fn release_transient(&self, pool: &PoolRef, max: usize) {
+        if self.has_transient_bytes(pool, max) {
             self.manager().destroy_pending();
-            if !self.may_keep_one() {
+            if !self.may_keep_idle_context() {
                 self.manager().free_idle_contexts(false);
             }
         }
@@ -172,22 +183,22 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Bytes held that are no reason to evict or refuse: [contexts in
     /// flight](Self::contexts_in_flight), and for a store that evicts, which would evict in vain
     /// for them, pools that await destruction.
-    fn passing(&self) -> usize {
+    fn transient_bytes(&self) -> usize {
         let pending = if self.eviction().evicts() { self.manager().pending_bytes() } else { 0 };
-        pending.saturating_add(self.contexts_in_flight())
+        pending.saturating_add(self.in_flight_context_bytes())
     }
 
     /// What the store holds and its limit, if it is over that by more than what is
     /// [passing](Self::passing). The limit may be set anew at any time: what it is now counts, and
     /// without one there is room.
-    fn over(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, ErrorKind> {
+    fn over_limit(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
-        let verdict = match self.glance(max, pool, true)? {
+        let verdict = match self.admit_by_bound(max, pool, true)? {
             Some(verdict) => verdict,
-            None => self.ask_all(max)?,
+            None => self.admit_by_measure(max)?,
         };
         match verdict {
-            Verdict::Full { held } => Ok(Some((held, max))),
+            Admission::Full { held } => Ok(Some((held, max))),
             _ => {
                 self.limit().caught_up();
                 Ok(None)
@@ -204,8 +215,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[cold]
     fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), ErrorKind> {
         self.manager().destroy_pending();
-        let Some(_mark) = Mark::set(self.eviction()) else {
-            return self.over(pool)?.map_or(Ok(()), |(held, limit)| Err(self.full(held, limit)));
+        let Some(_scope) = EvictionScope::enter(self.eviction()) else {
+            return self
+                .over_limit(pool)?
+                .map_or(Ok(()), |(held, limit)| Err(self.full_error(held, limit)));
         };
         might_block("evicting");
         let Some(max) = self.limit().bytes() else { return Ok(()) };
@@ -215,16 +228,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             return Ok(());
         }
         loop {
-            let before = self.held_exactly()?;
+            let before = self.measure_held()?;
             let freed = self.evict_step(step);
             // Retired pools that have become empty.
             self.manager().destroy_pending();
             if freed > 0 && in_steps() {
                 contained(|| pool.zpool().trim());
-                self.over(pool)?;
+                self.over_limit(pool)?;
                 return Ok(());
             }
-            let over = self.over_after_giving_back(pool, freed > 0, Reach::Some)?;
+            let over = self.over_limit_after_release(pool, freed > 0, PoolScope::Some)?;
             let Some((held, limit)) = over else { return Ok(()) };
             if freed > 0 && held < before {
                 continue;
@@ -233,7 +246,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 return Ok(());
             }
             // Without success so far: all pools are asked before more goes.
-            match self.over_after_giving_back(pool, freed > 0, Reach::All)? {
+            match self.over_limit_after_release(pool, freed > 0, PoolScope::All)? {
                 None => return Ok(()),
                 // What stores in flight compress with is theirs: this one waits for it in their
                 // line.
@@ -244,7 +257,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 {
                     return Ok(());
                 }
-                Some((held, limit)) if freed == 0 => return Err(self.full(held, limit)),
+                Some((held, limit)) if freed == 0 => return Err(self.full_error(held, limit)),
                 Some(_) => {}
             }
         }
@@ -252,24 +265,27 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// What the store is over its limit by after a step of eviction, and after giving back what
     /// that left behind.
-    fn over_after_giving_back(
+    fn over_limit_after_release(
         &self,
         pool: &PoolRef,
         evicted: bool,
-        reach: Reach,
+        scope: PoolScope,
     ) -> Result<Option<(usize, usize)>, ErrorKind> {
         // If there was nothing to evict it is contexts after all: all that are idle go.
-        self.give_back(if evicted { Contexts::KeepOne } else { Contexts::Free }, reach);
-        if self.over(pool)?.is_none() {
+        self.release_unused(
+            if evicted { IdleContexts::KeepOne } else { IdleContexts::Free },
+            scope,
+        );
+        if self.over_limit(pool)?.is_none() {
             return Ok(None);
         }
         // Holes in frames that others use: the objects have to move.
-        self.fill_holes(0, reach);
-        self.over(pool)
+        self.compact_pools(0, scope);
+        self.over_limit(pool)
     }
 
-    fn held_exactly(&self) -> Result<usize, ErrorKind> {
-        asked(|| self.limit().held(self.manager(), self.index().bytes()))
+    fn measure_held(&self) -> Result<usize, ErrorKind> {
+        call_allocator(|| self.limit().held(self.manager(), self.index().bytes()))
     }
 
     /// Frees unused memory until a step below the limit. Returns false if that is not enough.
@@ -281,21 +297,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ) -> Result<bool, ErrorKind> {
         // Less would not last: the next store would be here again.
         let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
-        let sweeps = self.limit().may_sweep() || !self.may_keep_one();
-        let contexts = if sweeps { Contexts::KeepOne } else { Contexts::Keep };
-        self.give_back(contexts, Reach::Some);
-        if enough(self.over(pool)?) {
+        let sweeps = self.limit().may_free_contexts() || !self.may_keep_idle_context();
+        let contexts = if sweeps { IdleContexts::KeepOne } else { IdleContexts::Keep };
+        self.release_unused(contexts, PoolScope::Some);
+        if enough(self.over_limit(pool)?) {
             return Ok(true);
         }
-        self.fill_holes(step, Reach::Some);
-        Ok(enough(self.over(pool)?))
+        self.compact_pools(step, PoolScope::Some);
+        Ok(enough(self.over_limit(pool)?))
     }
 
     /// Is the store so many bytes below its limit?
     fn has_room_for(&self, bytes: usize, max: usize) -> bool {
-        let passing = self.passing();
-        self.held_exactly()
-            .map(|held| held.saturating_sub(passing.max(self.passing())))
+        let transient_bytes = self.transient_bytes();
+        self.measure_held()
+            .map(|held| held.saturating_sub(transient_bytes.max(self.transient_bytes())))
             .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 
@@ -303,20 +319,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// already: what an entry really frees depends on its neighbours. Trims the pools they were in.
     /// Returns what they cost: 0 when there are none.
     fn evict_step(&self, step: usize) -> usize {
-        let enough = self.held_exactly().map_or(0, |held| held.saturating_sub(step));
+        let enough = self.measure_held().map_or(0, |held| held.saturating_sub(step));
         let mut trimmed = [const { None }; TRIMMED];
         let (mut freed, mut evicted) = (0, 0usize);
         while freed < step
-            && let Some((key, stored)) = self.index().take_coldest(self.eviction().spare_dense)
+            && let Some((key, stored)) =
+                self.index().take_coldest(self.eviction().keep_compressible)
         {
             if let Some(pool) = stored.pool() {
                 note_pool(&mut trimmed, pool);
             }
             freed += self.cost(&stored);
-            self.tell((key, stored));
+            self.notify_listener((key, stored));
             evicted += 1;
             if evicted.is_multiple_of(MEASURED)
-                && self.held_exactly().is_ok_and(|held| held <= enough)
+                && self.measure_held().is_ok_and(|held| held <= enough)
             {
                 break;
             }
@@ -330,36 +347,36 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go; in the long run no more,
     /// however large the blocks are that go.
     #[inline]
-    pub(crate) fn pay(&self, added: usize, replaced: usize) {
-        if added != replaced && self.is_paying() {
-            self.pay_now(added as isize - replaced as isize);
+    pub(crate) fn charge_eviction_debt(&self, added: usize, replaced: usize) {
+        if added != replaced && self.evicts_for_debt() {
+            self.evict_for_debt(added as isize - replaced as isize);
         }
     }
 
     #[cold]
-    fn pay_now(&self, grown: isize) {
+    fn evict_for_debt(&self, grown: isize) {
         // Blocks stored from inside an eviction listener do not evict. Otherwise a listener that
         // stores the evicted block again would recurse for ever.
-        let Some(_mark) = Mark::set(self.eviction()) else { return };
+        let Some(_scope) = EvictionScope::enter(self.eviction()) else { return };
         let mut owed = self.limit().owe(grown);
         while owed > 0 {
             match self.evict_one() {
                 Some(cost) => owed = self.limit().owe(-(cost as isize)),
-                None => return self.limit().forgive(),
+                None => return self.limit().reset_debt(),
             }
         }
     }
 
     /// Evicts the coldest entry. Returns what it cost; `None` when there is none.
     fn evict_one(&self) -> Option<usize> {
-        let (key, stored) = self.index().take_coldest(self.eviction().spare_dense)?;
+        let (key, stored) = self.index().take_coldest(self.eviction().keep_compressible)?;
         let cost = self.cost(&stored);
-        self.tell((key, stored));
+        self.notify_listener((key, stored));
         Some(cost)
     }
 
     /// Frees what was evicted, and then tells the listener. A listener that panics is counted, and that is all.
-    fn tell(&self, (key, stored): Item<K>) {
+    fn notify_listener(&self, (key, stored): Item<K>) {
         let len = stored.len();
         self.free(stored);
         let told = contained(|| {
@@ -391,10 +408,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else {
             return Ok(());
         };
-        if !self.may_keep_one() {
+        if !self.may_keep_idle_context() {
             self.manager().free_idle_contexts(false);
         }
-        match self.over(&pool)? {
+        match self.over_limit(&pool)? {
             Some(_) => self.make_room(&pool, true),
             None => Ok(()),
         }
@@ -404,27 +421,29 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 impl<K, S> Store<K, S> {
     /// Does what is stored now have to make room for itself?
     #[inline]
-    fn is_paying(&self) -> bool {
+    fn evicts_for_debt(&self) -> bool {
         // The flag may be left over from a limit that there was.
-        self.limit().is_pressed() && self.limit().bytes().is_some() && self.eviction().evicts()
+        self.limit().above_low_watermark()
+            && self.limit().bytes().is_some()
+            && self.eviction().evicts()
     }
 
     /// Frees an item that its owner removed, and credits its cost to the eviction debt, so that
     /// alternating stores and removals evict nothing. A store that refuses learns that it may have
     /// room again.
     #[inline]
-    pub(crate) fn removed(&self, item: Option<Item<K>>) -> bool {
+    pub(crate) fn free_removed(&self, item: Option<Item<K>>) -> bool {
         if let Some((_, stored)) = &item
-            && self.limit().is_pressed()
+            && self.limit().above_low_watermark()
         {
-            if self.is_paying() {
+            if self.evicts_for_debt() {
                 self.limit().owe(-(self.cost(stored) as isize));
             }
-            let removed = self.discard(item);
+            let removed = self.free_item(item);
             self.limit().note_removed();
             return removed;
         }
-        self.discard(item)
+        self.free_item(item)
     }
 }
 
@@ -432,7 +451,7 @@ impl<K> fmt::Debug for Eviction<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Eviction")
             .field("at_limit", &self.at_limit)
-            .field("spare_dense", &self.spare_dense)
+            .field("keep_compressible", &self.keep_compressible)
             .field("listener", &self.listener.is_some())
             .finish()
     }
@@ -457,13 +476,13 @@ mod tests {
         };
         (0..400).for_each(|key| store.store(key, &block()).unwrap());
         let (evicted, len) = (store.stats().evicted, store.len());
-        assert!(evicted > 0 && store.limit().is_pressed(), "the limit was reached");
+        assert!(evicted > 0 && store.limit().above_low_watermark(), "the limit was reached");
         store.limit().set(None);
-        store.limit().set_full(false, true);
+        store.limit().set_above_low_watermark(false, true);
         (1000..1400).for_each(|key| store.store(key, &block()).unwrap());
         assert_eq!((store.stats().evicted, store.len()), (evicted, len + 400));
         store.set_limit(Some(64 << 20)).unwrap();
         (2000..2100).for_each(|key| store.store(key, &block()).unwrap());
-        assert_eq!((store.stats().evicted, store.limit().is_pressed()), (evicted, false));
+        assert_eq!((store.stats().evicted, store.limit().above_low_watermark()), (evicted, false));
     }
 }

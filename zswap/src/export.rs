@@ -6,18 +6,18 @@ use zpool_core::TryArc;
 use zpool_core::spec::Component;
 use zpool_manager::Pool;
 
-use crate::backoff::{Backoff, is_crowded};
+use crate::backoff::{Backoff, is_too_many_readers};
 use crate::error::{Error, ErrorKind};
 use crate::loading::{Access, Shape};
-use crate::object::{Pinned, asked_compressor, pin};
-use crate::shard::Found;
+use crate::object::{PinnedObject, call_compressor, pin};
+use crate::shard::ValueRef;
 use crate::store::Store;
-use crate::stored::Stored;
+use crate::stored::Value;
 
 /// A block as it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Form<'a> {
+pub enum EncodedBlock<'a> {
     /// Eight bytes, over and over, the last time perhaps not whole. An empty block is one of length
     /// 0.
     SameFilled {
@@ -58,13 +58,13 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// # Example
     ///
     /// ```
-    /// use zswap::{Form, Store};
+    /// use zswap::{EncodedBlock, Store};
     ///
     /// let store = Store::builder().build()?;
     /// store.store(7, b"a page of memory ".repeat(240).as_slice())?;
     /// let mut tier = Vec::new();
     /// store.export(&7, |form| match form {
-    ///     Form::Compressed { codec, bytes, len } => tier.push((codec.to_string(), bytes.to_vec(), len)),
+    ///     EncodedBlock::Compressed { codec, bytes, len } => tier.push((codec.to_string(), bytes.to_vec(), len)),
     ///     other => panic!("{other:?}"),
     /// })?;
     /// assert_eq!((tier[0].0.as_str(), tier[0].2), ("lz4", 4080));
@@ -73,19 +73,19 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     pub fn export(
         &self,
         key: &K,
-        mut visit: impl FnMut(Form<'_>),
+        mut visit: impl FnMut(EncodedBlock<'_>),
     ) -> Result<Option<usize>, Error<K>> {
         let mut backoff = Backoff::default();
-        self.export_kept(key, &mut visit, &mut backoff).map_err(|kind| {
+        self.export_once(key, &mut visit, &mut backoff).map_err(|kind| {
             self.counters().load_failed(&kind);
             Error { key: key.clone(), kind }
         })
     }
 
-    fn export_kept(
+    fn export_once(
         &self,
         key: &K,
-        visit: &mut impl FnMut(Form<'_>),
+        visit: &mut impl FnMut(EncodedBlock<'_>),
         backoff: &mut Backoff,
     ) -> Result<Option<usize>, ErrorKind> {
         let hash = self.hash(key);
@@ -93,28 +93,28 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             let (mut shard, table_hash) = self.index().lock(hash);
             let Some(found) = shard.look_up(table_hash, key, Access::Peek) else { return Ok(None) };
             match found {
-                Found::Same { word, len } => {
+                ValueRef::SameFilled { word, len } => {
                     drop(shard);
-                    visit(Form::SameFilled { word: word.to_le_bytes(), len });
+                    visit(EncodedBlock::SameFilled { word: word.to_le_bytes(), len });
                     return Ok(Some(len));
                 }
-                Found::Block { handle, pool, len, object_len, raw, sum } => {
+                ValueRef::Pooled { handle, pool, len, object_len, raw, sum } => {
                     let pool = pool.clone();
                     let pinned = pin(&pool, handle);
-                    if pinned.as_ref().is_err_and(is_crowded) {
+                    if pinned.as_ref().is_err_and(is_too_many_readers) {
                         // Not counted yet: this look-up is repeated when readers are done.
-                        shard.tally.uncount_hit(Access::Peek);
+                        shard.stats.uncount_hit(Access::Peek);
                         drop(shard);
                         if backoff.wait() {
                             continue;
                         }
-                        return Err(self.gave_up(hash, Access::Peek));
+                        return Err(self.give_up_waiting(hash, Access::Peek));
                     }
                     drop(shard);
                     self.show(&pool, pinned?, Shape { object_len, raw, sum }, len, visit)?;
                     return Ok(Some(len));
                 }
-                Found::Large(large) => {
+                ValueRef::Large(large) => {
                     let large = TryArc::clone(large);
                     drop(shard);
                     let mut parts = large.parts.iter();
@@ -129,21 +129,21 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 impl<K, S> Store<K, S> {
     fn export_part(
         &self,
-        part: &Stored,
-        visit: &mut impl FnMut(Form<'_>),
+        part: &Value,
+        visit: &mut impl FnMut(EncodedBlock<'_>),
         backoff: &mut Backoff,
     ) -> Result<(), ErrorKind> {
         match part {
-            Stored::Same { word, len } => {
-                visit(Form::SameFilled { word: word.to_le_bytes(), len: *len })
+            Value::SameFilled { word, len } => {
+                visit(EncodedBlock::SameFilled { word: word.to_le_bytes(), len: *len })
             }
-            Stored::Block(block) => {
+            Value::Pooled(block) => {
                 let pool = block.object.pool();
                 let object = backoff.retry(|| pin(pool, block.object.handle()))?;
                 let shape = Shape { object_len: block.object_len, raw: block.raw, sum: block.sum };
                 self.show(pool, object, shape, block.len, visit)?;
             }
-            Stored::Large(large) => {
+            Value::Large(large) => {
                 large.parts.iter().try_for_each(|part| self.export_part(part, visit, backoff))?;
             }
         }
@@ -154,17 +154,17 @@ impl<K, S> Store<K, S> {
     fn show(
         &self,
         pool: &Pool,
-        mut object: Pinned<'_>,
+        mut object: PinnedObject<'_>,
         shape: Shape,
         len: usize,
-        visit: &mut impl FnMut(Form<'_>),
+        visit: &mut impl FnMut(EncodedBlock<'_>),
     ) -> Result<(), ErrorKind> {
         self.check_object(&object, shape, len)?;
         if shape.raw {
-            visit(Form::Raw { bytes: &object });
+            visit(EncodedBlock::Raw { bytes: &object });
         } else {
-            let codec = asked_compressor(|| pool.codec().compressor().identity())?;
-            visit(Form::Compressed { codec, bytes: &object, len });
+            let codec = call_compressor(|| pool.codec().compressor().identity())?;
+            visit(EncodedBlock::Compressed { codec, bytes: &object, len });
         }
         self.unpin(&mut object);
         Ok(())

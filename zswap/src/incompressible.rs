@@ -22,7 +22,7 @@ const ALL: u32 = 206;
 
 /// Does `block` look like one that no codec shrinks?
 #[inline]
-pub(crate) fn looks_so(block: &[u8]) -> bool {
+pub(crate) fn looks_incompressible(block: &[u8]) -> bool {
     if block.len() < MIN_LEN {
         return false;
     }
@@ -30,18 +30,18 @@ pub(crate) fn looks_so(block: &[u8]) -> bool {
     let beginning = &block[..STRETCH];
     // Most blocks that do compress have more zeros there than so many different bytes leave room for, and counting those is a matter of a few instructions.
     let zeros: u8 = beginning.iter().map(|&byte| u8::from(byte == 0)).sum();
-    usize::from(zeros) <= MOST_ZEROS && beginning_looks_so(block)
+    usize::from(zeros) <= MOST_ZEROS && beginning_looks_incompressible(block)
 }
 
 #[inline(never)]
-fn beginning_looks_so(block: &[u8]) -> bool {
-    let mut seen = Seen([0; 256]);
+fn beginning_looks_incompressible(block: &[u8]) -> bool {
+    let mut seen = ByteSet([0; 256]);
     seen.add(&block[..STRETCH]);
-    seen.different() >= FIRST && rest_looks_so(block, seen)
+    seen.different() >= FIRST && rest_looks_incompressible(block, seen)
 }
 
 #[inline(never)]
-fn rest_looks_so(block: &[u8], mut seen: Seen) -> bool {
+fn rest_looks_incompressible(block: &[u8], mut seen: ByteSet) -> bool {
     let gap = block.len() / STRETCHES;
     for stretch in 1..STRETCHES {
         seen.add(&block[stretch * gap + gap / 2..][..STRETCH]);
@@ -50,9 +50,9 @@ fn rest_looks_so(block: &[u8], mut seen: Seen) -> bool {
 }
 
 /// The set of bytes that were seen: a byte each, since setting bits of a few words would wait for the one before.
-struct Seen([u8; 256]);
+struct ByteSet([u8; 256]);
 
-impl Seen {
+impl ByteSet {
     #[inline]
     fn add(&mut self, bytes: &[u8]) {
         for &byte in bytes {
@@ -84,21 +84,21 @@ mod tests {
     #[test]
     fn noise_is_found_and_what_compresses_is_not() {
         for len in [1024, 4096, 65_536, 262_144] {
-            let found = (0..1000).filter(|&seed| looks_so(&noise(seed, len))).count();
+            let found = (0..1000).filter(|&seed| looks_incompressible(&noise(seed, len))).count();
             assert!(found >= 985, "{found} of 1000 blocks of {len} bytes");
         }
         let text = "a block of text, which any codec shrinks; and so on. ".repeat(100);
-        assert!(!looks_so(text.as_bytes()));
+        assert!(!looks_incompressible(text.as_bytes()));
         let counting: Vec<u8> = (0..1024u32).flat_map(|n| (n * 3).to_le_bytes()).collect();
-        assert!(!looks_so(&counting));
+        assert!(!looks_incompressible(&counting));
         // Half of it noise: a codec takes off the other half.
         let mut half = noise(1, 4096);
         half[2048..].fill(0);
-        assert!(!looks_so(&half));
+        assert!(!looks_incompressible(&half));
     }
 
     #[test]
     fn short_blocks_are_not_looked_at() {
-        assert!((0..MIN_LEN).all(|len| !looks_so(&noise(7, len))));
+        assert!((0..MIN_LEN).all(|len| !looks_incompressible(&noise(7, len))));
     }
 }

@@ -25,10 +25,10 @@ use zpool_core::{PoolId, prefetch};
 use zpool_manager::PoolRef;
 
 use crate::clock::Coldest;
-use crate::contents::Contents;
-use crate::keys::Keys;
-use crate::shard::{Exchanged, Item, Put, Shard, Tally};
-use crate::stored::Block;
+use crate::contents::ShardContents;
+use crate::keys::KeyBatch;
+use crate::shard::{Inserted, Item, Replaced, Shard, ShardStats};
+use crate::stored::PooledBlock;
 use crate::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom, Position, Table};
 
 /// Fewest and most shards.
@@ -64,9 +64,9 @@ pub(crate) struct Index<K> {
     hand: AtomicUsize,
 }
 
-/// What is needed before long: see [`Index::run_ahead`].
+/// What is needed before long: see [`Index::prefetch_next_group`].
 #[derive(Debug, PartialEq)]
-enum Ahead {
+enum Prefetch {
     /// A shard.
     Shard(usize),
     /// What its table has from this hash on.
@@ -129,13 +129,13 @@ impl<K> Index<K> {
     /// Asks memory for what the next group of hashes needs, for somebody who goes through hashes in their order and is at `hash`. Waits for nobody; others may have to
     /// wait for it, for some instructions.
     #[inline]
-    pub(crate) fn run_ahead(&self, hash: u64) {
-        match self.ahead(hash) {
+    pub(crate) fn prefetch_next_group(&self, hash: u64) {
+        match self.next_prefetch(hash) {
             None => {}
-            Some(Ahead::Shard(shard)) => {
+            Some(Prefetch::Shard(shard)) => {
                 prefetch(std::slice::from_ref(&self.shards[shard]), usize::MAX)
             }
-            Some(Ahead::Places { shard, hash }) => {
+            Some(Prefetch::Places { shard, hash }) => {
                 if let Some(shard) = self.shards[shard].try_lock() {
                     shard.table.prefetch(hash);
                 }
@@ -146,15 +146,15 @@ impl<K> Index<K> {
     /// What is asked for at `hash`: a little at a time, and the places only when the shard, which says where they are, has come. Not at once where a group begins:
     /// that there is an order shows at its second hash.
     #[inline]
-    fn ahead(&self, hash: u64) -> Option<Ahead> {
+    fn next_prefetch(&self, hash: u64) -> Option<Prefetch> {
         let at = hash % NEIGHBOURS;
         let next = || self.split((hash - at).wrapping_add(NEIGHBOURS));
         const { assert!(NEIGHBOURS > 4) };
         match at {
-            1 => Some(Ahead::Shard(next().0)),
+            1 => Some(Prefetch::Shard(next().0)),
             4 => {
                 let (shard, hash) = next();
-                Some(Ahead::Places { shard, hash })
+                Some(Prefetch::Places { shard, hash })
             }
             _ => None,
         }
@@ -197,25 +197,25 @@ impl<K> Index<K> {
     }
 
     /// The sum of all shards' tallies.
-    pub(crate) fn tally(&self) -> Tally {
-        let mut sum = Tally::default();
+    pub(crate) fn stats(&self) -> ShardStats {
+        let mut sum = ShardStats::default();
         for shard in &self.shards {
-            let tally = shard.lock().tally;
-            sum.compressed += tally.compressed;
-            sum.raw += tally.raw;
-            sum.same += tally.same;
-            sum.large += tally.large;
-            sum.payload += tally.payload;
-            sum.stored_bytes += tally.stored_bytes;
-            sum.stores += tally.stores;
-            sum.load_hits += tally.load_hits;
-            sum.load_misses += tally.load_misses;
-            sum.peek_hits += tally.peek_hits;
-            sum.peek_misses += tally.peek_misses;
-            sum.taken += tally.taken;
-            sum.take_misses += tally.take_misses;
-            sum.invalidated += tally.invalidated;
-            sum.evicted += tally.evicted;
+            let stats = shard.lock().stats;
+            sum.compressed += stats.compressed;
+            sum.raw += stats.raw;
+            sum.same += stats.same;
+            sum.large += stats.large;
+            sum.payload += stats.payload;
+            sum.stored_bytes += stats.stored_bytes;
+            sum.stores += stats.stores;
+            sum.load_hits += stats.load_hits;
+            sum.load_misses += stats.load_misses;
+            sum.peek_hits += stats.peek_hits;
+            sum.peek_misses += stats.peek_misses;
+            sum.taken += stats.taken;
+            sum.take_misses += stats.take_misses;
+            sum.invalidated += stats.invalidated;
+            sum.evicted += stats.evicted;
         }
         sum
     }
@@ -243,10 +243,10 @@ impl<K> Index<K> {
     }
 
     /// Takes everything out of the shard of this number. Needs no memory.
-    pub(crate) fn take_shard(&self, shard: usize) -> Contents<K> {
+    pub(crate) fn take_shard(&self, shard: usize) -> ShardContents<K> {
         self.edit_shard(shard, |shard| {
             let contents = shard.take_all();
-            shard.tally.invalidated += contents.len() as u64;
+            shard.stats.invalidated += contents.len() as u64;
             contents
         })
     }
@@ -254,14 +254,14 @@ impl<K> Index<K> {
     /// Takes out the entry that the clock's hand comes to first among those that are cold. `None` when there is none in any shard.
     ///
     /// An empty shard passes the question on, however often it is asked (B30).
-    pub(crate) fn take_coldest(&self, spare_dense: bool) -> Option<Item<K>> {
+    pub(crate) fn take_coldest(&self, keep_compressible: bool) -> Option<Item<K>> {
         let mut empty = 0;
         while empty < self.shards() {
             // Relaxed, here and below: where the hand is matters to nobody else, and two that find it in the same shard look there one after the other.
             let at = self.hand.load(Ordering::Relaxed);
             let coldest = self.edit_shard(at % self.shards(), |shard| {
-                let coldest = shard.take_coldest(spare_dense);
-                shard.tally.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
+                let coldest = shard.take_coldest(keep_compressible);
+                shard.stats.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
                 coldest
             });
             let on = || {
@@ -311,19 +311,19 @@ impl<K> Index<K> {
     /// # Panics
     ///
     /// If there is no memory for some that cannot be told apart: keys of one hash, or in the stash.
-    pub(crate) fn keys_from(
+    pub(crate) fn key_batch(
         &self,
         shard: usize,
         from: Position,
         rehash: impl Fn(&K) -> u64,
-    ) -> (Keys<K>, Option<Position>)
+    ) -> (KeyBatch<K>, Option<Position>)
     where
         K: Clone,
     {
         let locked = self.shards[shard].lock();
         let (stretch, mut next) = locked.table.stretch(from);
         let hash = |key: &K| self.split(rehash(key)).1;
-        let mut keys = Keys { one: None, more: Vec::new() };
+        let mut keys = KeyBatch { one: None, more: Vec::new() };
         if keys.more.try_reserve_exact(stretch.len()).is_ok() {
             let is_new = |key: &K| from.is_start() || hash(key) >= from.hash();
             keys.more
@@ -361,14 +361,14 @@ impl<K> Index<K> {
 impl<K: Eq> Index<K> {
     /// Exchanges `new` with the block under its key, if there is one.
     #[inline]
-    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut Block) -> Exchanged<K> {
+    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut PooledBlock) -> Replaced<K> {
         let (mut shard, hash) = self.lock(hash);
-        let Some(at) = shard.slot_of(hash, key) else { return Exchanged::No };
+        let Some(at) = shard.bucket_of(hash, key) else { return Replaced::No };
         match shard.exchange_in_pool(at, new) {
-            Ok(true) => Exchanged::Yes { spare: None },
+            Ok(true) => Replaced::Yes { unused_ref: None },
             Ok(false) => self.accounted(&mut shard, |shard| shard.exchange_pools(at, new)),
             // No table shrinks by that, and no list of a block's.
-            Err(kind) => Exchanged::Failed { broken: shard.remove_at(at), kind },
+            Err(kind) => Replaced::Failed { broken: shard.remove_at(at), kind },
         }
     }
 
@@ -383,7 +383,7 @@ impl<K: Eq> Index<K> {
         hash: u64,
         new: &mut Option<Item<K>>,
         rehash: impl Fn(&K) -> u64,
-    ) -> Result<Put<K>, NoRoom> {
+    ) -> Result<Inserted<K>, NoRoom> {
         self.edit(hash, |shard, hash| shard.put(hash, new, |key| self.split(rehash(key)).1))
     }
 }
@@ -416,12 +416,13 @@ mod tests {
         let last_group = u64::MAX - NEIGHBOURS + 1;
         for first in [0, NEIGHBOURS * 64 * 77, last_group] {
             let (shard, hash) = index.split(first.wrapping_add(NEIGHBOURS));
-            let asked: Vec<_> = (0..NEIGHBOURS).filter_map(|at| index.ahead(first + at)).collect();
-            assert_eq!(asked, [Ahead::Shard(shard), Ahead::Places { shard, hash }]);
+            let asked: Vec<_> =
+                (0..NEIGHBOURS).filter_map(|at| index.next_prefetch(first + at)).collect();
+            assert_eq!(asked, [Prefetch::Shard(shard), Prefetch::Places { shard, hash }]);
         }
         // Nothing can be seen of it, but it neither waits for a shard that somebody holds nor falls over a table that is empty.
         let _held = index.shards[index.split(NEIGHBOURS).0].lock();
-        (0..2 * NEIGHBOURS).for_each(|hash| index.run_ahead(hash));
+        (0..2 * NEIGHBOURS).for_each(|hash| index.prefetch_next_group(hash));
     }
 
     /// The last four are Fibonacci numbers times eight.

@@ -7,19 +7,19 @@ use zpool_core::exec::contained;
 
 use crate::index::Index;
 use crate::object::pin;
-use crate::shard::{Found, Item, Shard, equals_itself};
+use crate::shard::{Item, Shard, ValueRef, equals_itself};
 use crate::store::Store;
-use crate::stored::StoredId;
+use crate::stored::ValueId;
 use crate::table::Position;
 
 /// Keys that were listed: any number if there is memory, otherwise one.
 #[derive(Debug)]
-pub(crate) struct Keys<K> {
+pub(crate) struct KeyBatch<K> {
     pub(crate) one: Option<K>,
     pub(crate) more: Vec<K>,
 }
 
-impl<K> IntoIterator for Keys<K> {
+impl<K> IntoIterator for KeyBatch<K> {
     type Item = K;
     type IntoIter = std::iter::Chain<std::option::IntoIter<K>, std::vec::IntoIter<K>>;
 
@@ -29,26 +29,26 @@ impl<K> IntoIterator for Keys<K> {
 }
 
 /// A [watch](crate::watch) on the entry of a shard, ended when this is dropped.
-struct Watched<'i, K> {
+struct WatchGuard<'i, K> {
     index: &'i Index<K>,
     hash: u64,
     number: u64,
 }
 
-impl<'i, K> Watched<'i, K> {
+impl<'i, K> WatchGuard<'i, K> {
     /// Watches the block that `id` names. `shard` is that of `hash`. `None` if memory is refused.
     fn begin(
         index: &'i Index<K>,
         hash: u64,
         shard: &mut Shard<K>,
-        id: StoredId,
-    ) -> Option<Watched<'i, K>> {
+        id: ValueId,
+    ) -> Option<WatchGuard<'i, K>> {
         let number = shard.watches.begin(id)?;
-        Some(Watched { index, hash, number })
+        Some(WatchGuard { index, hash, number })
     }
 }
 
-impl<K> Drop for Watched<'_, K> {
+impl<K> Drop for WatchGuard<'_, K> {
     fn drop(&mut self) {
         self.index.lock(self.hash).0.watches.end(self.number);
     }
@@ -65,14 +65,14 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// If there is no memory for a list of keys that all have the same hash.
     pub fn keys(&self) -> impl Iterator<Item = K> {
-        (0..self.index().shards()).flat_map(|shard| self.stretches(shard)).flatten()
+        (0..self.index().shards()).flat_map(|shard| self.key_batches(shard)).flatten()
     }
 
     /// Copies of the keys of a shard, a stretch at a time.
-    fn stretches(&self, shard: usize) -> impl Iterator<Item = Keys<K>> {
+    fn key_batches(&self, shard: usize) -> impl Iterator<Item = KeyBatch<K>> {
         let mut next = Some(Position::default());
         std::iter::from_fn(move || {
-            let (keys, behind) = self.index().keys_from(shard, next?, |key| self.hash(key));
+            let (keys, behind) = self.index().key_batch(shard, next?, |key| self.hash(key));
             next = behind;
             Some(keys)
         })
@@ -101,13 +101,13 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let mut removed = 0;
         for shard in 0..self.index().shards() {
             let mut unfindable = false;
-            for key in self.stretches(shard).flatten() {
+            for key in self.key_batches(shard).flatten() {
                 if !equals_itself(&key) {
                     unfindable = true;
                     continue;
                 }
                 let gone = self.remove_unless(&key, &mut keep);
-                removed += usize::from(self.removed(gone));
+                removed += usize::from(self.free_removed(gone));
             }
             if unfindable {
                 removed += self.retain_unfindable(shard, &mut keep);
@@ -125,16 +125,16 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let (len, seen) = (found.len(), found.id());
         // Held while `keep` runs, so that nothing else can have its id.
         match found {
-            Found::Same { .. } => {
+            ValueRef::SameFilled { .. } => {
                 drop(shard);
                 if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
             }
-            Found::Block { handle, pool, .. } => {
+            ValueRef::Pooled { handle, pool, .. } => {
                 let pool = pool.clone();
                 let pinned = pin(&pool, handle);
                 let watched = match &pinned {
                     Ok(_) => None,
-                    Err(_) => Some(Watched::begin(self.index(), hash, &mut shard, seen)?),
+                    Err(_) => Some(WatchGuard::begin(self.index(), hash, &mut shard, seen)?),
                 };
                 drop(shard);
                 let gone = if keep(key, len) {
@@ -147,7 +147,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 }
                 gone
             }
-            Found::Large(large) => {
+            ValueRef::Large(large) => {
                 let _large = TryArc::clone(large);
                 drop(shard);
                 if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
@@ -159,15 +159,15 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         &self,
         hash: u64,
         key: &K,
-        seen: StoredId,
-        watched: Option<&Watched<'_, K>>,
+        seen: ValueId,
+        watched: Option<&WatchGuard<'_, K>>,
     ) -> Option<Item<K>> {
         self.index().edit(hash, |shard, hash| {
             if watched.is_some_and(|watched| !shard.watches.stayed(watched.number)) {
                 return None;
             }
             let gone = shard.remove_if(hash, key, |found| found.id() == seen);
-            shard.tally.invalidated += u64::from(gone.is_some());
+            shard.stats.invalidated += u64::from(gone.is_some());
             gone
         })
     }
@@ -185,8 +185,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             if kept {
                 self.put_back(item);
             } else {
-                self.index().edit_shard(shard, |shard| shard.tally.invalidated += 1);
-                self.removed(Some(item));
+                self.index().edit_shard(shard, |shard| shard.stats.invalidated += 1);
+                self.free_removed(Some(item));
                 removed += 1;
             }
         }
@@ -201,7 +201,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let hash = self.hash(&item.0);
         let mut item = Some(item);
         drop(self.index().put_back(hash, &mut item, |key| self.hash(key)));
-        self.removed(item);
+        self.free_removed(item);
     }
 }
 

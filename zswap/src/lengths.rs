@@ -5,7 +5,7 @@
 //!   | length: 16 bits | object's length: 16 bits | raw: 1 bit, length: 2 bits, object's length: 2 bits |
 //! ```
 //!
-//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`Length`] is
+//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`PackedLen`] is
 //! for blocks that are in no pool: these may be empty.
 
 use crate::MAX_BLOCK_SIZE;
@@ -21,19 +21,19 @@ const HIGH_BITS: u32 = LEN_BITS - LOW_BITS;
 // The byte with values to spare is the last one: an enum has room for something else in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub(crate) struct Lengths {
+pub(crate) struct PackedMeta {
     len: [u8; 2],
     object_len: [u8; 2],
-    rest: Five,
+    rest: U5,
 }
 
-impl Lengths {
+impl PackedMeta {
     /// Of a block of `len` bytes in an object of `object_len`, each 1 to [`MAX_BLOCK_SIZE`]; `raw` if that is the block itself.
     #[inline]
-    pub(crate) fn new(len: usize, object_len: usize, raw: bool) -> Lengths {
+    pub(crate) fn new(len: usize, object_len: usize, raw: bool) -> PackedMeta {
         let ((len, len_high), (object_len, object_high)) = (split(len), split(object_len));
         let rest = u32::from(raw) | len_high << 1 | object_high << (1 + HIGH_BITS);
-        Lengths { len, object_len, rest: Five::new(rest) }
+        PackedMeta { len, object_len, rest: U5::new(rest) }
     }
 
     /// Bytes of the block.
@@ -72,15 +72,15 @@ fn join(low: [u8; 2], high: u32) -> usize {
 
 /// A length on its own, 0 to [`MAX_BLOCK_SIZE`]: of a block that is in no pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Length([u8; 3]);
+pub(crate) struct PackedLen([u8; 3]);
 const _: () = assert!(MAX_BLOCK_SIZE < 1 << 24, "every length fits three bytes");
 
-impl Length {
+impl PackedLen {
     #[inline]
-    pub(crate) fn new(bytes: usize) -> Length {
+    pub(crate) fn new(bytes: usize) -> PackedLen {
         debug_assert!(bytes <= MAX_BLOCK_SIZE, "{bytes} bytes");
         let [a, b, c, _] = (bytes as u32).to_le_bytes();
-        Length([a, b, c])
+        PackedLen([a, b, c])
     }
 
     #[inline]
@@ -94,22 +94,22 @@ impl Length {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 #[rustfmt::skip]
-enum Five {
+enum U5 {
     B0, B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15,
     B16, B17, B18, B19, B20, B21, B22, B23, B24, B25, B26, B27, B28, B29, B30, B31,
 }
 
 #[rustfmt::skip]
-const ALL: [Five; 32] = {
-    use Five::*;
+const ALL: [U5; 32] = {
+    use U5::*;
     [B0, B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15,
      B16, B17, B18, B19, B20, B21, B22, B23, B24, B25, B26, B27, B28, B29, B30, B31]
 };
 
-impl Five {
+impl U5 {
     /// The lowest five bits.
     #[inline]
-    fn new(bits: u32) -> Five {
+    fn new(bits: u32) -> U5 {
         ALL[bits as usize % ALL.len()]
     }
 
@@ -125,17 +125,14 @@ mod tests {
 
     #[test]
     fn length_zero_to_largest_comes_back() {
-        assert_eq!((Length::new(0).get(), size_of::<Length>()), (0, 3));
+        assert_eq!((PackedLen::new(0).get(), size_of::<PackedLen>()), (0, 3));
         let lens = [1, 2, 255, 256, 4096, 65_535, 65_536, 65_537, 131_072, 200_000, MAX_BLOCK_SIZE];
         for len in lens {
-            assert_eq!(Length::new(len).get(), len);
+            assert_eq!(PackedLen::new(len).get(), len);
             for object_len in lens {
                 for raw in [false, true] {
-                    let lengths = Lengths::new(len, object_len, raw);
-                    assert_eq!(
-                        (lengths.len(), lengths.object_len(), lengths.raw()),
-                        (len, object_len, raw)
-                    );
+                    let meta = PackedMeta::new(len, object_len, raw);
+                    assert_eq!((meta.len(), meta.object_len(), meta.raw()), (len, object_len, raw));
                 }
             }
         }
@@ -143,6 +140,6 @@ mod tests {
 
     #[test]
     fn every_five_bits_are_themselves() {
-        assert!((0..32).all(|bits| Five::new(bits).get() == bits));
+        assert!((0..32).all(|bits| U5::new(bits).get() == bits));
     }
 }

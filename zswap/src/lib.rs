@@ -72,7 +72,7 @@
 //! # Keys
 //!
 //! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from
-//! untrusted input. For trusted numbers, such as those of pages, use [`ByNumber`]: hashing is almost free,
+//! untrusted input. For trusted numbers, such as those of pages, use [`SequentialKeys`]: hashing is almost free,
 //! and eight keys that follow each other are neighbours in the index, so loads in their order wait
 //! for memory once for several. It says what it is not for.
 //!
@@ -145,9 +145,9 @@ mod watch;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
 pub use error::{BuildError, Error, ErrorKind};
 pub use evict::AtLimit;
-pub use export::Form;
+pub use export::EncodedBlock;
 pub use latency::LatencySummary;
-pub use numbers::{ByNumber, NumberHasher};
+pub use numbers::{SequentialHasher, SequentialKeys};
 pub use results::{BatchResults, BatchResultsIntoIter};
 pub use stats::{LatencyStats, Rejected, StoreStats};
 pub use store::Store;

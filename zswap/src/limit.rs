@@ -47,8 +47,8 @@ pub(crate) struct Limit {
     /// Something was removed since the store last looked for memory to give back.
     removed: AtomicBool,
     /// When it did that, and when it last freed idle contexts.
-    tried: Moment,
-    swept: Moment,
+    tried: Cooldown,
+    swept: Cooldown,
     /// What all pools but the current one held at most...
     others: AtomicUsize,
     /// ...which is the one of this number...
@@ -61,7 +61,7 @@ pub(crate) struct Limit {
 
 /// How a full store looks for memory to give back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attempt {
+pub(crate) enum ReleaseAttempt {
     /// Not at all: nothing has changed since it last did.
     No,
     /// Compacts only pools that estimate to gain what is needed.
@@ -72,15 +72,15 @@ pub(crate) enum Attempt {
 
 /// The last time that something was done.
 #[derive(Debug)]
-struct Moment {
+struct Cooldown {
     born: Instant,
     /// Microseconds after that, plus one; 0: never.
     last: AtomicU64,
 }
 
-impl Moment {
-    fn never() -> Moment {
-        Moment { born: Instant::now(), last: AtomicU64::new(0) }
+impl Cooldown {
+    fn never() -> Cooldown {
+        Cooldown { born: Instant::now(), last: AtomicU64::new(0) }
     }
 
     /// Is it due again, after `interval`? If so, it counts as done now.
@@ -98,11 +98,11 @@ impl Moment {
 
 /// What the limit says to one more block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Admission {
     /// There is room.
     Room,
     /// Below the limit, but it was reached and the threshold is not yet.
-    Pressed { held: usize },
+    AboveLowWatermark { held: usize },
     /// At the limit.
     Full { held: usize },
 }
@@ -117,8 +117,8 @@ impl Limit {
             owed: AtomicIsize::new(0),
             catching_up: AtomicBool::new(false),
             removed: AtomicBool::new(true),
-            tried: Moment::never(),
-            swept: Moment::never(),
+            tried: Cooldown::never(),
+            swept: Cooldown::never(),
             others: AtomicUsize::new(0),
             besides: AtomicU64::new(0),
             as_of: AtomicU64::new(NEVER),
@@ -142,7 +142,7 @@ impl Limit {
         self.catching_up.store(max < before, Ordering::Relaxed);
         self.full.store(false, Ordering::Relaxed);
         self.removed.store(true, Ordering::Relaxed);
-        self.forgive();
+        self.reset_debt();
     }
 
     /// What compression contexts may hold together.
@@ -174,26 +174,26 @@ impl Limit {
     }
 
     /// Is it worth while to look for memory to give back? If so, it counts as done.
-    pub(crate) fn attempt(&self) -> Attempt {
+    pub(crate) fn next_attempt(&self) -> ReleaseAttempt {
         let due = self.tried.is_due(RETRY);
         let removed = self.removed.swap(false, Ordering::Relaxed);
         if due {
-            Attempt::Thorough
+            ReleaseAttempt::Thorough
         } else if removed {
-            Attempt::ByEstimate
+            ReleaseAttempt::ByEstimate
         } else {
-            Attempt::No
+            ReleaseAttempt::No
         }
     }
 
     /// Are idle contexts to be freed? If so, it counts as done.
-    pub(crate) fn may_sweep(&self) -> bool {
+    pub(crate) fn may_free_contexts(&self) -> bool {
         self.swept.is_due(SWEEP)
     }
 
     /// Was the limit reached, and the threshold not yet?
     #[inline]
-    pub(crate) fn is_pressed(&self) -> bool {
+    pub(crate) fn above_low_watermark(&self) -> bool {
         // Relaxed: whoever is late to see the flag goes by the other threshold once more.
         self.full.load(Ordering::Relaxed)
     }
@@ -204,64 +204,64 @@ impl Limit {
     /// `pays`: a store under pressure makes room for its own, so that an upper bound below the
     /// limit is all it has to know.
     #[inline]
-    pub(crate) fn glance(
+    pub(crate) fn admit_by_bound(
         &self,
         max: usize,
         pool: &PoolRef,
         manager: &PoolManager,
         index_bytes: usize,
         pays: bool,
-    ) -> Option<Verdict> {
-        // Acquire: pairs with the Release in `walk`: the bound is that of the count.
+    ) -> Option<Admission> {
+        // Acquire: pairs with the Release in `measure_pools`: the bound is that of the count.
         if self.as_of.load(Ordering::Acquire) != manager.switches()
             || self.besides.load(Ordering::Relaxed) != pool.id().get()
         {
             return None;
         }
-        let full = self.is_pressed();
-        let below = if full { self.accept_below(max) } else { max };
+        let full = self.above_low_watermark();
+        let below = if full { self.low_watermark(max) } else { max };
         let others = self.others.load(Ordering::Relaxed);
         let held = pool.zpool().bytes_held() + others + manager.context_bytes() + index_bytes;
         if held < below {
-            self.set_full(full, false);
-            return Some(Verdict::Room);
+            self.set_above_low_watermark(full, false);
+            return Some(Admission::Room);
         }
-        (pays && held < max).then_some(Verdict::Pressed { held })
+        (pays && held < max).then_some(Admission::AboveLowWatermark { held })
     }
 
-    /// What the limit, `max`, says after every pool was asked. Bytes that are `passing`, because
+    /// What the limit, `max`, says after every pool was asked. Bytes that are `transient_bytes`, because
     /// they go by themselves, do not count: neither as held nor as a reason to evict for other
     /// stores.
-    pub(crate) fn ask_all(
+    pub(crate) fn admit_by_measure(
         &self,
         max: usize,
         manager: &PoolManager,
         index_bytes: usize,
-        passing: impl Fn() -> usize,
-    ) -> Verdict {
+        transient_bytes: impl Fn() -> usize,
+    ) -> Admission {
         // Before and after: they may come or go in the middle.
-        let before = passing();
-        let held = self.walk(manager) + index_bytes;
-        self.judge(max, held, before.max(passing()))
+        let before = transient_bytes();
+        let held = self.measure_pools(manager) + index_bytes;
+        self.judge(max, held, before.max(transient_bytes()))
     }
 
     /// What is held, asking every pool.
     pub(crate) fn held(&self, manager: &PoolManager, index_bytes: usize) -> usize {
-        self.walk(manager) + index_bytes
+        self.measure_pools(manager) + index_bytes
     }
 
-    /// What the limit says to a store that holds exactly `held`, of which some bytes are `passing`.
-    fn judge(&self, max: usize, held: usize, passing: usize) -> Verdict {
-        let full = self.is_pressed();
-        let below = if full { self.accept_below(max) } else { max };
-        let counted = held.saturating_sub(passing);
-        self.set_full(full, counted >= below);
+    /// What the limit says to a store that holds exactly `held`, of which some bytes are `transient_bytes`.
+    fn judge(&self, max: usize, held: usize, transient_bytes: usize) -> Admission {
+        let full = self.above_low_watermark();
+        let below = if full { self.low_watermark(max) } else { max };
+        let counted = held.saturating_sub(transient_bytes);
+        self.set_above_low_watermark(full, counted >= below);
         if counted < below {
-            Verdict::Room
+            Admission::Room
         } else if counted < max {
-            Verdict::Pressed { held }
+            Admission::AboveLowWatermark { held }
         } else {
-            Verdict::Full { held }
+            Admission::Full { held }
         }
     }
 
@@ -272,28 +272,28 @@ impl Limit {
     }
 
     /// There is nothing left to pay with.
-    pub(crate) fn forgive(&self) {
+    pub(crate) fn reset_debt(&self) {
         // Relaxed: as above.
         self.owed.store(0, Ordering::Relaxed);
     }
 
     /// Once full, the store takes blocks again below this many bytes.
-    pub(crate) fn accept_below(&self, max: usize) -> usize {
+    pub(crate) fn low_watermark(&self, max: usize) -> usize {
         let threshold = max as u128 * u128::from(self.accept_percent) / 100;
         usize::try_from(threshold).unwrap_or(max).saturating_add(1).min(max)
     }
 
     #[inline]
-    pub(crate) fn set_full(&self, was: bool, is: bool) {
+    pub(crate) fn set_above_low_watermark(&self, was: bool, is: bool) {
         if was != is {
-            self.forgive();
+            self.reset_debt();
             self.full.store(is, Ordering::Relaxed);
         }
     }
 
     /// What all pools hold now; and remembers the part of those that are not current.
     #[cold]
-    fn walk(&self, manager: &PoolManager) -> usize {
+    fn measure_pools(&self, manager: &PoolManager) -> usize {
         let before = manager.switches();
         let Some(current) = manager.current() else { return manager.bytes_held() };
         let others = manager.allocator_bytes_besides(&current);
@@ -311,7 +311,7 @@ impl Limit {
             // A reader between the stores uses the new bound with the old count, once.
             self.others.store(others, Ordering::Relaxed);
             self.besides.store(besides, Ordering::Relaxed);
-            // Release: pairs with the Acquire in `glance`.
+            // Release: pairs with the Acquire in `admit_by_bound`.
             self.as_of.store(before, Ordering::Release);
         }
     }
@@ -344,27 +344,30 @@ mod tests {
     /// A store that has nothing to give back does not look for it again and again.
     #[test]
     fn attempt_without_removal_waits() {
-        let moment = Moment::never();
+        let moment = Cooldown::never();
         assert!(moment.is_due(Duration::MAX / 2), "never done");
         assert!(!moment.is_due(Duration::from_secs(3600)));
         let limit = Limit::new(Some(1 << 20), 90);
-        assert_eq!(limit.attempt(), Attempt::Thorough);
+        assert_eq!(limit.next_attempt(), ReleaseAttempt::Thorough);
         limit.tried.last.store(u64::MAX, Ordering::Relaxed);
-        assert_eq!(limit.attempt(), Attempt::No);
+        assert_eq!(limit.next_attempt(), ReleaseAttempt::No);
         limit.note_removed();
-        assert_eq!((limit.attempt(), limit.attempt()), (Attempt::ByEstimate, Attempt::No));
+        assert_eq!(
+            (limit.next_attempt(), limit.next_attempt()),
+            (ReleaseAttempt::ByEstimate, ReleaseAttempt::No)
+        );
     }
 
     #[test]
     fn what_is_owed_is_summed_up_until_the_store_is_full_or_below_the_threshold_anew() {
         let limit = Limit::new(Some(1 << 20), 90);
         assert_eq!((limit.owe(4000), limit.owe(-4096), limit.owe(100)), (4000, -96, 4));
-        limit.set_full(false, false);
+        limit.set_above_low_watermark(false, false);
         assert_eq!(limit.owe(0), 4);
-        limit.set_full(false, true);
-        assert_eq!((limit.owe(7), limit.is_pressed()), (7, true));
-        limit.set_full(true, false);
-        assert_eq!((limit.owe(5), limit.is_pressed()), (5, false));
+        limit.set_above_low_watermark(false, true);
+        assert_eq!((limit.owe(7), limit.above_low_watermark()), (7, true));
+        limit.set_above_low_watermark(true, false);
+        assert_eq!((limit.owe(5), limit.above_low_watermark()), (5, false));
         limit.set(Some(2 << 20));
         assert_eq!(limit.owe(-1), -1);
     }

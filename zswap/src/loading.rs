@@ -16,15 +16,15 @@ use zpool_core::compress::CodecError;
 use zpool_core::{PoolError, prefetch};
 use zpool_manager::Pool;
 
-use crate::backoff::{Backoff, is_crowded};
+use crate::backoff::{Backoff, is_too_many_readers};
 use crate::checksum::checksum;
 use crate::error::{Error, ErrorKind};
 use crate::latency::Latencies;
-use crate::object::{Pinned, pin};
+use crate::object::{PinnedObject, pin};
 use crate::same_filled;
-use crate::shard::Found;
+use crate::shard::ValueRef;
 use crate::store::Store;
-use crate::stored::{Large, Stored, StoredId};
+use crate::stored::{LargeValue, Value, ValueId};
 
 /// Lines of an object that are asked for together, before the decoder wants one after the other.
 const LINES: usize = 8;
@@ -164,11 +164,11 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let mut backoff = Backoff::default();
         loop {
             let kind = match self.fetch_once(hash, key, to, access, &mut backoff) {
-                Ok(Fetched::Block(len)) => break Ok(Some(len)),
-                Ok(Fetched::Nothing) => break Ok(None),
-                Ok(Fetched::Replaced) => continue,
-                Ok(Fetched::Crowded) if backoff.wait() => continue,
-                Ok(Fetched::Crowded) => self.gave_up(hash, access),
+                Ok(LoadOutcome::Loaded(len)) => break Ok(Some(len)),
+                Ok(LoadOutcome::Missing) => break Ok(None),
+                Ok(LoadOutcome::Replaced) => continue,
+                Ok(LoadOutcome::TooManyReaders) if backoff.wait() => continue,
+                Ok(LoadOutcome::TooManyReaders) => self.give_up_waiting(hash, access),
                 Err(kind) => kind,
             };
             self.counters().load_failed(&kind);
@@ -178,8 +178,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// Counts the block that a look-up found and did not get, and returns why.
     #[cold]
-    pub(crate) fn gave_up(&self, hash: u64, access: Access) -> ErrorKind {
-        self.index().lock(hash).0.tally.count_hit(access);
+    pub(crate) fn give_up_waiting(&self, hash: u64, access: Access) -> ErrorKind {
+        self.index().lock(hash).0.stats.count_hit(access);
         ErrorKind::Pool(PoolError::TooManyReaders)
     }
 
@@ -200,30 +200,30 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         to: &mut impl Destination,
         access: Access,
         backoff: &mut Backoff,
-    ) -> Result<Fetched, ErrorKind> {
+    ) -> Result<LoadOutcome, ErrorKind> {
         let (mut shard, table_hash) = self.index().lock(hash);
-        let in_order = shard.in_order(table_hash);
+        let is_sequential = shard.is_sequential(table_hash);
         let Some(found) = shard.look_up(table_hash, key, access) else {
-            return Ok(Fetched::Nothing);
+            return Ok(LoadOutcome::Missing);
         };
         let seen = (access == Access::Take).then(|| found.id());
         match found {
-            Found::Block { handle, pool, len, object_len, raw, sum } => {
+            ValueRef::Pooled { handle, pool, len, object_len, raw, sum } => {
                 let pool = pool.clone();
                 let mut pinned = pin(&pool, handle);
                 match &pinned {
                     Ok(object) => prefetch(object, LINES),
                     // Not counted yet: this look-up is repeated when readers are done.
-                    Err(kind) if is_crowded(kind) => {
-                        shard.tally.uncount_hit(access);
+                    Err(kind) if is_too_many_readers(kind) => {
+                        shard.stats.uncount_hit(access);
                         drop(shard);
-                        return Ok(Fetched::Crowded);
+                        return Ok(LoadOutcome::TooManyReaders);
                     }
                     Err(_) => {}
                 }
                 drop(shard);
-                if in_order {
-                    self.index().run_ahead(hash);
+                if is_sequential {
+                    self.index().prefetch_next_group(hash);
                 }
                 // Borrowed, not moved: a move reads with wide loads what narrow stores have just
                 // written, see `put_block`.
@@ -238,14 +238,14 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                     return Ok(self.finish(hash, key, len, seen, || self.unpin(object)));
                 }
                 self.unpin(object);
-                decoded.map(|()| Fetched::Block(len))
+                decoded.map(|()| LoadOutcome::Loaded(len))
             }
-            Found::Same { word, len } => {
+            ValueRef::SameFilled { word, len } => {
                 drop(shard);
                 same_filled::fill(to.room(len)?, word);
                 Ok(self.finish(hash, key, len, seen, || ()))
             }
-            Found::Large(large) => {
+            ValueRef::Large(large) => {
                 let large = TryArc::clone(large);
                 drop(shard);
                 self.join(&large, to.room(large.len)?, backoff)?;
@@ -266,17 +266,17 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         hash: u64,
         key: &K,
         len: usize,
-        seen: Option<StoredId>,
+        seen: Option<ValueId>,
         release: impl FnOnce(),
-    ) -> Fetched {
-        let Some(seen) = seen else { return Fetched::Block(len) };
+    ) -> LoadOutcome {
+        let Some(seen) = seen else { return LoadOutcome::Loaded(len) };
         let taken = self.index().edit(hash, |shard, hash| {
             let taken = shard.remove_if(hash, key, |found| found.id() == seen);
-            shard.tally.taken += u64::from(taken.is_some());
+            shard.stats.taken += u64::from(taken.is_some());
             taken
         });
         release();
-        if self.removed(taken) { Fetched::Block(len) } else { Fetched::Replaced }
+        if self.free_removed(taken) { LoadOutcome::Loaded(len) } else { LoadOutcome::Replaced }
     }
 }
 
@@ -307,13 +307,13 @@ impl<K, S> Store<K, S> {
         len: usize,
     ) -> Result<(), ErrorKind> {
         let same = object.len() == shape.object_len
-            && (!self.coding().checksums || checksum(object, len) == shape.sum);
+            && (!self.encode_options().checksums || checksum(object, len) == shape.sum);
         if same { Ok(()) } else { Err(ErrorKind::Codec(CodecError::Corrupt)) }
     }
 
     /// Unpins an object. A panic of the allocator is counted; the bytes that were read are good.
     #[inline]
-    pub(crate) fn unpin(&self, object: &mut Pinned<'_>) {
+    pub(crate) fn unpin(&self, object: &mut PinnedObject<'_>) {
         if !object.unpin() {
             self.counters().unpin_panicked();
         }
@@ -322,7 +322,7 @@ impl<K, S> Store<K, S> {
     /// Brings a value of several blocks back.
     pub(crate) fn join(
         &self,
-        large: &Large,
+        large: &LargeValue,
         mut value: &mut [u8],
         backoff: &mut Backoff,
     ) -> Result<(), ErrorKind> {
@@ -330,8 +330,8 @@ impl<K, S> Store<K, S> {
             let (block, rest) = value.split_at_mut(part.len());
             value = rest;
             match part {
-                Stored::Same { word, .. } => same_filled::fill(block, *word),
-                Stored::Block(part) => {
+                Value::SameFilled { word, .. } => same_filled::fill(block, *word),
+                Value::Pooled(part) => {
                     let pool = part.object.pool();
                     let mut object = backoff.retry(|| pin(pool, part.object.handle()))?;
                     let shape = Shape { object_len: part.object_len, raw: part.raw, sum: part.sum };
@@ -339,7 +339,7 @@ impl<K, S> Store<K, S> {
                     self.unpin(&mut object);
                     decoded?;
                 }
-                Stored::Large(large) => self.join(large, block, backoff)?,
+                Value::Large(large) => self.join(large, block, backoff)?,
             }
         }
         Ok(())
@@ -365,14 +365,14 @@ pub(crate) enum Access {
     Take,
 }
 
-enum Fetched {
+enum LoadOutcome {
     /// A block of that length.
-    Block(usize),
-    Nothing,
+    Loaded(usize),
+    Missing,
     /// A block, but it was to be removed and is another one, or gone, by now.
     Replaced,
     /// A block that more readers hold than its allocator can count. Nothing was counted.
-    Crowded,
+    TooManyReaders,
 }
 
 /// Where a block is copied to.

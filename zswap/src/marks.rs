@@ -19,21 +19,21 @@ thread_local! {
 /// Marks this thread as evicting from a store while it lives; there is one at a time for each
 /// store.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub(crate) struct EvictionScope {
     store: usize,
     place: Option<usize>,
 }
 
-impl Mark {
+impl EvictionScope {
     /// Marks `store`. Returns `None` if this thread evicts from it already, or if there is no
     /// memory for one more in a chain of more than eight.
-    pub(crate) fn set<T>(store: &T) -> Option<Mark> {
+    pub(crate) fn enter<T>(store: &T) -> Option<EvictionScope> {
         let (mut all, store) = (EVICTING.get(), std::ptr::from_ref(store).addr());
         if all.contains(&store) {
             return None;
         }
         let Some(place) = all.iter().position(|&other| other == 0) else {
-            return Mark::further(store);
+            return EvictionScope::enter_further(store);
         };
         // With free places again after a longer chain, it may be among the further ones.
         if FURTHER.try_with(|further| further.borrow().contains(&store)).unwrap_or(false) {
@@ -41,11 +41,11 @@ impl Mark {
         }
         all[place] = store;
         EVICTING.set(all);
-        Some(Mark { store, place: Some(place) })
+        Some(EvictionScope { store, place: Some(place) })
     }
 
     #[cold]
-    fn further(store: usize) -> Option<Mark> {
+    fn enter_further(store: usize) -> Option<EvictionScope> {
         FURTHER
             .try_with(|further| {
                 let mut further = further.borrow_mut();
@@ -53,14 +53,14 @@ impl Mark {
                     return None;
                 }
                 further.push(store);
-                Some(Mark { store, place: None })
+                Some(EvictionScope { store, place: None })
             })
             // The thread ends, and its list is gone.
             .unwrap_or(None)
     }
 }
 
-impl Drop for Mark {
+impl Drop for EvictionScope {
     fn drop(&mut self) {
         match self.place {
             Some(place) => {
@@ -84,14 +84,16 @@ mod tests {
     #[test]
     fn marks_long_chain_each_store_once() {
         let stores = [0u8; 20];
-        let mut marks: Vec<_> =
-            stores.iter().map(|store| Mark::set(store).expect("not marked yet")).collect();
-        assert!(stores.iter().all(|store| Mark::set(store).is_none()));
+        let mut marks: Vec<_> = stores
+            .iter()
+            .map(|store| EvictionScope::enter(store).expect("not marked yet"))
+            .collect();
+        assert!(stores.iter().all(|store| EvictionScope::enter(store).is_none()));
         drop(marks.remove(3));
         // A place is free, and the further ones are marked all the same.
-        assert!(stores[4..].iter().all(|store| Mark::set(store).is_none()));
-        marks.push(Mark::set(&stores[3]).expect("free again"));
+        assert!(stores[4..].iter().all(|store| EvictionScope::enter(store).is_none()));
+        marks.push(EvictionScope::enter(&stores[3]).expect("free again"));
         drop(marks);
-        assert!(stores.iter().all(|store| Mark::set(store).is_some()));
+        assert!(stores.iter().all(|store| EvictionScope::enter(store).is_some()));
     }
 }

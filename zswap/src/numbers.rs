@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Makes [`NumberHasher`]s: for [`StoreBuilder::hasher`](crate::StoreBuilder::hasher).
-pub type ByNumber = BuildHasherDefault<NumberHasher>;
+/// Makes [`SequentialHasher`]s: for [`StoreBuilder::hasher`](crate::StoreBuilder::hasher).
+pub type SequentialKeys = BuildHasherDefault<SequentialHasher>;
 
 /// A hasher for keys that are numbers of the program's own: of pages, blocks, sectors, or a file with one of these.
 ///
@@ -13,9 +13,9 @@ pub type ByNumber = BuildHasherDefault<NumberHasher>;
 /// last one is that by which keys are neighbours; arrays and text are hashed whole.
 ///
 /// ```
-/// use zswap::{ByNumber, Store};
+/// use zswap::{SequentialKeys, Store};
 ///
-/// let pages: Store<u64, ByNumber> = Store::builder().hasher(ByNumber::default()).build()?;
+/// let pages: Store<u64, SequentialKeys> = Store::builder().hasher(SequentialKeys::default()).build()?;
 /// pages.store(7, &[1; 4096])?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -36,19 +36,19 @@ pub type ByNumber = BuildHasherDefault<NumberHasher>;
 ///
 /// Nor is it meant for addresses: multiples of a large number have no neighbours. Divide them.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct NumberHasher(u64);
+pub struct SequentialHasher(u64);
 
 /// What a number that is not the last one is multiplied by: odd, and with bits all over (2^64 over the golden ratio is what the index takes).
 const SPREAD: u64 = 0xD6E8_FEB8_6659_FD93;
 
-impl NumberHasher {
+impl SequentialHasher {
     #[inline]
     fn add(&mut self, number: u64) {
         self.0 = self.0.wrapping_mul(SPREAD).wrapping_add(number);
     }
 }
 
-impl Hasher for NumberHasher {
+impl Hasher for SequentialHasher {
     #[inline]
     fn finish(&self) -> u64 {
         self.0
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn hash(key: impl Hash) -> u64 {
-        ByNumber::default().hash_one(key)
+        SequentialKeys::default().hash_one(key)
     }
 
     #[test]

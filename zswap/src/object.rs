@@ -11,19 +11,19 @@ use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::error::ErrorKind;
-use crate::stored::StoredId;
+use crate::stored::ValueId;
 
 /// An object that is in no index, or not any more: its handle, and a reference to the pool that it is in.
 #[derive(Debug)]
-pub(crate) struct Object {
+pub(crate) struct PooledObject {
     /// There until the object is freed or goes into an index, which is the last thing that happens to this.
     held: Option<(PoolRef, Handle)>,
 }
 
-impl Object {
+impl PooledObject {
     #[inline]
-    pub(crate) fn new(pool: PoolRef, handle: Handle) -> Object {
-        Object { held: Some((pool, handle)) }
+    pub(crate) fn new(pool: PoolRef, handle: Handle) -> PooledObject {
+        PooledObject { held: Some((pool, handle)) }
     }
 
     #[inline]
@@ -36,9 +36,9 @@ impl Object {
     }
 
     /// The object's id: unique while the object is pinned or watched.
-    pub(crate) fn id(&self) -> StoredId {
+    pub(crate) fn id(&self) -> ValueId {
         let (pool, handle) = self.held();
-        StoredId::Object { pool: pool.id(), handle: handle.id() }
+        ValueId::Pooled { pool: pool.id(), handle: handle.id() }
     }
 
     #[inline]
@@ -54,7 +54,7 @@ impl Object {
     #[inline]
     pub(crate) fn exchange(&mut self, kept: &Handle) -> Result<bool, ErrorKind> {
         let (pool, handle) = self.held.as_mut().expect("there until the end");
-        asked(|| pool.zpool().exchange(kept, handle))
+        call_allocator(|| pool.zpool().exchange(kept, handle))
     }
 
     /// Puts the reference to another pool in the place of this one, for another handle that goes with it: `change` gives it, and whatever else there is to give.
@@ -81,11 +81,11 @@ impl Object {
     /// Frees the object. False when the allocator did not: then it is lost until its pool goes.
     #[inline]
     pub(crate) fn free(mut self) -> bool {
-        self.give_back()
+        self.release_unused()
     }
 
     #[inline]
-    fn give_back(&mut self) -> bool {
+    fn release_unused(&mut self) -> bool {
         let Some((pool, handle)) = self.held.take() else { return true };
         exec::contained(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
     }
@@ -97,22 +97,22 @@ impl Object {
     }
 }
 
-impl Drop for Object {
+impl Drop for PooledObject {
     #[inline]
     fn drop(&mut self) {
-        self.give_back();
+        self.release_unused();
     }
 }
 
 /// The bytes of an object, pinned. Its unpin is the allocator's code, so a bare [`ReadGuard`] may
 /// unwind when it is dropped, also in the middle of another unwinding: this one does not.
 #[derive(Debug)]
-pub(crate) struct Pinned<'p> {
+pub(crate) struct PinnedObject<'p> {
     /// `None` once it is unpinned.
     guard: Option<ReadGuard<'p>>,
 }
 
-impl Pinned<'_> {
+impl PinnedObject<'_> {
     /// Unpins the object. False if the allocator panicked over it: then the object may stay pinned.
     #[inline]
     pub(crate) fn unpin(&mut self) -> bool {
@@ -121,7 +121,7 @@ impl Pinned<'_> {
     }
 }
 
-impl Deref for Pinned<'_> {
+impl Deref for PinnedObject<'_> {
     type Target = [u8];
 
     #[inline]
@@ -130,7 +130,7 @@ impl Deref for Pinned<'_> {
     }
 }
 
-impl Drop for Pinned<'_> {
+impl Drop for PinnedObject<'_> {
     #[inline]
     fn drop(&mut self) {
         self.unpin();
@@ -139,14 +139,14 @@ impl Drop for Pinned<'_> {
 
 /// Pins the object of `handle` in `pool`. Never blocks.
 #[inline]
-pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<Pinned<'p>, ErrorKind> {
-    contained(|| pool.zpool().read(handle)).map(|guard| Pinned { guard: Some(guard) })
+pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<PinnedObject<'p>, ErrorKind> {
+    call(|| pool.zpool().read(handle)).map(|guard| PinnedObject { guard: Some(guard) })
 }
 
 /// Puts `bytes` into `pool`. May block.
 #[inline]
 pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, ErrorKind> {
-    contained(|| pool.zpool().insert(bytes))
+    call(|| pool.zpool().insert(bytes))
 }
 
 /// Calls anything else of an allocator.
@@ -155,8 +155,8 @@ pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, ErrorKind> {
 ///
 /// [`ErrorKind::AllocatorPanicked`].
 #[inline]
-pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
-    contained(|| Ok(ask()))
+pub(crate) fn call_allocator<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
+    call(|| Ok(ask()))
 }
 
 /// Calls a compressor outside of its codec, which contains the rest.
@@ -164,13 +164,13 @@ pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
 /// # Errors
 ///
 /// [`CodecError::Panicked`].
-pub(crate) fn asked_compressor<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
+pub(crate) fn call_compressor<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
     catch_unwind(AssertUnwindSafe(ask))
         .map_err(|panic| ErrorKind::Codec(CodecError::Panicked(swallowed_message(panic))))
 }
 
 #[inline]
-fn contained<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, ErrorKind> {
+fn call<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, ErrorKind> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(ErrorKind::Pool),
         Err(panic) => Err(ErrorKind::AllocatorPanicked(swallowed_message(panic))),

@@ -6,11 +6,11 @@
 use zpool_core::PoolId;
 use zpool_manager::PoolRef;
 
-use crate::entry::Place;
+use crate::entry::EntryState;
 
 /// A pool in use.
 #[derive(Debug)]
-struct Used {
+struct UsedPool {
     pool: PoolRef,
     entries: u32,
 }
@@ -20,10 +20,10 @@ struct Used {
 /// Finding a pool's number takes as long as finding a key in a sorted list, however many retired
 /// pools still have entries.
 #[derive(Debug, Default)]
-pub(crate) struct Pools {
+pub(crate) struct PoolRefs {
     /// Nearly always there is one, or two after a switch: found without another look at memory.
-    first: [Option<Used>; FIRST],
-    more: Vec<Option<Used>>,
+    first: [Option<UsedPool>; FIRST],
+    more: Vec<Option<UsedPool>>,
     /// The pools in `more`, by the numbers of their references, with their own. It has room for all
     /// of them. Not by `PoolId`: that is what an allocator says.
     by_ref: Vec<(usize, u16)>,
@@ -33,7 +33,7 @@ pub(crate) struct Pools {
 
 const FIRST: usize = 2;
 
-impl Pools {
+impl PoolRefs {
     /// The pool of this number, which an entry has.
     #[inline]
     pub(crate) fn get(&self, number: u16) -> &PoolRef {
@@ -48,7 +48,7 @@ impl Pools {
     /// Returns the reference if the shard's entries are in too many pools, or if there is no
     /// memory.
     #[inline]
-    pub(crate) fn enter(
+    pub(crate) fn acquire(
         &mut self,
         pool: PoolRef,
         bytes: &mut usize,
@@ -61,11 +61,11 @@ impl Pools {
                 return Ok((number, Some(pool)));
             }
         }
-        self.enter_further(pool, bytes)
+        self.acquire_further(pool, bytes)
     }
 
     #[cold]
-    fn enter_further(
+    fn acquire_further(
         &mut self,
         pool: PoolRef,
         bytes: &mut usize,
@@ -84,14 +84,14 @@ impl Pools {
 
     fn add(&mut self, pool: PoolRef) -> Result<u16, PoolRef> {
         let reference = PoolRef::number(&pool);
-        let used = Used { pool, entries: 1 };
+        let used = UsedPool { pool, entries: 1 };
         if let Some(number) = self.first.iter().position(Option::is_none) {
             self.first[number] = Some(used);
             return Ok(number as u16);
         }
         let number = match self.free.pop() {
             Some(number) => number,
-            None if FIRST + self.more.len() < Place::MAX_POOLS && self.reserve() => {
+            None if FIRST + self.more.len() < EntryState::MAX_POOLS && self.reserve() => {
                 self.more.push(None);
                 (FIRST + self.more.len() - 1) as u16
             }
@@ -113,8 +113,9 @@ impl Pools {
 
     /// The number of `pool`, if an entry is in it.
     pub(crate) fn number_of(&self, pool: &PoolRef) -> Option<u16> {
-        let is_it =
-            |used: &Option<Used>| used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, pool));
+        let is_it = |used: &Option<UsedPool>| {
+            used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, pool))
+        };
         match self.first.iter().position(is_it) {
             Some(number) => Some(number as u16),
             None => self.find(pool).ok().map(|at| self.by_ref[at].1),
@@ -129,14 +130,14 @@ impl Pools {
     /// Counts one entry less in the pool of this number. Returns a reference for the entry to be
     /// freed with.
     #[inline]
-    pub(crate) fn leave(&mut self, number: u16) -> PoolRef {
-        self.one_less(number).unwrap_or_else(|| self.get(number).clone())
+    pub(crate) fn release(&mut self, number: u16) -> PoolRef {
+        self.release_one(number).unwrap_or_else(|| self.get(number).clone())
     }
 
     /// Counts one entry less, for a caller that has a reference to that pool. Returns that of the
     /// list if it was the last entry.
     #[inline]
-    pub(crate) fn one_less(&mut self, number: u16) -> Option<PoolRef> {
+    pub(crate) fn release_one(&mut self, number: u16) -> Option<PoolRef> {
         let place = self.place(number);
         let used = place.as_mut().expect("an entry's pool is in the list");
         used.entries -= 1;
@@ -164,12 +165,12 @@ impl Pools {
 
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
-        self.more.capacity() * size_of::<Option<Used>>()
+        self.more.capacity() * size_of::<Option<UsedPool>>()
             + self.by_ref.capacity() * size_of::<(usize, u16)>()
             + self.free.capacity() * size_of::<u16>()
     }
 
-    fn used(&self, number: u16) -> Option<&Used> {
+    fn used(&self, number: u16) -> Option<&UsedPool> {
         let number = usize::from(number);
         match self.first.get(number) {
             Some(used) => used.as_ref(),
@@ -177,7 +178,7 @@ impl Pools {
         }
     }
 
-    fn place(&mut self, number: u16) -> &mut Option<Used> {
+    fn place(&mut self, number: u16) -> &mut Option<UsedPool> {
         let number = usize::from(number);
         if number < FIRST { &mut self.first[number] } else { &mut self.more[number - FIRST] }
     }
@@ -197,23 +198,23 @@ mod tests {
         registry.register_allocator(Arc::new(zpool_zsmalloc::ZsmallocDriver)).unwrap();
         registry.register_compressor(Arc::new(zpool_lz4::Lz4Driver)).unwrap();
         let manager = PoolManager::builder(Arc::new(registry)).build_idle().unwrap();
-        let (mut list, mut bytes, mut numbers) = (Pools::default(), 0, Vec::new());
+        let (mut list, mut bytes, mut numbers) = (PoolRefs::default(), 0, Vec::new());
         for chain in 1..=8 {
             manager.switch(&format!("zsmalloc(chain={chain})+lz4").parse().unwrap()).unwrap();
             let pool = manager.current().unwrap();
-            let (number, spare) = list.enter(pool.clone(), &mut bytes).unwrap();
-            assert!(spare.is_none() && PoolRef::same(list.get(number), &pool));
-            let (again, spare) = list.enter(pool, &mut bytes).unwrap();
-            assert_eq!((again, spare.is_some()), (number, true));
+            let (number, unused_ref) = list.acquire(pool.clone(), &mut bytes).unwrap();
+            assert!(unused_ref.is_none() && PoolRef::same(list.get(number), &pool));
+            let (again, unused_ref) = list.acquire(pool, &mut bytes).unwrap();
+            assert_eq!((again, unused_ref.is_some()), (number, true));
             assert_eq!((bytes, bytes > 0), (list.bytes(), chain > FIRST));
             numbers.push(number);
         }
         assert_eq!(numbers, (0..8).collect::<Vec<u16>>());
         let held = bytes;
-        assert!(list.one_less(5).is_none());
-        let last = list.one_less(5).expect("nobody needs it any more");
+        assert!(list.release_one(5).is_none());
+        let last = list.release_one(5).expect("nobody needs it any more");
         assert_eq!(list.entries().count(), 7);
-        assert_eq!(list.enter(last, &mut bytes).unwrap().0, 5);
+        assert_eq!(list.acquire(last, &mut bytes).unwrap().0, 5);
         assert_eq!((bytes, list.bytes()), (held, held));
     }
 }

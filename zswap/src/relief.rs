@@ -15,12 +15,12 @@ use zpool_core::{CompactionBudget, might_block};
 use zpool_manager::PoolRef;
 
 use crate::error::ErrorKind;
-use crate::limit::{Attempt, Verdict};
+use crate::limit::{Admission, ReleaseAttempt};
 use crate::store::Store;
 
 /// Which contexts are freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Contexts {
+pub(crate) enum IdleContexts {
     /// None.
     Keep,
     /// Those not in use, but one of each kind of the current pool: the next block needs it.
@@ -31,7 +31,7 @@ pub(crate) enum Contexts {
 
 /// Which pools are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum PoolScope {
     /// Those in use and some others: takes no longer where pools are many.
     Some,
     /// Every one.
@@ -56,9 +56,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// for key in 0..1000 {
     ///     store.invalidate(&key);
     /// }
-    /// let held = store.held_bytes();
+    /// let held = store.bytes_held();
     /// let given_back = store.trim();
-    /// assert!(given_back > 0 && store.held_bytes() < held);
+    /// assert!(given_back > 0 && store.bytes_held() < held);
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -70,7 +70,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub fn trim(&self) -> usize {
         might_block("Store::trim");
         let destroyed = self.manager().destroy_pending();
-        destroyed + self.give_back(Contexts::Free, Reach::All)
+        destroyed + self.release_unused(IdleContexts::Free, PoolScope::All)
     }
 
     /// Moves objects together so that frames become empty, and gives those back, then
@@ -108,28 +108,28 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             left = left.saturating_sub(report.moved_objects);
             freed += report.freed_bytes;
         });
-        freed + self.give_back(Contexts::Free, Reach::All)
+        freed + self.release_unused(IdleContexts::Free, PoolScope::All)
     }
 
     /// Releases what costs little to find. Returns about how many bytes that were.
-    pub(crate) fn give_back(&self, contexts: Contexts, reach: Reach) -> usize {
+    pub(crate) fn release_unused(&self, contexts: IdleContexts, scope: PoolScope) -> usize {
         let mut freed = 0;
-        if contexts != Contexts::Keep {
-            freed += self
-                .manager()
-                .free_idle_contexts(contexts == Contexts::KeepOne && self.may_keep_one());
+        if contexts != IdleContexts::Keep {
+            freed += self.manager().free_idle_contexts(
+                contexts == IdleContexts::KeepOne && self.may_keep_idle_context(),
+            );
         }
         freed += self.shrink_index();
-        self.visit(reach, |pool| {
+        self.visit(scope, |pool| {
             freed += contained(|| pool.zpool().trim()).unwrap_or(0);
         });
         freed
     }
 
-    fn visit(&self, reach: Reach, visit: impl FnMut(&PoolRef)) {
-        match reach {
-            Reach::Some => self.manager().for_some_pools(visit),
-            Reach::All => self.manager().for_each_pool(visit),
+    fn visit(&self, scope: PoolScope, visit: impl FnMut(&PoolRef)) {
+        match scope {
+            PoolScope::Some => self.manager().for_some_pools(visit),
+            PoolScope::All => self.manager().for_each_pool(visit),
         }
     }
 
@@ -140,12 +140,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         before.saturating_sub(self.index().bytes())
     }
 
-    /// Compacts every pool that could give back `worthwhile` bytes or more by its own estimate, and
+    /// Compacts every pool that could give back `min_gain` bytes or more by its own estimate, and
     /// those that [make no estimate](zpool_core::Capabilities::estimates_compaction). Returns the
     /// bytes given back.
-    pub(crate) fn fill_holes(&self, worthwhile: usize, reach: Reach) -> usize {
+    pub(crate) fn compact_pools(&self, min_gain: usize, scope: PoolScope) -> usize {
         let mut freed = 0;
-        self.visit(reach, |pool| {
+        self.visit(scope, |pool| {
             let zpool = pool.zpool();
             let compacted = contained(|| {
                 let capabilities = zpool.capabilities();
@@ -157,7 +157,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 }
                 // Moves nothing: for the estimate.
                 let estimate = zpool.compact(CompactionBudget::moves(0));
-                if estimate.estimated_bytes < worthwhile {
+                if estimate.estimated_bytes < min_gain {
                     return estimate.freed_bytes;
                 }
                 let report = zpool.compact(CompactionBudget::UNLIMITED);
@@ -169,7 +169,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// One context may stay idle if it is no large part of the limit.
-    pub(crate) fn may_keep_one(&self) -> bool {
+    pub(crate) fn may_keep_idle_context(&self) -> bool {
         let largest = self.manager().current().map_or(0, |pool| pool.codec().slot_bytes());
         self.limit().bytes().is_none_or(|max| largest <= max / 2)
     }
@@ -180,61 +180,65 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// A full store with nothing to give back refuses fast: it looks again only once something was
     /// removed, or some time has passed.
     #[cold]
-    pub(crate) fn relieve(&self, was_full: bool, mut held: usize) -> Result<(), ErrorKind> {
-        let attempt = self.limit().attempt();
-        if attempt != Attempt::No {
+    pub(crate) fn release_or_refuse(
+        &self,
+        was_full: bool,
+        mut held: usize,
+    ) -> Result<(), ErrorKind> {
+        let attempt = self.limit().next_attempt();
+        if attempt != ReleaseAttempt::No {
             might_block("giving memory back");
             for step in 0..3 {
                 match step {
-                    0 => self.give_back(Contexts::KeepOne, Reach::All),
-                    1 => self.fill_holes(self.worthwhile(attempt, held), Reach::All),
-                    _ => self.give_back(Contexts::Free, Reach::All),
+                    0 => self.release_unused(IdleContexts::KeepOne, PoolScope::All),
+                    1 => self.compact_pools(self.min_gain(attempt, held), PoolScope::All),
+                    _ => self.release_unused(IdleContexts::Free, PoolScope::All),
                 };
-                match self.look_again(was_full)? {
+                match self.still_full(was_full)? {
                     None => return Ok(()),
                     Some(now) => held = now,
                 }
             }
         }
         match self.limit().bytes() {
-            Some(max) => Err(self.full(held, max)),
+            Some(max) => Err(self.full_error(held, max)),
             None => Ok(()),
         }
     }
 
     /// Returns what the store holds if that is still too much. The limit may be set anew meanwhile:
     /// what it is now counts, and without one there is room.
-    fn look_again(&self, was_full: bool) -> Result<Option<usize>, ErrorKind> {
+    fn still_full(&self, was_full: bool) -> Result<Option<usize>, ErrorKind> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
         if !was_full {
             // It never refused a block: below the limit is enough.
-            self.limit().set_full(true, false);
+            self.limit().set_above_low_watermark(true, false);
         }
-        match self.ask_all(max)? {
-            Verdict::Room => Ok(None),
-            Verdict::Pressed { held } | Verdict::Full { held } => Ok(Some(held)),
+        match self.admit_by_measure(max)? {
+            Admission::Room => Ok(None),
+            Admission::AboveLowWatermark { held } | Admission::Full { held } => Ok(Some(held)),
         }
     }
 
     /// Bytes of compression contexts in use that are no reason to evict or refuse: where one is
     /// more than half of the limit, none stays idle, and those in use belong to stores in flight. A
     /// store that is admitted waits for one of them, and adds none. 0 where contexts are smaller.
-    pub(crate) fn contexts_in_flight(&self) -> usize {
-        if self.may_keep_one() { 0 } else { self.manager().compression_context_bytes() }
+    pub(crate) fn in_flight_context_bytes(&self) -> usize {
+        if self.may_keep_idle_context() { 0 } else { self.manager().compression_context_bytes() }
     }
 
     /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`:
     /// with a margin, since it is an estimate, and others may gain something, too.
-    fn worthwhile(&self, attempt: Attempt, held: usize) -> usize {
+    fn min_gain(&self, attempt: ReleaseAttempt, held: usize) -> usize {
         let max = self.limit().bytes().unwrap_or(usize::MAX);
-        let needed = held.saturating_sub(self.limit().accept_below(max));
-        if attempt == Attempt::Thorough { 0 } else { needed / 4 }
+        let needed = held.saturating_sub(self.limit().low_watermark(max));
+        if attempt == ReleaseAttempt::Thorough { 0 } else { needed / 4 }
     }
 
     /// The store is full, and there is nothing that it could do about that.
-    pub(crate) fn full(&self, held: usize, limit: usize) -> ErrorKind {
+    pub(crate) fn full_error(&self, held: usize, limit: usize) -> ErrorKind {
         let threshold =
-            if self.eviction().evicts() { limit } else { self.limit().accept_below(limit) };
+            if self.eviction().evicts() { limit } else { self.limit().low_watermark(limit) };
         ErrorKind::Full { held, limit, threshold }
     }
 }

@@ -20,11 +20,11 @@ type Item<T, K> = Result<T, Error<K>>;
 #[derive(Clone)]
 #[must_use = "items may have failed"]
 pub struct BatchResults<T, K> {
-    kept: Kept<T, K>,
+    outcomes: Outcomes<T, K>,
 }
 
 #[derive(Clone)]
-enum Kept<T, K> {
+enum Outcomes<T, K> {
     List(Vec<Item<T, K>>),
     /// There was no memory for a list.
     One(Item<T, K>),
@@ -40,37 +40,39 @@ impl<T, K> BatchResults<T, K> {
         match (list.try_reserve_exact(keys.len()), keys.first()) {
             (Err(_), Some(first)) => {
                 let kind = ErrorKind::ResultsOutOfMemory;
-                Err(BatchResults { kept: Kept::One(Err(Error { key: first.clone(), kind })) })
+                Err(BatchResults {
+                    outcomes: Outcomes::One(Err(Error { key: first.clone(), kind })),
+                })
             }
             _ => {
                 list.resize_with(keys.len(), fill);
-                Ok(BatchResults { kept: Kept::List(list) })
+                Ok(BatchResults { outcomes: Outcomes::List(list) })
             }
         }
     }
 
     /// The results, to be written. Empty if there was no memory for them.
     pub(crate) fn list_mut(&mut self) -> &mut [Item<T, K>] {
-        match &mut self.kept {
-            Kept::List(list) => list,
-            Kept::One(_) => &mut [],
+        match &mut self.outcomes {
+            Outcomes::List(list) => list,
+            Outcomes::One(_) => &mut [],
         }
     }
 }
 
 /// A list of results that grows, and always has room for one error more.
-pub(crate) struct Growing<T, K> {
+pub(crate) struct ResultsBuilder<T, K> {
     list: Vec<Item<T, K>>,
 }
 
-impl<T, K> Growing<T, K> {
+impl<T, K> ResultsBuilder<T, K> {
     /// With room for `hint` results and an error, if there is memory.
     pub(crate) fn new(hint: usize) -> Self {
         let mut list = Vec::new();
         // An error means that the first item finds no room, and says so. A hint may be wrong, so it
         // does not.
         let _ = list.try_reserve_exact(hint.saturating_add(1));
-        Growing { list }
+        ResultsBuilder { list }
     }
 
     /// Makes room for the result of one more item. False if there is no memory.
@@ -86,7 +88,7 @@ impl<T, K> Growing<T, K> {
     }
 
     pub(crate) fn finish(self) -> BatchResults<T, K> {
-        BatchResults { kept: Kept::List(self.list) }
+        BatchResults { outcomes: Outcomes::List(self.list) }
     }
 
     /// Ends the list with the error of the item that found no room.
@@ -97,7 +99,7 @@ impl<T, K> Growing<T, K> {
             return self.finish();
         }
         // Without a capacity there is no result either: each item leaves room for this error.
-        BatchResults { kept: Kept::One(Err(error)) }
+        BatchResults { outcomes: Outcomes::One(Err(error)) }
     }
 }
 
@@ -106,9 +108,9 @@ impl<T, K> Deref for BatchResults<T, K> {
 
     #[inline]
     fn deref(&self) -> &[Item<T, K>] {
-        match &self.kept {
-            Kept::List(list) => list,
-            Kept::One(one) => slice::from_ref(one),
+        match &self.outcomes {
+            Outcomes::List(list) => list,
+            Outcomes::One(one) => slice::from_ref(one),
         }
     }
 }
@@ -139,9 +141,9 @@ impl<T, K> IntoIterator for BatchResults<T, K> {
     type IntoIter = BatchResultsIntoIter<T, K>;
 
     fn into_iter(self) -> BatchResultsIntoIter<T, K> {
-        let (list, one) = match self.kept {
-            Kept::List(list) => (list, None),
-            Kept::One(one) => (Vec::new(), Some(one)),
+        let (list, one) = match self.outcomes {
+            Outcomes::List(list) => (list, None),
+            Outcomes::One(one) => (Vec::new(), Some(one)),
         };
         BatchResultsIntoIter(list.into_iter().chain(one))
     }
@@ -200,15 +202,15 @@ mod tests {
     fn results_without_memory_are_one_error() {
         let refused = || Error { key: 7, kind: ErrorKind::ResultsOutOfMemory };
         // More than there is, so that there is no list.
-        let mut growing = Growing::<(), u32>::new(usize::MAX);
-        assert_eq!(growing.list.capacity(), 0);
-        let results = Growing { list: Vec::new() }.finish_with(refused());
+        let mut builder = ResultsBuilder::<(), u32>::new(usize::MAX);
+        assert_eq!(builder.list.capacity(), 0);
+        let results = ResultsBuilder { list: Vec::new() }.finish_with(refused());
         assert_eq!((results.len(), &results), (1, &results.clone()));
         assert_eq!(results, [Err::<(), _>(refused())]);
         assert_eq!(results.into_iter().collect::<Vec<_>>(), [Err(refused())]);
-        assert!(growing.has_room());
-        growing.push(Ok(()));
-        assert_eq!(growing.finish_with(refused()), vec![Ok(()), Err(refused())]);
+        assert!(builder.has_room());
+        builder.push(Ok(()));
+        assert_eq!(builder.finish_with(refused()), vec![Ok(()), Err(refused())]);
     }
 
     #[test]

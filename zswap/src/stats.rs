@@ -68,7 +68,7 @@ pub struct StoreStats {
     /// Removed to make room.
     pub evicted: u64,
     /// Blocks that were not compressed because they look random.
-    pub noise_skipped: u64,
+    pub incompressible_skipped: u64,
     /// Stores that returned an error.
     pub rejected: Rejected,
     /// Loads and takes that found a block whose object the compressor could not decompress, or whose checksum was wrong.
@@ -116,7 +116,7 @@ pub struct Rejected {
 
 impl StoreStats {
     /// What is held altogether: what the limit is about.
-    pub fn held_bytes(&self) -> usize {
+    pub fn bytes_held(&self) -> usize {
         self.pool_bytes + self.context_bytes + self.index_bytes
     }
 
@@ -127,7 +127,7 @@ impl StoreStats {
     }
 
     pub(crate) fn of<K, S>(store: &Store<K, S>) -> StoreStats {
-        let tally = store.index().tally();
+        let stats = store.index().stats();
         // An allocator that panics when it is asked has nothing in these books.
         let pools = contained(|| store.manager().pools()).unwrap_or_default();
         let current = || store.manager().current().map(|pool| pool.zpool().stats());
@@ -135,28 +135,28 @@ impl StoreStats {
         let in_allocators: usize =
             pools.iter().map(|pool| pool.bytes_held.saturating_sub(pool.context_bytes)).sum();
         let mut stats = StoreStats {
-            entries: tally.compressed + tally.raw + tally.same + tally.large,
-            stored_compressed: tally.compressed,
-            stored_raw: tally.raw,
-            same_filled: tally.same,
-            large_values: tally.large,
-            stored_bytes: tally.stored_bytes,
-            payload_bytes: tally.payload,
+            entries: stats.compressed + stats.raw + stats.same + stats.large,
+            stored_compressed: stats.compressed,
+            stored_raw: stats.raw,
+            same_filled: stats.same,
+            large_values: stats.large,
+            stored_bytes: stats.stored_bytes,
+            payload_bytes: stats.payload,
             objects_by_pool: store.index().entries_by_pool(),
             pool_bytes: in_allocators + manager.pending_destroy_bytes,
             current: contained(current).flatten().unwrap_or_default(),
             context_bytes: store.manager().context_bytes(),
             index_bytes: store.index().bytes(),
             limit_bytes: store.limit_bytes(),
-            stores: tally.stores,
-            loads_hit: tally.load_hits,
-            loads_missed: tally.load_misses,
-            peeks_hit: tally.peek_hits,
-            peeks_missed: tally.peek_misses,
-            taken: tally.taken,
-            takes_missed: tally.take_misses,
-            invalidated: tally.invalidated,
-            evicted: tally.evicted,
+            stores: stats.stores,
+            loads_hit: stats.load_hits,
+            loads_missed: stats.load_misses,
+            peeks_hit: stats.peek_hits,
+            peeks_missed: stats.peek_misses,
+            taken: stats.taken,
+            takes_missed: stats.take_misses,
+            invalidated: stats.invalidated,
+            evicted: stats.evicted,
             latencies: store.latencies().map(|latencies| LatencyStats {
                 store: latencies.store.summary(),
                 load: latencies.load.summary(),
@@ -194,7 +194,7 @@ pub(crate) struct Counters {
     free_failed: AtomicU64,
     unpins_panicked: AtomicU64,
     listeners_panicked: AtomicU64,
-    noise_skipped: AtomicU64,
+    incompressible_skipped: AtomicU64,
 }
 
 impl Counters {
@@ -236,8 +236,8 @@ impl Counters {
     }
 
     /// Once for each block that is as good as random: such stores are slow enough for that.
-    pub(crate) fn noise_skipped(&self) {
-        count(&self.noise_skipped);
+    pub(crate) fn incompressible_skipped(&self) {
+        count(&self.incompressible_skipped);
     }
 
     pub(crate) fn fill(&self, stats: &mut StoreStats) {
@@ -255,7 +255,7 @@ impl Counters {
         stats.free_failed = read(&self.free_failed);
         stats.unpins_panicked = read(&self.unpins_panicked);
         stats.listeners_panicked = read(&self.listeners_panicked);
-        stats.noise_skipped = read(&self.noise_skipped);
+        stats.incompressible_skipped = read(&self.incompressible_skipped);
     }
 }
 

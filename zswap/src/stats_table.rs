@@ -31,7 +31,7 @@ impl StoreStats {
         let large = self.large_values;
         write!(f, "entries  {entries} ({stored_compressed} compressed, {stored_raw} raw, ")?;
         writeln!(f, "{same_filled} same-filled, {large} large)")?;
-        let (stored, held) = (self.stored_bytes, self.held_bytes());
+        let (stored, held) = (self.stored_bytes, self.bytes_held());
         let times = stored as f64 / held.max(1) as f64;
         let (stored, held) = (mib(stored), mib(held));
         writeln!(f, "bytes    {stored:.1} MiB stored in {held:.1} MiB: {times:.2} to 1")?;

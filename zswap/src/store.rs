@@ -10,16 +10,16 @@ use zpool_manager::{PoolManager, PoolRef, SwitchError, Switched};
 
 use crate::builder::StoreBuilder;
 use crate::contents;
-use crate::deferred::Deferred;
+use crate::deferred::DeferredPanic;
 use crate::evict::Eviction;
 use crate::index::Index;
 use crate::latency::Latencies;
 use crate::limit::Limit;
-use crate::object::Object;
+use crate::object::PooledObject;
 use crate::shard::Item;
 use crate::stats::{Counters, StoreStats};
-use crate::stored::Stored;
-use crate::storing::Coding;
+use crate::stored::Value;
+use crate::storing::EncodeOptions;
 
 /// A compressed store: from keys to blocks of bytes, in memory. See the [crate's essay](crate).
 ///
@@ -70,7 +70,7 @@ struct Inner<K, S> {
 pub(crate) struct Settings<K> {
     pub(crate) block_size: usize,
     pub(crate) max_value_len: usize,
-    pub(crate) coding: Coding,
+    pub(crate) encode_options: EncodeOptions,
     pub(crate) eviction: Eviction<K>,
     pub(crate) wipe_on_free: bool,
 }
@@ -93,7 +93,8 @@ impl<K, S> Store<K, S> {
         latencies: bool,
         hasher: S,
     ) -> Store<K, S> {
-        let (index, counters) = (Index::new(settings.coding.checksums), Counters::default());
+        let (index, counters) =
+            (Index::new(settings.encode_options.checksums), Counters::default());
         let latencies = latencies.then(Box::default);
         manager.set_max_context_bytes(limit.max_context_bytes());
         Store {
@@ -142,7 +143,7 @@ impl<K, S> Store<K, S> {
     /// If the drop of a key does: with the first such panic, after everything is removed. Dropping
     /// the store does the same.
     pub fn clear(&self) {
-        let mut panics = Deferred::default();
+        let mut panics = DeferredPanic::default();
         let renewed = self.renew_for_clear();
         let mut taken = Vec::new();
         // Without memory for the list, or another pool, objects are freed one by one.
@@ -161,7 +162,7 @@ impl<K, S> Store<K, S> {
             let _ = self.manager().flush();
         }
         // Whatever was to be evicted for what was stored is gone as well.
-        self.limit().forgive();
+        self.limit().reset_debt();
         self.limit().note_removed();
         panics.raise();
     }
@@ -176,11 +177,11 @@ impl<K, S> Store<K, S> {
     }
 
     /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
-    pub fn held_bytes(&self) -> usize {
+    pub fn bytes_held(&self) -> usize {
         self.inner.manager.bytes_held() + self.index().bytes()
     }
 
-    /// The limit of [`held_bytes`](Self::held_bytes), if there is one.
+    /// The limit of [`bytes_held`](Self::bytes_held), if there is one.
     pub fn limit_bytes(&self) -> Option<usize> {
         self.limit().bytes()
     }
@@ -232,8 +233,8 @@ impl<K, S> Store<K, S> {
     }
 
     #[inline]
-    pub(crate) fn coding(&self) -> Coding {
-        self.inner.settings.coding
+    pub(crate) fn encode_options(&self) -> EncodeOptions {
+        self.inner.settings.encode_options
     }
 
     #[inline]
@@ -253,7 +254,7 @@ impl<K, S> Store<K, S> {
 
     /// Frees what was taken out of the index, if anything was. Called with no lock held.
     #[inline]
-    pub(crate) fn discard(&self, item: Option<Item<K>>) -> bool {
+    pub(crate) fn free_item(&self, item: Option<Item<K>>) -> bool {
         let Some((key, stored)) = item else { return false };
         self.free(stored);
         // The key last: its drop is foreign.
@@ -262,14 +263,14 @@ impl<K, S> Store<K, S> {
     }
 
     #[inline]
-    pub(crate) fn free(&self, stored: Stored) {
+    pub(crate) fn free(&self, stored: Value) {
         if !stored.free() {
             self.counters().free_failed();
         }
     }
 
     #[inline]
-    pub(crate) fn free_object(&self, object: Object) {
+    pub(crate) fn free_object(&self, object: PooledObject) {
         if !object.free() {
             self.counters().free_failed();
         }
@@ -304,10 +305,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn remove(&self, hash: u64, key: &K) -> bool {
         let removed = self.index().edit(hash, |shard, hash| {
             let removed = shard.remove_if(hash, key, |_| true);
-            shard.tally.invalidated += u64::from(removed.is_some());
+            shard.stats.invalidated += u64::from(removed.is_some());
             removed
         });
-        self.removed(removed)
+        self.free_removed(removed)
     }
 }
 
@@ -330,7 +331,7 @@ impl<K, S> fmt::Debug for Store<K, S> {
 impl<K, S> Drop for Inner<K, S> {
     fn drop(&mut self) {
         might_block("dropping a Store");
-        let mut panics = Deferred::default();
+        let mut panics = DeferredPanic::default();
         for shard in 0..self.index.shards() {
             let contents = self.index.take_shard(shard);
             if self.settings.wipe_on_free {

@@ -19,11 +19,11 @@ use crate::cost::page_share;
 use crate::error::{Error, ErrorKind};
 use crate::incompressible;
 use crate::latency::Latencies;
-use crate::object::{Object, asked, insert};
+use crate::object::{PooledObject, call_allocator, insert};
 use crate::same_filled;
-use crate::shard::{Exchanged, Put};
+use crate::shard::{Inserted, Replaced};
 use crate::store::Store;
-use crate::stored::{Block, Large, Stored};
+use crate::stored::{LargeValue, PooledBlock, Value};
 
 /// What a pool costs besides its objects, at most, where one value is all that it has: 1/32 of
 /// them...
@@ -35,11 +35,11 @@ const POOL_SHARE: usize = 64;
 
 /// How blocks are kept.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Coding {
+pub(crate) struct EncodeOptions {
     /// An object has to be shorter than its block by this part of it, or the block is kept raw.
     pub(crate) min_gain_percent: u8,
     /// Blocks that look incompressible are not compressed.
-    pub(crate) skip_noise: bool,
+    pub(crate) skip_incompressible: bool,
     pub(crate) checksums: bool,
 }
 
@@ -85,16 +85,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let hash = self.hash(&key);
         let stored = match self.check_len(block) {
             Ok(()) if block.len() > self.block_size() => self.large(hash, block),
-            Ok(()) => match self.way(block) {
-                // What most blocks come to, without a detour over `Stored`: see `put_block`.
-                Ok(Way::Pool(pool)) => match self.compress_into(&pool, hash, block) {
+            Ok(()) => match self.placement(block) {
+                // What most blocks come to, without a detour over `Value`: see `put_block`.
+                Ok(Placement::Pool(pool)) => match self.compress_into(&pool, hash, block) {
                     Ok(kept) => return self.put_block(hash, key, kept.of(pool, block.len())),
                     Err(kind) => Err(kind),
                 },
-                Ok(Way::Word(word)) if self.replace_same(hash, &key, word, block.len()) => {
+                Ok(Placement::Word(word)) if self.replace_same(hash, &key, word, block.len()) => {
                     return Ok(());
                 }
-                Ok(Way::Word(word)) => Ok(Stored::Same { word, len: block.len() }),
+                Ok(Placement::Word(word)) => Ok(Value::SameFilled { word, len: block.len() }),
                 Err(kind) => Err(kind),
             },
             Err(kind) => Err(kind),
@@ -107,17 +107,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Where a block goes.
     #[inline]
-    fn way(&self, block: &[u8]) -> Result<Way, ErrorKind> {
+    fn placement(&self, block: &[u8]) -> Result<Placement, ErrorKind> {
         let word = same_filled::detect(block);
         if let Some(word) = word
             && self.limit().bytes().is_none()
         {
-            return Ok(Way::Word(word));
+            return Ok(Placement::Word(word));
         }
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
         // A same-filled block costs its place in the index, so it is subject to the limit as well.
         self.admit(&pool)?;
-        Ok(word.map_or(Way::Pool(pool), Way::Word))
+        Ok(word.map_or(Placement::Pool(pool), Placement::Word))
     }
 
     pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), ErrorKind> {
@@ -129,23 +129,23 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Stores the parts of a long value.
     #[inline(never)]
-    pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Stored, ErrorKind> {
+    pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Value, ErrorKind> {
         self.could_fit(value)?;
         let mut parts = Vec::new();
         let count = value.len().div_ceil(self.block_size());
         parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;
         for part in value.chunks(self.block_size()) {
             // A switch or the limit in between is as for any other block.
-            parts.push(match self.way(part)? {
-                Way::Pool(pool) => {
+            parts.push(match self.placement(part)? {
+                Placement::Pool(pool) => {
                     let kept = self.compress_into(&pool, hash, part)?;
-                    Stored::Block(kept.of(pool, part.len()))
+                    Value::Pooled(kept.of(pool, part.len()))
                 }
-                Way::Word(word) => Stored::Same { word, len: part.len() },
+                Placement::Word(word) => Value::SameFilled { word, len: part.len() },
             });
         }
-        let large = Large { parts: parts.into_boxed_slice(), len: value.len() };
-        TryArc::try_new(large).map(Stored::Large).map_err(|_| ErrorKind::IndexOutOfMemory)
+        let large = LargeValue { parts: parts.into_boxed_slice(), len: value.len() };
+        TryArc::try_new(large).map(Value::Large).map_err(|_| ErrorKind::IndexOutOfMemory)
     }
 
     /// Refuses a value that could not be kept even if it were alone, before all others are evicted
@@ -156,7 +156,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
         let codec = pool.codec();
         let parts = value.len().div_ceil(self.block_size());
-        let shared = asked(|| codec.slot_bytes() + codec.compressor().shared_bytes())?;
+        let shared = call_allocator(|| codec.slot_bytes() + codec.compressor().shared_bytes())?;
         let fixed = self.index().fixed_bytes() + shared;
         let evicts = self.eviction().evicts();
         let with_overhead = |bytes: usize| match evicts {
@@ -181,16 +181,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         for part in value.chunks(self.block_size()) {
             if same_filled::detect(part).is_none() {
                 // As `compress_into` will keep it; not counted as skipped yet.
-                let shorter = if self.coding().looks_like_noise(part) {
+                let shorter = if self.encode_options().looks_incompressible(part) {
                     None
                 } else {
-                    let max_len = self.coding().max_len(part.len());
-                    session.compress(part, max_len).map_err(ErrorKind::Codec)?
+                    let max_object_len = self.encode_options().max_object_len(part.len());
+                    session.compress(part, max_object_len).map_err(ErrorKind::Codec)?
                 };
                 needed += taken(shorter.unwrap_or(part).len());
             }
             if with_overhead(needed) > limit {
-                return Err(self.full(with_overhead(needed), limit));
+                return Err(self.full_error(with_overhead(needed), limit));
             }
         }
         Ok(())
@@ -200,16 +200,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// nothing is copied twice.
     #[inline(always)]
     fn compress_into(&self, pool: &Pool, hash: u64, block: &[u8]) -> Result<Kept, ErrorKind> {
-        let coding = self.coding();
+        let encode_options = self.encode_options();
         // Its place in the index is there when the codec is done.
         self.index().prefetch(hash);
-        if self.is_noise(block) {
-            return keep(pool, block, None, coding);
+        if self.is_incompressible(block) {
+            return keep(pool, block, None, encode_options);
         }
-        let max_len = coding.max_len(block.len());
-        let keep = |shorter: Option<&[u8]>| keep(pool, block, shorter, coding);
+        let max_object_len = encode_options.max_object_len(block.len());
+        let keep = |shorter: Option<&[u8]>| keep(pool, block, shorter, encode_options);
         pool.codec()
-            .compress(block, max_len, keep)
+            .compress(block, max_object_len, keep)
             .unwrap_or_else(|error| Err(ErrorKind::Codec(error)))
     }
 
@@ -222,10 +222,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Is this a block to keep raw without asking the codec?
     #[inline]
-    pub(crate) fn is_noise(&self, block: &[u8]) -> bool {
-        let noise = self.coding().looks_like_noise(block);
+    pub(crate) fn is_incompressible(&self, block: &[u8]) -> bool {
+        let noise = self.encode_options().looks_incompressible(block);
         if noise {
-            self.counters().noise_skipped();
+            self.counters().incompressible_skipped();
         }
         noise
     }
@@ -235,20 +235,25 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Where the key has a block, all that is done is to exchange the two, field by field. A block that is moved about on its way is written in pieces and read as a
     /// whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache. A new key is looked up twice for that.
     #[inline(always)]
-    pub(crate) fn put_block(&self, hash: u64, key: K, mut new: Block) -> Result<(), Error<K>> {
+    pub(crate) fn put_block(
+        &self,
+        hash: u64,
+        key: K,
+        mut new: PooledBlock,
+    ) -> Result<(), Error<K>> {
         let added = self.object_cost(&new);
         match self.index().exchange(hash, &key, &mut new) {
-            Exchanged::Yes { spare } => {
-                drop(spare);
+            Replaced::Yes { unused_ref } => {
+                drop(unused_ref);
                 let replaced = self.object_cost(&new);
                 self.free_object(new.object);
-                self.pay(added, replaced);
+                self.charge_eviction_debt(added, replaced);
                 Ok(())
             }
-            Exchanged::No => self.put(hash, key, Stored::Block(new)),
-            Exchanged::Failed { broken, kind } => {
+            Replaced::No => self.put(hash, key, Value::Pooled(new)),
+            Replaced::Failed { broken, kind } => {
                 self.free_object(new.object);
-                self.removed(broken);
+                self.free_removed(broken);
                 Err(self.store_failed(hash, key, kind))
             }
         }
@@ -256,25 +261,25 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Puts what was made of a block into the index.
     #[inline]
-    pub(crate) fn put(&self, hash: u64, key: K, stored: Stored) -> Result<(), Error<K>> {
+    pub(crate) fn put(&self, hash: u64, key: K, stored: Value) -> Result<(), Error<K>> {
         let mut added = self.cost(&stored);
-        if matches!(stored, Stored::Large(_)) {
+        if matches!(stored, Value::Large(_)) {
             // Before it is there: what goes for a long value must not be that value.
-            self.pay(added, 0);
+            self.charge_eviction_debt(added, 0);
             added = 0;
         }
         // Here, so that it is freed without the shard's lock if the key panics.
         let mut new = Some((key, stored));
         match self.index().put(hash, &mut new, |key| self.hash(key)) {
-            Ok(Put { replaced, spare }) => {
-                drop(spare);
+            Ok(Inserted { replaced, unused_ref }) => {
+                drop(unused_ref);
                 let Some((key, stored)) = replaced else {
-                    self.pay(added, 0);
+                    self.charge_eviction_debt(added, 0);
                     return Ok(());
                 };
                 let replaced_cost = self.cost(&stored);
                 self.free(stored);
-                self.pay(added, replaced_cost);
+                self.charge_eviction_debt(added, replaced_cost);
                 // The key last: its drop is foreign, and may panic.
                 drop(key);
                 Ok(())
@@ -298,7 +303,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 }
 
-/// What a block came to in a pool: see [`Block`].
+/// What a block came to in a pool: see [`PooledBlock`].
 pub(crate) struct Kept {
     handle: Handle,
     object_len: usize,
@@ -307,23 +312,23 @@ pub(crate) struct Kept {
 }
 
 /// Where a block goes.
-enum Way {
+enum Placement {
     /// Nowhere: it repeats this word.
     Word(u64),
     /// Into this pool.
     Pool(PoolRef),
 }
 
-impl Coding {
+impl EncodeOptions {
     /// Is this block kept raw without asking the codec?
     #[inline]
-    fn looks_like_noise(self, block: &[u8]) -> bool {
-        self.skip_noise && incompressible::looks_so(block)
+    fn looks_incompressible(self, block: &[u8]) -> bool {
+        self.skip_incompressible && incompressible::looks_incompressible(block)
     }
 
     /// Bytes that the object of a block of `len` bytes may have at most; a longer one is kept raw.
     #[inline]
-    pub(crate) fn max_len(self, len: usize) -> usize {
+    pub(crate) fn max_object_len(self, len: usize) -> usize {
         len - (len * usize::from(self.min_gain_percent) / 100).max(1)
     }
 }
@@ -334,10 +339,10 @@ pub(crate) fn keep(
     pool: &Pool,
     block: &[u8],
     shorter: Option<&[u8]>,
-    coding: Coding,
+    encode_options: EncodeOptions,
 ) -> Result<Kept, ErrorKind> {
     let object = shorter.unwrap_or(block);
-    let sum = if coding.checksums { checksum(object, block.len()) } else { 0 };
+    let sum = if encode_options.checksums { checksum(object, block.len()) } else { 0 };
     let handle = insert(pool, object)?;
     Ok(Kept { handle, object_len: object.len(), raw: shorter.is_none(), sum })
 }
@@ -345,8 +350,8 @@ pub(crate) fn keep(
 impl Kept {
     /// With the pool that it is in, and the length of the block that it was made of.
     #[inline(always)]
-    pub(crate) fn of(self, pool: PoolRef, len: usize) -> Block {
+    pub(crate) fn of(self, pool: PoolRef, len: usize) -> PooledBlock {
         let Kept { handle, object_len, raw, sum } = self;
-        Block { object: Object::new(pool, handle), len, object_len, raw, sum }
+        PooledBlock { object: PooledObject::new(pool, handle), len, object_len, raw, sum }
     }
 }

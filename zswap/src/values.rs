@@ -4,7 +4,7 @@
 
 use zpool_core::{PoolId, TryArc};
 
-use crate::stored::{Large, Stored};
+use crate::stored::{LargeValue, Value};
 use crate::table::NoRoom;
 
 /// Places that an empty list keeps.
@@ -12,8 +12,8 @@ const KEPT: usize = 64;
 
 /// The list.
 #[derive(Debug, Default)]
-pub(crate) struct Values {
-    list: Vec<Option<TryArc<Large>>>,
+pub(crate) struct LargeValues {
+    list: Vec<Option<TryArc<LargeValue>>>,
     /// Numbers that no entry has. It has room for all there are, so that removing a value needs no
     /// memory.
     free: Vec<u32>,
@@ -21,9 +21,9 @@ pub(crate) struct Values {
     blocks: Vec<(PoolId, usize)>,
 }
 
-impl Values {
+impl LargeValues {
     /// The value of this number, which an entry has.
-    pub(crate) fn get(&self, number: [u8; 4]) -> &TryArc<Large> {
+    pub(crate) fn get(&self, number: [u8; 4]) -> &TryArc<LargeValue> {
         let value = self.list[u32::from_le_bytes(number) as usize].as_ref();
         value.expect("an entry's value is in the list")
     }
@@ -33,11 +33,11 @@ impl Values {
     /// # Errors
     ///
     /// Returns the value if there is no memory.
-    pub(crate) fn enter(
+    pub(crate) fn insert(
         &mut self,
-        value: TryArc<Large>,
+        value: TryArc<LargeValue>,
         bytes: &mut usize,
-    ) -> Result<[u8; 4], TryArc<Large>> {
+    ) -> Result<[u8; 4], TryArc<LargeValue>> {
         let before = self.bytes();
         let number = self.reserve_blocks(&value).and_then(|()| self.number());
         *bytes += self.bytes() - before;
@@ -54,7 +54,7 @@ impl Values {
     }
 
     /// Removes the value of this number, which an entry had. `bytes` shrinks by what it cost.
-    pub(crate) fn leave(&mut self, number: [u8; 4], bytes: &mut usize) -> TryArc<Large> {
+    pub(crate) fn remove(&mut self, number: [u8; 4], bytes: &mut usize) -> TryArc<LargeValue> {
         let number = u32::from_le_bytes(number);
         let value = self.list[number as usize].take().expect("an entry's value is in the list");
         self.free.push(number);
@@ -68,7 +68,7 @@ impl Values {
         }
         if self.free.len() == self.list.len() && self.free.len() > KEPT {
             *bytes -= self.bytes();
-            *self = Values::default();
+            *self = LargeValues::default();
         }
         value
     }
@@ -80,7 +80,7 @@ impl Values {
 
     /// Bytes of the lists, without the values.
     pub(crate) fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<Option<TryArc<Large>>>()
+        self.list.capacity() * size_of::<Option<TryArc<LargeValue>>>()
             + self.free.capacity() * size_of::<u32>()
             + self.blocks.capacity() * size_of::<(PoolId, usize)>()
     }
@@ -98,7 +98,7 @@ impl Values {
     }
 
     /// Makes room for the pools of `value` that have no block yet: hardly ever more than one.
-    fn reserve_blocks(&mut self, value: &Large) -> Result<(), NoRoom> {
+    fn reserve_blocks(&mut self, value: &LargeValue) -> Result<(), NoRoom> {
         let (mut new, mut latest) = (0, None);
         for pool in pools_of(value) {
             if latest != Some(pool) && self.find(pool).is_err() {
@@ -115,9 +115,9 @@ impl Values {
 }
 
 /// The pools that the blocks of a value are in, one for each block.
-fn pools_of(value: &Large) -> impl Iterator<Item = PoolId> {
+fn pools_of(value: &LargeValue) -> impl Iterator<Item = PoolId> {
     value.parts.iter().filter_map(|part| match part {
-        Stored::Block(block) => Some(block.object.pool().id()),
+        Value::Pooled(block) => Some(block.object.pool().id()),
         _ => None,
     })
 }
@@ -126,25 +126,25 @@ fn pools_of(value: &Large) -> impl Iterator<Item = PoolId> {
 mod tests {
     use super::*;
 
-    fn value(parts: usize) -> TryArc<Large> {
-        let parts: Box<[Stored]> =
-            (0..parts).map(|n| Stored::Same { word: n as u64, len: 8 }).collect();
-        TryArc::try_new(Large { len: 8 * parts.len(), parts }).unwrap()
+    fn value(parts: usize) -> TryArc<LargeValue> {
+        let parts: Box<[Value]> =
+            (0..parts).map(|n| Value::SameFilled { word: n as u64, len: 8 }).collect();
+        TryArc::try_new(LargeValue { len: 8 * parts.len(), parts }).unwrap()
     }
 
     #[test]
     fn numbers_are_used_again_and_every_byte_is_counted() {
-        let (mut values, mut bytes, mut there) = (Values::default(), 0, Vec::new());
+        let (mut values, mut bytes, mut there) = (LargeValues::default(), 0, Vec::new());
         for round in 0..2_000 {
             if round % 5 < 3 {
                 let value = value(2 + round % 7);
-                let number = values.enter(value.clone(), &mut bytes).unwrap();
+                let number = values.insert(value.clone(), &mut bytes).unwrap();
                 assert!(there.iter().all(|(other, _)| *other != number));
                 there.push((number, value));
             } else {
                 let (number, value) = there.swap_remove(round % there.len());
                 assert_eq!(values.get(number).id(), value.id());
-                assert_eq!(values.leave(number, &mut bytes).id(), value.id());
+                assert_eq!(values.remove(number, &mut bytes).id(), value.id());
             }
             let heap: usize = there.iter().map(|(_, value)| value.heap_bytes()).sum();
             assert_eq!(bytes, values.bytes() + heap);

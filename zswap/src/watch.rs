@@ -5,7 +5,7 @@
 //! is not enough (the ABA problem). A watch notes, under the shard's lock, that the block it was
 //! made for has left the index.
 
-use crate::stored::StoredId;
+use crate::stored::ValueId;
 
 /// The watches of a shard. Nearly always none.
 #[derive(Debug, Default)]
@@ -18,14 +18,14 @@ pub(crate) struct Watches {
 #[derive(Debug)]
 struct Watch {
     number: u64,
-    id: StoredId,
+    id: ValueId,
     left: bool,
 }
 
 impl Watches {
     /// Watches for the block that `id` names to leave. Returns the watch's number, or `None` if
     /// memory is refused.
-    pub(crate) fn begin(&mut self, id: StoredId) -> Option<u64> {
+    pub(crate) fn begin(&mut self, id: ValueId) -> Option<u64> {
         self.list.try_reserve(1).ok()?;
         let number = self.next;
         self.next += 1;
@@ -48,7 +48,7 @@ impl Watches {
     }
 
     /// Notes that the block of this id has left the index.
-    pub(crate) fn left(&mut self, id: StoredId) {
+    pub(crate) fn left(&mut self, id: ValueId) {
         for watch in self.list.iter_mut().filter(|watch| watch.id == id) {
             watch.left = true;
         }
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn watch_after_same_id_again_says_left() {
-        let id = |word| StoredId::Same { word, len: 8 };
+        let id = |word| ValueId::SameFilled { word, len: 8 };
         let mut watches = Watches::default();
         let (first, other) = (watches.begin(id(1)).unwrap(), watches.begin(id(2)).unwrap());
         assert!(watches.stayed(first) && watches.stayed(other));

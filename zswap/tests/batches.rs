@@ -291,7 +291,7 @@ fn batches_hold_long_values_switches_and_limits() {
             })
             .collect();
         assert!(store.store_many(borrowed(&blocks)).iter().all(Result::is_ok));
-        assert!(store.held_bytes() < (3 << 20) + 64 * (256 << 10));
+        assert!(store.bytes_held() < (3 << 20) + 64 * (256 << 10));
         let keys: Vec<u64> = blocks.iter().map(|(key, _)| *key).collect();
         let mut buffers = vec![vec![0; 50_000]; 100];
         for ((result, buffer), (_, block)) in

@@ -46,7 +46,7 @@ fn blocks_are_counted_by_kind() {
     );
     let runs = 4096usize.div_ceil(20) * 2;
     assert_eq!(stats.payload_bytes, 4096 + runs, "a raw block and one that shrank");
-    assert_eq!(stats.held_bytes(), stats.pool_bytes + stats.context_bytes + stats.index_bytes);
+    assert_eq!(stats.bytes_held(), stats.pool_bytes + stats.context_bytes + stats.index_bytes);
     assert!(
         stats.index_bytes > 0
             && stats.pool_bytes > stats.payload_bytes

@@ -182,7 +182,7 @@ fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
         while !over() {
             n += 1;
             store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
-            assert!(store.len() <= 200 && store.stats().held_bytes() >= empty);
+            assert!(store.len() <= 200 && store.stats().bytes_held() >= empty);
             std::thread::yield_now();
         }
     });

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Look, SPECS, block, builder, check_books, spec};
-use zswap::{AtLimit, ErrorKind, Form, Store};
+use zswap::{AtLimit, EncodedBlock, ErrorKind, Store};
 
 #[test]
 fn empty_block_is_stored_and_loaded() {
@@ -22,7 +22,7 @@ fn empty_block_is_stored_and_loaded() {
         assert_eq!(store.keys().collect::<Vec<_>>(), [1]);
         let mut seen = 0;
         let exported = store.export(&1, |form| {
-            assert!(matches!(form, Form::SameFilled { len: 0, .. }), "{form:?}");
+            assert!(matches!(form, EncodedBlock::SameFilled { len: 0, .. }), "{form:?}");
             seen += 1;
         });
         assert_eq!((exported, seen), (Ok(Some(0)), 1));

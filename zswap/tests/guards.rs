@@ -10,7 +10,7 @@ use common::codec::CodecScript;
 use common::pool::{OnRead, PoolScript};
 use common::{Look, block, check_books, scripted, spec};
 use zswap::zpool_core::NoBlock;
-use zswap::{ErrorKind, Form, Manual, PoolError, Store};
+use zswap::{EncodedBlock, ErrorKind, Manual, PoolError, Store};
 
 const KEYS: u64 = 12;
 
@@ -58,7 +58,7 @@ fn load_panicking_unpin_is_counted() {
             },
             &mut || {
                 store
-                    .export(&key, |form| assert!(!matches!(form, Form::SameFilled { .. })))
+                    .export(&key, |form| assert!(!matches!(form, EncodedBlock::SameFilled { .. })))
                     .unwrap()
             },
         ];

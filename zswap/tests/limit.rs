@@ -30,13 +30,13 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
         let store =
             builder().spec(spec(text)).limit_bytes(4 * MIB).accept_percent(75).build().unwrap();
         let end = fill(&store, 0);
-        let held = store.stats().held_bytes();
+        let held = store.stats().bytes_held();
         assert!((4 * MIB..4 * MIB + 128 * 1024).contains(&held), "{text}: {held}");
         assert_eq!(store.stats().limit_bytes, Some(4 * MIB));
 
         // A little less is not enough...
         let mut key = 0;
-        while store.stats().held_bytes() > 4 * MIB * 76 / 100 {
+        while store.stats().bytes_held() > 4 * MIB * 76 / 100 {
             assert!(matches!(
                 store.store(end, b"a block, not same-filled").unwrap_err().kind,
                 ErrorKind::Full { .. }
@@ -47,7 +47,7 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
         }
         assert!(key > 100, "{text}: {key}");
         // ...but at the threshold it opens, up to the limit again.
-        while store.stats().held_bytes() > 3 * MIB {
+        while store.stats().bytes_held() > 3 * MIB {
             assert!(store.invalidate(&key));
             key += 1;
             store.manager().current().unwrap().zpool().trim();
@@ -63,7 +63,7 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
 fn a_raised_limit_takes_blocks_at_once() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(4 * MIB).build().unwrap();
     let end = fill(&store, 0);
-    let held = store.stats().held_bytes();
+    let held = store.stats().bytes_held();
     let raised = held + MIB / 4;
     assert!(
         held > raised / 10 * 9,
@@ -146,7 +146,7 @@ fn retired_pools_count_and_every_switch_is_noticed() {
         assert!(key < 10_000, "never full");
     }
     assert!(store.stats().manager.pools_alive == 4);
-    let held = store.stats().held_bytes();
+    let held = store.stats().bytes_held();
     assert!((4 * MIB..4 * MIB + 32 * 1024).contains(&held), "{held}");
     // Blocks leave a retired pool: the bound is too high now, and the exact figure decides.
     (0..key / 2).for_each(|key| assert!(store.invalidate(&key)));
@@ -173,7 +173,7 @@ fn b7_a_batch_that_began_before_a_switch_keeps_the_limit_too() {
     assert!((50..300).contains(&stored), "{stored}");
     // What goes to the new pool meanwhile sees what the batch added to the old one.
     store.store(20_000, &block(1, 4096, Look::Noise)).unwrap_err();
-    let held = store.held_bytes();
+    let held = store.bytes_held();
     assert!(held < 4 * MIB + 128 * 1024, "{held}");
     check_books(&store);
 }

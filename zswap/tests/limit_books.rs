@@ -39,8 +39,8 @@ fn pools_that_await_destruction_are_held_until_it_is_done() {
         }
         store.switch(&spec(to)).unwrap();
         store.clear();
-        let (held, stats) = (store.held_bytes(), store.stats());
-        assert_eq!(held, stats.held_bytes());
+        let (held, stats) = (store.bytes_held(), store.stats());
+        assert_eq!(held, stats.bytes_held());
         assert!(
             stats.manager.pending_destroy > 0 && stats.manager.pending_destroy_bytes > 0,
             "{to}"
@@ -88,7 +88,7 @@ fn contexts_made_in_retired_pools_count_towards_the_limit() {
                     "{error}"
                 );
             }
-            let held = store.held_bytes();
+            let held = store.bytes_held();
             assert!(
                 held < limit + MIB / 4,
                 "{held} bytes held at a limit of {limit}, {at_limit:?}"
@@ -128,7 +128,7 @@ fn a_value_that_can_never_fit_evicts_nothing() {
     store.store(7, &long).unwrap();
     assert!(store.load_vec(&7).unwrap().unwrap() == long);
     store.manager().current().unwrap().zpool().compact(CompactionBudget::UNLIMITED);
-    assert!(store.held_bytes() <= limit + MIB / 4);
+    assert!(store.bytes_held() <= limit + MIB / 4);
 }
 
 /// A compressor whose contexts for decompression are large, and which makes as many as there are loaders: these wait for each other.

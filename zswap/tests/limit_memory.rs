@@ -46,7 +46,7 @@ fn evicting_needs_no_memory() {
     let before = store.stats();
     refusing(Refused::All, || store.set_limit(Some(2 * MIB))).unwrap();
     let after = store.stats();
-    assert!(store.held_bytes() < 2 * MIB && after.evicted > before.evicted + 300, "{after}");
+    assert!(store.bytes_held() < 2 * MIB && after.evicted > before.evicted + 300, "{after}");
     check_books(&store);
 }
 
@@ -60,7 +60,7 @@ fn paying_needs_no_memory() {
     for (n, key) in keys.iter().enumerate() {
         let same = (n as u64).to_le_bytes().repeat(512);
         refusing(Refused::All, || store.store(*key, &same)).unwrap();
-        assert_eq!(refusing(Refused::All, || store.held_bytes()), store.stats().held_bytes());
+        assert_eq!(refusing(Refused::All, || store.bytes_held()), store.stats().bytes_held());
     }
     assert!(store.stats().evicted >= evicted);
     check_books(&store);

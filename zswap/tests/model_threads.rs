@@ -307,7 +307,7 @@ impl Meddler<'_> {
             _ => {
                 self.work();
                 let (keys, stats) = (store.keys().count(), store.stats());
-                assert!(keys <= KEYS * THREADS as usize && stats.held_bytes() > 0);
+                assert!(keys <= KEYS * THREADS as usize && stats.bytes_held() > 0);
             }
         }
     }

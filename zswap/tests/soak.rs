@@ -197,7 +197,7 @@ fn soak_changing_limits_refuse_nothing() {
                     });
                 }
             });
-            let held = store.held_bytes();
+            let held = store.bytes_held();
             assert!(held <= limit + MIB / 2, "seed {seed}, step {step}: {held} of {limit}");
             assert!(store.len() > 1_000, "seed {seed}, step {step}: {} entries", store.len());
         }

@@ -94,7 +94,7 @@ fn long_values_are_evicted_whole() {
         .unwrap();
     for key in 0..200 {
         store.store(key, &value(key, 100_000)).unwrap();
-        assert!(store.held_bytes() < 5 << 20);
+        assert!(store.bytes_held() < 5 << 20);
     }
     let left: Vec<u64> = store.keys().collect();
     assert!((10..100).contains(&left.len()), "{}", left.len());
@@ -181,8 +181,9 @@ fn noise_is_not_shown_to_the_compressor_unless_asked() {
     codec.on_compress(OnCompress::Fail);
     store.store(1, &block(1, 4096, Look::Noise)).unwrap();
     store.store(2, &block(1, 4096, Look::Runs)).unwrap_err();
-    assert_eq!((store.stats().stored_raw, store.stats().noise_skipped), (1, 1));
-    let asking = scripted(PoolScript::new(), codec.clone()).skip_noise(false).build().unwrap();
+    assert_eq!((store.stats().stored_raw, store.stats().incompressible_skipped), (1, 1));
+    let asking =
+        scripted(PoolScript::new(), codec.clone()).skip_incompressible(false).build().unwrap();
     asking.store(1, &block(1, 4096, Look::Noise)).unwrap_err();
 }
 

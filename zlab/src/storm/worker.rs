@@ -123,7 +123,7 @@ impl<'a> Worker<'a> {
         if self.steps.is_multiple_of(STEPS_BETWEEN_LOOKS)
             && let Some(limit) = self.limit
         {
-            let over = self.store.held_bytes().saturating_sub(limit.bytes) as u64;
+            let over = self.store.bytes_held().saturating_sub(limit.bytes) as u64;
             self.tally.over_limit_max_bytes = self.tally.over_limit_max_bytes.max(over);
         }
         let slot = self.rng.below(self.slots());

@@ -4,10 +4,10 @@ use zpool_core::{Handle, TryArc};
 use zpool_manager::PoolRef;
 
 use super::{Item, Shard};
-use crate::entry::{Entry, Place};
-use crate::lengths::{Length, Lengths};
-use crate::object::Object;
-use crate::stored::{Block, Large, Stored, StoredId};
+use crate::entry::{EntryState, PackedEntry};
+use crate::lengths::{PackedLen, PackedMeta};
+use crate::object::PooledObject;
+use crate::stored::{LargeValue, PooledBlock, Value, ValueId};
 
 impl<K> Shard<K> {
     /// Makes an entry of what is stored, with its checksum and a reference that the shard did not
@@ -16,35 +16,45 @@ impl<K> Shard<K> {
     /// # Errors
     ///
     /// Returns what is stored if there is no memory.
-    pub(super) fn enter(
+    pub(super) fn pack(
         &mut self,
-        stored: Stored,
-    ) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+        stored: Value,
+    ) -> Result<(PackedEntry, u32, Option<PoolRef>), Value> {
         let entered = match stored {
-            Stored::Same { word, len } => {
-                let (word, place) = (word.to_le_bytes(), Place::default());
-                Ok((Entry::Same { word, len: Length::new(len), place }, 0, None))
+            Value::SameFilled { word, len } => {
+                let (word, state) = (word.to_le_bytes(), EntryState::default());
+                Ok((PackedEntry::SameFilled { word, len: PackedLen::new(len), state }, 0, None))
             }
-            Stored::Block(block) => self.enter_block(block),
-            Stored::Large(large) => self.enter_large(large),
+            Value::Pooled(block) => self.pack_block(block),
+            Value::Large(large) => self.pack_large(large),
         };
         if let Ok((entry, ..)) = &entered {
-            self.tally_in(entry);
+            self.count_in(entry);
         }
         entered
     }
 
-    fn enter_block(&mut self, block: Block) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
-        let Block { object, len, object_len, raw, sum } = block;
+    fn pack_block(
+        &mut self,
+        block: PooledBlock,
+    ) -> Result<(PackedEntry, u32, Option<PoolRef>), Value> {
+        let PooledBlock { object, len, object_len, raw, sum } = block;
         let (pool, handle) = object.into_parts();
-        match self.pools.enter(pool, &mut self.list_bytes) {
-            Ok((number, spare)) => {
-                let (place, lengths) = (Place::in_pool(number), Lengths::new(len, object_len, raw));
-                Ok((Entry::Object { handle, place, lengths }, sum, spare))
+        match self.pools.acquire(pool, &mut self.list_bytes) {
+            Ok((number, unused_ref)) => {
+                let (state, meta) =
+                    (EntryState::in_pool(number), PackedMeta::new(len, object_len, raw));
+                Ok((PackedEntry::Pooled { handle, state, meta }, sum, unused_ref))
             }
             Err(pool) => {
-                let block = Block { object: Object::new(pool, handle), len, object_len, raw, sum };
-                self.enter_on_its_own(block)
+                let block = PooledBlock {
+                    object: PooledObject::new(pool, handle),
+                    len,
+                    object_len,
+                    raw,
+                    sum,
+                };
+                self.pack_without_pool_number(block)
             }
         }
     }
@@ -52,63 +62,68 @@ impl<K> Shard<K> {
     /// A block whose pool has no number in this shard, because so many retired pools still have
     /// blocks in it: kept with a reference of its own, as a large value of one block.
     #[cold]
-    fn enter_on_its_own(&mut self, block: Block) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
+    fn pack_without_pool_number(
+        &mut self,
+        block: PooledBlock,
+    ) -> Result<(PackedEntry, u32, Option<PoolRef>), Value> {
         let mut parts = Vec::new();
         if parts.try_reserve_exact(1).is_err() {
-            return Err(Stored::Block(block));
+            return Err(Value::Pooled(block));
         }
         let len = block.len;
-        parts.push(Stored::Block(block));
-        match TryArc::try_new(Large { parts: parts.into_boxed_slice(), len }) {
-            Ok(large) => self.enter_large(large),
+        parts.push(Value::Pooled(block));
+        match TryArc::try_new(LargeValue { parts: parts.into_boxed_slice(), len }) {
+            Ok(large) => self.pack_large(large),
             Err(large) => {
                 Err(large.parts.into_iter().next().expect("the block that was put in above"))
             }
         }
     }
 
-    fn enter_large(
+    fn pack_large(
         &mut self,
-        large: TryArc<Large>,
-    ) -> Result<(Entry, u32, Option<PoolRef>), Stored> {
-        match self.values.enter(large, &mut self.list_bytes) {
-            Ok(number) => Ok((Entry::Large { number, place: Place::default() }, 0, None)),
-            Err(large) => Err(Stored::Large(large)),
+        large: TryArc<LargeValue>,
+    ) -> Result<(PackedEntry, u32, Option<PoolRef>), Value> {
+        match self.values.insert(large, &mut self.list_bytes) {
+            Ok(number) => {
+                Ok((PackedEntry::Large { number, state: EntryState::default() }, 0, None))
+            }
+            Err(large) => Err(Value::Large(large)),
         }
     }
 
     /// An entry goes: what it stood for. `beside` is a reference to the same pool that the caller
     /// has and does not need.
-    pub(super) fn leave(
+    pub(super) fn unpack(
         &mut self,
-        entry: Entry,
+        entry: PackedEntry,
         sum: u32,
         beside: Option<&mut Option<PoolRef>>,
-    ) -> Stored {
+    ) -> Value {
         let stored = match entry {
-            Entry::Same { word, len, .. } => {
-                Stored::Same { word: u64::from_le_bytes(word), len: len.get() }
+            PackedEntry::SameFilled { word, len, .. } => {
+                Value::SameFilled { word: u64::from_le_bytes(word), len: len.get() }
             }
-            Entry::Object { handle, place, lengths } => {
-                self.note_left(place.pool(), &handle);
+            PackedEntry::Pooled { handle, state, meta } => {
+                self.note_removed(state.pool(), &handle);
                 let pool = match beside.and_then(Option::take) {
-                    Some(pool) => self.pools.one_less(place.pool()).unwrap_or(pool),
-                    None => self.pools.leave(place.pool()),
+                    Some(pool) => self.pools.release_one(state.pool()).unwrap_or(pool),
+                    None => self.pools.release(state.pool()),
                 };
-                let (len, object_len, raw) = (lengths.len(), lengths.object_len(), lengths.raw());
-                Stored::Block(Block {
-                    object: Object::new(pool, handle),
+                let (len, object_len, raw) = (meta.len(), meta.object_len(), meta.raw());
+                Value::Pooled(PooledBlock {
+                    object: PooledObject::new(pool, handle),
                     len,
                     object_len,
                     raw,
                     sum,
                 })
             }
-            Entry::Large { number, .. } => {
-                Stored::Large(self.values.leave(number, &mut self.list_bytes))
+            PackedEntry::Large { number, .. } => {
+                Value::Large(self.values.remove(number, &mut self.list_bytes))
             }
         };
-        self.tally.subtract(&stored);
+        self.stats.subtract(&stored);
         stored
     }
 
@@ -123,28 +138,28 @@ impl<K> Shard<K> {
     ) -> Option<PoolRef> {
         let room = self.table.make_room(hash, rehash);
         let (key, stored) = item.take()?;
-        let entered = if room.is_ok() { self.enter(stored) } else { Err(stored) };
-        let (entry, sum, mut spare) = match entered {
+        let entered = if room.is_ok() { self.pack(stored) } else { Err(stored) };
+        let (entry, sum, mut unused_ref) = match entered {
             Ok(entered) => entered,
             Err(stored) => {
-                self.tally.invalidated += 1;
+                self.stats.invalidated += 1;
                 *item = Some((key, stored));
                 return None;
             }
         };
         if let Err((key, entry)) = self.table.insert(hash, (key, entry), sum) {
-            self.tally.invalidated += 1;
-            *item = Some((key, self.leave(entry, sum, Some(&mut spare))));
+            self.stats.invalidated += 1;
+            *item = Some((key, self.unpack(entry, sum, Some(&mut unused_ref))));
         }
-        spare
+        unused_ref
     }
 
     /// Tells the watches that the object of `handle`, in the pool of this number, is no longer in
     /// the index.
     #[inline]
-    fn note_left(&mut self, pool: u16, handle: &Handle) {
+    fn note_removed(&mut self, pool: u16, handle: &Handle) {
         if !self.watches.is_empty() {
-            let id = StoredId::Object { pool: self.pools.get(pool).id(), handle: handle.id() };
+            let id = ValueId::Pooled { pool: self.pools.get(pool).id(), handle: handle.id() };
             self.watches.left(id);
         }
     }

@@ -3,25 +3,25 @@
 
 mod entries;
 mod exchange;
-mod tally;
+mod shard_stats;
 
 use zpool_core::{Handle, PoolId, TryArc};
 use zpool_manager::PoolRef;
 
-pub(crate) use self::exchange::{Exchanged, Put};
-pub(crate) use self::tally::Tally;
-use crate::contents::Contents;
-use crate::entry::Entry;
+pub(crate) use self::exchange::{Inserted, Replaced};
+pub(crate) use self::shard_stats::ShardStats;
+use crate::contents::ShardContents;
+use crate::entry::PackedEntry;
 use crate::loading::Access;
-use crate::pools::Pools;
-use crate::stored::{Large, Stored, StoredId};
-use crate::table::{At, Position, Seek, Table};
-use crate::values::Values;
+use crate::pools::PoolRefs;
+use crate::stored::{LargeValue, Value, ValueId};
+use crate::table::{BucketId, Position, Seek, Table};
+use crate::values::LargeValues;
 use crate::watch::Watches;
 
 /// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop
 /// and frees the block: do it after the shard's lock is free.
-pub(crate) type Item<K> = (K, Stored);
+pub(crate) type Item<K> = (K, Value);
 
 /// A part of the index.
 #[derive(Debug)]
@@ -30,14 +30,14 @@ pub(crate) struct Shard<K> {
     // In the order of use: a load that hits needs the lock before this, and what fits its cache
     // line.
     pub(crate) table: Table<K>,
-    pools: Pools,
+    pools: PoolRefs,
     /// The hash that a load, peek or take looked up last. In the line of the hits, which they
     /// count.
-    latest: u64,
-    pub(crate) tally: Tally,
+    last_hash: u64,
+    pub(crate) stats: ShardStats,
     /// Blocks that are told apart without guards.
     pub(crate) watches: Watches,
-    values: Values,
+    values: LargeValues,
     /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow
     /// and it is asked for at every change.
     list_bytes: usize,
@@ -48,12 +48,12 @@ pub(crate) struct Shard<K> {
 
 /// What a look-up found, borrowed from the shard.
 #[derive(Debug)]
-pub(crate) enum Found<'s> {
-    Same {
+pub(crate) enum ValueRef<'s> {
+    SameFilled {
         word: u64,
         len: usize,
     },
-    Block {
+    Pooled {
         handle: &'s Handle,
         pool: &'s PoolRef,
         len: usize,
@@ -61,17 +61,17 @@ pub(crate) enum Found<'s> {
         raw: bool,
         sum: u32,
     },
-    Large(&'s TryArc<Large>),
+    Large(&'s TryArc<LargeValue>),
 }
 
 impl<K> Shard<K> {
     pub(crate) fn new(with_sums: bool) -> Shard<K> {
         Shard {
             table: Table::new(with_sums),
-            pools: Pools::default(),
-            latest: 0,
-            tally: Tally::default(),
-            values: Values::default(),
+            pools: PoolRefs::default(),
+            last_hash: 0,
+            stats: ShardStats::default(),
+            values: LargeValues::default(),
             list_bytes: 0,
             hand: Position::default(),
             odd_turn: false,
@@ -92,45 +92,45 @@ impl<K> Shard<K> {
         self.values.blocks().iter().for_each(|&(pool, blocks)| add(pool, blocks));
     }
 
-    /// Returns what is at slot `at`, which is in use. Inlined, so that a load does not pass it
+    /// Returns what is at bucket `at`, which is in use. Inlined, so that a load does not pass it
     /// through memory.
     #[inline(always)]
-    pub(crate) fn found(&self, at: At) -> Option<Found<'_>> {
+    pub(crate) fn found(&self, at: BucketId) -> Option<ValueRef<'_>> {
         let (_, entry) = self.table.get(at)?;
         Some(match entry {
-            Entry::Same { word, len, .. } => {
-                Found::Same { word: u64::from_le_bytes(*word), len: len.get() }
+            PackedEntry::SameFilled { word, len, .. } => {
+                ValueRef::SameFilled { word: u64::from_le_bytes(*word), len: len.get() }
             }
-            Entry::Object { handle, place, lengths } => Found::Block {
+            PackedEntry::Pooled { handle, state, meta } => ValueRef::Pooled {
                 handle,
-                pool: self.pools.get(place.pool()),
-                len: lengths.len(),
-                object_len: lengths.object_len(),
-                raw: lengths.raw(),
+                pool: self.pools.get(state.pool()),
+                len: meta.len(),
+                object_len: meta.object_len(),
+                raw: meta.raw(),
                 sum: self.table.sum(at),
             },
-            Entry::Large { number, .. } => Found::Large(self.values.get(*number)),
+            PackedEntry::Large { number, .. } => ValueRef::Large(self.values.get(*number)),
         })
     }
 
-    /// Takes the item at slot `at`, which is in use, out.
-    pub(crate) fn remove_at(&mut self, at: At) -> Option<Item<K>> {
+    /// Takes the item at bucket `at`, which is in use, out.
+    pub(crate) fn remove_at(&mut self, at: BucketId) -> Option<Item<K>> {
         let sum = self.table.sum(at);
         let (key, entry) = self.table.remove(at)?;
-        Some((key, self.leave(entry, sum, None)))
+        Some((key, self.unpack(entry, sum, None)))
     }
 
     /// Takes everything out at once, memory included.
-    pub(crate) fn take_all(&mut self) -> Contents<K> {
+    pub(crate) fn take_all(&mut self) -> ShardContents<K> {
         self.watches.all_left();
-        let contents = Contents {
+        let contents = ShardContents {
             table: self.table.take_all(),
             pools: std::mem::take(&mut self.pools),
             values: std::mem::take(&mut self.values),
         };
         self.list_bytes = 0;
         self.hand = Position::default();
-        self.tally.nothing_stored();
+        self.stats.reset_stored();
         contents
     }
 }
@@ -157,7 +157,7 @@ impl<K: Eq> Shard<K> {
                     let unfindable = self.table.get(at).is_some_and(|(key, _)| !equals_itself(key));
                     let full = items.len() == items.capacity();
                     match (unfindable && !full).then(|| self.remove_at(at)).flatten() {
-                        // What followed in its run may have moved to this slot.
+                        // What followed in its run may have moved to this bucket.
                         Some(item) => {
                             items.push(item);
                             Some(found)
@@ -173,21 +173,21 @@ impl<K: Eq> Shard<K> {
 
     /// What is stored under `key`, whose hash is `hash`.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, key: &K) -> Option<Found<'_>> {
+    pub(crate) fn find(&self, hash: u64, key: &K) -> Option<ValueRef<'_>> {
         let at = self.table.find(hash, |other| other == key)?;
         self.found(at)
     }
 
     /// Finds `key` for a load, peek or take: counted, and for a load as a use.
     #[inline]
-    pub(crate) fn look_up(&mut self, hash: u64, key: &K, access: Access) -> Option<Found<'_>> {
+    pub(crate) fn look_up(&mut self, hash: u64, key: &K, access: Access) -> Option<ValueRef<'_>> {
         match self.table.find(hash, |other| other == key) {
             Some(at) => {
                 self.count_hit(at, access);
                 self.found(at)
             }
             None => {
-                self.tally.count_miss(access);
+                self.stats.count_miss(access);
                 None
             }
         }
@@ -196,20 +196,20 @@ impl<K: Eq> Shard<K> {
     /// Whether hashes are looked up in their order: before `hash` the one before it. Now it is
     /// `hash`.
     #[inline]
-    pub(crate) fn in_order(&mut self, hash: u64) -> bool {
-        std::mem::replace(&mut self.latest, hash) == hash.wrapping_sub(1)
+    pub(crate) fn is_sequential(&mut self, hash: u64) -> bool {
+        std::mem::replace(&mut self.last_hash, hash) == hash.wrapping_sub(1)
     }
 
     /// Where `key` is, for [`found`](Self::found) and [`count_hit`](Self::count_hit).
     #[inline]
-    pub(crate) fn slot_of(&self, hash: u64, key: &K) -> Option<At> {
+    pub(crate) fn bucket_of(&self, hash: u64, key: &K) -> Option<BucketId> {
         self.table.find(hash, |other| other == key)
     }
 
-    /// What is at slot `at` is being loaded, peeked or taken.
+    /// What is at bucket `at` is being loaded, peeked or taken.
     #[inline]
-    pub(crate) fn count_hit(&mut self, at: At, access: Access) {
-        self.tally.count_hit(access);
+    pub(crate) fn count_hit(&mut self, at: BucketId, access: Access) {
+        self.stats.count_hit(access);
         if access == Access::Load
             && let Some((_, entry)) = self.table.get_mut(at)
         {
@@ -223,7 +223,7 @@ impl<K: Eq> Shard<K> {
         &mut self,
         hash: u64,
         key: &K,
-        wanted: impl FnOnce(&Found<'_>) -> bool,
+        wanted: impl FnOnce(&ValueRef<'_>) -> bool,
     ) -> Option<Item<K>> {
         let at = self.table.find(hash, |other| other == key)?;
         if !wanted(&self.found(at)?) {
@@ -233,24 +233,24 @@ impl<K: Eq> Shard<K> {
     }
 }
 
-impl Found<'_> {
+impl ValueRef<'_> {
     /// Bytes of the block or value.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
-            Found::Same { len, .. } | Found::Block { len, .. } => *len,
-            Found::Large(large) => large.len,
+            ValueRef::SameFilled { len, .. } | ValueRef::Pooled { len, .. } => *len,
+            ValueRef::Large(large) => large.len,
         }
     }
 
     #[inline]
-    pub(crate) fn id(&self) -> StoredId {
+    pub(crate) fn id(&self) -> ValueId {
         match self {
-            Found::Same { word, len } => StoredId::Same { word: *word, len: *len },
-            Found::Block { handle, pool, .. } => {
-                StoredId::Object { pool: pool.id(), handle: handle.id() }
+            ValueRef::SameFilled { word, len } => ValueId::SameFilled { word: *word, len: *len },
+            ValueRef::Pooled { handle, pool, .. } => {
+                ValueId::Pooled { pool: pool.id(), handle: handle.id() }
             }
-            Found::Large(large) => large.id(),
+            ValueRef::Large(large) => large.id(),
         }
     }
 }
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn hashes_are_in_order_where_each_follows_the_one_before() {
         let mut shard = Shard::<u64>::new(false);
-        let asked = [7, 8, 9, 9, 10, 8, u64::MAX, 0, 2].map(|hash| shard.in_order(hash));
+        let asked = [7, 8, 9, 9, 10, 8, u64::MAX, 0, 2].map(|hash| shard.is_sequential(hash));
         assert_eq!(asked, [false, true, true, false, true, false, false, true, false]);
     }
 }

@@ -29,17 +29,17 @@ use std::collections::TryReserveError;
 use zpool_core::page::OutOfFrames;
 
 #[cfg(test)]
-use resize::max_slots;
+use resize::max_buckets;
 #[cfg(test)]
 use segment::enough;
-pub(crate) use segment::{Item, NEIGHBOUR_BITS, NEIGHBOURS};
+pub(crate) use segment::{KeyedEntry, NEIGHBOUR_BITS, NEIGHBOURS};
 use segment::{LOAD, LOAD_OF, Range, Segment};
 
 /// A segment that has grown to this many bytes splits; then the halves grow.
 const SEGMENT_BYTES: usize = 32 << 10;
 
-/// Segments of large keys have at least so many slots before they split.
-const SEGMENT_SLOTS: usize = 64;
+/// Segments of large keys have at least so many buckets before they split.
+const SEGMENT_BUCKETS: usize = 64;
 
 /// An open table.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ pub(crate) struct Table<K> {
     depth: u32,
     with_sums: bool,
     len: usize,
-    /// Slots of all segments.
-    slots: usize,
+    /// Buckets of all segments.
+    buckets: usize,
     /// Bytes of the arrays of all segments.
     array_bytes: usize,
     /// Segments 1 and up.
@@ -59,16 +59,16 @@ pub(crate) struct Table<K> {
     /// The number of the segment for each value of the first `depth` bits; empty at depth 0.
     directory: Vec<u16>,
     /// Entries that no segment takes, with their checksums.
-    stash: Vec<(Item<K>, u32)>,
+    stash: Vec<(KeyedEntry<K>, u32)>,
     /// Where tidying goes on.
     tidied: u64,
 }
 
 /// Where an entry is: valid until the table changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct At {
+pub(crate) struct BucketId {
     segment: u32,
-    slot: u32,
+    bucket: u32,
 }
 
 /// The number that stands for the stash.
@@ -116,7 +116,7 @@ impl From<OutOfFrames> for NoRoom {
 
 impl<K> Table<K> {
     /// Bytes that an entry takes in a full segment.
-    pub(crate) const ENTRY_BYTES: usize = size_of::<Option<Item<K>>>() * LOAD_OF / LOAD;
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Option<KeyedEntry<K>>>() * LOAD_OF / LOAD;
 
     pub(crate) fn new(with_sums: bool) -> Table<K> {
         Table {
@@ -124,7 +124,7 @@ impl<K> Table<K> {
             depth: 0,
             with_sums,
             len: 0,
-            slots: 0,
+            buckets: 0,
             array_bytes: 0,
             more: Vec::new(),
             directory: Vec::new(),
@@ -144,68 +144,72 @@ impl<K> Table<K> {
         self.array_bytes
             + self.more.capacity() * size_of::<Segment<K>>()
             + self.directory.capacity() * size_of::<u16>()
-            + self.stash.capacity() * size_of::<(Item<K>, u32)>()
+            + self.stash.capacity() * size_of::<(KeyedEntry<K>, u32)>()
     }
 
     /// Bytes that [`tidy`](Self::tidy) could free, roughly.
     #[cfg(test)]
     pub(crate) fn surplus(&self) -> usize {
         let needed = enough(self.len);
-        if self.slots <= needed { 0 } else { self.array_bytes / self.slots * (self.slots - needed) }
+        if self.buckets <= needed {
+            0
+        } else {
+            self.array_bytes / self.buckets * (self.buckets - needed)
+        }
     }
 
     #[inline]
-    pub(crate) fn get(&self, at: At) -> Option<&Item<K>> {
+    pub(crate) fn get(&self, at: BucketId) -> Option<&KeyedEntry<K>> {
         if at.segment == STASH {
-            return self.stash.get(at.slot as usize).map(|(item, _)| item);
+            return self.stash.get(at.bucket as usize).map(|(item, _)| item);
         }
-        self.segment(at.segment).get(at.slot as usize)
+        self.segment(at.segment).get(at.bucket as usize)
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, at: At) -> Option<&mut Item<K>> {
+    pub(crate) fn get_mut(&mut self, at: BucketId) -> Option<&mut KeyedEntry<K>> {
         if at.segment == STASH {
-            return self.stash.get_mut(at.slot as usize).map(|(item, _)| item);
+            return self.stash.get_mut(at.bucket as usize).map(|(item, _)| item);
         }
-        self.segment_mut(at.segment).get_mut(at.slot as usize)
+        self.segment_mut(at.segment).get_mut(at.bucket as usize)
     }
 
     /// The checksum of the entry at `at`; 0 where there are none.
     #[inline]
-    pub(crate) fn sum(&self, at: At) -> u32 {
+    pub(crate) fn sum(&self, at: BucketId) -> u32 {
         if at.segment == STASH {
-            return self.stash.get(at.slot as usize).map_or(0, |(_, sum)| *sum);
+            return self.stash.get(at.bucket as usize).map_or(0, |(_, sum)| *sum);
         }
-        self.segment(at.segment).sum(at.slot as usize)
+        self.segment(at.segment).sum(at.bucket as usize)
     }
 
     #[inline]
-    pub(crate) fn set_sum(&mut self, at: At, sum: u32) {
+    pub(crate) fn set_sum(&mut self, at: BucketId, sum: u32) {
         if at.segment == STASH {
-            self.stash[at.slot as usize].1 = sum;
+            self.stash[at.bucket as usize].1 = sum;
         } else {
-            self.segment_mut(at.segment).set_sum(at.slot as usize, sum);
+            self.segment_mut(at.segment).set_sum(at.bucket as usize, sum);
         }
     }
 
     /// Where the key of this hash is for which `is` says yes.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<At> {
+    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<BucketId> {
         let segment = self.number(hash);
         match self.segment(segment).find(hash, &mut is) {
-            Some(slot) => Some(At { segment, slot: slot as u32 }),
+            Some(bucket) => Some(BucketId { segment, bucket: bucket as u32 }),
             None if self.stash.is_empty() => None,
             None => self.find_stashed(is),
         }
     }
 
     #[cold]
-    fn find_stashed(&self, mut is: impl FnMut(&K) -> bool) -> Option<At> {
-        let slot = self.stash.iter().position(|((key, _), _)| is(key))?;
-        Some(At { segment: STASH, slot: slot as u32 })
+    fn find_stashed(&self, mut is: impl FnMut(&K) -> bool) -> Option<BucketId> {
+        let bucket = self.stash.iter().position(|((key, _), _)| is(key))?;
+        Some(BucketId { segment: STASH, bucket: bucket as u32 })
     }
 
-    /// Prefetches the slots where a hash is looked for.
+    /// Prefetches the buckets where a hash is looked for.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         self.segment(self.number(hash)).prefetch(hash);
@@ -217,11 +221,16 @@ impl<K> Table<K> {
     ///
     /// Returns the item if there is no memory.
     #[inline]
-    pub(crate) fn insert(&mut self, hash: u64, item: Item<K>, sum: u32) -> Result<(), Item<K>> {
+    pub(crate) fn insert(
+        &mut self,
+        hash: u64,
+        item: KeyedEntry<K>,
+        sum: u32,
+    ) -> Result<(), KeyedEntry<K>> {
         let number = self.number(hash);
         let segment = self.segment_mut(number);
         match segment.insert(hash, item) {
-            Ok(slot) => segment.set_sum(slot, sum),
+            Ok(bucket) => segment.set_sum(bucket, sum),
             Err(item) => self.put_into_stash(item, sum)?,
         }
         self.len += 1;
@@ -229,7 +238,7 @@ impl<K> Table<K> {
     }
 
     #[cold]
-    fn put_into_stash(&mut self, item: Item<K>, sum: u32) -> Result<(), Item<K>> {
+    fn put_into_stash(&mut self, item: KeyedEntry<K>, sum: u32) -> Result<(), KeyedEntry<K>> {
         if self.stash.len() >= STASH as usize || self.stash.try_reserve(1).is_err() {
             return Err(item);
         }
@@ -238,19 +247,19 @@ impl<K> Table<K> {
     }
 
     /// Removes the item at `at`, if there is one. Needs no memory and frees none.
-    pub(crate) fn remove(&mut self, at: At) -> Option<Item<K>> {
-        let slot = at.slot as usize;
+    pub(crate) fn remove(&mut self, at: BucketId) -> Option<KeyedEntry<K>> {
+        let bucket = at.bucket as usize;
         let removed = if at.segment == STASH {
-            (slot < self.stash.len()).then(|| self.stash.swap_remove(slot).0)
+            (bucket < self.stash.len()).then(|| self.stash.swap_remove(bucket).0)
         } else {
-            self.segment_mut(at.segment).remove(slot)
+            self.segment_mut(at.segment).remove(bucket)
         };
         self.len -= usize::from(removed.is_some());
         removed
     }
 
     /// All items, and the hash of none: in no order that means anything.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Item<K>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyedEntry<K>> {
         let segments = std::iter::once(&self.first).chain(&self.more).flat_map(Segment::iter);
         segments.chain(self.stash.iter().map(|(item, _)| item))
     }
@@ -262,7 +271,7 @@ impl<K> Table<K> {
     }
 
     /// Takes the items out one by one. Needs no memory; the table is fit for nothing afterwards.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Item<K>, u32)> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (KeyedEntry<K>, u32)> {
         let segments = std::iter::once(&mut self.first).chain(&mut self.more);
         segments.flat_map(Segment::drain).chain(self.stash.drain(..))
     }
@@ -278,20 +287,23 @@ impl<K> Table<K> {
         (Stretch::Segment(segment), next)
     }
 
-    /// The first entry at or behind `from` among the next `most` slots, and the position of that
-    /// slot; otherwise the position behind them, or `None` at the end of the table.
+    /// The first entry at or behind `from` among the next `most` buckets, and the position of that
+    /// bucket; otherwise the position behind them, or `None` at the end of the table.
     pub(crate) fn seek(&self, from: Position, most: usize) -> Seek {
         if from.hash == 0 && from.stashed < self.stash.len() {
-            return Seek::Found(At { segment: STASH, slot: from.stashed as u32 }, from);
+            return Seek::Found(BucketId { segment: STASH, bucket: from.stashed as u32 }, from);
         }
         let number = self.number(from.hash);
         let segment = self.segment(number);
-        let first = segment.slot_at(from.hash);
-        let last = segment.slots().min(first.saturating_add(most));
-        match (first..last).find(|&slot| segment.get(slot).is_some()) {
-            Some(slot) => {
-                let hash = segment.position_of(slot).unwrap_or(from.hash).max(from.hash);
-                Seek::Found(At { segment: number, slot: slot as u32 }, Position { hash, ..from })
+        let first = segment.bucket_at(from.hash);
+        let last = segment.buckets().min(first.saturating_add(most));
+        match (first..last).find(|&bucket| segment.get(bucket).is_some()) {
+            Some(bucket) => {
+                let hash = segment.position_of(bucket).unwrap_or(from.hash).max(from.hash);
+                Seek::Found(
+                    BucketId { segment: number, bucket: bucket as u32 },
+                    Position { hash, ..from },
+                )
             }
             None => {
                 let hash = segment.position_of(last).or_else(|| segment.range().end());
@@ -302,12 +314,12 @@ impl<K> Table<K> {
 
     /// The position behind the entry at `at`, which [`seek`](Self::seek) found at `from`; `None` at
     /// the end of the table.
-    pub(crate) fn behind(&self, at: At, from: Position) -> Option<Position> {
+    pub(crate) fn behind(&self, at: BucketId, from: Position) -> Option<Position> {
         if at.segment == STASH {
             return Some(Position { stashed: from.stashed + 1, ..from });
         }
         let segment = self.segment(at.segment);
-        let hash = segment.position_of(at.slot as usize + 1).or_else(|| segment.range().end())?;
+        let hash = segment.position_of(at.bucket as usize + 1).or_else(|| segment.range().end())?;
         Some(Position { hash, ..from })
     }
 
@@ -336,7 +348,7 @@ impl<K> Table<K> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seek {
     /// An entry, and its position.
-    Found(At, Position),
+    Found(BucketId, Position),
     /// No entry before this position.
     Nothing(Position),
     /// The end of the table.
@@ -346,7 +358,7 @@ pub(crate) enum Seek {
 /// The items of a stretch.
 #[derive(Debug)]
 pub(crate) enum Stretch<'t, K> {
-    Stash(&'t [(Item<K>, u32)]),
+    Stash(&'t [(KeyedEntry<K>, u32)]),
     Segment(&'t Segment<K>),
 }
 
@@ -362,7 +374,7 @@ impl<'t, K> Stretch<'t, K> {
         matches!(self, Stretch::Stash(_))
     }
 
-    pub(crate) fn items(self) -> impl Iterator<Item = &'t Item<K>> {
+    pub(crate) fn items(self) -> impl Iterator<Item = &'t KeyedEntry<K>> {
         let (stash, segment) = match self {
             Stretch::Stash(items) => (items, None),
             Stretch::Segment(segment) => (&[][..], Some(segment)),

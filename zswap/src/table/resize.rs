@@ -1,7 +1,7 @@
 //! How a table gets larger and smaller: always one segment, or two that split or merge.
 
-use super::segment::{Item, Range, Segment, enough};
-use super::{NoRoom, SEGMENT_BYTES, SEGMENT_SLOTS, Table};
+use super::segment::{KeyedEntry, Range, Segment, enough};
+use super::{NoRoom, SEGMENT_BUCKETS, SEGMENT_BYTES, Table};
 
 /// Entries of a directory that a table may have besides some for each segment. Hashes in order need
 /// it as fine in one place as it will be in all.
@@ -13,8 +13,8 @@ const DIRECTORY_PER_SEGMENT: usize = 32;
 /// finer than there are segments.
 const MAX_DEPTH: u32 = 24;
 
-/// A table is sparse when it has half as many slots again as it needs, and this many.
-const SPARE_SLOTS: usize = 64;
+/// A table is sparse when it has half as many buckets again as it needs, and this many.
+const SPARE_BUCKETS: usize = 64;
 
 impl<K> Table<K> {
     /// Makes room for one more entry of this hash.
@@ -34,12 +34,13 @@ impl<K> Table<K> {
     #[cold]
     fn expand(&mut self, hash: u64, rehash: impl Fn(&K) -> u64) -> Result<(), NoRoom> {
         let segment = self.segment(self.number(hash));
-        let (has_room, slots, next) = (segment.has_room(), segment.slots(), segment.next_slots());
+        let (has_room, buckets, next) =
+            (segment.has_room(), segment.buckets(), segment.next_buckets());
         // A segment that is strained but not full can do without.
         let result = if has_room && segment.is_thin() {
             Ok(())
-        } else if slots < max_slots::<K>() {
-            let next = if has_room { next.min(max_slots::<K>()) } else { next };
+        } else if buckets < max_buckets::<K>() {
+            let next = if has_room { next.min(max_buckets::<K>()) } else { next };
             let rebuilt = self.rebuild(hash, next, &rehash);
             if has_room && rebuilt.is_ok() {
                 let number = self.number(hash);
@@ -61,18 +62,18 @@ impl<K> Table<K> {
         self.segment_mut(number).relax();
     }
 
-    /// Moves the segment of `hash` into arrays of so many slots. Nothing is done where its entries
+    /// Moves the segment of `hash` into arrays of so many buckets. Nothing is done where its entries
     /// would be too far from home in them: then new ones go to the stash.
     fn rebuild(
         &mut self,
         hash: u64,
-        slots: usize,
+        buckets: usize,
         rehash: &impl Fn(&K) -> u64,
     ) -> Result<(), NoRoom> {
         let number = self.number(hash);
         let segment = self.segment(number);
         let hashes = hashes(&[segment], rehash)?;
-        let next = Segment::with_slots(segment.range(), slots, self.with_sums)?;
+        let next = Segment::with_buckets(segment.range(), buckets, self.with_sums)?;
         if next.would_fit(&hashes)? {
             let mut old = self.replace(number, next);
             self.refill(old.drain(), &hashes);
@@ -100,8 +101,8 @@ impl<K> Table<K> {
         }
         hashes.iter().for_each(|&hash| halves[range.half_of(hash)].push(hash));
         let [low, high] = range.halves();
-        let low = Segment::with_slots(low, enough(halves[0].len()), self.with_sums)?;
-        let high = Segment::with_slots(high, enough(halves[1].len()), self.with_sums)?;
+        let low = Segment::with_buckets(low, enough(halves[0].len()), self.with_sums)?;
+        let high = Segment::with_buckets(high, enough(halves[1].len()), self.with_sums)?;
         if !low.would_fit(&halves[0])? || !high.would_fit(&halves[1])? {
             return Ok(false);
         }
@@ -128,14 +129,14 @@ impl<K> Table<K> {
         let other_half = range.start ^ 1 << (u64::BITS - range.depth);
         let other = self.number(other_half);
         let (segment, buddy) = (self.segment(number), self.segment(other));
-        let slots = enough(segment.len() + buddy.len());
-        if buddy.range().depth != range.depth || slots > max_slots::<K>() / 2 {
+        let buckets = enough(segment.len() + buddy.len());
+        if buddy.range().depth != range.depth || buckets > max_buckets::<K>() / 2 {
             return Ok(false);
         }
         let both = Range { start: range.start & other_half, depth: range.depth - 1 };
         let (kept, gone) = (number.min(other), number.max(other));
         let hashes = hashes(&[self.segment(kept), self.segment(gone)], rehash)?;
-        let next = Segment::with_slots(both, slots, self.with_sums)?;
+        let next = Segment::with_buckets(both, buckets, self.with_sums)?;
         if !next.would_fit(&hashes)? {
             return Ok(false);
         }
@@ -150,7 +151,11 @@ impl<K> Table<K> {
     /// Puts items, whose hashes these are, into segments that are empty and were found to fit them.
     /// One that does not fit after all goes to the stash; if there is no memory for that either, it
     /// is lost, and counted so.
-    pub(super) fn refill(&mut self, items: impl Iterator<Item = (Item<K>, u32)>, hashes: &[u64]) {
+    pub(super) fn refill(
+        &mut self,
+        items: impl Iterator<Item = (KeyedEntry<K>, u32)>,
+        hashes: &[u64],
+    ) {
         let (mut number, mut run) = (u32::MAX, 0..0);
         let mut hashes = hashes.iter();
         // Not `for`: what is chained goes faster from inside.
@@ -186,12 +191,12 @@ impl<K> Table<K> {
     }
 
     fn count_in(&mut self, segment: &Segment<K>) {
-        self.slots += segment.slots();
+        self.buckets += segment.buckets();
         self.array_bytes += segment.bytes();
     }
 
     fn count_out(&mut self, segment: &Segment<K>) {
-        self.slots -= segment.slots();
+        self.buckets -= segment.buckets();
         self.array_bytes -= segment.bytes();
     }
 
@@ -245,10 +250,10 @@ impl<K> Table<K> {
         fit(&mut self.more);
     }
 
-    /// Has the table many more slots than it needs?
+    /// Has the table many more buckets than it needs?
     #[inline]
     pub(crate) fn is_sparse(&self) -> bool {
-        self.slots > SPARE_SLOTS && is_much_more(self.slots - SPARE_SLOTS, enough(self.len))
+        self.buckets > SPARE_BUCKETS && is_much_more(self.buckets - SPARE_BUCKETS, enough(self.len))
     }
 
     /// Looks at one segment, the next in turn, and makes it smaller if much of it is unused, or
@@ -274,10 +279,10 @@ impl<K> Table<K> {
             self.tidied = range.start;
             return true;
         }
-        let slots = enough(segment.len());
-        if (all || !segment.is_enlarged()) && is_much_more(segment.slots(), slots) {
+        let buckets = enough(segment.len());
+        if (all || !segment.is_enlarged()) && is_much_more(segment.buckets(), buckets) {
             // An error means that it stays as it is.
-            let _ = self.rebuild(hash, slots, rehash);
+            let _ = self.rebuild(hash, buckets, rehash);
         }
         self.tidied = range.end().unwrap_or(0);
         false
@@ -290,13 +295,13 @@ impl<K> Table<K> {
     }
 }
 
-/// The slots at which a segment splits.
-pub(super) fn max_slots<K>() -> usize {
-    (SEGMENT_BYTES / size_of::<Option<Item<K>>>()).max(SEGMENT_SLOTS)
+/// The buckets at which a segment splits.
+pub(super) fn max_buckets<K>() -> usize {
+    (SEGMENT_BYTES / size_of::<Option<KeyedEntry<K>>>()).max(SEGMENT_BUCKETS)
 }
 
-fn is_much_more(slots: usize, enough: usize) -> bool {
-    slots > enough + enough / 2
+fn is_much_more(buckets: usize, enough: usize) -> bool {
+    buckets > enough + enough / 2
 }
 
 /// The hashes of all entries of these segments, in their order.

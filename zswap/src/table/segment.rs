@@ -2,17 +2,17 @@
 //! full.
 //!
 //! ```text
-//!   slot        0    1    2    3    4    5    6    7        home of a hash: a share of the array
+//!   bucket        0    1    2    3    4    5    6    7        home of a hash: a share of the array
 //!             | a0 | b0 | b1 | b2 | d1 |    | f0 | f1 |     a0: entry of home 0, at distance 0
 //!                          ▲                                b's home is 1; d came to 3, went on to 4
-//!                          looking for home 2: distance 0 here, less than b1's; 1 at slot 3, less
-//!                          than b2's; 2 at slot 4, more than d1's: not there
+//!                          looking for home 2: distance 0 here, less than b1's; 1 at bucket 3, less
+//!                          than b2's; 2 at bucket 4, more than d1's: not there
 //! ```
 //!
 //! Robin Hood hashing (Celis, 1986): linear probing with entries in the order of their homes. A
 //! look-up reads one run of neighbouring memory, ends where the next home's entries begin, and
 //! compares keys of its own home only. There are no tombstones: a removal moves the rest of the run
-//! back by one slot. The array may have any length, so a segment grows by 1/8 when it is
+//! back by one bucket. The array may have any length, so a segment grows by 1/8 when it is
 //! [full](LOAD), and little of it is unused whatever its size.
 //!
 //! The lowest bits of a hash are not scaled to the array but added: hashes that differ in them
@@ -23,17 +23,17 @@ use zpool_core::page::FrameTable;
 use zpool_core::prefetch;
 
 use super::NoRoom;
-use crate::entry::{Entry, Place};
+use crate::entry::{EntryState, PackedEntry};
 
 /// A key with its entry.
-pub(crate) type Item<K> = (K, Entry);
+pub(crate) type KeyedEntry<K> = (K, PackedEntry);
 
-/// A segment of this many slots...
+/// A segment of this many buckets...
 pub(super) const LOAD_OF: usize = 32;
 /// ...uses at most this many. Above 9/10 the runs get long.
 pub(super) const LOAD: usize = 29;
 
-/// Slots of the smallest segment, and the step in which small ones grow.
+/// Buckets of the smallest segment, and the step in which small ones grow.
 const STEP: usize = 8;
 
 /// Hashes whose homes are next to each other: those that differ in these lowest bits alone.
@@ -43,7 +43,7 @@ const _: () = assert!(STEP >= NEIGHBOURS as usize, "neighbours wrap around the e
 
 /// Inserts that the average of what an insert costs is taken over.
 const STRAIN_WINDOW: u32 = 32;
-/// A segment is strained if an insert costs more than this on average: slots that it moves, or five
+/// A segment is strained if an insert costs more than this on average: buckets that it moves, or five
 /// for each that it passes first. Hashes at random, in groups of neighbours too, stay far below it
 /// in a full segment; hashes in order, which crowd where the last one was, do not.
 const STRAINED: u32 = 512;
@@ -52,19 +52,19 @@ const PASSED: usize = 5;
 /// The entries of the hashes that begin with the same `depth` bits.
 #[derive(Debug)]
 pub(crate) struct Segment<K> {
-    slots: FrameTable<Option<Item<K>>>,
+    buckets: FrameTable<Option<KeyedEntry<K>>>,
     len: usize,
     /// How many leading bits the hashes have in common.
     depth: u32,
     /// Average cost of the latest inserts, times the window.
     strain: u32,
-    /// It has more slots than its entries need, because they came in the order of their hashes.
+    /// It has more buckets than its entries need, because they came in the order of their hashes.
     enlarged: bool,
-    /// More slots would not bring an entry of a crowd within reach of its home.
+    /// More buckets would not bring an entry of a crowd within reach of its home.
     stuck: bool,
     /// The lowest hash of the range.
     start: u64,
-    /// A checksum for each slot, in a store that has them; otherwise empty.
+    /// A checksum for each bucket, in a store that has them; otherwise empty.
     sums: FrameTable<u32>,
 }
 
@@ -94,21 +94,21 @@ impl Range {
         if self.depth == 0 { None } else { self.start.checked_add(1 << (u64::BITS - self.depth)) }
     }
 
-    /// The slot of `slots` where the entries of `hash` begin, without its lowest bits.
+    /// The bucket of `buckets` where the entries of `hash` begin, without its lowest bits.
     #[inline]
-    fn share(self, hash: u64, slots: usize) -> usize {
-        ((u128::from(hash << self.depth) * slots as u128) >> u64::BITS) as usize
+    fn share(self, hash: u64, buckets: usize) -> usize {
+        ((u128::from(hash << self.depth) * buckets as u128) >> u64::BITS) as usize
     }
 
-    /// The lowest hash whose share of `slots` is `slot`.
-    fn first_hash(self, slot: usize, slots: usize) -> u64 {
+    /// The lowest hash whose share of `buckets` is `bucket`.
+    fn first_hash(self, bucket: usize, buckets: usize) -> u64 {
         let offset =
-            ((slot as u128) << u64::BITS).div_ceil(slots as u128).div_ceil(1 << self.depth);
+            ((bucket as u128) << u64::BITS).div_ceil(buckets as u128).div_ceil(1 << self.depth);
         self.start.wrapping_add(offset as u64)
     }
 }
 
-/// Slots that `len` entries need, with a little room.
+/// Buckets that `len` entries need, with a little room.
 pub(crate) fn enough(len: usize) -> usize {
     if len == 0 { 0 } else { len * LOAD_OF / LOAD + STEP }
 }
@@ -117,7 +117,7 @@ impl<K> Segment<K> {
     /// Makes a segment without memory.
     pub(crate) const fn empty(range: Range) -> Segment<K> {
         Segment {
-            slots: FrameTable::new(),
+            buckets: FrameTable::new(),
             sums: FrameTable::new(),
             len: 0,
             depth: range.depth,
@@ -128,16 +128,20 @@ impl<K> Segment<K> {
         }
     }
 
-    /// Makes an empty segment of at least so many slots.
+    /// Makes an empty segment of at least so many buckets.
     ///
     /// # Errors
     ///
     /// When there is no memory.
-    pub(crate) fn with_slots(range: Range, slots: usize, sums: bool) -> Result<Segment<K>, NoRoom> {
-        let slots = FrameTable::<Option<Item<K>>>::filled_up(slots);
+    pub(crate) fn with_buckets(
+        range: Range,
+        buckets: usize,
+        sums: bool,
+    ) -> Result<Segment<K>, NoRoom> {
+        let buckets = FrameTable::<Option<KeyedEntry<K>>>::filled_up(buckets);
         let mut segment = Segment::empty(range);
-        segment.sums = FrameTable::try_new(if sums { slots } else { 0 })?;
-        segment.slots = FrameTable::try_new(slots)?;
+        segment.sums = FrameTable::try_new(if sums { buckets } else { 0 })?;
+        segment.buckets = FrameTable::try_new(buckets)?;
         Ok(segment)
     }
 
@@ -152,26 +156,26 @@ impl<K> Segment<K> {
     }
 
     #[inline]
-    pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
+    pub(crate) fn buckets(&self) -> usize {
+        self.buckets.len()
     }
 
     /// Bytes of the arrays.
     pub(crate) fn bytes(&self) -> usize {
-        self.slots.bytes() + self.sums.bytes()
+        self.buckets.bytes() + self.sums.bytes()
     }
 
     #[inline]
-    pub(crate) fn get(&self, at: usize) -> Option<&Item<K>> {
-        self.slots.get(at)?.as_ref()
+    pub(crate) fn get(&self, at: usize) -> Option<&KeyedEntry<K>> {
+        self.buckets.get(at)?.as_ref()
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Item<K>> {
-        self.slots.get_mut(at)?.as_mut()
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut KeyedEntry<K>> {
+        self.buckets.get_mut(at)?.as_mut()
     }
 
-    /// The checksum at slot `at`; 0 where there are none.
+    /// The checksum at bucket `at`; 0 where there are none.
     #[inline]
     pub(crate) fn sum(&self, at: usize) -> u32 {
         self.sums.get(at).copied().unwrap_or(0)
@@ -185,26 +189,26 @@ impl<K> Segment<K> {
     }
 
     /// The items in the order of their homes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Item<K>> {
-        let (wrapped, rest) = self.slots.split_at(self.wrapped());
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyedEntry<K>> {
+        let (wrapped, rest) = self.buckets.split_at(self.wrapped());
         rest.iter().chain(wrapped).flatten()
     }
 
     /// Takes the items out in the order of their homes. Needs no memory.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Item<K>, u32)> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (KeyedEntry<K>, u32)> {
         self.len = 0;
         let wrapped = self.wrapped();
-        let (slots, sums) = (&mut self.slots[..], &self.sums[..]);
-        let order = (wrapped..slots.len()).chain(0..wrapped);
-        order.filter_map(move |at| Some((slots[at].take()?, sums.get(at).copied().unwrap_or(0))))
+        let (buckets, sums) = (&mut self.buckets[..], &self.sums[..]);
+        let order = (wrapped..buckets.len()).chain(0..wrapped);
+        order.filter_map(move |at| Some((buckets[at].take()?, sums.get(at).copied().unwrap_or(0))))
     }
 
-    /// How many slots at the front have entries whose homes are at the end.
+    /// How many buckets at the front have entries whose homes are at the end.
     fn wrapped(&self) -> usize {
-        let is_wrapped = |(at, slot): (usize, &Option<Item<K>>)| {
-            slot.as_ref().is_some_and(|(_, entry)| entry.place().distance() > at)
+        let is_wrapped = |(at, bucket): (usize, &Option<KeyedEntry<K>>)| {
+            bucket.as_ref().is_some_and(|(_, entry)| entry.state().distance() > at)
         };
-        self.slots.iter().enumerate().take_while(|&slot| is_wrapped(slot)).count()
+        self.buckets.iter().enumerate().take_while(|&bucket| is_wrapped(bucket)).count()
     }
 
     /// Has one more entry room, and were the latest inserts cheap? If not, can nothing be done?
@@ -215,16 +219,16 @@ impl<K> Segment<K> {
 
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        (self.len + 1) * LOAD_OF <= self.slots.len() * LOAD
+        (self.len + 1) * LOAD_OF <= self.buckets.len() * LOAD
     }
 
-    /// Entries crowd in a part of the range although most slots of the segment are free: more
-    /// slots would not help.
+    /// Entries crowd in a part of the range although most buckets of the segment are free: more
+    /// buckets would not help.
     pub(crate) fn is_thin(&self) -> bool {
-        self.len * 4 < self.slots.len()
+        self.len * 4 < self.buckets.len()
     }
 
-    /// Was it given more slots than its entries need?
+    /// Was it given more buckets than its entries need?
     pub(crate) fn is_enlarged(&self) -> bool {
         self.enlarged
     }
@@ -238,7 +242,7 @@ impl<K> Segment<K> {
         (self.strain / STRAIN_WINDOW) as usize
     }
 
-    /// Takes entries as long as there are slots, and does not grow, until one is removed.
+    /// Takes entries as long as there are buckets, and does not grow, until one is removed.
     pub(crate) fn get_stuck(&mut self) {
         self.stuck = true;
     }
@@ -248,34 +252,34 @@ impl<K> Segment<K> {
         self.strain = 0;
     }
 
-    /// Slots after the next step of growth: 1/8 more, or half as much again for a strained segment
+    /// Buckets after the next step of growth: 1/8 more, or half as much again for a strained segment
     /// that is not full.
-    pub(crate) fn next_slots(&self) -> usize {
-        let slots = self.slots.len();
-        slots + if self.has_room() { slots / 2 } else { STEP.max(slots / 8) }
+    pub(crate) fn next_buckets(&self) -> usize {
+        let buckets = self.buckets.len();
+        buckets + if self.has_room() { buckets / 2 } else { STEP.max(buckets / 8) }
     }
 
-    /// The slot where the hand of a clock goes on at `position`, a hash in the range.
-    pub(crate) fn slot_at(&self, position: u64) -> usize {
-        self.range().share(position, self.slots.len())
+    /// The bucket where the hand of a clock goes on at `position`, a hash in the range.
+    pub(crate) fn bucket_at(&self, position: u64) -> usize {
+        self.range().share(position, self.buckets.len())
     }
 
-    /// The position of slot `at`; `None` behind the last.
+    /// The position of bucket `at`; `None` behind the last.
     pub(crate) fn position_of(&self, at: usize) -> Option<u64> {
-        (at < self.slots.len()).then(|| self.range().first_hash(at, self.slots.len()))
+        (at < self.buckets.len()).then(|| self.range().first_hash(at, self.buckets.len()))
     }
 
-    /// The slot of the key of this hash for which `is` says yes.
+    /// The bucket of the key of this hash for which `is` says yes.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<usize> {
-        let slots = &self.slots[..];
-        if slots.is_empty() {
+        let buckets = &self.buckets[..];
+        if buckets.is_empty() {
             return None;
         }
         let mut at = self.home(hash);
         let mut distance = 0;
-        while let Some((key, entry)) = &slots[at] {
-            let theirs = entry.place().distance();
+        while let Some((key, entry)) = &buckets[at] {
+            let theirs = entry.state().distance();
             if theirs == distance && is(key) {
                 return Some(at);
             }
@@ -283,16 +287,16 @@ impl<K> Segment<K> {
                 return None;
             }
             distance += 1;
-            at = if at + 1 == slots.len() { 0 } else { at + 1 };
+            at = if at + 1 == buckets.len() { 0 } else { at + 1 };
         }
         None
     }
 
-    /// Prefetches the slots where a hash is looked for.
+    /// Prefetches the buckets where a hash is looked for.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         // As many lines as most runs from home to entry touch.
-        prefetch(self.slots.get(self.home(hash)..).unwrap_or_default(), 3);
+        prefetch(self.buckets.get(self.home(hash)..).unwrap_or_default(), 3);
     }
 
     /// Are entries of these hashes, in this empty segment, all within reach of their homes?
@@ -305,7 +309,7 @@ impl<K> Segment<K> {
     ///
     /// When there is no memory to find out.
     pub(crate) fn would_fit(&self, hashes: &[u64]) -> Result<bool, NoRoom> {
-        if hashes.len() < Place::MAX_DISTANCE {
+        if hashes.len() < EntryState::MAX_DISTANCE {
             return Ok(true);
         }
         let mut homes = Vec::new();
@@ -315,9 +319,9 @@ impl<K> Segment<K> {
         let mut next = 0;
         for round in 0..2 {
             for &home in &homes {
-                let home = home + round * self.slots.len();
+                let home = home + round * self.buckets.len();
                 let at = next.max(home);
-                if at - home > Place::MAX_DISTANCE {
+                if at - home > EntryState::MAX_DISTANCE {
                     return Ok(false);
                 }
                 next = at + 1;
@@ -326,35 +330,39 @@ impl<K> Segment<K> {
         Ok(true)
     }
 
-    /// Inserts an item whose key is not there, where there is room. Returns its slot.
+    /// Inserts an item whose key is not there, where there is room. Returns its bucket.
     ///
     /// # Errors
     ///
     /// Returns the item if an entry would be too far from home, or if there is hardly an empty
-    /// slot.
-    pub(crate) fn insert(&mut self, hash: u64, mut item: Item<K>) -> Result<usize, Item<K>> {
-        if self.len + 1 >= self.slots.len() {
+    /// bucket.
+    pub(crate) fn insert(
+        &mut self,
+        hash: u64,
+        mut item: KeyedEntry<K>,
+    ) -> Result<usize, KeyedEntry<K>> {
+        if self.len + 1 >= self.buckets.len() {
             return Err(item);
         }
         let (start, distance) = self.place_of(hash);
-        // All from there to the next empty slot move on by one.
+        // All from there to the next empty bucket move on by one.
         let (mut end, mut moved) = (start, 0);
         let mut farthest = distance;
-        while let Some((_, entry)) = &self.slots[end] {
-            farthest = farthest.max(entry.place().distance() + 1);
+        while let Some((_, entry)) = &self.buckets[end] {
+            farthest = farthest.max(entry.state().distance() + 1);
             moved += 1;
             end = self.after(end);
         }
-        if farthest > Place::MAX_DISTANCE {
+        if farthest > EntryState::MAX_DISTANCE {
             return Err(item);
         }
         while end != start {
-            let before = if end == 0 { self.slots.len() - 1 } else { end - 1 };
+            let before = if end == 0 { self.buckets.len() - 1 } else { end - 1 };
             self.shift(before, end, |distance| distance + 1);
             end = before;
         }
-        item.1.place_mut().set_distance(distance);
-        self.slots[start] = Some(item);
+        item.1.state_mut().set_distance(distance);
+        self.buckets[start] = Some(item);
         self.len += 1;
         self.strain =
             self.strain - self.strain / STRAIN_WINDOW + moved.max(PASSED * distance) as u32;
@@ -370,24 +378,25 @@ impl<K> Segment<K> {
     pub(super) fn append(
         &mut self,
         hash: u64,
-        mut item: Item<K>,
+        mut item: KeyedEntry<K>,
         sum: u32,
         run: &mut std::ops::Range<usize>,
-    ) -> Result<(), Item<K>> {
+    ) -> Result<(), KeyedEntry<K>> {
         let home = self.home(hash);
         if home >= run.end {
             *run = home..home;
         }
         // The numbers of a run that goes around the end go on there.
         let mut at = run.end;
-        let in_order = home >= run.start && at - home < Place::MAX_DISTANCE.min(self.slots.len());
+        let in_order =
+            home >= run.start && at - home < EntryState::MAX_DISTANCE.min(self.buckets.len());
         if !in_order
-            || self.len + 1 >= self.slots.len()
-            || self.slots[self.wrapped_around(at)].is_some()
+            || self.len + 1 >= self.buckets.len()
+            || self.buckets[self.wrapped_around(at)].is_some()
         {
-            let slot = self.insert(hash, item)?;
-            self.set_sum(slot, sum);
-            while run.end < self.slots.len() && self.slots[run.end].is_some() {
+            let bucket = self.insert(hash, item)?;
+            self.set_sum(bucket, sum);
+            while run.end < self.buckets.len() && self.buckets[run.end].is_some() {
                 run.end += 1;
             }
             return Ok(());
@@ -399,29 +408,29 @@ impl<K> Segment<K> {
             at -= 1;
         }
         run.end += 1;
-        item.1.place_mut().set_distance(at - home);
-        let slot = self.wrapped_around(at);
-        self.slots[slot] = Some(item);
-        self.set_sum(slot, sum);
+        item.1.state_mut().set_distance(at - home);
+        let bucket = self.wrapped_around(at);
+        self.buckets[bucket] = Some(item);
+        self.set_sum(bucket, sum);
         self.len += 1;
         Ok(())
     }
 
     fn wrapped_around(&self, at: usize) -> usize {
-        if at < self.slots.len() { at } else { at - self.slots.len() }
+        if at < self.buckets.len() { at } else { at - self.buckets.len() }
     }
 
     /// The home of the entry at `at`, if there is one.
     fn home_of(&self, at: usize) -> Option<usize> {
-        let (_, entry) = self.slots[self.wrapped_around(at)].as_ref()?;
-        at.checked_sub(entry.place().distance())
+        let (_, entry) = self.buckets[self.wrapped_around(at)].as_ref()?;
+        at.checked_sub(entry.state().distance())
     }
 
     /// Where an entry of this hash goes: behind those of its home and of homes before it.
     fn place_of(&self, hash: u64) -> (usize, usize) {
         let (mut at, mut distance) = (self.home(hash), 0);
-        while let Some((_, entry)) = &self.slots[at] {
-            if entry.place().distance() < distance {
+        while let Some((_, entry)) = &self.buckets[at] {
+            if entry.state().distance() < distance {
                 break;
             }
             distance += 1;
@@ -430,13 +439,13 @@ impl<K> Segment<K> {
         (at, distance)
     }
 
-    /// Removes the item at slot `at`, if there is one.
-    pub(crate) fn remove(&mut self, at: usize) -> Option<Item<K>> {
-        let removed = self.slots.get_mut(at)?.take()?;
+    /// Removes the item at bucket `at`, if there is one.
+    pub(crate) fn remove(&mut self, at: usize) -> Option<KeyedEntry<K>> {
+        let removed = self.buckets.get_mut(at)?.take()?;
         self.len -= 1;
         self.stuck = false;
         let (mut hole, mut next) = (at, self.after(at));
-        while self.slots[next].as_ref().is_some_and(|(_, entry)| entry.place().distance() > 0) {
+        while self.buckets[next].as_ref().is_some_and(|(_, entry)| entry.state().distance() > 0) {
             self.shift(next, hole, |distance| distance - 1);
             hole = next;
             next = self.after(next);
@@ -445,12 +454,12 @@ impl<K> Segment<K> {
     }
 
     fn shift(&mut self, from: usize, to: usize, distance: impl FnOnce(usize) -> usize) {
-        let mut moved = self.slots[from].take();
+        let mut moved = self.buckets[from].take();
         if let Some((_, entry)) = &mut moved {
-            let place = entry.place_mut();
-            place.set_distance(distance(place.distance()));
+            let state = entry.state_mut();
+            state.set_distance(distance(state.distance()));
         }
-        self.slots[to] = moved;
+        self.buckets[to] = moved;
         if !self.sums.is_empty() {
             self.sums[to] = self.sums[from];
         }
@@ -458,14 +467,14 @@ impl<K> Segment<K> {
 
     #[inline]
     fn after(&self, at: usize) -> usize {
-        if at + 1 == self.slots.len() { 0 } else { at + 1 }
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
     }
 
-    /// The slot where the entries of a hash begin: as far into the array as the hash is into the
+    /// The bucket where the entries of a hash begin: as far into the array as the hash is into the
     /// range, with the lowest bits added.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        let at = self.range().share(hash, self.slots.len()) + (hash % NEIGHBOURS) as usize;
-        if at < self.slots.len() { at } else { at - self.slots.len() }
+        let at = self.range().share(hash, self.buckets.len()) + (hash % NEIGHBOURS) as usize;
+        if at < self.buckets.len() { at } else { at - self.buckets.len() }
     }
 }

@@ -5,11 +5,18 @@ use std::collections::HashSet;
 
 use super::segment::{LOAD, LOAD_OF};
 use super::*;
-use crate::entry::{Entry, Place};
-use crate::lengths::Length;
+use crate::entry::{EntryState, PackedEntry};
+use crate::lengths::PackedLen;
 
-fn item(key: u64) -> Item<u64> {
-    (key, Entry::Same { word: key.to_le_bytes(), len: Length::new(8), place: Place::default() })
+fn item(key: u64) -> KeyedEntry<u64> {
+    (
+        key,
+        PackedEntry::SameFilled {
+            word: key.to_le_bytes(),
+            len: PackedLen::new(8),
+            state: EntryState::default(),
+        },
+    )
 }
 
 fn hash(key: &u64) -> u64 {
@@ -41,7 +48,7 @@ fn check(table: &Table<u64>, hash: &impl Fn(&u64) -> u64) {
     }
     assert_eq!(table.iter().count(), table.len());
     let segments = || std::iter::once(&table.first).chain(&table.more);
-    assert_eq!(segments().map(Segment::slots).sum::<usize>(), table.slots);
+    assert_eq!(segments().map(Segment::buckets).sum::<usize>(), table.buckets);
     assert_eq!(segments().map(Segment::bytes).sum::<usize>(), table.array_bytes);
     let mut next = Some(0);
     while let Some(start) = next {
@@ -69,7 +76,7 @@ fn walk(table: &Table<u64>) -> Vec<u64> {
     }
 }
 
-fn stretches(table: &Table<u64>) -> Vec<u64> {
+fn key_batches(table: &Table<u64>) -> Vec<u64> {
     let (mut keys, mut next) = (Vec::new(), Some(Position::default()));
     while let Some(from) = next {
         let (stretch, behind) = table.stretch(from);
@@ -123,7 +130,7 @@ fn table_agrees_with_set_for_any_hash() {
                     sorted(set.iter().copied().collect())
                 );
                 assert_eq!(sorted(walk(&table)), sorted(set.iter().copied().collect()), "hash {n}");
-                assert_eq!(sorted(stretches(&table)), sorted(set.iter().copied().collect()));
+                assert_eq!(sorted(key_batches(&table)), sorted(set.iter().copied().collect()));
                 table.shrink(&hash);
                 check(&table, &hash);
             }
@@ -151,19 +158,19 @@ fn keys_in_table_order_are_spread() {
             add(&mut table, key, &hash).unwrap();
             cost += table.segment(table.number(hash(&key))).cost_of_inserts();
         }
-        // Slots passed and moved by an insert, and hashes computed for it.
-        assert!(cost / keys.len() < 250, "{name}: {} slots", cost / keys.len());
+        // Buckets passed and moved by an insert, and hashes computed for it.
+        assert!(cost / keys.len() < 250, "{name}: {} buckets", cost / keys.len());
         assert!(calls.take() / keys.len() < 20, "{name}");
         check(&table, &hash);
         assert!(table.stash.is_empty(), "{name}");
         assert!(
-            table.slots < 2 * keys.len() + 2 * max_slots::<u64>(),
-            "{name}: {} slots",
-            table.slots
+            table.buckets < 2 * keys.len() + 2 * max_buckets::<u64>(),
+            "{name}: {} buckets",
+            table.buckets
         );
         table.shrink(&hash);
         check(&table, &hash);
-        assert!(table.slots < keys.len() * 3 / 2, "{name}: {} slots", table.slots);
+        assert!(table.buckets < keys.len() * 3 / 2, "{name}: {} buckets", table.buckets);
     }
 }
 
@@ -175,9 +182,9 @@ fn growing_table_is_nearly_full() {
         add(&mut table, key, &hash).unwrap();
         if key > 1_000 {
             assert!(
-                table.slots * 70 <= (table.len() + 64) * 100,
-                "{} slots for {key}",
-                table.slots
+                table.buckets * 70 <= (table.len() + 64) * 100,
+                "{} buckets for {key}",
+                table.buckets
             );
         }
     }
@@ -196,7 +203,7 @@ fn equal_hashes_are_kept() {
         check(&table, &hash);
         assert_eq!(sorted(walk(&table)), (0..4_000).collect::<Vec<_>>());
         assert!(
-            table.bytes() < 4_000 * 6 * size_of::<Option<Item<u64>>>(),
+            table.bytes() < 4_000 * 6 * size_of::<Option<KeyedEntry<u64>>>(),
             "{} bytes",
             table.bytes()
         );
@@ -216,7 +223,11 @@ fn crowded_hashes_cost_bounded_memory() {
         add(&mut table, key, &crowd).unwrap();
     }
     check(&table, &crowd);
-    assert!(table.bytes() < 5_000 * 6 * size_of::<Option<Item<u64>>>(), "{} bytes", table.bytes());
+    assert!(
+        table.bytes() < 5_000 * 6 * size_of::<Option<KeyedEntry<u64>>>(),
+        "{} bytes",
+        table.bytes()
+    );
 }
 
 /// A table whose entries were removed becomes small by itself, while others come and go.
@@ -281,9 +292,9 @@ fn hand_keeps_its_place_across_resizes() {
     let mut table = Table::new(false);
     (0..30_000).for_each(|key| add(&mut table, key, &hash).unwrap());
     let mut position = Position { stashed: 0, hash: 1 << 63 };
-    let before = table.slots;
+    let before = table.buckets;
     (30_000..90_000).for_each(|key| add(&mut table, key, &hash).unwrap());
-    assert!(table.slots > 2 * before);
+    assert!(table.buckets > 2 * before);
     let mut seen = Vec::new();
     loop {
         match table.seek(position, 100) {
@@ -297,12 +308,12 @@ fn hand_keeps_its_place_across_resizes() {
         }
     }
     let upper = (0..90_000).filter(|key| hash(key) >= 1 << 63).count();
-    // At the borders of segments some entries lie behind the slot of their hash.
+    // At the borders of segments some entries lie behind the bucket of their hash.
     assert!(seen.len().abs_diff(upper) < 100, "{} of {upper}", seen.len());
 }
 
 /// How far entries are from home in a full segment: groups in sequence hardly at all, groups at
-/// random by dozens of slots. `docs/decisions/0023` has the figures.
+/// random by dozens of buckets. `docs/decisions/0023` has the figures.
 #[test]
 fn neighbours_stay_near_home() {
     let group = |key: &u64, hash: fn(&u64) -> u64| {
@@ -313,7 +324,7 @@ fn neighbours_stay_near_home() {
         let mut table = Table::new(false);
         (0..10_000).for_each(|key| add(&mut table, key, &|key| hash(key)).unwrap());
         check(&table, &|key| hash(key));
-        let distances = || table.iter().map(|(_, entry)| entry.place().distance());
+        let distances = || table.iter().map(|(_, entry)| entry.state().distance());
         (distances().sum::<usize>() / 10_000, distances().max().unwrap())
     };
     let sequence = far(&|key| group(key, golden));
@@ -324,11 +335,11 @@ fn neighbours_stay_near_home() {
     assert!(single.0 <= 4 && single.1 <= 60, "single entries: {single:?}");
 }
 
-/// A segment leaves one slot empty at any load, so that a search ends.
+/// A segment leaves one bucket empty at any load, so that a search ends.
 #[test]
-fn load_leaves_empty_slots() {
+fn load_leaves_empty_buckets() {
     const { assert!(LOAD < LOAD_OF) };
-    let mut segment = Segment::<u64>::with_slots(Range::ALL, 100, false).unwrap();
+    let mut segment = Segment::<u64>::with_buckets(Range::ALL, 100, false).unwrap();
     let inserted = (0..200).filter(|&key| segment.insert(hash(&key), item(key)).is_ok()).count();
     assert_eq!((inserted, segment.len()), (99, 99));
     assert!(segment.find(hash(&77_777), |key| *key == 77_777).is_none());
@@ -338,17 +349,17 @@ fn load_leaves_empty_slots() {
 #[test]
 fn refill_beyond_segment_goes_to_stash() {
     const KEYS: u64 = 100;
-    for slots in [0, 8, 64] {
+    for buckets in [0, 8, 64] {
         let mut table = Table::new(true);
         let mut old = Table::new(true);
         (0..KEYS).for_each(|key| add(&mut old, key, &hash).unwrap());
-        table.first = Segment::with_slots(Range::ALL, slots, true).unwrap();
-        (table.slots, table.array_bytes) = (table.first.slots(), table.first.bytes());
+        table.first = Segment::with_buckets(Range::ALL, buckets, true).unwrap();
+        (table.buckets, table.array_bytes) = (table.first.buckets(), table.first.bytes());
         table.len = old.len();
         let hashes: Vec<u64> = old.iter().map(|(key, _)| hash(key)).collect();
         table.refill(old.drain(), &hashes);
         assert_eq!(
-            (table.len() as u64, table.stash.len() >= (KEYS as usize) - slots),
+            (table.len() as u64, table.stash.len() >= (KEYS as usize) - buckets),
             (KEYS, true)
         );
         check(&table, &hash);

@@ -13,7 +13,7 @@
 //! For each file and codec, as medians over rounds in which each takes a turn at all pages ([`workload::alternate`]):
 //!
 //! - `compress_over_raw`, `decompress_over_raw`: time of the layer over raw. `store_over_raw`, `load_over_raw`: time of the whole store over raw. Stores are
-//!   in steady state: every key exists. Keys are page numbers, hashed by `zswap::ByNumber`; `keyed_store_over_raw` and `keyed_load_over_raw` are those of a store
+//!   in steady state: every key exists. Keys are page numbers, hashed by `zswap::SequentialKeys`; `keyed_store_over_raw` and `keyed_load_over_raw` are those of a store
 //!   with std's keyed hasher, which is what it has unless told otherwise; so are `keyed_*_speedup` below.
 //! - `store_over_boxes`, `load_over_boxes`: the same over a program that keeps objects too, each in a box: a store makes a new one and frees the last, and loads find the boxes
 //!   where those stores have left them, as ours find their objects. Where that is depends on the malloc and on how many rounds there were.

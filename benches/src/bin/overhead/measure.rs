@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use workload::{ByClock, Contestant, Elapsed, Pages, Rounds, Spread, alternate};
-use zswap::{ByNumber, Component, PoolSpec, Store};
+use zswap::{Component, PoolSpec, SequentialKeys, Store};
 
 use crate::codecs::Setting;
 use crate::contest::{
@@ -31,7 +31,7 @@ pub(crate) fn measure(
     let field = Field::new(pages, setting);
     let codec = codec(setting);
     // Keys are page numbers. Next to it the hasher that a store has unless told otherwise.
-    let kept = filled(&field, setting, ByNumber::default())?;
+    let kept = filled(&field, setting, SequentialKeys::default())?;
     let keyed = filled(&field, setting, RandomState::new())?;
     let mut zram = kernel(&field, setting);
 

@@ -23,7 +23,7 @@ pub(crate) fn empty(plan: &Plan) -> Result<Vec<Row>, Failure> {
         stores.push(Store::builder().build()?);
     }
     let resident = before.bytes()? as f64 / STORES as f64;
-    let held = stores.iter().map(Store::held_bytes).sum::<usize>() as f64 / STORES as f64;
+    let held = stores.iter().map(Store::bytes_held).sum::<usize>() as f64 / STORES as f64;
     Ok(vec![
         Row::once(&file, "empty_store_bytes", resident.max(held)),
         Row::once(&file, "empty_store_resident_bytes", resident),

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use workload::{Rng, Spread, clocked};
-use zswap::{ByNumber, Store};
+use zswap::{SequentialKeys, Store};
 
 use crate::blocks::{Filled, LONGEST_FILL, fill, same_filled};
 use crate::row::Row;
@@ -44,7 +44,7 @@ pub(crate) fn of_10m(plan: &Plan) -> Result<Vec<Row>, Failure> {
 fn measure(plan: &Plan, file: &str, keys: u64) -> Result<Vec<Row>, Failure> {
     let (file, keys) = (plan.file(file), plan.scaled(keys));
     let keyed = compare(keys, &RandomState::new())?;
-    let numbers = compare(keys, &ByNumber::default())?;
+    let numbers = compare(keys, &SequentialKeys::default())?;
     let worse = if keyed.ratio.median > numbers.ratio.median { keyed.ratio } else { numbers.ratio };
     Ok(vec![
         Row::median(&file, "store_ns_key_order_over_random", worse),

@@ -1,15 +1,15 @@
 //! The counts of a shard.
 
 use super::Shard;
-use crate::entry::Entry;
-use crate::lengths::Lengths;
+use crate::entry::PackedEntry;
+use crate::lengths::PackedMeta;
 use crate::loading::Access;
-use crate::stored::{Block, Stored};
+use crate::stored::{PooledBlock, Value};
 
 /// Counts of a shard. What is stored is exact at any moment, since it changes under the same lock
 /// as the table.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ShardStats {
     pub(crate) load_hits: u64,
     pub(crate) load_misses: u64,
     pub(crate) stores: u64,
@@ -31,27 +31,27 @@ pub(crate) struct Tally {
 
 impl<K> Shard<K> {
     /// Counts an entry that comes in.
-    pub(super) fn tally_in(&mut self, entry: &Entry) {
+    pub(super) fn count_in(&mut self, entry: &PackedEntry) {
         match entry {
-            Entry::Same { len, .. } => self.tally.add(Kind::Same, 0, len.get()),
-            Entry::Object { lengths, .. } => {
-                let kind = if lengths.raw() { Kind::Raw } else { Kind::Compressed };
-                self.tally.add(kind, lengths.object_len(), lengths.len());
+            PackedEntry::SameFilled { len, .. } => self.stats.add(Kind::SameFilled, 0, len.get()),
+            PackedEntry::Pooled { meta, .. } => {
+                let kind = if meta.raw() { Kind::Raw } else { Kind::Compressed };
+                self.stats.add(kind, meta.object_len(), meta.len());
             }
-            Entry::Large { number, .. } => {
+            PackedEntry::Large { number, .. } => {
                 let large = self.values.get(*number);
-                self.tally.add(Kind::Large, large.object_len(), large.len);
+                self.stats.add(Kind::Large, large.object_len(), large.len);
             }
         }
     }
 }
 
-impl Tally {
+impl ShardStats {
     /// Exchanges what is kept of two blocks, but for their handles and pools, and counts a store.
     #[inline(always)]
-    pub(super) fn exchange(&mut self, entry: &mut Entry, new: &mut Block) {
-        let Entry::Object { lengths, .. } = entry else { unreachable!("looked at before") };
-        let old = std::mem::replace(lengths, Lengths::new(new.len, new.object_len, new.raw));
+    pub(super) fn exchange(&mut self, entry: &mut PackedEntry, new: &mut PooledBlock) {
+        let PackedEntry::Pooled { meta, .. } = entry else { unreachable!("looked at before") };
+        let old = std::mem::replace(meta, PackedMeta::new(new.len, new.object_len, new.raw));
         self.stores += 1;
         self.raw = self.raw + usize::from(new.raw) - usize::from(old.raw());
         self.compressed = self.compressed + usize::from(old.raw()) - usize::from(new.raw);
@@ -90,7 +90,7 @@ impl Tally {
     }
 
     /// Nothing is stored any more.
-    pub(super) fn nothing_stored(&mut self) {
+    pub(super) fn reset_stored(&mut self) {
         (self.compressed, self.raw, self.same, self.large) = (0, 0, 0, 0);
         (self.payload, self.stored_bytes) = (0, 0);
     }
@@ -101,12 +101,12 @@ impl Tally {
         self.stored_bytes += stored_bytes;
     }
 
-    pub(super) fn subtract(&mut self, stored: &Stored) {
+    pub(super) fn subtract(&mut self, stored: &Value) {
         let kind = match stored {
-            Stored::Same { .. } => Kind::Same,
-            Stored::Block(block) if block.raw => Kind::Raw,
-            Stored::Block(_) => Kind::Compressed,
-            Stored::Large(_) => Kind::Large,
+            Value::SameFilled { .. } => Kind::SameFilled,
+            Value::Pooled(block) if block.raw => Kind::Raw,
+            Value::Pooled(_) => Kind::Compressed,
+            Value::Large(_) => Kind::Large,
         };
         *self.count(kind) -= 1;
         self.payload -= stored.object_len();
@@ -115,7 +115,7 @@ impl Tally {
 
     fn count(&mut self, kind: Kind) -> &mut usize {
         match kind {
-            Kind::Same => &mut self.same,
+            Kind::SameFilled => &mut self.same,
             Kind::Raw => &mut self.raw,
             Kind::Compressed => &mut self.compressed,
             Kind::Large => &mut self.large,
@@ -126,7 +126,7 @@ impl Tally {
 /// What an entry is counted as.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    Same,
+    SameFilled,
     Raw,
     Compressed,
     Large,
