@@ -14,17 +14,12 @@ use zpool_core::page::PageSource;
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
-use crate::error::BuildError;
-use crate::evict::{AtLimit, Eviction, Listener};
+use crate::build_error::BuildError;
 use crate::limit::Limit;
-use crate::store::{Settings, Store};
-use crate::storing::EncodeOptions;
-
-/// The largest block in bytes, unless the builder is told otherwise.
-pub const DEFAULT_BLOCK_SIZE: usize = 4096;
-
-/// The largest block size in bytes that a store can be built with.
-pub const MAX_BLOCK_SIZE: usize = 262_144;
+use crate::limit::policy::{AtLimit, Eviction, Listener};
+use crate::store::Store;
+use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
+use crate::value::MAX_BLOCK_SIZE;
 
 /// Percent of its limit at which a store that was full takes blocks again, unless the builder is told otherwise. The kernel's figure.
 pub const DEFAULT_ACCEPT_PERCENT: u8 = 90;
@@ -49,6 +44,13 @@ pub struct StoreBuilder<K, S = RandomState> {
     exclude_from_dumps: bool,
     wipe_on_free: bool,
     hasher: S,
+}
+
+impl<K> Store<K, RandomState> {
+    /// Starts to build a store.
+    pub fn builder() -> StoreBuilder<K, RandomState> {
+        StoreBuilder::new()
+    }
 }
 
 impl<K> StoreBuilder<K, RandomState> {
@@ -326,7 +328,7 @@ impl<K, S> StoreBuilder<K, S> {
         }
         let manager = manager.build_idle().map_err(BuildError::Thread)?;
         manager.switch(&spec).map_err(BuildError::Switch)?;
-        let settings = Settings {
+        let settings = StoreSettings {
             block_size: self.block_size,
             max_value_len: self.max_value_len.unwrap_or(self.block_size),
             encode_options: self.encode_options,

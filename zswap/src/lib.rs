@@ -106,51 +106,29 @@
 
 #![forbid(unsafe_code)]
 
-mod backoff;
-mod batch;
+mod build_error;
 mod builder;
-mod checksum;
-mod clock;
-mod contents;
-mod cost;
-mod deferred;
-mod entry;
-mod error;
-mod evict;
-mod export;
-mod incompressible;
+mod hasher;
 mod index;
-mod keys;
-mod latency;
-mod lengths;
 mod limit;
-mod loading;
-mod marks;
-mod numbers;
-mod object;
-mod pools;
-mod relief;
-mod results;
-mod same_filled;
-mod shard;
+mod ops;
+mod pressure;
 mod stats;
-mod stats_table;
 mod store;
-mod stored;
-mod storing;
-mod table;
-mod values;
-mod watch;
+mod value;
 
-pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
-pub use error::{BuildError, Error, ErrorKind};
-pub use evict::AtLimit;
-pub use export::EncodedBlock;
-pub use latency::LatencySummary;
-pub use numbers::{SequentialHasher, SequentialKeys};
-pub use results::{BatchResults, BatchResultsIntoIter};
+pub use build_error::BuildError;
+pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
+pub use hasher::{SequentialHasher, SequentialKeys};
+pub use limit::policy::AtLimit;
+pub use ops::batch_results::{BatchResults, BatchResultsIntoIter};
+pub use ops::export::EncodedBlock;
+pub use stats::latency::LatencySummary;
 pub use stats::{LatencyStats, Rejected, StoreStats};
 pub use store::Store;
+pub use store::settings::DEFAULT_BLOCK_SIZE;
+pub use value::MAX_BLOCK_SIZE;
+pub use value::error::{Error, ErrorKind};
 
 /// What else a plug-in needs.
 pub use zpool_core;
