@@ -8,7 +8,8 @@ use processors::on_each_processor;
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
 use zpool_zstd::{ZstdDriver, remember};
-use zswap::{Manual, PoolSpec, Store};
+use zswap::plugin::Manual;
+use zswap::{PoolSpec, Store};
 
 #[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
 #[allow(dead_code, reason = "not all of it is needed here")]

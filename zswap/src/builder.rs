@@ -112,7 +112,7 @@ impl<K, S> StoreBuilder<K, S> {
     /// the process share).
     ///
     /// Stores that are to share another thread, or none with the rest of the process, are each
-    /// given a clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::WorkQueue) and
+    /// given a clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::plugin::WorkQueue) and
     /// [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
         StoreBuilder { executor: Some(executor), ..self }

@@ -46,7 +46,7 @@
 //!   fewer.
 //! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed
 //!   elsewhere. `clear`, eviction and the store's drop need no memory of their own.
-//! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the
+//! - Bad input, exhausted memory, and panics of allocators and compressors are errors; the caller knows the
 //!   key. A panic in what ends a call that has succeeded (freeing an object, unpinning one that was
 //!   read) is [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can
 //!   cause undefined behaviour. In a program built with `panic = "abort"` nothing is contained: a
@@ -99,7 +99,7 @@
 //!
 //! # Where to read next
 //!
-//! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; the examples `slow_file`,
+//! [`Store`] and [`StoreBuilder`]; [`PoolManager`](manager::PoolManager) for the pools; the examples `slow_file`,
 //! `json_cache`, `tokio_server` and `metrics_export`; in the source `storing.rs` and `loading.rs`,
 //! the two ways through the store, and `table/` and `clock.rs` for what an entry costs and when it
 //! goes.
@@ -113,7 +113,7 @@ mod index;
 mod limit;
 mod ops;
 mod pressure;
-mod stats;
+pub mod stats;
 mod store;
 mod value;
 
@@ -123,34 +123,42 @@ pub use hasher::{SequentialHasher, SequentialKeys};
 pub use limit::policy::AtLimit;
 pub use ops::batch_results::{BatchResults, BatchResultsIntoIter};
 pub use ops::export::EncodedBlock;
-pub use stats::latency::LatencySummary;
-pub use stats::{LatencyStats, Rejected, StoreStats};
+pub use stats::StoreStats;
 pub use store::Store;
 pub use store::settings::DEFAULT_BLOCK_SIZE;
 pub use value::MAX_BLOCK_SIZE;
-pub use value::error::{Error, ErrorKind};
+pub use value::error::Error;
+pub use zpool_core::CompactionBudget;
+pub use zpool_core::spec::{Component, PoolSpec, SpecError};
+pub use zpool_manager::{SwitchError, Switched};
 
-/// What else a plug-in needs.
-pub use zpool_core;
+/// Traits and types for allocators, compressors, executors and page sources of your own.
+pub mod plugin {
+    pub use zpool_core;
+    pub use zpool_core::compress::{
+        CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+        DecompressionContext,
+    };
+    pub use zpool_core::exec::{
+        DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused,
+        RefusedReason,
+    };
+    pub use zpool_core::page::{BudgetedSource, HeapSource, PageSource};
+    pub use zpool_core::spec::Params;
+    pub use zpool_core::{
+        Capabilities, CreateError, FreeError, Handle, HandleId, HandleMint, NoBlock, PoolConfig,
+        PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
+    };
+    pub use zpool_manager::WorkQueue;
+}
 
-pub use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
-    DecompressionContext,
-};
-pub use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused,
-    RefusedReason,
-};
-pub use zpool_core::page::{BudgetedSource, HeapSource, PageSource};
-pub use zpool_core::spec::{Component, Params, PoolSpec, SpecError};
-pub use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, HandleId, HandleMint, NoBlock, PoolConfig,
-    PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
-};
-pub use zpool_manager::{
-    ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry,
-    RegistryError, SwitchError, Switched, WorkQueue,
-};
+/// The pool manager behind a store: its pools, references to them, and the registry of drivers.
+pub mod manager {
+    pub use zpool_manager::{
+        ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry,
+        RegistryError,
+    };
+}
 
 /// The program in README.md runs as a doctest of this crate with its default features.
 #[cfg(all(doctest, feature = "zsmalloc", feature = "lz4"))]

@@ -220,7 +220,7 @@ fn b8_a_decompressor_that_waits_holds_nobody_up_and_loses_nothing() {
         store.store(7, &stamped(7, 2, 2000)).unwrap();
         (0..200).for_each(|key| assert!(store.invalidate(&key)));
         let pool = store.manager().current().unwrap();
-        pool.zpool().compact(zswap::zpool_core::CompactionBudget::UNLIMITED);
+        pool.zpool().compact(zswap::CompactionBudget::UNLIMITED);
         pool.zpool().trim();
         assert_eq!((pool.zpool().stats().objects, pool.zpool().stats().zombies), (0, 1));
         (0..200).for_each(|key| store.store(key, &stamped(key, 3, 2000)).unwrap());

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Look, SPECS, block, builder, check_books, spec};
-use zswap::{AtLimit, EncodedBlock, ErrorKind, Store};
+use zswap::{AtLimit, EncodedBlock, Error, Store};
 
 #[test]
 fn empty_block_is_stored_and_loaded() {
@@ -103,5 +103,5 @@ fn empty_blocks_at_the_limit_are_evicted() {
     assert_eq!((stats.entries as u64 + stats.evicted, stats.listeners_panicked), (100_000, 0));
     let refusing = builder().spec(spec("reference+rle")).limit_bytes(1 << 20).build().unwrap();
     let error = (0..100_000).find_map(|key| refusing.store(key, &[]).err()).unwrap();
-    assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
+    assert!(matches!(error, Error::Full { .. }), "{error}");
 }

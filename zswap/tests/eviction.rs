@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use common::{Look, Rng, block, builder, check_books, spec};
-use zswap::{AtLimit, ErrorKind, MAX_BLOCK_SIZE, Manual, Store, StoreBuilder};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Error, MAX_BLOCK_SIZE, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
 
@@ -196,7 +197,7 @@ fn b30_shards_without_entries_do_not_keep_the_clock_from_the_others() {
     }
     let empty = builder().build().unwrap().bytes_held();
     let error = store.set_limit(Some(empty / 2)).unwrap_err();
-    assert!(matches!(error, ErrorKind::Full { .. }), "the shards alone are more: {error}");
+    assert!(matches!(error, Error::Full { .. }), "the shards alone are more: {error}");
     assert_eq!((store.len(), store.stats().evicted), (0, 3));
     store.set_limit(None).unwrap();
     store.store(1, b"and there is room again").unwrap();
@@ -250,7 +251,7 @@ fn a_limit_is_changed_at_run_time() {
         } else {
             assert_eq!(store.len(), 2_000);
             let refused = store.store(9_999, &block(1, 4096, Look::Noise)).unwrap_err();
-            assert!(matches!(refused.kind, ErrorKind::Full { limit, .. } if limit == 4 * MIB));
+            assert!(matches!(refused, Error::Full { limit, .. } if limit == 4 * MIB));
         }
         store.set_limit(Some(64 * MIB)).unwrap();
         (3_000..5_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
@@ -322,7 +323,7 @@ fn a_listener_may_use_the_store_and_what_it_stores_evicts_nothing_itself() {
             assert!(!store.contains(&key));
             // Where there is no room yet it is refused, as by a store that does not evict.
             if let Err(error) = store.store(key | 1 << 32, &len.to_le_bytes()) {
-                assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
+                assert!(matches!(error, Error::Full { .. }), "{error}");
             }
             counted.fetch_add(1, Ordering::Relaxed);
             depth.fetch_sub(1, Ordering::Relaxed);
@@ -366,5 +367,5 @@ fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
     let nothing = evicting("reference+rle", MIB).build().unwrap();
     nothing.set_limit(Some(0)).unwrap_err();
     let error = nothing.store(1, b"not a byte of it").unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
+    assert!(matches!(error, Error::Full { limit: 0, held, .. } if held > 0));
 }

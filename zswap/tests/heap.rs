@@ -13,7 +13,7 @@ use std::sync::Arc;
 use common::{Look, block, builder, spec};
 use counting::heap_calls;
 use processors::on_each_processor;
-use zswap::Manual;
+use zswap::plugin::Manual;
 
 /// The executor is one that does nothing, so that no compaction rearranges the pool between the
 /// passes: an allocator's tables grow by what it has to hold. And zsmalloc keeps free slots for

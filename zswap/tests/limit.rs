@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Look, block, builder, check_books, spec};
-use zswap::{ErrorKind, Store};
+use zswap::{Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -14,9 +14,7 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
         match store.store(key, &block(key, 4096, Look::Noise)) {
             Ok(()) => key += 1,
             Err(error) => {
-                assert!(
-                    matches!(error.kind, ErrorKind::Full { held, limit, .. } if held >= limit * 9 / 10)
-                );
+                assert!(matches!(error, Error::Full { held, limit, .. } if held >= limit * 9 / 10));
                 return key;
             }
         }
@@ -38,8 +36,8 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
         let mut key = 0;
         while store.stats().bytes_held() > 4 * MIB * 76 / 100 {
             assert!(matches!(
-                store.store(end, b"a block, not same-filled").unwrap_err().kind,
-                ErrorKind::Full { .. }
+                store.store(end, b"a block, not same-filled").unwrap_err(),
+                Error::Full { .. }
             ));
             assert!(store.invalidate(&key), "{text}");
             key += 1;
@@ -80,7 +78,7 @@ fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
     fill(&store, 0);
     assert!(store.contains(&0));
     let error = store.store(0, &block(9, 4096, Look::Runs)).unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: MIB, .. }), "{error}");
+    assert!(matches!(error, Error::Full { limit: MIB, .. }), "{error}");
     assert!(!store.contains(&0));
     // Same-filled blocks need a place in the index, so they are refused, too.
     store.store(1, &[7; 4096]).unwrap_err();
@@ -108,7 +106,7 @@ fn b24_a_store_that_takes_nothing_for_a_while_never_gives_an_older_block_back_af
         assert!(
             refused
                 .iter()
-                .all(|r| matches!(r, Err(e) if matches!(e.kind, ErrorKind::Full { limit: 0, .. })))
+                .all(|r| matches!(r, Err(e) if matches!(e, Error::Full { limit: 0, .. })))
         );
         store.switch(&spec("zsmalloc(chain=4)+rle")).unwrap();
         for (round, limit) in [Some(0), None].into_iter().enumerate() {
@@ -195,7 +193,7 @@ fn a_limit_of_nothing_takes_nothing() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
     store.set_limit(Some(0)).unwrap();
     let error = store.store(1, b"not a byte of it").unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
+    assert!(matches!(error, Error::Full { limit: 0, held, .. } if held > 0));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use zpool_core::exec::Manual;
 use zpool_core::page::{MmapSource, PageSource};
 use zpool_core::spec::{Component, Params};
 use zpool_core::{CompactionBudget, CreateError};
-use zswap::{AtLimit, ErrorKind, Store};
+use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -84,7 +84,7 @@ fn contexts_made_in_retired_pools_count_towards_the_limit() {
             let stored = store.store(key, &block(key, 4096, Look::Noise));
             if let Err(error) = stored {
                 assert!(
-                    matches!(error.kind, ErrorKind::Full { .. }) && at_limit == AtLimit::Refuse,
+                    matches!(error, Error::Full { .. }) && at_limit == AtLimit::Refuse,
                     "{error}"
                 );
             }
@@ -120,7 +120,7 @@ fn a_value_that_can_never_fit_evicts_nothing() {
         .unwrap();
     (0..500).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
     let error = store.store(7, &block(1, 5 * MIB, Look::Noise)).unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: at, .. } if at == limit), "{error}");
+    assert!(matches!(error, Error::Full { limit: at, .. } if at == limit), "{error}");
     // All but the older one of its own key.
     assert_eq!((store.len(), store.stats().evicted), (499, 0));
     // One that shrinks enough is stored, longer than the limit or not.

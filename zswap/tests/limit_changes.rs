@@ -9,7 +9,8 @@ use std::sync::{Arc, OnceLock};
 use common::{Constant, Look, block, builder, check_books, spec};
 use proptest::prelude::*;
 use zpool_core::CompactionBudget;
-use zswap::{AtLimit, ErrorKind, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -37,7 +38,7 @@ fn lowered_limit_is_paid_in_shares() {
                 let store = inside.get().expect("set below");
                 let error = store.set_limit(Some(4 * MIB)).unwrap_err();
                 assert!(
-                    matches!(error, ErrorKind::Full { limit, threshold, .. } if limit == threshold),
+                    matches!(error, Error::Full { limit, threshold, .. } if limit == threshold),
                     "{error}"
                 );
             }
@@ -159,7 +160,7 @@ fn value_fits_or_evicts_nothing() {
                         )
                     }
                     Err(error) => {
-                        assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
+                        assert!(matches!(error, Error::Full { .. }), "{error}");
                         assert_eq!(
                             (store.len(), store.stats().evicted),
                             before,

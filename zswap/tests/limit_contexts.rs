@@ -9,10 +9,11 @@ use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use common::{Look, block, builder, check_books, spec};
-use zswap::{
-    AtLimit, CodecError, CodecProperties, Component, Compressed, CompressionContext, Compressor,
-    CompressorDriver, CreateError, Params, Store, StoreBuilder,
+use zswap::plugin::{
+    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CreateError, Params,
 };
+use zswap::{AtLimit, Component, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
 

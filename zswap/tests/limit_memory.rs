@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
 use counting::{Refused, refusing};
-use zswap::{AtLimit, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
 use zpool_core::CompactionBudget;
-use zswap::{AtLimit, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 const OTHERS: [&str; 2] = ["zbud+lz4", "zsmalloc(chain=2)+lz4"];

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use common::{Look, block, builder, check_books, spec};
 use zpool_core::CompactionBudget;
 use zpool_core::exec::{Executor, Inline};
-use zswap::{AtLimit, ErrorKind, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -112,7 +113,7 @@ fn full_names_threshold() {
         builder().spec(spec("reference+rle")).limit_bytes(MIB).accept_percent(70).build().unwrap();
     let stored = fill(&store, |key| block(key, 1000, Look::Noise));
     let error = store.store(stored, &block(1, 1000, Look::Noise)).unwrap_err();
-    let ErrorKind::Full { held, limit, threshold } = error.kind else { panic!("{error}") };
+    let Error::Full { held, limit, threshold } = error else { panic!("{error}") };
     assert!(
         held >= threshold && limit == MIB && threshold == MIB * 70 / 100 + 1,
         "{held}, {limit}, {threshold}"

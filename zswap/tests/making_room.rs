@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use common::codec::{CodecScript, RleDriver};
 use common::pool::{OnGiveBack, PoolScript, ScriptedDriver};
 use common::{Look, block, builder, check_books, spec};
-use zswap::{AtLimit, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 

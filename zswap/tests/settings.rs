@@ -6,11 +6,10 @@ mod common;
 use std::sync::Arc;
 
 use common::builder;
-use zswap::zpool_core::page::MmapSource;
-use zswap::{
-    AtLimit, BuildError, CreateError, Params, PoolConfig, RegistryError, Store, StoreBuilder,
-    ZPool, ZPoolDriver,
-};
+use zswap::manager::RegistryError;
+use zswap::plugin::zpool_core::page::MmapSource;
+use zswap::plugin::{CreateError, Params, PoolConfig, ZPool, ZPoolDriver};
+use zswap::{AtLimit, BuildError, Store, StoreBuilder};
 
 /// The error of `build`, which is one line with all of `words`.
 fn refused(builder: StoreBuilder<u64>, words: &[&str]) -> BuildError {

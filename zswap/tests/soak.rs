@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Look, Rng, block, builder, check_books, spec};
-use zswap::{AtLimit, Inline, Store};
+use zswap::plugin::Inline;
+use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 

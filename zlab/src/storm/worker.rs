@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use workload::{Rng, Variants};
 use zpool_core::NoBlock;
-use zswap::{AtLimit, ErrorKind, Store};
+use zswap::{AtLimit, Error, Store};
 
 use super::Limit;
 
@@ -149,8 +149,8 @@ impl<'a> Worker<'a> {
             Err(error) => {
                 // A failed store has removed the older block.
                 self.model[slot] = None;
-                match error.kind {
-                    ErrorKind::Full { .. } if self.limit.is_some() && !self.evicts() => {
+                match error {
+                    Error::Full { .. } if self.limit.is_some() && !self.evicts() => {
                         self.tally.refused += 1
                     }
                     _ => self.tally.failed(&error),

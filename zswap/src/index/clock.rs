@@ -86,7 +86,10 @@ impl<K> Shard<K> {
 fn is_dense(entry: &PackedEntry) -> bool {
     match entry {
         PackedEntry::SameFilled { .. } => true,
-        PackedEntry::Pooled { meta, .. } => meta.object_len() * 4 <= meta.len(),
+        PackedEntry::Pooled { meta, .. } => {
+            let meta = meta.unpack(0);
+            meta.object_len * 4 <= meta.block_len
+        }
         PackedEntry::Large { .. } => false,
     }
 }

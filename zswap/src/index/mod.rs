@@ -211,22 +211,7 @@ impl<K> Index<K> {
     pub(crate) fn stats(&self) -> ShardStats {
         let mut sum = ShardStats::default();
         for shard in &self.shards {
-            let stats = shard.lock().stats;
-            sum.compressed += stats.compressed;
-            sum.raw += stats.raw;
-            sum.same += stats.same;
-            sum.large += stats.large;
-            sum.payload += stats.payload;
-            sum.stored_bytes += stats.stored_bytes;
-            sum.stores += stats.stores;
-            sum.load_hits += stats.load_hits;
-            sum.load_misses += stats.load_misses;
-            sum.peek_hits += stats.peek_hits;
-            sum.peek_misses += stats.peek_misses;
-            sum.taken += stats.taken;
-            sum.take_misses += stats.take_misses;
-            sum.invalidated += stats.invalidated;
-            sum.evicted += stats.evicted;
+            sum.add_shard(&shard.lock().stats);
         }
         sum
     }
@@ -379,7 +364,7 @@ impl<K: Eq> Index<K> {
             Ok(true) => Replaced::Yes { unused_ref: None },
             Ok(false) => self.accounted(&mut shard, |shard| shard.exchange_pools(at, new)),
             // No table shrinks by that, and no list of a block's.
-            Err(kind) => Replaced::Failed { broken: shard.remove_at(at), kind },
+            Err(error) => Replaced::Failed { broken: shard.remove_at(at), error },
         }
     }
 

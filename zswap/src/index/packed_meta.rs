@@ -9,6 +9,7 @@
 //! for blocks that are in no pool: these may be empty.
 
 use crate::value::MAX_BLOCK_SIZE;
+use crate::value::meta::ObjectMeta;
 
 /// Bits of a length, less one.
 const LEN_BITS: u32 = 18;
@@ -28,30 +29,25 @@ pub(crate) struct PackedMeta {
 }
 
 impl PackedMeta {
-    /// Of a block of `len` bytes in an object of `object_len`, each 1 to [`MAX_BLOCK_SIZE`]; `raw` if that is the block itself.
+    /// Packs all but the checksum. Both lengths are 1 to [`MAX_BLOCK_SIZE`].
     #[inline]
-    pub(crate) fn new(len: usize, object_len: usize, raw: bool) -> PackedMeta {
-        let ((len, len_high), (object_len, object_high)) = (split(len), split(object_len));
-        let rest = u32::from(raw) | len_high << 1 | object_high << (1 + HIGH_BITS);
+    pub(crate) fn pack(meta: ObjectMeta) -> PackedMeta {
+        let (len, len_high) = split(meta.block_len);
+        let (object_len, object_high) = split(meta.object_len);
+        let rest = u32::from(meta.raw) | len_high << 1 | object_high << (1 + HIGH_BITS);
         PackedMeta { len, object_len, rest: U5::new(rest) }
     }
 
-    /// Bytes of the block.
+    /// Unpacks, and adds the checksum, which the table keeps elsewhere.
     #[inline]
-    pub(crate) fn len(self) -> usize {
-        join(self.len, self.rest.get() >> 1)
-    }
-
-    /// Bytes of the object.
-    #[inline]
-    pub(crate) fn object_len(self) -> usize {
-        join(self.object_len, self.rest.get() >> (1 + HIGH_BITS))
-    }
-
-    /// Is the object the block itself?
-    #[inline]
-    pub(crate) fn raw(self) -> bool {
-        self.rest.get() & 1 == 1
+    pub(crate) fn unpack(self, checksum: u32) -> ObjectMeta {
+        let rest = self.rest.get();
+        ObjectMeta {
+            block_len: join(self.len, rest >> 1),
+            object_len: join(self.object_len, rest >> (1 + HIGH_BITS)),
+            raw: rest & 1 == 1,
+            checksum,
+        }
     }
 }
 
@@ -127,12 +123,12 @@ mod tests {
     fn length_zero_to_largest_comes_back() {
         assert_eq!((PackedLen::new(0).get(), size_of::<PackedLen>()), (0, 3));
         let lens = [1, 2, 255, 256, 4096, 65_535, 65_536, 65_537, 131_072, 200_000, MAX_BLOCK_SIZE];
-        for len in lens {
-            assert_eq!(PackedLen::new(len).get(), len);
+        for block_len in lens {
+            assert_eq!(PackedLen::new(block_len).get(), block_len);
             for object_len in lens {
                 for raw in [false, true] {
-                    let meta = PackedMeta::new(len, object_len, raw);
-                    assert_eq!((meta.len(), meta.object_len(), meta.raw()), (len, object_len, raw));
+                    let meta = ObjectMeta { block_len, object_len, raw, checksum: 7 };
+                    assert_eq!(PackedMeta::pack(meta).unpack(7), meta);
                 }
             }
         }

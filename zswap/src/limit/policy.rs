@@ -32,7 +32,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
-    /// Refuses what is to be stored, with [`ErrorKind::Full`](crate::ErrorKind::Full), until it holds no more than the threshold.
+    /// Refuses what is to be stored, with [`Error::Full`](crate::Error::Full), until it holds no more than the threshold.
     #[default]
     Refuse,
     /// Removes the blocks that were not used for the longest time.

@@ -8,6 +8,7 @@
 //! Each item has its own result, as if it had been alone (B35). A batch is not atomic: others may see a part of it. Why nothing is staged between
 //! compressing and the index: docs/decisions/0021.
 
+use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::compress::Session;
@@ -16,15 +17,14 @@ use zpool_manager::PoolRef;
 
 use crate::index::shard::ValueRef;
 use crate::ops::batch_results::{BatchResults, ResultsBuilder};
-use crate::ops::load::Shape;
-use crate::ops::store::keep;
+use crate::ops::encode::Placement;
 use crate::stats::latency::Laps;
 use crate::store::Store;
-use crate::value::Value;
 use crate::value::access::Access;
-use crate::value::error::{Error, ErrorKind};
-use crate::value::pooled_object::{PinnedObject, pin};
-use crate::value::same_filled;
+use crate::value::error::Error;
+use crate::value::meta::ObjectMeta;
+use crate::value::pooled_object::{PinnedObject, PooledObject, pin};
+use crate::value::{PooledBlock, Value};
 
 /// Blocks that are pinned together: as many as have their first lines under way at a time.
 const GROUP: usize = 8;
@@ -43,7 +43,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// Each item has its own. If there is no memory for the list of results, it ends with
-    /// [`ErrorKind::ResultsOutOfMemory`] for the item that found no place. Neither this item nor
+    /// [`Error::ResultsOutOfMemory`] for the item that found no place. Neither this item nor
     /// one after it is stored then, and what was stored under their keys is removed, as for every
     /// store that fails.
     ///
@@ -60,10 +60,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Concurrency
     ///
     /// As for [`store`](Self::store). All go to the pool that is current when the call begins; if there is none then, each is stored as if alone.
-    pub fn store_many<'b>(
+    pub fn store_many<B: AsRef<[u8]>>(
         &self,
-        items: impl IntoIterator<Item = (K, &'b [u8])>,
-    ) -> BatchResults<(), K> {
+        items: impl IntoIterator<Item = (K, B)>,
+    ) -> BatchResults<()> {
         might_block("Store::store_many");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.store));
         // Without a pool, each item is stored on its own: not all need one, and there may be one by
@@ -74,17 +74,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut items = items.into_iter().map(|(key, block)| {
             let hash = self.hash(&key);
             self.index().prefetch(hash);
-            prefetch(block, BLOCK_LINES);
+            prefetch(block.as_ref(), BLOCK_LINES);
             (hash, key, block)
         });
         let mut results = ResultsBuilder::new(items.size_hint().0);
         let mut next = items.next();
         while let Some((hash, key, block)) = next {
             if !results.has_room() {
-                let error = self.store_failed(hash, key, ErrorKind::ResultsOutOfMemory);
-                items.for_each(|(hash, key, _)| {
-                    drop(self.store_failed(hash, key, error.kind.clone()))
-                });
+                let error = self.store_failed(hash, key, Error::ResultsOutOfMemory);
+                items.for_each(|(hash, key, _)| drop(self.store_failed(hash, key, error.clone())));
                 return results.finish_with(error);
             }
             if let Some((_, session)) = &mut session {
@@ -93,8 +91,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             next = items.next();
             results.push(match &mut session {
-                Some((pool, session)) => self.store_in(pool, session, hash, key, block),
-                None => self.store_untimed(key, block),
+                Some((pool, session)) => self.store_in(pool, session, hash, key, block.as_ref()),
+                None => self.store_untimed(key, block.as_ref()),
             });
             laps.lap();
         }
@@ -110,11 +108,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         hash: u64,
         key: K,
         block: &[u8],
-    ) -> Result<(), Error<K>> {
+    ) -> Result<(), Error> {
         match self.stored_in(pool, session, hash, block) {
             Ok(Value::Pooled(block)) => self.put_block(hash, key, block),
             Ok(stored) => self.put(hash, key, stored),
-            Err(kind) => Err(self.store_failed(hash, key, kind)),
+            Err(error) => Err(self.store_failed(hash, key, error)),
         }
     }
 
@@ -126,47 +124,45 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         session: &mut Session<'_>,
         hash: u64,
         block: &[u8],
-    ) -> Result<Value, ErrorKind> {
+    ) -> Result<Value, Error> {
         self.check_len(block)?;
         if block.len() > self.block_size() {
             return self.large(hash, block);
         }
-        self.admit(pool)?;
-        if let Some(word) = same_filled::detect(block) {
-            return Ok(Value::SameFilled { word, len: block.len() });
-        }
-        let encode_options = self.encode_options();
-        let shorter = if self.is_incompressible(block) {
-            None
-        } else {
-            session
-                .compress(block, encode_options.max_object_len(block.len()))
-                .map_err(ErrorKind::Codec)?
-        };
-        Ok(Value::Pooled(keep(pool, block, shorter, encode_options)?.of(pool.clone(), block.len())))
+        Ok(match self.place(block, || Ok(pool))? {
+            Placement::Pool(pool) => {
+                let (handle, meta) = self.encode(pool, session, block)?;
+                Value::Pooled(PooledBlock { object: PooledObject::new(pool.clone(), handle), meta })
+            }
+            Placement::SameFilled(word) => Value::SameFilled { word, len: block.len() },
+        })
     }
 }
 
-impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Loads many blocks, each into the buffer at its place, as [`load`](Self::load) does. Returns
     /// their results in order.
     ///
     /// # Errors
     ///
     /// Each item has its own. If there is no memory for the list of results, nothing is loaded, and
-    /// the only result is [`ErrorKind::ResultsOutOfMemory`] under the first key.
+    /// the only result is [`Error::ResultsOutOfMemory`] under the first key.
     ///
     /// # Panics
     ///
     /// If there are not as many buffers as keys.
-    pub fn load_many<B: AsMut<[u8]>>(
+    pub fn load_many<Q, B: AsMut<[u8]>>(
         &self,
-        keys: &[K],
+        keys: &[Q],
         buffers: &mut [B],
-    ) -> BatchResults<Option<usize>, K> {
+    ) -> BatchResults<Option<usize>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq,
+    {
         assert_eq!(keys.len(), buffers.len(), "a buffer for each key");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.load));
-        let mut results = match BatchResults::filled(keys, || Ok(None)) {
+        let mut results = match BatchResults::filled(keys.len(), || Ok(None)) {
             Ok(results) => results,
             Err(refused) => return refused,
         };
@@ -194,14 +190,18 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// Loads those of a group that are blocks in `pool`. Gives which these are.
     #[inline]
-    fn load_pinned<B: AsMut<[u8]>>(
+    fn load_pinned<Q, B: AsMut<[u8]>>(
         &self,
         pool: &PoolRef,
-        keys: &[K],
+        keys: &[Q],
         buffers: &mut [B],
-        results: &mut [Result<Option<usize>, Error<K>>],
+        results: &mut [Result<Option<usize>, Error>],
         laps: &mut Laps<'_>,
-    ) -> [bool; GROUP] {
+    ) -> [bool; GROUP]
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq,
+    {
         // Pinned first, so that the beginnings of all are under way while the first are decoded.
         let hashes: [_; GROUP] = std::array::from_fn(|i| {
             let hash = self.hash(keys.get(i)?);
@@ -212,13 +212,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             std::array::from_fn(|i| self.pin_in(pool, keys.get(i)?, hashes[i]?));
         let mut done = [false; GROUP];
         for (i, pinned) in pinned.into_iter().enumerate() {
-            let Some((mut object, shape, len)) = pinned else { continue };
-            let loaded = self.decode_pinned(pool, &object, shape, len, buffers[i].as_mut());
+            let Some((mut object, meta)) = pinned else { continue };
+            let loaded = self.decode_pinned(pool, &object, meta, buffers[i].as_mut());
             self.unpin(&mut object);
-            results[i] = loaded.map_err(|kind| {
-                self.counters().load_failed(&kind);
-                Error { key: keys[i].clone(), kind }
-            });
+            results[i] = loaded.inspect_err(|error| self.counters().load_failed(error));
             done[i] = true;
             laps.lap();
         }
@@ -227,39 +224,38 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 
     /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left to a load on its own.
     #[inline(always)]
-    fn pin_in<'p>(
+    fn pin_in<'p, Q>(
         &self,
         pool: &'p PoolRef,
-        key: &K,
+        key: &Q,
         hash: u64,
-    ) -> Option<(PinnedObject<'p>, Shape, usize)> {
+    ) -> Option<(PinnedObject<'p>, ObjectMeta)>
+    where
+        K: Borrow<Q>,
+        Q: Eq,
+    {
         let (mut shard, hash) = self.index().lock(hash);
         let at = shard.bucket_of(hash, key)?;
-        let ValueRef::Pooled { handle, pool: its, len, object_len, raw, sum } = shard.found(at)?
-        else {
-            return None;
-        };
+        let ValueRef::Pooled { handle, pool: its, meta } = shard.found(at)? else { return None };
         if !PoolRef::same(its, pool) {
             return None;
         }
         let object = pin(pool, handle).ok()?;
         prefetch(&object, LINES);
         shard.count_hit(at, Access::Load);
-        Some((object, Shape { object_len, raw, sum }, len))
+        Some((object, meta))
     }
 
     fn decode_pinned(
         &self,
         pool: &PoolRef,
         object: &[u8],
-        shape: Shape,
-        len: usize,
+        meta: ObjectMeta,
         buffer: &mut [u8],
-    ) -> Result<Option<usize>, ErrorKind> {
-        let given = buffer.len();
-        let place =
-            buffer.get_mut(..len).ok_or(ErrorKind::BufferTooSmall { needed: len, given })?;
-        self.decode(pool, object, shape, place).map(|()| Some(len))
+    ) -> Result<Option<usize>, Error> {
+        let (given, len) = (buffer.len(), meta.block_len);
+        let block = buffer.get_mut(..len).ok_or(Error::BufferTooSmall { needed: len, given })?;
+        self.decode(pool, object, meta, block).map(|()| Some(len))
     }
 }
 
@@ -302,7 +298,7 @@ mod tests {
         Store::new(manager, settings, Limit::new(limit, 90), true, hasher.clone())
     }
 
-    /// A block of every kind, a failing one among them.
+    /// A block of every error, a failing one among them.
     fn blocks() -> Vec<(u64, Vec<u8>)> {
         let text = b"a block that is not the same all over".to_vec();
         let longer = [vec![7; 4096], text.clone()].concat();
@@ -323,13 +319,15 @@ mod tests {
         let (old, newer) = ([7; 4096], b"a block that needs a pool".as_slice());
         let spec = |text: &str| text.parse().unwrap();
         (0..6).for_each(|key| store.store(key, &old).unwrap());
-        let no_pool = |key| Error { key, kind: ErrorKind::NoPool };
-        assert_eq!(store.store(0, newer), Err(no_pool(0)));
-        assert_eq!(store.store_many([(1, newer), (2, newer)]), [Err(no_pool(1)), Err(no_pool(2))]);
+        assert_eq!(store.store(0, newer), Err(Error::NoPool));
+        assert_eq!(
+            store.store_many([(1, newer), (2, newer)]),
+            [Err(Error::NoPool), Err(Error::NoPool)]
+        );
         // One that cannot be made changes nothing.
         store.switch(&spec("zsmalloc(chain=0)+lz4")).unwrap_err();
         store.switch(&spec("zsmalloc+zip")).unwrap_err();
-        assert_eq!(store.store(3, newer), Err(no_pool(3)));
+        assert_eq!(store.store(3, newer), Err(Error::NoPool));
         assert_eq!((store.len(), store.stats().rejected.no_pool), (2, 4));
         store.switch(&spec("zsmalloc+lz4")).unwrap();
         for key in 0..6 {

@@ -5,54 +5,44 @@ use std::iter::Chain;
 use std::ops::Deref;
 use std::{option, slice, vec};
 
-use crate::value::error::{Error, ErrorKind};
+use crate::value::error::Error;
 
 /// The result of an item of a batch.
-type Item<T, K> = Result<T, Error<K>>;
+type Item<T> = Result<T, Error>;
 
 /// Results of the items of a batch, in their order: of [`store_many`](crate::Store::store_many) or
 /// [`load_many`](crate::Store::load_many). Derefs to a slice.
 ///
 /// There is one for each item, with one exception. If there is no memory for the list, the last
-/// result is [`ErrorKind::ResultsOutOfMemory`] under the key of the first item without one: that
-/// item failed, and so did all after it. So `iter().all(Result::is_ok)` is true only if all items
+/// result is [`Error::ResultsOutOfMemory`]: its item failed, and so did all after it. So `iter().all(Result::is_ok)` is true only if all items
 /// succeeded.
 #[derive(Clone)]
 #[must_use = "items may have failed"]
-pub struct BatchResults<T, K> {
-    outcomes: Outcomes<T, K>,
+pub struct BatchResults<T> {
+    outcomes: Outcomes<T>,
 }
 
 #[derive(Clone)]
-enum Outcomes<T, K> {
-    List(Vec<Item<T, K>>),
+enum Outcomes<T> {
+    List(Vec<Item<T>>),
     /// There was no memory for a list.
-    One(Item<T, K>),
+    One(Item<T>),
 }
 
-impl<T, K> BatchResults<T, K> {
-    /// As many results as there are `keys`, each made by `fill`; or the error under the first key.
-    pub(crate) fn filled(keys: &[K], fill: impl FnMut() -> Item<T, K>) -> Result<Self, Self>
-    where
-        K: Clone,
-    {
+impl<T> BatchResults<T> {
+    /// Makes `len` results with `fill`, or the only result if there is no memory for the list.
+    pub(crate) fn filled(len: usize, fill: impl FnMut() -> Item<T>) -> Result<Self, Self> {
         let mut list = Vec::new();
-        match (list.try_reserve_exact(keys.len()), keys.first()) {
-            (Err(_), Some(first)) => {
-                let kind = ErrorKind::ResultsOutOfMemory;
-                Err(BatchResults {
-                    outcomes: Outcomes::One(Err(Error { key: first.clone(), kind })),
-                })
-            }
-            _ => {
-                list.resize_with(keys.len(), fill);
-                Ok(BatchResults { outcomes: Outcomes::List(list) })
-            }
+        if list.try_reserve_exact(len).is_err() {
+            let outcomes = Outcomes::One(Err(Error::ResultsOutOfMemory));
+            return Err(BatchResults { outcomes });
         }
+        list.resize_with(len, fill);
+        Ok(BatchResults { outcomes: Outcomes::List(list) })
     }
 
     /// The results, to be written. Empty if there was no memory for them.
-    pub(crate) fn list_mut(&mut self) -> &mut [Item<T, K>] {
+    pub(crate) fn list_mut(&mut self) -> &mut [Item<T>] {
         match &mut self.outcomes {
             Outcomes::List(list) => list,
             Outcomes::One(_) => &mut [],
@@ -61,11 +51,11 @@ impl<T, K> BatchResults<T, K> {
 }
 
 /// A list of results that grows, and always has room for one error more.
-pub(crate) struct ResultsBuilder<T, K> {
-    list: Vec<Item<T, K>>,
+pub(crate) struct ResultsBuilder<T> {
+    list: Vec<Item<T>>,
 }
 
-impl<T, K> ResultsBuilder<T, K> {
+impl<T> ResultsBuilder<T> {
     /// With room for `hint` results and an error, if there is memory.
     pub(crate) fn new(hint: usize) -> Self {
         let mut list = Vec::new();
@@ -83,17 +73,17 @@ impl<T, K> ResultsBuilder<T, K> {
 
     /// Adds a result, for which there [is room](Self::has_room).
     #[inline]
-    pub(crate) fn push(&mut self, result: Item<T, K>) {
+    pub(crate) fn push(&mut self, result: Item<T>) {
         self.list.push(result);
     }
 
-    pub(crate) fn finish(self) -> BatchResults<T, K> {
+    pub(crate) fn finish(self) -> BatchResults<T> {
         BatchResults { outcomes: Outcomes::List(self.list) }
     }
 
     /// Ends the list with the error of the item that found no room.
     #[cold]
-    pub(crate) fn finish_with(mut self, error: Error<K>) -> BatchResults<T, K> {
+    pub(crate) fn finish_with(mut self, error: Error) -> BatchResults<T> {
         if self.list.len() < self.list.capacity() {
             self.list.push(Err(error));
             return self.finish();
@@ -103,11 +93,11 @@ impl<T, K> ResultsBuilder<T, K> {
     }
 }
 
-impl<T, K> Deref for BatchResults<T, K> {
-    type Target = [Item<T, K>];
+impl<T> Deref for BatchResults<T> {
+    type Target = [Item<T>];
 
     #[inline]
-    fn deref(&self) -> &[Item<T, K>] {
+    fn deref(&self) -> &[Item<T>] {
         match &self.outcomes {
             Outcomes::List(list) => list,
             Outcomes::One(one) => slice::from_ref(one),
@@ -120,12 +110,12 @@ type ListThenOne<R> = Chain<vec::IntoIter<R>, option::IntoIter<R>>;
 
 /// Results by value.
 #[derive(Debug)]
-pub struct BatchResultsIntoIter<T, K>(ListThenOne<Item<T, K>>);
+pub struct BatchResultsIntoIter<T>(ListThenOne<Item<T>>);
 
-impl<T, K> Iterator for BatchResultsIntoIter<T, K> {
-    type Item = Item<T, K>;
+impl<T> Iterator for BatchResultsIntoIter<T> {
+    type Item = Item<T>;
 
-    fn next(&mut self) -> Option<Item<T, K>> {
+    fn next(&mut self) -> Option<Item<T>> {
         self.0.next()
     }
 
@@ -134,13 +124,13 @@ impl<T, K> Iterator for BatchResultsIntoIter<T, K> {
     }
 }
 
-impl<T, K> ExactSizeIterator for BatchResultsIntoIter<T, K> {}
+impl<T> ExactSizeIterator for BatchResultsIntoIter<T> {}
 
-impl<T, K> IntoIterator for BatchResults<T, K> {
-    type Item = Item<T, K>;
-    type IntoIter = BatchResultsIntoIter<T, K>;
+impl<T> IntoIterator for BatchResults<T> {
+    type Item = Item<T>;
+    type IntoIter = BatchResultsIntoIter<T>;
 
-    fn into_iter(self) -> BatchResultsIntoIter<T, K> {
+    fn into_iter(self) -> BatchResultsIntoIter<T> {
         let (list, one) = match self.outcomes {
             Outcomes::List(list) => (list, None),
             Outcomes::One(one) => (Vec::new(), Some(one)),
@@ -149,47 +139,47 @@ impl<T, K> IntoIterator for BatchResults<T, K> {
     }
 }
 
-impl<'r, T, K> IntoIterator for &'r BatchResults<T, K> {
-    type Item = &'r Item<T, K>;
-    type IntoIter = slice::Iter<'r, Item<T, K>>;
+impl<'r, T> IntoIterator for &'r BatchResults<T> {
+    type Item = &'r Item<T>;
+    type IntoIter = slice::Iter<'r, Item<T>>;
 
-    fn into_iter(self) -> slice::Iter<'r, Item<T, K>> {
+    fn into_iter(self) -> slice::Iter<'r, Item<T>> {
         self.iter()
     }
 }
 
-impl<T: fmt::Debug, K: fmt::Debug> fmt::Debug for BatchResults<T, K> {
+impl<T: fmt::Debug> fmt::Debug for BatchResults<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&**self).finish()
     }
 }
 
-impl<T: PartialEq, K: PartialEq> PartialEq for BatchResults<T, K> {
+impl<T: PartialEq> PartialEq for BatchResults<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl<T: PartialEq, K: PartialEq> PartialEq<[Item<T, K>]> for BatchResults<T, K> {
-    fn eq(&self, other: &[Item<T, K>]) -> bool {
+impl<T: PartialEq> PartialEq<[Item<T>]> for BatchResults<T> {
+    fn eq(&self, other: &[Item<T>]) -> bool {
         **self == *other
     }
 }
 
-impl<T: PartialEq, K: PartialEq, const N: usize> PartialEq<[Item<T, K>; N]> for BatchResults<T, K> {
-    fn eq(&self, other: &[Item<T, K>; N]) -> bool {
+impl<T: PartialEq, const N: usize> PartialEq<[Item<T>; N]> for BatchResults<T> {
+    fn eq(&self, other: &[Item<T>; N]) -> bool {
         **self == other[..]
     }
 }
 
-impl<T: PartialEq, K: PartialEq> PartialEq<Vec<Item<T, K>>> for BatchResults<T, K> {
-    fn eq(&self, other: &Vec<Item<T, K>>) -> bool {
+impl<T: PartialEq> PartialEq<Vec<Item<T>>> for BatchResults<T> {
+    fn eq(&self, other: &Vec<Item<T>>) -> bool {
         **self == other[..]
     }
 }
 
-impl<T: PartialEq, K: PartialEq> PartialEq<BatchResults<T, K>> for Vec<Item<T, K>> {
-    fn eq(&self, other: &BatchResults<T, K>) -> bool {
+impl<T: PartialEq> PartialEq<BatchResults<T>> for Vec<Item<T>> {
+    fn eq(&self, other: &BatchResults<T>) -> bool {
         other == self
     }
 }
@@ -200,9 +190,9 @@ mod tests {
 
     #[test]
     fn results_without_memory_are_one_error() {
-        let refused = || Error { key: 7, kind: ErrorKind::ResultsOutOfMemory };
+        let refused = || Error::ResultsOutOfMemory;
         // More than there is, so that there is no list.
-        let mut builder = ResultsBuilder::<(), u32>::new(usize::MAX);
+        let mut builder = ResultsBuilder::<()>::new(usize::MAX);
         assert_eq!(builder.list.capacity(), 0);
         let results = ResultsBuilder { list: Vec::new() }.finish_with(refused());
         assert_eq!((results.len(), &results), (1, &results.clone()));
@@ -215,10 +205,10 @@ mod tests {
 
     #[test]
     fn results_for_each_key_are_there_at_once() {
-        let mut results = BatchResults::filled(&[1, 2, 3], || Ok(0)).unwrap();
+        let mut results = BatchResults::filled(3, || Ok(0)).unwrap();
         results.list_mut()[1] = Ok(5);
         assert_eq!(results, [Ok(0), Ok(5), Ok(0)]);
         assert_eq!((&results).into_iter().len(), 3);
-        assert!(BatchResults::<u8, u8>::filled(&[], || Ok(0)).unwrap().is_empty());
+        assert!(BatchResults::<u8>::filled(0, || Ok(0)).unwrap().is_empty());
     }
 }

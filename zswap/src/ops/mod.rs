@@ -3,7 +3,10 @@
 pub(crate) mod batch_results;
 
 mod batch;
+mod decode;
+mod encode;
 pub(crate) mod export;
 mod load;
+mod pinned;
 mod scan;
 mod store;

@@ -11,17 +11,15 @@
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::exec::contained;
-use zpool_core::{Handle, TryArc, might_block};
-use zpool_manager::{Pool, PoolRef};
+use zpool_core::{TryArc, might_block};
 
 use crate::index::shard::{Inserted, Replaced};
+use crate::ops::encode::Placement;
 use crate::stats::latency::Latencies;
 use crate::store::Store;
 use crate::store::cost::page_share;
-use crate::store::settings::EncodeOptions;
-use crate::value::checksum::checksum;
-use crate::value::error::{Error, ErrorKind};
-use crate::value::pooled_object::{PooledObject, call_allocator, insert};
+use crate::value::error::Error;
+use crate::value::pooled_object::{PooledObject, call_allocator};
 use crate::value::same_filled;
 use crate::value::{LargeValue, PooledBlock, Value};
 
@@ -55,95 +53,96 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// at the limit may have to [evict](crate::AtLimit), and destroys pools that await it: hold no
     /// lock that a plug-in's destructor wants. A [`switch`](Self::switch) at the same time never
     /// makes it fail or wait.
-    pub fn store(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
+    #[doc(alias = "insert")]
+    #[doc(alias = "put")]
+    #[doc(alias = "set")]
+    pub fn store(&self, key: K, block: impl AsRef<[u8]>) -> Result<(), Error> {
         might_block("Store::store");
+        let block = block.as_ref();
         match self.latencies() {
             None => self.store_untimed(key, block),
             Some(latencies) => self.store_timed(latencies, key, block),
         }
     }
 
-    /// Like [`fetch_timed`](Self::fetch_timed).
+    /// Out of line, as `fetch_timed` of a load.
     #[inline(never)]
-    fn store_timed(&self, latencies: &Latencies, key: K, block: &[u8]) -> Result<(), Error<K>> {
+    fn store_timed(&self, latencies: &Latencies, key: K, block: &[u8]) -> Result<(), Error> {
         let _timer = latencies.store.timer();
         self.store_untimed(key, block)
     }
 
     #[inline]
-    pub(crate) fn store_untimed(&self, key: K, block: &[u8]) -> Result<(), Error<K>> {
+    pub(crate) fn store_untimed(&self, key: K, block: &[u8]) -> Result<(), Error> {
         let hash = self.hash(&key);
+        let pool = || self.manager().current().ok_or(Error::NoPool);
         let stored = match self.check_len(block) {
             Ok(()) if block.len() > self.block_size() => self.large(hash, block),
-            Ok(()) => match self.placement(block) {
-                // What most blocks come to, without a detour over `Value`: see `put_block`.
-                Ok(Placement::Pool(pool)) => match self.compress_into(&pool, hash, block) {
-                    Ok(kept) => return self.put_block(hash, key, kept.of(pool, block.len())),
-                    Err(kind) => Err(kind),
-                },
-                Ok(Placement::Word(word)) if self.replace_same(hash, &key, word, block.len()) => {
+            Ok(()) => match self.place(block, pool) {
+                // Fast path: most blocks end up in a pool.
+                Ok(Placement::Pool(pool)) => {
+                    // The codec gives the prefetch time to finish.
+                    self.index().prefetch(hash);
+                    match self.encode(&pool, pool.codec(), block) {
+                        Ok((handle, meta)) => {
+                            let object = PooledObject::new(pool, handle);
+                            return self.put_block(hash, key, PooledBlock { object, meta });
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+                Ok(Placement::SameFilled(word))
+                    if self.replace_same(hash, &key, word, block.len()) =>
+                {
                     return Ok(());
                 }
-                Ok(Placement::Word(word)) => Ok(Value::SameFilled { word, len: block.len() }),
-                Err(kind) => Err(kind),
+                Ok(Placement::SameFilled(word)) => Ok(Value::SameFilled { word, len: block.len() }),
+                Err(error) => Err(error),
             },
-            Err(kind) => Err(kind),
+            Err(error) => Err(error),
         };
         match stored {
             Ok(stored) => self.put(hash, key, stored),
-            Err(kind) => Err(self.store_failed(hash, key, kind)),
+            Err(error) => Err(self.store_failed(hash, key, error)),
         }
     }
 
-    /// Where a block goes.
-    #[inline]
-    fn placement(&self, block: &[u8]) -> Result<Placement, ErrorKind> {
-        let word = same_filled::detect(block);
-        if let Some(word) = word
-            && self.limit().bytes().is_none()
-        {
-            return Ok(Placement::Word(word));
-        }
-        let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
-        // A same-filled block costs its place in the index, so it is subject to the limit as well.
-        self.admit(&pool)?;
-        Ok(word.map_or(Placement::Pool(pool), Placement::Word))
-    }
-
-    pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), ErrorKind> {
+    pub(crate) fn check_len(&self, block: &[u8]) -> Result<(), Error> {
         if block.len() > self.max_value_len() {
-            return Err(ErrorKind::BlockTooLong { len: block.len(), max: self.max_value_len() });
+            return Err(Error::BlockTooLong { len: block.len(), max: self.max_value_len() });
         }
         Ok(())
     }
 
     /// Stores the parts of a long value.
     #[inline(never)]
-    pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Value, ErrorKind> {
+    pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Value, Error> {
         self.could_fit(value)?;
         let mut parts = Vec::new();
         let count = value.len().div_ceil(self.block_size());
-        parts.try_reserve_exact(count).map_err(|_| ErrorKind::IndexOutOfMemory)?;
+        parts.try_reserve_exact(count).map_err(|_| Error::IndexOutOfMemory)?;
         for part in value.chunks(self.block_size()) {
-            // A switch or the limit in between is as for any other block.
-            parts.push(match self.placement(part)? {
+            // A switch, or the limit reached, between two parts acts as between two blocks.
+            let pool = || self.manager().current().ok_or(Error::NoPool);
+            parts.push(match self.place(part, pool)? {
                 Placement::Pool(pool) => {
-                    let kept = self.compress_into(&pool, hash, part)?;
-                    Value::Pooled(kept.of(pool, part.len()))
+                    self.index().prefetch(hash);
+                    let (handle, meta) = self.encode(&pool, pool.codec(), part)?;
+                    Value::Pooled(PooledBlock { object: PooledObject::new(pool, handle), meta })
                 }
-                Placement::Word(word) => Value::SameFilled { word, len: part.len() },
+                Placement::SameFilled(word) => Value::SameFilled { word, len: part.len() },
             });
         }
         let large = LargeValue { parts: parts.into_boxed_slice(), len: value.len() };
-        TryArc::try_new(large).map(Value::Large).map_err(|_| ErrorKind::IndexOutOfMemory)
+        TryArc::try_new(large).map(Value::Large).map_err(|_| Error::IndexOutOfMemory)
     }
 
     /// Refuses a value that could not be kept even if it were alone, before all others are evicted
     /// for it. To know that of one about as long as the limit, it is compressed once more. A store
     /// that refuses has nothing to lose, so it refuses only what is surely over the limit.
-    fn could_fit(&self, value: &[u8]) -> Result<(), ErrorKind> {
+    fn could_fit(&self, value: &[u8]) -> Result<(), Error> {
         let Some(limit) = self.limit().bytes() else { return Ok(()) };
-        let pool = self.manager().current().ok_or(ErrorKind::NoPool)?;
+        let pool = self.manager().current().ok_or(Error::NoPool)?;
         let codec = pool.codec();
         let parts = value.len().div_ceil(self.block_size());
         let shared = call_allocator(|| codec.slot_bytes() + codec.compressor().shared_bytes())?;
@@ -175,7 +174,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     None
                 } else {
                     let max_object_len = self.encode_options().max_object_len(part.len());
-                    session.compress(part, max_object_len).map_err(ErrorKind::Codec)?
+                    session.compress(part, max_object_len).map_err(Error::Codec)?
                 };
                 needed += taken(shorter.unwrap_or(part).len());
             }
@@ -186,23 +185,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(())
     }
 
-    /// Compresses `block` and inserts the result into `pool`; as it is, if it does not get much shorter. The context's scratch is borrowed meanwhile, so
-    /// nothing is copied twice.
-    #[inline(always)]
-    fn compress_into(&self, pool: &Pool, hash: u64, block: &[u8]) -> Result<Kept, ErrorKind> {
-        let encode_options = self.encode_options();
-        // Its place in the index is there when the codec is done.
-        self.index().prefetch(hash);
-        if self.is_incompressible(block) {
-            return keep(pool, block, None, encode_options);
-        }
-        let max_object_len = encode_options.max_object_len(block.len());
-        let keep = |shorter: Option<&[u8]>| keep(pool, block, shorter, encode_options);
-        pool.codec()
-            .compress(block, max_object_len, keep)
-            .unwrap_or_else(|error| Err(ErrorKind::Codec(error)))
-    }
-
     /// Does a same-filled block take the place of another? That costs as much as before, and frees nothing.
     #[inline]
     fn replace_same(&self, hash: u64, key: &K, word: u64, len: usize) -> bool {
@@ -210,27 +192,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         shard.replace_same(hash, key, word, len)
     }
 
-    /// Is this a block to keep raw without asking the codec?
-    #[inline]
-    pub(crate) fn is_incompressible(&self, block: &[u8]) -> bool {
-        let noise = self.encode_options().looks_incompressible(block);
-        if noise {
-            self.counters().incompressible_skipped();
-        }
-        noise
-    }
-
     /// Puts a block that is in a pool into the index: [`put`](Self::put) for what is stored again and again.
     ///
     /// Where the key has a block, all that is done is to exchange the two, field by field. A block that is moved about on its way is written in pieces and read as a
     /// whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache. A new key is looked up twice for that.
     #[inline(always)]
-    pub(crate) fn put_block(
-        &self,
-        hash: u64,
-        key: K,
-        mut new: PooledBlock,
-    ) -> Result<(), Error<K>> {
+    pub(crate) fn put_block(&self, hash: u64, key: K, mut new: PooledBlock) -> Result<(), Error> {
         let added = self.object_cost(&new);
         match self.index().exchange(hash, &key, &mut new) {
             Replaced::Yes { unused_ref } => {
@@ -241,17 +208,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Ok(())
             }
             Replaced::No => self.put(hash, key, Value::Pooled(new)),
-            Replaced::Failed { broken, kind } => {
+            Replaced::Failed { broken, error } => {
                 self.free_object(new.object);
                 self.free_removed(broken);
-                Err(self.store_failed(hash, key, kind))
+                Err(self.store_failed(hash, key, error))
             }
         }
     }
 
     /// Puts what was made of a block into the index.
     #[inline]
-    pub(crate) fn put(&self, hash: u64, key: K, stored: Value) -> Result<(), Error<K>> {
+    pub(crate) fn put(&self, hash: u64, key: K, stored: Value) -> Result<(), Error> {
         let mut added = self.cost(&stored);
         if matches!(stored, Value::Large(_)) {
             // Before it is there: what goes for a long value must not be that value.
@@ -279,55 +246,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     unreachable!("an entry that was not put in is still here")
                 };
                 self.free(stored);
-                Err(self.store_failed(hash, key, ErrorKind::IndexOutOfMemory))
+                Err(self.store_failed(hash, key, Error::IndexOutOfMemory))
             }
         }
     }
 
     /// The end of a store that failed: nothing older is left behind (B23).
     #[cold]
-    pub(crate) fn store_failed(&self, hash: u64, key: K, kind: ErrorKind) -> Error<K> {
-        self.counters().store_failed(&kind);
+    pub(crate) fn store_failed(&self, hash: u64, key: K, error: Error) -> Error {
+        self.counters().store_failed(&error);
         self.remove(hash, &key);
-        Error { key, kind }
-    }
-}
-
-/// What a block came to in a pool: see [`PooledBlock`].
-pub(crate) struct Kept {
-    handle: Handle,
-    object_len: usize,
-    raw: bool,
-    sum: u32,
-}
-
-/// Where a block goes.
-enum Placement {
-    /// Nowhere: it repeats this word.
-    Word(u64),
-    /// Into this pool.
-    Pool(PoolRef),
-}
-
-/// Inserts what a block was compressed to, or the block itself if that is `None`.
-#[inline(always)]
-pub(crate) fn keep(
-    pool: &Pool,
-    block: &[u8],
-    shorter: Option<&[u8]>,
-    encode_options: EncodeOptions,
-) -> Result<Kept, ErrorKind> {
-    let object = shorter.unwrap_or(block);
-    let sum = if encode_options.checksums { checksum(object, block.len()) } else { 0 };
-    let handle = insert(pool, object)?;
-    Ok(Kept { handle, object_len: object.len(), raw: shorter.is_none(), sum })
-}
-
-impl Kept {
-    /// With the pool that it is in, and the length of the block that it was made of.
-    #[inline(always)]
-    pub(crate) fn of(self, pool: PoolRef, len: usize) -> PooledBlock {
-        let Kept { handle, object_len, raw, sum } = self;
-        PooledBlock { object: PooledObject::new(pool, handle), len, object_len, raw, sum }
+        error
     }
 }

@@ -22,7 +22,7 @@ use crate::limit::Admission;
 use crate::limit::eviction_scope::EvictionScope;
 use crate::pressure::release::{IdleContexts, PoolScope};
 use crate::store::Store;
-use crate::value::error::ErrorKind;
+use crate::value::error::Error;
 use crate::value::pooled_object::call_allocator;
 
 /// At the limit 1/64 of it is evicted at a time, but from these bounds.
@@ -63,7 +63,7 @@ impl<K, S> Store<K, S> {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// May a block be stored in `pool`? Makes room for it where that is the policy.
     #[inline]
-    pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), ErrorKind> {
+    pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), Error> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
         let (evicts, was_full) = (self.eviction().evicts(), self.limit().above_low_watermark());
         let verdict = match self.admit_by_bound(max, pool, evicts)? {
@@ -92,7 +92,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         max: usize,
         pool: &PoolRef,
         pays: bool,
-    ) -> Result<Option<Admission>, ErrorKind> {
+    ) -> Result<Option<Admission>, Error> {
         call_allocator(|| {
             self.limit().admit_by_bound(max, pool, self.manager(), self.index().bytes(), pays)
         })
@@ -100,7 +100,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// What the limit says after all pools were asked.
     #[cold]
-    pub(crate) fn admit_by_measure(&self, max: usize) -> Result<Admission, ErrorKind> {
+    pub(crate) fn admit_by_measure(&self, max: usize) -> Result<Admission, Error> {
         let (manager, index_bytes) = (self.manager(), self.index().bytes());
         call_allocator(|| {
             self.limit().admit_by_measure(max, manager, index_bytes, || self.transient_bytes())
@@ -136,7 +136,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// What the store holds and its limit, if it is over that by more than what is
     /// [passing](Self::passing). The limit may be set anew at any time: what it is now counts, and
     /// without one there is room.
-    fn over_limit(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, ErrorKind> {
+    fn over_limit(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, Error> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
         let verdict = match self.admit_by_bound(max, pool, true)? {
             Some(verdict) => verdict,
@@ -158,7 +158,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// block adds, and leaves the rest to the stores after it; unless it is to bring the store
     /// below the limit `at_once`.
     #[cold]
-    fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), ErrorKind> {
+    fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), Error> {
         self.manager().destroy_pending();
         let Some(_scope) = EvictionScope::enter(self.eviction()) else {
             return self
@@ -215,7 +215,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         pool: &PoolRef,
         evicted: bool,
         scope: PoolScope,
-    ) -> Result<Option<(usize, usize)>, ErrorKind> {
+    ) -> Result<Option<(usize, usize)>, Error> {
         // If there was nothing to evict it is contexts after all: all that are idle go.
         self.release_unused(
             if evicted { IdleContexts::KeepOne } else { IdleContexts::Free },
@@ -229,7 +229,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.over_limit(pool)
     }
 
-    fn measure_held(&self) -> Result<usize, ErrorKind> {
+    fn measure_held(&self) -> Result<usize, Error> {
         call_allocator(|| self.limit().held(self.manager(), self.index().bytes()))
     }
 
@@ -239,7 +239,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         pool: &PoolRef,
         max: usize,
         step: usize,
-    ) -> Result<bool, ErrorKind> {
+    ) -> Result<bool, Error> {
         // Less would not last: the next store would be here again.
         let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
         let sweeps = self.limit().may_free_contexts() || !self.may_keep_idle_context();
@@ -345,9 +345,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Full`] when what cannot be evicted (contexts in use, the shards of the index)
+    /// [`Error::Full`] when what cannot be evicted (contexts in use, the shards of the index)
     /// is over the limit by itself. The new limit holds in any case.
-    pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), ErrorKind> {
+    pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), Error> {
         self.limit().set(bytes);
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());
         let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else {

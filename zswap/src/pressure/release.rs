@@ -16,7 +16,7 @@ use zpool_manager::PoolRef;
 
 use crate::limit::{Admission, ReleaseAttempt};
 use crate::store::Store;
-use crate::value::error::ErrorKind;
+use crate::value::error::Error;
 
 /// Which contexts are freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// use zswap::zpool_core::CompactionBudget;
+    /// use zswap::CompactionBudget;
     ///
     /// let store = zswap::Store::<u64>::builder().build()?;
     /// for key in 0..1000 {
@@ -180,11 +180,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// A full store with nothing to give back refuses fast: it looks again only once something was
     /// removed, or some time has passed.
     #[cold]
-    pub(crate) fn release_or_refuse(
-        &self,
-        was_full: bool,
-        mut held: usize,
-    ) -> Result<(), ErrorKind> {
+    pub(crate) fn release_or_refuse(&self, was_full: bool, mut held: usize) -> Result<(), Error> {
         let attempt = self.limit().next_attempt();
         if attempt != ReleaseAttempt::No {
             might_block("giving memory back");
@@ -208,7 +204,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Returns what the store holds if that is still too much. The limit may be set anew meanwhile:
     /// what it is now counts, and without one there is room.
-    fn still_full(&self, was_full: bool) -> Result<Option<usize>, ErrorKind> {
+    fn still_full(&self, was_full: bool) -> Result<Option<usize>, Error> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
         if !was_full {
             // It never refused a block: below the limit is enough.
@@ -236,9 +232,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// The store is full, and there is nothing that it could do about that.
-    pub(crate) fn full_error(&self, held: usize, limit: usize) -> ErrorKind {
+    pub(crate) fn full_error(&self, held: usize, limit: usize) -> Error {
         let threshold =
             if self.eviction().evicts() { limit } else { self.limit().low_watermark(limit) };
-        ErrorKind::Full { held, limit, threshold }
+        Error::Full { held, limit, threshold }
     }
 }

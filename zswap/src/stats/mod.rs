@@ -8,8 +8,8 @@ use zpool_core::PoolStats;
 use zpool_core::sync::atomic::{AtomicU64, Ordering};
 use zpool_manager::ManagerStats;
 
-use crate::stats::latency::LatencySummary;
-use crate::value::error::ErrorKind;
+pub use self::latency::LatencySummary;
+use crate::value::error::Error;
 
 /// A store's books. Each figure was true at some moment during the call; what is stored adds up exactly while nothing runs. Its `Display` form is a table.
 ///
@@ -158,25 +158,25 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// A store returned this error.
-    pub(crate) fn store_failed(&self, kind: &ErrorKind) {
-        count(match kind {
-            ErrorKind::BlockTooLong { .. } | ErrorKind::BufferTooSmall { .. } => &self.bad_input,
-            ErrorKind::Full { .. } => &self.full,
-            ErrorKind::NoPool => &self.no_pool,
-            ErrorKind::IndexOutOfMemory
-            | ErrorKind::BufferOutOfMemory { .. }
-            | ErrorKind::ResultsOutOfMemory
-            | ErrorKind::Pool(_)
-            | ErrorKind::AllocatorPanicked(_) => &self.alloc_failed,
-            ErrorKind::Codec(_) => &self.compress_failed,
+    pub(crate) fn store_failed(&self, error: &Error) {
+        count(match error {
+            Error::BlockTooLong { .. } | Error::BufferTooSmall { .. } => &self.bad_input,
+            Error::Full { .. } => &self.full,
+            Error::NoPool => &self.no_pool,
+            Error::IndexOutOfMemory
+            | Error::BufferOutOfMemory { .. }
+            | Error::ResultsOutOfMemory
+            | Error::Pool(_)
+            | Error::AllocatorPanicked(_) => &self.alloc_failed,
+            Error::Codec(_) => &self.compress_failed,
         });
     }
 
     /// A load or take returned this error.
-    pub(crate) fn load_failed(&self, kind: &ErrorKind) {
-        match kind {
-            ErrorKind::Codec(_) => count(&self.decompress_failed),
-            ErrorKind::Pool(_) | ErrorKind::AllocatorPanicked(_) => count(&self.read_failed),
+    pub(crate) fn load_failed(&self, error: &Error) {
+        match error {
+            Error::Codec(_) => count(&self.decompress_failed),
+            Error::Pool(_) | Error::AllocatorPanicked(_) => count(&self.read_failed),
             _ => {}
         }
     }

@@ -38,8 +38,8 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn object_cost(&self, block: &PooledBlock) -> usize {
         match block.object.pool().objects_per_page() {
-            None => block.object_len,
-            Some(objects) => page_share(self.page_bytes(), objects, block.object_len),
+            None => block.meta.object_len,
+            Some(objects) => page_share(self.page_bytes(), objects, block.meta.object_len),
         }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod cost;
 pub(crate) mod settings;
 mod stats;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
@@ -261,28 +262,47 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Removes what is stored under `key`. False when there is nothing.
     ///
     /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as far as the drop of a key is.
-    pub fn invalidate(&self, key: &K) -> bool {
+    #[doc(alias = "remove")]
+    #[doc(alias = "delete")]
+    pub fn invalidate<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let hash = self.hash(key);
         self.remove(hash, key)
     }
 
     /// Bytes of what is stored under `key`. Not counted as a load.
-    pub fn len_of(&self, key: &K) -> Option<usize> {
+    pub fn len_of<Q>(&self, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let (shard, hash) = self.index().lock(self.hash(key));
         shard.find(hash, key).map(|found| found.len())
     }
 
     /// Is something stored under `key`? Not counted as a load.
-    pub fn contains(&self, key: &K) -> bool {
+    #[doc(alias = "contains_key")]
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         self.len_of(key).is_some()
     }
 
     #[inline]
-    pub(crate) fn hash(&self, key: &K) -> u64 {
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         self.inner.hasher.hash_one(key)
     }
 
-    pub(crate) fn remove(&self, hash: u64, key: &K) -> bool {
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let removed = self.index().edit(hash, |shard, hash| {
             let removed = shard.remove_if(hash, key, |_| true);
             shard.stats.invalidated += u64::from(removed.is_some());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zpool_core::{NoBlock, PoolError};
 
-use crate::value::error::ErrorKind;
+use crate::value::error::Error;
 
 /// Attempts that only yield: most readers are done within the time slice they get.
 const YIELDS: u32 = 8;
@@ -42,11 +42,11 @@ impl Backoff {
     /// Repeats `attempt` as long as it meets too many readers and the wait is not over.
     pub(crate) fn retry<R>(
         &mut self,
-        mut attempt: impl FnMut() -> Result<R, ErrorKind>,
-    ) -> Result<R, ErrorKind> {
+        mut attempt: impl FnMut() -> Result<R, Error>,
+    ) -> Result<R, Error> {
         loop {
             match attempt() {
-                Err(kind) if is_too_many_readers(&kind) && self.wait() => {}
+                Err(error) if is_too_many_readers(&error) && self.wait() => {}
                 result => return result,
             }
         }
@@ -57,8 +57,8 @@ impl Backoff {
 /// look.
 #[cold]
 #[inline(never)]
-pub(crate) fn is_too_many_readers(kind: &ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Pool(PoolError::TooManyReaders))
+pub(crate) fn is_too_many_readers(error: &Error) -> bool {
+    matches!(error, Error::Pool(PoolError::TooManyReaders))
 }
 
 #[cfg(all(test, not(zpool_loom)))]
@@ -70,7 +70,7 @@ mod tests {
         let (mut backoff, mut attempts) = (Backoff::default(), 0);
         let result: Result<(), _> = backoff.retry(|| {
             attempts += 1;
-            Err(ErrorKind::Pool(PoolError::TooManyReaders))
+            Err(Error::Pool(PoolError::TooManyReaders))
         });
         assert!(is_too_many_readers(&result.unwrap_err()) && !backoff.wait());
         assert_eq!(attempts, YIELDS + SLEEPS + 1);
@@ -87,8 +87,8 @@ mod tests {
         let mut attempts = 0;
         let result: Result<(), _> = Backoff::default().retry(|| {
             attempts += 1;
-            Err(ErrorKind::Pool(PoolError::OutOfMemory))
+            Err(Error::Pool(PoolError::OutOfMemory))
         });
-        assert_eq!((result, attempts), (Err(ErrorKind::Pool(PoolError::OutOfMemory)), 1));
+        assert_eq!((result, attempts), (Err(Error::Pool(PoolError::OutOfMemory)), 1));
     }
 }

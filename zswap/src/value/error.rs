@@ -6,20 +6,10 @@ use std::fmt;
 use zpool_core::PoolError;
 use zpool_core::compress::CodecError;
 
-/// What went wrong with the block of which key. After an error of `store` no block is stored under that key; after one of a load or take
-/// everything is as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error<K> {
-    /// The key that was given.
-    pub key: K,
-    /// What went wrong.
-    pub kind: ErrorKind,
-}
-
 /// What went wrong with a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ErrorKind {
+pub enum Error {
     /// `store`: the block is over the block size, or the value over the longest one.
     BlockTooLong {
         /// Its bytes.
@@ -67,46 +57,40 @@ pub enum ErrorKind {
     Codec(CodecError),
 }
 
-impl fmt::Display for ErrorKind {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ErrorKind::BlockTooLong { len, max } => {
+            Error::BlockTooLong { len, max } => {
                 write!(f, "a block of {len} bytes is over the {max} allowed")
             }
-            ErrorKind::BufferTooSmall { needed, given } => {
+            Error::BufferTooSmall { needed, given } => {
                 write!(f, "the block has {needed} bytes, the buffer {given}")
             }
-            ErrorKind::BufferOutOfMemory { needed } => {
+            Error::BufferOutOfMemory { needed } => {
                 write!(f, "no memory for a buffer of {needed} bytes")
             }
-            ErrorKind::Full { held, limit, threshold } => write!(
+            Error::Full { held, limit, threshold } => write!(
                 f,
                 "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks again below \
                  {threshold}; remove something and try again, or raise the limit"
             ),
-            ErrorKind::NoPool => f.write_str("there is no current pool"),
-            ErrorKind::ResultsOutOfMemory => f.write_str(
+            Error::NoPool => f.write_str("there is no current pool"),
+            Error::ResultsOutOfMemory => f.write_str(
                 "no memory for the results of this item and those after it: try smaller batches",
             ),
-            ErrorKind::IndexOutOfMemory => f.write_str("no memory for the index"),
-            ErrorKind::Pool(error) => error.fmt(f),
-            ErrorKind::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
-            ErrorKind::Codec(error) => error.fmt(f),
+            Error::IndexOutOfMemory => f.write_str("no memory for the index"),
+            Error::Pool(error) => error.fmt(f),
+            Error::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
+            Error::Codec(error) => error.fmt(f),
         }
     }
 }
 
-impl<K: fmt::Debug> fmt::Display for Error<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "key {:?}: {}", self.key, self.kind)
-    }
-}
-
-impl<K: fmt::Debug> StdError for Error<K> {
+impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.kind {
-            ErrorKind::Pool(error) => Some(error),
-            ErrorKind::Codec(error) => Some(error),
+        match self {
+            Error::Pool(error) => Some(error),
+            Error::Codec(error) => Some(error),
             _ => None,
         }
     }

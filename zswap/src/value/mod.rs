@@ -6,12 +6,14 @@ pub(crate) mod checksum;
 pub(crate) mod deferred_panic;
 pub(crate) mod error;
 pub(crate) mod incompressible;
+pub(crate) mod meta;
 pub(crate) mod pooled_object;
 pub(crate) mod same_filled;
 
 use zpool_core::{HandleId, PoolId, TryArc};
 use zpool_manager::PoolRef;
 
+use crate::value::meta::ObjectMeta;
 use crate::value::pooled_object::PooledObject;
 
 /// The largest block size in bytes that a store can be built with.
@@ -32,14 +34,7 @@ pub(crate) enum Value {
 #[derive(Debug)]
 pub(crate) struct PooledBlock {
     pub(crate) object: PooledObject,
-    /// Bytes of the block.
-    pub(crate) len: usize,
-    /// Bytes of the object.
-    pub(crate) object_len: usize,
-    /// The object is the block itself.
-    pub(crate) raw: bool,
-    /// Of the object's bytes; 0 in a store without checksums.
-    pub(crate) sum: u32,
+    pub(crate) meta: ObjectMeta,
 }
 
 /// A value of several blocks. Who loads it holds it meanwhile, so that its objects stay although nobody pins them.
@@ -67,7 +62,7 @@ impl Value {
     pub(crate) fn len(&self) -> usize {
         match self {
             Value::SameFilled { len, .. } => *len,
-            Value::Pooled(block) => block.len,
+            Value::Pooled(block) => block.meta.block_len,
             Value::Large(large) => large.len,
         }
     }
@@ -76,7 +71,7 @@ impl Value {
     pub(crate) fn object_len(&self) -> usize {
         match self {
             Value::SameFilled { .. } => 0,
-            Value::Pooled(block) => block.object_len,
+            Value::Pooled(block) => block.meta.object_len,
             Value::Large(large) => large.object_len(),
         }
     }

@@ -11,7 +11,7 @@ use zpool_core::{Handle, PoolError, ReadGuard};
 use zpool_manager::{Pool, PoolRef};
 
 use crate::value::ValueId;
-use crate::value::error::ErrorKind;
+use crate::value::error::Error;
 
 /// An object that is in no index, or not any more: its handle, and a reference to the pool that it is in.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl PooledObject {
     ///
     /// When the allocator panicked: then nobody knows what either handle names.
     #[inline]
-    pub(crate) fn exchange(&mut self, kept: &Handle) -> Result<bool, ErrorKind> {
+    pub(crate) fn exchange(&mut self, kept: &Handle) -> Result<bool, Error> {
         let (pool, handle) = self.held.as_mut().expect("there until the end");
         call_allocator(|| pool.zpool().exchange(kept, handle))
     }
@@ -139,13 +139,13 @@ impl Drop for PinnedObject<'_> {
 
 /// Pins the object of `handle` in `pool`. Never blocks.
 #[inline]
-pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<PinnedObject<'p>, ErrorKind> {
+pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<PinnedObject<'p>, Error> {
     call(|| pool.zpool().read(handle)).map(|guard| PinnedObject { guard: Some(guard) })
 }
 
 /// Puts `bytes` into `pool`. May block.
 #[inline]
-pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, ErrorKind> {
+pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, Error> {
     call(|| pool.zpool().insert(bytes))
 }
 
@@ -153,9 +153,9 @@ pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, ErrorKind> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::AllocatorPanicked`].
+/// [`Error::AllocatorPanicked`].
 #[inline]
-pub(crate) fn call_allocator<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
+pub(crate) fn call_allocator<R>(ask: impl FnOnce() -> R) -> Result<R, Error> {
     call(|| Ok(ask()))
 }
 
@@ -164,15 +164,15 @@ pub(crate) fn call_allocator<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind>
 /// # Errors
 ///
 /// [`CodecError::Panicked`].
-pub(crate) fn call_compressor<R>(ask: impl FnOnce() -> R) -> Result<R, ErrorKind> {
+pub(crate) fn call_compressor<R>(ask: impl FnOnce() -> R) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(ask))
-        .map_err(|panic| ErrorKind::Codec(CodecError::Panicked(swallowed_message(panic))))
+        .map_err(|panic| Error::Codec(CodecError::Panicked(swallowed_message(panic))))
 }
 
 #[inline]
-fn call<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, ErrorKind> {
+fn call<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, Error> {
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(ErrorKind::Pool),
-        Err(panic) => Err(ErrorKind::AllocatorPanicked(swallowed_message(panic))),
+        Ok(result) => result.map_err(Error::Pool),
+        Err(panic) => Err(Error::AllocatorPanicked(swallowed_message(panic))),
     }
 }

@@ -38,22 +38,16 @@ impl<K> Shard<K> {
         &mut self,
         block: PooledBlock,
     ) -> Result<(PackedEntry, u32, Option<PoolRef>), Value> {
-        let PooledBlock { object, len, object_len, raw, sum } = block;
+        let PooledBlock { object, meta } = block;
         let (pool, handle) = object.into_parts();
         match self.pools.acquire(pool, &mut self.list_bytes) {
             Ok((number, unused_ref)) => {
-                let (state, meta) =
-                    (EntryState::in_pool(number), PackedMeta::new(len, object_len, raw));
-                Ok((PackedEntry::Pooled { handle, state, meta }, sum, unused_ref))
+                let state = EntryState::in_pool(number);
+                let packed = PackedMeta::pack(meta);
+                Ok((PackedEntry::Pooled { handle, state, meta: packed }, meta.checksum, unused_ref))
             }
             Err(pool) => {
-                let block = PooledBlock {
-                    object: PooledObject::new(pool, handle),
-                    len,
-                    object_len,
-                    raw,
-                    sum,
-                };
+                let block = PooledBlock { object: PooledObject::new(pool, handle), meta };
                 self.pack_without_pool_number(block)
             }
         }
@@ -70,7 +64,7 @@ impl<K> Shard<K> {
         if parts.try_reserve_exact(1).is_err() {
             return Err(Value::Pooled(block));
         }
-        let len = block.len;
+        let len = block.meta.block_len;
         parts.push(Value::Pooled(block));
         match TryArc::try_new(LargeValue { parts: parts.into_boxed_slice(), len }) {
             Ok(large) => self.pack_large(large),
@@ -110,14 +104,8 @@ impl<K> Shard<K> {
                     Some(pool) => self.pools.release_one(state.pool()).unwrap_or(pool),
                     None => self.pools.release(state.pool()),
                 };
-                let (len, object_len, raw) = (meta.len(), meta.object_len(), meta.raw());
-                Value::Pooled(PooledBlock {
-                    object: PooledObject::new(pool, handle),
-                    len,
-                    object_len,
-                    raw,
-                    sum,
-                })
+                let (object, meta) = (PooledObject::new(pool, handle), meta.unpack(sum));
+                Value::Pooled(PooledBlock { object, meta })
             }
             PackedEntry::Large { number, .. } => {
                 Value::Large(self.values.remove(number, &mut self.list_bytes))

@@ -7,7 +7,7 @@ use crate::index::packed_entry::PackedEntry;
 use crate::index::packed_meta::PackedLen;
 use crate::index::table::{BucketId, NoRoom};
 use crate::value::PooledBlock;
-use crate::value::error::ErrorKind;
+use crate::value::error::Error;
 
 /// What was put in has taken the place of an item (with the key that is not needed), or none; and a
 /// reference that was not needed, either. To be dropped when the lock is free.
@@ -26,7 +26,7 @@ pub(crate) enum Replaced<K> {
     /// With a reference that was not needed.
     Yes { unused_ref: Option<PoolRef> },
     /// The allocator panicked. The item that was there is out.
-    Failed { broken: Option<Item<K>>, kind: ErrorKind },
+    Failed { broken: Option<Item<K>>, error: Error },
 }
 
 impl<K: Eq> Shard<K> {
@@ -105,7 +105,7 @@ impl<K: Eq> Shard<K> {
         &mut self,
         at: BucketId,
         new: &mut PooledBlock,
-    ) -> Result<bool, ErrorKind> {
+    ) -> Result<bool, Error> {
         let old_sum = self.table.sum(at);
         let Some((_, entry)) = self.table.get_mut(at) else { return Ok(false) };
         let PackedEntry::Pooled { handle, state, .. } = entry else { return Ok(false) };
@@ -121,7 +121,7 @@ impl<K: Eq> Shard<K> {
             }
         }
         self.stats.exchange(entry, new);
-        self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
+        self.table.set_sum(at, std::mem::replace(&mut new.meta.checksum, old_sum));
         Ok(true)
     }
 
@@ -141,7 +141,7 @@ impl<K: Eq> Shard<K> {
         std::mem::swap(handle, new.object.handle_mut());
         self.watches.left(new.object.id());
         self.stats.exchange(entry, new);
-        self.table.set_sum(at, std::mem::replace(&mut new.sum, old_sum));
+        self.table.set_sum(at, std::mem::replace(&mut new.meta.checksum, old_sum));
         Replaced::Yes { unused_ref }
     }
 

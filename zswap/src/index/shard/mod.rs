@@ -5,6 +5,8 @@ mod entries;
 mod exchange;
 mod shard_stats;
 
+use std::borrow::Borrow;
+
 use zpool_core::{Handle, PoolId, TryArc};
 use zpool_manager::PoolRef;
 
@@ -17,6 +19,7 @@ use crate::index::shard_contents::ShardContents;
 use crate::index::table::{BucketId, Position, Seek, Table};
 use crate::index::watch::Watches;
 use crate::value::access::Access;
+use crate::value::meta::ObjectMeta;
 use crate::value::{LargeValue, Value, ValueId};
 
 /// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop
@@ -49,18 +52,8 @@ pub(crate) struct Shard<K> {
 /// What a look-up found, borrowed from the shard.
 #[derive(Debug)]
 pub(crate) enum ValueRef<'s> {
-    SameFilled {
-        word: u64,
-        len: usize,
-    },
-    Pooled {
-        handle: &'s Handle,
-        pool: &'s PoolRef,
-        len: usize,
-        object_len: usize,
-        raw: bool,
-        sum: u32,
-    },
+    SameFilled { word: u64, len: usize },
+    Pooled { handle: &'s Handle, pool: &'s PoolRef, meta: ObjectMeta },
     Large(&'s TryArc<LargeValue>),
 }
 
@@ -104,10 +97,7 @@ impl<K> Shard<K> {
             PackedEntry::Pooled { handle, state, meta } => ValueRef::Pooled {
                 handle,
                 pool: self.pools.get(state.pool()),
-                len: meta.len(),
-                object_len: meta.object_len(),
-                raw: meta.raw(),
-                sum: self.table.sum(at),
+                meta: meta.unpack(self.table.sum(at)),
             },
             PackedEntry::Large { number, .. } => ValueRef::Large(self.values.get(*number)),
         })
@@ -173,15 +163,23 @@ impl<K: Eq> Shard<K> {
 
     /// What is stored under `key`, whose hash is `hash`.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, key: &K) -> Option<ValueRef<'_>> {
-        let at = self.table.find(hash, |other| other == key)?;
+    pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<ValueRef<'_>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let at = self.table.find(hash, |other| other.borrow() == key)?;
         self.found(at)
     }
 
     /// Finds `key` for a load, peek or take: counted, and for a load as a use.
     #[inline]
-    pub(crate) fn look_up(&mut self, hash: u64, key: &K, access: Access) -> Option<ValueRef<'_>> {
-        match self.table.find(hash, |other| other == key) {
+    pub(crate) fn look_up<Q>(&mut self, hash: u64, key: &Q, access: Access) -> Option<ValueRef<'_>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        match self.table.find(hash, |other| other.borrow() == key) {
             Some(at) => {
                 self.count_hit(at, access);
                 self.found(at)
@@ -202,8 +200,12 @@ impl<K: Eq> Shard<K> {
 
     /// Where `key` is, for [`found`](Self::found) and [`count_hit`](Self::count_hit).
     #[inline]
-    pub(crate) fn bucket_of(&self, hash: u64, key: &K) -> Option<BucketId> {
-        self.table.find(hash, |other| other == key)
+    pub(crate) fn bucket_of<Q>(&self, hash: u64, key: &Q) -> Option<BucketId>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.table.find(hash, |other| other.borrow() == key)
     }
 
     /// What is at bucket `at` is being loaded, peeked or taken.
@@ -219,13 +221,17 @@ impl<K: Eq> Shard<K> {
 
     /// Takes the item of `key` out, if it is one that is `wanted`.
     #[inline]
-    pub(crate) fn remove_if(
+    pub(crate) fn remove_if<Q>(
         &mut self,
         hash: u64,
-        key: &K,
+        key: &Q,
         wanted: impl FnOnce(&ValueRef<'_>) -> bool,
-    ) -> Option<Item<K>> {
-        let at = self.table.find(hash, |other| other == key)?;
+    ) -> Option<Item<K>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let at = self.table.find(hash, |other| other.borrow() == key)?;
         if !wanted(&self.found(at)?) {
             return None;
         }
@@ -238,7 +244,8 @@ impl ValueRef<'_> {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
-            ValueRef::SameFilled { len, .. } | ValueRef::Pooled { len, .. } => *len,
+            ValueRef::SameFilled { len, .. } => *len,
+            ValueRef::Pooled { meta, .. } => meta.block_len,
             ValueRef::Large(large) => large.len,
         }
     }

@@ -35,8 +35,9 @@ impl<K> Shard<K> {
         match entry {
             PackedEntry::SameFilled { len, .. } => self.stats.add(Kind::SameFilled, 0, len.get()),
             PackedEntry::Pooled { meta, .. } => {
-                let kind = if meta.raw() { Kind::Raw } else { Kind::Compressed };
-                self.stats.add(kind, meta.object_len(), meta.len());
+                let meta = meta.unpack(0);
+                let kind = if meta.raw { Kind::Raw } else { Kind::Compressed };
+                self.stats.add(kind, meta.object_len, meta.block_len);
             }
             PackedEntry::Large { number, .. } => {
                 let large = self.values.get(*number);
@@ -47,17 +48,40 @@ impl<K> Shard<K> {
 }
 
 impl ShardStats {
-    /// Exchanges what is kept of two blocks, but for their handles and pools, and counts a store.
+    /// Adds the counts of another shard.
+    pub(crate) fn add_shard(&mut self, other: &ShardStats) {
+        self.compressed += other.compressed;
+        self.raw += other.raw;
+        self.same += other.same;
+        self.large += other.large;
+        self.payload += other.payload;
+        self.stored_bytes += other.stored_bytes;
+        self.stores += other.stores;
+        self.load_hits += other.load_hits;
+        self.load_misses += other.load_misses;
+        self.peek_hits += other.peek_hits;
+        self.peek_misses += other.peek_misses;
+        self.taken += other.taken;
+        self.take_misses += other.take_misses;
+        self.invalidated += other.invalidated;
+        self.evicted += other.evicted;
+    }
+
+    /// Exchanges what is known of two blocks, except their checksums, and counts a store.
     #[inline(always)]
     pub(super) fn exchange(&mut self, entry: &mut PackedEntry, new: &mut PooledBlock) {
-        let PackedEntry::Pooled { meta, .. } = entry else { unreachable!("looked at before") };
-        let old = std::mem::replace(meta, PackedMeta::new(new.len, new.object_len, new.raw));
+        let PackedEntry::Pooled { meta: packed, .. } = entry else {
+            unreachable!("checked before")
+        };
+        let added = new.meta;
+        let removed = packed.unpack(added.checksum);
+        *packed = PackedMeta::pack(added);
         self.stores += 1;
-        self.raw = self.raw + usize::from(new.raw) - usize::from(old.raw());
-        self.compressed = self.compressed + usize::from(old.raw()) - usize::from(new.raw);
-        self.stored_bytes = self.stored_bytes + new.len - old.len();
-        self.payload = self.payload + new.object_len - old.object_len();
-        (new.len, new.object_len, new.raw) = (old.len(), old.object_len(), old.raw());
+        self.raw = self.raw + usize::from(added.raw) - usize::from(removed.raw);
+        self.compressed = self.compressed + usize::from(removed.raw) - usize::from(added.raw);
+        self.stored_bytes = self.stored_bytes + added.block_len - removed.block_len;
+        self.payload = self.payload + added.object_len - removed.object_len;
+        new.meta = removed;
         entry.warm();
     }
 
@@ -104,7 +128,7 @@ impl ShardStats {
     pub(super) fn subtract(&mut self, stored: &Value) {
         let kind = match stored {
             Value::SameFilled { .. } => Kind::SameFilled,
-            Value::Pooled(block) if block.raw => Kind::Raw,
+            Value::Pooled(block) if block.meta.raw => Kind::Raw,
             Value::Pooled(_) => Kind::Compressed,
             Value::Large(_) => Kind::Large,
         };
