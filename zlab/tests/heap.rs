@@ -8,7 +8,8 @@ use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
 use zpool_testing::heap::{CountingAllocator, calls_of};
 use zpool_zstd::{ZstdDriver, remember};
-use zswap::{Manual, PoolSpec, Store};
+use zswap::plugin::Manual;
+use zswap::{PoolSpec, Store};
 
 #[path = "../../zswap/tests/common/processors.rs"]
 mod processors;

@@ -15,7 +15,7 @@ impl JsonCache {
             .max_value_len(4 << 20)
             .limit_bytes(limit_bytes)
             .at_limit(AtLimit::Evict)
-            .spare_dense(true)
+            .keep_compressible(true)
             .on_evict(|key: &String, len| assert!(!key.is_empty() && len > 0))
             .checksums(true)
             .build()?;

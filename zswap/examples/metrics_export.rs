@@ -17,7 +17,7 @@ fn export(stats: &StoreStats) {
     for (name, value) in [
         ("zswap_entries", stats.entries),
         ("zswap_stored_bytes", stats.stored_bytes),
-        ("zswap_held_bytes", stats.held_bytes()),
+        ("zswap_held_bytes", stats.bytes_held()),
         ("zswap_pool_bytes", stats.pool_bytes),
         ("zswap_index_bytes", stats.index_bytes),
         ("zswap_context_bytes", stats.context_bytes),
@@ -98,7 +98,7 @@ impl Recorder for Remembers {
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let recorder = Remembers::default();
     let store: Store<u64> = Store::builder().build()?;
-    metrics::with_local_recorder(&recorder, || -> Result<(), zswap::Error<u64>> {
+    metrics::with_local_recorder(&recorder, || -> Result<(), zswap::Error> {
         for key in 0..100 {
             store.store(key, format!("block {key} ").repeat(100).as_bytes())?;
             store.load_vec(&(key * 2))?;

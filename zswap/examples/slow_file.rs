@@ -88,6 +88,6 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (reads, stats) = (cached.reads.into_inner(), cached.cache.stats());
     println!("{READS} reads, {reads} of them from the file\n{stats}");
     assert!(reads < READS / 2);
-    assert!(stats.held_bytes() < (2 << 20) + (256 << 10));
+    assert!(stats.bytes_held() < (2 << 20) + (256 << 10));
     Ok(())
 }

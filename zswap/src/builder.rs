@@ -15,17 +15,12 @@ use zpool_core::page::PageSource;
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
-use crate::error::BuildError;
-use crate::evict::{AtLimit, Eviction, Listener};
+use crate::build_error::BuildError;
 use crate::limit::Limit;
-use crate::store::{Settings, Store};
-use crate::storing::Coding;
-
-/// The largest block in bytes, unless the builder is told otherwise.
-pub const DEFAULT_BLOCK_SIZE: usize = 4096;
-
-/// The largest block size in bytes that a store can be built with.
-pub const MAX_BLOCK_SIZE: usize = 262_144;
+use crate::limit::policy::{AtLimit, Eviction, Listener};
+use crate::store::Store;
+use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
+use crate::value::MAX_BLOCK_SIZE;
 
 /// Percent of its limit at which a store that was full takes blocks again, unless the builder is told otherwise. The kernel's figure.
 pub const DEFAULT_ACCEPT_PERCENT: u8 = 90;
@@ -45,11 +40,18 @@ pub struct StoreBuilder<K, S = RandomState> {
     accept_percent: Option<u8>,
     eviction: Eviction<K>,
     max_value_len: Option<usize>,
-    coding: Coding,
+    encode_options: EncodeOptions,
     latencies: bool,
     exclude_from_dumps: bool,
     wipe_on_free: bool,
     hasher: S,
+}
+
+impl<K> Store<K, RandomState> {
+    /// Starts to build a store.
+    pub fn builder() -> StoreBuilder<K, RandomState> {
+        StoreBuilder::new()
+    }
 }
 
 impl<K> StoreBuilder<K, RandomState> {
@@ -65,9 +67,17 @@ impl<K> StoreBuilder<K, RandomState> {
             revive: true,
             limit_bytes: None,
             accept_percent: None,
-            eviction: Eviction { at_limit: AtLimit::Refuse, spare_dense: false, listener: None },
+            eviction: Eviction {
+                at_limit: AtLimit::Refuse,
+                keep_compressible: false,
+                listener: None,
+            },
             max_value_len: None,
-            coding: Coding { min_gain_percent: 0, skip_noise: true, checksums: false },
+            encode_options: EncodeOptions {
+                min_gain_percent: 0,
+                skip_incompressible: true,
+                checksums: false,
+            },
             latencies: false,
             exclude_from_dumps: false,
             wipe_on_free: false,
@@ -103,7 +113,7 @@ impl<K, S> StoreBuilder<K, S> {
     /// the process share).
     ///
     /// Stores that are to share another thread, or none with the rest of the process, are each
-    /// given a clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::WorkQueue) and
+    /// given a clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::plugin::WorkQueue) and
     /// [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
         StoreBuilder { executor: Some(executor), ..self }
@@ -182,8 +192,8 @@ impl<K, S> StoreBuilder<K, S> {
 
     /// Whether what compresses to 1/4 or less is spared by every second turn of the eviction clock,
     /// since evicting it gains little (default false). Needs [`AtLimit::Evict`].
-    pub fn spare_dense(mut self, spare: bool) -> Self {
-        self.eviction.spare_dense = spare;
+    pub fn keep_compressible(mut self, unused_ref: bool) -> Self {
+        self.eviction.keep_compressible = unused_ref;
         self
     }
 
@@ -195,19 +205,19 @@ impl<K, S> StoreBuilder<K, S> {
     /// By how many percent compression has to make a block shorter, for it not to be kept raw: 0 to 99 (default 0, at least a byte). A raw block is loaded by a
     /// copy instead of a decompression.
     pub fn min_gain_percent(mut self, percent: u8) -> Self {
-        self.coding.min_gain_percent = percent;
+        self.encode_options.min_gain_percent = percent;
         self
     }
 
     /// Whether blocks whose bytes look random are kept raw without asking the compressor (default true). See docs/decisions/0018 for how seldom that is wrong.
-    pub fn skip_noise(mut self, skip: bool) -> Self {
-        self.coding.skip_noise = skip;
+    pub fn skip_incompressible(mut self, skip: bool) -> Self {
+        self.encode_options.skip_incompressible = skip;
         self
     }
 
     /// Whether every object has a checksum of four bytes in the index, without which a load may give wrong bytes after memory was corrupted (default false).
     pub fn checksums(mut self, checksums: bool) -> Self {
-        self.coding.checksums = checksums;
+        self.encode_options.checksums = checksums;
         self
     }
 
@@ -218,7 +228,7 @@ impl<K, S> StoreBuilder<K, S> {
     }
 
     /// Sets how keys are hashed (default: std's `RandomState`, keyed for each store, so that keys
-    /// chosen by an enemy do no harm). [`ByNumber`](crate::ByNumber) is faster for trusted numbers.
+    /// chosen by an enemy do no harm). [`SequentialKeys`](crate::SequentialKeys) is faster for trusted numbers.
     /// A hasher that gives many keys the same hash makes the store slow for them; it still keeps
     /// them.
     pub fn hasher<S2>(self, hasher: S2) -> StoreBuilder<K, S2> {
@@ -235,7 +245,7 @@ impl<K, S> StoreBuilder<K, S> {
             accept_percent: self.accept_percent,
             eviction: self.eviction,
             max_value_len: self.max_value_len,
-            coding: self.coding,
+            encode_options: self.encode_options,
             latencies: self.latencies,
             exclude_from_dumps: self.exclude_from_dumps,
             wipe_on_free: self.wipe_on_free,
@@ -264,8 +274,8 @@ impl<K, S> StoreBuilder<K, S> {
         if let Some(percent) = self.accept_percent.filter(|percent| !(1..=100).contains(percent)) {
             return Err(BuildError::AcceptPercent(percent));
         }
-        if self.coding.min_gain_percent > 99 {
-            return Err(BuildError::MinGainPercent(self.coding.min_gain_percent));
+        if self.encode_options.min_gain_percent > 99 {
+            return Err(BuildError::MinGainPercent(self.encode_options.min_gain_percent));
         }
         if let Some(bytes) = self.max_value_len.filter(|&bytes| bytes < self.block_size) {
             return Err(BuildError::MaxValueLen { bytes, block_size: self.block_size });
@@ -276,7 +286,7 @@ impl<K, S> StoreBuilder<K, S> {
         if self.exclude_from_dumps && self.source.is_some() {
             return Err(BuildError::DumpsOfOwnSource);
         }
-        let Eviction { spare_dense, listener, .. } = &self.eviction;
+        let Eviction { keep_compressible, listener, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
         for (setting, given) in
@@ -286,7 +296,9 @@ impl<K, S> StoreBuilder<K, S> {
                 return Err(BuildError::NoLimit { setting });
             }
         }
-        for (setting, given) in [("on_evict", listener.is_some()), ("spare_dense", *spare_dense)] {
+        for (setting, given) in
+            [("on_evict", listener.is_some()), ("keep_compressible", *keep_compressible)]
+        {
             if given && !evicts {
                 return Err(BuildError::NoEviction { setting });
             }
@@ -317,17 +329,17 @@ impl<K, S> StoreBuilder<K, S> {
         }
         let manager = manager.build_idle().map_err(BuildError::Thread)?;
         manager.switch(&spec).map_err(BuildError::Switch)?;
-        let settings = Settings {
+        let settings = StoreSettings {
             block_size: self.block_size,
             max_value_len: self.max_value_len.unwrap_or(self.block_size),
-            coding: self.coding,
+            encode_options: self.encode_options,
             eviction: self.eviction,
             wipe_on_free: self.wipe_on_free,
         };
         let limit =
             Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
         let store = Store::new(manager, settings, limit, self.latencies, self.hasher);
-        match store.limit_bytes().map(|limit| (limit, store.held_bytes())) {
+        match store.limit_bytes().map(|limit| (limit, store.bytes_held())) {
             Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),
             _ => Ok(store),
         }
@@ -341,7 +353,7 @@ impl<K, S> fmt::Debug for StoreBuilder<K, S> {
             .field("spec", &self.spec)
             .field("limit_bytes", &self.limit_bytes)
             .field("eviction", &self.eviction)
-            .field("coding", &self.coding)
+            .field("encode_options", &self.encode_options)
             .finish_non_exhaustive()
     }
 }

@@ -46,7 +46,7 @@
 //!   fewer.
 //! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed
 //!   elsewhere. `clear`, eviction and the store's drop need no memory of their own.
-//! - Bad input, exhausted memory, and panics of allocators and compressors are errors that name the
+//! - Bad input, exhausted memory, and panics of allocators and compressors are errors; the caller knows the
 //!   key. A panic in what ends a call that has succeeded (freeing an object, unpinning one that was
 //!   read) is [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can
 //!   cause undefined behaviour. In a program built with `panic = "abort"` nothing is contained: a
@@ -72,7 +72,7 @@
 //! # Keys
 //!
 //! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from
-//! untrusted input. For trusted numbers, such as those of pages, use [`ByNumber`]: hashing is almost free,
+//! untrusted input. For trusted numbers, such as those of pages, use [`SequentialKeys`]: hashing is almost free,
 //! and eight keys that follow each other are neighbours in the index, so loads in their order wait
 //! for memory once for several. It says what it is not for.
 //!
@@ -99,80 +99,66 @@
 //!
 //! # Where to read next
 //!
-//! [`Store`] and [`StoreBuilder`]; [`PoolManager`] for the pools; the examples `slow_file`,
+//! [`Store`] and [`StoreBuilder`]; [`PoolManager`](manager::PoolManager) for the pools; the examples `slow_file`,
 //! `json_cache`, `tokio_server` and `metrics_export`; in the source `storing.rs` and `loading.rs`,
 //! the two ways through the store, and `table/` and `clock.rs` for what an entry costs and when it
 //! goes.
 
 #![forbid(unsafe_code)]
 
-mod backoff;
-mod batch;
+mod build_error;
 mod builder;
-mod checksum;
-mod clock;
-mod contents;
-mod cost;
-mod deferred;
-mod entry;
-mod error;
-mod evict;
-mod export;
-mod incompressible;
+mod hasher;
 mod index;
-mod keys;
-mod latency;
-mod lengths;
 mod limit;
-mod loading;
-mod marks;
-mod numbers;
-mod object;
-mod pools;
-mod relief;
-mod results;
-mod same_filled;
-mod shard;
-mod stats;
-mod stats_table;
+mod ops;
+mod pressure;
+pub mod stats;
 mod store;
-mod stored;
-mod storing;
-mod table;
-mod values;
-mod watch;
+mod value;
 
-pub use builder::{DEFAULT_ACCEPT_PERCENT, DEFAULT_BLOCK_SIZE, MAX_BLOCK_SIZE, StoreBuilder};
-pub use error::{BuildError, Error, ErrorKind};
-pub use evict::AtLimit;
-pub use export::Form;
-pub use latency::LatencySummary;
-pub use numbers::{ByNumber, NumberHasher};
-pub use results::{BatchResults, BatchResultsIntoIter};
-pub use stats::{LatencyStats, Rejected, StoreStats};
+pub use build_error::BuildError;
+pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
+pub use hasher::{SequentialHasher, SequentialKeys};
+pub use limit::policy::AtLimit;
+pub use ops::batch_results::{BatchResults, BatchResultsIntoIter};
+pub use ops::export::EncodedBlock;
+pub use stats::StoreStats;
 pub use store::Store;
+pub use store::settings::DEFAULT_BLOCK_SIZE;
+pub use value::MAX_BLOCK_SIZE;
+pub use value::error::Error;
+pub use zpool_core::CompactionBudget;
+pub use zpool_core::spec::{Component, PoolSpec, SpecError};
+pub use zpool_manager::{SwitchError, Switched};
 
-/// What else a plug-in needs.
-pub use zpool_core;
+/// Traits and types for allocators, compressors, executors and page sources of your own.
+pub mod plugin {
+    pub use zpool_core;
+    pub use zpool_core::compress::{
+        CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+        DecompressionContext,
+    };
+    pub use zpool_core::exec::{
+        DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused,
+        RefusedReason,
+    };
+    pub use zpool_core::page::{BudgetedSource, HeapSource, PageSource};
+    pub use zpool_core::spec::Params;
+    pub use zpool_core::{
+        Capabilities, CreateError, FreeError, Handle, HandleId, HandleMint, NoBlock, PoolConfig,
+        PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
+    };
+    pub use zpool_manager::WorkQueue;
+}
 
-pub use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
-    DecompressionContext,
-};
-pub use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused,
-    RefusedReason,
-};
-pub use zpool_core::page::{BudgetedSource, HeapSource, PageSource};
-pub use zpool_core::spec::{Component, Params, PoolSpec, SpecError};
-pub use zpool_core::{
-    Capabilities, CreateError, FreeError, Handle, HandleId, HandleMint, NoBlock, PoolConfig,
-    PoolError, PoolId, PoolStats, ReadGuard, Violation, ZPool, ZPoolDriver,
-};
-pub use zpool_manager::{
-    ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry,
-    RegistryError, SwitchError, Switched, WorkQueue,
-};
+/// The pool manager behind a store: its pools, references to them, and the registry of drivers.
+pub mod manager {
+    pub use zpool_manager::{
+        ManagerStats, Pool, PoolInfo, PoolLabel, PoolManager, PoolRef, PoolState, Registry,
+        RegistryError,
+    };
+}
 
 /// The program in README.md runs as a doctest of this crate with its default features.
 #[cfg(all(doctest, feature = "zsmalloc", feature = "lz4"))]

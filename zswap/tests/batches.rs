@@ -13,7 +13,8 @@ use common::pool::{OnInsert, OnRead, PoolScript, ScriptedDriver};
 use common::{Look, block, builder, check_books, scripted, spec};
 use zpool_conformance::ReferenceDriver;
 use zpool_core::page::{FaultPlan, FaultySource, MmapSource};
-use zswap::{AtLimit, ErrorKind, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Error, Store};
 
 fn blocks(count: u64) -> Vec<(u64, Vec<u8>)> {
     let looks = [Look::Runs, Look::Runs, Look::Noise, Look::SameFilled];
@@ -61,7 +62,7 @@ fn of_one_key_the_last_block_counts_and_a_failure_among_them_does_as_alone() {
     let results = store.store_many(items);
     let failed: Vec<usize> = (0..8).filter(|&n| results[n].is_err()).collect();
     assert_eq!(failed, [3, 4]);
-    assert_eq!(results[3].as_ref().unwrap_err().key, 2);
+    assert_eq!(results[3], Err(Error::BlockTooLong { len: too_long.len(), max: 1024 }));
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), b);
     assert_eq!(store.load_vec(&2).unwrap(), None);
     assert_eq!(store.load_vec(&3).unwrap().unwrap(), b);
@@ -93,8 +94,7 @@ fn b35_a_batch_that_fails_at_any_of_its_items_keeps_exact_accounts() {
             for ((key, block), result) in blocks.iter().zip(&results) {
                 match result {
                     Ok(()) => assert_eq!(store.load_vec(key).unwrap().as_ref(), Some(block)),
-                    Err(error) => {
-                        assert_eq!(error.key, *key);
+                    Err(_) => {
                         assert!(!store.contains(key));
                         failures += 1;
                     }
@@ -124,7 +124,7 @@ fn plug_ins_that_fail_in_a_batch() {
         codec.on_compress(what);
         let results = store.store_many(borrowed(&blocks));
         assert!(
-            results.iter().all(|r| matches!(r, Err(e) if matches!(e.kind, ErrorKind::Codec(_)))),
+            results.iter().all(|r| matches!(r, Err(e) if matches!(e, Error::Codec(_)))),
             "{what:?}"
         );
         assert_eq!((store.len(), pool.live()), (0, 0));
@@ -144,9 +144,11 @@ fn plug_ins_that_fail_in_a_batch() {
     pool.on_read(OnRead::Work);
     let mut short = vec![[0; 899]; 20];
     let short = store.load_many(&keys, &mut short);
-    assert!(short.iter().all(
-        |r| matches!(r, Err(e) if e.kind == ErrorKind::BufferTooSmall { needed: 900, given: 899 })
-    ));
+    assert!(
+        short.iter().all(
+            |r| matches!(r, Err(e) if *e == Error::BufferTooSmall { needed: 900, given: 899 })
+        )
+    );
     assert!(store.load_many(&keys, &mut buffers).iter().all(|r| r == &Ok(Some(900))));
     check_books(&store);
 }
@@ -158,7 +160,8 @@ fn every_item_of_a_batch_is_in_the_histograms_once_whatever_becomes_of_it() {
         scripted(pool.clone(), codec).max_value_len(8192).latency_histograms(true).build().unwrap();
     let calls =
         || store.stats().latencies.map(|latencies| (latencies.store.calls, latencies.load.calls));
-    assert!(store.store_many([]).is_empty() && store.load_many::<[u8; 1]>(&[], &mut []).is_empty());
+    assert!(store.store_many::<&[u8]>([]).is_empty());
+    assert!(store.load_many::<u64, [u8; 1]>(&[], &mut []).is_empty());
     assert_eq!(calls(), Some((0, 0)));
     let (text, value) = (block(1, 1000, Look::Runs), block(2, 8192, Look::Runs));
     let items: [&[u8]; 6] = [&text, &value, &[], &[7; 4096], &[0; 8193], &text];
@@ -291,7 +294,7 @@ fn batches_hold_long_values_switches_and_limits() {
             })
             .collect();
         assert!(store.store_many(borrowed(&blocks)).iter().all(Result::is_ok));
-        assert!(store.held_bytes() < (3 << 20) + 64 * (256 << 10));
+        assert!(store.bytes_held() < (3 << 20) + 64 * (256 << 10));
         let keys: Vec<u64> = blocks.iter().map(|(key, _)| *key).collect();
         let mut buffers = vec![vec![0; 50_000]; 100];
         for ((result, buffer), (_, block)) in

@@ -182,7 +182,7 @@ fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
         while !over() {
             n += 1;
             store.switch(&spec(SPECS[n % SPECS.len()])).unwrap();
-            assert!(store.len() <= 200 && store.stats().held_bytes() >= empty);
+            assert!(store.len() <= 200 && store.stats().bytes_held() >= empty);
             std::thread::yield_now();
         }
     });
@@ -220,7 +220,7 @@ fn b8_a_decompressor_that_waits_holds_nobody_up_and_loses_nothing() {
         store.store(7, &stamped(7, 2, 2000)).unwrap();
         (0..200).for_each(|key| assert!(store.invalidate(&key)));
         let pool = store.manager().current().unwrap();
-        pool.zpool().compact(zswap::zpool_core::CompactionBudget::UNLIMITED);
+        pool.zpool().compact(zswap::CompactionBudget::UNLIMITED);
         pool.zpool().trim();
         assert_eq!((pool.zpool().stats().objects, pool.zpool().stats().zombies), (0, 1));
         (0..200).for_each(|key| store.store(key, &stamped(key, 3, 2000)).unwrap());

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Look, SPECS, block, builder, check_books, spec};
-use zswap::{AtLimit, ErrorKind, Form, Store};
+use zswap::{AtLimit, EncodedBlock, Error, Store};
 
 #[test]
 fn empty_block_is_stored_and_loaded() {
@@ -22,7 +22,7 @@ fn empty_block_is_stored_and_loaded() {
         assert_eq!(store.keys().collect::<Vec<_>>(), [1]);
         let mut seen = 0;
         let exported = store.export(&1, |form| {
-            assert!(matches!(form, Form::SameFilled { len: 0, .. }), "{form:?}");
+            assert!(matches!(form, EncodedBlock::SameFilled { len: 0, .. }), "{form:?}");
             seen += 1;
         });
         assert_eq!((exported, seen), (Ok(Some(0)), 1));
@@ -103,5 +103,5 @@ fn empty_blocks_at_the_limit_are_evicted() {
     assert_eq!((stats.entries as u64 + stats.evicted, stats.listeners_panicked), (100_000, 0));
     let refusing = builder().spec(spec("reference+rle")).limit_bytes(1 << 20).build().unwrap();
     let error = (0..100_000).find_map(|key| refusing.store(key, &[]).err()).unwrap();
-    assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
+    assert!(matches!(error, Error::Full { .. }), "{error}");
 }

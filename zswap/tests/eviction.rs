@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use common::{Look, TestRng, block, builder, check_books, spec};
-use zswap::{AtLimit, ErrorKind, MAX_BLOCK_SIZE, Manual, Store, StoreBuilder};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Error, MAX_BLOCK_SIZE, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
 
@@ -27,7 +28,7 @@ fn b7_a_store_that_evicts_never_fails_and_stays_within_its_limit() {
         for key in 0..6_000u64 {
             let look = [Look::Noise, Look::Runs, Look::Noise, Look::SameFilled][rng.below(4)];
             store.store(key, &block(key, 1 + rng.below(4096), look)).unwrap();
-            let held = store.held_bytes();
+            let held = store.bytes_held();
             assert!(held < 4 * MIB + IN_FLIGHT, "{text}: {held} held");
         }
         let stats = store.stats();
@@ -113,7 +114,7 @@ fn b7_a_store_of_the_longest_blocks_stays_within_its_limit_too() {
             store.store(key % 300, &block(key, MAX_BLOCK_SIZE - rng.below(100_000), look)).unwrap();
             // The first one makes the context: its scratch, and the codec's tables.
             let context = store.stats().context_bytes;
-            let held = store.held_bytes();
+            let held = store.bytes_held();
             assert!(held < 16 * MIB + 2 * IN_FLIGHT + context, "{text}: {held} held");
         }
         assert!(store.stats().evicted > 100, "{text}");
@@ -132,7 +133,7 @@ fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
                 for n in 0..1_500 {
                     let key = (thread << 32) | n;
                     store.store(key, &block(key, 4096, Look::Noise)).unwrap();
-                    worst.fetch_max(store.held_bytes(), Ordering::Relaxed);
+                    worst.fetch_max(store.bytes_held(), Ordering::Relaxed);
                 }
             });
         }
@@ -194,9 +195,9 @@ fn b30_shards_without_entries_do_not_keep_the_clock_from_the_others() {
         store.store(key, &block(key, 4096, Look::Noise)).unwrap();
         (0..10).for_each(|_| drop(store.load_vec(&key).unwrap()));
     }
-    let empty = builder().build().unwrap().held_bytes();
+    let empty = builder().build().unwrap().bytes_held();
     let error = store.set_limit(Some(empty / 2)).unwrap_err();
-    assert!(matches!(error, ErrorKind::Full { .. }), "the shards alone are more: {error}");
+    assert!(matches!(error, Error::Full { .. }), "the shards alone are more: {error}");
     assert_eq!((store.len(), store.stats().evicted), (0, 3));
     store.set_limit(None).unwrap();
     store.store(1, b"and there is room again").unwrap();
@@ -221,10 +222,10 @@ fn b27_evicting_holds_no_reference_to_a_pool_after_it_is_done() {
 fn same_filled_blocks_are_evicted_too_and_the_index_gets_smaller() {
     let store = evicting("reference+rle", MIB).build().unwrap();
     (0..200_000u64).for_each(|key| store.store(key, &key.to_le_bytes()).unwrap());
-    assert!(store.held_bytes() < MIB + IN_FLIGHT);
+    assert!(store.bytes_held() < MIB + IN_FLIGHT);
     assert!(store.len() > 10_000, "{}", store.len());
     store.set_limit(Some(MIB / 2)).unwrap();
-    assert!(store.held_bytes() < MIB / 2, "{}", store.stats());
+    assert!(store.bytes_held() < MIB / 2, "{}", store.stats());
     assert!(store.len() > 1_000, "{}", store.len());
 }
 
@@ -245,16 +246,16 @@ fn a_limit_is_changed_at_run_time() {
             (Some(4 * MIB), Some(4 * MIB))
         );
         if at_limit == AtLimit::Evict {
-            assert!(store.held_bytes() < 4 * MIB && store.len() > 500, "{}", store.stats());
+            assert!(store.bytes_held() < 4 * MIB && store.len() > 500, "{}", store.stats());
             store.store(9_999, &block(1, 4096, Look::Noise)).unwrap();
         } else {
             assert_eq!(store.len(), 2_000);
             let refused = store.store(9_999, &block(1, 4096, Look::Noise)).unwrap_err();
-            assert!(matches!(refused.kind, ErrorKind::Full { limit, .. } if limit == 4 * MIB));
+            assert!(matches!(refused, Error::Full { limit, .. } if limit == 4 * MIB));
         }
         store.set_limit(Some(64 * MIB)).unwrap();
         (3_000..5_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
-        assert!(store.held_bytes() > 8 * MIB);
+        assert!(store.bytes_held() > 8 * MIB);
         check_books(&store);
     }
 }
@@ -262,7 +263,7 @@ fn a_limit_is_changed_at_run_time() {
 #[test]
 fn what_compresses_well_is_spared_longer_when_asked() {
     let survivors = |spare: bool| {
-        let store = evicting("zsmalloc+lz4", 4 * MIB).spare_dense(spare).build().unwrap();
+        let store = evicting("zsmalloc+lz4", 4 * MIB).keep_compressible(spare).build().unwrap();
         for key in 0..8_000u64 {
             let look = if key % 2 == 0 { Look::Noise } else { Look::Runs };
             store.store(key, &block(key, 3000, look)).unwrap();
@@ -322,7 +323,7 @@ fn a_listener_may_use_the_store_and_what_it_stores_evicts_nothing_itself() {
             assert!(!store.contains(&key));
             // Where there is no room yet it is refused, as by a store that does not evict.
             if let Err(error) = store.store(key | 1 << 32, &len.to_le_bytes()) {
-                assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
+                assert!(matches!(error, Error::Full { .. }), "{error}");
             }
             counted.fetch_add(1, Ordering::Relaxed);
             depth.fetch_sub(1, Ordering::Relaxed);
@@ -366,5 +367,5 @@ fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
     let nothing = evicting("reference+rle", MIB).build().unwrap();
     nothing.set_limit(Some(0)).unwrap_err();
     let error = nothing.store(1, b"not a byte of it").unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
+    assert!(matches!(error, Error::Full { limit: 0, held, .. } if held > 0));
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use zpool_core::compress::Codec;
 use zpool_lz4::Lz4Compressor;
-use zswap::{Form, Store};
+use zswap::{EncodedBlock, Store};
 
 const BLOCK: usize = 4096;
 
 /// A block from its form, by the codec's crate alone.
-fn block(form: Form<'_>) -> Vec<u8> {
+fn block(form: EncodedBlock<'_>) -> Vec<u8> {
     match form {
-        Form::SameFilled { word, len } => word.into_iter().cycle().take(len).collect(),
-        Form::Raw { bytes } => bytes.to_vec(),
-        Form::Compressed { codec, bytes, len } => {
+        EncodedBlock::SameFilled { word, len } => word.into_iter().cycle().take(len).collect(),
+        EncodedBlock::Raw { bytes } => bytes.to_vec(),
+        EncodedBlock::Compressed { codec, bytes, len } => {
             assert_eq!(codec.to_string(), "lz4");
             let mut block = vec![0; len];
             Codec::new(Arc::new(Lz4Compressor::new()), BLOCK)
@@ -25,11 +25,11 @@ fn block(form: Form<'_>) -> Vec<u8> {
     }
 }
 
-fn kind(form: Form<'_>) -> &'static str {
+fn kind(form: EncodedBlock<'_>) -> &'static str {
     match form {
-        Form::SameFilled { .. } => "same-filled",
-        Form::Raw { .. } => "raw",
-        Form::Compressed { .. } => "compressed",
+        EncodedBlock::SameFilled { .. } => "same-filled",
+        EncodedBlock::Raw { .. } => "raw",
+        EncodedBlock::Compressed { .. } => "compressed",
         _ => "another",
     }
 }
@@ -50,7 +50,7 @@ fn exported(
     key: &'static str,
 ) -> Option<(Vec<u8>, Vec<&'static str>, usize)> {
     let (mut bytes, mut kinds) = (Vec::new(), Vec::new());
-    let visit = |form: Form<'_>| {
+    let visit = |form: EncodedBlock<'_>| {
         kinds.push(kind(form));
         bytes.extend(block(form));
     };

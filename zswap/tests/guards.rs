@@ -9,8 +9,9 @@ use std::sync::Arc;
 use common::codec::CodecScript;
 use common::pool::{OnRead, PoolScript};
 use common::{Look, block, check_books, scripted, spec};
-use zswap::zpool_core::NoBlock;
-use zswap::{ErrorKind, Form, Manual, PoolError, Store};
+use zswap::plugin::zpool_core::NoBlock;
+use zswap::plugin::{Manual, PoolError};
+use zswap::{EncodedBlock, Error, Store};
 
 const KEYS: u64 = 12;
 
@@ -58,7 +59,7 @@ fn load_panicking_unpin_is_counted() {
             },
             &mut || {
                 store
-                    .export(&key, |form| assert!(!matches!(form, Form::SameFilled { .. })))
+                    .export(&key, |form| assert!(!matches!(form, EncodedBlock::SameFilled { .. })))
                     .unwrap()
             },
         ];
@@ -99,9 +100,9 @@ fn load_error_and_panicking_unpin_is_the_error() {
     let (pool, store) = rig();
     for key in [0, 1] {
         pool.unpin_panics(2);
-        let needed = ErrorKind::BufferTooSmall { needed: 3000, given: 10 };
-        assert_eq!(store.load(&key, &mut [0; 10]).unwrap_err().kind, needed);
-        assert_eq!(store.take(&key, &mut [0; 10]).unwrap_err().kind, needed);
+        let needed = Error::BufferTooSmall { needed: 3000, given: 10 };
+        assert_eq!(store.load(&key, &mut [0; 10]).unwrap_err(), needed);
+        assert_eq!(store.take(&key, &mut [0; 10]).unwrap_err(), needed);
         assert_eq!(pool.unpin_panics_left(), 0);
         assert!(store.contains(&key));
     }
@@ -215,15 +216,15 @@ fn load_too_many_readers_waits() {
 #[test]
 fn load_too_many_readers_for_ever_is_an_error() {
     let (pool, store) = rig();
-    let crowded = ErrorKind::Pool(PoolError::TooManyReaders);
+    let crowded = Error::Pool(PoolError::TooManyReaders);
     for key in [0, KEYS] {
         pool.crowded_reads(usize::MAX);
-        assert_eq!(store.load_vec(&key).unwrap_err().kind, crowded);
+        assert_eq!(store.load_vec(&key).unwrap_err(), crowded);
         pool.crowded_reads(1);
         let section = NoBlock::enter();
         let error = store.load(&key, &mut [0; 20_000]).unwrap_err();
         drop(section);
-        assert_eq!((error.key, error.kind, pool.crowded_reads_left()), (key, crowded.clone(), 0));
+        assert_eq!((error, pool.crowded_reads_left()), (crowded.clone(), 0));
         assert!(store.load_vec(&key).unwrap().is_some());
     }
     assert_eq!((store.stats().loads_hit, store.stats().read_failed), (6, 4));

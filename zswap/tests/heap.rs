@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{Look, block, builder, spec};
 use processors::on_each_processor;
 use zpool_testing::heap::{CountingAllocator, calls_of};
-use zswap::Manual;
+use zswap::plugin::Manual;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

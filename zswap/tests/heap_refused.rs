@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
 use zpool_testing::heap::{CountingAllocator, Refusal, refusing_some};
-use zswap::{BatchResults, Error, ErrorKind, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{BatchResults, Error, Store};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -87,7 +88,7 @@ fn stored(
     let values: Vec<_> = (FIRST..FIRST + KEYS).map(|key| (key, value(key, 1))).collect();
     let items: Items<'_> = Box::new(values.iter().map(|(key, value)| (*key, value.as_slice())));
     let items = shape(items);
-    let (results, refused): (BatchResults<(), u64>, bool) =
+    let (results, refused): (BatchResults<()>, bool) =
         refusing_some(what, || store.store_many(items));
     let newer = results.iter().take_while(|result| result.is_ok()).count() as u64;
     // A list may find room at a second attempt.
@@ -95,7 +96,7 @@ fn stored(
     assert!(matches!(what, Refusal::Nth(_)) || newer < KEYS || !refused);
     assert_eq!(results.iter().all(Result::is_ok), newer == KEYS);
     if newer < KEYS {
-        let error = Error { key: FIRST + newer, kind: ErrorKind::ResultsOutOfMemory };
+        let error = Error::ResultsOutOfMemory;
         assert_eq!((results.len() as u64, &results[newer as usize]), (newer + 1, &Err(error)));
         assert_eq!(store.stats().rejected.alloc_failed, KEYS - newer);
     }
@@ -107,7 +108,7 @@ fn load_many(store: &Store<u64>, what: Refusal) -> Outcome {
     let mut buffers = vec![[0xEE; 4096]; KEYS as usize];
     let (results, refused) = refusing_some(what, || store.load_many(&keys, &mut buffers));
     if refused {
-        assert_eq!(results, [Err(Error { key: FIRST, kind: ErrorKind::ResultsOutOfMemory })]);
+        assert_eq!(results, [Err(Error::ResultsOutOfMemory)]);
         assert!(buffers.iter().all(|buffer| *buffer == [0xEE; 4096]), "nothing was loaded");
     } else {
         assert!(results.len() == keys.len() && results.iter().all(Result::is_ok));
@@ -117,7 +118,7 @@ fn load_many(store: &Store<u64>, what: Refusal) -> Outcome {
 }
 
 /// Reads each key alone. Some fail, for want of a buffer.
-fn read(_: &Store<u64>, what: Refusal, read: impl Fn(u64) -> Result<bool, Error<u64>>) -> Outcome {
+fn read(_: &Store<u64>, what: Refusal, read: impl Fn(u64) -> Result<bool, Error>) -> Outcome {
     let mut failed = 0;
     let ((), refused) = refusing_some(what, || {
         for key in FIRST..FIRST + KEYS {
@@ -125,9 +126,7 @@ fn read(_: &Store<u64>, what: Refusal, read: impl Fn(u64) -> Result<bool, Error<
                 Ok(found) => assert!(found),
                 Err(error) => {
                     let needed = value_len(key);
-                    assert!(
-                        error.key == key && error.kind == ErrorKind::BufferOutOfMemory { needed }
-                    );
+                    assert!(error == Error::BufferOutOfMemory { needed });
                     failed += 1;
                 }
             }
@@ -153,10 +152,7 @@ fn take_vec(store: &Store<u64>, what: Refusal) -> Outcome {
             store.store(key, &value(key, 0)).unwrap();
         }
         Err(error) => {
-            assert_eq!(
-                error,
-                Error { key, kind: ErrorKind::BufferOutOfMemory { needed: value_len(key) } }
-            );
+            assert_eq!(error, Error::BufferOutOfMemory { needed: value_len(key) });
         }
     }
     Outcome { refused, newer: 0, removed: 0 }

@@ -14,7 +14,8 @@ use common::{Look, block, builder, check_books, spec};
 use zpool_core::PoolError;
 use zpool_core::compress::CodecError;
 use zpool_testing::heap::{CountingAllocator, Refusal, refusing_some};
-use zswap::{Error, ErrorKind, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{Error, Store};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -127,14 +128,14 @@ fn end(store: &Store<u64>) {
 }
 
 /// Is that what a call says for want of memory?
-fn is_want_of_memory(kind: &ErrorKind) -> bool {
+fn is_want_of_memory(kind: &Error) -> bool {
     matches!(
         kind,
-        ErrorKind::Codec(CodecError::OutOfMemory)
-            | ErrorKind::Pool(PoolError::OutOfMemory)
-            | ErrorKind::IndexOutOfMemory
-            | ErrorKind::BufferOutOfMemory { .. }
-            | ErrorKind::ResultsOutOfMemory
+        Error::Codec(CodecError::OutOfMemory)
+            | Error::Pool(PoolError::OutOfMemory)
+            | Error::IndexOutOfMemory
+            | Error::BufferOutOfMemory { .. }
+            | Error::ResultsOutOfMemory
     )
 }
 
@@ -144,7 +145,7 @@ fn stores(spec: &str, what: Refusal, value: Vec<u8>) -> bool {
     let expected = match stored {
         Ok(()) => Some(value),
         Err(error) => {
-            assert!(refused && error.key == KEY && is_want_of_memory(&error.kind), "{error}");
+            assert!(refused && is_want_of_memory(&error), "{error}");
             None
         }
     };
@@ -164,7 +165,7 @@ fn store_many(spec: &str, what: Refusal) -> bool {
         let stored = results.get(key as usize).is_some_and(Result::is_ok);
         assert_eq!(store.load_vec(&key).unwrap().as_deref(), stored.then_some(value));
         if let Some(Err(error)) = results.get(key as usize) {
-            assert!(refused && error.key == key && is_want_of_memory(&error.kind), "{error}");
+            assert!(refused && is_want_of_memory(&error), "{error}");
         }
     }
     end(&store);
@@ -172,9 +173,9 @@ fn store_many(spec: &str, what: Refusal) -> bool {
 }
 
 /// Reads, and says whether that gave the value.
-type Read = fn(&Store<u64>, &[u8]) -> Result<Option<bool>, Error<u64>>;
+type Read = fn(&Store<u64>, &[u8]) -> Result<Option<bool>, Error>;
 
-fn load(store: &Store<u64>, value: &[u8]) -> Result<Option<bool>, Error<u64>> {
+fn load(store: &Store<u64>, value: &[u8]) -> Result<Option<bool>, Error> {
     thread_local!(static BUFFER: RefCell<[u8; LARGE]> = const { RefCell::new([0; LARGE]) });
     BUFFER.with_borrow_mut(|buffer| {
         let len = store.load(&KEY, buffer)?;
@@ -188,7 +189,7 @@ fn reads(spec: &str, what: Refusal, len: usize, read: Read) -> bool {
     match found {
         Ok(found) => assert_eq!(found, Some(true)),
         Err(error) => {
-            assert!(refused && error.key == KEY && is_want_of_memory(&error.kind), "{error}");
+            assert!(refused && is_want_of_memory(&error), "{error}");
             assert_eq!(store.load_vec(&KEY).unwrap(), Some(value));
         }
     }

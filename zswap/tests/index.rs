@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use common::codec::CodecScript;
 use common::pool::PoolScript;
 use common::{Constant, Look, block, builder, check_books, spec};
-use zswap::{AtLimit, ByNumber, Store};
+use zswap::{AtLimit, SequentialKeys, Store};
 
 /// Fills a store, copies it to another one in the order of its table, and empties and fills it
 /// again in that order.
@@ -44,14 +44,14 @@ const FULL: u64 = if cfg!(debug_assertions) { 1 } else { 4 };
 #[test]
 fn keys_in_table_order_are_stored() {
     copy_in_table_order(RandomState::new(), 80_000 * FULL);
-    copy_in_table_order(ByNumber::default(), 80_000 * FULL);
+    copy_in_table_order(SequentialKeys::default(), 80_000 * FULL);
 }
 
 /// Keys that are multiples of a number, of any size, are stored like any others.
 #[test]
 fn keys_of_any_stride_are_stored() {
     for stride in [1, 8, 64, 4096, 1 << 20, 1 << 32, 1 << 48, 0x9E37_79B9_7F4A_7C15, 17_426_472] {
-        let store = Store::<u64>::builder().hasher(ByNumber::default()).build().unwrap();
+        let store = Store::<u64>::builder().hasher(SequentialKeys::default()).build().unwrap();
         for n in 0..30_000u64 {
             store.store(n.wrapping_mul(stride), &n.to_le_bytes()).unwrap();
         }

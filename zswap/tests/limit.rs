@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Look, block, builder, check_books, spec};
-use zswap::{ErrorKind, Store};
+use zswap::{Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -14,9 +14,7 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
         match store.store(key, &block(key, 4096, Look::Noise)) {
             Ok(()) => key += 1,
             Err(error) => {
-                assert!(
-                    matches!(error.kind, ErrorKind::Full { held, limit, .. } if held >= limit * 9 / 10)
-                );
+                assert!(matches!(error, Error::Full { held, limit, .. } if held >= limit * 9 / 10));
                 return key;
             }
         }
@@ -30,16 +28,16 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
         let store =
             builder().spec(spec(text)).limit_bytes(4 * MIB).accept_percent(75).build().unwrap();
         let end = fill(&store, 0);
-        let held = store.stats().held_bytes();
+        let held = store.stats().bytes_held();
         assert!((4 * MIB..4 * MIB + 128 * 1024).contains(&held), "{text}: {held}");
         assert_eq!(store.stats().limit_bytes, Some(4 * MIB));
 
         // A little less is not enough...
         let mut key = 0;
-        while store.stats().held_bytes() > 4 * MIB * 76 / 100 {
+        while store.stats().bytes_held() > 4 * MIB * 76 / 100 {
             assert!(matches!(
-                store.store(end, b"a block, not same-filled").unwrap_err().kind,
-                ErrorKind::Full { .. }
+                store.store(end, b"a block, not same-filled").unwrap_err(),
+                Error::Full { .. }
             ));
             assert!(store.invalidate(&key), "{text}");
             key += 1;
@@ -47,7 +45,7 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
         }
         assert!(key > 100, "{text}: {key}");
         // ...but at the threshold it opens, up to the limit again.
-        while store.stats().held_bytes() > 3 * MIB {
+        while store.stats().bytes_held() > 3 * MIB {
             assert!(store.invalidate(&key));
             key += 1;
             store.manager().current().unwrap().zpool().trim();
@@ -63,7 +61,7 @@ fn full_at_the_limit_and_open_again_below_the_threshold() {
 fn a_raised_limit_takes_blocks_at_once() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(4 * MIB).build().unwrap();
     let end = fill(&store, 0);
-    let held = store.stats().held_bytes();
+    let held = store.stats().bytes_held();
     let raised = held + MIB / 4;
     assert!(
         held > raised / 10 * 9,
@@ -80,7 +78,7 @@ fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
     fill(&store, 0);
     assert!(store.contains(&0));
     let error = store.store(0, &block(9, 4096, Look::Runs)).unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: MIB, .. }), "{error}");
+    assert!(matches!(error, Error::Full { limit: MIB, .. }), "{error}");
     assert!(!store.contains(&0));
     // Same-filled blocks need a place in the index, so they are refused, too.
     store.store(1, &[7; 4096]).unwrap_err();
@@ -108,7 +106,7 @@ fn b24_a_store_that_takes_nothing_for_a_while_never_gives_an_older_block_back_af
         assert!(
             refused
                 .iter()
-                .all(|r| matches!(r, Err(e) if matches!(e.kind, ErrorKind::Full { limit: 0, .. })))
+                .all(|r| matches!(r, Err(e) if matches!(e, Error::Full { limit: 0, .. })))
         );
         store.switch(&spec("zsmalloc(chain=4)+rle")).unwrap();
         for (round, limit) in [Some(0), None].into_iter().enumerate() {
@@ -146,7 +144,7 @@ fn retired_pools_count_and_every_switch_is_noticed() {
         assert!(key < 10_000, "never full");
     }
     assert!(store.stats().manager.pools_alive == 4);
-    let held = store.stats().held_bytes();
+    let held = store.stats().bytes_held();
     assert!((4 * MIB..4 * MIB + 32 * 1024).contains(&held), "{held}");
     // Blocks leave a retired pool: the bound is too high now, and the exact figure decides.
     (0..key / 2).for_each(|key| assert!(store.invalidate(&key)));
@@ -173,7 +171,7 @@ fn b7_a_batch_that_began_before_a_switch_keeps_the_limit_too() {
     assert!((50..300).contains(&stored), "{stored}");
     // What goes to the new pool meanwhile sees what the batch added to the old one.
     store.store(20_000, &block(1, 4096, Look::Noise)).unwrap_err();
-    let held = store.held_bytes();
+    let held = store.bytes_held();
     assert!(held < 4 * MIB + 128 * 1024, "{held}");
     check_books(&store);
 }
@@ -195,7 +193,7 @@ fn a_limit_of_nothing_takes_nothing() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
     store.set_limit(Some(0)).unwrap();
     let error = store.store(1, b"not a byte of it").unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: 0, held, .. } if held > 0));
+    assert!(matches!(error, Error::Full { limit: 0, held, .. } if held > 0));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use zpool_core::exec::Manual;
 use zpool_core::page::{MmapSource, PageSource};
 use zpool_core::spec::{Component, Params};
 use zpool_core::{CompactionBudget, CreateError};
-use zswap::{AtLimit, ErrorKind, Store};
+use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -39,8 +39,8 @@ fn pools_that_await_destruction_are_held_until_it_is_done() {
         }
         store.switch(&spec(to)).unwrap();
         store.clear();
-        let (held, stats) = (store.held_bytes(), store.stats());
-        assert_eq!(held, stats.held_bytes());
+        let (held, stats) = (store.bytes_held(), store.stats());
+        assert_eq!(held, stats.bytes_held());
         assert!(
             stats.manager.pending_destroy > 0 && stats.manager.pending_destroy_bytes > 0,
             "{to}"
@@ -84,11 +84,11 @@ fn contexts_made_in_retired_pools_count_towards_the_limit() {
             let stored = store.store(key, &block(key, 4096, Look::Noise));
             if let Err(error) = stored {
                 assert!(
-                    matches!(error.kind, ErrorKind::Full { .. }) && at_limit == AtLimit::Refuse,
+                    matches!(error, Error::Full { .. }) && at_limit == AtLimit::Refuse,
                     "{error}"
                 );
             }
-            let held = store.held_bytes();
+            let held = store.bytes_held();
             assert!(
                 held < limit + MIB / 4,
                 "{held} bytes held at a limit of {limit}, {at_limit:?}"
@@ -120,7 +120,7 @@ fn a_value_that_can_never_fit_evicts_nothing() {
         .unwrap();
     (0..500).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
     let error = store.store(7, &block(1, 5 * MIB, Look::Noise)).unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Full { limit: at, .. } if at == limit), "{error}");
+    assert!(matches!(error, Error::Full { limit: at, .. } if at == limit), "{error}");
     // All but the older one of its own key.
     assert_eq!((store.len(), store.stats().evicted), (499, 0));
     // One that shrinks enough is stored, longer than the limit or not.
@@ -128,7 +128,7 @@ fn a_value_that_can_never_fit_evicts_nothing() {
     store.store(7, &long).unwrap();
     assert!(store.load_vec(&7).unwrap().unwrap() == long);
     store.manager().current().unwrap().zpool().compact(CompactionBudget::UNLIMITED);
-    assert!(store.held_bytes() <= limit + MIB / 4);
+    assert!(store.bytes_held() <= limit + MIB / 4);
 }
 
 /// A compressor whose contexts for decompression are large, and which makes as many as there are loaders: these wait for each other.

@@ -9,7 +9,8 @@ use std::sync::{Arc, OnceLock};
 use common::{Constant, Look, block, builder, check_books, spec};
 use proptest::prelude::*;
 use zpool_core::CompactionBudget;
-use zswap::{AtLimit, ErrorKind, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -37,7 +38,7 @@ fn lowered_limit_is_paid_in_shares() {
                 let store = inside.get().expect("set below");
                 let error = store.set_limit(Some(4 * MIB)).unwrap_err();
                 assert!(
-                    matches!(error, ErrorKind::Full { limit, threshold, .. } if limit == threshold),
+                    matches!(error, Error::Full { limit, threshold, .. } if limit == threshold),
                     "{error}"
                 );
             }
@@ -54,7 +55,7 @@ fn lowered_limit_is_paid_in_shares() {
     // itself adds.
     let share = 64 * 1024 + 2 * 4300;
     let mut stores = 0;
-    while store.held_bytes() >= 4 * MIB {
+    while store.bytes_held() >= 4 * MIB {
         let before = store.stats();
         store.store(key, &noise(key, 4096)).unwrap();
         let after = store.stats();
@@ -89,7 +90,7 @@ fn set_limit_converges_while_others_store() {
         });
         for limit in [8, 4, 12, 2, 1] {
             store.set_limit(Some(limit * MIB)).unwrap();
-            let held = store.held_bytes();
+            let held = store.bytes_held();
             assert!(held < limit * MIB + 2 * IN_FLIGHT, "{held} held under {limit} MiB");
         }
         over.store(true, Ordering::SeqCst);
@@ -124,7 +125,7 @@ fn long_chain_of_tiers_evicts_in_each() {
     assert_eq!(failed.load(Ordering::SeqCst), 0);
     for (n, tier) in tiers.iter().enumerate() {
         assert!(
-            tier.held_bytes() < (400 << 10) + IN_FLIGHT && tier.stats().evicted > 0,
+            tier.bytes_held() < (400 << 10) + IN_FLIGHT && tier.stats().evicted > 0,
             "tier {n}"
         );
     }
@@ -159,7 +160,7 @@ fn value_fits_or_evicts_nothing() {
                         )
                     }
                     Err(error) => {
-                        assert!(matches!(error.kind, ErrorKind::Full { .. }), "{error}");
+                        assert!(matches!(error, Error::Full { .. }), "{error}");
                         assert_eq!(
                             (store.len(), store.stats().evicted),
                             before,
@@ -255,7 +256,7 @@ fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
             });
         }
     });
-    let (held, limit) = (store.held_bytes(), most.into_inner());
+    let (held, limit) = (store.bytes_held(), most.into_inner());
     prop_assert!(held < limit + 2 * IN_FLIGHT, "{} held under {}", held, limit);
     prop_assert_eq!(failures.into_inner(), 0);
     check_books(&store);

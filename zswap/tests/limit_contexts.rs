@@ -9,10 +9,11 @@ use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use common::{Look, block, builder, check_books, spec};
-use zswap::{
-    AtLimit, CodecError, CodecProperties, Component, Compressed, CompressionContext, Compressor,
-    CompressorDriver, CreateError, Params, Store, StoreBuilder,
+use zswap::plugin::{
+    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CreateError, Params,
 };
+use zswap::{AtLimit, Component, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
 
@@ -169,11 +170,11 @@ fn idle_contexts_go_before_blocks() {
         (0..200).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
         let (before, contexts) = (store.len(), store.stats().context_bytes);
         assert!(contexts >= 2 * MIB, "{contexts} bytes of contexts");
-        let limit = store.held_bytes() - contexts + 5 * MIB / 4;
+        let limit = store.bytes_held() - contexts + 5 * MIB / 4;
         store.set_limit(Some(limit)).unwrap();
         for key in 1000..1010 {
             store.store(key, &runs(key)).unwrap();
-            assert!(store.held_bytes() < limit + MIB + 256 * 1024, "{at_limit:?}");
+            assert!(store.bytes_held() < limit + MIB + 256 * 1024, "{at_limit:?}");
         }
         assert_eq!((store.len(), store.stats().evicted), (before + 10, 0), "{at_limit:?}");
     }
@@ -231,7 +232,7 @@ fn large_context_in_use_fails_no_store() {
             assert_eq!((store.len(), store.stats().evicted), (62, 0), "{at_limit:?}");
             assert_eq!(script.most_alive.load(Ordering::SeqCst), 1, "{at_limit:?}");
             store.trim();
-            assert!(store.held_bytes() < limit, "{at_limit:?}");
+            assert!(store.bytes_held() < limit, "{at_limit:?}");
             check_books(&store);
         }
     });
@@ -296,7 +297,7 @@ fn every_pool_gets_its_context() {
         for n in 1..5 {
             store.switch(&spec(&format!("zsmalloc(chain={n})+fat"))).unwrap();
             (0..50).for_each(|key| store.store(n * 100 + key, &runs(key)).unwrap());
-            held.lock().unwrap().push(store.held_bytes());
+            held.lock().unwrap().push(store.bytes_held());
         }
         assert!(held.into_inner().unwrap().iter().all(|&held| held < 3 * MIB + MIB + 256 * 1024));
     });

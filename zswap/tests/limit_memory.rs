@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
 use zpool_testing::heap::{CountingAllocator, Refusal, refusing};
-use zswap::{AtLimit, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Store};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -46,7 +47,7 @@ fn evicting_needs_no_memory() {
     let before = store.stats();
     refusing(Refusal::All, || store.set_limit(Some(2 * MIB))).unwrap();
     let after = store.stats();
-    assert!(store.held_bytes() < 2 * MIB && after.evicted > before.evicted + 300, "{after}");
+    assert!(store.bytes_held() < 2 * MIB && after.evicted > before.evicted + 300, "{after}");
     check_books(&store);
 }
 
@@ -60,7 +61,7 @@ fn paying_needs_no_memory() {
     for (n, key) in keys.iter().enumerate() {
         let same = (n as u64).to_le_bytes().repeat(512);
         refusing(Refusal::All, || store.store(*key, &same)).unwrap();
-        assert_eq!(refusing(Refusal::All, || store.held_bytes()), store.stats().held_bytes());
+        assert_eq!(refusing(Refusal::All, || store.bytes_held()), store.stats().bytes_held());
     }
     assert!(store.stats().evicted >= evicted);
     check_books(&store);

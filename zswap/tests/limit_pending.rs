@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
 use zpool_core::CompactionBudget;
-use zswap::{AtLimit, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 const OTHERS: [&str; 2] = ["zbud+lz4", "zsmalloc(chain=2)+lz4"];
@@ -43,7 +44,7 @@ fn refusing_store_destroys_pending_pool() {
         store.switch(&spec(text)).unwrap();
         (0..stored).for_each(|key| assert!(store.invalidate(&key)));
         assert_eq!((store.len(), pending(&store)), (0, 1), "{text}");
-        let held = store.held_bytes();
+        let held = store.bytes_held();
         store
             .store(stored, &noise(1))
             .unwrap_or_else(|error| panic!("{text}: {error}, {held} held"));
@@ -126,10 +127,10 @@ fn trim_and_compact_destroy_pending_pools() {
         (0..1000).for_each(|key| store.store(key, &noise(key)).unwrap());
         store.switch(&spec("zbud+lz4")).unwrap();
         (0..1000).for_each(|key| assert!(store.invalidate(&key)));
-        let held = store.held_bytes();
+        let held = store.bytes_held();
         let freed = if compact { store.compact(CompactionBudget::UNLIMITED) } else { store.trim() };
         assert_eq!(pending(&store), 0);
-        let fell = held - store.held_bytes();
+        let fell = held - store.bytes_held();
         assert!(fell > 2 * MIB && freed >= fell / 10 * 9, "{freed} freed, {fell} less held");
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use common::{Look, block, builder, check_books, spec};
 use zpool_core::CompactionBudget;
 use zpool_core::exec::{Executor, Inline};
-use zswap::{AtLimit, ErrorKind, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -56,7 +57,7 @@ fn emptied_store_takes_next_block() {
                 });
             }
             let result = store.store(stored, &block(1, 4096, Look::Noise));
-            assert!(result.is_ok(), "{text}, {kind}: {result:?}, {} held", store.held_bytes());
+            assert!(result.is_ok(), "{text}, {kind}: {result:?}, {} held", store.bytes_held());
             check_books(&store);
         }
     }
@@ -74,7 +75,7 @@ fn store_of_holes_takes_next_block() {
             let stored = fill(&store, make);
             (0..stored).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
             let result = store.store(stored, &make(stored));
-            assert!(result.is_ok(), "{which}: {result:?}, {} held", store.held_bytes());
+            assert!(result.is_ok(), "{which}: {result:?}, {} held", store.bytes_held());
             let there =
                 |key: &u64| store.load_vec(key).unwrap().is_some_and(|bytes| bytes == make(*key));
             assert!((0..stored).step_by(5).all(|key| there(&key)), "{which}");
@@ -112,7 +113,7 @@ fn full_names_threshold() {
         builder().spec(spec("reference+rle")).limit_bytes(MIB).accept_percent(70).build().unwrap();
     let stored = fill(&store, |key| block(key, 1000, Look::Noise));
     let error = store.store(stored, &block(1, 1000, Look::Noise)).unwrap_err();
-    let ErrorKind::Full { held, limit, threshold } = error.kind else { panic!("{error}") };
+    let Error::Full { held, limit, threshold } = error else { panic!("{error}") };
     assert!(
         held >= threshold && limit == MIB && threshold == MIB * 70 / 100 + 1,
         "{held}, {limit}, {threshold}"
@@ -123,7 +124,7 @@ fn full_names_threshold() {
     for key in 0..stored {
         assert!(store.invalidate(&key));
         store.trim();
-        let below = store.held_bytes() < threshold;
+        let below = store.bytes_held() < threshold;
         assert_eq!(store.store(stored, &[1, 2]).is_ok(), below, "{key}");
         if below {
             return;
@@ -138,19 +139,19 @@ fn full_names_threshold() {
 fn trim_and_compact_give_back() {
     for (text, compacts) in [("zbud+lz4", false), ("zsmalloc(compact=off)+lz4", true)] {
         let store = builder().spec(spec(text)).executor(Arc::new(Manual::new())).build().unwrap();
-        let empty = store.held_bytes();
+        let empty = store.bytes_held();
         (0..10_000).for_each(|key| store.store(key, &block(key, 700, Look::Runs)).unwrap());
         (0..10_000).filter(|key| key % 8 != 0).for_each(|key| assert!(store.invalidate(&key)));
-        let before = store.held_bytes();
+        let before = store.bytes_held();
         let trimmed = store.trim();
-        let between = store.held_bytes();
+        let between = store.bytes_held();
         assert!(
             trimmed > 0 && before - between >= trimmed * 9 / 10,
             "{text}: {trimmed} of {before}, {between}"
         );
         assert_eq!(store.stats().context_bytes, 0, "{text}: nothing uses a context");
         let compacted = store.compact(CompactionBudget::UNLIMITED);
-        let after = store.held_bytes();
+        let after = store.bytes_held();
         assert_eq!(compacts, after + MIB / 8 < between, "{text}: {between} to {after}");
         assert!(
             between - after <= compacted + compacted / 10
@@ -164,9 +165,9 @@ fn trim_and_compact_give_back() {
         store.clear();
         store.trim();
         assert!(
-            store.held_bytes() <= empty + 256 * 1024,
+            store.bytes_held() <= empty + 256 * 1024,
             "{text}: {} held, {empty} empty",
-            store.held_bytes()
+            store.bytes_held()
         );
         check_books(&store);
     }
@@ -183,12 +184,12 @@ fn compact_keeps_to_budget() {
     (0..8_000).for_each(|key| store.store(key, &block(key, 400, Look::Noise)).unwrap());
     store.retain(|key, _| key % 5 == 0);
     store.trim();
-    let held = store.held_bytes();
+    let held = store.bytes_held();
     store.compact(CompactionBudget::moves(0));
-    let (little, unmoved) = (store.held_bytes(), held);
+    let (little, unmoved) = (store.bytes_held(), held);
     assert!(little * 10 > unmoved * 9, "{unmoved} to {little}");
     store.compact(CompactionBudget::UNLIMITED);
-    assert!(store.held_bytes() * 2 < held);
+    assert!(store.bytes_held() * 2 < held);
 }
 
 /// Index memory that no entry needs goes before a block does: with keys that have moved out, in an

@@ -12,9 +12,10 @@ use std::time::Duration;
 use common::{Constant, TestRng, builder, spec, stamped, unstamp};
 use zpool_conformance::ReferenceDriver;
 use zpool_core::{HandleId, Pins};
-use zswap::{
+use zswap::Store;
+use zswap::plugin::{
     Capabilities, CreateError, FreeError, Handle, Params, PoolConfig, PoolError, PoolId, PoolStats,
-    ReadGuard, Store, Violation, ZPool, ZPoolDriver,
+    ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 
 /// Inserts that a pool has room for: what was freed is not used again, so that a guard can borrow from the pool.

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use common::codec::{CodecScript, RleDriver};
 use common::pool::{OnGiveBack, PoolScript, ScriptedDriver};
 use common::{Look, block, builder, check_books, spec};
-use zswap::{AtLimit, Manual, Store};
+use zswap::plugin::Manual;
+use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -62,7 +63,7 @@ fn between_threshold_and_limit_a_block_evicts_as_much_as_it_adds() {
 #[test]
 fn a_raised_limit_takes_blocks_at_once_and_evicts_nothing_for_them() {
     let (store, first) = pressed("reference+rle");
-    let (evicted, held) = (store.stats().evicted, store.held_bytes());
+    let (evicted, held) = (store.stats().evicted, store.bytes_held());
     let raised = held + MIB / 4;
     assert!(held > raised / 10 * 9, "above the threshold of the new limit, too");
     store.set_limit(Some(raised)).unwrap();
@@ -86,7 +87,7 @@ fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
         .unwrap();
     (0..20_000).for_each(|key| store.store(key, &noise(key, 400)).unwrap());
     (0..20_000).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
-    let (held, payload) = (store.held_bytes(), store.stats().payload_bytes);
+    let (held, payload) = (store.bytes_held(), store.stats().payload_bytes);
     assert!(held > 4 * payload, "{held} bytes held for {payload}");
     store
 }
@@ -96,10 +97,10 @@ fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
 fn full_store_of_holes_evicts_nothing() {
     let store = full_of_holes(PoolScript::new());
     // Twice what the blocks need, half of what they hold.
-    let limit = store.held_bytes() / 2;
+    let limit = store.bytes_held() / 2;
     store.set_limit(Some(limit)).unwrap();
     assert_eq!(store.stats().evicted, 0);
-    assert!(store.held_bytes() < limit);
+    assert!(store.bytes_held() < limit);
     let there =
         |key: &u64| store.peek_vec(key).unwrap().is_some_and(|bytes| bytes == noise(*key, 400));
     assert_eq!((0..20_000).filter(there).count(), 4_000);
@@ -111,18 +112,18 @@ fn an_allocator_that_panics_while_it_gives_memory_back_changes_nothing_for_who_s
     for what in [OnGiveBack::PanicInTrim, OnGiveBack::PanicInCompact] {
         let pool = PoolScript::new();
         let store = full_of_holes(pool.clone());
-        let limit = store.held_bytes() / 2;
+        let limit = store.bytes_held() / 2;
         pool.on_give_back(what);
         store.set_limit(Some(limit)).unwrap();
         let panics = || pool.gave_nothing_back.load(Ordering::SeqCst);
         let by_limit = panics();
-        assert!(by_limit > 0 && store.held_bytes() < limit, "{what:?}: {by_limit}");
+        assert!(by_limit > 0 && store.bytes_held() < limit, "{what:?}: {by_limit}");
         for key in 20_000..30_000 {
             store.store(key, &noise(key, 400)).unwrap();
             // It may be the one that goes.
             let loaded = store.load_vec(&key).unwrap();
             assert!(loaded.is_none_or(|bytes| bytes == noise(key, 400)));
-            assert!(store.held_bytes() < limit + IN_FLIGHT, "{what:?}");
+            assert!(store.bytes_held() < limit + IN_FLIGHT, "{what:?}");
         }
         let stats = store.stats();
         assert!(what != OnGiveBack::PanicInTrim || panics() > by_limit, "stores trim, too");
@@ -153,7 +154,7 @@ fn short_blocks_in_zbud_keep_store_full() {
                 key += 1;
                 past += u64::from(store.stats().evicted > 0);
                 if past > 0 && past.is_multiple_of(4) {
-                    least = least.min(store.held_bytes());
+                    least = least.min(store.bytes_held());
                 }
                 assert!(key < 100_000, "never full");
             }

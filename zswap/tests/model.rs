@@ -13,8 +13,8 @@ use common::pool::{OnInsert, PoolScript};
 use common::{Look, block, check_books, scripted, spec};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use zswap::zpool_core::CompactionBudget;
-use zswap::{AtLimit, Error, ErrorKind};
+use zswap::CompactionBudget;
+use zswap::{AtLimit, Error};
 
 const KEYS: u64 = 32;
 const BLOCK: usize = 1200;
@@ -165,7 +165,7 @@ impl Rig {
             // What cannot be evicted may be over the limit by itself.
             Step::SetLimit(to) => match self.store.set_limit(LIMITS[to]) {
                 Ok(()) => {}
-                Err(ErrorKind::Full { .. }) => assert!(self.store.is_empty()),
+                Err(Error::Full { .. }) => assert!(self.store.is_empty()),
                 Err(error) => panic!("{error}"),
             },
             Step::FailCompressor(how) => self.codec.on_compress(how),
@@ -203,7 +203,7 @@ impl Rig {
                     }
                     Err(error) => {
                         let needed = expected.expect("there is a block").len();
-                        assert_eq!(error.kind, ErrorKind::BufferTooSmall { needed, given: len });
+                        assert_eq!(error, Error::BufferTooSmall { needed, given: len });
                         assert!(needed > len);
                     }
                 }
@@ -236,20 +236,19 @@ impl Rig {
         blocks
     }
 
-    fn stored(&mut self, key: u64, block: Vec<u8>, result: Result<(), Error<u64>>) {
+    fn stored(&mut self, key: u64, block: Vec<u8>, result: Result<(), Error>) {
         let before = match result {
             Ok(()) => self.model.insert(key, block),
             Err(error) => {
-                assert_eq!(error.key, key);
-                match error.kind {
-                    ErrorKind::BlockTooLong { len, max } => {
+                match error {
+                    Error::BlockTooLong { len, max } => {
                         assert!((len, max) == (LONGEST + 1, LONGEST))
                     }
-                    ErrorKind::Full { held, limit, .. } => {
+                    Error::Full { held, limit, .. } => {
                         assert!(Some(limit) == self.store.limit_bytes() && held >= limit * 9 / 10);
                         self.full += 1;
                     }
-                    ErrorKind::Codec(_) | ErrorKind::Pool(_) | ErrorKind::AllocatorPanicked(_) => {}
+                    Error::Codec(_) | Error::Pool(_) | Error::AllocatorPanicked(_) => {}
                     other => panic!("{other}"),
                 }
                 self.model.remove(&key)

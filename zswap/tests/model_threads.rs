@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnInsert, OnRead, PoolScript};
 use common::{TestRng, check_books, scripted, spec, stamped, unstamp};
-use zswap::{AtLimit, ErrorKind, Store, StoreStats};
+use zswap::{AtLimit, Error, Store, StoreStats};
 
 const SPECS: &[&str] =
     &["scripted+rle", "zsmalloc+lz4", "zbud+lz4", "scripted+lz4", "zsmalloc(chain=4)+rle"];
@@ -87,7 +87,7 @@ impl Owner<'_> {
                 // Somebody else's: any version, but whole and of that key.
                 let other = (self.rng.next() % THREADS) << 32 | (key & 0xFFFF);
                 let loaded = self.store.load_vec(&other);
-                if let Some(Some(bytes)) = self.loaded(other, loaded) {
+                if let Some(Some(bytes)) = self.loaded(loaded) {
                     assert_eq!(unstamp(&bytes).0, other);
                 }
             }
@@ -122,7 +122,7 @@ impl Owner<'_> {
 
     fn take(&mut self, key: u64) {
         let taken = self.store.take_vec(&key);
-        if let Some(bytes) = self.loaded(key, taken) {
+        if let Some(bytes) = self.loaded(taken) {
             let gone = bytes.is_some();
             self.compare(key, bytes);
             assert_eq!(self.model.remove(&key).is_some(), gone);
@@ -158,25 +158,18 @@ impl Owner<'_> {
         assert!(removed <= gone, "{removed} of {gone} removed");
     }
 
-    fn stored(
-        &mut self,
-        key: u64,
-        version: u64,
-        len: usize,
-        result: Result<(), zswap::Error<u64>>,
-    ) {
+    fn stored(&mut self, key: u64, version: u64, len: usize, result: Result<(), zswap::Error>) {
         let before = match result {
             Ok(()) => self.model.insert(key, (version, len)),
             Err(error) => {
-                assert_eq!(error.key, key);
                 // Only what is made to fail does.
                 assert!(
                     matches!(
-                        error.kind,
-                        ErrorKind::Full { .. }
-                            | ErrorKind::Pool(_)
-                            | ErrorKind::Codec(_)
-                            | ErrorKind::AllocatorPanicked(_)
+                        error,
+                        Error::Full { .. }
+                            | Error::Pool(_)
+                            | Error::Codec(_)
+                            | Error::AllocatorPanicked(_)
                     ),
                     "{error}"
                 );
@@ -191,24 +184,21 @@ impl Owner<'_> {
     fn found(
         &mut self,
         key: u64,
-        load: impl FnOnce(&Store<u64>) -> Result<Option<Vec<u8>>, zswap::Error<u64>>,
+        load: impl FnOnce(&Store<u64>) -> Result<Option<Vec<u8>>, zswap::Error>,
     ) {
         let loaded = load(self.store);
-        if let Some(bytes) = self.loaded(key, loaded) {
+        if let Some(bytes) = self.loaded(loaded) {
             self.compare(key, bytes);
         }
     }
 
     /// What a load gave, unless a plug-in was made to fail: then the block stays, as a later look shows.
-    fn loaded<T>(&mut self, key: u64, loaded: Result<T, zswap::Error<u64>>) -> Option<T> {
+    fn loaded<T>(&mut self, loaded: Result<T, zswap::Error>) -> Option<T> {
         match loaded {
             Ok(loaded) => Some(loaded),
             Err(error) => {
-                assert_eq!(error.key, key);
-                let made = matches!(
-                    error.kind,
-                    ErrorKind::Pool(_) | ErrorKind::Codec(_) | ErrorKind::AllocatorPanicked(_)
-                );
+                let made =
+                    matches!(error, Error::Pool(_) | Error::Codec(_) | Error::AllocatorPanicked(_));
                 assert!(made, "{error}");
                 self.failed += 1;
                 None
@@ -279,7 +269,7 @@ impl Meddler<'_> {
             3 => {
                 let current = store.manager().current().unwrap();
                 let moves = 1 << self.rng.below(10);
-                current.zpool().compact(zswap::zpool_core::CompactionBudget::moves(moves));
+                current.zpool().compact(zswap::CompactionBudget::moves(moves));
                 current.zpool().trim();
             }
             4 => {
@@ -307,7 +297,7 @@ impl Meddler<'_> {
             _ => {
                 self.work();
                 let (keys, stats) = (store.keys().count(), store.stats());
-                assert!(keys <= KEYS * THREADS as usize && stats.held_bytes() > 0);
+                assert!(keys <= KEYS * THREADS as usize && stats.bytes_held() > 0);
             }
         }
     }

@@ -10,10 +10,9 @@ use common::codec::CodecScript;
 use common::pool::PoolScript;
 use common::{Look, SPECS, block, builder, check_books, scripted, spec, store_of};
 use zpool_core::exec::Manual;
-use zswap::{
-    Compressor, CompressorDriver, CreateError, NoBlock, Params, PoolError, PoolState, Store,
-    SwitchError, Switched,
-};
+use zswap::manager::PoolState;
+use zswap::plugin::{Compressor, CompressorDriver, CreateError, NoBlock, Params, PoolError};
+use zswap::{Store, SwitchError, Switched};
 
 #[test]
 fn a_handle_of_another_pool_is_refused_and_comes_back() {
@@ -193,7 +192,7 @@ fn one_parameter_at_a_time_and_errors_that_change_nothing() {
 
 #[test]
 fn a_page_source_of_large_frames_will_do() {
-    let source = Arc::new(zswap::HeapSource::new(16 << 10));
+    let source = Arc::new(zswap::plugin::HeapSource::new(16 << 10));
     let store = builder().spec(spec("zsmalloc+lz4")).page_source(source).build().unwrap();
     for key in 0..300 {
         store.store(key, &block(key, 4096, Look::Runs)).unwrap();

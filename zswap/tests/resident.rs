@@ -45,7 +45,7 @@ fn resident_stays_below_limit<K: Hash + Eq + std::fmt::Debug>(
         }
     }
     assert!(store.stats().evicted > 0, "the limit was reached");
-    assert!(most < LIMIT + SLACK, "{most} bytes are resident, {} in the books", store.held_bytes());
+    assert!(most < LIMIT + SLACK, "{most} bytes are resident, {} in the books", store.bytes_held());
 }
 
 /// Short blocks under `u64` keys: the index is a third of the store.

@@ -6,11 +6,10 @@ mod common;
 use std::sync::Arc;
 
 use common::builder;
-use zswap::zpool_core::page::MmapSource;
-use zswap::{
-    AtLimit, BuildError, CreateError, Params, PoolConfig, RegistryError, Store, StoreBuilder,
-    ZPool, ZPoolDriver,
-};
+use zswap::manager::RegistryError;
+use zswap::plugin::zpool_core::page::MmapSource;
+use zswap::plugin::{CreateError, Params, PoolConfig, ZPool, ZPoolDriver};
+use zswap::{AtLimit, BuildError, Store, StoreBuilder};
 
 /// The error of `build`, which is one line with all of `words`.
 fn refused(builder: StoreBuilder<u64>, words: &[&str]) -> BuildError {
@@ -42,18 +41,19 @@ fn build_listener_without_eviction_is_refused() {
             let error = refused(builder.on_evict(|_, _| ()), &["`on_evict`", "AtLimit::Evict"]);
             assert!(matches!(error, BuildError::NoEviction { setting: "on_evict" }));
         }
-        let error = refused(builder().spare_dense(true), &["`spare_dense`", "AtLimit::Evict"]);
-        assert!(matches!(error, BuildError::NoEviction { setting: "spare_dense" }));
-        builder().spare_dense(false).build().unwrap();
+        let error =
+            refused(builder().keep_compressible(true), &["`keep_compressible`", "AtLimit::Evict"]);
+        assert!(matches!(error, BuildError::NoEviction { setting: "keep_compressible" }));
+        builder().keep_compressible(false).build().unwrap();
     }
     let all = builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).on_evict(|_, _| ());
-    all.spare_dense(true).accept_percent(100).build().unwrap();
+    all.keep_compressible(true).accept_percent(100).build().unwrap();
 }
 
 /// A limit that an empty store passes already: at the first store it would be full, for ever.
 #[test]
 fn build_limit_below_empty_store_is_refused() {
-    let held = builder().build().unwrap().held_bytes();
+    let held = builder().build().unwrap().bytes_held();
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
         for limit in [0, 1, held] {
             let builder = builder().limit_bytes(limit).at_limit(at_limit);

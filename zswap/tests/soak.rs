@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Look, TestRng, block, builder, check_books, spec};
-use zswap::{AtLimit, Inline, Store};
+use zswap::plugin::Inline;
+use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -197,7 +198,7 @@ fn soak_changing_limits_refuse_nothing() {
                     });
                 }
             });
-            let held = store.held_bytes();
+            let held = store.bytes_held();
             assert!(held <= limit + MIB / 2, "seed {seed}, step {step}: {held} of {limit}");
             assert!(store.len() > 1_000, "seed {seed}, step {step}: {} entries", store.len());
         }

@@ -6,7 +6,8 @@ mod common;
 use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnInsert, OnRead, PoolScript};
 use common::{Look, block, builder, check_books, scripted, spec, store_of};
-use zswap::{AtLimit, BuildError, CodecError, ErrorKind, Store};
+use zswap::plugin::CodecError;
+use zswap::{AtLimit, BuildError, Error, Store};
 
 /// A value of blocks of every kind.
 fn value(seed: u64, len: usize) -> Vec<u8> {
@@ -42,14 +43,14 @@ fn values_of_any_length_come_back_whole() {
             assert_eq!(store.load_vec(&key).unwrap().as_ref(), Some(&expected));
             assert_eq!(store.peek_vec(&key).unwrap().as_ref(), Some(&expected));
             assert_eq!(store.load_with(&key, |bytes| bytes == expected).unwrap(), Some(true));
-            let short = store.load(&key, &mut vec![0; len - 1]).unwrap_err().kind;
-            assert_eq!(short, ErrorKind::BufferTooSmall { needed: len, given: len - 1 });
+            let short = store.load(&key, &mut vec![0; len - 1]).unwrap_err();
+            assert_eq!(short, Error::BufferTooSmall { needed: len, given: len - 1 });
             assert_eq!(store.take_vec(&key).unwrap().as_ref(), Some(&expected));
         }
         assert!(store.is_empty());
         check_books(&store);
-        let too_long = store.store(1, &value(1, (1 << 20) + 1)).unwrap_err().kind;
-        assert_eq!(too_long, ErrorKind::BlockTooLong { len: (1 << 20) + 1, max: 1 << 20 });
+        let too_long = store.store(1, &value(1, (1 << 20) + 1)).unwrap_err();
+        assert_eq!(too_long, Error::BlockTooLong { len: (1 << 20) + 1, max: 1 << 20 });
     }
 }
 
@@ -94,7 +95,7 @@ fn long_values_are_evicted_whole() {
         .unwrap();
     for key in 0..200 {
         store.store(key, &value(key, 100_000)).unwrap();
-        assert!(store.held_bytes() < 5 << 20);
+        assert!(store.bytes_held() < 5 << 20);
     }
     let left: Vec<u64> = store.keys().collect();
     assert!((10..100).contains(&left.len()), "{}", left.len());
@@ -117,14 +118,8 @@ fn b36_with_checksums_every_flipped_bit_is_an_error_and_the_block_can_be_removed
             store.store(key, &expected).unwrap();
             if expected.len() > 40 {
                 pool.on_read(OnRead::Flip);
-                assert_eq!(
-                    store.load_vec(&key).unwrap_err().kind,
-                    ErrorKind::Codec(CodecError::Corrupt)
-                );
-                assert_eq!(
-                    store.take_vec(&key).unwrap_err().kind,
-                    ErrorKind::Codec(CodecError::Corrupt)
-                );
+                assert_eq!(store.load_vec(&key).unwrap_err(), Error::Codec(CodecError::Corrupt));
+                assert_eq!(store.take_vec(&key).unwrap_err(), Error::Codec(CodecError::Corrupt));
                 pool.on_read(OnRead::Work);
             }
             assert_eq!(store.load_vec(&key).unwrap().unwrap(), expected);
@@ -181,8 +176,9 @@ fn noise_is_not_shown_to_the_compressor_unless_asked() {
     codec.on_compress(OnCompress::Fail);
     store.store(1, &block(1, 4096, Look::Noise)).unwrap();
     store.store(2, &block(1, 4096, Look::Runs)).unwrap_err();
-    assert_eq!((store.stats().stored_raw, store.stats().noise_skipped), (1, 1));
-    let asking = scripted(PoolScript::new(), codec.clone()).skip_noise(false).build().unwrap();
+    assert_eq!((store.stats().stored_raw, store.stats().incompressible_skipped), (1, 1));
+    let asking =
+        scripted(PoolScript::new(), codec.clone()).skip_incompressible(false).build().unwrap();
     asking.store(1, &block(1, 4096, Look::Noise)).unwrap_err();
 }
 
@@ -379,7 +375,7 @@ fn b9_a_load_that_fails_anywhere_leaves_no_pin_behind() {
         codec.on_decompress(OnDecompress::Work);
         let pool = store.manager().current().unwrap();
         assert!(pool.zpool().stats().groups.iter().all(|group| group.pinned == 0));
-        let report = pool.zpool().compact(zswap::zpool_core::CompactionBudget::UNLIMITED);
+        let report = pool.zpool().compact(zswap::CompactionBudget::UNLIMITED);
         assert_eq!(report.pinned_objects, 0);
         store.clear();
         assert_eq!((pool.zpool().stats().objects, pool.zpool().stats().zombies), (0, 0));

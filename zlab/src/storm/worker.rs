@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use workload::{Rng, SeededBlocks};
 use zpool_core::NoBlock;
-use zswap::{AtLimit, ErrorKind, Store};
+use zswap::{AtLimit, Error, Store};
 
 use super::StoreLimit;
 
@@ -126,7 +126,7 @@ impl<'a> Worker<'a> {
         if self.steps.is_multiple_of(STEPS_BETWEEN_LOOKS)
             && let Some(limit) = self.limit
         {
-            let over = self.store.held_bytes().saturating_sub(limit.bytes) as u64;
+            let over = self.store.bytes_held().saturating_sub(limit.bytes) as u64;
             self.counts.over_limit_max_bytes = self.counts.over_limit_max_bytes.max(over);
         }
         let slot = self.rng.below(self.slots());
@@ -152,8 +152,8 @@ impl<'a> Worker<'a> {
             Err(error) => {
                 // A failed store has removed the older block.
                 self.model[slot] = None;
-                match error.kind {
-                    ErrorKind::Full { .. } if self.limit.is_some() && !self.evicts() => {
+                match error {
+                    Error::Full { .. } if self.limit.is_some() && !self.evicts() => {
                         self.counts.refused += 1
                     }
                     _ => self.counts.failed(&error),

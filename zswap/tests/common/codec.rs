@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
-use zswap::{
-    CodecError, CodecProperties, Component, Compressed, CompressionContext, Compressor,
-    CompressorDriver, CreateError, Params,
+use zswap::Component;
+use zswap::plugin::{
+    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CreateError, Params,
 };
 
 /// What compressing a block does.

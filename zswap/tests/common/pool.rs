@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicUsize, Ordering};
 
-use zswap::zpool_core::{CompactionBudget, CompactionReport, Pins};
-use zswap::{
+use zswap::plugin::zpool_core::{CompactionBudget, CompactionReport, Pins};
+use zswap::plugin::{
     Capabilities, CreateError, FreeError, Handle, Params, PoolConfig, PoolError, PoolId, PoolStats,
     ReadGuard, Violation, ZPool, ZPoolDriver,
 };

@@ -19,7 +19,7 @@
 //! - `compress_over_raw`, `decompress_over_raw`: time of the layer over raw.
 //!
 //! - `store_over_raw`, `load_over_raw`: time of the whole store over raw. Stores are in steady
-//!   state, with every key present. Keys are page numbers, hashed by `zswap::ByNumber`.
+//!   state, with every key present. Keys are page numbers, hashed by `zswap::SequentialKeys`.
 //!   `keyed_store_over_raw` and `keyed_load_over_raw` are those of a store with std's keyed hasher,
 //!   which is the default of a store, and so are `keyed_*_speedup`.
 //! - `store_over_boxes`, `load_over_boxes`: time of the store over a program that keeps each object

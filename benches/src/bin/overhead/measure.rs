@@ -5,7 +5,7 @@ use std::path::Path;
 
 use benches::Failure;
 use workload::{ByClock, Contestant, Elapsed, Pages, Rounds, Spread, alternate};
-use zswap::{ByNumber, Component, PoolSpec, Store};
+use zswap::{Component, PoolSpec, SequentialKeys, Store};
 
 use crate::codecs::CodecSetting;
 use crate::contestants::{
@@ -31,7 +31,7 @@ pub(crate) fn measure(
     let fixture = Fixture::new(pages, setting);
     let codec = codec(setting);
     // Keys are page numbers. The other store has the default hasher.
-    let kept = filled(&fixture, setting, ByNumber::default())?;
+    let kept = filled(&fixture, setting, SequentialKeys::default())?;
     let keyed = filled(&fixture, setting, RandomState::new())?;
     let mut zram = kernel(&fixture, setting);
 

@@ -15,8 +15,8 @@
 //!   the system.
 //! - `store_ns_key_order_over_random`: the time of a store of keys in the order of another store's
 //!   `keys()`, over the same keys in random order, for the worse of the default hasher and
-//!   `ByNumber`.
-//! - `index_rss_over_held`: resident bytes over `held_bytes()` while a store fills whose index
+//!   `SequentialKeys`.
+//! - `index_rss_over_held`: resident bytes over `bytes_held()` while a store fills whose index
 //!   dominates, at its worst. `index_rss_kept_after_clear` is the part of the resident bytes that
 //!   stays after `clear()`.
 //! - `empty_store_bytes`: an empty store, the average of 100: resident or counted bytes, whichever

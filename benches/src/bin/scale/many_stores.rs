@@ -25,7 +25,7 @@ pub(crate) fn empty(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
         stores.push(Store::builder().build()?);
     }
     let resident = before.bytes()? as f64 / STORES as f64;
-    let held = stores.iter().map(Store::held_bytes).sum::<usize>() as f64 / STORES as f64;
+    let held = stores.iter().map(Store::bytes_held).sum::<usize>() as f64 / STORES as f64;
     Ok(vec![
         FigureRow::once(&file, "empty_store_bytes", resident.max(held)),
         FigureRow::once(&file, "empty_store_resident_bytes", resident),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use benches::Failure;
 use workload::{Rng, Spread, clocked};
-use zswap::{ByNumber, Store};
+use zswap::{SequentialKeys, Store};
 
 use crate::SizePlan;
 use crate::blocks::{Filled, LONGEST_FILL, fill, same_filled};
@@ -46,7 +46,7 @@ pub(crate) fn of_10m(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
 fn measure(plan: &SizePlan, file: &str, keys: u64) -> Result<Vec<FigureRow>, Failure> {
     let (file, keys) = (plan.file(file), plan.scaled(keys));
     let keyed = compare(keys, &RandomState::new())?;
-    let numbers = compare(keys, &ByNumber::default())?;
+    let numbers = compare(keys, &SequentialKeys::default())?;
     let worse = if keyed.ratio.median > numbers.ratio.median { keyed.ratio } else { numbers.ratio };
     Ok(vec![
         FigureRow::median(&file, "store_ns_key_order_over_random", worse),

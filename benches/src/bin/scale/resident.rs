@@ -80,7 +80,7 @@ fn index<K: Hash + Eq + Clone>(
         let share = SMALLEST.powf(1.0 - f64::from(look) / f64::from(LOOKS));
         let to = (entries as f64 * share) as u64;
         failed += fill(&store, (from..to).map(&key), |n| block(from + n), LONGEST_FILL).failed;
-        ratios.push(before.bytes()? as f64 / store.held_bytes() as f64);
+        ratios.push(before.bytes()? as f64 / store.bytes_held() as f64);
         from = to;
     }
     let full = before.bytes()?;
@@ -125,7 +125,7 @@ pub(crate) fn at_limit(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
         let (mut resident, mut held) = (Vec::new(), Vec::new());
         loop {
             let over = running.load(Ordering::Acquire) == 0;
-            let (in_memory, in_books) = (before.bytes()? as f64, store.held_bytes() as f64);
+            let (in_memory, in_books) = (before.bytes()? as f64, store.bytes_held() as f64);
             // Before the store is full, its bytes show nothing about the limit.
             if over || in_books >= 0.9 * LIMIT as f64 {
                 resident.push(in_memory / LIMIT as f64);

@@ -36,7 +36,7 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) {
     assert_eq!(stores[SAME].stats().same_filled, OTHERS);
     report.push(taken.ratio(NOISE, TYPICAL).figure("store_incompressible_over_typical", "ratio"));
     report.push(taken.ratio(SAME, TYPICAL).figure("store_same_filled_over_typical", "ratio"));
-    let skipped = stores[NOISE].stats().noise_skipped as f64;
+    let skipped = stores[NOISE].stats().incompressible_skipped as f64;
     report.push(Figure::exact(
         "noise_found",
         skipped / stores[NOISE].stats().stores as f64,
@@ -65,9 +65,9 @@ fn wrong(pages: &Pages) -> f64 {
     let store = plain();
     let mut wrong = 0;
     for page in pages {
-        let before = store.stats().noise_skipped;
+        let before = store.stats().incompressible_skipped;
         store.store(0, page).expect("there is no limit");
-        if store.stats().noise_skipped > before {
+        if store.stats().incompressible_skipped > before {
             let shrinks = codec.compress(page, PAGE.get() - 1, |shorter| shorter.is_some());
             wrong += u32::from(shrinks.expect("nothing fails here"));
         }

@@ -1,0 +1,117 @@
+//! Why a builder makes no store.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use zpool_manager::{RegistryError, SwitchError};
+
+/// Why there is no store.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The block size is 0 or over [`MAX_BLOCK_SIZE`](crate::MAX_BLOCK_SIZE).
+    BlockSize(usize),
+    /// The accept threshold is no percentage from 1 to 100.
+    AcceptPercent(u8),
+    /// The minimum gain is no percentage from 0 to 99.
+    MinGainPercent(u8),
+    /// The longest value is shorter than a block.
+    MaxValueLen {
+        /// Its bytes.
+        bytes: usize,
+        /// The block size.
+        block_size: usize,
+    },
+    /// `max_pending` is 0: no switch could ever retire a pool.
+    MaxPending,
+    /// This setting says what to do at a limit, and there is none.
+    NoLimit {
+        /// The setting, as it is called on the builder.
+        setting: &'static str,
+    },
+    /// This setting says how to evict, and the store refuses instead.
+    NoEviction {
+        /// The setting, as it is called on the builder.
+        setting: &'static str,
+    },
+    /// An empty store already holds as much as the limit, so nothing could ever be stored.
+    LimitTooLow {
+        /// The limit in bytes.
+        limit: usize,
+        /// Bytes that the empty store holds.
+        held: usize,
+    },
+    /// Both `exclude_from_dumps` and `page_source` are set, and only memory of the store's own
+    /// source is excluded.
+    DumpsOfOwnSource,
+    /// A plug-in panicked, with this message. The panic was contained.
+    Panicked(String),
+    /// No spec was given, and the features that the default one needs are off.
+    NoSpec,
+    /// Two drivers of one name were given.
+    Registry(RegistryError),
+    /// The operating system gave no thread for the work queue.
+    Thread(io::Error),
+    /// The first pool could not be made.
+    Switch(SwitchError),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::BlockSize(size) => {
+                write!(f, "`block_size({size})`: set 1 to {} bytes", crate::value::MAX_BLOCK_SIZE)
+            }
+            BuildError::AcceptPercent(percent) => {
+                write!(f, "`accept_percent({percent})`: set 1 to 100 percent")
+            }
+            BuildError::MinGainPercent(percent) => {
+                write!(f, "`min_gain_percent({percent})`: set 0 to 99 percent")
+            }
+            BuildError::MaxValueLen { bytes, block_size } => {
+                write!(
+                    f,
+                    "`max_value_len({bytes})` is shorter than `block_size({block_size})`: set it to that or more, \
+                     or leave it out"
+                )
+            }
+            BuildError::MaxPending => f.write_str("`max_pending(0)`: set it to 1 or more"),
+            BuildError::NoLimit { setting } => write!(
+                f,
+                "`{setting}` without a limit: set `limit_bytes` (to `usize::MAX` if `set_limit` sets one later), \
+                 or leave `{setting}` out"
+            ),
+            BuildError::NoEviction { setting } => write!(
+                f,
+                "`{setting}` in a store that refuses at its limit: add `at_limit(AtLimit::Evict)`, or leave \
+                 `{setting}` out"
+            ),
+            BuildError::LimitTooLow { limit, held } => write!(
+                f,
+                "`limit_bytes({limit})`: an empty store already holds {held} bytes; set a higher limit, or \
+                 leave `limit_bytes` out for none"
+            ),
+            BuildError::DumpsOfOwnSource => f.write_str(
+                "`exclude_from_dumps` with a `page_source` does nothing: leave one of them out, or give a \
+                 source that is excluded itself",
+            ),
+            BuildError::Panicked(message) => write!(f, "a plug-in panicked: {message}"),
+            BuildError::NoSpec => f.write_str("no spec was given, and this build has no default one"),
+            BuildError::Registry(error) => error.fmt(f),
+            BuildError::Thread(error) => write!(f, "no thread for the work queue: {error}"),
+            BuildError::Switch(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for BuildError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            BuildError::Registry(error) => Some(error),
+            BuildError::Thread(error) => Some(error),
+            BuildError::Switch(error) => Some(error),
+            _ => None,
+        }
+    }
+}

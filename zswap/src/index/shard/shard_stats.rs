@@ -1,0 +1,157 @@
+//! The counts of a shard.
+
+use super::Shard;
+use crate::index::packed_entry::PackedEntry;
+use crate::index::packed_meta::PackedMeta;
+use crate::value::access::Access;
+use crate::value::{PooledBlock, Value};
+
+/// Counts of a shard. What is stored is exact at any moment, since it changes under the same lock
+/// as the table.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ShardStats {
+    pub(crate) load_hits: u64,
+    pub(crate) load_misses: u64,
+    pub(crate) stores: u64,
+    pub(crate) compressed: usize,
+    pub(crate) raw: usize,
+    pub(crate) same: usize,
+    pub(crate) large: usize,
+    /// Bytes of the objects of all entries.
+    pub(crate) payload: usize,
+    /// Bytes of all blocks and values, as they were given.
+    pub(crate) stored_bytes: usize,
+    pub(crate) peek_hits: u64,
+    pub(crate) peek_misses: u64,
+    pub(crate) taken: u64,
+    pub(crate) take_misses: u64,
+    pub(crate) invalidated: u64,
+    pub(crate) evicted: u64,
+}
+
+impl<K> Shard<K> {
+    /// Counts an entry that comes in.
+    pub(super) fn count_in(&mut self, entry: &PackedEntry) {
+        match entry {
+            PackedEntry::SameFilled { len, .. } => self.stats.add(Kind::SameFilled, 0, len.get()),
+            PackedEntry::Pooled { meta, .. } => {
+                let meta = meta.unpack(0);
+                let kind = if meta.raw { Kind::Raw } else { Kind::Compressed };
+                self.stats.add(kind, meta.object_len, meta.block_len);
+            }
+            PackedEntry::Large { number, .. } => {
+                let large = self.values.get(*number);
+                self.stats.add(Kind::Large, large.object_len(), large.len);
+            }
+        }
+    }
+}
+
+impl ShardStats {
+    /// Adds the counts of another shard.
+    pub(crate) fn add_shard(&mut self, other: &ShardStats) {
+        self.compressed += other.compressed;
+        self.raw += other.raw;
+        self.same += other.same;
+        self.large += other.large;
+        self.payload += other.payload;
+        self.stored_bytes += other.stored_bytes;
+        self.stores += other.stores;
+        self.load_hits += other.load_hits;
+        self.load_misses += other.load_misses;
+        self.peek_hits += other.peek_hits;
+        self.peek_misses += other.peek_misses;
+        self.taken += other.taken;
+        self.take_misses += other.take_misses;
+        self.invalidated += other.invalidated;
+        self.evicted += other.evicted;
+    }
+
+    /// Exchanges what is known of two blocks, except their checksums, and counts a store.
+    #[inline(always)]
+    pub(super) fn exchange(&mut self, entry: &mut PackedEntry, new: &mut PooledBlock) {
+        let PackedEntry::Pooled { meta: packed, .. } = entry else {
+            unreachable!("checked before")
+        };
+        let added = new.meta;
+        let removed = packed.unpack(added.checksum);
+        *packed = PackedMeta::pack(added);
+        self.stores += 1;
+        self.raw = self.raw + usize::from(added.raw) - usize::from(removed.raw);
+        self.compressed = self.compressed + usize::from(removed.raw) - usize::from(added.raw);
+        self.stored_bytes = self.stored_bytes + added.block_len - removed.block_len;
+        self.payload = self.payload + added.object_len - removed.object_len;
+        new.meta = removed;
+        entry.warm();
+    }
+
+    /// Counts a look-up that found something. A take counts when the entry is removed.
+    #[inline]
+    pub(crate) fn count_hit(&mut self, access: Access) {
+        match access {
+            Access::Load => self.load_hits += 1,
+            Access::Peek => self.peek_hits += 1,
+            Access::Take => {}
+        }
+    }
+
+    /// Takes back what [`count_hit`](Self::count_hit) counted under the same lock.
+    pub(crate) fn uncount_hit(&mut self, access: Access) {
+        match access {
+            Access::Load => self.load_hits -= 1,
+            Access::Peek => self.peek_hits -= 1,
+            Access::Take => {}
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_miss(&mut self, access: Access) {
+        match access {
+            Access::Load => self.load_misses += 1,
+            Access::Peek => self.peek_misses += 1,
+            Access::Take => self.take_misses += 1,
+        }
+    }
+
+    /// Nothing is stored any more.
+    pub(super) fn reset_stored(&mut self) {
+        (self.compressed, self.raw, self.same, self.large) = (0, 0, 0, 0);
+        (self.payload, self.stored_bytes) = (0, 0);
+    }
+
+    fn add(&mut self, kind: Kind, payload: usize, stored_bytes: usize) {
+        *self.count(kind) += 1;
+        self.payload += payload;
+        self.stored_bytes += stored_bytes;
+    }
+
+    pub(super) fn subtract(&mut self, stored: &Value) {
+        let kind = match stored {
+            Value::SameFilled { .. } => Kind::SameFilled,
+            Value::Pooled(block) if block.meta.raw => Kind::Raw,
+            Value::Pooled(_) => Kind::Compressed,
+            Value::Large(_) => Kind::Large,
+        };
+        *self.count(kind) -= 1;
+        self.payload -= stored.object_len();
+        self.stored_bytes -= stored.len();
+    }
+
+    fn count(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::SameFilled => &mut self.same,
+            Kind::Raw => &mut self.raw,
+            Kind::Compressed => &mut self.compressed,
+            Kind::Large => &mut self.large,
+        }
+    }
+}
+
+/// What an entry is counted as.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    SameFilled,
+    Raw,
+    Compressed,
+    Large,
+}

@@ -1,0 +1,67 @@
+//! What a store does at its limit.
+
+use std::fmt;
+
+/// What a store does when it is at its limit.
+///
+/// # How far over the limit
+///
+/// A block is admitted while the store is below its limit, and memory is counted when it is taken,
+/// before it is used. So each store in flight may pass the limit by what it adds itself, and a
+/// batch counts as one store. That is at most the sum of:
+///
+/// - 256 KiB for its object's frames, the growth of the index (one segment of 64 KiB, or of 64
+///   entries with their keys if that is more, of which there are two while it is rebuilt) and of
+///   the allocator's tables; 512 KiB with blocks of more than 64 KiB, or from about two million
+///   blocks on; more with keys of more than 1 KiB, by two such segments;
+/// - a compression context, where it needs a new one. All of these together hold at most 1/4 of the
+///   limit, or one context if that is more: a thread that needs a further one
+///   [waits](zpool_core::compress::ContextBudget);
+/// - the list of a value of several blocks, 40 bytes for each.
+///
+/// Loads are never refused: a decompression context that one of them makes counts as soon as it is
+/// there, and the next store makes room for it, or is refused. After [`Store::set_limit`](crate::Store::set_limit) has
+/// lowered the limit, the store is over it until what is too much was evicted or removed.
+///
+/// # What a full store does
+///
+/// In this order, until it is below its limit: frees contexts that are not in use, shrinks the
+/// index, gives free frames back, compacts pools with many holes. Only then it evicts, or refuses.
+/// A store that refuses does that again only once something was removed from it, or 200 ms have
+/// passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtLimit {
+    /// Refuses what is to be stored, with [`Error::Full`](crate::Error::Full), until it holds no more than the threshold.
+    #[default]
+    Refuse,
+    /// Removes the blocks that were not used for the longest time.
+    Evict,
+}
+
+/// Receives what was evicted: key and length.
+pub(crate) type Listener<K> = Box<dyn Fn(&K, usize) + Send + Sync>;
+
+/// How to evict.
+pub(crate) struct Eviction<K> {
+    pub(crate) at_limit: AtLimit,
+    pub(crate) keep_compressible: bool,
+    pub(crate) listener: Option<Listener<K>>,
+}
+
+impl<K> Eviction<K> {
+    #[inline]
+    pub(crate) fn evicts(&self) -> bool {
+        self.at_limit == AtLimit::Evict
+    }
+}
+
+impl<K> fmt::Debug for Eviction<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Eviction")
+            .field("at_limit", &self.at_limit)
+            .field("keep_compressible", &self.keep_compressible)
+            .field("listener", &self.listener.is_some())
+            .finish()
+    }
+}

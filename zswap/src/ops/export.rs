@@ -1,0 +1,119 @@
+//! Values in the form in which they are kept, for a tier behind the store.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use zpool_core::spec::Component;
+
+use crate::ops::pinned::PinnedValue;
+use crate::store::Store;
+use crate::value::access::Access;
+use crate::value::backoff::Backoff;
+use crate::value::error::Error;
+use crate::value::pooled_object::call_compressor;
+
+/// A block as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodedBlock<'a> {
+    /// Eight bytes, over and over, the last time perhaps not whole. An empty block is one of length
+    /// 0.
+    SameFilled {
+        /// The eight bytes.
+        word: [u8; 8],
+        /// Bytes of the block.
+        len: usize,
+    },
+    /// A block that does not shrink, as it is.
+    Raw {
+        /// The block.
+        bytes: &'a [u8],
+    },
+    /// Compressed: an LZ4 block, an LZO1X stream, a zstd frame without its magic number; what that is, the codec's crate says.
+    Compressed {
+        /// The codec's identity, in which parameters that are its defaults are left out, and a dictionary is named by its hash.
+        codec: &'a Component,
+        /// The compressed bytes.
+        bytes: &'a [u8],
+        /// Bytes of the block.
+        len: usize,
+    },
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Shows `visit` what is stored under `key` as it is kept: a block, or the blocks of a longer value in their order. Gives the length of the whole, or `None`
+    /// when there is nothing. Does not count as a use; nothing is decompressed or copied.
+    ///
+    /// `visit` runs with no lock held and may use the store. What it sees is pinned meanwhile, and no older than the call.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), but for the buffer and what only decompressing shows; what was
+    /// stored stays. Of a value of several blocks, `visit` may have seen those before the one that
+    /// failed. [`CodecError::Panicked`](crate::plugin::CodecError::Panicked) if the compressor panics when
+    /// it is asked for its identity.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use zswap::{EncodedBlock, Store};
+    ///
+    /// let store = Store::builder().build()?;
+    /// store.store(7, b"a page of memory ".repeat(240).as_slice())?;
+    /// let mut tier = Vec::new();
+    /// store.export(&7, |form| match form {
+    ///     EncodedBlock::Compressed { codec, bytes, len } => tier.push((codec.to_string(), bytes.to_vec(), len)),
+    ///     other => panic!("{other:?}"),
+    /// })?;
+    /// assert_eq!((tier[0].0.as_str(), tier[0].2), ("lz4", 4080));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn export<Q>(
+        &self,
+        key: &Q,
+        mut visit: impl FnMut(EncodedBlock<'_>),
+    ) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let (hash, mut backoff) = (self.hash(key), Backoff::default());
+        let shown = self.with_pinned(hash, key, Access::Peek, &mut backoff, |value, _, backoff| {
+            let len = value.len();
+            self.show(&value, &mut visit, backoff).map(|()| len)
+        });
+        shown.inspect_err(|error| self.counters().load_failed(error))
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// Checks a value and shows it to `visit`, block by block.
+    fn show(
+        &self,
+        value: &PinnedValue<'_, '_>,
+        visit: &mut impl FnMut(EncodedBlock<'_>),
+        backoff: &mut Backoff,
+    ) -> Result<(), Error> {
+        match value {
+            PinnedValue::SameFilled { word, len } => {
+                visit(EncodedBlock::SameFilled { word: word.to_le_bytes(), len: *len });
+                Ok(())
+            }
+            PinnedValue::Pooled { pool, object, meta } => {
+                self.check_object(object, *meta)?;
+                if meta.raw {
+                    visit(EncodedBlock::Raw { bytes: object });
+                } else {
+                    let codec = call_compressor(|| pool.codec().compressor().identity())?;
+                    visit(EncodedBlock::Compressed { codec, bytes: object, len: meta.block_len });
+                }
+                Ok(())
+            }
+            PinnedValue::Large(large) => large.parts.iter().try_for_each(|part| {
+                self.with_pinned_part(part, backoff, |value, backoff| {
+                    self.show(&value, visit, backoff)
+                })
+            }),
+        }
+    }
+}

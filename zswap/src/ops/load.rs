@@ -1,0 +1,329 @@
+//! From an entry in the index to its block.
+//!
+//! ```text
+//!   under the shard's lock        without any lock
+//!   find ─► reference the pool ─► room in the buffer? ─► decompress from the guard ─► [take: remove] ─► unpin
+//!           pin the object                                        └ entry replaced meanwhile: again
+//! ```
+
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hash};
+
+use crate::ops::pinned::PinnedValue;
+use crate::stats::latency::Latencies;
+use crate::store::Store;
+use crate::value::ValueId;
+use crate::value::access::Access;
+use crate::value::backoff::Backoff;
+use crate::value::error::Error;
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Copies what is stored under `key` to the front of `buffer` and returns its length, or `None`
+    /// if there is nothing. Counts as a use, so the entry is evicted later.
+    ///
+    /// # Errors
+    ///
+    /// What is stored stays, whatever the error.
+    ///
+    /// - [`Error::BufferTooSmall`], with the length needed.
+    /// - [`Error::Pool`], [`Error::AllocatorPanicked`], [`Error::Codec`]: the pool or the compressor
+    ///   failed, or the checksum is wrong. The front of the buffer is unspecified.
+    ///
+    /// If the allocator cannot count one more reader of this block, the load waits for others to
+    /// finish. zsmalloc counts any number, as long as there is memory for it; any allocator counts
+    /// at least 255. The load fails with
+    /// [`PoolError::TooManyReaders`](crate::plugin::PoolError::TooManyReaders) if that takes longer
+    /// than about half a second, and at once inside a [`NoBlock`](crate::plugin::NoBlock) section.
+    ///
+    /// # Concurrency
+    ///
+    /// Holds no lock while it decompresses or waits. May block if the compressor needs a context to
+    /// decompress and has none yet.
+    #[doc(alias = "get")]
+    pub fn load<Q>(&self, key: &Q, buffer: &mut [u8]) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.fetch(key, &mut { buffer }, Access::Load)
+    }
+
+    /// Loads what is stored under `key` into a new vector; see [`load`](Self::load).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), except that [`Error::BufferOutOfMemory`] replaces
+    /// `BufferTooSmall`.
+    #[doc(alias = "get")]
+    pub fn load_vec<Q>(&self, key: &Q) -> Result<Option<Vec<u8>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.fetch_vec(key, Access::Load)
+    }
+
+    /// Lends what is stored under `key` to `look`, in a buffer that the thread keeps for that.
+    /// Returns `None` if there is nothing. Counts as a use.
+    ///
+    /// `look` runs with no lock held and may use the store. The buffer keeps the memory of the
+    /// thread's longest value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), except that [`Error::BufferOutOfMemory`] replaces
+    /// `BufferTooSmall`.
+    #[doc(alias = "get")]
+    pub fn load_with<Q, R>(
+        &self,
+        key: &Q,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut scratch = Scratch::take();
+        let found = self.fetch(key, &mut scratch.0, Access::Load)?;
+        Ok(found.map(|len| look(&scratch.0[..len])))
+    }
+
+    /// Copies what is stored under `key` into `buffer` without counting a use: for a scan of the
+    /// store, which must not keep everything warm. See [`load`](Self::load).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn peek<Q>(&self, key: &Q, buffer: &mut [u8]) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.fetch(key, &mut { buffer }, Access::Peek)
+    }
+
+    /// Peeks at what is stored under `key`, in a new vector; see [`peek`](Self::peek).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_vec`](Self::load_vec).
+    pub fn peek_vec<Q>(&self, key: &Q) -> Result<Option<Vec<u8>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.fetch_vec(key, Access::Peek)
+    }
+
+    /// Loads what is stored under `key`, and removes it once its bytes are in `buffer`. If several
+    /// threads take the same value, one of them gets it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load): what is stored stays.
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`load`](Self::load). If the block is replaced while it is decompressed, the newer
+    /// one is taken.
+    #[doc(alias = "remove")]
+    pub fn take<Q>(&self, key: &Q, buffer: &mut [u8]) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.fetch(key, &mut { buffer }, Access::Take)
+    }
+
+    /// Takes what is stored under `key`, into a new vector; see [`take`](Self::take).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_vec`](Self::load_vec): what is stored stays.
+    #[doc(alias = "remove")]
+    pub fn take_vec<Q>(&self, key: &Q) -> Result<Option<Vec<u8>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.fetch_vec(key, Access::Take)
+    }
+
+    fn fetch_vec<Q>(&self, key: &Q, access: Access) -> Result<Option<Vec<u8>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut block = Vec::new();
+        let found = self.fetch(key, &mut block, access)?;
+        Ok(found.map(|len| {
+            // An earlier attempt may have found a longer value.
+            block.truncate(len);
+            block
+        }))
+    }
+
+    #[inline]
+    fn fetch<Q>(
+        &self,
+        key: &Q,
+        to: &mut impl Destination,
+        access: Access,
+    ) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.latencies() {
+            None => self.fetch_untimed(key, to, access),
+            Some(latencies) => self.fetch_timed(latencies, key, to, access),
+        }
+    }
+
+    /// Out of line: a timer that is dropped on the way out makes the compiler copy the result once
+    /// more, in stores without a histogram too.
+    #[inline(never)]
+    fn fetch_timed<Q>(
+        &self,
+        latencies: &Latencies,
+        key: &Q,
+        to: &mut impl Destination,
+        access: Access,
+    ) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let _timer = latencies.load.timer();
+        self.fetch_untimed(key, to, access)
+    }
+
+    #[inline]
+    fn fetch_untimed<Q>(
+        &self,
+        key: &Q,
+        to: &mut impl Destination,
+        access: Access,
+    ) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        let mut backoff = Backoff::default();
+        loop {
+            let loaded = self.with_pinned(hash, key, access, &mut backoff, |value, id, backoff| {
+                let len = value.len();
+                self.decode_value(&value, to.room(len)?, backoff)?;
+                Ok(match id {
+                    None => LoadOutcome::Loaded(len),
+                    Some(id) => self.remove_taken(hash, key, value, id),
+                })
+            });
+            match loaded {
+                Ok(Some(LoadOutcome::Loaded(len))) => return Ok(Some(len)),
+                Ok(Some(LoadOutcome::Replaced)) => {}
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.counters().load_failed(&error);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Loads as a part of a batch, which keeps the histogram itself.
+    pub(crate) fn load_untimed<Q>(&self, key: &Q, buffer: &mut [u8]) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.fetch_untimed(key, &mut { buffer }, Access::Load)
+    }
+
+    /// Removes the entry of a value whose bytes are in the buffer, if it is still the one of `id`.
+    ///
+    /// Until the value is unpinned no other entry can have its id. A guard holds no lock, so the
+    /// shard's may be taken under it. But it goes before the object is freed, so that an allocator
+    /// whose `free` waits for readers does not wait for this thread (B20).
+    #[inline]
+    fn remove_taken<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        value: PinnedValue<'_, '_>,
+        id: ValueId,
+    ) -> LoadOutcome
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let len = value.len();
+        let taken = self.index().edit(hash, |shard, hash| {
+            let taken = shard.remove_if(hash, key, |found| found.id() == id);
+            shard.stats.taken += u64::from(taken.is_some());
+            taken
+        });
+        match value {
+            PinnedValue::Pooled { object, .. } => self.unpin(object),
+            PinnedValue::Large(large) => drop(large),
+            PinnedValue::SameFilled { .. } => {}
+        }
+        if self.free_removed(taken) { LoadOutcome::Loaded(len) } else { LoadOutcome::Replaced }
+    }
+}
+
+enum LoadOutcome {
+    /// The buffer holds a value of this length.
+    Loaded(usize),
+    /// The value was to be taken, but by now the key has another one, or none.
+    Replaced,
+}
+
+/// Memory that a value is copied to.
+trait Destination {
+    /// Returns room for `len` bytes.
+    fn room(&mut self, len: usize) -> Result<&mut [u8], Error>;
+}
+
+impl Destination for &mut [u8] {
+    #[inline]
+    fn room(&mut self, len: usize) -> Result<&mut [u8], Error> {
+        let given = (**self).len();
+        self.get_mut(..len).ok_or(Error::BufferTooSmall { needed: len, given })
+    }
+}
+
+impl Destination for Vec<u8> {
+    #[inline]
+    fn room(&mut self, len: usize) -> Result<&mut [u8], Error> {
+        if let Some(more) = len.checked_sub(self.len()) {
+            self.try_reserve(more).map_err(|_| Error::BufferOutOfMemory { needed: len })?;
+            self.resize(len, 0);
+        }
+        Ok(&mut self[..len])
+    }
+}
+
+thread_local! {
+    /// The buffer of `load_with`. Empty while in use: a call inside another one has its own buffer.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The thread's buffer, on loan.
+struct Scratch(Vec<u8>);
+
+impl Scratch {
+    fn take() -> Scratch {
+        // While the thread ends, the buffer may be gone.
+        Scratch(SCRATCH.try_with(Cell::take).unwrap_or_default())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // While the thread ends, there is no place to put it.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(std::mem::take(&mut self.0)));
+    }
+}

@@ -1,0 +1,165 @@
+//! Borrowing a value from the index: shared by load, peek, take, export and the blocks of long
+//! values.
+//!
+//! ```text
+//!   under the shard's lock                  without any lock
+//!   find ─► reference the pool, pin the object ─► [too many readers: wait, again] ─► use ─► unpin
+//! ```
+//!
+//! The guard keeps the object's bytes, whatever becomes of the entry. The reference keeps the pool.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use zpool_core::PoolError;
+use zpool_core::internal::{TryArc, prefetch};
+use zpool_manager::PoolRef;
+
+use crate::index::shard::ValueRef;
+use crate::store::Store;
+use crate::value::access::Access;
+use crate::value::backoff::{Backoff, is_too_many_readers};
+use crate::value::error::Error;
+use crate::value::meta::ObjectMeta;
+use crate::value::pooled_object::{PinnedObject, pin};
+use crate::value::{LargeValue, Value, ValueId};
+
+/// Cache lines of an object that are prefetched before the decoder reads one after the other.
+const LINES: usize = 8;
+
+/// A value that stays readable while it is borrowed.
+pub(crate) enum PinnedValue<'p, 'o> {
+    SameFilled {
+        word: u64,
+        len: usize,
+    },
+    /// Borrows the guard: a move would read with wide loads what narrow stores have just written,
+    /// which defeats store forwarding. `--bin overhead` shows it in `keyed_load`.
+    Pooled {
+        pool: &'p PoolRef,
+        object: &'p mut PinnedObject<'o>,
+        meta: ObjectMeta,
+    },
+    Large(TryArc<LargeValue>),
+}
+
+impl PinnedValue<'_, '_> {
+    /// Length of the block or value in bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            PinnedValue::SameFilled { len, .. } => *len,
+            PinnedValue::Pooled { meta, .. } => meta.block_len,
+            PinnedValue::Large(large) => large.len,
+        }
+    }
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Lends what is stored under `key` to `use_value`, with no lock held. Returns `None` if there
+    /// is nothing.
+    ///
+    /// A take also receives the value's id, which is unique as long as the value is pinned. If the
+    /// allocator cannot count one more reader, waits for other readers to finish.
+    #[inline(always)]
+    pub(crate) fn with_pinned<Q, R>(
+        &self,
+        hash: u64,
+        key: &Q,
+        access: Access,
+        backoff: &mut Backoff,
+        use_value: impl FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
+    ) -> Result<Option<R>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        loop {
+            let (mut shard, table_hash) = self.index().lock(hash);
+            let is_sequential = shard.is_sequential(table_hash);
+            let Some(found) = shard.look_up(table_hash, key, access) else { return Ok(None) };
+            let id = (access == Access::Take).then(|| found.id());
+            match found {
+                ValueRef::Pooled { handle, pool, meta } => {
+                    let pool = pool.clone();
+                    let mut pinned = pin(&pool, handle);
+                    match &pinned {
+                        Ok(object) => prefetch(object, LINES),
+                        Err(error) if is_too_many_readers(error) => {
+                            // The look-up is repeated when readers are done, and counted then.
+                            shard.stats.uncount_hit(access);
+                            drop(shard);
+                            if backoff.wait() {
+                                continue;
+                            }
+                            return Err(self.give_up_waiting(hash, access));
+                        }
+                        Err(_) => {}
+                    }
+                    drop(shard);
+                    if is_sequential {
+                        self.index().prefetch_next_group(hash);
+                    }
+                    let object = match &mut pinned {
+                        Ok(object) => object,
+                        Err(error) => return Err(error.clone()),
+                    };
+                    let value = PinnedValue::Pooled { pool: &pool, object: &mut *object, meta };
+                    let result = use_value(value, id, backoff);
+                    self.unpin(object);
+                    return result.map(Some);
+                }
+                ValueRef::SameFilled { word, len } => {
+                    drop(shard);
+                    let value = PinnedValue::SameFilled { word, len };
+                    return use_value(value, id, backoff).map(Some);
+                }
+                ValueRef::Large(large) => {
+                    let large = TryArc::clone(large);
+                    drop(shard);
+                    return use_value(PinnedValue::Large(large), id, backoff).map(Some);
+                }
+            }
+        }
+    }
+
+    /// Counts the block that a look-up found but could not pin, and returns the reason.
+    #[cold]
+    fn give_up_waiting(&self, hash: u64, access: Access) -> Error {
+        self.index().lock(hash).0.stats.count_hit(access);
+        Error::Pool(PoolError::TooManyReaders)
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// Lends a part of a long value to `use_value`, as [`with_pinned`](Self::with_pinned) does.
+    pub(crate) fn with_pinned_part<R>(
+        &self,
+        part: &Value,
+        backoff: &mut Backoff,
+        use_value: impl FnOnce(PinnedValue<'_, '_>, &mut Backoff) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        match part {
+            Value::SameFilled { word, len } => {
+                use_value(PinnedValue::SameFilled { word: *word, len: *len }, backoff)
+            }
+            Value::Pooled(block) => {
+                let pool = block.object.pool();
+                let mut object = backoff.retry(|| pin(pool, block.object.handle()))?;
+                let value = PinnedValue::Pooled { pool, object: &mut object, meta: block.meta };
+                let result = use_value(value, backoff);
+                self.unpin(&mut object);
+                result
+            }
+            Value::Large(large) => use_value(PinnedValue::Large(TryArc::clone(large)), backoff),
+        }
+    }
+
+    /// Unpins an object. A panic of the allocator is counted; the bytes that were read are valid.
+    #[inline]
+    pub(crate) fn unpin(&self, object: &mut PinnedObject<'_>) {
+        if !object.unpin() {
+            self.counters().unpin_panicked();
+        }
+    }
+}

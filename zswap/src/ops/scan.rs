@@ -1,0 +1,207 @@
+//! Lists of what is stored. A shard at a time, so that nobody waits for long; each shard as it was at one moment.
+
+use std::hash::{BuildHasher, Hash};
+
+use zpool_core::internal::TryArc;
+use zpool_core::internal::catch;
+
+use crate::index::Index;
+use crate::index::key_batch::KeyBatch;
+use crate::index::shard::{Item, Shard, ValueRef, equals_itself};
+use crate::index::table::Position;
+use crate::store::Store;
+use crate::value::ValueId;
+use crate::value::pooled_object::pin;
+
+/// A [watch](crate::index::watch) on the entry of a shard, ended when this is dropped.
+struct WatchGuard<'i, K> {
+    index: &'i Index<K>,
+    hash: u64,
+    number: u64,
+}
+
+impl<'i, K> WatchGuard<'i, K> {
+    /// Watches the block that `id` names. `shard` is that of `hash`. `None` if memory is refused.
+    fn begin(
+        index: &'i Index<K>,
+        hash: u64,
+        shard: &mut Shard<K>,
+        id: ValueId,
+    ) -> Option<WatchGuard<'i, K>> {
+        let number = shard.watches.begin(id)?;
+        Some(WatchGuard { index, hash, number })
+    }
+}
+
+impl<K> Drop for WatchGuard<'_, K> {
+    fn drop(&mut self) {
+        self.index.lock(self.hash).0.watches.end(self.number);
+    }
+}
+
+impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
+    /// Copies of all keys, in no order. A key that is there all the time is listed once; one that comes or goes meanwhile may or may not be.
+    ///
+    /// Keys are cloned some thousand at a time, under a lock of the index: `Clone` must not call
+    /// the store. Where memory is short, fewer at a time, and in the end one by one, which needs
+    /// none.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for a list of keys that all have the same hash.
+    pub fn keys(&self) -> impl Iterator<Item = K> {
+        (0..self.index().shards()).flat_map(|shard| self.key_batches(shard)).flatten()
+    }
+
+    /// Copies of the keys of a shard, a stretch at a time.
+    fn key_batches(&self, shard: usize) -> impl Iterator<Item = KeyBatch<K>> {
+        let mut next = Some(Position::default());
+        std::iter::from_fn(move || {
+            let (keys, behind) = self.index().key_batch(shard, next?, |key| self.hash(key));
+            next = behind;
+            Some(keys)
+        })
+    }
+}
+
+impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
+    /// Removes everything for which `keep(key, length)` says no, and returns how many were removed.
+    /// Frees index memory that is not needed any more.
+    ///
+    /// A newer block that takes the place of one while `keep` is asked about it stays. The
+    /// exception is a same-filled block that takes the place of an equal one: the two cannot be
+    /// told apart. A block that the allocator does not let us pin can be removed as well; it stays
+    /// if there is no memory to watch it meanwhile.
+    ///
+    /// Keys that are not equal to themselves, which no look-up finds, are asked about like all
+    /// others. They are out of the store while `keep` runs, and come back if it says yes.
+    ///
+    /// `keep` runs with no lock held and may use the store. Lists keys as [`keys`](Self::keys)
+    /// does.
+    ///
+    /// # Panics
+    ///
+    /// As `keys` does. What was removed before stays so.
+    pub fn retain(&self, mut keep: impl FnMut(&K, usize) -> bool) -> usize {
+        let mut removed = 0;
+        for shard in 0..self.index().shards() {
+            let mut unfindable = false;
+            for key in self.key_batches(shard).flatten() {
+                if !equals_itself(&key) {
+                    unfindable = true;
+                    continue;
+                }
+                let gone = self.remove_unless(&key, &mut keep);
+                removed += usize::from(self.free_removed(gone));
+            }
+            if unfindable {
+                removed += self.retain_unfindable(shard, &mut keep);
+            }
+        }
+        self.index().shrink(|key| self.hash(key));
+        removed
+    }
+
+    /// Takes out what is under `key`, if `keep` says no and it is still there then.
+    fn remove_unless(&self, key: &K, keep: impl FnOnce(&K, usize) -> bool) -> Option<Item<K>> {
+        let hash = self.hash(key);
+        let (mut shard, table_hash) = self.index().lock(hash);
+        let found = shard.find(table_hash, key)?;
+        let (len, seen) = (found.len(), found.id());
+        // Held while `keep` runs, so that nothing else can have its id.
+        match found {
+            ValueRef::SameFilled { .. } => {
+                drop(shard);
+                if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
+            }
+            ValueRef::Pooled { handle, pool, .. } => {
+                let pool = pool.clone();
+                let pinned = pin(&pool, handle);
+                let watched = match &pinned {
+                    Ok(_) => None,
+                    Err(_) => Some(WatchGuard::begin(self.index(), hash, &mut shard, seen)?),
+                };
+                drop(shard);
+                let gone = if keep(key, len) {
+                    None
+                } else {
+                    self.remove_seen(hash, key, seen, watched.as_ref())
+                };
+                if let Ok(mut object) = pinned {
+                    self.unpin(&mut object);
+                }
+                gone
+            }
+            ValueRef::Large(large) => {
+                let _large = TryArc::clone(large);
+                drop(shard);
+                if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
+            }
+        }
+    }
+
+    fn remove_seen(
+        &self,
+        hash: u64,
+        key: &K,
+        seen: ValueId,
+        watched: Option<&WatchGuard<'_, K>>,
+    ) -> Option<Item<K>> {
+        self.index().edit(hash, |shard, hash| {
+            if watched.is_some_and(|watched| !shard.watches.stayed(watched.number)) {
+                return None;
+            }
+            let gone = shard.remove_if(hash, key, |found| found.id() == seen);
+            shard.stats.invalidated += u64::from(gone.is_some());
+            gone
+        })
+    }
+
+    /// [`retain`](Self::retain) for the keys of a shard that are not equal to themselves. No call
+    /// finds these, so they are taken out, asked about, and put back.
+    fn retain_unfindable(&self, shard: usize, keep: &mut impl FnMut(&K, usize) -> bool) -> usize {
+        let mut out = Unfindable { store: self, items: Vec::new() };
+        self.index().edit_shard(shard, |shard| shard.take_unfindable(&mut out.items));
+        let mut removed = 0;
+        for _ in 0..out.items.len() {
+            let Some((key, stored)) = out.items.last() else { break };
+            let kept = keep(key, stored.len());
+            let Some(item) = out.items.pop() else { break };
+            if kept {
+                self.put_back(item);
+            } else {
+                self.index().edit_shard(shard, |shard| shard.stats.invalidated += 1);
+                self.free_removed(Some(item));
+                removed += 1;
+            }
+        }
+        removed
+    }
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Puts an item back that was taken out of the index for a moment. It is lost, and counted as
+    /// removed, if there is no memory for the index any more.
+    fn put_back(&self, item: Item<K>) {
+        let hash = self.hash(&item.0);
+        let mut item = Some(item);
+        drop(self.index().put_back(hash, &mut item, |key| self.hash(key)));
+        self.free_removed(item);
+    }
+}
+
+/// Items with keys that are not equal to themselves, out of the index. Those left when this is
+/// dropped, because a call of `keep` or of a key panicked, go back.
+struct Unfindable<'s, K: Hash + Eq, S: BuildHasher> {
+    store: &'s Store<K, S>,
+    items: Vec<Item<K>>,
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Drop for Unfindable<'_, K, S> {
+    fn drop(&mut self) {
+        for item in self.items.drain(..) {
+            // A key that panics here would abort, or keep the others out.
+            catch(|| self.store.put_back(item));
+        }
+    }
+}

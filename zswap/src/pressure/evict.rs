@@ -1,0 +1,424 @@
+//! Making room: what a store does at its limit, if it was told to evict.
+//!
+//! ```text
+//!   held      0 ─────────────────── threshold ─────────── limit
+//!                                        │                  │ reached: give memory back, and evict a step if that is not enough (B7)
+//!               ◄── room ───────────────►│◄── pressed ─────►│
+//!                                                 until below the threshold: a store evicts as much as it adds
+//! ```
+//!
+//! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard,
+//! then freed, then the listener is called. What the allocators give back by themselves meanwhile
+//! (zsmalloc's compaction, on the executor) brings the store below its threshold again.
+
+use std::hash::{BuildHasher, Hash};
+
+use zpool_core::internal::catch;
+use zpool_core::might_block;
+use zpool_manager::PoolRef;
+
+use crate::index::shard::Item;
+use crate::limit::Admission;
+use crate::limit::eviction_scope::EvictionScope;
+use crate::pressure::release::{IdleContexts, PoolScope};
+use crate::store::Store;
+use crate::value::error::Error;
+use crate::value::pooled_object::call_allocator;
+
+/// At the limit 1/64 of it is evicted at a time, but from these bounds.
+const STEP_SHARE: usize = 64;
+const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
+
+/// A step of eviction that gave the system nothing back may suffice this far over the limit: the
+/// entries that come next take the places of those that went.
+const SLACK: usize = 64 << 10;
+
+/// A step of eviction measures what the store holds after each so many entries.
+const MEASURED: usize = 16;
+
+/// A step of eviction trims at most so many of the pools that its entries were in.
+const TRIMMED: usize = 8;
+
+/// Adds a pool to those to be trimmed, if it is not among them and there is room.
+fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
+    for slot in pools {
+        match slot {
+            Some(noted) if PoolRef::same(noted, pool) => return,
+            Some(_) => {}
+            None => {
+                *slot = Some(pool.clone());
+                return;
+            }
+        }
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// What is evicted at a time, from a limit of `max` bytes: more than a block adds.
+    fn step(&self, max: usize) -> usize {
+        (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end()).max(2 * self.block_size())
+    }
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// May a block be stored in `pool`? Makes room for it where that is the policy.
+    #[inline]
+    pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), Error> {
+        let Some(max) = self.limit().bytes() else { return Ok(()) };
+        let (evicts, was_full) = (self.eviction().evicts(), self.limit().above_low_watermark());
+        let verdict = match self.admit_by_bound(max, pool, evicts)? {
+            Some(Admission::Room) => return Ok(()),
+            Some(pressed) if !self.has_transient_bytes(pool, max) => pressed,
+            _ => {
+                self.release_transient(pool, max);
+                self.admit_by_measure(max)?
+            }
+        };
+        match verdict {
+            Admission::Room => Ok(()),
+            Admission::AboveLowWatermark { .. } if evicts => Ok(()),
+            Admission::Full { .. } if evicts => self.make_room(pool, false),
+            Admission::AboveLowWatermark { held } | Admission::Full { held } => {
+                self.release_or_refuse(was_full, held)
+            }
+        }
+    }
+
+    /// What the limit says at a glance; or that an allocator panicked when it was asked what it
+    /// holds: then nothing is stored, and nothing older left.
+    #[inline]
+    fn admit_by_bound(
+        &self,
+        max: usize,
+        pool: &PoolRef,
+        pays: bool,
+    ) -> Result<Option<Admission>, Error> {
+        call_allocator(|| {
+            self.limit().admit_by_bound(max, pool, self.manager(), self.index().bytes(), pays)
+        })
+    }
+
+    /// What the limit says after all pools were asked.
+    #[cold]
+    pub(crate) fn admit_by_measure(&self, max: usize) -> Result<Admission, Error> {
+        let (manager, index_bytes) = (self.manager(), self.index().bytes());
+        call_allocator(|| {
+            self.limit().admit_by_measure(max, manager, index_bytes, || self.transient_bytes())
+        })
+    }
+
+    /// Is there something that goes by itself, and so is no reason to evict: a pool that awaits
+    /// destruction, or a context too large to stay idle?
+    #[inline]
+    fn has_transient_bytes(&self, pool: &PoolRef, max: usize) -> bool {
+        self.manager().pending_bytes() > 0 || pool.codec().largest_context_bytes() > max / 2
+    }
+
+    /// Lets it go.
+    #[cold]
+    fn release_transient(&self, pool: &PoolRef, max: usize) {
+        if self.has_transient_bytes(pool, max) {
+            self.manager().destroy_pending();
+            if !self.may_keep_idle_context() {
+                self.manager().free_idle_contexts(false);
+            }
+        }
+    }
+
+    /// Bytes held that are no reason to evict or refuse: [contexts in
+    /// flight](Self::contexts_in_flight), and for a store that evicts, which would evict in vain
+    /// for them, pools that await destruction.
+    fn transient_bytes(&self) -> usize {
+        let pending = if self.eviction().evicts() { self.manager().pending_bytes() } else { 0 };
+        pending.saturating_add(self.in_flight_context_bytes())
+    }
+
+    /// What the store holds and its limit, if it is over that by more than what is
+    /// [passing](Self::passing). The limit may be set anew at any time: what it is now counts, and
+    /// without one there is room.
+    fn over_limit(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, Error> {
+        let Some(max) = self.limit().bytes() else { return Ok(None) };
+        let verdict = match self.admit_by_bound(max, pool, true)? {
+            Some(verdict) => verdict,
+            None => self.admit_by_measure(max)?,
+        };
+        match verdict {
+            Admission::Full { held } => Ok(Some((held, max))),
+            _ => {
+                self.limit().caught_up();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Frees unused memory, then evicts, until the store is below its limit. Needs no memory
+    /// itself.
+    ///
+    /// While the store is over a limit that was lowered, it evicts one step, which is more than a
+    /// block adds, and leaves the rest to the stores after it; unless it is to bring the store
+    /// below the limit `at_once`.
+    #[cold]
+    fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), Error> {
+        self.manager().destroy_pending();
+        let Some(_scope) = EvictionScope::enter(self.eviction()) else {
+            return self
+                .over_limit(pool)?
+                .map_or(Ok(()), |(held, limit)| Err(self.full_error(held, limit)));
+        };
+        might_block("evicting");
+        let Some(max) = self.limit().bytes() else { return Ok(()) };
+        let step = self.step(max);
+        let in_steps = || !at_once && self.limit().is_catching_up();
+        if !in_steps() && self.room_without_eviction(pool, max, step)? {
+            return Ok(());
+        }
+        loop {
+            let before = self.measure_held()?;
+            let freed = self.evict_step(step);
+            // Retired pools that have become empty.
+            self.manager().destroy_pending();
+            if freed > 0 && in_steps() {
+                catch(|| pool.zpool().trim());
+                self.over_limit(pool)?;
+                return Ok(());
+            }
+            let over = self.over_limit_after_release(pool, freed > 0, PoolScope::Some)?;
+            let Some((held, limit)) = over else { return Ok(()) };
+            if freed > 0 && held < before {
+                continue;
+            }
+            if freed > 0 && held < limit.saturating_add(SLACK) {
+                return Ok(());
+            }
+            // Without success so far: all pools are asked before more goes.
+            match self.over_limit_after_release(pool, freed > 0, PoolScope::All)? {
+                None => return Ok(()),
+                // What stores in flight compress with is theirs: this one waits for it in their
+                // line.
+                Some((held, limit))
+                    if freed == 0
+                        && held.saturating_sub(self.manager().compression_context_bytes())
+                            < limit =>
+                {
+                    return Ok(());
+                }
+                Some((held, limit)) if freed == 0 => return Err(self.full_error(held, limit)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What the store is over its limit by after a step of eviction, and after giving back what
+    /// that left behind.
+    fn over_limit_after_release(
+        &self,
+        pool: &PoolRef,
+        evicted: bool,
+        scope: PoolScope,
+    ) -> Result<Option<(usize, usize)>, Error> {
+        // If there was nothing to evict it is contexts after all: all that are idle go.
+        self.release_unused(
+            if evicted { IdleContexts::KeepOne } else { IdleContexts::Free },
+            scope,
+        );
+        if self.over_limit(pool)?.is_none() {
+            return Ok(None);
+        }
+        // Holes in frames that others use: the objects have to move.
+        self.compact_pools(0, scope);
+        self.over_limit(pool)
+    }
+
+    fn measure_held(&self) -> Result<usize, Error> {
+        call_allocator(|| self.limit().held(self.manager(), self.index().bytes()))
+    }
+
+    /// Frees unused memory until a step below the limit. Returns false if that is not enough.
+    fn room_without_eviction(
+        &self,
+        pool: &PoolRef,
+        max: usize,
+        step: usize,
+    ) -> Result<bool, Error> {
+        // Less would not last: the next store would be here again.
+        let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
+        let sweeps = self.limit().may_free_contexts() || !self.may_keep_idle_context();
+        let contexts = if sweeps { IdleContexts::KeepOne } else { IdleContexts::Keep };
+        self.release_unused(contexts, PoolScope::Some);
+        if enough(self.over_limit(pool)?) {
+            return Ok(true);
+        }
+        self.compact_pools(step, PoolScope::Some);
+        Ok(enough(self.over_limit(pool)?))
+    }
+
+    /// Is the store so many bytes below its limit?
+    fn has_room_for(&self, bytes: usize, max: usize) -> bool {
+        let transient_bytes = self.transient_bytes();
+        self.measure_held()
+            .map(|held| held.saturating_sub(transient_bytes.max(self.transient_bytes())))
+            .is_ok_and(|held| held.saturating_add(bytes) <= max)
+    }
+
+    /// Evicts entries that cost `step` bytes together, or fewer if the store holds so much less
+    /// already: what an entry really frees depends on its neighbours. Trims the pools they were in.
+    /// Returns what they cost: 0 when there are none.
+    fn evict_step(&self, step: usize) -> usize {
+        let enough = self.measure_held().map_or(0, |held| held.saturating_sub(step));
+        let mut trimmed = [const { None }; TRIMMED];
+        let (mut freed, mut evicted) = (0, 0usize);
+        while freed < step
+            && let Some((key, stored)) =
+                self.index().take_coldest(self.eviction().keep_compressible)
+        {
+            if let Some(pool) = stored.pool() {
+                note_pool(&mut trimmed, pool);
+            }
+            freed += self.cost(&stored);
+            self.notify_listener((key, stored));
+            evicted += 1;
+            if evicted.is_multiple_of(MEASURED)
+                && self.measure_held().is_ok_and(|held| held <= enough)
+            {
+                break;
+            }
+        }
+        for pool in trimmed.into_iter().flatten() {
+            catch(|| pool.zpool().trim());
+        }
+        freed
+    }
+
+    /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go; in the long run no more,
+    /// however large the blocks are that go.
+    #[inline]
+    pub(crate) fn charge_eviction_debt(&self, added: usize, replaced: usize) {
+        if added != replaced && self.evicts_for_debt() {
+            self.evict_for_debt(added as isize - replaced as isize);
+        }
+    }
+
+    #[cold]
+    fn evict_for_debt(&self, grown: isize) {
+        // Blocks stored from inside an eviction listener do not evict. Otherwise a listener that
+        // stores the evicted block again would recurse for ever.
+        let Some(_scope) = EvictionScope::enter(self.eviction()) else { return };
+        let mut owed = self.limit().owe(grown);
+        while owed > 0 {
+            match self.evict_one() {
+                Some(cost) => owed = self.limit().owe(-(cost as isize)),
+                None => return self.limit().reset_debt(),
+            }
+        }
+    }
+
+    /// Evicts the coldest entry. Returns what it cost; `None` when there is none.
+    fn evict_one(&self) -> Option<usize> {
+        let (key, stored) = self.index().take_coldest(self.eviction().keep_compressible)?;
+        let cost = self.cost(&stored);
+        self.notify_listener((key, stored));
+        Some(cost)
+    }
+
+    /// Frees what was evicted, and then tells the listener. A listener that panics is counted, and that is all.
+    fn notify_listener(&self, (key, stored): Item<K>) {
+        let len = stored.len();
+        self.free(stored);
+        let told = catch(|| {
+            if let Some(listener) = &self.eviction().listener {
+                listener(&key, len);
+            }
+            drop(key);
+        });
+        if told.is_none() {
+            self.counters().listener_panicked();
+        }
+    }
+
+    /// Sets another limit in bytes, or none (`usize::MAX` is none).
+    ///
+    /// If a store that evicts holds more, this evicts until it holds less, on the calling thread:
+    /// it may block, for as long as that takes. Stores of other threads go on meanwhile, each of
+    /// which evicts 1/64 of the limit (64 KiB to 1 MiB, two blocks at least) for its own block. A
+    /// store that refuses evicts nothing: it is full until it holds less. The bound for
+    /// [contexts](AtLimit) changes with the limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] when what cannot be evicted (contexts in use, the shards of the index)
+    /// is over the limit by itself. The new limit holds in any case.
+    pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), Error> {
+        self.limit().set(bytes);
+        self.manager().set_max_context_bytes(self.limit().max_context_bytes());
+        let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else {
+            return Ok(());
+        };
+        if !self.may_keep_idle_context() {
+            self.manager().free_idle_contexts(false);
+        }
+        match self.over_limit(&pool)? {
+            Some(_) => self.make_room(&pool, true),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// Does what is stored now have to make room for itself?
+    #[inline]
+    fn evicts_for_debt(&self) -> bool {
+        // The flag may be left over from a limit that there was.
+        self.limit().above_low_watermark()
+            && self.limit().bytes().is_some()
+            && self.eviction().evicts()
+    }
+
+    /// Frees an item that its owner removed, and credits its cost to the eviction debt, so that
+    /// alternating stores and removals evict nothing. A store that refuses learns that it may have
+    /// room again.
+    #[inline]
+    pub(crate) fn free_removed(&self, item: Option<Item<K>>) -> bool {
+        if let Some((_, stored)) = &item
+            && self.limit().above_low_watermark()
+        {
+            if self.evicts_for_debt() {
+                self.limit().owe(-(self.cost(stored) as isize));
+            }
+            let removed = self.free_item(item);
+            self.limit().note_removed();
+            return removed;
+        }
+        self.free_item(item)
+    }
+}
+
+#[cfg(all(test, not(zpool_loom), feature = "zsmalloc", feature = "lz4"))]
+mod tests {
+    use super::*;
+    use crate::limit::policy::AtLimit;
+
+    /// A store that saw the limit just before it was taken away notes that it was reached, just after: nobody would ever strike that out.
+    #[test]
+    fn a_limit_that_is_gone_evicts_nothing_whatever_it_left_behind() {
+        let store =
+            Store::<u64>::builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).build().unwrap();
+        let mut noise = 1u64;
+        let mut block = || -> Vec<u8> {
+            let mut next = || {
+                noise = noise.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                (noise >> 56) as u8
+            };
+            (0..4096).map(|_| next()).collect()
+        };
+        (0..400).for_each(|key| store.store(key, &block()).unwrap());
+        let (evicted, len) = (store.stats().evicted, store.len());
+        assert!(evicted > 0 && store.limit().above_low_watermark(), "the limit was reached");
+        store.limit().set(None);
+        store.limit().set_above_low_watermark(false, true);
+        (1000..1400).for_each(|key| store.store(key, &block()).unwrap());
+        assert_eq!((store.stats().evicted, store.len()), (evicted, len + 400));
+        store.set_limit(Some(64 << 20)).unwrap();
+        (2000..2100).for_each(|key| store.store(key, &block()).unwrap());
+        assert_eq!((store.stats().evicted, store.limit().above_low_watermark()), (evicted, false));
+    }
+}

@@ -1,0 +1,241 @@
+//! Giving memory back without giving up a block: what a full store does before it evicts or
+//! refuses, and what [`Store::trim`] and [`Store::compact`] do on request.
+//!
+//! ```text
+//!   cheap first:  pools that await destruction ─► idle contexts ─► surplus of the index ─► free frames of the pools ─► holes: compaction
+//! ```
+//!
+//! The order and its reasons: docs/decisions/0032. Nothing here takes a lock of the store's while
+//! an allocator or a compressor works, and a panic of theirs gives nothing back and does no harm.
+
+use std::hash::{BuildHasher, Hash};
+
+use zpool_core::internal::catch;
+use zpool_core::{CompactionBudget, might_block};
+use zpool_manager::PoolRef;
+
+use crate::limit::{Admission, ReleaseAttempt};
+use crate::store::Store;
+use crate::value::error::Error;
+
+/// Which contexts are freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdleContexts {
+    /// None.
+    Keep,
+    /// Those not in use, but one of each kind of the current pool: the next block needs it.
+    KeepOne,
+    /// All that are not in use.
+    Free,
+}
+
+/// Which pools are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PoolScope {
+    /// Those in use and some others: takes no longer where pools are many.
+    Some,
+    /// Every one.
+    All,
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Releases free memory to the system: pools that await destruction, frames of all other pools
+    /// that hold no object, index memory beyond what the entries need, and contexts that no thread
+    /// uses. Returns the bytes given back.
+    ///
+    /// Moves no object: frames that are partly used stay, see [`compact`](Self::compact). Contexts
+    /// are made anew when they are needed. A full store does this by itself before it evicts or
+    /// refuses.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..1000 {
+    ///     store.store(key, format!("{key:>3000}").as_bytes())?;
+    /// }
+    /// for key in 0..1000 {
+    ///     store.invalidate(&key);
+    /// }
+    /// let held = store.bytes_held();
+    /// let given_back = store.trim();
+    /// assert!(given_back > 0 && store.bytes_held() < held);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// May block. Any number of threads may use the store meanwhile; what they store may take the
+    /// memory again, and is not subtracted from what is returned.
+    pub fn trim(&self) -> usize {
+        might_block("Store::trim");
+        let destroyed = self.manager().destroy_pending();
+        destroyed + self.release_unused(IdleContexts::Free, PoolScope::All)
+    }
+
+    /// Moves objects together so that frames become empty, and gives those back, then
+    /// [trims](Self::trim). Moves at most as many objects as `budget` allows, over all pools.
+    /// Returns the bytes given back.
+    ///
+    /// Pools that [cannot compact](zpool_core::Capabilities::can_compact) are only trimmed.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use zswap::CompactionBudget;
+    ///
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..1000 {
+    ///     store.store(key, format!("{key:>3000}").as_bytes())?;
+    /// }
+    /// store.retain(|key, _| key % 10 == 0);
+    /// // Every frame has a block or two left: trimming frees few, moving blocks frees most.
+    /// store.compact(CompactionBudget::UNLIMITED);
+    /// assert_eq!(store.load_vec(&990)?.unwrap(), format!("{:>3000}", 990).as_bytes());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`trim`](Self::trim). A pool that another thread is compacting is only trimmed.
+    pub fn compact(&self, budget: CompactionBudget) -> usize {
+        might_block("Store::compact");
+        let mut left = budget.max_moves;
+        let mut freed = self.manager().destroy_pending();
+        self.manager().for_each_pool(|pool| {
+            let report =
+                catch(|| pool.zpool().compact(CompactionBudget::moves(left))).unwrap_or_default();
+            left = left.saturating_sub(report.moved_objects);
+            freed += report.freed_bytes;
+        });
+        freed + self.release_unused(IdleContexts::Free, PoolScope::All)
+    }
+
+    /// Releases what costs little to find. Returns about how many bytes that were.
+    pub(crate) fn release_unused(&self, contexts: IdleContexts, scope: PoolScope) -> usize {
+        let mut freed = 0;
+        if contexts != IdleContexts::Keep {
+            freed += self.manager().free_idle_contexts(
+                contexts == IdleContexts::KeepOne && self.may_keep_idle_context(),
+            );
+        }
+        freed += self.shrink_index();
+        self.visit(scope, |pool| {
+            freed += catch(|| pool.zpool().trim()).unwrap_or(0);
+        });
+        freed
+    }
+
+    fn visit(&self, scope: PoolScope, visit: impl FnMut(&PoolRef)) {
+        match scope {
+            PoolScope::Some => self.manager().for_some_pools(visit),
+            PoolScope::All => self.manager().for_each_pool(visit),
+        }
+    }
+
+    /// Releases index memory that the entries do not need. Returns how many bytes.
+    pub(crate) fn shrink_index(&self) -> usize {
+        let before = self.index().bytes();
+        self.index().shrink(|key| self.hash(key));
+        before.saturating_sub(self.index().bytes())
+    }
+
+    /// Compacts every pool that could give back `min_gain` bytes or more by its own estimate, and
+    /// those that [make no estimate](zpool_core::Capabilities::estimates_compaction). Returns the
+    /// bytes given back.
+    pub(crate) fn compact_pools(&self, min_gain: usize, scope: PoolScope) -> usize {
+        let mut freed = 0;
+        self.visit(scope, |pool| {
+            let zpool = pool.zpool();
+            let compacted = catch(|| {
+                let capabilities = zpool.capabilities();
+                if !capabilities.can_compact {
+                    return 0;
+                }
+                if !capabilities.estimates_compaction {
+                    return zpool.compact(CompactionBudget::UNLIMITED).freed_bytes + zpool.trim();
+                }
+                // Moves nothing: for the estimate.
+                let estimate = zpool.compact(CompactionBudget::moves(0));
+                if estimate.estimated_bytes < min_gain {
+                    return estimate.freed_bytes;
+                }
+                let report = zpool.compact(CompactionBudget::UNLIMITED);
+                estimate.freed_bytes + report.freed_bytes + zpool.trim()
+            });
+            freed += compacted.unwrap_or(0);
+        });
+        freed
+    }
+
+    /// One context may stay idle if it is no large part of the limit.
+    pub(crate) fn may_keep_idle_context(&self) -> bool {
+        let largest =
+            self.manager().current().map_or(0, |pool| pool.codec().largest_context_bytes());
+        self.limit().bytes().is_none_or(|max| largest <= max / 2)
+    }
+
+    /// A store that refuses is full: gives back what it can, and refuses only if that is not
+    /// enough.
+    ///
+    /// A full store with nothing to give back refuses fast: it looks again only once something was
+    /// removed, or some time has passed.
+    #[cold]
+    pub(crate) fn release_or_refuse(&self, was_full: bool, mut held: usize) -> Result<(), Error> {
+        let attempt = self.limit().next_attempt();
+        if attempt != ReleaseAttempt::No {
+            might_block("giving memory back");
+            for step in 0..3 {
+                match step {
+                    0 => self.release_unused(IdleContexts::KeepOne, PoolScope::All),
+                    1 => self.compact_pools(self.min_gain(attempt, held), PoolScope::All),
+                    _ => self.release_unused(IdleContexts::Free, PoolScope::All),
+                };
+                match self.still_full(was_full)? {
+                    None => return Ok(()),
+                    Some(now) => held = now,
+                }
+            }
+        }
+        match self.limit().bytes() {
+            Some(max) => Err(self.full_error(held, max)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what the store holds if that is still too much. The limit may be set anew meanwhile:
+    /// what it is now counts, and without one there is room.
+    fn still_full(&self, was_full: bool) -> Result<Option<usize>, Error> {
+        let Some(max) = self.limit().bytes() else { return Ok(None) };
+        if !was_full {
+            // It never refused a block: below the limit is enough.
+            self.limit().set_above_low_watermark(true, false);
+        }
+        match self.admit_by_measure(max)? {
+            Admission::Room => Ok(None),
+            Admission::AboveLowWatermark { held } | Admission::Full { held } => Ok(Some(held)),
+        }
+    }
+
+    /// Bytes of compression contexts in use that are no reason to evict or refuse: where one is
+    /// more than half of the limit, none stays idle, and those in use belong to stores in flight. A
+    /// store that is admitted waits for one of them, and adds none. 0 where contexts are smaller.
+    pub(crate) fn in_flight_context_bytes(&self) -> usize {
+        if self.may_keep_idle_context() { 0 } else { self.manager().compression_context_bytes() }
+    }
+
+    /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`:
+    /// with a margin, since it is an estimate, and others may gain something, too.
+    fn min_gain(&self, attempt: ReleaseAttempt, held: usize) -> usize {
+        let max = self.limit().bytes().unwrap_or(usize::MAX);
+        let needed = held.saturating_sub(self.limit().low_watermark(max));
+        if attempt == ReleaseAttempt::Thorough { 0 } else { needed / 4 }
+    }
+
+    /// The store is full, and there is nothing that it could do about that.
+    pub(crate) fn full_error(&self, held: usize, limit: usize) -> Error {
+        let threshold =
+            if self.eviction().evicts() { limit } else { self.limit().low_watermark(limit) };
+        Error::Full { held, limit, threshold }
+    }
+}

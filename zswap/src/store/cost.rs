@@ -1,0 +1,51 @@
+//! What it costs to keep something, in bytes: what evicting it frees, and what a value needs to fit.
+
+use crate::index::Index;
+use crate::store::Store;
+use crate::value::{PooledBlock, Value};
+
+/// What a handle costs in its pool's table.
+const HANDLE_BYTES: usize = 8;
+
+/// What an object of `len` bytes takes of a page that has room for at most `objects`.
+#[inline]
+pub(crate) fn page_share(page: usize, objects: u32, len: usize) -> usize {
+    let objects = objects.max(1) as usize;
+    if len * objects > page { page } else { page / objects }
+}
+
+impl<K, S> Store<K, S> {
+    /// What it costs to keep something: its objects, its place in the index with the key, its
+    /// handle, and the list of a value of several blocks.
+    pub(crate) fn cost(&self, stored: &Value) -> usize {
+        let place = Index::<K>::entry_bytes();
+        place
+            + match stored {
+                Value::SameFilled { .. } => 0,
+                Value::Pooled(block) => self.object_cost(block) + HANDLE_BYTES,
+                Value::Large(large) => {
+                    let parts = large.parts.iter().map(|part| match part {
+                        Value::Pooled(block) => self.object_cost(block) + HANDLE_BYTES,
+                        _ => 0,
+                    });
+                    large.heap_bytes() + parts.sum::<usize>()
+                }
+            }
+    }
+
+    /// What an object costs: its length, or its share of a page where a page has no room for more
+    /// objects, however short they are.
+    #[inline]
+    pub(crate) fn object_cost(&self, block: &PooledBlock) -> usize {
+        match block.object.pool().objects_per_page() {
+            None => block.meta.object_len,
+            Some(objects) => page_share(self.page_bytes(), objects, block.meta.object_len),
+        }
+    }
+
+    /// A page of allocators with a bounded number of objects in each: it has room for a block.
+    #[inline]
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.block_size().max(4096)
+    }
+}

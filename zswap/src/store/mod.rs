@@ -1,0 +1,345 @@
+//! The store: the front door. Storing is in `storing`, loading in `loading`, many at once in `batch`, what is at the limit in `evict`, lists of keys in `keys`.
+
+pub(crate) mod cost;
+pub(crate) mod settings;
+mod stats;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+
+use zpool_core::spec::{Component, PoolSpec};
+use zpool_core::{NoBlock, might_block};
+use zpool_manager::{PoolManager, PoolRef, SwitchError, Switched};
+
+use crate::index::Index;
+use crate::index::shard::Item;
+use crate::index::shard_contents;
+use crate::limit::Limit;
+use crate::limit::policy::Eviction;
+use crate::stats::Counters;
+use crate::stats::latency::Latencies;
+use crate::store::settings::{EncodeOptions, StoreSettings};
+use crate::value::Value;
+use crate::value::deferred_panic::DeferredPanic;
+use crate::value::pooled_object::PooledObject;
+
+/// A compressed store: from keys to blocks of bytes, in memory. See the [crate's essay](crate).
+///
+/// Cheap to clone: clones are the same store. Any number of threads may use it at once; of operations on one key at the same time some order is the one that
+/// counts, and a load gives the block of the latest store before it in that order, or nothing.
+///
+/// When the last clone is dropped, so is every block; that may block. Keys are dropped one by one.
+/// Blocks are left to their pools, which go as a whole, unless the store
+/// [wipes](StoreBuilder::wipe_on_free) what it frees. With the default executor all pools are
+/// destroyed when the drop returns, unless it happens inside a job; an executor that was given
+/// destroys them later. The drop waits for no job that it could run itself, so it is safe on any
+/// thread, the executor's included.
+///
+/// # Keys
+///
+/// `Eq` of keys runs under a lock of the index, and so does `Hash` when a part of the index is
+/// rebuilt because it grows or shrinks: they must not call the store. If they panic, so does the
+/// call, and the store is as it was before, except that a block that was to be stored is not.
+///
+/// # Fork
+///
+/// A child that is forked without an `exec` has a copy of the store and one thread: the one that
+/// called `fork`. The worker that destroys pools is not there. The child may use the copy and drop
+/// it: pools are destroyed by the thread that switches, flushes or drops, and nothing waits for the
+/// worker. What it cannot do is take a lock that another thread held at the moment of the fork, the
+/// worker included. So call `store.manager().flush()` before `fork`, and fork while no other thread
+/// is in a call.
+///
+/// The child shares the pages of all blocks with its parent. The system copies them when one of the
+/// two writes to them, so a store of a gigabyte may cost the two of them a gigabyte more. A child
+/// that calls `exec` at once has neither problem, and so has one made by `std::process::Command`.
+pub struct Store<K, S = RandomState> {
+    inner: Arc<Inner<K, S>>,
+}
+
+/// What clones share. Dropped in this order: blocks first, then the manager, which sees the pools out.
+struct Inner<K, S> {
+    index: Index<K>,
+    manager: PoolManager,
+    hasher: S,
+    settings: StoreSettings<K>,
+    limit: Limit,
+    counters: Counters,
+    latencies: Option<Box<Latencies>>,
+}
+
+/// Entries from which [`Store::clear`] replaces the pool.
+const RENEWED_FROM: usize = 1 << 16;
+
+impl<K, S> Store<K, S> {
+    pub(crate) fn new(
+        manager: PoolManager,
+        settings: StoreSettings<K>,
+        limit: Limit,
+        latencies: bool,
+        hasher: S,
+    ) -> Store<K, S> {
+        let (index, counters) =
+            (Index::new(settings.encode_options.checksums), Counters::default());
+        let latencies = latencies.then(Box::default);
+        manager.set_max_context_bytes(limit.max_context_bytes());
+        Store {
+            inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }),
+        }
+    }
+
+    /// The largest block in bytes.
+    #[inline]
+    pub fn block_size(&self) -> usize {
+        self.inner.settings.block_size
+    }
+
+    /// The longest value in bytes: the block size, unless the builder was told otherwise.
+    #[inline]
+    pub fn max_value_len(&self) -> usize {
+        self.inner.settings.max_value_len
+    }
+
+    /// The pool manager: its pools, its registry, its executor.
+    #[inline]
+    pub fn manager(&self) -> &PoolManager {
+        &self.inner.manager
+    }
+
+    /// Keys with something stored.
+    pub fn len(&self) -> usize {
+        self.inner.index.len()
+    }
+
+    /// Is nothing stored?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes everything that was there when the call began, and releases the index's memory. What
+    /// is stored meanwhile may stay. Needs no memory.
+    ///
+    /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole
+    /// with all that is in it, unless something else still refers to it; this may block. Otherwise
+    /// pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim)
+    /// is called; a full store does that by itself.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping
+    /// the store does the same.
+    pub fn clear(&self) {
+        let mut panics = DeferredPanic::default();
+        let renewed = self.renew_for_clear();
+        let mut taken = Vec::new();
+        // Without memory for the list, or another pool, objects are freed one by one.
+        if renewed.is_some() && taken.try_reserve_exact(self.index().shards()).is_ok() {
+            taken.extend((0..self.index().shards()).map(|shard| self.index().take_shard(shard)));
+        }
+        let whole = renewed.filter(|pool| shard_contents::have_all_references(&taken, pool));
+        let rest = (taken.len()..self.index().shards()).map(|shard| self.index().take_shard(shard));
+        for contents in taken.into_iter().chain(rest) {
+            let failed = contents.free(whole.as_ref(), &mut panics);
+            (0..failed).for_each(|_| self.counters().free_failed());
+        }
+        if let Some(pool) = whole {
+            drop(pool);
+            // Inside a job the executor does it later.
+            let _ = self.manager().flush();
+        }
+        // Whatever was to be evicted for what was stored is gone as well.
+        self.limit().reset_debt();
+        self.limit().note_removed();
+        panics.raise();
+    }
+
+    /// Puts a new pool in the place of the current one, if that has so many objects that letting it
+    /// go as a whole is cheaper than freeing them.
+    fn renew_for_clear(&self) -> Option<PoolRef> {
+        let many = self.len() >= RENEWED_FROM
+            && !self.inner.settings.wipe_on_free
+            && !NoBlock::is_active();
+        if many { self.manager().renew().ok().flatten() } else { None }
+    }
+
+    /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
+    pub fn bytes_held(&self) -> usize {
+        self.inner.manager.bytes_held() + self.index().bytes()
+    }
+
+    /// The limit of [`bytes_held`](Self::bytes_held), if there is one.
+    pub fn limit_bytes(&self) -> Option<usize> {
+        self.limit().bytes()
+    }
+
+    /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before stay where they are, and load as before. May block.
+    ///
+    /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PoolManager::switch`]; everything is then as it was.
+    pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
+        self.inner.manager.switch(spec)
+    }
+
+    /// Switches to another allocator and keeps the compressor. May block.
+    ///
+    /// # Errors
+    ///
+    /// As for [`switch`](Self::switch).
+    pub fn set_allocator(&self, allocator: &Component) -> Result<Switched, SwitchError> {
+        self.inner.manager.set_allocator(allocator)
+    }
+
+    /// Switches to another compressor and keeps the allocator. May block.
+    ///
+    /// # Errors
+    ///
+    /// As for [`switch`](Self::switch).
+    pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
+        self.inner.manager.set_compressor(compressor)
+    }
+
+    #[inline]
+    pub(crate) fn index(&self) -> &Index<K> {
+        &self.inner.index
+    }
+
+    #[inline]
+    pub(crate) fn limit(&self) -> &Limit {
+        &self.inner.limit
+    }
+
+    #[inline]
+    pub(crate) fn encode_options(&self) -> EncodeOptions {
+        self.inner.settings.encode_options
+    }
+
+    #[inline]
+    pub(crate) fn eviction(&self) -> &Eviction<K> {
+        &self.inner.settings.eviction
+    }
+
+    #[inline]
+    pub(crate) fn latencies(&self) -> Option<&Latencies> {
+        self.inner.latencies.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// Frees what was taken out of the index, if anything was. Called with no lock held.
+    #[inline]
+    pub(crate) fn free_item(&self, item: Option<Item<K>>) -> bool {
+        let Some((key, stored)) = item else { return false };
+        self.free(stored);
+        // The key last: its drop is foreign.
+        drop(key);
+        true
+    }
+
+    #[inline]
+    pub(crate) fn free(&self, stored: Value) {
+        if !stored.free() {
+            self.counters().free_failed();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn free_object(&self, object: PooledObject) {
+        if !object.free() {
+            self.counters().free_failed();
+        }
+    }
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Removes what is stored under `key`. False when there is nothing.
+    ///
+    /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as far as the drop of a key is.
+    #[doc(alias = "remove")]
+    #[doc(alias = "delete")]
+    pub fn invalidate<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        self.remove(hash, key)
+    }
+
+    /// Bytes of what is stored under `key`. Not counted as a load.
+    pub fn len_of<Q>(&self, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let (shard, hash) = self.index().lock(self.hash(key));
+        shard.find(hash, key).map(|found| found.len())
+    }
+
+    /// Is something stored under `key`? Not counted as a load.
+    #[doc(alias = "contains_key")]
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.len_of(key).is_some()
+    }
+
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.inner.hasher.hash_one(key)
+    }
+
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let removed = self.index().edit(hash, |shard, hash| {
+            let removed = shard.remove_if(hash, key, |_| true);
+            shard.stats.invalidated += u64::from(removed.is_some());
+            removed
+        });
+        self.free_removed(removed)
+    }
+}
+
+impl<K, S> Clone for Store<K, S> {
+    fn clone(&self) -> Self {
+        Store { inner: self.inner.clone() }
+    }
+}
+
+impl<K, S> fmt::Debug for Store<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("block_size", &self.block_size())
+            .field("len", &self.len())
+            .field("manager", &self.inner.manager)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, S> Drop for Inner<K, S> {
+    fn drop(&mut self) {
+        might_block("dropping a Store");
+        let mut panics = DeferredPanic::default();
+        for shard in 0..self.index.shards() {
+            let contents = self.index.take_shard(shard);
+            if self.settings.wipe_on_free {
+                contents.free(None, &mut panics);
+            } else {
+                contents.forget_objects(&mut panics);
+            }
+        }
+        panics.raise();
+    }
+}

@@ -1,0 +1,40 @@
+//! What the builder settled.
+
+use crate::limit::policy::Eviction;
+use crate::value::incompressible;
+
+/// The largest block in bytes, unless the builder is told otherwise.
+pub const DEFAULT_BLOCK_SIZE: usize = 4096;
+
+/// What the builder settled.
+pub(crate) struct StoreSettings<K> {
+    pub(crate) block_size: usize,
+    pub(crate) max_value_len: usize,
+    pub(crate) encode_options: EncodeOptions,
+    pub(crate) eviction: Eviction<K>,
+    pub(crate) wipe_on_free: bool,
+}
+
+/// How blocks are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EncodeOptions {
+    /// An object has to be shorter than its block by this part of it, or the block is kept raw.
+    pub(crate) min_gain_percent: u8,
+    /// Blocks that look incompressible are not compressed.
+    pub(crate) skip_incompressible: bool,
+    pub(crate) checksums: bool,
+}
+
+impl EncodeOptions {
+    /// Is this block kept raw without asking the codec?
+    #[inline]
+    pub(crate) fn looks_incompressible(self, block: &[u8]) -> bool {
+        self.skip_incompressible && incompressible::looks_incompressible(block)
+    }
+
+    /// Bytes that the object of a block of `len` bytes may have at most; a longer one is kept raw.
+    #[inline]
+    pub(crate) fn max_object_len(self, len: usize) -> usize {
+        len - (len * usize::from(self.min_gain_percent) / 100).max(1)
+    }
+}

@@ -1,0 +1,53 @@
+//! What a store's parts have counted, put together.
+
+use zpool_core::internal::catch;
+
+use crate::stats::{LatencyStats, StoreStats};
+use crate::store::Store;
+
+impl<K, S> Store<K, S> {
+    /// Returns what the store holds and what it has done. Walks shards and pools, but no objects:
+    /// cheap enough for every second, not for every store. Needs memory for its lists, and ends the
+    /// process if the heap refuses it.
+    pub fn stats(&self) -> StoreStats {
+        let stats = self.index().stats();
+        // An allocator that panics when it is asked has nothing in these books.
+        let pools = catch(|| self.manager().pools()).unwrap_or_default();
+        let current = || self.manager().current().map(|pool| pool.zpool().stats());
+        let manager = self.manager().stats();
+        let in_allocators: usize =
+            pools.iter().map(|pool| pool.bytes_held.saturating_sub(pool.context_bytes)).sum();
+        let mut stats = StoreStats {
+            entries: stats.compressed + stats.raw + stats.same + stats.large,
+            stored_compressed: stats.compressed,
+            stored_raw: stats.raw,
+            same_filled: stats.same,
+            large_values: stats.large,
+            stored_bytes: stats.stored_bytes,
+            payload_bytes: stats.payload,
+            objects_by_pool: self.index().entries_by_pool(),
+            pool_bytes: in_allocators + manager.pending_destroy_bytes,
+            current: catch(current).flatten().unwrap_or_default(),
+            context_bytes: self.manager().context_bytes(),
+            index_bytes: self.index().bytes(),
+            limit_bytes: self.limit_bytes(),
+            stores: stats.stores,
+            loads_hit: stats.load_hits,
+            loads_missed: stats.load_misses,
+            peeks_hit: stats.peek_hits,
+            peeks_missed: stats.peek_misses,
+            taken: stats.taken,
+            takes_missed: stats.take_misses,
+            invalidated: stats.invalidated,
+            evicted: stats.evicted,
+            latencies: self.latencies().map(|latencies| LatencyStats {
+                store: latencies.store.summary(),
+                load: latencies.load.summary(),
+            }),
+            manager,
+            ..StoreStats::default()
+        };
+        self.counters().fill(&mut stats);
+        stats
+    }
+}

@@ -1,0 +1,12 @@
+//! How a look-up uses what it finds.
+
+/// How a block is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// A use: the entry is evicted later.
+    Load,
+    /// No use.
+    Peek,
+    /// The entry is removed once its bytes are in the buffer.
+    Take,
+}

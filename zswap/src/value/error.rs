@@ -1,0 +1,97 @@
+//! What goes wrong with a block, told by what the caller can do about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use zpool_core::PoolError;
+use zpool_core::compress::CodecError;
+
+/// What went wrong with a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// `store`: the block is over the block size, or the value over the longest one.
+    BlockTooLong {
+        /// Its bytes.
+        len: usize,
+        /// The store's longest value: its block size, unless told otherwise.
+        max: usize,
+    },
+    /// `load`, `take`: the block does not fit the buffer. Nothing was decompressed.
+    BufferTooSmall {
+        /// Bytes of the block.
+        needed: usize,
+        /// Bytes of the buffer.
+        given: usize,
+    },
+    /// `load_vec`, `peek_vec`, `take_vec`, `load_with`: no memory for a buffer. Nothing was decompressed.
+    BufferOutOfMemory {
+        /// Bytes of the block.
+        needed: usize,
+    },
+    /// `store`: the store is at its limit, or was and is not back below its accept threshold, and
+    /// has given back what it could without evicting: remove something and try again, or raise the
+    /// limit.
+    Full {
+        /// Bytes held; of a value that could not be kept even if it were alone, what it would need.
+        held: usize,
+        /// The limit in bytes.
+        limit: usize,
+        /// Below this many bytes the store takes blocks again:
+        /// [`accept_percent`](crate::StoreBuilder::accept_percent) of the limit, or the limit
+        /// itself in a store that evicts.
+        threshold: usize,
+    },
+    /// `store`: there is no current pool.
+    NoPool,
+    /// `store_many`, `load_many`: no memory for the list of results. The call ends with this item:
+    /// it failed, and so did those after it, which have no results of their own.
+    ResultsOutOfMemory,
+    /// `store`: no memory for the index to grow, or for the list of the blocks of a value.
+    IndexOutOfMemory,
+    /// The allocator refused.
+    Pool(PoolError),
+    /// The allocator panicked, with this message. The panic was contained.
+    AllocatorPanicked(String),
+    /// The compressor failed; a load reports a corrupt object by [`CodecError::Corrupt`].
+    Codec(CodecError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::BlockTooLong { len, max } => {
+                write!(f, "a block of {len} bytes is over the {max} allowed")
+            }
+            Error::BufferTooSmall { needed, given } => {
+                write!(f, "the block has {needed} bytes, the buffer {given}")
+            }
+            Error::BufferOutOfMemory { needed } => {
+                write!(f, "no memory for a buffer of {needed} bytes")
+            }
+            Error::Full { held, limit, threshold } => write!(
+                f,
+                "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks again below \
+                 {threshold}; remove something and try again, or raise the limit"
+            ),
+            Error::NoPool => f.write_str("there is no current pool"),
+            Error::ResultsOutOfMemory => f.write_str(
+                "no memory for the results of this item and those after it: try smaller batches",
+            ),
+            Error::IndexOutOfMemory => f.write_str("no memory for the index"),
+            Error::Pool(error) => error.fmt(f),
+            Error::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
+            Error::Codec(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::Pool(error) => Some(error),
+            Error::Codec(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What is stored under a key while it is outside of the index: on its way in, or taken out. Frees itself when it is dropped.
+
+pub(crate) mod access;
+pub(crate) mod backoff;
+pub(crate) mod checksum;
+pub(crate) mod deferred_panic;
+pub(crate) mod error;
+pub(crate) mod incompressible;
+pub(crate) mod meta;
+pub(crate) mod pooled_object;
+pub(crate) mod same_filled;
+
+use zpool_core::internal::TryArc;
+use zpool_core::{HandleId, PoolId};
+use zpool_manager::PoolRef;
+
+use crate::value::meta::ObjectMeta;
+use crate::value::pooled_object::PooledObject;
+
+/// The largest block size in bytes that a store can be built with.
+pub const MAX_BLOCK_SIZE: usize = 262_144;
+
+/// A block, or a value of several.
+#[derive(Debug)]
+pub(crate) enum Value {
+    /// Eight bytes repeated, the first one lowest: in no pool.
+    SameFilled { word: u64, len: usize },
+    /// In a pool.
+    Pooled(PooledBlock),
+    /// Several of these, together longer than a block may be.
+    Large(TryArc<LargeValue>),
+}
+
+/// A block in a pool.
+#[derive(Debug)]
+pub(crate) struct PooledBlock {
+    pub(crate) object: PooledObject,
+    pub(crate) meta: ObjectMeta,
+}
+
+/// A value of several blocks. Who loads it holds it meanwhile, so that its objects stay although nobody pins them.
+#[derive(Debug)]
+pub(crate) struct LargeValue {
+    /// In order; each but the last is as long as a block may be, none is large itself.
+    pub(crate) parts: Box<[Value]>,
+    /// Bytes of them all.
+    pub(crate) len: usize,
+}
+
+/// Tells what is stored from what may have taken its place under the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ValueId {
+    /// Same-filled blocks that are equal need not be told apart.
+    SameFilled { word: u64, len: usize },
+    /// As long as a guard holds the object: no allocator gives a pinned object's handle out again, or to another object.
+    Pooled { pool: PoolId, handle: HandleId },
+    /// The address of its parts, while somebody holds it.
+    Large(usize),
+}
+
+impl Value {
+    /// Bytes of the block or value.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Value::SameFilled { len, .. } => *len,
+            Value::Pooled(block) => block.meta.block_len,
+            Value::Large(large) => large.len,
+        }
+    }
+
+    /// Bytes of its objects.
+    pub(crate) fn object_len(&self) -> usize {
+        match self {
+            Value::SameFilled { .. } => 0,
+            Value::Pooled(block) => block.meta.object_len,
+            Value::Large(large) => large.object_len(),
+        }
+    }
+
+    /// A pool that it is in: of a large value the first.
+    pub(crate) fn pool(&self) -> Option<&PoolRef> {
+        match self {
+            Value::SameFilled { .. } => None,
+            Value::Pooled(block) => Some(block.object.pool()),
+            Value::Large(large) => large.parts.iter().find_map(Value::pool),
+        }
+    }
+
+    /// Frees what it has in pools; of a large value that somebody is loading, the last of those does. False when an allocator did not free.
+    #[inline]
+    pub(crate) fn free(self) -> bool {
+        match self {
+            Value::SameFilled { .. } => true,
+            Value::Pooled(block) => block.object.free(),
+            Value::Large(large) => {
+                let parts = large.into_inner().map(|large| large.parts).unwrap_or_default();
+                // All of them, whatever becomes of one.
+                parts.into_iter().map(Value::free).filter(|freed| !freed).count() == 0
+            }
+        }
+    }
+}
+
+impl LargeValue {
+    pub(crate) fn object_len(&self) -> usize {
+        self.parts.iter().map(Value::object_len).sum()
+    }
+
+    pub(crate) fn id(&self) -> ValueId {
+        ValueId::Large(self.parts.as_ptr().addr())
+    }
+
+    /// Bytes on the heap that say where its blocks are.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.parts) + TryArc::<LargeValue>::HEAP_BYTES
+    }
+}

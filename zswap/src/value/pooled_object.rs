@@ -1,0 +1,178 @@
+//! An object in a pool, with what keeps the pool: freed when it is dropped. The one place where an allocator is called.
+//!
+//! Allocators are plug-ins, so what they panic with is contained here: the store's locks and books never see an unwinding of theirs.
+
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use zpool_core::compress::CodecError;
+use zpool_core::internal::take_panic_message;
+use zpool_core::{Handle, PoolError, ReadGuard};
+use zpool_manager::{Pool, PoolRef};
+
+use crate::value::ValueId;
+use crate::value::error::Error;
+
+/// An object that is in no index, or not any more: its handle, and a reference to the pool that it is in.
+#[derive(Debug)]
+pub(crate) struct PooledObject {
+    /// There until the object is freed or goes into an index, which is the last thing that happens to this.
+    held: Option<(PoolRef, Handle)>,
+}
+
+impl PooledObject {
+    #[inline]
+    pub(crate) fn new(pool: PoolRef, handle: Handle) -> PooledObject {
+        PooledObject { held: Some((pool, handle)) }
+    }
+
+    #[inline]
+    pub(crate) fn pool(&self) -> &PoolRef {
+        &self.held().0
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.held().1
+    }
+
+    /// The object's id: unique while the object is pinned or watched.
+    pub(crate) fn id(&self) -> ValueId {
+        let (pool, handle) = self.held();
+        ValueId::Pooled { pool: pool.id(), handle: handle.id() }
+    }
+
+    #[inline]
+    pub(crate) fn handle_mut(&mut self) -> &mut Handle {
+        &mut self.held.as_mut().expect("there until the end").1
+    }
+
+    /// Exchanges this object with that of `kept`, a handle of the same pool that stays what it is. False where the pool declines.
+    ///
+    /// # Errors
+    ///
+    /// When the allocator panicked: then nobody knows what either handle names.
+    #[inline]
+    pub(crate) fn exchange(&mut self, kept: &Handle) -> Result<bool, Error> {
+        let (pool, handle) = self.held.as_mut().expect("there until the end");
+        call_allocator(|| pool.zpool().exchange(kept, handle))
+    }
+
+    /// Puts the reference to another pool in the place of this one, for another handle that goes with it: `change` gives it, and whatever else there is to give.
+    /// `None` where `change` gives back what it was given.
+    #[inline]
+    pub(crate) fn change_pool<R>(
+        &mut self,
+        change: impl FnOnce(PoolRef) -> Result<(PoolRef, R), PoolRef>,
+    ) -> Option<R> {
+        let (pool, handle) = self.held.take().expect("there until the end");
+        let (pool, result) = match change(pool) {
+            Ok((pool, result)) => (pool, Some(result)),
+            Err(pool) => (pool, None),
+        };
+        self.held = Some((pool, handle));
+        result
+    }
+
+    #[inline]
+    fn held(&self) -> &(PoolRef, Handle) {
+        self.held.as_ref().expect("there until the end")
+    }
+
+    /// Frees the object. False when the allocator did not: then it is lost until its pool goes.
+    #[inline]
+    pub(crate) fn free(mut self) -> bool {
+        self.release_unused()
+    }
+
+    #[inline]
+    fn release_unused(&mut self) -> bool {
+        let Some((pool, handle)) = self.held.take() else { return true };
+        zpool_core::internal::catch(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
+    }
+
+    /// The handle and a reference to its pool, for an index to keep.
+    #[inline]
+    pub(crate) fn into_parts(mut self) -> (PoolRef, Handle) {
+        self.held.take().expect("there until the end")
+    }
+}
+
+impl Drop for PooledObject {
+    #[inline]
+    fn drop(&mut self) {
+        self.release_unused();
+    }
+}
+
+/// The bytes of an object, pinned. Its unpin is the allocator's code, so a bare [`ReadGuard`] may
+/// unwind when it is dropped, also in the middle of another unwinding: this one does not.
+#[derive(Debug)]
+pub(crate) struct PinnedObject<'p> {
+    /// `None` once it is unpinned.
+    guard: Option<ReadGuard<'p>>,
+}
+
+impl PinnedObject<'_> {
+    /// Unpins the object. False if the allocator panicked over it: then the object may stay pinned.
+    #[inline]
+    pub(crate) fn unpin(&mut self) -> bool {
+        let Some(guard) = self.guard.take() else { return true };
+        zpool_core::internal::catch(|| drop(guard)).is_some()
+    }
+}
+
+impl Deref for PinnedObject<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.guard.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for PinnedObject<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.unpin();
+    }
+}
+
+/// Pins the object of `handle` in `pool`. Never blocks.
+#[inline]
+pub(crate) fn pin<'p>(pool: &'p Pool, handle: &Handle) -> Result<PinnedObject<'p>, Error> {
+    call(|| pool.zpool().read(handle)).map(|guard| PinnedObject { guard: Some(guard) })
+}
+
+/// Puts `bytes` into `pool`. May block.
+#[inline]
+pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, Error> {
+    call(|| pool.zpool().insert(bytes))
+}
+
+/// Calls anything else of an allocator.
+///
+/// # Errors
+///
+/// [`Error::AllocatorPanicked`].
+#[inline]
+pub(crate) fn call_allocator<R>(ask: impl FnOnce() -> R) -> Result<R, Error> {
+    call(|| Ok(ask()))
+}
+
+/// Calls a compressor outside of its codec, which contains the rest.
+///
+/// # Errors
+///
+/// [`CodecError::Panicked`].
+pub(crate) fn call_compressor<R>(ask: impl FnOnce() -> R) -> Result<R, Error> {
+    catch_unwind(AssertUnwindSafe(ask))
+        .map_err(|panic| Error::Codec(CodecError::Panicked(take_panic_message(panic))))
+}
+
+#[inline]
+fn call<R>(call: impl FnOnce() -> Result<R, PoolError>) -> Result<R, Error> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(Error::Pool),
+        Err(panic) => Err(Error::AllocatorPanicked(take_panic_message(panic))),
+    }
+}
