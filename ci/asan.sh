@@ -12,7 +12,7 @@ export RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}"
 # Tests leak on purpose: guards and handles that somebody forgets.
 export ASAN_OPTIONS="detect_leaks=0 ${ASAN_OPTIONS:-}"
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1
-packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap zpool-lz4 zpool-lzo zpool-zstd}
+packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap zpool-lz4 zpool-lzo zpool-pagelz zpool-zstd}
 # One test measures what is resident of its process, and the sanitizer's shadow would be part of it; another what zstd takes from the heap, and zstd asks for other
 # sizes here.
 cargo +nightly test --quiet --locked --target "$host" --tests $(printf -- '-p %s ' $packages) -- --skip reclaimed_pages_are_gone_for_the_system_too \

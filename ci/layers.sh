@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 level() {
     case $1 in
         zpool-core) echo 0 ;;
-        zpool-zbud | zpool-zsmalloc | zpool-lz4 | zpool-lzo | zpool-zstd) echo 1 ;;
+        zpool-zbud | zpool-zsmalloc | zpool-lz4 | zpool-lzo | zpool-pagelz | zpool-zstd) echo 1 ;;
         zpool-manager | zpool-conformance) echo 2 ;;
         zswap | workload) echo 3 ;;
         zlab | benches) echo 4 ;;
