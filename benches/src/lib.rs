@@ -30,9 +30,11 @@
 #![forbid(unsafe_code)]
 
 mod density_boxes;
+mod distinct;
 mod objects;
 mod packer;
 
 pub use density_boxes::density_of_boxes;
+pub use distinct::distinct_pages;
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};

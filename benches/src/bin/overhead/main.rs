@@ -32,13 +32,14 @@
 mod codecs;
 mod contest;
 mod measure;
-mod pages;
 mod result;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use benches::distinct_pages;
 
 use crate::result::Report;
 
@@ -91,7 +92,7 @@ fn run(options: &Options) -> Result<Report, Box<dyn std::error::Error>> {
     let wanted =
         |spec: &str| options.codecs.is_empty() || options.codecs.iter().any(|codec| codec == spec);
     for file in &options.files {
-        let pages = pages::read(file)?;
+        let pages = distinct_pages(file, PAGE)?;
         for setting in codecs::settings().iter().filter(|setting| wanted(setting.spec)) {
             report.results.push(measure::measure(file, &pages, setting)?);
         }
