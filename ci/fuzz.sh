@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs each fuzz target for so many seconds, one after the other, and prints the number of executions.
 #
-#   ci/fuzz.sh [SECONDS [TARGET...]]     60 seconds; all of zbud zsmalloc lz4 lzo zstd zstd_dict store
+#   ci/fuzz.sh [SECONDS [TARGET...]]     60 seconds; all targets
 #
 # Under AddressSanitizer, with the flags that cargo-fuzz gives (which need not be installed; `cargo fuzz run TARGET` works, too, where it is). Needs a nightly
 # toolchain and a C++ compiler. Inputs that were worth keeping are in fuzz/corpus, those that failed in fuzz/artifacts. Of a target that takes actions, the list
@@ -18,7 +18,8 @@ if ! command -v "${CXX:-c++}" >/dev/null 2>&1; then
 fi
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- zbud zsmalloc lz4 lzo zstd zstd_dict store
+[ $# -gt 0 ] || set -- zbud zsmalloc lz4 lzo zstd zstd_dict \
+    pagelz pagelz_dense pagelz_slow store
 
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
