@@ -1,4 +1,5 @@
-//! `zlab train`: a zstd dictionary from the blocks of files, if it pays on blocks that it was not trained on.
+//! `zlab train`: a zstd dictionary from the blocks of files, if it pays on blocks that it was not
+//! trained on. For a model of pagelz, see `train_model`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,9 +14,10 @@ use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
 use crate::cli::{block_size, within};
 use crate::failure::Failure;
 use crate::output::print_report;
+use crate::train_model;
 
 /// Of larger inputs, a spread sample: more makes no better dictionary.
-const MAX_BYTES: u64 = 128 << 20;
+pub(crate) const MAX_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
@@ -24,22 +26,25 @@ pub(crate) struct TrainArgs {
     pub(crate) files: Vec<PathBuf>,
     /// Where the dictionary goes, to be used as `zstd(dict=DICT)`; it has bytes of the blocks in it
     #[arg(short, long, value_name = "DICT")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Replace DICT if it exists; an input is never replaced
     #[arg(long)]
-    force: bool,
-    /// The level that it is judged at, -7 to 19
-    #[arg(long, value_name = "N", default_value_t = ZstdCompressor::DEFAULT_LEVEL, allow_negative_numbers = true, value_parser = level)]
-    level: i32,
+    pub(crate) force: bool,
+    /// Train a dictionary for zstd, or a model for pagelz
+    #[arg(long, value_name = "CODEC", default_value = "zstd", value_parser = ["zstd", "pagelz"])]
+    codec: String,
+    /// The level that it is judged at: -7 to 19 of zstd [default: 1], 1 to 3 of pagelz [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = level)]
+    level: Option<i32>,
     /// Bytes a block, 1 to 262144: that of the store
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
-    block_size: NonZeroUsize,
+    pub(crate) block_size: NonZeroUsize,
     /// Bytes of the dictionary at most, 256 to 1048576
     #[arg(long, value_name = "N", default_value_t = DICTIONARY_BYTES, value_parser = dictionary_bytes)]
     max_bytes: usize,
     /// Print one JSON object instead of a sentence
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// On blocks of a page, longer ones were no better: more of the dictionary has to be looked through.
@@ -66,16 +71,21 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         let spec = format!("zstd(dict={name})").parse::<Component>();
         spec.is_ok_and(|spec| spec.params.get("dict") == Some(*name))
     });
-    if name.is_none() {
+    let Some(name) = name else {
         return Err(Failure::new(format!(
             "{:?} cannot stand in a spec as it is (no `,`, `(`, `)`, and UTF-8)",
             args.output
         )));
+    };
+    if args.codec == "pagelz" {
+        let level = train_model::level(args.level)?;
+        return train_model::run(args, level, &format!("pagelz(level={level},model={name})"));
     }
+    let level = args.zstd_level();
     let output = OutputFile::claim(&args.output, &args.files, args.force)?;
     let pages = read_files(&args.files, args.block_size, Some(MAX_BYTES))?;
     let blocks: Vec<&[u8]> = pages.iter().collect();
-    let (dictionary, verdict) = match train_and_judge(&blocks, args.level, args.max_bytes) {
+    let (dictionary, verdict) = match train_and_judge(&blocks, level, args.max_bytes) {
         Ok(trained) => (Some(trained.dictionary), trained.verdict),
         Err(TrainError::Refused(verdict)) => (None, verdict),
         Err(error) => return Err(error.into()),
@@ -98,9 +108,15 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+impl TrainArgs {
+    fn zstd_level(&self) -> i32 {
+        self.level.unwrap_or(ZstdCompressor::DEFAULT_LEVEL)
+    }
+}
+
 impl Report {
     fn new(args: &TrainArgs, verdict: &Verdict, written: bool) -> Report {
-        let level = match args.level {
+        let level = match args.zstd_level() {
             ZstdCompressor::DEFAULT_LEVEL => String::new(),
             level => format!("level={level},"),
         };

@@ -7,6 +7,7 @@ use counting::Heap;
 use processors::on_each_processor;
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
+use zpool_pagelz::PagelzDriver;
 use zpool_zstd::{ZstdDriver, remember};
 use zswap::{Manual, PoolSpec, Store};
 
@@ -40,6 +41,8 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
     let with_dictionary = format!("zstd(dict={dictionary})");
     for (codec, a_page) in [
         ("lz4", 0),
+        ("pagelz", 0),
+        ("pagelz(level=3)", 0),
         ("zstd", 0),
         ("zstd(level=-1)", 0),
         ("zstd(level=3)", 0),
@@ -53,6 +56,7 @@ fn warm_stores_and_loads_make_the_heap_calls_that_the_codec_makes() {
             .compressor(Arc::new(Lz4Driver))
             .compressor(Arc::new(ZstdDriver))
             .compressor(Arc::new(LzoDriver))
+            .compressor(Arc::new(PagelzDriver))
             .executor(Arc::new(Manual::new()))
             .build()
             .unwrap();

@@ -22,6 +22,10 @@ use zswap::{Error, ErrorKind, Manual, Store};
 const SPECS: &[&str] = &[
     "zsmalloc+lz4",
     "zbud+lz4",
+    #[cfg(feature = "pagelz")]
+    "zsmalloc+pagelz",
+    #[cfg(feature = "pagelz")]
+    "zsmalloc+pagelz(level=3)",
     #[cfg(feature = "zstd")]
     "zsmalloc+zstd",
     #[cfg(feature = "zstd")]

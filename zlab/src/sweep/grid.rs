@@ -50,6 +50,7 @@ pub(super) struct Setting {
 pub(super) enum Family {
     Lz4,
     Lzo,
+    Pagelz,
     Zstd,
     ZstdDictionary,
 }
@@ -131,6 +132,9 @@ pub(super) fn settings(sample: &Sample, block_sizes: &[usize]) -> Result<Vec<Set
         };
         add("lz4", "lz4", Family::Lz4)?;
         add("lzo", "lzo", Family::Lzo)?;
+        for spec in ["pagelz", "pagelz(level=2)", "pagelz(level=3)"] {
+            add(spec, spec, Family::Pagelz)?;
+        }
         for level in LEVELS {
             let spec = format!("zstd(level={level})");
             add(&spec, &spec, Family::Zstd)?;
