@@ -13,7 +13,7 @@ export RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}"
 export ASAN_OPTIONS="detect_leaks=0 ${ASAN_OPTIONS:-}"
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1
 packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap zpool-lz4 zpool-lzo}
-[ $# -gt 0 ] || packages+=" zpool-zstd"
+[ $# -gt 0 ] || packages+=" zpool-pagelz zpool-zstd"
 test=(cargo +nightly test --quiet --locked --target "$host")
 # One test measures the resident bytes of its process, which would include the sanitizer's shadow.
 # Another measures what zstd takes from the heap, and zstd asks for other sizes here.

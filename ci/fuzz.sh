@@ -23,7 +23,8 @@ if ! command -v "${CXX:-c++}" >/dev/null 2>&1; then
 fi
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- zbud zsmalloc lz4 lzo zstd zstd_dict store
+[ $# -gt 0 ] || set -- zbud zsmalloc lz4 lzo zstd zstd_dict \
+    pagelz pagelz_dense pagelz_slow store
 
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz

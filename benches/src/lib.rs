@@ -32,11 +32,13 @@
 #![forbid(unsafe_code)]
 
 mod density_boxes;
+mod distinct;
 mod objects;
 mod packer;
 mod program;
 
 pub use density_boxes::density_of_boxes;
+pub use distinct::distinct_pages;
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};
 pub use program::{Failure, Output, PrintedReport, child, child_task, exit};

@@ -8,6 +8,7 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{PoolConfig, ZPool, ZPoolDriver};
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
+use zpool_pagelz::PagelzDriver;
 use zpool_zbud::ZbudDriver;
 use zpool_zsmalloc::ZsmallocDriver;
 use zpool_zstd::ZstdDriver;
@@ -22,7 +23,7 @@ pub(crate) fn allocators() -> Vec<Arc<dyn ZPoolDriver>> {
 
 /// Returns the compressors, fastest first.
 pub(crate) fn compressors() -> Vec<Arc<dyn CompressorDriver>> {
-    vec![Arc::new(Lz4Driver), Arc::new(LzoDriver), Arc::new(ZstdDriver)]
+    vec![Arc::new(Lz4Driver), Arc::new(LzoDriver), Arc::new(PagelzDriver), Arc::new(ZstdDriver)]
 }
 
 /// Combines every allocator of `allocators` with every compressor of `compressors`. An empty list

@@ -48,6 +48,7 @@ mod replay;
 mod storm;
 mod sweep;
 mod train;
+mod train_model;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
 //! `zlab train`: trains a zstd dictionary on the blocks of files, and keeps it if it pays on other
-//! blocks.
+//! blocks. For a model of pagelz, see `train_model`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -14,9 +14,10 @@ use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
 use crate::cli::{block_size, within};
 use crate::error::Failure;
 use crate::output::print_report;
+use crate::train_model;
 
 /// Sample larger inputs, because more bytes make no better dictionary.
-const MAX_BYTES: u64 = 128 << 20;
+pub(crate) const MAX_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
@@ -25,22 +26,19 @@ pub(crate) struct TrainArgs {
     pub(crate) files: Vec<PathBuf>,
     /// Write the dictionary here, for use as `zstd(dict=DICT)`; it contains bytes of the blocks
     #[arg(short, long, value_name = "DICT")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Replace DICT if it exists; an input is never replaced
     #[arg(long)]
-    force: bool,
-    /// Judge the dictionary at this level, -7 to 19
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = ZstdCompressor::DEFAULT_LEVEL,
-        allow_negative_numbers = true,
-        value_parser = level
-    )]
-    level: i32,
+    pub(crate) force: bool,
+    /// Train a dictionary for zstd, or a model for pagelz
+    #[arg(long, value_name = "CODEC", default_value = "zstd", value_parser = ["zstd", "pagelz"])]
+    codec: String,
+    /// Judge it at this level: -7 to 19 for zstd [default: 1], 1 to 3 for pagelz [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = level)]
+    level: Option<i32>,
     /// Bytes per block of the store, 1 to 262144
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
-    block_size: NonZeroUsize,
+    pub(crate) block_size: NonZeroUsize,
     /// The most bytes of the dictionary, 256 to 1048576
     #[arg(
         long,
@@ -51,7 +49,7 @@ pub(crate) struct TrainArgs {
     max_bytes: usize,
     /// Print one JSON object instead of a sentence
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// For blocks of a page, longer dictionaries were no better, because there is more to search.
@@ -78,16 +76,21 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         let spec = format!("zstd(dict={name})").parse::<Component>();
         spec.is_ok_and(|spec| spec.params.get("dict") == Some(*name))
     });
-    if name.is_none() {
+    let Some(name) = name else {
         return Err(Failure::new(format!(
             "{:?} cannot stand in a spec as it is (no `,`, `(`, `)`, and UTF-8)",
             args.output
         )));
+    };
+    if args.codec == "pagelz" {
+        let level = train_model::level(args.level)?;
+        return train_model::run(args, level, &format!("pagelz(level={level},model={name})"));
     }
+    let level = args.zstd_level();
     let output = OutputFile::claim(&args.output, &args.files, args.force)?;
     let pages = read_files(&args.files, args.block_size, Some(MAX_BYTES))?;
     let blocks: Vec<&[u8]> = pages.iter().collect();
-    let (dictionary, verdict) = match train_and_judge(&blocks, args.level, args.max_bytes) {
+    let (dictionary, verdict) = match train_and_judge(&blocks, level, args.max_bytes) {
         Ok(trained) => (Some(trained.dictionary), trained.verdict),
         Err(TrainError::Refused(verdict)) => (None, verdict),
         Err(error) => return Err(error.into()),
@@ -110,9 +113,15 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+impl TrainArgs {
+    fn zstd_level(&self) -> i32 {
+        self.level.unwrap_or(ZstdCompressor::DEFAULT_LEVEL)
+    }
+}
+
 impl TrainReport {
     fn new(args: &TrainArgs, verdict: &Verdict, written: bool) -> TrainReport {
-        let level = match args.level {
+        let level = match args.zstd_level() {
             ZstdCompressor::DEFAULT_LEVEL => String::new(),
             level => format!("level={level},"),
         };

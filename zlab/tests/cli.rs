@@ -62,7 +62,7 @@ fn pages(folder: &Path) -> PathBuf {
 #[test]
 fn unknown_back_end_is_refused() {
     let allocators = "unknown allocator `slab` (known: zbud, zsmalloc)";
-    let compressors = "unknown compressor `lz77` (known: lz4, lzo, zstd)";
+    let compressors = "unknown compressor `lz77` (known: lz4, lzo, pagelz, zstd)";
     assert!(refused(&["analyze", "--allocator", "slab"]).contains(allocators));
     assert!(refused(&["analyze", "--compressor", "lz77"]).contains(compressors));
     assert!(refused(&["storm", "--spec", "slab+lz4", "--spec", "zbud+lzo"]).contains(allocators));
@@ -183,8 +183,16 @@ fn analyze_verifies_every_pair() {
     };
     let mut pairs: Vec<String> = results.iter().map(pair).collect();
     pairs.sort();
-    let all =
-        ["zbud+lz4", "zbud+lzo", "zbud+zstd", "zsmalloc+lz4", "zsmalloc+lzo", "zsmalloc+zstd"];
+    let all = [
+        "zbud+lz4",
+        "zbud+lzo",
+        "zbud+pagelz",
+        "zbud+zstd",
+        "zsmalloc+lz4",
+        "zsmalloc+lzo",
+        "zsmalloc+pagelz",
+        "zsmalloc+zstd",
+    ];
     assert_eq!(pairs, all);
     for result in results {
         assert_eq!(result["verified"], Value::Bool(true));
@@ -209,7 +217,7 @@ fn analyze_verifies_every_pair() {
         let of = results.iter().filter(|r| r["compressor"] == compressor);
         of.map(|r| number(r, "payload_bytes")).collect::<Vec<_>>()
     };
-    for compressor in ["lz4", "lzo", "zstd"] {
+    for compressor in ["lz4", "lzo", "pagelz", "zstd"] {
         let [zbud, zsmalloc] = payloads(compressor)[..] else {
             panic!("two pairs with {compressor}")
         };
@@ -385,14 +393,14 @@ fn backends_lists_capabilities() {
         rows(kind).iter().map(|r| r["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(names("allocators"), ["zbud", "zsmalloc"]);
-    assert_eq!(names("compressors"), ["lz4", "lzo", "zstd"]);
+    assert_eq!(names("compressors"), ["lz4", "lzo", "pagelz", "zstd"]);
     for allocator in rows("allocators") {
         assert!(number(&allocator, "max_object_len") >= BLOCK as u64, "{allocator}");
     }
     let lzo = rows("compressors").into_iter().find(|c| c["name"] == "lzo").unwrap();
     assert_eq!(lzo["licence"], "GPL-2.0-only");
     let table = String::from_utf8(zlab(&["backends"]).stdout).unwrap();
-    for name in ["zbud", "zsmalloc", "lz4", "lzo", "zstd", "GPL-2.0-only"] {
+    for name in ["zbud", "zsmalloc", "lz4", "lzo", "pagelz", "zstd", "GPL-2.0-only"] {
         assert!(table.contains(name), "{name}: {table}");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use processors::on_each_processor;
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
+use zpool_pagelz::PagelzDriver;
 use zpool_testing::heap::{CountingAllocator, calls_of};
 use zpool_zstd::{ZstdDriver, remember};
 use zswap::plugin::Manual;
@@ -34,6 +35,8 @@ fn warm_store_makes_no_heap_call() {
     let with_dictionary = format!("zstd(dict={dictionary})");
     for (codec, a_page) in [
         ("lz4", 0),
+        ("pagelz", 0),
+        ("pagelz(level=3)", 0),
         ("zstd", 0),
         ("zstd(level=-1)", 0),
         ("zstd(level=3)", 0),
@@ -47,6 +50,7 @@ fn warm_store_makes_no_heap_call() {
             .compressor(Arc::new(Lz4Driver))
             .compressor(Arc::new(ZstdDriver))
             .compressor(Arc::new(LzoDriver))
+            .compressor(Arc::new(PagelzDriver))
             .executor(Arc::new(Manual::new()))
             .build()
             .unwrap();

@@ -395,6 +395,8 @@ fn built_in_compressors() -> Vec<Arc<dyn CompressorDriver>> {
     vec![
         #[cfg(feature = "lz4")]
         Arc::new(zpool_lz4::Lz4Driver),
+        #[cfg(feature = "pagelz")]
+        Arc::new(zpool_pagelz::PagelzDriver),
         #[cfg(feature = "zstd")]
         Arc::new(zpool_zstd::ZstdDriver),
     ]

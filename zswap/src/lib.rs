@@ -93,7 +93,7 @@
 //!
 //! - `zsmalloc`, `lz4` (default): these are known by name, and are what a store is made of unless
 //!   told otherwise. Pure Rust, no C.
-//! - `zbud`: known by name. `zstd`: known by name; compiles C.
+//! - `zbud`, `pagelz`: known by name, pure Rust. `zstd`: known by name; compiles C.
 //! - Everything else is registered by hand: see [`StoreBuilder::allocator`] and
 //!   [`StoreBuilder::compressor`].
 //!

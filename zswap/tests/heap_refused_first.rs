@@ -23,6 +23,10 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 const SPECS: &[&str] = &[
     "zsmalloc+lz4",
     "zbud+lz4",
+    #[cfg(feature = "pagelz")]
+    "zsmalloc+pagelz",
+    #[cfg(feature = "pagelz")]
+    "zsmalloc+pagelz(level=3)",
     #[cfg(feature = "zstd")]
     "zsmalloc+zstd",
     #[cfg(feature = "zstd")]

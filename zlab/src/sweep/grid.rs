@@ -52,6 +52,7 @@ pub(super) struct SweepSetting {
 pub(super) enum Family {
     Lz4,
     Lzo,
+    Pagelz,
     Zstd,
     ZstdDictionary,
 }
@@ -140,6 +141,9 @@ pub(super) fn settings(
         };
         add("lz4", "lz4", Family::Lz4)?;
         add("lzo", "lzo", Family::Lzo)?;
+        for spec in ["pagelz", "pagelz(level=2)", "pagelz(level=3)"] {
+            add(spec, spec, Family::Pagelz)?;
+        }
         for level in LEVELS {
             let spec = format!("zstd(level={level})");
             add(&spec, &spec, Family::Zstd)?;

@@ -24,14 +24,14 @@ const STYLE: &str = "
   .axis { stroke: #59636e; } .grid { stroke: #d1d9e0; stroke-width: 0.6; }
   .front { fill: none; stroke: #59636e; stroke-width: 1.2; stroke-dasharray: 4 3; }
   .lz4 { fill: #0969da; } .lzo { fill: #bf8700; }
-  .zstd { fill: #1a7f37; } .dictionary { fill: #cf222e; }
+  .pagelz { fill: #8250df; } .zstd { fill: #1a7f37; } .dictionary { fill: #cf222e; }
   .pick { fill: none; stroke: #1f2328; stroke-width: 1.8; }
   .leader { stroke: #1f2328; stroke-width: 0.8; }
   @media (prefers-color-scheme: dark) {
     svg { background: #0d1117; } text { fill: #f0f6fc; } .dim { fill: #9198a1; }
     .axis { stroke: #9198a1; } .grid { stroke: #3d444d; } .front { stroke: #9198a1; }
     .lz4 { fill: #58a6ff; } .lzo { fill: #e3b341; }
-    .zstd { fill: #56d364; } .dictionary { fill: #ff7b72; }
+    .pagelz { fill: #a371f7; } .zstd { fill: #56d364; } .dictionary { fill: #ff7b72; }
     .pick { stroke: #f0f6fc; } .leader { stroke: #f0f6fc; }
   }
 ";
@@ -68,7 +68,7 @@ type TimeOf = fn(&Point) -> f64;
 
 /// Explains the colours and sizes.
 fn legend(svg: &mut String) {
-    let families = [Family::Lz4, Family::Lzo, Family::Zstd, Family::ZstdDictionary];
+    let families = [Family::Lz4, Family::Lzo, Family::Pagelz, Family::Zstd, Family::ZstdDictionary];
     for (i, family) in families.into_iter().enumerate() {
         let x = PANELS[0].0 + 6.0 + i as f64 * 92.0;
         add(
@@ -281,6 +281,7 @@ fn class(family: Family) -> &'static str {
     match family {
         Family::Lz4 => "lz4",
         Family::Lzo => "lzo",
+        Family::Pagelz => "pagelz",
         Family::Zstd => "zstd",
         Family::ZstdDictionary => "dictionary",
     }

@@ -45,14 +45,13 @@
 mod codecs;
 mod contestants;
 mod measure;
-mod pages;
 mod result;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::{Failure, Output, exit};
+use benches::{Failure, Output, distinct_pages, exit};
 use clap::Parser;
 
 use crate::result::CodecOutcomes;
@@ -91,7 +90,7 @@ fn measure_each(options: &Options) -> Result<CodecOutcomes, Failure> {
     let wanted =
         |spec: &str| options.codecs.is_empty() || options.codecs.iter().any(|codec| codec == spec);
     for file in &options.files {
-        let pages = pages::read(file)?;
+        let pages = distinct_pages(file, PAGE)?;
         for setting in codecs::settings().iter().filter(|setting| wanted(setting.spec)) {
             outcomes.results.push(measure::measure(file, &pages, setting)?);
         }

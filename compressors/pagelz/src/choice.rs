@@ -1,0 +1,61 @@
+//! Which streams of a block are coded, and with which tables.
+
+use crate::format::{EXTENSIONS, FIRST_XORED, LITERALS, OFFSETS, TOKENS};
+use crate::streams::Streams;
+use crate::tables::{Codes, GROUPS};
+
+/// Streams shorter than this are left as they are.
+const SHORTEST: usize = 16;
+
+/// Symbols that a sample consists of; longer streams are sampled. A sum of as many code lengths
+/// fits 16 bits.
+const SAMPLE: usize = 768;
+/// Neighbours that a sample takes together.
+const RUN: usize = 24;
+
+/// The table of each stream that is coded, by its place among those of the stream.
+pub(crate) type Tables = [Option<usize>; 4];
+
+/// A stream is coded if that saves more than `1 / share` of it.
+pub(crate) fn choose(streams: &Streams, codes: &Codes, share: usize) -> Tables {
+    let pays = |(bits, table): (usize, usize), len: usize| {
+        (len >= SHORTEST && bits.div_ceil(8) + len / share < len).then_some(table)
+    };
+    let best = |stream: usize, group: usize| {
+        let symbols = streams.get(stream);
+        pays(smallest(symbols, codes, group), symbols.len())
+    };
+    let plain = smallest(streams.get(LITERALS), codes, 0);
+    let (bits, table) = smallest(streams.xored(), codes, 1);
+    let literals = if bits < plain.0 { (bits, table + FIRST_XORED) } else { plain };
+    let mut tables = [None; 4];
+    tables[LITERALS] = pays(literals, streams.get(LITERALS).len());
+    tables[TOKENS] = best(TOKENS, 2);
+    tables[OFFSETS] = best(OFFSETS, 3);
+    tables[EXTENSIONS] = best(EXTENSIONS, 4);
+    tables
+}
+
+/// Bits that the symbols take with the best table of a group, estimated from a sample, and which
+/// one it is.
+fn smallest(symbols: &[u8], codes: &Codes, group: usize) -> (usize, usize) {
+    /// Every other byte of a word.
+    const EVEN: u64 = 0x00FF_00FF_00FF_00FF;
+    let lengths = &codes.lengths[group];
+    let (mut even, mut odd, mut seen) = (0u64, 0u64, 0);
+    let step = symbols.len() / SAMPLE + 1;
+    for run in symbols.chunks(RUN).step_by(step) {
+        // RUN lengths fit a byte: at most 240.
+        let sums = run.iter().fold(0, |sum, &symbol| sum + lengths[usize::from(symbol)]);
+        even += sums & EVEN;
+        odd += sums >> 8 & EVEN;
+        seen += run.len();
+    }
+    let bits = |table: usize| {
+        let sums = if table.is_multiple_of(2) { even } else { odd };
+        (sums >> (16 * (table / 2)) & 0xFFFF) as usize
+    };
+    let best = (0..GROUPS[group].1).map(|table| (bits(table), table)).min();
+    let (bits, table) = best.expect("every group has tables");
+    (if seen == symbols.len() { bits } else { bits * symbols.len() / seen }, table)
+}

@@ -1,0 +1,96 @@
+//! Groups of blocks whose symbols are alike, and a code for each.
+
+use crate::huffman::Lengths;
+use crate::lengths::shortest;
+
+/// Rounds of assigning blocks to codes and making codes of the blocks.
+const ROUNDS: usize = 12;
+
+/// How often a block has each symbol that it has.
+#[derive(Debug, Clone)]
+pub(crate) struct Histogram(Vec<(u8, u32)>);
+
+impl Histogram {
+    pub(crate) fn of(symbols: &[u8]) -> Histogram {
+        let mut counts = [0u32; 256];
+        symbols.iter().for_each(|&symbol| counts[usize::from(symbol)] += 1);
+        let counts = (0..=u8::MAX).zip(counts).filter(|&(_, count)| count > 0);
+        Histogram(counts.collect())
+    }
+
+    fn total(&self) -> u64 {
+        self.0.iter().map(|&(_, count)| u64::from(count)).sum()
+    }
+
+    /// Bits that the symbols take.
+    fn bits(&self, lengths: &Lengths) -> u64 {
+        let bits = |&(symbol, count): &(u8, u32)| {
+            u64::from(count) * u64::from(lengths[usize::from(symbol)])
+        };
+        self.0.iter().map(bits).sum()
+    }
+
+    /// How uneven it is, in 1/1000: the share of its most frequent symbol.
+    fn peak(&self) -> u64 {
+        let most = self.0.iter().map(|&(_, count)| u64::from(count)).max().unwrap_or(0);
+        1000 * most / self.total().max(1)
+    }
+}
+
+/// The fewest bits that the symbols take with one of the codes, and which it is.
+pub(crate) fn best(histogram: &Histogram, codes: &[Lengths]) -> (u64, usize) {
+    let bits = codes.iter().enumerate().map(|(i, lengths)| (histogram.bits(lengths), i));
+    bits.min().expect("there is a code")
+}
+
+/// Makes `count` codes, of which each block uses the best: k-means, with bits as the distance.
+pub(crate) fn cluster(histograms: &[&Histogram], count: usize) -> Vec<Lengths> {
+    // Clusters begin apart: blocks in the order of how uneven they are.
+    let mut order: Vec<&Histogram> = histograms.to_vec();
+    order.sort_by_key(|histogram| (histogram.peak(), histogram.total()));
+    let part = |i: usize| i * order.len() / count;
+    let mut codes: Vec<Lengths> =
+        (0..count).map(|i| code_of(order[part(i)..part(i + 1)].iter().copied())).collect();
+    for _ in 0..ROUNDS {
+        let mut groups = vec![Vec::new(); count];
+        for &histogram in histograms {
+            groups[best(histogram, &codes).1].push(histogram);
+        }
+        codes = groups.into_iter().map(|group| code_of(group.into_iter())).collect();
+    }
+    codes
+}
+
+/// The code for the symbols of all these blocks.
+fn code_of<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> Lengths {
+    /// A symbol that never came is taken to be as frequent as one in this number, and half a one.
+    const RARE: u64 = 50_000;
+    let mut counts = [0u64; 256];
+    for histogram in histograms {
+        histogram.0.iter().for_each(|&(symbol, n)| counts[usize::from(symbol)] += u64::from(n));
+    }
+    let total: u64 = counts.iter().sum();
+    shortest(&counts.map(|count| count * RARE + total + RARE / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two kinds of blocks get a code each, which is shorter for their own symbols.
+    #[test]
+    fn cluster_two_kinds_get_a_code_each() {
+        let of = |symbols: &[u8]| Histogram::of(&symbols.repeat(100));
+        let histograms: Vec<_> =
+            (0..40).map(|i| of(if i % 2 == 0 { b"abbb" } else { b"xyz." })).collect();
+        let codes = cluster(&histograms.iter().collect::<Vec<_>>(), 2);
+        let (one, other) = (best(&histograms[0], &codes), best(&histograms[1], &codes));
+        assert_ne!(one.1, other.1);
+        assert!(one.0 < 2 * 400 && other.0 < 3 * 400, "{one:?} {other:?}");
+    }
+
+    #[test]
+    fn cluster_no_blocks_still_makes_codes() {
+        assert_eq!(cluster(&[], 3), [[8; 256]; 3]);
+    }
+}

@@ -1,0 +1,90 @@
+//! As `copy.rs`, in safe Rust: what stands there unchecked is checked here, by the compiler's own
+//! means. The blocks are the same, and so is what is refused.
+
+use zpool_core::compress::CodecError;
+
+use crate::sequence::{Position, Streams, careful, finish};
+use crate::tables::Entry;
+
+/// Bytes of a block that are written at once, and of literals that are read.
+const STEP: usize = 16;
+
+/// Which of the next 16 bytes are literals, for each number of them.
+static MASKS: [u128; 16] = {
+    let mut masks = [0; 16];
+    let mut n = 1;
+    while n < 16 {
+        masks[n] = masks[n - 1] << 8 | 0xFF;
+        n += 1;
+    }
+    masks
+};
+
+/// Fills `block` with what the streams stand for. `XORED` if each literal is xored with the byte at
+/// its offset.
+///
+/// # Errors
+///
+/// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Every byte of
+/// `block` is then old or made of the streams.
+pub(crate) fn copy<const XORED: bool>(
+    entries: &[Entry; 256],
+    streams: &Streams<'_>,
+    start: Position,
+    block: &mut [u8],
+) -> Result<(), CodecError> {
+    let mut at = start;
+    for &token in streams.tokens {
+        let entry = &entries[usize::from(token)];
+        if quick::<XORED>(entry, streams, &mut at, block).is_none() {
+            at = careful::<XORED>(token, entry, streams, at, block)?;
+        }
+    }
+    finish::<XORED>(streams, &at, block)
+}
+
+/// Decodes a sequence with short lengths, away from all ends. `None` if it is another one; nothing
+/// that counts is changed then.
+#[inline(always)]
+fn quick<const XORED: bool>(
+    entry: &Entry,
+    streams: &Streams<'_>,
+    at: &mut Position,
+    block: &mut [u8],
+) -> Option<()> {
+    let raw = u32::from_le_bytes(*streams.offsets.readable.get(at.offset..)?.first_chunk()?);
+    let more = *streams.extensions.readable.get(at.extension)?;
+    let offset = entry.offset(raw, at.distance as u32) as usize;
+    let length = entry.length(more);
+    let literals: &[u8; STEP] = streams.literals.readable.get(at.literal..)?.first_chunk()?;
+    let literals = u128::from_le_bytes(*literals);
+
+    let here = at.block;
+    let end = here + length;
+    if end + STEP > block.len() || offset > here || entry.is_unused() {
+        return None;
+    }
+    let count = usize::from(entry.literals);
+    let mask = MASKS[count % MASKS.len()];
+    // What is before the sequence, and then the sequence with room for a step more.
+    let window = block.get_mut(here - offset..end + STEP)?;
+    for (step, shift) in [(0, 0), (8, 64)] {
+        let bytes = u64::from_le_bytes(*window.get(step..)?.first_chunk()?);
+        let (literal, mask) = ((literals >> shift) as u64, (mask >> shift) as u64);
+        let change = if XORED { literal } else { bytes ^ literal };
+        let blended = bytes ^ (change & mask);
+        window.get_mut(offset + step..)?.first_chunk_mut().map(|p| *p = blended.to_le_bytes())?;
+    }
+    let mut to = STEP;
+    while to < length {
+        let bytes: [u8; 8] = *window.get(to..)?.first_chunk()?;
+        *window.get_mut(offset + to..)?.first_chunk_mut()? = bytes;
+        to += 8;
+    }
+    at.distance = offset;
+    at.offset += usize::from(entry.size);
+    at.extension += usize::from(entry.extensions);
+    at.literal += count;
+    at.block = end;
+    Some(())
+}

@@ -1,0 +1,236 @@
+//! From compressed bytes to a block.
+
+use std::sync::Arc;
+
+use zpool_core::compress::{CodecError, DecompressionContext};
+
+use crate::copy::copy;
+use crate::entropy::Lanes;
+use crate::format::{
+    EXTENSIONS, FIRST_TABLE, FIRST_XORED, LANES, LITERALS, OFFSETS, PLAIN_ORDER, TABLE_SHIFT,
+    TABLES, TOKENS, far_bytes, most, read_number, unfold,
+};
+use crate::heap::zeroed;
+use crate::sequence::{Position, Stream, Streams};
+use crate::tables::{Codes, Tables};
+
+/// Blocks of up to this length are decompressed without a heap call.
+const READY: usize = 16 << 10;
+
+/// Bytes behind a decoded stream that may be read, and are zeros.
+const SPARE: usize = 32;
+
+/// Decompresses a block of which no stream is coded, which takes no state.
+///
+/// # Errors
+///
+/// [`CodecError::Corrupt`].
+#[inline]
+pub(crate) fn decode_plain(
+    tables: &Tables,
+    input: &[u8],
+    block: &mut [u8],
+) -> Result<(), CodecError> {
+    let mut header = Header::read(input, block.len())?;
+    if header.coded != 0 {
+        return Err(CodecError::Corrupt);
+    }
+    let plain = header.plain_streams(input)?;
+    put_together(tables, &plain, false, block)
+}
+
+/// State to decompress with, for one thread at a time, where streams may be coded.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    tables: Arc<Tables>,
+    /// Decoded streams.
+    scratch: [Vec<u8>; 4],
+    max_block_len: usize,
+}
+
+impl Decoder {
+    /// One with room for blocks of up to [`READY`] bytes. It makes itself more when a longer one
+    /// comes.
+    pub(crate) fn new(tables: Arc<Tables>) -> Result<Decoder, CodecError> {
+        let mut decoder = Decoder { tables, scratch: [const { Vec::new() }; 4], max_block_len: 0 };
+        decoder.reserve(READY)?;
+        Ok(decoder)
+    }
+
+    /// Makes room for every stream of a block of this length: how much of it one needs depends on
+    /// the block, and the next one of this length must not need more.
+    fn reserve(&mut self, block_len: usize) -> Result<(), CodecError> {
+        if block_len <= self.max_block_len {
+            return Ok(());
+        }
+        for (stream, scratch) in self.scratch.iter_mut().enumerate() {
+            *scratch = zeroed(most(stream, block_len) + SPARE)?;
+        }
+        self.max_block_len = block_len;
+        Ok(())
+    }
+}
+
+impl DecompressionContext for Decoder {
+    fn decompress(&mut self, input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+        // Also for a block that needs none of it: the next one of this length may.
+        self.reserve(block.len())?;
+        let mut header = Header::read(input, block.len())?;
+        if header.coded == 0 {
+            let plain = header.plain_streams(input)?;
+            return put_together(&self.tables, &plain, false, block);
+        }
+        let Decoder { tables, scratch, .. } = self;
+        let codes = tables.codes.as_ref().ok_or(CodecError::Corrupt)?;
+        let chosen = header.read_tables(input, block.len())?;
+        let mut lanes = header.read_lanes(input)?;
+        let mut streams = header.plain_streams(input)?;
+        for (stream, scratch) in scratch.iter_mut().enumerate() {
+            if header.is_coded(stream) {
+                let len = header.len[stream];
+                decode(
+                    &mut lanes,
+                    input,
+                    codes,
+                    stream,
+                    chosen[stream],
+                    &mut scratch[..len + SPARE],
+                );
+                streams[stream] = Stream::new(&scratch[..len + SPARE], len);
+            }
+        }
+        lanes.finish()?;
+        put_together(tables, &streams, chosen[LITERALS] >= FIRST_XORED, block)
+    }
+
+    fn bytes_held(&self) -> usize {
+        size_of::<Self>() + self.scratch.iter().map(Vec::capacity).sum::<usize>()
+    }
+}
+
+/// Decodes a stream to `out`, with zeros behind it, so that nothing of an earlier block is there to
+/// be read.
+fn decode(
+    lanes: &mut Lanes,
+    input: &[u8],
+    codes: &Codes,
+    stream: usize,
+    table: usize,
+    out: &mut [u8],
+) {
+    let (symbols, spare) = out.split_at_mut(out.len() - SPARE);
+    lanes.decode(input, &codes.decoding[FIRST_TABLE[stream] + table], symbols);
+    spare.fill(0);
+}
+
+/// Makes the block of its streams.
+#[inline]
+fn put_together(
+    tables: &Tables,
+    streams: &[Stream<'_>; 4],
+    xored: bool,
+    block: &mut [u8],
+) -> Result<(), CodecError> {
+    let size = far_bytes(block.len()) - 2;
+    let (entries, needs) = (&tables.entries[size], &tables.needs[size]);
+    let streams = Streams {
+        tokens: &streams[TOKENS].readable[..streams[TOKENS].len],
+        offsets: streams[OFFSETS],
+        extensions: streams[EXTENSIONS],
+        literals: streams[LITERALS],
+    };
+    let start = Position::start(needs, &streams)?;
+    match xored {
+        true => copy::<true>(entries, &streams, start, block),
+        false => copy::<false>(entries, &streams, start, block),
+    }
+}
+
+/// The numbers before the streams.
+struct Header {
+    /// A bit a stream.
+    coded: u8,
+    len: [usize; 4],
+    /// Behind what was read of it.
+    end: usize,
+}
+
+impl Header {
+    /// Reads what every block has. The number of literals is that of a block without coded streams.
+    fn read(input: &[u8], block_len: usize) -> Result<Header, CodecError> {
+        let coded = *input.first().ok_or(CodecError::Corrupt)?;
+        let mut header = Header { coded, len: [0; 4], end: 1 };
+        for stream in [TOKENS, OFFSETS, EXTENSIONS] {
+            header.len[stream] = header.read_count(stream, input, block_len)?;
+        }
+        if coded == 0 {
+            let others = header.len.iter().sum::<usize>() + header.end;
+            header.len[LITERALS] = input.len().checked_sub(others).ok_or(CodecError::Corrupt)?;
+        }
+        if coded >> 4 == 0 { Ok(header) } else { Err(CodecError::Corrupt) }
+    }
+
+    #[inline]
+    fn read_count(
+        &mut self,
+        stream: usize,
+        input: &[u8],
+        block_len: usize,
+    ) -> Result<usize, CodecError> {
+        let len = read_number(input, &mut self.end)?;
+        if len <= most(stream, block_len) { Ok(len) } else { Err(CodecError::Corrupt) }
+    }
+
+    fn is_coded(&self, stream: usize) -> bool {
+        self.coded >> stream & 1 == 1
+    }
+
+    /// Reads the number of literals and the table of each stream.
+    fn read_tables(&mut self, input: &[u8], block_len: usize) -> Result<[usize; 4], CodecError> {
+        self.len[LITERALS] = self.read_count(LITERALS, input, block_len)?;
+        let bytes = input.get(self.end..self.end + 2).ok_or(CodecError::Corrupt)?;
+        self.end += 2;
+        let word = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        let tables = std::array::from_fn(|i| word >> TABLE_SHIFT[i] & (TABLES[i] - 1));
+        let meant = (0..4).filter(|&stream| self.is_coded(stream));
+        let known = meant.fold(0, |word, stream| word | tables[stream] << TABLE_SHIFT[stream]);
+        // Every other bit is zero.
+        if word == known { Ok(tables) } else { Err(CodecError::Corrupt) }
+    }
+
+    /// Reads the lengths of the lanes, which stand behind the plain streams.
+    fn read_lanes(&mut self, input: &[u8]) -> Result<Lanes, CodecError> {
+        let mut differences = [0; LANES - 1];
+        for difference in &mut differences {
+            *difference = unfold(read_number(input, &mut self.end)?);
+        }
+        let plain = (0..4).filter(|&stream| !self.is_coded(stream));
+        let start = self.end + plain.map(|stream| self.len[stream]).sum::<usize>();
+        let all = input.len().checked_sub(start).ok_or(CodecError::Corrupt)?;
+        let (mut lens, mut rest) = ([0; LANES], all);
+        for (len, difference) in lens.iter_mut().zip(differences) {
+            *len = (all / LANES).checked_add_signed(difference).ok_or(CodecError::Corrupt)?;
+            rest = rest.checked_sub(*len).ok_or(CodecError::Corrupt)?;
+        }
+        lens[LANES - 1] = rest;
+        Ok(Lanes::new(start, lens))
+    }
+
+    /// The streams that are not coded; the others are empty.
+    #[inline]
+    fn plain_streams<'a>(&mut self, input: &'a [u8]) -> Result<[Stream<'a>; 4], CodecError> {
+        let mut streams = [Stream::new(&[], 0); 4];
+        for stream in PLAIN_ORDER {
+            if !self.is_coded(stream) {
+                let len = self.len[stream];
+                let readable = input.get(self.end..).ok_or(CodecError::Corrupt)?;
+                if len > readable.len() {
+                    return Err(CodecError::Corrupt);
+                }
+                streams[stream] = Stream::new(readable, len);
+                self.end += len;
+            }
+        }
+        Ok(streams)
+    }
+}

@@ -1,0 +1,196 @@
+//! The numbers of FORMAT.md.
+
+use zpool_core::compress::CodecError;
+
+/// A match is at least this long.
+pub(crate) const MIN_MATCH: usize = 4;
+
+/// A token whose match length stands in one extension byte has fewer literals than this.
+pub(crate) const FEW_LITERALS: usize = 8;
+
+/// The source of a token's offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    /// The offset of the token before.
+    Repeat = 0,
+    /// One byte, in words of 8 bytes: 8, 16, ... 2048.
+    Words = 1,
+    /// One byte: 8 to 263.
+    Near = 2,
+    /// Two bytes, or three in a block of over 64 KiB: from 8 on.
+    Far = 3,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 4] = [Kind::Repeat, Kind::Words, Kind::Near, Kind::Far];
+
+    /// The kind of an offset, and what is written for it.
+    #[inline(always)]
+    pub(crate) fn of(offset: usize, last: usize) -> (Kind, u32) {
+        if offset == last {
+            (Kind::Repeat, 0)
+        } else if offset.is_multiple_of(WORD) && offset <= 256 * WORD {
+            (Kind::Words, (offset / WORD - 1) as u32)
+        } else if offset <= 255 + MIN_OFFSET {
+            (Kind::Near, (offset - MIN_OFFSET) as u32)
+        } else {
+            (Kind::Far, (offset - MIN_OFFSET) as u32)
+        }
+    }
+
+    /// Bytes that an offset takes in a block of this length.
+    #[inline(always)]
+    pub(crate) fn bytes(self, block_len: usize) -> usize {
+        match self {
+            Kind::Repeat => 0,
+            Kind::Words | Kind::Near => 1,
+            Kind::Far => far_bytes(block_len),
+        }
+    }
+}
+
+/// Bytes of an offset of kind [`Kind::Far`].
+#[inline(always)]
+pub(crate) fn far_bytes(block_len: usize) -> usize {
+    if block_len <= 1 << 16 { 2 } else { 3 }
+}
+
+/// The farthest that an offset reaches back.
+pub(crate) const MAX_OFFSET: usize = (1 << 24) - 1 + MIN_OFFSET;
+
+/// The nearest: so that a match can be copied by words of 8 bytes, whatever it is.
+pub(crate) const MIN_OFFSET: usize = 8;
+
+/// The unit of [`Kind::Words`].
+pub(crate) const WORD: usize = 8;
+
+/// The offset that a block's first token repeats.
+pub(crate) const FIRST_OFFSET: usize = WORD;
+
+/// Tokens below [`FIRST_CELL`] take their lengths from the extensions: from `ONE + 8 * kind` on
+/// the match only, from `BOTH + kind` on both.
+pub(crate) const BOTH: usize = Kind::ALL.len() * FEW_LITERALS;
+pub(crate) const FIRST_CELL: usize = BOTH + Kind::ALL.len();
+
+/// Entries of the codebook.
+pub(crate) const MAX_CELLS: usize = 256 - FIRST_CELL;
+
+/// Bounds of an entry of the codebook: it has fewer literals and a shorter match.
+pub(crate) const CELL_LITERALS: usize = 16;
+pub(crate) const CELL_MATCH: usize = MIN_MATCH + 128;
+
+/// The streams, by their place in lists of four.
+pub(crate) const LITERALS: usize = 0;
+pub(crate) const TOKENS: usize = 1;
+pub(crate) const OFFSETS: usize = 2;
+pub(crate) const EXTENSIONS: usize = 3;
+/// The order of those that are not coded. Each is read a little beyond its end, but for the tokens.
+pub(crate) const PLAIN_ORDER: [usize; 4] = [LITERALS, OFFSETS, EXTENSIONS, TOKENS];
+
+/// Tables of each stream. Of those of the literals, the second half is for xored ones.
+pub(crate) const TABLES: [usize; 4] = [16, 4, 4, 4];
+/// The first table of each stream in the list of all.
+pub(crate) const FIRST_TABLE: [usize; 4] = [0, 16, 20, 24];
+pub(crate) const ALL_TABLES: usize = 28;
+/// The first table for xored literals.
+pub(crate) const FIRST_XORED: usize = 8;
+/// The bit at which each stream's table begins in the two bytes that name them.
+pub(crate) const TABLE_SHIFT: [u32; 4] = [0, 4, 6, 8];
+
+/// Bit streams that coded symbols go to, one after the other.
+pub(crate) const LANES: usize = 4;
+
+/// The most bytes that a stream has in a block of this length.
+pub(crate) fn most(stream: usize, block_len: usize) -> usize {
+    match stream {
+        LITERALS => block_len,
+        OFFSETS => block_len / MIN_MATCH * far_bytes(block_len),
+        _ => block_len / MIN_MATCH,
+    }
+}
+
+/// Bytes that a block of literals takes in addition to them.
+pub(crate) const LITERAL_OVERHEAD: usize = 4;
+
+/// Numbers below this take one byte, those below [`LONG`] two, the others five.
+const SHORT: usize = 192;
+const LONG: usize = SHORT + ((255 - SHORT) << 8);
+
+/// The bytes of a number, and how many of them count.
+#[inline]
+pub(crate) fn number(value: usize) -> ([u8; 5], usize) {
+    if value < SHORT {
+        ([value as u8, 0, 0, 0, 0], 1)
+    } else if value < LONG {
+        let rest = value - SHORT;
+        ([(SHORT + (rest >> 8)) as u8, rest as u8, 0, 0, 0], 2)
+    } else {
+        let [a, b, c, d] = (value as u32).to_le_bytes();
+        ([255, a, b, c, d], 5)
+    }
+}
+
+/// Reads a number at `*at` and moves behind it.
+#[inline]
+pub(crate) fn read_number(bytes: &[u8], at: &mut usize) -> Result<usize, CodecError> {
+    let rest = bytes.get(*at..).ok_or(CodecError::Corrupt)?;
+    let (value, len) = match *rest {
+        [first, ..] if usize::from(first) < SHORT => (usize::from(first), 1),
+        [255, a, b, c, d, ..] => (u32::from_le_bytes([a, b, c, d]) as usize, 5),
+        [first, second, ..] if first < 255 => {
+            (SHORT + ((usize::from(first) - SHORT) << 8) + usize::from(second), 2)
+        }
+        _ => return Err(CodecError::Corrupt),
+    };
+    *at += len;
+    Ok(value)
+}
+
+/// A signed number as an unsigned one: 0, -1, 1, -2, ...
+pub(crate) fn fold(value: isize) -> usize {
+    ((value << 1) ^ (value >> (isize::BITS - 1))).cast_unsigned()
+}
+
+/// The inverse of [`fold`].
+pub(crate) fn unfold(value: usize) -> isize {
+    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_every_size_comes_back() {
+        let edges = [0, 1, SHORT - 1, SHORT, SHORT + 255, SHORT + 256, LONG - 1, LONG, 1 << 20];
+        for value in edges.into_iter().chain([u32::MAX as usize]) {
+            let (bytes, len) = number(value);
+            let mut at = 0;
+            assert_eq!(read_number(&bytes[..len], &mut at), Ok(value));
+            assert_eq!(at, len);
+            for cut in 0..len {
+                assert_eq!(read_number(&bytes[..cut], &mut 0), Err(CodecError::Corrupt));
+            }
+        }
+        assert_eq!(read_number(&[1], &mut 2), Err(CodecError::Corrupt));
+    }
+
+    #[test]
+    fn fold_small_values_stay_small() {
+        for (value, folded) in [(0, 0), (-1, 1), (1, 2), (-2, 3), (100, 200)] {
+            assert_eq!(fold(value), folded);
+            assert_eq!(unfold(folded), value);
+        }
+    }
+
+    #[test]
+    fn kind_of_offset_is_shortest() {
+        assert_eq!(Kind::of(24, 24), (Kind::Repeat, 0));
+        assert_eq!(Kind::of(8, 24), (Kind::Words, 0));
+        assert_eq!(Kind::of(2048, 24), (Kind::Words, 255));
+        assert_eq!(Kind::of(2056, 24), (Kind::Far, 2048));
+        assert_eq!(Kind::of(9, 24), (Kind::Near, 1));
+        assert_eq!(Kind::of(263, 24), (Kind::Near, 255));
+        assert_eq!(Kind::of(265, 24), (Kind::Far, 257));
+    }
+}

@@ -1,0 +1,97 @@
+//! A codec made for memory pages, for compressed memory pools, in pure Rust.
+//!
+//! ```text
+//!   block ─► matcher ─► literals   ─┐
+//!                       tokens      │  plain, or coded with     ┌─► header │ plain │ lanes
+//!                       offsets     │  one of the model's       │
+//!                       extensions ─┘  tables (levels 2, 3) ────┘
+//!
+//!   PagelzDriver ── open("pagelz(level=3)") ──► PagelzCompressor    level, model and its tables
+//!                                                 │ compression_context()   │ decompress(), or a
+//!                                                 ▼                         ▼ context at 2 and 3
+//!                                               matcher, streams, lanes   decoded streams
+//! ```
+//!
+//! In memory pages most matches repeat the last offset or go back a small multiple of 8 bytes. So
+//! an offset takes one byte, or none; and a sequence takes one byte where a codebook has it.
+//!
+//! # The nouns
+//!
+//! - A *sequence* is some literals and a match; a *token* stands for one.
+//! - A *model* is a codebook of sequences and the tables that streams are coded with. A generic one
+//!   comes with the crate; [`train`] makes one of blocks like those that will be stored, and
+//!   [`train_and_judge`] says whether it pays on others.
+//! - [`PagelzDriver`] makes the codec under the name `pagelz`, with the parameters `level` and
+//!   `model`; [`PagelzCompressor`] is the codec.
+//!
+//! # Levels
+//!
+//! | level | codes | decompression |
+//! |---|---|---|
+//! | 1 | nothing | without state |
+//! | 2 | streams that shrink by more than 1/4 | with a context |
+//! | 3 | streams that shrink by more than 1/7 | with a context |
+//!
+//! For their cost next to lz4 and zstd: `cargo run --release -p benches --bin codecs -- FILE`.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//! use zpool_core::compress::Codec;
+//! use zpool_pagelz::PagelzCompressor;
+//!
+//! let codec = Codec::new(Arc::new(PagelzCompressor::new(3)?), 4096);
+//! let page: Vec<u8> = (0..512u64).flat_map(|i| (0x7F00_0000 + i * 48).to_le_bytes()).collect();
+//! let compressed = codec
+//!     .compress(&page, page.len(), |bytes| bytes.map(<[u8]>::to_vec))?
+//!     .expect("it shrinks");
+//!
+//! let mut back = vec![0; page.len()];
+//! codec.decompress(&compressed, &mut back)?;
+//! assert_eq!(back, page);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! - `safe`: no unsafe code at all. Loads take longer; the bytes are the same.
+//!
+//! # Where to read next
+//!
+//! `FORMAT.md` for what the bytes mean. Files, bottom-up: `heap`, `format`, `huffman`, `lengths`,
+//! `model`, `remembered`, `tables`, `matcher`, `streams`, `entropy`, `choice`, `encode`,
+//! `sequence`,
+//! `copy` (or `copy_checked`), `decode`, `compressor`, `clusters`, `train`, `judge`.
+
+#![cfg_attr(feature = "safe", forbid(unsafe_code))]
+
+mod choice;
+mod clusters;
+mod compressor;
+#[cfg(not(feature = "safe"))]
+#[allow(unsafe_code, reason = "loads and stores of fixed widths without a bounds check")]
+mod copy;
+#[cfg(feature = "safe")]
+#[path = "copy_checked.rs"]
+mod copy;
+mod decode;
+mod encode;
+mod entropy;
+mod format;
+mod heap;
+mod huffman;
+mod judge;
+mod lengths;
+mod matcher;
+mod model;
+mod remembered;
+mod sequence;
+mod streams;
+mod tables;
+mod train;
+
+pub use compressor::{PagelzCompressor, PagelzDriver};
+pub use judge::{TrainError, Trained, Verdict, judge, train_and_judge};
+pub use remembered::{forget, remember};
+pub use train::{MIN_SAMPLES, train};

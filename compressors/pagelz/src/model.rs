@@ -1,0 +1,134 @@
+//! What is known of the data beforehand: a codebook of tokens, and tables for the streams.
+//!
+//! ```text
+//!   file    "PLZMODL1" │ cells (1) │ cell, cell, ... (2 each) │ code lengths, a nibble a symbol
+//!   cell    kind << 4 | literals, match - 4
+//! ```
+
+use zpool_core::CreateError;
+
+use crate::format::{ALL_TABLES, CELL_LITERALS, CELL_MATCH, Kind, MAX_CELLS, MIN_MATCH};
+use crate::huffman::{Lengths, is_complete};
+
+/// The first bytes of a model's file.
+const MAGIC: [u8; 8] = *b"PLZMODL1";
+
+/// The model that comes with this crate. `examples/train.rs` says how it is made.
+const GENERIC: &[u8] = include_bytes!("generic.model");
+
+/// An entry of the codebook: what one token stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Cell {
+    pub(crate) kind: Kind,
+    /// Below [`CELL_LITERALS`].
+    pub(crate) literals: u8,
+    /// Length of the match, from [`MIN_MATCH`] to below [`CELL_MATCH`].
+    pub(crate) length: u8,
+}
+
+/// A codebook and the code lengths of every table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Model {
+    /// At most [`MAX_CELLS`], all different.
+    pub(crate) cells: Vec<Cell>,
+    /// [`ALL_TABLES`] of them, each complete.
+    pub(crate) lengths: Vec<Lengths>,
+}
+
+impl Model {
+    /// The model that comes with this crate.
+    pub(crate) fn generic() -> Model {
+        Model::from_bytes(GENERIC).expect("a test checks it")
+    }
+
+    /// Reads a model; `None` if the bytes are none.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Model> {
+        let (&cells, rest) = bytes.strip_prefix(&MAGIC)?.split_first()?;
+        let (cell_bytes, lengths) = rest.split_at_checked(2 * usize::from(cells))?;
+        let cells = cell_bytes.chunks_exact(2).map(|pair| {
+            let kind = *Kind::ALL.get(usize::from(pair[0] >> 4))?;
+            let cell = Cell {
+                kind,
+                literals: pair[0] & 15,
+                length: pair[1].checked_add(MIN_MATCH as u8)?,
+            };
+            (usize::from(cell.length) < CELL_MATCH).then_some(cell)
+        });
+        let cells = cells.collect::<Option<Vec<Cell>>>()?;
+        let mut sorted = cells.clone();
+        sorted.sort_unstable();
+        let all_different = sorted.windows(2).all(|pair| pair[0] != pair[1]);
+        if cells.len() > MAX_CELLS || !all_different || lengths.len() != ALL_TABLES * 128 {
+            return None;
+        }
+        let table = |bytes: &[u8]| -> Option<Lengths> {
+            let lengths = std::array::from_fn(|symbol| bytes[symbol / 2] >> (symbol % 2 * 4) & 15);
+            is_complete(&lengths).then_some(lengths)
+        };
+        let lengths = lengths.chunks_exact(128).map(table).collect::<Option<Vec<_>>>()?;
+        Some(Model { cells, lengths })
+    }
+
+    /// The bytes that [`from_bytes`](Self::from_bytes) reads.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.push(self.cells.len() as u8);
+        for cell in &self.cells {
+            bytes.push((cell.kind as u8) << 4 | cell.literals);
+            bytes.push(cell.length - MIN_MATCH as u8);
+        }
+        for lengths in &self.lengths {
+            bytes.extend(lengths.chunks_exact(2).map(|pair| pair[0] | pair[1] << 4));
+        }
+        bytes
+    }
+}
+
+/// Bytes of a model's file at most.
+pub(crate) const MAX_BYTES: usize = MAGIC.len() + 1 + 2 * MAX_CELLS + ALL_TABLES * 128;
+
+const _: () = assert!(CELL_LITERALS == 16, "the literals of a cell take a nibble");
+
+/// Why a model cannot be used, for the parameter `model`.
+pub(crate) fn bad_model(value: &str, expected: &str) -> CreateError {
+    CreateError::BadValue {
+        name: "model".to_owned(),
+        value: value.to_owned(),
+        expected: expected.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generic_model_is_sound() {
+        let model = Model::generic();
+        assert_eq!(model.to_bytes(), GENERIC);
+        assert!(GENERIC.len() <= MAX_BYTES);
+        assert!(model.cells.len() > 100, "{} cells", model.cells.len());
+    }
+
+    #[test]
+    fn damaged_model_is_refused() {
+        let good = Model::generic().to_bytes();
+        for len in 0..good.len() {
+            assert_eq!(Model::from_bytes(&good[..len]), None);
+        }
+        assert_eq!(Model::from_bytes(&[&good[..], &[0]].concat()), None);
+        let first_cell = MAGIC.len() + 1;
+        let first_table = first_cell + 2 * usize::from(good[MAGIC.len()]);
+        // Not the magic; a kind that does not exist; a match too long; the second cell twice; an
+        // incomplete code.
+        for (at, value) in [(0, b'Q'), (first_cell, 0x40), (first_cell + 1, 128), (first_table, 0)]
+        {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert_eq!(Model::from_bytes(&bad), None, "byte {at}");
+        }
+        let mut twice = good.clone();
+        twice.copy_within(first_cell..first_cell + 2, first_cell + 2);
+        assert_eq!(Model::from_bytes(&twice), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! Models by the hash of their contents, and how they are found.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use zpool_core::CreateError;
+use zpool_core::internal::sync::Mutex;
+
+use crate::model::{MAX_BYTES, Model, bad_model};
+
+/// The beginning of a remembered model's name.
+pub(crate) const PREFIX: &str = "fnv64:";
+
+static REMEMBERED: Mutex<BTreeMap<String, Arc<[u8]>>> = Mutex::new(BTreeMap::new());
+
+/// Keeps a model for the life of the process, so that specs can name it. Returns its name, for
+/// `pagelz(model=NAME)`; it depends on the bytes alone.
+///
+/// # Errors
+///
+/// [`CreateError::BadValue`] if the bytes are no model.
+pub fn remember(model: &[u8]) -> Result<String, CreateError> {
+    if Model::from_bytes(model).is_none() {
+        return Err(bad_model("(bytes)", "a model"));
+    }
+    let name = name_of(model);
+    REMEMBERED.lock().insert(name.clone(), model.into());
+    Ok(name)
+}
+
+/// Forgets a model by its name; false if there is none. Codecs that use it are not touched.
+pub fn forget(name: &str) -> bool {
+    REMEMBERED.lock().remove(name).is_some()
+}
+
+/// The name of a model with these bytes.
+pub(crate) fn name_of(bytes: &[u8]) -> String {
+    format!("{PREFIX}{:016x}", fnv64(bytes))
+}
+
+/// The bytes of a model by its name.
+pub(crate) fn find(name: &str) -> Result<Arc<[u8]>, CreateError> {
+    let found = REMEMBERED.lock().get(name).cloned();
+    found.ok_or_else(|| bad_model(name, "a model that this process remembers, or a file"))
+}
+
+/// FNV-1a. It identifies models and does not protect them.
+fn fnv64(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
+
+/// Reads a model's bytes, and at most one more than the longest has.
+///
+/// A codec is opened while other switchers wait, so this must not wait without bound: only a
+/// regular file is read.
+pub(crate) fn read(path: &Path) -> io::Result<Arc<[u8]>> {
+    // Before it is opened, because opening a pipe waits for its writer.
+    regular(&fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    regular(&file.metadata()?)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+fn regular(file: &Metadata) -> io::Result<()> {
+    if file.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "a model must be a regular file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fnv64_known_values() {
+        assert_eq!(fnv64(b""), 0xCBF2_9CE4_8422_2325);
+        assert_eq!(fnv64(b"a"), 0xAF63_DC4C_8601_EC8C);
+    }
+
+    #[test]
+    fn remembered_model_is_found_until_forgotten() {
+        let bytes = Model::generic().to_bytes();
+        let name = remember(&bytes).unwrap();
+        assert_eq!(find(&name).unwrap()[..], bytes);
+        assert!(forget(&name) && !forget(&name));
+        let error = find(&name).unwrap_err().to_string();
+        assert!(error.contains("that this process remembers"), "{error}");
+        assert!(remember(b"short").is_err());
+    }
+}

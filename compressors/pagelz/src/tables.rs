@@ -1,0 +1,165 @@
+//! A model, made ready for both directions.
+
+use std::sync::Arc;
+
+use crate::format::{
+    ALL_TABLES, BOTH, CELL_LITERALS, CELL_MATCH, FEW_LITERALS, FIRST_CELL, Kind, MIN_MATCH,
+    MIN_OFFSET, WORD,
+};
+use crate::huffman::{TABLE, fill_decoding, fill_encoding};
+use crate::model::Model;
+use crate::sequence::Needs;
+
+/// The parts of a token's meaning that the copy loop needs.
+///
+/// An offset is `(last & keep) + (next bytes & mask) * factor + bias`, a length
+/// `base + (next byte & more)`: no branch, because nothing foretells which token comes next.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Entry {
+    pub(crate) mask: u32,
+    /// Literals and match; [`SLOW`] if both are numbers among the extensions.
+    pub(crate) base: u32,
+    /// -1, which is all ones, if the last offset stays.
+    pub(crate) keep: i16,
+    pub(crate) literals: u8,
+    /// Bytes of the offset.
+    pub(crate) size: u8,
+    pub(crate) factor: u8,
+    pub(crate) bias: u8,
+    /// All ones if an extension byte counts.
+    pub(crate) more: u8,
+    pub(crate) extensions: u8,
+}
+
+impl Entry {
+    /// Whether no token of the format and of the model is meant.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.base == SLOW
+    }
+
+    /// The offset of a sequence, from the next bytes of the offsets. It is at least 8.
+    #[inline(always)]
+    pub(crate) fn offset(&self, raw: u32, last: u32) -> u32 {
+        (last & i32::from(self.keep).cast_unsigned())
+            + (raw & self.mask) * u32::from(self.factor)
+            + u32::from(self.bias)
+    }
+
+    /// The length of a sequence, from the next extension.
+    #[inline(always)]
+    pub(crate) fn length(&self, more: u8) -> usize {
+        self.base as usize + usize::from(more & self.more)
+    }
+}
+
+/// Longer than any block: so the fast loop leaves such a token to the slow path.
+pub(crate) const SLOW: u32 = 1 << 31;
+
+/// All tables of a model.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// For blocks of up to 64 KiB, and for longer ones.
+    pub(crate) entries: [[Entry; 256]; 2],
+    pub(crate) needs: [[Needs; 256]; 2],
+    /// The token of each kind, number of literals and match length, 0 where there is no cell; as
+    /// [`place`] says.
+    pub(crate) tokens: [u8; TOKEN_PLACES],
+    /// Only for levels that code streams.
+    pub(crate) codes: Option<Box<Codes>>,
+}
+
+/// Tables of the streams' codes.
+#[derive(Debug)]
+pub(crate) struct Codes {
+    pub(crate) decoding: [[u16; TABLE]; ALL_TABLES],
+    pub(crate) encoding: [[u32; 256]; ALL_TABLES],
+    /// For each group of up to 8 tables and each symbol the lengths of its codes, a byte a table.
+    pub(crate) lengths: [[u64; 256]; 5],
+}
+
+const LENGTHS_A_KIND: usize = CELL_MATCH - MIN_MATCH;
+pub(crate) const TOKEN_PLACES: usize = Kind::ALL.len() * CELL_LITERALS * LENGTHS_A_KIND;
+
+/// Returns the place of a cell's token. The lengths must be those of a cell.
+#[inline(always)]
+pub(crate) fn place(kind: Kind, literals: usize, length: usize) -> usize {
+    (kind as usize * CELL_LITERALS + literals) * LENGTHS_A_KIND + (length - MIN_MATCH)
+}
+
+/// The groups of tables that one look-up gives the lengths of.
+pub(crate) const GROUPS: [(usize, usize); 5] = [(0, 8), (8, 8), (16, 4), (20, 4), (24, 4)];
+
+impl Tables {
+    /// The tables of a model, with those of its codes if `coded`.
+    pub(crate) fn new(model: &Model, coded: bool) -> Arc<Tables> {
+        let entries = [entries(model, 2), entries(model, 3)];
+        let mut tables = Tables {
+            needs: entries.map(|entries| entries.map(|entry| Needs::of(&entry))),
+            entries,
+            tokens: [0; TOKEN_PLACES],
+            codes: None,
+        };
+        for (token, cell) in (FIRST_CELL..).zip(&model.cells) {
+            let place = place(cell.kind, cell.literals.into(), cell.length.into());
+            tables.tokens[place] = token as u8;
+        }
+        tables.codes = coded.then(|| codes(model));
+        Arc::new(tables)
+    }
+
+    /// Bytes that they hold.
+    pub(crate) fn bytes_held(&self) -> usize {
+        // The two counters of an `Arc` stand before it.
+        let counters = 2 * size_of::<usize>();
+        counters + size_of::<Self>() + self.codes.as_ref().map_or(0, |codes| size_of_val(&**codes))
+    }
+}
+
+fn entries(model: &Model, far: u8) -> [Entry; 256] {
+    let entry = |kind: Kind, base: u32, literals: usize, extensions: u8| {
+        let (size, factor, bias) = match kind {
+            Kind::Repeat => (0, 0, 0),
+            Kind::Words => (1, WORD as u8, WORD as u8),
+            Kind::Near => (1, 1, MIN_OFFSET as u8),
+            Kind::Far => (far, 1, MIN_OFFSET as u8),
+        };
+        let more = if extensions > 0 { u8::MAX } else { 0 };
+        let mask = (1 << (8 * u32::from(size))) - 1;
+        let keep = if size == 0 { -1 } else { 0 };
+        Entry { mask, keep, base, literals: literals as u8, size, factor, bias, more, extensions }
+    };
+    let mut entries = [entry(Kind::Repeat, SLOW, 0, 0); 256];
+    for kind in Kind::ALL {
+        for literals in 0..FEW_LITERALS {
+            let base = (literals + MIN_MATCH) as u32;
+            entries[kind as usize * FEW_LITERALS + literals] = entry(kind, base, literals, 1);
+        }
+        entries[BOTH + kind as usize] = entry(kind, SLOW, 0, 0);
+    }
+    for (place, cell) in entries[FIRST_CELL..].iter_mut().zip(&model.cells) {
+        let base = u32::from(cell.literals) + u32::from(cell.length);
+        *place = entry(cell.kind, base, cell.literals.into(), 0);
+    }
+    entries
+}
+
+fn codes(model: &Model) -> Box<Codes> {
+    let mut codes = Box::new(Codes {
+        decoding: [[0; TABLE]; ALL_TABLES],
+        encoding: [[0; 256]; ALL_TABLES],
+        lengths: [[0; 256]; 5],
+    });
+    for (i, lengths) in model.lengths.iter().enumerate() {
+        fill_decoding(lengths, &mut codes.decoding[i]);
+        fill_encoding(lengths, &mut codes.encoding[i]);
+    }
+    for ((first, tables), packed) in GROUPS.into_iter().zip(&mut codes.lengths) {
+        for (symbol, word) in packed.iter_mut().enumerate() {
+            for table in 0..tables {
+                *word |= u64::from(model.lengths[first + table][symbol]) << (8 * table);
+            }
+        }
+    }
+    codes
+}

@@ -1,0 +1,131 @@
+//! Makes a model of blocks.
+//!
+//! ```text
+//!   blocks ─► sequences ─► which (kind, literals, length) save most ─► codebook
+//!   blocks ─► streams, with that codebook ─► a histogram a block ─► clusters ─► a table each
+//! ```
+//!
+//! A model depends on its blocks alone, not on the machine: all arithmetic is in whole numbers.
+
+use std::collections::BTreeMap;
+
+use zpool_core::might_block;
+
+use crate::clusters::{Histogram, best, cluster};
+use crate::format::{
+    CELL_LITERALS, CELL_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, FIRST_XORED, Kind, LITERALS,
+    MAX_CELLS, OFFSETS, TABLES, TOKENS,
+};
+use crate::huffman::Lengths;
+use crate::judge::TrainError;
+use crate::matcher::Matcher;
+use crate::model::{Cell, Model};
+use crate::streams::Streams;
+use crate::tables::Tables;
+
+/// Fewer blocks say too little about the others.
+pub const MIN_SAMPLES: usize = 64;
+
+/// More blocks make no better model; a larger sample is thinned out evenly.
+const MAX_SAMPLES: usize = 12_000;
+
+/// Times that literals are divided anew into those that are xored and those that are not.
+const DIVISIONS: usize = 3;
+
+/// Makes a model from samples of the blocks that will be stored. Its bytes are a file for `model=`,
+/// or for [`PagelzCompressor::with_model`](crate::PagelzCompressor::with_model).
+///
+/// Takes a second or so. [`train_and_judge`](crate::train_and_judge) also says whether it pays.
+///
+/// # Errors
+///
+/// [`TrainError::TooFewSamples`] for fewer than [`MIN_SAMPLES`] blocks;
+/// [`TrainError::OutOfMemory`].
+pub fn train(blocks: &[&[u8]]) -> Result<Vec<u8>, TrainError> {
+    might_block("training a model");
+    if blocks.len() < MIN_SAMPLES {
+        return Err(TrainError::TooFewSamples { samples: blocks.len(), needed: MIN_SAMPLES });
+    }
+    let step = blocks.len().div_ceil(MAX_SAMPLES);
+    let blocks: Vec<&[u8]> = blocks.iter().copied().step_by(step).collect();
+    let longest = blocks.iter().map(|block| block.len()).max().unwrap_or(0);
+    let mut matcher = Matcher::new(longest)?;
+    let cells = codebook(&blocks, &mut matcher);
+    let lengths = tables(&blocks, &cells, &mut matcher, longest)?;
+    Ok(Model { cells, lengths }.to_bytes())
+}
+
+/// The entries that save the most extension bytes.
+fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<Cell> {
+    let mut saved: BTreeMap<Cell, u64> = BTreeMap::new();
+    for block in blocks {
+        let mut last = FIRST_OFFSET;
+        let found = matcher.find(block, |_, literals, offset, length| {
+            let (kind, _) = Kind::of(offset, last);
+            last = offset;
+            if literals < CELL_LITERALS && length < CELL_MATCH {
+                let cell = Cell { kind, literals: literals as u8, length: length as u8 };
+                // A missing one takes a byte or two, and time. Those of two are slow.
+                *saved.entry(cell).or_default() += if literals < FEW_LITERALS { 4 } else { 7 };
+            }
+        });
+        found.expect("it was made for the longest block");
+    }
+    let mut cells: Vec<(Cell, u64)> = saved.into_iter().collect();
+    cells.sort_by_key(|&(cell, saved)| (core::cmp::Reverse(saved), cell));
+    cells.truncate(MAX_CELLS);
+    cells.into_iter().map(|(cell, _)| cell).collect()
+}
+
+/// The histograms of each block: of plain and xored literals, tokens, offsets, extensions.
+type Histograms = [Vec<Histogram>; 5];
+
+/// The code lengths of all tables.
+fn tables(
+    blocks: &[&[u8]],
+    cells: &[Cell],
+    matcher: &mut Matcher,
+    longest: usize,
+) -> Result<Vec<Lengths>, TrainError> {
+    let model = Model { cells: cells.to_vec(), lengths: Vec::new() };
+    let tables = Tables::new(&model, false);
+    let mut streams = Streams::new(longest, true)?;
+    let mut histograms = Histograms::default();
+    for block in blocks {
+        streams.fill(block, matcher, &tables)?;
+        let of = [LITERALS, TOKENS, OFFSETS, EXTENSIONS].map(|stream| streams.get(stream));
+        let [plain, tokens, offsets, extensions] = of;
+        let of = [plain, streams.xored(), tokens, offsets, extensions];
+        for (all, symbols) in histograms.iter_mut().zip(of) {
+            all.push(Histogram::of(symbols));
+        }
+    }
+    let [plain, xored, tokens, offsets, extensions] = &histograms;
+    let mut lengths = literal_tables(plain, xored);
+    for (stream, histograms) in [(TOKENS, tokens), (OFFSETS, offsets), (EXTENSIONS, extensions)] {
+        lengths.extend(cluster(&histograms.iter().collect::<Vec<_>>(), TABLES[stream]));
+    }
+    Ok(lengths)
+}
+
+/// Tables for literals: half of them for blocks whose plain literals take fewer bits, half for
+/// those whose xored ones do.
+fn literal_tables(plain: &[Histogram], xored: &[Histogram]) -> Vec<Lengths> {
+    let mut is_xored = vec![false; plain.len()];
+    let mut first = true;
+    let mut tables = (Vec::new(), Vec::new());
+    for _ in 0..DIVISIONS {
+        let side = |histograms: &[Histogram], xored: bool| {
+            let here = |&(i, _): &(usize, &Histogram)| first || is_xored[i] == xored;
+            let chosen: Vec<_> =
+                histograms.iter().enumerate().filter(here).map(|(_, h)| h.clone()).collect();
+            cluster(&chosen.iter().collect::<Vec<_>>(), FIRST_XORED)
+        };
+        tables = (side(plain, false), side(xored, true));
+        first = false;
+        for (i, is_xored) in is_xored.iter_mut().enumerate() {
+            *is_xored = best(&xored[i], &tables.1).0 < best(&plain[i], &tables.0).0;
+        }
+    }
+    tables.0.into_iter().chain(tables.1).collect()
+}

@@ -1,0 +1,121 @@
+//! The codec against a slow decoder that was written from FORMAT.md: what one reads, the other
+//! reads as the same; what one refuses, the other refuses.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use slow::SlowModel;
+use zpool_conformance::Generator;
+use zpool_conformance::compressor::recipe;
+use zpool_core::compress::{CodecError, Compressed, Compressor};
+use zpool_pagelz::PagelzCompressor;
+
+mod slow;
+
+const GENERIC: &[u8] = include_bytes!("../src/generic.model");
+
+fn decompress(codec: &PagelzCompressor, input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+    match codec.level() {
+        1 => codec.decompress(input, block),
+        _ => codec.decompression_context().unwrap().decompress(input, block),
+    }
+}
+
+fn compress(codec: &PagelzCompressor, block: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; codec.compress_bound(block.len())];
+    let mut context = codec.compression_context(block.len()).unwrap();
+    let Ok(Compressed::Len(len)) = context.compress(block, &mut out) else { panic!("K5") };
+    out.truncate(len);
+    out
+}
+
+/// Decodes with both, into a block of `len` bytes.
+fn compare(codec: &PagelzCompressor, slow: &SlowModel, input: &[u8], len: usize) {
+    let mut fast = vec![0x5A; len];
+    let outcome = decompress(codec, input, &mut fast);
+    // At level 1 there is no code: a block that has one is of another codec.
+    let expected = match input.first() {
+        Some(flags) if codec.level() == 1 && *flags != 0 => None,
+        _ => slow.decode(input, len),
+    };
+    match expected {
+        Some(block) => {
+            assert_eq!(outcome, Ok(()), "the slow decoder reads it");
+            assert!(fast == block, "other bytes");
+        }
+        None => assert_eq!(outcome, Err(CodecError::Corrupt), "the slow decoder refuses it"),
+    }
+}
+
+fn codecs() -> [PagelzCompressor; 3] {
+    [1, 2, 3].map(|level| PagelzCompressor::new(level).unwrap())
+}
+
+/// Pages of every kind that the generator makes, and blocks of other lengths.
+#[test]
+fn slow_decoder_reads_generated_blocks() {
+    let slow = SlowModel::new(GENERIC);
+    for codec in codecs() {
+        for len in [64, 1000, 4096, 16_384, 70_000] {
+            for block in Generator::new(len as u64).blocks(len).take(12) {
+                let input = compress(&codec, &block);
+                assert!(slow.decode(&input, len) == Some(block), "{len} at {}", codec.level());
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_blocks_same_outcome(
+        recipe in recipe(),
+        level in 1..=3u8,
+        damage in vec((any::<Index>(), any::<u8>()), 0..4),
+        cut in any::<Index>(),
+        by in -40..40isize,
+    ) {
+        let slow = SlowModel::new(GENERIC);
+        let codec = PagelzCompressor::new(level).unwrap();
+        let block = recipe.block();
+        let mut input = compress(&codec, &block);
+        compare(&codec, &slow, &input, block.len());
+        compare(&codec, &slow, &input, block.len().saturating_add_signed(by));
+        compare(&codec, &slow, &input[..cut.index(input.len())], block.len());
+        for (at, byte) in damage {
+            let at = at.index(input.len());
+            input[at] = byte;
+            compare(&codec, &slow, &input, block.len());
+        }
+    }
+
+    /// Streams that no compressor wrote: tokens of every kind, at every distance from the ends.
+    #[test]
+    fn random_streams_same_outcome(
+        tokens in vec(any::<u8>(), 0..12),
+        offsets in vec(prop_oneof![0..16u8, any::<u8>()], 0..16),
+        extensions in vec(any::<u8>(), 0..8),
+        literals in vec(any::<u8>(), 0..200),
+        len in 0..1200usize,
+    ) {
+        let slow = SlowModel::new(GENERIC);
+        let counts = [tokens.len() as u8, offsets.len() as u8, extensions.len() as u8];
+        let input = [&[0][..], &counts, &literals, &offsets, &extensions, &tokens].concat();
+        for codec in codecs() {
+            compare(&codec, &slow, &input, len);
+        }
+    }
+
+    /// Bytes that are almost nothing.
+    #[test]
+    fn random_bytes_same_outcome(
+        flags in prop_oneof![0..16u8, any::<u8>()],
+        rest in vec(prop_oneof![0..8u8, any::<u8>()], 0..100),
+        len in 0..600usize,
+    ) {
+        let slow = SlowModel::new(GENERIC);
+        let input = [&[flags][..], &rest].concat();
+        for codec in codecs() {
+            compare(&codec, &slow, &input, len);
+        }
+    }
+}
