@@ -1,4 +1,4 @@
-//! An allocator that counts the calls of each thread, and refuses memory where it is told to.
+//! An allocator that counts the calls of each thread, and refuses memory on request.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,20 +9,20 @@ thread_local! {
     static REFUSED: Cell<Refused> = const { Cell::new(Refused::Nothing) };
 }
 
-/// What a thread is refused.
+/// Heap requests that a thread is refused.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Refused {
     Nothing,
     /// Everything.
     All,
-    /// The request after so many others.
+    /// One request, after this number of others.
     Nth(u64),
     /// That one and all after it.
     From(u64),
     /// As `Nth`, of those that are to make something larger that is there: vectors that
     /// grow.
     NthGrowth(u64),
-    /// All of at least so many bytes.
+    /// All requests of at least this many bytes.
     AtLeast(usize),
 }
 
@@ -46,7 +46,8 @@ impl Refused {
     }
 }
 
-/// Does `work` while this thread is `refused` memory. What asks for it in a way that cannot fail aborts the process.
+/// Does `work` while this thread is `refused` memory. What asks for it in a way that cannot fail
+/// aborts the process.
 pub(crate) fn refusing<R>(refused: Refused, work: impl FnOnce() -> R) -> R {
     REFUSED.set(refused);
     let result = work();
@@ -73,7 +74,8 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: forwards to the system's allocator, or gives null and changes nothing; the thread-locals are plain cells, which allocate nothing and do not unwind.
+// SAFETY: forwards to the system's allocator, or gives null and changes nothing; the thread-locals
+// are plain cells, which allocate nothing and do not unwind.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);

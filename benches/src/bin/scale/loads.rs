@@ -73,7 +73,7 @@ pub(crate) fn worst(plan: &Plan) -> Result<Vec<Row>, Failure> {
 fn round(keys: u64) -> Result<(Worst, u64), Failure> {
     let store: Store<u64> = Store::builder().build()?;
     for key in 0..FIRST {
-        store.store(key, &noise(key))?;
+        store.store(key, noise(key))?;
     }
     let (stored, done) = (AtomicU64::new(FIRST), AtomicBool::new(false));
     let grower = Account::of_this_thread()?;
@@ -90,7 +90,7 @@ fn round(keys: u64) -> Result<(Worst, u64), Failure> {
 fn grow(store: &Store<u64>, keys: u64, stored: &AtomicU64) -> Result<(), Failure> {
     let start = Instant::now();
     for key in FIRST..keys {
-        store.store(key, &noise(key))?;
+        store.store(key, noise(key))?;
         // Pairs with the loader's Acquire: what it counts is in the store.
         stored.store(key + 1, Ordering::Release);
         if key % 1024 == 0 && start.elapsed() > LONGEST_FILL {
