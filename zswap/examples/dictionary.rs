@@ -1,4 +1,5 @@
-//! A store that learns: trains a dictionary from the blocks that live in it, and switches to it if it pays.
+//! A store that learns: trains a dictionary from the blocks that live in it, and switches to it if
+//! it pays.
 //!
 //! `cargo run --release -p zswap --features zstd --example dictionary`
 
@@ -46,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What an application may keep many of.
+/// A record of which an application may keep many.
 fn order(n: usize) -> Vec<u8> {
     let lines = (0..8 + n % 5).map(|line| {
         let item = (n * 31 + line * 7) % 997;

@@ -1,7 +1,8 @@
 //! A cache of JSON values of any size: `cargo run -p zswap --example json_cache`.
 //!
-//! Keys are strings, values are written as JSON text, which compresses well. Values longer than a block are cut up inside of the store; they are there whole or
-//! not at all. `load_with` parses them out of the thread's own buffer.
+//! Keys are strings, values are written as JSON text, which compresses well. Values longer than a
+//! block are cut up inside of the store; they are there whole or not at all. `load_with` parses
+//! them out of the thread's own buffer.
 
 use serde_json::{Value, json};
 use zswap::{AtLimit, Store};
@@ -34,8 +35,12 @@ impl JsonCache {
 /// A document: the larger its number, the more orders, from none to thousands.
 fn document(number: u64) -> Value {
     let orders = (number * number / 40) as usize % 6_000;
-    let order = |i: usize| json!({"order": i, "article": format!("article {}", i * 7 % 100), "count": i % 9 + 1});
-    json!({"customer": number, "name": format!("customer {number}"), "orders": (0..orders).map(order).collect::<Vec<_>>()})
+    let order = |i: usize| {
+        let article = format!("article {}", i * 7 % 100);
+        json!({"order": i, "article": article, "count": i % 9 + 1})
+    };
+    let orders: Vec<_> = (0..orders).map(order).collect();
+    json!({"customer": number, "name": format!("customer {number}"), "orders": orders})
 }
 
 /// Runs the example; its assertions say what it shows.

@@ -1,7 +1,9 @@
-//! A store's statistics through the facade of the crate `metrics`: `cargo run -p zswap --example metrics_export`.
+//! A store's statistics through the facade of the crate `metrics`:
+//! `cargo run -p zswap --example metrics_export`.
 //!
-//! Gauges and counters are set from a snapshot now and then: the store itself knows nothing of metrics, and a store or load costs nothing more. Any exporter
-//! that has a recorder for `metrics` shows them; here it is one that remembers.
+//! Gauges and counters are set from a snapshot now and then: the store itself knows nothing of
+//! metrics, and a store or load costs nothing more. Any exporter that has a recorder for `metrics`
+//! shows them; here it is one that remembers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +14,7 @@ use metrics::{
 };
 use zswap::{Store, StoreStats};
 
-/// Tells `metrics` what `stats` says.
+/// Exports `stats` to the recorder of `metrics`.
 fn export(stats: &StoreStats) {
     for (name, value) in [
         ("zswap_entries", stats.entries),

@@ -1,7 +1,8 @@
 //! A cache of blocks in front of a slow file: `cargo run -p zswap --example slow_file`.
 //!
-//! Reads go to the cache first; what was not there comes from the file, and is kept. The cache has a limit and evicts what was not read for the longest time. A
-//! write goes to the file and takes the old block out of the cache: a cache that gives old data is worse than none.
+//! Reads go to the cache first; what was not there comes from the file, and is kept. The cache has
+//! a limit and evicts what was not read for the longest time. A write goes to the file and takes
+//! the old block out of the cache: a cache that gives old data is worse than none.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -41,7 +42,8 @@ impl Cached {
         self.reads.fetch_add(1, Ordering::Relaxed);
         file.seek(SeekFrom::Start(number * BLOCK as u64))?;
         file.read_exact(block)?;
-        // Under the file's lock, so that nobody writes in between; if it cannot be kept, the next read is slow again.
+        // Under the file's lock, so that no other thread writes in between. If the store fails, the
+        // next read is slow again.
         let _ = self.cache.store(number, block);
         Ok(())
     }

@@ -1,14 +1,17 @@
-//! A server on tokio that uses a store without blocking its reactor, while its compressor is switched under load:
-//! `cargo run -p zswap --example tokio_server`.
+//! A server on tokio that uses a store without blocking its reactor, while its compressor is
+//! switched under load: `cargo run -p zswap --example tokio_server`.
 //!
-//! - *Loads* run on the reactor's threads: a look-up and a decompression of some microseconds that waits for nobody. They are inside of a [`NoBlock`] section
-//!   here, and the check policy is to panic, so that this is not merely claimed.
-//! - *Stores* may ask the system for memory and may have to evict: they gather in a channel, and a blocking thread stores them in batches.
+//! - *Loads* run on the reactor's threads: a look-up and a decompression of some microseconds that
+//!   never waits for another thread. They run inside a [`NoBlock`] section here, and the check
+//!   policy is to panic, so that this is not merely claimed.
+//! - *Stores* may ask the system for memory and may have to evict: they gather in a channel, and a
+//!   blocking thread stores them in batches.
 //! - *Switches* build pools: on a blocking thread as well. Pools are destroyed by the worker of
 //!   the process, or by a thread that switches, flushes or drops a store: never by the reactor.
 //!
-//! The protocol: `S key len bytes` and `G key`, numbers little-endian; the answer is a length and that many bytes, 0 for none. The clients are tasks of the same
-//! program; each knows what it stored, and compares.
+//! The protocol: `S key len bytes` and `G key`, numbers little-endian; the answer is a length and
+//! that many bytes, 0 for none. The clients are tasks of the same program; each knows what it
+//! stored, and compares.
 
 use std::io;
 use std::sync::Arc;
@@ -28,7 +31,8 @@ const KEYS: u64 = 64;
 /// A block to be stored, and who wants to know that it is.
 type Order = (u64, Vec<u8>, oneshot::Sender<bool>);
 
-/// Stores what comes, as much at a time as there is. Runs on a blocking thread, and ends when nobody is left to send.
+/// Stores what comes, as much at a time as there is. Runs on a blocking thread, and ends when
+/// all senders are gone.
 fn writer(store: &Store<u64>, mut orders: mpsc::Receiver<Order>) {
     let mut batch = Vec::new();
     while let Some(first) = orders.blocking_recv() {
@@ -41,7 +45,7 @@ fn writer(store: &Store<u64>, mut orders: mpsc::Receiver<Order>) {
         let results =
             store.store_many(batch.iter().map(|(key, block, _)| (*key, block.as_slice())));
         for ((_, _, done), result) in batch.drain(..).zip(results) {
-            // Nobody waits any more: the connection is gone.
+            // An error means that the connection is gone, and its task with it.
             let _ = done.send(result.is_ok());
         }
     }
@@ -85,7 +89,7 @@ fn block(key: u64, version: u64) -> Vec<u8> {
     (0..200 + (key * 37 + version * 101) % 3_800).map(byte).collect()
 }
 
-/// Stores and loads under keys of its own, and compares. Gives how many blocks it loaded.
+/// Stores and loads under keys of its own, and compares. Returns how many blocks it loaded.
 async fn client(number: u64, address: std::net::SocketAddr) -> io::Result<u64> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

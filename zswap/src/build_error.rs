@@ -72,32 +72,35 @@ impl fmt::Display for BuildError {
             BuildError::MaxValueLen { bytes, block_size } => {
                 write!(
                     f,
-                    "`max_value_len({bytes})` is shorter than `block_size({block_size})`: set it to that or more, \
-                     or leave it out"
+                    "`max_value_len({bytes})` is shorter than `block_size({block_size})`: set it \
+                     to that or more, or leave it out"
                 )
             }
             BuildError::MaxPending => f.write_str("`max_pending(0)`: set it to 1 or more"),
             BuildError::NoLimit { setting } => write!(
                 f,
-                "`{setting}` without a limit: set `limit_bytes` (to `usize::MAX` if `set_limit` sets one later), \
-                 or leave `{setting}` out"
+                "`{setting}` without a limit: set `limit_bytes` (to `usize::MAX` if `set_limit` \
+                 sets one later), or leave `{setting}` out"
             ),
             BuildError::NoEviction { setting } => write!(
                 f,
-                "`{setting}` in a store that refuses at its limit: add `at_limit(AtLimit::Evict)`, or leave \
-                 `{setting}` out"
+                "`{setting}` in a store that refuses at its limit: add `at_limit(AtLimit::Evict)`, \
+                 or leave `{setting}` out"
             ),
             BuildError::LimitTooLow { limit, held } => write!(
                 f,
-                "`limit_bytes({limit})`: an empty store already holds {held} bytes; set a higher limit, or \
-                 leave `limit_bytes` out for none"
+                "`limit_bytes({limit})`: an empty store already holds {held} bytes; set a higher \
+                 limit, or leave `limit_bytes` out for none"
             ),
             BuildError::DumpsOfOwnSource => f.write_str(
-                "`exclude_from_dumps` with a `page_source` does nothing: leave one of them out, or give a \
-                 source that is excluded itself",
+                "`exclude_from_dumps` with a `page_source` does nothing: leave one of them out, or \
+                 set a source that is excluded itself",
             ),
             BuildError::Panicked(message) => write!(f, "a plug-in panicked: {message}"),
-            BuildError::NoSpec => f.write_str("no spec was given, and this build has no default one"),
+            BuildError::NoSpec => f.write_str(
+                "no spec was given, and this build has no default one: set `spec`, or turn the \
+                 features `zsmalloc` and `lz4` on",
+            ),
             BuildError::Registry(error) => error.fmt(f),
             BuildError::Thread(error) => write!(f, "no thread for the work queue: {error}"),
             BuildError::Switch(error) => error.fmt(f),

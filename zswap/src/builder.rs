@@ -22,7 +22,8 @@ use crate::store::Store;
 use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
 use crate::value::MAX_BLOCK_SIZE;
 
-/// Percent of its limit at which a store that was full takes blocks again, unless the builder is told otherwise. The kernel's figure.
+/// Default of [`StoreBuilder::accept_percent`]: a store that was full accepts blocks again below
+/// this percentage of its limit. The kernel uses the same figure.
 pub const DEFAULT_ACCEPT_PERCENT: u8 = 90;
 
 /// Settings of a [`Store`] to be. Made by [`Store::builder`].
@@ -87,12 +88,13 @@ impl<K> StoreBuilder<K, RandomState> {
 }
 
 impl<K, S> StoreBuilder<K, S> {
-    /// The largest block in bytes: 1 to [`MAX_BLOCK_SIZE`] (default [`DEFAULT_BLOCK_SIZE`]). Larger blocks compress better and cost more to load.
+    /// The largest block in bytes: 1 to [`MAX_BLOCK_SIZE`] (default [`DEFAULT_BLOCK_SIZE`]). Larger
+    /// blocks compress better and cost more to load.
     pub fn block_size(self, bytes: usize) -> Self {
         StoreBuilder { block_size: bytes, ..self }
     }
 
-    /// What the first pool is made of (default `zsmalloc+lz4`, where those features are on).
+    /// Sets the spec of the first pool (default: `zsmalloc+lz4`, if those features are on).
     pub fn spec(self, spec: PoolSpec) -> Self {
         StoreBuilder { spec: Some(spec), ..self }
     }
@@ -123,25 +125,29 @@ impl<K, S> StoreBuilder<K, S> {
     /// then (default false). Cannot be combined with a [`page_source`](Self::page_source), to which
     /// it would do nothing.
     ///
-    /// What is on the heap is in dumps all the same: keys; blocks that repeat eight bytes, which are in the index as they are; the compressors' contexts, which
-    /// hold the latest blocks; and the buffer that each thread keeps for [`load_with`](Store::load_with), which has plain bytes of what it loaded so. Only
-    /// on Linux is anything left out (`MADV_DONTDUMP`): elsewhere this changes nothing about dumps, and nothing says so.
+    /// Heap memory stays in dumps: keys; same-filled blocks, which the index holds as they are; the
+    /// compressors' contexts, which hold the latest blocks; and each thread's buffer for
+    /// [`load_with`](Store::load_with), which holds plain bytes of what it loaded. Memory is left
+    /// out of dumps on Linux only (`MADV_DONTDUMP`). On other systems this setting has no effect,
+    /// and nothing reports that.
     pub fn exclude_from_dumps(self, exclude: bool) -> Self {
         StoreBuilder { exclude_from_dumps: exclude, ..self }
     }
 
-    /// Whether a block is overwritten with zeros in its pool once it is removed, replaced, evicted or moved and nobody reads it any more (default false). Costs
-    /// what it takes to write as many bytes. Allocators that [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused then.
+    /// Overwrites a block with zeros in its pool once it is removed, replaced, evicted or moved,
+    /// and no reader holds it (default: false). This costs a write of as many bytes. Allocators
+    /// that [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused.
     ///
-    /// Not covered are the compressors' contexts, which hold the latest blocks; what the index itself keeps: keys, and blocks that repeat eight bytes; and the
-    /// buffer that each thread keeps for [`load_with`](Store::load_with), which has plain bytes of what it loaded so until others are written over them. The
-    /// zeros are written on every system. Without this, only memory that has gone back to the system is zero, and that on Linux: elsewhere the system may leave
-    /// what was in it.
+    /// It does not cover the compressors' contexts, which hold the latest blocks; the index, which
+    /// holds keys and same-filled blocks; and each thread's buffer for
+    /// [`load_with`](Store::load_with), which holds plain bytes until they are overwritten. The
+    /// zeros are written on every system. Without this setting only memory that was returned to the
+    /// system is zeroed, and only on Linux; other systems may leave its contents.
     pub fn wipe_on_free(self, wipe: bool) -> Self {
         StoreBuilder { wipe_on_free: wipe, ..self }
     }
 
-    /// Where pools take their memory (default: mapped memory, shared by the process).
+    /// Sets the source of the pools' memory (default: mapped memory, shared by the process).
     pub fn page_source(self, source: Arc<dyn PageSource>) -> Self {
         StoreBuilder { source: Some(source), ..self }
     }
@@ -152,7 +158,8 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { max_pending: pools, ..self }
     }
 
-    /// Whether a switch takes a live retired pool of the same spec instead of making one (default true).
+    /// Whether a switch takes a live retired pool of the same spec instead of making one (default
+    /// true).
     pub fn revive(self, revive: bool) -> Self {
         StoreBuilder { revive, ..self }
     }
@@ -182,8 +189,8 @@ impl<K, S> StoreBuilder<K, S> {
     /// is freed, on the thread whose `store` caused the eviction (default: none). Needs
     /// [`AtLimit::Evict`].
     ///
-    /// Runs with no lock held and may use the store; what it stores evicts nothing itself. Its panics are contained and
-    /// [counted](crate::StoreStats::listeners_panicked).
+    /// The listener runs with no lock held and may use the store. Blocks that it stores do not
+    /// evict. Its panics are contained and [counted](crate::StoreStats::listeners_panicked).
     pub fn on_evict(mut self, listener: impl Fn(&K, usize) + Send + Sync + 'static) -> Self {
         let listener: Listener<K> = Box::new(listener);
         self.eviction.listener = Some(listener);
@@ -197,40 +204,45 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// The longest value in bytes (default: the block size). Longer ones than a block are cut up and joined again, and are there whole or not at all.
+    /// The longest value in bytes (default: the block size). Longer ones than a block are cut up
+    /// and joined again, and are there whole or not at all.
     pub fn max_value_len(self, bytes: usize) -> Self {
         StoreBuilder { max_value_len: Some(bytes), ..self }
     }
 
-    /// By how many percent compression has to make a block shorter, for it not to be kept raw: 0 to 99 (default 0, at least a byte). A raw block is loaded by a
-    /// copy instead of a decompression.
+    /// By how many percent compression has to make a block shorter, for it not to be kept raw: 0 to
+    /// 99 (default 0, at least a byte). A raw block is loaded by a copy instead of a decompression.
     pub fn min_gain_percent(mut self, percent: u8) -> Self {
         self.encode_options.min_gain_percent = percent;
         self
     }
 
-    /// Whether blocks whose bytes look random are kept raw without asking the compressor (default true). See docs/decisions/0018 for how seldom that is wrong.
+    /// Whether blocks whose bytes look random are kept raw without asking the compressor (default
+    /// true). See docs/decisions/0018 for how seldom that is wrong.
     pub fn skip_incompressible(mut self, skip: bool) -> Self {
         self.encode_options.skip_incompressible = skip;
         self
     }
 
-    /// Whether every object has a checksum of four bytes in the index, without which a load may give wrong bytes after memory was corrupted (default false).
+    /// Whether every object has a checksum of four bytes in the index, without which a load may
+    /// give wrong bytes after memory was corrupted (default false).
     pub fn checksums(mut self, checksums: bool) -> Self {
         self.encode_options.checksums = checksums;
         self
     }
 
-    /// Whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two looks at the clock each, and one for an item of a batch
-    /// (default false). An item counts as the time since the one before it was done, or since the call began: together they are as long as the call.
+    /// Whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two
+    /// looks at the clock each, and one for an item of a batch (default false). An item counts as
+    /// the time since the one before it was done, or since the call began: together they are as
+    /// long as the call.
     pub fn latency_histograms(self, on: bool) -> Self {
         StoreBuilder { latencies: on, ..self }
     }
 
-    /// Sets how keys are hashed (default: std's `RandomState`, keyed for each store, so that keys
-    /// chosen by an enemy do no harm). [`SequentialKeys`](crate::SequentialKeys) is faster for trusted numbers.
-    /// A hasher that gives many keys the same hash makes the store slow for them; it still keeps
-    /// them.
+    /// Sets how keys are hashed (default: std's `RandomState`, keyed for each store, which resists
+    /// keys chosen by an attacker). [`SequentialKeys`](crate::SequentialKeys) is faster for trusted
+    /// integers. If a hasher maps many keys to one hash, the store becomes slow for them, but keeps
+    /// them all.
     pub fn hasher<S2>(self, hasher: S2) -> StoreBuilder<K, S2> {
         StoreBuilder {
             block_size: self.block_size,

@@ -5,7 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Makes [`SequentialHasher`]s: for [`StoreBuilder::hasher`](crate::StoreBuilder::hasher).
 pub type SequentialKeys = BuildHasherDefault<SequentialHasher>;
 
-/// A hasher for keys that are numbers of the program's own: of pages, blocks, sectors, or a file with one of these.
+/// A hasher for keys that are numbers of the program's own: of pages, blocks, sectors, or a file
+/// with one of these.
 ///
 /// A number is its own hash. The index spreads hashes by itself, and keeps [eight](crate#keys) that
 /// follow each other in neighbouring places: a program that loads pages in the order of their
@@ -15,16 +16,16 @@ pub type SequentialKeys = BuildHasherDefault<SequentialHasher>;
 /// ```
 /// use zswap::{SequentialKeys, Store};
 ///
-/// let pages: Store<u64, SequentialKeys> = Store::builder().hasher(SequentialKeys::default()).build()?;
+/// let hasher = SequentialKeys::default();
+/// let pages: Store<u64, SequentialKeys> = Store::builder().hasher(hasher).build()?;
 /// pages.store(7, &[1; 4096])?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// What it is worth for pages that are stored and loaded in their order:
-/// `docs/decisions/0023-neighbours.md` has the figures and the command. Keys at random gain the
-/// cheaper hash alone. Where groups of eight lie at random, as pages of many short files do, they
-/// are in each other's way, and the index looks at several times as many places for a key as with
-/// random hashes, where its tables are fullest.
+/// The gain for pages that are stored and loaded in order: `docs/decisions/0023-neighbours.md` has
+/// the figures and the command. Keys in random order only gain the cheaper hash. If groups of eight
+/// keys lie at random, as the pages of many short files do, they collide, and a look-up in a full
+/// table probes several times as many buckets as with random hashes.
 ///
 /// # Not for keys that an enemy chooses
 ///
@@ -38,7 +39,8 @@ pub type SequentialKeys = BuildHasherDefault<SequentialHasher>;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SequentialHasher(u64);
 
-/// What a number that is not the last one is multiplied by: odd, and with bits all over (2^64 over the golden ratio is what the index takes).
+/// Multiplier for each integer except the last: odd, with bits spread over the word. It differs
+/// from the index's own multiplier, which is 2^64 over the golden ratio.
 const SPREAD: u64 = 0xD6E8_FEB8_6659_FD93;
 
 impl SequentialHasher {
@@ -117,8 +119,9 @@ mod tests {
         assert_eq!(hash(1u128 << 64 | 9), hash(1u128 << 64 | 8) + 1);
     }
 
+    /// Keys that differ in any number or letter have different hashes.
     #[test]
-    fn what_differs_in_any_number_or_letter_has_another_hash() {
+    fn different_keys_have_different_hashes() {
         let pairs = (0..100u32).flat_map(|file| (0..100u64).map(move |page| hash((file, page))));
         assert_eq!(pairs.collect::<HashSet<_>>().len(), 10_000);
         let texts =

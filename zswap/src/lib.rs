@@ -1,12 +1,13 @@
-//! A compressed store in memory: give it blocks of bytes, get them back exactly; change how they are packed and compressed while they are in it.
+//! A compressed store in memory: give it blocks of bytes, get them back exactly; change how they
+//! are packed and compressed while they are in it.
 //!
 //! ```text
-//!   store(key, block) ─► same-filled? ─► current pool ─► limit ─► compress ─► insert ─► index: key ─► {pool, handle, length}
-//!                                                          └► evict the coldest, if told to          │
-//!   load(key, buffer) ◄─────────────────────────── decompress ◄─ pin ◄────────────────────────────────┘
+//!   store(key, block) ─► same-filled? ─► current pool ─► limit ─► compress ─► insert ─► index
+//!                                                          └► evict the coldest, if configured
+//!   load(key, buffer) ◄─ decompress ◄─ pin ◄─ index: key ─► {pool, handle, length}
 //!
-//!   switch(spec)          current pool            retired pools, which live as long as blocks are in them
-//!   "zsmalloc+zstd" ─►  [ zsmalloc+zstd ]         zsmalloc+lz4   zbud+lz4
+//!   switch(spec)          current pool         retired pools, which live as long as their blocks
+//!   "zsmalloc+zstd" ─►  [ zsmalloc+zstd ]      zsmalloc+lz4   zbud+lz4
 //! ```
 //!
 //! # The nouns
@@ -14,12 +15,14 @@
 //! - A *block* is 0 bytes to the block size (4 KiB unless chosen otherwise), stored under a *key*
 //!   and loaded whole. A block that repeats eight bytes, or has none, is *same-filled* and costs no
 //!   pool memory; one that does not shrink is *incompressible* and kept raw.
-//! - A *value* longer than a block is cut up and joined again inside, where that is [allowed](StoreBuilder::max_value_len).
+//! - A *value* longer than a block is cut up and joined again inside, where that is
+//!   [allowed](StoreBuilder::max_value_len).
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
 //!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block
 //!   needs, as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then it refuses, or
 //!   evicts what was not used for the longest time: [`AtLimit`].
-//! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New blocks go to the *current* pool.
+//! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New
+//!   blocks go to the *current* pool.
 //! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before,
 //!   and it is destroyed after the last has gone, by an executor. The default one is a thread that
 //!   all stores of the process share.
@@ -31,13 +34,13 @@
 #![cfg_attr(all(feature = "zsmalloc", feature = "lz4"), doc = include_str!("../examples/first.rs"))]
 #![cfg_attr(
     not(all(feature = "zsmalloc", feature = "lz4")),
-    doc = "use zswap::Store; // and so on, as in examples/first.rs, with the features `zsmalloc` and `lz4`"
+    doc = "use zswap::Store; // as in examples/first.rs, with the features `zsmalloc` and `lz4`"
 )]
 //! ```
 //!
 //! # What is promised
 //!
-//! - A load gives the block last stored under its key, or nothing: never an older one, never
+//! - A load returns the block last stored under its key, or nothing: never an older one, never
 //!   another's. A `store` that fails removes the older block.
 //! - No store or load fails, waits or sees a difference because of a switch, however many retired
 //!   pools have blocks.
@@ -46,16 +49,16 @@
 //!   fewer.
 //! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed
 //!   elsewhere. `clear`, eviction and the store's drop need no memory of their own.
-//! - Bad input, exhausted memory, and panics of allocators and compressors are errors; the caller knows the
-//!   key. A panic in what ends a call that has succeeded (freeing an object, unpinning one that was
-//!   read) is [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can
-//!   cause undefined behaviour. In a program built with `panic = "abort"` nothing is contained: a
+//! - Bad input, exhausted memory, and panics of allocators and compressors are errors. If an
+//!   allocator panics after a call has succeeded (while it frees or unpins an object), that is
+//!   [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can cause
+//!   undefined behaviour. In a program built with `panic = "abort"` nothing is contained: a
 //!   plug-in's panic ends the process.
 //! - Once warm, loads and stores over existing keys make no heap call, with a compressor that makes
 //!   none (lz4), except where a table of the allocator has to grow.
-//! - The limit is passed by no more than what is being stored at that moment: see [`AtLimit`]. What
-//!   the system does not take back stays on the books. Contexts that compress hold at most 1/4 of
-//!   the limit, or one in each pool; a store that needs a further one waits for it.
+//! - The limit is exceeded by no more than the stores in flight add: see [`AtLimit`]. Memory that
+//!   the system does not take back still counts. Contexts that compress hold at most 1/4 of the
+//!   limit, or one in each pool; a store that needs another one waits for it.
 //! - Not promised, without [checksums](StoreBuilder::checksums): that a bit flipped in memory is
 //!   noticed. It is an error or wrong bytes of the full length.
 //!
@@ -71,10 +74,11 @@
 //!
 //! # Keys
 //!
-//! Anything with `Hash`, `Eq` and `Clone`. Std's keyed hasher is the default, so keys may come from
-//! untrusted input. For trusted numbers, such as those of pages, use [`SequentialKeys`]: hashing is almost free,
-//! and eight keys that follow each other are neighbours in the index, so loads in their order wait
-//! for memory once for several. It says what it is not for.
+//! A key needs `Hash` and `Eq`; listing keys also needs `Clone`. Look-ups take any borrowed form of
+//! it, such as `&str` for a `String`. Std's keyed hasher is the default, so keys may come from
+//! untrusted input. For trusted integer keys such as page numbers, use [`SequentialKeys`]: hashing
+//! is almost free, and eight consecutive keys share neighbouring buckets of the index, so a
+//! sequential scan misses the cache once for several keys.
 //!
 //! The index takes keys in any order, and any number of keys of one hash. Those are compared one by
 //! one, so the store becomes slow for them. The bytes of a key itself count towards the limit, what
@@ -99,10 +103,11 @@
 //!
 //! # Where to read next
 //!
-//! [`Store`] and [`StoreBuilder`]; [`PoolManager`](manager::PoolManager) for the pools; the examples `slow_file`,
-//! `json_cache`, `tokio_server` and `metrics_export`; in the source `storing.rs` and `loading.rs`,
-//! the two ways through the store, and `table/` and `clock.rs` for what an entry costs and when it
-//! goes.
+//! [`Store`] and [`StoreBuilder`]; [`manager::PoolManager`] for the pools; the examples
+//! `slow_file`, `json_cache`, `tokio_server` and `metrics_export`. In the source, `ops/store.rs`
+//! and `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show
+//! what an entry costs and when it is evicted. The folders are layers, lowest first: `value`,
+//! `stats`, `index`, `limit`, `store`, `pressure`, `ops`.
 
 #![forbid(unsafe_code)]
 

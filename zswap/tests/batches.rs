@@ -25,8 +25,9 @@ fn borrowed(blocks: &[(u64, Vec<u8>)]) -> impl Iterator<Item = (u64, &[u8])> {
     blocks.iter().map(|(key, block)| (*key, block.as_slice()))
 }
 
+/// A batch of any length stores and loads what single calls do.
 #[test]
-fn a_batch_of_any_length_stores_and_loads_what_single_calls_do() {
+fn batch_of_any_length_equals_single_calls() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         for count in [0, 1, 15, 16, 17, 63, 64, 65, 500] {
             let store = builder().spec(spec(text)).checksums(count % 2 == 0).build().unwrap();
@@ -51,8 +52,10 @@ fn a_batch_of_any_length_stores_and_loads_what_single_calls_do() {
     }
 }
 
+/// Of several blocks under one key the last one counts, and a failure among them acts as a single
+/// one.
 #[test]
-fn of_one_key_the_last_block_counts_and_a_failure_among_them_does_as_alone() {
+fn batch_with_repeated_key_keeps_last_block() {
     let pool = PoolScript::new();
     let store = scripted(pool.clone(), CodecScript::new()).block_size(1024).build().unwrap();
     let (a, b) = (block(1, 500, Look::Runs), block(2, 600, Look::Runs));
@@ -71,8 +74,9 @@ fn of_one_key_the_last_block_counts_and_a_failure_among_them_does_as_alone() {
     check_books(&store);
 }
 
+/// A batch that fails at any of its items keeps exact accounts (B35).
 #[test]
-fn b35_a_batch_that_fails_at_any_of_its_items_keeps_exact_accounts() {
+fn b35_failing_batch_keeps_exact_accounts() {
     // Lengths of many size classes, so that nearly every insert asks the page source.
     let blocks: Vec<_> =
         (0..8u64).map(|n| (n, block(n, 300 + 450 * n as usize, Look::Noise))).collect();
@@ -153,8 +157,9 @@ fn plug_ins_that_fail_in_a_batch() {
     check_books(&store);
 }
 
+/// Every item of a batch is in the histograms once whatever becomes of it.
 #[test]
-fn every_item_of_a_batch_is_in_the_histograms_once_whatever_becomes_of_it() {
+fn batch_items_are_timed_once_each() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
     let store =
         scripted(pool.clone(), codec).max_value_len(8192).latency_histograms(true).build().unwrap();
@@ -215,8 +220,9 @@ enum Panics {
     Eq,
 }
 
+/// A panic in a batch loses one item apart from its own, and no older block.
 #[test]
-fn a_panic_in_a_batch_loses_one_item_besides_its_own_and_no_older_block() {
+fn panic_in_batch_loses_at_most_two_items() {
     const ITEMS: u64 = 6;
     let (old, new) = (|key| block(key, 300, Look::Runs), |key| block(key + 100, 500, Look::Runs));
     for (what, at) in [Panics::Iterator, Panics::Hash, Panics::Eq]

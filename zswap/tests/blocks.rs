@@ -6,8 +6,9 @@ mod common;
 use common::{Look, SPECS, block, builder, check_books, spec, store_of};
 use zswap::{BuildError, Error, MAX_BLOCK_SIZE, Store};
 
+/// Every length and look comes back from every back end.
 #[test]
-fn every_length_and_look_comes_back_from_every_back_end() {
+fn every_length_comes_back_from_every_backend() {
     for text in SPECS {
         let store = store_of(text);
         let looks = [Look::SameFilled, Look::Runs, Look::Noise];
@@ -71,8 +72,9 @@ fn blocks_are_counted_by_kind() {
     check_books(&store);
 }
 
+/// A block that compresses to its own length is kept raw.
 #[test]
-fn a_block_that_compresses_to_its_own_length_is_kept_raw() {
+fn block_that_does_not_shrink_is_kept_raw() {
     // Runs of two bytes are two bytes to a run-length coder.
     for pairs in [8, 2048, MAX_BLOCK_SIZE / 2] {
         let store =
@@ -110,8 +112,9 @@ fn same_filled_blocks_take_no_pool_memory() {
     assert_eq!(store.stats().pool_bytes, before);
 }
 
+/// Loads hits and misses are counted and looking is not.
 #[test]
-fn loads_hits_and_misses_are_counted_and_looking_is_not() {
+fn hits_and_misses_are_counted() {
     let store = store_of("reference+rle");
     store.store(1, b"one two three four").unwrap();
     assert_eq!(store.load(&1, &mut [0; 18]).unwrap(), Some(18));
@@ -127,8 +130,9 @@ fn loads_hits_and_misses_are_counted_and_looking_is_not() {
     assert!(store.is_empty());
 }
 
+/// A too long block is refused and removes the older one.
 #[test]
-fn a_too_long_block_is_refused_and_removes_the_older_one() {
+fn too_long_block_removes_older_block() {
     let store = builder().block_size(1024).build().unwrap();
     let kind = Error::BlockTooLong { len: 1025, max: 1024 };
     store.store(1, &block(1, 1024, Look::Runs)).unwrap();
@@ -138,8 +142,9 @@ fn a_too_long_block_is_refused_and_removes_the_older_one() {
     check_books(&store);
 }
 
+/// The error for too small a buffer names the length needed, and the block stays.
 #[test]
-fn too_small_a_buffer_is_told_the_length_and_the_block_stays() {
+fn too_small_buffer_error_names_length() {
     let store = store_of("reference+rle");
     for look in [Look::SameFilled, Look::Runs, Look::Noise] {
         store.store(1, &block(1, 3000, look)).unwrap();
@@ -194,8 +199,9 @@ fn settings_out_of_range_are_refused() {
     assert!(matches!(twice, Err(BuildError::Registry(_))));
 }
 
+/// Keys of any type and hashers of any quality will do.
 #[test]
-fn keys_of_any_type_and_hashers_of_any_quality_will_do() {
+fn any_key_type_and_hasher_works() {
     #[derive(Debug, Clone, Default)]
     struct Constant;
     impl std::hash::BuildHasher for Constant {
@@ -227,7 +233,7 @@ fn keys_of_any_type_and_hashers_of_any_quality_will_do() {
         assert_eq!(store.load_vec(&key(n)).unwrap().unwrap(), block(n, 300, Look::Runs));
     }
     let error = store.store(key(7), &[7; 4097]).unwrap_err().to_string();
-    assert_eq!(error, "a block of 4097 bytes is over the 4096 allowed");
+    assert!(error.starts_with("a block of 4097 bytes is over the 4096 allowed"));
 }
 
 #[test]

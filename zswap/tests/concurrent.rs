@@ -1,4 +1,5 @@
-//! Many threads on one store: what is loaded is whole and was stored under its key, and nothing is freed twice or never.
+//! Many threads on one store: what is loaded is whole and was stored under its key, and nothing is
+//! freed twice or never.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -20,8 +21,9 @@ impl Drop for SetWhenDropped<'_> {
     }
 }
 
+/// Two threads that store the same key leave one object (B44).
 #[test]
-fn b44_two_threads_that_store_the_same_key_leave_one_object() {
+fn b44_two_stores_of_one_key_leave_one_object() {
     let pool = PoolScript::new();
     let store = scripted(pool.clone(), CodecScript::new()).build().unwrap();
     std::thread::scope(|scope| {
@@ -29,7 +31,7 @@ fn b44_two_threads_that_store_the_same_key_leave_one_object() {
             let store = store.clone();
             scope.spawn(move || {
                 for n in 0..2_000 {
-                    store.store(n % 3, &stamped(n % 3, thread << 32 | n, 400)).unwrap();
+                    store.store(n % 3, stamped(n % 3, thread << 32 | n, 400)).unwrap();
                 }
             });
         }
@@ -40,8 +42,9 @@ fn b44_two_threads_that_store_the_same_key_leave_one_object() {
     assert_eq!(pool.live(), 0);
 }
 
+/// A store never fails for want of a pool while pools are switched (B50).
 #[test]
-fn b50_a_store_never_fails_for_want_of_a_pool_while_pools_are_switched() {
+fn b50_stores_during_switches_never_fail() {
     let store = store_of("reference+rle");
     let done = [AtomicBool::new(false), AtomicBool::new(false)];
     std::thread::scope(|scope| {
@@ -51,7 +54,7 @@ fn b50_a_store_never_fails_for_want_of_a_pool_while_pools_are_switched() {
                 let _done = SetWhenDropped(done);
                 for n in 0..3_000 {
                     let key = (thread << 32) | (n % 16);
-                    store.store(key, &stamped(key, n, 300)).unwrap();
+                    store.store(key, stamped(key, n, 300)).unwrap();
                     assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()), (key, n));
                 }
             });
@@ -76,7 +79,7 @@ fn b25_of_several_takers_of_a_block_one_gets_it() {
     let keys = 3_000u64;
     for key in 0..keys {
         let look = if key % 3 == 0 { Look::SameFilled } else { Look::Runs };
-        store.store(key, &block(key, 200, look)).unwrap();
+        store.store(key, block(key, 200, look)).unwrap();
     }
     let (taken, invalidated) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let gate = std::sync::Barrier::new(3);
@@ -112,7 +115,7 @@ fn b26_a_take_gets_the_newest_block_or_leaves_it() {
         scope.spawn(|| {
             let _done = SetWhenDropped(&done);
             for version in 1..=4_000 {
-                store.store(key, &stamped(key, version, 100)).unwrap();
+                store.store(key, stamped(key, version, 100)).unwrap();
                 // Ours is the only thread that stores: what it takes is what it stored.
                 if version % 2 == 0
                     && let Some(bytes) = store.take_vec(&key).unwrap()
@@ -139,9 +142,9 @@ fn b26_a_take_gets_the_newest_block_or_leaves_it() {
     check_books(&store);
 }
 
-/// Nobody can make a store anew while others use it; what comes nearest is to take everything out of it.
+/// A store cannot be replaced while other threads use it. Clearing it comes nearest (B46).
 #[test]
-fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
+fn b46_clear_during_use_is_consistent() {
     let empty =
         builder().max_value_len(1 << 14).checksums(true).build().unwrap().stats().index_bytes;
     let store = builder().max_value_len(1 << 14).checksums(true).build().unwrap();
@@ -158,7 +161,7 @@ fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
                     let key = thread << 32 | rng.below(100) as u64;
                     // Values of several blocks, too.
                     let len = 16 + rng.below(if version % 8 == 0 { 12_000 } else { 1_000 });
-                    store.store(key, &stamped(key, version, len)).unwrap();
+                    store.store(key, stamped(key, version, len)).unwrap();
                     let found = match version % 3 {
                         0 => store.load_vec(&key).unwrap(),
                         1 => store.take_vec(&key).unwrap(),
@@ -192,7 +195,7 @@ fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
     assert_eq!((stats.loads_missed + stats.takes_missed) as usize, gone.into_inner());
     check_books(&store);
     // It goes on as one that was never cleared, and is cleared as one that was never used.
-    (0..100).for_each(|key| store.store(key, &stamped(key, 9, 9_000)).unwrap());
+    (0..100).for_each(|key| store.store(key, stamped(key, 9, 9_000)).unwrap());
     (0..100).for_each(|key| assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()), (key, 9)));
     check_books(&store);
     store.clear();
@@ -205,25 +208,26 @@ fn b46_clearing_a_store_that_others_use_leaves_nothing_half_reset() {
     assert_eq!((stats.manager.pools_alive, stats.current.objects), (1, 0));
 }
 
+/// A decompressor that waits holds no other call up, and loses nothing (B8).
 #[test]
-fn b8_a_decompressor_that_waits_holds_nobody_up_and_loses_nothing() {
+fn b8_waiting_decompressor_blocks_no_other_call() {
     let codec = CodecScript::new();
     let store =
         scripted(PoolScript::new(), codec.clone()).spec(spec("zsmalloc+rle")).build().unwrap();
-    (0..200).for_each(|key| store.store(key, &stamped(key, 1, 2000)).unwrap());
+    (0..200).for_each(|key| store.store(key, stamped(key, 1, 2000)).unwrap());
     std::thread::scope(|scope| {
         let closed = codec.gate.write().unwrap();
         let loader = scope.spawn(|| store.load_vec(&7).unwrap());
         codec.wait_for_arrivals(1);
         // Everything else goes on, on the same key, in the same shard, in the same zspage.
         assert_eq!(store.len_of(&7), Some(2000));
-        store.store(7, &stamped(7, 2, 2000)).unwrap();
+        store.store(7, stamped(7, 2, 2000)).unwrap();
         (0..200).for_each(|key| assert!(store.invalidate(&key)));
         let pool = store.manager().current().unwrap();
         pool.zpool().compact(zswap::CompactionBudget::UNLIMITED);
         pool.zpool().trim();
         assert_eq!((pool.zpool().stats().objects, pool.zpool().stats().zombies), (0, 1));
-        (0..200).for_each(|key| store.store(key, &stamped(key, 3, 2000)).unwrap());
+        (0..200).for_each(|key| store.store(key, stamped(key, 3, 2000)).unwrap());
         drop(closed);
         let loaded = loader.join().unwrap().expect("it was there");
         assert_eq!(unstamp(&loaded), (7, 1));
@@ -231,16 +235,17 @@ fn b8_a_decompressor_that_waits_holds_nobody_up_and_loses_nothing() {
     check_books(&store);
 }
 
+/// If a block is replaced while it is taken, the newer one is taken (B26).
 #[test]
-fn b26_a_block_replaced_while_it_is_taken_stays_and_the_newer_one_is_taken() {
+fn b26_take_during_replacement_takes_newer() {
     let codec = CodecScript::new();
     let store = scripted(PoolScript::new(), codec.clone()).build().unwrap();
-    store.store(7, &stamped(7, 1, 2000)).unwrap();
+    store.store(7, stamped(7, 1, 2000)).unwrap();
     std::thread::scope(|scope| {
         let closed = codec.gate.write().unwrap();
         let taker = scope.spawn(|| store.take_vec(&7).unwrap());
         codec.wait_for_arrivals(1);
-        store.store(7, &stamped(7, 2, 1500)).unwrap();
+        store.store(7, stamped(7, 2, 1500)).unwrap();
         drop(closed);
         let taken = taker.join().unwrap().expect("there was always one");
         assert_eq!((unstamp(&taken), taken.len()), ((7, 2), 1500));
@@ -248,7 +253,7 @@ fn b26_a_block_replaced_while_it_is_taken_stays_and_the_newer_one_is_taken() {
     assert!(store.is_empty());
 
     // Removed meanwhile: nothing is left to take.
-    store.store(7, &stamped(7, 3, 2000)).unwrap();
+    store.store(7, stamped(7, 3, 2000)).unwrap();
     std::thread::scope(|scope| {
         let closed = codec.gate.write().unwrap();
         let taker = scope.spawn(|| store.take_vec(&7).unwrap());
@@ -260,9 +265,10 @@ fn b26_a_block_replaced_while_it_is_taken_stays_and_the_newer_one_is_taken() {
     assert_eq!((store.stats().taken, store.stats().invalidated), (1, 1));
 }
 
-/// Each key has one thread that stores and removes it; everybody loads everything, while pools are switched.
+/// Each key has one thread that stores and removes it; all threads load all keys, while pools are
+/// switched.
 #[test]
-fn i7_a_storm_of_stores_loads_invalidations_and_switches() {
+fn i7_storm_of_calls_and_switches() {
     for limit in [None, Some(600 << 10)] {
         let mut builder = builder().spec(spec("reference+rle"));
         if let Some(limit) = limit {
@@ -307,7 +313,7 @@ fn storm(store: &zswap::Store<u64>, thread: u64, may_be_full: bool) {
         match rng.below(10) {
             0..4 => {
                 let len = 16 + rng.below(4080);
-                match store.store(key, &stamped(key, version, len)) {
+                match store.store(key, stamped(key, version, len)) {
                     Ok(()) => mine[slot] = Some(version),
                     Err(error) => {
                         assert!(may_be_full, "{error}");

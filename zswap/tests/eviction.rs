@@ -1,4 +1,5 @@
-//! Eviction at the limit: what goes, what stays, who is told, and how far over the limit it gets.
+//! Eviction at the limit: which blocks go and which stay, the listener, and how far the limit is
+//! exceeded.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -13,15 +14,17 @@ use zswap::{AtLimit, Error, MAX_BLOCK_SIZE, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
 
-/// What a store in flight may add beyond the limit, as `AtLimit` says: its object, and a share of tables that grow.
+/// Bytes that a store in flight may add beyond the limit, by `AtLimit`: its object, and a share of
+/// tables that grow.
 const IN_FLIGHT: usize = 256 << 10;
 
 fn evicting(text: &str, limit: usize) -> StoreBuilder<u64> {
     builder().spec(spec(text)).limit_bytes(limit).at_limit(AtLimit::Evict)
 }
 
+/// A store that evicts never fails and stays within its limit (B7).
 #[test]
-fn b7_a_store_that_evicts_never_fails_and_stays_within_its_limit() {
+fn b7_evicting_store_stays_within_limit() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = evicting(text, 4 * MIB).build().unwrap();
         let mut rng = TestRng::new(1);
@@ -42,10 +45,12 @@ fn b7_a_store_that_evicts_never_fails_and_stays_within_its_limit() {
     }
 }
 
-/// Between two jobs of the allocator's, frames that became empty are held, and each store pays for itself: with new blocks of any length, and with longer and shorter
-/// ones under the same keys. If what it evicts were more than that, by no more than half a block each time, in the end nothing would be left.
+/// Between two jobs of the allocator's, frames that became empty are held, and each store pays for
+/// itself: with new blocks of any length, and with longer and shorter ones under the same keys. If
+/// what it evicts were more than that, by no more than half a block each time, in the end nothing
+/// would be left.
 #[test]
-fn a_store_that_no_job_relieves_evicts_no_more_than_it_adds() {
+fn store_without_jobs_evicts_what_it_adds() {
     for keys in [u64::MAX, 1_500] {
         let manual = Arc::new(Manual::new());
         let store = evicting("zsmalloc+lz4", 4 * MIB).executor(manual).build().unwrap();
@@ -65,7 +70,7 @@ fn a_store_that_no_job_relieves_evicts_no_more_than_it_adds() {
     }
 }
 
-/// What its owner removes pays for what comes in its place, whichever way it goes.
+/// A removal of any kind is credited to the eviction debt, and so pays for later stores.
 #[test]
 fn what_comes_and_goes_by_turns_evicts_nothing_else() {
     type Remove = fn(&Store<u64>, u64);
@@ -104,8 +109,9 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
     }
 }
 
+/// A store of the longest blocks stays within its limit too (B7).
 #[test]
-fn b7_a_store_of_the_longest_blocks_stays_within_its_limit_too() {
+fn b7_longest_blocks_stay_within_limit() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = evicting(text, 16 * MIB).block_size(MAX_BLOCK_SIZE).build().unwrap();
         let mut rng = TestRng::new(2);
@@ -122,8 +128,9 @@ fn b7_a_store_of_the_longest_blocks_stays_within_its_limit_too() {
     }
 }
 
+/// Concurrent stores overshoot by no more than what is in flight (B7).
 #[test]
-fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
+fn b7_overshoot_is_what_is_in_flight() {
     let store = evicting("zsmalloc+lz4", 4 * MIB).build().unwrap();
     let worst = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -144,8 +151,9 @@ fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
     check_books(&store);
 }
 
+/// Blocks in use stay, and the listener receives the others.
 #[test]
-fn what_is_used_stays_and_the_listener_is_told_of_the_rest() {
+fn used_blocks_stay_and_listener_gets_the_rest() {
     let gone: Arc<Mutex<HashSet<u64>>> = Arc::default();
     let told = gone.clone();
     let store = evicting("zsmalloc+lz4", 4 * MIB)
@@ -187,9 +195,11 @@ fn peeks_do_not_keep_a_block_and_loads_do() {
     assert_eq!((there(0..50), there(50..100)), (50, 0));
 }
 
+/// Shards without entries do not keep the clock from the others (B30).
 #[test]
-fn b30_shards_without_entries_do_not_keep_the_clock_from_the_others() {
-    // Three keys in 64 shards, and entries that are in use: the question goes round until one is cold.
+fn b30_clock_passes_empty_shards() {
+    // Three keys in 64 shards, and entries that are in use: the question goes round until one is
+    // cold.
     let store = evicting("reference+rle", usize::MAX).build().unwrap();
     for key in 0..3u64 {
         store.store(key, &block(key, 4096, Look::Noise)).unwrap();
@@ -203,13 +213,15 @@ fn b30_shards_without_entries_do_not_keep_the_clock_from_the_others() {
     store.store(1, b"and there is room again").unwrap();
 }
 
+/// Evicting holds no reference to a pool after it is done (B27).
 #[test]
-fn b27_evicting_holds_no_reference_to_a_pool_after_it_is_done() {
+fn b27_eviction_leaves_no_pool_reference() {
     let manual = Arc::new(Manual::new());
     let store = evicting("zsmalloc+lz4", 2 * MIB).executor(manual.clone()).build().unwrap();
     (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
     store.switch(&spec("reference+lz4")).unwrap();
-    // The executor is blocked all the while; stores that evict from the retired pool go on until it is empty.
+    // The executor is blocked all the while; stores that evict from the retired pool go on until it
+    // is empty.
     (2_000..4_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
     assert!((0..2_000).all(|key| !store.contains(&key)));
     manual.run_all();
@@ -218,8 +230,9 @@ fn b27_evicting_holds_no_reference_to_a_pool_after_it_is_done() {
     check_books(&store);
 }
 
+/// Same filled blocks are evicted too and the index gets smaller.
 #[test]
-fn same_filled_blocks_are_evicted_too_and_the_index_gets_smaller() {
+fn same_filled_blocks_are_evicted() {
     let store = evicting("reference+rle", MIB).build().unwrap();
     (0..200_000u64).for_each(|key| store.store(key, &key.to_le_bytes()).unwrap());
     assert!(store.bytes_held() < MIB + IN_FLIGHT);
@@ -277,8 +290,9 @@ fn what_compresses_well_is_spared_longer_when_asked() {
     assert!(sparing > 1.4, "{sparing}");
 }
 
+/// A listener that panics is counted and changes nothing.
 #[test]
-fn a_listener_that_panics_is_counted_and_changes_nothing() {
+fn panicking_listener_is_counted() {
     let store = evicting("zsmalloc+lz4", 2 * MIB)
         .on_evict(|_, _| panic!("a listener that panics"))
         .build()
@@ -292,8 +306,9 @@ fn a_listener_that_panics_is_counted_and_changes_nothing() {
     check_books(&store);
 }
 
+/// A listener whose panic panics again when dropped is contained as well.
 #[test]
-fn a_listener_whose_panic_panics_again_when_dropped_is_contained_as_well() {
+fn listener_panic_that_panics_on_drop_is_contained() {
     struct Again;
     impl Drop for Again {
         fn drop(&mut self) {
@@ -310,8 +325,9 @@ fn a_listener_whose_panic_panics_again_when_dropped_is_contained_as_well() {
     check_books(&store);
 }
 
+/// A listener may use the store and what it stores evicts nothing itself.
 #[test]
-fn a_listener_may_use_the_store_and_what_it_stores_evicts_nothing_itself() {
+fn listener_store_does_not_evict() {
     let itself: Arc<OnceLock<Store<u64>>> = Arc::default();
     let again = itself.clone();
     let (depth, told) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
@@ -338,8 +354,9 @@ fn a_listener_may_use_the_store_and_what_it_stores_evicts_nothing_itself() {
     check_books(&store);
 }
 
+/// A listener may fill another store that evicts for itself.
 #[test]
-fn a_listener_may_fill_another_store_that_evicts_for_itself() {
+fn listener_may_fill_second_tier() {
     let told = Arc::new(AtomicUsize::new(0));
     let counted = told.clone();
     let count = move |_: &u64, _| _ = counted.fetch_add(1, Ordering::Relaxed);
@@ -359,8 +376,9 @@ fn a_listener_may_fill_another_store_that_evicts_for_itself() {
     assert!(second.evicted > 500, "{second}");
 }
 
+/// A store without a limit or without entries evicts nothing (B31).
 #[test]
-fn b31_a_store_without_a_limit_or_without_entries_evicts_nothing() {
+fn b31_without_limit_or_entries_nothing_is_evicted() {
     let store = builder().limit_bytes(usize::MAX).at_limit(AtLimit::Evict).build().unwrap();
     (0..1_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
     assert_eq!((store.len(), store.stats().evicted), (1_000, 0));

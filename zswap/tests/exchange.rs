@@ -1,4 +1,5 @@
-//! A block takes the place of another under its key: in one pool, across a switch, of every kind, and with checksums.
+//! A block takes the place of another under its key: in one pool, across a switch, of every kind,
+//! and with checksums.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -12,9 +13,10 @@ use zswap::{AtLimit, Error, SequentialKeys, Store};
 
 const LOOKS: [Look; 3] = [Look::Runs, Look::Noise, Look::SameFilled];
 
-/// Every kind after every kind, in the same pool or in another, where the shard's other entries keep the old pool or where nothing does.
+/// Every kind after every kind, in the same pool or in another, where the shard's other entries
+/// keep the old pool or where nothing does.
 #[test]
-fn every_block_can_follow_every_other_in_its_pool_or_another() {
+fn any_kind_of_block_replaces_any_other() {
     for checksums in [false, true] {
         for keep_all in [false, true] {
             let store = builder().spec(spec("zsmalloc+lz4")).checksums(checksums).build().unwrap();
@@ -62,9 +64,10 @@ fn every_block_can_follow_every_other_in_its_pool_or_another() {
     }
 }
 
-/// The entry keeps its handle where the allocator exchanges the objects, and takes the other where it declines; the last block is there either way. One by one and in batches.
+/// The entry keeps its handle where the allocator exchanges the objects, and takes the other where
+/// it declines; the last block is there either way. One by one and in batches.
 #[test]
-fn an_entry_keeps_its_handle_where_the_allocator_exchanges_objects() {
+fn exchanged_entry_keeps_its_handle() {
     let script = PoolScript::new();
     let store = scripted(script.clone(), CodecScript::new()).checksums(true).build().unwrap();
     for (round, what) in
@@ -102,9 +105,9 @@ fn an_entry_keeps_its_handle_where_the_allocator_exchanges_objects() {
     }
 }
 
-/// Nobody knows what the handles name after that, so both objects go.
+/// After that it is unknown which objects the handles name, so both go (B23).
 #[test]
-fn b23_a_store_whose_exchange_panics_fails_and_leaves_nothing() {
+fn b23_panicking_exchange_fails_store() {
     let script = PoolScript::new();
     let store = scripted(script.clone(), CodecScript::new()).build().unwrap();
     for what in [OnExchange::Panic, OnExchange::WorkAndPanic] {

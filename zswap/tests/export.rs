@@ -1,4 +1,4 @@
-//! What is exported can be brought back without the store.
+//! Exported blocks can be decoded without the store.
 
 use std::sync::Arc;
 

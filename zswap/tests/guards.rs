@@ -179,8 +179,8 @@ fn caller_panic_and_panicking_unpin_unwinds() {
     check_books(&store);
 }
 
-/// Where an allocator cannot count one more reader, every kind of load waits and succeeds. It
-/// counts once.
+/// If an allocator cannot count one more reader, every kind of load waits and succeeds. It counts
+/// once.
 #[test]
 fn load_too_many_readers_waits() {
     let (pool, store) = rig();
@@ -211,7 +211,7 @@ fn load_too_many_readers_waits() {
     check_books(&store);
 }
 
-/// A wait that is for nothing ends with the allocator's error, and inside a section that must not
+/// A wait in vain ends with the allocator's error, and inside a section that must not
 /// block there is none.
 #[test]
 fn load_too_many_readers_for_ever_is_an_error() {
@@ -307,8 +307,7 @@ fn retain_unpinned_gone_and_back_keeps_newer() {
     }
 }
 
-/// What cannot be pinned and stays where it is goes, as `keep` says; a nested `retain` does the
-/// same.
+/// A block that cannot be pinned goes if `keep` rejects it; also in a nested `retain`.
 #[test]
 fn retain_unpinned_not_replaced_removes() {
     let (pool, store) = rig();

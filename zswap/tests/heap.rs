@@ -1,4 +1,4 @@
-//! What a warm store asks of the heap: nothing. A binary of its own, because it replaces the allocator.
+//! A warm store makes no heap call. A binary of its own, because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -20,7 +20,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 /// each processor, so its tables may also grow when the scheduler moves this thread to one on which
 /// it has stored nothing yet: the store is warmed and measured on each.
 #[test]
-fn warm_stores_over_existing_keys_and_loads_make_no_heap_call() {
+fn warm_stores_and_loads_make_no_heap_call() {
     for (text, limit) in
         [("zsmalloc+lz4", None), ("zbud+lz4", None), ("zsmalloc+lz4", Some(64 << 20))]
     {

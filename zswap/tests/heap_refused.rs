@@ -19,7 +19,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 const FIRST: u64 = 1 << 32;
 const KEYS: u64 = 20;
 
-/// What is stored under a key, in one of two versions of equal lengths.
+/// Value of a key, in one of two versions of equal lengths.
 fn value(key: u64, version: u64) -> Vec<u8> {
     let look = [Look::Runs, Look::Noise, Look::SameFilled][(key % 3) as usize];
     block(key + 1_000 * version, 200 + 100 * (key % KEYS) as usize, look)
@@ -40,7 +40,7 @@ fn warm(others: u64) -> Store<u64> {
     store
 }
 
-/// What each key has after a call.
+/// Expected value of each key after a call.
 type Contents = fn(u64) -> Option<Vec<u8>>;
 
 /// A call, which says what is stored then.

@@ -131,7 +131,7 @@ fn end(store: &Store<u64>) {
     assert_eq!(store.load_vec(&(KEY + 9)).unwrap(), Some(value));
 }
 
-/// Is that what a call says for want of memory?
+/// Whether a call returns this error for want of memory.
 fn is_want_of_memory(kind: &Error) -> bool {
     matches!(
         kind,

@@ -8,7 +8,7 @@ use zswap::{Error, Store};
 
 const MIB: usize = 1 << 20;
 
-/// Stores noise under rising keys until the store is full. Gives the next key.
+/// Stores noise under rising keys until the store is full. Returns the next key.
 fn fill(store: &Store<u64>, mut key: u64) -> u64 {
     loop {
         match store.store(key, &block(key, 4096, Look::Noise)) {
@@ -22,8 +22,9 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
     }
 }
 
+/// Full at the limit and open again below the threshold.
 #[test]
-fn full_at_the_limit_and_open_again_below_the_threshold() {
+fn full_at_limit_until_below_low_watermark() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store =
             builder().spec(spec(text)).limit_bytes(4 * MIB).accept_percent(75).build().unwrap();
@@ -72,8 +73,9 @@ fn a_raised_limit_takes_blocks_at_once() {
     check_books(&store);
 }
 
+/// A store refused for the limit removes the older block (B23).
 #[test]
-fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
+fn b23_refused_store_removes_older_block() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
     fill(&store, 0);
     assert!(store.contains(&0));
@@ -86,8 +88,9 @@ fn b23_a_store_refused_for_the_limit_removes_the_older_block() {
     check_books(&store);
 }
 
+/// A store that takes nothing for a while never gives an older block back afterwards (B24).
 #[test]
-fn b24_a_store_that_takes_nothing_for_a_while_never_gives_an_older_block_back_afterwards() {
+fn b24_refused_store_never_revives_older_block() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
         let store = builder().spec(spec(text)).max_value_len(16 << 10).build().unwrap();
         let (old, newer) =
@@ -152,13 +155,15 @@ fn retired_pools_count_and_every_switch_is_noticed() {
     check_books(&store);
 }
 
+/// A batch that began before a switch keeps the limit too (B7).
 #[test]
-fn b7_a_batch_that_began_before_a_switch_keeps_the_limit_too() {
+fn b7_batch_across_switch_keeps_limit() {
     let store = builder().spec(spec("zsmalloc+lz4")).limit_bytes(4 * MIB).build().unwrap();
     let blocks: Vec<_> = (0..2_000).map(|key| (key, block(key, 4096, Look::Noise))).collect();
     let batch = blocks.iter().inspect(|(key, _)| {
         if *key == 0 {
-            // The batch goes on with the pool that is retired now, while others fill the new one and make a little room again.
+            // The batch goes on with the pool that is retired now, while others fill the new one
+            // and make a little room again.
             store.switch(&spec("zsmalloc(chain=4)+rle")).unwrap();
             let end = fill(&store, 10_000);
             (10_000..10_150).for_each(|key| assert!(store.invalidate(&key)));
@@ -196,8 +201,9 @@ fn a_limit_of_nothing_takes_nothing() {
     assert!(matches!(error, Error::Full { limit: 0, held, .. } if held > 0));
 }
 
+/// Concurrent stores overshoot by no more than what is in flight (B7).
 #[test]
-fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
+fn b7_overshoot_is_what_is_in_flight() {
     let store = builder().spec(spec("zsmalloc+lz4")).limit_bytes(4 * MIB).build().unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4u64 {
@@ -207,7 +213,8 @@ fn b7_concurrent_stores_overshoot_by_no_more_than_what_is_in_flight() {
                     let key = (thread << 32) | n;
                     let _ = store.store(key, &block(key, 4096, Look::Noise));
                     let held = store.manager().bytes_held() + store.stats().index_bytes;
-                    // Four blocks in flight, each of which may open a zspage of its own, and a context.
+                    // Four blocks in flight, each of which may open a zspage of its own, and a
+                    // context.
                     assert!(held < 4 * MIB + 4 * 128 * 1024, "{held}");
                 }
             });

@@ -1,4 +1,5 @@
-//! What counts towards the limit, in places where it is easily forgotten: pools that await destruction, and contexts for reading what is in retired ones.
+//! Bytes that count towards the limit and are easily forgotten: pools that await destruction, and
+//! contexts for reading blocks of retired ones.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -18,8 +19,9 @@ use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
+/// Pools that await destruction are held until it is done.
 #[test]
-fn pools_that_await_destruction_are_held_until_it_is_done() {
+fn pending_pools_count_until_destroyed() {
     let (executor, source) = (Arc::new(Manual::new()), Arc::new(MmapSource::new()));
     let limit = 8 * MIB;
     let store = builder()
@@ -45,7 +47,7 @@ fn pools_that_await_destruction_are_held_until_it_is_done() {
             stats.manager.pending_destroy > 0 && stats.manager.pending_destroy_bytes > 0,
             "{to}"
         );
-        // Contexts and index are beside the source.
+        // Contexts and index do not use the source.
         assert!(held >= source.charged_bytes(), "{held} held, {} charged", source.charged_bytes());
         assert!(source.charged_bytes() < limit + MIB / 4, "{} charged", source.charged_bytes());
     }
@@ -58,8 +60,9 @@ fn pools_that_await_destruction_are_held_until_it_is_done() {
     );
 }
 
+/// Contexts made in retired pools count towards the limit.
 #[test]
-fn contexts_made_in_retired_pools_count_towards_the_limit() {
+fn contexts_of_retired_pools_count_towards_limit() {
     const LOADERS: u64 = 4;
     let limit = 24 * MIB;
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
@@ -107,7 +110,7 @@ fn load_at_once(store: &Store<u64>, loaders: u64) {
     });
 }
 
-/// Nobody else's blocks go for a value that could not be kept if it were alone.
+/// A value that could not be kept even if it were alone evicts no other block.
 #[test]
 fn a_value_that_can_never_fit_evicts_nothing() {
     let limit = 4 * MIB;
@@ -131,7 +134,8 @@ fn a_value_that_can_never_fit_evicts_nothing() {
     assert!(store.bytes_held() <= limit + MIB / 4);
 }
 
-/// A compressor whose contexts for decompression are large, and which makes as many as there are loaders: these wait for each other.
+/// A compressor whose contexts for decompression are large, and which makes as many as there are
+/// loaders: these wait for each other.
 #[derive(Debug)]
 struct GreedyDriver(Arc<Barrier>);
 

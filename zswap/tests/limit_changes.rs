@@ -14,7 +14,7 @@ use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
-/// What a store in flight may add beyond the limit, as `AtLimit` says.
+/// Bytes that a store in flight may add beyond the limit, by `AtLimit`.
 const IN_FLIGHT: usize = 256 << 10;
 
 fn noise(key: u64, len: usize) -> Vec<u8> {
@@ -22,8 +22,8 @@ fn noise(key: u64, len: usize) -> Vec<u8> {
 }
 
 /// After a limit is lowered from inside a listener, where `set_limit` itself evicts nothing, each
-/// store evicts a bounded share besides what it adds, and after some the store is below its new
-/// limit.
+/// store evicts a bounded share in addition to what it adds, and after some the store is below its
+/// new limit.
 #[test]
 fn lowered_limit_is_paid_in_shares() {
     let slot: Arc<OnceLock<Store<u64>>> = Arc::default();
@@ -189,7 +189,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let look = prop_oneof![Just(Look::Noise), Just(Look::Runs), Just(Look::SameFilled)];
     prop_oneof![
-        30 => (0..400u64, 1..4096usize, look).prop_map(|(key, len, look)| Step::Store { key, len, look }),
+        30 => (0..400u64, 1..4096usize, look)
+            .prop_map(|(key, len, look)| Step::Store { key, len, look }),
         6 => (0..400u64).prop_map(|key| Step::Remove { key }),
         2 => (300..2000usize).prop_map(|kib| Step::SetLimit { kib }),
         1 => Just(Step::Clear),

@@ -28,7 +28,7 @@ struct Fat {
 struct Script {
     alive: AtomicUsize,
     most_alive: AtomicUsize,
-    /// What compressing a block that begins with 77 does besides.
+    /// Runs while a block that begins with 77 is compressed.
     inside: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 

@@ -53,7 +53,7 @@ fn refusing_store_destroys_pending_pool() {
     }
 }
 
-/// A pool that only a caller's reference kept alive comes to await destruction when that goes:
+/// A pool that only a caller's reference kept alive awaits destruction when that reference goes:
 /// `trim` destroys it.
 #[test]
 fn trim_destroys_pool_that_reference_kept() {

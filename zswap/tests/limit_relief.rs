@@ -1,5 +1,5 @@
-//! What a full store gives back by itself: index, contexts, free frames and holes. Before it
-//! refuses or evicts, with every executor and allocator.
+//! A full store releases memory before it refuses or evicts: index, contexts, free frames and
+//! holes, with every executor and allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -133,7 +133,7 @@ fn full_names_threshold() {
     panic!("never below the threshold");
 }
 
-/// `trim` gives back free frames, index memory and contexts; `compact` what only moving frees. Both
+/// `trim` releases free frames, index memory and contexts; `compact` what only moving frees. Both
 /// say how much.
 #[test]
 fn trim_and_compact_give_back() {

@@ -1,4 +1,5 @@
-//! The order of the index's locks and an allocator's own: an allocator whose `free` waits until no guard is out does not wait for ever.
+//! The order of the index's locks and an allocator's own: an allocator whose `free` waits until no
+//! guard is out does not wait for ever.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -18,10 +19,12 @@ use zswap::plugin::{
     ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 
-/// Inserts that a pool has room for: what was freed is not used again, so that a guard can borrow from the pool.
+/// Inserts that a pool has room for: what was freed is not used again, so that a guard can borrow
+/// from the pool.
 const INSERTS: usize = 40_000;
 
-/// A lock that all guards of a pool share and a `free` has for itself. Who reads does not wait for a `free` that waits itself.
+/// A lock that all guards of a pool share and a `free` has for itself. Who reads does not wait for
+/// a `free` that waits itself.
 #[derive(Debug, Default)]
 struct Lock {
     guards: Mutex<usize>,
@@ -81,7 +84,8 @@ impl ZPool for LockingPool {
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
-        // The handle is in the index, whose shard is locked, so nobody frees it before this guard is out.
+        // The handle is in the index, whose shard is locked, so no thread frees it before this
+        // guard is dropped.
         drop(self.inner.read(handle)?);
         let at = self.places.lock().unwrap()[&handle.id()];
         let object = self.objects[at].get().ok_or(PoolError::StaleHandle)?;
@@ -155,8 +159,9 @@ fn storm(store: &Store<u64, Constant>, thread: u64) {
     }
 }
 
+/// No thread frees under a lock of the index or with a guard of its own (B20).
 #[test]
-fn b20_no_thread_frees_under_a_lock_of_the_index_or_with_a_guard_of_its_own() {
+fn b20_free_runs_without_lock_or_own_guard() {
     let (ended, end) = channel();
     // Not joined: threads that wait for each other would keep the test from failing.
     std::thread::spawn(move || {

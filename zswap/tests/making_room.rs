@@ -1,4 +1,5 @@
-//! A store that evicts, at its limit: how much goes for how much that comes, and what the allocator's own means of giving memory back spare.
+//! A store that evicts, at its limit: how much goes for how much that comes, and what the
+//! allocator's own means of giving memory back spare.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -14,10 +15,11 @@ use zswap::{AtLimit, Store};
 
 const MIB: usize = 1 << 20;
 
-/// What a store in flight may add beyond the limit, as `AtLimit` says.
+/// Bytes that a store in flight may add beyond the limit, by `AtLimit`.
 const IN_FLIGHT: usize = 256 << 10;
 
-/// A store of 4 MiB and noise in it, until something is evicted: then it is below its limit, but above the threshold. Gives the next key, too.
+/// A store of 4 MiB and noise in it, until something is evicted: then it is below its limit, but
+/// above the threshold. Returns the next key, too.
 fn pressed(text: &str) -> (Store<u64>, u64) {
     // By hand, and never: what a job frees in between is not what a block evicts.
     let builder = builder().spec(spec(text)).executor(Arc::new(Manual::new()));
@@ -35,8 +37,9 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     block(seed, len, Look::Noise)
 }
 
+/// Between threshold and limit a block evicts as much as it adds.
 #[test]
-fn between_threshold_and_limit_a_block_evicts_as_much_as_it_adds() {
+fn above_low_watermark_store_evicts_what_it_adds() {
     for text in ["reference+rle", "zsmalloc+lz4"] {
         let (store, first) = pressed(text);
         let before = store.stats().evicted;
@@ -44,8 +47,9 @@ fn between_threshold_and_limit_a_block_evicts_as_much_as_it_adds() {
             store.store(first + n, &noise(n, 4096)).unwrap();
             assert_eq!(store.stats().evicted, before + n, "{text}");
         }
-        // In the place of as much nothing is added; what has become shorter may become as long as it was; beyond that a block goes for half a block and more, but not
-        // for what it was longer than needed.
+        // In the place of as much nothing is added; what has become shorter may become as long as
+        // it was; beyond that a block goes for half a block and more, but not for what it was
+        // longer than needed.
         let newest = first + 100;
         for (key, len, evicted) in
             [(0, 4096, 0), (0, 1024, 0), (0, 4096, 0), (1, 2048, 1), (2, 1024, 1), (3, 4096, 2)]
@@ -60,8 +64,9 @@ fn between_threshold_and_limit_a_block_evicts_as_much_as_it_adds() {
     }
 }
 
+/// A raised limit takes blocks at once and evicts nothing for them.
 #[test]
-fn a_raised_limit_takes_blocks_at_once_and_evicts_nothing_for_them() {
+fn raised_limit_evicts_nothing() {
     let (store, first) = pressed("reference+rle");
     let (evicted, held) = (store.stats().evicted, store.bytes_held());
     let raised = held + MIB / 4;
@@ -72,8 +77,8 @@ fn a_raised_limit_takes_blocks_at_once_and_evicts_nothing_for_them() {
     check_books(&store);
 }
 
-/// A store without a limit, of 20 000 blocks of which 4 000 are left: those whose keys are multiples of five. Most of its frames are holes, and nobody but the
-/// store itself compacts them.
+/// A store without a limit, of 20 000 blocks of which 4 000 are left: those whose keys are
+/// multiples of five. Most of its frames are holes, and only the store itself compacts them.
 fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
     let inner = Arc::new(zpool_zsmalloc::ZsmallocDriver);
     let store = Store::builder()
@@ -107,8 +112,9 @@ fn full_store_of_holes_evicts_nothing() {
     check_books(&store);
 }
 
+/// An allocator that panics while it releases memory does not make stores fail.
 #[test]
-fn an_allocator_that_panics_while_it_gives_memory_back_changes_nothing_for_who_stores() {
+fn panicking_release_does_not_fail_stores() {
     for what in [OnGiveBack::PanicInTrim, OnGiveBack::PanicInCompact] {
         let pool = PoolScript::new();
         let store = full_of_holes(pool.clone());
@@ -188,7 +194,7 @@ fn pool_without_estimates_is_compacted() {
     check_books(&store);
 }
 
-/// What a store at its limit does to make room does not grow with the number of retired pools.
+/// The work of a store at its limit does not grow with the number of retired pools.
 #[test]
 fn evicting_among_many_pools_trims_a_bounded_number() {
     let trims = |pools: u64| {

@@ -1,5 +1,6 @@
-//! The store against a plain map: whatever is done to it, it gives back the block last stored, or nothing where nothing is stored (I7). A store that evicts
-//! gives nothing for what its listener was told of, and for nothing else.
+//! The store against a plain map: a load returns the block last stored, or nothing if nothing is
+//! stored (I7). In a store that evicts, it also returns nothing for keys that the listener
+//! received.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -25,7 +26,7 @@ const SPECS: &[&str] =
 const LIMITS: &[Option<usize>] =
     &[None, Some(48 << 10), Some(64 << 10), Some(96 << 10), Some(128 << 10)];
 
-/// What is stored: key, seed, length, and how it looks.
+/// An item to store: key, seed, length, and how it looks.
 type Item = (u64, u64, usize, Look);
 
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ enum Step {
     Peek(u64),
     Take(u64),
     Invalidate(u64),
-    /// Keeps what is not this of so many.
+    /// Keeps keys whose remainder by the second number is not the first.
     Retain(u64, u64),
     Clear,
     Switch(usize),
@@ -55,7 +56,8 @@ enum Step {
 fn item() -> impl Strategy<Value = Item> {
     let look = prop::sample::select(vec![Look::SameFilled, Look::Runs, Look::Noise]);
     // Longer than a block; one longer than the longest, and the empty one, now and then.
-    let len = prop_oneof![20 => 1..=BLOCK, 4 => BLOCK + 1..=LONGEST, 1 => Just(0), 1 => Just(LONGEST + 1)];
+    let (empty, too_long) = (Just(0), Just(LONGEST + 1));
+    let len = prop_oneof![20 => 1..=BLOCK, 4 => BLOCK + 1..=LONGEST, 1 => empty, 1 => too_long];
     (0..KEYS, any::<u64>(), len, look)
 }
 
@@ -95,9 +97,9 @@ fn step() -> impl Strategy<Value = Step> {
 struct Rig {
     store: zswap::Store<u64>,
     model: HashMap<u64, Vec<u8>>,
-    /// What the listener was told during this step: key and length.
+    /// Calls of the listener during this step: key and length.
     told: Arc<Mutex<Vec<(u64, usize)>>>,
-    /// What this step took the model's place of, which may have been evicted before.
+    /// Items that this step replaced in the model, which may have been evicted before.
     replaced: Vec<(u64, usize)>,
     evicted: u64,
     full: u64,
@@ -220,7 +222,8 @@ impl Rig {
         }
     }
 
-    /// The blocks of these items. Of one key each has a length of its own, so that the listener says which one it was.
+    /// The blocks of these items. Of one key each has a length of its own, so that the listener
+    /// says which one it was.
     fn blocks(&self, items: Vec<Item>) -> Vec<(u64, Vec<u8>)> {
         let mut blocks: Vec<(u64, Vec<u8>)> = Vec::new();
         for (key, seed, mut len, look) in items {
@@ -277,7 +280,7 @@ impl Rig {
         keys
     }
 
-    /// What was evicted meanwhile was there, is told of once, and is there no more.
+    /// Checks that each evicted item was there, reached the listener once, and is there no more.
     fn settle(&mut self) {
         for told in std::mem::take(&mut *self.told.lock().unwrap()) {
             self.evicted += 1;
@@ -308,7 +311,8 @@ impl Rig {
     }
 }
 
-/// Runs so many lists of steps. Gives how many blocks were evicted, and how many refused because the store was full.
+/// Runs this number of lists of steps. Returns how many blocks were evicted, and how many refused
+/// because the store was full.
 fn run(at_limit: AtLimit, cases: u32) -> (u64, u64) {
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let (evicted, full) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
@@ -342,8 +346,9 @@ fn i7_a_store_that_refuses_does_what_a_map_does() {
     assert!(full > 0, "no limit was reached");
 }
 
+/// A store that evicts equals a map, except for what its listener received (I7).
 #[test]
-fn i7_a_store_that_evicts_does_what_a_map_does_but_for_what_its_listener_is_told_of() {
+fn i7_evicting_store_equals_map() {
     let (evicted, _) = run(AtLimit::Evict, 128);
     assert!(evicted > 0, "no limit was reached");
 }

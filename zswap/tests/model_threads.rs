@@ -1,6 +1,7 @@
-//! The store against maps, on several threads at once: each has keys of its own and knows what it stored there, while pools are switched and compacted, the
-//! limit changes, everything is cleared, and plug-ins fail (I7). What a thread misses, the listener was told of. Bounded here; `ci/soak.sh` runs it for as long as
-//! it is told.
+//! The store against maps, on several threads at once: each has keys of its own and knows what it
+//! stored there, while pools are switched and compacted, the limit changes, everything is cleared,
+//! and plug-ins fail (I7). The listener has received what a thread misses. Bounded here;
+//! `ci/soak.sh` runs it for a chosen time.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -21,7 +22,8 @@ const KEYS: usize = 300;
 const THREADS: u64 = 3;
 /// Operations of a thread in a round, after which all of them stop and the books are compared.
 const STEPS: u64 = 1_000;
-/// Rounds at least, and until everything has happened; unless `ZSWAP_SOAK_SECONDS` says how long to go on. In every fourth everything is cleared now and then.
+/// Rounds at least, and until everything has happened; unless `ZSWAP_SOAK_SECONDS` says how long to
+/// go on. In every fourth everything is cleared now and then.
 const ROUNDS: u64 = 4;
 const MIB: usize = 1 << 20;
 
@@ -45,13 +47,13 @@ fn has_happened(stats: &StoreStats, at_limit: AtLimit) -> bool {
 struct Owner<'a> {
     store: &'a Store<u64>,
     first: u64,
-    /// In this round blocks go that nobody was told of.
+    /// In this round blocks go without a call of the listener.
     clearing: bool,
     /// Key to version and length.
     model: HashMap<u64, (u64, usize)>,
-    /// What was stored and is not there, of this round.
+    /// Items stored in this round that are not there.
     missed: Tally,
-    /// What this thread put something else in the place of, or removed, in this round: it may have been evicted before that.
+    /// Items that this thread replaced or removed in this round: they may have been evicted before.
     unknown: Tally,
     /// Loads that failed.
     failed: u64,
@@ -84,7 +86,7 @@ impl Owner<'_> {
             }
             59 => self.retain(version),
             _ => {
-                // Somebody else's: any version, but whole and of that key.
+                // A key of another thread: any version, but whole and of that key.
                 let other = (self.rng.next() % THREADS) << 32 | (key & 0xFFFF);
                 let loaded = self.store.load_vec(&other);
                 if let Some(Some(bytes)) = self.loaded(loaded) {
@@ -192,7 +194,8 @@ impl Owner<'_> {
         }
     }
 
-    /// What a load gave, unless a plug-in was made to fail: then the block stays, as a later look shows.
+    /// Returns the result of a load, or `None` if a plug-in was made to fail. Then the block stays,
+    /// as a later look-up shows.
     fn loaded<T>(&mut self, loaded: Result<T, zswap::Error>) -> Option<T> {
         match loaded {
             Ok(loaded) => Some(loaded),
@@ -225,8 +228,9 @@ impl Owner<'_> {
         *self.missed.entry((key, len)).or_default() += 1;
     }
 
-    /// All threads have stopped and all plug-ins work. What is missed was evicted; what was evicted is missed, or was replaced or removed without a look. In
-    /// a round with clearing, only the latter.
+    /// All threads have stopped and all plug-ins work. What is missed was evicted; what was evicted
+    /// is missed, or was replaced or removed without a look. In a round with clearing, only the
+    /// latter.
     fn settle(&mut self, told: &Tally) {
         for key in self.first..self.first + KEYS as u64 {
             let loaded = self.store.load_vec(&key).unwrap();
@@ -245,7 +249,7 @@ impl Owner<'_> {
     }
 }
 
-/// What makes it hard: switches, compaction, other limits, plug-ins that fail.
+/// Disturbs the other threads: switches, compaction, other limits, plug-ins that fail.
 struct Meddler<'a> {
     store: &'a Store<u64>,
     pool: &'a PoolScript,
@@ -332,8 +336,9 @@ fn round(round: u64, owners: &mut [Owner<'_>], meddler: &mut Meddler<'_>) {
     });
 }
 
+/// Each thread finds what it stored last, unless the listener received it (I7).
 #[test]
-fn i7_threads_find_what_they_stored_last_or_the_listener_was_told() {
+fn i7_threads_find_last_store_or_eviction() {
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {
         let (pool, codec, told) =
             (PoolScript::new(), CodecScript::new(), Arc::<Mutex<Tally>>::default());

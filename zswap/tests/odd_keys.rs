@@ -88,8 +88,8 @@ fn retain_nan_keys_of_one_hash_removes_all() {
     for n in 0..60 {
         store.store(Nan(n % 7), &[n as u8; 100]).unwrap();
     }
-    // Of 60, each of 1, 3 and 5 stays beside the others; each of 0, 2, 4 and 6 replaces the one
-    // before it.
+    // Of 60, each of 1, 3 and 5 stays in addition to the others; each of 0, 2, 4 and 6 replaces the
+    // one before it.
     assert_eq!(store.len(), 9 + 9 + 8 + 4);
     assert_eq!(store.retain(|key, _| key.0 == 3 || key.0 == 4), 9 + 8 + 3);
     assert_eq!((store.len(), store.load_vec(&Nan(4)).unwrap()), (10, Some(vec![53; 100])));

@@ -1,4 +1,5 @@
-//! A heap that gives no more: an error that names the key, and everything as it was. A binary of its own, because it replaces the allocator.
+//! A heap that gives no more: an error that names the key, and everything as it was. A binary of
+//! its own, because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -13,13 +14,14 @@ use zswap::{Error, Store, StoreBuilder};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Nobody else does anything meanwhile.
+/// Builds a store without a worker, so that no other thread allocates meanwhile.
 fn alone() -> StoreBuilder<u64> {
     builder().executor(Arc::new(Manual::new())).max_value_len(1 << 20)
 }
 
+/// A load without memory for its buffer fails and what is stored stays.
 #[test]
-fn a_load_without_memory_for_its_buffer_fails_and_what_is_stored_stays() {
+fn load_without_memory_keeps_value() {
     let store = alone().build().unwrap();
     let value = vec![7; 1 << 20];
     store.store(1, &value).unwrap();
@@ -42,11 +44,13 @@ fn a_load_without_memory_for_its_buffer_fails_and_what_is_stored_stays() {
     assert_eq!(store.take_vec(&1), Ok(Some(value)));
 }
 
+/// A table that cannot grow refuses the block at whichever request it is.
 #[test]
-fn a_table_that_cannot_grow_refuses_the_block_at_whichever_request_it_is() {
+fn table_that_cannot_grow_refuses_block() {
     let store = alone().checksums(true).build().unwrap();
     let (mut key, mut most, mut failures) = (0u64, 0, 0);
-    // In the end four at one growth: hashes, slots and checksums, and homes, which only long tables have to look at.
+    // In the end four at one growth: hashes, slots and checksums, and homes, which only long tables
+    // have to look at.
     while most < 4 {
         let mut nth = 0;
         while let Err(error) = refusing(Refusal::Nth(nth), || store.store(key, &key.to_le_bytes()))
@@ -68,15 +72,17 @@ fn a_table_that_cannot_grow_refuses_the_block_at_whichever_request_it_is() {
     check_books(&store);
 }
 
+/// A list of values that cannot grow refuses the value, and removing values needs no memory.
 #[test]
-fn a_list_of_values_that_cannot_grow_refuses_the_value_and_removing_them_needs_no_memory() {
+fn value_list_that_cannot_grow_refuses_value() {
     let store = alone().build().unwrap();
     let empty = store.stats().index_bytes;
     let (mut key, mut failures) = (0u64, 0);
     while failures < 100 {
         let value = key.to_le_bytes().repeat(1024);
         let mut nth = 0;
-        // The first one to grow is the list itself, the second one that of numbers, where removed ones will be put.
+        // The first one to grow is the list itself, the second one that of numbers, where removed
+        // ones will be put.
         while let Err(error) = refusing(Refusal::NthGrowth(nth), || store.store(key, &value)) {
             assert_eq!(error, Error::IndexOutOfMemory);
             assert!(!store.contains(&key));
@@ -110,7 +116,7 @@ fn list_of_pools_that_cannot_grow_loses_no_block() {
     let empty = store.stats().index_bytes;
     for key in 0..40 {
         store.switch(&spec(&format!("zsmalloc+rle(n={key})"))).unwrap();
-        // Makes the pool's tables, so that it asks for nothing itself.
+        // Makes the pool's tables, so that it makes no request itself.
         let pool = store.manager().current().unwrap();
         pool.zpool().free(pool.zpool().insert(&block(key, 4096, Look::Noise)).unwrap()).unwrap();
         let (noise, mut nth) = (block(key, 4096, Look::Noise), 0);

@@ -48,8 +48,9 @@ fn b18_a_stale_handle_is_refused() {
     }
 }
 
+/// Blocks freed while a guard holds them stay readable and go with the guard.
 #[test]
-fn blocks_freed_while_a_guard_holds_them_stay_readable_and_go_with_the_guard() {
+fn freed_block_stays_readable_under_guard() {
     for text in SPECS {
         let store = store_of(text);
         let pool = store.manager().current().unwrap();
@@ -64,7 +65,8 @@ fn blocks_freed_while_a_guard_holds_them_stay_readable_and_go_with_the_guard() {
         assert_eq!(*guard, bytes[..], "{text}");
         store.clear();
         assert_eq!(*guard, bytes[..], "{text}");
-        // A job that moves objects pins them meanwhile: what was freed under its hands goes with it.
+        // A job that moves objects pins them meanwhile: what was freed under its hands goes with
+        // it.
         store.manager().flush().unwrap();
         assert_eq!(pool.zpool().stats().zombies, 1);
         drop(guard);
@@ -74,8 +76,9 @@ fn blocks_freed_while_a_guard_holds_them_stay_readable_and_go_with_the_guard() {
     }
 }
 
+/// Blocks survive switches and only the current pool survives them (I5).
 #[test]
-fn i5_blocks_survive_switches_and_only_the_current_pool_survives_them() {
+fn i5_only_current_pool_survives_its_blocks() {
     let store = store_of(SPECS[0]);
     for (round, text) in SPECS.iter().cycle().take(12).enumerate() {
         store.switch(&spec(text)).unwrap();
@@ -98,8 +101,9 @@ fn i5_blocks_survive_switches_and_only_the_current_pool_survives_them() {
     assert_eq!(stats.payload_bytes, 0);
 }
 
+/// The last block of a retired pool takes it along by way of the executor.
 #[test]
-fn the_last_block_of_a_retired_pool_takes_it_along_by_way_of_the_executor() {
+fn last_block_of_retired_pool_destroys_it() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
     let store = scripted(pool.clone(), CodecScript::new())
         .executor(manual.clone())
@@ -111,18 +115,20 @@ fn the_last_block_of_a_retired_pool_takes_it_along_by_way_of_the_executor() {
     assert!(matches!(store.switch(&spec("reference+rle")).unwrap(), Switched::Created(_)));
     assert_eq!(store.take_vec(&1).unwrap().unwrap(), block(1, 500, Look::Runs));
     assert_eq!(store.manager().pools()[0].state, PoolState::Retired);
-    // Replaced: the new block goes to the current pool, the old one frees the last object of the other.
+    // Replaced: the new block goes to the current pool, the old one frees the last object of the
+    // other.
     store.store(2, &block(3, 500, Look::Runs)).unwrap();
     assert_eq!((pool.live(), store.manager().pools()[0].state), (0, PoolState::Dying));
-    assert_eq!(store.stats().manager.pools_destroyed, 0, "nobody ran the job yet");
+    assert_eq!(store.stats().manager.pools_destroyed, 0, "the job has not run yet");
     manual.run_all();
     let stats = store.stats().manager;
     assert_eq!((stats.pools_destroyed, stats.destroyed_on_caller, stats.pools_alive), (1, 0, 1));
     assert_eq!(pool.dropped_with_objects.load(Ordering::SeqCst), 0);
 }
 
+/// Invalidating the last block of a retired pool does not block (B1).
 #[test]
-fn b1_invalidating_the_last_block_of_a_retired_pool_does_not_block() {
+fn b1_invalidating_last_block_does_not_block() {
     for text in SPECS {
         let store = store_of(text);
         store.store(1, &block(1, 500, Look::Noise)).unwrap();
@@ -175,8 +181,9 @@ fn dropped_store_that_wipes_frees_every_object() {
     manual.run_all();
 }
 
+/// One parameter at a time and errors that change nothing.
 #[test]
-fn one_parameter_at_a_time_and_errors_that_change_nothing() {
+fn one_parameter_at_a_time_and_failed_switches() {
     let store = store_of("reference+rle");
     let named = |text: &str| text.parse().unwrap();
     store.set_compressor(&named("lz4")).unwrap();
@@ -203,8 +210,9 @@ fn a_page_source_of_large_frames_will_do() {
     check_books(&store);
 }
 
+/// A store from inside a plug ins constructor goes to the pool that is current (B34).
 #[test]
-fn b34_a_store_from_inside_a_plug_ins_constructor_goes_to_the_pool_that_is_current() {
+fn b34_store_from_constructor_uses_current_pool() {
     #[derive(Debug)]
     struct Reentrant(OnceLock<Store<u64>>);
     impl CompressorDriver for Reentrant {

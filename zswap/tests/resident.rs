@@ -11,7 +11,7 @@ use zswap::{AtLimit, Store};
 
 const LIMIT: usize = 24 << 20;
 
-/// What small tables leave in the heap and what every process needs besides.
+/// Heap memory of small tables, and what every process needs.
 const SLACK: usize = 2 << 20;
 
 /// Anonymous bytes of this process that are resident.

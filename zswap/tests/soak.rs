@@ -1,6 +1,5 @@
-//! What only long runs find: orders of keys and kinds of hashes, limits that change, stores that
-//! were full, and many retired pools, all at random. Bounded here; `ci/soak.sh` runs each part for
-//! as long as it is asked to.
+//! Long random runs over orders of keys and kinds of hashes, limits that change, stores that were
+//! full, and many retired pools. Bounded here; `ci/soak.sh` runs each part for a chosen time.
 #![cfg(not(zpool_loom))]
 
 mod common;

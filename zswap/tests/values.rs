@@ -103,8 +103,9 @@ fn long_values_are_evicted_whole() {
     check_books(&store);
 }
 
+/// With checksums every flipped bit is an error, and the block can be removed (B36).
 #[test]
-fn b36_with_checksums_every_flipped_bit_is_an_error_and_the_block_can_be_removed() {
+fn b36_checksum_finds_every_flipped_bit() {
     for compressor in ["rle", "lz4"] {
         let (pool, codec) = (PoolScript::new(), CodecScript::new());
         let spec = spec(&format!("scripted+{compressor}"));
@@ -200,18 +201,20 @@ fn load_with_may_load_inside_and_panic() {
 
 #[test]
 fn load_with_works_while_its_thread_ends() {
+    use std::cell::Cell;
     struct Late(Store<u64>, std::sync::mpsc::Sender<Option<usize>>);
     impl Drop for Late {
         fn drop(&mut self) {
             self.1.send(self.0.load_with(&1, <[u8]>::len).unwrap()).unwrap();
         }
     }
-    thread_local!(static LATE: std::cell::Cell<Option<Late>> = const { std::cell::Cell::new(None) });
+    thread_local!(static LATE: Cell<Option<Late>> = const { Cell::new(None) });
 
     let (store, (tell, told)) = (store_of("zsmalloc+lz4"), std::sync::mpsc::channel());
     store.store(1, &block(1, 1000, Look::Runs)).unwrap();
     std::thread::spawn(move || {
-        // Thread-locals go in the order of their first use, the last one first: the buffer before this.
+        // Thread-locals go in the order of their first use, the last one first: the buffer before
+        // this.
         LATE.set(Some(Late(store.clone(), tell)));
         store.load_with(&1, |_| ()).unwrap();
     })
@@ -220,14 +223,16 @@ fn load_with_works_while_its_thread_ends() {
     assert_eq!(told.recv().unwrap(), Some(1000));
 }
 
+/// Retain leaves what takes the place of a block that it asks about.
 #[test]
-fn retain_leaves_what_takes_the_place_of_a_block_that_it_asks_about() {
+fn retain_keeps_newer_block() {
     for text in common::SPECS {
         let store = builder().spec(spec(text)).max_value_len(1 << 16).build().unwrap();
         for len in [100, 1000, 40_000] {
             store.store(1, &block(1, len, Look::Runs)).unwrap();
             let removed = store.retain(|&key, _| {
-                // Twice, so that the second may get the memory of what is asked about, if that is free.
+                // Twice, so that the second may get the memory of what is asked about, if that is
+                // free.
                 store.store(key, &block(2, len, Look::Runs)).unwrap();
                 store.store(key, &block(3, len, Look::Runs)).unwrap();
                 false
@@ -240,9 +245,10 @@ fn retain_leaves_what_takes_the_place_of_a_block_that_it_asks_about() {
     }
 }
 
-/// What could not be read when it was asked about goes, whether it can be read by then or not; what has taken its place stays.
+/// A block that could not be read when `keep` rejected it goes, whether it can be read by then or
+/// not. A newer one that replaced it stays.
 #[test]
-fn retain_removes_what_cannot_be_read_and_leaves_what_takes_its_place() {
+fn retain_removes_unreadable_block() {
     let script = PoolScript::new();
     let store = scripted(script.clone(), CodecScript::new()).build().unwrap();
     let new = block(2, 4096, Look::Runs);
@@ -286,8 +292,9 @@ fn keys_and_retain() {
     check_books(&store);
 }
 
+/// The books can be read and calls are timed when asked.
 #[test]
-fn the_books_can_be_read_and_calls_are_timed_when_asked() {
+fn stats_display_and_latencies() {
     let store = builder().latency_histograms(true).limit_bytes(64 << 20).build().unwrap();
     assert!(builder().build().unwrap().stats().latencies.is_none());
     (0..100u64).for_each(|key| store.store(key, &block(key, 4096, Look::Runs)).unwrap());

@@ -1,14 +1,18 @@
-//! Which entry is the coldest: a second chance for what was used, instead of a list that every load would have to rewrite.
+//! The eviction clock (CLOCK, Corbató 1968): used entries get a second chance, so that no load has
+//! to rewrite a list.
 //!
 //! ```text
-//!   shard            0                                       1                     2
-//!   buckets   | 0 | . | 2 | 1 | . | 0 | 3 | ... | | . | 1 | 0 | . | ... | | 0 | 0 | ...     heat: uses since the hand came by, up to three
-//!                     ▲ hand: warm entries get colder as it passes; the first that is cold already goes
+//!   shard      0                                   1                 2
+//!   buckets  | 0 | . | 2 | 1 | . | 0 | 3 | ... | | . | 1 | 0 | ... | | 0 | ...     heat, 0 to 3:
+//!                      ▲                                          uses since the hand passed
+//!                      hand: cools warm entries as it passes, and evicts the first cold one
 //! ```
 //!
-//! One hand goes over the buckets of all shards, one shard after the other, so that each entry is visited once a turn, whichever shard it is in. Costs two bits
-//! an entry. The order of the buckets is that of hashes, so a new entry may be anywhere before the hand: it is as good as random how soon the hand comes (for keys that are
-//! [neighbours](crate::index::table) about as soon), and an entry that is never used again tends to go before one that is. Entries that are kept raw are in the same order as the others.
+//! One hand goes over the buckets of all shards, one shard after the other, so each entry is
+//! visited once per turn, whichever shard it is in. That costs two bits per entry. Buckets are in
+//! the order of hashes, so it is random how soon the hand reaches a new entry. Keys that are
+//! [neighbours](crate::index::table) are reached at about the same time. An entry that is never
+//! used again tends to go before one that is. Raw entries are in the same order as the others.
 
 use crate::index::packed_entry::PackedEntry;
 use crate::index::shard::{Item, Shard};
@@ -18,12 +22,12 @@ use crate::index::table::{Position, Seek};
 const ENTRIES: usize = 128;
 const BUCKETS: usize = 128;
 
-/// What the hand found.
+/// Result of a step of the hand.
 #[derive(Debug)]
 pub(crate) enum Coldest<K> {
     /// The coldest, taken out.
     Taken(Item<K>),
-    /// All that it passed was warm: it has not come to the end yet.
+    /// All entries that it passed were warm, and there are more to come.
     Warm,
     /// It came to the end of the shard.
     End,
@@ -32,9 +36,10 @@ pub(crate) enum Coldest<K> {
 }
 
 impl<K> Shard<K> {
-    /// Takes out the entry that the hand comes to first among those that were not used since it last came by.
+    /// Evicts the first entry under the hand that was not used since the hand last passed it.
     ///
-    /// `keep_compressible`: what takes up at most a quarter of its block cools at every second turn only.
+    /// `keep_compressible`: what takes up at most a quarter of its block cools at every second turn
+    /// only.
     pub(crate) fn take_coldest(&mut self, keep_compressible: bool) -> Coldest<K> {
         if self.table.len() == 0 {
             self.hand = Position::default();
@@ -74,7 +79,7 @@ impl<K> Shard<K> {
         Coldest::Warm
     }
 
-    /// The hand has come to the end of the shard.
+    /// Ends a turn: the hand has reached the end of the shard.
     fn turn(&mut self) -> Coldest<K> {
         self.hand = Position::default();
         self.odd_turn = !self.odd_turn;

@@ -1,6 +1,7 @@
 //! The values of several blocks that a shard's entries stand for: few, if any.
 //!
-//! An entry names its value by a number in this list. Numbers of values that went are handed out again.
+//! An entry names its value by a number in this list. Numbers of values that went are handed out
+//! again.
 
 use zpool_core::PoolId;
 use zpool_core::internal::TryArc;
@@ -29,7 +30,8 @@ impl LargeValues {
         value.expect("an entry's value is in the list")
     }
 
-    /// Adds a value. Returns its number. `bytes` grows by what it costs besides its objects.
+    /// Adds a value and returns its number. `bytes` grows by the value's cost, except that of its
+    /// objects.
     ///
     /// # Errors
     ///
@@ -54,7 +56,7 @@ impl LargeValues {
         Ok(number.to_le_bytes())
     }
 
-    /// Removes the value of this number, which an entry had. `bytes` shrinks by what it cost.
+    /// Removes the value of this number, which an entry had. `bytes` shrinks by the value's cost.
     pub(crate) fn remove(&mut self, number: [u8; 4], bytes: &mut usize) -> TryArc<LargeValue> {
         let number = u32::from_le_bytes(number);
         let value = self.list[number as usize].take().expect("an entry's value is in the list");

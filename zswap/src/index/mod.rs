@@ -1,4 +1,4 @@
-//! The index: from a key to what is stored under it, in shards with a lock each.
+//! The index: a sharded map from keys to what is stored, with one lock per shard.
 //!
 //! ```text
 //!   hash of the key, computed once, before any lock
@@ -11,10 +11,10 @@
 //! ```
 //!
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's
-//! `Eq`, its `Hash` when a part of the table is rebuilt, its `Clone` when keys are listed, and the
-//! allocator's `read` and `exchange`, which never block. No other code of a caller or a plug-in
-//! runs under it. The frames of a rebuilt part come from a source of the index's own. What is taken
-//! out is freed after the lock is.
+//! `Eq`; its `Hash` when a part of the table is rebuilt; its `Clone` when keys are listed; and the
+//! allocator's `read` and `exchange`, which never block. No other caller-supplied code runs under
+//! it. The frames of a rebuilt part come from a source of the index's own. Removed items are freed
+//! after the lock.
 
 pub(crate) mod clock;
 pub(crate) mod key_batch;
@@ -49,11 +49,13 @@ const SHARDS: std::ops::RangeInclusive<usize> = 64..=1024;
 /// Shards for each processor, so that two threads seldom meet.
 const SHARDS_PER_CPU: usize = 16;
 
-/// Rows that are placed in one sequence, as a power of two: those of some thirty million numbers. Rows that are a Fibonacci number apart end up next to each other, and the
-/// fewer of them are in a sequence, the shorter are the runs that they make.
+/// Rows that are placed in one sequence, as a power of two: those of some thirty million numbers.
+/// Rows that are a Fibonacci number apart end up next to each other, and the fewer of them are in a
+/// sequence, the shorter are the runs that they make.
 const STRETCH_BITS: u32 = 16;
 
-/// A permutation of words in which each bit depends on every other: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+/// A permutation of words in which each bit depends on every other: the finalizer of SplitMix64
+/// (Steele, Lea and Flood, 2014).
 #[inline]
 fn mix(mut word: u64) -> u64 {
     word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -67,8 +69,7 @@ pub(crate) struct Index<K> {
     shards: Box<[CachePadded<Mutex<Shard<K>>>]>,
     /// The number of shards as a power of two.
     bits: u32,
-    /// A number of this index's own: without it, which hashes come to the same place cannot be
-    /// told.
+    /// Random number of this index. Without it, an attacker could compute which hashes collide.
     seed: u64,
     /// Bytes of all tables.
     bytes: AtomicUsize,
@@ -76,12 +77,12 @@ pub(crate) struct Index<K> {
     hand: AtomicUsize,
 }
 
-/// What is needed before long: see [`Index::prefetch_next_group`].
+/// Next target of [`Index::prefetch_next_group`].
 #[derive(Debug, PartialEq)]
 enum Prefetch {
     /// A shard.
     Shard(usize),
-    /// What its table has from this hash on.
+    /// The buckets of its table from this hash on.
     Places { shard: usize, hash: u64 },
 }
 
@@ -95,7 +96,7 @@ impl<K> Index<K> {
         Index::with_shards(shards, seed, with_sums)
     }
 
-    /// Makes an index of so many shards, a power of two.
+    /// Creates an index with a number of shards that is a power of two.
     fn with_shards(shards: usize, seed: u64, with_sums: bool) -> Index<K> {
         Index {
             shards: (0..shards)
@@ -110,10 +111,13 @@ impl<K> Index<K> {
 
     /// The number of the shard of a key's hash, and the hash for its table.
     ///
-    /// Hashes that differ in the lowest bits alone, a group, are [neighbours](NEIGHBOURS) in one table. Groups that follow each other, a row, go to the shards in turns,
-    /// and in each shard row after row goes where the largest gap is, which multiplying by 2^64 over the golden ratio does: numbers in sequence leave tables without
-    /// long runs. Nothing of that must harm hashes that are something else, a multiple of some number say: so the turns begin elsewhere in each row, and
-    /// after every [stretch](STRETCH_BITS) of rows the sequence does, both as good as at random.
+    /// Hashes that differ in the lowest bits alone, a group, are [neighbours](NEIGHBOURS) in one
+    /// table. Groups that follow each other, a row, go to the shards in turns, and in each shard
+    /// row after row goes where the largest gap is, which multiplying by 2^64 over the golden ratio
+    /// does: numbers in sequence leave tables without long runs. Nothing of that must harm hashes
+    /// that are something else, a multiple of some number say: so the turns begin elsewhere in each
+    /// row, and after every [stretch](STRETCH_BITS) of rows the sequence does, both as good as at
+    /// random.
     #[inline]
     fn split(&self, hash: u64) -> (usize, u64) {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -124,22 +128,25 @@ impl<K> Index<K> {
         (shard as usize, (gap & !(NEIGHBOURS - 1)) | (hash % NEIGHBOURS))
     }
 
-    /// Locks the shard of a hash, to look, or for a change that keeps its bytes. Also gives the hash for its table.
+    /// Locks the shard of a hash, for a look-up or a change that keeps its size. Returns also the
+    /// hash for its table.
     #[inline]
     pub(crate) fn lock(&self, hash: u64) -> (MutexGuard<'_, Shard<K>>, u64) {
         let (shard, hash) = self.split(hash);
         (self.shards[shard].lock(), hash)
     }
 
-    /// Asks memory for the place of a hash, for somebody who has something else to do before it is looked for.
+    /// Prefetches the buckets of a hash, for a caller that has other work before it looks the hash
+    /// up.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         let (shard, hash) = self.lock(hash);
         shard.table.prefetch(hash);
     }
 
-    /// Asks memory for what the next group of hashes needs, for somebody who goes through hashes in their order and is at `hash`. Waits for nobody; others may have to
-    /// wait for it, for some instructions.
+    /// Prefetches what the next group of hashes needs, for a caller that visits hashes in order and
+    /// is at `hash`. Never waits. Other threads may wait for the shard, but only for a few
+    /// instructions.
     #[inline]
     pub(crate) fn prefetch_next_group(&self, hash: u64) {
         match self.next_prefetch(hash) {
@@ -155,8 +162,9 @@ impl<K> Index<K> {
         }
     }
 
-    /// What is asked for at `hash`: a little at a time, and the places only when the shard, which says where they are, has come. Not at once where a group begins:
-    /// that there is an order shows at its second hash.
+    /// Decides what to prefetch at `hash`. A group begins with its shard, because the shard knows
+    /// where its buckets are. Nothing is prefetched at the first hash of a group: only the second
+    /// one shows that there is an order.
     #[inline]
     fn next_prefetch(&self, hash: u64) -> Option<Prefetch> {
         let at = hash % NEIGHBOURS;
@@ -192,7 +200,8 @@ impl<K> Index<K> {
         let result = change(shard);
         let after = shard.bytes();
         if before != after {
-            // Under the lock, so that nobody subtracts it before. Wrapping, so that shrinking is adding the difference, too. Relaxed: an account.
+            // Under the lock, so that no other thread subtracts the bytes before they are added.
+            // Wrapping, so that shrinking adds the difference too. Relaxed: an account.
             self.bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
         }
         result
@@ -248,13 +257,15 @@ impl<K> Index<K> {
         })
     }
 
-    /// Takes out the entry that the clock's hand comes to first among those that are cold. `None` when there is none in any shard.
+    /// Evicts the first cold entry that the clock's hand reaches. Returns `None` if no shard has an
+    /// entry.
     ///
     /// An empty shard passes the question on, however often it is asked (B30).
     pub(crate) fn take_coldest(&self, keep_compressible: bool) -> Option<Item<K>> {
         let mut empty = 0;
         while empty < self.shards() {
-            // Relaxed, here and below: where the hand is matters to nobody else, and two that find it in the same shard look there one after the other.
+            // Relaxed, here and below: only this function reads the hand. Two threads that find it
+            // in the same shard look there one after the other.
             let at = self.hand.load(Ordering::Relaxed);
             let coldest = self.edit_shard(at % self.shards(), |shard| {
                 let coldest = shard.take_coldest(keep_compressible);
@@ -307,7 +318,8 @@ impl<K> Index<K> {
     ///
     /// # Panics
     ///
-    /// If there is no memory for some that cannot be told apart: keys of one hash, or in the stash.
+    /// If there is no memory for keys that cannot be divided further: those of one hash, or in the
+    /// stash.
     pub(crate) fn key_batch(
         &self,
         shard: usize,
@@ -369,7 +381,8 @@ impl<K: Eq> Index<K> {
         }
     }
 
-    /// Stores what `new` has, in one critical section, and gives what it took the place of. For the caller to drop: no lock is held then.
+    /// Stores the item in `new`, in one critical section, and returns the item that it replaced.
+    /// The caller drops that with no lock held.
     ///
     /// # Errors
     ///
@@ -389,8 +402,10 @@ impl<K: Eq> Index<K> {
 mod tests {
     use super::*;
 
+    /// Numbers that follow each other are neighbours in a shard, and their groups go to one shard
+    /// after the other.
     #[test]
-    fn numbers_that_follow_each_other_are_neighbours_in_a_shard_and_their_groups_take_turns() {
+    fn consecutive_numbers_are_neighbours() {
         let index = Index::<u64>::with_shards(64, 0, false);
         let shards = index.shards() as u64;
         for first in
@@ -407,8 +422,9 @@ mod tests {
         }
     }
 
+    /// Look-ups in order prefetch the next shard and its buckets once each.
     #[test]
-    fn somebody_who_comes_by_in_order_finds_shard_and_places_asked_for_once_each() {
+    fn sequential_lookups_prefetch_each_group_once() {
         let index = Index::<u64>::with_shards(64, 0, false);
         let last_group = u64::MAX - NEIGHBOURS + 1;
         for first in [0, NEIGHBOURS * 64 * 77, last_group] {
@@ -417,21 +433,22 @@ mod tests {
                 (0..NEIGHBOURS).filter_map(|at| index.next_prefetch(first + at)).collect();
             assert_eq!(asked, [Prefetch::Shard(shard), Prefetch::Places { shard, hash }]);
         }
-        // Nothing can be seen of it, but it neither waits for a shard that somebody holds nor falls over a table that is empty.
+        // A prefetch has no visible effect, but it must neither wait for a shard that is locked nor
+        // fail on an empty table.
         let _held = index.shards[index.split(NEIGHBOURS).0].lock();
         (0..2 * NEIGHBOURS).for_each(|hash| index.prefetch_next_group(hash));
     }
 
     /// The last four are Fibonacci numbers times eight.
     #[test]
-    fn numbers_of_any_stride_are_spread_over_shards_and_tables() {
+    fn any_stride_is_spread_over_shards_and_tables() {
         for shards in [64, 1024] {
             let index = Index::<u64>::with_shards(shards, 0, false);
             let powers = (0..=43).map(|power| 1u64 << power);
             for stride in
                 powers.chain([3, 7, 1000, 12_288, 971_144, 1_571_344, 6_656_320, 17_426_472])
             {
-                // A hundred a shard, and sixteen places to tell apart in each shard's table.
+                // 100 per shard, and 16 ranges to tell apart in each shard's table.
                 let (mut by_shard, mut by_place) = (vec![0; shards], vec![0; 16 * shards]);
                 for i in 0..100 * shards as u64 {
                     let (shard, hash) = index.split(i.wrapping_mul(stride));
@@ -439,7 +456,8 @@ mod tests {
                     by_place[shard * 16 + (hash >> 60) as usize] += 1;
                 }
                 let most = |counts: &[usize]| counts.iter().copied().max().unwrap_or(0);
-                // At random it is 100, with a deviation of 10, and 6 a place, or 28 where groups of eight lie so.
+                // At random it is 100, with a deviation of 10, and 6 a place, or 28 where groups of
+                // eight lie so.
                 assert!(
                     most(&by_shard) < 180,
                     "{shards} shards, stride {stride}: {}",

@@ -1,21 +1,24 @@
-//! What the index keeps for a key, packed: 16 bytes, of which one byte says what it is and whether it is there at all.
+//! A packed entry of the index: 16 bytes, one of which tells the kinds of entries and an empty
+//! bucket apart.
 //!
 //! ```text
-//!   object        | handle: 8 bytes                      | place 3 | lengths: 5 bytes, the last says what this is  |
-//!   same-filled   | the word: 8 bytes                    | place 3 | length 3                        |             |
-//!   large         | number of the value: 4 bytes         | place 3 |                                 |             |
+//!   object       | handle: 8 bytes         | state 3 | metadata: 5 bytes, the last is the tag |
+//!   same-filled  | the word: 8 bytes       | state 3 | length 3                     |         |
+//!   large        | number of the value: 4  | state 3 |                              |         |
 //!
-//!   place         | distance from home: 11 bits | pool: 11 bits | heat: 2 bits |
+//!   state        | distance from home: 11 bits | pool: 11 bits | heat: 2 bits |
 //! ```
 //!
-//! The distance belongs to the [table](crate::index::table), the pool's number to the shard's [list of pools](crate::index::pool_refs), the heat to the [clock](crate::index::clock); lengths are
+//! The distance belongs to the [table](crate::index::table), the pool's number to the shard's [list
+//! of pools](crate::index::pool_refs), the heat to the [clock](crate::index::clock); lengths are
 //! packed by [`meta`](crate::index::packed_meta).
 
 use zpool_core::Handle;
 
 use crate::index::packed_meta::{PackedLen, PackedMeta};
 
-/// What is stored under a key. Owns the handle, but cannot free it: that takes the pool, which the shard knows.
+/// Packed value of a key. Owns the handle but cannot free it: that takes the pool, which the shard
+/// knows.
 #[derive(Debug)]
 pub(crate) enum PackedEntry {
     /// A block that is eight bytes repeated, and in no pool.
@@ -33,7 +36,7 @@ const _: () = assert!(
     "an empty state of a table costs no flag"
 );
 
-/// Where an entry is in the table, which pool it is in, and how lately it was used.
+/// State of an entry: its distance from home, the number of its pool, and its heat.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct EntryState([u8; 3]);
 
@@ -125,7 +128,8 @@ impl PackedEntry {
         }
     }
 
-    /// Used once more: the clock passes it over a turn longer. Written only where it changes something, so that hot entries stay clean in the caches.
+    /// Warms the entry, so that the clock passes it one turn more. Writes only if that changes
+    /// something, so that hot entries stay clean in the caches.
     #[inline]
     pub(crate) fn warm(&mut self) {
         let state = self.state_mut();

@@ -1,12 +1,12 @@
-//! What is known of a block in a pool, packed: how long it is, how long its object is, and whether that is the block itself. Five bytes, one of which has values to
-//! spare, for whoever keeps this in an enum.
+//! Packed metadata of a block in a pool: both lengths, and whether the object is the block itself.
+//! It takes five bytes, one of which has unused values: the niche of the enum around it.
 //!
 //! ```text
 //!   | length: 16 bits | object's length: 16 bits | raw: 1 bit, length: 2 bits, object's length: 2 bits |
 //! ```
 //!
-//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`PackedLen`] is
-//! for blocks that are in no pool: these may be empty.
+//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`PackedLen`]
+//! is for blocks that are in no pool: these may be empty.
 
 use crate::value::MAX_BLOCK_SIZE;
 use crate::value::meta::ObjectMeta;
@@ -19,7 +19,8 @@ const LOW_BITS: u32 = 16;
 const HIGH_BITS: u32 = LEN_BITS - LOW_BITS;
 
 /// Lengths of a block and its object.
-// The byte with values to spare is the last one: an enum has room for something else in front of it.
+// The byte with values to spare is the last one: an enum has room for something else in front of
+// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct PackedMeta {
@@ -86,7 +87,7 @@ impl PackedLen {
     }
 }
 
-/// Five bits in a byte, the other values of which are left to whoever needs one that this never has.
+/// Five bits in a byte. The byte's other values are the niche of an enum that contains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 #[rustfmt::skip]

@@ -1,7 +1,10 @@
-//! The pools that a shard's entries are in: one counted reference for all entries of a pool, and how many these are.
+//! The pools that a shard's entries are in: one counted reference for all entries of a pool, and
+//! how many these are.
 //!
-//! An entry names its pool by a number of eleven bits in this list, instead of holding a reference of eight bytes. The reference that the list holds keeps the
-//! pool as long as an entry of the shard is in it. References that become superfluous are handed out, to be dropped when the shard's lock is free.
+//! An entry names its pool by a number of eleven bits in this list, instead of holding a reference
+//! of eight bytes. The reference that the list holds keeps the pool as long as an entry of the
+//! shard is in it. References that become superfluous are handed out, to be dropped when the
+//! shard's lock is free.
 
 use zpool_core::PoolId;
 use zpool_manager::PoolRef;
@@ -122,7 +125,7 @@ impl PoolRefs {
         }
     }
 
-    /// Where `pool` is in the order of references, or would be.
+    /// Finds `pool` in the order of references, or the place to insert it.
     fn find(&self, pool: &PoolRef) -> Result<usize, usize> {
         self.by_ref.binary_search_by_key(&PoolRef::number(pool), |&(number, _)| number)
     }
@@ -212,7 +215,7 @@ mod tests {
         assert_eq!(numbers, (0..8).collect::<Vec<u16>>());
         let held = bytes;
         assert!(list.release_one(5).is_none());
-        let last = list.release_one(5).expect("nobody needs it any more");
+        let last = list.release_one(5).expect("the last entry is gone");
         assert_eq!(list.entries().count(), 7);
         assert_eq!(list.acquire(last, &mut bytes).unwrap().0, 5);
         assert_eq!((bytes, list.bytes()), (held, held));

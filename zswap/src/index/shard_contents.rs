@@ -1,7 +1,7 @@
-//! What a shard held, taken out as a whole: to be freed without its lock.
+//! The contents of a shard, removed as a whole, to be freed without its lock.
 //!
-//! The memory of the shard's table is the list of what is to be freed, so a store can be cleared
-//! and dropped where there is no memory for another list.
+//! The memory of the shard's table serves as the list of what to free, so a store can be cleared
+//! and dropped when there is no memory for another list.
 
 use zpool_core::Handle;
 use zpool_core::internal::catch;
@@ -35,12 +35,12 @@ impl<K> ShardContents<K> {
     pub(crate) fn free(mut self, whole: Option<&PoolRef>, panics: &mut DeferredPanic) -> usize {
         let whole = whole.and_then(|pool| self.pools.number_of(pool));
         let mut batch = FreeBatch { number: 0, len: 0, handles: [const { None }; BATCH] };
-        // What the lists cost is not on the books any more.
+        // The bytes of these lists no longer count.
         let (mut failed, mut list_bytes) = (0, usize::MAX / 2);
         for ((key, entry), _) in self.table.drain() {
             match entry {
                 PackedEntry::SameFilled { .. } => {}
-                // Its pool is the list of what is in it.
+                // Its pool goes as a whole, with all its objects.
                 PackedEntry::Pooled { state, .. } if Some(state.pool()) == whole => {}
                 PackedEntry::Pooled { handle, state, .. } => {
                     if batch.len == BATCH || (batch.len > 0 && batch.number != state.pool()) {
@@ -68,8 +68,8 @@ impl<K> ShardContents<K> {
     }
 }
 
-/// Are all references to `pool`, which is retired, in these contents, but for the caller's own?
-/// Then it goes with them.
+/// Checks that these contents, and the caller, have all references to `pool`, which is retired. If
+/// so, the pool goes when they do.
 pub(crate) fn have_all_references<K>(contents: &[ShardContents<K>], pool: &PoolRef) -> bool {
     let in_values = |contents: &ShardContents<K>| {
         let blocks = contents.values.blocks().iter().filter(|(id, _)| *id == pool.id());
@@ -96,7 +96,7 @@ impl FreeBatch {
         self.len += 1;
     }
 
-    /// Frees what was pushed. Returns how many objects were not freed.
+    /// Frees the objects of these handles. Returns how many were not freed.
     fn free(&mut self, pools: &PoolRefs) -> usize {
         let len = std::mem::take(&mut self.len);
         if len == 0 {

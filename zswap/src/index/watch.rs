@@ -1,4 +1,4 @@
-//! Entries that are told apart from later ones although no guard holds their objects.
+//! Watches: entries that are recognized later although no guard holds their objects.
 //!
 //! A handle's id says which object an entry names only while a guard pins that object. Without a
 //! guard the allocator may give the same id out again after enough replacements, so comparing ids

@@ -1,23 +1,29 @@
-//! The limit: what the store may hold, in bytes as the operating system counts them, and the hysteresis around it.
+//! The limit of a store in bytes, as the operating system counts them, and the low watermark below
+//! it.
 //!
-//! What is held is the sum over all pools (retired ones and those that await destruction included), the contexts of their compressors, and the index. Walking
-//! the pools takes a lock and a heap call, so a store asks only the current pool, and for all others uses what they held at the last switch: they are retired
-//! and their allocators only shrink, so that is an upper bound; contexts, which loads may add to any of them, are counted in one place. Only where the bound
-//! says no, the pools are walked and the exact figure decides; and where the block is going to another pool than the one that is current by now, since a batch
-//! that began before the switch may add any number of them to a retired pool.
+//! Held bytes are those of all pools (also retired ones and those that await destruction), of their
+//! compressors' contexts, and of the index. Walking all pools takes a lock and a heap call, so a
+//! store usually asks only the current pool. For the others it uses what they held at the last
+//! switch. That is an upper bound: they are retired, and their allocators only shrink. Loads may
+//! add contexts to any pool, so contexts are counted in one place.
 //!
-//! What is being stored while the limit is checked is not counted, so the limit is overshot by at most what the stores in flight add.
+//! All pools are walked in two cases: if the bound exceeds the limit; and if the block goes to a
+//! pool that is no longer current. A batch that began before a switch may add any number of blocks
+//! to a retired pool.
+//!
+//! Stores in flight are not counted, so the limit is exceeded by at most what they add.
 
+mod debt;
 pub(crate) mod eviction_scope;
 pub(crate) mod policy;
 
 use std::time::{Duration, Instant};
 
 use zpool_core::internal::sync::Mutex;
-use zpool_core::internal::sync::atomic::{
-    AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering,
-};
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use zpool_manager::{PoolManager, PoolRef};
+
+use self::debt::EvictionDebt;
 
 /// No count of switches: nothing is known yet.
 const NEVER: u64 = u64::MAX;
@@ -25,15 +31,15 @@ const NEVER: u64 = u64::MAX;
 /// No limit.
 const NONE: usize = usize::MAX;
 
-/// Compression contexts may hold one part in so many of the limit, but one context in any case.
+/// Compression contexts may hold 1/4 of the limit, but always one context.
 const CONTEXT_SHARE: usize = 4;
 
-/// A full store that refuses looks at most this often for memory to give back, unless something was
-/// removed from it: guards that pinned objects may be gone, and contexts idle.
+/// Shortest time between two attempts of a full store to release memory, if nothing was removed
+/// from it meanwhile. Even then guards may be gone, and contexts idle.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Idle contexts are freed at most this often before anything is evicted, since stores that need
-/// them again make them anew.
+/// Shortest time between two releases of idle contexts before an eviction. Stores that need them
+/// again create them anew.
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// A limit, and whether it was reached.
@@ -44,27 +50,25 @@ pub(crate) struct Limit {
     /// Once full, it stays so until it holds no more than this part of it.
     accept_percent: u8,
     full: AtomicBool,
-    /// Eviction debt in bytes: stored since the limit was reached, minus evicted or removed since.
-    /// Negative means credit.
-    owed: AtomicIsize,
+    debt: EvictionDebt,
     /// The limit was lowered, and the store is not below it yet.
     catching_up: AtomicBool,
-    /// Something was removed since the store last looked for memory to give back.
+    /// Something was removed since the store last looked for memory to release.
     removed: AtomicBool,
     /// When it did that, and when it last freed idle contexts.
     tried: Cooldown,
     swept: Cooldown,
-    /// What all pools but the current one held at most...
-    others: AtomicUsize,
-    /// ...which is the one of this number...
-    besides: AtomicU64,
+    /// Upper bound of the bytes that all pools except one held...
+    other_bytes: AtomicUsize,
+    /// ...which is the pool of this id...
+    excluded_pool: AtomicU64,
     /// ...as long as the manager has made this many switches.
-    as_of: AtomicU64,
+    as_of_switches: AtomicU64,
     /// Held while those three are written.
     refresh: Mutex<()>,
 }
 
-/// How a full store looks for memory to give back.
+/// How a full store looks for memory to release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReleaseAttempt {
     /// Not at all: nothing has changed since it last did.
@@ -88,10 +92,10 @@ impl Cooldown {
         Cooldown { born: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    /// Is it due again, after `interval`? If so, it counts as done now.
+    /// Whether `interval` has passed. If so, it begins anew.
     fn is_due(&self, interval: Duration) -> bool {
         let now = self.born.elapsed().as_micros() as u64 + 1;
-        // Relaxed: two threads that find it due at once both do it.
+        // Relaxed: if two threads find it due at once, both act.
         let last = self.last.load(Ordering::Relaxed);
         let due = last == 0 || now.saturating_sub(last) > interval.as_micros() as u64;
         if due {
@@ -101,32 +105,32 @@ impl Cooldown {
     }
 }
 
-/// What the limit says to one more block.
+/// Verdict of the limit about one more block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// There is room.
     Room,
-    /// Below the limit, but it was reached and the threshold is not yet.
+    /// Below the limit, but above the low watermark since the limit was reached.
     AboveLowWatermark { held: usize },
     /// At the limit.
     Full { held: usize },
 }
 
 impl Limit {
-    /// A limit of `max` bytes, or none; once full, the store takes blocks again at `accept_percent` of it.
+    /// Creates a limit of `max` bytes, or none. Its low watermark is `accept_percent` of it.
     pub(crate) fn new(max: Option<usize>, accept_percent: u8) -> Limit {
         Limit {
             max: AtomicUsize::new(max.unwrap_or(NONE)),
             accept_percent,
             full: AtomicBool::new(false),
-            owed: AtomicIsize::new(0),
+            debt: EvictionDebt::default(),
             catching_up: AtomicBool::new(false),
             removed: AtomicBool::new(true),
             tried: Cooldown::never(),
             swept: Cooldown::never(),
-            others: AtomicUsize::new(0),
-            besides: AtomicU64::new(0),
-            as_of: AtomicU64::new(NEVER),
+            other_bytes: AtomicUsize::new(0),
+            excluded_pool: AtomicU64::new(0),
+            as_of_switches: AtomicU64::new(NEVER),
             refresh: Mutex::new(()),
         }
     }
@@ -134,7 +138,7 @@ impl Limit {
     /// The limit, if there is one.
     #[inline]
     pub(crate) fn bytes(&self) -> Option<usize> {
-        // Relaxed: whoever is late to see a new limit goes by the old one once more.
+        // Relaxed: a thread that sees a new limit late applies the old one once more.
         let max = self.max.load(Ordering::Relaxed);
         (max != NONE).then_some(max)
     }
@@ -147,38 +151,37 @@ impl Limit {
         self.catching_up.store(max < before, Ordering::Relaxed);
         self.full.store(false, Ordering::Relaxed);
         self.removed.store(true, Ordering::Relaxed);
-        self.reset_debt();
+        self.debt.reset();
     }
 
-    /// What compression contexts may hold together.
+    /// Bytes that all compression contexts together may hold.
     pub(crate) fn max_context_bytes(&self) -> Option<usize> {
         self.bytes().map(|max| max / CONTEXT_SHARE)
     }
 
-    /// Was the limit lowered, and the store not seen below it since?
+    /// Whether the limit was lowered, and the store was not below it since.
     pub(crate) fn is_catching_up(&self) -> bool {
         // Relaxed, here and below: a thread that is late to see it evicts a step more or less.
         self.catching_up.load(Ordering::Relaxed)
     }
 
-    /// The store is below its limit.
+    /// Notes that the store is below its limit.
     pub(crate) fn caught_up(&self) {
         if self.is_catching_up() {
             self.catching_up.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Something was removed from a full store: it may be worth while to look for memory to give
-    /// back.
+    /// Notes that something was removed from a full store, so there may be memory to release.
     #[inline]
     pub(crate) fn note_removed(&self) {
-        // Looked at first, so that removing threads share the line. Relaxed: a hint.
+        // Loaded first, so that removing threads share the cache line. Relaxed: a hint.
         if !self.removed.load(Ordering::Relaxed) {
             self.removed.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Is it worth while to look for memory to give back? If so, it counts as done.
+    /// Decides whether to look for memory to release, and counts as such an attempt.
     pub(crate) fn next_attempt(&self) -> ReleaseAttempt {
         let due = self.tried.is_due(RETRY);
         let removed = self.removed.swap(false, Ordering::Relaxed);
@@ -191,23 +194,23 @@ impl Limit {
         }
     }
 
-    /// Are idle contexts to be freed? If so, it counts as done.
+    /// Decides whether to free idle contexts, and counts as doing so.
     pub(crate) fn may_free_contexts(&self) -> bool {
         self.swept.is_due(SWEEP)
     }
 
-    /// Was the limit reached, and the threshold not yet?
+    /// Whether the limit was reached, and the store not below its low watermark since.
     #[inline]
     pub(crate) fn above_low_watermark(&self) -> bool {
-        // Relaxed: whoever is late to see the flag goes by the other threshold once more.
+        // Relaxed: a thread that sees the flag late applies the other threshold once more.
         self.full.load(Ordering::Relaxed)
     }
 
-    /// What the limit, `max`, says to one more block in `pool`, if that can be told without asking
-    /// every pool.
+    /// Judges one more block in `pool` by an upper bound. Returns `None` if all pools have to be
+    /// asked.
     ///
-    /// `pays`: a store under pressure makes room for its own, so that an upper bound below the
-    /// limit is all it has to know.
+    /// If `pays`, a store above its low watermark evicts what it adds, so a bound below the limit
+    /// is enough.
     #[inline]
     pub(crate) fn admit_by_bound(
         &self,
@@ -218,15 +221,15 @@ impl Limit {
         pays: bool,
     ) -> Option<Admission> {
         // Acquire: pairs with the Release in `measure_pools`: the bound is that of the count.
-        if self.as_of.load(Ordering::Acquire) != manager.switches()
-            || self.besides.load(Ordering::Relaxed) != pool.id().get()
+        if self.as_of_switches.load(Ordering::Acquire) != manager.switches()
+            || self.excluded_pool.load(Ordering::Relaxed) != pool.id().get()
         {
             return None;
         }
         let full = self.above_low_watermark();
         let below = if full { self.low_watermark(max) } else { max };
-        let others = self.others.load(Ordering::Relaxed);
-        let held = pool.zpool().bytes_held() + others + manager.context_bytes() + index_bytes;
+        let other_bytes = self.other_bytes.load(Ordering::Relaxed);
+        let held = pool.zpool().bytes_held() + other_bytes + manager.context_bytes() + index_bytes;
         if held < below {
             self.set_above_low_watermark(full, false);
             return Some(Admission::Room);
@@ -234,9 +237,8 @@ impl Limit {
         (pays && held < max).then_some(Admission::AboveLowWatermark { held })
     }
 
-    /// What the limit, `max`, says after every pool was asked. Bytes that are `transient_bytes`, because
-    /// they go by themselves, do not count: neither as held nor as a reason to evict for other
-    /// stores.
+    /// Judges one more block by what all pools hold. Transient bytes, which go by themselves, do
+    /// not count as held, nor as a reason to evict.
     pub(crate) fn admit_by_measure(
         &self,
         max: usize,
@@ -250,12 +252,12 @@ impl Limit {
         self.judge(max, held, before.max(transient_bytes()))
     }
 
-    /// What is held, asking every pool.
+    /// Returns the bytes held, by asking every pool.
     pub(crate) fn held(&self, manager: &PoolManager, index_bytes: usize) -> usize {
         self.measure_pools(manager) + index_bytes
     }
 
-    /// What the limit says to a store that holds exactly `held`, of which some bytes are `transient_bytes`.
+    /// Judges a store that holds exactly `held` bytes, some of them transient.
     fn judge(&self, max: usize, held: usize, transient_bytes: usize) -> Admission {
         let full = self.above_low_watermark();
         let below = if full { self.low_watermark(max) } else { max };
@@ -270,16 +272,10 @@ impl Limit {
         }
     }
 
-    /// What is stored has grown by so many bytes, or less than none. Gives how much is to be evicted for that and what came before.
-    pub(crate) fn owe(&self, bytes: isize) -> isize {
-        // Relaxed: an account. Two who pay the same debt evict too much once, and that counts.
-        self.owed.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes)
-    }
-
-    /// There is nothing left to pay with.
-    pub(crate) fn reset_debt(&self) {
-        // Relaxed: as above.
-        self.owed.store(0, Ordering::Relaxed);
+    /// The store's eviction debt.
+    #[inline]
+    pub(crate) fn debt(&self) -> &EvictionDebt {
+        &self.debt
     }
 
     /// Once full, the store takes blocks again below this many bytes.
@@ -291,33 +287,39 @@ impl Limit {
     #[inline]
     pub(crate) fn set_above_low_watermark(&self, was: bool, is: bool) {
         if was != is {
-            self.reset_debt();
+            self.debt.reset();
             self.full.store(is, Ordering::Relaxed);
         }
     }
 
-    /// What all pools hold now; and remembers the part of those that are not current.
+    /// Sums up all pools, and remembers the part of those that are not current.
     #[cold]
     fn measure_pools(&self, manager: &PoolManager) -> usize {
         let before = manager.switches();
         let Some(current) = manager.current() else { return manager.bytes_held() };
-        let others = manager.allocator_bytes_besides(&current);
-        self.remember(others, current.id().get(), before, || manager.switches());
-        current.zpool().bytes_held() + others + manager.context_bytes()
+        let other_bytes = manager.allocator_bytes_besides(&current);
+        self.remember(other_bytes, current.id().get(), before, || manager.switches());
+        current.zpool().bytes_held() + other_bytes + manager.context_bytes()
     }
 
-    /// Remembers what pools besides `besides` held, when there had been `before` switches, unless
-    /// there was another one since.
-    fn remember(&self, others: usize, besides: u64, before: u64, switches: impl FnOnce() -> u64) {
+    /// Remembers what the pools except `excluded_pool` held after `before` switches, unless there
+    /// was another switch since.
+    fn remember(
+        &self,
+        other_bytes: usize,
+        excluded_pool: u64,
+        before: u64,
+        switches: impl FnOnce() -> u64,
+    ) {
         let _refresh = self.refresh.lock();
-        // Unchanged: so `besides` was current all the time, or is the successor that a switch has
-        // published and not counted yet. What is written in that moment ends with the count.
+        // Unchanged: so `excluded_pool` was current all the time, or is the successor that a switch
+        // has published and not counted yet. What is written in that moment ends with the count.
         if switches() == before {
             // A reader between the stores uses the new bound with the old count, once.
-            self.others.store(others, Ordering::Relaxed);
-            self.besides.store(besides, Ordering::Relaxed);
+            self.other_bytes.store(other_bytes, Ordering::Relaxed);
+            self.excluded_pool.store(excluded_pool, Ordering::Relaxed);
             // Release: pairs with the Acquire in `admit_by_bound`.
-            self.as_of.store(before, Ordering::Release);
+            self.as_of_switches.store(before, Ordering::Release);
         }
     }
 }
@@ -326,16 +328,16 @@ impl Limit {
 mod tests {
     use super::*;
 
-    /// What a walk found before a switch says nothing about the time after it.
+    /// A figure from before a switch is not valid after it.
     #[test]
     fn walk_during_switch_is_not_remembered() {
         let limit = Limit::new(Some(1 << 20), 90);
         let remembered = || {
-            let (others, besides) = (&limit.others, &limit.besides);
+            let (other_bytes, excluded_pool) = (&limit.other_bytes, &limit.excluded_pool);
             (
-                others.load(Ordering::Relaxed),
-                besides.load(Ordering::Relaxed),
-                limit.as_of.load(Ordering::Relaxed),
+                other_bytes.load(Ordering::Relaxed),
+                excluded_pool.load(Ordering::Relaxed),
+                limit.as_of_switches.load(Ordering::Relaxed),
             )
         };
         limit.remember(1000, 1, 5, || 6);
@@ -346,7 +348,7 @@ mod tests {
         assert_eq!(remembered(), (1000, 1, 5));
     }
 
-    /// A store that has nothing to give back does not look for it again and again.
+    /// A store with nothing to release does not look for it again and again.
     #[test]
     fn attempt_without_removal_waits() {
         let moment = Cooldown::never();
@@ -363,17 +365,19 @@ mod tests {
         );
     }
 
+    /// Eviction debt adds up until the store becomes full, or falls below its low watermark.
     #[test]
-    fn what_is_owed_is_summed_up_until_the_store_is_full_or_below_the_threshold_anew() {
+    fn debt_resets_when_watermark_is_crossed() {
         let limit = Limit::new(Some(1 << 20), 90);
-        assert_eq!((limit.owe(4000), limit.owe(-4096), limit.owe(100)), (4000, -96, 4));
+        let debt = limit.debt();
+        assert_eq!((debt.charge(4000), debt.credit(4096), debt.charge(100)), (4000, -96, 4));
         limit.set_above_low_watermark(false, false);
-        assert_eq!(limit.owe(0), 4);
+        assert_eq!(debt.charge(0), 4);
         limit.set_above_low_watermark(false, true);
-        assert_eq!((limit.owe(7), limit.above_low_watermark()), (7, true));
+        assert_eq!((debt.charge(7), limit.above_low_watermark()), (7, true));
         limit.set_above_low_watermark(true, false);
-        assert_eq!((limit.owe(5), limit.above_low_watermark()), (5, false));
+        assert_eq!((debt.charge(5), limit.above_low_watermark()), (5, false));
         limit.set(Some(2 << 20));
-        assert_eq!(limit.owe(-1), -1);
+        assert_eq!(debt.charge(-1), -1);
     }
 }

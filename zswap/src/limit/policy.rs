@@ -1,8 +1,8 @@
-//! What a store does at its limit.
+//! The policy of a store at its limit.
 
 use std::fmt;
 
-/// What a store does when it is at its limit.
+/// Policy of a store at its limit.
 ///
 /// # How far over the limit
 ///
@@ -20,19 +20,21 @@ use std::fmt;
 /// - the list of a value of several blocks, 40 bytes for each.
 ///
 /// Loads are never refused: a decompression context that one of them makes counts as soon as it is
-/// there, and the next store makes room for it, or is refused. After [`Store::set_limit`](crate::Store::set_limit) has
-/// lowered the limit, the store is over it until what is too much was evicted or removed.
+/// there, and the next store makes room for it, or is refused. After
+/// [`Store::set_limit`](crate::Store::set_limit) has lowered the limit, the store is over it until
+/// what is too much was evicted or removed.
 ///
 /// # What a full store does
 ///
 /// In this order, until it is below its limit: frees contexts that are not in use, shrinks the
-/// index, gives free frames back, compacts pools with many holes. Only then it evicts, or refuses.
+/// index, releases free frames, compacts pools with many holes. Only then it evicts, or refuses.
 /// A store that refuses does that again only once something was removed from it, or 200 ms have
 /// passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
-    /// Refuses what is to be stored, with [`Error::Full`](crate::Error::Full), until it holds no more than the threshold.
+    /// Refuses what is to be stored, with [`Error::Full`](crate::Error::Full), until it holds no
+    /// more than the threshold.
     #[default]
     Refuse,
     /// Removes the blocks that were not used for the longest time.

@@ -1,12 +1,14 @@
-//! Many blocks at once: what a call costs besides its codec is shared.
+//! Batches: all costs of a call except those of the codec are shared.
 //!
 //! ```text
-//!   store_many   a context and a reference to the current pool for all ─► each: compress, insert, put into the index
-//!   load_many    a reference to the current pool ─► a group at a time: find and pin each, ask memory for it ─► decompress each
+//!   store_many   a context and a reference to the current pool for all
+//!                  └► each: compress, insert, put into the index
+//!   load_many    a reference to the current pool
+//!                  └► a group at a time: find and pin each, prefetch it ─► decompress each
 //! ```
 //!
-//! Each item has its own result, as if it had been alone (B35). A batch is not atomic: others may see a part of it. Why nothing is staged between
-//! compressing and the index: docs/decisions/0021.
+//! Each item has its own result, as if it had been alone (B35). A batch is not atomic: others may
+//! see a part of it. Why nothing is staged between compressing and the index: docs/decisions/0021.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -27,14 +29,14 @@ use crate::value::meta::ObjectMeta;
 use crate::value::pooled_object::{PinnedObject, PooledObject, pin};
 use crate::value::{PooledBlock, Value};
 
-/// Blocks that are pinned together: as many as have their first lines under way at a time.
+/// Blocks pinned together: as many as have their first cache lines in flight at a time.
 const GROUP: usize = 8;
 
-/// Lines of each object that are asked for ahead; for the rest the processor sees what comes.
+/// Cache lines of each object that are prefetched; the processor's own prefetcher fetches the rest.
 const LINES: usize = 4;
 
-/// Lines of each block to be stored that are asked for ahead. Measured, throughput over one by one, blocks in random order and in that of memory: with none 0.99
-/// and 1.005, with 4 1.027 and 0.98, with 12 1.028 and 1.00.
+/// Cache lines of each block to be stored that are prefetched. `--bin store` shows the effect in
+/// `store_many_over_store`.
 const BLOCK_LINES: usize = 12;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
@@ -50,17 +52,20 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Panics
     ///
-    /// If the iterator or a key's `Hash` or `Eq` does. Each item is asked for and its key hashed before the one before it is stored, so one item besides
-    /// the one at fault may be lost:
+    /// If the iterator or a key's `Hash` or `Eq` panics. We take an item from the iterator and hash
+    /// its key before we store the one before it. So one more item may be lost:
     ///
-    /// - where asking for an item or hashing its key panics, the item before it is not stored either;
-    /// - where storing an item panics (`Eq`, or `Hash` as the index grows), the item after it was taken from the iterator already, and is dropped.
+    /// - If taking an item or hashing its key panics, the item before it is not stored either.
+    /// - If storing an item panics (`Eq`, or `Hash` while the index grows), the item after it was
+    ///   already taken from the iterator, and is dropped.
     ///
-    /// All before those are stored. What was stored before under the keys of those that are not is still there.
+    /// All items before those are stored. What was stored earlier under the keys of the lost ones
+    /// is still there.
     ///
     /// # Concurrency
     ///
-    /// As for [`store`](Self::store). All go to the pool that is current when the call begins; if there is none then, each is stored as if alone.
+    /// As for [`store`](Self::store). All go to the pool that is current when the call begins; if
+    /// there is none then, each is stored as if alone.
     pub fn store_many<B: AsRef<[u8]>>(
         &self,
         items: impl IntoIterator<Item = (K, B)>,
@@ -71,7 +76,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         // the next item.
         let pool = self.manager().current();
         let mut session = pool.as_ref().map(|pool| (pool, pool.codec().session()));
-        // Each is asked for while the codec is at the one before it.
+        // The next item is prefetched while the codec works on the one before it.
         let mut items = items.into_iter().map(|(key, block)| {
             let hash = self.hash(&key);
             self.index().prefetch(hash);
@@ -117,7 +122,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Checks a block or value and puts it where it belongs. A value longer than a block is stored on its own.
+    /// Checks and encodes a block or value. A value longer than a block is stored on its own.
     #[inline]
     fn stored_in(
         &self,
@@ -147,7 +152,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// Each item has its own. If there is no memory for the list of results, nothing is loaded, and
-    /// the only result is [`Error::ResultsOutOfMemory`] under the first key.
+    /// the only result is [`Error::ResultsOutOfMemory`].
     ///
     /// # Panics
     ///
@@ -178,7 +183,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Some(pool) => self.load_pinned(pool, keys, buffers, results, &mut laps),
                 None => [false; GROUP],
             };
-            // Now that no guard is out: who loads a long value while others remove it frees its objects (B20).
+            // Here no guard is out: a thread that loads a long value while another removes it frees
+            // its objects (B20).
             for (((key, buffer), result), done) in keys.iter().zip(buffers).zip(results).zip(done) {
                 if !done {
                     *result = self.load_untimed(key, buffer.as_mut());
@@ -189,7 +195,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         results
     }
 
-    /// Loads those of a group that are blocks in `pool`. Gives which these are.
+    /// Loads those of a group that are blocks in `pool`. Returns which of them it loaded.
     #[inline]
     fn load_pinned<Q, B: AsMut<[u8]>>(
         &self,
@@ -223,7 +229,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         done
     }
 
-    /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left to a load on its own.
+    /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left
+    /// to a load on its own.
     #[inline(always)]
     fn pin_in<'p, Q>(
         &self,
@@ -299,7 +306,7 @@ mod tests {
         Store::new(manager, settings, Limit::new(limit, 90), true, hasher.clone())
     }
 
-    /// A block of every error, a failing one among them.
+    /// A block of every kind, a failing one among them.
     fn blocks() -> Vec<(u64, Vec<u8>)> {
         let text = b"a block that is not the same all over".to_vec();
         let longer = [vec![7; 4096], text.clone()].concat();
@@ -313,9 +320,10 @@ mod tests {
         ]
     }
 
+    /// A store without a pool removes the older block, which is not back when there is a pool
+    /// (B24).
     #[test]
-    fn b24_a_store_without_a_pool_removes_the_older_block_and_has_not_got_it_back_when_there_is_one()
-     {
+    fn b24_store_without_pool_removes_older_block() {
         let store = without_pool(None, &RandomState::new());
         let (old, newer) = ([7; 4096], b"a block that needs a pool".as_slice());
         let spec = |text: &str| text.parse().unwrap();

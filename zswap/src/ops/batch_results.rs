@@ -14,8 +14,8 @@ type Item<T> = Result<T, Error>;
 /// [`load_many`](crate::Store::load_many). Derefs to a slice.
 ///
 /// There is one for each item, with one exception. If there is no memory for the list, the last
-/// result is [`Error::ResultsOutOfMemory`]: its item failed, and so did all after it. So `iter().all(Result::is_ok)` is true only if all items
-/// succeeded.
+/// result is [`Error::ResultsOutOfMemory`]: its item failed, and so did all after it. So
+/// `iter().all(Result::is_ok)` is true only if all items succeeded.
 #[derive(Clone)]
 #[must_use = "items may have failed"]
 pub struct BatchResults<T> {

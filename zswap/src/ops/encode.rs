@@ -15,7 +15,7 @@ use crate::value::meta::ObjectMeta;
 use crate::value::pooled_object::insert;
 use crate::value::same_filled;
 
-/// Where a block is stored. `P` is a reference to a pool, owned or borrowed.
+/// Destination of a block. `P` is a reference to a pool, owned or borrowed.
 pub(crate) enum Placement<P> {
     /// In the index alone, because it repeats this word.
     SameFilled(u64),

@@ -1,4 +1,4 @@
-//! Values in the form in which they are kept, for a tier behind the store.
+//! Export of values in their encoded form, for a tier behind the store.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -12,46 +12,50 @@ use crate::value::backoff::Backoff;
 use crate::value::error::Error;
 use crate::value::pooled_object::call_compressor;
 
-/// A block as it is kept.
+/// A block in its encoded form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedBlock<'a> {
-    /// Eight bytes, over and over, the last time perhaps not whole. An empty block is one of length
+    /// A block that repeats eight bytes, the last time perhaps cut off. An empty block has length
     /// 0.
     SameFilled {
         /// The eight bytes.
         word: [u8; 8],
-        /// Bytes of the block.
+        /// Length of the block in bytes.
         len: usize,
     },
-    /// A block that does not shrink, as it is.
+    /// An incompressible block, as it was stored.
     Raw {
         /// The block.
         bytes: &'a [u8],
     },
-    /// Compressed: an LZ4 block, an LZO1X stream, a zstd frame without its magic number; what that is, the codec's crate says.
+    /// A compressed block: an LZ4 block, an LZO1X stream, or a zstd frame without its magic number.
+    /// The codec's crate documents the format.
     Compressed {
-        /// The codec's identity, in which parameters that are its defaults are left out, and a dictionary is named by its hash.
+        /// Identity of the codec. Parameters with default values are left out, and a dictionary is
+        /// named by its hash.
         codec: &'a Component,
         /// The compressed bytes.
         bytes: &'a [u8],
-        /// Bytes of the block.
+        /// Length of the block in bytes.
         len: usize,
     },
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Shows `visit` what is stored under `key` as it is kept: a block, or the blocks of a longer value in their order. Gives the length of the whole, or `None`
-    /// when there is nothing. Does not count as a use; nothing is decompressed or copied.
+    /// Lends `visit` what is stored under `key` in its encoded form: a block, or the blocks of a
+    /// longer value in order. Returns the length of the whole, or `None` if there is nothing. Does
+    /// not count as a use. Nothing is decompressed or copied.
     ///
-    /// `visit` runs with no lock held and may use the store. What it sees is pinned meanwhile, and no older than the call.
+    /// `visit` runs with no lock held and may use the store. What it receives is pinned meanwhile,
+    /// and no older than the call.
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load), but for the buffer and what only decompressing shows; what was
-    /// stored stays. Of a value of several blocks, `visit` may have seen those before the one that
-    /// failed. [`CodecError::Panicked`](crate::plugin::CodecError::Panicked) if the compressor panics when
-    /// it is asked for its identity.
+    /// As for [`load`](Self::load), except for the buffer and for corruption that only
+    /// decompression finds. What is stored stays. If a block of a longer value fails, `visit` may
+    /// have received those before it. [`CodecError::Panicked`](crate::plugin::CodecError::Panicked)
+    /// if the compressor panics in `identity`.
     ///
     /// # Example
     ///
@@ -62,7 +66,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// store.store(7, b"a page of memory ".repeat(240).as_slice())?;
     /// let mut tier = Vec::new();
     /// store.export(&7, |form| match form {
-    ///     EncodedBlock::Compressed { codec, bytes, len } => tier.push((codec.to_string(), bytes.to_vec(), len)),
+    ///     EncodedBlock::Compressed { codec, bytes, len } => {
+    ///         tier.push((codec.to_string(), bytes.to_vec(), len));
+    ///     }
     ///     other => panic!("{other:?}"),
     /// })?;
     /// assert_eq!((tier[0].0.as_str(), tier[0].2), ("lz4", 4080));

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   under the shard's lock        without any lock
-//!   find ─► reference the pool ─► room in the buffer? ─► decompress from the guard ─► [take: remove] ─► unpin
-//!           pin the object                                        └ entry replaced meanwhile: again
+//!   find ─► reference the pool ─► room in the buffer? ─► decompress ─► [take: remove] ─► unpin
+//!           pin the object                                   └ entry replaced meanwhile: again
 //! ```
 
 use std::borrow::Borrow;
@@ -27,8 +27,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// What is stored stays, whatever the error.
     ///
     /// - [`Error::BufferTooSmall`], with the length needed.
-    /// - [`Error::Pool`], [`Error::AllocatorPanicked`], [`Error::Codec`]: the pool or the compressor
-    ///   failed, or the checksum is wrong. The front of the buffer is unspecified.
+    /// - [`Error::Pool`], [`Error::AllocatorPanicked`], [`Error::Codec`]: the pool or the
+    ///   compressor failed, or the checksum is wrong. The front of the buffer is unspecified.
     ///
     /// If the allocator cannot count one more reader of this block, the load waits for others to
     /// finish. zsmalloc counts any number, as long as there is memory for it; any allocator counts

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   under the shard's lock                  without any lock
-//!   find ─► reference the pool, pin the object ─► [too many readers: wait, again] ─► use ─► unpin
+//!   find ─► reference the pool, pin ─► [too many readers: wait, again] ─► use ─► unpin
 //! ```
 //!
 //! The guard keeps the object's bytes, whatever becomes of the entry. The reference keeps the pool.
@@ -34,7 +34,7 @@ pub(crate) enum PinnedValue<'p, 'o> {
         len: usize,
     },
     /// Borrows the guard: a move would read with wide loads what narrow stores have just written,
-    /// which defeats store forwarding. `--bin overhead` shows it in `keyed_load`.
+    /// which defeats store forwarding. The bench `overhead` shows it.
     Pooled {
         pool: &'p PoolRef,
         object: &'p mut PinnedObject<'o>,
@@ -62,17 +62,18 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// A take also receives the value's id, which is unique as long as the value is pinned. If the
     /// allocator cannot count one more reader, waits for other readers to finish.
     #[inline(always)]
-    pub(crate) fn with_pinned<Q, R>(
+    pub(crate) fn with_pinned<Q, R, F>(
         &self,
         hash: u64,
         key: &Q,
         access: Access,
         backoff: &mut Backoff,
-        use_value: impl FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
+        use_value: F,
     ) -> Result<Option<R>, Error>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
+        F: FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
     {
         loop {
             let (mut shard, table_hash) = self.index().lock(hash);

@@ -1,4 +1,5 @@
-//! Lists of what is stored. A shard at a time, so that nobody waits for long; each shard as it was at one moment.
+//! Scans: the keys of a store, and removal of all values that a closure rejects. One shard at a
+//! time, so that no other thread waits long; each shard as it was at one moment.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -40,11 +41,12 @@ impl<K> Drop for WatchGuard<'_, K> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Copies of all keys, in no order. A key that is there all the time is listed once; one that comes or goes meanwhile may or may not be.
+    /// Returns copies of all keys, in no order. A key that is there all the time is listed once. A
+    /// key that comes or goes meanwhile may or may not be listed.
     ///
-    /// Keys are cloned some thousand at a time, under a lock of the index: `Clone` must not call
-    /// the store. Where memory is short, fewer at a time, and in the end one by one, which needs
-    /// none.
+    /// Keys are cloned in batches of some thousand, under a lock of the index, so `Clone` must not
+    /// call the store. If memory is short, batches are smaller, down to single keys, which need no
+    /// memory.
     ///
     /// # Panics
     ///
@@ -65,16 +67,16 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Removes everything for which `keep(key, length)` says no, and returns how many were removed.
-    /// Frees index memory that is not needed any more.
+    /// Removes every value for which `keep(key, length)` returns false, and returns their number.
+    /// Then frees index memory that is no longer needed.
     ///
-    /// A newer block that takes the place of one while `keep` is asked about it stays. The
-    /// exception is a same-filled block that takes the place of an equal one: the two cannot be
-    /// told apart. A block that the allocator does not let us pin can be removed as well; it stays
-    /// if there is no memory to watch it meanwhile.
+    /// If a newer block replaces the old one while `keep` runs, it stays. The exception is a
+    /// same-filled block that replaces an equal one: the two cannot be distinguished. A block that
+    /// the allocator does not let us pin can be removed too. It stays if there is no memory to
+    /// watch it meanwhile.
     ///
-    /// Keys that are not equal to themselves, which no look-up finds, are asked about like all
-    /// others. They are out of the store while `keep` runs, and come back if it says yes.
+    /// Keys that are not equal to themselves, which no look-up finds, are visited too. They are out
+    /// of the store while `keep` runs, and go back if it returns true.
     ///
     /// `keep` runs with no lock held and may use the store. Lists keys as [`keys`](Self::keys)
     /// does.
@@ -102,13 +104,13 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         removed
     }
 
-    /// Takes out what is under `key`, if `keep` says no and it is still there then.
+    /// Removes the value of `key`, if `keep` rejects it and it is still there afterwards.
     fn remove_unless(&self, key: &K, keep: impl FnOnce(&K, usize) -> bool) -> Option<Item<K>> {
         let hash = self.hash(key);
         let (mut shard, table_hash) = self.index().lock(hash);
         let found = shard.find(table_hash, key)?;
         let (len, seen) = (found.len(), found.id());
-        // Held while `keep` runs, so that nothing else can have its id.
+        // Pinned while `keep` runs, so that no other value can have its id.
         match found {
             ValueRef::SameFilled { .. } => {
                 drop(shard);
@@ -157,8 +159,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         })
     }
 
-    /// [`retain`](Self::retain) for the keys of a shard that are not equal to themselves. No call
-    /// finds these, so they are taken out, asked about, and put back.
+    /// Visits the keys of a shard that are not equal to themselves. No look-up finds these, so they
+    /// are removed, shown to `keep`, and put back.
     fn retain_unfindable(&self, shard: usize, keep: &mut impl FnMut(&K, usize) -> bool) -> usize {
         let mut out = Unfindable { store: self, items: Vec::new() };
         self.index().edit_shard(shard, |shard| shard.take_unfindable(&mut out.items));
@@ -180,8 +182,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Puts an item back that was taken out of the index for a moment. It is lost, and counted as
-    /// removed, if there is no memory for the index any more.
+    /// Puts an item back that was removed for a moment. If there is no memory for the index, the
+    /// item is lost and counted as removed.
     fn put_back(&self, item: Item<K>) {
         let hash = self.hash(&item.0);
         let mut item = Some(item);
@@ -200,7 +202,7 @@ struct Unfindable<'s, K: Hash + Eq, S: BuildHasher> {
 impl<K: Hash + Eq, S: BuildHasher> Drop for Unfindable<'_, K, S> {
     fn drop(&mut self) {
         for item in self.items.drain(..) {
-            // A key that panics here would abort, or keep the others out.
+            // A panic of a key would abort here, or keep the other items out.
             catch(|| self.store.put_back(item));
         }
     }

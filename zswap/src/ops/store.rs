@@ -1,12 +1,13 @@
 //! From a block to an entry in the index.
 //!
 //! ```text
-//!   hash ─► length ─► same-filled? ─► current pool ─► limit ─► noise? ─► compress ─► insert ─► exchange with the older block, or put in
-//!              └──────────────────────── whatever fails: remove the older entry, tell why
+//!   hash ─► length ─► same-filled? ─► current pool ─► limit ─► incompressible? ─► compress
+//!     ─► insert into the pool ─► exchange with the older block, or insert into the index
+//!   on any failure: remove the older entry and return the error
 //! ```
 //!
-//! A value longer than a block is cut up; its parts are stored one by one, and only then put into the index, as one entry. If one part fails, the others are
-//! freed.
+//! A value longer than a block is divided. Its parts are encoded one by one, and then inserted into
+//! the index as one entry. If one part fails, the others are freed.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -24,36 +25,37 @@ use crate::value::pooled_object::{PooledObject, call_allocator};
 use crate::value::same_filled;
 use crate::value::{LargeValue, PooledBlock, Value};
 
-/// What a pool costs besides its objects, at most, where one value is all that it has: 1/32 of
-/// them...
+/// Upper bound of what a pool costs apart from its objects, if one value is all that it has: 1/32
+/// of them...
 const OVERHEAD_SHARE: usize = 32;
-/// ...and this for each, with its place in the value's list...
+/// ...and this per object, with its place in the value's list...
 const PART_BYTES: usize = 64;
-/// ...and altogether one in so many of the limit.
+/// ...and 1/64 of the limit.
 const POOL_SHARE: usize = 64;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Stores a copy of `block` under `key`, in the place of what was stored under it before.
+    /// Stores a copy of `block` under `key`, and replaces what was stored under it before.
     ///
     /// A block that repeats eight bytes costs no pool memory, and neither does an empty one, which
-    /// is stored like any other. A block that does not shrink is kept as it is. Values longer than
-    /// a block, where they are [allowed](crate::StoreBuilder::max_value_len), are stored whole or
-    /// not at all.
+    /// is stored like any other. An incompressible block is kept raw. Values longer than a block,
+    /// if they are [allowed](crate::StoreBuilder::max_value_len), are stored whole or not at all.
     ///
     /// # Errors
     ///
-    /// [`Error`]. Nothing is stored under `key` then, whatever the reason: what was there is removed, since stale data is worse than none.
+    /// [`Error`]. Whatever the reason, nothing is stored under `key` then. The older block is
+    /// removed, because stale data is worse than none. The key is dropped.
     ///
     /// # Panics
     ///
-    /// If the key's `Hash` or `Eq` does. Panics of allocators, compressors and listeners are contained.
+    /// If the key's `Hash` or `Eq` panics. Panics of allocators, compressors and listeners are
+    /// contained.
     ///
     /// # Concurrency
     ///
-    /// May block: allocators may ask for memory, a first store makes a compression context, and one
-    /// at the limit may have to [evict](crate::AtLimit), and destroys pools that await it: hold no
-    /// lock that a plug-in's destructor wants. A [`switch`](Self::switch) at the same time never
-    /// makes it fail or wait.
+    /// May block: allocators may ask for memory, and a first store creates a compression context. A
+    /// store at the limit may have to [evict](crate::AtLimit), and destroys pools that await it, so
+    /// hold no lock that a plug-in's destructor wants. A concurrent [`switch`](Self::switch) never
+    /// makes a store fail or wait.
     #[doc(alias = "insert")]
     #[doc(alias = "put")]
     #[doc(alias = "set")]
@@ -82,7 +84,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             Ok(()) => match self.place(block, pool) {
                 // Fast path: most blocks end up in a pool.
                 Ok(Placement::Pool(pool)) => {
-                    // The codec gives the prefetch time to finish.
+                    // The prefetch finishes while the codec works.
                     self.index().prefetch(hash);
                     match self.encode(&pool, pool.codec(), block) {
                         Ok((handle, meta)) => {
@@ -139,8 +141,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Refuses a value that could not be kept even if it were alone, before all others are evicted
-    /// for it. To know that of one about as long as the limit, it is compressed once more. A store
-    /// that refuses has nothing to lose, so it refuses only what is surely over the limit.
+    /// for it. If the value is about as long as the limit, it is compressed once more to find out.
+    /// A store that refuses has nothing to lose, so it refuses only a value that is surely over the
+    /// limit.
     fn could_fit(&self, value: &[u8]) -> Result<(), Error> {
         let Some(limit) = self.limit().bytes() else { return Ok(()) };
         let pool = self.manager().current().ok_or(Error::NoPool)?;
@@ -156,11 +159,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             false => bytes,
         };
-        // Where objects have a share of a page each, whatever their length.
+        // With a bounded number of objects per page, each takes a share of a page, whatever its
+        // length.
         let per_page = pool.objects_per_page();
         let taken = |len: usize| match per_page {
             Some(objects) => page_share(self.page_bytes(), objects, len),
-            // What its size classes round it up to. A store that refuses takes what may fit.
+            // With size classes, an object takes its rounded length. A store that refuses takes
+            // what may fit.
             None if evicts => catch(|| pool.zpool().footprint(len)).unwrap_or(len).max(len),
             None => len,
         };
@@ -171,7 +176,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut needed = 0;
         for part in value.chunks(self.block_size()) {
             if same_filled::detect(part).is_none() {
-                // As `compress_into` will keep it; not counted as skipped yet.
+                // As `encode` will keep it; not counted as skipped yet.
                 let shorter = if self.encode_options().looks_incompressible(part) {
                     None
                 } else {
@@ -187,17 +192,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(())
     }
 
-    /// Does a same-filled block take the place of another? That costs as much as before, and frees nothing.
+    /// Replaces a same-filled block by another one, which costs as much and frees nothing.
     #[inline]
     fn replace_same(&self, hash: u64, key: &K, word: u64, len: usize) -> bool {
         let (mut shard, hash) = self.index().lock(hash);
         shard.replace_same(hash, key, word, len)
     }
 
-    /// Puts a block that is in a pool into the index: [`put`](Self::put) for what is stored again and again.
+    /// Inserts a block that is in a pool into the index: the path of repeated stores.
     ///
-    /// Where the key has a block, all that is done is to exchange the two, field by field. A block that is moved about on its way is written in pieces and read as a
-    /// whole, and such a read waits until everything that was written before, the object in the pool included, is in the cache. A new key is looked up twice for that.
+    /// If the key already has a block, exchanges the two field by field. A block that is moved on
+    /// its way is written in narrow pieces and read with wide loads, which defeats store
+    /// forwarding: the read waits until all earlier writes, the object's included, are in the
+    /// cache. The bench `overhead` shows it. In return, a new key is looked up twice.
     #[inline(always)]
     pub(crate) fn put_block(&self, hash: u64, key: K, mut new: PooledBlock) -> Result<(), Error> {
         let added = self.object_cost(&new);
@@ -218,16 +225,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Puts what was made of a block into the index.
+    /// Inserts a value into the index.
     #[inline]
     pub(crate) fn put(&self, hash: u64, key: K, stored: Value) -> Result<(), Error> {
         let mut added = self.cost(&stored);
         if matches!(stored, Value::Large(_)) {
-            // Before it is there: what goes for a long value must not be that value.
+            // Before the insert, so that a long value does not evict itself.
             self.charge_eviction_debt(added, 0);
             added = 0;
         }
-        // Here, so that it is freed without the shard's lock if the key panics.
+        // Here, so that the value is freed without the shard's lock if the key panics.
         let mut new = Some((key, stored));
         match self.index().put(hash, &mut new, |key| self.hash(key)) {
             Ok(Inserted { replaced, unused_ref }) => {
@@ -253,7 +260,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// The end of a store that failed: nothing older is left behind (B23).
+    /// Ends a store that failed: removes what the key had before (B23).
     #[cold]
     pub(crate) fn store_failed(&self, hash: u64, key: K, error: Error) -> Error {
         self.counters().store_failed(&error);

@@ -1,14 +1,14 @@
-//! Making room: what a store does at its limit, if it was told to evict.
+//! Eviction: the part of a store at its limit that removes blocks.
 //!
 //! ```text
-//!   held      0 ─────────────────── threshold ─────────── limit
-//!                                        │                  │ reached: give memory back, and evict a step if that is not enough (B7)
-//!               ◄── room ───────────────►│◄── pressed ─────►│
-//!                                                 until below the threshold: a store evicts as much as it adds
+//!   held     0 ───────────── low watermark ──────────── limit
+//!              ◄── room ──────────►│◄── above the low ───►│ reached: release memory, and evict a
+//!                                       watermark           step if that is not enough (B7)
+//!                                  until held falls below it: a store evicts as much as it adds
 //! ```
 //!
 //! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard,
-//! then freed, then the listener is called. What the allocators give back by themselves meanwhile
+//! then freed, then the listener is called. What the allocators release by themselves meanwhile
 //! (zsmalloc's compaction, on the executor) brings the store below its threshold again.
 
 use std::hash::{BuildHasher, Hash};
@@ -29,14 +29,14 @@ use crate::value::pooled_object::call_allocator;
 const STEP_SHARE: usize = 64;
 const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
 
-/// A step of eviction that gave the system nothing back may suffice this far over the limit: the
-/// entries that come next take the places of those that went.
+/// A step of eviction that released nothing to the system may suffice this far above the limit: the
+/// entries that come next reuse the memory of those that went.
 const SLACK: usize = 64 << 10;
 
-/// A step of eviction measures what the store holds after each so many entries.
+/// Entries of a step of eviction after which the held bytes are measured.
 const MEASURED: usize = 16;
 
-/// A step of eviction trims at most so many of the pools that its entries were in.
+/// Pools that a step of eviction trims, of those that its entries were in, at most.
 const TRIMMED: usize = 8;
 
 /// Adds a pool to those to be trimmed, if it is not among them and there is room.
@@ -54,14 +54,14 @@ fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
 }
 
 impl<K, S> Store<K, S> {
-    /// What is evicted at a time, from a limit of `max` bytes: more than a block adds.
+    /// Returns the bytes to evict per step at a limit of `max` bytes: more than a block adds.
     fn step(&self, max: usize) -> usize {
         (max / STEP_SHARE).clamp(*STEP.start(), *STEP.end()).max(2 * self.block_size())
     }
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// May a block be stored in `pool`? Makes room for it where that is the policy.
+    /// Admits a block to `pool`, or refuses it. Makes room first, if that is the policy.
     #[inline]
     pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), Error> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
@@ -84,8 +84,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// What the limit says at a glance; or that an allocator panicked when it was asked what it
-    /// holds: then nothing is stored, and nothing older left.
+    /// Judges by an upper bound of the held bytes. If an allocator panics in `bytes_held`, that is
+    /// an error: nothing is stored then, and nothing older is left.
     #[inline]
     fn admit_by_bound(
         &self,
@@ -98,7 +98,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         })
     }
 
-    /// What the limit says after all pools were asked.
+    /// Judges by what all pools hold.
     #[cold]
     pub(crate) fn admit_by_measure(&self, max: usize) -> Result<Admission, Error> {
         let (manager, index_bytes) = (self.manager(), self.index().bytes());
@@ -107,8 +107,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         })
     }
 
-    /// Is there something that goes by itself, and so is no reason to evict: a pool that awaits
-    /// destruction, or a context too large to stay idle?
+    /// Whether some held bytes go by themselves, and so are no reason to evict: a pool that awaits
+    /// destruction, or a context too large to stay idle.
     #[inline]
     fn has_transient_bytes(&self, pool: &PoolRef, max: usize) -> bool {
         self.manager().pending_bytes() > 0 || pool.codec().largest_context_bytes() > max / 2
@@ -133,8 +133,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         pending.saturating_add(self.in_flight_context_bytes())
     }
 
-    /// What the store holds and its limit, if it is over that by more than what is
-    /// [passing](Self::passing). The limit may be set anew at any time: what it is now counts, and
+    /// Returns the held bytes and the limit, if the store is over it by more than its [transient
+    /// bytes](Self::transient_bytes). The limit may change at any time: the current one counts, and
     /// without one there is room.
     fn over_limit(&self, pool: &PoolRef) -> Result<Option<(usize, usize)>, Error> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
@@ -193,8 +193,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             // Without success so far: all pools are asked before more goes.
             match self.over_limit_after_release(pool, freed > 0, PoolScope::All)? {
                 None => return Ok(()),
-                // What stores in flight compress with is theirs: this one waits for it in their
-                // line.
+                // Contexts in use belong to stores in flight: this one waits for one of them.
                 Some((held, limit))
                     if freed == 0
                         && held.saturating_sub(self.manager().compression_context_bytes())
@@ -208,8 +207,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// What the store is over its limit by after a step of eviction, and after giving back what
-    /// that left behind.
+    /// Returns by how much the store is over its limit after a step of eviction, and after
+    /// releasing what that left behind.
     fn over_limit_after_release(
         &self,
         pool: &PoolRef,
@@ -252,7 +251,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(enough(self.over_limit(pool)?))
     }
 
-    /// Is the store so many bytes below its limit?
+    /// Whether the store is at least `bytes` below its limit.
     fn has_room_for(&self, bytes: usize, max: usize) -> bool {
         let transient_bytes = self.transient_bytes();
         self.measure_held()
@@ -289,8 +288,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         freed
     }
 
-    /// After a block that costs `added` bytes was stored in the place of one that cost `replaced`: while the store is pressed, as much has to go; in the long run no more,
-    /// however large the blocks are that go.
+    /// Charges the eviction debt: a block that costs `added` bytes has replaced one that cost
+    /// `replaced`. Above the low watermark, evicts as much, and in the long run no more, however
+    /// large the evicted blocks are.
     #[inline]
     pub(crate) fn charge_eviction_debt(&self, added: usize, replaced: usize) {
         if added != replaced && self.evicts_for_debt() {
@@ -303,16 +303,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         // Blocks stored from inside an eviction listener do not evict. Otherwise a listener that
         // stores the evicted block again would recurse for ever.
         let Some(_scope) = EvictionScope::enter(self.eviction()) else { return };
-        let mut owed = self.limit().owe(grown);
+        let mut owed = self.limit().debt().charge(grown);
         while owed > 0 {
             match self.evict_one() {
-                Some(cost) => owed = self.limit().owe(-(cost as isize)),
-                None => return self.limit().reset_debt(),
+                Some(cost) => owed = self.limit().debt().credit(cost),
+                None => return self.limit().debt().reset(),
             }
         }
     }
 
-    /// Evicts the coldest entry. Returns what it cost; `None` when there is none.
+    /// Evicts the coldest entry. Returns its cost, or `None` if there is no entry.
     fn evict_one(&self) -> Option<usize> {
         let (key, stored) = self.index().take_coldest(self.eviction().keep_compressible)?;
         let cost = self.cost(&stored);
@@ -320,7 +320,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Some(cost)
     }
 
-    /// Frees what was evicted, and then tells the listener. A listener that panics is counted, and that is all.
+    /// Frees an evicted item, and then notifies the listener. A panic of the listener is only
+    /// counted.
     fn notify_listener(&self, (key, stored): Item<K>) {
         let len = stored.len();
         self.free(stored);
@@ -364,7 +365,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 }
 
 impl<K, S> Store<K, S> {
-    /// Does what is stored now have to make room for itself?
+    /// Whether a store that adds bytes has to evict as many.
     #[inline]
     fn evicts_for_debt(&self) -> bool {
         // The flag may be left over from a limit that there was.
@@ -382,7 +383,7 @@ impl<K, S> Store<K, S> {
             && self.limit().above_low_watermark()
         {
             if self.evicts_for_debt() {
-                self.limit().owe(-(self.cost(stored) as isize));
+                self.limit().debt().credit(self.cost(stored));
             }
             let removed = self.free_item(item);
             self.limit().note_removed();
@@ -397,9 +398,10 @@ mod tests {
     use super::*;
     use crate::limit::policy::AtLimit;
 
-    /// A store that saw the limit just before it was taken away notes that it was reached, just after: nobody would ever strike that out.
+    /// A store that saw the limit just before it was removed may set the flag just after. No later
+    /// call clears that flag.
     #[test]
-    fn a_limit_that_is_gone_evicts_nothing_whatever_it_left_behind() {
+    fn removed_limit_evicts_nothing() {
         let store =
             Store::<u64>::builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).build().unwrap();
         let mut noise = 1u64;

@@ -1,12 +1,13 @@
-//! Giving memory back without giving up a block: what a full store does before it evicts or
-//! refuses, and what [`Store::trim`] and [`Store::compact`] do on request.
+//! Releasing memory without evicting a block: before a full store evicts or refuses, and for
+//! [`Store::trim`] and [`Store::compact`].
 //!
 //! ```text
-//!   cheap first:  pools that await destruction ─► idle contexts ─► surplus of the index ─► free frames of the pools ─► holes: compaction
+//!   cheap first:  pools that await destruction ─► idle contexts ─► surplus of the index
+//!                   ─► free frames of the pools ─► holes between objects: compaction
 //! ```
 //!
-//! The order and its reasons: docs/decisions/0032. Nothing here takes a lock of the store's while
-//! an allocator or a compressor works, and a panic of theirs gives nothing back and does no harm.
+//! The order and its reasons: docs/decisions/0032. No lock of the store is held while an allocator
+//! or a compressor works. A panic of theirs releases nothing and does no harm.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -65,17 +66,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// May block. Any number of threads may use the store meanwhile; what they store may take the
-    /// memory again, and is not subtracted from what is returned.
+    /// May block. Any number of threads may use the store meanwhile. What they store may take the
+    /// memory again, and is not subtracted from the result.
     pub fn trim(&self) -> usize {
         might_block("Store::trim");
         let destroyed = self.manager().destroy_pending();
         destroyed + self.release_unused(IdleContexts::Free, PoolScope::All)
     }
 
-    /// Moves objects together so that frames become empty, and gives those back, then
+    /// Moves objects together so that frames become empty, releases those frames, then
     /// [trims](Self::trim). Moves at most as many objects as `budget` allows, over all pools.
-    /// Returns the bytes given back.
+    /// Returns the released bytes.
     ///
     /// Pools that [cannot compact](zpool_core::Capabilities::can_compact) are only trimmed.
     ///
@@ -140,7 +141,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         before.saturating_sub(self.index().bytes())
     }
 
-    /// Compacts every pool that could give back `min_gain` bytes or more by its own estimate, and
+    /// Compacts every pool that could release `min_gain` bytes or more by its own estimate, and
     /// those that [make no estimate](zpool_core::Capabilities::estimates_compaction). Returns the
     /// bytes given back.
     pub(crate) fn compact_pools(&self, min_gain: usize, scope: PoolScope) -> usize {
@@ -175,10 +176,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.limit().bytes().is_none_or(|max| largest <= max / 2)
     }
 
-    /// A store that refuses is full: gives back what it can, and refuses only if that is not
-    /// enough.
+    /// Releases memory for a full store that refuses, and refuses only if that is not enough.
     ///
-    /// A full store with nothing to give back refuses fast: it looks again only once something was
+    /// A full store with nothing to release refuses fast: it looks again only once something was
     /// removed, or some time has passed.
     #[cold]
     pub(crate) fn release_or_refuse(&self, was_full: bool, mut held: usize) -> Result<(), Error> {
@@ -203,8 +203,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Returns what the store holds if that is still too much. The limit may be set anew meanwhile:
-    /// what it is now counts, and without one there is room.
+    /// Returns the held bytes if the store is still full. The limit may change meanwhile: the
+    /// current one counts, and without one there is room.
     fn still_full(&self, was_full: bool) -> Result<Option<usize>, Error> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
         if !was_full {
@@ -224,8 +224,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if self.may_keep_idle_context() { 0 } else { self.manager().compression_context_bytes() }
     }
 
-    /// What a pool has to gain by its own estimate, to be compacted in a store that holds `held`:
-    /// with a margin, since it is an estimate, and others may gain something, too.
+    /// Returns what a pool must gain by its own estimate to be compacted in a store that holds
+    /// `held` bytes. It is less than what is needed, because it is an estimate, and other pools may
+    /// gain too.
     fn min_gain(&self, attempt: ReleaseAttempt, held: usize) -> usize {
         let max = self.limit().bytes().unwrap_or(usize::MAX);
         let needed = held.saturating_sub(self.limit().low_watermark(max));

@@ -24,7 +24,7 @@ impl fmt::Display for StoreStats {
 }
 
 impl StoreStats {
-    /// Writes what is stored and what that holds.
+    /// Writes the lines about stored and held bytes.
     fn fmt_bytes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
         let StoreStats { entries, stored_compressed, stored_raw, same_filled, .. } = self;
@@ -50,7 +50,7 @@ impl StoreStats {
         writeln!(f, "metadata {metadata:.1} MiB")
     }
 
-    /// Writes what was looked up and what was removed.
+    /// Writes the lines about look-ups and removals.
     fn fmt_accesses(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, hit, missed) in [
             ("loads", self.loads_hit, self.loads_missed),

@@ -1,4 +1,4 @@
-//! Histograms of how long calls take: what is asked for when averages are not enough.
+//! Latency histograms of stores and loads.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -30,9 +30,11 @@ pub(crate) struct Timer<'h> {
     begun: Instant,
 }
 
-/// Records the time since it was made or last asked to: how long each of a batch took, so that they sum up to the call.
+/// Records the time since it was made or last asked to: how long each of a batch took, so that they
+/// sum up to the call.
 pub(crate) struct Laps<'h> {
-    /// With when the latest was done. `None` where nobody wants to know: then the clock is not looked at.
+    /// The histogram, and when the latest item was done. `None` in a store without histograms,
+    /// which never reads the clock.
     running: Option<(&'h Histogram, Instant)>,
 }
 
@@ -132,8 +134,9 @@ impl fmt::Debug for Histogram {
 mod tests {
     use super::*;
 
+    /// Every duration is at most a quarter below its bucket.
     #[test]
-    fn every_duration_is_at_most_a_quarter_below_its_bucket() {
+    fn bucket_bound_is_at_most_a_quarter_too_high() {
         for ns in (4..5_000).chain([1 << 20, (1 << 30) + 12345, 1 << 39]) {
             let upper = upper(bucket(ns));
             assert!(ns <= upper && upper <= ns + ns / 4, "{ns} counts as {upper}");

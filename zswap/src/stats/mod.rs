@@ -1,4 +1,4 @@
-//! What a store holds and what it has done.
+//! Statistics of a store: what it holds, and what it has done.
 
 mod display;
 pub(crate) mod latency;
@@ -11,7 +11,8 @@ use zpool_manager::ManagerStats;
 pub use self::latency::LatencySummary;
 use crate::value::error::Error;
 
-/// A store's books. Each figure was true at some moment during the call; what is stored adds up exactly while nothing runs. Its `Display` form is a table.
+/// Statistics of a store. Each figure was true at some moment during the call. Those about stored
+/// values add up exactly while no call runs. `Display` prints a table.
 ///
 /// ```text
 ///   entries    = stored_compressed + stored_raw + same_filled + large_values
@@ -64,7 +65,7 @@ pub struct StoreStats {
     pub taken: u64,
     /// Takes that found nothing.
     pub takes_missed: u64,
-    /// Removed by `invalidate`, `retain`, `clear` or because what was newer could not be stored.
+    /// Removed by `invalidate`, `retain` or `clear`, or because a newer block could not be stored.
     pub invalidated: u64,
     /// Removed to make room.
     pub evicted: u64,
@@ -72,18 +73,21 @@ pub struct StoreStats {
     pub incompressible_skipped: u64,
     /// Stores that returned an error.
     pub rejected: Rejected,
-    /// Loads and takes that found a block whose object the compressor could not decompress, or whose checksum was wrong.
+    /// Loads and takes that found a block whose object the compressor could not decompress, or
+    /// whose checksum was wrong.
     pub decompress_failed: u64,
     /// Loads and takes that found a block whose object the allocator did not give.
     pub read_failed: u64,
-    /// Objects that an allocator did not free: lost until their pool goes. Not zero only with a broken allocator.
+    /// Objects that an allocator did not free: lost until their pool goes. Not zero only with a
+    /// broken allocator.
     pub free_failed: u64,
     /// Panics of an allocator when a reader was done with an object. The reader has its bytes all
     /// the same. Not zero only with a broken allocator.
     pub unpins_panicked: u64,
     /// Calls of the eviction listener that panicked.
     pub listeners_panicked: u64,
-    /// How long stores and loads took, if the builder was [asked](crate::StoreBuilder::latency_histograms) for that.
+    /// How long stores and loads took, if the builder was
+    /// [asked](crate::StoreBuilder::latency_histograms) for that.
     pub latencies: Option<LatencyStats>,
     /// The pool manager's counters.
     pub manager: ManagerStats,
@@ -93,9 +97,11 @@ pub struct StoreStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencyStats {
-    /// Of `store` and of each item of `store_many`, failed ones included. An item takes from when the one before it was done, or the call began.
+    /// Of `store` and of each item of `store_many`, failed ones included. An item takes from when
+    /// the one before it was done, or the call began.
     pub store: LatencySummary,
-    /// Of loads, peeks and takes, and of each item of `load_many` likewise, misses and failed ones included.
+    /// Of loads, peeks and takes, and of each item of `load_many` likewise, misses and failed ones
+    /// included.
     pub load: LatencySummary,
 }
 
@@ -116,7 +122,7 @@ pub struct Rejected {
 }
 
 impl StoreStats {
-    /// What is held altogether: what the limit is about.
+    /// Bytes held altogether, which the limit bounds.
     pub fn bytes_held(&self) -> usize {
         self.pool_bytes + self.context_bytes + self.index_bytes
     }

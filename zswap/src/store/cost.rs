@@ -1,13 +1,13 @@
-//! What it costs to keep something, in bytes: what evicting it frees, and what a value needs to fit.
+//! The cost of a value in bytes: what evicting it frees, and what it needs to fit.
 
 use crate::index::Index;
 use crate::store::Store;
 use crate::value::{PooledBlock, Value};
 
-/// What a handle costs in its pool's table.
+/// Bytes of a handle in its pool's table.
 const HANDLE_BYTES: usize = 8;
 
-/// What an object of `len` bytes takes of a page that has room for at most `objects`.
+/// Returns the share that an object of `len` bytes takes of a page with room for at most `objects`.
 #[inline]
 pub(crate) fn page_share(page: usize, objects: u32, len: usize) -> usize {
     let objects = objects.max(1) as usize;
@@ -15,8 +15,8 @@ pub(crate) fn page_share(page: usize, objects: u32, len: usize) -> usize {
 }
 
 impl<K, S> Store<K, S> {
-    /// What it costs to keep something: its objects, its place in the index with the key, its
-    /// handle, and the list of a value of several blocks.
+    /// Returns the cost of a value: its objects, its bucket in the index with the key, its handle,
+    /// and the list of a value of several blocks.
     pub(crate) fn cost(&self, stored: &Value) -> usize {
         let place = Index::<K>::entry_bytes();
         place
@@ -33,8 +33,8 @@ impl<K, S> Store<K, S> {
             }
     }
 
-    /// What an object costs: its length, or its share of a page where a page has no room for more
-    /// objects, however short they are.
+    /// Returns the cost of an object: its length, or its share of a page in a pool that bounds the
+    /// number of objects per page.
     #[inline]
     pub(crate) fn object_cost(&self, block: &PooledBlock) -> usize {
         match block.object.pool().objects_per_page() {

@@ -1,4 +1,4 @@
-//! The store: the front door. Storing is in `storing`, loading in `loading`, many at once in `batch`, what is at the limit in `evict`, lists of keys in `keys`.
+//! The store: its parts, and the calls that need no more than these. The other calls are in `ops`.
 
 pub(crate) mod cost;
 pub(crate) mod settings;
@@ -27,15 +27,16 @@ use crate::value::pooled_object::PooledObject;
 
 /// A compressed store: from keys to blocks of bytes, in memory. See the [crate's essay](crate).
 ///
-/// Cheap to clone: clones are the same store. Any number of threads may use it at once; of operations on one key at the same time some order is the one that
-/// counts, and a load gives the block of the latest store before it in that order, or nothing.
+/// Cheap to clone: clones are the same store. Any number of threads may use it at once. Concurrent
+/// operations on one key happen in some order, and a load returns the block of the latest store
+/// before it in that order, or nothing.
 ///
-/// When the last clone is dropped, so is every block; that may block. Keys are dropped one by one.
-/// Blocks are left to their pools, which go as a whole, unless the store
+/// Dropping the last clone drops every block; that may block. Keys are dropped one by one. Blocks
+/// are left to their pools, which go as a whole, unless the store
 /// [wipes](StoreBuilder::wipe_on_free) what it frees. With the default executor all pools are
-/// destroyed when the drop returns, unless it happens inside a job; an executor that was given
-/// destroys them later. The drop waits for no job that it could run itself, so it is safe on any
-/// thread, the executor's included.
+/// destroyed when the drop returns, unless it runs inside a job. An executor of your own destroys
+/// them later. The drop waits for no job that it could run itself, so it is safe on any thread,
+/// also one of the executor.
 ///
 /// # Keys
 ///
@@ -47,8 +48,8 @@ use crate::value::pooled_object::PooledObject;
 ///
 /// A child that is forked without an `exec` has a copy of the store and one thread: the one that
 /// called `fork`. The worker that destroys pools is not there. The child may use the copy and drop
-/// it: pools are destroyed by the thread that switches, flushes or drops, and nothing waits for the
-/// worker. What it cannot do is take a lock that another thread held at the moment of the fork, the
+/// it: the thread that switches, flushes or drops destroys the pools, and no call waits for the
+/// worker. The child must not take a lock that another thread held at the moment of the fork, the
 /// worker included. So call `store.manager().flush()` before `fork`, and fork while no other thread
 /// is in a call.
 ///
@@ -59,7 +60,8 @@ pub struct Store<K, S = RandomState> {
     inner: Arc<Inner<K, S>>,
 }
 
-/// What clones share. Dropped in this order: blocks first, then the manager, which sees the pools out.
+/// State that clones share. Dropped in this order: blocks first, then the manager, which destroys
+/// the pools.
 struct Inner<K, S> {
     index: Index<K>,
     manager: PoolManager,
@@ -96,7 +98,8 @@ impl<K, S> Store<K, S> {
         self.inner.settings.block_size
     }
 
-    /// The longest value in bytes: the block size, unless the builder was told otherwise.
+    /// Returns the length of the longest value in bytes: the block size, unless the builder set
+    /// another.
     #[inline]
     pub fn max_value_len(&self) -> usize {
         self.inner.settings.max_value_len
@@ -113,13 +116,13 @@ impl<K, S> Store<K, S> {
         self.inner.index.len()
     }
 
-    /// Is nothing stored?
+    /// Returns whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Removes everything that was there when the call began, and releases the index's memory. What
-    /// is stored meanwhile may stay. Needs no memory.
+    /// Removes everything that was there when the call began, and releases the memory of the index.
+    /// Blocks stored meanwhile may stay. Needs no memory.
     ///
     /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole
     /// with all that is in it, unless something else still refers to it; this may block. Otherwise
@@ -149,14 +152,14 @@ impl<K, S> Store<K, S> {
             // Inside a job the executor does it later.
             let _ = self.manager().flush();
         }
-        // Whatever was to be evicted for what was stored is gone as well.
-        self.limit().reset_debt();
+        // With all blocks gone, there is nothing to evict for those that were stored.
+        self.limit().debt().reset();
         self.limit().note_removed();
         panics.raise();
     }
 
-    /// Puts a new pool in the place of the current one, if that has so many objects that letting it
-    /// go as a whole is cheaper than freeing them.
+    /// Renews the current pool, if it has many objects, so that destroying it as a whole is cheaper
+    /// than freeing them.
     fn renew_for_clear(&self) -> Option<PoolRef> {
         let many = self.len() >= RENEWED_FROM
             && !self.inner.settings.wipe_on_free
@@ -164,7 +167,8 @@ impl<K, S> Store<K, S> {
         if many { self.manager().renew().ok().flatten() } else { None }
     }
 
-    /// Bytes held now, as the operating system counts them: pools, contexts and index. What the limit is about. Walks the pools.
+    /// Bytes held now, as the operating system counts them: pools, contexts and index. What the
+    /// limit is about. Walks the pools.
     pub fn bytes_held(&self) -> usize {
         self.inner.manager.bytes_held() + self.index().bytes()
     }
@@ -174,7 +178,8 @@ impl<K, S> Store<K, S> {
         self.limit().bytes()
     }
 
-    /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before stay where they are, and load as before. May block.
+    /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before
+    /// stay where they are, and load as before. May block.
     ///
     /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
     ///
@@ -233,7 +238,7 @@ impl<K, S> Store<K, S> {
         &self.inner.counters
     }
 
-    /// Frees what was taken out of the index, if anything was. Called with no lock held.
+    /// Frees an item that was taken out of the index, if there is one. Called with no lock held.
     #[inline]
     pub(crate) fn free_item(&self, item: Option<Item<K>>) -> bool {
         let Some((key, stored)) = item else { return false };
@@ -259,9 +264,10 @@ impl<K, S> Store<K, S> {
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Removes what is stored under `key`. False when there is nothing.
+    /// Removes what is stored under `key`. Returns false if there is nothing.
     ///
-    /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as far as the drop of a key is.
+    /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as
+    /// far as the drop of a key is.
     #[doc(alias = "remove")]
     #[doc(alias = "delete")]
     pub fn invalidate<Q>(&self, key: &Q) -> bool
@@ -273,7 +279,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.remove(hash, key)
     }
 
-    /// Bytes of what is stored under `key`. Not counted as a load.
+    /// Returns the length of what is stored under `key` in bytes. Not counted as a load.
     pub fn len_of<Q>(&self, key: &Q) -> Option<usize>
     where
         K: Borrow<Q>,
@@ -283,7 +289,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         shard.find(hash, key).map(|found| found.len())
     }
 
-    /// Is something stored under `key`? Not counted as a load.
+    /// Returns whether something is stored under `key`. Not counted as a load.
     #[doc(alias = "contains_key")]
     pub fn contains<Q>(&self, key: &Q) -> bool
     where

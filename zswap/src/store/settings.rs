@@ -1,12 +1,12 @@
-//! What the builder settled.
+//! The settings of a store, made by its builder.
 
 use crate::limit::policy::Eviction;
 use crate::value::incompressible;
 
-/// The largest block in bytes, unless the builder is told otherwise.
+/// Default of [`StoreBuilder::block_size`](crate::StoreBuilder::block_size) in bytes.
 pub const DEFAULT_BLOCK_SIZE: usize = 4096;
 
-/// What the builder settled.
+/// Settings of a store.
 pub(crate) struct StoreSettings<K> {
     pub(crate) block_size: usize,
     pub(crate) max_value_len: usize,
@@ -26,7 +26,7 @@ pub(crate) struct EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// Is this block kept raw without asking the codec?
+    /// Whether this block is kept raw without running the codec.
     #[inline]
     pub(crate) fn looks_incompressible(self, block: &[u8]) -> bool {
         self.skip_incompressible && incompressible::looks_incompressible(block)

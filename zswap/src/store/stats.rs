@@ -1,4 +1,4 @@
-//! What a store's parts have counted, put together.
+//! Collecting the statistics of a store from its parts.
 
 use zpool_core::internal::catch;
 
@@ -6,9 +6,9 @@ use crate::stats::{LatencyStats, StoreStats};
 use crate::store::Store;
 
 impl<K, S> Store<K, S> {
-    /// Returns what the store holds and what it has done. Walks shards and pools, but no objects:
-    /// cheap enough for every second, not for every store. Needs memory for its lists, and ends the
-    /// process if the heap refuses it.
+    /// Returns statistics of what the store holds and has done. Walks shards and pools, but no
+    /// objects: cheap enough for once per second, not for each store. Needs memory for its lists,
+    /// and ends the process if the heap refuses it.
     pub fn stats(&self) -> StoreStats {
         let stats = self.index().stats();
         // An allocator that panics when it is asked has nothing in these books.

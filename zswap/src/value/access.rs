@@ -1,4 +1,4 @@
-//! How a look-up uses what it finds.
+//! Kinds of look-ups.
 
 /// How a block is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,8 +53,7 @@ impl Backoff {
     }
 }
 
-/// Is this a failure that ends when readers do? Out of line, so that a load that has none does not
-/// look.
+/// Whether this error ends when readers finish. Out of line, so that other loads do not check.
 #[cold]
 #[inline(never)]
 pub(crate) fn is_too_many_readers(error: &Error) -> bool {

@@ -32,8 +32,8 @@ impl DeferredPanic {
         }
     }
 
-    /// Raises the panic that was kept. While the thread already unwinds it ends it, since a second
-    /// one would abort.
+    /// Raises the panic that was kept. If the thread already unwinds, discards it, because a second
+    /// panic would abort.
     pub(crate) fn raise(self) {
         match self.first {
             Some(panic) if std::thread::panicking() => discard_payload(panic),

@@ -1,4 +1,4 @@
-//! What goes wrong with a block, told by what the caller can do about it.
+//! Errors of stores and loads, classified by what the caller can do about them.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,7 +6,8 @@ use std::fmt;
 use zpool_core::PoolError;
 use zpool_core::compress::CodecError;
 
-/// What went wrong with a block.
+/// Error of a store, load or take. After an error of `store` no block is stored under that key.
+/// After an error of a load or take everything is as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,16 +25,17 @@ pub enum Error {
         /// Bytes of the buffer.
         given: usize,
     },
-    /// `load_vec`, `peek_vec`, `take_vec`, `load_with`: no memory for a buffer. Nothing was decompressed.
+    /// `load_vec`, `peek_vec`, `take_vec`, `load_with`: no memory for a buffer. Nothing was
+    /// decompressed.
     BufferOutOfMemory {
         /// Bytes of the block.
         needed: usize,
     },
-    /// `store`: the store is at its limit, or was and is not back below its accept threshold, and
-    /// has given back what it could without evicting: remove something and try again, or raise the
-    /// limit.
+    /// `store`: the store is at its limit, or was and is not yet below its low watermark. It has
+    /// released what it could without evicting. Remove something and try again, or raise the limit.
     Full {
-        /// Bytes held; of a value that could not be kept even if it were alone, what it would need.
+        /// Bytes held; for a value that could not be kept even if it were alone, the bytes that it
+        /// would need.
         held: usize,
         /// The limit in bytes.
         limit: usize,
@@ -61,24 +63,30 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::BlockTooLong { len, max } => {
-                write!(f, "a block of {len} bytes is over the {max} allowed")
+                write!(
+                    f,
+                    "a block of {len} bytes is over the {max} allowed: store less under a key, or \
+                     raise `block_size` or `max_value_len`"
+                )
             }
             Error::BufferTooSmall { needed, given } => {
-                write!(f, "the block has {needed} bytes, the buffer {given}")
+                write!(f, "the block has {needed} bytes, the buffer {given}: pass a longer one")
             }
             Error::BufferOutOfMemory { needed } => {
                 write!(f, "no memory for a buffer of {needed} bytes")
             }
             Error::Full { held, limit, threshold } => write!(
                 f,
-                "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks again below \
-                 {threshold}; remove something and try again, or raise the limit"
+                "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks \
+                 again below {threshold}; remove something and try again, or raise the limit"
             ),
-            Error::NoPool => f.write_str("there is no current pool"),
+            Error::NoPool => f.write_str("there is no current pool: switch to one"),
             Error::ResultsOutOfMemory => f.write_str(
                 "no memory for the results of this item and those after it: try smaller batches",
             ),
-            Error::IndexOutOfMemory => f.write_str("no memory for the index"),
+            Error::IndexOutOfMemory => {
+                f.write_str("no memory for the index: free memory and store again")
+            }
             Error::Pool(error) => error.fmt(f),
             Error::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
             Error::Codec(error) => error.fmt(f),

@@ -1,8 +1,11 @@
-//! A cheap test for blocks that no codec shrinks, so that they are spared the codec: noise, and what is compressed or encrypted already.
+//! A cheap test for incompressible blocks: noise, and compressed or encrypted data. They skip the
+//! codec.
 //!
-//! Such a block has about as many different bytes in a sample as chance would have. First 64 bytes are looked at, which suffices for nearly everything that
-//! does compress; only then 448 more, spread over the block. What the test cannot see is a block whose every stretch looks random and which repeats
-//! itself at a distance: kept raw, though a codec would find it. How often that happens is measured: `cargo run -p benches --bin store`.
+//! Such a block has about as many different bytes in a sample as chance would have. First 64 bytes
+//! are looked at, which suffices for nearly everything that does compress; only then 448 more,
+//! spread over the block. What the test cannot see is a block whose every stretch looks random and
+//! which repeats itself at a distance: kept raw, though a codec would find it. How often that
+//! happens is measured: `cargo run -p benches --bin store`.
 
 /// Bytes of a stretch, and how many there are.
 const STRETCH: usize = 64;
@@ -11,16 +14,17 @@ const STRETCHES: usize = 8;
 /// Shorter blocks are left to the codec.
 const MIN_LEN: usize = 1024;
 
-/// Different bytes among 64: chance has 56.7 on average and less than this once in two thousand times.
+/// Different bytes among 64: chance has 56.7 on average and less than this once in two thousand
+/// times.
 const FIRST: u32 = 48;
 
-/// Zeros among 64 bytes, so many of which are different: one, and all that are not.
+/// Upper bound of zeros among 64 bytes of which `FIRST` are different: one, and all that are not.
 const MOST_ZEROS: usize = STRETCH - FIRST as usize + 1;
 
 /// Different bytes among 512: chance has 221.5, with a deviation of 4.6.
 const ALL: u32 = 206;
 
-/// Does `block` look like one that no codec shrinks?
+/// Returns whether `block` looks like one that no codec shrinks.
 #[inline]
 pub(crate) fn looks_incompressible(block: &[u8]) -> bool {
     if block.len() < MIN_LEN {
@@ -28,7 +32,8 @@ pub(crate) fn looks_incompressible(block: &[u8]) -> bool {
     }
     // The beginning first: it has just been looked at, so it costs no wait for memory.
     let beginning = &block[..STRETCH];
-    // Most blocks that do compress have more zeros there than so many different bytes leave room for, and counting those is a matter of a few instructions.
+    // Most compressible blocks have more zeros than that, and counting zeros takes a few
+    // instructions.
     let zeros: u8 = beginning.iter().map(|&byte| u8::from(byte == 0)).sum();
     usize::from(zeros) <= MOST_ZEROS && beginning_looks_incompressible(block)
 }
@@ -49,7 +54,8 @@ fn rest_looks_incompressible(block: &[u8], mut seen: ByteSet) -> bool {
     seen.different() >= ALL
 }
 
-/// The set of bytes that were seen: a byte each, since setting bits of a few words would wait for the one before.
+/// The set of bytes that were seen: a byte each, since setting bits of a few words would wait for
+/// the one before.
 struct ByteSet([u8; 256]);
 
 impl ByteSet {

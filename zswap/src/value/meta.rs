@@ -1,6 +1,6 @@
 //! The facts about a block in a pool.
 
-/// Describes an object: what it must be like, and the block that it stands for.
+/// Metadata of an object and of the block that it encodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ObjectMeta {
     /// Length of the block in bytes.

@@ -1,4 +1,5 @@
-//! What is stored under a key while it is outside of the index: on its way in, or taken out. Frees itself when it is dropped.
+//! Values outside the index: on their way in, or removed. They free themselves when they are
+//! dropped.
 
 pub(crate) mod access;
 pub(crate) mod backoff;
@@ -38,7 +39,8 @@ pub(crate) struct PooledBlock {
     pub(crate) meta: ObjectMeta,
 }
 
-/// A value of several blocks. Who loads it holds it meanwhile, so that its objects stay although nobody pins them.
+/// A value of several blocks. A load shares ownership of it, so that its objects stay although none
+/// of them is pinned yet.
 #[derive(Debug)]
 pub(crate) struct LargeValue {
     /// In order; each but the last is as long as a block may be, none is large itself.
@@ -47,14 +49,14 @@ pub(crate) struct LargeValue {
     pub(crate) len: usize,
 }
 
-/// Tells what is stored from what may have taken its place under the same key.
+/// Identity of a value, which tells it from a later one under the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ValueId {
-    /// Same-filled blocks that are equal need not be told apart.
+    /// Equal same-filled blocks are interchangeable.
     SameFilled { word: u64, len: usize },
-    /// As long as a guard holds the object: no allocator gives a pinned object's handle out again, or to another object.
+    /// Unique as long as a guard holds the object: no allocator reuses a pinned object's handle.
     Pooled { pool: PoolId, handle: HandleId },
-    /// The address of its parts, while somebody holds it.
+    /// Address of the parts, unique as long as they are shared.
     Large(usize),
 }
 
@@ -86,7 +88,8 @@ impl Value {
         }
     }
 
-    /// Frees what it has in pools; of a large value that somebody is loading, the last of those does. False when an allocator did not free.
+    /// Frees the objects. The objects of a large value that another thread is loading are freed by
+    /// the last of those threads. Returns false if an allocator did not free.
     #[inline]
     pub(crate) fn free(self) -> bool {
         match self {

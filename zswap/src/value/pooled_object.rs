@@ -1,6 +1,8 @@
-//! An object in a pool, with what keeps the pool: freed when it is dropped. The one place where an allocator is called.
+//! An object in a pool, with what keeps the pool: freed when it is dropped. The one place where an
+//! allocator is called.
 //!
-//! Allocators are plug-ins, so what they panic with is contained here: the store's locks and books never see an unwinding of theirs.
+//! Allocators are plug-ins, so what they panic with is contained here: the store's locks and books
+//! never see an unwinding of theirs.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +15,12 @@ use zpool_manager::{Pool, PoolRef};
 use crate::value::ValueId;
 use crate::value::error::Error;
 
-/// An object that is in no index, or not any more: its handle, and a reference to the pool that it is in.
+/// An object that is in no index, or not any more: its handle, and a reference to the pool that it
+/// is in.
 #[derive(Debug)]
 pub(crate) struct PooledObject {
-    /// There until the object is freed or goes into an index, which is the last thing that happens to this.
+    /// There until the object is freed or goes into an index, which is the last thing that happens
+    /// to this.
     held: Option<(PoolRef, Handle)>,
 }
 
@@ -46,19 +50,20 @@ impl PooledObject {
         &mut self.held.as_mut().expect("there until the end").1
     }
 
-    /// Exchanges this object with that of `kept`, a handle of the same pool that stays what it is. False where the pool declines.
+    /// Exchanges this object with that of `kept`, a handle of the same pool that keeps its value.
+    /// Returns false if the pool declines.
     ///
     /// # Errors
     ///
-    /// When the allocator panicked: then nobody knows what either handle names.
+    /// If the allocator panicked. Then it is unknown which object either handle names.
     #[inline]
     pub(crate) fn exchange(&mut self, kept: &Handle) -> Result<bool, Error> {
         let (pool, handle) = self.held.as_mut().expect("there until the end");
         call_allocator(|| pool.zpool().exchange(kept, handle))
     }
 
-    /// Puts the reference to another pool in the place of this one, for another handle that goes with it: `change` gives it, and whatever else there is to give.
-    /// `None` where `change` gives back what it was given.
+    /// Replaces the reference to the pool, to go with another handle. `change` returns the new
+    /// reference and a result. Returns `None` if `change` returns its argument.
     #[inline]
     pub(crate) fn change_pool<R>(
         &mut self,

@@ -1,6 +1,8 @@
-//! Same-filled blocks: eight bytes, repeated to the block's end. They are kept as that word and cost no pool memory.
+//! Same-filled blocks: eight bytes, repeated to the block's end. They are kept as that word and
+//! cost no pool memory.
 //!
-//! The kernel compares machine words over a page; here the last word may be cut off, so that a block of any length can be one.
+//! The kernel compares machine words over a page; here the last word may be cut off, so that a
+//! block of any length can be one.
 
 use zpool_core::internal::prefetch;
 
@@ -12,7 +14,8 @@ const PERIOD: usize = size_of::<u64>();
 pub(crate) fn detect(block: &[u8]) -> Option<u64> {
     let Some(first) = block.first_chunk::<PERIOD>() else { return Some(short(block)) };
     let word = u64::from_le_bytes(*first);
-    // Of what is no such block, most is known by its first and last words: a block that begins with zeros seldom ends with them.
+    // The first and the last word rule most other blocks out: a block that begins with zeros seldom
+    // ends with them.
     let last = block.last_chunk::<PERIOD>().map(|last| u64::from_le_bytes(*last));
     let phase = (block.len() % PERIOD * 8) as u32;
     if last != Some(word.rotate_right(phase)) {

@@ -9,7 +9,7 @@ use zswap::plugin::{
     CreateError, Params,
 };
 
-/// What compressing a block does.
+/// Scripted outcome of compressing a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OnCompress {
@@ -18,15 +18,15 @@ pub enum OnCompress {
     Panic,
     /// Panics with what panics again when it is dropped.
     PanicTwice,
-    /// Says that the block does not fit.
+    /// Reports that the block does not fit.
     Expand,
-    /// Says that it wrote more than the buffer holds.
+    /// Claims to have written more than the buffer holds.
     ClaimTooMuch,
-    /// Says that it wrote nothing.
+    /// Claims to have written nothing.
     ClaimNothing,
 }
 
-/// What decompressing an object does.
+/// Scripted outcome of decompressing an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OnDecompress {

@@ -1,4 +1,4 @@
-//! What the tests share: back ends that do what they are told, blocks that say what they are, and stores over all of it.
+//! Shared by the tests: scripted back ends, blocks that carry their identity, and stores over both.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -18,7 +18,7 @@ use zswap::{PoolSpec, Store, StoreBuilder};
 use codec::{CodecScript, RleDriver};
 use pool::{PoolScript, ScriptedDriver};
 
-/// What tests that try every back end try.
+/// Specs for tests that try every back end.
 pub const SPECS: &[&str] =
     &["reference+rle", "zbud+lz4", "zsmalloc+lz4", "zsmalloc(chain=4)+rle", "zbud+rle"];
 
@@ -31,7 +31,8 @@ pub fn builder() -> StoreBuilder<u64> {
     scripted(PoolScript::new(), CodecScript::new())
 }
 
-/// The same, with `scripted` (an allocator, over the reference one) and `rle` (a compressor) under these scripts.
+/// Builds a store from `scripted` (an allocator, over the reference one) and `rle` (a compressor)
+/// under these scripts.
 pub fn scripted(pool: Arc<PoolScript>, codec: Arc<CodecScript>) -> StoreBuilder<u64> {
     Store::builder()
         .spec(spec("scripted+rle"))
@@ -105,7 +106,8 @@ pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
     (key, version)
 }
 
-/// The books of an idle store: entries by kind, and objects by pool (one for each entry that is in a pool, parts of large values besides).
+/// The books of an idle store: entries by kind, and objects by pool (one for each entry that is in
+/// a pool, plus parts of large values).
 pub fn check_books<S: std::hash::BuildHasher>(store: &Store<u64, S>) {
     let stats = store.stats();
     let in_pools = stats.stored_compressed + stats.stored_raw;

@@ -9,7 +9,7 @@ use zswap::plugin::{
     ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 
-/// What inserting an object does.
+/// Scripted outcome of inserting an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OnInsert {
@@ -18,20 +18,20 @@ pub enum OnInsert {
     Panic,
 }
 
-/// What reading an object does.
+/// Scripted outcome of reading an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OnRead {
     Work,
-    /// Gives the object with its middle bit flipped.
+    /// Returns the object with its middle bit flipped.
     Flip,
-    /// Gives all but the last byte.
+    /// Returns all but the last byte.
     Cut,
     Fail,
     Panic,
 }
 
-/// What freeing an object does.
+/// Scripted outcome of freeing an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OnFree {
@@ -40,7 +40,7 @@ pub enum OnFree {
     Panic,
 }
 
-/// What exchanging the objects of two handles does.
+/// Scripted outcome of exchanging the objects of two handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OnExchange {
@@ -51,7 +51,7 @@ pub enum OnExchange {
     WorkAndPanic,
 }
 
-/// What giving memory back does.
+/// Scripted outcome of releasing memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OnGiveBack {
@@ -85,9 +85,9 @@ pub struct PoolScript {
     pub no_estimates: AtomicBool,
     /// Asked what it holds, it panics.
     asked_panics: AtomicBool,
-    /// So many reads to come fail with `TooManyReaders`.
+    /// Number of reads to come that fail with `TooManyReaders`.
     crowded_reads: AtomicUsize,
-    /// So many unpins to come panic. Guards are pins while this is not 0.
+    /// Number of unpins to come that panic. Guards are pins while this is not 0.
     unpin_panics: AtomicUsize,
     /// Objects inserted and not freed.
     live: AtomicIsize,

@@ -60,7 +60,7 @@ pub(crate) fn fill<K: Hash + Eq + Clone, S: BuildHasher>(
         if number % STORES_BETWEEN_LOOKS == 0 && start.elapsed() > longest {
             break;
         }
-        match store.store(key, &block(number)) {
+        match store.store(key, block(number)) {
             Ok(()) => filled.stored += 1,
             Err(_) => filled.failed += 1,
         }

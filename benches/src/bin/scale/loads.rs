@@ -79,7 +79,7 @@ pub(crate) fn worst(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
 fn round(keys: u64) -> Result<(Worst, u64), Failure> {
     let store: Store<u64> = Store::builder().build()?;
     for key in 0..FIRST {
-        store.store(key, &noise(key))?;
+        store.store(key, noise(key))?;
     }
     let (stored, done) = (AtomicU64::new(FIRST), AtomicBool::new(false));
     let grower = Account::of_this_thread()?;

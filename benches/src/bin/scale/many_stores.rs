@@ -39,9 +39,9 @@ pub(crate) fn threads(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let (mut stores, mut most) = (Vec::new(), 0);
     for _ in 0..STORES {
         let store: Store<u64> = Store::builder().build()?;
-        store.store(0, &noise(0))?;
+        store.store(0, noise(0))?;
         store.switch(&"zsmalloc(chain=8)+lz4".parse()?)?;
-        store.store(1, &noise(1))?;
+        store.store(1, noise(1))?;
         stores.push(store);
         most = most.max(fs::read_dir("/proc/self/task")?.count());
     }

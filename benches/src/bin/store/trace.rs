@@ -48,7 +48,7 @@ fn ours(seed: u64, limit: usize) -> (f64, usize) {
                 .0
                 .iter_mut()
                 .for_each(|word| *word = noise.next_u64().to_le_bytes());
-            store.store(key, &buffer).expect("it evicts");
+            store.store(key, buffer).expect("it evicts");
         }
         if n >= WARM && n.is_multiple_of(10_000) {
             entries += store.len();

@@ -1,4 +1,4 @@
-//! How what is stored becomes an entry of a shard, and an entry what was stored.
+//! Packing a value into an entry of a shard, and unpacking it again.
 
 use zpool_core::Handle;
 use zpool_core::internal::TryArc;
@@ -11,12 +11,11 @@ use crate::value::pooled_object::PooledObject;
 use crate::value::{LargeValue, PooledBlock, Value, ValueId};
 
 impl<K> Shard<K> {
-    /// Makes an entry of what is stored, with its checksum and a reference that the shard did not
-    /// need.
+    /// Packs a value. Returns the entry, its checksum, and a reference that the shard did not need.
     ///
     /// # Errors
     ///
-    /// Returns what is stored if there is no memory.
+    /// Returns the value if there is no memory.
     pub(super) fn pack(
         &mut self,
         stored: Value,
@@ -54,8 +53,8 @@ impl<K> Shard<K> {
         }
     }
 
-    /// A block whose pool has no number in this shard, because so many retired pools still have
-    /// blocks in it: kept with a reference of its own, as a large value of one block.
+    /// Packs a block whose pool has no number in this shard, because too many retired pools still
+    /// have blocks in it. The block keeps its own reference, as a large value of one block.
     #[cold]
     fn pack_without_pool_number(
         &mut self,
@@ -87,13 +86,13 @@ impl<K> Shard<K> {
         }
     }
 
-    /// An entry goes: what it stood for. `beside` is a reference to the same pool that the caller
-    /// has and does not need.
+    /// Unpacks an entry that was removed. `surplus` is a reference to the same pool that the caller
+    /// does not need.
     pub(super) fn unpack(
         &mut self,
         entry: PackedEntry,
         sum: u32,
-        beside: Option<&mut Option<PoolRef>>,
+        surplus: Option<&mut Option<PoolRef>>,
     ) -> Value {
         let stored = match entry {
             PackedEntry::SameFilled { word, len, .. } => {
@@ -101,7 +100,7 @@ impl<K> Shard<K> {
             }
             PackedEntry::Pooled { handle, state, meta } => {
                 self.note_removed(state.pool(), &handle);
-                let pool = match beside.and_then(Option::take) {
+                let pool = match surplus.and_then(Option::take) {
                     Some(pool) => self.pools.release_one(state.pool()).unwrap_or(pool),
                     None => self.pools.release(state.pool()),
                 };
@@ -143,8 +142,8 @@ impl<K> Shard<K> {
         unused_ref
     }
 
-    /// Tells the watches that the object of `handle`, in the pool of this number, is no longer in
-    /// the index.
+    /// Notifies the watches that the object of `handle`, in the pool of this number, has left the
+    /// index.
     #[inline]
     fn note_removed(&mut self, pool: u16, handle: &Handle) {
         if !self.watches.is_empty() {

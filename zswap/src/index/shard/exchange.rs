@@ -1,4 +1,4 @@
-//! Storing in a shard: a new entry, or one in the place of an older one.
+//! Storing in a shard: a new entry, or one that replaces an older one.
 
 use zpool_manager::PoolRef;
 
@@ -9,8 +9,8 @@ use crate::index::table::{BucketId, NoRoom};
 use crate::value::PooledBlock;
 use crate::value::error::Error;
 
-/// What was put in has taken the place of an item (with the key that is not needed), or none; and a
-/// reference that was not needed, either. To be dropped when the lock is free.
+/// Result of inserting an item: the item that it replaced, with the key that was not needed, and a
+/// reference to a pool that was not needed. Drop both after the lock is released.
 #[derive(Debug)]
 pub(crate) struct Inserted<K> {
     pub(crate) replaced: Option<Item<K>>,
@@ -21,7 +21,7 @@ pub(crate) struct Inserted<K> {
 /// when the lock is free.
 #[derive(Debug)]
 pub(crate) enum Replaced<K> {
-    /// There is nothing under the key, or what is no block in a pool; or there is no memory.
+    /// There is nothing under the key, or nothing in a pool; or there is no memory.
     No,
     /// With a reference that was not needed.
     Yes { unused_ref: Option<PoolRef> },
@@ -30,8 +30,8 @@ pub(crate) enum Replaced<K> {
 }
 
 impl<K: Eq> Shard<K> {
-    /// Stores a same-filled block in the place of one that was stored under that key before. False,
-    /// and nothing done, if there is no such one.
+    /// Replaces a same-filled block by another one. Returns false, and does nothing, if the key has
+    /// no same-filled block.
     #[inline]
     pub(crate) fn replace_same(&mut self, hash: u64, key: &K, word: u64, len: usize) -> bool {
         let Some(at) = self.table.find(hash, |other| other == key) else { return false };
@@ -47,8 +47,8 @@ impl<K: Eq> Shard<K> {
         true
     }
 
-    /// Stores what `new` has, in the place of what was stored under that key before. Whatever
-    /// panics here (`Eq`, `rehash`), `new` still has it then.
+    /// Stores the item in `new` and replaces what the key had. If `Eq` or `rehash` panics, `new`
+    /// still has the item.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! A shard of the index: a table of entries, the pools that they are in, and the counts of what is
-//! in it and what happened to it, all under one lock.
+//! A shard of the index, all under one lock: a table of entries, the pools that they are in, and
+//! the statistics.
 
 mod entries;
 mod exchange;
@@ -23,8 +23,8 @@ use crate::value::access::Access;
 use crate::value::meta::ObjectMeta;
 use crate::value::{LargeValue, Value, ValueId};
 
-/// A key with what is stored under it, outside of the index. Dropping one runs the key's own drop
-/// and frees the block: do it after the shard's lock is free.
+/// A key with its value, outside the index. Dropping one runs the key's own drop and frees the
+/// block, so do that after the shard's lock is released.
 pub(crate) type Item<K> = (K, Value);
 
 /// A part of the index.
@@ -39,18 +39,18 @@ pub(crate) struct Shard<K> {
     /// count.
     last_hash: u64,
     pub(crate) stats: ShardStats,
-    /// Blocks that are told apart without guards.
+    /// Marks blocks that must be recognized although no guard holds them.
     pub(crate) watches: Watches,
     values: LargeValues,
     /// Bytes of `pools` and `values` on the heap: they keep it up to date, since they seldom grow
-    /// and it is asked for at every change.
+    /// and it is read at every change.
     list_bytes: usize,
-    /// Where the clock's hand points: see [`clock`](crate::index::clock).
+    /// Position of the clock's hand: see [`clock`](crate::index::clock).
     pub(crate) hand: Position,
     pub(crate) odd_turn: bool,
 }
 
-/// What a look-up found, borrowed from the shard.
+/// A value in the index, borrowed from its shard.
 #[derive(Debug)]
 pub(crate) enum ValueRef<'s> {
     SameFilled { word: u64, len: usize },
@@ -86,7 +86,7 @@ impl<K> Shard<K> {
         self.values.blocks().iter().for_each(|&(pool, blocks)| add(pool, blocks));
     }
 
-    /// Returns what is at bucket `at`, which is in use. Inlined, so that a load does not pass it
+    /// Returns the value at bucket `at`, which is in use. Inlined, so that a load does not pass it
     /// through memory.
     #[inline(always)]
     pub(crate) fn found(&self, at: BucketId) -> Option<ValueRef<'_>> {
@@ -148,7 +148,7 @@ impl<K: Eq> Shard<K> {
                     let unfindable = self.table.get(at).is_some_and(|(key, _)| !equals_itself(key));
                     let full = items.len() == items.capacity();
                     match (unfindable && !full).then(|| self.remove_at(at)).flatten() {
-                        // What followed in its run may have moved to this bucket.
+                        // The entries behind it may have moved to this bucket.
                         Some(item) => {
                             items.push(item);
                             Some(found)
@@ -162,7 +162,7 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// What is stored under `key`, whose hash is `hash`.
+    /// Finds the value of `key`, whose hash is `hash`.
     #[inline]
     pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<ValueRef<'_>>
     where
@@ -199,7 +199,7 @@ impl<K: Eq> Shard<K> {
         std::mem::replace(&mut self.last_hash, hash) == hash.wrapping_sub(1)
     }
 
-    /// Where `key` is, for [`found`](Self::found) and [`count_hit`](Self::count_hit).
+    /// Finds the bucket of `key`, for [`found`](Self::found) and [`count_hit`](Self::count_hit).
     #[inline]
     pub(crate) fn bucket_of<Q>(&self, hash: u64, key: &Q) -> Option<BucketId>
     where
@@ -209,7 +209,7 @@ impl<K: Eq> Shard<K> {
         self.table.find(hash, |other| other.borrow() == key)
     }
 
-    /// What is at bucket `at` is being loaded, peeked or taken.
+    /// Counts a load, peek or take of the entry at bucket `at`. A load warms it.
     #[inline]
     pub(crate) fn count_hit(&mut self, at: BucketId, access: Access) {
         self.stats.count_hit(access);
@@ -267,8 +267,9 @@ impl ValueRef<'_> {
 mod tests {
     use super::*;
 
+    /// Hashes are in order where each follows the one before.
     #[test]
-    fn hashes_are_in_order_where_each_follows_the_one_before() {
+    fn sequential_if_each_hash_follows_the_last() {
         let mut shard = Shard::<u64>::new(false);
         let asked = [7, 8, 9, 9, 10, 8, u64::MAX, 0, 2].map(|hash| shard.is_sequential(hash));
         assert_eq!(asked, [false, true, true, false, true, false, false, true, false]);

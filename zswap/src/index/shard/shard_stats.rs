@@ -6,8 +6,8 @@ use crate::index::packed_meta::PackedMeta;
 use crate::value::access::Access;
 use crate::value::{PooledBlock, Value};
 
-/// Counts of a shard. What is stored is exact at any moment, since it changes under the same lock
-/// as the table.
+/// Statistics of a shard. The figures about stored values are always exact, because they change
+/// under the same lock as the table.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ShardStats {
     pub(crate) load_hits: u64,
@@ -67,7 +67,7 @@ impl ShardStats {
         self.evicted += other.evicted;
     }
 
-    /// Exchanges what is known of two blocks, except their checksums, and counts a store.
+    /// Exchanges the metadata of two blocks, except their checksums, and counts a store.
     #[inline(always)]
     pub(super) fn exchange(&mut self, entry: &mut PackedEntry, new: &mut PooledBlock) {
         let PackedEntry::Pooled { meta: packed, .. } = entry else {
@@ -147,7 +147,7 @@ impl ShardStats {
     }
 }
 
-/// What an entry is counted as.
+/// Kind of an entry in the statistics.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     SameFilled,

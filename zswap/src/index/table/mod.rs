@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   hash   0 ···     1/4     ···    1/2     ···      3/4      ···   1
-//!          |  segment 0  |  segment 2  |         segment 1         |     sorted arrays, nearly full
-//!                 ▲             ▲             ▲            ▲
-//!   directory   [ 0,            2,            1,           1 ]           by the first bits of a hash
+//!          |  segment 0  |  segment 2  |       segment 1       |     sorted arrays, nearly full
+//!                 ▲             ▲           ▲          ▲
+//!   directory   [ 0,            2,          1,         1 ]          by the first bits of a hash
 //! ```
 //!
 //! Extendible hashing (Fagin and others, 1979) over Robin Hood hashing. No operation touches more
@@ -38,7 +38,7 @@ use segment::{LOAD, LOAD_OF, Range, Segment};
 /// A segment that has grown to this many bytes splits; then the halves grow.
 const SEGMENT_BYTES: usize = 32 << 10;
 
-/// Segments of large keys have at least so many buckets before they split.
+/// Segments of large keys have at least this many buckets before they split.
 const SEGMENT_BUCKETS: usize = 64;
 
 /// An open table.
@@ -60,11 +60,11 @@ pub(crate) struct Table<K> {
     directory: Vec<u16>,
     /// Entries that no segment takes, with their checksums.
     stash: Vec<(KeyedEntry<K>, u32)>,
-    /// Where tidying goes on.
+    /// Hash at which tidying continues.
     tidied: u64,
 }
 
-/// Where an entry is: valid until the table changes.
+/// Position of an entry, valid until the table changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BucketId {
     segment: u32,
@@ -83,7 +83,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Is this where a walk begins, or the stash that comes first?
+    /// Whether a walk begins here, with the stash.
     pub(crate) fn is_start(self) -> bool {
         self.hash == 0
     }
@@ -92,7 +92,7 @@ impl Position {
         self.hash
     }
 
-    /// Where a walk that is through with the stash goes on.
+    /// Position behind the stash, at this hash.
     pub(crate) fn of(hash: u64) -> Position {
         Position { stashed: usize::MAX, hash }
     }
@@ -192,7 +192,7 @@ impl<K> Table<K> {
         }
     }
 
-    /// Where the key of this hash is for which `is` says yes.
+    /// Finds the key of this hash for which `is` returns true.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<BucketId> {
         let segment = self.number(hash);
@@ -270,7 +270,7 @@ impl<K> Table<K> {
         std::mem::replace(self, empty)
     }
 
-    /// Takes the items out one by one. Needs no memory; the table is fit for nothing afterwards.
+    /// Drains the items one by one. Needs no memory. The table must not be used afterwards.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (KeyedEntry<K>, u32)> {
         let segments = std::iter::once(&mut self.first).chain(&mut self.more);
         segments.flat_map(Segment::drain).chain(self.stash.drain(..))
@@ -344,7 +344,7 @@ impl<K> Table<K> {
     }
 }
 
-/// What [`Table::seek`] comes to.
+/// Result of [`Table::seek`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seek {
     /// An entry, and its position.

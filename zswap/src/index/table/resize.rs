@@ -3,8 +3,8 @@
 use super::segment::{KeyedEntry, Range, Segment, enough};
 use super::{NoRoom, SEGMENT_BUCKETS, SEGMENT_BYTES, Table};
 
-/// Entries of a directory that a table may have besides some for each segment. Hashes in order need
-/// it as fine in one place as it will be in all.
+/// Entries of a directory that a table may always have. Hashes in order need it as fine in one
+/// range as it will be in all.
 const DIRECTORY: usize = 1024;
 /// Further ones for each segment. Hashes that crowd would make the directory finer without end.
 const DIRECTORY_PER_SEGMENT: usize = 32;
@@ -62,8 +62,8 @@ impl<K> Table<K> {
         self.segment_mut(number).relax();
     }
 
-    /// Moves the segment of `hash` into arrays of so many buckets. Nothing is done where its entries
-    /// would be too far from home in them: then new ones go to the stash.
+    /// Moves the segment of `hash` into arrays with this many buckets. If its entries would be too
+    /// far from home there, does nothing; then new ones go to the stash.
     fn rebuild(
         &mut self,
         hash: u64,
@@ -158,7 +158,7 @@ impl<K> Table<K> {
     ) {
         let (mut number, mut run) = (u32::MAX, 0..0);
         let mut hashes = hashes.iter();
-        // Not `for`: what is chained goes faster from inside.
+        // Not `for`: internal iteration over a chain is faster.
         items.for_each(|(item, sum)| {
             let &hash = hashes.next().expect("a hash for each item");
             if self.number(hash) != number {
@@ -172,7 +172,7 @@ impl<K> Table<K> {
         });
     }
 
-    /// Puts `next` in the place of segment `number`, which is returned.
+    /// Replaces segment `number` by `next`, and returns the old one.
     fn replace(&mut self, number: u32, next: Segment<K>) -> Segment<K> {
         self.count_in(&next);
         let old = std::mem::replace(self.segment_mut(number), next);
@@ -200,7 +200,7 @@ impl<K> Table<K> {
         self.array_bytes -= segment.bytes();
     }
 
-    /// Has the directory say that segment `number` is the one of its range.
+    /// Points the directory's entries for its range to segment `number`.
     fn point_to(&mut self, number: u32) {
         if self.depth == 0 {
             return;
@@ -215,7 +215,7 @@ impl<K> Table<K> {
             && 2 << self.depth <= DIRECTORY + DIRECTORY_PER_SEGMENT * (self.more.len() + 1)
     }
 
-    /// Has the directory tell hashes apart by one more bit.
+    /// Doubles the directory, so that it distinguishes hashes by one more bit.
     fn deepen(&mut self) -> Result<(), NoRoom> {
         let len = 1 << self.depth;
         self.directory.try_reserve_exact(2 * len - self.directory.len())?;
@@ -250,15 +250,15 @@ impl<K> Table<K> {
         fit(&mut self.more);
     }
 
-    /// Has the table many more buckets than it needs?
+    /// Whether the table has many more buckets than it needs.
     #[inline]
     pub(crate) fn is_sparse(&self) -> bool {
         self.buckets > SPARE_BUCKETS && is_much_more(self.buckets - SPARE_BUCKETS, enough(self.len))
     }
 
-    /// Looks at one segment, the next in turn, and makes it smaller if much of it is unused, or
-    /// merges it with its other half. True if it did that. Where memory is short, all stays as it
-    /// is.
+    /// Visits one segment, and continues with the next one when called again. Shrinks the segment
+    /// if much of it is unused, or merges it with its other half. Returns true if it merged. If
+    /// memory is short, changes nothing.
     ///
     /// A segment that was enlarged is left as it is, unless `all` is set: it may still be filling
     /// up.
@@ -315,8 +315,7 @@ fn hashes<K>(segments: &[&Segment<K>], rehash: &impl Fn(&K) -> u64) -> Result<Ve
     Ok(hashes)
 }
 
-/// Shrinks a list to what it needs, if that is much less than it has and memory is there
-/// for the copy.
+/// Shrinks a list to its length, if it has much more capacity and there is memory for the copy.
 fn fit<T>(list: &mut Vec<T>) {
     if list.capacity() <= 2 * list.len() {
         return;

@@ -2,11 +2,11 @@
 //! full.
 //!
 //! ```text
-//!   bucket        0    1    2    3    4    5    6    7        home of a hash: a share of the array
-//!             | a0 | b0 | b1 | b2 | d1 |    | f0 | f1 |     a0: entry of home 0, at distance 0
-//!                          ▲                                b's home is 1; d came to 3, went on to 4
-//!                          looking for home 2: distance 0 here, less than b1's; 1 at bucket 3, less
-//!                          than b2's; 2 at bucket 4, more than d1's: not there
+//!   bucket      0    1    2    3    4    5    6    7      home of a hash: a share of the array
+//!             | a0 | b0 | b1 | b2 | d1 |    | f0 | f1 |   a0: entry of home 0, at distance 0
+//!                          ▲                              b's home is 1; d came to 3, went on to 4
+//!                          looking for home 2: distance 0 here, less than b1's; 1 at bucket 3,
+//!                          less than b2's; 2 at bucket 4, more than d1's: not there
 //! ```
 //!
 //! Robin Hood hashing (Celis, 1986): linear probing with entries in the order of their homes. A
@@ -28,9 +28,9 @@ use crate::index::packed_entry::{EntryState, PackedEntry};
 /// A key with its entry.
 pub(crate) type KeyedEntry<K> = (K, PackedEntry);
 
-/// A segment of this many buckets...
+/// Denominator of the load factor.
 pub(super) const LOAD_OF: usize = 32;
-/// ...uses at most this many. Above 9/10 the runs get long.
+/// Numerator of the load factor. Above 9/10 the runs get long.
 pub(super) const LOAD: usize = 29;
 
 /// Buckets of the smallest segment, and the step in which small ones grow.
@@ -41,11 +41,11 @@ pub(crate) const NEIGHBOURS: u64 = 1 << NEIGHBOUR_BITS;
 pub(crate) const NEIGHBOUR_BITS: u32 = 3;
 const _: () = assert!(STEP >= NEIGHBOURS as usize, "neighbours wrap around the end at most once");
 
-/// Inserts that the average of what an insert costs is taken over.
+/// Number of inserts over which their cost is averaged.
 const STRAIN_WINDOW: u32 = 32;
-/// A segment is strained if an insert costs more than this on average: buckets that it moves, or five
-/// for each that it passes first. Hashes at random, in groups of neighbours too, stay far below it
-/// in a full segment; hashes in order, which crowd where the last one was, do not.
+/// A segment is strained if an insert costs more than this on average: one per bucket moved, or
+/// five per bucket passed. Random hashes, also in groups of neighbours, stay far below it in a full
+/// segment. Hashes in order, which crowd together, do not.
 const STRAINED: u32 = 512;
 const PASSED: usize = 5;
 
@@ -128,7 +128,7 @@ impl<K> Segment<K> {
         }
     }
 
-    /// Makes an empty segment of at least so many buckets.
+    /// Makes an empty segment of at least this many buckets.
     ///
     /// # Errors
     ///
@@ -211,7 +211,8 @@ impl<K> Segment<K> {
         self.buckets.iter().enumerate().take_while(|&bucket| is_wrapped(bucket)).count()
     }
 
-    /// Has one more entry room, and were the latest inserts cheap? If not, can nothing be done?
+    /// Whether an insert is fine as it is: there is room and the latest inserts were cheap, or a
+    /// larger segment would not help.
     #[inline]
     pub(crate) fn is_roomy(&self) -> bool {
         (self.has_room() && self.strain <= STRAINED * STRAIN_WINDOW) || self.stuck
@@ -228,7 +229,7 @@ impl<K> Segment<K> {
         self.len * 4 < self.buckets.len()
     }
 
-    /// Was it given more buckets than its entries need?
+    /// Whether it was given more buckets than its entries need.
     pub(crate) fn is_enlarged(&self) -> bool {
         self.enlarged
     }
@@ -252,8 +253,8 @@ impl<K> Segment<K> {
         self.strain = 0;
     }
 
-    /// Buckets after the next step of growth: 1/8 more, or half as much again for a strained segment
-    /// that is not full.
+    /// Buckets after the next step of growth: 1/8 more, or half as much again for a strained
+    /// segment that is not full.
     pub(crate) fn next_buckets(&self) -> usize {
         let buckets = self.buckets.len();
         buckets + if self.has_room() { buckets / 2 } else { STEP.max(buckets / 8) }
@@ -299,7 +300,8 @@ impl<K> Segment<K> {
         prefetch(self.buckets.get(self.home(hash)..).unwrap_or_default(), 3);
     }
 
-    /// Are entries of these hashes, in this empty segment, all within reach of their homes?
+    /// Whether entries of these hashes, in this empty segment, would all be within reach of their
+    /// homes.
     ///
     /// In the order of homes each entry comes right after the one before it or at its home, so the
     /// farthest is known without placing any. A run that wraps around the end adds at most what a
@@ -426,7 +428,8 @@ impl<K> Segment<K> {
         at.checked_sub(entry.state().distance())
     }
 
-    /// Where an entry of this hash goes: behind those of its home and of homes before it.
+    /// Returns the bucket and the distance for a new entry of this hash: behind those of its home
+    /// and of homes before it.
     fn place_of(&self, hash: u64) -> (usize, usize) {
         let (mut at, mut distance) = (self.home(hash), 0);
         while let Some((_, entry)) = &self.buckets[at] {

@@ -58,7 +58,7 @@ fn check(table: &Table<u64>, hash: &impl Fn(&u64) -> u64) {
     }
 }
 
-/// The entries that the hand of a clock comes to in one turn.
+/// The entries that the hand of a clock visits in one turn.
 fn walk(table: &Table<u64>) -> Vec<u64> {
     let (mut keys, mut position) = (Vec::new(), Position::default());
     loop {
@@ -286,7 +286,7 @@ fn panicking_hash_changes_nothing() {
 }
 
 /// The hand of a clock stays where it is in the order of hashes while tables grow and shrink under
-/// it, so that it comes to every entry within a turn.
+/// it, so that it visits every entry within a turn.
 #[test]
 fn hand_keeps_its_place_across_resizes() {
     let mut table = Table::new(false);
