@@ -15,7 +15,7 @@ const DICTIONARY_BYTES: usize = 4096;
 fn main() -> Result<(), Box<dyn Error>> {
     let store: Store<usize> = Store::builder().spec("zsmalloc+zstd".parse()?).build()?;
     for key in 0..8000 {
-        store.store(key, &order(key))?;
+        store.store(key, order(key))?;
     }
 
     // Peeking does not count as a use: what is seldom loaded stays first in line to be evicted.
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     store.set_compressor(&format!("zstd(dict={})", remember(&trained.dictionary)?).parse()?)?;
     for key in 0..8000 {
         assert_eq!(store.load_vec(&key)?.as_deref(), Some(&order(key)[..]));
-        store.store(key, &order(key))?;
+        store.store(key, order(key))?;
     }
     let after = store.stats().payload_bytes;
     println!("stored again with it: {before} bytes became {after}");

@@ -81,7 +81,7 @@ fn stats_each_access_counts_as_its_kind() {
 fn stats_failed_access_is_hit_and_not_taken() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
     let store = scripted(pool.clone(), codec.clone()).build().unwrap();
-    store.store(1, &block(1, 3000, Look::Runs)).unwrap();
+    store.store(1, block(1, 3000, Look::Runs)).unwrap();
     let fails = || {
         store.load_vec(&1).unwrap_err();
         store.peek_vec(&1).unwrap_err();
@@ -107,7 +107,7 @@ fn stats_display_takes_are_hits() {
     let store = store_of("reference+rle");
     assert_eq!(store.stats().hit_percent(), None);
     for key in 0..30 {
-        store.store(key, &block(key, 100, Look::Runs)).unwrap();
+        store.store(key, block(key, 100, Look::Runs)).unwrap();
         store.peek_vec(&(key + 1)).unwrap();
         assert!(store.take_vec(&key).unwrap().is_some());
     }

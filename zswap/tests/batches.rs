@@ -92,7 +92,7 @@ fn b35_failing_batch_keeps_exact_accounts() {
                 .build()
                 .unwrap();
             // Older blocks of every second key: gone where the newer one fails.
-            (0..8).step_by(2).for_each(|key| store.store(key, &[7; 64]).unwrap());
+            (0..8).step_by(2).for_each(|key| store.store(key, [7; 64]).unwrap());
             source.plan(FaultPlan::Nth(nth));
             let results = store.store_many(borrowed(&blocks));
             for ((key, block), result) in blocks.iter().zip(&results) {
@@ -183,7 +183,7 @@ fn batch_items_are_timed_once_each() {
     assert_eq!(results.iter().filter(|result| matches!(result, Ok(Some(_)))).count(), 6);
     assert_eq!(results.iter().filter(|result| result.is_err()).count(), 4);
     assert_eq!(calls(), Some((8, 26)));
-    store.store(9, &[1]).unwrap();
+    store.store(9, [1]).unwrap();
     store.load_vec(&9).unwrap();
     assert_eq!(calls(), Some((9, 27)), "single calls count as before");
 }
@@ -239,7 +239,7 @@ fn panic_in_batch_loses_at_most_two_items() {
             .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
             .build()
             .unwrap();
-        (0..ITEMS).for_each(|key| store.store(Fused(key), &old(key)).unwrap());
+        (0..ITEMS).for_each(|key| store.store(Fused(key), old(key)).unwrap());
         let (blocks, mut asked): (Vec<_>, _) = ((0..ITEMS).map(new).collect(), 0);
         match what {
             Panics::Iterator => {}

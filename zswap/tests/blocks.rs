@@ -17,7 +17,7 @@ fn every_length_comes_back_from_every_backend() {
             lengths().flat_map(|len| looks.map(|look| (len as u64 * 4 + look as u64, len, look)))
         };
         for (key, len, look) in blocks() {
-            store.store(key, &block(key, len, look)).unwrap();
+            store.store(key, block(key, len, look)).unwrap();
         }
         for (key, len, look) in blocks() {
             let expected = block(key, len, look);
@@ -36,10 +36,10 @@ fn every_length_comes_back_from_every_backend() {
 #[test]
 fn blocks_are_counted_by_kind() {
     let store = store_of("reference+rle");
-    store.store(1, &block(1, 4096, Look::SameFilled)).unwrap();
-    store.store(2, &block(2, 4096, Look::Runs)).unwrap();
-    store.store(3, &block(3, 4096, Look::Noise)).unwrap();
-    store.store(4, &[9]).unwrap();
+    store.store(1, block(1, 4096, Look::SameFilled)).unwrap();
+    store.store(2, block(2, 4096, Look::Runs)).unwrap();
+    store.store(3, block(3, 4096, Look::Noise)).unwrap();
+    store.store(4, [9]).unwrap();
     let stats = store.stats();
     assert_eq!(
         (stats.same_filled, stats.stored_compressed, stats.stored_raw, stats.entries),
@@ -55,8 +55,8 @@ fn blocks_are_counted_by_kind() {
     );
 
     // A key changes kind.
-    store.store(2, &block(2, 100, Look::Noise)).unwrap();
-    store.store(3, &block(3, 100, Look::SameFilled)).unwrap();
+    store.store(2, block(2, 100, Look::Noise)).unwrap();
+    store.store(3, block(3, 100, Look::SameFilled)).unwrap();
     let stats = store.stats();
     assert_eq!((stats.same_filled, stats.stored_compressed, stats.stored_raw), (3, 0, 1));
     assert_eq!((stats.payload_bytes, stats.stores), (100, 6));
@@ -95,7 +95,7 @@ fn the_index_gives_its_memory_back_when_it_is_cleared() {
     let store = store_of("reference+rle");
     let empty = store.stats().index_bytes;
     for _ in 0..3 {
-        (0..10_000).for_each(|key| store.store(key, &[7; 100]).unwrap());
+        (0..10_000).for_each(|key| store.store(key, [7; 100]).unwrap());
         assert!(store.stats().index_bytes > empty + 10_000 * 24);
         store.clear();
         assert_eq!(store.stats().index_bytes, empty);
@@ -107,7 +107,7 @@ fn same_filled_blocks_take_no_pool_memory() {
     let store = store_of("reference+rle");
     let before = store.stats().pool_bytes;
     for key in 0..1000 {
-        store.store(key, &block(key, 4096, Look::SameFilled)).unwrap();
+        store.store(key, block(key, 4096, Look::SameFilled)).unwrap();
     }
     assert_eq!(store.stats().pool_bytes, before);
 }
@@ -135,8 +135,8 @@ fn hits_and_misses_are_counted() {
 fn too_long_block_removes_older_block() {
     let store = builder().block_size(1024).build().unwrap();
     let kind = Error::BlockTooLong { len: 1025, max: 1024 };
-    store.store(1, &block(1, 1024, Look::Runs)).unwrap();
-    assert_eq!(store.store(1, &[7; 1025]), Err(kind));
+    store.store(1, block(1, 1024, Look::Runs)).unwrap();
+    assert_eq!(store.store(1, [7; 1025]), Err(kind));
     assert_eq!(store.load_vec(&1).unwrap(), None);
     assert_eq!(store.stats().rejected.bad_input, 1);
     check_books(&store);
@@ -147,7 +147,7 @@ fn too_long_block_removes_older_block() {
 fn too_small_buffer_error_names_length() {
     let store = store_of("reference+rle");
     for look in [Look::SameFilled, Look::Runs, Look::Noise] {
-        store.store(1, &block(1, 3000, look)).unwrap();
+        store.store(1, block(1, 3000, look)).unwrap();
         for given in [0, 1, 2999] {
             let mut buffer = vec![0xEE; given];
             let needed = Error::BufferTooSmall { needed: 3000, given };
@@ -227,12 +227,12 @@ fn any_key_type_and_hasher_works() {
         .unwrap();
     let key = |n: u64| (format!("file {n}"), n as u8);
     for n in 0..200 {
-        store.store(key(n), &block(n, 300, Look::Runs)).unwrap();
+        store.store(key(n), block(n, 300, Look::Runs)).unwrap();
     }
     for n in 0..200 {
         assert_eq!(store.load_vec(&key(n)).unwrap().unwrap(), block(n, 300, Look::Runs));
     }
-    let error = store.store(key(7), &[7; 4097]).unwrap_err().to_string();
+    let error = store.store(key(7), [7; 4097]).unwrap_err().to_string();
     assert!(error.starts_with("a block of 4097 bytes is over the 4096 allowed"));
 }
 

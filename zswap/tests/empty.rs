@@ -11,7 +11,7 @@ fn empty_block_is_stored_and_loaded() {
     for text in SPECS {
         let builder = builder().spec(spec(text)).checksums(true).max_value_len(1 << 16);
         let store = builder.build().unwrap();
-        store.store(1, &[]).unwrap();
+        store.store(1, []).unwrap();
         assert_eq!(
             (store.load(&1, &mut []), store.peek(&1, &mut [7; 3])),
             (Ok(Some(0)), Ok(Some(0)))
@@ -53,7 +53,7 @@ fn empty_block_replaces_and_is_replaced() {
         for _ in 0..3 {
             store.store(key, other).unwrap();
             assert_eq!(store.load_vec(&key), Ok(Some(other.clone())));
-            store.store(key, &[]).unwrap();
+            store.store(key, []).unwrap();
             assert_eq!((store.load_vec(&key), store.len_of(&key)), (Ok(Some(vec![])), Some(0)));
         }
     }
@@ -97,11 +97,11 @@ fn empty_blocks_at_the_limit_are_evicted() {
         .on_evict(|_, len| assert_eq!(len, 0))
         .build()
         .unwrap();
-    (0..100_000).for_each(|key| store.store(key, &[]).unwrap());
+    (0..100_000).for_each(|key| store.store(key, []).unwrap());
     let stats = store.stats();
     assert!(stats.evicted > 10_000 && stats.entries > 1_000, "{stats}");
     assert_eq!((stats.entries as u64 + stats.evicted, stats.listeners_panicked), (100_000, 0));
     let refusing = builder().spec(spec("reference+rle")).limit_bytes(1 << 20).build().unwrap();
-    let error = (0..100_000).find_map(|key| refusing.store(key, &[]).err()).unwrap();
+    let error = (0..100_000).find_map(|key| refusing.store(key, []).err()).unwrap();
     assert!(matches!(error, Error::Full { .. }), "{error}");
 }

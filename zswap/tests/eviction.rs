@@ -30,7 +30,7 @@ fn b7_evicting_store_stays_within_limit() {
         let mut rng = TestRng::new(1);
         for key in 0..6_000u64 {
             let look = [Look::Noise, Look::Runs, Look::Noise, Look::SameFilled][rng.below(4)];
-            store.store(key, &block(key, 1 + rng.below(4096), look)).unwrap();
+            store.store(key, block(key, 1 + rng.below(4096), look)).unwrap();
             let held = store.bytes_held();
             assert!(held < 4 * MIB + IN_FLIGHT, "{text}: {held} held");
         }
@@ -56,7 +56,7 @@ fn store_without_jobs_evicts_what_it_adds() {
         let store = evicting("zsmalloc+lz4", 4 * MIB).executor(manual).build().unwrap();
         let mut rng = TestRng::new(3);
         for n in 0..8_000u64 {
-            store.store(n % keys, &block(n, 1 + rng.below(4096), Look::Noise)).unwrap();
+            store.store(n % keys, block(n, 1 + rng.below(4096), Look::Noise)).unwrap();
             if n % 100 == 99 {
                 let stats = store.stats();
                 assert!(
@@ -79,21 +79,21 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
         |store, key| assert!(store.invalidate(&key)),
         |store, key| assert_eq!(store.retain(|&other, _| other != key), 1),
         // What takes its place costs next to nothing.
-        |store, key| store.store(key, &[7; 4096]).unwrap(),
+        |store, key| store.store(key, [7; 4096]).unwrap(),
     ];
     for (way, remove) in ways.into_iter().enumerate() {
         let manual = Arc::new(Manual::new());
         let store = evicting("zsmalloc+lz4", 4 * MIB).executor(manual).build().unwrap();
         let mut key = 0;
         while store.stats().evicted < 50 {
-            store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+            store.store(key, block(key, 4096, Look::Noise)).unwrap();
             key += 1;
         }
         let before = store.stats();
         let turns = if way == 2 { 50 } else { 2_000 };
         for turn in 0..turns {
             // Of few lengths: a frame for each of many would fill the store once more.
-            store.store(key, &block(turn, 2048 + 1024 * (turn as usize % 3), Look::Noise)).unwrap();
+            store.store(key, block(turn, 2048 + 1024 * (turn as usize % 3), Look::Noise)).unwrap();
             remove(&store, key);
         }
         let after = store.stats();
@@ -117,7 +117,7 @@ fn b7_longest_blocks_stay_within_limit() {
         let mut rng = TestRng::new(2);
         for key in 0..400u64 {
             let look = [Look::Noise, Look::Runs][rng.below(2)];
-            store.store(key % 300, &block(key, MAX_BLOCK_SIZE - rng.below(100_000), look)).unwrap();
+            store.store(key % 300, block(key, MAX_BLOCK_SIZE - rng.below(100_000), look)).unwrap();
             // The first one makes the context: its scratch, and the codec's tables.
             let context = store.stats().context_bytes;
             let held = store.bytes_held();
@@ -139,7 +139,7 @@ fn b7_overshoot_is_what_is_in_flight() {
             scope.spawn(move || {
                 for n in 0..1_500 {
                     let key = (thread << 32) | n;
-                    store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+                    store.store(key, block(key, 4096, Look::Noise)).unwrap();
                     worst.fetch_max(store.bytes_held(), Ordering::Relaxed);
                 }
             });
@@ -165,7 +165,7 @@ fn used_blocks_stay_and_listener_gets_the_rest() {
         .unwrap();
     let len = |key: u64| 1000 + key as usize % 1000;
     for key in 0..20_000u64 {
-        store.store(key, &block(key, len(key), Look::Noise)).unwrap();
+        store.store(key, block(key, len(key), Look::Noise)).unwrap();
         // A hundred blocks are in use all the time.
         let hot = key % 100;
         if hot < key {
@@ -185,7 +185,7 @@ fn used_blocks_stay_and_listener_gets_the_rest() {
 fn peeks_do_not_keep_a_block_and_loads_do() {
     let store = evicting("reference+rle", 2 * MIB).build().unwrap();
     for key in 0..3_000u64 {
-        store.store(key, &block(key, 2000, Look::Noise)).unwrap();
+        store.store(key, block(key, 2000, Look::Noise)).unwrap();
         store.load_vec(&(key % 50)).unwrap();
         if key >= 100 {
             store.peek_vec(&(50 + key % 50)).unwrap();
@@ -202,7 +202,7 @@ fn b30_clock_passes_empty_shards() {
     // cold.
     let store = evicting("reference+rle", usize::MAX).build().unwrap();
     for key in 0..3u64 {
-        store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+        store.store(key, block(key, 4096, Look::Noise)).unwrap();
         (0..10).for_each(|_| drop(store.load_vec(&key).unwrap()));
     }
     let empty = builder().build().unwrap().bytes_held();
@@ -218,11 +218,11 @@ fn b30_clock_passes_empty_shards() {
 fn b27_eviction_leaves_no_pool_reference() {
     let manual = Arc::new(Manual::new());
     let store = evicting("zsmalloc+lz4", 2 * MIB).executor(manual.clone()).build().unwrap();
-    (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    (0..2_000).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     store.switch(&spec("reference+lz4")).unwrap();
     // The executor is blocked all the while; stores that evict from the retired pool go on until it
     // is empty.
-    (2_000..4_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    (2_000..4_000).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     assert!((0..2_000).all(|key| !store.contains(&key)));
     manual.run_all();
     let stats = store.stats();
@@ -234,7 +234,7 @@ fn b27_eviction_leaves_no_pool_reference() {
 #[test]
 fn same_filled_blocks_are_evicted() {
     let store = evicting("reference+rle", MIB).build().unwrap();
-    (0..200_000u64).for_each(|key| store.store(key, &key.to_le_bytes()).unwrap());
+    (0..200_000u64).for_each(|key| store.store(key, key.to_le_bytes()).unwrap());
     assert!(store.bytes_held() < MIB + IN_FLIGHT);
     assert!(store.len() > 10_000, "{}", store.len());
     store.set_limit(Some(MIB / 2)).unwrap();
@@ -252,7 +252,7 @@ fn a_limit_is_changed_at_run_time() {
             .build()
             .unwrap();
         assert_eq!(store.limit_bytes(), None);
-        (0..2_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
+        (0..2_000).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
         store.set_limit(Some(4 * MIB)).unwrap();
         assert_eq!(
             (store.limit_bytes(), store.stats().limit_bytes),
@@ -260,14 +260,14 @@ fn a_limit_is_changed_at_run_time() {
         );
         if at_limit == AtLimit::Evict {
             assert!(store.bytes_held() < 4 * MIB && store.len() > 500, "{}", store.stats());
-            store.store(9_999, &block(1, 4096, Look::Noise)).unwrap();
+            store.store(9_999, block(1, 4096, Look::Noise)).unwrap();
         } else {
             assert_eq!(store.len(), 2_000);
-            let refused = store.store(9_999, &block(1, 4096, Look::Noise)).unwrap_err();
+            let refused = store.store(9_999, block(1, 4096, Look::Noise)).unwrap_err();
             assert!(matches!(refused, Error::Full { limit, .. } if limit == 4 * MIB));
         }
         store.set_limit(Some(64 * MIB)).unwrap();
-        (3_000..5_000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
+        (3_000..5_000).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
         assert!(store.bytes_held() > 8 * MIB);
         check_books(&store);
     }
@@ -279,7 +279,7 @@ fn what_compresses_well_is_spared_longer_when_asked() {
         let store = evicting("zsmalloc+lz4", 4 * MIB).keep_compressible(spare).build().unwrap();
         for key in 0..8_000u64 {
             let look = if key % 2 == 0 { Look::Noise } else { Look::Runs };
-            store.store(key, &block(key, 3000, look)).unwrap();
+            store.store(key, block(key, 3000, look)).unwrap();
         }
         let there =
             |odd| (0..8_000).filter(|key| key % 2 == odd && store.contains(key)).count() as f64;
@@ -297,7 +297,7 @@ fn panicking_listener_is_counted() {
         .on_evict(|_, _| panic!("a listener that panics"))
         .build()
         .unwrap();
-    (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    (0..2_000).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     let stats = store.stats();
     assert!(
         stats.listeners_panicked > 1_000 && stats.listeners_panicked == stats.evicted,
@@ -319,7 +319,7 @@ fn listener_panic_that_panics_on_drop_is_contained() {
         .on_evict(|_, _| std::panic::panic_any(Again))
         .build()
         .unwrap();
-    (0..600).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    (0..600).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     let stats = store.stats();
     assert!(stats.listeners_panicked > 200 && stats.listeners_panicked == stats.evicted, "{stats}");
     check_books(&store);
@@ -338,7 +338,7 @@ fn listener_store_does_not_evict() {
             assert_eq!(depth.fetch_add(1, Ordering::Relaxed), 0, "what it stores evicts nothing");
             assert!(!store.contains(&key));
             // Where there is no room yet it is refused, as by a store that does not evict.
-            if let Err(error) = store.store(key | 1 << 32, &len.to_le_bytes()) {
+            if let Err(error) = store.store(key | 1 << 32, len.to_le_bytes()) {
                 assert!(matches!(error, Error::Full { .. }), "{error}");
             }
             counted.fetch_add(1, Ordering::Relaxed);
@@ -347,7 +347,7 @@ fn listener_store_does_not_evict() {
         .build()
         .unwrap();
     itself.set(store.clone()).unwrap();
-    (0..2_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    (0..2_000).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     let stats = store.stats();
     assert_eq!((stats.listeners_panicked, stats.evicted), (0, told.load(Ordering::Relaxed) as u64));
     assert!(stats.evicted > 1_000, "{stats}");
@@ -363,10 +363,10 @@ fn listener_may_fill_second_tier() {
     let second = evicting("zsmalloc+lz4", 2 * MIB).on_evict(count).build().unwrap();
     let behind = second.clone();
     let first = evicting("zsmalloc+lz4", MIB)
-        .on_evict(move |&key, len| behind.store(key, &block(key, len, Look::Noise)).unwrap())
+        .on_evict(move |&key, len| behind.store(key, block(key, len, Look::Noise)).unwrap())
         .build()
         .unwrap();
-    (0..2_000).for_each(|key| first.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    (0..2_000).for_each(|key| first.store(key, block(key, 4000, Look::Noise)).unwrap());
     let (first, second) = (first.stats(), second.stats());
     assert_eq!(first.listeners_panicked, 0);
     assert_eq!(
@@ -380,7 +380,7 @@ fn listener_may_fill_second_tier() {
 #[test]
 fn b31_without_limit_or_entries_nothing_is_evicted() {
     let store = builder().limit_bytes(usize::MAX).at_limit(AtLimit::Evict).build().unwrap();
-    (0..1_000).for_each(|key| store.store(key, &block(key, 4000, Look::Noise)).unwrap());
+    (0..1_000).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     assert_eq!((store.len(), store.stats().evicted), (1_000, 0));
     let nothing = evicting("reference+rle", MIB).build().unwrap();
     nothing.set_limit(Some(0)).unwrap_err();

@@ -27,7 +27,7 @@ fn any_kind_of_block_replaces_any_other() {
                     // Some for most shards.
                     for key in 0..500 {
                         let key = 1_000_000 * (n as u64 + 1) + key;
-                        store.store(key, &block(key, 100, Look::Noise)).unwrap();
+                        store.store(key, block(key, 100, Look::Noise)).unwrap();
                     }
                 }
             }
@@ -38,12 +38,12 @@ fn any_kind_of_block_replaces_any_other() {
                         turn += 1;
                         store.switch(&specs[from]).unwrap();
                         (0..40).for_each(|key| {
-                            store.store(key, &block(key + turn, 3000, first)).unwrap()
+                            store.store(key, block(key + turn, 3000, first)).unwrap()
                         });
                         store.switch(&specs[to]).unwrap();
                         for key in 0..40 {
                             store
-                                .store(key, &block(key + 7 * turn, 1000 + key as usize, second))
+                                .store(key, block(key + 7 * turn, 1000 + key as usize, second))
                                 .unwrap();
                         }
                         for key in 0..40 {
@@ -140,8 +140,8 @@ fn a_block_that_is_stored_again_counts_as_used() {
         builder().spec(spec("reference+rle")).limit_bytes(2 << 20).at_limit(AtLimit::Evict);
     let store = limited.build().unwrap();
     for key in 0..3_000u64 {
-        store.store(key, &block(key, 2000, Look::Noise)).unwrap();
-        store.store(key % 50, &block(key + 1, 2000, Look::Noise)).unwrap();
+        store.store(key, block(key, 2000, Look::Noise)).unwrap();
+        store.store(key % 50, block(key + 1, 2000, Look::Noise)).unwrap();
     }
     let there = |range: std::ops::Range<u64>| range.filter(|key| store.contains(key)).count();
     assert_eq!((there(0..50), there(50..100)), (50, 0), "{}", store.stats());
@@ -157,7 +157,7 @@ fn a_store_by_number_takes_numbers_of_any_stride() {
         let key = |i: u64| i.wrapping_mul(stride);
         for i in 0..20_000 {
             store
-                .store(key(i), &i.to_le_bytes().repeat(2))
+                .store(key(i), i.to_le_bytes().repeat(2))
                 .unwrap_or_else(|error| panic!("stride {stride}, {i}: {error}"));
         }
         for i in (0..20_000).step_by(7) {

@@ -35,15 +35,15 @@ fn b23_failing_compressor_removes_older_block() {
         (OnCompress::ClaimNothing, |error| matches!(error, CodecError::Misbehaved(_))),
     ];
     for (what, expected) in cases {
-        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        store.store(1, block(1, 4096, Look::Runs)).unwrap();
         codec.on_compress(what);
-        let error = store.store(1, &block(2, 4096, Look::Runs)).unwrap_err();
+        let error = store.store(1, block(2, 4096, Look::Runs)).unwrap_err();
         assert!(matches!(&error, Error::Codec(kind) if expected(kind)), "{error}");
         assert_eq!((store.contains(&1), pool.live()), (false, 0));
         codec.on_compress(OnCompress::Work);
     }
     assert_eq!(store.stats().rejected.compress_failed, 5);
-    store.store(1, &block(3, 4096, Look::Runs)).unwrap();
+    store.store(1, block(3, 4096, Look::Runs)).unwrap();
     check_books(&store);
 }
 
@@ -55,13 +55,13 @@ fn b23_panicking_bytes_held_fails_store() {
         let at_limit = if evicts { AtLimit::Evict } else { AtLimit::Refuse };
         let builder = scripted(pool.clone(), codec).limit_bytes(1 << 20).at_limit(at_limit);
         let store: Store<u64> = builder.build().unwrap();
-        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        store.store(1, block(1, 4096, Look::Runs)).unwrap();
         pool.panics_when_asked(true);
-        let error = store.store(1, &block(2, 4096, Look::Runs)).unwrap_err();
+        let error = store.store(1, block(2, 4096, Look::Runs)).unwrap_err();
         assert!(matches!(&error, Error::AllocatorPanicked(m) if m.contains("asked")), "{error}");
         pool.panics_when_asked(false);
         assert_eq!((store.contains(&1), pool.live()), (false, 0));
-        store.store(1, &block(3, 4096, Look::Runs)).unwrap();
+        store.store(1, block(3, 4096, Look::Runs)).unwrap();
         check_books(&store);
     }
 }
@@ -70,7 +70,7 @@ fn b23_panicking_bytes_held_fails_store() {
 fn a_compressor_that_expands_makes_raw_blocks() {
     let (_, codec, store) = rig();
     codec.on_compress(OnCompress::Expand);
-    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    store.store(1, block(1, 4096, Look::Runs)).unwrap();
     assert_eq!((store.stats().stored_raw, store.stats().payload_bytes), (1, 4096));
     codec.on_decompress(OnDecompress::Panic);
     assert_eq!(
@@ -88,9 +88,9 @@ fn b23_failing_allocator_removes_older_block() {
         .into_iter()
         .flat_map(|what| [(what, Look::Runs), (what, Look::Noise)])
     {
-        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        store.store(1, block(1, 4096, Look::Runs)).unwrap();
         pool.on_insert(what);
-        let error = store.store(1, &block(2, 4096, look)).unwrap_err();
+        let error = store.store(1, block(2, 4096, look)).unwrap_err();
         match what {
             OnInsert::OutOfMemory => {
                 assert_eq!(error, Error::Pool(PoolError::OutOfMemory))
@@ -102,7 +102,7 @@ fn b23_failing_allocator_removes_older_block() {
     }
     assert_eq!(store.stats().rejected.alloc_failed, 4);
     // The context that was lent out during the panic is back.
-    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    store.store(1, block(1, 4096, Look::Runs)).unwrap();
     assert_eq!(store.manager().current().unwrap().codec().stats().contexts_made, 1);
     check_books(&store);
 }
@@ -113,7 +113,7 @@ fn b36_failed_load_keeps_block() {
     let (pool, codec, store) = rig();
     let expected = block(1, 4096, Look::Runs);
     store.store(1, &expected).unwrap();
-    store.store(2, &block(2, 4096, Look::Noise)).unwrap();
+    store.store(2, block(2, 4096, Look::Noise)).unwrap();
     let attempt = |store: &Store<u64>| {
         let load = store.load(&1, &mut [0; 4096]).unwrap_err();
         let take = store.take(&1, &mut [0; 4096]).unwrap_err();
@@ -183,9 +183,9 @@ fn b36_what_is_corrupt_is_not_exported_either() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
     let store =
         scripted(pool.clone(), codec).checksums(true).max_value_len(1 << 16).build().unwrap();
-    store.store(1, &block(1, 1000, Look::Runs)).unwrap();
-    store.store(2, &block(2, 1000, Look::Noise)).unwrap();
-    store.store(3, &block(3, 9000, Look::Runs)).unwrap();
+    store.store(1, block(1, 1000, Look::Runs)).unwrap();
+    store.store(2, block(2, 1000, Look::Noise)).unwrap();
+    store.store(3, block(3, 9000, Look::Runs)).unwrap();
     for (times, how) in [OnRead::Flip, OnRead::Cut].into_iter().enumerate() {
         pool.on_read(how);
         for key in 1..=3 {
@@ -203,14 +203,14 @@ fn b36_what_is_corrupt_is_not_exported_either() {
 fn failed_free_is_counted() {
     let (pool, _, store) = rig();
     for (n, what) in [OnFree::Refuse, OnFree::Panic].into_iter().enumerate() {
-        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        store.store(1, block(1, 4096, Look::Runs)).unwrap();
         pool.on_free(what);
         assert!(store.invalidate(&1));
         assert_eq!((store.contains(&1), store.stats().free_failed), (false, n as u64 + 1));
         pool.on_free(OnFree::Work);
     }
     assert_eq!(pool.live(), 2, "lost until their pool goes");
-    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    store.store(1, block(1, 4096, Look::Runs)).unwrap();
     assert!(store.load_vec(&1).unwrap().is_some());
 }
 
@@ -258,7 +258,7 @@ fn b47_out_of_memory_at_any_call_leaks_nothing() {
             source.plan(FaultPlan::Never);
             // Older blocks, small ones, that are to be replaced.
             (0..blocks.len() as u64)
-                .for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+                .for_each(|key| store.store(key, block(key, 40, Look::Noise)).unwrap());
             source.plan(plan);
             failures += fill(true);
             source.plan(FaultPlan::Never);
@@ -321,7 +321,7 @@ fn panicking_key_leaves_store_usable() {
         FUSE.set(1 + (round % 7) as u32);
         let key = Fused(round % 500);
         let work = AssertUnwindSafe(|| match round % 5 {
-            0..3 => drop(store.store(key, &block(round % 500, 200, Look::Runs))),
+            0..3 => drop(store.store(key, block(round % 500, 200, Look::Runs))),
             3 => drop(store.take_vec(&key)),
             _ => drop(store.invalidate(&key)),
         });
@@ -346,12 +346,12 @@ fn panicking_key_leaves_store_usable() {
 fn an_error_is_one_line_and_has_its_source() {
     use std::error::Error as _;
     let store = store_of("reference+rle");
-    let error = store.store(7, &[0; 5000]).unwrap_err();
+    let error = store.store(7, [0; 5000]).unwrap_err();
     assert!(error.to_string().starts_with("a block of 5000 bytes is over the 4096 allowed"));
     assert!(error.source().is_none());
     let (pool, _, store) = rig();
     pool.on_insert(OnInsert::OutOfMemory);
-    let error = store.store(7, &block(1, 100, Look::Runs)).unwrap_err();
+    let error = store.store(7, block(1, 100, Look::Runs)).unwrap_err();
     assert_eq!(error.source().unwrap().to_string(), PoolError::OutOfMemory.to_string());
     assert_eq!(error.to_string().lines().count(), 1);
 }
@@ -363,12 +363,12 @@ fn replaced_block_that_is_not_freed_is_counted() {
     let mut failed = 0;
     for what in [OnFree::Refuse, OnFree::Panic] {
         for switch in [false, true] {
-            store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+            store.store(1, block(1, 4096, Look::Runs)).unwrap();
             if switch {
                 store.switch(&spec("reference+rle")).unwrap();
             }
             pool.on_free(what);
-            store.store(1, &block(2, 3000, Look::Noise)).unwrap();
+            store.store(1, block(2, 3000, Look::Noise)).unwrap();
             pool.on_free(OnFree::Work);
             failed += 1;
             assert_eq!(store.stats().free_failed, failed, "{what:?}, switch: {switch}");

@@ -23,8 +23,8 @@ fn expected(key: u64) -> Vec<u8> {
 fn rig() -> (Arc<PoolScript>, Store<u64>) {
     let pool = PoolScript::new();
     let store = scripted(pool.clone(), CodecScript::new()).max_value_len(1 << 16).build().unwrap();
-    (0..KEYS).for_each(|key| store.store(key, &expected(key)).unwrap());
-    store.store(KEYS, &block(KEYS, 20_000, Look::Runs)).unwrap();
+    (0..KEYS).for_each(|key| store.store(key, expected(key)).unwrap());
+    store.store(KEYS, block(KEYS, 20_000, Look::Runs)).unwrap();
     (pool, store)
 }
 
@@ -249,11 +249,11 @@ fn retain_unpinned_replaced_often_keeps_newer() {
         .unwrap();
     for replacements in (1..4).chain(510..515).chain(1022..1028).chain(2046..2051) {
         for what in [OnRead::Fail, OnRead::Panic] {
-            store.store(1, &block(0, 1000, Look::Noise)).unwrap();
+            store.store(1, block(0, 1000, Look::Noise)).unwrap();
             pool.on_read(what);
             let removed = store.retain(|_, _| {
                 for seed in 1..=replacements {
-                    store.store(1, &block(seed, 1000, Look::Noise)).unwrap();
+                    store.store(1, block(seed, 1000, Look::Noise)).unwrap();
                 }
                 false
             });
@@ -287,16 +287,16 @@ fn retain_unpinned_gone_and_back_keeps_newer() {
         .unwrap();
     let away: [&dyn Fn(); 3] = [&|| assert!(store.invalidate(&1)), &|| store.clear(), &|| {
         // To a block in no pool and back.
-        store.store(1, &[7; 100]).unwrap();
+        store.store(1, [7; 100]).unwrap();
     }];
     for (n, away) in away.into_iter().enumerate() {
         for rounds in [1, 511, 512, 513, 1024] {
-            store.store(1, &block(0, 1000, Look::Noise)).unwrap();
+            store.store(1, block(0, 1000, Look::Noise)).unwrap();
             pool.on_read(OnRead::Fail);
             let removed = store.retain(|_, _| {
                 for seed in 1..=rounds {
                     away();
-                    store.store(1, &block(seed, 1000, Look::Noise)).unwrap();
+                    store.store(1, block(seed, 1000, Look::Noise)).unwrap();
                 }
                 false
             });

@@ -30,10 +30,10 @@ fn value(key: u64, version: u64) -> Vec<u8> {
 fn warm(others: u64) -> Store<u64> {
     let builder = builder().spec(spec("zsmalloc+lz4")).executor(Arc::new(Manual::new()));
     let store = builder.checksums(true).build().unwrap();
-    (0..others).for_each(|key| store.store(key, &value(key, 0)).unwrap());
+    (0..others).for_each(|key| store.store(key, value(key, 0)).unwrap());
     for version in (0..8).map(|pass| (pass + 1) % 2) {
         for key in FIRST..FIRST + KEYS {
-            store.store(key, &value(key, version)).unwrap();
+            store.store(key, value(key, version)).unwrap();
             store.load(&key, &mut [0; 4096]).unwrap();
         }
     }
@@ -149,7 +149,7 @@ fn take_vec(store: &Store<u64>, what: Refusal) -> Outcome {
     match taken {
         Ok(taken) => {
             assert_eq!(taken, Some(value(key, 0)));
-            store.store(key, &value(key, 0)).unwrap();
+            store.store(key, value(key, 0)).unwrap();
         }
         Err(error) => {
             assert_eq!(error, Error::BufferOutOfMemory { needed: value_len(key) });

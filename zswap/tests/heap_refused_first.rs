@@ -46,8 +46,8 @@ fn store(spec_text: &str) -> Store<u64> {
 /// A store in which nothing was decompressed yet.
 fn filled(spec: &str, len: usize) -> Store<u64> {
     let store = store(spec);
-    (0..KEYS).for_each(|key| store.store(key, &block(key, 300, Look::Runs)).unwrap());
-    store.store(KEY, &block(KEY, len, Look::Runs)).unwrap();
+    (0..KEYS).for_each(|key| store.store(key, block(key, 300, Look::Runs)).unwrap());
+    store.store(KEY, block(KEY, len, Look::Runs)).unwrap();
     store
 }
 
@@ -169,7 +169,7 @@ fn store_many(spec: &str, what: Refusal) -> bool {
         let stored = results.get(key as usize).is_some_and(Result::is_ok);
         assert_eq!(store.load_vec(&key).unwrap().as_deref(), stored.then_some(value));
         if let Some(Err(error)) = results.get(key as usize) {
-            assert!(refused && is_want_of_memory(&error), "{error}");
+            assert!(refused && is_want_of_memory(error), "{error}");
         }
     }
     end(&store);

@@ -16,15 +16,15 @@ use zswap::{AtLimit, SequentialKeys, Store};
 fn copy_in_table_order<S: BuildHasher + Clone>(hasher: S, keys: u64) {
     let store = |hasher| Store::<u64>::builder().hasher(hasher).build().unwrap();
     let (first, second) = (store(hasher.clone()), store(hasher));
-    (0..keys).for_each(|key| first.store(key, &[7; 8]).unwrap());
+    (0..keys).for_each(|key| first.store(key, [7; 8]).unwrap());
     let order: Vec<u64> = first.keys().collect();
     assert_eq!(order.len() as u64, keys);
     for &key in &order {
-        second.store(key, &key.to_le_bytes()).unwrap();
+        second.store(key, key.to_le_bytes()).unwrap();
     }
     first.clear();
     for key in order {
-        first.store(key, &key.to_le_bytes()).unwrap();
+        first.store(key, key.to_le_bytes()).unwrap();
     }
     for store in [first, second] {
         let mut bytes = [0; 8];
@@ -53,7 +53,7 @@ fn keys_of_any_stride_are_stored() {
     for stride in [1, 8, 64, 4096, 1 << 20, 1 << 32, 1 << 48, 0x9E37_79B9_7F4A_7C15, 17_426_472] {
         let store = Store::<u64>::builder().hasher(SequentialKeys::default()).build().unwrap();
         for n in 0..30_000u64 {
-            store.store(n.wrapping_mul(stride), &n.to_le_bytes()).unwrap();
+            store.store(n.wrapping_mul(stride), n.to_le_bytes()).unwrap();
         }
         let mut bytes = [0; 8];
         for n in 0..30_000u64 {
@@ -68,7 +68,7 @@ fn keys_of_any_stride_are_stored() {
 #[test]
 fn keys_of_one_hash_are_stored() {
     let store = Store::<u64>::builder().hasher(Constant).build().unwrap();
-    (0..4_000u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+    (0..4_000u64).for_each(|key| store.store(key, block(key, 40, Look::Noise)).unwrap());
     for key in (0..4_000).rev() {
         assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 40, Look::Noise));
     }
@@ -86,7 +86,7 @@ fn lowered_limit_leaves_usable_index() {
     let mut keys = 0..;
     let mut put = |blocks: usize| {
         keys.by_ref().take(blocks).for_each(|key: u64| {
-            store.store(key, &block(key, 9 + key as usize % 4, Look::Noise)).unwrap();
+            store.store(key, block(key, 9 + key as usize % 4, Look::Noise)).unwrap();
         });
     };
     put(165_000 * FULL as usize);
@@ -101,11 +101,11 @@ fn lowered_limit_leaves_usable_index() {
 fn emptied_index_becomes_small() {
     let store = Store::<u64>::builder().build().unwrap();
     let empty = store.stats().index_bytes;
-    (0..200_000u64).for_each(|key| store.store(key, &[1; 8]).unwrap());
+    (0..200_000u64).for_each(|key| store.store(key, [1; 8]).unwrap());
     let full = store.stats().index_bytes;
     assert!((0..200_000).all(|key| store.invalidate(&key)));
     // Each shard notices when it is given something new.
-    (0..20_000u64).for_each(|key| store.store(key, &[2; 8]).unwrap());
+    (0..20_000u64).for_each(|key| store.store(key, [2; 8]).unwrap());
     (0..20_000u64).for_each(|key| assert!(store.invalidate(&key)));
     let emptied = store.stats().index_bytes - empty;
     assert!(emptied * 5 < full - empty, "{empty}, {full}, {emptied}");
@@ -120,8 +120,8 @@ fn blocks_in_thousands_of_pools_are_stored() {
     let pools = 2_200u64;
     for key in 0..pools {
         store.switch(&spec(&format!("reference+rle(n={key})"))).unwrap();
-        store.store(key, &block(key, 100, Look::Noise)).unwrap();
-        store.store(key + pools, &block(key + 1, 100, Look::Noise)).unwrap();
+        store.store(key, block(key, 100, Look::Noise)).unwrap();
+        store.store(key + pools, block(key + 1, 100, Look::Noise)).unwrap();
     }
     for key in 0..pools {
         assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 100, Look::Noise));
@@ -133,7 +133,7 @@ fn blocks_in_thousands_of_pools_are_stored() {
     check_books(&store);
     // Replacing what is in old pools empties them.
     for key in 0..pools {
-        store.store(key, &block(key + 2, 100, Look::Noise)).unwrap();
+        store.store(key, block(key + 2, 100, Look::Noise)).unwrap();
     }
     store.manager().flush().unwrap();
     assert_eq!(store.stats().manager.pools_alive, 1);
@@ -147,14 +147,14 @@ fn clear_of_many_lets_pool_go() {
     let pool = PoolScript::new();
     let store = common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
     let before = store.stats().manager;
-    (0..70_000u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+    (0..70_000u64).for_each(|key| store.store(key, block(key, 40, Look::Noise)).unwrap());
     store.clear();
     let stats = store.stats();
     let dropped = pool.dropped_with_objects.load(Ordering::SeqCst);
     assert_eq!((store.len(), stats.invalidated, stats.free_failed, dropped), (0, 70_000, 0, 1));
     assert_eq!((pool.live(), stats.manager.pools_created), (70_000, before.pools_created + 1));
     assert_eq!((stats.manager.pools_alive, stats.objects_by_pool.len()), (1, 0));
-    store.store(1, &block(1, 40, Look::Noise)).unwrap();
+    store.store(1, block(1, 40, Look::Noise)).unwrap();
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 40, Look::Noise));
     check_books(&store);
 }
@@ -164,7 +164,7 @@ fn clear_of_many_lets_pool_go() {
 fn clear_of_many_empties_referenced_pool() {
     let pool = PoolScript::new();
     let store = common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
-    (0..70_000u64).for_each(|key| store.store(key, &block(key, 40, Look::Noise)).unwrap());
+    (0..70_000u64).for_each(|key| store.store(key, block(key, 40, Look::Noise)).unwrap());
     let (held, text) =
         (store.manager().current().unwrap(), store.manager().current().unwrap().spec().clone());
     store.clear();
@@ -186,7 +186,7 @@ fn keys_over_frame_alignment_are_stored() {
     let store = Store::<Aligned>::builder().build().unwrap();
     let mut bytes = [0; 8];
     for n in 0..1_000 {
-        store.store(Aligned(n), &n.to_le_bytes()).unwrap();
+        store.store(Aligned(n), n.to_le_bytes()).unwrap();
     }
     for n in 0..1_000 {
         assert_eq!((store.load(&Aligned(n), &mut bytes), bytes), (Ok(Some(8)), n.to_le_bytes()));

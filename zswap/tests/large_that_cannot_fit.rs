@@ -15,7 +15,7 @@ const BLOCK: usize = 4096;
 fn try_value(text: &str, random: usize, parts: usize) {
     let store = builder().spec(spec(text)).limit_bytes(LIMIT).at_limit(AtLimit::Evict);
     let store = store.max_value_len(4 * LIMIT).build().unwrap();
-    (0..1000).for_each(|key| store.store(key, &block(key, 2000, Look::Noise)).unwrap());
+    (0..1000).for_each(|key| store.store(key, block(key, 2000, Look::Noise)).unwrap());
     let before = store.len();
     let mut value = Vec::with_capacity(parts * BLOCK);
     for part in 0..parts {
@@ -60,8 +60,8 @@ fn value_of_half_the_limit_is_stored() {
     for text in ["zsmalloc+lz4", "zsmalloc(chain=1)+lz4"] {
         let store = builder().spec(spec(text)).limit_bytes(LIMIT).at_limit(AtLimit::Evict);
         let store = store.max_value_len(LIMIT).build().unwrap();
-        (0..3000).for_each(|key| store.store(key, &block(key, 2000, Look::Noise)).unwrap());
-        store.store(u64::MAX, &block(5, LIMIT / 2, Look::Noise)).unwrap();
+        (0..3000).for_each(|key| store.store(key, block(key, 2000, Look::Noise)).unwrap());
+        store.store(u64::MAX, block(5, LIMIT / 2, Look::Noise)).unwrap();
         assert!(store.contains(&u64::MAX), "{text}");
     }
 }

@@ -11,7 +11,7 @@ const MIB: usize = 1 << 20;
 /// Stores noise under rising keys until the store is full. Returns the next key.
 fn fill(store: &Store<u64>, mut key: u64) -> u64 {
     loop {
-        match store.store(key, &block(key, 4096, Look::Noise)) {
+        match store.store(key, block(key, 4096, Look::Noise)) {
             Ok(()) => key += 1,
             Err(error) => {
                 assert!(matches!(error, Error::Full { held, limit, .. } if held >= limit * 9 / 10));
@@ -51,7 +51,7 @@ fn full_at_limit_until_below_low_watermark() {
             key += 1;
             store.manager().current().unwrap().zpool().trim();
         }
-        store.store(end, &block(end, 4096, Look::Noise)).unwrap();
+        store.store(end, block(end, 4096, Look::Noise)).unwrap();
         assert!(fill(&store, end + 1) > end + 100, "{text}");
         assert!(store.stats().rejected.full > 100);
         check_books(&store);
@@ -79,11 +79,11 @@ fn b23_refused_store_removes_older_block() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
     fill(&store, 0);
     assert!(store.contains(&0));
-    let error = store.store(0, &block(9, 4096, Look::Runs)).unwrap_err();
+    let error = store.store(0, block(9, 4096, Look::Runs)).unwrap_err();
     assert!(matches!(error, Error::Full { limit: MIB, .. }), "{error}");
     assert!(!store.contains(&0));
     // Same-filled blocks need a place in the index, so they are refused, too.
-    store.store(1, &[7; 4096]).unwrap_err();
+    store.store(1, [7; 4096]).unwrap_err();
     assert!(!store.contains(&1));
     check_books(&store);
 }
@@ -98,11 +98,11 @@ fn b24_refused_store_never_revives_older_block() {
         let lens = |key: u64| [4096, 4096, 16 << 10][key as usize % 3];
         let newest =
             |key| block(key + 200, lens(key), [Look::Runs, Look::SameFilled][key as usize % 2]);
-        (0..60).for_each(|key| store.store(key, &old(key)).unwrap());
+        (0..60).for_each(|key| store.store(key, old(key)).unwrap());
         // Switched off, as far as a store can be.
         store.set_limit(Some(0)).unwrap();
         for key in 0..20 {
-            store.store(key, &newer(key)).unwrap_err();
+            store.store(key, newer(key)).unwrap_err();
         }
         let (values, keys) = ((20..40).map(newest).collect::<Vec<_>>(), 20..40u64);
         let refused = store.store_many(keys.zip(values.iter().map(Vec::as_slice)));
@@ -123,7 +123,7 @@ fn b24_refused_store_never_revives_older_block() {
                 );
             }
         }
-        (0..60).for_each(|key| store.store(key, &newest(key)).unwrap());
+        (0..60).for_each(|key| store.store(key, newest(key)).unwrap());
         assert!((0..60).all(|key| store.load_vec(&key).unwrap().unwrap() == newest(key)));
         check_books(&store);
     }
@@ -138,7 +138,7 @@ fn retired_pools_count_and_every_switch_is_noticed() {
         for text in specs {
             store.switch(&spec(text)).unwrap();
             for _ in 0..200 {
-                if store.store(key, &block(key, 4096, Look::Noise)).is_err() {
+                if store.store(key, block(key, 4096, Look::Noise)).is_err() {
                     break 'full;
                 }
                 key += 1;
@@ -151,7 +151,7 @@ fn retired_pools_count_and_every_switch_is_noticed() {
     assert!((4 * MIB..4 * MIB + 32 * 1024).contains(&held), "{held}");
     // Blocks leave a retired pool: the bound is too high now, and the exact figure decides.
     (0..key / 2).for_each(|key| assert!(store.invalidate(&key)));
-    store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+    store.store(key, block(key, 4096, Look::Noise)).unwrap();
     check_books(&store);
 }
 
@@ -175,7 +175,7 @@ fn b7_batch_across_switch_keeps_limit() {
     let stored = results.iter().filter(|result| result.is_ok()).count();
     assert!((50..300).contains(&stored), "{stored}");
     // What goes to the new pool meanwhile sees what the batch added to the old one.
-    store.store(20_000, &block(1, 4096, Look::Noise)).unwrap_err();
+    store.store(20_000, block(1, 4096, Look::Noise)).unwrap_err();
     let held = store.bytes_held();
     assert!(held < 4 * MIB + 128 * 1024, "{held}");
     check_books(&store);
@@ -185,7 +185,7 @@ fn b7_batch_across_switch_keeps_limit() {
 fn the_index_counts() {
     let store = builder().spec(spec("reference+rle")).limit_bytes(MIB).build().unwrap();
     let stored =
-        (0..100_000u64).take_while(|key| store.store(*key, &key.to_le_bytes()).is_ok()).count();
+        (0..100_000u64).take_while(|key| store.store(*key, key.to_le_bytes()).is_ok()).count();
     assert!(
         (10_000..40_000).contains(&stored),
         "{stored} same-filled blocks, 33 bytes each in a table"
@@ -211,7 +211,7 @@ fn b7_overshoot_is_what_is_in_flight() {
             scope.spawn(move || {
                 for n in 0..1_000 {
                     let key = (thread << 32) | n;
-                    let _ = store.store(key, &block(key, 4096, Look::Noise));
+                    let _ = store.store(key, block(key, 4096, Look::Noise));
                     let held = store.manager().bytes_held() + store.stats().index_bytes;
                     // Four blocks in flight, each of which may open a zspage of its own, and a
                     // context.

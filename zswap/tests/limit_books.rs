@@ -37,7 +37,7 @@ fn pending_pools_count_until_destroyed() {
     let mut keys = 0..;
     for to in ["zsmalloc+rle", "zsmalloc(chain=4)+lz4", "zsmalloc(chain=4)+rle"] {
         for key in keys.by_ref().take(1500) {
-            store.store(key, &block(key, 4096, Look::Noise)).unwrap();
+            store.store(key, block(key, 4096, Look::Noise)).unwrap();
         }
         store.switch(&spec(to)).unwrap();
         store.clear();
@@ -74,17 +74,17 @@ fn contexts_of_retired_pools_count_towards_limit() {
             .at_limit(at_limit)
             .build()
             .unwrap();
-        (0..LOADERS).for_each(|key| store.store(key, &block(key, 4096, Look::Runs)).unwrap());
+        (0..LOADERS).for_each(|key| store.store(key, block(key, 4096, Look::Runs)).unwrap());
         store.switch(&spec("zsmalloc+lz4")).unwrap();
         // Here the store learns what the retired pool holds.
-        store.store(1000, &block(1000, 4096, Look::Noise)).unwrap();
+        store.store(1000, block(1000, 4096, Look::Noise)).unwrap();
         load_at_once(&store, LOADERS);
         assert!(
             store.stats().context_bytes >= Greedy::BYTES * LOADERS as usize,
             "all loaded at once"
         );
         for key in 1001..8000 {
-            let stored = store.store(key, &block(key, 4096, Look::Noise));
+            let stored = store.store(key, block(key, 4096, Look::Noise));
             if let Err(error) = stored {
                 assert!(
                     matches!(error, Error::Full { .. }) && at_limit == AtLimit::Refuse,
@@ -121,8 +121,8 @@ fn a_value_that_can_never_fit_evicts_nothing() {
         .at_limit(AtLimit::Evict)
         .build()
         .unwrap();
-    (0..500).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
-    let error = store.store(7, &block(1, 5 * MIB, Look::Noise)).unwrap_err();
+    (0..500).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
+    let error = store.store(7, block(1, 5 * MIB, Look::Noise)).unwrap_err();
     assert!(matches!(error, Error::Full { limit: at, .. } if at == limit), "{error}");
     // All but the older one of its own key.
     assert_eq!((store.len(), store.stats().evicted), (499, 0));

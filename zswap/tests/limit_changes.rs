@@ -48,7 +48,7 @@ fn lowered_limit_is_paid_in_shares() {
     slot.set(store.clone()).unwrap();
     let mut key = 0;
     while !lowered.load(Ordering::SeqCst) {
-        store.store(key, &noise(key, 4096)).unwrap();
+        store.store(key, noise(key, 4096)).unwrap();
         key += 1;
     }
     // 1/64 of 4 MiB, and what the entry costs that is the last of the step; and what the block
@@ -57,7 +57,7 @@ fn lowered_limit_is_paid_in_shares() {
     let mut stores = 0;
     while store.bytes_held() >= 4 * MIB {
         let before = store.stats();
-        store.store(key, &noise(key, 4096)).unwrap();
+        store.store(key, noise(key, 4096)).unwrap();
         let after = store.stats();
         let evicted = before.payload_bytes + 4096 - after.payload_bytes;
         assert!(evicted <= share, "{evicted} bytes by one store");
@@ -77,14 +77,14 @@ fn set_limit_converges_while_others_store() {
         .at_limit(AtLimit::Evict)
         .build()
         .unwrap();
-    (0..5000).for_each(|key| store.store(key, &noise(key, 4096)).unwrap());
+    (0..5000).for_each(|key| store.store(key, noise(key, 4096)).unwrap());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (store, over) = (&store, &over);
         scope.spawn(move || {
             let mut key = 1 << 32;
             while !over.load(Ordering::SeqCst) {
-                store.store(key, &noise(key, 4096)).unwrap();
+                store.store(key, noise(key, 4096)).unwrap();
                 key += 1;
             }
         });
@@ -112,7 +112,7 @@ fn long_chain_of_tiers_evicts_in_each() {
             .executor(Arc::new(Manual::new()))
             .on_evict(move |key, _| {
                 let stored =
-                    behind.as_ref().map_or(Ok(()), |behind| behind.store(*key, &noise(*key, 4096)));
+                    behind.as_ref().map_or(Ok(()), |behind| behind.store(*key, noise(*key, 4096)));
                 failed.fetch_add(usize::from(stored.is_err()), Ordering::SeqCst);
             })
             .build()
@@ -121,7 +121,7 @@ fn long_chain_of_tiers_evicts_in_each() {
         next = Some(tier);
     }
     let front = next.unwrap();
-    (0..3000).for_each(|key| front.store(key, &noise(key, 4096)).unwrap());
+    (0..3000).for_each(|key| front.store(key, noise(key, 4096)).unwrap());
     assert_eq!(failed.load(Ordering::SeqCst), 0);
     for (n, tier) in tiers.iter().enumerate() {
         assert!(
@@ -147,7 +147,7 @@ fn value_fits_or_evicts_nothing() {
         for part in (70..96).step_by(5).chain(96..=104) {
             for look in [Look::Noise, Look::Runs] {
                 store.clear();
-                (0..150).for_each(|key| store.store(key, &noise(key, 4096)).unwrap());
+                (0..150).for_each(|key| store.store(key, noise(key, 4096)).unwrap());
                 let before = (store.len(), store.stats().evicted);
                 let value = block(part, limit / 100 * part as usize, look);
                 match store.store(1 << 40, &value) {
@@ -215,7 +215,7 @@ fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
         .on_evict(move |key, len| {
             // What cannot be stored without evicting is refused here.
             if key % 16 == 0 {
-                let _ = behind.get().expect("set below").store(key + 1_000_000, &noise(*key, len));
+                let _ = behind.get().expect("set below").store(key + 1_000_000, noise(*key, len));
             }
         })
         .hasher(hasher)
@@ -231,7 +231,7 @@ fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
                     match step {
                         Step::Store { key, len, look } => {
                             let stored =
-                                store.store(key << 1 | thread as u64, &block(key, len, look));
+                                store.store(key << 1 | thread as u64, block(key, len, look));
                             failures.fetch_add(usize::from(stored.is_err()), Ordering::SeqCst);
                         }
                         Step::Remove { key } => {

@@ -132,7 +132,7 @@ fn threads_share_bounded_contexts() {
                 let (store, meet) = (&store, &meet);
                 scope.spawn(move || {
                     meet.wait();
-                    (0..10).for_each(|n| store.store(thread << 32 | n, &runs(n)).unwrap());
+                    (0..10).for_each(|n| store.store(thread << 32 | n, runs(n)).unwrap());
                     let blocks: Vec<_> = (10..20).map(runs).collect();
                     let items = (10..20).map(|n| (thread << 32 | n, &*blocks[n as usize - 10]));
                     assert!(store.store_many(items).into_iter().all(|result| result.is_ok()));
@@ -167,13 +167,13 @@ fn idle_contexts_go_before_blocks() {
                 scope.spawn(move || store.store(1 << 40 | thread, &burst).unwrap());
             }
         });
-        (0..200).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
+        (0..200).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
         let (before, contexts) = (store.len(), store.stats().context_bytes);
         assert!(contexts >= 2 * MIB, "{contexts} bytes of contexts");
         let limit = store.bytes_held() - contexts + 5 * MIB / 4;
         store.set_limit(Some(limit)).unwrap();
         for key in 1000..1010 {
-            store.store(key, &runs(key)).unwrap();
+            store.store(key, runs(key)).unwrap();
             assert!(store.bytes_held() < limit + MIB + 256 * 1024, "{at_limit:?}");
         }
         assert_eq!((store.len(), store.stats().evicted), (before + 10, 0), "{at_limit:?}");
@@ -189,7 +189,7 @@ fn context_larger_than_limit_leaves_store_usable() {
         let store = fat(&script).limit_bytes(MIB / 2).at_limit(at_limit).build().unwrap();
         // What is removed in between makes the refusing one look again.
         for key in 0..20u64 {
-            store.store(key, &runs(key)).unwrap_or_else(|error| panic!("{at_limit:?}: {error}"));
+            store.store(key, runs(key)).unwrap_or_else(|error| panic!("{at_limit:?}: {error}"));
             assert!(store.invalidate(&key));
             store.trim();
         }
@@ -214,7 +214,7 @@ fn large_context_in_use_fails_no_store() {
                     go_on.wait();
                 }
             }));
-            (0..20).for_each(|key| store.store(key, &runs(key)).unwrap());
+            (0..20).for_each(|key| store.store(key, runs(key)).unwrap());
             let mut slow = runs(1);
             slow[0] = 77;
             std::thread::scope(|scope| {
@@ -222,9 +222,9 @@ fn large_context_in_use_fails_no_store() {
                 inside.wait();
                 assert_eq!(script.alive.load(Ordering::SeqCst), 1);
                 let results: Vec<_> =
-                    (20..60).map(|key| store.store(key, &block(key, 4096, Look::Noise))).collect();
+                    (20..60).map(|key| store.store(key, block(key, 4096, Look::Noise))).collect();
                 // One that needs a context waits for the one there is.
-                let waiting = scope.spawn(|| store.store(60, &runs(60)));
+                let waiting = scope.spawn(|| store.store(60, runs(60)));
                 go_on.wait();
                 assert!(results.iter().all(|result| result.is_ok()), "{at_limit:?}: {results:?}");
                 waiting.join().unwrap().unwrap();
@@ -245,7 +245,7 @@ fn large_idle_context_refuses_no_store() {
         let script = Arc::new(Script::default());
         let store = fat(&script).limit_bytes(MIB / 4 * 3).at_limit(at_limit).build().unwrap();
         for key in 0..60u64 {
-            store.store(key, &runs(key)).unwrap_or_else(|error| panic!("{at_limit:?}: {error}"));
+            store.store(key, runs(key)).unwrap_or_else(|error| panic!("{at_limit:?}: {error}"));
         }
         assert_eq!((store.len(), store.stats().evicted), (60, 0), "{at_limit:?}");
     }
@@ -261,7 +261,7 @@ fn store_used_from_inside_does_not_deadlock() {
         let again = slot.clone();
         let _ = script.inside.set(Box::new(move || {
             let store = again.get().expect("set below");
-            store.store(1 << 50, &runs(3)).unwrap();
+            store.store(1 << 50, runs(3)).unwrap();
         }));
         let behind = slot.clone();
         let store = fat(&script)
@@ -269,7 +269,7 @@ fn store_used_from_inside_does_not_deadlock() {
             .at_limit(AtLimit::Evict)
             .on_evict(move |key, _| {
                 let store = behind.get().expect("set below");
-                store.store(1 << 51 | key, &runs(*key)).unwrap();
+                store.store(1 << 51 | key, runs(*key)).unwrap();
             })
             .build()
             .unwrap();
@@ -282,7 +282,7 @@ fn store_used_from_inside_does_not_deadlock() {
             (key, &*nested)
         });
         assert!(store.store_many(batch).into_iter().all(|result| result.is_ok()));
-        (1000..3000).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
+        (1000..3000).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
         assert!(store.stats().evicted > 0);
     });
 }
@@ -296,7 +296,7 @@ fn every_pool_gets_its_context() {
         let held = Mutex::new(Vec::new());
         for n in 1..5 {
             store.switch(&spec(&format!("zsmalloc(chain={n})+fat"))).unwrap();
-            (0..50).for_each(|key| store.store(n * 100 + key, &runs(key)).unwrap());
+            (0..50).for_each(|key| store.store(n * 100 + key, runs(key)).unwrap());
             held.lock().unwrap().push(store.bytes_held());
         }
         assert!(held.into_inner().unwrap().iter().all(|&held| held < 3 * MIB + MIB + 256 * 1024));

@@ -33,7 +33,7 @@ fn full() -> Store<u64> {
         let len = if key % 100 == 0 { 40_000 } else { 4_096 };
         let look =
             [Look::Noise, Look::Noise, Look::SameFilled, Look::Noise, Look::Runs][key as usize % 5];
-        store.store(key, &block(key, len, look)).unwrap();
+        store.store(key, block(key, len, look)).unwrap();
     }
     assert!(store.stats().evicted > 0 && store.stats().large_values > 0);
     store

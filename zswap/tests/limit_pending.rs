@@ -31,7 +31,7 @@ fn pending(store: &Store<u64>) -> usize {
 
 /// Fills a refusing store and returns how many blocks it took.
 fn fill(store: &Store<u64>) -> u64 {
-    (0..100_000).find(|&key| store.store(key, &noise(key)).is_err()).expect("it has a limit")
+    (0..100_000).find(|&key| store.store(key, noise(key)).is_err()).expect("it has a limit")
 }
 
 /// A refusing store whose blocks were all removed takes the next one, although its old pool awaits
@@ -46,7 +46,7 @@ fn refusing_store_destroys_pending_pool() {
         assert_eq!((store.len(), pending(&store)), (0, 1), "{text}");
         let held = store.bytes_held();
         store
-            .store(stored, &noise(1))
+            .store(stored, noise(1))
             .unwrap_or_else(|error| panic!("{text}: {error}, {held} held"));
         assert_eq!(pending(&store), 0, "{text}");
         check_books(&store);
@@ -63,7 +63,7 @@ fn trim_destroys_pool_that_reference_kept() {
     store.switch(&spec("zbud+lz4")).unwrap();
     (0..stored).for_each(|key| assert!(store.invalidate(&key)));
     // The old pool is alive, and gives its frames back like any other.
-    store.store(stored, &noise(1)).unwrap();
+    store.store(stored, noise(1)).unwrap();
     assert_eq!(pending(&store), 0);
     drop(old);
     assert_eq!(pending(&store), 1);
@@ -78,13 +78,13 @@ fn trim_destroys_pool_that_reference_kept() {
 fn evicting_store_destroys_pending_pool_first() {
     for text in OTHERS {
         let store = store(AtLimit::Evict);
-        (0..4000).for_each(|key| store.store(key, &noise(key)).unwrap());
+        (0..4000).for_each(|key| store.store(key, noise(key)).unwrap());
         store.switch(&spec(text)).unwrap();
         store.clear();
         assert_eq!((store.len(), pending(&store)), (0, 1), "{text}");
         let evicted = store.stats().evicted;
         let blocks = 800;
-        (0..blocks).for_each(|key| store.store(1 << 40 | key, &noise(key)).unwrap());
+        (0..blocks).for_each(|key| store.store(1 << 40 | key, noise(key)).unwrap());
         assert_eq!((store.stats().evicted - evicted, store.len() as u64), (0, blocks), "{text}");
         check_books(&store);
     }
@@ -95,9 +95,9 @@ fn evicting_store_destroys_pending_pool_first() {
 #[test]
 fn evicting_store_replaces_all_after_switch() {
     let store = store(AtLimit::Evict);
-    (0..2000).for_each(|key| store.store(key, &noise(key)).unwrap());
+    (0..2000).for_each(|key| store.store(key, noise(key)).unwrap());
     store.switch(&spec("zsmalloc(chain=2)+lz4")).unwrap();
-    (0..2000).for_each(|key| store.store(key, &noise(key)).unwrap());
+    (0..2000).for_each(|key| store.store(key, noise(key)).unwrap());
     assert!(store.len() > 1900, "{} of 2000", store.len());
     check_books(&store);
 }
@@ -109,12 +109,12 @@ fn default_executor_evicts_nothing_for_pending() {
     for round in 0..5 {
         let store = builder().spec(spec("zsmalloc+lz4")).limit_bytes(8 * MIB);
         let store = store.at_limit(AtLimit::Evict).build().unwrap();
-        (0..3000).for_each(|key| store.store(key, &noise(key)).unwrap());
+        (0..3000).for_each(|key| store.store(key, noise(key)).unwrap());
         store.switch(&spec("zbud+lz4")).unwrap();
         store.clear();
         store.switch(&spec("zsmalloc(chain=4)+lz4")).unwrap();
         let evicted = store.stats().evicted;
-        (0..1000).for_each(|key| store.store(1 << 40 | key, &noise(key)).unwrap());
+        (0..1000).for_each(|key| store.store(1 << 40 | key, noise(key)).unwrap());
         assert_eq!((store.stats().evicted - evicted, store.len()), (0, 1000), "round {round}");
     }
 }
@@ -124,7 +124,7 @@ fn default_executor_evicts_nothing_for_pending() {
 fn trim_and_compact_destroy_pending_pools() {
     for compact in [false, true] {
         let store = store(AtLimit::Refuse);
-        (0..1000).for_each(|key| store.store(key, &noise(key)).unwrap());
+        (0..1000).for_each(|key| store.store(key, noise(key)).unwrap());
         store.switch(&spec("zbud+lz4")).unwrap();
         (0..1000).for_each(|key| assert!(store.invalidate(&key)));
         let held = store.bytes_held();

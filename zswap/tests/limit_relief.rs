@@ -31,7 +31,7 @@ fn refusing(text: &str, executor: Option<Arc<dyn Executor>>, limit: usize) -> St
 
 /// Stores until the store is full. Returns how many blocks it took.
 fn fill(store: &Store<u64>, make: impl Fn(u64) -> Vec<u8>) -> u64 {
-    let refused = |key: &u64| store.store(*key, &make(*key)).is_err();
+    let refused = |key: &u64| store.store(*key, make(*key)).is_err();
     (0..1_000_000).find(refused).expect("it has a limit")
 }
 
@@ -56,7 +56,7 @@ fn emptied_store_takes_next_block() {
                     store.take_vec(&key).unwrap().is_some()
                 });
             }
-            let result = store.store(stored, &block(1, 4096, Look::Noise));
+            let result = store.store(stored, block(1, 4096, Look::Noise));
             assert!(result.is_ok(), "{text}, {kind}: {result:?}, {} held", store.bytes_held());
             check_books(&store);
         }
@@ -74,7 +74,7 @@ fn store_of_holes_takes_next_block() {
             let make = |key| block(key, 400, Look::Noise);
             let stored = fill(&store, make);
             (0..stored).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
-            let result = store.store(stored, &make(stored));
+            let result = store.store(stored, make(stored));
             assert!(result.is_ok(), "{which}: {result:?}, {} held", store.bytes_held());
             let there =
                 |key: &u64| store.load_vec(key).unwrap().is_some_and(|bytes| bytes == make(*key));
@@ -112,7 +112,7 @@ fn full_names_threshold() {
     let store =
         builder().spec(spec("reference+rle")).limit_bytes(MIB).accept_percent(70).build().unwrap();
     let stored = fill(&store, |key| block(key, 1000, Look::Noise));
-    let error = store.store(stored, &block(1, 1000, Look::Noise)).unwrap_err();
+    let error = store.store(stored, block(1, 1000, Look::Noise)).unwrap_err();
     let Error::Full { held, limit, threshold } = error else { panic!("{error}") };
     assert!(
         held >= threshold && limit == MIB && threshold == MIB * 70 / 100 + 1,
@@ -125,7 +125,7 @@ fn full_names_threshold() {
         assert!(store.invalidate(&key));
         store.trim();
         let below = store.bytes_held() < threshold;
-        assert_eq!(store.store(stored, &[1, 2]).is_ok(), below, "{key}");
+        assert_eq!(store.store(stored, [1, 2]).is_ok(), below, "{key}");
         if below {
             return;
         }
@@ -140,7 +140,7 @@ fn trim_and_compact_give_back() {
     for (text, compacts) in [("zbud+lz4", false), ("zsmalloc(compact=off)+lz4", true)] {
         let store = builder().spec(spec(text)).executor(Arc::new(Manual::new())).build().unwrap();
         let empty = store.bytes_held();
-        (0..10_000).for_each(|key| store.store(key, &block(key, 700, Look::Runs)).unwrap());
+        (0..10_000).for_each(|key| store.store(key, block(key, 700, Look::Runs)).unwrap());
         (0..10_000).filter(|key| key % 8 != 0).for_each(|key| assert!(store.invalidate(&key)));
         let before = store.bytes_held();
         let trimmed = store.trim();
@@ -181,7 +181,7 @@ fn compact_keeps_to_budget() {
         .executor(Arc::new(Manual::new()))
         .build()
         .unwrap();
-    (0..8_000).for_each(|key| store.store(key, &block(key, 400, Look::Noise)).unwrap());
+    (0..8_000).for_each(|key| store.store(key, block(key, 400, Look::Noise)).unwrap());
     store.retain(|key, _| key % 5 == 0);
     store.trim();
     let held = store.bytes_held();
@@ -204,10 +204,10 @@ fn evicting_store_shrinks_index_first() {
         .at_limit(AtLimit::Evict)
         .build()
         .unwrap();
-    (0..60_000u64).for_each(|key| store.store(key, &key.to_le_bytes()).unwrap());
+    (0..60_000u64).for_each(|key| store.store(key, key.to_le_bytes()).unwrap());
     (0..60_000u64).for_each(|key| assert!(store.invalidate(&key)));
     let pages = 1700;
-    (0..pages).for_each(|key| store.store(key, &block(key, 4096, Look::Noise)).unwrap());
+    (0..pages).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
     let stats = store.stats();
     assert_eq!((stats.entries as u64, stats.evicted), (pages, 0), "{stats}");
 }
@@ -222,7 +222,7 @@ fn large_keys_keep_most_entries() {
             Store::<Key>::builder().limit_bytes(8 * MIB).at_limit(at_limit).build().unwrap();
         let mut most = 0;
         for key in 0..24_000u64 {
-            let stored = store.store([key; 128], &block(key, 20, Look::Noise));
+            let stored = store.store([key; 128], block(key, 20, Look::Noise));
             assert!(stored.is_ok() || at_limit == AtLimit::Refuse, "{stored:?}");
             most = most.max(store.len());
         }

@@ -147,7 +147,7 @@ fn storm(store: &Store<u64, Constant>, thread: u64) {
         match rng.below(16) {
             // Every fourth one longer than a block.
             0..6 => store
-                .store(key, &stamped(key, round, if round % 4 == 0 { 700 } else { 200 }))
+                .store(key, stamped(key, round, if round % 4 == 0 { 700 } else { 200 }))
                 .unwrap(),
             6..10 => mine(store.take_vec(&key).unwrap()),
             10..12 => mine(store.load_vec(&key).unwrap()),

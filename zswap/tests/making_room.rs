@@ -26,7 +26,7 @@ fn pressed(text: &str) -> (Store<u64>, u64) {
     let store = builder.limit_bytes(4 * MIB).at_limit(AtLimit::Evict).build().unwrap();
     let mut key = 0;
     while store.stats().evicted == 0 {
-        store.store(key, &noise(key, 4096)).unwrap();
+        store.store(key, noise(key, 4096)).unwrap();
         key += 1;
         assert!(key < 10_000, "never full");
     }
@@ -44,7 +44,7 @@ fn above_low_watermark_store_evicts_what_it_adds() {
         let (store, first) = pressed(text);
         let before = store.stats().evicted;
         for n in 1..=100 {
-            store.store(first + n, &noise(n, 4096)).unwrap();
+            store.store(first + n, noise(n, 4096)).unwrap();
             assert_eq!(store.stats().evicted, before + n, "{text}");
         }
         // In the place of as much nothing is added; what has become shorter may become as long as
@@ -54,7 +54,7 @@ fn above_low_watermark_store_evicts_what_it_adds() {
         for (key, len, evicted) in
             [(0, 4096, 0), (0, 1024, 0), (0, 4096, 0), (1, 2048, 1), (2, 1024, 1), (3, 4096, 2)]
         {
-            store.store(newest + key, &noise(len as u64, len)).unwrap();
+            store.store(newest + key, noise(len as u64, len)).unwrap();
             // Used, so that the clock passes it: a short one that goes pays for less than the
             // others.
             store.load_vec(&(newest + key)).unwrap().unwrap();
@@ -72,7 +72,7 @@ fn raised_limit_evicts_nothing() {
     let raised = held + MIB / 4;
     assert!(held > raised / 10 * 9, "above the threshold of the new limit, too");
     store.set_limit(Some(raised)).unwrap();
-    (first..first + 40).for_each(|key| store.store(key, &noise(key, 4096)).unwrap());
+    (first..first + 40).for_each(|key| store.store(key, noise(key, 4096)).unwrap());
     assert_eq!(store.stats().evicted, evicted);
     check_books(&store);
 }
@@ -90,7 +90,7 @@ fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
         .at_limit(AtLimit::Evict)
         .build()
         .unwrap();
-    (0..20_000).for_each(|key| store.store(key, &noise(key, 400)).unwrap());
+    (0..20_000).for_each(|key| store.store(key, noise(key, 400)).unwrap());
     (0..20_000).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
     let (held, payload) = (store.bytes_held(), store.stats().payload_bytes);
     assert!(held > 4 * payload, "{held} bytes held for {payload}");
@@ -125,7 +125,7 @@ fn panicking_release_does_not_fail_stores() {
         let by_limit = panics();
         assert!(by_limit > 0 && store.bytes_held() < limit, "{what:?}: {by_limit}");
         for key in 20_000..30_000 {
-            store.store(key, &noise(key, 400)).unwrap();
+            store.store(key, noise(key, 400)).unwrap();
             // It may be the one that goes.
             let loaded = store.load_vec(&key).unwrap();
             assert!(loaded.is_none_or(|bytes| bytes == noise(key, 400)));
@@ -156,7 +156,7 @@ fn short_blocks_in_zbud_keep_store_full() {
             let (mut least, mut key) = (usize::MAX, 0);
             let mut past = 0;
             while past < 6_000 {
-                store.store(key, &noise(key, len)).unwrap();
+                store.store(key, noise(key, len)).unwrap();
                 key += 1;
                 past += u64::from(store.stats().evicted > 0);
                 if past > 0 && past.is_multiple_of(4) {
@@ -185,11 +185,11 @@ fn pool_without_estimates_is_compacted() {
         .limit_bytes(MIB)
         .build()
         .unwrap();
-    let stored = (0..100_000).find(|&key| store.store(key, &noise(key, 400)).is_err()).unwrap();
+    let stored = (0..100_000).find(|&key| store.store(key, noise(key, 400)).is_err()).unwrap();
     (0..stored).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
     // It has just looked in vain, so it goes by estimates now.
     for key in stored..stored + 400 {
-        store.store(key, &noise(key, 400)).unwrap();
+        store.store(key, noise(key, 400)).unwrap();
     }
     check_books(&store);
 }
@@ -215,17 +215,17 @@ fn evicting_among_many_pools_trims_a_bounded_number() {
                 if pool % 2 == 0 { "scripted(chain=1)+rle" } else { "scripted(chain=2)+rle" };
             store.switch(&spec(text)).unwrap();
             (0..1200 / pools).for_each(|_| {
-                store.store(key, &noise(key, 4096)).unwrap();
+                store.store(key, noise(key, 4096)).unwrap();
                 key += 1;
             });
         }
         while store.stats().evicted == 0 {
-            store.store(key, &noise(key, 4096)).unwrap();
+            store.store(key, noise(key, 4096)).unwrap();
             key += 1;
         }
         let before = script.trims.load(Ordering::SeqCst);
         for n in 0..400 {
-            store.store(key + n, &noise(n, 4096)).unwrap();
+            store.store(key + n, noise(n, 4096)).unwrap();
         }
         check_books(&store);
         script.trims.load(Ordering::SeqCst) - before

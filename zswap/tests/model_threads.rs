@@ -68,7 +68,7 @@ impl Owner<'_> {
                 // Now and then longer than a block.
                 let len =
                     16 + self.rng.below(if version.is_multiple_of(32) { 9_000 } else { 2_000 });
-                let result = self.store.store(key, &stamped(key, version, len));
+                let result = self.store.store(key, stamped(key, version, len));
                 self.stored(key, version, len, result);
             }
             24..28 => self.batch(version),

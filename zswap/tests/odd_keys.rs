@@ -58,7 +58,7 @@ fn retain_nan_keys_removes_what_keep_says() {
     let pool = PoolScript::new();
     let store = builder(&pool).checksums(true).build().unwrap();
     for key in 0..600 {
-        store.store(Nan(key), &value(key)).unwrap();
+        store.store(Nan(key), value(key)).unwrap();
         assert_eq!(store.contains(&Nan(key)), key.is_multiple_of(2));
     }
     let mut asked = Vec::new();
@@ -86,7 +86,7 @@ fn retain_nan_keys_of_one_hash_removes_all() {
     let pool = PoolScript::new();
     let store: Store<Nan, Constant> = builder(&pool).hasher(Constant).build().unwrap();
     for n in 0..60 {
-        store.store(Nan(n % 7), &[n as u8; 100]).unwrap();
+        store.store(Nan(n % 7), [n as u8; 100]).unwrap();
     }
     // Of 60, each of 1, 3 and 5 stays in addition to the others; each of 0, 2, 4 and 6 replaces the
     // one before it.
@@ -101,7 +101,7 @@ fn retain_nan_keys_of_one_hash_removes_all() {
 fn retain_nan_keys_panicking_keep_loses_nothing() {
     let pool = PoolScript::new();
     let store: Store<Nan> = builder(&pool).build().unwrap();
-    (0..100).for_each(|key| store.store(Nan(2 * key + 1), &value(2 * key + 1)).unwrap());
+    (0..100).for_each(|key| store.store(Nan(2 * key + 1), value(2 * key + 1)).unwrap());
     for fuse in [0, 1, 50, 99] {
         let mut asked = 0;
         let retaining = AssertUnwindSafe(|| {
@@ -121,7 +121,7 @@ fn retain_nan_keys_panicking_keep_loses_nothing() {
     let mut stored = 0;
     let removed = store.retain(|key, _| {
         stored += 1;
-        store.store(Nan(1_000 + 2 * stored), &value(key.0)).unwrap();
+        store.store(Nan(1_000 + 2 * stored), value(key.0)).unwrap();
         key.0 >= 1_000
     });
     assert_eq!(removed, 100);
@@ -157,7 +157,7 @@ impl Drop for Fused {
 
 fn fused(pool: &Arc<PoolScript>) -> Store<Fused> {
     let store = builder(pool).build().unwrap();
-    (0..200).for_each(|key| store.store(Fused(key), &value(key)).unwrap());
+    (0..200).for_each(|key| store.store(Fused(key), value(key)).unwrap());
     store
 }
 
@@ -177,7 +177,7 @@ fn clear_panicking_key_drops_removes_all() {
             (0, 0, 0, 200)
         );
         assert_eq!((pool.live(), stats.free_failed), (0, 0));
-        store.store(Fused(1), &value(1)).unwrap();
+        store.store(Fused(1), value(1)).unwrap();
         assert_eq!(store.load_vec(&Fused(1)).unwrap(), Some(value(1)));
     }
 }
@@ -208,7 +208,7 @@ fn drop_store_panicking_key_drops_all() {
 fn key_drop_panics_keeps_books() {
     type Call = fn(&Store<Fused>);
     let calls: [(&str, Call, usize); 4] = [
-        ("store", |store| drop(store.store(Fused(1), &value(2))), 200),
+        ("store", |store| drop(store.store(Fused(1), value(2))), 200),
         (
             "invalidate",
             |store| assert!(store.invalidate(&std::mem::ManuallyDrop::new(Fused(1)))),

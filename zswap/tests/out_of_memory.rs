@@ -53,8 +53,7 @@ fn table_that_cannot_grow_refuses_block() {
     // have to look at.
     while most < 4 {
         let mut nth = 0;
-        while let Err(error) = refusing(Refusal::Nth(nth), || store.store(key, &key.to_le_bytes()))
-        {
+        while let Err(error) = refusing(Refusal::Nth(nth), || store.store(key, key.to_le_bytes())) {
             assert_eq!(error, Error::IndexOutOfMemory);
             assert!(!store.contains(&key));
             (nth, failures) = (nth + 1, failures + 1);
@@ -102,7 +101,7 @@ fn value_list_that_cannot_grow_refuses_value() {
         emptied > empty && full - emptied >= key as usize * 2 * 24,
         "{empty}, {full}, {emptied}"
     );
-    (0..key).for_each(|key| store.store(key, &[3; 8192]).unwrap());
+    (0..key).for_each(|key| store.store(key, [3; 8192]).unwrap());
     assert_eq!(store.stats().rejected.alloc_failed, failures);
     store.clear();
     assert_eq!(store.stats().index_bytes, empty, "all of it was counted");

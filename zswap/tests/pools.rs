@@ -60,7 +60,7 @@ fn freed_block_stays_readable_under_guard() {
         pool.zpool().free(handle).unwrap();
         // Others come and go around it.
         for key in 0..50 {
-            store.store(key, &block(key + 2, 2000, Look::Noise)).unwrap();
+            store.store(key, block(key + 2, 2000, Look::Noise)).unwrap();
         }
         assert_eq!(*guard, bytes[..], "{text}");
         store.clear();
@@ -84,7 +84,7 @@ fn i5_only_current_pool_survives_its_blocks() {
         store.switch(&spec(text)).unwrap();
         for key in 0..30 {
             let key = round as u64 * 30 + key;
-            store.store(key, &block(key, 1500, Look::Runs)).unwrap();
+            store.store(key, block(key, 1500, Look::Runs)).unwrap();
         }
     }
     let alive = store.stats().manager.pools_alive;
@@ -110,14 +110,14 @@ fn last_block_of_retired_pool_destroys_it() {
         .max_pending(4)
         .build()
         .unwrap();
-    store.store(1, &block(1, 500, Look::Runs)).unwrap();
-    store.store(2, &block(2, 500, Look::Runs)).unwrap();
+    store.store(1, block(1, 500, Look::Runs)).unwrap();
+    store.store(2, block(2, 500, Look::Runs)).unwrap();
     assert!(matches!(store.switch(&spec("reference+rle")).unwrap(), Switched::Created(_)));
     assert_eq!(store.take_vec(&1).unwrap().unwrap(), block(1, 500, Look::Runs));
     assert_eq!(store.manager().pools()[0].state, PoolState::Retired);
     // Replaced: the new block goes to the current pool, the old one frees the last object of the
     // other.
-    store.store(2, &block(3, 500, Look::Runs)).unwrap();
+    store.store(2, block(3, 500, Look::Runs)).unwrap();
     assert_eq!((pool.live(), store.manager().pools()[0].state), (0, PoolState::Dying));
     assert_eq!(store.stats().manager.pools_destroyed, 0, "the job has not run yet");
     manual.run_all();
@@ -131,8 +131,8 @@ fn last_block_of_retired_pool_destroys_it() {
 fn b1_invalidating_last_block_does_not_block() {
     for text in SPECS {
         let store = store_of(text);
-        store.store(1, &block(1, 500, Look::Noise)).unwrap();
-        store.store(2, &block(2, 500, Look::Noise)).unwrap();
+        store.store(1, block(1, 500, Look::Noise)).unwrap();
+        store.store(2, block(2, 500, Look::Noise)).unwrap();
         store.switch(&spec("reference+lz4")).unwrap();
         let before = zpool_core::set_check_policy(zpool_core::CheckPolicy::Panic);
         let section = NoBlock::enter();
@@ -151,7 +151,7 @@ fn dropped_store_leaves_objects_to_pools() {
     let store =
         scripted(pool.clone(), CodecScript::new()).executor(manual.clone()).build().unwrap();
     for key in 0..100 {
-        store.store(key, &block(key, 700, Look::Runs)).unwrap();
+        store.store(key, block(key, 700, Look::Runs)).unwrap();
         if key == 50 {
             store.switch(&spec("reference+rle")).unwrap();
             store.switch(&spec("scripted+rle(n=2)")).unwrap();
@@ -175,7 +175,7 @@ fn dropped_store_that_wipes_frees_every_object() {
     let driver = Arc::new(common::pool::ScriptedDriver { inner, script: pool.clone() });
     let builder = Store::<u64>::builder().allocator(driver).spec(spec("scripted+lz4"));
     let store = builder.executor(manual.clone()).wipe_on_free(true).build().unwrap();
-    (0..100).for_each(|key| store.store(key, &block(key, 700, Look::Runs)).unwrap());
+    (0..100).for_each(|key| store.store(key, block(key, 700, Look::Runs)).unwrap());
     drop(store);
     assert_eq!((pool.live(), pool.dropped_with_objects.load(Ordering::SeqCst)), (0, 0));
     manual.run_all();
@@ -193,7 +193,7 @@ fn one_parameter_at_a_time_and_failed_switches() {
     store.set_allocator(&named("reference(chain=3)")).unwrap_err();
     assert_eq!(store.manager().current().unwrap().spec().to_string(), "zsmalloc+lz4");
     assert!(matches!(store.switch(&spec("zsmalloc+lz4")).unwrap(), Switched::Unchanged(_)));
-    store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+    store.store(1, block(1, 4096, Look::Runs)).unwrap();
     check_books(&store);
 }
 
@@ -202,7 +202,7 @@ fn a_page_source_of_large_frames_will_do() {
     let source = Arc::new(zswap::plugin::HeapSource::new(16 << 10));
     let store = builder().spec(spec("zsmalloc+lz4")).page_source(source).build().unwrap();
     for key in 0..300 {
-        store.store(key, &block(key, 4096, Look::Runs)).unwrap();
+        store.store(key, block(key, 4096, Look::Runs)).unwrap();
     }
     for key in 0..300 {
         assert_eq!(store.load_vec(&key).unwrap().unwrap(), block(key, 4096, Look::Runs));
@@ -222,7 +222,7 @@ fn b34_store_from_constructor_uses_current_pool() {
         fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
             let store = self.0.get().expect("set before it is used");
             store
-                .store(1, &block(1, 700, Look::Runs))
+                .store(1, block(1, 700, Look::Runs))
                 .map_err(|error| CreateError::Failed(error.to_string()))?;
             let switched = store.switch(&spec("reference+lz4"));
             assert_eq!(switched, Err(SwitchError::InsideConstructor));

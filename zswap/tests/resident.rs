@@ -39,7 +39,7 @@ fn resident_stays_below_limit<K: Hash + Eq + std::fmt::Debug>(
     let store = Store::<K>::builder().limit_bytes(LIMIT).at_limit(AtLimit::Evict).build().unwrap();
     let mut most = 0;
     for n in 0..stores {
-        store.store(key(n), &block(n, 9 + (n % 56) as usize, Look::Noise)).unwrap();
+        store.store(key(n), block(n, 9 + (n % 56) as usize, Look::Noise)).unwrap();
         if n % 10_000 == 0 {
             most = most.max(anonymous() - before);
         }

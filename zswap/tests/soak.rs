@@ -132,7 +132,7 @@ fn reorder(rng: &mut TestRng, keys: &mut [u64]) -> &'static str {
 fn filled(hasher: Chosen, keys: impl IntoIterator<Item = u64>, what: &str) -> Store<u64, Chosen> {
     let store = builder().hasher(hasher).build().unwrap();
     for (number, key) in keys.into_iter().enumerate() {
-        let stored = store.store(key, &key.to_le_bytes());
+        let stored = store.store(key, key.to_le_bytes());
         stored.unwrap_or_else(|error| panic!("{what}, store {number}: {error}"));
     }
     store
@@ -158,7 +158,7 @@ fn soak_any_hashes_and_order_store_all() {
         let stays = 1 + rng.below(7) as u64;
         second.retain(|&key, _| key % 7 < stays);
         for &key in &keys {
-            let stored = second.store(key, &key.to_le_bytes());
+            let stored = second.store(key, key.to_le_bytes());
             stored.unwrap_or_else(|error| panic!("{what}, again: {error}"));
         }
         for key in 0..count {
@@ -251,7 +251,7 @@ fn soak_emptied_store_takes_blocks_again() {
         let what = format!("seed {seed}: {text}, inline {inline}, {of}");
         for turn in 0..3 {
             let mut key = 0;
-            while store.store(key, &block(key, 1 + rng.below(longest), look)).is_ok() {
+            while store.store(key, block(key, 1 + rng.below(longest), look)).is_ok() {
                 key += 1;
                 assert!(key < 20_000_000, "{what}: a limit that limits nothing");
             }
@@ -260,7 +260,7 @@ fn soak_emptied_store_takes_blocks_again() {
             let removals = [Invalidate, Clear, RetainNothing, RetainFew];
             let how = removals[rng.below(removals.len() - usize::from(text.contains("off")))];
             how.run(&store);
-            let again = store.store(u64::MAX, &block(key, longest, look));
+            let again = store.store(u64::MAX, block(key, longest, look));
             assert!(again.is_ok(), "{what}, turn {turn}, {how:?} of {key}: {again:?}");
             store.clear();
         }

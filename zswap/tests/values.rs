@@ -31,7 +31,7 @@ fn values_of_any_length_come_back_whole() {
             .unwrap();
         let lens = [1, 1023, 1024, 1025, 2047, 2048, 2049, 5_000, 70_000, 1 << 20];
         for (key, len) in lens.into_iter().enumerate() {
-            store.store(key as u64, &value(key as u64, len)).unwrap();
+            store.store(key as u64, value(key as u64, len)).unwrap();
         }
         check_books(&store);
         assert_eq!(store.stats().large_values, 7);
@@ -49,7 +49,7 @@ fn values_of_any_length_come_back_whole() {
         }
         assert!(store.is_empty());
         check_books(&store);
-        let too_long = store.store(1, &value(1, (1 << 20) + 1)).unwrap_err();
+        let too_long = store.store(1, value(1, (1 << 20) + 1)).unwrap_err();
         assert_eq!(too_long, Error::BlockTooLong { len: (1 << 20) + 1, max: 1 << 20 });
     }
 }
@@ -62,19 +62,19 @@ fn a_long_value_is_there_whole_or_not_at_all() {
         .max_value_len(1 << 16)
         .build()
         .unwrap();
-    store.store(1, &value(1, 20_000)).unwrap();
+    store.store(1, value(1, 20_000)).unwrap();
     assert!(pool.live() > 10);
     pool.on_insert(OnInsert::OutOfMemory);
-    store.store(1, &value(2, 20_000)).unwrap_err();
+    store.store(1, value(2, 20_000)).unwrap_err();
     assert_eq!((store.len(), pool.live()), (0, 0));
     pool.on_insert(OnInsert::Work);
-    store.store(1, &value(1, 20_000)).unwrap();
+    store.store(1, value(1, 20_000)).unwrap();
     codec.on_compress(OnCompress::Panic);
-    store.store(1, &value(2, 20_000)).unwrap_err();
+    store.store(1, value(2, 20_000)).unwrap_err();
     assert_eq!((store.len(), pool.live()), (0, 0));
     codec.on_compress(OnCompress::Work);
     // A part that cannot be read: the load fails, the value stays and can be removed.
-    store.store(1, &value(1, 20_000)).unwrap();
+    store.store(1, value(1, 20_000)).unwrap();
     pool.on_read(OnRead::Fail);
     store.load_vec(&1).unwrap_err();
     store.take_vec(&1).unwrap_err();
@@ -94,7 +94,7 @@ fn long_values_are_evicted_whole() {
         .build()
         .unwrap();
     for key in 0..200 {
-        store.store(key, &value(key, 100_000)).unwrap();
+        store.store(key, value(key, 100_000)).unwrap();
         assert!(store.bytes_held() < 5 << 20);
     }
     let left: Vec<u64> = store.keys().collect();
@@ -141,7 +141,7 @@ fn a_checksum_costs_four_bytes_a_place() {
     let bytes = |checksums| {
         let store = builder().spec(spec("reference+rle")).checksums(checksums).build().unwrap();
         let empty = store.stats().index_bytes;
-        (0..20_000).for_each(|key| store.store(key, &[7; 100]).unwrap());
+        (0..20_000).for_each(|key| store.store(key, [7; 100]).unwrap());
         store.stats().index_bytes - empty
     };
     let (with, without) = (bytes(true), bytes(false));
@@ -175,18 +175,18 @@ fn noise_is_not_shown_to_the_compressor_unless_asked() {
     let codec = CodecScript::new();
     let store = scripted(PoolScript::new(), codec.clone()).build().unwrap();
     codec.on_compress(OnCompress::Fail);
-    store.store(1, &block(1, 4096, Look::Noise)).unwrap();
-    store.store(2, &block(1, 4096, Look::Runs)).unwrap_err();
+    store.store(1, block(1, 4096, Look::Noise)).unwrap();
+    store.store(2, block(1, 4096, Look::Runs)).unwrap_err();
     assert_eq!((store.stats().stored_raw, store.stats().incompressible_skipped), (1, 1));
     let asking =
         scripted(PoolScript::new(), codec.clone()).skip_incompressible(false).build().unwrap();
-    asking.store(1, &block(1, 4096, Look::Noise)).unwrap_err();
+    asking.store(1, block(1, 4096, Look::Noise)).unwrap_err();
 }
 
 #[test]
 fn load_with_may_load_inside_and_panic() {
     let store = store_of("reference+rle");
-    (0..3).for_each(|key| store.store(key, &block(key, 1000 + key as usize, Look::Runs)).unwrap());
+    (0..3).for_each(|key| store.store(key, block(key, 1000 + key as usize, Look::Runs)).unwrap());
     let nested = store.load_with(&1, |outer| {
         let inner = store.load_with(&2, <[u8]>::to_vec).unwrap().unwrap();
         (outer.to_vec(), inner)
@@ -211,7 +211,7 @@ fn load_with_works_while_its_thread_ends() {
     thread_local!(static LATE: Cell<Option<Late>> = const { Cell::new(None) });
 
     let (store, (tell, told)) = (store_of("zsmalloc+lz4"), std::sync::mpsc::channel());
-    store.store(1, &block(1, 1000, Look::Runs)).unwrap();
+    store.store(1, block(1, 1000, Look::Runs)).unwrap();
     std::thread::spawn(move || {
         // Thread-locals go in the order of their first use, the last one first: the buffer before
         // this.
@@ -229,12 +229,12 @@ fn retain_keeps_newer_block() {
     for text in common::SPECS {
         let store = builder().spec(spec(text)).max_value_len(1 << 16).build().unwrap();
         for len in [100, 1000, 40_000] {
-            store.store(1, &block(1, len, Look::Runs)).unwrap();
+            store.store(1, block(1, len, Look::Runs)).unwrap();
             let removed = store.retain(|&key, _| {
                 // Twice, so that the second may get the memory of what is asked about, if that is
                 // free.
-                store.store(key, &block(2, len, Look::Runs)).unwrap();
-                store.store(key, &block(3, len, Look::Runs)).unwrap();
+                store.store(key, block(2, len, Look::Runs)).unwrap();
+                store.store(key, block(3, len, Look::Runs)).unwrap();
                 false
             });
             assert_eq!(removed, 0, "{text}, {len} bytes");
@@ -253,7 +253,7 @@ fn retain_removes_unreadable_block() {
     let store = scripted(script.clone(), CodecScript::new()).build().unwrap();
     let new = block(2, 4096, Look::Runs);
     for (replaced, readable) in [(true, true), (true, false), (false, true), (false, false)] {
-        store.store(1, &block(1, 4096, Look::Runs)).unwrap();
+        store.store(1, block(1, 4096, Look::Runs)).unwrap();
         script.on_read(OnRead::Fail);
         let removed = store.retain(|&key, _| {
             if readable {
@@ -275,7 +275,7 @@ fn retain_removes_unreadable_block() {
 fn keys_and_retain() {
     let store = builder().max_value_len(1 << 16).build().unwrap();
     (0..5_000u64)
-        .for_each(|key| store.store(key, &block(key, 100 + key as usize, Look::Runs)).unwrap());
+        .for_each(|key| store.store(key, block(key, 100 + key as usize, Look::Runs)).unwrap());
     let mut keys: Vec<u64> = store.keys().collect();
     keys.sort_unstable();
     assert!(keys.into_iter().eq(0..5_000));
@@ -297,7 +297,7 @@ fn keys_and_retain() {
 fn stats_display_and_latencies() {
     let store = builder().latency_histograms(true).limit_bytes(64 << 20).build().unwrap();
     assert!(builder().build().unwrap().stats().latencies.is_none());
-    (0..100u64).for_each(|key| store.store(key, &block(key, 4096, Look::Runs)).unwrap());
+    (0..100u64).for_each(|key| store.store(key, block(key, 4096, Look::Runs)).unwrap());
     (0..150u64).for_each(|key| drop(store.load_vec(&key).unwrap()));
     let stats = store.stats();
     let latencies = stats.latencies.expect("asked for");
@@ -315,7 +315,7 @@ fn stats_display_and_latencies() {
 #[test]
 fn a_store_that_wipes_takes_only_allocators_that_do() {
     let store = builder().wipe_on_free(true).spec(spec("zsmalloc+lz4")).build().unwrap();
-    (0..200u64).for_each(|key| store.store(key % 50, &block(key, 3000, Look::Runs)).unwrap());
+    (0..200u64).for_each(|key| store.store(key % 50, block(key, 3000, Look::Runs)).unwrap());
     let refused = store.set_allocator(&"reference".parse().unwrap()).unwrap_err();
     assert!(refused.to_string().contains("cannot wipe freed objects"), "{refused}");
     store.set_allocator(&"zbud".parse().unwrap()).unwrap();
@@ -350,7 +350,7 @@ fn pool_memory_is_left_out_of_core_dumps_when_asked() {
         excluded(),
         builder().exclude_from_dumps(true).spec(spec("zsmalloc+lz4")).build().unwrap(),
     );
-    store.store(1, &block(1, 4096, Look::Noise)).unwrap();
+    store.store(1, block(1, 4096, Look::Noise)).unwrap();
     assert!(excluded() >= before + 16, "an arena");
     assert_eq!(store.load_vec(&1).unwrap().unwrap(), block(1, 4096, Look::Noise));
 }
@@ -365,7 +365,7 @@ fn b9_a_load_that_fails_anywhere_leaves_no_pin_behind() {
         .unwrap();
     let fill = || {
         for key in 0..40 {
-            store.store(key, &block(key, 500 + 200 * key as usize, Look::Runs)).unwrap();
+            store.store(key, block(key, 500 + 200 * key as usize, Look::Runs)).unwrap();
         }
     };
     for fail in [OnDecompress::Fail, OnDecompress::Panic] {

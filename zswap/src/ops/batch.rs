@@ -327,7 +327,7 @@ mod tests {
         let store = without_pool(None, &RandomState::new());
         let (old, newer) = ([7; 4096], b"a block that needs a pool".as_slice());
         let spec = |text: &str| text.parse().unwrap();
-        (0..6).for_each(|key| store.store(key, &old).unwrap());
+        (0..6).for_each(|key| store.store(key, old).unwrap());
         assert_eq!(store.store(0, newer), Err(Error::NoPool));
         assert_eq!(
             store.store_many([(1, newer), (2, newer)]),

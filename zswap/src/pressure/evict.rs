@@ -412,15 +412,15 @@ mod tests {
             };
             (0..4096).map(|_| next()).collect()
         };
-        (0..400).for_each(|key| store.store(key, &block()).unwrap());
+        (0..400).for_each(|key| store.store(key, block()).unwrap());
         let (evicted, len) = (store.stats().evicted, store.len());
         assert!(evicted > 0 && store.limit().above_low_watermark(), "the limit was reached");
         store.limit().set(None);
         store.limit().set_above_low_watermark(false, true);
-        (1000..1400).for_each(|key| store.store(key, &block()).unwrap());
+        (1000..1400).for_each(|key| store.store(key, block()).unwrap());
         assert_eq!((store.stats().evicted, store.len()), (evicted, len + 400));
         store.set_limit(Some(64 << 20)).unwrap();
-        (2000..2100).for_each(|key| store.store(key, &block()).unwrap());
+        (2000..2100).for_each(|key| store.store(key, block()).unwrap());
         assert_eq!((store.stats().evicted, store.limit().above_low_watermark()), (evicted, false));
     }
 }

@@ -96,7 +96,7 @@ fn round(keys: u64) -> Result<(Worst, u64), Failure> {
 fn grow(store: &Store<u64>, keys: u64, stored: &AtomicU64) -> Result<(), Failure> {
     let start = Instant::now();
     for key in FIRST..keys {
-        store.store(key, &noise(key))?;
+        store.store(key, noise(key))?;
         // Pairs with the loader's Acquire: the keys that it counts are in the store.
         stored.store(key + 1, Ordering::Release);
         if key % 1024 == 0 && start.elapsed() > LONGEST_FILL {
