@@ -107,6 +107,19 @@ fn sweep_recommends_from_front() {
     assert!(chart.matches("<circle").count() >= 2 * settings.len());
 }
 
+/// Nothing foretells noise, so a model of it saves nothing; and nothing is written.
+#[test]
+fn train_pagelz_model_of_noise_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = noise(folder.path(), 1 << 20);
+    let model = folder.path().join("model");
+    let (file, path) = (file.to_str().unwrap(), model.to_str().unwrap());
+    let output = zlab(&["train", file, "-o", path, "--codec", "pagelz"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("does not pay here"), "{}", stderr(&output));
+    assert!(!model.exists());
+}
+
 /// Bad input is one line and exit code 2.
 #[test]
 fn bad_input_is_one_line() {
@@ -121,6 +134,11 @@ fn bad_input_is_one_line() {
         (&["train", file, "-o", "a(1),b"], "cannot stand in a spec"),
         (&["train", short, "-o", "/dev/null"], "too few samples"),
         (&["train", file, "-o", "/dev/null", "--level", "20"], "-7 to 19"),
+        (
+            &["train", file, "-o", "/dev/null", "--codec", "pagelz", "--level", "4"],
+            "give one from 1 to 3",
+        ),
+        (&["train", short, "-o", "/dev/null", "--codec", "pagelz"], "2 blocks are too few"),
         (&["train", file, "-o", "/dev/null", "--max-bytes", "255"], "256"),
         (&["analyze", short, "--sweep"], "65536"),
         (&["analyze", file, "--sweep", "--block-size", "3000"], "not of 3000"),
