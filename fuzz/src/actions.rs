@@ -16,18 +16,21 @@ use zswap::Store;
 
 use crate::store::StoreModelRunner;
 
-/// What a store switches between; the last is an error, after which it must be as before.
+/// Specs that a store switches between. The last one is an error that changes nothing.
 const SPECS: [&str; 6] = [
     "zbud+lz4",
     "zsmalloc+lz4",
     "zsmalloc+zstd",
     "zbud+zstd",
     "zsmalloc(chain=8)+lz4",
-    "zbud+nobody",
+    "zbud+unknown",
 ];
 
-/// The actions of an input, and a number that chooses the circumstances. Four bytes an action after the number, and what is left over is nothing: more than 500 would be slow and
-/// find no more. Or a list in text form, whole, so that a target replays what anybody else saw fail.
+/// Decodes the actions of an input, and a number that chooses the circumstances.
+///
+/// An action takes four bytes after the number, and bytes that remain are ignored. More than 500
+/// actions would be slow and find no more. An input may also be a list in text form, so that a
+/// target replays the failure of another program.
 pub fn decode(input: &[u8]) -> Option<(u8, Vec<Action>)> {
     let text = core::str::from_utf8(input).ok().and_then(|text| from_text(text).ok());
     if let Some(actions) = text.filter(|actions| !actions.is_empty()) {
@@ -103,7 +106,7 @@ pub fn on_store(bytes: &[u8]) {
     executor.run_all();
 }
 
-/// Prints the list where somebody asks for it: a finding is replayed by `zlab replay` with these options.
+/// Prints the list if `PRINT_ACTIONS` is set, for `zlab replay` with these options.
 fn told(actions: Vec<Action>, options: &str) -> Vec<Action> {
     if std::env::var_os("PRINT_ACTIONS").is_some() {
         print!("# zlab replay {options} FILE\n{}", to_text(&actions));

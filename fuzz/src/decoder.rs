@@ -7,7 +7,7 @@ use zpool_core::compress::{
 };
 use zpool_core::spec::Params;
 
-/// A codec with its contexts, which are used for input after input: one must not see what the other left.
+/// A codec with its contexts, which are used for all inputs: no input sees bytes of another.
 #[derive(Debug)]
 pub struct Decoder {
     compressor: Arc<dyn Compressor>,
@@ -38,7 +38,8 @@ impl Decoder {
         Decoder { compressor, context }
     }
 
-    /// Decodes `bytes`, of which the first two say how long the block is, and compresses them and decodes that.
+    /// Decodes `bytes`, whose first two are the length of the block, then compresses them and
+    /// decodes the result.
     ///
     /// # Panics
     ///

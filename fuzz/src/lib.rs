@@ -1,12 +1,14 @@
-//! What the fuzz targets do with the bytes they are given.
+//! The work of the fuzz targets: from input bytes to checked calls.
 //!
 //! ```text
-//!   bytes ──► actions::decode ──► Actions ──► run on a pool (PoolModelRunner) or a store (StoreModelRunner), compared with the reference
-//!   bytes ──► decoder::check  ──► a decoder that must not mind them, and a round trip
+//!   bytes ──► actions::decode ──► Actions ──► run on a pool (PoolModelRunner)
+//!                                             or a store (StoreModelRunner), against the reference
+//!   bytes ──► decoder::check  ──► a decoder that must survive them, and a round trip
 //! ```
 //!
-//! An input that fails is a list of actions, too: `PRINT_ACTIONS=1 target INPUT` prints it, and `zlab replay` takes it. And the other way round: a list in text form is an
-//! input, so `target FILE` does what a suite printed, and a copy in `fuzz/corpus` is a seed.
+//! `PRINT_ACTIONS=1 target INPUT` prints a failing input as a list of actions for `zlab replay`.
+//! Such a list is also an input: `target FILE` runs what a suite printed, and a copy in
+//! `fuzz/corpus` is a seed.
 
 #![forbid(unsafe_code)]
 

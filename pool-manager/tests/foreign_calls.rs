@@ -259,9 +259,8 @@ fn driver_that_panics_in_name_is_an_error_of_register() {
         contained(|| registry.register_allocator(allocator.clone())),
         contained(|| registry.register_compressor(compressor.clone())),
     ] {
-        assert!(
-            matches!(&outcome, Err(RegistryError::Panicked { message }) if message == "(no message)")
-        );
+        assert!(matches!(&outcome, Err(RegistryError::Panicked { message })
+                if message == "(no message)"));
         let text = outcome.unwrap_err().to_string();
         assert_eq!(text, "the driver panicked when it was asked for its name: (no message)");
     }

@@ -59,7 +59,8 @@ fn constructor_payload_is_switch_error() {
     script.on_create(|| panic_any(Payload));
     let error = manager.switch(&spec("b+x")).unwrap_err();
     assert!(
-        matches!(&error, SwitchError::Panicked { component, message } if component.name == "b" && message == "(no message)"),
+        matches!(&error, SwitchError::Panicked { component, message }
+            if component.name == "b" && message == "(no message)"),
         "{error}"
     );
     script.calm();

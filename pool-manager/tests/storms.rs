@@ -57,7 +57,7 @@ fn books_balance(manager: &PoolManager, script: &Script) {
 
 /// B50: a store during a switch always has a pool.
 #[test]
-fn b50_store_during_switch_has_a_pool() {
+fn b50_store_during_switch_has_pool() {
     for revive in [true, false] {
         let script = Script::new();
         let manager = builder(&script).revive(revive).build(&spec("a+x")).unwrap();
@@ -198,9 +198,14 @@ proptest! {
     /// I6: the executor may end at any point of a storm. Nothing is lost or destroyed twice, and
     /// there is no deadlock.
     #[test]
-    fn i6_executor_ends_at_any_point_of_storm(end_after in 0u32..400, now: bool, with_manager: bool) {
+    fn i6_executor_ends_at_any_point_of_storm(
+        end_after in 0u32..400,
+        now: bool,
+        with_manager: bool,
+    ) {
         let (script, queue) = (Script::new(), Arc::new(WorkQueue::new("storm").unwrap()));
-        let manager = builder(&script).executor(queue.clone()).revive(end_after % 2 == 0).build(&spec("a+x")).unwrap();
+        let builder = builder(&script).executor(queue.clone()).revive(end_after % 2 == 0);
+        let manager = builder.build(&spec("a+x")).unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| work(&manager, 400));
@@ -208,7 +213,11 @@ proptest! {
             work(&manager, end_after);
             // We have to run the jobs that `shutdown_now` returns: the switching thread may be
             // waiting for them.
-            let given_back = if now { queue.shutdown_now().unwrap() } else { queue.shutdown().map(|()| Vec::new()).unwrap() };
+            let given_back = if now {
+                queue.shutdown_now().unwrap()
+            } else {
+                queue.shutdown().map(|()| Vec::new()).unwrap()
+            };
             given_back.into_iter().for_each(|job| job.run().unwrap());
             worker.join().unwrap();
             stop.store(true, Ordering::Relaxed);

@@ -97,9 +97,8 @@ fn live_retired_pool_is_revived_if_enabled() {
     let manager = builder(&script).revive(false).build(&spec("a+x")).unwrap();
     let kept = store(&manager, b"keeps a+x alive");
     manager.switch(&spec("b+x")).unwrap();
-    assert!(
-        matches!(manager.switch(&spec("a+x")).unwrap(), Switched::Created(id) if id != kept.pool.id())
-    );
+    assert!(matches!(manager.switch(&spec("a+x")).unwrap(), Switched::Created(id)
+            if id != kept.pool.id()));
     kept.free();
 }
 

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn refusing_executor_returns_the_job() {
+    fn refusing_executor_returns_job() {
         let executor = RefusingExecutor::default();
         let refused = executor.submit(Job::new("never", || ())).unwrap_err();
         assert_eq!((refused.reason, refused.job.label()), (RefusedReason::Full, "never"));

@@ -198,7 +198,7 @@ mod tests {
 
     /// A minted handle opens to the numbers it was minted of.
     #[test]
-    fn minted_handle_opens_to_its_numbers() {
+    fn minted_handle_opens_to_numbers() {
         let mint = HandleMint::new();
         for (index, generation) in
             [(0, 0), (1, 65_535), (u32::MAX, 0), (u32::MAX, u16::MAX), (77, 5)]

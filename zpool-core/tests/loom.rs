@@ -140,7 +140,7 @@ fn b38_revival_against_the_last_reference() {
 /// Two threads push while a third takes all and then closes: every job runs once or is returned.
 /// Preemption bound 3.
 #[test]
-fn jobs_are_taken_once_or_given_back() {
+fn jobs_taken_once_or_given_back() {
     model(3, || {
         let (list, ran) = (Arc::new(JobList::new()), Arc::new(AtomicUsize::new(0)));
         let pushers: Vec<_> = (0..2)

@@ -247,7 +247,7 @@ mod tests {
 
     /// A buddy's frames are those that its bytes touch.
     #[test]
-    fn frames_are_those_that_bytes_touch() {
+    fn frames_are_those_bytes_touch() {
         let g = Geometry::new(16_384, 4096);
         for (side, len, expected) in [
             (BuddySide::First, 1, 0..1),

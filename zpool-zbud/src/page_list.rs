@@ -244,7 +244,7 @@ mod tests {
 
     /// Pages can be removed from the front, the middle and the back.
     #[test]
-    fn pages_leave_a_list_from_every_end() {
+    fn pages_leave_list_from_every_end() {
         let mut pages = Pages::default();
         pages.add(Pages::entries().unwrap());
         let mut list = List::new();

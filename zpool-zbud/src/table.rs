@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_fill_the_shelves_without_gap() {
+    fn runs_fill_shelves_without_gap() {
         let mut next = (0, 0);
         for run in 0..1000 {
             assert_eq!(RunTable::find(run), next);

@@ -73,7 +73,7 @@ fn buddies_are_justified_to_both_ends() {
 
 /// An object goes into the smallest hole that is enough.
 #[test]
-fn smallest_sufficient_hole_is_taken() {
+fn smallest_sufficient_hole_taken() {
     let (pool, source) = pool(PAGE);
     // Objects of over half a page, each alone in its page, leave holes of 1 to 31 chunks.
     let alone: Vec<_> = (1..32).map(|hole| (hole, put(&*pool, PAGE - hole * CHUNK))).collect();
@@ -137,7 +137,7 @@ fn tables_take_50_bytes_per_page() {
     let handles: Vec<_> = (0..6400).map(|_| put(&*pool, PAGE)).collect();
     let tables = pool.stats().metadata_bytes - alone;
     let pages = source.charged_frames();
-    println!("{} bytes a page", tables / pages);
+    println!("{} bytes per page", tables / pages);
     assert_eq!(pages, handles.len());
     assert!((40 * pages..60 * pages).contains(&tables), "{tables} bytes for {pages} pages");
     assert_eq!(pool.bytes_held(), pages * PAGE + alone + tables);

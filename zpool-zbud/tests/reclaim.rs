@@ -295,13 +295,13 @@ fn object_being_inserted_is_not_evicted() {
     let observe = move |call| {
         let SourceCall::Charge(_) = call else { return };
         let Some(pool) = seen.get().filter(|_| armed.load(Ordering::Relaxed)) else { return };
-        struct Nobody;
-        impl Evict for Nobody {
+        struct Uncalled;
+        impl Evict for Uncalled {
             fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
                 panic!("asked for {id:?}, of which there is no handle yet")
             }
         }
-        assert_eq!(stopped_after(pool.reclaim(1, &mut Nobody)), 0);
+        assert_eq!(stopped_after(pool.reclaim(1, &mut Uncalled)), 0);
         pool.validate().unwrap();
     };
     let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(PAGE)), observe));

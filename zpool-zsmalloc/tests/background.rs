@@ -277,7 +277,7 @@ fn pool_in_use_forgets_peaks_slowly() {
     let full = frames[0];
     assert!(frames[8] < full, "a part is given back: {frames:?}");
     assert!(frames[8] > full * 4 / 5, "eight parts of 32 of a half are an eighth: {frames:?}");
-    kept.drain("nobody uses it");
+    kept.drain("it is unused");
     assert!(
         kept.source.charged_frames() < full * 11 / 20,
         "{} of {full}",

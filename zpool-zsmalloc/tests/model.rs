@@ -163,13 +163,13 @@ proptest! {
 
     /// With zspages of one frame.
     #[test]
-    fn single_frames_agree_with_the_model(ops in proptest::collection::vec(op(700), 1..200)) {
+    fn single_frames_agree_with_model(ops in proptest::collection::vec(op(700), 1..200)) {
         run(4096, 700, "chain=1,step=256", &ops);
     }
 
     /// With frames of 16 KiB.
     #[test]
-    fn large_frames_agree_with_the_model(ops in proptest::collection::vec(op(20_000), 1..120)) {
+    fn large_frames_agree_with_model(ops in proptest::collection::vec(op(20_000), 1..120)) {
         run(16_384, 20_000, "chain=4,step=64", &ops);
     }
 }

@@ -32,7 +32,11 @@ fn survives(pool: &dyn ZPool, source: &dyn PageSource, step: impl FnOnce()) -> b
     let panicked = catch_unwind(AssertUnwindSafe(step)).is_err();
     if panicked {
         pool.validate().unwrap();
-        assert_eq!(pool.stats().resident_frames, source.charged_frames(), "charged, but nobody's");
+        assert_eq!(
+            pool.stats().resident_frames,
+            source.charged_frames(),
+            "charged, but not in use"
+        );
     }
     panicked
 }
@@ -152,7 +156,7 @@ fn release(go_on: &Sender<()>, must_wait: &AtomicBool) {
 
 /// The pool's drop waits for its job, and holds no lock meanwhile.
 #[test]
-fn drop_waits_for_job_without_a_lock() {
+fn drop_waits_for_job_without_lock() {
     let Stuck { pool, source, job, go_on, .. } = stuck();
     // No other call has to wait: no insert, free or statistics.
     let handle = pool.insert(&[2; 1400]).unwrap();

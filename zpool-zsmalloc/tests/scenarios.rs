@@ -181,7 +181,7 @@ fn empty_frames_go_back_and_are_reused() {
     for handle in &mut handles[..44] {
         pool.free(handle.take().unwrap()).unwrap();
     }
-    assert_eq!(source.charged_frames(), full, "not one call a free");
+    assert_eq!(source.charged_frames(), full, "not one call per free");
     assert!(pool.trim() >= 14 * 4096);
     pool.validate().unwrap();
     let again = fill(&*pool, 44, 1450);

@@ -148,7 +148,7 @@ fn load_many_panicking_buffer_and_unpins_unwinds() {
 
 /// `retain` asks about every block, and removes it or not, whatever its unpin does.
 #[test]
-fn retain_panicking_unpin_is_counted() {
+fn retain_panicking_unpin_counts() {
     let (pool, store) = rig();
     pool.unpin_panics(KEYS as usize);
     let mut asked = 0;

@@ -204,7 +204,7 @@ fn reads(spec: &str, what: Refusal, len: usize, read: Read) -> bool {
 /// Refuses each request of each call in turn, in a process of its own: a request that cannot fail
 /// aborts it.
 #[test]
-fn first_calls_survive_every_refusal() {
+fn first_calls_survive_refusals() {
     if let Ok(name) = std::env::var("HEAP_REFUSED_FIRST") {
         let (name, call) = CALLS.into_iter().find(|(other, _)| *other == name).unwrap();
         for spec in SPECS {
@@ -223,7 +223,7 @@ fn first_calls_survive_every_refusal() {
     }
     for (name, _) in CALLS {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "first_calls_survive_every_refusal", "--nocapture"])
+            .args(["--exact", "first_calls_survive_refusals", "--nocapture"])
             .env("HEAP_REFUSED_FIRST", name)
             .output()
             .unwrap();

@@ -56,7 +56,7 @@ fn value_of_3600_random_bytes_fits_or_evicts_nothing() {
 
 /// A value that surely fits is stored, also in an allocator that rounds up by much.
 #[test]
-fn value_of_half_the_limit_is_stored() {
+fn value_of_half_limit_is_stored() {
     for text in ["zsmalloc+lz4", "zsmalloc(chain=1)+lz4"] {
         let store = builder().spec(spec(text)).limit_bytes(LIMIT).at_limit(AtLimit::Evict);
         let store = store.max_value_len(LIMIT).build().unwrap();

@@ -51,8 +51,8 @@ impl Compressor for Lz4Compressor {
         Ok(try_box(Lz4Context::new(max_block_len)?).map_err(|_| CodecError::OutOfMemory)?)
     }
 
-    /// As in the trait. The decoder checks every length and offset against what is there, and copies only what it wrote before, so K9 holds once
-    /// a short result is refused.
+    /// As in the trait. The decoder checks each length and offset, and copies only what it wrote
+    /// before. So K9 holds once a short result is refused.
     #[inline]
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         match decompress_into(compressed, block) {

@@ -9,14 +9,16 @@ use zpool_core::internal::try_box;
 /// Blocks of this many bytes and more have positions that a table of 16-bit entries does not hold.
 const LARGE_BLOCK: usize = u16::MAX as usize;
 
-/// What one thread at a time compresses with.
+/// The tables and the buffer that one thread at a time compresses with.
 ///
-/// The table is chosen by the length of the *block*, not by the largest block: so the output depends on the block alone, whatever the context was made for.
+/// The length of the *block* decides which table is used, and not the largest block of the context.
+/// So the output depends on the block alone.
 pub(crate) struct Lz4Context {
     small: Box<CompressTable>,
     /// There if the context is for blocks of [`LARGE_BLOCK`] bytes or more.
     large: Option<Box<CompressTable>>,
-    /// Where a block is compressed to when the caller's buffer is under the bound. Empty until that happens; then for the largest block seen so.
+    /// Output buffer for callers whose own is shorter than the bound. Empty until there is one,
+    /// then as long as the largest such block needs.
     staging: Vec<u8>,
 }
 
@@ -91,7 +93,8 @@ impl CompressionContext for Lz4Context {
     }
 }
 
-/// The library refuses every buffer under its bound, also where the compressed form would fit: it goes to `staging` first.
+/// Compresses into `staging`, then copies. The library refuses each buffer shorter than its bound,
+/// even if the compressed form would fit.
 #[cold]
 fn compress_to_short(
     block: &[u8],

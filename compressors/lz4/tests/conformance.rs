@@ -17,12 +17,13 @@ compressor_suite!(lz4, [stateless, no_heap], Lz4Driver, "", heap_calls = countin
 proptest! {
     /// So any LZ4 decoder reads them, and the context's size makes no difference.
     #[test]
-    fn the_bytes_are_those_of_the_library(recipe in recipe(), max_block_len in 1..70_000usize) {
+    fn bytes_are_those_of_library(recipe in recipe(), max_block_len in 1..70_000usize) {
         let block = recipe.block();
         let mut expected = vec![0; get_maximum_output_size(block.len())];
         let len = compress_into(&block, &mut expected).unwrap();
 
-        let mut context = Lz4Compressor::new().compression_context(max_block_len.max(block.len())).unwrap();
+        let largest = max_block_len.max(block.len());
+        let mut context = Lz4Compressor::new().compression_context(largest).unwrap();
         let mut out = vec![0; expected.len()];
         prop_assert_eq!(context.compress(&block, &mut out), Ok(Compressed::Len(len)));
         prop_assert!(out[..len] == expected[..len]);

@@ -1,4 +1,4 @@
-//! What lz4 asks of the heap. A binary of its own, because it replaces the allocator.
+//! Heap calls of lz4. This is a program of its own, because it replaces the allocator.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is stored is a plain LZ4 block: lz4's own C library reads it, and we read what that writes.
+//! Objects are plain LZ4 blocks: lz4's own C library reads ours, and we read its own.
 
 use lz4::block::{CompressionMode, compress_to_buffer, decompress_to_buffer};
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ proptest! {
     }
 
     #[test]
-    fn we_read_what_the_c_library_writes(recipe in recipe(), mode in 0..3u8, effort in 1..13) {
+    fn we_read_what_c_library_writes(recipe in recipe(), mode in 0..3u8, effort in 1..13) {
         let mode = match mode {
             0 => CompressionMode::FAST(effort),
             1 => CompressionMode::HIGHCOMPRESSION(effort),

@@ -79,7 +79,7 @@ mod tests {
 
     /// Two kinds of blocks get a code each, which is shorter for their own symbols.
     #[test]
-    fn cluster_two_kinds_get_a_code_each() {
+    fn cluster_two_kinds_get_codes() {
         let of = |symbols: &[u8]| Histogram::of(&symbols.repeat(100));
         let histograms: Vec<_> =
             (0..40).map(|i| of(if i % 2 == 0 { b"abbb" } else { b"xyz." })).collect();

@@ -44,7 +44,7 @@ mod tests {
     use crate::huffman::is_complete;
 
     #[test]
-    fn shortest_equal_weights_take_a_byte() {
+    fn shortest_equal_weights_take_byte() {
         assert_eq!(shortest(&[1; 256]), [8; 256]);
         assert_eq!(shortest(&[0; 256]), [8; 256]);
     }

@@ -206,7 +206,7 @@ fn equal_until(block: &[u8], mut at: usize, offset: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// What is found is there, in order, and what is not found is literals.
+    /// Matches are real and in order, and all other bytes are literals.
     fn check(block: &[u8]) -> Vec<(usize, usize)> {
         let (mut at, mut found) = (0, Vec::new());
         let mut matcher = Matcher::new(block.len()).unwrap();

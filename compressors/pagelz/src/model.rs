@@ -1,4 +1,4 @@
-//! What is known of the data beforehand: a codebook of tokens, and tables for the streams.
+//! A model of the data: a codebook of tokens, and tables for the streams.
 //!
 //! ```text
 //!   file    "PLZMODL1" │ cells (1) │ cell, cell, ... (2 each) │ code lengths, a nibble a symbol

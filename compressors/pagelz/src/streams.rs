@@ -1,4 +1,4 @@
-//! What a block is taken apart into: literals, tokens, offsets and extensions.
+//! The streams of a block: literals, tokens, offsets and extensions.
 
 use zpool_core::compress::CodecError;
 

@@ -287,7 +287,8 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "at level {}, on {} blocks not trained on: {:+.1} % bytes, {:.2}x the speed of compression, {:.2}x of decompression",
+            "at level {}, on {} blocks not trained on: {:+.1} % bytes, \
+             {:.2}x the speed of compression, {:.2}x of decompression",
             self.level,
             self.judged_blocks,
             (self.bytes_ratio() - 1.0) * 100.0,

@@ -35,11 +35,13 @@ proptest! {
     #[test]
     fn output_of_other_encoder_decodes(recipe in recipe(), compress in any::<bool>()) {
         let block = recipe.block();
-        let level = if compress { CompressionLevel::Fastest } else { CompressionLevel::Uncompressed };
+        use CompressionLevel::{Fastest, Uncompressed};
+        let level = if compress { Fastest } else { Uncompressed };
         let theirs = compress_to_vec(&block[..], level);
         let mut context = ZstdCompressor::new(1).unwrap().decompression_context().unwrap();
         let mut back = vec![0xA5; block.len()];
-        prop_assert_eq!(context.decompress(theirs.strip_prefix(&MAGIC).unwrap(), &mut back), Ok(()));
+        let stripped = theirs.strip_prefix(&MAGIC).unwrap();
+        prop_assert_eq!(context.decompress(stripped, &mut back), Ok(()));
         prop_assert!(back == block);
     }
 }

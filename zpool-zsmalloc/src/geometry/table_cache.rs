@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_configurations_share_a_table() {
+    fn equal_configurations_share_table() {
         let config = ClassConfig::new(4096, 3000);
         let first = table(config).unwrap();
         assert!(Arc::ptr_eq(&first, &table(config).unwrap()));

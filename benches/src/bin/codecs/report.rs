@@ -1,4 +1,4 @@
-//! What is printed.
+//! The rows and the table that the program prints.
 
 use std::fmt;
 
@@ -97,7 +97,7 @@ impl fmt::Display for Report {
                 file = &line[0].file;
                 writeln!(f, "{file}")?;
                 let (lz4, zstd) = ("over lz4_flex", "over zstd level 1");
-                writeln!(f, "  {:28} {:>7}  {lz4:^22}  {zstd:^22}  ns a page", "", "bytes")?;
+                writeln!(f, "  {:28} {:>7}  {lz4:^22}  {zstd:^22}  ns per page", "", "bytes")?;
                 let parts = ["size", "load", "compr."];
                 let [a, b, c] = parts;
                 let head = format!("{a:>6}  {b:>6}  {c:>6}");
