@@ -161,8 +161,8 @@ impl MagazineSet {
         }
     }
 
-    /// Pops a cached slot of `class` on CPU `cpu`, the [current](zpool_core::internal::current_cpu) one:
-    /// normally the most recently freed. The caller then owns slot and entry, and
+    /// Pops a cached slot of `class` on CPU `cpu`, the [current](zpool_core::internal::current_cpu)
+    /// one: normally the most recently freed. The caller then owns slot and entry, and
     /// [notes](Self::note_length) the length of the next object.
     #[inline]
     pub fn pop(&self, cpu: usize, class: ClassIndex) -> Option<CachedSlot<'_>> {

@@ -2,7 +2,7 @@
 //! It takes five bytes, one of which has unused values: the niche of the enum around it.
 //!
 //! ```text
-//!   | length: 16 bits | object's length: 16 bits | raw: 1 bit, length: 2 bits, object's length: 2 bits |
+//!   | length: 16 bits | object's length: 16 bits | raw: 1, length: 2, object's length: 2 bits |
 //! ```
 //!
 //! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`PackedLen`]
