@@ -22,7 +22,8 @@ twice = {name: places for name, places in files.items() if len(places) > 1}
 
 text = open("ARCHITECTURE.md", encoding="utf-8").read()
 section = re.search(r"^#+ Names with two meanings\n(.*?)(?=^#|\Z)", text, re.M | re.S)
-explained = set(re.findall(r"^\| `(\w+)`", section.group(1), re.M)) if section else set()
+rows = re.findall(r"^\| (`[^|]*`) \|", section.group(1), re.M) if section else []
+explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 wrong = [f"{name}: {', '.join(sorted(twice[name]))}" for name in sorted(set(twice) - explained)]
 wrong += [f"{name}: explained, but has one meaning" for name in sorted(explained - set(twice))]

@@ -13,7 +13,7 @@ use crate::train::{MAX_BYTES, TrainArgs};
 
 /// The output of `train --codec pagelz --json`. Ratios are over the generic model.
 #[derive(Debug, Serialize)]
-struct Report {
+struct ModelReport {
     output: String,
     spec: String,
     trained_blocks: usize,
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &TrainArgs, level: u8, spec: &str) -> Result<ExitCode, F
         Err(error) => return Err(Failure::new(error.to_string())),
     };
     output.write(&trained.model)?;
-    let report = Report::new(args, spec, &trained.verdict);
+    let report = ModelReport::new(args, spec, &trained.verdict);
     print_report(args.json, &report, || report.text(&trained.verdict))
 }
 
@@ -54,9 +54,9 @@ pub(crate) fn level(asked: Option<i32>) -> Result<u8, Failure> {
     })
 }
 
-impl Report {
-    fn new(args: &TrainArgs, spec: &str, verdict: &Verdict) -> Report {
-        Report {
+impl ModelReport {
+    fn new(args: &TrainArgs, spec: &str, verdict: &Verdict) -> ModelReport {
+        ModelReport {
             output: args.output.display().to_string(),
             spec: spec.to_owned(),
             trained_blocks: verdict.trained_blocks,

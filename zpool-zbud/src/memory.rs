@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   actor                   may                             from                until
-//!   Placement (an insert)   write the bytes of one buddy    Buddy::fill         set_live | cancel
+//!   ClaimedChunks (an insert)   write the bytes of one buddy    Buddy::fill         set_live | cancel
 //!   a guard                 read the bytes of one buddy     Buddy::pin          Buddy::unpin
 //!   IsolatedPages (trim,    discard frames of its pages     ZbudState::isolate  ZbudState::relink
 //!     the job, reclaim)       that no buddy lies on
@@ -26,13 +26,13 @@ use zpool_core::page::{PageSource, Run};
 use zpool_core::{Handle, NoBlock, PoolError, might_block};
 
 use crate::geometry::{BuddyIndex, BuddySide, Frames, PageIndex};
-use crate::page_list::{PageEntry, PageGroup, Pages};
+use crate::page_list::{PageEntry, PageGroup, ZbudPages};
 use crate::pool_core::ZbudCore;
 use crate::state::ZbudState;
 use crate::table::{MAX_RUNS, PAGES_PER_RUN, PageRun};
 
 /// Room for an object that is about to be written. Freed again if dropped before that.
-pub(crate) struct Placement<'a> {
+pub(crate) struct ClaimedChunks<'a> {
     core: &'a ZbudCore,
     page: PageIndex,
     side: BuddySide,
@@ -41,11 +41,11 @@ pub(crate) struct Placement<'a> {
     missing: Frames,
 }
 
-impl<'a> Placement<'a> {
+impl<'a> ClaimedChunks<'a> {
     /// Takes room for `len` bytes, with its frames charged.
-    pub(crate) fn take(core: &'a ZbudCore, len: usize) -> Result<Placement<'a>, PoolError> {
+    pub(crate) fn take(core: &'a ZbudCore, len: usize) -> Result<ClaimedChunks<'a>, PoolError> {
         let mut spot = loop {
-            match Placement::find(core, len) {
+            match ClaimedChunks::find(core, len) {
                 Some(spot) => break spot,
                 None => core.grow()?,
             }
@@ -54,7 +54,7 @@ impl<'a> Placement<'a> {
         Ok(spot)
     }
 
-    fn find(core: &'a ZbudCore, len: usize) -> Option<Placement<'a>> {
+    fn find(core: &'a ZbudCore, len: usize) -> Option<ClaimedChunks<'a>> {
         let chunks = core.geometry.chunks_for(len);
         let mut state = core.lock();
         // Before this insert takes its room: if the page source panics, nothing of it is lost.
@@ -70,7 +70,7 @@ impl<'a> Placement<'a> {
         buddy.fill(len);
         state.occupy(page, side, chunks, len);
         let missing = core.geometry.frames(side, chunks) & !state.pages[page].resident;
-        Some(Placement { core, page, side, len, missing })
+        Some(ClaimedChunks { core, page, side, len, missing })
     }
 
     /// Charges the missing frames, without the lock.
@@ -96,7 +96,7 @@ impl<'a> Placement<'a> {
     /// Writes the object and makes its handle.
     pub(crate) fn fill(self, object: &[u8]) -> Handle {
         assert_eq!(object.len(), self.len, "the group is as long as the object");
-        let Placement { core, page, side, len, .. } = self;
+        let ClaimedChunks { core, page, side, len, .. } = self;
         let index = BuddyIndex::new(page, side);
         let (run, buddy) = core.table.buddy(index).expect("every page has buddies");
         let at = core.offset_in_run(index, len);
@@ -110,9 +110,9 @@ impl<'a> Placement<'a> {
     }
 }
 
-impl Drop for Placement<'_> {
+impl Drop for ClaimedChunks<'_> {
     fn drop(&mut self) {
-        let Placement { core, page, side, len, .. } = *self;
+        let ClaimedChunks { core, page, side, len, .. } = *self;
         let mut state = core.lock();
         let (_, buddy) =
             core.table.buddy(BuddyIndex::new(page, side)).expect("every page has buddies");
@@ -156,7 +156,7 @@ impl<'a> IsolatedPages<'a> {
     fn uncovered(core: &'a ZbudCore, run: usize) -> IsolatedPages<'a> {
         let mut set = IsolatedPages::none(core);
         let mut state = core.lock();
-        for page in Pages::of_run(run) {
+        for page in ZbudPages::of_run(run) {
             let entry = &state.pages[page];
             if entry.group != PageGroup::Isolated && !core.uncovered(entry).is_empty() {
                 set.isolate(&mut state, page);
@@ -270,7 +270,7 @@ impl<'a> IsolatedPages<'a> {
 /// Result of a release.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ReleasedPages {
-    /// Pages of which the system took all frames that were offered.
+    /// ZbudPages of which the system took all frames that were offered.
     pub(crate) pages: usize,
     pub(crate) frames: usize,
 }
@@ -358,7 +358,7 @@ impl ZbudCore {
 
     /// Adds pages in this memory.
     fn add(&self, memory: NewRun<'_>) -> Result<(), PoolError> {
-        let mut entries = Some(Pages::entries()?);
+        let mut entries = Some(ZbudPages::entries()?);
         let mut room = PageRun::room()?;
         loop {
             // Other inserts may add runs meanwhile: the number is ours only under the lock.

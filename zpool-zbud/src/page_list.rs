@@ -96,7 +96,7 @@ impl PageEntry {
 
 /// The entries of all pages.
 #[derive(Debug, Default)]
-pub(crate) struct Pages {
+pub(crate) struct ZbudPages {
     #[expect(
         clippy::vec_box,
         reason = "growing happens under the pool's lock: it has to move pointers, not entries"
@@ -104,7 +104,7 @@ pub(crate) struct Pages {
     runs: Vec<Box<[PageEntry; PAGES_PER_RUN]>>,
 }
 
-impl Pages {
+impl ZbudPages {
     /// Allocates the entries of one more run, to be [added](Self::add), before the lock is taken.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl Pages {
 
     /// Iterates over all pages.
     pub(crate) fn all(&self) -> impl Iterator<Item = PageIndex> + use<> {
-        (0..self.runs.len()).flat_map(Pages::of_run)
+        (0..self.runs.len()).flat_map(ZbudPages::of_run)
     }
 
     /// Returns the bytes on the heap.
@@ -154,14 +154,14 @@ impl Pages {
     }
 }
 
-impl Index<PageIndex> for Pages {
+impl Index<PageIndex> for ZbudPages {
     type Output = PageEntry;
     fn index(&self, page: PageIndex) -> &PageEntry {
         &self.runs[page.0 as usize / PAGES_PER_RUN][page.0 as usize % PAGES_PER_RUN]
     }
 }
 
-impl IndexMut<PageIndex> for Pages {
+impl IndexMut<PageIndex> for ZbudPages {
     fn index_mut(&mut self, page: PageIndex) -> &mut PageEntry {
         &mut self.runs[page.0 as usize / PAGES_PER_RUN][page.0 as usize % PAGES_PER_RUN]
     }
@@ -196,7 +196,7 @@ impl List {
         (self.tail != NIL).then_some(PageIndex(self.tail))
     }
 
-    pub(crate) fn push_front(&mut self, pages: &mut Pages, by: By, page: PageIndex) {
+    pub(crate) fn push_front(&mut self, pages: &mut ZbudPages, by: By, page: PageIndex) {
         *pages.link(page.0, by) = Link { prev: NIL, next: self.head };
         match self.head {
             NIL => self.tail = page.0,
@@ -207,7 +207,7 @@ impl List {
     }
 
     /// Removes `page` from this list, which it is on.
-    pub(crate) fn unlink(&mut self, pages: &mut Pages, by: By, page: PageIndex) {
+    pub(crate) fn unlink(&mut self, pages: &mut ZbudPages, by: By, page: PageIndex) {
         let Link { prev, next } = *pages.link(page.0, by);
         match prev {
             NIL => self.head = next,
@@ -224,7 +224,7 @@ impl List {
     /// say.
     pub(crate) fn iter<'p>(
         &self,
-        pages: &'p Pages,
+        pages: &'p ZbudPages,
         by: By,
     ) -> impl Iterator<Item = PageIndex> + use<'p> {
         let mut at = self.head;
@@ -242,14 +242,15 @@ impl List {
 mod tests {
     use super::*;
 
-    /// Pages can be removed from the front, the middle and the back.
+    /// ZbudPages can be removed from the front, the middle and the back.
     #[test]
     fn pages_leave_list_from_every_end() {
-        let mut pages = Pages::default();
-        pages.add(Pages::entries().unwrap());
+        let mut pages = ZbudPages::default();
+        pages.add(ZbudPages::entries().unwrap());
         let mut list = List::new();
-        let order =
-            |list: &List, pages: &Pages| list.iter(pages, By::Age).map(|p| p.0).collect::<Vec<_>>();
+        let order = |list: &List, pages: &ZbudPages| {
+            list.iter(pages, By::Age).map(|p| p.0).collect::<Vec<_>>()
+        };
         for page in 0..5 {
             list.push_front(&mut pages, By::Age, PageIndex(page));
         }
@@ -268,8 +269,8 @@ mod tests {
     /// The list by group and the list by age use different links.
     #[test]
     fn lists_by_group_and_age_are_independent() {
-        let mut pages = Pages::default();
-        pages.add(Pages::entries().unwrap());
+        let mut pages = ZbudPages::default();
+        pages.add(ZbudPages::entries().unwrap());
         let (mut group, mut age) = (List::new(), List::new());
         for page in 0..4 {
             group.push_front(&mut pages, By::Group, PageIndex(page));

@@ -13,14 +13,14 @@
 use zpool_core::exec::Job;
 
 use crate::geometry::{BuddySide, CHUNKS_PER_PAGE, Chunks, Frames, PageIndex};
-use crate::page_list::{By, List, PageEntry, PageGroup, Pages};
+use crate::page_list::{By, List, PageEntry, PageGroup, ZbudPages};
 use crate::table::PAGES_PER_RUN;
 
 /// The state. Its methods keep the invariants that [`validate`](crate::validate) checks, and call
 /// nothing outside.
 #[derive(Debug)]
 pub(crate) struct ZbudState {
-    pub(crate) pages: Pages,
+    pub(crate) pages: ZbudPages,
     /// By free chunks. Entry 0 is not used.
     pub(crate) unbuddied: [List; CHUNKS_PER_PAGE],
     /// Bit n: `unbuddied[n]` is not empty.
@@ -28,7 +28,7 @@ pub(crate) struct ZbudState {
     pub(crate) empty: List,
     pub(crate) vacant: List,
     pub(crate) by_age: List,
-    /// By the number of objects in the page. Pages without object or frame are in none.
+    /// By the number of objects in the page. ZbudPages without object or frame are in none.
     pub(crate) rows: [FullnessRow; 3],
     /// Objects with a handle, or about to get one.
     pub(crate) objects: usize,
@@ -64,7 +64,7 @@ pub(crate) enum JobState {
     Missing,
 }
 
-/// Pages with the same number of objects.
+/// ZbudPages with the same number of objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FullnessRow {
     pub(crate) pages: usize,
@@ -74,7 +74,7 @@ pub(crate) struct FullnessRow {
 impl ZbudState {
     pub(crate) fn new() -> ZbudState {
         ZbudState {
-            pages: Pages::default(),
+            pages: ZbudPages::default(),
             unbuddied: [List::new(); CHUNKS_PER_PAGE],
             occupied: 0,
             empty: List::new(),
@@ -108,7 +108,7 @@ impl ZbudState {
     /// Adds a run of vacant pages, for which there is room. Those in front are used first.
     pub(crate) fn add_run(&mut self, entries: Box<[PageEntry; PAGES_PER_RUN]>) {
         self.pages.add(entries);
-        for page in Pages::of_run(self.pages.runs() - 1).rev() {
+        for page in ZbudPages::of_run(self.pages.runs() - 1).rev() {
             self.relink(page);
         }
     }

@@ -12,7 +12,7 @@ use zpool_core::{
 
 use crate::buddy::FreeOutcome;
 use crate::geometry::{BuddyIndex, Geometry, MAX_PAGE, MIN_PAGE, SIDES};
-use crate::memory::Placement;
+use crate::memory::ClaimedChunks;
 use crate::pool_core::ZbudCore;
 use crate::{stats, validate};
 
@@ -130,7 +130,7 @@ impl ZPool for Zbud {
         if len > max {
             return Err(PoolError::TooLarge { len, max });
         }
-        Ok(Placement::take(&self.core, len)?.fill(object))
+        Ok(ClaimedChunks::take(&self.core, len)?.fill(object))
     }
 
     #[inline]

@@ -8,14 +8,14 @@ const ROUNDS: usize = 12;
 
 /// How often a block has each symbol that it has.
 #[derive(Debug, Clone)]
-pub(crate) struct Histogram(Vec<(u8, u32)>);
+pub(crate) struct SymbolCounts(Vec<(u8, u32)>);
 
-impl Histogram {
-    pub(crate) fn of(symbols: &[u8]) -> Histogram {
+impl SymbolCounts {
+    pub(crate) fn of(symbols: &[u8]) -> SymbolCounts {
         let mut counts = [0u32; 256];
         symbols.iter().for_each(|&symbol| counts[usize::from(symbol)] += 1);
         let counts = (0..=u8::MAX).zip(counts).filter(|&(_, count)| count > 0);
-        Histogram(counts.collect())
+        SymbolCounts(counts.collect())
     }
 
     fn total(&self) -> u64 {
@@ -38,15 +38,15 @@ impl Histogram {
 }
 
 /// The fewest bits that the symbols take with one of the codes, and which it is.
-pub(crate) fn best(histogram: &Histogram, codes: &[Lengths]) -> (u64, usize) {
+pub(crate) fn best(histogram: &SymbolCounts, codes: &[Lengths]) -> (u64, usize) {
     let bits = codes.iter().enumerate().map(|(i, lengths)| (histogram.bits(lengths), i));
     bits.min().expect("there is a code")
 }
 
 /// Makes `count` codes, of which each block uses the best: k-means, with bits as the distance.
-pub(crate) fn cluster(histograms: &[&Histogram], count: usize) -> Vec<Lengths> {
+pub(crate) fn cluster(histograms: &[&SymbolCounts], count: usize) -> Vec<Lengths> {
     // Clusters begin apart: blocks in the order of how uneven they are.
-    let mut order: Vec<&Histogram> = histograms.to_vec();
+    let mut order: Vec<&SymbolCounts> = histograms.to_vec();
     order.sort_by_key(|histogram| (histogram.peak(), histogram.total()));
     let part = |i: usize| i * order.len() / count;
     let mut codes: Vec<Lengths> =
@@ -62,7 +62,7 @@ pub(crate) fn cluster(histograms: &[&Histogram], count: usize) -> Vec<Lengths> {
 }
 
 /// The code for the symbols of all these blocks.
-fn code_of<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> Lengths {
+fn code_of<'a>(histograms: impl Iterator<Item = &'a SymbolCounts>) -> Lengths {
     /// A symbol that never came is taken to be as frequent as one in this number, and half a one.
     const RARE: u64 = 50_000;
     let mut counts = [0u64; 256];
@@ -80,7 +80,7 @@ mod tests {
     /// Two kinds of blocks get a code each, which is shorter for their own symbols.
     #[test]
     fn cluster_two_kinds_get_codes() {
-        let of = |symbols: &[u8]| Histogram::of(&symbols.repeat(100));
+        let of = |symbols: &[u8]| SymbolCounts::of(&symbols.repeat(100));
         let histograms: Vec<_> =
             (0..40).map(|i| of(if i % 2 == 0 { b"abbb" } else { b"xyz." })).collect();
         let codes = cluster(&histograms.iter().collect::<Vec<_>>(), 2);

@@ -15,13 +15,13 @@
 //!
 //! The one file of this crate with unsafe code: loads and stores of fixed widths without a bounds
 //! check, at the end of the file. Debug builds check those of the block; that no pointer leaves its
-//! stream is what [`Position::start`] computes. With the feature `safe`, `copy_checked.rs` stands
+//! stream is what [`DecodePosition::start`] computes. With the feature `safe`, `copy_checked.rs` stands
 //! in its place.
 
 use zpool_core::compress::CodecError;
 
-use crate::sequence::{Position, Stream, Streams, careful, finish};
-use crate::tables::{Entry, SLOW};
+use crate::sequence::{DecodePosition, EncodedStreams, Stream, careful, finish};
+use crate::tables::{SLOW, TokenEntry};
 
 /// A sequence ends so far before the end of the block: its last store begins before its end, or
 /// within [`SHORT`] bytes.
@@ -55,9 +55,9 @@ static MASKS: [u64; 32] = {
 /// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Every byte of
 /// `block` is then old or made of the streams.
 pub(crate) fn copy<const XORED: bool>(
-    entries: &[Entry; 256],
-    streams: &Streams<'_>,
-    start: Position,
+    entries: &[TokenEntry; 256],
+    streams: &EncodedStreams<'_>,
+    start: DecodePosition,
     block: &mut [u8],
 ) -> Result<(), CodecError> {
     let (mut at, mut rest) = (start, streams.tokens);
@@ -80,14 +80,14 @@ pub(crate) fn copy<const XORED: bool>(
 /// the tokens from the first other one on.
 ///
 /// Each stream can be read so far behind its end as the constants above say, and `at` is a place
-/// that [`Position::start`] or [`careful`] returned: so each token finds what its entry says that
+/// that [`DecodePosition::start`] or [`careful`] returned: so each token finds what its entry says that
 /// it takes, which is what the pointers below move on by.
 #[inline(always)]
 fn quick<'a, const XORED: bool>(
-    entries: &[Entry; 256],
-    streams: &Streams<'_>,
+    entries: &[TokenEntry; 256],
+    streams: &EncodedStreams<'_>,
     tokens: &'a [u8],
-    at: &mut Position,
+    at: &mut DecodePosition,
     block: &mut [u8],
 ) -> &'a [u8] {
     // In a block as long as that, a slow token would not show by its length.

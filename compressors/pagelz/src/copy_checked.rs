@@ -3,8 +3,8 @@
 
 use zpool_core::compress::CodecError;
 
-use crate::sequence::{Position, Streams, careful, finish};
-use crate::tables::Entry;
+use crate::sequence::{DecodePosition, EncodedStreams, careful, finish};
+use crate::tables::TokenEntry;
 
 /// Bytes of a block that are written at once, and of literals that are read.
 const STEP: usize = 16;
@@ -28,9 +28,9 @@ static MASKS: [u128; 16] = {
 /// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Every byte of
 /// `block` is then old or made of the streams.
 pub(crate) fn copy<const XORED: bool>(
-    entries: &[Entry; 256],
-    streams: &Streams<'_>,
-    start: Position,
+    entries: &[TokenEntry; 256],
+    streams: &EncodedStreams<'_>,
+    start: DecodePosition,
     block: &mut [u8],
 ) -> Result<(), CodecError> {
     let mut at = start;
@@ -47,9 +47,9 @@ pub(crate) fn copy<const XORED: bool>(
 /// that counts is changed then.
 #[inline(always)]
 fn quick<const XORED: bool>(
-    entry: &Entry,
-    streams: &Streams<'_>,
-    at: &mut Position,
+    entry: &TokenEntry,
+    streams: &EncodedStreams<'_>,
+    at: &mut DecodePosition,
     block: &mut [u8],
 ) -> Option<()> {
     let raw = u32::from_le_bytes(*streams.offsets.readable.get(at.offset..)?.first_chunk()?);

@@ -11,7 +11,7 @@ use crate::format::{
     TABLES, TOKENS, far_bytes, most, read_number, unfold,
 };
 use crate::heap::zeroed;
-use crate::sequence::{Position, Stream, Streams};
+use crate::sequence::{DecodePosition, EncodedStreams, Stream};
 use crate::tables::{Codes, Tables};
 
 /// Blocks of up to this length are decompressed without a heap call.
@@ -31,7 +31,7 @@ pub(crate) fn decode_plain(
     input: &[u8],
     block: &mut [u8],
 ) -> Result<(), CodecError> {
-    let mut header = Header::read(input, block.len())?;
+    let mut header = HeaderReader::read(input, block.len())?;
     if header.coded != 0 {
         return Err(CodecError::Corrupt);
     }
@@ -75,7 +75,7 @@ impl DecompressionContext for Decoder {
     fn decompress(&mut self, input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         // Also for a block that needs none of it: the next one of this length may.
         self.reserve(block.len())?;
-        let mut header = Header::read(input, block.len())?;
+        let mut header = HeaderReader::read(input, block.len())?;
         if header.coded == 0 {
             let plain = header.plain_streams(input)?;
             return put_together(&self.tables, &plain, false, block);
@@ -133,13 +133,13 @@ fn put_together(
 ) -> Result<(), CodecError> {
     let size = far_bytes(block.len()) - 2;
     let (entries, needs) = (&tables.entries[size], &tables.needs[size]);
-    let streams = Streams {
+    let streams = EncodedStreams {
         tokens: &streams[TOKENS].readable[..streams[TOKENS].len],
         offsets: streams[OFFSETS],
         extensions: streams[EXTENSIONS],
         literals: streams[LITERALS],
     };
-    let start = Position::start(needs, &streams)?;
+    let start = DecodePosition::start(needs, &streams)?;
     match xored {
         true => copy::<true>(entries, &streams, start, block),
         false => copy::<false>(entries, &streams, start, block),
@@ -147,7 +147,7 @@ fn put_together(
 }
 
 /// The numbers before the streams.
-struct Header {
+struct HeaderReader {
     /// A bit a stream.
     coded: u8,
     len: [usize; 4],
@@ -155,11 +155,11 @@ struct Header {
     end: usize,
 }
 
-impl Header {
+impl HeaderReader {
     /// Reads what every block has. The number of literals is that of a block without coded streams.
-    fn read(input: &[u8], block_len: usize) -> Result<Header, CodecError> {
+    fn read(input: &[u8], block_len: usize) -> Result<HeaderReader, CodecError> {
         let coded = *input.first().ok_or(CodecError::Corrupt)?;
-        let mut header = Header { coded, len: [0; 4], end: 1 };
+        let mut header = HeaderReader { coded, len: [0; 4], end: 1 };
         for stream in [TOKENS, OFFSETS, EXTENSIONS] {
             header.len[stream] = header.read_count(stream, input, block_len)?;
         }

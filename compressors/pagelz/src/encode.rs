@@ -61,7 +61,7 @@ impl CompressionContext for Context {
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
         let Context { tables, matcher, streams, coder } = self;
         streams.fill(block, matcher, tables)?;
-        let mut header = Header::new();
+        let mut header = HeaderWriter::new();
         let written = match (coder, &tables.codes) {
             (Some(coder), Some(codes)) => write_coded(streams, coder, codes, &mut header, out)?,
             _ => write_plain(streams, &mut header, out),
@@ -79,7 +79,7 @@ impl CompressionContext for Context {
 }
 
 /// A block of which no stream is coded. `None` if it does not fit.
-fn write_plain(streams: &Streams, header: &mut Header, out: &mut [u8]) -> Option<usize> {
+fn write_plain(streams: &Streams, header: &mut HeaderWriter, out: &mut [u8]) -> Option<usize> {
     header.counts(streams);
     let parts = PLAIN_ORDER.map(|stream| streams.get(stream));
     write(out, [header.bytes()].into_iter().chain(parts))
@@ -90,7 +90,7 @@ fn write_coded(
     streams: &Streams,
     coder: &mut Coder,
     codes: &Codes,
-    header: &mut Header,
+    header: &mut HeaderWriter,
     out: &mut [u8],
 ) -> Result<Option<usize>, CodecError> {
     let chosen = choose(streams, codes, coder.share);
@@ -137,14 +137,14 @@ fn write<'a>(out: &mut [u8], parts: impl Iterator<Item = &'a [u8]> + Clone) -> O
 }
 
 /// The first bytes of a block.
-struct Header {
+struct HeaderWriter {
     bytes: [u8; MAX_HEADER],
     len: usize,
 }
 
-impl Header {
-    fn new() -> Header {
-        Header { bytes: [0; MAX_HEADER], len: 1 }
+impl HeaderWriter {
+    fn new() -> HeaderWriter {
+        HeaderWriter { bytes: [0; MAX_HEADER], len: 1 }
     }
 
     fn bytes(&self) -> &[u8] {

@@ -10,7 +10,7 @@ pub(crate) const FEW_LITERALS: usize = 8;
 
 /// The source of a token's offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum OffsetKind {
     /// The offset of the token before.
     Repeat = 0,
     /// One byte, in words of 8 bytes: 8, 16, ... 2048.
@@ -21,20 +21,21 @@ pub(crate) enum Kind {
     Far = 3,
 }
 
-impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Repeat, Kind::Words, Kind::Near, Kind::Far];
+impl OffsetKind {
+    pub(crate) const ALL: [OffsetKind; 4] =
+        [OffsetKind::Repeat, OffsetKind::Words, OffsetKind::Near, OffsetKind::Far];
 
     /// The kind of an offset, and what is written for it.
     #[inline(always)]
-    pub(crate) fn of(offset: usize, last: usize) -> (Kind, u32) {
+    pub(crate) fn of(offset: usize, last: usize) -> (OffsetKind, u32) {
         if offset == last {
-            (Kind::Repeat, 0)
+            (OffsetKind::Repeat, 0)
         } else if offset.is_multiple_of(WORD) && offset <= 256 * WORD {
-            (Kind::Words, (offset / WORD - 1) as u32)
+            (OffsetKind::Words, (offset / WORD - 1) as u32)
         } else if offset <= 255 + MIN_OFFSET {
-            (Kind::Near, (offset - MIN_OFFSET) as u32)
+            (OffsetKind::Near, (offset - MIN_OFFSET) as u32)
         } else {
-            (Kind::Far, (offset - MIN_OFFSET) as u32)
+            (OffsetKind::Far, (offset - MIN_OFFSET) as u32)
         }
     }
 
@@ -42,14 +43,14 @@ impl Kind {
     #[inline(always)]
     pub(crate) fn bytes(self, block_len: usize) -> usize {
         match self {
-            Kind::Repeat => 0,
-            Kind::Words | Kind::Near => 1,
-            Kind::Far => far_bytes(block_len),
+            OffsetKind::Repeat => 0,
+            OffsetKind::Words | OffsetKind::Near => 1,
+            OffsetKind::Far => far_bytes(block_len),
         }
     }
 }
 
-/// Bytes of an offset of kind [`Kind::Far`].
+/// Bytes of an offset of kind [`OffsetKind::Far`].
 #[inline(always)]
 pub(crate) fn far_bytes(block_len: usize) -> usize {
     if block_len <= 1 << 16 { 2 } else { 3 }
@@ -61,7 +62,7 @@ pub(crate) const MAX_OFFSET: usize = (1 << 24) - 1 + MIN_OFFSET;
 /// The nearest: so that a match can be copied by words of 8 bytes, whatever it is.
 pub(crate) const MIN_OFFSET: usize = 8;
 
-/// The unit of [`Kind::Words`].
+/// The unit of [`OffsetKind::Words`].
 pub(crate) const WORD: usize = 8;
 
 /// The offset that a block's first token repeats.
@@ -69,8 +70,8 @@ pub(crate) const FIRST_OFFSET: usize = WORD;
 
 /// Tokens below [`FIRST_CELL`] take their lengths from the extensions: from `ONE + 8 * kind` on
 /// the match only, from `BOTH + kind` on both.
-pub(crate) const BOTH: usize = Kind::ALL.len() * FEW_LITERALS;
-pub(crate) const FIRST_CELL: usize = BOTH + Kind::ALL.len();
+pub(crate) const BOTH: usize = OffsetKind::ALL.len() * FEW_LITERALS;
+pub(crate) const FIRST_CELL: usize = BOTH + OffsetKind::ALL.len();
 
 /// Entries of the codebook.
 pub(crate) const MAX_CELLS: usize = 256 - FIRST_CELL;
@@ -185,12 +186,12 @@ mod tests {
 
     #[test]
     fn kind_of_offset_is_shortest() {
-        assert_eq!(Kind::of(24, 24), (Kind::Repeat, 0));
-        assert_eq!(Kind::of(8, 24), (Kind::Words, 0));
-        assert_eq!(Kind::of(2048, 24), (Kind::Words, 255));
-        assert_eq!(Kind::of(2056, 24), (Kind::Far, 2048));
-        assert_eq!(Kind::of(9, 24), (Kind::Near, 1));
-        assert_eq!(Kind::of(263, 24), (Kind::Near, 255));
-        assert_eq!(Kind::of(265, 24), (Kind::Far, 257));
+        assert_eq!(OffsetKind::of(24, 24), (OffsetKind::Repeat, 0));
+        assert_eq!(OffsetKind::of(8, 24), (OffsetKind::Words, 0));
+        assert_eq!(OffsetKind::of(2048, 24), (OffsetKind::Words, 255));
+        assert_eq!(OffsetKind::of(2056, 24), (OffsetKind::Far, 2048));
+        assert_eq!(OffsetKind::of(9, 24), (OffsetKind::Near, 1));
+        assert_eq!(OffsetKind::of(263, 24), (OffsetKind::Near, 255));
+        assert_eq!(OffsetKind::of(265, 24), (OffsetKind::Far, 257));
     }
 }

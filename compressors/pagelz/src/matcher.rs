@@ -76,13 +76,13 @@ fn bits(block_len: usize) -> u32 {
 }
 
 /// A position, as a table keeps it.
-trait Entry: Copy {
+trait HashSlot: Copy {
     const ZERO: Self;
     fn of(position: usize) -> Self;
     fn get(self) -> usize;
 }
 
-impl Entry for u16 {
+impl HashSlot for u16 {
     const ZERO: u16 = 0;
     #[inline(always)]
     fn of(position: usize) -> u16 {
@@ -94,7 +94,7 @@ impl Entry for u16 {
     }
 }
 
-impl Entry for u32 {
+impl HashSlot for u32 {
     const ZERO: u32 = 0;
     #[inline(always)]
     fn of(position: usize) -> u32 {
@@ -134,7 +134,7 @@ fn five_zeros(difference: u64) -> u32 {
     fives.wrapping_sub(0x0101_0101) & !fives & 0x8080_8080
 }
 
-fn find<E: Entry, const BITS: u32>(
+fn find<E: HashSlot, const BITS: u32>(
     block: &[u8],
     table: &mut [E],
     mut with: impl FnMut(usize, usize, usize, usize),

@@ -7,7 +7,7 @@
 
 use zpool_core::CreateError;
 
-use crate::format::{ALL_TABLES, CELL_LITERALS, CELL_MATCH, Kind, MAX_CELLS, MIN_MATCH};
+use crate::format::{ALL_TABLES, CELL_LITERALS, CELL_MATCH, MAX_CELLS, MIN_MATCH, OffsetKind};
 use crate::huffman::{Lengths, is_complete};
 
 /// The first bytes of a model's file.
@@ -18,8 +18,8 @@ const GENERIC: &[u8] = include_bytes!("generic.model");
 
 /// An entry of the codebook: what one token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Cell {
-    pub(crate) kind: Kind,
+pub(crate) struct TokenCell {
+    pub(crate) kind: OffsetKind,
     /// Below [`CELL_LITERALS`].
     pub(crate) literals: u8,
     /// Length of the match, from [`MIN_MATCH`] to below [`CELL_MATCH`].
@@ -30,7 +30,7 @@ pub(crate) struct Cell {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Model {
     /// At most [`MAX_CELLS`], all different.
-    pub(crate) cells: Vec<Cell>,
+    pub(crate) cells: Vec<TokenCell>,
     /// [`ALL_TABLES`] of them, each complete.
     pub(crate) lengths: Vec<Lengths>,
 }
@@ -46,15 +46,15 @@ impl Model {
         let (&cells, rest) = bytes.strip_prefix(&MAGIC)?.split_first()?;
         let (cell_bytes, lengths) = rest.split_at_checked(2 * usize::from(cells))?;
         let cells = cell_bytes.chunks_exact(2).map(|pair| {
-            let kind = *Kind::ALL.get(usize::from(pair[0] >> 4))?;
-            let cell = Cell {
+            let kind = *OffsetKind::ALL.get(usize::from(pair[0] >> 4))?;
+            let cell = TokenCell {
                 kind,
                 literals: pair[0] & 15,
                 length: pair[1].checked_add(MIN_MATCH as u8)?,
             };
             (usize::from(cell.length) < CELL_MATCH).then_some(cell)
         });
-        let cells = cells.collect::<Option<Vec<Cell>>>()?;
+        let cells = cells.collect::<Option<Vec<TokenCell>>>()?;
         let mut sorted = cells.clone();
         sorted.sort_unstable();
         let all_different = sorted.windows(2).all(|pair| pair[0] != pair[1]);

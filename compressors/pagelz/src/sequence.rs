@@ -3,7 +3,7 @@
 use zpool_core::compress::CodecError;
 
 use crate::format::{BOTH, FIRST_CELL, FIRST_OFFSET, MIN_MATCH, WORD, read_number};
-use crate::tables::Entry;
+use crate::tables::TokenEntry;
 
 /// A stream, and what can be read behind it without harm.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ impl<'a> Stream<'a> {
 
 /// The streams of a block.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Streams<'a> {
+pub(crate) struct EncodedStreams<'a> {
     pub(crate) tokens: &'a [u8],
     pub(crate) offsets: Stream<'a>,
     pub(crate) extensions: Stream<'a>,
@@ -38,7 +38,7 @@ pub(crate) struct Streams<'a> {
 
 /// How far each has come.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Position {
+pub(crate) struct DecodePosition {
     pub(crate) block: usize,
     pub(crate) literal: usize,
     /// In the stream of offsets.
@@ -52,7 +52,7 @@ pub(crate) struct Position {
     pub(crate) free_extensions: usize,
 }
 
-impl Position {
+impl DecodePosition {
     /// The beginning of a block. From here on each token finds what its entry says that it takes.
     ///
     /// # Errors
@@ -60,8 +60,8 @@ impl Position {
     /// [`CodecError::Corrupt`] if it would not.
     pub(crate) fn start(
         needs: &[Needs; 256],
-        streams: &Streams<'_>,
-    ) -> Result<Position, CodecError> {
+        streams: &EncodedStreams<'_>,
+    ) -> Result<DecodePosition, CodecError> {
         // In parts, so that no sum overflows.
         let (mut literals, mut offsets, mut extensions) = (0, 0, 0);
         for part in streams.tokens.chunks(Needs::MOST) {
@@ -74,7 +74,7 @@ impl Position {
         let free = (free(&streams.literals, literals), free(&streams.extensions, extensions));
         match free {
             (Some(free_literals), Some(free_extensions)) if offsets == streams.offsets.len => {
-                Ok(Position {
+                Ok(DecodePosition {
                     block: 0,
                     literal: 0,
                     offset: 0,
@@ -97,7 +97,7 @@ impl Needs {
     /// Tokens whose needs can be added up.
     const MOST: usize = 4096;
 
-    pub(crate) fn of(entry: &Entry) -> Needs {
+    pub(crate) fn of(entry: &TokenEntry) -> Needs {
         let [literals, offsets, extensions] = [entry.literals, entry.size, entry.extensions];
         Needs(u64::from(literals) | u64::from(offsets) << 16 | u64::from(extensions) << 32)
     }
@@ -113,11 +113,11 @@ const _: () = assert!(Needs::MOST * 15 < 1 << 16, "a token has at most 15 litera
 #[inline(never)]
 pub(crate) fn careful<const XORED: bool>(
     token: u8,
-    entry: &Entry,
-    streams: &Streams<'_>,
-    mut at: Position,
+    entry: &TokenEntry,
+    streams: &EncodedStreams<'_>,
+    mut at: DecodePosition,
     block: &mut [u8],
-) -> Result<Position, CodecError> {
+) -> Result<DecodePosition, CodecError> {
     let raw = take(&streams.offsets, &mut at.offset, entry.size.into())?;
     if entry.size > 0 {
         let raw = raw.iter().rev().fold(0, |value, &byte| value << 8 | usize::from(byte));
@@ -141,9 +141,9 @@ pub(crate) fn careful<const XORED: bool>(
 #[inline]
 fn lengths(
     token: u8,
-    entry: &Entry,
-    streams: &Streams<'_>,
-    at: &mut Position,
+    entry: &TokenEntry,
+    streams: &EncodedStreams<'_>,
+    at: &mut DecodePosition,
 ) -> Result<(usize, usize), CodecError> {
     let token = usize::from(token);
     if (BOTH..FIRST_CELL).contains(&token) {
@@ -202,8 +202,8 @@ fn put_literals<const XORED: bool>(
 ///
 /// [`CodecError::Corrupt`] if anything is left over or missing.
 pub(crate) fn finish<const XORED: bool>(
-    streams: &Streams<'_>,
-    at: &Position,
+    streams: &EncodedStreams<'_>,
+    at: &DecodePosition,
     block: &mut [u8],
 ) -> Result<(), CodecError> {
     let literals = streams.literals.bytes().get(at.literal..).ok_or(CodecError::Corrupt)?;

@@ -3,8 +3,8 @@
 use zpool_core::compress::CodecError;
 
 use crate::format::{
-    BOTH, CELL_LITERALS, CELL_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, Kind, LITERALS,
-    MIN_MATCH, OFFSETS, TOKENS, most, number,
+    BOTH, CELL_LITERALS, CELL_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, LITERALS, MIN_MATCH,
+    OFFSETS, OffsetKind, TOKENS, most, number,
 };
 use crate::heap::zeroed;
 use crate::matcher::Matcher;
@@ -78,7 +78,7 @@ impl Streams {
         tables: &Tables,
     ) -> Result<(), CodecError> {
         let [literals, tokens, offsets, extensions] = &mut self.bytes;
-        let mut writer = Writer::<XORED> {
+        let mut writer = StreamWriter::<XORED> {
             tables,
             block,
             literals,
@@ -104,7 +104,7 @@ impl Streams {
 }
 
 /// Writes sequences to the streams.
-struct Writer<'a, const XORED: bool> {
+struct StreamWriter<'a, const XORED: bool> {
     tables: &'a Tables,
     block: &'a [u8],
     literals: &'a mut [u8],
@@ -116,11 +116,11 @@ struct Writer<'a, const XORED: bool> {
     last: usize,
 }
 
-impl<const XORED: bool> Writer<'_, XORED> {
+impl<const XORED: bool> StreamWriter<'_, XORED> {
     #[inline(always)]
     fn put(&mut self, from: usize, literals: usize, offset: usize, length: usize) {
         self.put_literals(from, literals, offset);
-        let (kind, value) = Kind::of(offset, self.last);
+        let (kind, value) = OffsetKind::of(offset, self.last);
         self.last = offset;
         let at = self.len[OFFSETS];
         self.offsets[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -138,7 +138,7 @@ impl<const XORED: bool> Writer<'_, XORED> {
 
     /// The token of a sequence that is not in the codebook.
     #[inline(always)]
-    fn extend(&mut self, kind: Kind, literals: usize, length: usize) -> u8 {
+    fn extend(&mut self, kind: OffsetKind, literals: usize, length: usize) -> u8 {
         let more = length - MIN_MATCH;
         if literals < FEW_LITERALS && more <= usize::from(u8::MAX) {
             self.extensions[self.len[EXTENSIONS]] = more as u8;

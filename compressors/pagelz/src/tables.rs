@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::format::{
-    ALL_TABLES, BOTH, CELL_LITERALS, CELL_MATCH, FEW_LITERALS, FIRST_CELL, Kind, MIN_MATCH,
-    MIN_OFFSET, WORD,
+    ALL_TABLES, BOTH, CELL_LITERALS, CELL_MATCH, FEW_LITERALS, FIRST_CELL, MIN_MATCH, MIN_OFFSET,
+    OffsetKind, WORD,
 };
 use crate::huffman::{TABLE, fill_decoding, fill_encoding};
 use crate::model::Model;
@@ -16,7 +16,7 @@ use crate::sequence::Needs;
 /// `base + (next byte & more)`: no branch, because nothing foretells which token comes next.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
-pub(crate) struct Entry {
+pub(crate) struct TokenEntry {
     pub(crate) mask: u32,
     /// Literals and match; [`SLOW`] if both are numbers among the extensions.
     pub(crate) base: u32,
@@ -32,7 +32,7 @@ pub(crate) struct Entry {
     pub(crate) extensions: u8,
 }
 
-impl Entry {
+impl TokenEntry {
     /// Whether no token of the format and of the model is meant.
     pub(crate) fn is_unused(&self) -> bool {
         self.base == SLOW
@@ -60,7 +60,7 @@ pub(crate) const SLOW: u32 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct Tables {
     /// For blocks of up to 64 KiB, and for longer ones.
-    pub(crate) entries: [[Entry; 256]; 2],
+    pub(crate) entries: [[TokenEntry; 256]; 2],
     pub(crate) needs: [[Needs; 256]; 2],
     /// The token of each kind, number of literals and match length, 0 where there is no cell; as
     /// [`place`] says.
@@ -79,11 +79,11 @@ pub(crate) struct Codes {
 }
 
 const LENGTHS_A_KIND: usize = CELL_MATCH - MIN_MATCH;
-pub(crate) const TOKEN_PLACES: usize = Kind::ALL.len() * CELL_LITERALS * LENGTHS_A_KIND;
+pub(crate) const TOKEN_PLACES: usize = OffsetKind::ALL.len() * CELL_LITERALS * LENGTHS_A_KIND;
 
 /// Returns the place of a cell's token. The lengths must be those of a cell.
 #[inline(always)]
-pub(crate) fn place(kind: Kind, literals: usize, length: usize) -> usize {
+pub(crate) fn place(kind: OffsetKind, literals: usize, length: usize) -> usize {
     (kind as usize * CELL_LITERALS + literals) * LENGTHS_A_KIND + (length - MIN_MATCH)
 }
 
@@ -116,21 +116,31 @@ impl Tables {
     }
 }
 
-fn entries(model: &Model, far: u8) -> [Entry; 256] {
-    let entry = |kind: Kind, base: u32, literals: usize, extensions: u8| {
+fn entries(model: &Model, far: u8) -> [TokenEntry; 256] {
+    let entry = |kind: OffsetKind, base: u32, literals: usize, extensions: u8| {
         let (size, factor, bias) = match kind {
-            Kind::Repeat => (0, 0, 0),
-            Kind::Words => (1, WORD as u8, WORD as u8),
-            Kind::Near => (1, 1, MIN_OFFSET as u8),
-            Kind::Far => (far, 1, MIN_OFFSET as u8),
+            OffsetKind::Repeat => (0, 0, 0),
+            OffsetKind::Words => (1, WORD as u8, WORD as u8),
+            OffsetKind::Near => (1, 1, MIN_OFFSET as u8),
+            OffsetKind::Far => (far, 1, MIN_OFFSET as u8),
         };
         let more = if extensions > 0 { u8::MAX } else { 0 };
         let mask = (1 << (8 * u32::from(size))) - 1;
         let keep = if size == 0 { -1 } else { 0 };
-        Entry { mask, keep, base, literals: literals as u8, size, factor, bias, more, extensions }
+        TokenEntry {
+            mask,
+            keep,
+            base,
+            literals: literals as u8,
+            size,
+            factor,
+            bias,
+            more,
+            extensions,
+        }
     };
-    let mut entries = [entry(Kind::Repeat, SLOW, 0, 0); 256];
-    for kind in Kind::ALL {
+    let mut entries = [entry(OffsetKind::Repeat, SLOW, 0, 0); 256];
+    for kind in OffsetKind::ALL {
         for literals in 0..FEW_LITERALS {
             let base = (literals + MIN_MATCH) as u32;
             entries[kind as usize * FEW_LITERALS + literals] = entry(kind, base, literals, 1);

@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 
 use zpool_core::might_block;
 
-use crate::clusters::{Histogram, best, cluster};
+use crate::clusters::{SymbolCounts, best, cluster};
 use crate::format::{
-    CELL_LITERALS, CELL_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, FIRST_XORED, Kind, LITERALS,
-    MAX_CELLS, OFFSETS, TABLES, TOKENS,
+    CELL_LITERALS, CELL_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, FIRST_XORED, LITERALS,
+    MAX_CELLS, OFFSETS, OffsetKind, TABLES, TOKENS,
 };
 use crate::huffman::Lengths;
 use crate::judge::TrainError;
 use crate::matcher::Matcher;
-use crate::model::{Cell, Model};
+use crate::model::{Model, TokenCell};
 use crate::streams::Streams;
 use crate::tables::Tables;
 
@@ -56,34 +56,34 @@ pub fn train(blocks: &[&[u8]]) -> Result<Vec<u8>, TrainError> {
 }
 
 /// The entries that save the most extension bytes.
-fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<Cell> {
-    let mut saved: BTreeMap<Cell, u64> = BTreeMap::new();
+fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<TokenCell> {
+    let mut saved: BTreeMap<TokenCell, u64> = BTreeMap::new();
     for block in blocks {
         let mut last = FIRST_OFFSET;
         let found = matcher.find(block, |_, literals, offset, length| {
-            let (kind, _) = Kind::of(offset, last);
+            let (kind, _) = OffsetKind::of(offset, last);
             last = offset;
             if literals < CELL_LITERALS && length < CELL_MATCH {
-                let cell = Cell { kind, literals: literals as u8, length: length as u8 };
+                let cell = TokenCell { kind, literals: literals as u8, length: length as u8 };
                 // A missing one takes a byte or two, and time. Those of two are slow.
                 *saved.entry(cell).or_default() += if literals < FEW_LITERALS { 4 } else { 7 };
             }
         });
         found.expect("it was made for the longest block");
     }
-    let mut cells: Vec<(Cell, u64)> = saved.into_iter().collect();
+    let mut cells: Vec<(TokenCell, u64)> = saved.into_iter().collect();
     cells.sort_by_key(|&(cell, saved)| (core::cmp::Reverse(saved), cell));
     cells.truncate(MAX_CELLS);
     cells.into_iter().map(|(cell, _)| cell).collect()
 }
 
 /// The histograms of each block: of plain and xored literals, tokens, offsets, extensions.
-type Histograms = [Vec<Histogram>; 5];
+type Histograms = [Vec<SymbolCounts>; 5];
 
 /// The code lengths of all tables.
 fn tables(
     blocks: &[&[u8]],
-    cells: &[Cell],
+    cells: &[TokenCell],
     matcher: &mut Matcher,
     longest: usize,
 ) -> Result<Vec<Lengths>, TrainError> {
@@ -97,7 +97,7 @@ fn tables(
         let [plain, tokens, offsets, extensions] = of;
         let of = [plain, streams.xored(), tokens, offsets, extensions];
         for (all, symbols) in histograms.iter_mut().zip(of) {
-            all.push(Histogram::of(symbols));
+            all.push(SymbolCounts::of(symbols));
         }
     }
     let [plain, xored, tokens, offsets, extensions] = &histograms;
@@ -110,13 +110,13 @@ fn tables(
 
 /// Tables for literals: half of them for blocks whose plain literals take fewer bits, half for
 /// those whose xored ones do.
-fn literal_tables(plain: &[Histogram], xored: &[Histogram]) -> Vec<Lengths> {
+fn literal_tables(plain: &[SymbolCounts], xored: &[SymbolCounts]) -> Vec<Lengths> {
     let mut is_xored = vec![false; plain.len()];
     let mut first = true;
     let mut tables = (Vec::new(), Vec::new());
     for _ in 0..DIVISIONS {
-        let side = |histograms: &[Histogram], xored: bool| {
-            let here = |&(i, _): &(usize, &Histogram)| first || is_xored[i] == xored;
+        let side = |histograms: &[SymbolCounts], xored: bool| {
+            let here = |&(i, _): &(usize, &SymbolCounts)| first || is_xored[i] == xored;
             let chosen: Vec<_> =
                 histograms.iter().enumerate().filter(here).map(|(_, h)| h.clone()).collect();
             cluster(&chosen.iter().collect::<Vec<_>>(), FIRST_XORED)

@@ -58,16 +58,16 @@ const LONG: Duration = Duration::from_secs(2);
 
 /// One of the two phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum StormPhase {
     Empty,
     Loaded,
 }
 
-impl Phase {
+impl StormPhase {
     fn name(self) -> &'static str {
         match self {
-            Phase::Empty => "empty",
-            Phase::Loaded => "loaded",
+            StormPhase::Empty => "empty",
+            StormPhase::Loaded => "loaded",
         }
     }
 }
@@ -109,9 +109,9 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         limit: limit(args)?,
     };
     let phases = match args.phase {
-        PhaseChoice::Empty => vec![Phase::Empty],
-        PhaseChoice::Loaded => vec![Phase::Loaded],
-        PhaseChoice::Both => vec![Phase::Empty, Phase::Loaded],
+        PhaseChoice::Empty => vec![StormPhase::Empty],
+        PhaseChoice::Loaded => vec![StormPhase::Loaded],
+        PhaseChoice::Both => vec![StormPhase::Empty, StormPhase::Loaded],
     };
     // Set the policy before the threads start that it is to watch.
     set_check_policy(CheckPolicy::Count);
@@ -131,7 +131,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
 /// Runs the phases, and the kernel if the command line asks for it, until one fails.
 fn measure(
     args: &StormArgs,
-    phases: &[Phase],
+    phases: &[StormPhase],
     setup: &StormSetup,
     report: &mut StormReport,
 ) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use super::executors::StormExecutor;
 use super::report::{PhaseReport, SwitchNs};
 use super::switcher::Switcher;
 use super::worker::{Worker, WorkerCounts};
-use super::{BLOCK_SIZE, Phase, StormSetup};
+use super::{BLOCK_SIZE, StormPhase, StormSetup};
 use crate::drivers;
 use crate::error::Failure;
 
@@ -22,7 +22,7 @@ pub(super) const PROGRESS_STEPS: u64 = 100;
 
 /// Runs one phase.
 pub(super) fn run(
-    phase: Phase,
+    phase: StormPhase,
     setup: &StormSetup,
     at: impl Fn(u64),
 ) -> Result<PhaseReport, Failure> {
@@ -30,7 +30,7 @@ pub(super) fn run(
     let executor = StormExecutor::new(setup.executor)?;
     let store = store(setup, &executor)?;
     let mut switcher = Switcher::new(&setup.specs);
-    let workers = if phase == Phase::Loaded { setup.threads } else { 0 };
+    let workers = if phase == StormPhase::Loaded { setup.threads } else { 0 };
     let stop = AtomicBool::new(false);
     let (switched, counts) = thread::scope(|scope| {
         let work = |number| {
@@ -81,7 +81,7 @@ fn store(setup: &StormSetup, executor: &StormExecutor) -> Result<Store<u64>, Fai
 }
 
 fn report(
-    phase: Phase,
+    phase: StormPhase,
     seconds: f64,
     switcher: &Switcher,
     stats: &ManagerStats,

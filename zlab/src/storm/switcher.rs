@@ -11,7 +11,7 @@ use super::executors::StormExecutor;
 
 /// One change of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum SwitchStep {
     Compressor(Component),
     Allocator(Component),
 }
@@ -19,7 +19,7 @@ enum Step {
 /// A cycle through the specs. After its last step the first spec is current again.
 #[derive(Debug)]
 pub(super) struct Switcher {
-    round: Vec<Step>,
+    round: Vec<SwitchStep>,
     /// The time of each change of the current pool.
     pub(super) switch_ns: LatencyHistogram,
 }
@@ -31,10 +31,10 @@ impl Switcher {
         for (i, from) in specs.iter().enumerate() {
             let to = &specs[(i + 1) % specs.len()];
             if to.compressor != from.compressor {
-                round.push(Step::Compressor(to.compressor.clone()));
+                round.push(SwitchStep::Compressor(to.compressor.clone()));
             }
             if to.allocator != from.allocator {
-                round.push(Step::Allocator(to.allocator.clone()));
+                round.push(SwitchStep::Allocator(to.allocator.clone()));
             }
         }
         Switcher { round, switch_ns: LatencyHistogram::new() }
@@ -55,8 +55,8 @@ impl Switcher {
             for step in &self.round {
                 let before = Instant::now();
                 let switched = match step {
-                    Step::Compressor(compressor) => store.set_compressor(compressor)?,
-                    Step::Allocator(allocator) => store.set_allocator(allocator)?,
+                    SwitchStep::Compressor(compressor) => store.set_compressor(compressor)?,
+                    SwitchStep::Allocator(allocator) => store.set_allocator(allocator)?,
                 };
                 let now = Instant::now();
                 if !matches!(switched, Switched::Unchanged(_)) {
@@ -86,9 +86,9 @@ mod tests {
 
     fn round(specs: &[&str]) -> Vec<String> {
         let specs: Vec<PoolSpec> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
-        let text = |step: &Step| match step {
-            Step::Compressor(c) => format!("+{c}"),
-            Step::Allocator(a) => format!("{a}+"),
+        let text = |step: &SwitchStep| match step {
+            SwitchStep::Compressor(c) => format!("+{c}"),
+            SwitchStep::Allocator(a) => format!("{a}+"),
         };
         Switcher::new(&specs).round.iter().map(text).collect()
     }

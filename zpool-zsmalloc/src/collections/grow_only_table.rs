@@ -38,7 +38,7 @@ pub(crate) struct GrowOnlyTable<T> {
     /// # Invariants
     ///
     /// 1. A pointer is null, or points to the slice of a box with as many entries as a chunk has
-    ///    in that place ([`Position::chunk_len`]). The table owns the box and keeps it until the
+    ///    in that place ([`TablePosition::chunk_len`]). The table owns the box and keeps it until the
     ///    table is dropped.
     chunks: [AtomicPtr<T>; LEVELS * CHUNKS],
     owned: PhantomData<Box<[T]>>,
@@ -54,7 +54,7 @@ impl<T: Default> GrowOnlyTable<T> {
     /// Returns the entry, if its chunk was allocated.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
-        let at = Position::of(index)?;
+        let at = TablePosition::of(index)?;
         // Acquire: pairs with the Release in `ensure`, so the entries are initialized.
         let chunk = NonNull::new(self.chunks.get(at.chunk)?.load(Ordering::Acquire))?;
         // SAFETY: invariant 1, and a position's offset is below its chunk's length.
@@ -70,7 +70,7 @@ impl<T: Default> GrowOnlyTable<T> {
     ///
     /// If `index` is not below [`CAPACITY`].
     pub(crate) fn ensure(&self, index: u32) -> Option<usize> {
-        let at = Position::of(index).expect("an index below the table's capacity");
+        let at = TablePosition::of(index).expect("an index below the table's capacity");
         let place = &self.chunks[at.chunk];
         // Relaxed: a test for null only; a user loads the pointer again.
         if !place.load(Ordering::Relaxed).is_null() {
@@ -99,7 +99,7 @@ impl<T> Drop for GrowOnlyTable<T> {
             let made = place.load(Ordering::Relaxed);
             if !made.is_null() {
                 // SAFETY: invariant 1; the table is being dropped.
-                unsafe { drop_chunk(made, Position { chunk, offset: 0 }.chunk_len()) };
+                unsafe { drop_chunk(made, TablePosition { chunk, offset: 0 }.chunk_len()) };
             }
         }
     }
@@ -124,15 +124,15 @@ unsafe fn drop_chunk<T>(entries: *mut T, len: usize) {
     drop(unsafe { Box::from_raw(slice) });
 }
 
-struct Position {
+struct TablePosition {
     /// Place among all chunks. Beyond the last one if the index is too large.
     chunk: usize,
     offset: usize,
 }
 
-impl Position {
+impl TablePosition {
     #[inline]
-    fn of(index: u32) -> Option<Position> {
+    fn of(index: u32) -> Option<TablePosition> {
         // Level l begins at index FIRST * (2^l - 1), which is 2^(l + FIRST_BITS) once FIRST is
         // added. So the top bit is the level, and the next bits are the chunk.
         let shifted = index.checked_add(FIRST)?;
@@ -141,7 +141,7 @@ impl Position {
         let level = (bits - FIRST_BITS) as usize;
         let chunk = level * CHUNKS + ((shifted >> chunk_bits) as usize & (CHUNKS - 1));
         let offset = (shifted & ((1 << chunk_bits) - 1)) as usize;
-        Some(Position { chunk, offset })
+        Some(TablePosition { chunk, offset })
     }
 
     /// Returns the entries of the chunk, which are more than any offset in it.
@@ -174,11 +174,11 @@ mod tests {
     /// The capacity is exactly where the last level ends.
     #[test]
     fn position_of_capacity_is_past_last_level() {
-        let last = Position::of(CAPACITY - 1).unwrap();
+        let last = TablePosition::of(CAPACITY - 1).unwrap();
         assert_eq!((last.chunk, last.offset), (LEVELS * CHUNKS - 1, last.chunk_len() - 1));
         assert!(
-            Position::of(CAPACITY).unwrap().chunk >= LEVELS * CHUNKS
-                && Position::of(u32::MAX).is_none()
+            TablePosition::of(CAPACITY).unwrap().chunk >= LEVELS * CHUNKS
+                && TablePosition::of(u32::MAX).is_none()
         );
         let table = GrowOnlyTable::<u8>::new();
         assert!(table.get(CAPACITY).is_none() && table.get(u32::MAX).is_none());

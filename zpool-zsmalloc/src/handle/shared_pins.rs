@@ -19,12 +19,12 @@ use super::entry::{HandleEntry, ReaderPin, Unpinned};
 /// The shared pins of a pool.
 #[derive(Debug, Default)]
 pub struct SharedPins {
-    shared: Mutex<Vec<Shared>>,
+    shared: Mutex<Vec<SharedPin>>,
 }
 
 /// One object's shared pin.
 #[derive(Debug)]
-struct Shared {
+struct SharedPin {
     /// Index of the entry. The table is sorted by it.
     index: u32,
     /// Guards that share the pin: at least one.
@@ -60,9 +60,9 @@ impl SharedPins {
             Err(at) => {
                 let before = shared.capacity();
                 shared.try_reserve(1).map_err(|_| PoolError::TooManyReaders)?;
-                grown((shared.capacity() - before) * size_of::<Shared>());
+                grown((shared.capacity() - before) * size_of::<SharedPin>());
                 let pinned = entry.pin_shared(generation)?;
-                shared.insert(at, Shared { index, guards: 1 });
+                shared.insert(at, SharedPin { index, guards: 1 });
                 Ok(pinned)
             }
         }
@@ -90,7 +90,7 @@ impl SharedPins {
         }
         let room = core::mem::take(&mut *shared);
         drop(shared);
-        room.capacity() * size_of::<Shared>()
+        room.capacity() * size_of::<SharedPin>()
     }
 }
 

@@ -161,7 +161,7 @@ impl Reclaimer {
 /// Makes the job of a pool. Returns `None` if the heap refuses.
 fn job(pool: &Arc<Reclaimer>) -> Option<Job> {
     Job::try_new("zsmalloc background reclaim", || {
-        let mut ticket = JobTicket { pool: Arc::downgrade(pool), used: false };
+        let mut ticket = ReclaimTicket { pool: Arc::downgrade(pool), used: false };
         move || {
             ticket.used = true;
             if let Some(pool) = ticket.pool.upgrade() {
@@ -198,12 +198,12 @@ impl Drop for RearmOnDrop<'_> {
 
 /// Travels with a job. If the job is dropped without having run, as by an executor that ends, then
 /// the next one is made.
-struct JobTicket {
+struct ReclaimTicket {
     pool: Weak<Reclaimer>,
     used: bool,
 }
 
-impl Drop for JobTicket {
+impl Drop for ReclaimTicket {
     fn drop(&mut self) {
         let Some(pool) = self.pool.upgrade().filter(|_| !self.used) else { return };
         if !pool.pool.jobs().is_closed() {

@@ -30,12 +30,12 @@ pub(super) enum MoveOutcome {
 
 /// Compaction's pin on an object. Taken back when dropped, also if `claim` panics: it calls the
 /// page source.
-struct PinnedObject<'a> {
+struct MovedObject<'a> {
     pool: &'a PoolCore,
     pin: MovePin<'a>,
 }
 
-impl Drop for PinnedObject<'_> {
+impl Drop for MovedObject<'_> {
     fn drop(&mut self) {
         // If it was freed meanwhile, the free is finished here.
         if let Some(location) = self.pin.release() {
@@ -56,7 +56,7 @@ pub(super) fn relocate(
         Err(NotIdle::Pinned) => return MoveOutcome::Pinned,
         Err(NotIdle::Gone) => return MoveOutcome::Gone,
     };
-    let pinned = PinnedObject { pool, pin };
+    let pinned = MovedObject { pool, pin };
     if pinned.pin.is_protected() {
         return MoveOutcome::Pinned;
     }

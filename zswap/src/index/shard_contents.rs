@@ -34,7 +34,7 @@ impl<K> ShardContents<K> {
     /// panics `panics` keeps. Returns how many objects an allocator did not free.
     pub(crate) fn free(mut self, whole: Option<&PoolRef>, panics: &mut DeferredPanic) -> usize {
         let whole = whole.and_then(|pool| self.pools.number_of(pool));
-        let mut batch = FreeBatch { number: 0, len: 0, handles: [const { None }; BATCH] };
+        let mut batch = FreedHandles { number: 0, len: 0, handles: [const { None }; BATCH] };
         // The bytes of these lists no longer count.
         let (mut failed, mut list_bytes) = (0, usize::MAX / 2);
         for ((key, entry), _) in self.table.drain() {
@@ -82,14 +82,14 @@ pub(crate) fn have_all_references<K>(contents: &[ShardContents<K>], pool: &PoolR
 }
 
 /// Handles of one pool that are to be freed.
-struct FreeBatch {
+struct FreedHandles {
     /// The number of the pool.
     number: u16,
     len: usize,
     handles: [Option<Handle>; BATCH],
 }
 
-impl FreeBatch {
+impl FreedHandles {
     fn push(&mut self, number: u16, handle: Handle) {
         self.number = number;
         self.handles[self.len] = Some(handle);

@@ -33,15 +33,17 @@ impl<K> Shard<K> {
     /// Counts an entry that comes in.
     pub(super) fn count_in(&mut self, entry: &PackedEntry) {
         match entry {
-            PackedEntry::SameFilled { len, .. } => self.stats.add(Kind::SameFilled, 0, len.get()),
+            PackedEntry::SameFilled { len, .. } => {
+                self.stats.add(BlockKind::SameFilled, 0, len.get())
+            }
             PackedEntry::Pooled { meta, .. } => {
                 let meta = meta.unpack(0);
-                let kind = if meta.raw { Kind::Raw } else { Kind::Compressed };
+                let kind = if meta.raw { BlockKind::Raw } else { BlockKind::Compressed };
                 self.stats.add(kind, meta.object_len, meta.block_len);
             }
             PackedEntry::Large { number, .. } => {
                 let large = self.values.get(*number);
-                self.stats.add(Kind::Large, large.object_len(), large.len);
+                self.stats.add(BlockKind::Large, large.object_len(), large.len);
             }
         }
     }
@@ -119,7 +121,7 @@ impl ShardStats {
         (self.payload, self.stored_bytes) = (0, 0);
     }
 
-    fn add(&mut self, kind: Kind, payload: usize, stored_bytes: usize) {
+    fn add(&mut self, kind: BlockKind, payload: usize, stored_bytes: usize) {
         *self.count(kind) += 1;
         self.payload += payload;
         self.stored_bytes += stored_bytes;
@@ -127,29 +129,29 @@ impl ShardStats {
 
     pub(super) fn subtract(&mut self, stored: &Value) {
         let kind = match stored {
-            Value::SameFilled { .. } => Kind::SameFilled,
-            Value::Pooled(block) if block.meta.raw => Kind::Raw,
-            Value::Pooled(_) => Kind::Compressed,
-            Value::Large(_) => Kind::Large,
+            Value::SameFilled { .. } => BlockKind::SameFilled,
+            Value::Pooled(block) if block.meta.raw => BlockKind::Raw,
+            Value::Pooled(_) => BlockKind::Compressed,
+            Value::Large(_) => BlockKind::Large,
         };
         *self.count(kind) -= 1;
         self.payload -= stored.object_len();
         self.stored_bytes -= stored.len();
     }
 
-    fn count(&mut self, kind: Kind) -> &mut usize {
+    fn count(&mut self, kind: BlockKind) -> &mut usize {
         match kind {
-            Kind::SameFilled => &mut self.same,
-            Kind::Raw => &mut self.raw,
-            Kind::Compressed => &mut self.compressed,
-            Kind::Large => &mut self.large,
+            BlockKind::SameFilled => &mut self.same,
+            BlockKind::Raw => &mut self.raw,
+            BlockKind::Compressed => &mut self.compressed,
+            BlockKind::Large => &mut self.large,
         }
     }
 }
 
-/// Kind of an entry in the statistics.
+/// BlockKind of an entry in the statistics.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum BlockKind {
     SameFilled,
     Raw,
     Compressed,
