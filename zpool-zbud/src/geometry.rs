@@ -51,7 +51,7 @@ pub(crate) struct PageIndex(pub(crate) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BuddyIndex(u32);
 
-/// ZbudPages whose buddies the 32 bits of a handle can number.
+/// Pages whose buddies the 32 bits of a handle can number.
 pub(crate) const MAX_PAGES: usize = 1 << 31;
 
 impl BuddyIndex {

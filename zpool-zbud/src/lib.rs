@@ -59,7 +59,7 @@
 //!
 //! # Where memory goes
 //!
-//! - ZbudPages are reserved 64 at a time, as address space that stays reserved until the pool is
+//! - Pages are reserved 64 at a time, as address space that stays reserved until the pool is
 //!   dropped. A frame is charged when an object is first written to it, and uncharged when it is
 //!   released. So a page of several frames costs only those that it needs.
 //! - `free` only marks a page as empty. A few empty pages are kept. More than that are released in

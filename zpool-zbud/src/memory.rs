@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   actor                   may                             from                until
-//!   ClaimedChunks (an insert)   write the bytes of one buddy    Buddy::fill         set_live | cancel
+//!   ClaimedChunks           write the bytes of one buddy    Buddy::fill         set_live | cancel
 //!   a guard                 read the bytes of one buddy     Buddy::pin          Buddy::unpin
 //!   IsolatedPages (trim,    discard frames of its pages     ZbudState::isolate  ZbudState::relink
 //!     the job, reclaim)       that no buddy lies on
@@ -270,7 +270,7 @@ impl<'a> IsolatedPages<'a> {
 /// Result of a release.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ReleasedPages {
-    /// ZbudPages of which the system took all frames that were offered.
+    /// Pages of which the system took all frames that were offered.
     pub(crate) pages: usize,
     pub(crate) frames: usize,
 }

@@ -242,7 +242,7 @@ impl List {
 mod tests {
     use super::*;
 
-    /// ZbudPages can be removed from the front, the middle and the back.
+    /// Pages can be removed from the front, the middle and the back.
     #[test]
     fn pages_leave_list_from_every_end() {
         let mut pages = ZbudPages::default();

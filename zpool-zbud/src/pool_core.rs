@@ -99,7 +99,7 @@ impl ZbudCore {
         self.metadata.store(bytes, Ordering::Relaxed);
     }
 
-    /// Returns whether there are more empty pages than are kept. ZbudPages that the system refused to
+    /// Returns whether there are more empty pages than are kept. Pages that the system refused to
     /// take do not count, so that they are not offered to it again and again.
     pub(crate) fn has_excess_empty(&self, state: &ZbudState) -> bool {
         state.empty.len().saturating_sub(state.refused)
@@ -181,7 +181,7 @@ impl ZbudCore {
         loop {
             while self.release_some(self.kept()) {}
             let mut state = self.lock();
-            // ZbudPages that became empty meanwhile found no job to submit.
+            // Pages that became empty meanwhile found no job to submit.
             if self.has_excess_empty(&state) {
                 continue;
             }

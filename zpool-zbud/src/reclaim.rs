@@ -19,7 +19,7 @@ use crate::page_list::PageGroup;
 use crate::pool_core::ZbudCore;
 use crate::state::ZbudState;
 
-/// ZbudPages that are tried for each page wanted, as in the kernel.
+/// Pages that are tried for each page wanted, as in the kernel.
 const TRIES: usize = 8;
 
 /// An isolated page, and the objects in it.

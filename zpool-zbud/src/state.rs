@@ -28,7 +28,7 @@ pub(crate) struct ZbudState {
     pub(crate) empty: List,
     pub(crate) vacant: List,
     pub(crate) by_age: List,
-    /// By the number of objects in the page. ZbudPages without object or frame are in none.
+    /// By the number of objects in the page. Pages without object or frame are in none.
     pub(crate) rows: [FullnessRow; 3],
     /// Objects with a handle, or about to get one.
     pub(crate) objects: usize,
@@ -64,7 +64,7 @@ pub(crate) enum JobState {
     Missing,
 }
 
-/// ZbudPages with the same number of objects.
+/// Pages with the same number of objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FullnessRow {
     pub(crate) pages: usize,

@@ -16,7 +16,7 @@ use zpool_core::page::Run;
 use crate::buddy::Buddy;
 use crate::geometry::{BuddyIndex, MAX_PAGES, PageIndex, SIDES};
 
-/// ZbudPages that one call of the page source reserves together.
+/// Pages that one call of the page source reserves together.
 pub(crate) const PAGES_PER_RUN: usize = 64;
 
 /// Shelf `k` has room for `2^k` runs.

@@ -14,9 +14,9 @@
 //! end of the block) goes to `careful`, in which every access is checked.
 //!
 //! The one file of this crate with unsafe code: loads and stores of fixed widths without a bounds
-//! check, at the end of the file. Debug builds check those of the block; that no pointer leaves its
-//! stream is what [`DecodePosition::start`] computes. With the feature `safe`, `copy_checked.rs` stands
-//! in its place.
+//! check, at the end of the file. Debug builds check those of the block; [`DecodePosition::start`]
+//! ensures that no pointer leaves its stream. With the feature `safe`, `copy_checked.rs` replaces
+//! this file.
 
 use zpool_core::compress::CodecError;
 
@@ -79,9 +79,9 @@ pub(crate) fn copy<const XORED: bool>(
 /// Decodes sequences as long as they have short lengths and are not at an end of the block. Returns
 /// the tokens from the first other one on.
 ///
-/// Each stream can be read so far behind its end as the constants above say, and `at` is a place
-/// that [`DecodePosition::start`] or [`careful`] returned: so each token finds what its entry says that
-/// it takes, which is what the pointers below move on by.
+/// Each stream can be read as far behind its end as the constants above say, and `at` is a place
+/// that [`DecodePosition::start`] or [`careful`] returned. So each token finds the bytes that its
+/// entry consumes, and the pointers below advance by those.
 #[inline(always)]
 fn quick<'a, const XORED: bool>(
     entries: &[TokenEntry; 256],

@@ -38,8 +38,8 @@ pub(crate) struct GrowOnlyTable<T> {
     /// # Invariants
     ///
     /// 1. A pointer is null, or points to the slice of a box with as many entries as a chunk has
-    ///    in that place ([`TablePosition::chunk_len`]). The table owns the box and keeps it until the
-    ///    table is dropped.
+    ///    in that place ([`TablePosition::chunk_len`]). The table owns the box until the table is
+    ///    dropped.
     chunks: [AtomicPtr<T>; LEVELS * CHUNKS],
     owned: PhantomData<Box<[T]>>,
 }

@@ -149,7 +149,7 @@ impl ShardStats {
     }
 }
 
-/// BlockKind of an entry in the statistics.
+/// Kind of an entry in the statistics.
 #[derive(Debug, Clone, Copy)]
 enum BlockKind {
     SameFilled,
