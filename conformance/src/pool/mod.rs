@@ -264,6 +264,7 @@ macro_rules! __pool_cases {
             books the_books_balance_after_every_step: Nothing,
             books the_books_balance_with_frames_of_16_kib: Nothing,
             books an_empty_pool_holds_no_frame: Nothing,
+            books a_footprint_is_at_least_the_length: Nothing,
             books freed_memory_is_used_again: Nothing,
             books trim_gives_everything_back_once_empty: Nothing,
             books dropping_a_pool_gives_every_frame_back: Nothing,

@@ -321,8 +321,8 @@ mod tests {
         let points =
             [point(400.0, 700.0, 1024), point(200.0, 90_000.0, 65_536), point(250.0, 3000.0, 4096)];
         let svg = svg(&points, &Recommendation::of(&points));
-        // Twice three points, twice three rings, four in the legend.
-        assert_eq!(svg.matches("<circle").count(), 16);
+        // Twice three points, twice three rings, five in the legend.
+        assert_eq!(svg.matches("<circle").count(), 17);
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
         for part in svg.split("cx=\"").skip(1) {
             let x: f64 = part[..part.find('"').unwrap()].parse().unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use zpool_core::NoBlock;
 use zpool_core::page::PageSource;
 
 use crate::iterations::scaled;
@@ -36,6 +37,25 @@ fn grow_and_shrink(harness: &PoolHarness<'_>) {
         }
         harness.balance(&live);
     }
+    harness.finish(live);
+}
+
+/// U1, U2: a footprint is at least the length of the object, the same for an empty pool and a full
+/// one, and is computed in a no-block section.
+pub fn a_footprint_is_at_least_the_length(maker: &PoolMaker) {
+    let harness = PoolHarness::new(maker);
+    let max = harness.max();
+    let lens = [1, 2, 31, 64, 1000, max / 2 + 1, max - 1, max].map(|len| len.clamp(1, max));
+    let footprints = || {
+        let _section = NoBlock::enter();
+        lens.map(|len| harness.pool.footprint(len))
+    };
+    let empty = footprints();
+    for (len, footprint) in lens.into_iter().zip(empty) {
+        assert!(footprint >= len, "U1: {footprint} bytes for an object of {len}");
+    }
+    let live = (0..scaled(200)).map(|fill| harness.put(fill as u64, lens[fill % 8])).collect();
+    assert_eq!(footprints(), empty, "U1: of a full pool and an empty one");
     harness.finish(live);
 }
 
