@@ -342,7 +342,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// it may block, for as long as that takes. Stores of other threads go on meanwhile, each of
     /// which evicts 1/64 of the limit (64 KiB to 1 MiB, two blocks at least) for its own block. A
     /// store that refuses evicts nothing: it is full until it holds less. The bound for
-    /// [contexts](AtLimit) changes with the limit.
+    /// [contexts](crate::AtLimit) changes with the limit.
     ///
     /// # Errors
     ///
