@@ -50,6 +50,34 @@ pub(crate) fn refusing<R>(others: u64, work: impl FnOnce() -> R) -> (R, bool) {
     (result, REFUSED_AFTER.take().is_none())
 }
 
+/// Checks that a refused allocation is an error, for a context as for the buffer that a block needs
+/// later.
+#[allow(dead_code, reason = "for codecs that have what can be refused")]
+pub(crate) fn check_refusals(compressor: &dyn zpool_core::compress::Compressor) {
+    let mut refusals = 0;
+    for max_block_len in [4096, 1 << 20] {
+        for others in 0.. {
+            let (compressed, refused) = refusing(others, || {
+                let mut context = compressor.compression_context(max_block_len)?;
+                context.compress(&[7; 600], &mut [0; 100])?;
+                context.compress(&[7; 4000], &mut [0; 100])
+            });
+            let expected = if refused {
+                Err(zpool_core::compress::CodecError::OutOfMemory)
+            } else {
+                compressed.clone()
+            };
+            assert_eq!(compressed, expected, "request {others}");
+            if !refused {
+                assert!(compressed.is_ok());
+                break;
+            }
+            refusals += 1;
+        }
+    }
+    assert!(refusals >= 8, "{refusals}");
+}
+
 struct Counting;
 
 #[global_allocator]

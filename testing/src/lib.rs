@@ -1,6 +1,7 @@
 //! Fakes that the tests of this workspace share.
 //!
 //! ```text
+//!   child        runs a test again in a process of its own
 //!   heap         a global allocator that counts calls and refuses memory, per thread
 //!   executors    executors that refuse, spawn a thread per job, or run a script
 //!   codecs       a compressor that copies
@@ -30,8 +31,9 @@
 //!
 //! `heap`, which most tests use.
 
+pub mod child;
 pub mod codecs;
 pub mod executors;
-#[allow(unsafe_code, reason = "a global allocator is unsafe to implement")]
+#[allow(unsafe_code, reason = "implements a global allocator")]
 pub mod heap;
 pub mod random;

@@ -1,13 +1,13 @@
-//! A heap that refuses one request, whichever it is: batches and loads end with an error that names
-//! the key, and the process lives. A binary of its own, because it replaces the allocator.
+//! A heap that refuses one request, whichever it is: batches and loads end with an error, and
+//! the process lives. A binary of its own, because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
 
-use std::process::Command;
 use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
+use zpool_testing::child::run_in_child;
 use zpool_testing::heap::{CountingAllocator, Refusal, refusing_some};
 use zswap::plugin::Manual;
 use zswap::{BatchResults, Error, Store};
@@ -203,14 +203,8 @@ fn batches_and_loads_survive_every_refusal() {
         return;
     }
     for (name, _) in CALLS {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "batches_and_loads_survive_every_refusal", "--nocapture"])
-            .env("HEAP_REFUSED_CALL", name)
-            .output()
-            .unwrap();
-        let (out, err) =
-            (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
-        assert!(child.status.success(), "{name}: {}\n{out}\n{err}", child.status);
+        let out =
+            run_in_child("batches_and_loads_survive_every_refusal", "HEAP_REFUSED_CALL", name);
         let survived: Vec<u64> =
             out.lines().filter_map(|l| l.strip_prefix("survived ")?.parse().ok()).collect();
         assert_eq!(survived.len(), 2, "{name}: {out}");

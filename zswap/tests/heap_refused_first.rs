@@ -1,18 +1,18 @@
 //! A heap that refuses one request of a call that is the first of its kind, and finds neither a
-//! codec context nor a frame of a pool. The process lives, and an error names the key. A binary of
-//! its own, because it replaces the allocator.
+//! codec context nor a frame of a pool. The process lives, and the call returns an error. A
+//! program of its own, because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::Arc;
 
 use common::{Look, block, builder, check_books, spec};
 use zpool_core::PoolError;
 use zpool_core::compress::CodecError;
+use zpool_testing::child::run_in_child;
 use zpool_testing::heap::{CountingAllocator, Refusal, refusing_some};
 use zswap::plugin::Manual;
 use zswap::{Error, Store};
@@ -222,14 +222,7 @@ fn first_calls_survive_refusals() {
         return;
     }
     for (name, _) in CALLS {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "first_calls_survive_refusals", "--nocapture"])
-            .env("HEAP_REFUSED_FIRST", name)
-            .output()
-            .unwrap();
-        let (out, err) =
-            (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
-        assert!(child.status.success(), "{name}: {}\n{out}\n{err}", child.status);
+        let out = run_in_child("first_calls_survive_refusals", "HEAP_REFUSED_FIRST", name);
         let survived: Vec<u64> =
             out.lines().filter_map(|l| l.strip_prefix("survived ")?.parse().ok()).collect();
         assert_eq!(survived.len(), SPECS.len(), "{name}: {out}");

@@ -1,4 +1,4 @@
-//! A heap that gives no more: an error that names the key, and everything as it was. A binary of
+//! A heap that gives no more: an error, and everything as it was. A program of
 //! its own, because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 

@@ -4,9 +4,9 @@
 mod common;
 
 use std::hash::Hash;
-use std::process::Command;
 
 use common::{Look, block};
+use zpool_testing::child::run_in_child;
 use zswap::{AtLimit, Store};
 
 const LIMIT: usize = 24 << 20;
@@ -29,10 +29,7 @@ fn resident_stays_below_limit<K: Hash + Eq + std::fmt::Debug>(
     key: impl Fn(u64) -> K,
 ) {
     if std::env::var_os("ZSWAP_RESIDENT").is_none() {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.env("ZSWAP_RESIDENT", "1").args(["--exact", name, "--nocapture", "--test-threads=1"]);
-        let output = child.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        run_in_child(name, "ZSWAP_RESIDENT", "1");
         return;
     }
     let before = anonymous();

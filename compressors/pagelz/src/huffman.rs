@@ -12,8 +12,7 @@ pub(crate) const TABLE: usize = 1 << MAX_BITS;
 /// The length of each symbol's code. Every symbol has one.
 pub(crate) type Lengths = [u8; 256];
 
-/// Whether these are the lengths of a complete code: one of which every bit string is the beginning
-/// of codes.
+/// Returns whether these are the lengths of a complete code, in which all bits decode to symbols.
 pub(crate) fn is_complete(lengths: &Lengths) -> bool {
     let possible = |&length: &u8| (1..=MAX_BITS).contains(&u32::from(length));
     lengths.iter().all(possible)

@@ -24,8 +24,8 @@ pub(crate) fn shortest(weights: &[u64; 256]) -> Lengths {
             weight: pair[0].weight + pair[1].weight,
             symbols: [&pair[0].symbols[..], &pair[1].symbols].concat(),
         });
-        // Of equal weights symbols come first, so that a symbol which is taken at one length is
-        // taken at all shorter ones.
+        // Among equal weights, symbols come first. So a symbol that is taken at one length is taken
+        // at all shorter ones.
         packages = symbols.iter().cloned().chain(pairs).collect();
         packages.sort_by_key(|package| package.weight);
     }

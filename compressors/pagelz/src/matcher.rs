@@ -125,8 +125,8 @@ fn word(block: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(block[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// Of the four places in eight bytes at which five zeros may begin, those at which they do: the
-/// lowest bit set says which is the first. Bits above it mean nothing.
+/// Marks where five zero bytes begin in a word of eight. The lowest bit set is at the first such
+/// place; bits above it mean nothing.
 #[inline(always)]
 fn five_zeros(difference: u64) -> u32 {
     let pairs = difference | difference >> 8;

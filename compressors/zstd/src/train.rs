@@ -15,8 +15,8 @@ const MIN_SAMPLE_BYTES: usize = 8;
 
 /// Trains a dictionary of at most `max_len` bytes on sample blocks.
 ///
-/// zstd recommends samples of about 100 times `max_len` in all, each of them one block. For blocks
-/// of one page, a dictionary of 16 KiB suffices. Judge the result on other blocks, as
+/// zstd recommends samples of about 100 times `max_len` in all, each of them one block. If blocks
+/// are pages, a dictionary of 16 KiB suffices. Judge the result on other blocks, as
 /// [`train_and_judge`](crate::train_and_judge) does.
 ///
 /// Equal samples in equal order train an equal dictionary. Takes seconds for some MiB. Samples

@@ -33,10 +33,10 @@ use crate::value::pooled_object::PooledObject;
 ///
 /// Dropping the last clone drops every block; that may block. Keys are dropped one by one. Blocks
 /// are left to their pools, which go as a whole, unless the store
-/// [wipes](crate::StoreBuilder::wipe_on_free) what it frees. With the default executor all pools are
-/// destroyed when the drop returns, unless it runs inside a job. An executor of your own destroys
-/// them later. The drop waits for no job that it could run itself, so it is safe on any thread,
-/// also one of the executor.
+/// [wipes](crate::StoreBuilder::wipe_on_free) what it frees. With the default executor all pools
+/// are destroyed when the drop returns, unless it runs inside a job. An executor of your own
+/// destroys them later. The drop waits for no job that it could run itself, so it is safe on any
+/// thread, also one of the executor.
 ///
 /// # Keys
 ///

@@ -23,7 +23,7 @@ pub(crate) struct Measured {
     pub(crate) over: [Ratios; 2],
 }
 
-/// Of one codec over another.
+/// Size and times of one codec over those of another.
 pub(crate) struct Ratios {
     pub(crate) size: f64,
     pub(crate) load: Spread,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 pub(crate) struct SlowModel {
     /// Kind, literals, match length.
     cells: Vec<(usize, usize, usize)>,
-    /// Of each of the 28 tables the symbols, by the length and the number of their codes.
+    /// The symbols of each of the 28 tables, by the length and the number of their codes.
     tables: Vec<HashMap<(usize, usize), u8>>,
 }
 

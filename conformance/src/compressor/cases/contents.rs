@@ -5,8 +5,8 @@ use crate::compressor::harness::{CompressorHarness, MAX_BLOCK, block_of, noise};
 use crate::compressor::recipe::recipe;
 use crate::generator::{Generator, Kind, MIX};
 
-/// K8: pages and longer blocks like those of a process come back through one context, in any order
-/// of kinds.
+/// K8: pages and longer blocks like those of a process come back through one context, whatever the
+/// order of their kinds.
 pub fn k8_generated_blocks_come_back(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
     let mut context = harness.context();
