@@ -10,7 +10,7 @@ use std::fmt;
 /// before it is used. So each store in flight may pass the limit by what it adds itself, and a
 /// batch counts as one store. That is at most the sum of:
 ///
-/// - 256 KiB for its object's frames, the growth of the index (one segment of 64 KiB, or of 64
+/// - 256 KiB for its object's frames, the growth of the index (one segment of 32 KiB, or of 64
 ///   entries with their keys if that is more, of which there are two while it is rebuilt) and of
 ///   the allocator's tables; 512 KiB with blocks of more than 64 KiB, or from about two million
 ///   blocks on; more with keys of more than 1 KiB, by two such segments;
