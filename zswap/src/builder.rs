@@ -16,10 +16,13 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
 use crate::build_error::BuildError;
+use crate::index::clock::EvictionAdvice;
 use crate::limit::Limit;
 use crate::limit::policy::{AtLimit, Eviction, Listener};
 use crate::store::Store;
-use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
+use crate::store::settings::{
+    DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN, EncodeOptions, StoreSettings,
+};
 use crate::value::MAX_BLOCK_SIZE;
 
 /// Default of [`StoreBuilder::accept_percent`]: a store that was full accepts blocks again below
@@ -39,6 +42,7 @@ pub struct StoreBuilder<K, S = RandomState> {
     revive: bool,
     limit_bytes: Option<usize>,
     accept_percent: Option<u8>,
+    at_limit: Option<AtLimit>,
     eviction: Eviction<K>,
     max_value_len: Option<usize>,
     encode_options: EncodeOptions,
@@ -68,10 +72,12 @@ impl<K> StoreBuilder<K, RandomState> {
             revive: true,
             limit_bytes: None,
             accept_percent: None,
+            at_limit: None,
             eviction: Eviction {
                 at_limit: AtLimit::Refuse,
                 keep_compressible: false,
                 listener: None,
+                advisor: None,
             },
             max_value_len: None,
             encode_options: EncodeOptions {
@@ -165,8 +171,9 @@ impl<K, S> StoreBuilder<K, S> {
     }
 
     /// At this many bytes, as the operating system counts them (pools, contexts and index), the
-    /// store is full (default: never). Must be more than an empty store holds. `usize::MAX` is no
-    /// limit, or one that [`set_limit`](Store::set_limit) sets later.
+    /// store is full (default: never). Needs [`at_limit`](Self::at_limit), and must be more than an
+    /// empty store holds. `usize::MAX` is no limit, or one that [`set_limit`](Store::set_limit) sets
+    /// later.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         StoreBuilder { limit_bytes: Some(bytes), ..self }
     }
@@ -178,9 +185,10 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { accept_percent: Some(percent), ..self }
     }
 
-    /// Sets what to do at the limit (default: refuse). [`AtLimit::Evict`] needs
-    /// [`limit_bytes`](Self::limit_bytes).
+    /// Sets what to do at the limit: a store with [`limit_bytes`](Self::limit_bytes) must be told.
+    /// [`AtLimit::Evict`] needs `limit_bytes`.
     pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
+        self.at_limit = Some(at_limit);
         self.eviction.at_limit = at_limit;
         self
     }
@@ -197,6 +205,21 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
+    /// Sets a function that says how the eviction clock treats the entry of a key: by its use,
+    /// taken at once, or never (default: all by their use). Needs [`AtLimit::Evict`].
+    ///
+    /// It runs under a lock of the index for each entry that the hand passes, so it must be short
+    /// and must not call the store. If it panics, the entry is treated by its use. If nothing but
+    /// entries that may never be taken is left, a store that needs room fails with
+    /// [`Error::Full`](crate::Error::Full).
+    pub fn eviction_advice(
+        mut self,
+        advise: impl Fn(&K) -> EvictionAdvice + Send + Sync + 'static,
+    ) -> Self {
+        self.eviction.advisor = Some(Box::new(advise));
+        self
+    }
+
     /// Whether what compresses to 1/4 or less is spared by every second turn of the eviction clock,
     /// since evicting it gains little (default false). Needs [`AtLimit::Evict`].
     pub fn keep_compressible(mut self, unused_ref: bool) -> Self {
@@ -204,8 +227,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// The longest value in bytes (default: the block size). Longer ones than a block are cut up
-    /// and joined again, and are there whole or not at all.
+    /// The longest value in bytes (default [`DEFAULT_MAX_VALUE_LEN`]). Longer ones than a block are
+    /// cut up and joined again, and are there whole or not at all.
     pub fn max_value_len(self, bytes: usize) -> Self {
         StoreBuilder { max_value_len: Some(bytes), ..self }
     }
@@ -255,6 +278,7 @@ impl<K, S> StoreBuilder<K, S> {
             revive: self.revive,
             limit_bytes: self.limit_bytes,
             accept_percent: self.accept_percent,
+            at_limit: self.at_limit,
             eviction: self.eviction,
             max_value_len: self.max_value_len,
             encode_options: self.encode_options,
@@ -298,7 +322,7 @@ impl<K, S> StoreBuilder<K, S> {
         if self.exclude_from_dumps && self.source.is_some() {
             return Err(BuildError::DumpsOfOwnSource);
         }
-        let Eviction { keep_compressible, listener, .. } = &self.eviction;
+        let Eviction { keep_compressible, listener, advisor, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
         for (setting, given) in
@@ -308,14 +332,21 @@ impl<K, S> StoreBuilder<K, S> {
                 return Err(BuildError::NoLimit { setting });
             }
         }
-        for (setting, given) in
-            [("on_evict", listener.is_some()), ("keep_compressible", *keep_compressible)]
-        {
+        for (setting, given) in [
+            ("on_evict", listener.is_some()),
+            ("keep_compressible", *keep_compressible),
+            ("eviction_advice", advisor.is_some()),
+        ] {
             if given && !evicts {
                 return Err(BuildError::NoEviction { setting });
             }
         }
-        Ok(())
+        match self.limit_bytes {
+            Some(limit) if self.at_limit.is_none() && limit != usize::MAX => {
+                Err(BuildError::NoPolicy { limit })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn build_checked(self) -> Result<Store<K, S>, BuildError> {
@@ -343,7 +374,7 @@ impl<K, S> StoreBuilder<K, S> {
         manager.switch(&spec).map_err(BuildError::Switch)?;
         let settings = StoreSettings {
             block_size: self.block_size,
-            max_value_len: self.max_value_len.unwrap_or(self.block_size),
+            max_value_len: self.max_value_len.unwrap_or(DEFAULT_MAX_VALUE_LEN),
             encode_options: self.encode_options,
             eviction: self.eviction,
             wipe_on_free: self.wipe_on_free,

@@ -3,10 +3,12 @@
 pub(crate) mod batch_results;
 
 mod batch;
+pub(crate) mod conditional;
 mod decode;
 mod encode;
 pub(crate) mod export;
 mod load;
 mod pinned;
+mod range;
 mod scan;
 mod store;

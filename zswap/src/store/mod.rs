@@ -98,8 +98,7 @@ impl<K, S> Store<K, S> {
         self.inner.settings.block_size
     }
 
-    /// Returns the length of the longest value in bytes: the block size, unless the builder set
-    /// another.
+    /// Returns the length of the longest value in bytes.
     #[inline]
     pub fn max_value_len(&self) -> usize {
         self.inner.settings.max_value_len
