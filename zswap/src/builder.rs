@@ -1,7 +1,7 @@
 //! Settings of a store, and its making.
 
 use std::fmt;
-use std::hash::RandomState;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -18,7 +18,9 @@ use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 use crate::build_error::BuildError;
 use crate::limit::Limit;
 use crate::limit::policy::{AtLimit, Eviction, Listener};
+use crate::moving::background::start_drain;
 use crate::store::Store;
+use crate::store::drain_state::{DrainPolicy, StartDrain};
 use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
 use crate::value::MAX_BLOCK_SIZE;
 
@@ -45,6 +47,8 @@ pub struct StoreBuilder<K, S = RandomState> {
     latencies: bool,
     exclude_from_dumps: bool,
     wipe_on_free: bool,
+    drain_policy: DrainPolicy,
+    start_drain: Option<StartDrain<K, S>>,
     hasher: S,
 }
 
@@ -82,6 +86,8 @@ impl<K> StoreBuilder<K, RandomState> {
             latencies: false,
             exclude_from_dumps: false,
             wipe_on_free: false,
+            drain_policy: DrainPolicy::Never,
+            start_drain: None,
             hasher: RandomState::new(),
         }
     }
@@ -261,6 +267,9 @@ impl<K, S> StoreBuilder<K, S> {
             latencies: self.latencies,
             exclude_from_dumps: self.exclude_from_dumps,
             wipe_on_free: self.wipe_on_free,
+            drain_policy: self.drain_policy,
+            // Of the other hasher's type: `build` checks that a policy was set after it.
+            start_drain: None,
             hasher,
         }
     }
@@ -297,6 +306,12 @@ impl<K, S> StoreBuilder<K, S> {
         }
         if self.exclude_from_dumps && self.source.is_some() {
             return Err(BuildError::DumpsOfOwnSource);
+        }
+        if !(1..=100).contains(&self.drain_policy.share_percent()) {
+            return Err(BuildError::DrainShare(self.drain_policy.share_percent()));
+        }
+        if self.drain_policy != DrainPolicy::Never && self.start_drain.is_none() {
+            return Err(BuildError::DrainBeforeHasher);
         }
         let Eviction { keep_compressible, listener, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
@@ -350,11 +365,26 @@ impl<K, S> StoreBuilder<K, S> {
         };
         let limit =
             Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
-        let store = Store::new(manager, settings, limit, self.latencies, self.hasher);
+        let store = Store::new(manager, settings, limit, self.latencies, self.hasher)
+            .with_drain_policy(self.drain_policy, self.start_drain);
         match store.limit_bytes().map(|limit| (limit, store.bytes_held())) {
             Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),
             _ => Ok(store),
         }
+    }
+}
+
+impl<K, S> StoreBuilder<K, S>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Sets when retired pools are [drained](Store::drain) on the executor (default: never). Call
+    /// it after [`hasher`](Self::hasher).
+    ///
+    /// Switches of the store count, not those of its [manager](Store::manager).
+    pub fn drain(self, policy: DrainPolicy) -> Self {
+        StoreBuilder { drain_policy: policy, start_drain: Some(start_drain), ..self }
     }
 }
 

@@ -19,6 +19,7 @@
 pub(crate) mod clock;
 pub(crate) mod key_batch;
 pub(crate) mod large_values;
+pub(crate) mod moving;
 pub(crate) mod packed_entry;
 pub(crate) mod packed_meta;
 pub(crate) mod pool_refs;

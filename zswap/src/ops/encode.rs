@@ -88,6 +88,23 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn encode(
         &self,
         pool: &Pool,
+        context: impl Compress,
+        block: &[u8],
+    ) -> Result<(Handle, ObjectMeta), Error> {
+        let raw = self.encode_options().looks_incompressible(block);
+        if raw {
+            self.counters().incompressible_skipped();
+        }
+        self.encode_as(raw, pool, context, block)
+    }
+
+    /// Inserts a block as [`encode`](Self::encode) does, without counting anything. If `raw`, the
+    /// codec is not asked.
+    #[inline(always)]
+    pub(crate) fn encode_as(
+        &self,
+        raw: bool,
+        pool: &Pool,
         mut context: impl Compress,
         block: &[u8],
     ) -> Result<(Handle, ObjectMeta), Error> {
@@ -102,8 +119,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             };
             insert(pool, object).map(|handle| (handle, meta))
         };
-        if options.looks_incompressible(block) {
-            self.counters().incompressible_skipped();
+        if raw {
             return insert(None);
         }
         context

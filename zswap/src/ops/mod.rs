@@ -7,6 +7,6 @@ mod decode;
 mod encode;
 pub(crate) mod export;
 mod load;
-mod pinned;
+pub(crate) mod pinned;
 mod scan;
 mod store;

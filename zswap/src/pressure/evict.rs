@@ -228,7 +228,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.over_limit(pool)
     }
 
-    fn measure_held(&self) -> Result<usize, Error> {
+    pub(crate) fn measure_held(&self) -> Result<usize, Error> {
         call_allocator(|| self.limit().held(self.manager(), self.index().bytes()))
     }
 

@@ -1,6 +1,7 @@
 //! Statistics of a store: what it holds, and what it has done.
 
 mod display;
+pub(crate) mod drain_report;
 pub(crate) mod latency;
 
 use zpool_core::PoolId;
@@ -69,6 +70,8 @@ pub struct StoreStats {
     pub invalidated: u64,
     /// Removed to make room.
     pub evicted: u64,
+    /// Moved to another pool, by a [drain](crate::Store::drain).
+    pub moved: u64,
     /// Blocks that were not compressed because they look random.
     pub incompressible_skipped: u64,
     /// Stores that returned an error.

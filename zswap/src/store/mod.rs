@@ -1,13 +1,14 @@
 //! The store: its parts, and the calls that need no more than these. The other calls are in `ops`.
 
 pub(crate) mod cost;
+pub(crate) mod drain_state;
 pub(crate) mod settings;
 mod stats;
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{NoBlock, might_block};
@@ -20,6 +21,7 @@ use crate::limit::Limit;
 use crate::limit::policy::Eviction;
 use crate::stats::Counters;
 use crate::stats::latency::Latencies;
+use crate::store::drain_state::{DrainPolicy, DrainState, StartDrain};
 use crate::store::settings::{EncodeOptions, StoreSettings};
 use crate::value::Value;
 use crate::value::deferred_panic::DeferredPanic;
@@ -70,6 +72,18 @@ struct Inner<K, S> {
     limit: Limit,
     counters: Counters,
     latencies: Option<Box<Latencies>>,
+    drain: DrainState,
+    /// Called after each switch, if the policy is to drain.
+    start_drain: Option<StartDrain<K, S>>,
+}
+
+/// A store that is not kept alive by this.
+pub(crate) struct WeakStore<K, S>(Weak<Inner<K, S>>);
+
+impl<K, S> WeakStore<K, S> {
+    pub(crate) fn upgrade(&self) -> Option<Store<K, S>> {
+        self.0.upgrade().map(|inner| Store { inner })
+    }
 }
 
 /// Entries from which [`Store::clear`] replaces the pool.
@@ -88,8 +102,33 @@ impl<K, S> Store<K, S> {
         let latencies = latencies.then(Box::default);
         manager.set_max_context_bytes(limit.max_context_bytes());
         Store {
-            inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }),
+            inner: Arc::new(Inner {
+                index,
+                manager,
+                hasher,
+                settings,
+                limit,
+                counters,
+                latencies,
+                drain: DrainState::default(),
+                start_drain: None,
+            }),
         }
+    }
+
+    /// Sets what a store that was just made does after a switch.
+    pub(crate) fn with_drain_policy(
+        mut self,
+        policy: DrainPolicy,
+        start: Option<StartDrain<K, S>>,
+    ) -> Store<K, S> {
+        let inner = Arc::get_mut(&mut self.inner).expect("a new store has no clone");
+        (inner.drain.policy, inner.start_drain) = (policy, start);
+        self
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakStore<K, S> {
+        WeakStore(Arc::downgrade(&self.inner))
     }
 
     /// The largest block in bytes.
@@ -179,7 +218,8 @@ impl<K, S> Store<K, S> {
     }
 
     /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before
-    /// stay where they are, and load as before. May block.
+    /// stay where they are, and load as before, until they are
+    /// [drained](crate::Store::drain). May block.
     ///
     /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
     ///
@@ -187,7 +227,7 @@ impl<K, S> Store<K, S> {
     ///
     /// As for [`PoolManager::switch`]; everything is then as it was.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
-        self.inner.manager.switch(spec)
+        self.switched(self.inner.manager.switch(spec)?)
     }
 
     /// Switches to another allocator and keeps the compressor. May block.
@@ -196,7 +236,7 @@ impl<K, S> Store<K, S> {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_allocator(&self, allocator: &Component) -> Result<Switched, SwitchError> {
-        self.inner.manager.set_allocator(allocator)
+        self.switched(self.inner.manager.set_allocator(allocator)?)
     }
 
     /// Switches to another compressor and keeps the allocator. May block.
@@ -205,7 +245,17 @@ impl<K, S> Store<K, S> {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
-        self.inner.manager.set_compressor(compressor)
+        self.switched(self.inner.manager.set_compressor(compressor)?)
+    }
+
+    /// Ends a switch: begins to drain, if that is the policy.
+    fn switched(&self, switched: Switched) -> Result<Switched, SwitchError> {
+        if let (Some(start), false) =
+            (self.inner.start_drain, matches!(switched, Switched::Unchanged(_)))
+        {
+            start(self);
+        }
+        Ok(switched)
     }
 
     #[inline]
@@ -236,6 +286,11 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
         &self.inner.counters
+    }
+
+    #[inline]
+    pub(crate) fn drain_state(&self) -> &DrainState {
+        &self.inner.drain
     }
 
     /// Frees an item that was taken out of the index, if there is one. Called with no lock held.

@@ -40,6 +40,7 @@ impl<K, S> Store<K, S> {
             takes_missed: stats.take_misses,
             invalidated: stats.invalidated,
             evicted: stats.evicted,
+            moved: stats.moved,
             latencies: self.latencies().map(|latencies| LatencyStats {
                 store: latencies.store.summary(),
                 load: latencies.load.summary(),
