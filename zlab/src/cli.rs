@@ -168,6 +168,10 @@ pub(crate) struct StormArgs {
     /// Make a new pool at every switch, and never revive a retired one
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// After every switch, move the blocks of retired pools to the current one, and at the end
+    /// check that it is the only pool
+    #[arg(long)]
+    pub(crate) drain: bool,
     /// Milliseconds between two switches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) delay_ms: u32,

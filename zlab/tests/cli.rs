@@ -366,6 +366,21 @@ fn storm_at_limit_stays_in_bound() {
     }
 }
 
+/// A storm with drains loses no block, and the last drain leaves one pool.
+#[test]
+fn storm_with_drains_leaves_one_pool() {
+    let specs = ["--spec", "zsmalloc+lz4", "--spec", "zsmalloc(chain=4)+lz4", "--spec", "zbud+lzo"];
+    let how = ["--drain", "--phase", "loaded", "--delay-ms", "5"];
+    let (output, phases) = storm(&[&specs[..], &how].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [loaded] = &phases[..] else { panic!("one phase: {phases:?}") };
+    all_is_well(loaded);
+    let drain = &loaded["drain"];
+    assert!(number(drain, "copied") > 0 && number(drain, "recompressed") > 0, "{drain}");
+    assert_eq!(number(drain, "moved"), number(drain, "copied") + number(drain, "recompressed"));
+    assert_eq!((number(drain, "left"), number(drain, "pools_alive")), (0, 1), "{drain}");
+}
+
 /// A storm without a queue finds the original bug.
 #[test]
 fn storm_without_queue_finds_bug() {

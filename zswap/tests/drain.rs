@@ -221,7 +221,9 @@ fn drain_at_limit_keeps_limit() {
             store.store(key, block).unwrap();
         }
         // Holes, so that there is something to compact.
-        (0..1500u64).filter(|_| rng.below(4) == 0).for_each(|key| drop(store.invalidate(&key)));
+        for key in (0..1500u64).filter(|_| rng.below(4) == 0) {
+            assert!(store.invalidate(&key));
+        }
         store.switch(&spec("zsmalloc(chain=4)+lz4")).unwrap();
         let limit = store.bytes_held() + (128 << 10);
         store.set_limit(Some(limit)).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::pool::{OnInsert, PoolScript};
 use common::{SPECS, builder, check_books, scripted, spec, stamped};
 use zswap::plugin::{Inline, Manual};
-use zswap::{BuildError, DrainEnd, DrainPolicy, DrainProgress, SequentialKeys, Store};
+use zswap::{BuildError, DrainEnd, DrainPolicy, DrainProgress, SequentialKeys, Store, Switched};
 
 const KEYS: u64 = 2_000;
 
@@ -30,6 +30,13 @@ fn manual() -> (Arc<Manual>, Store<u64>) {
     let store = builder().spec(spec(SPECS[0])).executor(executor.clone()).build().unwrap();
     fill(&store);
     (executor, store)
+}
+
+/// Runs jobs until the drain has moved something.
+fn run_a_step(executor: &Manual, store: &Store<u64>) {
+    while store.drain_progress().moved == 0 {
+        assert!(executor.run_one(), "an active drain has a job");
+    }
 }
 
 fn counts(progress: DrainProgress) -> (bool, bool, usize, usize) {
@@ -64,7 +71,7 @@ fn background_drain_goes_in_steps() {
 fn background_drain_paused_waits() {
     let (executor, store) = manual();
     store.switch_and_drain(&spec("zsmalloc+lz4")).unwrap();
-    executor.run_one();
+    run_a_step(&executor, &store);
     store.pause_drain();
     executor.run_all();
     let paused = store.drain_progress();
@@ -86,9 +93,9 @@ fn background_drain_paused_waits() {
 fn background_drain_newer_switch_turns_it() {
     let (executor, store) = manual();
     store.switch_and_drain(&spec("zsmalloc+lz4")).unwrap();
-    executor.run_one();
+    run_a_step(&executor, &store);
     store.switch_and_drain(&spec("zbud+lz4")).unwrap();
-    executor.run_one();
+    run_a_step(&executor, &store);
     // Back to a pool that still has blocks.
     store.switch_and_drain(&spec("zsmalloc+lz4")).unwrap();
     executor.run_all();
@@ -112,13 +119,13 @@ fn policy_after_drains_after_each_switch() {
         let store = builder().executor(executor.clone()).drain(policy).build().unwrap();
         fill(&store);
         let lz4 = "lz4".parse::<zswap::Component>().unwrap();
-        let switches: [&dyn Fn(); 3] = [
-            &|| drop(store.switch(&spec("zsmalloc+rle")).unwrap()),
-            &|| drop(store.set_compressor(&lz4).unwrap()),
-            &|| drop(store.set_allocator(&zswap::Component::named("zbud")).unwrap()),
+        let switches: [&dyn Fn() -> Switched; 3] = [
+            &|| store.switch(&spec("zsmalloc+rle")).unwrap(),
+            &|| store.set_compressor(&lz4).unwrap(),
+            &|| store.set_allocator(&zswap::Component::named("zbud")).unwrap(),
         ];
         for switch in switches {
-            switch();
+            assert!(matches!(switch(), Switched::Created(_)));
             executor.run_all();
             assert_eq!(store.drain_progress().left == 0, drained, "{policy:?}");
         }
@@ -187,7 +194,7 @@ fn background_drain_on_caller_is_done_at_once() {
 fn background_drain_does_not_keep_store() {
     let (executor, store) = manual();
     store.switch_and_drain(&spec("zsmalloc+lz4")).unwrap();
-    executor.run_one();
+    run_a_step(&executor, &store);
     drop(store);
     executor.run_all();
     assert_eq!(executor.jobs_panicked(), 0);
@@ -209,7 +216,7 @@ fn policy_builder_errors_name_the_setting() {
         let error = builder().drain(policy(share)).build().unwrap_err();
         assert!(matches!(error, BuildError::DrainShare(percent) if percent == share), "{error}");
     }
-    let error = builder().drain(policy(10)).hasher(SequentialKeys).build().unwrap_err();
+    let error = builder().drain(policy(10)).hasher(SequentialKeys::default()).build().unwrap_err();
     assert!(matches!(error, BuildError::DrainBeforeHasher), "{error}");
-    builder().hasher(SequentialKeys).drain(policy(10)).build().unwrap();
+    builder().hasher(SequentialKeys::default()).drain(policy(10)).build().unwrap();
 }

@@ -121,7 +121,7 @@ fn drain_revival_turns_it() {
     assert_eq!((report.end, report.left), (DrainEnd::Empty, 0));
     // There, and back again: the block of the call is moved to a pool that was just retired.
     assert_eq!(report.moved, 2 * 201, "{report:?}");
-    drop(store.manager().flush());
+    let _ = store.manager().flush();
     let stats = store.manager().stats();
     assert_eq!((stats.pools_alive, stats.pools_revived), (1, 1));
     assert_eq!(store.manager().current().unwrap().id(), first);

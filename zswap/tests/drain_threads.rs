@@ -21,7 +21,8 @@ const KEYS: usize = 400;
 const THREADS: u64 = 3;
 const BETWEEN_SWITCHES: Duration = Duration::from_millis(3);
 
-/// Operations of all threads together, unless `ZSWAP_DRAIN_OPERATIONS` says how many.
+/// Operations of all threads together, in both stores, unless `ZSWAP_DRAIN_OPERATIONS` says how
+/// many.
 const OPERATIONS: u64 = 60_000;
 
 fn operations() -> u64 {
@@ -115,7 +116,7 @@ impl Owner<'_> {
 
 /// Runs all threads. Returns what the drains did.
 fn run(store: &Store<u64>, evicts: bool) -> DrainReport {
-    let steps = operations() / THREADS;
+    let steps = operations() / 2 / THREADS;
     let owner = |thread: u64| Owner {
         store,
         first: thread << 32,

@@ -9,6 +9,7 @@ use zpool_core::violations;
 use zpool_manager::ManagerStats;
 use zswap::Store;
 
+use super::drains::DrainCounts;
 use super::executors::StormExecutor;
 use super::report::{PhaseReport, SwitchNs};
 use super::switcher::Switcher;
@@ -30,6 +31,7 @@ pub(super) fn run(
     let executor = StormExecutor::new(setup.executor)?;
     let store = store(setup, &executor)?;
     let mut switcher = Switcher::new(&setup.specs);
+    switcher.drains = setup.drain.then(DrainCounts::default);
     let workers = if phase == StormPhase::Loaded { setup.threads } else { 0 };
     let stop = AtomicBool::new(false);
     let (switched, counts) = thread::scope(|scope| {
@@ -52,6 +54,9 @@ pub(super) fn run(
     });
     // Pools of these specs could be created before, so this is an error of the pools.
     let seconds = switched.map_err(|error| Failure::broken(error.to_string()))?.as_secs_f64();
+    if let Some(drains) = &mut switcher.drains {
+        drains.finish(&store, &executor)?;
+    }
     let evicted = store.stats().evicted;
     store.clear();
     executor.drain()?;
@@ -112,6 +117,7 @@ fn report(
         refused: counts.refused,
         over_limit_max_bytes: counts.over_limit_max_bytes,
         over_limit_bound_bytes: None,
+        drain: switcher.drains.clone(),
         errors: counts.errors,
         first_error: counts.first_error,
     }

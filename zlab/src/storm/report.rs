@@ -4,6 +4,7 @@ use serde::Serialize;
 use workload::format_ns;
 use zpool_core::first_violation;
 
+use super::drains::DrainCounts;
 use crate::output::table;
 
 /// The JSON object that `storm --json` prints.
@@ -55,6 +56,8 @@ pub(super) struct PhaseReport {
     /// The most bytes beyond the limit that are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) over_limit_bound_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) drain: Option<DrainCounts>,
     pub(super) errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_error: Option<String>,
@@ -94,6 +97,9 @@ impl PhaseReport {
                 "{} bytes over the limit, {bound} are allowed",
                 self.over_limit_max_bytes
             ));
+        }
+        if let Some(drain) = &self.drain {
+            broken.extend(drain.broken());
         }
         if let Some(error) = &self.first_error {
             broken.push(format!("the first error: {error}"));
@@ -151,6 +157,17 @@ impl StormReport {
             row("refused", &|p| p.refused.to_string());
             row("bytes over the limit, max", &|p| p.over_limit_max_bytes.to_string());
         }
+        if self.phases.iter().any(|phase| phase.drain.is_some()) {
+            let drains = |count: fn(&DrainCounts) -> u64| {
+                move |p: &PhaseReport| p.drain.as_ref().map_or(0, count).to_string()
+            };
+            row("drains", &drains(|d| d.drains));
+            row("entries copied by drains", &drains(|d| d.copied));
+            row("entries recompressed", &drains(|d| d.recompressed));
+            row("entries changed meanwhile", &drains(|d| d.changed));
+            row("left in retired pools", &drains(|d| d.left));
+            row("pools after the last drain", &drains(|d| d.pools_alive));
+        }
         row("failed operations", &|p| p.errors.to_string());
         row("destroyed by the caller", &|p| p.destroyed_on_caller.to_string());
         row("no-block violations", &|p| p.no_block_violations.to_string());
@@ -196,6 +213,7 @@ mod tests {
             refused: 0,
             over_limit_max_bytes: 0,
             over_limit_bound_bytes: None,
+            drain: None,
             errors: 0,
             first_error: None,
         }
@@ -216,6 +234,11 @@ mod tests {
         let over =
             |p: &mut PhaseReport| (p.over_limit_max_bytes, p.over_limit_bound_bytes) = (8, Some(7));
         assert_eq!(broken(over), "8 bytes over the limit, 7 are allowed");
+        assert_eq!(
+            broken(|p| p.drain = Some(DrainCounts { left: 9, ..DrainCounts::default() })),
+            "9 blocks left in retired pools, 0 pools alive after the last drain, \
+             books that do not balance after the last drain"
+        );
         assert_eq!(broken(|p| p.errors = 3), "3 failed operations");
         assert_eq!(broken(|p| p.destroyed_on_caller = 4), "4 pools destroyed by the caller");
         assert_eq!(broken(|p| p.no_block_violations = 5), "5 no-block violations");

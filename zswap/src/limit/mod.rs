@@ -9,7 +9,8 @@
 //!
 //! All pools are walked in two cases: if the bound exceeds the limit; and if the block goes to a
 //! pool that is no longer current. A batch that began before a switch may add any number of blocks
-//! to a retired pool.
+//! to a retired pool. A drain looks at the count of switches before each entry, so it adds at most
+//! one entry to a pool that was retired meanwhile, as a store in flight does.
 //!
 //! Stores in flight are not counted, so the limit is exceeded by at most what they add.
 

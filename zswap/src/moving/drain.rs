@@ -36,8 +36,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// decompressed, and compressed as a store would. A value of several blocks is moved whole. An
     /// entry keeps its heat, and nothing counts as a store or a use.
     ///
-    /// The next call goes on where this one ended. A [`switch`](Self::switch) turns the drain: it
-    /// begins again, towards the new current pool, also while a call runs.
+    /// The next call goes on where this one ended. A [`switch`](Self::switch) turns the drain towards
+    /// the new current pool, also while a call runs.
     ///
     /// What cannot be read or copied stays where it is, and is [reported](DrainReport).
     ///
@@ -94,7 +94,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         let Some(target) = self.manager().current() else { return Some(DrainEnd::Empty) };
         let sources = SourcePools::default();
         let Some(mut batch) = new_batch(arena) else { return Some(DrainEnd::OutOfMemory) };
-        self.choose_to_drain(drain, &target, switches, &sources, &mut batch);
+        self.choose_to_drain(drain, &target, &sources, &mut batch);
         if batch.is_empty() {
             return self.end_of_fruitless_shard(drain);
         }
@@ -129,15 +129,13 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         &self,
         drain: &mut Drain,
         target: &PoolRef,
-        switches: u64,
         sources: &'p SourcePools,
         batch: &mut Batch<'_, 'p, K>,
     ) {
         let mut cursor = self.drain_state().cursor.lock();
-        cursor.turn_to(target, switches);
         let most = drain.entries_left();
         let is_source = |pool| pool != target.id();
-        let choice = choose(self.index(), &mut cursor.at, most, is_source, sources, batch);
+        let choice = choose(self.index(), &mut cursor, most, is_source, sources, batch);
         drop(cursor);
         drain.report.busy += choice.busy;
         drain.report.unreadable += choice.unreadable;

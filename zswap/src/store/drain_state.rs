@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use zpool_core::internal::sync::Mutex;
-use zpool_manager::PoolRef;
 
 use crate::index::table::Position;
 use crate::stats::drain_report::DrainEnd;
@@ -20,32 +19,12 @@ pub(crate) struct MoveCursor {
     pub(crate) position: Position,
 }
 
-/// A cursor that all drains of a store share, and the direction in which they move.
-#[derive(Debug, Default)]
-pub(crate) struct DrainCursor {
-    pub(crate) at: MoveCursor,
-    /// The pool that entries go to, while it is alive: its number, and the manager's switches when
-    /// it was current.
-    direction: Option<(usize, u64)>,
-}
-
-impl DrainCursor {
-    /// Turns towards `target`, which was current after `switches`. Another direction begins with
-    /// the first shard.
-    pub(crate) fn turn_to(&mut self, target: &PoolRef, switches: u64) {
-        let direction = Some((PoolRef::number(target), switches));
-        if self.direction != direction {
-            *self = DrainCursor { at: MoveCursor::default(), direction };
-        }
-    }
-}
-
 /// State of a store's moves.
 #[derive(Debug, Default)]
 pub(crate) struct DrainState {
     /// Held while a batch is chosen, so that two drains choose different entries. The lock of a
     /// shard is taken under it.
-    pub(crate) cursor: Mutex<DrainCursor>,
+    pub(crate) cursor: Mutex<MoveCursor>,
     /// The arena of the latest drain, for the next one.
     arena: Mutex<Option<Bump>>,
     /// Not held while a job is submitted, because an executor may run it at once.
