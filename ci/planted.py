@@ -60,7 +60,7 @@ BUGS = {
         "if gone.is_none() && moves() < before => {}",
     )]),
     "limit-ignored": ("zswap", ["drain"], [(
-        "zswap/src/moving/drain.rs",
+        "zswap/src/moving/room.rs",
         "held.saturating_add(wanted) <= max)",
         "held <= max.saturating_add(wanted << 8))",
     )]),

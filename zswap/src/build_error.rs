@@ -49,6 +49,10 @@ pub enum BuildError {
     DrainShare(u8),
     /// The policy of drains was set before the hasher, for whose type it does not work.
     DrainBeforeHasher,
+    /// The pool for cold blocks was set before the hasher, for whose type its clock does not work.
+    ColdBeforeHasher,
+    /// A turn of the clock for cold blocks takes no time.
+    ColdTurn,
     /// A plug-in panicked, with this message. The panic was contained.
     Panicked(String),
     /// No spec was given, and the features that the default one needs are off.
@@ -106,6 +110,10 @@ impl fmt::Display for BuildError {
             BuildError::DrainBeforeHasher => {
                 f.write_str("`drain` was set before `hasher`: set it after `hasher`")
             }
+            BuildError::ColdBeforeHasher => {
+                f.write_str("`cold` was set before `hasher`: set it after `hasher`")
+            }
+            BuildError::ColdTurn => f.write_str("`cold_turn` of 0: set a time above 0"),
             BuildError::Panicked(message) => write!(f, "a plug-in panicked: {message}"),
             BuildError::NoSpec => f.write_str(
                 "no spec was given, and this build has no default one: set `spec`, or turn the \

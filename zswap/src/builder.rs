@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
@@ -19,7 +20,9 @@ use crate::build_error::BuildError;
 use crate::limit::Limit;
 use crate::limit::policy::{AtLimit, Eviction, Listener};
 use crate::moving::background::start_drain;
+use crate::moving::cold::start_heat_clock;
 use crate::store::Store;
+use crate::store::cold_state::DEFAULT_COLD_TURN;
 use crate::store::drain_state::{DrainPolicy, StartDrain};
 use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
 use crate::value::MAX_BLOCK_SIZE;
@@ -47,9 +50,18 @@ pub struct StoreBuilder<K, S = RandomState> {
     latencies: bool,
     exclude_from_dumps: bool,
     wipe_on_free: bool,
+    cold: Option<ColdSetup<K, S>>,
+    cold_turn: Duration,
     drain_policy: DrainPolicy,
     start_drain: Option<StartDrain<K, S>>,
     hasher: S,
+}
+
+/// The pool for cold blocks, and what starts its clock.
+struct ColdSetup<K, S> {
+    spec: PoolSpec,
+    /// `None` if the hasher was set later: `build` refuses that.
+    start: Option<StartDrain<K, S>>,
 }
 
 impl<K> Store<K, RandomState> {
@@ -86,6 +98,8 @@ impl<K> StoreBuilder<K, RandomState> {
             latencies: false,
             exclude_from_dumps: false,
             wipe_on_free: false,
+            cold: None,
+            cold_turn: DEFAULT_COLD_TURN,
             drain_policy: DrainPolicy::Never,
             start_drain: None,
             hasher: RandomState::new(),
@@ -267,6 +281,8 @@ impl<K, S> StoreBuilder<K, S> {
             latencies: self.latencies,
             exclude_from_dumps: self.exclude_from_dumps,
             wipe_on_free: self.wipe_on_free,
+            cold: self.cold.map(|cold| ColdSetup { spec: cold.spec, start: None }),
+            cold_turn: self.cold_turn,
             drain_policy: self.drain_policy,
             // Of the other hasher's type: `build` checks that a policy was set after it.
             start_drain: None,
@@ -313,6 +329,12 @@ impl<K, S> StoreBuilder<K, S> {
         if self.drain_policy != DrainPolicy::Never && self.start_drain.is_none() {
             return Err(BuildError::DrainBeforeHasher);
         }
+        if self.cold.as_ref().is_some_and(|cold| cold.start.is_none()) {
+            return Err(BuildError::ColdBeforeHasher);
+        }
+        if self.cold_turn.is_zero() {
+            return Err(BuildError::ColdTurn);
+        }
         let Eviction { keep_compressible, listener, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
@@ -356,6 +378,9 @@ impl<K, S> StoreBuilder<K, S> {
         }
         let manager = manager.build_idle().map_err(BuildError::Thread)?;
         manager.switch(&spec).map_err(BuildError::Switch)?;
+        if let Some(cold) = &self.cold {
+            manager.set_cold(&cold.spec).map_err(BuildError::Switch)?;
+        }
         let settings = StoreSettings {
             block_size: self.block_size,
             max_value_len: self.max_value_len.unwrap_or(self.block_size),
@@ -366,7 +391,11 @@ impl<K, S> StoreBuilder<K, S> {
         let limit =
             Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
         let store = Store::new(manager, settings, limit, self.latencies, self.hasher)
-            .with_drain_policy(self.drain_policy, self.start_drain);
+            .with_drain_policy(self.drain_policy, self.start_drain)
+            .with_cold_turn(self.cold_turn);
+        if let Some(start) = self.cold.and_then(|cold| cold.start) {
+            start(&store);
+        }
         match store.limit_bytes().map(|limit| (limit, store.bytes_held())) {
             Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),
             _ => Ok(store),
@@ -379,6 +408,27 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
+    /// Adds a second pool, of `spec`, for blocks that were not loaded for two
+    /// [turns](Self::cold_turn) of a clock (default: none). Call it after [`hasher`](Self::hasher).
+    ///
+    /// New blocks go to the current pool. The clock compresses cold ones again into this pool, such
+    /// as `zsmalloc+zstd(level=1)` beside lz4. A block that would not become an eighth smaller
+    /// stays. One that is loaded at least twice within a turn returns. What the clock does is in
+    /// [`StoreStats::cold`](crate::StoreStats::cold).
+    ///
+    /// The clock runs on the executor, if that keeps delays as the default one does. Otherwise call
+    /// [`Store::turn_heat_clock`]. It cools the heat by which blocks are evicted as well.
+    pub fn cold(self, spec: PoolSpec) -> Self {
+        let start: StartDrain<K, S> = start_heat_clock;
+        StoreBuilder { cold: Some(ColdSetup { spec, start: Some(start) }), ..self }
+    }
+
+    /// Sets the time of a turn of the clock that finds [cold](Self::cold) blocks: more than 0
+    /// (default [`DEFAULT_COLD_TURN`](crate::DEFAULT_COLD_TURN)).
+    pub fn cold_turn(self, turn: Duration) -> Self {
+        StoreBuilder { cold_turn: turn, ..self }
+    }
+
     /// Sets when retired pools are [drained](Store::drain) on the executor (default: never). Call
     /// it after [`hasher`](Self::hasher).
     ///

@@ -26,7 +26,7 @@ pub(crate) const BATCH: usize = 32;
 const SOURCES: usize = 8;
 
 /// Cache lines of each object that are prefetched while others are chosen.
-const LINES: usize = 4;
+pub(crate) const LINES: usize = 4;
 
 /// References to the pools that the objects of a batch are in. They outlive the pins.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(crate) struct SourcePools {
 
 impl SourcePools {
     /// Returns a reference to `pool` that lives as long as this, or `None` if there are too many.
-    fn hold(&self, pool: &PoolRef) -> Option<&PoolRef> {
+    pub(crate) fn hold(&self, pool: &PoolRef) -> Option<&PoolRef> {
         let mut held = self.pools.iter().map(|cell| cell.get_or_init(|| pool.clone()));
         held.find(|held| PoolRef::same(held, pool))
     }
@@ -147,9 +147,21 @@ pub(crate) fn choose<'p, K: Clone>(
 }
 
 /// Whether a block of a value is in one of these pools.
-fn large_is_in(large: &LargeValue, is_source: impl Fn(PoolId) -> bool) -> bool {
+pub(crate) fn large_is_in(large: &LargeValue, is_source: impl Fn(PoolId) -> bool) -> bool {
     large.parts.iter().any(|part| match part {
         Value::Pooled(block) => is_source(block.object.pool().id()),
         _ => false,
     })
+}
+
+/// Upper bound of the bytes of an entry's copy.
+pub(crate) fn entry_bytes(value: &ChosenValue<'_>) -> usize {
+    match value {
+        ChosenValue::Pooled { meta, .. } => meta.block_len,
+        ChosenValue::Large(large) => large.len + large.heap_bytes(),
+    }
+}
+
+pub(crate) fn batch_bytes<K>(batch: &[ChosenEntry<'_, K>]) -> usize {
+    batch.iter().map(|chosen| entry_bytes(&chosen.value)).sum()
 }

@@ -4,18 +4,13 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Instant;
 
 use bumpalo::Bump;
-use zpool_core::internal::catch;
-use zpool_core::{CompactionBudget, might_block};
+use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
-use crate::moving::batch::{Batch, ChosenEntry, ChosenValue, SourcePools, choose, new_batch};
-use crate::moving::relocate::{BlockBuffer, KeptReason, Relocated};
+use crate::moving::batch::{Batch, SourcePools, choose, entry_bytes, new_batch};
+use crate::moving::relocate::{BlockBuffer, KeptReason, Move, Relocated};
 use crate::stats::drain_report::{DrainBudget, DrainEnd, DrainReport};
 use crate::store::Store;
-
-/// Bytes by which a copied object may grow its pool beyond its own length: a frame of its size
-/// class, of the pool's tables and of the index.
-const GROWTH: usize = 16 << 10;
 
 /// Passes over the index in which nothing moves before a drain gives up.
 const FRUITLESS_PASSES: usize = 2;
@@ -23,8 +18,9 @@ const FRUITLESS_PASSES: usize = 2;
 impl<K, S> Store<K, S> {
     /// Blocks in retired pools. Each block of a longer value counts.
     pub(crate) fn blocks_to_drain(&self) -> usize {
-        let current = self.manager().current().map(|pool| pool.id());
-        self.index().blocks_in(|pool| Some(pool) != current)
+        let roles = [self.manager().current(), self.manager().cold()];
+        let roles = roles.map(|pool| pool.map(|pool| pool.id()));
+        self.index().blocks_in(|pool| !roles.contains(&Some(pool)))
     }
 }
 
@@ -98,9 +94,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         if batch.is_empty() {
             return self.end_of_fruitless_shard(drain);
         }
-        // The room for a whole batch is measured once. Where that is too much, each entry is.
-        let mut room =
-            Room { measured: self.has_room_for_copies(batch_bytes(&batch)), ..Room::default() };
+        let mut room = self.room_for(&batch);
         let mut buffer = BlockBuffer::new(arena);
         for chosen in batch {
             if drain.is_used_up() {
@@ -113,7 +107,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             if !self.makes_room(&mut room, entry_bytes(&chosen.value), &sources) {
                 return Some(DrainEnd::Limit);
             }
-            drain.count(self.relocate(chosen, &target, &mut buffer));
+            drain.count(self.relocate(chosen, Move::to(&target), &mut buffer));
             if drain.is_out_of_memory {
                 return Some(DrainEnd::OutOfMemory);
             }
@@ -121,7 +115,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         if self.limit().above_low_watermark() {
             self.limit().note_removed();
         }
-        None
+        self.end_of_fruitless_shard(drain)
     }
 
     /// Chooses a batch of entries to move to `target`.
@@ -134,7 +128,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ) {
         let mut cursor = self.drain_state().cursor.lock();
         let most = drain.entries_left();
-        let is_source = |pool| pool != target.id();
+        let cold = self.manager().cold().map(|pool| pool.id());
+        let is_source = |pool| pool != target.id() && Some(pool) != cold;
         let choice = choose(self.index(), &mut cursor, most, is_source, sources, batch);
         drop(cursor);
         drain.report.busy += choice.busy;
@@ -142,7 +137,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         drain.fruitless += usize::from(choice.passed_shard);
     }
 
-    /// Decides whether a drain that found nothing to move goes on.
+    /// Decides whether a drain goes on that has moved nothing in the shards behind it.
     fn end_of_fruitless_shard(&self, drain: &mut Drain) -> Option<DrainEnd> {
         if drain.fruitless < self.index().shards() {
             return None;
@@ -154,52 +149,6 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         // its batch, are found in the next pass.
         (drain.fruitless >= FRUITLESS_PASSES * self.index().shards()).then_some(DrainEnd::Stuck)
     }
-
-    /// Whether a copy of so many bytes may be made without passing the limit.
-    fn has_room_for_copies(&self, bytes: usize) -> bool {
-        let Some(max) = self.limit().bytes() else { return true };
-        let wanted = bytes.saturating_add(GROWTH);
-        // An allocator that panics when it is asked is at its limit.
-        self.measure_held().is_ok_and(|held| held.saturating_add(wanted) <= max)
-    }
-
-    /// Whether there is room for one more copy. Compacts the pools that are emptied, once per
-    /// batch, if there is not.
-    fn makes_room(&self, room: &mut Room, bytes: usize, sources: &SourcePools) -> bool {
-        if room.measured || self.has_room_for_copies(bytes) {
-            return true;
-        }
-        if std::mem::replace(&mut room.compacted, true) {
-            return false;
-        }
-        for pool in sources.iter() {
-            catch(|| {
-                pool.zpool().compact(CompactionBudget::UNLIMITED).freed_bytes + pool.zpool().trim()
-            });
-        }
-        self.has_room_for_copies(bytes)
-    }
-}
-
-/// What is known about the room for the copies of a batch.
-#[derive(Debug, Default)]
-struct Room {
-    /// All of them fit.
-    measured: bool,
-    /// The pools that they come from were compacted.
-    compacted: bool,
-}
-
-/// Upper bound of the bytes of an entry's copy.
-fn entry_bytes(value: &ChosenValue<'_>) -> usize {
-    match value {
-        ChosenValue::Pooled { meta, .. } => meta.block_len,
-        ChosenValue::Large(large) => large.len + large.heap_bytes(),
-    }
-}
-
-fn batch_bytes<K>(batch: &[ChosenEntry<'_, K>]) -> usize {
-    batch.iter().map(|chosen| entry_bytes(&chosen.value)).sum()
 }
 
 /// One call of `drain`.
@@ -247,7 +196,7 @@ impl Drain {
             }
             Relocated::Kept(KeptReason::Busy) => report.busy += 1,
             Relocated::Kept(KeptReason::Unreadable) => report.unreadable += 1,
-            Relocated::Kept(KeptReason::Refused) => report.refused += 1,
+            Relocated::Kept(KeptReason::Refused | KeptReason::NotSmaller) => report.refused += 1,
             Relocated::Kept(KeptReason::OutOfMemory) => self.is_out_of_memory = true,
         }
     }

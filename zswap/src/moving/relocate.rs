@@ -55,12 +55,41 @@ pub(crate) enum KeptReason {
     Refused,
     /// There is no memory for a copy.
     OutOfMemory,
+    /// The copy would not be as much smaller as was asked for.
+    NotSmaller,
+}
+
+/// Where to move an entry, and on which condition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Move<'t> {
+    pub(crate) target: &'t PoolRef,
+    /// The objects have to become smaller by this part of them, or the entry stays.
+    pub(crate) min_gain: Option<usize>,
+}
+
+impl<'t> Move<'t> {
+    /// A move on no condition.
+    pub(crate) fn to(target: &'t PoolRef) -> Move<'t> {
+        Move { target, min_gain: None }
+    }
+
+    /// The longest that the copies of objects of `len` bytes may be.
+    fn max_len(&self, len: usize) -> usize {
+        self.min_gain.map_or(usize::MAX, |part| len - len.div_ceil(part))
+    }
 }
 
 /// A value made anew.
 struct Copy {
     value: Value,
     recompressed: bool,
+}
+
+impl Copy {
+    /// Returns the copy if its objects have at most `max_len` bytes. Frees it otherwise.
+    fn within(self, max_len: usize) -> Result<Copy, KeptReason> {
+        if self.value.object_len() <= max_len { Ok(self) } else { Err(KeptReason::NotSmaller) }
+    }
 }
 
 /// Memory for the block that is being compressed again.
@@ -86,22 +115,30 @@ impl<'a> BlockBuffer<'a> {
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Moves a chosen entry to `target`.
+    /// Moves a chosen entry.
     pub(crate) fn relocate(
         &self,
         chosen: ChosenEntry<'_, K>,
-        target: &PoolRef,
+        to: Move<'_>,
         buffer: &mut BlockBuffer<'_>,
     ) -> Relocated {
         let ChosenEntry { key, seen, mut value } = chosen;
         let copy = match &mut value {
             ChosenValue::Pooled { pool, object, meta } => {
-                self.copy_block(pool, object, *meta, target, buffer)
+                let max_len = to.max_len(meta.object_len);
+                self.copy_block(pool, object, *meta, to.target, max_len, buffer)
             }
-            ChosenValue::Large(large) => self.copy_large(large, target, buffer),
+            ChosenValue::Large(large) => self
+                .copy_large(large, to.target, buffer)
+                .and_then(|copy| copy.within(to.max_len(large.object_len()))),
         };
         let (new, recompressed) = match copy {
             Ok(Copy { value, recompressed }) => (value, recompressed),
+            Err(KeptReason::NotSmaller) => {
+                let hash = self.hash(&key);
+                self.index().edit(hash, |shard, hash| shard.keep_idle(hash, &key, seen));
+                return Relocated::Kept(KeptReason::NotSmaller);
+            }
             Err(reason) => return Relocated::Kept(reason),
         };
         let bytes_after = new.object_len();
@@ -144,31 +181,36 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Ok(Copy { value: Value::SameFilled { word, len }, recompressed: false })
             }
             PinnedValue::Pooled { pool, object, meta } => {
-                self.copy_block(pool, object, meta, target, buffer)
+                self.copy_block(pool, object, meta, target, usize::MAX, buffer)
             }
             PinnedValue::Large(large) => self.copy_large(&large, target, buffer),
         }
     }
 
     /// Copies an object as it is, if both pools have one codec. Otherwise decodes it, and encodes
-    /// the block as a store would.
+    /// the block as a store would. Makes no copy of more than `max_len` bytes.
     fn copy_block(
         &self,
         pool: &PoolRef,
         object: &PinnedObject<'_>,
         meta: ObjectMeta,
         target: &PoolRef,
+        max_len: usize,
         buffer: &mut BlockBuffer<'_>,
     ) -> Result<Copy, KeptReason> {
         let same_codec = pool.spec().compressor == target.spec().compressor;
         let (handle, meta) = if same_codec {
+            if meta.object_len > max_len {
+                return Err(KeptReason::NotSmaller);
+            }
             self.check_object(object, meta).map_err(unreadable)?;
             (insert(target, object).map_err(refused)?, meta)
         } else {
             let block = buffer.of(meta.block_len)?;
             self.decode(pool, object, meta, block).map_err(unreadable)?;
             let raw = self.encode_options().looks_incompressible(block);
-            self.encode_as(raw, target, target.codec(), block).map_err(refused)?
+            let encoded = self.encode_as(raw, max_len, target, target.codec(), block);
+            encoded.map_err(refused)?.ok_or(KeptReason::NotSmaller)?
         };
         let object = PooledObject::new(target.clone(), handle);
         let value = Value::Pooled(PooledBlock { object, meta });

@@ -1,6 +1,7 @@
 //! Statistics of a store: what it holds, and what it has done.
 
 mod display;
+pub(crate) mod cold_report;
 pub(crate) mod drain_report;
 pub(crate) mod latency;
 
@@ -9,6 +10,7 @@ use zpool_core::PoolStats;
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 use zpool_manager::ManagerStats;
 
+pub use self::cold_report::ColdStats;
 pub use self::latency::LatencySummary;
 use crate::value::error::Error;
 
@@ -89,6 +91,8 @@ pub struct StoreStats {
     pub unpins_panicked: u64,
     /// Calls of the eviction listener that panicked.
     pub listeners_panicked: u64,
+    /// The pool for cold blocks, if there is one.
+    pub cold: Option<ColdStats>,
     /// How long stores and loads took, if the builder was
     /// [asked](crate::StoreBuilder::latency_histograms) for that.
     pub latencies: Option<LatencyStats>,

@@ -1,5 +1,6 @@
 //! The store: its parts, and the calls that need no more than these. The other calls are in `ops`.
 
+pub(crate) mod cold_state;
 pub(crate) mod cost;
 pub(crate) mod drain_state;
 pub(crate) mod settings;
@@ -9,6 +10,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{NoBlock, might_block};
@@ -21,6 +23,7 @@ use crate::limit::Limit;
 use crate::limit::policy::Eviction;
 use crate::stats::Counters;
 use crate::stats::latency::Latencies;
+use crate::store::cold_state::ColdState;
 use crate::store::drain_state::{DrainPolicy, DrainState, StartDrain};
 use crate::store::settings::{EncodeOptions, StoreSettings};
 use crate::value::Value;
@@ -73,6 +76,7 @@ struct Inner<K, S> {
     counters: Counters,
     latencies: Option<Box<Latencies>>,
     drain: DrainState,
+    cold: ColdState,
     /// Called after each switch, if the policy is to drain.
     start_drain: Option<StartDrain<K, S>>,
 }
@@ -111,6 +115,7 @@ impl<K, S> Store<K, S> {
                 counters,
                 latencies,
                 drain: DrainState::default(),
+                cold: ColdState::default(),
                 start_drain: None,
             }),
         }
@@ -125,6 +130,28 @@ impl<K, S> Store<K, S> {
         let inner = Arc::get_mut(&mut self.inner).expect("a new store has no clone");
         (inner.drain.policy, inner.start_drain) = (policy, start);
         self
+    }
+
+    /// Sets the time of a turn of the heat clock in a store that was just made.
+    pub(crate) fn with_cold_turn(mut self, turn: Duration) -> Store<K, S> {
+        Arc::get_mut(&mut self.inner).expect("a new store has no clone").cold.turn = turn;
+        self
+    }
+
+    /// Makes a pool of `spec` the one for [cold blocks](crate::StoreBuilder::cold). Blocks of the
+    /// one before stay where they are, until they are used or [drained](crate::Store::drain). May
+    /// block.
+    ///
+    /// # Errors
+    ///
+    /// As for [`switch`](Self::switch); everything is then as it was.
+    pub fn set_cold(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
+        self.inner.manager.set_cold(spec)
+    }
+
+    #[inline]
+    pub(crate) fn cold_state(&self) -> &ColdState {
+        &self.inner.cold
     }
 
     pub(crate) fn downgrade(&self) -> WeakStore<K, S> {

@@ -11,7 +11,14 @@
 //!   larger of those before and after. `drain_recompressed_peak_held` likewise.
 //! - `load_p50_during_drain`, `load_p99_during_drain`: the latency of loads in another thread while
 //!   such a drain runs, over that while none runs.
+//! - `cold_held_hot10`, `cold_held_hot20`: bytes held by a store of lz4 whose cold blocks are in a
+//!   pool of zstd(level=1), over those of lz4 alone, with 10 or 20 percent of the pages hot. Both
+//!   are compacted. `cold_pagelz_*`: pagelz for the hot pages, and denser pools for the cold ones.
+//! - `cold_cpu_us_per_page`: the CPU of that, compaction included, per page that became cold or was
+//!   tried.
+//! - `hot_load_p50`: the latency of loads of hot pages in such a store, over lz4 alone.
 
+mod cold_pool;
 mod drains;
 mod loads;
 
@@ -22,7 +29,7 @@ use std::process::ExitCode;
 use benches::{Failure, Output, exit};
 use clap::Parser;
 use workload::{Pages, Report, read_files};
-use zswap::{PoolSpec, Store};
+use zswap::{PoolSpec, Store, StoreBuilder};
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
@@ -58,6 +65,7 @@ fn measure(files: &[PathBuf]) -> Result<Report, Failure> {
     let mut report = Report::default();
     drains::measure(&pages, &mut report)?;
     loads::measure(&pages, &mut report)?;
+    cold_pool::measure(&pages, &mut report)?;
     Ok(report)
 }
 
@@ -65,13 +73,16 @@ fn spec(text: &str) -> PoolSpec {
     text.parse().expect("a spec of this program is one")
 }
 
-/// Creates a store over `text` with every page under its number.
-fn filled(text: &str, pages: &Pages) -> Result<Store<u64>, Failure> {
-    let store = Store::builder()
-        .spec(spec(text))
+/// Returns a builder that knows all codecs of this program.
+fn builder() -> StoreBuilder<u64> {
+    Store::builder()
         .compressor(std::sync::Arc::new(zpool_zstd::ZstdDriver))
         .compressor(std::sync::Arc::new(zpool_pagelz::PagelzDriver))
-        .build()?;
+}
+
+/// Creates a store over `text` with every page under its number.
+fn filled(text: &str, pages: &Pages) -> Result<Store<u64>, Failure> {
+    let store = builder().spec(spec(text)).build()?;
     store_all(&store, pages)?;
     Ok(store)
 }

@@ -13,7 +13,7 @@ use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
 pub(crate) use self::exchange::{Inserted, Replaced};
-pub(crate) use self::moving::Exchanged;
+pub(crate) use self::moving::{Exchanged, Temperature};
 pub(crate) use self::shard_stats::ShardStats;
 use crate::index::large_values::LargeValues;
 use crate::index::packed_entry::PackedEntry;

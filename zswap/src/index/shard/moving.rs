@@ -5,13 +5,24 @@ use zpool_core::PoolId;
 use zpool_manager::PoolRef;
 
 use super::{Shard, ValueRef, equals_itself};
-use crate::index::packed_entry::PackedEntry;
+use crate::index::packed_entry::{EntryState, Idle, PackedEntry};
 use crate::index::table::{BucketId, Position, Seek};
 use crate::value::{Value, ValueId};
 
 /// Entries that one walk visits, and free buckets that it passes, while the shard is locked.
 const ENTRIES: usize = 128;
 const BUCKETS: usize = 128;
+
+/// What the clock of a pool for cold blocks finds at an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Temperature {
+    /// Used so often since the last turn.
+    Used(u32),
+    /// Not used, but for less than two turns, or to be kept.
+    Unused,
+    /// Not used for two turns.
+    Cold,
+}
 
 /// The value that a moved one has replaced, and a reference to a pool that was not needed. Drop
 /// both after the lock is released.
@@ -53,6 +64,32 @@ impl<K> Shard<K> {
         Some(position)
     }
 
+    /// Cools one entry after the other from `from` on, and calls `visit` with its key, its
+    /// temperature and its value. Returns where to go on: behind the entry for which `visit`
+    /// returned false, behind a bounded number of entries, or `None` at the end of the shard.
+    pub(crate) fn cool(
+        &mut self,
+        from: Position,
+        mut visit: impl FnMut(&K, Temperature, ValueRef<'_>) -> bool,
+    ) -> Option<Position> {
+        let mut position = from;
+        for _ in 0..ENTRIES {
+            let (at, found) = match self.table.seek(position, BUCKETS) {
+                Seek::Found(at, found) => (at, found),
+                Seek::Nothing(behind) => return Some(behind),
+                Seek::End => return None,
+            };
+            let temperature = cool(self.table.get_mut(at)?.1.state_mut());
+            let (key, _) = self.table.get(at)?;
+            let goes_on = visit(key, temperature, self.found(at)?);
+            position = self.table.behind(at, found)?;
+            if !goes_on {
+                break;
+            }
+        }
+        Some(position)
+    }
+
     /// Replaces the value at bucket `at` by `new`, which has the same bytes in another pool. The
     /// entry keeps its heat, and neither a store nor a use is counted.
     ///
@@ -76,6 +113,7 @@ impl<K> Shard<K> {
         let (from, to) = (old.state(), entry.state_mut());
         to.set_distance(from.distance());
         to.set_heat(from.heat());
+        to.set_idle(from.idle());
         let old = std::mem::replace(old, entry);
         self.table.set_sum(at, sum);
         self.unpack(old, old_sum, None)
@@ -102,5 +140,57 @@ impl<K: Eq> Shard<K> {
             };
         }
         None
+    }
+}
+
+impl<K: Eq> Shard<K> {
+    /// Keeps the value that `seen` names where it is, until it is used.
+    pub(crate) fn keep_idle(&mut self, hash: u64, key: &K, seen: ValueId) {
+        if let Some(at) = self.bucket_of_seen(hash, key, seen)
+            && let Some((_, entry)) = self.table.get_mut(at)
+        {
+            entry.state_mut().set_idle(Idle::Kept);
+        }
+    }
+}
+
+/// Cools an entry by one turn.
+fn cool(state: &mut EntryState) -> Temperature {
+    match (state.heat(), state.idle()) {
+        (0, Idle::No) => {
+            state.set_idle(Idle::ForATurn);
+            Temperature::Unused
+        }
+        (0, Idle::ForATurn) => Temperature::Cold,
+        (0, Idle::Kept) => Temperature::Unused,
+        (heat, _) => {
+            state.set_heat(heat - 1);
+            state.set_idle(Idle::No);
+            Temperature::Used(heat)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry is cold after two turns without a use, and a use begins that anew.
+    #[test]
+    fn cool_twice_unused_is_cold() {
+        let mut state = EntryState::default();
+        assert_eq!([(); 3].map(|()| cool(&mut state)), {
+            [Temperature::Unused, Temperature::Cold, Temperature::Cold]
+        });
+        state.set_heat(2);
+        assert_eq!([(); 5].map(|()| cool(&mut state)), {
+            use Temperature::{Cold, Unused, Used};
+            [Used(2), Used(1), Unused, Cold, Cold]
+        });
+        state.set_idle(Idle::Kept);
+        assert_eq!([(); 3].map(|()| cool(&mut state)), [Temperature::Unused; 3]);
+        state.set_heat(1);
+        assert_eq!(cool(&mut state), Temperature::Used(1));
+        assert_eq!([(); 2].map(|()| cool(&mut state)), [Temperature::Unused, Temperature::Cold]);
     }
 }
