@@ -15,7 +15,8 @@ BUGS = {
     )]),
     "unpinned-before-exchange": ("zswap", ["drain_races"], [(
         "zswap/src/moving/relocate.rs",
-        "        // The value is pinned, so that no other value can have the identity that was seen.\n",
+        "        // The value is pinned, so that no other value can have the identity that was "
+        "seen.\n",
         "        if let ChosenValue::Pooled { object, .. } = &mut value {\n"
         "            self.unpin(object);\n"
         "        }\n",

@@ -22,9 +22,9 @@ impl PoolManager {
     /// Returns the bytes that the allocators of all pools except `pool` hold together, or slightly
     /// more.
     ///
-    /// The other pools only shrink until the next [switch](Self::switches), except for that [for cold
-    /// blocks](Self::cold). So a caller that tracks `pool` and that one itself may keep the figure. Their [contexts](Self::context_bytes) may grow while
-    /// blocks are loaded from them.
+    /// The other pools only shrink until the next [switch](Self::switches), except for that [for
+    /// cold blocks](Self::cold). So a caller that tracks `pool` and that one may keep the figure.
+    /// Their [contexts](Self::context_bytes) may grow while blocks are loaded from them.
     ///
     /// - Up to 64 pools: exact.
     /// - More pools: the call takes no longer than with 64. It asks the pools retired last and a
@@ -85,7 +85,8 @@ impl PoolManager {
         freed
     }
 
-    /// Calls `visit` with the current pool, that for cold blocks, the pools retired last, and a few others in rotation.
+    /// Calls `visit` with the current pool, that for cold blocks, the pools retired last, and a few
+    /// others in rotation.
     /// Visits all of up to 64 pools.
     ///
     /// Takes a time that does not depend on the number of pools. Holds no lock during a visit, and

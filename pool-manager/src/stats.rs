@@ -57,8 +57,8 @@ pub struct PoolInfo {
     pub context_bytes: usize,
     /// Time since it was made.
     pub age: Duration,
-    /// Time since it was retired; `None` while it is current or for cold blocks. A large value with references left
-    /// means that an owner keeps the pool alive.
+    /// Time since it was retired; `None` while it is current or for cold blocks. A large value with
+    /// references left means that an owner keeps the pool alive.
     pub retired_for: Option<Duration>,
 }
 

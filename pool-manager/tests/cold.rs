@@ -55,8 +55,7 @@ fn switch_does_not_revive_cold_pool() {
 #[test]
 fn replaced_cold_pool_is_retired_and_revived() {
     let script = Script::new();
-    let manager =
-        builder(&script).executor(Arc::new(Manual::new())).build(&spec("a+x")).unwrap();
+    let manager = builder(&script).executor(Arc::new(Manual::new())).build(&spec("a+x")).unwrap();
     let first = manager.set_cold(&spec("b+y")).unwrap().pool();
     // A reference stands for an object in it.
     let held = manager.cold().unwrap();
@@ -74,7 +73,7 @@ fn replaced_cold_pool_is_retired_and_revived() {
     assert_eq!((states(&manager), script.alive()), (vec![PoolState::Current], 1));
 }
 
-/// What the cold pool holds is in every sum, also while it grows, and with many retired pools.
+/// Bytes of the cold pool are in every sum, also while it grows, and with many retired pools.
 #[test]
 fn bytes_of_cold_pool_are_counted() {
     let script = Script::new();

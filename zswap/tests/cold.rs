@@ -41,7 +41,7 @@ fn is_shorter_in_rle() -> bool {
     store_of("zbud+rle") * 8 < store_of("zsmalloc+lz4") * 7
 }
 
-/// What was not loaded for two turns is in the cold pool; what was loaded is not. Both load.
+/// Blocks that were not loaded for two turns are in the cold pool, others are not. Both load.
 #[test]
 fn cold_after_two_turns_without_load() {
     assert!(is_shorter_in_rle(), "the blocks of these tests gain an eighth");

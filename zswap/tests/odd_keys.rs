@@ -65,7 +65,8 @@ fn drain_nan_keys_moves_all() {
     assert_eq!((report.end, report.left, report.changed), (DrainEnd::Empty, 0, 0));
     assert!(report.moved >= before.stored_compressed + before.stored_raw);
     let after = store.stats();
-    let kinds = |stats: &StoreStats| (stats.stored_compressed, stats.stored_raw, stats.large_values);
+    let kinds =
+        |stats: &StoreStats| (stats.stored_compressed, stats.stored_raw, stats.large_values);
     assert_eq!((after.entries, after.stored_bytes), (300, before.stored_bytes));
     assert_eq!(kinds(&after), kinds(&before));
     for key in (0..300).step_by(2) {

@@ -86,8 +86,8 @@ pub struct ExecutorProperties {
     pub ordered: bool,
     /// Jobs run inside `submit`.
     pub runs_on_caller: bool,
-    /// `submit_later` keeps its delay. Without this promise, nothing that repeats itself for ever is
-    /// submitted.
+    /// `submit_later` keeps its delay. Without this promise, no work that repeats itself for ever
+    /// is submitted.
     pub keeps_delays: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The index as a mover of values sees it: which shards have blocks to move, and the exchange of one
-//! value for its copy in another pool.
+//! The index as a mover of values sees it: which shards have blocks to move, and the exchange of
+//! one value for its copy in another pool.
 
 use zpool_core::PoolId;
 

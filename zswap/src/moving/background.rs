@@ -1,8 +1,8 @@
 //! Draining on the executor, in small steps.
 //!
 //! ```text
-//!   switch ─► request ─► job: a step ─► wait, so that its share of a CPU is kept ─► job: a step ...
-//!                          └ nothing left, stuck, paused, or at the limit for too long: no next job
+//!   switch ─► request ─► job: a step ─► wait, to keep to a share of a CPU ─► job: a step ...
+//!                          └ nothing left, stuck, paused, or at the limit for long: no next job
 //! ```
 //!
 //! The job holds the store weakly between its steps, so a store can be dropped at any time.

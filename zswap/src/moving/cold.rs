@@ -1,22 +1,22 @@
 //! The pool for cold blocks: a clock finds what was not used for two turns, and moves it there.
 //!
 //! ```text
-//!   hand ─► entry   used since the last turn?   in the cold pool and used twice: back to the current
-//!                   no, for the first time:     remember that
-//!                   no, for the second time:    to the cold pool, if it becomes an eighth smaller
+//!   hand ─► entry   used since the last turn: if it is cold, back to the current pool
+//!                   not, for the first time:  remember that
+//!                   not, for the second time: to the cold pool, if it becomes an eighth smaller
 //! ```
 //!
 //! The hand is not that of eviction, which moves only when something is evicted. Both cool the same
 //! heat. A turn visits each entry once, so an entry moves at most once per turn.
 
 use std::hash::{BuildHasher, Hash};
+use std::time::Instant;
 
 use bumpalo::Bump;
 use zpool_core::exec::Job;
 use zpool_core::internal::{TryArc, catch, prefetch};
 use zpool_core::{PoolId, might_block};
 use zpool_manager::PoolRef;
-use std::time::Instant;
 
 use crate::index::shard::{Temperature, ValueRef};
 use crate::moving::batch::{
@@ -159,7 +159,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         });
         *hand = match next {
             Some(position) => MoveCursor { shard, position },
-            None => MoveCursor { shard: (shard + 1) % self.index().shards(), ..MoveCursor::default() },
+            None => {
+                MoveCursor { shard: (shard + 1) % self.index().shards(), ..MoveCursor::default() }
+            }
         };
         next.is_some()
     }

@@ -59,7 +59,7 @@ pub(crate) enum KeptReason {
     NotSmaller,
 }
 
-/// Where to move an entry, and on which condition.
+/// The target of a move, and its condition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Move<'t> {
     pub(crate) target: &'t PoolRef,

@@ -12,7 +12,7 @@ use crate::store::Store;
 /// class, of the pool's tables and of the index.
 const GROWTH: usize = 16 << 10;
 
-/// What is known about the room for the copies of a batch.
+/// Knowledge about the room for the copies of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     /// All of them fit.

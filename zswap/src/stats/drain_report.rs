@@ -65,8 +65,8 @@ pub enum DrainEnd {
     Limit,
     /// There is no memory for a copy of the next entry.
     OutOfMemory,
-    /// What is left did not move in a whole pass over the index: it is unreadable, refused by the
-    /// current pool, or in use by more readers than its allocator counts.
+    /// The entries that are left did not move in a whole pass over the index: they are
+    /// unreadable, refused by the current pool, or have more readers than their allocator counts.
     Stuck,
 }
 

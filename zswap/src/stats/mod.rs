@@ -1,7 +1,7 @@
 //! Statistics of a store: what it holds, and what it has done.
 
-mod display;
 pub(crate) mod cold_report;
+mod display;
 pub(crate) mod drain_report;
 pub(crate) mod latency;
 

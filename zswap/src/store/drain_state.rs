@@ -73,7 +73,7 @@ impl DrainPolicy {
     }
 }
 
-/// What to do after a switch, if the policy is to drain.
+/// Function that begins the work of a store's policy.
 pub(crate) type StartDrain<K, S> = fn(&Store<K, S>);
 
 /// A drain on the executor.

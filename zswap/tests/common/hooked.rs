@@ -12,7 +12,7 @@ use zswap::plugin::{
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// What to call when a block is compressed.
+/// A call in the middle of a compression.
 #[derive(Default)]
 pub struct Hook(Mutex<Option<(usize, Call)>>);
 

@@ -1,4 +1,4 @@
-//! What a pool for cold blocks saves and costs.
+//! Savings and costs of a pool for cold blocks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,10 +54,12 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure>
                 }
             }
             let prefix = pair.prefix;
-            let figure = |name: String, unit: &str, value: fn(&Round) -> f64| -> Result<Figure, Failure> {
-                let spread = Spread::of(rounds.iter().map(value)).ok_or("a figure is no number")?;
-                Ok(spread.figure(name, unit))
-            };
+            let figure =
+                |name: String, unit: &str, value: fn(&Round) -> f64| -> Result<Figure, Failure> {
+                    let spread =
+                        Spread::of(rounds.iter().map(value)).ok_or("a figure is no number")?;
+                    Ok(spread.figure(name, unit))
+                };
             report.push(figure(format!("{prefix}_held_hot{hot}"), "ratio", |round| round.held)?);
             let name = format!("{prefix}_cpu_us_per_page_hot{hot}");
             report.push(figure(name, "us", |round| round.cpu_us)?);

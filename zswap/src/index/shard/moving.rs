@@ -13,7 +13,7 @@ use crate::value::{Value, ValueId};
 const ENTRIES: usize = 128;
 const BUCKETS: usize = 128;
 
-/// What the clock of a pool for cold blocks finds at an entry.
+/// The state of an entry, as the clock of a pool for cold blocks finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Temperature {
     /// Used so often since the last turn.
