@@ -1,10 +1,11 @@
 //! Settings of a store, and its making.
 
+mod moves;
+
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::RandomState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use zpool_core::ZPoolDriver;
 use zpool_core::compress::CompressorDriver;
@@ -16,14 +17,11 @@ use zpool_core::page::PageSource;
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
+use self::moves::MoveSettings;
 use crate::build_error::BuildError;
 use crate::limit::Limit;
 use crate::limit::policy::{AtLimit, Eviction, Listener};
-use crate::moving::background::start_drain;
-use crate::moving::cold::start_heat_clock;
 use crate::store::Store;
-use crate::store::cold_state::DEFAULT_COLD_TURN;
-use crate::store::drain_state::{DrainPolicy, StartDrain};
 use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
 use crate::value::MAX_BLOCK_SIZE;
 
@@ -48,20 +46,11 @@ pub struct StoreBuilder<K, S = RandomState> {
     max_value_len: Option<usize>,
     encode_options: EncodeOptions,
     latencies: bool,
+    thrash_meter: bool,
     exclude_from_dumps: bool,
     wipe_on_free: bool,
-    cold: Option<ColdSetup<K, S>>,
-    cold_turn: Duration,
-    drain_policy: DrainPolicy,
-    start_drain: Option<StartDrain<K, S>>,
+    moves: MoveSettings<K, S>,
     hasher: S,
-}
-
-/// The pool for cold blocks, and what starts its clock.
-struct ColdSetup<K, S> {
-    spec: PoolSpec,
-    /// `None` if the hasher was set later: `build` refuses that.
-    start: Option<StartDrain<K, S>>,
 }
 
 impl<K> Store<K, RandomState> {
@@ -96,12 +85,10 @@ impl<K> StoreBuilder<K, RandomState> {
                 checksums: false,
             },
             latencies: false,
+            thrash_meter: false,
             exclude_from_dumps: false,
             wipe_on_free: false,
-            cold: None,
-            cold_turn: DEFAULT_COLD_TURN,
-            drain_policy: DrainPolicy::Never,
-            start_drain: None,
+            moves: MoveSettings::default(),
             hasher: RandomState::new(),
         }
     }
@@ -259,6 +246,16 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { latencies: on, ..self }
     }
 
+    /// Whether the store notes how soon blocks are asked for again that it made cold or evicted,
+    /// and how many are removed without that, for [statistics](crate::StoreStats::thrash) (default
+    /// false). A load or take asks, a peek does not.
+    ///
+    /// Takes 32 KiB for the whole store, and nothing per entry. One key in
+    /// [16](crate::stats::SAMPLED_ONE_IN) is looked at, by its hash; evicting one hashes its key.
+    pub fn thrash_meter(self, on: bool) -> Self {
+        StoreBuilder { thrash_meter: on, ..self }
+    }
+
     /// Sets how keys are hashed (default: std's `RandomState`, keyed for each store, which resists
     /// keys chosen by an attacker). [`SequentialKeys`](crate::SequentialKeys) is faster for trusted
     /// integers. If a hasher maps many keys to one hash, the store becomes slow for them, but keeps
@@ -279,13 +276,10 @@ impl<K, S> StoreBuilder<K, S> {
             max_value_len: self.max_value_len,
             encode_options: self.encode_options,
             latencies: self.latencies,
+            thrash_meter: self.thrash_meter,
             exclude_from_dumps: self.exclude_from_dumps,
             wipe_on_free: self.wipe_on_free,
-            cold: self.cold.map(|cold| ColdSetup { spec: cold.spec, start: None }),
-            cold_turn: self.cold_turn,
-            drain_policy: self.drain_policy,
-            // Of the other hasher's type: `build` checks that a policy was set after it.
-            start_drain: None,
+            moves: self.moves.with_other_hasher(),
             hasher,
         }
     }
@@ -323,18 +317,7 @@ impl<K, S> StoreBuilder<K, S> {
         if self.exclude_from_dumps && self.source.is_some() {
             return Err(BuildError::DumpsOfOwnSource);
         }
-        if !(1..=100).contains(&self.drain_policy.share_percent()) {
-            return Err(BuildError::DrainShare(self.drain_policy.share_percent()));
-        }
-        if self.drain_policy != DrainPolicy::Never && self.start_drain.is_none() {
-            return Err(BuildError::DrainBeforeHasher);
-        }
-        if self.cold.as_ref().is_some_and(|cold| cold.start.is_none()) {
-            return Err(BuildError::ColdBeforeHasher);
-        }
-        if self.cold_turn.is_zero() {
-            return Err(BuildError::ColdTurn);
-        }
+        self.moves.check()?;
         let Eviction { keep_compressible, listener, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
@@ -378,8 +361,8 @@ impl<K, S> StoreBuilder<K, S> {
         }
         let manager = manager.build_idle().map_err(BuildError::Thread)?;
         manager.switch(&spec).map_err(BuildError::Switch)?;
-        if let Some(cold) = &self.cold {
-            manager.set_cold(&cold.spec).map_err(BuildError::Switch)?;
+        if let Some(cold) = &self.moves.cold {
+            manager.set_cold(cold).map_err(BuildError::Switch)?;
         }
         let settings = StoreSettings {
             block_size: self.block_size,
@@ -391,50 +374,12 @@ impl<K, S> StoreBuilder<K, S> {
         let limit =
             Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
         let store = Store::new(manager, settings, limit, self.latencies, self.hasher)
-            .with_drain_policy(self.drain_policy, self.start_drain)
-            .with_cold_turn(self.cold_turn);
-        if let Some(start) = self.cold.and_then(|cold| cold.start) {
-            start(&store);
-        }
+            .with_thrash_meter(self.thrash_meter);
+        let store = self.moves.apply(store);
         match store.limit_bytes().map(|limit| (limit, store.bytes_held())) {
             Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),
             _ => Ok(store),
         }
-    }
-}
-
-impl<K, S> StoreBuilder<K, S>
-where
-    K: Hash + Eq + Clone + Send + 'static,
-    S: BuildHasher + Send + Sync + 'static,
-{
-    /// Adds a second pool, of `spec`, for blocks that were not loaded for two
-    /// [turns](Self::cold_turn) of a clock (default: none). Call it after [`hasher`](Self::hasher).
-    ///
-    /// New blocks go to the current pool. The clock compresses cold ones again into this pool, such
-    /// as `zsmalloc+zstd(level=1)` beside lz4. A block that would not become an eighth smaller
-    /// stays. One that is loaded at least twice within a turn returns. What the clock does is in
-    /// [`StoreStats::cold`](crate::StoreStats::cold).
-    ///
-    /// The clock runs on the executor, if that keeps delays as the default one does. Otherwise call
-    /// [`Store::turn_heat_clock`]. It cools the heat by which blocks are evicted as well.
-    pub fn cold(self, spec: PoolSpec) -> Self {
-        let start: StartDrain<K, S> = start_heat_clock;
-        StoreBuilder { cold: Some(ColdSetup { spec, start: Some(start) }), ..self }
-    }
-
-    /// Sets the time of a turn of the clock that finds [cold](Self::cold) blocks: more than 0
-    /// (default [`DEFAULT_COLD_TURN`](crate::DEFAULT_COLD_TURN)).
-    pub fn cold_turn(self, turn: Duration) -> Self {
-        StoreBuilder { cold_turn: turn, ..self }
-    }
-
-    /// Sets when retired pools are [drained](Store::drain) on the executor (default: never). Call
-    /// it after [`hasher`](Self::hasher).
-    ///
-    /// Switches of the store count, not those of its [manager](Store::manager).
-    pub fn drain(self, policy: DrainPolicy) -> Self {
-        StoreBuilder { drain_policy: policy, start_drain: Some(start_drain), ..self }
     }
 }
 

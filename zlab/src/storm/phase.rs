@@ -11,7 +11,7 @@ use zswap::Store;
 
 use super::drains::DrainCounts;
 use super::executors::StormExecutor;
-use super::report::{PhaseReport, SwitchNs};
+use super::report::{EvictedFate, PhaseReport, SwitchNs};
 use super::switcher::Switcher;
 use super::worker::{Worker, WorkerCounts};
 use super::{BLOCK_SIZE, StormPhase, StormSetup};
@@ -57,7 +57,7 @@ pub(super) fn run(
     if let Some(drains) = &mut switcher.drains {
         drains.finish(&store, &executor)?;
     }
-    let evicted = store.stats().evicted;
+    let (evicted, thrash) = (store.stats().evicted, store.stats().thrash);
     store.clear();
     executor.drain()?;
     // The store still exists, and with it the current pool, which is the one that may be alive.
@@ -66,6 +66,7 @@ pub(super) fn run(
     let no_block_violations = violations() - violations_before;
     let mut report = report(phase, seconds, &switcher, &stats, counts, no_block_violations);
     report.evicted = evicted;
+    report.evicted_fate = thrash.map(|thrash| EvictedFate::of(&thrash.evicted));
     report.over_limit_bound_bytes = setup.limit.map(|limit| limit.bound);
     Ok(report)
 }
@@ -75,7 +76,7 @@ fn store(setup: &StormSetup, executor: &StormExecutor) -> Result<Store<u64>, Fai
         .executor(executor.executor())
         .revive(setup.revive);
     let builder = match setup.limit {
-        Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit),
+        Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit).thrash_meter(true),
         None => builder,
     };
     let builder = match executor.max_pending() {
@@ -117,6 +118,7 @@ fn report(
         refused: counts.refused,
         over_limit_max_bytes: counts.over_limit_max_bytes,
         over_limit_bound_bytes: None,
+        evicted_fate: None,
         drain: switcher.drains.clone(),
         errors: counts.errors,
         first_error: counts.first_error,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use workload::format_ns;
 use zpool_core::first_violation;
+use zswap::stats::{THRASH_BUCKETS, ThrashCounts};
 
 use super::drains::DrainCounts;
 use crate::output::table;
@@ -57,10 +58,34 @@ pub(super) struct PhaseReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) over_limit_bound_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) evicted_fate: Option<EvictedFate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) drain: Option<DrainCounts>,
     pub(super) errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_error: Option<String>,
+}
+
+/// Fate of evicted blocks, of which one in 16 is looked at.
+#[derive(Debug, Serialize)]
+pub(super) struct EvictedFate {
+    pub(super) noted: u64,
+    /// Blocks that were asked for again: in less than 1 second, 2, 4, and so on to 128.
+    pub(super) asked_again: [u64; THRASH_BUCKETS],
+    pub(super) asked_later: u64,
+    pub(super) removed_unasked: u64,
+}
+
+impl EvictedFate {
+    pub(super) fn of(counts: &ThrashCounts) -> EvictedFate {
+        let ThrashCounts { noted, asked_again, asked_later, removed_unasked, .. } = *counts;
+        EvictedFate { noted, asked_again, asked_later, removed_unasked }
+    }
+
+    /// Returns the share of a count in percent.
+    fn percent(&self, count: u64) -> String {
+        format!("{:.0} %", 100.0 * count as f64 / self.noted.max(1) as f64)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -154,6 +179,15 @@ impl StormReport {
         row("stale blocks", &|p| p.stale.to_string());
         if self.phases.iter().any(|phase| phase.over_limit_bound_bytes.is_some()) {
             row("evicted", &|p| p.evicted.to_string());
+            let fate = |count: fn(&EvictedFate) -> u64| {
+                move |p: &PhaseReport| {
+                    let fate = p.evicted_fate.as_ref();
+                    fate.map_or_else(|| "-".to_owned(), |fate| fate.percent(count(fate)))
+                }
+            };
+            row("evicted, asked for in 1 s", &fate(|f| f.asked_again[0]));
+            row("evicted, asked for in 8 s", &fate(|f| f.asked_again[..4].iter().sum()));
+            row("evicted, removed unasked", &fate(|f| f.removed_unasked));
             row("refused", &|p| p.refused.to_string());
             row("bytes over the limit, max", &|p| p.over_limit_max_bytes.to_string());
         }
@@ -213,6 +247,7 @@ mod tests {
             refused: 0,
             over_limit_max_bytes: 0,
             over_limit_bound_bytes: None,
+            evicted_fate: None,
             drain: None,
             errors: 0,
             first_error: None,

@@ -5,6 +5,7 @@ use zpool_core::PoolId;
 
 use super::Index;
 use crate::index::shard::{Exchanged, Shard};
+use crate::stats::thrash::ThrashMeter;
 use crate::value::{Value, ValueId};
 
 /// A value that [`Index::exchange_seen`] did not put in. Drop it after the lock is released.
@@ -16,6 +17,17 @@ pub(crate) struct NotExchanged {
 }
 
 impl<K> Index<K> {
+    /// Adds a thrash meter to a new index.
+    pub(crate) fn add_meter(&mut self) {
+        self.meter = Some(Box::new(ThrashMeter::new()));
+    }
+
+    /// The thrash meter, if there is one.
+    #[inline]
+    pub(crate) fn meter(&self) -> Option<&ThrashMeter> {
+        self.meter.as_deref()
+    }
+
     /// Looks at the shard of this number, under its lock.
     pub(crate) fn look<R>(&self, shard: usize, look: impl FnOnce(&Shard<K>) -> R) -> R {
         look(&self.shards[shard].lock())

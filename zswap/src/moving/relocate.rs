@@ -21,6 +21,7 @@ use zpool_manager::PoolRef;
 use crate::index::shard::Exchanged;
 use crate::moving::batch::{ChosenEntry, ChosenValue};
 use crate::ops::pinned::PinnedValue;
+use crate::stats::thrash::Departure;
 use crate::store::Store;
 use crate::value::backoff::{Backoff, is_too_many_readers};
 use crate::value::error::Error;
@@ -143,7 +144,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         };
         let bytes_after = new.object_len();
         // The value is pinned, so that no other value can have the identity that was seen.
-        let exchanged = self.index().exchange_seen(self.hash(&key), &key, seen, new);
+        let hash = self.hash(&key);
+        let exchanged = self.index().exchange_seen(hash, &key, seen, new);
         // Unpinned before the old object is freed, so that an allocator whose `free` waits for
         // readers does not wait for this thread (B20).
         match value {
@@ -153,6 +155,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match exchanged {
             Ok(Exchanged { old, unused_ref }) => {
                 drop(unused_ref);
+                if let Some(meter) = self.index().meter()
+                    && to.min_gain.is_some()
+                {
+                    meter.note(hash, Departure::Cold);
+                }
                 let bytes_before = old.object_len();
                 self.free(old);
                 Relocated::Moved { recompressed, bytes_before, bytes_after }

@@ -176,14 +176,18 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         seen: ValueId,
         watched: Option<&WatchGuard<'_, K>>,
     ) -> Option<Item<K>> {
-        self.index().edit(hash, |shard, hash| {
+        let gone = self.index().edit(hash, |shard, hash| {
             if watched.is_some_and(|watched| !shard.watches.stayed(watched.number)) {
                 return None;
             }
             let gone = shard.remove_if(hash, key, |found| found.id() == seen);
             shard.stats.invalidated += u64::from(gone.is_some());
             gone
-        })
+        });
+        if gone.is_some() {
+            self.note_removed(hash);
+        }
+        gone
     }
 
     /// Visits the keys of a shard that are not equal to themselves. No look-up finds these, so they

@@ -21,6 +21,7 @@ use crate::index::shard::Item;
 use crate::limit::Admission;
 use crate::limit::eviction_scope::EvictionScope;
 use crate::pressure::release::{IdleContexts, PoolScope};
+use crate::stats::thrash::Departure;
 use crate::store::Store;
 use crate::value::error::Error;
 use crate::value::pooled_object::call_allocator;
@@ -326,6 +327,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let len = stored.len();
         self.free(stored);
         let told = catch(|| {
+            if let Some(meter) = self.index().meter() {
+                meter.note(self.hash(&key), Departure::Evicted);
+            }
             if let Some(listener) = &self.eviction().listener {
                 listener(&key, len);
             }

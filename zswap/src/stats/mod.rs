@@ -4,6 +4,7 @@ pub(crate) mod cold_report;
 mod display;
 pub(crate) mod drain_report;
 pub(crate) mod latency;
+pub(crate) mod thrash;
 
 use zpool_core::PoolId;
 use zpool_core::PoolStats;
@@ -12,6 +13,7 @@ use zpool_manager::ManagerStats;
 
 pub use self::cold_report::ColdStats;
 pub use self::latency::LatencySummary;
+pub use self::thrash::{SAMPLED_ONE_IN, THRASH_BUCKETS, ThrashCounts, ThrashStats};
 use crate::value::error::Error;
 
 /// Statistics of a store. Each figure was true at some moment during the call. Those about stored
@@ -93,6 +95,9 @@ pub struct StoreStats {
     pub listeners_panicked: u64,
     /// The pool for cold blocks, if there is one.
     pub cold: Option<ColdStats>,
+    /// How soon blocks were asked for again that were made cold or evicted, if the builder was
+    /// [asked](crate::StoreBuilder::thrash_meter) for that.
+    pub thrash: Option<ThrashStats>,
     /// How long stores and loads took, if the builder was
     /// [asked](crate::StoreBuilder::latency_histograms) for that.
     pub latencies: Option<LatencyStats>,

@@ -132,6 +132,14 @@ impl<K, S> Store<K, S> {
         self
     }
 
+    /// Adds a thrash meter to a store that was just made.
+    pub(crate) fn with_thrash_meter(mut self, wanted: bool) -> Store<K, S> {
+        if wanted {
+            Arc::get_mut(&mut self.inner).expect("a new store has no clone").index.add_meter();
+        }
+        self
+    }
+
     /// Sets the time of a turn of the heat clock in a store that was just made.
     pub(crate) fn with_cold_turn(mut self, turn: Duration) -> Store<K, S> {
         Arc::get_mut(&mut self.inner).expect("a new store has no clone").cold.turn = turn;
@@ -396,7 +404,18 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             shard.stats.invalidated += u64::from(removed.is_some());
             removed
         });
+        self.note_removed(hash);
         self.free_removed(removed)
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// Notes in the thrash meter that a key is stored anew, or removed.
+    #[inline]
+    pub(crate) fn note_removed(&self, hash: u64) {
+        if let Some(meter) = self.index().meter() {
+            meter.removed(hash);
+        }
     }
 }
 

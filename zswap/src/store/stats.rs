@@ -2,6 +2,7 @@
 
 use zpool_core::internal::catch;
 
+use crate::stats::thrash::ThrashMeter;
 use crate::stats::{ColdStats, LatencyStats, StoreStats};
 use crate::store::Store;
 
@@ -27,6 +28,7 @@ impl<K, S> Store<K, S> {
             payload_bytes: stats.payload,
             objects_by_pool: self.index().entries_by_pool(),
             cold: self.cold_stats(),
+            thrash: self.index().meter().map(ThrashMeter::stats),
             pool_bytes: in_allocators + manager.pending_destroy_bytes,
             current: catch(current).flatten().unwrap_or_default(),
             context_bytes: self.manager().context_bytes(),
