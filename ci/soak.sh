@@ -6,6 +6,7 @@
 #   model_threads   threads against maps, with each policy, while plug-ins fail and pools switch
 #   soak            orders of keys and kinds of hashes, limits that change, stores that were full,
 #                   many retired pools
+#   drain_threads   ten million operations while two threads drain and pools switch, on top of that
 #
 # Seeds differ from run to run; a failure names its seed. Building takes time of its own.
 set -euo pipefail
@@ -15,3 +16,5 @@ seconds=${1:-600}
 export ZSWAP_SOAK_SECONDS=$(((seconds + 5) / 6))
 cargo test --release --locked -p zswap --test model_threads --test soak --no-fail-fast \
     -- --test-threads=1
+ZSWAP_DRAIN_OPERATIONS=10000000 \
+    cargo test --release --locked -p zswap --test drain_threads -- --nocapture

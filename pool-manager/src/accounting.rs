@@ -22,9 +22,9 @@ impl PoolManager {
     /// Returns the bytes that the allocators of all pools except `pool` hold together, or slightly
     /// more.
     ///
-    /// The other pools only shrink until the next [switch](Self::switches), so a caller that tracks
-    /// `pool` itself may keep the figure. Their [contexts](Self::context_bytes) may grow while
-    /// blocks are loaded from them.
+    /// The other pools only shrink until the next [switch](Self::switches), except for that [for
+    /// cold blocks](Self::cold). So a caller that tracks `pool` and that one may keep the figure.
+    /// Their [contexts](Self::context_bytes) may grow while blocks are loaded from them.
     ///
     /// - Up to 64 pools: exact.
     /// - More pools: the call takes no longer than with 64. It asks the pools retired last and a
@@ -85,7 +85,8 @@ impl PoolManager {
         freed
     }
 
-    /// Calls `visit` with the current pool, the pools retired last, and a few others in rotation.
+    /// Calls `visit` with the current pool, that for cold blocks, the pools retired last, and a few
+    /// others in rotation.
     /// Visits all of up to 64 pools.
     ///
     /// Takes a time that does not depend on the number of pools. Holds no lock during a visit, and
@@ -94,8 +95,8 @@ impl PoolManager {
         let Some(sample) = self.shared.pools.sample_if_many() else {
             return self.for_each_pool(visit);
         };
-        if let Some(current) = self.current() {
-            visit(&current);
+        for pool in [self.current(), self.cold()].into_iter().flatten() {
+            visit(&pool);
         }
         for (_, listed) in sample.into_iter().flatten() {
             // The rotation may repeat the current pool or one retired last, which does no harm.
@@ -165,6 +166,10 @@ impl Shared {
             {
                 self.pools.record_bytes(&pool, bytes);
             }
+        }
+        if let Some(cold) = self.pools.cold() {
+            // It grows as the current one does, so its last figure is no bound.
+            self.ask(&cold);
         }
         let current = self.pools.current().filter(|current| !PoolRef::same(current, except));
         let current = current.map_or(0, |pool| catch(|| pool.zpool().bytes_held()).unwrap_or(0));

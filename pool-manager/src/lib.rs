@@ -68,6 +68,7 @@
 
 mod accounting;
 mod builder;
+mod cold;
 mod error;
 mod manager;
 mod observe;

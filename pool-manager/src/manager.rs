@@ -110,7 +110,7 @@ impl PoolManager {
         &self.config.pool_executor
     }
 
-    /// Returns how often the current pool has changed.
+    /// Returns how often the current pool, or that [for cold blocks](Self::cold), has changed.
     ///
     /// A caller that sees a count also sees, by [`current`](Self::current), the pool that was
     /// current then, or a later one.
@@ -208,6 +208,7 @@ fn info_of(snapshot: &PoolSnapshot) -> PoolInfo {
         state: match pool {
             None => PoolState::Dying,
             Some(_) if snapshot.is_current => PoolState::Current,
+            Some(_) if snapshot.is_cold => PoolState::Cold,
             Some(_) => PoolState::Retired,
         },
         // Without the reference that this snapshot holds.
@@ -222,9 +223,9 @@ fn info_of(snapshot: &PoolSnapshot) -> PoolInfo {
 impl Drop for PoolManager {
     fn drop(&mut self) {
         might_block("dropping a PoolManager");
-        let last = self.shared.pools.publish(None);
-        if let Some(block) = last {
-            block.retire();
+        let pools = &self.shared.pools;
+        for last in [pools.publish(None), pools.publish_cold(None)].into_iter().flatten() {
+            last.retire();
         }
         // Inside a job, no thread can be waited for: then the last thread that is handing a job
         // over takes the executor.

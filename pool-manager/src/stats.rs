@@ -12,7 +12,7 @@ use crate::pools::pool::PoolLabel;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManagerStats {
-    /// Changes of the current pool.
+    /// Changes of the current pool, or of that for cold blocks.
     pub switches: u64,
     /// Pools made.
     pub pools_created: u64,
@@ -57,8 +57,8 @@ pub struct PoolInfo {
     pub context_bytes: usize,
     /// Time since it was made.
     pub age: Duration,
-    /// Time since it was retired; `None` while it is current. A large value with references left
-    /// means that an owner keeps the pool alive.
+    /// Time since it was retired; `None` while it is current or for cold blocks. A large value with
+    /// references left means that an owner keeps the pool alive.
     pub retired_for: Option<Duration>,
 }
 
@@ -68,6 +68,8 @@ pub struct PoolInfo {
 pub enum PoolState {
     /// New blocks go here.
     Current,
+    /// Takes blocks that are [moved](crate::PoolManager::cold) there. Not revived by a switch.
+    Cold,
     /// Alive because objects are stored in it. May be revived.
     Retired,
     /// Its last reference is gone, and it awaits destruction.

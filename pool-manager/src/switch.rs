@@ -146,6 +146,25 @@ impl PoolManager {
         renew: bool,
     ) -> Result<Switched, SwitchError> {
         might_block("switching pools");
+        self.attempt(|requested, kept| {
+            let next = RequestedSpec {
+                allocator: allocator.or(requested.allocator.as_ref()).cloned(),
+                compressor: compressor.or(requested.compressor.as_ref()).cloned(),
+            };
+            let attempt = self.switch_locked(&next, renew, kept);
+            if matches!(attempt, Ok(Attempt::Done(..))) || !self.shared.pools.has_current() {
+                *requested = next;
+            }
+            attempt
+        })
+    }
+
+    /// Repeats an attempt under the switch mutex until there are few enough pools that await
+    /// destruction.
+    pub(crate) fn attempt(
+        &self,
+        attempt: impl Fn(&mut RequestedSpec, &mut KeptPlugins) -> Result<Attempt, SwitchError>,
+    ) -> Result<Switched, SwitchError> {
         if CONSTRUCTING.with(Cell::get) > 0 {
             return Err(SwitchError::InsideConstructor);
         }
@@ -158,17 +177,10 @@ impl PoolManager {
             }
             let mut kept = KeptPlugins::default();
             let mut requested = self.switch_mutex.lock();
-            let next = RequestedSpec {
-                allocator: allocator.or(requested.allocator.as_ref()).cloned(),
-                compressor: compressor.or(requested.compressor.as_ref()).cloned(),
-            };
-            let attempt = self.switch_locked(&next, renew, &mut kept);
-            if matches!(attempt, Ok(Attempt::Done(..))) || !self.shared.pools.has_current() {
-                *requested = next;
-            }
+            let outcome = attempt(&mut requested, &mut kept);
             drop(requested);
             kept.destroy(&self.shared);
-            match attempt? {
+            match outcome? {
                 Attempt::Done(switched, old) => {
                     // The reference that kept the previous pool through its retirement is dropped
                     // here, with no lock held.
@@ -249,7 +261,12 @@ impl PoolManager {
         if let Some(current) = self.current() {
             self.shared.notifier.notify_pool(kind, &current);
         }
-        let old = old?;
+        self.retire(old?)
+    }
+
+    /// Retires a pool that has just been replaced. Returns a reference to it, so that it is not
+    /// released before the caller drops the reference.
+    pub(crate) fn retire(&self, old: Arc<Counted<Pool>>) -> Option<PoolRef> {
         let kept = old.try_ref().map(PoolRef);
         old.retire();
         if let Some(kept) = &kept {
@@ -264,7 +281,7 @@ impl PoolManager {
 
     /// Frees the compression contexts of a retired pool that lives on, unless it is revived soon.
     /// From now on it is only read.
-    fn free_contexts_later(&self, pool: PoolRef) {
+    pub(crate) fn free_contexts_later(&self, pool: PoolRef) {
         let block = PoolRef::block(&pool);
         // If ours is the only reference, the contexts are freed with the pool. Relaxed: a hint,
         // since the job checks again.
@@ -287,7 +304,7 @@ impl PoolManager {
 
     /// Finds the drivers and makes the algorithm object, which determines the spec's canonical
     /// form.
-    fn resolve(
+    pub(crate) fn resolve(
         &self,
         allocator: &Component,
         compressor: &Component,
@@ -311,7 +328,7 @@ impl PoolManager {
         Ok(SwitchPlan { spec, params: allocator.params.clone(), algorithm, drivers })
     }
 
-    fn construct(&self, plan: SwitchPlan) -> Result<Pool, SwitchError> {
+    pub(crate) fn construct(&self, plan: SwitchPlan) -> Result<Pool, SwitchError> {
         let config = PoolConfig::new(Arc::clone(&self.config.source), self.config.block_len)
             .with_params(plan.params)
             .with_wipe_on_free(self.config.wipe_on_free)
@@ -360,7 +377,7 @@ fn free_contexts(block: &Counted<Pool>, between: impl FnOnce()) {
 /// Keeps plug-in objects alive until the switch mutex is unlocked, so that no plug-in destructor
 /// runs under it.
 #[derive(Default)]
-struct KeptPlugins {
+pub(crate) struct KeptPlugins {
     algorithm: Option<Arc<dyn Compressor>>,
     allocator: Option<DriverUse<dyn ZPoolDriver>>,
     compressor: Option<DriverUse<dyn CompressorDriver>>,
@@ -377,7 +394,7 @@ impl KeptPlugins {
 }
 
 /// The outcome of one attempt to switch.
-enum Attempt {
+pub(crate) enum Attempt {
     /// Switched. Holds a reference to the previous pool, so that it is released when this is
     /// dropped.
     Done(Switched, Option<PoolRef>),
@@ -386,8 +403,8 @@ enum Attempt {
 }
 
 /// A switch whose parameters were checked.
-struct SwitchPlan {
-    spec: PoolSpec,
+pub(crate) struct SwitchPlan {
+    pub(crate) spec: PoolSpec,
     params: Params,
     algorithm: Arc<dyn Compressor>,
     drivers: Drivers,

@@ -132,10 +132,18 @@ pub(crate) struct AnalyzeArgs {
     pub(crate) compressors: Vec<Component>,
     /// Try levels, dictionaries and block sizes instead, and recommend settings for `fast`,
     /// `balanced` and `small`
-    #[arg(long, conflicts_with_all = ["allocators", "compressors"])]
+    #[arg(long, group = "plotted", conflicts_with_all = ["allocators", "compressors"])]
     pub(crate) sweep: bool,
-    /// Draw the result of the sweep as an SVG file
-    #[arg(long, value_name = "FILE", requires = "sweep")]
+    /// Predict what a second pool, for blocks that are not hot, would save and cost, such as
+    /// `zsmalloc+zstd(level=1)`
+    #[arg(long, value_name = "SPEC", group = "plotted")]
+    pub(crate) cold: Option<PoolSpec>,
+    /// Shares of hot blocks in percent, 0 to 100, for --cold [default: 10,20,50]
+    #[arg(long, value_name = "N,...", requires = "cold", value_delimiter = ',',
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) hot: Vec<u8>,
+    /// Draw the result of --sweep or --cold as an SVG file
+    #[arg(long, value_name = "FILE", requires = "plotted")]
     pub(crate) plot: Option<PathBuf>,
     /// Replace the file of --plot if it exists; an input is never replaced
     #[arg(long, requires = "plot")]
@@ -168,6 +176,10 @@ pub(crate) struct StormArgs {
     /// Make a new pool at every switch, and never revive a retired one
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// After every switch, move the blocks of retired pools to the current one, and at the end
+    /// check that it is the only pool
+    #[arg(long)]
+    pub(crate) drain: bool,
     /// Milliseconds between two switches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) delay_ms: u32,

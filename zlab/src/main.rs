@@ -26,6 +26,7 @@
 //! ```sh
 //! zlab                             # analyze memory of this user's processes
 //! zlab analyze pages.bin --allocator zsmalloc --compressor 'zstd(level=-1)' --json
+//! zlab analyze pages.bin --cold 'zsmalloc+zstd(level=1)' --hot 10,20
 //! zlab storm --seconds 10 --threads 2
 //! ```
 //!
@@ -40,6 +41,7 @@ mod analyze;
 mod backends;
 mod classes;
 mod cli;
+mod cold;
 mod density;
 mod drivers;
 mod error;

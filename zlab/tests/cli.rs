@@ -245,6 +245,47 @@ fn analyze_of_one_pair_is_a_table() {
     assert!(text.starts_with("162 KiB in 162 blocks of 1024 bytes, from a file"), "{text}");
 }
 
+/// `analyze --cold` has a row per share of hot blocks, and draws a bar for each.
+#[test]
+fn analyze_cold_predicts_each_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, plot) = (pages(folder.path()), folder.path().join("cold.svg"));
+    let [file, plot] = [&file, &plot].map(|path| path.to_str().unwrap());
+    let cold = ["--cold", "zsmalloc+zstd(level=1)", "--hot", "0,25,100", "--plot", plot];
+    let output = zlab(&[&["analyze", file, "--json"][..], &cold].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!((&report["hot"], &report["cold"]), {
+        (&"zsmalloc+lz4".into(), &"zsmalloc+zstd(level=1)".into())
+    });
+    let results = report["results"].as_array().unwrap();
+    let hot: Vec<u64> = results.iter().map(|row| number(row, "hot_percent")).collect();
+    assert_eq!(hot, [0, 25, 100]);
+    let cold: Vec<u64> = results.iter().map(|row| number(row, "made_cold")).collect();
+    assert!(cold[0] > cold[1] && cold[1] > 0 && cold[2] == 0, "{report}");
+    for row in results {
+        assert_eq!(row["verified"], Value::Bool(true), "{row}");
+        let [before, after] =
+            ["object_bytes_before", "object_bytes_after"].map(|field| number(row, field));
+        assert!(after * 8 <= before * 7, "{row}");
+    }
+    let svg = std::fs::read_to_string(plot).unwrap();
+    assert_eq!(svg.matches("<rect").count(), 4, "{svg}");
+}
+
+/// `--cold` is refused where it predicts nothing.
+#[test]
+fn analyze_cold_is_refused_if_pointless() {
+    let same = ["analyze", "--cold", "zbud+lz4"];
+    assert!(refused(&same).contains("give another --cold"));
+    let two = ["analyze", "--cold", "zbud+zstd", "--compressor", "lz4", "--compressor", "lzo"];
+    assert!(refused(&two).contains("--compressor once"));
+    refused(&["analyze", "--cold", "zbud+zstd", "--sweep"]);
+    refused(&["analyze", "--cold", "zbud+zstd", "--hot", "101"]);
+    refused(&["analyze", "--hot", "10"]);
+    refused(&["analyze", "--plot", "chart.svg"]);
+}
+
 /// `analyze` of the user's processes names them.
 #[test]
 fn analyze_names_the_processes() {
@@ -364,6 +405,21 @@ fn storm_at_limit_stays_in_bound() {
             (0, 0, 0, 0)
         );
     }
+}
+
+/// A storm with drains loses no block, and the last drain leaves one pool.
+#[test]
+fn storm_with_drains_leaves_one_pool() {
+    let specs = ["--spec", "zsmalloc+lz4", "--spec", "zsmalloc(chain=4)+lz4", "--spec", "zbud+lzo"];
+    let how = ["--drain", "--phase", "loaded", "--delay-ms", "5"];
+    let (output, phases) = storm(&[&specs[..], &how].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [loaded] = &phases[..] else { panic!("one phase: {phases:?}") };
+    all_is_well(loaded);
+    let drain = &loaded["drain"];
+    assert!(number(drain, "copied") > 0 && number(drain, "recompressed") > 0, "{drain}");
+    assert_eq!(number(drain, "moved"), number(drain, "copied") + number(drain, "recompressed"));
+    assert_eq!((number(drain, "left"), number(drain, "pools_alive")), (0, 1), "{drain}");
 }
 
 /// A storm without a queue finds the original bug.

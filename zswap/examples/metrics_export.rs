@@ -38,10 +38,21 @@ fn export(stats: &StoreStats) {
         ("zswap_taken", stats.taken),
         ("zswap_takes_missed", stats.takes_missed),
         ("zswap_evicted", stats.evicted),
+        ("zswap_moved", stats.moved),
         ("zswap_rejected", stats.rejected.total()),
         ("zswap_decompress_failed", stats.decompress_failed),
     ] {
         metrics::counter!(name).absolute(value);
+    }
+    // Only with a thrash meter: of a sample of the blocks that were evicted or made cold, how many
+    // were asked for again in less than 8 seconds, and how many were removed without that.
+    let Some(thrash) = &stats.thrash else { return };
+    for (asked, removed, counts) in [
+        ("zswap_evicted_asked_in_8s", "zswap_evicted_removed_unasked", &thrash.evicted),
+        ("zswap_cold_asked_in_8s", "zswap_cold_removed_unasked", &thrash.cold),
+    ] {
+        metrics::counter!(asked).absolute(counts.asked_again[..4].iter().sum());
+        metrics::counter!(removed).absolute(counts.removed_unasked);
     }
 }
 
@@ -99,7 +110,7 @@ impl Recorder for Remembers {
 /// Runs the example; its assertions say what it shows.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let recorder = Remembers::default();
-    let store: Store<u64> = Store::builder().build()?;
+    let store: Store<u64> = Store::builder().thrash_meter(true).build()?;
     metrics::with_local_recorder(&recorder, || -> Result<(), zswap::Error> {
         for key in 0..100 {
             store.store(key, format!("block {key} ").repeat(100).as_bytes())?;

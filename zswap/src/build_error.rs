@@ -50,6 +50,14 @@ pub enum BuildError {
     /// Both `exclude_from_dumps` and `page_source` are set, and only memory of the store's own
     /// source is excluded.
     DumpsOfOwnSource,
+    /// The share of a CPU for drains is no percentage from 1 to 100.
+    DrainShare(u8),
+    /// The policy of drains was set before the hasher, for whose type it does not work.
+    DrainBeforeHasher,
+    /// The pool for cold blocks was set before the hasher, for whose type its clock does not work.
+    ColdBeforeHasher,
+    /// A turn of the clock for cold blocks takes no time.
+    ColdTurn,
     /// A plug-in panicked, with this message. The panic was contained.
     Panicked(String),
     /// No spec was given, and the features that the default one needs are off.
@@ -106,6 +114,16 @@ impl fmt::Display for BuildError {
                 "`exclude_from_dumps` with a `page_source` does nothing: leave one of them out, or \
                  set a source that is excluded itself",
             ),
+            BuildError::DrainShare(percent) => {
+                write!(f, "`drain` with a share of {percent} percent: set 1 to 100 percent")
+            }
+            BuildError::DrainBeforeHasher => {
+                f.write_str("`drain` was set before `hasher`: set it after `hasher`")
+            }
+            BuildError::ColdBeforeHasher => {
+                f.write_str("`cold` was set before `hasher`: set it after `hasher`")
+            }
+            BuildError::ColdTurn => f.write_str("`cold_turn` of 0: set a time above 0"),
             BuildError::Panicked(message) => write!(f, "a plug-in panicked: {message}"),
             BuildError::NoSpec => f.write_str(
                 "no spec was given, and this build has no default one: set `spec`, or turn the \

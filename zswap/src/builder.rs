@@ -1,5 +1,7 @@
 //! Settings of a store, and its making.
 
+mod moves;
+
 use std::fmt;
 use std::hash::RandomState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +17,7 @@ use zpool_core::page::PageSource;
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
+use self::moves::MoveSettings;
 use crate::build_error::BuildError;
 use crate::index::clock::EvictionAdvice;
 use crate::limit::Limit;
@@ -47,8 +50,10 @@ pub struct StoreBuilder<K, S = RandomState> {
     max_value_len: Option<usize>,
     encode_options: EncodeOptions,
     latencies: bool,
+    thrash_meter: bool,
     exclude_from_dumps: bool,
     wipe_on_free: bool,
+    moves: MoveSettings<K, S>,
     hasher: S,
 }
 
@@ -86,8 +91,10 @@ impl<K> StoreBuilder<K, RandomState> {
                 checksums: false,
             },
             latencies: false,
+            thrash_meter: false,
             exclude_from_dumps: false,
             wipe_on_free: false,
+            moves: MoveSettings::default(),
             hasher: RandomState::new(),
         }
     }
@@ -262,6 +269,16 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { latencies: on, ..self }
     }
 
+    /// Whether the store notes how soon blocks are asked for again that it made cold or evicted,
+    /// and how many are removed without that, for [statistics](crate::StoreStats::thrash) (default
+    /// false). A load or take asks, a peek does not.
+    ///
+    /// Takes 32 KiB for the whole store, and nothing per entry. One key in
+    /// [16](crate::stats::SAMPLED_ONE_IN) is looked at, by its hash; evicting one hashes its key.
+    pub fn thrash_meter(self, on: bool) -> Self {
+        StoreBuilder { thrash_meter: on, ..self }
+    }
+
     /// Sets how keys are hashed (default: std's `RandomState`, keyed for each store, which resists
     /// keys chosen by an attacker). [`SequentialKeys`](crate::SequentialKeys) is faster for trusted
     /// integers. If a hasher maps many keys to one hash, the store becomes slow for them, but keeps
@@ -283,8 +300,10 @@ impl<K, S> StoreBuilder<K, S> {
             max_value_len: self.max_value_len,
             encode_options: self.encode_options,
             latencies: self.latencies,
+            thrash_meter: self.thrash_meter,
             exclude_from_dumps: self.exclude_from_dumps,
             wipe_on_free: self.wipe_on_free,
+            moves: self.moves.with_other_hasher(),
             hasher,
         }
     }
@@ -322,6 +341,7 @@ impl<K, S> StoreBuilder<K, S> {
         if self.exclude_from_dumps && self.source.is_some() {
             return Err(BuildError::DumpsOfOwnSource);
         }
+        self.moves.check()?;
         let Eviction { keep_compressible, listener, advisor, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
@@ -372,6 +392,9 @@ impl<K, S> StoreBuilder<K, S> {
         }
         let manager = manager.build_idle().map_err(BuildError::Thread)?;
         manager.switch(&spec).map_err(BuildError::Switch)?;
+        if let Some(cold) = &self.moves.cold {
+            manager.set_cold(cold).map_err(BuildError::Switch)?;
+        }
         let settings = StoreSettings {
             block_size: self.block_size,
             max_value_len: self.max_value_len.unwrap_or(DEFAULT_MAX_VALUE_LEN),
@@ -381,7 +404,9 @@ impl<K, S> StoreBuilder<K, S> {
         };
         let limit =
             Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
-        let store = Store::new(manager, settings, limit, self.latencies, self.hasher);
+        let store = Store::new(manager, settings, limit, self.latencies, self.hasher)
+            .with_thrash_meter(self.thrash_meter);
+        let store = self.moves.apply(store);
         match store.limit_bytes().map(|limit| (limit, store.bytes_held())) {
             Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),
             _ => Ok(store),

@@ -6,7 +6,7 @@
 //!                                                          └► evict the coldest, if configured
 //!   load(key, buffer) ◄─ decompress ◄─ pin ◄─ index: key ─► {pool, handle, length}
 //!
-//!   switch(spec)          current pool         retired pools, which live as long as their blocks
+//!   switch(spec)          current pool         retired pools, until their blocks are drained
 //!   "zsmalloc+zstd" ─►  [ zsmalloc+zstd ]      zsmalloc+lz4   zbud+lz4
 //! ```
 //!
@@ -24,7 +24,8 @@
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New
 //!   blocks go to the *current* pool.
 //! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before,
-//!   and it is destroyed after the last has gone, by an executor. The default one is a thread that
+//!   and it is destroyed after the last has gone, by an executor. A [drain](Store::drain) moves
+//!   its blocks to the current pool. The default one is a thread that
 //!   all stores of the process share.
 //! - A [`Store`] is all of this: cheap to clone, used by any number of threads at once.
 //!
@@ -106,8 +107,9 @@
 //! [`Store`] and [`StoreBuilder`]; [`manager::PoolManager`] for the pools; the examples
 //! `slow_file`, `json_cache`, `tokio_server` and `metrics_export`. In the source, `ops/store.rs`
 //! and `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show
-//! what an entry costs and when it is evicted. The folders are layers, lowest first: `value`,
-//! `stats`, `index`, `limit`, `store`, `pressure`, `ops`.
+//! what an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from
+//! one pool to another. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`,
+//! `store`, `pressure`, `ops`, `moving`.
 
 #![forbid(unsafe_code)]
 
@@ -116,6 +118,7 @@ mod builder;
 mod hasher;
 mod index;
 mod limit;
+mod moving;
 mod ops;
 mod pressure;
 pub mod stats;
@@ -132,7 +135,11 @@ pub use ops::batch_results::{BatchResults, BatchResultsIntoIter};
 pub use ops::conditional::{NotStored, StoredIf};
 pub use ops::export::EncodedBlock;
 pub use stats::StoreStats;
+pub use stats::cold_report::ColdReport;
+pub use stats::drain_report::{DrainBudget, DrainEnd, DrainProgress, DrainReport};
 pub use store::Store;
+pub use store::cold_state::DEFAULT_COLD_TURN;
+pub use store::drain_state::DrainPolicy;
 pub use store::settings::{DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN};
 pub use value::MAX_BLOCK_SIZE;
 pub use value::error::Error;

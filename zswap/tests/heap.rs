@@ -10,8 +10,8 @@ use std::sync::Arc;
 use common::{Look, block, builder, spec};
 use processors::on_each_processor;
 use zpool_testing::heap::{CountingAllocator, calls_of};
-use zswap::AtLimit;
 use zswap::plugin::Manual;
+use zswap::{AtLimit, DrainBudget};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -57,5 +57,25 @@ fn warm_stores_and_loads_make_no_heap_call() {
         on_each_processor(|| {
             assert_eq!(calls_of(|| (8..12).for_each(&mut pass)), 0, "{text}, limit {limit:?}");
         });
+    }
+}
+
+/// A drain keeps what a batch needs in one arena: its heap calls do not grow with the entries, but
+/// for the tables of the pools.
+#[test]
+fn drain_makes_no_heap_call_per_entry() {
+    const ENTRIES: u64 = 4_000;
+    for to in ["zsmalloc(chain=4)+lz4", "zbud+lz4", "zbud+rle"] {
+        let store =
+            builder().spec(spec("zsmalloc+lz4")).executor(Arc::new(Manual::new())).build().unwrap();
+        for key in 0..ENTRIES {
+            store.store(key, block(key, 700, Look::Runs)).unwrap();
+        }
+        store.switch(&spec(to)).unwrap();
+        let calls = calls_of(|| {
+            let report = store.drain(DrainBudget::UNLIMITED);
+            assert_eq!((report.moved as u64, report.left), (ENTRIES, 0));
+        });
+        assert!(calls < ENTRIES / 8, "{to}: {calls} heap calls for {ENTRIES} entries");
     }
 }

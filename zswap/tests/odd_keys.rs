@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::codec::{CodecScript, RleDriver};
 use common::pool::{PoolScript, ScriptedDriver};
 use common::{Constant, Look, block, spec};
-use zswap::{Store, StoreBuilder};
+use zswap::{DrainBudget, DrainEnd, Store, StoreBuilder, StoreStats};
 
 /// A store over the scripted allocator, for keys of any kind.
 fn builder<K>(pool: &Arc<PoolScript>) -> StoreBuilder<K> {
@@ -51,6 +51,29 @@ fn value(key: u64) -> Vec<u8> {
         3 => Vec::new(),
         _ => block(key, 9000, Look::Runs),
     }
+}
+
+/// A drain finds values whose keys do not equal themselves.
+#[test]
+fn drain_nan_keys_moves_all() {
+    let pool = PoolScript::new();
+    let store = builder(&pool).checksums(true).build().unwrap();
+    (0..300).for_each(|key| store.store(Nan(key), value(key)).unwrap());
+    let before = store.stats();
+    store.switch(&spec("scripted+rle(other=1)")).unwrap();
+    let report = store.drain(DrainBudget::UNLIMITED);
+    assert_eq!((report.end, report.left, report.changed), (DrainEnd::Empty, 0, 0));
+    assert!(report.moved >= before.stored_compressed + before.stored_raw);
+    let after = store.stats();
+    let kinds =
+        |stats: &StoreStats| (stats.stored_compressed, stats.stored_raw, stats.large_values);
+    assert_eq!((after.entries, after.stored_bytes), (300, before.stored_bytes));
+    assert_eq!(kinds(&after), kinds(&before));
+    for key in (0..300).step_by(2) {
+        assert!(store.load_vec(&Nan(key)).unwrap() == Some(value(key)), "key {key}");
+    }
+    assert_eq!(store.retain(|_, _| false), 300);
+    assert_eq!((pool.live(), store.stats().payload_bytes), (0, 0));
 }
 
 #[test]

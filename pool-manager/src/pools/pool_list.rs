@@ -25,6 +25,7 @@ const POOLS_PER_ESTIMATE: usize = 8;
 /// The list of a manager's pools, and which one is current.
 pub(crate) struct PoolList {
     current: Current<Pool>,
+    cold: Current<Pool>,
     table: Mutex<PoolTable>,
     /// Estimates of the bytes of all pools since the last full walk.
     estimates: AtomicUsize,
@@ -39,6 +40,7 @@ pub(crate) struct PoolSnapshot {
     /// `None` if its last reference has been dropped.
     pub(crate) pool: Option<PoolRef>,
     pub(crate) is_current: bool,
+    pub(crate) is_cold: bool,
     /// The latest recorded bytes of a retired pool's allocator.
     pub(crate) recorded: usize,
 }
@@ -54,6 +56,7 @@ impl PoolList {
     pub(crate) fn new() -> PoolList {
         PoolList {
             current: Current::none(),
+            cold: Current::none(),
             table: Mutex::new(PoolTable::new()),
             estimates: AtomicUsize::new(0),
             kept_blocks: Mutex::default(),
@@ -71,24 +74,50 @@ impl PoolList {
         self.current.block().is_some()
     }
 
+    /// Returns a reference to the pool for cold blocks.
+    #[inline]
+    pub(crate) fn cold(&self) -> Option<PoolRef> {
+        self.cold.get().map(PoolRef)
+    }
+
     /// Lists a new pool and makes it current, in one step as snapshots see it. Returns the block
     /// of the previous current pool. `for_good` forbids reviving that one.
     pub(crate) fn publish_new(&self, pool: Pool, for_good: bool) -> Option<Arc<Counted<Pool>>> {
-        let (label, created, place) = (pool.label().clone(), pool.created(), pool.place().clone());
-        let hash = spec_hash(&label.spec);
-        let block = Counted::new(pool);
-        let listed = Listed {
-            label,
-            block: block.clone(),
-            place: place.clone(),
-            created,
-            retired: None,
-            for_good: false,
-        };
+        let (listed, hash) = list_entry(pool);
         let mut table = self.table_with_room();
-        let at = table.add(listed, hash);
-        let _ = place.set(at);
-        self.make_current(&mut table, Some((at, block)), for_good)
+        let next = add(&mut table, listed, hash);
+        self.make_current(&mut table, Some(next), for_good)
+    }
+
+    /// Lists a new pool and makes it the one for cold blocks, in one step. Returns the block of the
+    /// previous one.
+    pub(crate) fn publish_new_cold(&self, pool: Pool) -> Option<Arc<Counted<Pool>>> {
+        let (listed, hash) = list_entry(pool);
+        let mut table = self.table_with_room();
+        let next = add(&mut table, listed, hash);
+        self.make_cold(&mut table, Some(next))
+    }
+
+    /// Makes a listed pool, or none, the one for cold blocks. Returns the block of the previous
+    /// one.
+    pub(crate) fn publish_cold(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
+        self.prepare_thread();
+        let next = next.and_then(|pool| Some((*pool.place().get()?, PoolRef::block(pool))));
+        self.make_cold(&mut self.table.lock(), next)
+    }
+
+    fn make_cold(
+        &self,
+        table: &mut PoolTable,
+        next: Option<(Place, Arc<Counted<Pool>>)>,
+    ) -> Option<Arc<Counted<Pool>>> {
+        let previous = self.cold.block();
+        let (at, block) = next.unzip();
+        let was_at = table.make_cold(at);
+        set_retired(table, was_at, Some(Instant::now()));
+        set_retired(table, at, None);
+        self.cold.set(block);
+        previous
     }
 
     /// Makes a listed pool, or none, current. Returns the block of the previous one.
@@ -107,13 +136,11 @@ impl PoolList {
         let previous = self.current.block();
         let (at, block) = next.unzip();
         let was_at = table.make_current(at);
+        set_retired(table, was_at, Some(Instant::now()));
         if let Some(listed) = was_at.and_then(|place| table.get_mut(place)) {
-            listed.retired = Some(Instant::now());
             listed.for_good = for_good;
         }
-        if let Some(listed) = at.and_then(|place| table.get_mut(place)) {
-            listed.retired = None;
-        }
+        set_retired(table, at, None);
         self.current.set(block);
         previous
     }
@@ -166,9 +193,13 @@ impl PoolList {
     pub(crate) fn find_retired(&self, spec: &PoolSpec) -> Option<PoolRef> {
         let hash = spec_hash(spec);
         // A pool whose count is zero is about to be destroyed: the search goes on, since a live
-        // twin may follow. No reference is dropped under the lock.
-        self.table.lock().find(hash, |_, listed| {
-            let matches = listed.label.spec == *spec && !listed.for_good;
+        // twin may follow. No reference is dropped under the lock. The pool for cold blocks is not
+        // retired, though not current either.
+        let table = self.table.lock();
+        let cold = table.cold();
+        table.find(hash, |place, listed| {
+            let is_cold = cold == Some(place);
+            let matches = listed.label.spec == *spec && !listed.for_good && !is_cold;
             if matches { listed.block.try_ref().map(PoolRef) } else { None }
         })
     }
@@ -269,19 +300,44 @@ impl PoolList {
                 continue;
             }
             let current = self.current.block();
+            let cold = table.cold();
             let is_current =
                 |block| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, block));
-            snapshot.extend(table.iter().map(|(_, listed, recorded)| PoolSnapshot {
+            snapshot.extend(table.iter().map(|(place, listed, recorded)| PoolSnapshot {
                 listed: listed.clone(),
                 // Under the lock: the current pool keeps its identity reference until another one
                 // is current, and that takes the lock.
                 pool: listed.block.try_ref().map(PoolRef),
                 is_current: is_current(&listed.block),
+                is_cold: cold == Some(place),
                 recorded,
             }));
             drop(table);
             snapshot.sort_by_key(|seen| seen.listed.place.get().map(|place| place.number));
             return snapshot;
         }
+    }
+}
+
+/// Makes the entry of a new pool in the list, and the hash of its spec.
+fn list_entry(pool: Pool) -> (Listed, u64) {
+    let (label, created, place) = (pool.label().clone(), pool.created(), pool.place().clone());
+    let hash = spec_hash(&label.spec);
+    let block = Counted::new(pool);
+    (Listed { label, block, place, created, retired: None, for_good: false }, hash)
+}
+
+/// Adds an entry to the table, in which there is room. Returns its place and its block.
+fn add(table: &mut PoolTable, listed: Listed, hash: u64) -> (Place, Arc<Counted<Pool>>) {
+    let (block, place) = (listed.block.clone(), listed.place.clone());
+    let at = table.add(listed, hash);
+    let _ = place.set(at);
+    (at, block)
+}
+
+/// Notes when the pool at `at` was retired, or that it is not.
+fn set_retired(table: &mut PoolTable, at: Option<Place>, retired: Option<Instant>) {
+    if let Some(listed) = at.and_then(|place| table.get_mut(place)) {
+        listed.retired = retired;
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct PoolTable<L = Listed> {
     len: usize,
     numbers: u64,
     current: Option<Place>,
+    /// The pool for cold blocks. Its bytes are recorded as those of retired pools are.
+    cold: Option<Place>,
     /// The sum of the entries' `recorded`.
     recorded: usize,
     /// The places of the pools retired last, a ring.
@@ -109,6 +111,7 @@ impl<L> PoolTable<L> {
             len: 0,
             numbers: 0,
             current: None,
+            cold: None,
             recorded: 0,
             recent: [None; RECENT],
             next_recent: 0,
@@ -177,8 +180,10 @@ impl<L> PoolTable<L> {
         self.unlink(place.slot, hash);
         self.recorded -= recorded;
         self.len -= 1;
-        if self.current == Some(place) {
-            self.current = None;
+        for role in [&mut self.current, &mut self.cold] {
+            if *role == Some(place) {
+                *role = None;
+            }
         }
         let slot = &mut self.slots[place.slot as usize];
         slot.next = core::mem::replace(&mut self.free, place.slot);
@@ -188,12 +193,29 @@ impl<L> PoolTable<L> {
     /// Makes a pool current, or none. Returns the place of the previous one.
     pub(crate) fn make_current(&mut self, next: Option<Place>) -> Option<Place> {
         let old = core::mem::replace(&mut self.current, next);
-        if let Some(old) = old.filter(|_| old != next) {
-            self.recent[self.next_recent] = Some(old);
-            self.next_recent = (self.next_recent + 1) % RECENT;
-        }
+        self.note_recent(old.filter(|_| old != next));
         self.forget_current();
         old
+    }
+
+    /// Makes a pool the one for cold blocks, or none. Returns the place of the previous one.
+    pub(crate) fn make_cold(&mut self, next: Option<Place>) -> Option<Place> {
+        let old = core::mem::replace(&mut self.cold, next);
+        self.note_recent(old.filter(|_| old != next));
+        old
+    }
+
+    /// The place of the pool for cold blocks.
+    pub(crate) fn cold(&self) -> Option<Place> {
+        self.cold
+    }
+
+    /// Notes a pool that was just retired.
+    fn note_recent(&mut self, place: Option<Place>) {
+        if place.is_some() {
+            self.recent[self.next_recent] = place;
+            self.next_recent = (self.next_recent + 1) % RECENT;
+        }
     }
 
     pub(crate) fn get_mut(&mut self, place: Place) -> Option<&mut L> {

@@ -297,7 +297,7 @@ impl Executor for WorkQueue {
     }
 
     fn properties(&self) -> ExecutorProperties {
-        let own = ExecutorProperties::CAUTIOUS.with_submit_in_no_block();
+        let own = ExecutorProperties::CAUTIOUS.with_submit_in_no_block().with_delays();
         let ordered = self.state.relay.as_ref().is_none_or(Relay::is_ordered);
         if ordered { own.with_order() } else { own }
     }

@@ -12,6 +12,7 @@ use workload::{Archive, Isolated, OutputFile, Pages, sample_process};
 use zpool_core::spec::PoolSpec;
 
 use crate::cli::{AnalyzeArgs, HoldFilesArgs, MeasurePairArgs};
+use crate::cold;
 use crate::drivers;
 use crate::error::Failure;
 use crate::output::{Progress, print_report};
@@ -38,6 +39,11 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
         return sweep::run(args, plot, &input.pages, &input.lines());
     }
     let block_size = args.block_size.unwrap_or(DEFAULT_BLOCK);
+    if let Some(cold) = &args.cold {
+        let specs = cold::specs(args, cold, block_size)?;
+        let input = AnalyzedBlocks::gather(args, block_size)?;
+        return cold::run(args, plot, &specs, &input.pages, &input.lines());
+    }
     let pairs = drivers::pairs(&args.allocators, &args.compressors);
     for pair in &pairs {
         drivers::check(pair, block_size)?;

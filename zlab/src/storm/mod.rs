@@ -6,10 +6,12 @@
 //!                  every switch creates a pool and destroys one
 //!   phase loaded   the same, while workers store, load, invalidate and verify their own blocks
 //!   --limit-mib    the store has a limit, and the keys hold more than four times as much
+//!   --drain        after every switch, the blocks of retired pools are moved to the current one
 //!   --kernel       the loop of phase empty on the kernel's own zswap, for comparison
 //!   at the end     everything dropped, the executor drained, pools created = destroyed + alive
 //! ```
 
+mod drains;
 mod executors;
 mod kernel;
 mod phase;
@@ -83,6 +85,8 @@ struct StormSetup {
     threads: usize,
     blocks: SeededBlocks,
     limit: Option<StoreLimit>,
+    /// Whether retired pools are drained after each switch.
+    drain: bool,
 }
 
 /// A limit of the store, and how workers reach it.
@@ -107,6 +111,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         threads: args.threads.get(),
         blocks: blocks(args)?,
         limit: limit(args)?,
+        drain: args.drain,
     };
     let phases = match args.phase {
         PhaseChoice::Empty => vec![StormPhase::Empty],
@@ -189,7 +194,9 @@ fn limit(args: &StormArgs) -> Result<Option<StoreLimit>, Failure> {
         store.store(0, "a block that shrinks ".repeat(100).as_bytes())?;
         context = context.max(store.stats().context_bytes as u64);
     }
-    let bound = args.threads.get() as u64 * (IN_FLIGHT + context);
+    // A drain adds as much as one more store.
+    let in_flight = args.threads.get() as u64 + u64::from(args.drain);
+    let bound = in_flight * (IN_FLIGHT + context);
     Ok(Some(StoreLimit { bytes, at_limit, slots, bound }))
 }
 

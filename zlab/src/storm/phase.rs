@@ -9,8 +9,9 @@ use zpool_core::violations;
 use zpool_manager::ManagerStats;
 use zswap::Store;
 
+use super::drains::DrainCounts;
 use super::executors::StormExecutor;
-use super::report::{PhaseReport, SwitchNs};
+use super::report::{EvictedFate, PhaseReport, SwitchNs};
 use super::switcher::Switcher;
 use super::worker::{Worker, WorkerCounts};
 use super::{BLOCK_SIZE, StormPhase, StormSetup};
@@ -30,6 +31,7 @@ pub(super) fn run(
     let executor = StormExecutor::new(setup.executor)?;
     let store = store(setup, &executor)?;
     let mut switcher = Switcher::new(&setup.specs);
+    switcher.drains = setup.drain.then(DrainCounts::default);
     let workers = if phase == StormPhase::Loaded { setup.threads } else { 0 };
     let stop = AtomicBool::new(false);
     let (switched, counts) = thread::scope(|scope| {
@@ -52,7 +54,10 @@ pub(super) fn run(
     });
     // Pools of these specs could be created before, so this is an error of the pools.
     let seconds = switched.map_err(|error| Failure::broken(error.to_string()))?.as_secs_f64();
-    let evicted = store.stats().evicted;
+    if let Some(drains) = &mut switcher.drains {
+        drains.finish(&store, &executor)?;
+    }
+    let (evicted, thrash) = (store.stats().evicted, store.stats().thrash);
     store.clear();
     executor.drain()?;
     // The store still exists, and with it the current pool, which is the one that may be alive.
@@ -61,6 +66,7 @@ pub(super) fn run(
     let no_block_violations = violations() - violations_before;
     let mut report = report(phase, seconds, &switcher, &stats, counts, no_block_violations);
     report.evicted = evicted;
+    report.evicted_fate = thrash.map(|thrash| EvictedFate::of(&thrash.evicted));
     report.over_limit_bound_bytes = setup.limit.map(|limit| limit.bound);
     Ok(report)
 }
@@ -70,7 +76,7 @@ fn store(setup: &StormSetup, executor: &StormExecutor) -> Result<Store<u64>, Fai
         .executor(executor.executor())
         .revive(setup.revive);
     let builder = match setup.limit {
-        Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit),
+        Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit).thrash_meter(true),
         None => builder,
     };
     let builder = match executor.max_pending() {
@@ -112,6 +118,8 @@ fn report(
         refused: counts.refused,
         over_limit_max_bytes: counts.over_limit_max_bytes,
         over_limit_bound_bytes: None,
+        evicted_fate: None,
+        drain: switcher.drains.clone(),
         errors: counts.errors,
         first_error: counts.first_error,
     }

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use workload::format_ns;
 use zpool_core::first_violation;
+use zswap::stats::{THRASH_BUCKETS, ThrashCounts};
 
+use super::drains::DrainCounts;
 use crate::output::table;
 
 /// The JSON object that `storm --json` prints.
@@ -55,9 +57,35 @@ pub(super) struct PhaseReport {
     /// The most bytes beyond the limit that are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) over_limit_bound_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) evicted_fate: Option<EvictedFate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) drain: Option<DrainCounts>,
     pub(super) errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_error: Option<String>,
+}
+
+/// Fate of evicted blocks, of which one in 16 is looked at.
+#[derive(Debug, Serialize)]
+pub(super) struct EvictedFate {
+    pub(super) noted: u64,
+    /// Blocks that were asked for again: in less than 1 second, 2, 4, and so on to 128.
+    pub(super) asked_again: [u64; THRASH_BUCKETS],
+    pub(super) asked_later: u64,
+    pub(super) removed_unasked: u64,
+}
+
+impl EvictedFate {
+    pub(super) fn of(counts: &ThrashCounts) -> EvictedFate {
+        let ThrashCounts { noted, asked_again, asked_later, removed_unasked, .. } = *counts;
+        EvictedFate { noted, asked_again, asked_later, removed_unasked }
+    }
+
+    /// Returns the share of a count in percent.
+    fn percent(&self, count: u64) -> String {
+        format!("{:.0} %", 100.0 * count as f64 / self.noted.max(1) as f64)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +122,9 @@ impl PhaseReport {
                 "{} bytes over the limit, {bound} are allowed",
                 self.over_limit_max_bytes
             ));
+        }
+        if let Some(drain) = &self.drain {
+            broken.extend(drain.broken());
         }
         if let Some(error) = &self.first_error {
             broken.push(format!("the first error: {error}"));
@@ -148,8 +179,28 @@ impl StormReport {
         row("stale blocks", &|p| p.stale.to_string());
         if self.phases.iter().any(|phase| phase.over_limit_bound_bytes.is_some()) {
             row("evicted", &|p| p.evicted.to_string());
+            let fate = |count: fn(&EvictedFate) -> u64| {
+                move |p: &PhaseReport| {
+                    let fate = p.evicted_fate.as_ref();
+                    fate.map_or_else(|| "-".to_owned(), |fate| fate.percent(count(fate)))
+                }
+            };
+            row("evicted, asked for in 1 s", &fate(|f| f.asked_again[0]));
+            row("evicted, asked for in 8 s", &fate(|f| f.asked_again[..4].iter().sum()));
+            row("evicted, removed unasked", &fate(|f| f.removed_unasked));
             row("refused", &|p| p.refused.to_string());
             row("bytes over the limit, max", &|p| p.over_limit_max_bytes.to_string());
+        }
+        if self.phases.iter().any(|phase| phase.drain.is_some()) {
+            let drains = |count: fn(&DrainCounts) -> u64| {
+                move |p: &PhaseReport| p.drain.as_ref().map_or(0, count).to_string()
+            };
+            row("drains", &drains(|d| d.drains));
+            row("entries copied by drains", &drains(|d| d.copied));
+            row("entries recompressed", &drains(|d| d.recompressed));
+            row("entries changed meanwhile", &drains(|d| d.changed));
+            row("left in retired pools", &drains(|d| d.left));
+            row("pools after the last drain", &drains(|d| d.pools_alive));
         }
         row("failed operations", &|p| p.errors.to_string());
         row("destroyed by the caller", &|p| p.destroyed_on_caller.to_string());
@@ -196,6 +247,8 @@ mod tests {
             refused: 0,
             over_limit_max_bytes: 0,
             over_limit_bound_bytes: None,
+            evicted_fate: None,
+            drain: None,
             errors: 0,
             first_error: None,
         }
@@ -216,6 +269,11 @@ mod tests {
         let over =
             |p: &mut PhaseReport| (p.over_limit_max_bytes, p.over_limit_bound_bytes) = (8, Some(7));
         assert_eq!(broken(over), "8 bytes over the limit, 7 are allowed");
+        assert_eq!(
+            broken(|p| p.drain = Some(DrainCounts { left: 9, ..DrainCounts::default() })),
+            "9 blocks left in retired pools, 0 pools alive after the last drain, \
+             books that do not balance after the last drain"
+        );
         assert_eq!(broken(|p| p.errors = 3), "3 failed operations");
         assert_eq!(broken(|p| p.destroyed_on_caller = 4), "4 pools destroyed by the caller");
         assert_eq!(broken(|p| p.no_block_violations = 5), "5 no-block violations");

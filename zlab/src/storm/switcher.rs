@@ -7,6 +7,7 @@ use workload::LatencyHistogram;
 use zpool_core::spec::{Component, PoolSpec};
 use zswap::{Store, SwitchError, Switched};
 
+use super::drains::DrainCounts;
 use super::executors::StormExecutor;
 
 /// One change of one parameter.
@@ -22,6 +23,8 @@ pub(super) struct Switcher {
     round: Vec<SwitchStep>,
     /// The time of each change of the current pool.
     pub(super) switch_ns: LatencyHistogram,
+    /// The drains after each switch, if there are any.
+    pub(super) drains: Option<DrainCounts>,
 }
 
 impl Switcher {
@@ -37,7 +40,7 @@ impl Switcher {
                 round.push(SwitchStep::Allocator(to.allocator.clone()));
             }
         }
-        Switcher { round, switch_ns: LatencyHistogram::new() }
+        Switcher { round, switch_ns: LatencyHistogram::new(), drains: None }
     }
 
     /// Switches for `length`, with `delay` after each switch. Calls `at` from time to time with the
@@ -63,8 +66,11 @@ impl Switcher {
                     self.switch_ns
                         .record(u64::try_from((now - before).as_nanos()).unwrap_or(u64::MAX));
                 }
+                if let Some(drains) = &mut self.drains {
+                    drains.drain(store);
+                }
                 executor.between_switches();
-                let elapsed = now - start;
+                let elapsed = start.elapsed();
                 if elapsed >= length {
                     return Ok(start.elapsed());
                 }

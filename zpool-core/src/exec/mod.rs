@@ -86,12 +86,19 @@ pub struct ExecutorProperties {
     pub ordered: bool,
     /// Jobs run inside `submit`.
     pub runs_on_caller: bool,
+    /// `submit_later` keeps its delay. Without this promise, no work that repeats itself for ever
+    /// is submitted.
+    pub keeps_delays: bool,
 }
 
 impl ExecutorProperties {
     /// Promises nothing.
-    pub const CAUTIOUS: ExecutorProperties =
-        ExecutorProperties { submit_in_no_block: false, ordered: false, runs_on_caller: false };
+    pub const CAUTIOUS: ExecutorProperties = ExecutorProperties {
+        submit_in_no_block: false,
+        ordered: false,
+        runs_on_caller: false,
+        keeps_delays: false,
+    };
 
     /// Adds that `submit` is legal inside a no-block section.
     pub const fn with_submit_in_no_block(self) -> Self {
@@ -101,6 +108,11 @@ impl ExecutorProperties {
     /// Adds that jobs of one thread run in order.
     pub const fn with_order(self) -> Self {
         ExecutorProperties { ordered: true, ..self }
+    }
+
+    /// Adds that `submit_later` keeps its delay.
+    pub const fn with_delays(self) -> Self {
+        ExecutorProperties { keeps_delays: true, ..self }
     }
 
     /// Adds that jobs run on the caller.

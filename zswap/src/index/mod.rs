@@ -20,6 +20,7 @@ pub(crate) mod clock;
 pub(crate) mod equivalent;
 pub(crate) mod key_batch;
 pub(crate) mod large_values;
+pub(crate) mod moving;
 pub(crate) mod packed_entry;
 pub(crate) mod packed_meta;
 pub(crate) mod pool_refs;
@@ -42,6 +43,7 @@ use crate::index::key_batch::KeyBatch;
 use crate::index::shard::{Inserted, Item, Replaced, Shard, ShardStats};
 use crate::index::shard_contents::ShardContents;
 use crate::index::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom, Position, Table};
+use crate::stats::thrash::ThrashMeter;
 use crate::value::PooledBlock;
 
 /// Fewest and most shards.
@@ -76,6 +78,8 @@ pub(crate) struct Index<K> {
     bytes: AtomicUsize,
     /// The shard that the clock's hand is in: the rest by the number of shards.
     hand: AtomicUsize,
+    /// Notes how soon blocks are asked for again that left, if the store was built so.
+    meter: Option<Box<ThrashMeter>>,
 }
 
 /// Next target of [`Index::prefetch_next_group`].
@@ -107,6 +111,7 @@ impl<K> Index<K> {
             seed,
             bytes: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
+            meter: None,
         }
     }
 
@@ -241,12 +246,13 @@ impl<K> Index<K> {
     /// Bytes of the index: tables and shards. What keys own on the heap is not in it.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed) + size_of_val(&*self.shards)
+        self.bytes.load(Ordering::Relaxed) + self.fixed_bytes()
     }
 
     /// Bytes of the index that no entry has to do with.
+    #[inline]
     pub(crate) fn fixed_bytes(&self) -> usize {
-        size_of_val(&*self.shards)
+        size_of_val(&*self.shards) + self.meter.as_ref().map_or(0, |meter| meter.bytes())
     }
 
     /// Takes everything out of the shard of this number. Needs no memory.

@@ -6,11 +6,12 @@
 //!   same-filled  | the word: 8 bytes       | state 3 | length 3                     |         |
 //!   large        | number of the value: 4  | state 3 |                              |         |
 //!
-//!   state        | distance from home: 11 bits | pool: 11 bits | heat: 2 bits |
+//!   state        | distance from home: 11 bits | pool: 9 bits | idle: 2 bits | heat: 2 bits |
 //! ```
 //!
 //! The distance belongs to the [table](crate::index::table), the pool's number to the shard's [list
-//! of pools](crate::index::pool_refs), the heat to the [clock](crate::index::clock); lengths are
+//! of pools](crate::index::pool_refs), the heat to the [clock](crate::index::clock), idleness to the
+//! clock of a [pool for cold blocks](crate::index::shard); lengths are
 //! packed by [`meta`](crate::index::packed_meta).
 
 use zpool_core::Handle;
@@ -41,11 +42,25 @@ const _: () = assert!(
 pub(crate) struct EntryState([u8; 3]);
 
 const DISTANCE_BITS: u32 = 11;
-const POOL_BITS: u32 = 11;
+const POOL_BITS: u32 = 9;
+const IDLE_BITS: u32 = 2;
 const HEAT_BITS: u32 = 2;
-const _: () = assert!(DISTANCE_BITS + POOL_BITS + HEAT_BITS == 24, "three bytes");
+const _: () = assert!(DISTANCE_BITS + POOL_BITS + IDLE_BITS + HEAT_BITS == 24, "three bytes");
 const POOL_SHIFT: u32 = DISTANCE_BITS;
-const HEAT_SHIFT: u32 = DISTANCE_BITS + POOL_BITS;
+const IDLE_SHIFT: u32 = POOL_SHIFT + POOL_BITS;
+const HEAT_SHIFT: u32 = IDLE_SHIFT + IDLE_BITS;
+
+/// How long an entry was not used, as the clock of a pool for cold blocks has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Idle {
+    /// Not at all, or not known.
+    No = 0,
+    /// At the latest turn it had no heat.
+    ForATurn = 1,
+    /// For two turns, but it would not become smaller: it stays until it is used.
+    Kept = 2,
+}
 
 impl EntryState {
     /// How far from its home an entry may be.
@@ -98,6 +113,21 @@ impl EntryState {
     }
 
     #[inline]
+    pub(crate) fn idle(self) -> Idle {
+        match self.bits() >> IDLE_SHIFT & ((1 << IDLE_BITS) - 1) {
+            0 => Idle::No,
+            1 => Idle::ForATurn,
+            _ => Idle::Kept,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set_idle(&mut self, idle: Idle) {
+        let others = !(((1 << IDLE_BITS) - 1) << IDLE_SHIFT);
+        *self = EntryState::pack(self.bits() & others | (idle as u32) << IDLE_SHIFT);
+    }
+
+    #[inline]
     pub(crate) fn heat(self) -> u32 {
         self.bits() >> HEAT_SHIFT
     }
@@ -146,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_place_do_not_touch_each_other() {
-        for pool in [0, 1, 1000, EntryState::MAX_POOLS as u16 - 1] {
+        for pool in [0, 1, 300, EntryState::MAX_POOLS as u16 - 1] {
             for distance in [0, 1, EntryState::MAX_DISTANCE] {
                 for heat in 0..=EntryState::MAX_HEAT {
                     let mut state = EntryState::in_pool(pool);
@@ -158,6 +188,13 @@ mod tests {
                     );
                     state.set_pool(5);
                     assert_eq!((state.pool(), state.distance(), state.heat()), (5, distance, heat));
+                    for idle in [Idle::No, Idle::ForATurn, Idle::Kept, Idle::No] {
+                        state.set_idle(idle);
+                        assert_eq!(
+                            (state.idle(), state.pool(), state.distance(), state.heat()),
+                            (idle, 5, distance, heat)
+                        );
+                    }
                     state.set_pool(pool);
                     state.set_heat(0);
                     state.set_distance(0);

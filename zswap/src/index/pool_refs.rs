@@ -1,7 +1,7 @@
 //! The pools that a shard's entries are in: one counted reference for all entries of a pool, and
 //! how many these are.
 //!
-//! An entry names its pool by a number of eleven bits in this list, instead of holding a reference
+//! An entry names its pool by a number of nine bits in this list, instead of holding a reference
 //! of eight bytes. The reference that the list holds keeps the pool as long as an entry of the
 //! shard is in it. References that become superfluous are handed out, to be dropped when the
 //! shard's lock is free.

@@ -4,12 +4,14 @@
 //! Held bytes are those of all pools (also retired ones and those that await destruction), of their
 //! compressors' contexts, and of the index. Walking all pools takes a lock and a heap call, so a
 //! store usually asks only the current pool. For the others it uses what they held at the last
-//! switch. That is an upper bound: they are retired, and their allocators only shrink. Loads may
+//! switch. That is an upper bound: they are retired, and their allocators only shrink. The pool
+//! for cold blocks is neither, and is asked as well. Loads may
 //! add contexts to any pool, so contexts are counted in one place.
 //!
 //! All pools are walked in two cases: if the bound exceeds the limit; and if the block goes to a
 //! pool that is no longer current. A batch that began before a switch may add any number of blocks
-//! to a retired pool.
+//! to a retired pool. A drain looks at the count of switches before each entry, so it adds at most
+//! one entry to a pool that was retired meanwhile, as a store in flight does.
 //!
 //! Stores in flight are not counted, so the limit is exceeded by at most what they add.
 
@@ -58,9 +60,9 @@ pub(crate) struct Limit {
     /// When it did that, and when it last freed idle contexts.
     tried: Cooldown,
     swept: Cooldown,
-    /// Upper bound of the bytes that all pools except one held...
+    /// Upper bound of the bytes that all pools held, except the one for cold blocks and...
     other_bytes: AtomicUsize,
-    /// ...which is the pool of this id...
+    /// ...the pool of this id...
     excluded_pool: AtomicU64,
     /// ...as long as the manager has made this many switches.
     as_of_switches: AtomicU64,
@@ -229,7 +231,11 @@ impl Limit {
         let full = self.above_low_watermark();
         let below = if full { self.low_watermark(max) } else { max };
         let other_bytes = self.other_bytes.load(Ordering::Relaxed);
-        let held = pool.zpool().bytes_held() + other_bytes + manager.context_bytes() + index_bytes;
+        let held = pool.zpool().bytes_held()
+            + other_bytes
+            + cold_bytes(manager, pool)
+            + manager.context_bytes()
+            + index_bytes;
         if held < below {
             self.set_above_low_watermark(full, false);
             return Some(Admission::Room);
@@ -297,9 +303,11 @@ impl Limit {
     fn measure_pools(&self, manager: &PoolManager) -> usize {
         let before = manager.switches();
         let Some(current) = manager.current() else { return manager.bytes_held() };
-        let other_bytes = manager.allocator_bytes_besides(&current);
+        // Before the others are asked: what it gains meanwhile counts as theirs.
+        let cold_bytes = cold_bytes(manager, &current);
+        let other_bytes = manager.allocator_bytes_besides(&current).saturating_sub(cold_bytes);
         self.remember(other_bytes, current.id().get(), before, || manager.switches());
-        current.zpool().bytes_held() + other_bytes + manager.context_bytes()
+        current.zpool().bytes_held() + other_bytes + cold_bytes + manager.context_bytes()
     }
 
     /// Remembers what the pools except `excluded_pool` held after `before` switches, unless there
@@ -322,6 +330,12 @@ impl Limit {
             self.as_of_switches.store(before, Ordering::Release);
         }
     }
+}
+
+/// Bytes of the pool for cold blocks, if there is one besides `pool`.
+fn cold_bytes(manager: &PoolManager, pool: &PoolRef) -> usize {
+    let cold = manager.cold().filter(|cold| !PoolRef::same(cold, pool));
+    cold.map_or(0, |cold| cold.zpool().bytes_held())
 }
 
 #[cfg(all(test, not(zpool_loom)))]

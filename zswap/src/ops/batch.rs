@@ -79,6 +79,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         // The next item is prefetched while the codec works on the one before it.
         let mut items = items.into_iter().map(|(key, block)| {
             let hash = self.hash(&key);
+            self.note_removed(hash);
             self.index().prefetch(hash);
             prefetch(block.as_ref(), BLOCK_LINES);
             (hash, key, block)
@@ -242,7 +243,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         K: Borrow<Q>,
         Q: Eq,
     {
-        let (mut shard, hash) = self.index().lock(hash);
+        let (full_hash, (mut shard, hash)) = (hash, self.index().lock(hash));
         let at = shard.bucket_of(hash, key)?;
         let ValueRef::Pooled { handle, pool: its, meta } = shard.found(at)? else { return None };
         if !PoolRef::same(its, pool) {
@@ -250,6 +251,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         let object = pin(pool, handle).ok()?;
         prefetch(&object, LINES);
+        if let Some(meter) = self.index().meter() {
+            meter.asked(full_hash);
+        }
         shard.count_hit(at, Access::Load);
         Some((object, meta))
     }

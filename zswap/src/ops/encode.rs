@@ -88,22 +88,44 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn encode(
         &self,
         pool: &Pool,
-        mut context: impl Compress,
+        context: impl Compress,
         block: &[u8],
     ) -> Result<(Handle, ObjectMeta), Error> {
+        let raw = self.encode_options().looks_incompressible(block);
+        if raw {
+            self.counters().incompressible_skipped();
+        }
+        let encoded = self.encode_as(raw, usize::MAX, pool, context, block)?;
+        Ok(encoded.expect("any length is within this bound"))
+    }
+
+    /// Inserts a block as [`encode`](Self::encode) does, without counting anything. If `raw`, the
+    /// codec is not asked. Returns `None`, and inserts nothing, if the object would have more than
+    /// `max_len` bytes.
+    #[inline(always)]
+    pub(crate) fn encode_as(
+        &self,
+        raw: bool,
+        max_len: usize,
+        pool: &Pool,
+        mut context: impl Compress,
+        block: &[u8],
+    ) -> Result<Option<(Handle, ObjectMeta)>, Error> {
         let options = self.encode_options();
         let insert = |shorter: Option<&[u8]>| {
             let object = shorter.unwrap_or(block);
+            if object.len() > max_len {
+                return Ok(None);
+            }
             let meta = ObjectMeta {
                 block_len: block.len(),
                 object_len: object.len(),
                 raw: shorter.is_none(),
                 checksum: if options.checksums { checksum(object, block.len()) } else { 0 },
             };
-            insert(pool, object).map(|handle| (handle, meta))
+            insert(pool, object).map(|handle| Some((handle, meta)))
         };
-        if options.looks_incompressible(block) {
-            self.counters().incompressible_skipped();
+        if raw {
             return insert(None);
         }
         context

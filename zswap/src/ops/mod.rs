@@ -8,7 +8,7 @@ mod decode;
 mod encode;
 pub(crate) mod export;
 mod load;
-mod pinned;
+pub(crate) mod pinned;
 mod range;
 mod scan;
 mod store;

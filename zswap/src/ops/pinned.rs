@@ -95,6 +95,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         A: FnMut(&Shard<K>, BucketId) -> bool,
         F: FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
     {
+        if access != Access::Peek
+            && let Some(meter) = self.index().meter()
+        {
+            meter.asked(hash);
+        }
         loop {
             let (mut shard, table_hash) = self.index().lock(hash);
             let is_sequential = shard.is_sequential(table_hash);

@@ -75,6 +75,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// the allocator does not let us pin can be removed too. It stays if there is no memory to
     /// watch it meanwhile.
     ///
+    /// If a [drain](Self::drain) moves a block while `keep` runs, `keep` is asked about that block
+    /// again.
+    ///
     /// Keys that are not equal to themselves, which no look-up finds, are visited too. They are out
     /// of the store while `keep` runs, and go back if it returns true.
     ///
@@ -93,8 +96,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                     unfindable = true;
                     continue;
                 }
-                let gone = self.remove_unless(&key, &mut keep);
-                removed += usize::from(self.free_removed(gone));
+                removed += usize::from(self.retain_findable(&key, &mut keep));
             }
             if unfindable {
                 removed += self.retain_unfindable(shard, &mut keep);
@@ -104,31 +106,56 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         removed
     }
 
-    /// Removes the value of `key`, if `keep` rejects it and it is still there afterwards.
-    fn remove_unless(&self, key: &K, keep: impl FnOnce(&K, usize) -> bool) -> Option<Item<K>> {
+    /// Removes the value of `key`, if `keep` rejects it.
+    fn retain_findable(&self, key: &K, mut keep: impl FnMut(&K, usize) -> bool) -> bool {
+        loop {
+            let (gone, rejected_at) = self.remove_unless(key, &mut keep);
+            // If nothing was removed, the key has a newer value, which stays. Or the one that was
+            // rejected has moved to another pool, where only `keep` recognizes it.
+            let moves = || self.index().lock(self.hash(key)).0.stats.moved;
+            match rejected_at {
+                Some(before) if gone.is_none() && moves() != before => {}
+                _ => return self.free_removed(gone),
+            }
+        }
+    }
+
+    /// Removes the value of `key`, if `keep` rejects it and it is still there afterwards. Returns
+    /// it, and if `keep` rejected it, how many values
+    /// of the shard had been moved before.
+    fn remove_unless(
+        &self,
+        key: &K,
+        keep: impl FnOnce(&K, usize) -> bool,
+    ) -> (Option<Item<K>>, Option<u64>) {
         let hash = self.hash(key);
         let (mut shard, table_hash) = self.index().lock(hash);
-        let found = shard.find(table_hash, key)?;
-        let (len, seen) = (found.len(), found.id());
+        let Some(found) = shard.find(table_hash, key) else { return (None, None) };
+        let (len, seen, moves) = (found.len(), found.id(), shard.stats.moved);
+        let ask = |watched: Option<&WatchGuard<'_, K>>| {
+            if keep(key, len) {
+                return (None, None);
+            }
+            (self.remove_seen(hash, key, seen, watched), Some(moves))
+        };
         // Pinned while `keep` runs, so that no other value can have its id.
         match found {
             ValueRef::SameFilled { .. } => {
                 drop(shard);
-                if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
+                ask(None)
             }
             ValueRef::Pooled { handle, pool, .. } => {
                 let pool = pool.clone();
                 let pinned = pin(&pool, handle);
                 let watched = match &pinned {
                     Ok(_) => None,
-                    Err(_) => Some(WatchGuard::begin(self.index(), hash, &mut shard, seen)?),
+                    Err(_) => match WatchGuard::begin(self.index(), hash, &mut shard, seen) {
+                        Some(watched) => Some(watched),
+                        None => return (None, None),
+                    },
                 };
                 drop(shard);
-                let gone = if keep(key, len) {
-                    None
-                } else {
-                    self.remove_seen(hash, key, seen, watched.as_ref())
-                };
+                let gone = ask(watched.as_ref());
                 if let Ok(mut object) = pinned {
                     self.unpin(&mut object);
                 }
@@ -137,7 +164,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             ValueRef::Large(large) => {
                 let _large = TryArc::clone(large);
                 drop(shard);
-                if keep(key, len) { None } else { self.remove_seen(hash, key, seen, None) }
+                ask(None)
             }
         }
     }
@@ -149,14 +176,18 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         seen: ValueId,
         watched: Option<&WatchGuard<'_, K>>,
     ) -> Option<Item<K>> {
-        self.index().edit(hash, |shard, hash| {
+        let gone = self.index().edit(hash, |shard, hash| {
             if watched.is_some_and(|watched| !shard.watches.stayed(watched.number)) {
                 return None;
             }
             let gone = shard.remove_if(hash, key, |found| found.id() == seen);
             shard.stats.invalidated += u64::from(gone.is_some());
             gone
-        })
+        });
+        if gone.is_some() {
+            self.note_removed(hash);
+        }
+        gone
     }
 
     /// Visits the keys of a shard that are not equal to themselves. No look-up finds these, so they

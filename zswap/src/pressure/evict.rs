@@ -21,6 +21,7 @@ use crate::index::shard::Item;
 use crate::limit::Admission;
 use crate::limit::eviction_scope::EvictionScope;
 use crate::pressure::release::{IdleContexts, PoolScope};
+use crate::stats::thrash::Departure;
 use crate::store::Store;
 use crate::value::Value;
 use crate::value::error::Error;
@@ -229,7 +230,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.over_limit(pool)
     }
 
-    fn measure_held(&self) -> Result<usize, Error> {
+    pub(crate) fn measure_held(&self) -> Result<usize, Error> {
         call_allocator(|| self.limit().held(self.manager(), self.index().bytes()))
     }
 
@@ -332,6 +333,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let len = stored.len();
         self.free(stored);
         let told = catch(|| {
+            if let Some(meter) = self.index().meter() {
+                meter.note(self.hash(&key), Departure::Evicted);
+            }
             if let Some(listener) = &self.eviction().listener {
                 listener(&key, len);
             }

@@ -1,14 +1,19 @@
 //! Statistics of a store: what it holds, and what it has done.
 
+pub(crate) mod cold_report;
 mod display;
+pub(crate) mod drain_report;
 pub(crate) mod latency;
+pub(crate) mod thrash;
 
 use zpool_core::PoolId;
 use zpool_core::PoolStats;
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 use zpool_manager::ManagerStats;
 
+pub use self::cold_report::ColdStats;
 pub use self::latency::LatencySummary;
+pub use self::thrash::{SAMPLED_ONE_IN, THRASH_BUCKETS, ThrashCounts, ThrashStats};
 use crate::value::error::Error;
 
 /// Statistics of a store. Each figure was true at some moment during the call. Those about stored
@@ -69,6 +74,8 @@ pub struct StoreStats {
     pub invalidated: u64,
     /// Removed to make room.
     pub evicted: u64,
+    /// Moved to another pool, by a [drain](crate::Store::drain).
+    pub moved: u64,
     /// Blocks that were not compressed because they look random.
     pub incompressible_skipped: u64,
     /// Stores that returned an error.
@@ -86,6 +93,11 @@ pub struct StoreStats {
     pub unpins_panicked: u64,
     /// Calls of the eviction listener that panicked.
     pub listeners_panicked: u64,
+    /// The pool for cold blocks, if there is one.
+    pub cold: Option<ColdStats>,
+    /// How soon blocks were asked for again that were made cold or evicted, if the builder was
+    /// [asked](crate::StoreBuilder::thrash_meter) for that.
+    pub thrash: Option<ThrashStats>,
     /// How long stores and loads took, if the builder was
     /// [asked](crate::StoreBuilder::latency_histograms) for that.
     pub latencies: Option<LatencyStats>,

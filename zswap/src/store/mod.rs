@@ -1,13 +1,16 @@
 //! The store: its parts, and the calls that need no more than these. The other calls are in `ops`.
 
+pub(crate) mod cold_state;
 pub(crate) mod cost;
+pub(crate) mod drain_state;
 pub(crate) mod settings;
 mod stats;
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{NoBlock, might_block};
@@ -20,6 +23,8 @@ use crate::limit::Limit;
 use crate::limit::policy::Eviction;
 use crate::stats::Counters;
 use crate::stats::latency::Latencies;
+use crate::store::cold_state::ColdState;
+use crate::store::drain_state::{DrainPolicy, DrainState, StartDrain};
 use crate::store::settings::{EncodeOptions, StoreSettings};
 use crate::value::Value;
 use crate::value::deferred_panic::DeferredPanic;
@@ -70,6 +75,19 @@ struct Inner<K, S> {
     limit: Limit,
     counters: Counters,
     latencies: Option<Box<Latencies>>,
+    drain: DrainState,
+    cold: ColdState,
+    /// Called after each switch, if the policy is to drain.
+    start_drain: Option<StartDrain<K, S>>,
+}
+
+/// A store that is not kept alive by this.
+pub(crate) struct WeakStore<K, S>(Weak<Inner<K, S>>);
+
+impl<K, S> WeakStore<K, S> {
+    pub(crate) fn upgrade(&self) -> Option<Store<K, S>> {
+        self.0.upgrade().map(|inner| Store { inner })
+    }
 }
 
 /// Entries from which [`Store::clear`] replaces the pool.
@@ -88,8 +106,64 @@ impl<K, S> Store<K, S> {
         let latencies = latencies.then(Box::default);
         manager.set_max_context_bytes(limit.max_context_bytes());
         Store {
-            inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }),
+            inner: Arc::new(Inner {
+                index,
+                manager,
+                hasher,
+                settings,
+                limit,
+                counters,
+                latencies,
+                drain: DrainState::default(),
+                cold: ColdState::default(),
+                start_drain: None,
+            }),
         }
+    }
+
+    /// Sets what a store that was just made does after a switch.
+    pub(crate) fn with_drain_policy(
+        mut self,
+        policy: DrainPolicy,
+        start: Option<StartDrain<K, S>>,
+    ) -> Store<K, S> {
+        let inner = Arc::get_mut(&mut self.inner).expect("a new store has no clone");
+        (inner.drain.policy, inner.start_drain) = (policy, start);
+        self
+    }
+
+    /// Adds a thrash meter to a store that was just made.
+    pub(crate) fn with_thrash_meter(mut self, wanted: bool) -> Store<K, S> {
+        if wanted {
+            Arc::get_mut(&mut self.inner).expect("a new store has no clone").index.add_meter();
+        }
+        self
+    }
+
+    /// Sets the time of a turn of the heat clock in a store that was just made.
+    pub(crate) fn with_cold_turn(mut self, turn: Duration) -> Store<K, S> {
+        Arc::get_mut(&mut self.inner).expect("a new store has no clone").cold.turn = turn;
+        self
+    }
+
+    /// Makes a pool of `spec` the one for [cold blocks](crate::StoreBuilder::cold). Blocks of the
+    /// one before stay where they are, until they are used or [drained](crate::Store::drain). May
+    /// block.
+    ///
+    /// # Errors
+    ///
+    /// As for [`switch`](Self::switch); everything is then as it was.
+    pub fn set_cold(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
+        self.inner.manager.set_cold(spec)
+    }
+
+    #[inline]
+    pub(crate) fn cold_state(&self) -> &ColdState {
+        &self.inner.cold
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakStore<K, S> {
+        WeakStore(Arc::downgrade(&self.inner))
     }
 
     /// The largest block in bytes.
@@ -178,7 +252,8 @@ impl<K, S> Store<K, S> {
     }
 
     /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before
-    /// stay where they are, and load as before. May block.
+    /// stay where they are, and load as before, until they are
+    /// [drained](crate::Store::drain). May block.
     ///
     /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
     ///
@@ -186,7 +261,7 @@ impl<K, S> Store<K, S> {
     ///
     /// As for [`PoolManager::switch`]; everything is then as it was.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
-        self.inner.manager.switch(spec)
+        self.switched(self.inner.manager.switch(spec)?)
     }
 
     /// Switches to another allocator and keeps the compressor. May block.
@@ -195,7 +270,7 @@ impl<K, S> Store<K, S> {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_allocator(&self, allocator: &Component) -> Result<Switched, SwitchError> {
-        self.inner.manager.set_allocator(allocator)
+        self.switched(self.inner.manager.set_allocator(allocator)?)
     }
 
     /// Switches to another compressor and keeps the allocator. May block.
@@ -204,7 +279,17 @@ impl<K, S> Store<K, S> {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
-        self.inner.manager.set_compressor(compressor)
+        self.switched(self.inner.manager.set_compressor(compressor)?)
+    }
+
+    /// Ends a switch: begins to drain, if that is the policy.
+    fn switched(&self, switched: Switched) -> Result<Switched, SwitchError> {
+        if let (Some(start), false) =
+            (self.inner.start_drain, matches!(switched, Switched::Unchanged(_)))
+        {
+            start(self);
+        }
+        Ok(switched)
     }
 
     #[inline]
@@ -235,6 +320,11 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
         &self.inner.counters
+    }
+
+    #[inline]
+    pub(crate) fn drain_state(&self) -> &DrainState {
+        &self.inner.drain
     }
 
     /// Frees an item that was taken out of the index, if there is one. Called with no lock held.
@@ -313,7 +403,18 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             shard.stats.invalidated += u64::from(removed.is_some());
             removed
         });
+        self.note_removed(hash);
         self.free_removed(removed)
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// Notes in the thrash meter that a key is stored anew, or removed.
+    #[inline]
+    pub(crate) fn note_removed(&self, hash: u64) {
+        if let Some(meter) = self.index().meter() {
+            meter.removed(hash);
+        }
     }
 }
 

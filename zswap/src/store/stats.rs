@@ -2,7 +2,8 @@
 
 use zpool_core::internal::catch;
 
-use crate::stats::{LatencyStats, StoreStats};
+use crate::stats::thrash::ThrashMeter;
+use crate::stats::{ColdStats, LatencyStats, StoreStats};
 use crate::store::Store;
 
 impl<K, S> Store<K, S> {
@@ -26,6 +27,8 @@ impl<K, S> Store<K, S> {
             stored_bytes: stats.stored_bytes,
             payload_bytes: stats.payload,
             objects_by_pool: self.index().entries_by_pool(),
+            cold: self.cold_stats(),
+            thrash: self.index().meter().map(ThrashMeter::stats),
             pool_bytes: in_allocators + manager.pending_destroy_bytes,
             current: catch(current).flatten().unwrap_or_default(),
             context_bytes: self.manager().context_bytes(),
@@ -40,6 +43,7 @@ impl<K, S> Store<K, S> {
             takes_missed: stats.take_misses,
             invalidated: stats.invalidated,
             evicted: stats.evicted,
+            moved: stats.moved,
             latencies: self.latencies().map(|latencies| LatencyStats {
                 store: latencies.store.summary(),
                 load: latencies.load.summary(),
@@ -49,5 +53,18 @@ impl<K, S> Store<K, S> {
         };
         self.counters().fill(&mut stats);
         stats
+    }
+
+    /// Statistics of the pool for cold blocks. An allocator that panics holds nothing.
+    fn cold_stats(&self) -> Option<ColdStats> {
+        let pool = self.manager().cold()?;
+        let [made_cold, returned, stayed] = self.cold_state().counts();
+        Some(ColdStats {
+            blocks: self.index().blocks_in(|id| id == pool.id()),
+            pool_bytes: catch(|| pool.zpool().bytes_held()).unwrap_or(0),
+            made_cold,
+            returned,
+            stayed,
+        })
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 pub mod codec;
+pub mod hooked;
 pub mod pool;
 
 use std::hash::{BuildHasher, Hasher};

@@ -161,19 +161,15 @@ impl<K: Eq> Shard<K> {
         &mut self,
         at: BucketId,
         key: K,
-        mut entry: PackedEntry,
+        entry: PackedEntry,
         sum: u32,
         unused_ref: Option<PoolRef>,
     ) -> Inserted<K> {
-        let (old_sum, item) = (self.table.sum(at), self.table.get_mut(at));
-        let Some((_, old)) = item else { unreachable!("the key was found there") };
-        let (from, to) = (old.state(), entry.state_mut());
-        to.set_distance(from.distance());
-        to.set_heat(from.heat());
-        entry.warm();
-        let old = std::mem::replace(old, entry);
-        self.table.set_sum(at, sum);
+        let stored = self.swap_entry(at, entry, sum);
+        if let Some((_, entry)) = self.table.get_mut(at) {
+            entry.warm();
+        }
         self.stats.stores += 1;
-        Inserted { replaced: Some((key, self.unpack(old, old_sum, None))), unused_ref }
+        Inserted { replaced: Some((key, stored)), unused_ref }
     }
 }

@@ -4,6 +4,7 @@
 mod conditional;
 mod entries;
 mod exchange;
+mod moving;
 mod shard_stats;
 
 use zpool_core::internal::TryArc;
@@ -12,6 +13,7 @@ use zpool_manager::PoolRef;
 
 pub(crate) use self::conditional::SWEEP;
 pub(crate) use self::exchange::{Inserted, Replaced};
+pub(crate) use self::moving::{Exchanged, Temperature};
 pub(crate) use self::shard_stats::ShardStats;
 use crate::index::equivalent::Equivalent;
 use crate::index::large_values::LargeValues;

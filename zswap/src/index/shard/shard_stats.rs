@@ -27,6 +27,8 @@ pub(crate) struct ShardStats {
     pub(crate) take_misses: u64,
     pub(crate) invalidated: u64,
     pub(crate) evicted: u64,
+    /// Entries moved to another pool.
+    pub(crate) moved: u64,
 }
 
 impl<K> Shard<K> {
@@ -67,6 +69,7 @@ impl ShardStats {
         self.take_misses += other.take_misses;
         self.invalidated += other.invalidated;
         self.evicted += other.evicted;
+        self.moved += other.moved;
     }
 
     /// Exchanges the metadata of two blocks, except their checksums, and counts a store.

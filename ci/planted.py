@@ -1,0 +1,127 @@
+"""The planted bugs of ci/planted.sh: each is a change of the source that a test has to find."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+# Name: the package, the tests that find it, and the changes: file, code, its replacement.
+BUGS = {
+    "exchange-without-identity": ("zswap", ["drain_races", "drain_threads"], [(
+        "zswap/src/index/shard/moving.rs",
+        "return self.bucket_of(hash, key).filter(is_seen);",
+        "return self.bucket_of(hash, key);",
+    )]),
+    "unpinned-before-exchange": ("zswap", ["drain_races"], [(
+        "zswap/src/moving/relocate.rs",
+        "        // The value is pinned, so that no other value can have the identity that was "
+        "seen.\n",
+        "        if let ChosenValue::Pooled { object, .. } = &mut value {\n"
+        "            self.unpin(object);\n"
+        "        }\n",
+    )]),
+    "heat-lost": ("zswap", ["drain"], [(
+        "zswap/src/index/shard/moving.rs",
+        "to.set_heat(from.heat());",
+        "to.set_heat(0);",
+    )]),
+    "move-warms": ("zswap", ["drain"], [(
+        "zswap/src/index/shard/moving.rs",
+        "to.set_heat(from.heat());",
+        "to.set_heat((from.heat() + 3).min(3));",
+    )]),
+    "revival-not-noticed": ("zswap", ["drain_races"], [
+        (
+            "zswap/src/moving/drain.rs",
+            "    is_out_of_memory: bool,\n}",
+            "    is_out_of_memory: bool,\n    first_target: Option<PoolRef>,\n}",
+        ),
+        (
+            "zswap/src/moving/drain.rs",
+            "is_out_of_memory: false }",
+            "is_out_of_memory: false, first_target: None }",
+        ),
+        (
+            "zswap/src/moving/drain.rs",
+            "let Some(target) = self.manager().current() else {",
+            "let first = drain.first_target.take().or_else(|| self.manager().current());\n"
+            "        drain.first_target = first.clone();\n"
+            "        let Some(target) = first else {",
+        ),
+    ]),
+    "switch-not-noticed-in-batch": ("zswap", ["drain_races"], [(
+        "zswap/src/moving/drain.rs",
+        "if self.manager().switches() != switches {",
+        "if self.manager().switches() < switches {",
+    )]),
+    "retain-forgets-moved": ("zswap", ["drain_races"], [(
+        "zswap/src/ops/scan.rs",
+        "if gone.is_none() && moves() != before => {}",
+        "if gone.is_none() && moves() < before => {}",
+    )]),
+    "limit-ignored": ("zswap", ["drain"], [(
+        "zswap/src/moving/room.rs",
+        "held.saturating_add(wanted) <= max)",
+        "held <= max.saturating_add(wanted << 8))",
+    )]),
+}
+
+LEFT_OUT = shutil.ignore_patterns("target", ".git")
+
+
+def copy_of_tree():
+    """Copies the tree to target/planted/tree, and keeps what was built there."""
+    tree = pathlib.Path("target/planted/tree")
+    if tree.exists():
+        shutil.rmtree(tree)
+    shutil.copytree(".", tree, ignore=LEFT_OUT)
+    return tree
+
+
+def plant(tree, changes):
+    """Makes the changes. Returns the files that they are in, as they were."""
+    before = {}
+    for file, code, replacement in changes:
+        path = tree / file
+        text = path.read_text()
+        if text.count(code) != 1:
+            sys.exit(f"{file}: `{code.strip()}` is there {text.count(code)} times: mend the list")
+        before.setdefault(path, text)
+        path.write_text(text.replace(code, replacement))
+    return before
+
+
+def tests_pass(tree, package, tests):
+    """Runs the tests. A tree that does not build ends this script."""
+    target = pathlib.Path("target/planted/build").resolve()
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), RUST_BACKTRACE="0")
+    base = ["cargo", "test", "--locked", "-p", package]
+    base += [word for test in tests for word in ("--test", test)]
+    built = subprocess.run(base + ["--no-run"], cwd=tree, env=environment, capture_output=True)
+    if built.returncode != 0:
+        sys.exit(f"it does not build:\n{built.stderr.decode()}")
+    try:
+        ran = subprocess.run(base, cwd=tree, env=environment, capture_output=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        return False
+    return ran.returncode == 0
+
+
+def main(names):
+    unknown = [name for name in names if name not in BUGS]
+    if unknown:
+        sys.exit(f"no such bug: {', '.join(unknown)} (known: {', '.join(BUGS)})")
+    tree, survived = copy_of_tree(), []
+    for name in names or BUGS:
+        package, tests, changes = BUGS[name]
+        before = plant(tree, changes)
+        found = not tests_pass(tree, package, tests)
+        for path, text in before.items():
+            path.write_text(text)
+        print(f"{name}: {'found' if found else 'SURVIVED'} by {', '.join(tests)}", flush=True)
+        survived += [] if found else [name]
+    sys.exit(f"no test finds {', '.join(survived)}" if survived else 0)
+
+
+main(sys.argv[1:])

@@ -1,0 +1,107 @@
+//! Settings of moves between pools: drains, and the pool for cold blocks.
+
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use zpool_core::spec::PoolSpec;
+
+use super::StoreBuilder;
+use crate::build_error::BuildError;
+use crate::moving::background::start_drain;
+use crate::moving::cold::start_heat_clock;
+use crate::store::Store;
+use crate::store::cold_state::DEFAULT_COLD_TURN;
+use crate::store::drain_state::{DrainPolicy, StartDrain};
+
+/// Settings of moves. What they start needs more of keys and hasher than a store does, so the
+/// setting brings a function along.
+pub(super) struct MoveSettings<K, S> {
+    pub(super) cold: Option<PoolSpec>,
+    cold_turn: Duration,
+    drain_policy: DrainPolicy,
+    /// `None` if the hasher was set later: `build` refuses that.
+    start_drain: Option<StartDrain<K, S>>,
+    start_clock: Option<StartDrain<K, S>>,
+}
+
+impl<K, S> Default for MoveSettings<K, S> {
+    fn default() -> Self {
+        MoveSettings {
+            cold: None,
+            cold_turn: DEFAULT_COLD_TURN,
+            drain_policy: DrainPolicy::Never,
+            start_drain: None,
+            start_clock: None,
+        }
+    }
+}
+
+impl<K, S> MoveSettings<K, S> {
+    /// The settings for another hasher, without the functions.
+    pub(super) fn with_other_hasher<S2>(self) -> MoveSettings<K, S2> {
+        let MoveSettings { cold, cold_turn, drain_policy, .. } = self;
+        MoveSettings { cold, cold_turn, drain_policy, ..MoveSettings::default() }
+    }
+
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        let share = self.drain_policy.share_percent();
+        if !(1..=100).contains(&share) {
+            return Err(BuildError::DrainShare(share));
+        }
+        if self.drain_policy != DrainPolicy::Never && self.start_drain.is_none() {
+            return Err(BuildError::DrainBeforeHasher);
+        }
+        if self.cold.is_some() && self.start_clock.is_none() {
+            return Err(BuildError::ColdBeforeHasher);
+        }
+        if self.cold_turn.is_zero() { Err(BuildError::ColdTurn) } else { Ok(()) }
+    }
+
+    /// Applies the settings to a new store, and starts its clock.
+    pub(super) fn apply(self, store: Store<K, S>) -> Store<K, S> {
+        let store = store
+            .with_drain_policy(self.drain_policy, self.start_drain)
+            .with_cold_turn(self.cold_turn);
+        if let (Some(start), true) = (self.start_clock, self.cold.is_some()) {
+            start(&store);
+        }
+        store
+    }
+}
+
+impl<K, S> StoreBuilder<K, S>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Adds a second pool, of `spec`, for blocks that were not loaded for two
+    /// [turns](Self::cold_turn) of a clock (default: none). Call it after [`hasher`](Self::hasher).
+    ///
+    /// New blocks go to the current pool. The clock compresses cold ones again into this pool, such
+    /// as `zsmalloc+zstd(level=1)` beside lz4. A block that would not become an eighth smaller
+    /// stays. One that is loaded at least twice within a turn returns. What the clock does is in
+    /// [`StoreStats::cold`](crate::StoreStats::cold).
+    ///
+    /// The clock runs on the executor, if that keeps delays as the default one does. Otherwise call
+    /// [`Store::turn_heat_clock`]. It cools the heat by which blocks are evicted as well.
+    pub fn cold(mut self, spec: PoolSpec) -> Self {
+        (self.moves.cold, self.moves.start_clock) = (Some(spec), Some(start_heat_clock));
+        self
+    }
+
+    /// Sets the time of a turn of the clock that finds [cold](Self::cold) blocks: more than 0
+    /// (default [`DEFAULT_COLD_TURN`](crate::DEFAULT_COLD_TURN)).
+    pub fn cold_turn(mut self, turn: Duration) -> Self {
+        self.moves.cold_turn = turn;
+        self
+    }
+
+    /// Sets when retired pools are [drained](Store::drain) on the executor (default: never). Call
+    /// it after [`hasher`](Self::hasher).
+    ///
+    /// Switches of the store count, not those of its [manager](Store::manager).
+    pub fn drain(mut self, policy: DrainPolicy) -> Self {
+        (self.moves.drain_policy, self.moves.start_drain) = (policy, Some(start_drain));
+        self
+    }
+}

@@ -1,0 +1,257 @@
+//! The pool for cold blocks: a clock finds what was not used for two turns, and moves it there.
+//!
+//! ```text
+//!   hand ─► entry   used since the last turn: if it is cold, back to the current pool
+//!                   not, for the first time:  remember that
+//!                   not, for the second time: to the cold pool, if it becomes an eighth smaller
+//! ```
+//!
+//! The hand is not that of eviction, which moves only when something is evicted. Both cool the same
+//! heat. A turn visits each entry once, so an entry moves at most once per turn.
+
+use std::hash::{BuildHasher, Hash};
+use std::time::Instant;
+
+use bumpalo::Bump;
+use zpool_core::exec::Job;
+use zpool_core::internal::{TryArc, catch, prefetch};
+use zpool_core::{PoolId, might_block};
+use zpool_manager::PoolRef;
+
+use crate::index::shard::{Temperature, ValueRef};
+use crate::moving::batch::{
+    BATCH, Batch, ChosenEntry, ChosenValue, LINES, SourcePools, entry_bytes, large_is_in, new_batch,
+};
+use crate::moving::relocate::{BlockBuffer, KeptReason, Move, Relocated};
+use crate::stats::cold_report::ColdReport;
+use crate::store::drain_state::MoveCursor;
+use crate::store::{Store, WeakStore};
+use crate::value::pooled_object::pin;
+
+/// A block that does not become smaller by this part of it stays in the current pool.
+const MIN_GAIN: usize = 8;
+
+/// Uses since the last turn from which a cold block returns to the current pool.
+const OFTEN: u32 = 2;
+
+/// The two pools, and what to move between them.
+struct Roles {
+    current: PoolRef,
+    cold: PoolRef,
+    switches: u64,
+}
+
+impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
+    /// Turns the heat clock once: cools every entry, moves those that were not used for two turns
+    /// to the pool for [cold blocks](crate::StoreBuilder::cold), and returns those that were used
+    /// at least twice since the last turn. Does nothing in a store without such a pool.
+    ///
+    /// The clock runs by itself if the executor keeps delays, as the default one does. This call is
+    /// for other executors, and for programs that know a good moment.
+    ///
+    /// An entry is copied as by a [drain](Self::drain), with the same promises: it never evicts,
+    /// begins no copy that would pass the limit, and nothing counts as a store or a use.
+    ///
+    /// # Panics
+    ///
+    /// If the key's `Hash`, `Eq` or `Clone` does. Nothing is lost then.
+    ///
+    /// # Concurrency
+    ///
+    /// May block. Any number of threads may use the store meanwhile. If two threads turn the clock,
+    /// each turns a part.
+    pub fn turn_heat_clock(&self) -> ColdReport {
+        might_block("Store::turn_heat_clock");
+        let mut report = ColdReport::default();
+        for _ in 0..self.index().shards() {
+            let shard = self.turn_shard();
+            report = report.then(shard);
+        }
+        report
+    }
+
+    /// Moves the hand to the end of the shard that it is in.
+    fn turn_shard(&self) -> ColdReport {
+        let mut report = ColdReport::default();
+        let mut arena = self.drain_state().take_arena();
+        while self.turn_batch(&mut report, &arena) {
+            arena.reset();
+        }
+        arena.reset();
+        self.drain_state().keep_arena(arena);
+        self.cold_state().add(&report);
+        report
+    }
+
+    /// Cools a stretch of a shard, and moves what is to be moved. Returns false at the shard's end.
+    fn turn_batch(&self, report: &mut ColdReport, arena: &Bump) -> bool {
+        let switches = self.manager().switches();
+        let (Some(current), Some(cold)) = (self.manager().current(), self.manager().cold()) else {
+            return false;
+        };
+        let roles = Roles { current, cold, switches };
+        let sources = SourcePools::default();
+        let Some(mut batch) = new_batch(arena) else {
+            report.no_room = true;
+            return false;
+        };
+        let goes_on = self.choose_by_heat(report, &roles, &sources, &mut batch);
+        let mut room = self.room_for(&batch);
+        let mut buffer = BlockBuffer::new(arena);
+        for chosen in batch {
+            if self.manager().switches() != roles.switches {
+                break;
+            }
+            if !self.makes_room(&mut room, entry_bytes(&chosen.value), &sources) {
+                report.no_room = true;
+                break;
+            }
+            let returns = chosen.is_in(roles.cold.id());
+            let to = match returns {
+                true => Move::to(&roles.current),
+                false => Move { target: &roles.cold, min_gain: Some(MIN_GAIN) },
+            };
+            report.count(self.relocate(chosen, to, &mut buffer), returns);
+        }
+        goes_on
+    }
+
+    /// Cools entries under the hand, and chooses those to be moved. Returns false at the end of the
+    /// shard.
+    fn choose_by_heat<'p>(
+        &self,
+        report: &mut ColdReport,
+        roles: &Roles,
+        sources: &'p SourcePools,
+        batch: &mut Batch<'_, 'p, K>,
+    ) -> bool {
+        let cold = roles.cold.id();
+        let mut hand = self.cold_state().hand.lock();
+        let MoveCursor { shard, position } = *hand;
+        let next = self.index().edit_shard(shard, |shard| {
+            shard.cool(position, |key, temperature, found| {
+                let seen = found.id();
+                let value = match found {
+                    ValueRef::Pooled { handle, pool, meta } => {
+                        if !moves(temperature, pool.id() == cold) {
+                            return true;
+                        }
+                        let Some(pool) = sources.hold(pool) else { return false };
+                        let Ok(object) = pin(pool, handle) else {
+                            report.failed += 1;
+                            return true;
+                        };
+                        prefetch(&object, LINES);
+                        ChosenValue::Pooled { pool, object, meta }
+                    }
+                    ValueRef::Large(large) => {
+                        let is_cold = !large_is_in(large, |pool| pool != cold);
+                        if !moves(temperature, is_cold) {
+                            return true;
+                        }
+                        ChosenValue::Large(TryArc::clone(large))
+                    }
+                    ValueRef::SameFilled { .. } => return true,
+                };
+                batch.push(ChosenEntry { key: key.clone(), seen, value });
+                batch.len() < BATCH
+            })
+        });
+        *hand = match next {
+            Some(position) => MoveCursor { shard, position },
+            None => {
+                MoveCursor { shard: (shard + 1) % self.index().shards(), ..MoveCursor::default() }
+            }
+        };
+        next.is_some()
+    }
+}
+
+/// Whether an entry of this temperature moves: to the cold pool, or out of it.
+fn moves(temperature: Temperature, is_cold: bool) -> bool {
+    match temperature {
+        Temperature::Cold => !is_cold,
+        Temperature::Used(uses) => is_cold && uses >= OFTEN,
+        Temperature::Unused => false,
+    }
+}
+
+impl<K> ChosenEntry<'_, K> {
+    /// Whether all blocks of the entry are in this pool.
+    fn is_in(&self, id: PoolId) -> bool {
+        match &self.value {
+            ChosenValue::Pooled { pool, .. } => pool.id() == id,
+            ChosenValue::Large(large) => !large_is_in(large, |pool| pool != id),
+        }
+    }
+}
+
+impl ColdReport {
+    fn count(&mut self, relocated: Relocated, returns: bool) {
+        match relocated {
+            Relocated::Moved { .. } if returns => self.returned += 1,
+            Relocated::Moved { bytes_before, bytes_after, .. } => {
+                self.made_cold += 1;
+                self.object_bytes_before += bytes_before;
+                self.object_bytes_after += bytes_after;
+            }
+            Relocated::Changed => self.changed += 1,
+            Relocated::Kept(KeptReason::NotSmaller) => self.stayed += 1,
+            Relocated::Kept(KeptReason::OutOfMemory) => self.no_room = true,
+            Relocated::Kept(_) => self.failed += 1,
+        }
+    }
+
+    /// Returns the report of two parts of a turn.
+    fn then(self, later: ColdReport) -> ColdReport {
+        ColdReport {
+            made_cold: self.made_cold + later.made_cold,
+            returned: self.returned + later.returned,
+            stayed: self.stayed + later.stayed,
+            changed: self.changed + later.changed,
+            failed: self.failed + later.failed,
+            object_bytes_before: self.object_bytes_before + later.object_bytes_before,
+            object_bytes_after: self.object_bytes_after + later.object_bytes_after,
+            no_room: self.no_room || later.no_room,
+        }
+    }
+}
+
+/// Begins the clock of a new store, if its executor keeps delays.
+pub(crate) fn start_heat_clock<K, S>(store: &Store<K, S>)
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    if store.manager().executor().properties().keeps_delays {
+        submit_tick(store, Instant::now());
+    }
+}
+
+/// Submits the job that turns one shard, so that all of them take the time of a turn.
+fn submit_tick<K, S>(store: &Store<K, S>, began: Instant)
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    let tick = store.cold_state().turn / store.index().shards() as u32;
+    let weak = store.downgrade();
+    let job = Job::try_new("turn the heat clock", || move || run_tick(weak));
+    // If it is refused, the clock stands still, and the store works without.
+    if let Some(job) = job {
+        let pause = tick.saturating_sub(began.elapsed());
+        catch(|| store.manager().executor().submit_later(pause, job).is_ok());
+    }
+}
+
+fn run_tick<K, S>(store: WeakStore<K, S>)
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    let Some(store) = store.upgrade() else { return };
+    let began = Instant::now();
+    // A key that panics ends the tick, not the clock.
+    catch(|| store.turn_shard());
+    submit_tick(&store, began);
+}

@@ -1,0 +1,90 @@
+//! The thrash meter: the fate of blocks that were evicted or made cold.
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Look, block, builder, spec, stamped};
+use zswap::AtLimit;
+use zswap::plugin::Manual;
+use zswap::stats::{SAMPLED_ONE_IN, ThrashCounts};
+
+const KEYS: u64 = 4_000;
+
+/// About as many as the sample has of so many keys.
+fn is_sample_of(counted: u64, keys: u64) -> bool {
+    let expected = keys / SAMPLED_ONE_IN;
+    (expected / 2..=expected * 2).contains(&counted)
+}
+
+/// Fates of all blocks that are not remembered any more.
+fn fates(counts: ThrashCounts) -> u64 {
+    counts.asked_again.iter().sum::<u64>() + counts.asked_later + counts.removed_unasked
+}
+
+/// Evicted blocks that are loaded, stored or removed again are counted so.
+#[test]
+fn evicted_blocks_are_counted_by_fate() {
+    let store =
+        builder().limit_bytes(2 << 20).at_limit(AtLimit::Evict).thrash_meter(true).build().unwrap();
+    (0..KEYS).for_each(|key| store.store(key, block(key, 3000, Look::Noise)).unwrap());
+    let gone: Vec<u64> = (0..KEYS).filter(|key| !store.contains(key)).collect();
+    let evicted = store.stats().thrash.unwrap().evicted;
+    assert!(is_sample_of(evicted.noted, gone.len() as u64), "{evicted:?} of {}", gone.len());
+    assert_eq!(fates(evicted), 0);
+    // A peek does not ask.
+    gone.iter().for_each(|key| assert!(store.peek_vec(key).unwrap().is_none()));
+    assert_eq!(fates(store.stats().thrash.unwrap().evicted), 0);
+    let (asked, removed) = gone.split_at(gone.len() / 2);
+    asked.iter().for_each(|key| assert!(store.load_vec(key).unwrap().is_none()));
+    removed.iter().for_each(|key| assert!(!store.invalidate(key)));
+    let evicted = store.stats().thrash.unwrap().evicted;
+    assert_eq!(fates(evicted) + evicted.displaced, evicted.noted);
+    assert!(is_sample_of(evicted.removed_unasked, removed.len() as u64), "{evicted:?}");
+    let asked_again: u64 = evicted.asked_again.iter().sum();
+    assert!(is_sample_of(asked_again, asked.len() as u64), "{evicted:?}");
+    // Nothing is remembered twice.
+    gone.iter().for_each(|key| assert!(store.load_vec(key).unwrap().is_none()));
+    assert_eq!(store.stats().thrash.unwrap().evicted, evicted);
+}
+
+/// Blocks made cold are counted apart from evicted ones, by load, batch, take and store.
+#[test]
+fn cold_blocks_are_counted_by_fate() {
+    let store = builder()
+        .spec(spec("zsmalloc+lz4"))
+        .cold(spec("zbud+rle"))
+        .executor(Arc::new(Manual::new()))
+        .thrash_meter(true)
+        .build()
+        .unwrap();
+    (0..KEYS).for_each(|key| store.store(key, stamped(key, 1, 1200)).unwrap());
+    (0..2).for_each(|_| drop(store.turn_heat_clock()));
+    let cold = || store.stats().thrash.unwrap().cold;
+    assert!(is_sample_of(cold().noted, KEYS) && fates(cold()) == 0, "{:?}", cold());
+    let keys: Vec<u64> = (0..KEYS / 4).collect();
+    let mut buffers = vec![[0; 4096]; keys.len()];
+    assert!(store.load_many(&keys, &mut buffers).into_iter().all(|result| result.is_ok()));
+    let asked = |counts: ThrashCounts| counts.asked_again.iter().sum::<u64>();
+    assert!(is_sample_of(asked(cold()), KEYS / 4), "{:?}", cold());
+    for key in KEYS / 4..KEYS / 2 {
+        assert!(store.take_vec(&key).unwrap().is_some());
+    }
+    assert!(is_sample_of(asked(cold()), KEYS / 2), "{:?}", cold());
+    for key in KEYS / 2..KEYS {
+        store.store(key, stamped(key, 2, 1200)).unwrap();
+    }
+    assert!(is_sample_of(cold().removed_unasked, KEYS / 2), "{:?}", cold());
+    assert_eq!(fates(cold()) + cold().displaced, cold().noted);
+    assert_eq!(store.stats().thrash.unwrap().evicted, ThrashCounts::default());
+}
+
+/// The meter's bytes are on the books, and a store without one has no figures.
+#[test]
+fn meter_is_counted_and_optional() {
+    let [with, without] = [true, false].map(|on| builder().thrash_meter(on).build().unwrap());
+    let index_bytes = [&with, &without].map(|store| store.stats().index_bytes);
+    assert!(index_bytes[0] >= index_bytes[1] + 4096 * 8);
+    assert!(with.stats().thrash.is_some() && without.stats().thrash.is_none());
+}
