@@ -1,7 +1,7 @@
 //! The result of `storm`, as JSON and as a table, and the contracts that it broke.
 
 use serde::Serialize;
-use workload::format_ns;
+use workload::{format_bytes, format_ns};
 use zpool_core::first_violation;
 
 use crate::output::table;
@@ -149,7 +149,7 @@ impl StormReport {
         if self.phases.iter().any(|phase| phase.over_limit_bound_bytes.is_some()) {
             row("evicted", &|p| p.evicted.to_string());
             row("refused", &|p| p.refused.to_string());
-            row("bytes over the limit, max", &|p| p.over_limit_max_bytes.to_string());
+            row("over the limit, max", &|p| format_bytes(p.over_limit_max_bytes));
         }
         row("failed operations", &|p| p.errors.to_string());
         row("destroyed by the caller", &|p| p.destroyed_on_caller.to_string());
