@@ -9,7 +9,7 @@ import pathlib, re, sys, tempfile
 
 # The order of the folders, lowest first. One line per crate that has folders as layers.
 ORDER = """
-workload: random report timing pages files memory processes density kernel
+workload: random report timing pages files memory processes density undo kernel terminal
 zswap: value stats index limit store pressure ops moving
 zpool-zsmalloc: collections geometry handle zspage class pool reclaim
 """

@@ -33,12 +33,14 @@
 
 mod density_boxes;
 mod distinct;
+mod figure_row;
 mod objects;
 mod packer;
 mod program;
 
 pub use density_boxes::density_of_boxes;
 pub use distinct::distinct_pages;
+pub use figure_row::{FigureRow, FigureRows};
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};
 pub use program::{Failure, Output, PrintedReport, child, child_task, exit};

@@ -164,17 +164,14 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BuildError::Thread(error) => write!(f, "no thread for the work queue: {error}"),
+            BuildError::Thread(error) => write!(
+                f,
+                "no thread for the work queue: {error}; allow more threads, or set `executor`"
+            ),
             BuildError::Switch(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for BuildError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BuildError::Thread(error) => Some(error),
-            BuildError::Switch(error) => Some(error),
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for BuildError {}

@@ -15,6 +15,8 @@ pub enum SwitchError {
         name: String,
         /// The registered names.
         known: Vec<String>,
+        /// How to get such a driver, if the registry [knows](crate::Registry::set_hint).
+        hint: Option<&'static str>,
     },
     /// No compressor of this name is registered.
     UnknownCompressor {
@@ -22,6 +24,8 @@ pub enum SwitchError {
         name: String,
         /// The registered names.
         known: Vec<String>,
+        /// How to get such a driver, if the registry [knows](crate::Registry::set_hint).
+        hint: Option<&'static str>,
     },
     /// A plug-in refused its parameters or failed to construct.
     Create {
@@ -54,11 +58,11 @@ pub enum SwitchError {
 impl fmt::Display for SwitchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SwitchError::UnknownAllocator { name, known } => {
-                write!(f, "unknown allocator `{name}` (known: {})", Names(known))
+            SwitchError::UnknownAllocator { name, known, hint } => {
+                unknown(f, "allocator", name, known, *hint)
             }
-            SwitchError::UnknownCompressor { name, known } => {
-                write!(f, "unknown compressor `{name}` (known: {})", Names(known))
+            SwitchError::UnknownCompressor { name, known, hint } => {
+                unknown(f, "compressor", name, known, *hint)
             }
             SwitchError::Create { component, error } => {
                 write!(f, "cannot make `{component}`: {error}")
@@ -78,28 +82,27 @@ impl fmt::Display for SwitchError {
             SwitchError::InsideObserver => {
                 f.write_str("an observer called a switch: switch when the observed call is over")
             }
-            SwitchError::InsideJob => {
-                f.write_str("too many pools await destruction: switch again from outside of a job")
-            }
+            SwitchError::InsideJob => f.write_str(
+                "too many pools await destruction: switch again from outside of a job, or raise \
+                 `max_pending`",
+            ),
         }
     }
 }
 
-impl std::error::Error for SwitchError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SwitchError::Create { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for SwitchError {}
 
-struct Names<'a>(&'a [String]);
-
-impl fmt::Display for Names<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(", ")) }
-    }
+fn unknown(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    name: &str,
+    known: &[String],
+    hint: Option<&str>,
+) -> fmt::Result {
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let hint = hint.unwrap_or("use a known one, or register its driver");
+    write!(f, "unknown {what} `{name}` (known: {known}): {hint}")
 }
 
 /// The reason why a driver was not registered or unregistered.
@@ -130,7 +133,7 @@ impl fmt::Display for RegistryError {
             RegistryError::Duplicate(name) => {
                 write!(f, "`{name}` is registered already: unregister it first")
             }
-            RegistryError::Unknown(name) => write!(f, "`{name}` is not registered"),
+            RegistryError::Unknown(name) => write!(f, "`{name}` is not registered: check the name"),
             RegistryError::Panicked { message } => {
                 write!(f, "the driver panicked when it was asked for its name: {message}")
             }

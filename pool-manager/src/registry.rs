@@ -20,6 +20,7 @@ use crate::error::{RegistryError, SwitchError};
 pub struct Registry {
     allocators: Mutex<BTreeMap<String, Registered<dyn ZPoolDriver>>>,
     compressors: Mutex<BTreeMap<String, Registered<dyn CompressorDriver>>>,
+    hints: Mutex<BTreeMap<&'static str, &'static str>>,
 }
 
 struct Registered<D: ?Sized> {
@@ -84,6 +85,24 @@ impl Registry {
         unregister(&self.compressors, name)
     }
 
+    /// Sets what errors about an unknown `name` tell their reader to do, such as to turn on a
+    /// feature that compiles the driver in (default: to register it). Replaces an earlier hint.
+    ///
+    /// ```
+    /// use zpool_manager::{PoolManager, Registry};
+    ///
+    /// let registry = Registry::new();
+    /// registry.set_hint("slab", "turn on the feature `slab`");
+    /// let manager = PoolManager::builder(registry.into()).build_idle()?;
+    /// let error = manager.switch(&"slab+lz4".parse()?).unwrap_err();
+    /// let text = "unknown allocator `slab` (known: none): turn on the feature `slab`";
+    /// assert_eq!(error.to_string(), text);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_hint(&self, name: &'static str, hint: &'static str) {
+        self.hints.lock().insert(name, hint);
+    }
+
     /// Returns the names of the allocators, sorted.
     pub fn allocators(&self) -> Vec<String> {
         self.allocators.lock().keys().cloned().collect()
@@ -101,6 +120,7 @@ impl Registry {
         find(&self.allocators, name).ok_or_else(|| SwitchError::UnknownAllocator {
             name: name.to_owned(),
             known: self.allocators(),
+            hint: self.hint(name),
         })
     }
 
@@ -111,7 +131,12 @@ impl Registry {
         find(&self.compressors, name).ok_or_else(|| SwitchError::UnknownCompressor {
             name: name.to_owned(),
             known: self.compressors(),
+            hint: self.hint(name),
         })
+    }
+
+    fn hint(&self, name: &str) -> Option<&'static str> {
+        self.hints.lock().get(name).copied()
     }
 }
 

@@ -64,7 +64,7 @@
 //! # Where to read next
 //!
 //! The folders are layers, and a folder uses only those before it: `report`, `random`, `pages`,
-//! `files`, `processes`, `memory`, `timing`, `density`, `kernel`.
+//! `files`, `processes`, `memory`, `timing`, `density`, `undo`, `kernel`, `terminal`.
 //! Start with `pages` and `processes` for the data, with `timing` and `memory` for the method.
 
 #![forbid(unsafe_code)]
@@ -77,7 +77,9 @@ mod pages;
 mod processes;
 mod random;
 mod report;
+mod terminal;
 mod timing;
+mod undo;
 
 pub use density::{
     AllocatorUnderTest, BoxAllocator, ChurnError, ChurnStage, DENSITY_SEED, Density, DensityError,
@@ -99,6 +101,7 @@ pub use processes::{
 };
 pub use random::{RUN_BLOCKS, Rng, Zipf, sample_runs};
 pub use report::{Figure, Report, Spread, format_bytes, format_ns};
+pub use terminal::{LiveEvent, LiveScreen};
 pub use timing::{
     ByClock, Contestant, Elapsed, LatencyHistogram, PartWork, Percentiles, RateOn, Rounds,
     alternate, clocked, clocked_process, interleave, rate, report_scaling, scaling_of,

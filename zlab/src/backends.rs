@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
+use workload::format_bytes;
 use zpool_core::PoolConfig;
 use zpool_core::page::default_source;
 use zpool_core::spec::Params;
@@ -66,14 +67,20 @@ pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
 
 fn tables(report: &BackendsReport) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
-    let header =
-        ["allocator", "largest object", "objects a page", "moves objects", "compacts", "reclaims"];
+    let header = [
+        "\nallocator",
+        "largest\nobject",
+        "objects\na page",
+        "moves\nobjects",
+        "\ncompacts",
+        "\nreclaims",
+    ];
     let mut allocators = table(1, &header);
     for a in &report.allocators {
         let share = a.objects_per_page.map_or("by length".to_owned(), |n| format!("up to {n}"));
         allocators.add_row([
             a.name.clone(),
-            a.max_object_len.to_string(),
+            format_bytes(a.max_object_len as u64),
             share,
             yes(a.moves_objects),
             yes(a.can_compact),
@@ -81,10 +88,10 @@ fn tables(report: &BackendsReport) -> String {
         ]);
     }
     let header = [
-        "compressor",
-        "licence of the codec",
-        "stateless decompression",
-        "no heap calls once warm",
+        "\ncompressor",
+        "licence of\nthe codec",
+        "stateless\ndecompression",
+        "no heap calls\nonce warm",
     ];
     let mut compressors = table(2, &header);
     for c in &report.compressors {
@@ -96,7 +103,7 @@ fn tables(report: &BackendsReport) -> String {
         ]);
     }
     format!(
-        "{}\n\n{}\n\nA pool is one of each, such as `zsmalloc+lz4`. \
+        "{}\n\n{}\n\nA pool is one of each, such as `zsmalloc+lz4`.\n\
          With lzo in it, this program as a whole is GPL-2.0-only.\n",
         allocators.trim_fmt(),
         compressors.trim_fmt()

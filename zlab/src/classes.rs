@@ -56,6 +56,12 @@ pub(crate) fn run(args: &ClassesArgs) -> Result<ExitCode, Failure> {
     print_report(args.json, &report, || report.text())
 }
 
+const LEGEND: &str = "\
+slot: bytes of a slot. from: bytes of the shortest object that takes one.
+frames: pages of the system in a zspage. objects: slots in a zspage.
+tail: bytes at the end of a zspage that are no slot.
+";
+
 impl ClassesReport {
     fn new(args: &ClassesArgs, frame_bytes: usize, classes: &[SizeClass]) -> ClassesReport {
         let wastes = classes.iter().flat_map(|class| {
@@ -103,8 +109,8 @@ impl ClassesReport {
         }
         format!(
             "{}\n\n{} classes of {} over frames of {} bytes, for objects of up to {} bytes\n\
-             rounding and tail together: {:.2} % of the object in the mean over all lengths, \
-             at most {:.2} % from {} bytes up (at {})\n",
+             rounding and tail together: {:.2} % of the object in the mean over all lengths,\n\
+             at most {:.2} % from {} bytes up (at {})\n\n{LEGEND}",
             table.trim_fmt(),
             self.results.len(),
             self.allocator,

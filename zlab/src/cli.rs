@@ -3,18 +3,22 @@
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use zpool_core::spec::{Component, PoolSpec};
 use zswap::MAX_BLOCK_SIZE;
 
 use crate::error::{Failure, one_line};
 use crate::replay::ReplayArgs;
+use crate::top::TopArgs;
 use crate::train::TrainArgs;
+use crate::{help, output, suggest};
 
 /// The task that the command line names.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(crate) enum Task {
     Classes(ClassesArgs),
     Backends(BackendsArgs),
     Replay(ReplayArgs),
+    Top(TopArgs),
+    Completions(Shell),
     MeasurePair(MeasurePairArgs),
     MeasureDensity(MeasureDensityArgs),
     HoldFiles(HoldFilesArgs),
@@ -51,7 +57,13 @@ impl Task {
 ///
 /// Without a command, analyzes the memory of processes of your own user, as `zlab analyze` does.
 #[derive(Debug, Parser)]
-#[command(name = "zlab", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "zlab",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 80,
+    after_help = help::PROGRAM
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -68,6 +80,7 @@ enum Command {
     /// anonymous memory of processes of your own user. Nothing of it is printed or written to a
     /// file. If less than 16 MiB can be read there, analyzes a child process that loads files of
     /// this build.
+    #[command(after_help = help::ANALYZE)]
     Analyze(AnalyzeArgs),
     /// Switch allocator and compressor in a tight loop, and check that no block is lost and no
     /// caller blocks
@@ -75,7 +88,14 @@ enum Command {
     /// Reproduces the bug that the kernel commit "mm/zswap: use workqueue to destroy pool" fixed.
     /// With `--executor inline`, which is what the kernel did before, it finds the bug and exits
     /// with 1.
+    #[command(after_help = help::STORM)]
     Storm(StormArgs),
+    /// Show again and again what a running process could save
+    ///
+    /// Each time, stores a sample of the anonymous memory of the process with zsmalloc and each
+    /// compressor, and verifies it. Without a terminal, prints one frame each time.
+    #[command(after_help = help::TOP)]
+    Top(TopArgs),
     /// Train a zstd dictionary on the blocks of files, and write it if it pays on other blocks
     ///
     /// Half of the blocks train the dictionary, the other half judge it. It pays if it takes off at
@@ -83,21 +103,33 @@ enum Command {
     /// makes compression at least 1.1 times as fast and adds no byte. If it does not pay, nothing
     /// is written and the exit code is 1. At least 13 blocks that are not same-filled are needed.
     /// The file contains bytes of the blocks.
+    #[command(after_help = help::TRAIN)]
     Train(TrainArgs),
     /// Fill each allocator with compressed pages, replace, free half, compact, and show what the OS
     /// says it holds
     ///
     /// Pages are compressed by lz4. Each allocator runs in a process of its own. The last row is
     /// one box per object on the allocator of the system.
+    #[command(after_help = help::DENSITY)]
     Density(DensityArgs),
     /// List the size classes of zsmalloc and what they waste
+    #[command(after_help = help::CLASSES)]
     Classes(ClassesArgs),
     /// List the allocators and compressors that are compiled in
+    #[command(after_help = help::BACKENDS)]
     Backends(BackendsArgs),
     /// Replay a list of actions that a conformance suite or a fuzzer printed, on pools or a store
     ///
     /// If something is wrong, says what and exits with 1.
+    #[command(after_help = help::REPLAY)]
     Replay(ReplayArgs),
+    /// Print what a shell needs to complete the command line
+    #[command(after_help = help::COMPLETIONS)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Measures one pair, with blocks on the standard input; started by `analyze`
     #[command(hide = true)]
     MeasurePair(MeasurePairArgs),
@@ -142,7 +174,8 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, value_name = "N,...", requires = "cold", value_delimiter = ',',
         value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) hot: Vec<u8>,
-    /// Draw the result of --sweep or --cold as an SVG file
+    /// Draw the result of --sweep or --cold as an SVG file; `-` is the standard output, and the
+    /// report then goes to the standard error
     #[arg(long, value_name = "FILE", requires = "plotted")]
     pub(crate) plot: Option<PathBuf>,
     /// Replace the file of --plot if it exists; an input is never replaced
@@ -292,6 +325,14 @@ pub(crate) enum ExecutorChoice {
 
 /// Reads the command line of this process.
 pub(crate) fn parse() -> Result<Task, Failure> {
+    if let Some(word) = std::env::args().nth(1)
+        && let Some(command) = suggest::meant(&word, commands().iter().map(String::as_str))
+    {
+        let file = Path::new(&word);
+        return Err(Failure::new(format!(
+            "there is no command and no file {file:?}; did you mean `zlab {command}`?"
+        )));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error)
@@ -299,7 +340,7 @@ pub(crate) fn parse() -> Result<Task, Failure> {
         {
             return Ok(Task::Print(error.to_string()));
         }
-        Err(error) => return Err(Failure::new(usage_error(&error.to_string()))),
+        Err(error) => return Err(Failure::new(usage_error(&error))),
     };
     Ok(match cli.command {
         None => Task::Analyze(cli.analyze),
@@ -310,14 +351,42 @@ pub(crate) fn parse() -> Result<Task, Failure> {
         Some(Command::Classes(args)) => Task::Classes(args),
         Some(Command::Backends(args)) => Task::Backends(args),
         Some(Command::Replay(args)) => Task::Replay(args),
+        Some(Command::Top(args)) => Task::Top(args),
+        Some(Command::Completions { shell }) => Task::Completions(shell),
         Some(Command::MeasurePair(args)) => Task::MeasurePair(args),
         Some(Command::MeasureDensity(args)) => Task::MeasureDensity(args),
         Some(Command::HoldFiles(args)) => Task::HoldFiles(args),
     })
 }
 
-/// Keeps the message of clap, without the tips, the usage and the hint at `--help` that follow it.
-fn usage_error(rendered: &str) -> String {
+/// Returns the commands that a user calls.
+fn commands() -> Vec<String> {
+    let cli = Cli::command();
+    let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
+    shown.map(|command| command.get_name().to_owned()).chain(["help".to_owned()]).collect()
+}
+
+/// Prints the script that completes command lines in `shell`.
+pub(crate) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "zlab", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
+}
+
+/// Keeps the message of clap with the name that was meant, without the usage and the hint at
+/// `--help` that follow it.
+fn usage_error(error: &clap::Error) -> String {
+    let meant = [ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let meant = meant.into_iter().find_map(|kind| match error.get(kind) {
+        Some(ContextValue::String(meant)) => Some(meant.as_str()),
+        Some(ContextValue::Strings(meant)) => meant.first().map(String::as_str),
+        _ => None,
+    });
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+    message_of(&error.to_string()) + &meant
+}
+
+fn message_of(rendered: &str) -> String {
     let tails = ["\n\n  tip:", "\n\nUsage:", "\n\nFor more information"];
     let end = tails.iter().filter_map(|tail| rendered.find(tail)).min();
     let message = one_line(&rendered[..end.unwrap_or(rendered.len())]);
@@ -335,18 +404,18 @@ fn threads(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 /// Parses a count, up to 2^32.
-fn count(text: &str) -> Result<NonZeroUsize, String> {
+pub(crate) fn count(text: &str) -> Result<NonZeroUsize, String> {
     let count: usize = within(text, 1..=1 << 32, "a count")?;
     NonZeroUsize::new(count).ok_or_else(|| "at least 1".to_owned())
 }
 
 /// Parses MiB, up to 1 TiB.
-fn max_mib(text: &str) -> Result<u64, String> {
+pub(crate) fn max_mib(text: &str) -> Result<u64, String> {
     within(text, 1..=1 << 20, "MiB")
 }
 
 /// Parses seconds, up to a week.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     within(text, 0.001..=604_800.0, "seconds").map(Duration::from_secs_f64)
 }
 
@@ -362,13 +431,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn error(args: &[&str]) -> String {
         let args = ["zlab"].iter().chain(args);
-        usage_error(&Cli::try_parse_from(args).unwrap_err().to_string())
+        usage_error(&Cli::try_parse_from(args).unwrap_err())
     }
 
     /// The command line is well formed.
@@ -400,6 +467,33 @@ mod tests {
                 !error.is_empty() && !error.contains("Usage") && !error.contains("--help"),
                 "{error}"
             );
+        }
+    }
+
+    /// Misspelt options and values have the right one in the message.
+    #[test]
+    fn usage_error_names_what_was_meant() {
+        assert!(error(&["storm", "--secondes", "3"]).ends_with("; did you mean `--seconds`?"));
+        assert!(error(&["storm", "--executor", "inlien"]).ends_with("; did you mean `inline`?"));
+        assert!(!error(&["storm", "--xyzzy"]).contains("did you mean"));
+    }
+
+    /// Every line of every help has at most 80 columns, and every help has exit codes.
+    #[test]
+    fn help_fits_80_columns() {
+        let mut cli = Cli::command();
+        cli.build();
+        let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
+        let mut commands: Vec<clap::Command> = shown.cloned().collect();
+        commands.retain(|command| command.get_name() != "help");
+        commands.push(cli);
+        for mut command in commands {
+            for help in [command.render_help(), command.render_long_help()] {
+                let help = help.to_string();
+                let longest = help.lines().max_by_key(|line| line.chars().count()).unwrap();
+                assert!(longest.chars().count() <= 80, "{longest}");
+                assert!(help.contains("Exit codes:") && help.contains("Example"), "{help}");
+            }
         }
     }
 

@@ -55,11 +55,7 @@ pub(crate) fn pool(spec: &Component, config: &PoolConfig) -> Result<Box<dyn ZPoo
     let drivers = allocators();
     let driver = drivers.iter().find(|driver| driver.name() == spec.name).ok_or_else(|| {
         let known: Vec<&str> = drivers.iter().map(|driver| driver.name()).collect();
-        Failure::new(format!(
-            "there is no allocator `{}`; there are {}",
-            spec.name,
-            known.join(", ")
-        ))
+        Failure::new(format!("unknown allocator `{}` (known: {})", spec.name, known.join(", ")))
     })?;
     Ok(driver.create(&config.clone().with_params(spec.params.clone()))?)
 }

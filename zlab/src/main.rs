@@ -4,6 +4,7 @@
 //! ```text
 //!   zlab analyze           blocks of processes or files ──► a store per pair ──► savings and costs
 //!   zlab analyze --sweep   levels, dictionaries, block sizes ──► recommended settings; a chart
+//!   zlab top               a running process ──► what it could save, again and again
 //!   zlab train             blocks ──► a zstd dictionary, if it pays on others
 //!   zlab storm             switch as fast as possible ──► was a block lost, did a caller block
 //!   zlab density           fill, replace, free half, compact ──► bytes held over bytes of objects
@@ -45,10 +46,13 @@ mod cold;
 mod density;
 mod drivers;
 mod error;
+mod help;
 mod output;
 mod replay;
 mod storm;
+mod suggest;
 mod sweep;
+mod top;
 mod train;
 mod train_model;
 
@@ -76,6 +80,8 @@ fn run() -> Result<ExitCode, Failure> {
         Task::Classes(args) => classes::run(&args),
         Task::Backends(args) => backends::run(&args),
         Task::Replay(args) => replay::run(&args),
+        Task::Top(args) => top::run(&args),
+        Task::Completions(shell) => cli::completions(shell),
         Task::MeasurePair(args) => analyze::measure_pair(&args),
         Task::MeasureDensity(args) => density::measure(&args),
         Task::HoldFiles(args) => analyze::hold_files(&args),

@@ -29,8 +29,43 @@ pub(crate) fn print_report(
     report: &impl Serialize,
     table: impl FnOnce() -> String,
 ) -> Result<ExitCode, Failure> {
+    print(&report_text(json, report, table)?)
+}
+
+/// Writes `report` to the standard error if the standard output has the command's output, and to
+/// the standard output otherwise.
+pub(crate) fn print_report_beside(
+    output_is_stdout: bool,
+    json: bool,
+    report: &impl Serialize,
+    table: impl FnOnce() -> String,
+) -> Result<ExitCode, Failure> {
+    if !output_is_stdout {
+        return print_report(json, report, table);
+    }
+    // A reader that has gone away is no failure, as in `print`.
+    let _ = io::stderr().write_all(report_text(json, report, table)?.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report_text(
+    json: bool,
+    report: &impl Serialize,
+    table: impl FnOnce() -> String,
+) -> Result<String, Failure> {
     let text = if json { serde_json::to_string(report)? } else { table().trim_end().to_owned() };
-    print(&format!("{text}\n"))
+    Ok(if text.is_empty() { text } else { text + "\n" })
+}
+
+/// Formats nanoseconds as microseconds without the unit, in three or more digits.
+pub(crate) fn in_us(ns: f64) -> String {
+    let us = ns / 1000.0;
+    let decimals = match us {
+        us if us >= 99.95 => 0,
+        us if us >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{us:.decimals$}")
 }
 
 /// Creates a table without frames. The first `names` columns are text, the others numbers.
@@ -49,19 +84,29 @@ pub(crate) fn table(names: usize, header: &[&str]) -> Table {
     table
 }
 
-/// A progress bar, shown only on a terminal and only for long work.
+/// A progress bar, or a spinner for work of unknown length. Shown on a terminal only, and within
+/// 1/5 of a second.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Creates a bar of `steps` steps. It is hidden unless the standard error is a terminal and the
-    /// work is `long`.
-    pub(crate) fn start(long: bool, steps: u64) -> Progress {
-        if !long || !io::stderr().is_terminal() {
+    /// Creates a bar of `steps` steps.
+    pub(crate) fn start(steps: u64) -> Progress {
+        Progress::shown(ProgressBar::new(steps), "{elapsed:>4} [{bar:30}] {msg}")
+    }
+
+    /// Creates a spinner for `what`.
+    pub(crate) fn spinner(what: impl Into<String>) -> Progress {
+        let progress = Progress::shown(ProgressBar::new_spinner(), "{elapsed:>4} {spinner} {msg}");
+        progress.doing(what.into());
+        progress
+    }
+
+    fn shown(bar: ProgressBar, template: &str) -> Progress {
+        if !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
         }
-        let bar = ProgressBar::new(steps);
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {msg}") {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -82,5 +127,18 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn microseconds_have_three_digits() {
+        let cases = [(0.0, "0.00"), (1700.0, "1.70"), (12_340.0, "12.3"), (2.5e6, "2500")];
+        for (ns, text) in cases {
+            assert_eq!(in_us(ns), text);
+        }
     }
 }

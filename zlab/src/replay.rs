@@ -3,21 +3,24 @@
 mod store;
 
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use serde::Serialize;
 use workload::Input;
 use zpool_conformance::action::{Action, RunError, from_text, run as run_actions};
 use zpool_conformance::pool::PoolModelRunner;
 use zpool_core::page::{FaultPlan, FaultySource, HeapSource, PageSource, os_frame_size};
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_core::{CheckPolicy, PoolConfig, set_check_policy};
-use zswap::MAX_BLOCK_SIZE;
 
+use crate::cli::block_size;
+use crate::drivers;
 use crate::error::{Failure, one_line};
-use crate::{drivers, output};
+use crate::output::{Progress, print_report};
 use store::StoreModelRunner;
 
 /// The most bytes of a list.
@@ -35,34 +38,76 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "SPEC")]
     store: Option<PoolSpec>,
     /// Bytes of the longest object, 1 to 262144
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    max_len: usize,
-    /// Bytes per frame [default: the system's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
+    max_len: NonZeroUsize,
+    /// Bytes per frame, a power of two from 4096 to 65536 [default: the system's]
+    #[arg(long, value_name = "N", value_parser = frame_size)]
     frame: Option<usize>,
+    /// Print one JSON object instead of sentences
+    #[arg(long)]
+    json: bool,
+}
+
+/// The JSON object that `replay --json` prints.
+#[derive(Debug, Default, Serialize)]
+struct ReplayReport {
+    /// The number of actions in the list.
+    actions: usize,
+    results: Vec<ReplayRow>,
+}
+
+/// The pools or the store on which all was as it must be, or the first on which it was not.
+#[derive(Debug, Serialize)]
+struct ReplayRow {
+    subject: String,
+    /// What was wrong first, and at which action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wrong: Option<String>,
 }
 
 /// Replays the actions and reports the first deviation.
 pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let frame = args.frame.unwrap_or_else(os_frame_size);
-    if !frame.is_power_of_two() || !(4096..=1 << 16).contains(&frame) {
-        return Err(Failure::new(format!(
-            "a frame of {frame} bytes: a power of two from 4096 to 65536 is needed"
-        )));
-    }
-    if !(1..=MAX_BLOCK_SIZE).contains(&args.max_len) {
-        return Err(Failure::new(format!(
-            "objects of {} bytes: 1 to {MAX_BLOCK_SIZE} are possible",
-            args.max_len
-        )));
-    }
     let file = args.file.display();
     let text = read(&args.file)?;
     let actions = from_text(&text).map_err(|error| Failure::new(format!("{file}: {error}")))?;
     set_check_policy(CheckPolicy::Panic);
-    match &args.store {
-        Some(spec) => on_store(args, spec, &actions, frame),
-        None => on_pools(args, &actions, frame),
+    let progress = Progress::spinner(format!("{} actions", actions.len()));
+    let mut report = ReplayReport { actions: actions.len(), results: Vec::new() };
+    let replayed = match &args.store {
+        Some(spec) => on_store(args, spec, &actions, frame, &mut report),
+        None => on_pools(args, &actions, frame, &mut report),
+    };
+    drop(progress);
+    // Print what was replayed before a failure.
+    if replayed.is_ok() || !report.results.is_empty() {
+        print_report(args.json, &report, || report.text())?;
+    }
+    replayed?;
+    match report.results.last() {
+        Some(ReplayRow { subject, wrong: Some(wrong) }) => {
+            Err(Failure::broken(format!("{subject}: {wrong}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+impl ReplayReport {
+    /// Adds a row. Returns whether all was as it must be.
+    fn add(&mut self, subject: String, outcome: Result<(), RunError>) -> bool {
+        let wrong = outcome.err().map(|error| one_line(&error.to_string()));
+        let right = wrong.is_none();
+        self.results.push(ReplayRow { subject, wrong });
+        right
+    }
+
+    /// Formats the rows on which all was right. An error says the rest.
+    fn text(&self) -> String {
+        let right = self.results.iter().filter(|row| row.wrong.is_none());
+        let line = |row: &ReplayRow| {
+            format!("{} actions on {}: all as it must be\n", self.actions, row.subject)
+        };
+        right.map(line).collect()
     }
 }
 
@@ -79,18 +124,26 @@ fn read(file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn on_pools(args: &ReplayArgs, actions: &[Action], frame: usize) -> Result<ExitCode, Failure> {
+/// Replays on a pool of each allocator, until something is wrong.
+fn on_pools(
+    args: &ReplayArgs,
+    actions: &[Action],
+    frame: usize,
+    report: &mut ReplayReport,
+) -> Result<(), Failure> {
     let all =
         || drivers::allocators().iter().map(|driver| Component::named(driver.name())).collect();
     let allocators: Vec<Component> =
         if args.allocators.is_empty() { all() } else { args.allocators.clone() };
     for spec in &allocators {
         let source = Arc::new(FaultySource::new(new_source(frame), FaultPlan::Never));
-        let pool = drivers::pool(spec, &PoolConfig::new(source.clone(), args.max_len))?;
+        let pool = drivers::pool(spec, &PoolConfig::new(source.clone(), args.max_len.get()))?;
         let outcome = run_actions(actions, PoolModelRunner::new(&*pool, Some(&source)));
-        tell(&spec.to_string(), actions, outcome)?;
+        if !report.add(spec.to_string(), outcome) {
+            break;
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn on_store(
@@ -98,12 +151,12 @@ fn on_store(
     spec: &PoolSpec,
     actions: &[Action],
     frame: usize,
-) -> Result<ExitCode, Failure> {
-    let block_size = args.max_len.try_into()?;
-    let store = drivers::store(spec, block_size).page_source(new_source(frame)).build()?;
+    report: &mut ReplayReport,
+) -> Result<(), Failure> {
+    let store = drivers::store(spec, args.max_len).page_source(new_source(frame)).build()?;
     let outcome = run_actions(actions, StoreModelRunner::new(&store));
-    tell(&format!("a store of {spec}"), actions, outcome)?;
-    Ok(ExitCode::SUCCESS)
+    report.add(format!("a store of {spec}"), outcome);
+    Ok(())
 }
 
 /// Creates a page source. Frames of the system's size come from the system and read as zero after
@@ -116,12 +169,8 @@ fn new_source(frame: usize) -> Arc<dyn PageSource> {
     Arc::new(HeapSource::new(frame))
 }
 
-fn tell(subject: &str, actions: &[Action], outcome: Result<(), RunError>) -> Result<(), Failure> {
-    let count = actions.len();
-    match outcome {
-        Ok(()) => {
-            output::print(&format!("{count} actions on {subject}: all as it must be\n")).map(drop)
-        }
-        Err(error) => Err(Failure::broken(format!("{subject}: {}", one_line(&error.to_string())))),
-    }
+fn frame_size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| (4096..=1 << 16).contains(size));
+    size.filter(|size: &usize| size.is_power_of_two())
+        .ok_or_else(|| "a power of two from 4096 to 65536 (bytes) is needed".to_owned())
 }

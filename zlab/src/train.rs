@@ -13,7 +13,7 @@ use zpool_zstd::{TrainError, Verdict, ZstdCompressor, train_and_judge};
 
 use crate::cli::{block_size, within};
 use crate::error::Failure;
-use crate::output::print_report;
+use crate::output::{Progress, print_report_beside};
 use crate::train_model;
 
 /// Sample larger inputs, because more bytes make no better dictionary.
@@ -24,7 +24,8 @@ pub(crate) struct TrainArgs {
     /// Files of blocks like those that you will store, or pipes; `-` is the standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Write the dictionary here, for use as `zstd(dict=DICT)`; it contains bytes of the blocks
+    /// Write the dictionary here, for use as `zstd(dict=DICT)`; it contains bytes of the blocks.
+    /// `-` is the standard output, and the report then goes to the standard error
     #[arg(short, long, value_name = "DICT")]
     pub(crate) output: PathBuf,
     /// Replace DICT if it exists; an input is never replaced
@@ -72,7 +73,7 @@ struct TrainReport {
 /// Trains and judges a dictionary, and writes it if it pays. Otherwise fails and writes nothing.
 pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     // Check name and output before the work, which takes a while.
-    let name = args.output.to_str().filter(|name| {
+    let name = args.spec_name().filter(|name| {
         let spec = format!("zstd(dict={name})").parse::<Component>();
         spec.is_ok_and(|spec| spec.params.get("dict") == Some(*name))
     });
@@ -88,6 +89,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     }
     let level = args.zstd_level();
     let output = OutputFile::claim(&args.output, &args.files, args.force)?;
+    let progress = Progress::spinner("reading, training and judging");
     let pages = read_files(&args.files, args.block_size, Some(MAX_BYTES))?;
     let blocks: Vec<&[u8]> = pages.iter().collect();
     let (dictionary, verdict) = match train_and_judge(&blocks, level, args.max_bytes) {
@@ -95,12 +97,14 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Err(TrainError::Refused(verdict)) => (None, verdict),
         Err(error) => return Err(error.into()),
     };
+    drop(progress);
+    let beside = output.is_stdout();
     let written = dictionary.as_ref().map(|dictionary| output.write(dictionary));
     let report = TrainReport::new(args, &verdict, matches!(written, Some(Ok(()))));
     // Print what was measured, even if it could not be written.
     let printed = match written {
-        Some(_) => print_report(args.json, &report, || report.text(&verdict)),
-        None if args.json => print_report(true, &report, String::new),
+        Some(_) => print_report_beside(beside, args.json, &report, || report.text(&verdict)),
+        None if args.json => print_report_beside(beside, true, &report, String::new),
         None => Ok(ExitCode::SUCCESS),
     };
     match written {
@@ -114,6 +118,14 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
 }
 
 impl TrainArgs {
+    /// Returns what stands for the output in a spec, if it is UTF-8.
+    fn spec_name(&self) -> Option<&str> {
+        match self.output.to_str() {
+            Some("-") => Some("DICT"),
+            name => name,
+        }
+    }
+
     fn zstd_level(&self) -> i32 {
         self.level.unwrap_or(ZstdCompressor::DEFAULT_LEVEL)
     }
@@ -125,10 +137,9 @@ impl TrainReport {
             ZstdCompressor::DEFAULT_LEVEL => String::new(),
             level => format!("level={level},"),
         };
-        let output = args.output.display().to_string();
         TrainReport {
-            spec: format!("zstd({level}dict={output})"),
-            output,
+            spec: format!("zstd({level}dict={})", args.spec_name().unwrap_or("DICT")),
+            output: args.output.display().to_string(),
             written,
             dictionary_bytes: verdict.dictionary_bytes,
             trained_blocks: verdict.trained_blocks,

@@ -8,7 +8,7 @@ use workload::{OutputFile, read_files};
 use zpool_pagelz::{PagelzCompressor, TrainError, Verdict, train_and_judge};
 
 use crate::error::Failure;
-use crate::output::print_report;
+use crate::output::{Progress, print_report_beside};
 use crate::train::{MAX_BYTES, TrainArgs};
 
 /// The output of `train --codec pagelz --json`. Ratios are over the generic model.
@@ -26,6 +26,7 @@ struct ModelReport {
 /// written. `spec` is how it is used, at this level.
 pub(crate) fn run(args: &TrainArgs, level: u8, spec: &str) -> Result<ExitCode, Failure> {
     let output = OutputFile::claim(&args.output, &args.files, args.force)?;
+    let progress = Progress::spinner("reading, training and judging");
     let pages = read_files(&args.files, args.block_size, Some(MAX_BYTES))?;
     let blocks: Vec<&[u8]> = pages.iter().collect();
     let trained = match train_and_judge(&blocks, level) {
@@ -38,9 +39,11 @@ pub(crate) fn run(args: &TrainArgs, level: u8, spec: &str) -> Result<ExitCode, F
         }
         Err(error) => return Err(Failure::new(error.to_string())),
     };
+    drop(progress);
+    let beside = output.is_stdout();
     output.write(&trained.model)?;
     let report = ModelReport::new(args, spec, &trained.verdict);
-    print_report(args.json, &report, || report.text(&trained.verdict))
+    print_report_beside(beside, args.json, &report, || report.text(&trained.verdict))
 }
 
 /// The level to judge at.

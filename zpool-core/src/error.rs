@@ -55,15 +55,19 @@ impl fmt::Display for PoolError {
             PoolError::ForeignHandle => {
                 f.write_str("the handle belongs to another pool: use it there")
             }
-            PoolError::StaleHandle => f.write_str("the handle's object was freed before"),
+            PoolError::StaleHandle => {
+                f.write_str("the handle's object was freed before: drop the handle")
+            }
             PoolError::TooManyReaders => f.write_str(
                 "many guards hold the object, and there is no memory to count one more: drop some \
                  and try again",
             ),
-            PoolError::NothingToReclaim => {
-                f.write_str("no page is left whose objects the owner would evict")
+            PoolError::NothingToReclaim => f.write_str(
+                "no page is left whose objects the owner would evict: evict more, or stop here",
+            ),
+            PoolError::Unsupported(what) => {
+                write!(f, "the pool cannot {what}: see its `capabilities`")
             }
-            PoolError::Unsupported(what) => write!(f, "the pool cannot {what}"),
         }
     }
 }
@@ -101,11 +105,8 @@ impl fmt::Display for FreeError {
     }
 }
 
-impl core::error::Error for FreeError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl core::error::Error for FreeError {}
 
 /// An inconsistency that [`ZPool::validate`](crate::ZPool::validate) found. Always a bug of the
 /// back end, never of its caller.

@@ -12,7 +12,8 @@ use zswap::Store;
 const SAMPLE_BLOCKS: usize = 4000;
 const DICTIONARY_BYTES: usize = 4096;
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Runs the example; its assertions say what it shows.
+pub fn main() -> Result<(), Box<dyn Error>> {
     let store: Store<usize> = Store::builder().spec("zsmalloc+zstd".parse()?).build()?;
     for key in 0..8000 {
         store.store(key, order(key))?;

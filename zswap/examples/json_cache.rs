@@ -4,33 +4,48 @@
 //! block are cut up inside of the store; they are there whole or not at all. `load_with` parses
 //! them out of the thread's own buffer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::{Value, json};
 use zswap::{AtLimit, Store};
 
-struct JsonCache(Store<String>);
+struct JsonCache {
+    store: Store<String>,
+    evicted: Arc<AtomicU64>,
+}
 
 impl JsonCache {
     fn new(limit_bytes: usize) -> Result<JsonCache, zswap::BuildError> {
+        let evicted = Arc::new(AtomicU64::new(0));
+        let counter = evicted.clone();
         let store = Store::builder()
             .block_size(16 << 10)
             .max_value_len(4 << 20)
             .limit_bytes(limit_bytes)
             .at_limit(AtLimit::Evict)
             .keep_compressible(true)
-            .on_evict(|key: &String, len| assert!(!key.is_empty() && len > 0))
+            .on_evict(move |_, _| {
+                counter.fetch_add(1, Ordering::Relaxed);
+            })
             .checksums(true)
             .build()?;
-        Ok(JsonCache(store))
+        Ok(JsonCache { store, evicted })
     }
 
     fn put(&self, key: &str, value: &Value) -> Result<(), Box<dyn std::error::Error>> {
-        Ok(self.0.store(key.to_owned(), &serde_json::to_vec(value)?)?)
+        Ok(self.store.store(key.to_owned(), &serde_json::to_vec(value)?)?)
     }
 
     fn get(&self, key: &str) -> Result<Option<Value>, Box<dyn std::error::Error>> {
-        Ok(self.0.load_with(&key.to_owned(), |text| serde_json::from_slice(text))?.transpose()?)
+        Ok(self
+            .store
+            .load_with(&key.to_owned(), |text| serde_json::from_slice(text))?
+            .transpose()?)
     }
 }
+
+const LIMIT: usize = 1 << 20;
 
 /// A document: the larger its number, the more orders, from none to thousands.
 fn document(number: u64) -> Value {
@@ -45,9 +60,12 @@ fn document(number: u64) -> Value {
 
 /// Runs the example; its assertions say what it shows.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let cache = JsonCache::new(8 << 20)?;
+    let cache = JsonCache::new(LIMIT)?;
+    let mut text = 0;
     for number in 0..400 {
-        cache.put(&format!("customer/{number}"), &document(number))?;
+        let document = document(number);
+        text += document.to_string().len();
+        cache.put(&format!("customer/{number}"), &document)?;
     }
     let mut found = 0;
     for number in 0..400 {
@@ -56,11 +74,16 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
             found += 1;
         }
     }
-    assert_eq!(found, cache.0.len());
-    cache.0.retain(|key, _| key.ends_with('0'));
-    assert!(cache.0.keys().all(|key| key.ends_with('0')));
+    let (stats, evicted) = (cache.store.stats(), cache.evicted.load(Ordering::Relaxed));
+    println!("stored   400 documents of {text} bytes together");
+    println!("evicted  {evicted}");
+    println!("kept     {found}, {} bytes in {}", stats.stored_bytes, stats.bytes_held());
+    assert_eq!((found, evicted), (cache.store.len(), stats.evicted));
+    assert!(evicted > 0 && found > 40);
+    assert_eq!(found as u64 + evicted, 400);
+    cache.store.retain(|key, _| key.ends_with('0'));
+    assert!(cache.store.keys().all(|key| key.ends_with('0')));
+    println!("kept     {} whose name ends in 0", cache.store.len());
     assert_eq!(cache.get("customer/1")?, None);
-    println!("{found} of 400 documents are there\n{}", cache.0.stats());
-    assert!(found > 100);
     Ok(())
 }

@@ -124,25 +124,24 @@ impl fmt::Display for BuildError {
                 f.write_str("`cold` was set before `hasher`: set it after `hasher`")
             }
             BuildError::ColdTurn => f.write_str("`cold_turn` of 0: set a time above 0"),
-            BuildError::Panicked(message) => write!(f, "a plug-in panicked: {message}"),
+            BuildError::Panicked(message) => write!(
+                f,
+                "a plug-in panicked: {message}; replace the `allocator`, `compressor` or \
+                 `executor` that did"
+            ),
             BuildError::NoSpec => f.write_str(
                 "no spec was given, and this build has no default one: set `spec`, or turn the \
                  features `zsmalloc` and `lz4` on",
             ),
             BuildError::Registry(error) => error.fmt(f),
-            BuildError::Thread(error) => write!(f, "no thread for the work queue: {error}"),
+            BuildError::Thread(error) => write!(
+                f,
+                "no thread for the work queue: {error}; allow more threads, or set `executor`"
+            ),
             BuildError::Switch(error) => error.fmt(f),
         }
     }
 }
 
-impl StdError for BuildError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            BuildError::Registry(error) => Some(error),
-            BuildError::Thread(error) => Some(error),
-            BuildError::Switch(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl StdError for BuildError {}

@@ -447,8 +447,22 @@ fn registry(
     for built_in in built_in_compressors() {
         let _ = registry.register_compressor(built_in);
     }
+    for (name, hint) in NOT_BUILT_IN {
+        registry.set_hint(name, hint);
+    }
     Ok(registry)
 }
+
+/// What an error says about a back end of this workspace that is not compiled in. A hint for one
+/// that is registered is never shown.
+const NOT_BUILT_IN: [(&str, &str); 6] = [
+    ("zsmalloc", "turn on the feature `zsmalloc` of zswap"),
+    ("zbud", "turn on the feature `zbud` of zswap"),
+    ("lz4", "turn on the feature `lz4` of zswap"),
+    ("pagelz", "turn on the feature `pagelz` of zswap"),
+    ("zstd", "turn on the feature `zstd` of zswap"),
+    ("lzo", "add the crate zpool-lzo, which is GPL-2.0, and set `compressor(Arc::new(LzoDriver))`"),
+];
 
 fn built_in_allocators() -> Vec<Arc<dyn ZPoolDriver>> {
     vec![

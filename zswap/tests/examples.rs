@@ -1,6 +1,14 @@
-//! The examples are tests as well: each runs to its end, and its assertions hold.
+//! The examples are tests as well: each runs to its end, and its assertions hold. `first` is a
+//! doctest of the crate.
 #![cfg(not(zpool_loom))]
 
+#[path = "../examples/column_cache.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod column_cache;
+#[cfg(feature = "zstd")]
+#[path = "../examples/dictionary.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod dictionary;
 #[path = "../examples/json_cache.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod json_cache;
@@ -13,6 +21,25 @@ mod slow_file;
 #[path = "../examples/tokio_server.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod tokio_server;
+#[path = "../examples/vm_pages.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod vm_pages;
+
+#[cfg(feature = "zstd")]
+#[test]
+fn a_dictionary_from_the_blocks_of_a_store() {
+    dictionary::main().unwrap();
+}
+
+#[test]
+fn a_guest_whose_cold_pages_are_compressed() {
+    vm_pages::main().unwrap();
+}
+
+#[test]
+fn a_cache_of_columns_for_queries() {
+    column_cache::main().unwrap();
+}
 
 #[test]
 fn a_block_cache_in_front_of_a_slow_file() {

@@ -127,3 +127,27 @@ fn build_panicking_plug_in_is_an_error() {
     let error = refused(builder, &["panicked", "a driver without a name"]);
     assert!(matches!(error, BuildError::Registry(RegistryError::Panicked { .. })));
 }
+
+/// The error of a back end of this workspace that is not compiled in names the feature, or the
+/// crate that has it.
+#[test]
+fn build_error_names_the_missing_feature() {
+    let features = [
+        ("zsmalloc", cfg!(feature = "zsmalloc")),
+        ("zbud", cfg!(feature = "zbud")),
+        ("lz4", cfg!(feature = "lz4")),
+        ("pagelz", cfg!(feature = "pagelz")),
+        ("zstd", cfg!(feature = "zstd")),
+    ];
+    for (name, _) in features.into_iter().filter(|(_, compiled_in)| !compiled_in) {
+        let spec = match name {
+            "zsmalloc" | "zbud" => format!("{name}+rle"),
+            _ => format!("reference+{name}"),
+        };
+        let builder = builder().spec(spec.parse().unwrap());
+        refused(builder, &[&format!("`{name}`"), &format!("the feature `{name}` of zswap")]);
+    }
+    let spec = |text: &str| builder().spec(text.parse().unwrap());
+    refused(spec("reference+lzo"), &["zpool-lzo", "LzoDriver"]);
+    refused(spec("reference+lz77"), &["unknown compressor `lz77`", "register its driver"]);
+}

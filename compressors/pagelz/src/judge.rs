@@ -125,7 +125,7 @@ impl fmt::Display for TrainError {
             TrainError::NothingToJudge => {
                 f.write_str("every block was trained on, so none is left to judge by: give more")
             }
-            TrainError::OutOfMemory => f.write_str("no memory to train a model"),
+            TrainError::OutOfMemory => f.write_str("no memory to train a model: give fewer blocks"),
             TrainError::Refused(verdict) => write!(f, "the model does not pay: {verdict}"),
             TrainError::Bad(error) => error.fmt(f),
             TrainError::Codec(error) => error.fmt(f),

@@ -123,10 +123,14 @@ impl fmt::Display for TrainError {
                  share no sequence of bytes; give more, longer or more regular blocks"
             ),
             TrainError::NothingToJudge => {
-                f.write_str("no block has a byte to judge a dictionary on")
+                f.write_str("no block has a byte to judge a dictionary on: give longer blocks")
             }
-            TrainError::TooShort => f.write_str("a dictionary needs at least 256 bytes"),
-            TrainError::OutOfMemory => f.write_str("no memory to train a dictionary"),
+            TrainError::TooShort => {
+                f.write_str("a dictionary needs at least 256 bytes: raise its length")
+            }
+            TrainError::OutOfMemory => {
+                f.write_str("no memory to train a dictionary: give fewer blocks")
+            }
             TrainError::Refused(verdict) => write!(f, "the dictionary does not pay {verdict}"),
             TrainError::Failed(why) => write!(f, "training failed: {why}"),
         }

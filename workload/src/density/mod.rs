@@ -195,14 +195,8 @@ impl fmt::Display for DensityError {
     }
 }
 
-impl std::error::Error for DensityError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Resident(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for DensityError {}
 
 #[cfg(test)]
 mod tests {

@@ -207,11 +207,5 @@ impl fmt::Display for FilesError {
     }
 }
 
-impl std::error::Error for FilesError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for FilesError {}

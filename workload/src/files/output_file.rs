@@ -35,6 +35,8 @@ enum OutputKind {
     File { target: PathBuf, folder: PathBuf, over: Option<Permissions> },
     /// An open device or pipe.
     Stream(File),
+    /// The standard output.
+    Stdout,
 }
 
 /// The reason why an output cannot be written. Each message is one line.
@@ -74,7 +76,7 @@ impl OutputFile {
     ///
     /// An input is never overwritten, also if `path` is a link of any kind to it. Other existing
     /// files are refused without `force`. The target of a symbolic link is replaced, not the link.
-    /// Devices and pipes are written as they are.
+    /// Devices and pipes are written as they are. `-` is the standard output.
     ///
     /// # Errors
     ///
@@ -87,7 +89,7 @@ impl OutputFile {
         let no_file = |what| OutputError::NotAFile { path: path.into(), what };
         let io = |error| OutputError::Io { path: path.into(), error };
         if path.as_os_str() == "-" {
-            return Err(no_file("stdout, which is for the report; name a file, such as ./-"));
+            return Ok(Self { path: path.into(), to: OutputKind::Stdout });
         }
         let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
         let there = match fs::metadata(path) {
@@ -137,6 +139,11 @@ impl OutputFile {
         Ok(self)
     }
 
+    /// Returns whether the standard output is written, so that nothing else may go there.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.to, OutputKind::Stdout)
+    }
+
     /// Writes all of `bytes` or nothing. A reader sees the old file or the whole new one.
     ///
     /// # Errors
@@ -147,6 +154,10 @@ impl OutputFile {
         let io = |error| OutputError::Io { path: self.path.clone(), error };
         match self.to {
             OutputKind::Stream(mut file) => file.write_all(bytes).map_err(io),
+            OutputKind::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(io)
+            }
             OutputKind::File { target, folder, over } => {
                 let (temporary, file) = create_beside(&folder).map_err(io)?;
                 let written = fill(file, bytes, over.as_ref())
@@ -260,11 +271,5 @@ impl fmt::Display for OutputError {
     }
 }
 
-impl std::error::Error for OutputError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for OutputError {}

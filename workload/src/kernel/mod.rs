@@ -1,6 +1,5 @@
 //! The kernel's own compressed memory, as a yardstick. Needs root, and is left out without.
 
-mod undo;
 mod zram;
 mod zswap;
 

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::undo::{Undo, Undoable};
 use super::zswap::Skipped;
+
+use crate::undo::{Undo, Undoable};
 
 const CONTROL: &str = "/sys/class/zram-control";
 

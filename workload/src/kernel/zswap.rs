@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::undo::{Undo, Undoable};
 use crate::timing::LatencyHistogram;
+use crate::undo::{Undo, Undoable};
 
 const PARAMETERS: &str = "/sys/module/zswap/parameters";
 

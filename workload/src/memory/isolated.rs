@@ -198,15 +198,8 @@ impl fmt::Display for IsolatedError {
     }
 }
 
-impl std::error::Error for IsolatedError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Start(error) | Self::Pipe(error) => Some(error),
-            Self::Answer(error) => Some(error),
-            Self::Failed(_) => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for IsolatedError {}
 
 #[cfg(test)]
 mod tests {

@@ -130,11 +130,8 @@ impl fmt::Display for ResidentError {
     }
 }
 
-impl std::error::Error for ResidentError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for ResidentError {}
 
 /// Reads the whole of a small file into `buffer`, which lies on the stack.
 fn read_into<'b>(path: &str, buffer: &'b mut [u8]) -> io::Result<&'b str> {

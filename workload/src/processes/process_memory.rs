@@ -54,14 +54,8 @@ impl fmt::Display for ProcessError {
     }
 }
 
-impl std::error::Error for ProcessError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Refused { error, .. } | Self::NoProcesses(error) => Some(error),
-            Self::NotFound { .. } | Self::Nothing { .. } => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl std::error::Error for ProcessError {}
 
 /// A process that can be read, with its resident blocks.
 pub(crate) struct ProcessMemory {

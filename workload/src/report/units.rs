@@ -9,12 +9,12 @@ pub fn format_bytes(bytes: u64) -> String {
     scaled(bytes as f64 / 1024.0, 1024.0, &UNITS)
 }
 
-/// Formats `ns` nanoseconds in the unit that keeps the number below 1000: `250 ns`, `1.70 us`,
+/// Formats `ns` nanoseconds in the unit that keeps the number below 1000: `250 ns`, `1.70 µs`,
 /// `16.0 ms`, `2.50 s`.
 ///
 /// Negative and non-finite values are printed as they are, in nanoseconds.
 pub fn format_ns(ns: f64) -> String {
-    const UNITS: [&str; 4] = ["ns", "us", "ms", "s"];
+    const UNITS: [&str; 4] = ["ns", "µs", "ms", "s"];
     if !ns.is_finite() || ns < 0.0 {
         return format!("{ns} ns");
     }
@@ -67,9 +67,9 @@ mod tests {
         let cases = [
             (0.0, "0.00 ns"),
             (250.0, "250 ns"),
-            (999.9, "1.00 us"),
-            (1_700.0, "1.70 us"),
-            (99_960.0, "100 us"),
+            (999.9, "1.00 µs"),
+            (1_700.0, "1.70 µs"),
+            (99_960.0, "100 µs"),
             (16_000_000.0, "16.0 ms"),
             (2.5e9, "2.50 s"),
             (7.2e12, "7200 s"),

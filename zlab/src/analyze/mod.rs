@@ -24,9 +24,6 @@ use report::AnalyzeReport;
 /// The page size of nearly all machines.
 const DEFAULT_BLOCK: NonZeroUsize = NonZeroUsize::new(4096).expect("a block has bytes");
 
-/// Show a progress bar for more bytes than this.
-const LONG_INPUT_BYTES: usize = 4 << 20;
-
 /// Reads the blocks, measures the pairs, and prints.
 pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
     let plot = args
@@ -35,7 +32,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
         .map(|plot| OutputFile::claim(plot, &args.files, args.force))
         .transpose()?;
     if args.sweep {
-        let input = AnalyzedBlocks::gather(args, sweep::UNIT)?;
+        let input = gather(args, sweep::UNIT)?;
         return sweep::run(args, plot, &input.pages, &input.lines());
     }
     let block_size = args.block_size.unwrap_or(DEFAULT_BLOCK);
@@ -48,7 +45,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
     for pair in &pairs {
         drivers::check(pair, block_size)?;
     }
-    let input = AnalyzedBlocks::gather(args, block_size)?;
+    let input = gather(args, block_size)?;
     if args.json {
         input.lines().iter().for_each(|line| eprintln!("{line}"));
     }
@@ -66,13 +63,19 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Reads the blocks, which takes seconds if there are many.
+fn gather(args: &AnalyzeArgs, block_size: NonZeroUsize) -> Result<AnalyzedBlocks, Failure> {
+    let _progress = Progress::spinner("reading what to analyze");
+    AnalyzedBlocks::gather(args, block_size)
+}
+
 /// Measures the pairs one by one, until one fails.
 fn measure(
     pairs: &[PoolSpec],
     pages: &Pages,
     reports: &mut Vec<PairReport>,
 ) -> Result<(), Failure> {
-    let progress = Progress::start(pages.bytes().len() > LONG_INPUT_BYTES, pairs.len() as u64);
+    let progress = Progress::start(pairs.len() as u64);
     for pair in pairs {
         progress.doing(pair.to_string());
         let child = Isolated::new().arg("measure-pair").arg(pair.to_string());

@@ -5,7 +5,7 @@ use workload::SampledProcess;
 
 use super::input::AnalyzedBlocks;
 use super::pair::PairReport;
-use crate::output::table;
+use crate::output::{in_us, table};
 
 /// The JSON object that `analyze --json` prints.
 #[derive(Debug, Serialize)]
@@ -52,35 +52,29 @@ impl<'a> AnalyzeReport<'a> {
     /// Formats the report for people: the input, and a row per pair.
     pub(super) fn text(&self, input: &[String]) -> String {
         let header = [
-            "\nallocator",
-            "\ncompressor",
+            "\npool",
             "\nratio",
             "held /\npayload",
             "same-\nfilled",
             "kept\nraw",
-            "store\nmean ns",
-            "\np50",
+            "store µs\nmean",
             "\np99",
-            "load\nmean ns",
-            "\np50",
+            "load µs\nmean",
             "\np99",
-            "\nverified",
+            "as it\nwas",
         ];
-        let mut table = table(2, &header);
+        let mut table = table(1, &header);
         for r in &self.results {
             table.add_row([
-                r.allocator.clone(),
-                r.compressor.clone(),
+                name(r),
                 quotient(self.input.bytes, r.resident_bytes, 2),
                 quotient(r.pool_bytes, r.payload_bytes, 3),
                 r.same_filled.to_string(),
                 r.incompressible.to_string(),
-                format!("{:.0}", r.store_ns.mean),
-                r.store_ns.p50.to_string(),
-                r.store_ns.p99.to_string(),
-                format!("{:.0}", r.load_ns.mean),
-                r.load_ns.p50.to_string(),
-                r.load_ns.p99.to_string(),
+                in_us(r.store_ns.mean),
+                in_us(r.store_ns.p99 as f64),
+                in_us(r.load_ns.mean),
+                in_us(r.load_ns.p99 as f64),
                 if r.verified { "yes" } else { "NO" }.to_owned(),
             ]);
         }
@@ -95,10 +89,15 @@ impl<'a> AnalyzeReport<'a> {
 }
 
 const LEGEND: &str = "\
-ratio: bytes of input / growth of resident memory that the OS reports, with index and compressor.
-held / payload: bytes the allocator holds from the OS / bytes of the objects in it.
+ratio: bytes of input / growth of resident memory that the OS reports, with
+  index and compressor.
+held / payload: bytes the allocator holds from the OS / bytes of its objects.
 same-filled: blocks that repeat one word and take no object.
 kept raw: blocks that do not shrink.
+mean: all times together / blocks. It can be over p99: a few blocks wait long,
+  for a new pool's memory or for another program on the processor.
+p99: 99 of 100 blocks took this time or less.
+as it was: whether every block came back so.
 ";
 
 fn name(report: &PairReport) -> String {

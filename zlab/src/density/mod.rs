@@ -65,9 +65,10 @@ fn measure_files(
     allocators: &[Component],
     report: &mut DensityReport,
 ) -> Result<(), Failure> {
-    let progress = Progress::start(true, (args.files.len() * allocators.len()) as u64);
+    let progress = Progress::start((args.files.len() * allocators.len()) as u64);
     for file in &args.files {
         let max_blocks = args.max_blocks.map_or(MAX_BLOCKS, NonZeroUsize::get);
+        progress.doing(format!("reading {}", file.display()));
         let pages = read_first_blocks(file, BLOCK, max_blocks)?;
         if pages.is_empty() {
             return Err(Failure::new(format!("every block of {file:?} is one word over and over")));

@@ -55,9 +55,6 @@ const TIMES_THE_LIMIT: usize = 16;
 /// A store under way may add this much beyond the limit (see [`AtLimit`]), and its context.
 const IN_FLIGHT: u64 = 256 << 10;
 
-/// Show a progress bar for phases longer than this.
-const LONG: Duration = Duration::from_secs(2);
-
 /// One of the two phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StormPhase {
@@ -140,8 +137,7 @@ fn measure(
     setup: &StormSetup,
     report: &mut StormReport,
 ) -> Result<(), Failure> {
-    let progress =
-        Progress::start(args.seconds >= LONG, phases.len() as u64 * phase::PROGRESS_STEPS);
+    let progress = Progress::start(phases.len() as u64 * phase::PROGRESS_STEPS);
     for (i, &phase) in phases.iter().enumerate() {
         progress.doing(format!("phase {}", phase.name()));
         let done_before = i as u64 * phase::PROGRESS_STEPS;
@@ -149,6 +145,7 @@ fn measure(
     }
     drop(progress);
     if args.kernel {
+        let _progress = Progress::spinner("the kernel's zswap");
         report.kernel = kernel::run(setup.length)?;
     }
     Ok(())
@@ -202,7 +199,10 @@ fn limit(args: &StormArgs) -> Result<Option<StoreLimit>, Failure> {
 
 fn blocks(args: &StormArgs) -> Result<SeededBlocks, Failure> {
     let pages = match &args.file {
-        Some(file) => read_files(&[file], BLOCK_SIZE, Some(MAX_FILE_BYTES))?,
+        Some(file) => {
+            let _progress = Progress::spinner(format!("reading {}", file.display()));
+            read_files(&[file], BLOCK_SIZE, Some(MAX_FILE_BYTES))?
+        }
         None => generated(),
     };
     SeededBlocks::new(pages).ok_or_else(|| Failure::new("there is no block to store"))

@@ -1,7 +1,7 @@
 //! The result of `storm`, as JSON and as a table, and the contracts that it broke.
 
 use serde::Serialize;
-use workload::format_ns;
+use workload::{format_bytes, format_ns};
 use zpool_core::first_violation;
 use zswap::stats::{THRASH_BUCKETS, ThrashCounts};
 
@@ -189,7 +189,7 @@ impl StormReport {
             row("evicted, asked for in 8 s", &fate(|f| f.asked_again[..4].iter().sum()));
             row("evicted, removed unasked", &fate(|f| f.removed_unasked));
             row("refused", &|p| p.refused.to_string());
-            row("bytes over the limit, max", &|p| p.over_limit_max_bytes.to_string());
+            row("over the limit, max", &|p| format_bytes(p.over_limit_max_bytes));
         }
         if self.phases.iter().any(|phase| phase.drain.is_some()) {
             let drains = |count: fn(&DrainCounts) -> u64| {

@@ -59,7 +59,7 @@ pub(super) fn measure(
     sample: &[u8],
     wanted: usize,
 ) -> Result<Vec<Point>, Failure> {
-    let progress = Progress::start(true, (MAX_ROUNDS * settings.len()) as u64);
+    let progress = Progress::start((MAX_ROUNDS * settings.len()) as u64);
     let mut measured = Vec::new();
     for setting in settings {
         progress.doing(format!("filling {}", setting.compressor));

@@ -21,7 +21,7 @@ use workload::{OutputFile, Pages};
 
 use crate::cli::AnalyzeArgs;
 use crate::error::Failure;
-use crate::output::print_report;
+use crate::output::{Progress, print_report, print_report_beside};
 use recommendation::Recommendation;
 use report::SweepReport;
 
@@ -40,7 +40,9 @@ pub(crate) fn run(
     input: &[String],
 ) -> Result<ExitCode, Failure> {
     let sample = grid::SplitSample::of(pages)?;
+    let training = Progress::spinner("training dictionaries");
     let settings = grid::settings(&sample, &grid::block_sizes(args.block_size)?)?;
+    drop(training);
     let points = measure::measure(
         settings,
         &sample.measured,
@@ -48,10 +50,14 @@ pub(crate) fn run(
     )?;
     let recommendation = Recommendation::of(&points);
     let report = SweepReport::new(&sample, &points, &recommendation);
+    let text = || report.text(input);
     // Try both, even if one fails.
-    let printed = print_report(args.json, &report, || report.text(input));
-    if let Some(plot) = plot {
-        plot.write(plot::svg(&points, &recommendation).as_bytes())?;
+    match plot {
+        None => print_report(args.json, &report, text),
+        Some(plot) => {
+            let printed = print_report_beside(plot.is_stdout(), args.json, &report, text);
+            plot.write(plot::svg(&points, &recommendation).as_bytes())?;
+            printed
+        }
     }
-    printed
 }

@@ -54,7 +54,7 @@ impl Recommendation {
             (
                 "balanced",
                 self.balanced,
-                "nearest to the time of `fast` and the bytes of `small`, both as ratios; \
+                "nearest to the time of `fast` and the bytes of `small`, as ratios; \
                  of those within 10 % of its time the smallest",
             ),
             ("small", self.small, "the fewest bytes; of those within 2 % of it the fastest"),

@@ -1,11 +1,12 @@
 //! The result of a sweep, as JSON and as a table.
 
 use serde::Serialize;
+use workload::format_bytes;
 
 use super::grid::SplitSample;
 use super::measure::Point;
 use super::recommendation::Recommendation;
-use crate::output::table;
+use crate::output::{in_us, table};
 
 /// The JSON object that `analyze --sweep --json` prints.
 #[derive(Debug, Serialize)]
@@ -79,20 +80,26 @@ impl<'a> SweepReport<'a> {
 
     /// Formats the report for people: the front in the order of load times, and the recommendation.
     pub(super) fn text(&self, input: &[String]) -> String {
-        let wanted = format!("load {} bytes, us", self.input.wanted_bytes);
-        let header =
-            ["compressor", "block", "bytes / KiB", "store ns / KiB", "load ns / KiB", &wanted];
+        let wanted = format!("load µs,\n{} bytes", self.input.wanted_bytes);
+        let header = [
+            "\ncompressor",
+            "\nblock",
+            "bytes\n/ KiB",
+            "store µs\n/ KiB",
+            "load µs\n/ KiB",
+            &wanted,
+        ];
         let mut rows: Vec<&SettingRow<'_>> = self.settings.iter().filter(|row| row.front).collect();
         rows.sort_by(|a, b| a.load_ns.total_cmp(&b.load_ns));
         let mut table = table(1, &header);
         for row in rows {
             table.add_row([
                 row.compressor.to_owned(),
-                row.block_size.to_string(),
+                format_bytes(row.block_size as u64),
                 format!("{:.0}", row.bytes_per_kib),
-                format!("{:.0}", row.store_ns_per_kib),
-                format!("{:.0}", row.load_ns_per_kib),
-                format!("{:.1}", row.load_ns / 1000.0),
+                in_us(row.store_ns_per_kib),
+                in_us(row.load_ns_per_kib),
+                in_us(row.load_ns),
             ]);
         }
         let advice = [
@@ -105,14 +112,16 @@ impl<'a> SweepReport<'a> {
             .map(|(name, advice)| {
                 let Advice { row, why } = advice;
                 format!(
-                    "{name:<9} zsmalloc+{}, blocks of {}\n          {why}",
-                    row.compressor, row.block_size
+                    "{name:<9} zsmalloc+{}, blocks of {}\n          {}",
+                    row.compressor,
+                    format_bytes(row.block_size as u64),
+                    why.replace("; ", ";\n          ")
                 )
             })
             .collect();
         format!(
-            "{}\n\n{} of {} settings, those that no other beats at once in bytes, time to store, \
-             time to load per KiB, and time to load what is wanted:\n\n{}\n\n{}\n\n{LEGEND}",
+            "{}\n\n{} of {} settings, those that no other beats at once in bytes, time to\n\
+             store, time to load per KiB, and time to load what is wanted:\n\n{}\n\n{}\n\n{LEGEND}",
             input.join("\n"),
             self.settings.iter().filter(|row| row.front).count(),
             self.settings.len(),
@@ -123,8 +132,10 @@ impl<'a> SweepReport<'a> {
 }
 
 const LEGEND: &str = "\
-bytes / KiB: bytes of pool and index per KiB of input, with same-filled blocks and without contexts.
-A load decompresses a whole block, even if a part is wanted: a page of 4096 bytes at a random place,
-or with --block-size a block.
-DICT: a dictionary that `zlab train` makes at that level and block size, if it pays in this run.
+bytes / KiB: bytes of pool and index per KiB of input, with same-filled blocks
+  and without contexts.
+load: a load decompresses a whole block, even if a part is wanted: a page of
+  4096 bytes at a random place, or with --block-size a block.
+DICT: a dictionary that `zlab train` makes at that level and block size, if it
+  pays in this run.
 ";

@@ -204,12 +204,18 @@ pub enum CodecError {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CodecError::Corrupt => f.write_str("the compressed bytes are corrupt"),
+            CodecError::Corrupt => f.write_str(
+                "the compressed bytes are corrupt: discard them and store the block again",
+            ),
             CodecError::OutOfMemory => {
                 f.write_str("no memory for a codec context: free some and try again")
             }
-            CodecError::Panicked(message) => write!(f, "the codec panicked: {message}"),
-            CodecError::Misbehaved(how) => write!(f, "the codec broke its contract: {how}"),
+            CodecError::Panicked(message) => {
+                write!(f, "the codec panicked: {message}; switch to another one")
+            }
+            CodecError::Misbehaved(how) => {
+                write!(f, "the codec broke its contract: {how}; switch to another one")
+            }
             CodecError::Failed(why) => write!(f, "the codec failed: {why}"),
         }
     }

@@ -184,8 +184,10 @@ pub enum RefusedReason {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self.reason {
-            RefusedReason::ShutDown => "the executor is shut down",
-            RefusedReason::Full => "the executor is full",
+            RefusedReason::ShutDown => {
+                "the executor is shut down; run it here, or use another executor"
+            }
+            RefusedReason::Full => "the executor is full; submit it again later",
         };
         write!(f, "job `{}` refused: {why}", self.job.label())
     }

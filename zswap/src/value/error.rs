@@ -73,12 +73,17 @@ impl fmt::Display for Error {
                 write!(f, "the block has {needed} bytes, the buffer {given}: pass a longer one")
             }
             Error::BufferOutOfMemory { needed } => {
-                write!(f, "no memory for a buffer of {needed} bytes")
+                write!(
+                    f,
+                    "no memory for a buffer of {needed} bytes: free memory, or load into a buffer \
+                     of your own"
+                )
             }
             Error::Full { held, limit, threshold } => write!(
                 f,
                 "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks \
-                 again below {threshold}; remove something and try again, or raise the limit"
+                 again below {threshold}; remove something, raise it by `set_limit`, or build the \
+                 store with `at_limit(AtLimit::Evict)`"
             ),
             Error::NoPool => f.write_str("there is no current pool: switch to one"),
             Error::ResultsOutOfMemory => f.write_str(
@@ -88,18 +93,13 @@ impl fmt::Display for Error {
                 f.write_str("no memory for the index: free memory and store again")
             }
             Error::Pool(error) => error.fmt(f),
-            Error::AllocatorPanicked(message) => write!(f, "the allocator panicked: {message}"),
+            Error::AllocatorPanicked(message) => {
+                write!(f, "the allocator panicked: {message}; switch to another one")
+            }
             Error::Codec(error) => error.fmt(f),
         }
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Error::Pool(error) => Some(error),
-            Error::Codec(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text is whole, so there is no source (`docs/decisions/0039`).
+impl StdError for Error {}

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::Failure;
+use benches::{Failure, FigureRow};
 use workload::{Rng, Spread, clocked};
 use zswap::Store;
 
 use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, SMALL, noise};
-use crate::row::FigureRow;
 use crate::thread_account::{Account, cost};
 
 const KEYS: u64 = 20_000_000;

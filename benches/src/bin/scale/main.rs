@@ -33,17 +33,14 @@ mod loads;
 mod many_stores;
 mod order;
 mod resident;
-mod row;
 mod thread_account;
 mod whole_store;
 
 use std::process::ExitCode;
 
-use benches::{Failure, Output, child, child_task, exit};
+use benches::{Failure, FigureRow, FigureRows, Output, child, child_task, exit};
 use clap::Parser;
 use workload::{answer, refuse_huge_pages};
-
-use crate::row::{FigureRow, FigureRows};
 
 /// The word in a child's task that makes its sizes small.
 const QUICK: &str = "quick";

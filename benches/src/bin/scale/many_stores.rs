@@ -3,13 +3,12 @@
 
 use std::fs;
 
-use benches::Failure;
+use benches::{Failure, FigureRow};
 use workload::Growth;
 use zswap::Store;
 
 use crate::SizePlan;
 use crate::blocks::noise;
-use crate::row::FigureRow;
 
 /// The figures are of 100 stores, so there are never fewer.
 const STORES: usize = 100;

@@ -7,13 +7,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use benches::Failure;
+use benches::{Failure, FigureRow};
 use workload::{Rng, Spread, clocked};
 use zswap::{SequentialKeys, Store};
 
 use crate::SizePlan;
 use crate::blocks::{Filled, LONGEST_FILL, fill, same_filled};
-use crate::row::FigureRow;
 
 /// An odd number, so that the median is of one round.
 const ROUNDS: usize = 3;

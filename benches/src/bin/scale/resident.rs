@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::Failure;
+use benches::{Failure, FigureRow};
 use workload::{Growth, Spread};
 use zswap::{AtLimit, Store};
 
 use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, SMALL, fill, noise, same_filled};
-use crate::row::FigureRow;
 
 /// The number of moments of a fill at which resident and accounted bytes are compared.
 const LOOKS: u32 = 8;

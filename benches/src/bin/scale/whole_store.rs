@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use benches::Failure;
+use benches::{Failure, FigureRow};
 use workload::{Growth, Spread};
 use zswap::Store;
 
 use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, fill, noise};
-use crate::row::FigureRow;
 use crate::thread_account::Account;
 
 const OBJECTS: u64 = 10_000_000;

@@ -1,43 +1,50 @@
-//! One line of the report.
+//! Rows with file, name, value and range, which other programs compare with limits.
 
-use benches::PrintedReport;
 use serde::{Deserialize, Serialize};
 use workload::Spread;
 
+use crate::program::PrintedReport;
+
 /// One named figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct FigureRow {
+pub struct FigureRow {
     /// The workload, or `-` for a figure that has only one.
-    pub(crate) file: String,
+    pub file: String,
     /// The figure. The unit is part of the name.
-    pub(crate) name: String,
+    pub name: String,
     /// The value that a limit applies to.
-    pub(crate) value: f64,
+    pub value: f64,
     /// The lowest and the highest value seen, or `value` twice if there is only one.
-    pub(crate) range: [f64; 2],
+    pub range: [f64; 2],
 }
 
 /// All rows, in the order in which they were measured.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct FigureRows {
-    pub(crate) results: Vec<FigureRow>,
+pub struct FigureRows {
+    /// The rows.
+    pub results: Vec<FigureRow>,
 }
 
 impl FigureRow {
     /// Creates a row of a figure that was taken once.
-    pub(crate) fn once(file: &str, name: &str, value: f64) -> FigureRow {
+    pub fn once(file: &str, name: &str, value: f64) -> FigureRow {
         FigureRow::ranged(file, name, value, [value, value])
     }
 
     /// Creates a row of a median with its range.
-    pub(crate) fn median(file: &str, name: &str, spread: Spread) -> FigureRow {
+    pub fn median(file: &str, name: &str, spread: Spread) -> FigureRow {
         FigureRow::ranged(file, name, spread.median, [spread.low, spread.high])
     }
 
     /// Creates a row of the highest of several values, with their range, for limits that hold at
     /// any time.
-    pub(crate) fn highest(file: &str, name: &str, spread: Spread) -> FigureRow {
+    pub fn highest(file: &str, name: &str, spread: Spread) -> FigureRow {
         FigureRow::ranged(file, name, spread.high, [spread.low, spread.high])
+    }
+
+    /// Creates a row of the lowest of several values, with their range.
+    pub fn lowest(file: &str, name: &str, spread: Spread) -> FigureRow {
+        FigureRow::ranged(file, name, spread.low, [spread.low, spread.high])
     }
 
     fn ranged(file: &str, name: &str, value: f64, range: [f64; 2]) -> FigureRow {
@@ -78,11 +85,14 @@ mod tests {
         );
     }
 
-    /// Highest row reports the worst value.
+    /// A row of the highest or lowest value keeps the whole range.
     #[test]
-    fn highest_row_has_worst_value() {
-        let row = FigureRow::highest("-", "a", Spread { median: 2.0, low: 1.5, high: 4.0 });
-        assert_eq!((row.value, row.range), (4.0, [1.5, 4.0]));
+    fn extreme_row_keeps_range() {
+        let spread = Spread { median: 2.0, low: 1.5, high: 4.0 };
+        let (highest, lowest) =
+            (FigureRow::highest("-", "a", spread), FigureRow::lowest("-", "a", spread));
+        assert_eq!((highest.value, highest.range), (4.0, [1.5, 4.0]));
+        assert_eq!((lowest.value, lowest.range), (1.5, [1.5, 4.0]));
     }
 
     #[test]
