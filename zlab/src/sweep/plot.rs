@@ -66,7 +66,7 @@ pub(super) fn svg(points: &[Point], recommendation: &Recommendation) -> String {
 /// The time that a panel shows.
 type TimeOf = fn(&Point) -> f64;
 
-/// Explains the colours and sizes.
+/// Explains the colors and sizes.
 fn legend(svg: &mut String) {
     let families = [Family::Lz4, Family::Lzo, Family::Pagelz, Family::Zstd, Family::ZstdDictionary];
     for (i, family) in families.into_iter().enumerate() {
