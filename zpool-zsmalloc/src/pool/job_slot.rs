@@ -1,4 +1,4 @@
-//! The place of the pool's one background job: who may take it, and who waits for it.
+//! The place of the pool's one background job: submits it, and waits for its runs.
 //!
 //! ```text
 //!   ready ──submit──► out (with the executor) ──runs, or is dropped──► the next one is made: ready
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates. It is out at most
-//! once. What it does is no business of this file: `reclaim::background` makes and runs it.
+//! once. `reclaim::background` makes and runs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,7 +154,7 @@ impl JobSlot {
             // made; or the executor kept the job, and may still run it.
             None => None,
         };
-        // A next free tries again; an insert or a trim does the work in any case.
+        // The next free tries again. An insert or a trim does the work in any case.
         self.set_start(Start::Fresh);
         if refused.is_some() {
             *self.ready.lock() = refused;
@@ -177,7 +177,7 @@ impl JobSlot {
         self.gate.lock().closed
     }
 
-    /// Waits for a job that runs, and keeps later ones from doing anything.
+    /// Waits for a job that runs. Later ones return at once.
     pub(crate) fn close(&self) {
         self.wait_until_idle(|gate| gate.closed = true);
         // Dropped on this thread instead of a job's: it may be the executor's last reference. And

@@ -88,7 +88,7 @@ impl Reclaimer {
 
     /// Carries out steps until one ends the job.
     fn run_steps(&self, start: Start, in_use: bool) -> Step {
-        // Frees that come while the job works are for the next one.
+        // Frees during this job are left to the next one.
         let freed = self.pool.figures().freed;
         let cooldown = self.cooldown_left();
         let mut phase = Phase::Begun;
