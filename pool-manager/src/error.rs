@@ -76,9 +76,9 @@ impl fmt::Display for SwitchError {
                     "no {missing} was chosen yet: call `switch`, or set the {missing} as well"
                 )
             }
-            SwitchError::InsideConstructor => {
-                f.write_str("a plug-in's constructor called a switch: switch after it has returned")
-            }
+            SwitchError::InsideConstructor => f.write_str(
+                "a constructor called a switch: switch after the constructor has returned",
+            ),
             SwitchError::InsideObserver => {
                 f.write_str("an observer called a switch: switch when the observed call is over")
             }

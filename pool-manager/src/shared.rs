@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) notifier: Notifier,
 }
 
-/// Events so far. Each is a statistic: relaxed, and not synchronised with the others.
+/// Events so far. Each is a statistic: relaxed, and not synchronized with the others.
 #[derive(Debug, Default)]
 pub(crate) struct ManagerCounters {
     pub(crate) switches: AtomicU64,

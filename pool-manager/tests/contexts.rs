@@ -7,13 +7,10 @@ use std::sync::{Arc, mpsc};
 
 use common::*;
 use parking_lot::Mutex;
-use zpool_core::CreateError;
-use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
-};
+use zpool_core::compress::CodecError;
 use zpool_core::exec::Manual;
-use zpool_core::spec::{Component, Params};
 use zpool_manager::{PoolManager, PoolRef};
+use zpool_testing::codecs::{CodecHooks, HookedDriver};
 
 type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
@@ -40,60 +37,16 @@ impl std::fmt::Debug for Hooks {
     }
 }
 
-#[derive(Debug)]
-struct HookedDriver(Arc<Hooks>);
-
-#[derive(Debug)]
-struct Hooked(Component, Arc<Hooks>);
-
-#[derive(Debug)]
-struct HookedContext(Arc<Hooks>);
-
-impl CompressorDriver for HookedDriver {
-    fn name(&self) -> &str {
-        "hooked"
+impl CodecHooks for Hooks {
+    fn on_make(&self) -> Result<(), CodecError> {
+        Hooks::call(&self.on_make);
+        self.alive.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 
-    fn open(&self, _: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
-        Ok(Arc::new(Hooked(Component::named("hooked"), self.0.clone())))
-    }
-}
-
-impl Compressor for Hooked {
-    fn identity(&self) -> &Component {
-        &self.0
-    }
-
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT").with_stateless_decompression()
-    }
-
-    fn compress_bound(&self, block_len: usize) -> usize {
-        block_len
-    }
-
-    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        Hooks::call(&self.1.on_make);
-        self.1.alive.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(HookedContext(self.1.clone())))
-    }
-}
-
-impl CompressionContext for HookedContext {
-    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
-        out[..block.len()].copy_from_slice(block);
-        Ok(Compressed::Len(block.len()))
-    }
-
-    fn bytes_held(&self) -> usize {
-        1
-    }
-}
-
-impl Drop for HookedContext {
-    fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, Ordering::SeqCst);
-        Hooks::call(&self.0.on_drop);
+    fn on_drop_context(&self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+        Hooks::call(&self.on_drop);
     }
 }
 
@@ -105,7 +58,7 @@ fn compress(pool: &PoolRef) {
 fn hooked() -> (PoolManager, PoolRef, Arc<Hooks>, Arc<Manual>) {
     let (hooks, manual, registry) =
         (Arc::<Hooks>::default(), Arc::new(Manual::new()), registry(&Script::new()));
-    registry.register_compressor(Arc::new(HookedDriver(hooks.clone()))).unwrap();
+    registry.register_compressor(Arc::new(HookedDriver("hooked", hooks.clone()))).unwrap();
     let manager =
         PoolManager::builder(registry).executor(manual.clone()).build(&spec("a+hooked")).unwrap();
     let pool = manager.current().unwrap();

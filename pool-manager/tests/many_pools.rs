@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
+use parking_lot::Mutex;
 use zpool_core::exec::{Executor, Inline, Manual};
 use zpool_core::spec::Params;
 use zpool_core::{
@@ -14,9 +15,9 @@ use zpool_core::{
 };
 use zpool_manager::{PoolManager, PoolState, Switched};
 
-/// Counts how often pools are asked for their bytes.
+/// Counts how often pools are asked for their bytes, and may do something the first time.
 #[derive(Debug, Default, Clone)]
-struct Asked(Arc<AtomicUsize>);
+struct Asked(Arc<AtomicUsize>, Arc<Mutex<Option<Stored>>>);
 
 #[derive(Debug)]
 struct AskedPool(Box<dyn ZPool>, Asked);
@@ -58,10 +59,13 @@ impl ZPool for AskedPool {
         self.0.free(handle)
     }
 
-    /// The objects' bytes, as the scripted pool counts them.
+    /// The objects' bytes, as the scripted pool counts them. Then drops what the test left here.
     fn bytes_held(&self) -> usize {
         self.1.0.fetch_add(1, Ordering::Relaxed);
-        self.0.bytes_held()
+        let bytes = self.0.bytes_held();
+        let released = self.1.1.lock().take();
+        drop(released);
+        bytes
     }
 
     fn stats(&self) -> PoolStats {
@@ -122,6 +126,35 @@ fn bytes_of_other_pools_are_found_without_asking_all() {
     assert_eq!(settle(), 50 * (POOLS - 1001));
     kept.into_iter().for_each(Stored::free);
     assert_eq!((manager.allocator_bytes_besides(&current), manager.stats().pools_alive), (0, 1));
+}
+
+/// The exact sum asks each pool once, as long as none is released meanwhile. One that is released
+/// counts once, wherever the walk is at that moment.
+#[test]
+fn bytes_of_all_pools_ask_each_once() {
+    const POOLS: usize = 6;
+    for released in 0..POOLS - 1 {
+        let manual = Arc::new(Manual::new());
+        let (manager, asked, mut kept) = crowd(POOLS, manual.clone());
+        let asks = |expected: usize| {
+            let before = asked.0.load(Ordering::Relaxed);
+            assert_eq!(manager.bytes_held(), expected);
+            asked.0.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(asks(500), POOLS);
+        // Its object goes with it, and its bytes are pending from then on.
+        *asked.1.lock() = Some(kept.remove(released));
+        // The walk during which it is released, a question on the release path, and another walk.
+        // The first pool is released while it is asked itself, so the first walk counts it.
+        let first_walk = if released == 0 { POOLS } else { POOLS - 1 };
+        assert_eq!(asks(500), first_walk + 1 + (POOLS - 1), "pool {released}");
+        assert_eq!((manager.pending_bytes(), manager.stats().pools_alive), (100, POOLS));
+        assert_eq!(asks(500), POOLS - 1);
+        manual.run_all();
+        assert_eq!((manager.pending_bytes(), asks(400)), (0, POOLS - 1));
+        drop(kept);
+        drop(manager);
+    }
 }
 
 /// A retired pool among many, into which a batch still stores, is counted by the next estimate.

@@ -8,13 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
-use zpool_core::CreateError;
-use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
-};
 use zpool_core::exec::{DrainExecutor, Executor, Job, Manual};
-use zpool_core::spec::{Component, Params};
 use zpool_manager::{PoolEvent, PoolManager, PoolObserver, SwitchError, WorkQueue};
+use zpool_testing::codecs::{CodecHooks, HookedDriver};
 use zpool_testing::executors::ScriptedExecutor;
 
 /// Panics when it is dropped.
@@ -150,64 +146,17 @@ fn executor_payload_does_not_end_relay() {
     relay.shutdown().unwrap();
 }
 
-/// A compressor that panics when it, its contexts, or its driver are dropped.
+/// A compressor that panics when it and its contexts are dropped.
 #[derive(Debug)]
-struct Falling(Component);
+struct Falling;
 
-#[derive(Debug)]
-struct FallingDriver;
-
-#[derive(Debug)]
-struct FallingContext;
-
-impl Drop for Falling {
-    fn drop(&mut self) {
+impl CodecHooks for Falling {
+    fn on_drop_context(&self) {
         panic_any(Payload);
     }
-}
 
-impl Drop for FallingContext {
-    fn drop(&mut self) {
+    fn on_drop_compressor(&self) {
         panic_any(Payload);
-    }
-}
-
-impl CompressorDriver for FallingDriver {
-    fn name(&self) -> &str {
-        "falling"
-    }
-
-    fn open(&self, _: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
-        Ok(Arc::new(Falling(Component::named("falling"))))
-    }
-}
-
-impl Compressor for Falling {
-    fn identity(&self) -> &Component {
-        &self.0
-    }
-
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT").with_stateless_decompression()
-    }
-
-    fn compress_bound(&self, block_len: usize) -> usize {
-        block_len
-    }
-
-    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        Ok(Box::new(FallingContext))
-    }
-}
-
-impl CompressionContext for FallingContext {
-    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
-        out[..block.len()].copy_from_slice(block);
-        Ok(Compressed::Len(block.len()))
-    }
-
-    fn bytes_held(&self) -> usize {
-        1
     }
 }
 
@@ -215,7 +164,7 @@ impl CompressionContext for FallingContext {
 #[test]
 fn panicking_context_drops_are_all_counted() {
     let registry = registry(&Script::new());
-    registry.register_compressor(Arc::new(FallingDriver)).unwrap();
+    registry.register_compressor(Arc::new(HookedDriver("falling", Arc::new(Falling)))).unwrap();
     let manager = PoolManager::builder(registry).build(&spec("a+falling")).unwrap();
     let pool = manager.current().unwrap();
     // The second context is made while the first is leased.

@@ -8,10 +8,10 @@ use std::sync::{Arc, mpsc};
 
 use common::*;
 use parking_lot::Mutex;
-use zpool_core::compress::{CodecError, CompressionContext, Compressor, CompressorDriver};
-use zpool_core::spec::{Component, Params};
+use zpool_core::compress::CodecError;
 use zpool_core::{CreateError, PoolConfig, ZPool, ZPoolDriver};
 use zpool_manager::{PoolEvent, PoolEventKind, PoolObserver};
+use zpool_testing::codecs::{CodecHooks, HookedDriver};
 
 /// Stores, reads and frees an object in the current pool.
 fn stores_go_on(manager: &zpool_manager::PoolManager) {
@@ -146,53 +146,25 @@ fn b45_driver_failing_halfway_leaves_nothing() {
     registry.unregister_allocator("halfway").unwrap();
 }
 
-/// A compressor whose contexts fail until they are allowed.
+/// Contexts of a compressor that fail this many times.
 #[derive(Debug)]
-struct Moody(Component, Arc<AtomicUsize>);
+struct Failures(AtomicUsize);
 
-#[derive(Debug)]
-struct MoodyDriver(Arc<AtomicUsize>);
-
-impl CompressorDriver for MoodyDriver {
-    fn name(&self) -> &str {
-        "moody"
-    }
-
-    fn open(&self, _: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
-        Ok(Arc::new(Moody(Component::named("moody"), self.0.clone())))
-    }
-}
-
-impl Compressor for Moody {
-    fn identity(&self) -> &Component {
-        &self.0
-    }
-
-    fn properties(&self) -> zpool_core::compress::CodecProperties {
-        zpool_core::compress::CodecProperties::new("MIT")
-    }
-
-    fn compress_bound(&self, block_len: usize) -> usize {
-        block_len
-    }
-
-    fn compression_context(&self, max: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        let fails = self
-            .1
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
-            .is_ok();
-        if fails {
-            return Err(CodecError::OutOfMemory);
+impl CodecHooks for Failures {
+    fn on_make(&self) -> Result<(), CodecError> {
+        let less = |left: usize| left.checked_sub(1);
+        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+            Ok(_) => Err(CodecError::OutOfMemory),
+            Err(_) => Ok(()),
         }
-        CopyDriver("x").open(&Params::default()).expect("it always opens").compression_context(max)
     }
 }
 
 /// A context that cannot be made is an error, is counted, and is made later.
 #[test]
 fn failed_context_is_counted_and_retried() {
-    let (registry, failures) = (registry(&Script::new()), Arc::new(AtomicUsize::new(2)));
-    registry.register_compressor(Arc::new(MoodyDriver(failures))).unwrap();
+    let (registry, failures) = (registry(&Script::new()), Arc::new(Failures(AtomicUsize::new(2))));
+    registry.register_compressor(Arc::new(HookedDriver("moody", failures))).unwrap();
     let manager = zpool_manager::PoolManager::builder(registry).build(&spec("a+moody")).unwrap();
     let pool = manager.current().unwrap();
     for _ in 0..2 {

@@ -77,7 +77,7 @@ fn blocked(script: &Script) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
 /// While one manager's destructor blocks the worker, another manager can switch, flush and be
 /// dropped. Its drop neither waits for other managers' jobs nor ends them.
 #[test]
-fn manager_does_not_wait_for_anothers_jobs() {
+fn manager_waits_for_its_own_jobs_only() {
     let _alone = alone();
     let (script, other) = (Script::new(), Script::new());
     let slow = builder(&script).build(&spec("a+x")).unwrap();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// Runs the test `test` of this program again, alone in a child process in which the environment
-/// variable `variable` has the value `value`. Returns what it printed.
+/// variable `variable` has the value `value`. Returns what it printed, and passes its messages on.
 ///
 /// The test itself asks for the variable to find out that it is the child.
 ///
@@ -20,7 +20,22 @@ pub fn run_in_child(test: &str, variable: &str, value: &str) -> String {
     let [out, err] =
         [child.stdout, child.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(child.status.success(), "{test}, {value}: {}\n{out}\n{err}", child.status);
+    eprint!("{err}");
     out
+}
+
+/// Runs the test `test` again, alone in a child process. Returns true in the child.
+///
+/// # Panics
+///
+/// As [`run_in_child`].
+pub fn in_child(test: &str) -> bool {
+    const VARIABLE: &str = "ZPOOL_TEST_CHILD";
+    let is_child = std::env::var_os(VARIABLE).is_some();
+    if !is_child {
+        run_in_child(test, VARIABLE, "1");
+    }
+    is_child
 }
 
 #[cfg(test)]

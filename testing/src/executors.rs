@@ -1,12 +1,13 @@
 //! Executors that are difficult to have: ones that refuse, allocate, or lose jobs.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use zpool_core::NoBlock;
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused, RefusedReason};
+use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
 
 /// Refuses every job as full, and says that it may be called in a no-block section.
 #[derive(Debug, Default)]
@@ -18,6 +19,31 @@ pub struct RefusingExecutor {
 #[derive(Debug, Default)]
 pub struct SpawningExecutor {
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The fate of a job that an [`UnwillingExecutor`] does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Returns it to the submitter.
+    Refused,
+    /// Drops it.
+    Dropped,
+    /// Panics, so that the unwinding drops it.
+    Unwound,
+    /// Keeps it for later, and panics.
+    Kept,
+    /// Forgets it, and panics.
+    Leaked,
+}
+
+/// Runs no job as long as it is unwilling, and keeps them for the test to run once it is willing.
+/// Says that it may be called in a no-block section.
+#[derive(Debug)]
+pub struct UnwillingExecutor {
+    fate: Fate,
+    willing: AtomicBool,
+    unwilling: AtomicUsize,
+    jobs: Manual,
 }
 
 /// The closure of a [`ScriptedExecutor`].
@@ -49,6 +75,61 @@ impl Executor for RefusingExecutor {
     fn submit(&self, job: Job) -> Result<(), Refused> {
         self.refused.fetch_add(1, Ordering::SeqCst);
         refuse(job)
+    }
+
+    fn properties(&self) -> ExecutorProperties {
+        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    }
+}
+
+impl UnwillingExecutor {
+    /// Creates an executor that is unwilling.
+    pub fn new(fate: Fate) -> UnwillingExecutor {
+        UnwillingExecutor {
+            fate,
+            willing: AtomicBool::new(false),
+            unwilling: AtomicUsize::new(0),
+            jobs: Manual::new(),
+        }
+    }
+
+    /// Makes it take jobs from now on, or not.
+    pub fn set_willing(&self, willing: bool) {
+        self.willing.store(willing, Ordering::SeqCst);
+    }
+
+    /// Returns the jobs that it took, which the test runs.
+    pub fn jobs(&self) -> &Manual {
+        &self.jobs
+    }
+
+    /// Returns how often it was called while it was unwilling.
+    pub fn unwilling_calls(&self) -> usize {
+        self.unwilling.load(Ordering::SeqCst)
+    }
+}
+
+impl Executor for UnwillingExecutor {
+    fn submit(&self, job: Job) -> Result<(), Refused> {
+        if self.willing.load(Ordering::SeqCst) {
+            return self.jobs.submit(job);
+        }
+        self.unwilling.fetch_add(1, Ordering::SeqCst);
+        match self.fate {
+            Fate::Refused => return refuse(job),
+            Fate::Dropped => {
+                drop(job);
+                return Ok(());
+            }
+            Fate::Unwound => {}
+            Fate::Kept => self.jobs.submit(job)?,
+            Fate::Leaked => std::mem::forget(job),
+        }
+        panic!("the executor panics in submit");
+    }
+
+    fn submit_later(&self, _: Duration, job: Job) -> Result<(), Refused> {
+        self.submit(job)
     }
 
     fn properties(&self) -> ExecutorProperties {
@@ -117,6 +198,7 @@ impl Executor for ScriptedExecutor {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
 
     use super::*;
@@ -133,6 +215,28 @@ mod tests {
         }
         executor.join();
         assert_eq!(ran.load(Ordering::SeqCst), 3);
+    }
+
+    /// A job is refused, dropped, lost or kept while its executor is unwilling, and taken later.
+    #[test]
+    fn unwilling_executor_takes_jobs_later() {
+        for (fate, panics, left) in [
+            (Fate::Refused, false, 0),
+            (Fate::Dropped, false, 0),
+            (Fate::Unwound, true, 0),
+            (Fate::Kept, true, 1),
+            (Fate::Leaked, true, 0),
+        ] {
+            let executor = UnwillingExecutor::new(fate);
+            let submit = || executor.submit(Job::new("a job", || ()));
+            let submitted = catch_unwind(AssertUnwindSafe(submit));
+            assert_eq!(submitted.is_err(), panics, "{fate:?}");
+            assert_eq!(matches!(submitted, Ok(Err(_))), fate == Fate::Refused);
+            assert_eq!((executor.jobs().pending(), executor.unwilling_calls()), (left, 1));
+            executor.set_willing(true);
+            submit().unwrap();
+            assert_eq!((executor.jobs().run_all(), executor.unwilling_calls()), (left + 1, 1));
+        }
     }
 
     #[test]

@@ -102,6 +102,15 @@ pub fn refusing_some<R>(refusal: Refusal, work: impl FnOnce() -> R) -> (R, bool)
     (result, matches!(REFUSAL.replace(Refusal::Nothing), Refusal::Nothing | Refusal::All))
 }
 
+/// Does `work`, which is not under test, while this thread is refused nothing. Its requests do not
+/// count.
+pub fn exempt<R>(work: impl FnOnce() -> R) -> R {
+    let refusal = REFUSAL.replace(Refusal::Nothing);
+    let result = work();
+    REFUSAL.set(refusal);
+    result
+}
+
 /// Calls `hook` at each heap call of any thread from now on. It must make none itself.
 ///
 /// # Panics

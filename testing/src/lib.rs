@@ -3,9 +3,11 @@
 //! ```text
 //!   child        runs a test again in a process of its own
 //!   heap         a global allocator that counts calls and refuses memory, per thread
-//!   executors    executors that refuse, spawn a thread per job, or run a script
-//!   codecs       a compressor that copies
+//!   executors    executors that refuse, panic, spawn a thread per job, or run a script
+//!   codecs       a compressor that copies, and checks of real ones
+//!   processors   moves a thread from processor to processor
 //!   random       a seeded generator of numbers
+//!   system       a system that refuses calls, or keeps memory resident
 //! ```
 //!
 //! Only a dev-dependency: the crate is not published, and nothing published depends on it. What a
@@ -36,4 +38,8 @@ pub mod codecs;
 pub mod executors;
 #[allow(unsafe_code, reason = "implements a global allocator")]
 pub mod heap;
+pub mod processors;
 pub mod random;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "system calls")]
+pub mod system;

@@ -3,17 +3,15 @@
 
 use std::sync::Arc;
 
-use processors::on_each_processor;
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
 use zpool_pagelz::PagelzDriver;
 use zpool_testing::heap::{CountingAllocator, calls_of};
+use zpool_testing::processors::on_each_processor;
 use zpool_zstd::{ZstdDriver, remember};
 use zswap::plugin::Manual;
 use zswap::{PoolSpec, Store};
 
-#[path = "../../zswap/tests/common/processors.rs"]
-mod processors;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

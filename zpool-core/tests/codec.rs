@@ -42,7 +42,7 @@ impl Fault {
     fn act(self) -> Result<Compressed, CodecError> {
         match self {
             Fault::Error => Err(CodecError::Failed("as told".into())),
-            Fault::Panic => panic!("told to"),
+            Fault::Panic => panic!("on purpose"),
             Fault::Claim(len) => Ok(Compressed::Len(len)),
             Fault::DoesNotFit => Ok(Compressed::DoesNotFit),
         }
@@ -89,7 +89,7 @@ impl Compressor for Scripted {
     fn compress_bound(&self, block_len: usize) -> usize {
         match self.state.is_next(|next| matches!(next, Next::Bound(_) | Next::PanicInBound)) {
             Some(Next::Bound(bound)) => bound,
-            Some(_) => panic!("told to"),
+            Some(_) => panic!("on purpose"),
             None => block_len,
         }
     }
@@ -114,7 +114,7 @@ impl Context {
     }
 
     fn held(&self) -> usize {
-        assert!(self.0.is_next(|next| next == Next::PanicInBytesHeld).is_none(), "told to");
+        assert!(self.0.is_next(|next| next == Next::PanicInBytesHeld).is_none(), "on purpose");
         CONTEXT_BYTES + self.0.grown.load(SeqCst)
     }
 }
@@ -147,7 +147,7 @@ impl DecompressionContext for Context {
 impl Drop for Context {
     fn drop(&mut self) {
         self.0.alive.fetch_sub(1, SeqCst);
-        assert!(self.0.is_next(|next| next == Next::PanicInDrop).is_none(), "told to");
+        assert!(self.0.is_next(|next| next == Next::PanicInDrop).is_none(), "on purpose");
     }
 }
 
@@ -250,7 +250,7 @@ fn codec_error_keeps_context() {
 fn codec_panic_is_error_and_drops_context() {
     for stateless in [false, true] {
         let subject = Subject::new(stateless);
-        let panicked = CodecError::Panicked("told to".into());
+        let panicked = CodecError::Panicked("on purpose".into());
         subject.next(Next::Compress(Fault::Panic));
         assert_eq!(subject.compress(), Err(panicked.clone()));
         subject.next(Next::Decompress(Fault::Panic));
@@ -263,7 +263,7 @@ fn codec_panic_is_error_and_drops_context() {
 
 /// A length that is impossible is an error.
 #[test]
-fn impossible_length_is_misbehaviour() {
+fn impossible_length_is_misbehavior() {
     let subject = Subject::new(false);
     for len in [0, BLOCK + 1, usize::MAX] {
         subject.next(Next::Compress(Fault::Claim(len)));
@@ -296,7 +296,7 @@ fn failed_context_is_made_again() {
         assert_eq!(subject.contexts(), (0, 0, failed));
     }
     subject.next(Next::MakeContext(Fault::Panic));
-    assert_eq!(subject.decompress(), Err(CodecError::Panicked("told to".into())));
+    assert_eq!(subject.decompress(), Err(CodecError::Panicked("on purpose".into())));
     assert_eq!(subject.decompress(), Ok(()));
     assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
     assert_eq!(subject.contexts(), (2, 2, failed + 1));

@@ -6,11 +6,9 @@ use std::sync::{Arc, Barrier, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
 use zpool_core::NoBlock;
-use zpool_core::compress::{
-    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor, ContextBudget,
-    DecompressionContext,
-};
+use zpool_core::compress::{Codec, CodecError, ContextBudget};
 use zpool_core::spec::Component;
+use zpool_testing::codecs::{CodecHooks, HookedCompressor};
 
 const BLOCK: usize = 64;
 const CONTEXT_BYTES: usize = 1000;
@@ -28,65 +26,26 @@ struct State {
     codec: OnceLock<Weak<Codec>>,
 }
 
-#[derive(Debug)]
-struct Copying(Component, Arc<State>);
+impl CodecHooks for State {
+    const DECOMPRESSION_CONTEXTS: bool = true;
+    const CONTEXT_BYTES: usize = CONTEXT_BYTES;
 
-#[derive(Debug)]
-struct Context(Arc<State>);
-
-impl Context {
-    fn make(state: &Arc<State>) -> Context {
-        state.most_alive.fetch_max(state.alive.fetch_add(1, SeqCst) + 1, SeqCst);
-        Context(state.clone())
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, SeqCst);
-    }
-}
-
-impl Compressor for Copying {
-    fn identity(&self) -> &Component {
-        &self.0
-    }
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT")
-    }
-    fn compress_bound(&self, block_len: usize) -> usize {
-        block_len
-    }
-    fn compression_context(&self, _: usize) -> Result<Box<dyn CompressionContext>, CodecError> {
-        Ok(Box::new(Context::make(&self.1)))
-    }
-    fn decompression_context(&self) -> Result<Box<dyn DecompressionContext>, CodecError> {
-        Ok(Box::new(Context::make(&self.1)))
-    }
-}
-
-impl CompressionContext for Context {
-    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<Compressed, CodecError> {
-        assert!(block[0] != 1, "told to");
-        if block[0] == 2 {
-            let codec = self.0.codec.get().and_then(Weak::upgrade).expect("the codec is alive");
-            codec.compress(&[7; BLOCK], BLOCK, |bytes| assert!(bytes.is_some()))?;
-        }
-        out[..block.len()].copy_from_slice(block);
-        Ok(Compressed::Len(block.len()))
-    }
-    fn bytes_held(&self) -> usize {
-        CONTEXT_BYTES
-    }
-}
-
-impl DecompressionContext for Context {
-    fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
-        block.copy_from_slice(compressed);
+    fn on_make(&self) -> Result<(), CodecError> {
+        self.most_alive.fetch_max(self.alive.fetch_add(1, SeqCst) + 1, SeqCst);
         Ok(())
     }
-    fn bytes_held(&self) -> usize {
-        CONTEXT_BYTES
+
+    fn on_compress(&self, block: &[u8]) -> Result<(), CodecError> {
+        assert!(block[0] != 1, "on purpose");
+        if block[0] == 2 {
+            let codec = self.codec.get().and_then(Weak::upgrade).expect("the codec is alive");
+            codec.compress(&[7; BLOCK], BLOCK, |bytes| assert!(bytes.is_some()))?;
+        }
+        Ok(())
+    }
+
+    fn on_drop_context(&self) {
+        self.alive.fetch_sub(1, SeqCst);
     }
 }
 
@@ -100,7 +59,7 @@ struct Subject {
 fn bounded(max: Option<usize>) -> Subject {
     let (state, budget) = (Arc::new(State::default()), Arc::new(ContextBudget::new()));
     budget.set_max_compression_bytes(max);
-    let copying = Arc::new(Copying(Component::named("copying"), state.clone()));
+    let copying = Arc::new(HookedCompressor::new(Component::named("copying"), state.clone()));
     let codec = Arc::new(Codec::new(copying, BLOCK).with_budget(budget.clone()));
     state.codec.set(Arc::downgrade(&codec)).expect("set once");
     Subject { codec, budget, state }
@@ -195,7 +154,7 @@ fn waiter_gets_context_when_holder_ends() {
                         holds.send(()).unwrap();
                         // So that the other thread is probably waiting by then.
                         std::thread::sleep(Duration::from_millis(20));
-                        assert!(end != "panics", "told to");
+                        assert!(end != "panics", "on purpose");
                     };
                     match end {
                         "session ends" => {

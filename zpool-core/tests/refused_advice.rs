@@ -1,18 +1,13 @@
 //! Systems that do not take memory back, or make it resident unasked: `mlockall`, seccomp filters
 //! that refuse `madvise`, and filters that accept it without effect. Each test has a child process.
 #![cfg(all(target_os = "linux", not(zpool_loom), not(miri)))]
-#![allow(
-    unsafe_code,
-    reason = "locks memory, filters system calls, and is a pool's side of a source"
-)]
-
-#[path = "common/child.rs"]
-mod child;
+#![allow(unsafe_code, reason = "a pool's side of a page source")]
 
 use std::fs;
 
-use child::{ANSWERS, in_child, lock_memory, refuse};
 use zpool_core::page::{Discard, MmapSource, NotGivenBack, PageSource, Run};
+use zpool_testing::child::in_child;
+use zpool_testing::system::{ANSWERS, lock_memory, refuse};
 
 const ADVICE: [libc::c_long; 2] = [libc::SYS_madvise, libc::SYS_process_madvise];
 const ADVICE_AND_MOVES: [libc::c_long; 3] =
@@ -208,6 +203,30 @@ fn keep_on_the_books(answer: i32) {
     release(&source, vec![keep]);
     assert_eq!((source.retained_frames(), source.arenas()), (0, arenas - 1));
     assert!(full - resident() >= 800 * source.frame_size(), "the arena was unmapped");
+}
+
+/// Locked frames are kept if the system neither unlocks nor moves them, even if it does not tell
+/// what is resident.
+#[test]
+fn refused_unlock_keeps_frames() {
+    if !in_child("refused_unlock_keeps_frames")
+        || !lock_memory(libc::MCL_CURRENT | libc::MCL_FUTURE)
+    {
+        return;
+    }
+    let source = MmapSource::new();
+    let (keep, run) = (written(&source, 1), written(&source, 4));
+    let mut calls = ADVICE_AND_MOVES.to_vec();
+    // In place of the advice for locked memory, which Linux knows since 5.18.
+    calls.extend([libc::SYS_munlock, libc::SYS_mincore]);
+    if !refuse(&calls, libc::EINVAL) {
+        return;
+    }
+    assert_eq!(discard(&source, &run), Err(NotGivenBack));
+    assert_eq!(discard_all(&source, std::slice::from_ref(&run)), 0);
+    release(&source, vec![run]);
+    assert_eq!(source.retained_frames(), 4);
+    release(&source, vec![keep]);
 }
 
 /// A source excluded from core dumps works even if that is refused.

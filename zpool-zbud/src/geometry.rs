@@ -60,7 +60,7 @@ impl BuddyIndex {
         BuddyIndex(page.0 << 1 | side as u32)
     }
 
-    /// Accepts any number: the page may not exist.
+    /// Decodes any 32 bits. The page may not exist.
     pub(crate) fn from_bits(bits: u32) -> BuddyIndex {
         BuddyIndex(bits)
     }

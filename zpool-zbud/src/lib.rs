@@ -80,8 +80,8 @@
 //! - There is one lock per pool, held for a few list steps. No copy, heap call, page source call or
 //!   eviction runs under it, except that a vector may grow by one pointer. It is a leaf: no other
 //!   lock is taken under it.
-//! - A read takes no lock. One compare-and-exchange pins the buddy and says where the bytes are,
-//!   and one subtraction unpins it.
+//! - A read takes no lock. One compare-exchange pins the buddy and returns the object's length, and
+//!   one subtraction unpins it.
 //!
 //! # Features and where to read next
 //!
@@ -101,10 +101,10 @@ mod memory;
 mod page_list;
 mod pool_core;
 mod reclaim;
+mod release_job;
 mod state;
 mod stats;
 mod table;
-mod validate;
 mod zbud;
 
 pub use zbud::{Zbud, ZbudDriver};

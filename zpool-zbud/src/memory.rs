@@ -6,7 +6,7 @@
 //!   a guard                 read the bytes of one buddy     Buddy::pin          Buddy::unpin
 //!   IsolatedPages (trim,    discard frames of its pages     ZbudState::isolate  ZbudState::relink
 //!     the job, reclaim)       that no buddy lies on
-//!   close                   do anything                     the pool's drop     -
+//!   close                   anything                        the pool's drop     -
 //! ```
 //!
 //! # Invariants
@@ -44,14 +44,14 @@ pub(crate) struct ClaimedChunks<'a> {
 impl<'a> ClaimedChunks<'a> {
     /// Takes room for `len` bytes, with its frames charged.
     pub(crate) fn take(core: &'a ZbudCore, len: usize) -> Result<ClaimedChunks<'a>, PoolError> {
-        let mut spot = loop {
+        let mut claimed = loop {
             match ClaimedChunks::find(core, len) {
-                Some(spot) => break spot,
+                Some(claimed) => break claimed,
                 None => core.grow()?,
             }
         };
-        spot.charge()?;
-        Ok(spot)
+        claimed.charge()?;
+        Ok(claimed)
     }
 
     fn find(core: &'a ZbudCore, len: usize) -> Option<ClaimedChunks<'a>> {
@@ -69,7 +69,7 @@ impl<'a> ClaimedChunks<'a> {
             core.table.buddy(BuddyIndex::new(page, side)).expect("every page has buddies");
         buddy.fill(len);
         state.occupy(page, side, chunks, len);
-        let missing = core.geometry.frames(side, chunks) & !state.pages[page].resident;
+        let missing = core.geometry.frames(side, chunks) & !state.page(page).resident;
         Some(ClaimedChunks { core, page, side, len, missing })
     }
 
@@ -81,7 +81,7 @@ impl<'a> ClaimedChunks<'a> {
         might_block("Zbud::insert");
         let ZbudCore { source, .. } = self.core;
         if let Err(refused) = source.charge(self.missing.count()) {
-            self.core.lock().failed_inserts += 1;
+            self.core.lock().count_failed_insert();
             return Err(refused.into());
         }
         let missing = mem::take(&mut self.missing);
@@ -95,7 +95,7 @@ impl<'a> ClaimedChunks<'a> {
 
     /// Writes the object and makes its handle.
     pub(crate) fn fill(self, object: &[u8]) -> Handle {
-        assert_eq!(object.len(), self.len, "the group is as long as the object");
+        assert_eq!(object.len(), self.len, "the room was claimed for this object");
         let ClaimedChunks { core, page, side, len, .. } = self;
         let index = BuddyIndex::new(page, side);
         let (run, buddy) = core.table.buddy(index).expect("every page has buddies");
@@ -117,13 +117,13 @@ impl Drop for ClaimedChunks<'_> {
         let (_, buddy) =
             core.table.buddy(BuddyIndex::new(page, side)).expect("every page has buddies");
         buddy.cancel();
-        state.objects -= 1;
+        state.end_object();
         state.vacate(page, side, len);
     }
 }
 
-/// Isolated pages. Their frames that no buddy lies on are going to be released. If this is dropped
-/// before that, the pages rejoin their groups with their frames.
+/// Isolated pages, whose frames under no buddy are about to be released. If this is dropped before
+/// that, the pages return to their groups and keep their frames.
 pub(crate) struct IsolatedPages<'a> {
     core: &'a ZbudCore,
     pages: [(PageIndex, Frames); PAGES_PER_RUN],
@@ -145,8 +145,8 @@ impl<'a> IsolatedPages<'a> {
         let mut set = IsolatedPages::none(core);
         let at_most = at_most.min(set.pages.len());
         let mut state = core.lock();
-        while set.len < at_most && state.empty.len() > keep {
-            let Some(page) = state.empty.last() else { break };
+        while set.len < at_most && state.empty_pages() > keep {
+            let Some(page) = state.oldest_empty() else { break };
             set.isolate(&mut state, page);
         }
         set
@@ -157,7 +157,7 @@ impl<'a> IsolatedPages<'a> {
         let mut set = IsolatedPages::none(core);
         let mut state = core.lock();
         for page in ZbudPages::of_run(run) {
-            let entry = &state.pages[page];
+            let entry = state.page(page);
             if entry.group != PageGroup::Isolated && !core.uncovered(entry).is_empty() {
                 set.isolate(&mut state, page);
             }
@@ -186,13 +186,13 @@ impl<'a> IsolatedPages<'a> {
     pub(crate) fn is_now_empty(&mut self) -> bool {
         let state = self.core.lock();
         let (page, frames) = &mut self.pages[0];
-        let entry = &state.pages[*page];
+        let entry = state.page(*page);
         *frames = self.core.uncovered(entry);
         entry.buddies() == 0
     }
 
     fn isolate(&mut self, state: &mut ZbudState, page: PageIndex) {
-        let uncovered = self.core.uncovered(&state.pages[page]);
+        let uncovered = self.core.uncovered(state.page(page));
         state.isolate(page);
         self.pages[self.len] = (page, uncovered);
         self.len += 1;
@@ -216,13 +216,13 @@ impl<'a> IsolatedPages<'a> {
             }
         });
         let pages = &mut self.pages[..mem::take(&mut self.len)];
-        let mut given = ReleasedPages::default();
+        let mut released = ReleasedPages::default();
         for ((_, frames), refused) in pages.iter_mut().zip(refused) {
             if refused {
                 *frames = Frames::NONE;
             }
-            given.pages += usize::from(!refused);
-            given.frames += frames.count();
+            released.pages += usize::from(!refused);
+            released.frames += frames.count();
         }
         let mut state = core.lock();
         // The last page relinked is the first one used: the one in front.
@@ -230,11 +230,10 @@ impl<'a> IsolatedPages<'a> {
             state.make_absent(page, frames);
             state.relink(page);
         }
-        // Offered again once as many more are empty, or when the system takes some.
-        state.refused = if given.pages == pages.len() { 0 } else { state.empty.len() };
+        state.note_release(released.pages == pages.len());
         drop(state);
-        core.source.uncharge(given.frames);
-        given
+        core.source.uncharge(released.frames);
+        released
     }
 
     /// Calls `each` with the frames as ranges in their runs, neighbours together, because each
@@ -243,17 +242,17 @@ impl<'a> IsolatedPages<'a> {
     fn for_each_range(&self, mut each: impl FnMut(&PageRun, Range<usize>, Range<usize>)) {
         let per_page = self.core.geometry.frames_per_page();
         let mut pending: Option<(&PageRun, Range<usize>, Range<usize>)> = None;
-        for (group, &(page, frames)) in self.pages[..self.len].iter().enumerate() {
+        for (at, &(page, frames)) in self.pages[..self.len].iter().enumerate() {
             let run = self.core.table.run_of(page).expect("every page is in a run");
             let first = page.0 as usize % PAGES_PER_RUN * per_page;
             for stretch in frames.ranges() {
                 let (from, to) = (first + stretch.start, first + stretch.end);
                 match &mut pending {
                     Some((same, range, pages)) if ptr::eq(*same, run) && range.end == from => {
-                        (range.end, pages.end) = (to, group + 1);
+                        (range.end, pages.end) = (to, at + 1);
                     }
                     _ => {
-                        let next = (run, from..to, group..group + 1);
+                        let next = (run, from..to, at..at + 1);
                         if let Some((run, range, pages)) = pending.replace(next) {
                             each(run, range, pages);
                         }
@@ -298,7 +297,7 @@ impl ZbudCore {
         Ok(unsafe { run.memory.slice(at, len) })
     }
 
-    /// Frees the room of an object that is gone: no pin holds it, and its handle is dead.
+    /// Frees the chunks of an object whose handle is dead and that no guard pins.
     pub(crate) fn vacate(&self, state: &mut ZbudState, index: BuddyIndex, len: usize) {
         if self.wipe {
             let (run, _) = self.table.buddy(index).expect("every page has buddies");
@@ -322,30 +321,30 @@ impl ZbudCore {
 
     /// Releases every frame that no object lies on. Returns how many.
     pub(crate) fn release_all_unused(&self) -> usize {
-        let mut given = 0;
-        // Only those that are empty now: pages that other threads empty meanwhile could keep this
-        // loop busy for ever.
-        let mut left = self.lock().empty.len();
+        let mut released = 0;
+        // Only as many as are empty now, because pages that other threads empty meanwhile could
+        // keep this loop busy for ever.
+        let mut left = self.lock().empty_pages();
         while left > 0 {
             let set = IsolatedPages::empty_pages(self, 0, left);
             // Other threads may have taken some.
             left = if set.len == 0 { 0 } else { left - set.len };
-            given += set.release().frames;
+            released += set.release().frames;
         }
         // If a page is one frame, a page with an object has no frame to release.
         if self.geometry.frames_per_page() > 1 {
-            let runs = self.lock().pages.runs();
-            given += (0..runs)
+            let runs = self.lock().runs();
+            released += (0..runs)
                 .map(|run| IsolatedPages::uncovered(self, run).release().frames)
                 .sum::<usize>();
         }
-        given
+        released
     }
 
     /// Adds a run of pages without resident frames.
     fn grow(&self) -> Result<(), PoolError> {
         might_block("Zbud::insert");
-        if self.lock().pages.runs() >= MAX_RUNS {
+        if self.lock().runs() >= MAX_RUNS {
             return Err(PoolError::OutOfMemory);
         }
         self.make_missing_job();
@@ -353,25 +352,25 @@ impl ZbudCore {
         let added = reserved
             .map_err(PoolError::from)
             .and_then(|memory| self.add(NewRun::new(self, memory)));
-        added.inspect_err(|_| self.lock().failed_inserts += 1)
+        added.inspect_err(|_| self.lock().count_failed_insert())
     }
 
     /// Adds pages in this memory.
     fn add(&self, memory: NewRun<'_>) -> Result<(), PoolError> {
         let mut entries = Some(ZbudPages::entries()?);
-        let mut room = PageRun::room()?;
+        let mut storage = PageRun::storage()?;
         loop {
             // Other inserts may add runs meanwhile: the number is ours only under the lock.
-            let next = self.lock().pages.runs();
+            let next = self.lock().runs();
             self.table.make_room(next)?;
             let mut state = self.lock();
-            let number = state.pages.runs();
+            let number = state.runs();
             // Heap memory is allocated under the lock here, but rarely: the vector doubles.
-            state.pages.make_room()?;
+            state.make_room()?;
             if self.table.has_room(number)
                 && let Some(entries) = entries.take()
             {
-                self.table.install(number, room.fill(PageRun::new(memory.into_run())));
+                self.table.install(number, storage.fill(PageRun::new(memory.into_run())));
                 state.add_run(entries);
                 self.count_metadata(&state);
                 return Ok(());
@@ -383,7 +382,7 @@ impl ZbudCore {
     pub(crate) fn close(&self) {
         self.stop_jobs();
         // Also if the page source panics: no frame of this pool is charged afterwards.
-        let _charged = UnchargeOnDrop(&*self.source, self.lock().resident);
+        let _charged = UnchargeOnDrop(&*self.source, self.lock().resident());
         // One by one: a drop needs no memory. SAFETY: `Run::new`(1): the same memory under the same
         // promise. The run it is copied from is not used again, because the pool has no user any
         // more.
@@ -410,7 +409,7 @@ impl ZbudCore {
     }
 }
 
-/// A reserved run that is not in the table yet. ReleasedPages when dropped.
+/// A reserved run that is not in the table yet. Its memory is released when this is dropped.
 struct NewRun<'a> {
     core: &'a ZbudCore,
     /// `None` only once it is in the table.

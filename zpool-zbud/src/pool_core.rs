@@ -12,7 +12,7 @@ use zpool_core::page::PageSource;
 use zpool_core::{HandleMint, Pins};
 
 use crate::geometry::{BuddyIndex, Geometry};
-use crate::state::{JobState, ZbudState};
+use crate::state::ZbudState;
 use crate::table::RunTable;
 
 /// The most bytes of empty pages that are kept for the next inserts. Beyond this a batch of them is
@@ -31,9 +31,9 @@ pub(crate) struct ZbudCore {
     pub(crate) source: Arc<dyn PageSource>,
     pub(crate) table: RunTable,
     state: Mutex<ZbudState>,
-    /// Notified when `ZbudState::working` falls to 0.
+    /// Notified when no job runs any more.
     quiet: Condvar,
-    /// A copy of `ZbudState::resident` that is read without the lock.
+    /// A copy of [`ZbudState::resident`] that is read without the lock.
     resident: AtomicUsize,
     /// Bytes of this value and of the tables.
     metadata: AtomicUsize,
@@ -69,7 +69,7 @@ impl ZbudCore {
         {
             let mut state = core.lock();
             if core.executor.is_some() {
-                state.job = JobState::Missing;
+                state.job().want();
             }
             core.count_metadata(&state);
         }
@@ -91,10 +91,8 @@ impl ZbudCore {
 
     /// Updates the count of heap bytes after the tables have grown.
     pub(crate) fn count_metadata(&self, state: &ZbudState) {
-        let bytes = size_of::<ZbudCore>()
-            + OTHER_HEAP
-            + RunTable::bytes(state.pages.runs())
-            + state.pages.bytes();
+        let bytes =
+            size_of::<ZbudCore>() + OTHER_HEAP + RunTable::bytes(state.runs()) + state.heap_bytes();
         // Relaxed: statistics only.
         self.metadata.store(bytes, Ordering::Relaxed);
     }
@@ -102,8 +100,7 @@ impl ZbudCore {
     /// Returns whether there are more empty pages than are kept. Pages that the system refused to
     /// take do not count, so that they are not offered to it again and again.
     pub(crate) fn has_excess_empty(&self, state: &ZbudState) -> bool {
-        state.empty.len().saturating_sub(state.refused)
-            > (KEPT_AT_MOST / self.geometry.page()).max(1)
+        state.releasable_pages() > (KEPT_AT_MOST / self.geometry.page()).max(1)
     }
 
     /// Returns how many empty pages a release keeps.
@@ -114,7 +111,7 @@ impl ZbudCore {
     /// Unlocks after pages may have become empty, and submits the job if there is enough to do. A
     /// panic of the executor is contained: the caller's object is freed.
     pub(crate) fn unlock_and_submit(&self, mut state: StateGuard<'_>) {
-        let job = if self.has_excess_empty(&state) { state.take_job() } else { None };
+        let job = if self.has_excess_empty(&state) { state.job().take() } else { None };
         drop(state);
         let (Some(job), Some(executor)) = (job, &self.executor) else { return };
         match catch(|| executor.submit(job)) {
@@ -129,7 +126,7 @@ impl ZbudCore {
 
     /// Makes the job if it is missing. Called where heap memory may be allocated.
     pub(crate) fn make_missing_job(&self) {
-        let missing = matches!(self.lock().job, JobState::Missing);
+        let missing = self.lock().job().is_missing();
         if missing && let Some(job) = self.new_job() {
             self.put_job(job);
         }
@@ -138,28 +135,14 @@ impl ZbudCore {
     /// Makes the next job, after the last one has ended or was dropped. Without memory for it, the
     /// job is missing until a later insert.
     fn renew_job(&self) {
-        {
-            let mut state = self.lock();
-            if state.closing || !matches!(state.job, JobState::Out) {
-                return;
-            }
-            state.job = JobState::Missing;
+        if self.lock().job().end_out() {
+            self.make_missing_job();
         }
-        self.make_missing_job();
     }
 
     /// Makes a job ready for the next free, unless there is one.
     fn put_job(&self, job: Job) {
-        let surplus = {
-            let mut state = self.lock();
-            match state.job {
-                JobState::Out | JobState::Missing if !state.closing => {
-                    state.job = JobState::Ready(job);
-                    return;
-                }
-                _ => job,
-            }
-        };
+        let surplus = self.lock().job().put(job);
         // Not under the lock.
         drop(surplus);
     }
@@ -170,12 +153,9 @@ impl ZbudCore {
     }
 
     fn run_job(&self) {
-        let mut state = self.lock();
-        if state.closing {
+        if !self.lock().job().begin_run() {
             return;
         }
-        state.working += 1;
-        drop(state);
         let running = RunningJob(self);
         let mut next = self.new_job();
         loop {
@@ -185,11 +165,7 @@ impl ZbudCore {
             if self.has_excess_empty(&state) {
                 continue;
             }
-            if matches!(state.job, JobState::Out)
-                && let Some(job) = next.take()
-            {
-                state.job = JobState::Ready(job);
-            }
+            state.job().put_next(&mut next);
             break;
         }
         drop(running);
@@ -198,9 +174,8 @@ impl ZbudCore {
     /// Stops the jobs: none starts any more, and this waits for one that runs.
     pub(crate) fn stop_jobs(&self) {
         let mut state = self.lock();
-        state.closing = true;
-        let job = state.take_job();
-        while state.working > 0 {
+        let job = state.job().close();
+        while state.job().is_running() {
             self.quiet.wait(&mut state.state);
         }
         drop(state);
@@ -238,7 +213,7 @@ impl Pins for ZbudCore {
         if buddy.unpin() {
             let mut state = self.lock();
             let len = buddy.finish_zombie();
-            state.zombies -= 1;
+            state.end_zombie();
             self.vacate(&mut state, index, len);
             self.unlock_and_submit(state);
         }
@@ -261,8 +236,7 @@ struct RunningJob<'a>(&'a ZbudCore);
 impl Drop for RunningJob<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.working -= 1;
-        if state.working == 0 {
+        if state.job().end_run() {
             self.0.quiet.notify_all();
         }
     }
@@ -291,6 +265,122 @@ impl DerefMut for StateGuard<'_> {
 impl Drop for StateGuard<'_> {
     fn drop(&mut self) {
         // Relaxed: statistics only.
-        self.core.resident.store(self.state.resident, Ordering::Relaxed);
+        self.core.resident.store(self.state.resident(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use zpool_core::exec::Manual;
+    use zpool_core::page::{HeapSource, ObservedSource, SourceCall};
+    use zpool_core::{PoolConfig, ZPoolDriver};
+
+    use super::*;
+    use crate::ZbudDriver;
+    use crate::memory::ClaimedChunks;
+
+    /// A pool with pages of 4 KiB whose source reports its calls to `observe`.
+    fn core_over(
+        executor: Arc<dyn Executor>,
+        observe: impl Fn(SourceCall) + Send + Sync + 'static,
+    ) -> Arc<ZbudCore> {
+        let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
+        ZbudCore::new(Geometry::new(4096, 4096), source, Some(executor), false)
+    }
+
+    /// The pool's drop waits for a job that runs, and only then releases memory. The job ends the
+    /// wait.
+    #[test]
+    fn drop_waits_for_running_job() {
+        let manual = Arc::new(Manual::new());
+        let (in_job, job_is_in) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let may_go = std::sync::Mutex::new(may_go);
+        let gone = Arc::new(AtomicBool::new(false));
+        let released = gone.clone();
+        let observe = move |call| match call {
+            SourceCall::Discard(_) => {
+                in_job.send(()).unwrap();
+                may_go.lock().unwrap().recv().unwrap();
+                assert!(!released.load(Ordering::SeqCst), "the job still works");
+            }
+            SourceCall::ReleaseAll(_) => released.store(true, Ordering::SeqCst),
+            _ => {}
+        };
+        let core = core_over(manual.clone(), observe);
+        // More empty pages than are kept, and few enough for one call of the source.
+        let pages: Vec<_> = (0..40).map(|_| ClaimedChunks::take(&core, 4096).unwrap()).collect();
+        pages.into_iter().for_each(|page| {
+            drop(page);
+            core.unlock_and_submit(core.lock());
+        });
+        assert_eq!(manual.pending(), 1);
+        thread::scope(|scope| {
+            let job = scope.spawn(|| manual.run_one());
+            job_is_in.recv().unwrap();
+            let closing = scope.spawn(|| core.close());
+            // The drop has the lock from here to its wait.
+            while !core.lock().job().is_closing() {
+                thread::yield_now();
+            }
+            // A wake-up without a reason shows that a thread waits, and does not end the wait.
+            let waiting = core.quiet.notify_all();
+            go.send(()).unwrap();
+            assert!(job.join().unwrap());
+            closing.join().unwrap();
+            assert_eq!(waiting, 1, "the drop waits");
+        });
+        assert!(gone.load(Ordering::SeqCst));
+        assert_eq!(manual.jobs_panicked(), 0);
+        assert!(!core.lock().job().is_running());
+    }
+
+    /// The job is made with the first pages. If the heap refused the next one, an insert makes it,
+    /// whether it adds pages or finds too many empty ones.
+    #[test]
+    fn insert_makes_missing_job() {
+        let manual = Arc::new(Manual::new());
+        let core = core_over(manual.clone(), |_| {});
+        let is_ready = || core.lock().job().is_ready();
+        assert!(!is_ready(), "an unused pool makes no job");
+        let first = ClaimedChunks::take(&core, 4096).unwrap();
+        assert!(is_ready());
+        let lose_job = || {
+            let mut state = core.lock();
+            let job = state.job().take();
+            assert!(state.job().end_out());
+            drop(state);
+            // Not under the lock.
+            drop(job);
+            assert!(!is_ready());
+        };
+        lose_job();
+        let mut pages: Vec<_> =
+            (0..64).map(|_| ClaimedChunks::take(&core, 4096).unwrap()).collect();
+        assert!(is_ready(), "the last of these needs a new run");
+        lose_job();
+        pages.clear();
+        assert!(core.has_excess_empty(&core.lock()));
+        drop(ClaimedChunks::take(&core, 4096).unwrap());
+        assert!(is_ready());
+        drop(first);
+        core.close();
+    }
+
+    /// The driver's pool has a job only if there is an executor that a free may use.
+    #[test]
+    fn job_needs_executor() {
+        let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096);
+        let pool = ZbudDriver.create(&config).unwrap();
+        drop(pool.insert(&[1]).unwrap());
+        let core = ZbudCore::new(Geometry::new(4096, 4096), config.source, None, false);
+        drop(ClaimedChunks::take(&core, 1).unwrap());
+        core.make_missing_job();
+        assert!(!core.lock().job().is_ready() && !core.lock().job().is_missing());
+        core.close();
     }
 }

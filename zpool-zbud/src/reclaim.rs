@@ -63,7 +63,7 @@ impl ZbudCore {
     /// if none of the pages tried was.
     fn reclaim_one(&self, owner: &mut dyn Evict) -> bool {
         // No page is tried twice while there are others, because each is younger afterwards.
-        let tries = self.lock().by_age.len().min(TRIES);
+        let tries = self.lock().pages_by_age().min(TRIES);
         for _ in 0..tries {
             let Some(Candidate { mut page, objects }) = self.choose() else { continue };
             // The page alone shows whether all are gone: other threads may have freed them as well.
@@ -80,7 +80,7 @@ impl ZbudCore {
     /// and the page becomes the youngest.
     fn choose(&self) -> Option<Candidate<'_>> {
         let mut state = self.lock();
-        let page = state.by_age.last()?;
+        let page = state.oldest()?;
         state.make_youngest(page);
         let objects = self.victims(&state, page)?;
         state.unlink_from_age(page);
@@ -92,7 +92,7 @@ impl ZbudCore {
     /// The owner would lose an object under a guard in vain: the page cannot be released before the
     /// guard is dropped.
     fn victims(&self, state: &ZbudState, page: PageIndex) -> Option<[Option<Victim>; SIDES.len()]> {
-        if state.pages[page].group == PageGroup::Isolated {
+        if state.page(page).group == PageGroup::Isolated {
             return None;
         }
         let mut objects = [None; SIDES.len()];

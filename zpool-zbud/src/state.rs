@@ -10,26 +10,36 @@
 //!   by age     all pages with an object; the one with the newest buddy in front
 //! ```
 
-use zpool_core::exec::Job;
+mod validate;
 
+use zpool_core::PoolError;
+
+pub(crate) use self::validate::validate;
 use crate::geometry::{BuddySide, CHUNKS_PER_PAGE, Chunks, Frames, PageIndex};
 use crate::page_list::{By, List, PageEntry, PageGroup, ZbudPages};
+use crate::release_job::ReleaseJob;
 use crate::table::PAGES_PER_RUN;
 
-/// The state. Its methods keep the invariants that [`validate`](crate::validate) checks, and call
-/// nothing outside.
+/// The state. Its methods keep the invariants that [`validate`] checks, and call nothing outside.
 #[derive(Debug)]
 pub(crate) struct ZbudState {
-    pub(crate) pages: ZbudPages,
+    pages: ZbudPages,
     /// By free chunks. Entry 0 is not used.
-    pub(crate) unbuddied: [List; CHUNKS_PER_PAGE],
+    unbuddied: [List; CHUNKS_PER_PAGE],
     /// Bit n: `unbuddied[n]` is not empty.
-    pub(crate) occupied: u64,
-    pub(crate) empty: List,
-    pub(crate) vacant: List,
-    pub(crate) by_age: List,
-    /// By the number of objects in the page. Pages without object or frame are in none.
-    pub(crate) rows: [FullnessRow; 3],
+    occupied: u64,
+    empty: List,
+    vacant: List,
+    by_age: List,
+    counts: ZbudCounts,
+    job: ReleaseJob,
+    /// Empty pages whose frames the system did not take when it was last asked.
+    refused: usize,
+}
+
+/// The counts of a pool.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ZbudCounts {
     /// Objects with a handle, or about to get one.
     pub(crate) objects: usize,
     pub(crate) zombies: usize,
@@ -40,28 +50,8 @@ pub(crate) struct ZbudState {
     /// Frames of all pages that are charged.
     pub(crate) resident: usize,
     pub(crate) failed_inserts: u64,
-    /// The job that releases empty pages.
-    pub(crate) job: JobState,
-    /// Jobs that run now.
-    pub(crate) working: usize,
-    /// The pool is being dropped: jobs return at once.
-    pub(crate) closing: bool,
-    /// Empty pages whose frames the system did not take when it was last asked.
-    pub(crate) refused: usize,
-}
-
-/// State of the pool's one job. A job is never dropped under the lock, because its drop takes the
-/// lock.
-#[derive(Debug)]
-pub(crate) enum JobState {
-    /// There is no executor to run one.
-    Unwanted,
-    /// Ready to be submitted.
-    Ready(Job),
-    /// Pending or running. When it ends or is dropped, the next one is made.
-    Out,
-    /// To be made: there was no memory for it, or no object yet.
-    Missing,
+    /// Pages by the number of their objects. Those without object or frame are in none.
+    pub(crate) rows: [FullnessRow; 3],
 }
 
 /// Pages with the same number of objects.
@@ -80,29 +70,98 @@ impl ZbudState {
             empty: List::new(),
             vacant: List::new(),
             by_age: List::new(),
-            rows: [FullnessRow::default(); 3],
-            objects: 0,
-            zombies: 0,
-            payload: 0,
-            chunks: 0,
-            resident: 0,
-            failed_inserts: 0,
-            job: JobState::Unwanted,
-            working: 0,
-            closing: false,
+            counts: ZbudCounts::default(),
+            job: ReleaseJob::default(),
             refused: 0,
         }
     }
 
-    /// Takes the job to submit it, if it is ready.
-    pub(crate) fn take_job(&mut self) -> Option<Job> {
-        match core::mem::replace(&mut self.job, JobState::Out) {
-            JobState::Ready(job) => Some(job),
-            other => {
-                self.job = other;
-                None
-            }
-        }
+    pub(crate) fn counts(&self) -> ZbudCounts {
+        self.counts
+    }
+
+    /// Returns the frames of all pages that are charged.
+    #[inline]
+    pub(crate) fn resident(&self) -> usize {
+        self.counts.resident
+    }
+
+    pub(crate) fn count_failed_insert(&mut self) {
+        self.counts.failed_inserts += 1;
+    }
+
+    pub(crate) fn job(&mut self) -> &mut ReleaseJob {
+        &mut self.job
+    }
+
+    pub(crate) fn page(&self, page: PageIndex) -> &PageEntry {
+        &self.pages[page]
+    }
+
+    /// Returns the number of runs.
+    pub(crate) fn runs(&self) -> usize {
+        self.pages.runs()
+    }
+
+    /// Returns the heap bytes of the entries.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.pages.bytes()
+    }
+
+    /// Makes room for another run.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::OutOfMemory`], if the heap refuses.
+    pub(crate) fn make_room(&mut self) -> Result<(), PoolError> {
+        self.pages.make_room()
+    }
+
+    /// Returns how many pages are empty.
+    pub(crate) fn empty_pages(&self) -> usize {
+        self.empty.len()
+    }
+
+    /// Returns how many empty pages the system may take: not those that it has just refused.
+    pub(crate) fn releasable_pages(&self) -> usize {
+        self.empty.len().saturating_sub(self.refused)
+    }
+
+    /// Returns the empty page that was idle the longest.
+    pub(crate) fn oldest_empty(&self) -> Option<PageIndex> {
+        self.empty.last()
+    }
+
+    /// Notes whether the system took all frames that it was offered. If not, the pages that are
+    /// empty now are offered again once as many more are empty, or when the system takes some.
+    pub(crate) fn note_release(&mut self, took_all: bool) {
+        self.refused = if took_all { 0 } else { self.empty.len() };
+    }
+
+    /// Returns the number of pages with objects, apart from those that reclaim has isolated.
+    pub(crate) fn pages_by_age(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// Returns the page whose newest object is the oldest.
+    pub(crate) fn oldest(&self) -> Option<PageIndex> {
+        self.by_age.last()
+    }
+
+    /// Notes that an object is gone, or was never made. Its room is still to be vacated.
+    pub(crate) fn end_object(&mut self) {
+        self.counts.objects -= 1;
+    }
+
+    /// Notes that an object was freed while guards hold it.
+    pub(crate) fn make_zombie(&mut self) {
+        self.counts.objects -= 1;
+        self.counts.zombies += 1;
+    }
+
+    /// Notes that a zombie has lost its last guard. Its room is still to be vacated.
+    pub(crate) fn end_zombie(&mut self) {
+        self.counts.zombies -= 1;
     }
 
     /// Adds a run of vacant pages, for which there is room. Those in front are used first.
@@ -141,12 +200,12 @@ impl ZbudState {
         self.change(page, |entry| entry.set_chunks(side, chunks));
         self.unlink_from_age(page);
         self.relink(page);
-        self.objects += 1;
-        self.payload += len;
-        self.chunks += chunks.count();
+        self.counts.objects += 1;
+        self.counts.payload += len;
+        self.counts.chunks += chunks.count();
     }
 
-    /// Removes an object from a page. The caller subtracts it from `objects` or `zombies`.
+    /// Removes an object from a page. The caller ends the object or the zombie.
     pub(crate) fn vacate(&mut self, page: PageIndex, side: BuddySide, len: usize) {
         let chunks = self.pages[page].chunks(side);
         debug_assert!(chunks > Chunks::NONE, "the side is taken");
@@ -158,8 +217,8 @@ impl ZbudState {
         if !isolated {
             self.relink(page);
         }
-        self.payload -= len;
-        self.chunks -= chunks.count();
+        self.counts.payload -= len;
+        self.counts.chunks -= chunks.count();
     }
 
     /// Marks frames under an object of the page as charged. Returns those that already were.
@@ -250,17 +309,17 @@ impl ZbudState {
         let entry = &mut self.pages[page];
         let (row, frames) = ZbudState::row(entry);
         if let Some(row) = row {
-            self.rows[row].pages -= 1;
-            self.rows[row].frames -= frames;
+            self.counts.rows[row].pages -= 1;
+            self.counts.rows[row].frames -= frames;
         }
-        self.resident -= frames;
+        self.counts.resident -= frames;
         change(entry);
         let (row, frames) = ZbudState::row(entry);
         if let Some(row) = row {
-            self.rows[row].pages += 1;
-            self.rows[row].frames += frames;
+            self.counts.rows[row].pages += 1;
+            self.counts.rows[row].frames += frames;
         }
-        self.resident += frames;
+        self.counts.resident += frames;
     }
 
     /// Returns the row that a page counts in, and its frames.

@@ -8,24 +8,24 @@ use crate::pool_core::ZbudCore;
 /// Returns the statistics of now. Objects of inserts under way are counted, and their frames may
 /// not be yet; hence the saturating difference.
 pub(crate) fn snapshot(core: &ZbudCore) -> PoolStats {
-    let state = core.lock();
+    let counts = core.lock().counts();
     let geometry = core.geometry;
-    let in_chunks = state.chunks * geometry.chunk();
+    let in_chunks = counts.chunks * geometry.chunk();
     let mut stats = PoolStats::default();
-    stats.objects = state.objects;
-    stats.zombies = state.zombies;
-    stats.payload_bytes = state.payload;
-    stats.rounding_bytes = in_chunks - state.payload;
-    stats.fragmentation_bytes = (state.resident * geometry.frame()).saturating_sub(in_chunks);
+    stats.objects = counts.objects;
+    stats.zombies = counts.zombies;
+    stats.payload_bytes = counts.payload;
+    stats.rounding_bytes = in_chunks - counts.payload;
+    stats.fragmentation_bytes = (counts.resident * geometry.frame()).saturating_sub(in_chunks);
     stats.metadata_bytes = core.metadata();
-    stats.resident_frames = state.resident;
-    stats.failed_inserts = state.failed_inserts;
+    stats.resident_frames = counts.resident;
+    stats.failed_inserts = counts.failed_inserts;
     // If the heap refuses, there are no groups. That is better than an abort of a program that asks
     // why memory is short.
-    if stats.groups.try_reserve_exact(state.rows.len()).is_err() {
+    if stats.groups.try_reserve_exact(counts.rows.len()).is_err() {
         return stats;
     }
-    for (buddies, row) in state.rows.iter().enumerate() {
+    for (buddies, row) in counts.rows.iter().enumerate() {
         let mut group = GroupStats::default();
         group.frames_per_page = geometry.frames_per_page();
         group.slots_per_page = SIDES.len();

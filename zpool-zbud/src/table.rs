@@ -28,7 +28,7 @@ pub(crate) const MAX_RUNS: usize = MAX_PAGES / PAGES_PER_RUN - 1024;
 
 type Shelf = Box<[OnceLock<OneRun>]>;
 
-/// A box of one, made of a vector: unlike `Box::new`, a vector reports that the heap refused.
+/// A box of one run, made of a vector because `Box::new` cannot report that the heap refuses.
 type OneRun = Box<[PageRun]>;
 
 /// 64 pages, neighbours in memory, and their buddies.
@@ -66,10 +66,10 @@ impl PageRun {
     /// # Errors
     ///
     /// [`PoolError::OutOfMemory`], if the heap refuses.
-    pub(crate) fn room() -> Result<RunStorage, PoolError> {
-        let mut room = Vec::new();
-        room.try_reserve_exact(1).map_err(|_| PoolError::OutOfMemory)?;
-        Ok(RunStorage(room))
+    pub(crate) fn storage() -> Result<RunStorage, PoolError> {
+        let mut storage = Vec::new();
+        storage.try_reserve_exact(1).map_err(|_| PoolError::OutOfMemory)?;
+        Ok(RunStorage(storage))
     }
 
     pub(crate) fn new(memory: Run) -> PageRun {

@@ -14,7 +14,7 @@ use crate::buddy::FreeOutcome;
 use crate::geometry::{BuddyIndex, Geometry, MAX_PAGE, MIN_PAGE, SIDES};
 use crate::memory::ClaimedChunks;
 use crate::pool_core::ZbudCore;
-use crate::{stats, validate};
+use crate::{state, stats};
 
 /// Creates [`Zbud`] pools, under the name `zbud`.
 ///
@@ -43,7 +43,7 @@ impl ZbudDriver {
 
     /// Returns the geometry of a pool of this configuration.
     fn geometry(config: &PoolConfig) -> Result<Geometry, CreateError> {
-        let (asked, longest) = (ZbudDriver::page_of(&config.params)?, config.max_object_len);
+        let (wanted, longest) = (ZbudDriver::page_of(&config.params)?, config.max_object_len);
         if !(1..=MAX_PAGE).contains(&longest) {
             return Err(bad(
                 "max_object_len",
@@ -52,17 +52,17 @@ impl ZbudDriver {
             ));
         }
         let fitting = longest.next_power_of_two().max(MIN_PAGE);
-        match asked {
+        match wanted {
             Some(page) if page < fitting => Err(bad(
                 "page",
                 &page.to_string(),
                 format!("a page that holds an object of {longest} bytes"),
             )),
-            asked => Ok(Geometry::new(asked.unwrap_or(fitting), config.source.frame_size())),
+            wanted => Ok(Geometry::new(wanted.unwrap_or(fitting), config.source.frame_size())),
         }
     }
 
-    fn facts(config: &PoolConfig) -> Capabilities {
+    fn capabilities_of(config: &PoolConfig) -> Capabilities {
         Capabilities::new(config.max_object_len)
             .with_objects_per_page(SIDES.len() as u32)
             .reclaiming()
@@ -91,7 +91,7 @@ impl ZPoolDriver for ZbudDriver {
 
     fn create(&self, config: &PoolConfig) -> Result<Box<dyn ZPool>, CreateError> {
         let geometry = ZbudDriver::geometry(config)?;
-        let capabilities = ZbudDriver::facts(config);
+        let capabilities = ZbudDriver::capabilities_of(config);
         let core = ZbudCore::new(
             geometry,
             config.source.clone(),
@@ -102,7 +102,7 @@ impl ZPoolDriver for ZbudDriver {
     }
 
     fn capabilities(&self, config: &PoolConfig) -> Result<Capabilities, CreateError> {
-        ZbudDriver::geometry(config).map(|_| ZbudDriver::facts(config))
+        ZbudDriver::geometry(config).map(|_| ZbudDriver::capabilities_of(config))
     }
 }
 
@@ -153,13 +153,10 @@ impl ZPool for Zbud {
         let mut state = self.core.lock();
         match buddy.kill(opened.generation) {
             Ok(FreeOutcome::Freed { len }) => {
-                state.objects -= 1;
+                state.end_object();
                 self.core.vacate(&mut state, index, len);
             }
-            Ok(FreeOutcome::Zombie) => {
-                state.objects -= 1;
-                state.zombies += 1;
-            }
+            Ok(FreeOutcome::Zombie) => state.make_zombie(),
             Err(error) => return Err(FreeError::new(error, handle)),
         }
         self.core.unlock_and_submit(state);
@@ -176,7 +173,7 @@ impl ZPool for Zbud {
 
     fn validate(&self) -> Result<(), Violation> {
         let state = self.core.lock();
-        validate::validate(&state, &self.core.table, self.core.geometry)
+        state::validate(&state, &self.core.table, self.core.geometry)
     }
 
     fn reclaim(&self, pages: usize, owner: &mut dyn Evict) -> Result<ReclaimReport, ReclaimError> {

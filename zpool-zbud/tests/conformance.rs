@@ -6,12 +6,11 @@ use std::sync::Arc;
 use zpool_conformance::pool_suite;
 use zpool_core::page::PageSource;
 use zpool_core::{CreateError, PoolConfig, ZPool, ZPoolDriver};
+use zpool_testing::heap::{self, CountingAllocator};
 use zpool_zbud::ZbudDriver;
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../compressors/counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn zbud(
     source: Arc<dyn PageSource>,
@@ -27,17 +26,17 @@ pool_suite!(
     defaults,
     [reclaim],
     |source| ZbudDriver.create(&PoolConfig::new(source, 4096)),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
 pool_suite!(
     page_of_16_kib,
     [reclaim],
     |source| zbud(source, 5000, 16 << 10),
-    heap_calls = counting::calls
+    heap_calls = heap::calls
 );
 pool_suite!(
     blocks_of_64_kib,
     [reclaim],
     |source| ZbudDriver.create(&PoolConfig::new(source, 64 << 10)),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );

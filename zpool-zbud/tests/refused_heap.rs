@@ -1,11 +1,7 @@
 //! A heap that refuses the n-th call of an operation, for every n. The operation fails and changes
 //! nothing, or it needs no memory. Each case runs in a child process, because a failure aborts.
 #![cfg(all(unix, not(zpool_loom), not(miri)))]
-#![allow(unsafe_code, reason = "an allocator that refuses memory has to be an allocator")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::process::Command;
 use std::sync::Arc;
 
 use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused};
@@ -15,51 +11,20 @@ use zpool_core::{
     CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolConfig, PoolError, ZPool,
     ZPoolDriver,
 };
+use zpool_testing::child::run_in_child;
+use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing_some};
 use zpool_zbud::ZbudDriver;
 
-std::thread_local! {
-    /// Calls of this thread until one is refused. Below 0: none is.
-    static FUSE: Cell<i64> = const { Cell::new(-1) };
-    static CALLS: Cell<i64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, except for the chosen call.
-struct Refusing;
-
 #[global_allocator]
-static REFUSING: Refusing = Refusing;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-fn refused() -> bool {
-    CALLS.set(CALLS.get() + 1);
-    let left = FUSE.get();
-    FUSE.set(left - i64::from(left >= 0));
-    left == 0
-}
-
-// SAFETY: forwards to the system's allocator, or reports that there is no memory. Reallocation and
-// zeroed memory are the trait's own, made of these two.
-unsafe impl GlobalAlloc for Refusing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if refused() {
-            return core::ptr::null_mut();
-        }
-        // SAFETY: the caller's duties are the callee's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's duties are the callee's.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-/// Runs `work` with call number `nth` refused. Returns how many there were, and what it returned.
-fn refusing<R>(nth: i64, work: impl FnOnce() -> R) -> (i64, R) {
-    CALLS.set(0);
-    FUSE.set(nth);
-    let result = work();
-    FUSE.set(-1);
-    (CALLS.get(), result)
+/// Runs `work` with one request for memory refused, if any. Returns how many there were, and what
+/// `work` returned.
+fn refusing<R>(nth: Option<u64>, work: impl FnOnce() -> R) -> (u64, R) {
+    let before = Heap::now();
+    let (result, over) = refusing_some(nth.map_or(Refusal::Nothing, Refusal::Nth), work);
+    let refused = u64::from(over && nth.is_some());
+    (Heap::since(before).allocations + refused, result)
 }
 
 /// Keeps one job, without memory of its own.
@@ -138,12 +103,12 @@ fn free_but_first(pool: &dyn ZPool, handles: &mut Vec<Handle>) {
 
 /// Runs the pool's job. Without memory, an insert makes the next one.
 fn run_job(
-    nth: i64,
+    nth: Option<u64>,
     pool: &dyn ZPool,
     executor: &Holds,
     handles: &mut Vec<Handle>,
     source: &MmapSource,
-) -> i64 {
+) -> u64 {
     free_but_first(pool, handles);
     let (calls, ()) = refusing(nth, || executor.run());
     assert!(source.charged_frames() < 40);
@@ -157,7 +122,7 @@ fn run_job(
 }
 
 /// Runs a case with the call number `nth` refused. Returns how many calls there were.
-fn run(case: Case, nth: i64) -> i64 {
+fn run(case: Case, nth: Option<u64>) -> u64 {
     let source = Arc::new(MmapSource::new());
     let executor = Arc::new(Holds::default());
     let config = PoolConfig::new(source.clone(), PAGE).with_executor(executor.clone());
@@ -222,7 +187,7 @@ fn run(case: Case, nth: i64) -> i64 {
         .iter()
         .enumerate()
         .all(|(number, handle)| *pool.read(handle).unwrap() == object(number));
-    assert!(kept, "{case:?} with call {nth} refused");
+    assert!(kept, "{case:?} with call {nth:?} refused");
     calls
 }
 
@@ -232,25 +197,17 @@ fn refused_heap_call_is_an_error() {
     const CASE: &str = "ZPOOL_TEST_CASE";
     if let Ok(chosen) = std::env::var(CASE) {
         let (case, nth) = chosen.split_once(' ').unwrap();
-        run(CASES[case.parse::<usize>().unwrap()], nth.parse().unwrap());
+        run(CASES[case.parse::<usize>().unwrap()], Some(nth.parse().unwrap()));
         return;
     }
     for (number, case) in CASES.into_iter().enumerate() {
-        let calls = run(case, -1);
+        let calls = run(case, None);
         let grows = case.operation == "insert" && case.pages.is_multiple_of(64);
         let asks = grows || ["job", "books"].contains(&case.operation);
         assert_eq!(calls > 0, asks, "{case:?}: {calls} heap calls");
         for nth in 0..calls {
-            let mut child = Command::new(std::env::current_exe().unwrap());
-            let arguments = ["--exact", "refused_heap_call_is_an_error", "--nocapture"];
-            let output =
-                child.env(CASE, format!("{number} {nth}")).args(arguments).output().unwrap();
-            let text = String::from_utf8_lossy(&output.stderr);
-            assert!(
-                output.status.success(),
-                "{case:?}, call {nth} of {calls}: {}\n{text}",
-                output.status
-            );
+            let chosen = format!("{number} {nth}");
+            run_in_child("refused_heap_call_is_an_error", CASE, &chosen);
         }
     }
 }

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use zpool_core::exec::{
-    DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused, RefusedReason,
-};
+use zpool_core::exec::{DrainExecutor, Executor, Inline, Manual};
 use zpool_core::page::{
     FaultPlan, FaultySource, HeapSource, MmapSource, ObservedSource, PageSource, SourceCall,
 };
 use zpool_core::{CheckPolicy, Handle, NoBlock, PoolConfig, ZPool, ZPoolDriver, set_check_policy};
+use zpool_testing::executors::{Fate, ScriptedExecutor, UnwillingExecutor, refuse};
 use zpool_zbud::ZbudDriver;
 
 const PAGES: usize = 500;
@@ -153,34 +152,18 @@ fn refusing_executor_loses_nothing() {
     pool.validate().unwrap();
 }
 
-/// An executor that is full at first.
-#[derive(Debug, Default)]
-struct Fussy {
-    inner: Manual,
-    refused: AtomicBool,
-}
-
-impl Executor for Fussy {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        if self.refused.swap(true, Ordering::Relaxed) {
-            return self.inner.submit(job);
-        }
-        Err(Refused { job, reason: RefusedReason::Full })
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        self.inner.properties()
-    }
-}
-
 /// A job that was refused is submitted again by a later free.
 #[test]
 fn refused_job_is_submitted_again() {
-    let fussy = Arc::new(Fussy::default());
-    let (pool, source) = pool(Some(fussy.clone()));
+    let manual = Arc::new(Manual::new());
+    let (jobs, refused) = (manual.clone(), AtomicBool::new(false));
+    let executor = ScriptedExecutor::in_no_block(move |job| {
+        if refused.swap(true, Ordering::Relaxed) { jobs.submit(job) } else { refuse(job) }
+    });
+    let (pool, source) = pool(Some(Arc::new(executor)));
     let handles = fill(&*pool);
     free_all(&*pool, handles);
-    assert_eq!(fussy.inner.run_all(), 1);
+    assert_eq!(manual.run_all(), 1);
     assert_eq!(source.charged_frames(), AFTER);
 }
 
@@ -330,64 +313,28 @@ fn trim_after_source_panic_releases_the_rest() {
     }
 }
 
-/// An executor that panics in `submit`, before or after it has taken the job, until it is switched
-/// off.
-#[derive(Debug, Default)]
-struct Panics {
-    armed: AtomicBool,
-    /// Keeps the job and runs it later. Otherwise the unwinding drops it.
-    keeps: AtomicBool,
-    /// Forgets the job instead.
-    leaks: AtomicBool,
-    times: AtomicUsize,
-    manual: Manual,
-}
-
-impl Executor for Panics {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        if !self.armed.load(Ordering::Relaxed) {
-            return self.manual.submit(job);
-        }
-        self.times.fetch_add(1, Ordering::Relaxed);
-        if self.keeps.load(Ordering::Relaxed) {
-            self.manual.submit(job)?;
-        } else if self.leaks.load(Ordering::Relaxed) {
-            std::mem::forget(job);
-        }
-        panic!("an executor's own trouble");
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
-
 /// A panic of the executor leaves neither a free nor a guard's drop, whatever became of the job.
 /// When the executor works again, it gets a job from the next free.
 #[test]
 fn submit_panic_is_contained_and_the_job_stays() {
-    for (keeps, leaks) in [(false, false), (true, false), (false, true)] {
-        let executor = Arc::new(Panics::default());
-        executor.keeps.store(keeps, Ordering::Relaxed);
-        executor.leaks.store(leaks, Ordering::Relaxed);
+    for fate in [Fate::Unwound, Fate::Kept, Fate::Leaked] {
+        let executor = Arc::new(UnwillingExecutor::new(fate));
         let (pool, source) = pool(Some(executor.clone()));
         let mut handles = fill(&*pool);
-        executor.armed.store(true, Ordering::Relaxed);
         let last = handles.pop().unwrap();
         let guarded = handles.split_off(PAGES / 2);
         let guards: Vec<_> = guarded.iter().map(|handle| pool.read(handle).unwrap()).collect();
         free_all(&*pool, handles);
-        let in_free = executor.times.load(Ordering::Relaxed);
+        let in_free = executor.unwilling_calls();
         free_all(&*pool, guarded);
         drop(guards);
-        assert!(in_free > 0 && executor.times.load(Ordering::Relaxed) > in_free);
+        assert!(in_free > 0 && executor.unwilling_calls() > in_free);
         assert_eq!((pool.stats().objects, pool.stats().zombies), (1, 0));
         pool.validate().unwrap();
-        executor.armed.store(false, Ordering::Relaxed);
+        executor.set_willing(true);
         pool.free(last).unwrap();
-        assert!(executor.manual.pending() > 0, "keeps {keeps}, leaks {leaks}");
-        executor.manual.run_all();
-        assert_eq!((source.charged_frames(), executor.manual.jobs_panicked()), (AFTER, 0));
+        assert!(executor.jobs().run_all() > 0, "{fate:?}");
+        assert_eq!((source.charged_frames(), executor.jobs().jobs_panicked()), (AFTER, 0));
         pool.validate().unwrap();
     }
 }
@@ -395,29 +342,14 @@ fn submit_panic_is_contained_and_the_job_stays() {
 /// An executor that drops jobs unrun does not make the pool lose its job.
 #[test]
 fn job_dropped_unrun_is_made_again() {
-    #[derive(Debug, Default)]
-    struct Drops(AtomicBool, Manual);
-    impl Executor for Drops {
-        fn submit(&self, job: Job) -> Result<(), Refused> {
-            if self.0.load(Ordering::Relaxed) {
-                drop(job);
-                return Ok(());
-            }
-            self.1.submit(job)
-        }
-        fn properties(&self) -> ExecutorProperties {
-            ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-        }
-    }
-    let executor = Arc::new(Drops::default());
-    executor.0.store(true, Ordering::Relaxed);
+    let executor = Arc::new(UnwillingExecutor::new(Fate::Dropped));
     let (pool, source) = pool(Some(executor.clone()));
     let mut handles = fill(&*pool);
     let last = handles.pop().unwrap();
     free_all(&*pool, handles);
-    executor.0.store(false, Ordering::Relaxed);
+    executor.set_willing(true);
     pool.free(last).unwrap();
-    assert_eq!(executor.1.run_all(), 1);
+    assert_eq!(executor.jobs().run_all(), 1);
     assert_eq!(source.charged_frames(), AFTER);
 }
 

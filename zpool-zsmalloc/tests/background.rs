@@ -208,6 +208,85 @@ fn job_ends_if_everything_is_pinned() {
     kept.drain("guards gone");
 }
 
+/// A pool is in use even if its inserts fail. Its job ends once it has forgotten the peaks,
+/// although there is still much to gain.
+#[test]
+fn job_ends_if_inserts_fail() {
+    let kept = Kept::new("");
+    let (stay, go): (Vec<_>, Vec<_>) =
+        kept.fill(10).into_iter().enumerate().partition(|(i, _)| i % 4 == 0);
+    kept.drain("filled");
+    let guards: Vec<_> = stay.iter().map(|(_, handle)| kept.pool.read(handle).unwrap()).collect();
+    go.into_iter().for_each(|(_, handle)| kept.pool.free(handle).unwrap());
+    kept.source.plan(FaultPlan::From(0));
+    let mut jobs = 0;
+    loop {
+        // No class has a place for it.
+        assert!(kept.pool.insert(&[1; 4096]).is_err());
+        if !kept.executor.run_one() {
+            break;
+        }
+        jobs += 1;
+        assert!(jobs < 300, "a job submits itself for ever");
+    }
+    assert!(jobs > 8, "1/32 of a peak at a time: {jobs} jobs");
+    drop(guards);
+}
+
+/// A pool without an executor, and the number of calls that release memory.
+fn inline_pool(params: &str) -> (Box<dyn ZPool>, Arc<ObservedSource>, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let source = ObservedSource::new(Arc::new(HeapSource::new(4096)), move |call| {
+        if let SourceCall::Discard(_) | SourceCall::Release(_) | SourceCall::ReleaseAll(_) = call {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let source = Arc::new(source);
+    let spec: Component = format!("z({params})").parse().unwrap();
+    let config = PoolConfig::new(source.clone(), 4096).with_params(spec.params);
+    (ZsmallocDriver.create(&config).unwrap(), source, calls)
+}
+
+/// Without an executor, an insert gives back empty frames once 1/32 of the objects were freed since
+/// the last time, and not before. Inserts meanwhile do not reset that count.
+#[test]
+fn insert_gives_back_after_enough_frees() {
+    let (pool, source, calls) = inline_pool("");
+    let mut objects: Vec<_> = (0..8000).map(|_| pool.insert(&[1; 1300]).unwrap()).collect();
+    let full = source.charged_frames();
+    // Neighbours, so that whole frames become empty.
+    let mut replace = |count: usize| {
+        for handle in objects.split_off(objects.len() - count) {
+            pool.free(handle).unwrap();
+        }
+        pool.insert(&[2; 1300]).unwrap()
+    };
+    let _few: Vec<_> = (0..10).map(|_| replace(20)).collect();
+    assert_eq!((calls.load(Ordering::Relaxed), source.charged_frames()), (0, full));
+    let _much = replace(400);
+    assert!(calls.load(Ordering::Relaxed) > 0);
+    assert!(source.charged_frames() < full - 64, "{} of {full}", source.charged_frames());
+    pool.validate().unwrap();
+}
+
+/// Without an executor, too, what counts is a share of the present objects.
+#[test]
+fn inline_pool_that_was_once_large_gives_back() {
+    let (pool, source, _) = inline_pool("");
+    let many: Vec<_> = (0..60_000).map(|_| pool.insert(&[1; 300]).unwrap()).collect();
+    many.into_iter().for_each(|handle| pool.free(handle).unwrap());
+    let objects = (0..1500).map(|_| pool.insert(&[1; 1300]).unwrap());
+    // No zspage becomes empty.
+    let (_stay, go): (Vec<_>, Vec<_>) = objects.enumerate().partition(|(i, _)| i % 20 == 0);
+    let full = source.charged_frames();
+    go.into_iter().for_each(|(_, handle)| pool.free(handle).unwrap());
+    let _new = pool.insert(&[1; 1300]).unwrap();
+    let left = source.charged_frames();
+    assert!(left < full / 2, "{left} of {full} frames");
+    pool.validate().unwrap();
+}
+
 /// Compaction sometimes needs frames, which the page source may refuse.
 #[test]
 fn job_ends_if_source_refuses() {

@@ -7,12 +7,11 @@ use zpool_conformance::pool_suite;
 use zpool_core::page::PageSource;
 use zpool_core::spec::Component;
 use zpool_core::{CreateError, PoolConfig, ZPool, ZPoolDriver};
+use zpool_testing::heap::{self, CountingAllocator};
 use zpool_zsmalloc::ZsmallocDriver;
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../compressors/counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn pool(
     source: Arc<dyn PageSource>,
@@ -27,29 +26,29 @@ pool_suite!(
     defaults,
     [compact],
     |source| ZsmallocDriver.create(&PoolConfig::new(source, 4096)),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
 pool_suite!(
     single_frames,
     [compact],
     |source| pool(source, 4096, "zsmalloc(chain=1)"),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
 pool_suite!(
     fine_steps_short_chains,
     [compact],
     |source| pool(source, 5000, "zsmalloc(chain=4,step=8)"),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
 pool_suite!(
     small_objects,
     [compact],
     |source| pool(source, 200, "zsmalloc(step=8)"),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );
 pool_suite!(
     blocks_of_64_kib,
     [compact],
     |source| pool(source, 64 << 10, "zsmalloc(chain=64,step=64)"),
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );

@@ -6,11 +6,10 @@
 //!
 //! It is one test in a process of its own, so that no other test allocates meanwhile.
 #![cfg(all(target_os = "linux", not(miri)))]
-#![allow(unsafe_code, reason = "a global allocator and a page source that watches another one")]
+#![allow(unsafe_code, reason = "a page source that watches another one")]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -21,31 +20,13 @@ use zpool_core::exec::Manual;
 use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{MmapSource, NotGivenBack, OutOfFrames, PageSource, Run};
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
+use zpool_testing::heap::{CountingAllocator, Heap};
 use zpool_zsmalloc::ZsmallocDriver;
 
 use common::Random;
 
-/// The system's allocator, with the bytes that are allocated now.
-struct Counting;
-
-static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: forwards to the system's allocator as it is called.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: our caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: our caller's promise.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Mapped memory, with the ranges of address space that runs were cut from. They are kept after the
 /// runs are released, so that memory which stays resident there is not missed.
@@ -94,9 +75,9 @@ unsafe impl PageSource for Watched {
 impl Watched {
     /// Adds what the source allocates in `work`.
     fn counted<R>(&self, work: impl FnOnce() -> R) -> R {
-        let before = ALLOCATED.load(Ordering::Relaxed);
+        let before = Heap::now().bytes;
         let result = work();
-        let grown = ALLOCATED.load(Ordering::Relaxed) - before;
+        let grown = Heap::now().bytes - before;
         self.own.fetch_add(grown, Ordering::Relaxed);
         result
     }
@@ -152,12 +133,12 @@ fn procedure(check: bool) {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let object = [7u8; 4096];
     let mut live: Vec<Option<Handle>> = Vec::with_capacity(SLOTS);
-    let before = ALLOCATED.load(Ordering::Relaxed);
+    let before = Heap::now().bytes;
     let pool = ZsmallocDriver.create(&config).unwrap();
     let stage = |name: &str| {
         executor.run_all();
         let own = watched.own.load(Ordering::Relaxed);
-        let heap = (ALLOCATED.load(Ordering::Relaxed) - before - own) as f64;
+        let heap = (Heap::now().bytes - before - own) as f64;
         let stats = pool.stats();
         if !check {
             return;

@@ -1,10 +1,10 @@
 //! How far compaction charges ahead, and frames that the system does not take back.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use zpool_core::exec::Manual;
-use zpool_core::page::PageSource;
+use zpool_core::page::{HeapSource, ObservedSource, PageSource, SourceCall};
 use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
@@ -99,6 +99,43 @@ fn frames_not_given_back_are_used_first() {
     kept.into_iter().for_each(|handle| pool.free(handle).unwrap());
     pool.trim();
     assert_eq!((source.charged_frames(), pool.stats().resident_frames), (0, 0));
+}
+
+/// A page source may use the pool that calls it. A trim from inside a discard leaves the zspages
+/// alone whose frames are being discarded, and every frame is uncharged once.
+#[test]
+fn trim_inside_discard_uncharges_frames_once() {
+    for compact in [false, true] {
+        let stage: Arc<OnceLock<&'static dyn ZPool>> = Arc::default();
+        let (pool_of_source, inside) = (stage.clone(), Arc::new(AtomicUsize::new(0)));
+        let depth = inside.clone();
+        let observe = move |call| {
+            if let (SourceCall::Discard(_), Some(pool)) = (call, pool_of_source.get())
+                && depth.fetch_add(1, Ordering::Relaxed) == 0
+            {
+                pool.trim();
+                pool.validate().unwrap();
+            }
+        };
+        let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
+        let config = PoolConfig::new(source.clone(), 4096);
+        // The closure needs a pool that outlives the source: the memory of one test is leaked.
+        let pool: &'static dyn ZPool = Box::leak(ZsmallocDriver.create(&config).unwrap());
+        let kept = with_gaps(pool, 4000, 1000, 64);
+        stage.set(pool).expect("set once");
+        if compact {
+            pool.compact(CompactionBudget::UNLIMITED);
+        } else {
+            pool.trim();
+        }
+        assert!(inside.load(Ordering::Relaxed) > 0, "compact: {compact}");
+        assert_eq!(source.charged_frames(), pool.survey().resident_frames, "compact: {compact}");
+        assert_eq!(pool.survey(), pool.stats());
+        pool.validate().unwrap();
+        kept.into_iter().for_each(|handle| pool.free(handle).unwrap());
+        pool.trim();
+        assert_eq!((source.charged_frames(), pool.stats().resident_frames), (0, 0));
+    }
 }
 
 /// A pool whose frames the system keeps does not submit its job for ever.

@@ -4,24 +4,24 @@
 //! An abort would end the test program, so each scenario runs in a child process: this program
 //! again, with a variable.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use zpool_core::exec::Manual;
 use zpool_core::page::PageSource;
 use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, PoolError, ReadGuard, ZPool, ZPoolDriver};
+use zpool_testing::child::run_in_child;
+use zpool_testing::heap::{CountingAllocator, Refusal, exempt, refusing_some};
 use zpool_zsmalloc::ZsmallocDriver;
 
-#[allow(unsafe_code, reason = "an allocator that refuses has to be an allocator")]
-#[path = "common/refusing.rs"]
-mod refusing;
 #[allow(unsafe_code, reason = "a page source has to be one")]
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "common/source.rs"]
 mod source;
-use refusing::{exempt, refusing};
 use source::Source;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const SCENARIO: &str = "ZPOOL_REFUSED_SCENARIO";
 
@@ -144,17 +144,15 @@ fn run(name: &str) {
         SCENARIOS.into_iter().find(|(known, _)| *known == name).expect("a scenario");
     let mut refused_in_all = 0;
     for grown in [false, true] {
-        for from in [false, true] {
+        for refusal in [Refusal::Nth, Refusal::From] {
             for n in 0.. {
                 let mut rig = Rig::new(grown);
-                let ((), refused) = refusing(n, from, || scenario(&mut rig));
-                rig.end(&format!(
-                    "{name}, grown {grown}, heap call {n} refused, and all after it: {from}"
-                ));
-                refused_in_all += refused;
-                if refused == 0 {
+                let ((), refused) = refusing_some(refusal(n), || scenario(&mut rig));
+                rig.end(&format!("{name}, grown {grown}, refused: {:?}", refusal(n)));
+                if !refused {
                     break;
                 }
+                refused_in_all += 1;
             }
         }
     }
@@ -169,12 +167,7 @@ fn heap_refused_at_every_call_loses_nothing() {
     if let Ok(name) = std::env::var(SCENARIO) {
         return run(&name);
     }
-    let program = std::env::current_exe().expect("this program");
     for (name, _) in SCENARIOS {
-        let mut child = Command::new(&program);
-        child.args(["--exact", "heap_refused_at_every_call_loses_nothing", "--nocapture"]);
-        let output = child.env(SCENARIO, name).output().expect("it runs");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name}: {}\n{told}", output.status);
+        run_in_child("heap_refused_at_every_call_loses_nothing", SCENARIO, name);
     }
 }

@@ -3,67 +3,20 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
+use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused};
 use zpool_core::page::{HeapSource, PageSource};
 use zpool_core::{CheckPolicy, NoBlock, PoolConfig, ZPoolDriver, set_check_policy};
+use zpool_testing::executors::{Fate, UnwillingExecutor};
 use zpool_zsmalloc::ZsmallocDriver;
-
-/// Fate of a job that is not run.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    #[default]
-    Refused,
-    Dropped,
-    /// Dropped by the unwinding of a panic.
-    Unwound,
-    /// Kept, and then the executor panics.
-    Kept,
-}
-
-/// An executor that does not run jobs until it is switched on.
-#[derive(Debug, Default)]
-struct Unwilling {
-    fate: Fate,
-    works: AtomicBool,
-    jobs: Manual,
-}
-
-impl Executor for Unwilling {
-    fn submit(&self, job: Job) -> Result<(), Refused> {
-        if self.works.load(Ordering::Relaxed) {
-            return self.jobs.submit(job);
-        }
-        match self.fate {
-            Fate::Refused => Err(Refused { job, reason: RefusedReason::Full }),
-            Fate::Dropped => {
-                drop(job);
-                Ok(())
-            }
-            Fate::Unwound => panic!("the executor panics in submit"),
-            Fate::Kept => {
-                let _kept = self.jobs.submit(job);
-                panic!("the executor panics in submit");
-            }
-        }
-    }
-
-    fn submit_later(&self, _delay: Duration, job: Job) -> Result<(), Refused> {
-        self.submit(job)
-    }
-
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
-    }
-}
 
 /// An insert does the work of a job that the executor refused, dropped, or panicked about.
 #[test]
 fn inserts_do_the_work_of_an_unrun_job() {
-    for fate in [Fate::Refused, Fate::Dropped, Fate::Unwound, Fate::Kept] {
-        let executor = Arc::new(Unwilling { fate, ..Unwilling::default() });
+    for fate in [Fate::Refused, Fate::Dropped, Fate::Unwound, Fate::Kept, Fate::Leaked] {
+        let executor = Arc::new(UnwillingExecutor::new(fate));
         let source: Arc<dyn PageSource> = Arc::new(HeapSource::new(4096));
         let config = PoolConfig::new(source.clone(), 4096).with_executor(executor.clone());
         let pool = ZsmallocDriver.create(&config).unwrap();
@@ -83,9 +36,9 @@ fn inserts_do_the_work_of_an_unrun_job() {
         }
 
         // An executor that works again gets the job.
-        executor.works.store(true, Ordering::Relaxed);
+        executor.set_willing(true);
         empty(fill(4000));
-        assert!(executor.jobs.run_all() > 0, "{fate:?}");
+        assert!(executor.jobs().run_all() > 0, "{fate:?}");
         assert!(source.charged_frames() <= 64, "{fate:?}, {}", source.charged_frames());
         pool.validate().unwrap();
         drop(pool);
@@ -138,8 +91,7 @@ fn job_refused_for_later_is_made_again() {
 /// moving an object.
 #[test]
 fn empty_frames_go_back_without_compaction() {
-    let unwilling =
-        |fate| Some(Arc::new(Unwilling { fate, ..Unwilling::default() }) as Arc<dyn Executor>);
+    let unwilling = |fate| Some(Arc::new(UnwillingExecutor::new(fate)) as Arc<dyn Executor>);
     let manual = Arc::new(Manual::new());
     let cases = [
         ("no executor", "", None),

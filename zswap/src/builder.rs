@@ -101,8 +101,8 @@ impl<K> StoreBuilder<K, RandomState> {
 }
 
 impl<K, S> StoreBuilder<K, S> {
-    /// The largest block in bytes: 1 to [`MAX_BLOCK_SIZE`] (default [`DEFAULT_BLOCK_SIZE`]). Larger
-    /// blocks compress better and cost more to load.
+    /// Sets the largest block in bytes: 1 to [`MAX_BLOCK_SIZE`] (default [`DEFAULT_BLOCK_SIZE`]).
+    /// Larger blocks compress better and cost more to load.
     pub fn block_size(self, bytes: usize) -> Self {
         StoreBuilder { block_size: bytes, ..self }
     }
@@ -134,9 +134,9 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { executor: Some(executor), ..self }
     }
 
-    /// Whether the memory of pools is left out of core dumps: it is mapped for this store alone
-    /// then (default false). Cannot be combined with a [`page_source`](Self::page_source), to which
-    /// it would do nothing.
+    /// Sets whether the memory of pools is left out of core dumps: it is mapped for this store
+    /// alone then (default false). Cannot be combined with a [`page_source`](Self::page_source), to
+    /// which it would do nothing.
     ///
     /// Heap memory stays in dumps: keys; same-filled blocks, which the index holds as they are; the
     /// compressors' contexts, which hold the latest blocks; and each thread's buffer for
@@ -171,8 +171,8 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { max_pending: pools, ..self }
     }
 
-    /// Whether a switch takes a live retired pool of the same spec instead of making one (default
-    /// true).
+    /// Sets whether a switch takes a live retired pool of the same spec instead of making one
+    /// (default true).
     pub fn revive(self, revive: bool) -> Self {
         StoreBuilder { revive, ..self }
     }
@@ -227,15 +227,15 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Whether what compresses to 1/4 or less is spared by every second turn of the eviction clock,
-    /// since evicting it gains little (default false). Needs [`AtLimit::Evict`].
+    /// Sets whether what compresses to 1/4 or less is spared by every second turn of the eviction
+    /// clock, since evicting it gains little (default false). Needs [`AtLimit::Evict`].
     pub fn keep_compressible(mut self, unused_ref: bool) -> Self {
         self.eviction.keep_compressible = unused_ref;
         self
     }
 
-    /// The longest value in bytes (default [`DEFAULT_MAX_VALUE_LEN`]). Longer ones than a block are
-    /// cut up and joined again, and are there whole or not at all.
+    /// Sets the longest value in bytes (default [`DEFAULT_MAX_VALUE_LEN`]). Longer ones than a block
+    /// are cut up and joined again, and are there whole or not at all.
     pub fn max_value_len(self, bytes: usize) -> Self {
         StoreBuilder { max_value_len: Some(bytes), ..self }
     }
@@ -247,21 +247,21 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Whether blocks whose bytes look random are kept raw without asking the compressor (default
-    /// true). See docs/decisions/0018 for how seldom that is wrong.
+    /// Sets whether blocks whose bytes look random are kept raw without asking the compressor
+    /// (default true). See docs/decisions/0018 for how seldom that is wrong.
     pub fn skip_incompressible(mut self, skip: bool) -> Self {
         self.encode_options.skip_incompressible = skip;
         self
     }
 
-    /// Whether every object has a checksum of four bytes in the index, without which a load may
-    /// give wrong bytes after memory was corrupted (default false).
+    /// Sets whether every object has a checksum of four bytes in the index, without which a load
+    /// may give wrong bytes after memory was corrupted (default false).
     pub fn checksums(mut self, checksums: bool) -> Self {
         self.encode_options.checksums = checksums;
         self
     }
 
-    /// Whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two
+    /// Sets whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two
     /// looks at the clock each, and one for an item of a batch (default false). An item counts as
     /// the time since the one before it was done, or since the call began: together they are as
     /// long as the call.
@@ -426,13 +426,13 @@ impl<K, S> fmt::Debug for StoreBuilder<K, S> {
     }
 }
 
-/// The spec of a store that was given none.
+/// Returns the spec of a store for which none was set.
 fn default_spec() -> Option<PoolSpec> {
     let built_in = cfg!(all(feature = "zsmalloc", feature = "lz4"));
     built_in.then(|| PoolSpec::new(Component::named("zsmalloc"), Component::named("lz4")))
 }
 
-/// All drivers: those given, and the built-in ones whose names are still free.
+/// Returns all drivers: those given, and the built-in ones whose names are still free.
 fn registry(
     allocators: Vec<Arc<dyn ZPoolDriver>>,
     compressors: Vec<Arc<dyn CompressorDriver>>,

@@ -1,17 +1,13 @@
-//! A hasher for keys that are numbers, which leaves neighbours together.
+//! Identity hashing for keys that are numbers, which keeps neighbours together.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Makes [`SequentialHasher`]s: for [`StoreBuilder::hasher`](crate::StoreBuilder::hasher).
-pub type SequentialKeys = BuildHasherDefault<SequentialHasher>;
-
-/// A hasher for keys that are numbers of the program's own: of pages, blocks, sectors, or a file
-/// with one of these.
+/// Identity hashing for trusted integer keys: numbers of pages, blocks or sectors, or pairs of a
+/// file and such a number. Set it by [`StoreBuilder::hasher`](crate::StoreBuilder::hasher).
 ///
-/// A number is its own hash. The index spreads hashes by itself, and keeps [eight](crate#keys) that
-/// follow each other in neighbouring places: a program that loads pages in the order of their
-/// numbers finds the next entry near the one before. Of several numbers (a tuple, a struct) the
-/// last one is that by which keys are neighbours; arrays and text are hashed whole.
+/// An integer is its own hash, so hashing is almost free. The index keeps
+/// [eight consecutive keys](crate#keys) in neighbouring buckets. A program that loads pages in the
+/// order of their numbers finds the next entry next to the last one.
 ///
 /// ```
 /// use zswap::{SequentialKeys, Store};
@@ -22,20 +18,26 @@ pub type SequentialKeys = BuildHasherDefault<SequentialHasher>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The gain for pages that are stored and loaded in order: `docs/decisions/0023-neighbours.md` has
-/// the figures and the command. Keys in random order only gain the cheaper hash. If groups of eight
-/// keys lie at random, as the pages of many short files do, they collide, and a look-up in a full
-/// table probes several times as many buckets as with random hashes.
+/// # Which keys
 ///
-/// # Not for keys that an enemy chooses
+/// - Integers that are used in sequence gain the most. The bench `overhead` measures it, and
+///   decision 0023 has the reasons.
+/// - Integers in random order gain the cheaper hash only.
+/// - Of several integers (a tuple, a struct), the last one makes keys neighbours. Arrays and text
+///   are hashed as a whole.
+/// - Groups of eight keys at random places, such as the pages of many short files, collide: a
+///   look-up probes several times as many buckets as with random hashes.
+/// - Multiples of a large number, such as addresses, have no neighbours. Divide them first.
 ///
-/// There is no secret in this hasher. The index mixes a secret number of its own into where a key
-/// goes, but keys of equal hash stay together whatever that number is, and for several numbers in a
-/// tuple, or text, such keys are easy to find. The store keeps them all. It compares them one by
-/// one, so it becomes slow for them, and for look-ups that find nothing in their part of the index.
-/// Std's `RandomState`, the default, is for keys that an enemy chooses.
+/// # Not for untrusted keys
 ///
-/// Nor is it meant for addresses: multiples of a large number have no neighbours. Divide them.
+/// This hasher has no secret, so an attacker can choose tuples or text of equal hash. The store
+/// keeps all keys of one hash, but compares them one by one. It becomes slow for these keys, and
+/// for failed look-ups in their part of the index. For untrusted keys, use the default hasher,
+/// `RandomState`.
+pub type SequentialKeys = BuildHasherDefault<SequentialHasher>;
+
+/// The hasher of [`SequentialKeys`], which describes it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SequentialHasher(u64);
 
@@ -56,7 +58,7 @@ impl Hasher for SequentialHasher {
         self.0
     }
 
-    /// Text, too, though others do that better.
+    /// Adds bytes, such as text, and their number. Other hashers are better at that.
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(size_of::<u64>()) {
             let mut word = [0; size_of::<u64>()];
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_follow_each_other_have_hashes_that_do() {
+    fn consecutive_numbers_have_consecutive_hashes() {
         assert_eq!((hash(0u64), hash(7u64), hash(u64::MAX)), (0, 7, u64::MAX));
         assert_eq!((hash(7u8), hash(7u16), hash(7u32), hash(7usize), hash(7i64)), (7, 7, 7, 7, 7));
         for (file, page) in [(0u32, 0u64), (1, 0), (1, 77), (u32::MAX, u64::MAX)] {

@@ -2,14 +2,12 @@
 #![cfg(not(zpool_loom))]
 
 mod common;
-#[path = "common/processors.rs"]
-mod processors;
 
 use std::sync::Arc;
 
 use common::{Look, block, builder, spec};
-use processors::on_each_processor;
 use zpool_testing::heap::{CountingAllocator, calls_of};
+use zpool_testing::processors::on_each_processor;
 use zswap::plugin::Manual;
 use zswap::{AtLimit, DrainBudget};
 

@@ -6,13 +6,12 @@ use zpool_conformance::compressor::recipe;
 use zpool_conformance::compressor_suite;
 use zpool_core::compress::{Compressed, Compressor};
 use zpool_lz4::{Lz4Compressor, Lz4Driver};
+use zpool_testing::heap::{self, CountingAllocator};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-compressor_suite!(lz4, [stateless, no_heap], Lz4Driver, "", heap_calls = counting::calls);
+compressor_suite!(lz4, [stateless, no_heap], Lz4Driver, "", heap_calls = heap::calls);
 
 proptest! {
     /// So any LZ4 decoder reads them, and the context's size makes no difference.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use counting::{Heap, blocks, check_refusals, pass};
 use zpool_core::compress::{Codec, Compressor};
 use zpool_lz4::Lz4Compressor;
+use zpool_testing::codecs::{blocks, check_refusals, pass};
+use zpool_testing::heap::{CountingAllocator, Heap};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn warm_compression_and_decompression_make_no_heap_call() {

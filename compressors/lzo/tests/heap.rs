@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use counting::{Heap, blocks, pass};
 use zpool_core::compress::Codec;
 use zpool_lzo::LzoCompressor;
+use zpool_testing::codecs::{blocks, pass};
+use zpool_testing::heap::{CountingAllocator, Heap};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// As the crate's documentation says: a table and the output for each block compressed, nothing for
 /// decompression.

@@ -2,12 +2,11 @@
 
 use zpool_conformance::compressor_suite;
 use zpool_pagelz::PagelzDriver;
+use zpool_testing::heap::{self, CountingAllocator};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-compressor_suite!(fast, [stateless, no_heap], PagelzDriver, "", heap_calls = counting::calls);
-compressor_suite!(level_2, [no_heap], PagelzDriver, "level=2", heap_calls = counting::calls);
-compressor_suite!(dense, [no_heap], PagelzDriver, "level=3", heap_calls = counting::calls);
+compressor_suite!(fast, [stateless, no_heap], PagelzDriver, "", heap_calls = heap::calls);
+compressor_suite!(level_2, [no_heap], PagelzDriver, "level=2", heap_calls = heap::calls);
+compressor_suite!(dense, [no_heap], PagelzDriver, "level=3", heap_calls = heap::calls);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use counting::{Heap, blocks, pass, refusing};
 use zpool_core::compress::{Codec, CodecError, Compressor};
 use zpool_pagelz::PagelzCompressor;
+use zpool_testing::codecs::{blocks, pass};
+use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing_some};
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn warm_codec_makes_no_heap_call() {
@@ -48,7 +48,7 @@ fn refused_allocation_is_error() {
         let mut back = vec![0; 4000];
         let block: Vec<u8> = (0..4000).map(|i| (i % 7 + i % 11) as u8).collect();
         for others in 0.. {
-            let (outcome, refused) = refusing(others, || {
+            let (outcome, refused) = refusing_some(Refusal::Nth(others), || {
                 let mut context = compressor.compression_context(100)?;
                 context.compress(&block, &mut out)?;
                 if !compressor.properties().stateless_decompression {

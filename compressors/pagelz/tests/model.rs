@@ -8,6 +8,7 @@ use zpool_core::spec::Params;
 use zpool_pagelz::{
     PagelzCompressor, PagelzDriver, TrainError, judge, remember, train, train_and_judge,
 };
+use zpool_testing::heap::{self, CountingAllocator};
 
 const LEN: usize = 4096;
 
@@ -47,10 +48,8 @@ fn own(level: u8) -> String {
     format!("level={level},model={}", remember(own_model()).unwrap())
 }
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 compressor_suite!(
     own_model,
@@ -58,7 +57,7 @@ compressor_suite!(
     PagelzDriver,
     own(3),
     rounds = 40,
-    heap_calls = counting::calls
+    heap_calls = heap::calls
 );
 compressor_suite!(
     own_model_fast,
@@ -66,7 +65,7 @@ compressor_suite!(
     PagelzDriver,
     own(1),
     rounds = 40,
-    heap_calls = counting::calls
+    heap_calls = heap::calls
 );
 
 #[test]

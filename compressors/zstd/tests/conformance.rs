@@ -5,12 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use zpool_conformance::compressor_suite;
+use zpool_testing::heap::{self, CountingAllocator};
 use zpool_zstd::ZstdDriver;
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[allow(dead_code, reason = "only the count is used here")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Returns parameters with a dictionary of these bytes. All tests share the file, and each replaces
 /// it by an equal one.
@@ -46,25 +45,18 @@ compressor_suite!(
     ZstdDriver,
     "level=-7",
     rounds = 60,
-    heap_calls = counting::calls
+    heap_calls = heap::calls
 );
-compressor_suite!(default_level, [no_heap], ZstdDriver, "", heap_calls = counting::calls);
+compressor_suite!(default_level, [no_heap], ZstdDriver, "", heap_calls = heap::calls);
 // A level at which zstd salts its hashes with earlier blocks, if they are over 16 KiB.
-compressor_suite!(
-    level_7,
-    [no_heap],
-    ZstdDriver,
-    "level=7",
-    rounds = 40,
-    heap_calls = counting::calls
-);
+compressor_suite!(level_7, [no_heap], ZstdDriver, "level=7", rounds = 40, heap_calls = heap::calls);
 compressor_suite!(
     level_19,
     [no_heap],
     ZstdDriver,
     "level=19",
     rounds = 12,
-    heap_calls = counting::calls
+    heap_calls = heap::calls
 );
 compressor_suite!(
     dictionary,
@@ -72,7 +64,7 @@ compressor_suite!(
     ZstdDriver,
     words(),
     rounds = 60,
-    heap_calls = counting::calls
+    heap_calls = heap::calls
 );
 compressor_suite!(
     dictionary_at_level_7,
@@ -80,5 +72,5 @@ compressor_suite!(
     ZstdDriver,
     numbers(),
     rounds = 24,
-    heap_calls = counting::calls,
+    heap_calls = heap::calls,
 );

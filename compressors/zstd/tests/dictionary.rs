@@ -155,9 +155,9 @@ fn judges_on_blocks_that_were_not_in_the_sample() {
     assert_eq!(judge(&dictionary, &blocks[64..128], 1).unwrap().with.bytes, again.with.bytes);
 }
 
-/// A judgement that fails names the reason.
+/// A judgment that fails names the reason.
 #[test]
-fn failed_judgement_names_reason() {
+fn failed_judgment_names_reason() {
     let too_few = TrainError::TooFewSamples { samples: 1, needed: 13 };
     assert_eq!(train_and_judge(&records(0..1), 1, 4096).unwrap_err(), too_few);
     let error = train_and_judge(&records(0..1600), 20, 4096).unwrap_err().to_string();

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use counting::{Heap, blocks, check_refusals, pass, refusing};
 use zpool_core::compress::{Codec, CodecError, Compressor};
+use zpool_testing::codecs::{blocks, check_refusals, pass};
+use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing_some};
 use zpool_zstd::ZstdCompressor;
 
-#[allow(unsafe_code, reason = "a counting allocator has to be an allocator")]
-#[path = "../../counting.rs"]
-mod counting;
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const NOTHING: Heap = Heap { allocations: 0, frees: 0, bytes: 0 };
 
@@ -109,7 +109,8 @@ fn refused_allocation_is_error() {
 fn refused_decompression_context_is_error() {
     let compressor = ZstdCompressor::new(1).unwrap();
     for others in 0.. {
-        let (made, refused) = refusing(others, || compressor.decompression_context().map(drop));
+        let (made, refused) =
+            refusing_some(Refusal::Nth(others), || compressor.decompression_context().map(drop));
         assert_eq!(made, if refused { Err(CodecError::OutOfMemory) } else { Ok(()) });
         if !refused {
             assert!(others >= 2, "zstd's context, and the box for it");

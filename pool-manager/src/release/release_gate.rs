@@ -68,6 +68,32 @@ struct GateState {
     left_to_last: bool,
 }
 
+impl GateState {
+    /// Notes that a pool is destroyed. It may be one that was given up.
+    fn end_pending(&mut self) {
+        self.pending -= 1;
+        self.lost = self.lost.min(self.pending);
+        self.stuck = 0;
+    }
+
+    /// Returns how many pools await destruction, without those that were given up.
+    fn awaited(&self) -> usize {
+        self.pending - self.lost
+    }
+
+    /// Returns whether none is awaited that a caller has not given up waiting for.
+    fn is_settled(&self) -> bool {
+        self.pending <= self.lost.max(self.stuck)
+    }
+
+    /// Counts all pending pools as lost. Returns how many were not yet.
+    fn give_up(&mut self) -> usize {
+        let awaited = self.awaited();
+        self.lost = self.pending;
+        awaited
+    }
+}
+
 /// Work left to the thread that drops a reference, because the manager is gone.
 #[derive(Debug)]
 pub(crate) struct Leftovers {
@@ -221,11 +247,7 @@ impl ReleaseGate {
 
     /// Notes that a pool is destroyed.
     pub(crate) fn end_pending(&self) {
-        let mut state = self.state.lock();
-        state.pending -= 1;
-        state.lost = state.lost.min(state.pending);
-        state.stuck = 0;
-        drop(state);
+        self.state.lock().end_pending();
         self.changed.notify_all();
     }
 
@@ -236,7 +258,7 @@ impl ReleaseGate {
             self.run_orphans();
             while self.pending() >= limit && self.destroy_queue.run_one() {}
             let mut state = self.state.lock();
-            if state.pending - state.lost < limit {
+            if state.awaited() < limit {
                 return;
             }
             if self.has_unstarted_jobs() {
@@ -251,8 +273,7 @@ impl ReleaseGate {
                 && !self.destroy_queue.has_jobs()
                 && self.destroy_queue.is_idle()
             {
-                count_leaked(state.pending - state.lost);
-                state.lost = state.pending;
+                count_leaked(state.give_up());
             }
         }
     }
@@ -265,7 +286,7 @@ impl ReleaseGate {
             self.run_orphans();
             while self.destroy_queue.run_one() {}
             let mut state = self.state.lock();
-            if state.pending <= state.lost.max(state.stuck) {
+            if state.is_settled() {
                 return;
             }
             if self.has_unstarted_jobs() {
@@ -291,8 +312,7 @@ impl ReleaseGate {
 
     /// Returns how many pools await destruction, without those that were given up.
     pub(crate) fn pending(&self) -> usize {
-        let state = self.state.lock();
-        state.pending - state.lost
+        self.state.lock().awaited()
     }
 
     /// Returns the largest number of pools that awaited destruction at one time.
@@ -345,5 +365,68 @@ impl ReleaseGate {
 impl fmt::Debug for ReleaseGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReleaseGate").field("pending", &self.pending()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use zpool_core::exec::Manual;
+
+    use super::*;
+
+    /// Nothing is awaited once all pending pools were given up, by one caller or for good.
+    #[test]
+    fn settled_means_nothing_is_awaited() {
+        for (pending, lost, stuck, awaited, settled) in [
+            (0, 0, 0, 0, true),
+            (1, 0, 0, 1, false),
+            (1, 1, 0, 0, true),
+            (1, 0, 1, 1, true),
+            (3, 1, 2, 2, false),
+            (3, 2, 1, 1, false),
+            (3, 1, 3, 2, true),
+        ] {
+            let state = GateState { pending, lost, stuck, ..GateState::default() };
+            assert_eq!((state.awaited(), state.is_settled()), (awaited, settled), "{state:?}");
+        }
+    }
+
+    /// A pool that is destroyed takes itself off both counts, and a caller waits again.
+    #[test]
+    fn destroyed_pool_is_not_lost() {
+        let mut state = GateState { pending: 3, lost: 1, stuck: 3, ..GateState::default() };
+        assert_eq!((state.give_up(), state.awaited()), (2, 0));
+        state.end_pending();
+        assert_eq!((state.pending, state.lost, state.stuck), (2, 2, 0));
+        state.lost = 0;
+        state.end_pending();
+        assert_eq!((state.pending, state.lost, state.awaited()), (1, 0, 1));
+    }
+
+    /// Without pools a gate waits for nothing. Each hand-over makes one pool pending, with a
+    /// ticket, and its job makes none.
+    #[test]
+    fn pending_pools_are_counted() {
+        let manual = Arc::new(Manual::new());
+        let gate = ReleaseGate::new(manual.clone());
+        gate.destroy_pending();
+        gate.wait_for_pending_below(1);
+        assert_eq!((gate.pending(), gate.pending_max(), gate.jobs_refused()), (0, 0, 0));
+        let gate = Arc::new(gate);
+        for n in 1..=3 {
+            let ending = gate.clone();
+            let job = Job::new("destroys a pool", move || ending.end_pending());
+            assert!(gate.hand_over(job, || Job::new("a ticket", || ())).is_none());
+            assert_eq!((gate.pending(), gate.pending_max(), manual.pending()), (n, n, n));
+        }
+        gate.wait_for_pending_below(3);
+        assert_eq!(gate.pending(), 2, "one had to go");
+        gate.destroy_pending();
+        assert_eq!((gate.pending(), gate.pending_max(), gate.jobs_refused()), (0, 3, 0));
+        drop(gate.close(true).expect("no thread is in flight"));
+        let job = Job::new("too late", || ());
+        let leftovers = gate.hand_over(job, || unreachable!("no ticket is made")).unwrap();
+        assert_eq!(leftovers.job.unwrap().label(), "too late");
+        assert!(!leftovers.orphans && leftovers.executor.is_none());
     }
 }

@@ -201,6 +201,7 @@ pub fn component(text: &str) -> Component {
 }
 
 /// An object with its pool's reference, as a caller of the manager keeps it.
+#[derive(Debug)]
 pub struct Stored {
     pub pool: zpool_manager::PoolRef,
     pub handle: Handle,

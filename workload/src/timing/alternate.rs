@@ -47,7 +47,7 @@ impl std::fmt::Debug for Contestant<'_> {
 
 /// Runs every contestant once per round, forwards and backwards in alternate rounds (`A B`, `B A`,
 /// `A B`, …). Neither the drift of the machine nor what one contestant leaves in the caches for the
-/// next then favours one of them.
+/// next then favors one of them.
 ///
 /// A round before the first is not counted. It faults memory in and trains the branch predictors.
 ///

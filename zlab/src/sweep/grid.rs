@@ -93,7 +93,7 @@ impl SplitSample {
             ) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        // Take whole units, so that no place in them is favoured.
+        // Take whole units, so that no place in them is favored.
         let step = self.measured.len().div_ceil(JUDGED_BYTES).max(1);
         let units = self.measured.chunks(UNIT_BYTES).step_by(step);
         let judged: Vec<&[u8]> =

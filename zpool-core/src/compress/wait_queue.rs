@@ -140,6 +140,52 @@ impl<T> WaitQueue<T> {
     }
 }
 
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    /// A context is handed over only while a thread waits. It would stay out of reach otherwise.
+    #[test]
+    fn context_without_waiter_is_not_taken() {
+        let queue = WaitQueue::<u32>::new();
+        let nothing = || panic!("no thread waits");
+        queue.hand_to_waiter(nothing);
+        for n in 0..3 {
+            let found = queue.wait(true, || Some(Box::new(n)), |_| false);
+            assert_eq!((found.as_deref(), queue.attention()), (Some(&n), 0));
+            queue.hand_to_waiter(nothing);
+        }
+        assert_eq!(queue.alive(), 0, "none was made");
+    }
+
+    /// A thread that may not wait, or may make a context, gets none. The one that it makes counts
+    /// until it is freed.
+    #[test]
+    fn contexts_to_be_made_are_counted() {
+        let queue = WaitQueue::<u32>::new();
+        let never = || panic!("it does not wait");
+        assert!(queue.wait(false, never, |_| panic!("it is not asked")).is_none());
+        assert!(queue.wait(true, never, |alive| alive == 1).is_none());
+        assert_eq!((queue.alive(), queue.attention()), (2, 0));
+        queue.context_freed();
+        assert_eq!(queue.alive(), 1);
+    }
+
+    /// The flags are set and cleared one by one.
+    #[test]
+    fn flags_are_independent() {
+        let queue = WaitQueue::<u32>::new();
+        queue.set(RETIRED, true);
+        queue.set(SURPLUS, true);
+        queue.set(SURPLUS, true);
+        assert_eq!(queue.attention(), RETIRED | SURPLUS);
+        queue.set(RETIRED, false);
+        assert_eq!(queue.attention(), SURPLUS);
+        queue.set(SURPLUS, false);
+        assert_eq!(queue.attention(), 0);
+    }
+}
+
 /// A model, explored by loom (`ci/loom.sh`).
 #[cfg(all(test, zpool_loom))]
 mod models {

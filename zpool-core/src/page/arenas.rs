@@ -264,3 +264,96 @@ impl Drop for Arenas {
         }
     }
 }
+
+#[cfg(all(test, not(zpool_loom), not(miri)))]
+mod tests {
+    use super::*;
+    use crate::page::arena::ARENA_LEN;
+
+    const RUN: usize = ARENA_LEN / 64;
+
+    /// Takes `count` runs, in the order of their addresses.
+    fn take(arenas: &mut Arenas, count: usize) -> Vec<usize> {
+        let mut runs: Vec<_> =
+            (0..count).map(|_| arenas.take(RUN).unwrap().as_ptr().addr()).collect();
+        runs.sort_unstable();
+        runs
+    }
+
+    fn put_back(arenas: &mut Arenas, runs: impl IntoIterator<Item = usize>) {
+        runs.into_iter().for_each(|addr| arenas.put_back(addr, RUN, 0));
+        while let Some(surplus) = arenas.next_surplus() {
+            assert!(surplus.unmap());
+        }
+    }
+
+    /// A list that is shrunk keeps room for the runs that are out, so that no release needs memory.
+    #[test]
+    fn shrunk_list_has_room_for_all_runs() {
+        // Which of an arena's runs stay out, of those that a shrunk list keeps room for.
+        for stay in [1, 20, 40, 63] {
+            let mut arenas = Arenas::default();
+            let mut runs = take(&mut arenas, 64 * 10);
+            let first = place_of(&arenas.mapped, runs[0]);
+            let in_first = |addr: &usize| arenas.mapped[first].contains(*addr);
+            let out: Vec<_> = runs.iter().copied().filter(in_first).take(stay).collect();
+            runs.retain(|addr| !out.contains(addr));
+            let before = arenas.lists[0].free.capacity();
+            put_back(&mut arenas, runs);
+            let list = &arenas.lists[0];
+            assert_eq!((list.out, list.free.len()), (stay, 64 - stay), "of the first arena");
+            let room = list.free.capacity();
+            assert!((64..before).contains(&room), "room for {room} of 64, before for {before}");
+            put_back(&mut arenas, out);
+            assert!(arenas.lists.is_empty(), "no run is out, and none is free");
+        }
+    }
+
+    /// A list of few runs, or one that uses more than 1/4 of its capacity, stays as it is.
+    #[test]
+    fn fit_shrinks_long_sparse_lists_only() {
+        for (capacity, needed, shrinks) in
+            [(SMALL, 0, false), (SMALL + 1, 0, true), (400, 100, false), (400, 99, true)]
+        {
+            let mut list: Vec<u8> = Vec::with_capacity(capacity);
+            assert_eq!(list.capacity(), capacity);
+            fit(&mut list, needed);
+            assert_eq!(list.capacity() < capacity, shrinks, "{needed} of {capacity}");
+            assert!(list.capacity() >= needed);
+        }
+    }
+
+    /// Of the arenas without runs, the current one and [`IDLE_ARENAS`] others stay mapped.
+    #[test]
+    fn few_idle_arenas_stay_mapped() {
+        let mut arenas = Arenas::default();
+        let runs = take(&mut arenas, 64 * (IDLE_ARENAS + 4));
+        assert_eq!(arenas.len(), IDLE_ARENAS + 4);
+        put_back(&mut arenas, runs);
+        assert_eq!(arenas.len(), IDLE_ARENAS + 1);
+        let again = take(&mut arenas, 64 * (IDLE_ARENAS + 1));
+        assert_eq!(arenas.len(), IDLE_ARENAS + 1, "these are used again");
+        put_back(&mut arenas, again);
+    }
+
+    /// Only arenas that the system could not empty are unmapped at once; their frames stay counted
+    /// until then.
+    #[test]
+    fn arena_with_retained_frames_is_surplus() {
+        let mut arenas = Arenas::default();
+        let runs = take(&mut arenas, 2);
+        arenas.put_back(runs[0], RUN, 3);
+        assert!(arenas.next_surplus().is_none(), "a run is out");
+        assert_eq!(arenas.retained, 3);
+        let reused = arenas.take(RUN).unwrap().as_ptr().addr();
+        assert_eq!((reused, arenas.retained), (runs[0], 0), "handed out with its memory");
+        arenas.put_back(reused, RUN, 2);
+        arenas.put_back(runs[1], RUN, 0);
+        let surplus = arenas.next_surplus().expect("it has retained frames");
+        assert_eq!((surplus.retained, arenas.retained, arenas.len()), (2, 2, 0));
+        assert!(surplus.unmap());
+        arenas.unmapped(2);
+        assert_eq!(arenas.retained, 0);
+        assert!(arenas.next_surplus().is_none());
+    }
+}

@@ -163,8 +163,8 @@ impl Classes {
         locked.extend(self.iter().map(|class| (class, class.state.lock())));
     }
 
-    /// Clears the claimed slot of an object of `len` bytes. Returns whether this is a moment to
-    /// look at what could be given back.
+    /// Releases the claimed slot of an object of `len` bytes. Returns whether the caller should
+    /// check if background work is due.
     #[inline]
     pub(crate) fn release_slot(&self, zspage: &Zspage, slot: u16, len: u32) -> bool {
         self.locked(self.get(zspage.class()), |state| {
@@ -202,7 +202,7 @@ impl Class {
         self.index
     }
 
-    /// Returns the open slots of a moment ago.
+    /// Returns how many slots were open when the lock was last held.
     pub(crate) fn open_hint(&self) -> usize {
         // Relaxed: a hint.
         self.open.load(Ordering::Relaxed) as usize

@@ -37,8 +37,8 @@ use crate::geometry::size_class::ClassIndex;
 const PLACES: usize = 4;
 
 /// Slots that a CPU pushes without an insert in between, until they should be drained. Few enough
-/// that they do not hold up much memory. Many enough that a job, which looks at all classes, costs
-/// the frees little.
+/// that they do not hold up much memory, and enough that the job, which visits all classes, costs
+/// little per free.
 ///
 /// Within a streak the slots are expected to be written soon. If two pools alternate, each of them
 /// sees a streak of frees before its inserts continue.

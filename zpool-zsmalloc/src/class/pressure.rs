@@ -1,4 +1,4 @@
-//! Pool-wide figures that say whether there is enough to give back.
+//! Pool-wide figures that decide whether background work is worthwhile.
 //!
 //! They are kept up to date under the class locks, so that a free can ask without a walk over the
 //! classes. [`Figures`] is a copy of them, and its methods are pure: see also `reclaim::policy`.
@@ -112,8 +112,9 @@ impl Pressure {
         Pressure::shift(&self.idle, before, after);
     }
 
-    /// Counts a release of a class, and now and then brings its estimate up to date. Returns
-    /// whether this is a moment to look at the figures. Under the class's lock.
+    /// Counts a release of a class, and brings its estimate up to date every [`NOTE_EVERY`]
+    /// releases. Returns whether the caller should check if background work is due. Under the
+    /// class's lock.
     #[inline]
     pub(super) fn note_release(&self, state: &mut ClassState) -> bool {
         let now = state.count_releases(1).is_multiple_of(NOTE_EVERY as u32);

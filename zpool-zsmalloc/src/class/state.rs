@@ -203,8 +203,8 @@ impl ClassState {
         (self.peak as usize).div_ceil(PEAK_UNIT)
     }
 
-    /// Lowers the peak to `keep` parts of `of` of its distance above the slots claimed now. Returns
-    /// whether it was above.
+    /// Lowers the peak: of its distance above the slots claimed now, `keep`/`of` stay. Returns
+    /// whether it was above them.
     pub(crate) fn lower_peak(&mut self, keep: usize, of: usize) -> bool {
         let (peak, now) = (self.peak as usize, self.objects() * PEAK_UNIT);
         debug_assert!(peak >= now, "every claim raises the peak");

@@ -144,6 +144,54 @@ mod tests {
         }
     }
 
+    /// Every map agrees with a walk over the bytes of a zspage.
+    #[test]
+    fn maps_agree_with_bytes() {
+        let table = table();
+        for class in table.classes() {
+            let map = SlotMap::of(&table, class);
+            let size = map.slot_bytes as usize;
+            assert_eq!(
+                (map.frame_size(), usize::from(map.words)),
+                (4096, usize::from(map.slots).div_ceil(64))
+            );
+            let bits = |bytes: Range<usize>| {
+                let frames = bytes.map(|byte| byte / 4096);
+                frames.fold(0u64, |mask, frame| mask | 1 << frame)
+            };
+            for slot in 0..map.slots {
+                let from = usize::from(slot) * size;
+                assert_eq!(map.offset(slot), from);
+                for len in [1, size / 2, size - 1, size].into_iter().filter(|&len| len > 0) {
+                    assert_eq!(
+                        map.frames_of(slot, len as u32),
+                        bits(from..from + len),
+                        "{class:?}"
+                    );
+                }
+                for frame in 0..usize::from(map.frames) {
+                    let (start, end) = (frame * 4096, (frame + 1) * 4096);
+                    let inside = (from..from + size).filter(|byte| (start..end).contains(byte));
+                    assert_eq!(map.bytes_in(slot, 1 << frame), inside.count());
+                }
+                assert_eq!(map.bytes_in(slot, u64::MAX), size);
+            }
+            let end = usize::from(map.slots) * size;
+            let last = (end - 1) / 4096;
+            assert_eq!(map.tail(), (1 << last, (last + 1) * 4096 - end));
+            for frame in 0..=usize::from(map.frames) {
+                let start = frame * 4096;
+                let across = (0..map.slots).find(|&slot| {
+                    let from = map.offset(slot);
+                    from < start && start < from + size
+                });
+                assert_eq!(map.slot_across(frame as u32), across, "{class:?}, {frame}");
+                let within = (0..map.slots).filter(|&slot| map.offset(slot) + size <= start);
+                assert_eq!(usize::from(map.slots_within(frame)), within.count());
+            }
+        }
+    }
+
     /// The frames needed are those of full zspages, and of the front of the last one.
     #[test]
     fn frames_needed_counts_front_of_last_zspage() {

@@ -130,3 +130,55 @@ impl PoolCore {
         }
     }
 }
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use zpool_core::page::HeapSource;
+
+    use super::*;
+    use crate::geometry::size_class::ClassConfig;
+
+    fn pool() -> PoolCore {
+        let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096);
+        let table = ClassTable::new(ClassConfig::new(4096, 4096)).unwrap();
+        PoolCore::new(&config, Arc::new(table), 0)
+    }
+
+    /// A new pool has no frame, gain or free, and as many objects as its handle table may name.
+    #[test]
+    fn new_pool_has_no_figures() {
+        let pool = pool();
+        let classes = pool.classes();
+        assert_eq!(classes.figures(7), Figures { objects: 7, ..Figures::default() });
+        assert_eq!(
+            (classes.estimate(), classes.resident_frames(), classes.take_freed()),
+            (0, 0, 0)
+        );
+        assert_eq!(classes.figures(7), Figures::default(), "now it is known that there are none");
+    }
+
+    /// The figures count frames, idle ones, objects, and frees in steps.
+    #[test]
+    fn figures_count_frames_objects_and_frees() {
+        let pool = pool();
+        let classes = pool.classes();
+        let mut handles: Vec<_> = (0..12).map(|_| pool.insert(&[1; 4096]).unwrap()).collect();
+        assert_eq!(classes.estimate(), 0, "there are no gaps");
+        let full = Figures { frames: 12, objects: 12, ..Figures::default() };
+        assert_eq!(classes.figures(100), full);
+        assert_eq!(classes.figures(5), Figures { objects: 5, ..full }, "entries bound the objects");
+        // Into magazines first, which keep the slots claimed. Releases are noted in steps of 4.
+        handles.drain(..9).for_each(|handle| pool.free(handle).unwrap());
+        pool.drain_magazines(None);
+        let freed = classes.figures(100).freed;
+        assert!((9 - 4..=9).contains(&freed) && freed.is_multiple_of(4));
+        assert_eq!(classes.estimate(), 9);
+        let figures = classes.figures(100);
+        assert_eq!((figures.frames, figures.gain, figures.objects), (12, 9, 3));
+        classes.forget_freed(freed - 1);
+        assert_eq!(classes.figures(0).freed, 1, "a free since then stays counted");
+        assert_eq!((classes.take_freed(), classes.take_freed()), (1, 0));
+        classes.forget_freed(1);
+        assert_eq!(classes.figures(0).freed, 0);
+    }
+}

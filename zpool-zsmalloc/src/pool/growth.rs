@@ -1,15 +1,15 @@
 //! Frames, zspages and storage for a class that has to grow.
 //!
-//! The page source and the heap are never called under a class lock: what they give is carried into
-//! the lock as a [`GrowthSupply`].
+//! The page source and the heap are never called under a class lock. A [`GrowthSupply`] fetches
+//! memory from them first, and hands it over under the lock.
 
 use zpool_core::PoolError;
 
 use crate::class::{ClaimedSlot, Class, ClassState, Classes, MemberStorage, Shortage};
 use crate::zspage::{ChargedFrames, NewZspage, Zspages};
 
-/// Supplies fetched for one insert, on their way into the class. The rest goes back when dropped,
-/// also if the source panics.
+/// Supplies fetched for one insert. Those that the class does not take are returned when this is
+/// dropped, also if the source panics.
 pub(super) struct GrowthSupply<'a> {
     zspages: &'a Zspages,
     classes: &'a Classes,

@@ -186,3 +186,44 @@ impl Drop for UnclaimOnDrop<'_> {
         self.pool.handles.release(current_cpu(), index, entry);
     }
 }
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_core::PoolConfig;
+    use zpool_core::page::{HeapSource, PageSource};
+
+    use super::*;
+    use crate::class::magazines::PushOutcome;
+    use crate::geometry::size_class::{ClassConfig, ClassTable};
+
+    /// Before a class grows, it takes back the slots that other CPUs have cached.
+    #[test]
+    fn insert_takes_back_slots_of_other_cpus() {
+        let source = Arc::new(HeapSource::new(4096));
+        let config = PoolConfig::new(source.clone(), 4096);
+        let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
+        let pool = PoolCore::new(&config, table, 0);
+        let class = pool.table().class_of(4096);
+        // A frame each.
+        let handles: Vec<_> = (0..8).map(|i| pool.insert(&[i; 4096]).unwrap()).collect();
+        assert_eq!(source.charged_frames(), 8);
+        handles.into_iter().take(3).for_each(|handle| pool.free(handle).unwrap());
+        let magazines = pool.classes().magazines();
+        let cached: Vec<_> = magazines.drain(Some(class)).collect();
+        assert_eq!(cached.len(), 3);
+        for index in cached {
+            // If this thread moves to that CPU, it finds the slots there, which is right as well.
+            let outcome = magazines.push(current_cpu() + 1, class, index);
+            assert_eq!(outcome, PushOutcome::Hot);
+        }
+        for i in 0..3 {
+            let _leaked = pool.insert(&[i; 4096]).unwrap();
+            assert_eq!(source.charged_frames(), 8, "insert {i}");
+        }
+        let _leaked = pool.insert(&[4; 4096]).unwrap();
+        assert_eq!(source.charged_frames(), 9, "now it has to grow");
+        pool.validate().unwrap();
+    }
+}

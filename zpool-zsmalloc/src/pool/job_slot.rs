@@ -1,4 +1,4 @@
-//! The place of the pool's one background job: who may take it, and who waits for it.
+//! The place of the pool's one background job: submits it, and waits for its runs.
 //!
 //! ```text
 //!   ready ──submit──► out (with the executor) ──runs, or is dropped──► the next one is made: ready
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The job is made ahead of time, so submitting it neither blocks nor allocates. It is out at most
-//! once. What it does is no business of this file: `reclaim::background` makes and runs it.
+//! once, unless an executor that panicked has kept it. `reclaim::background` makes and runs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct JobSlot {
     usable: bool,
     /// The executor refused or dropped the last job: inserts do its work until it takes one.
     refused: AtomicBool,
-    /// The heap refused the next job: there is none.
+    /// There is no job, because the heap refused the next one, or the executor lost the last one.
     missing: AtomicBool,
     ready: Mutex<Option<Job>>,
     /// A [`Start`].
@@ -117,11 +117,17 @@ impl JobSlot {
         self.missing.store(job.is_none(), Ordering::Relaxed);
         match job {
             Some(job) => {
-                let before = self.ready.lock().replace(job);
-                debug_assert!(before.is_none(), "it is out while the next one is made");
+                // There is one if two threads have made the job that an executor had lost.
+                let surplus = self.ready.lock().replace(job);
+                drop(surplus);
             }
             None => self.note_refused(),
         }
+    }
+
+    /// Returns whether there is a job to submit.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.lock().is_some()
     }
 
     /// Returns whether the job has to be made. Of several callers one makes it.
@@ -150,11 +156,15 @@ impl JobSlot {
         let refused = match submitted {
             Some(Ok(())) => return,
             Some(Err(refused)) => Some(refused.job),
-            // The executor panicked. The unwinding has dropped the job, and so the next one was
-            // made; or the executor kept the job, and may still run it.
-            None => None,
+            // The executor panicked. If the unwinding has dropped the job, the next one was made.
+            // Otherwise the executor keeps it or has leaked it, and an insert makes another one,
+            // which does no harm.
+            None => {
+                self.missing.store(!self.is_ready(), Ordering::Relaxed);
+                None
+            }
         };
-        // A next free tries again; an insert or a trim does the work in any case.
+        // The next free tries again. An insert or a trim does the work in any case.
         self.set_start(Start::Fresh);
         if refused.is_some() {
             *self.ready.lock() = refused;
@@ -177,7 +187,7 @@ impl JobSlot {
         self.gate.lock().closed
     }
 
-    /// Waits for a job that runs, and keeps later ones from doing anything.
+    /// Waits for a job that runs. Later ones return at once.
     pub(crate) fn close(&self) {
         self.wait_until_idle(|gate| gate.closed = true);
         // Dropped on this thread instead of a job's: it may be the executor's last reference. And

@@ -26,15 +26,15 @@ use super::release;
 use crate::pool::Start;
 
 impl Reclaimer {
-    /// Makes the pool's job, if there is an executor for it: when the pool is created, and when
-    /// the job before has run.
+    /// Makes the pool's job, if there is an executor for it and no job: when the pool is created,
+    /// and when the job before has run.
     pub(super) fn prepare_job(self: &Arc<Self>) {
-        if self.pool.jobs().is_usable() {
+        if self.pool.jobs().is_usable() && !self.pool.jobs().is_ready() {
             self.pool.jobs().put(job(self));
         }
     }
 
-    /// Makes the job if the heap refused it before.
+    /// Makes the job if the heap refused it before, or the executor lost it.
     #[inline]
     pub(crate) fn remake_missing_job(self: &Arc<Self>) {
         if self.pool.jobs().take_missing() {
@@ -88,7 +88,7 @@ impl Reclaimer {
 
     /// Carries out steps until one ends the job.
     fn run_steps(&self, start: Start, in_use: bool) -> Step {
-        // Frees that come while the job works are for the next one.
+        // Frees during this job are left to the next one.
         let freed = self.pool.figures().freed;
         let cooldown = self.cooldown_left();
         let mut phase = Phase::Begun;

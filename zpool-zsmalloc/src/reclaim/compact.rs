@@ -164,8 +164,8 @@ impl<'a> Compaction<'a> {
                 return;
             }
             if self.ahead + longest > most && !stuck {
-                // If it is of no use once, since objects are pinned or the system keeps the frames,
-                // then it stays so.
+                // If this frees nothing once, because objects are pinned or the system keeps the
+                // frames, it frees nothing later in this round.
                 stuck = self.catch_up(plan, &marked[begun..at]) == 0;
                 begun = marked[..at]
                     .iter()
@@ -247,7 +247,7 @@ impl<'a> Compaction<'a> {
         self.report.freed_bytes += (zspages + frames) * self.pool.zspages().frame_size();
     }
 
-    /// Returns the objects in marked slots, zspage by zspage, or `None` if the heap refuses.
+    /// Returns the objects in marked slots, by zspage, or `None` if the heap refuses.
     fn find_marked(&self, plan: &CompactionPlan<'_>) -> Option<Vec<MarkedObject>> {
         let pool = self.pool;
         let mut found = try_with_capacity(plan.objects)?;
@@ -315,5 +315,43 @@ fn claim_gap(
             Err(frames) if frames > room => return None,
             Err(frames) => supply.fill_up(frames).ok()?,
         }
+    }
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_core::PoolConfig;
+    use zpool_core::page::{HeapSource, PageSource};
+
+    use super::*;
+    use crate::geometry::size_class::{ClassConfig, ClassTable};
+
+    /// Only a compaction of all merges last frames of classes: the pool's own job would move
+    /// objects for what the next inserts take back.
+    #[test]
+    fn surplus_is_compacted_without_merging() {
+        let source = Arc::new(HeapSource::new(4096));
+        let config = PoolConfig::new(source.clone(), 4096);
+        let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
+        let home = table.class_of(1200);
+        let (larger, _) = table.overflow_targets(home).next().expect("there is a larger class");
+        let len = table.get(larger).slot_bytes as usize;
+        let reclaimer = Reclaimer::of(PoolCore::new(&config, table, 0), false);
+        let pool = reclaimer.pool();
+        // The short one first: otherwise it would overflow by itself.
+        let short = pool.insert(&[1; 1200]).unwrap();
+        let mut long: Vec<_> = (0..3).map(|_| pool.insert(&vec![2; len]).unwrap()).collect();
+        pool.free(long.remove(0)).unwrap();
+        pool.drain_magazines(None);
+        let before = source.charged_frames();
+        let surplus = reclaimer.compact_in(CompactionBudget::UNLIMITED, ReclaimScope::Surplus);
+        assert_eq!((surplus.moved_objects, source.charged_frames()), (0, before));
+        let all = reclaimer.compact_in(CompactionBudget::UNLIMITED, ReclaimScope::All);
+        assert_eq!((all.moved_objects, source.charged_frames()), (1, before - 1));
+        assert!(pool.read(&short).unwrap().iter().all(|&byte| byte == 1));
+        pool.validate().unwrap();
+        reclaimer.close();
     }
 }

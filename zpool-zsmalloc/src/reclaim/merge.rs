@@ -212,6 +212,36 @@ mod tests {
         Reclaimer::of(PoolCore::new(&config, table, 0), false)
     }
 
+    /// A tail reaches over as many last frames as larger classes have open slots for, counts each
+    /// object once, and takes these slots.
+    #[test]
+    fn tail_takes_open_slots_once() {
+        let reclaimer = reclaimer();
+        let pool = reclaimer.pool();
+        let handles: Vec<_> = (0..9).map(|_| pool.insert(&[1; 1200]).unwrap()).collect();
+        let home = pool.table().class_of(1200);
+        let to: Vec<_> =
+            pool.table().overflow_targets(home).map(|(to, _)| usize::from(to.0)).collect();
+        let class = pool.classes().get(home);
+        let slot_map = pool.classes().slot_map(home);
+        assert!(slot_map.slots > 9 && slot_map.frames_needed(9) == 3, "{slot_map:?}");
+        for open in 0..=12 {
+            let mut left = vec![0; pool.table().classes().len()];
+            // In two classes, if there are two.
+            left[to[0]] = open.min(4);
+            left[*to.last().unwrap()] += open - open.min(4);
+            let first = tail(pool, class, &mut left).map(|(_, first)| first);
+            // From the back, a frame with all slots that reach into it.
+            let starts = (0..3).rev().map(|frame| slot_map.slots_in(frame..frame + 1).start);
+            let expected = starts.take_while(|&start| 9 - usize::from(start) <= open).last();
+            assert_eq!(first, expected, "{open} open");
+            let taken = first.map_or(0, |first| 9 - usize::from(first));
+            assert_eq!(left.iter().sum::<usize>(), open - taken, "{open} open");
+        }
+        drop(handles);
+        reclaimer.close();
+    }
+
     /// Between the walk that found an object and its turn, its entry may have been freed and used
     /// again for a longer object, which must stay where it is.
     #[test]

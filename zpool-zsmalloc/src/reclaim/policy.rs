@@ -62,7 +62,7 @@ pub(super) enum Forget {
 }
 
 impl Forget {
-    /// Returns the parts that are kept, and of how many.
+    /// Returns the share of a peak's height that is kept, as numerator and denominator.
     pub(super) fn kept(self) -> (usize, usize) {
         match self {
             Forget::AtOnce => (0, 32),

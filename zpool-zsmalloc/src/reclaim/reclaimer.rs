@@ -54,7 +54,7 @@ impl Reclaimer {
     }
 
     /// Ends the pool: waits for a running job, and releases everything, live objects included,
-    /// without a heap call. Nothing uses the pool any more.
+    /// without a heap call. The caller is its last user.
     pub(crate) fn close(&self) {
         self.pool.jobs().close();
         release::tear_down(&self.pool);

@@ -1,7 +1,7 @@
 //! Release: empty zspages go back whole, and empty frames inside zspages that are in use.
 //!
-//! Both take what goes back out of reach under the class's lock, a bounded number at a time, and
-//! call the page source outside.
+//! Both remove or isolate a bounded number of zspages under the class's lock, and then call the
+//! page source without it.
 
 use zpool_core::might_block;
 use zpool_core::page::Run;
@@ -142,7 +142,8 @@ pub(super) fn discard_evacuated(
     total + empty.discard()
 }
 
-/// Releases everything, live objects included, without a heap call. Nothing uses the pool any more.
+/// Releases everything, live objects included, without a heap call. The caller is the last user of
+/// the pool.
 pub(super) fn tear_down(pool: &PoolCore) {
     let (classes, zspages) = (pool.classes(), pool.zspages());
     let mut charged = zspages.uncounted(0);
@@ -158,8 +159,8 @@ pub(super) fn tear_down(pool: &PoolCore) {
 
 /// Zspages of any classes that were removed, up to [`BATCH`], and their resident frames.
 ///
-/// If the source panics, they are uncounted all the same. Memory that it has not taken back by then
-/// is the source's loss.
+/// If the source panics, they are uncounted all the same. The source leaks the memory that it has
+/// not taken back by then.
 struct RemovedZspages<'a> {
     pool: &'a PoolCore,
     ids: InlineList<u32, BATCH>,

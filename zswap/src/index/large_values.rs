@@ -24,7 +24,7 @@ pub(crate) struct LargeValues {
 }
 
 impl LargeValues {
-    /// The value of this number, which an entry has.
+    /// Returns the value of this number, which an entry has.
     pub(crate) fn get(&self, number: [u8; 4]) -> &TryArc<LargeValue> {
         let value = self.list[u32::from_le_bytes(number) as usize].as_ref();
         value.expect("an entry's value is in the list")
@@ -76,19 +76,19 @@ impl LargeValues {
         value
     }
 
-    /// Blocks of values by pool.
+    /// Counts the blocks of values by pool.
     pub(crate) fn blocks(&self) -> &[(PoolId, usize)] {
         &self.blocks
     }
 
-    /// Bytes of the lists, without the values.
+    /// Returns the bytes of the lists, without the values.
     pub(crate) fn bytes(&self) -> usize {
         self.list.capacity() * size_of::<Option<TryArc<LargeValue>>>()
             + self.free.capacity() * size_of::<u32>()
             + self.blocks.capacity() * size_of::<(PoolId, usize)>()
     }
 
-    /// A number that no entry has.
+    /// Returns a number that no entry has.
     fn number(&mut self) -> Result<u32, NoRoom> {
         if let Some(number) = self.free.pop() {
             return Ok(number);
@@ -117,7 +117,7 @@ impl LargeValues {
     }
 }
 
-/// The pools that the blocks of a value are in, one for each block.
+/// Iterates over the pools that the blocks of a value are in, one for each block.
 fn pools_of(value: &LargeValue) -> impl Iterator<Item = PoolId> {
     value.parts.iter().filter_map(|part| match part {
         Value::Pooled(block) => Some(block.object.pool().id()),

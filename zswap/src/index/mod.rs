@@ -7,7 +7,7 @@
 //!        ▼                              ▼
 //!   +---------+---------+-- ... --+   the home in the shard's table
 //!   | shard 0 | shard 1 |         |
-//!   +---------+---------+-- ... --+   each: Mutex { table, pools, tally }
+//!   +---------+---------+-- ... --+   each: Mutex { table, pools, stats }
 //! ```
 //!
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's
@@ -115,15 +115,17 @@ impl<K> Index<K> {
         }
     }
 
-    /// The number of the shard of a key's hash, and the hash for its table.
+    /// Returns the number of the shard of a key's hash, and the hash for its table.
     ///
-    /// Hashes that differ in the lowest bits alone, a group, are [neighbours](NEIGHBOURS) in one
-    /// table. Groups that follow each other, a row, go to the shards in turns, and in each shard
-    /// row after row goes where the largest gap is, which multiplying by 2^64 over the golden ratio
-    /// does: numbers in sequence leave tables without long runs. Nothing of that must harm hashes
-    /// that are something else, a multiple of some number say: so the turns begin elsewhere in each
-    /// row, and after every [stretch](STRETCH_BITS) of rows the sequence does, both as good as at
-    /// random.
+    /// - A *group*, the hashes that differ in the lowest bits alone, are [neighbours](NEIGHBOURS)
+    ///   in one table.
+    /// - A *row*, as many consecutive groups as there are shards, has a group for each shard.
+    /// - In a shard, each row goes where the largest gap is: its number is multiplied by 2^64 over
+    ///   the golden ratio. So numbers in sequence leave tables without long runs.
+    ///
+    /// Other hashes, such as multiples of a number, must not collide because of that. So each row
+    /// begins with another shard, and each [stretch](STRETCH_BITS) of rows in another place. Both
+    /// are as good as random.
     #[inline]
     fn split(&self, hash: u64) -> (usize, u64) {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -213,17 +215,17 @@ impl<K> Index<K> {
         result
     }
 
-    /// Shards, each of which can be asked by number.
+    /// Returns the number of shards.
     pub(crate) fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// Entries. Exact while nothing runs.
+    /// Returns the number of entries. Exact without concurrent calls.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().table.len()).sum()
     }
 
-    /// The sum of all shards' tallies.
+    /// Returns the sum of all shards' statistics.
     pub(crate) fn stats(&self) -> ShardStats {
         let mut sum = ShardStats::default();
         for shard in &self.shards {
@@ -232,7 +234,7 @@ impl<K> Index<K> {
         sum
     }
 
-    /// Entries by pool, oldest pool first.
+    /// Returns the number of entries by pool, oldest pool first.
     pub(crate) fn entries_by_pool(&self) -> Vec<(PoolId, usize)> {
         let mut by_pool = std::collections::BTreeMap::new();
         for shard in &self.shards {
@@ -243,13 +245,13 @@ impl<K> Index<K> {
         by_pool.into_iter().collect()
     }
 
-    /// Bytes of the index: tables and shards. What keys own on the heap is not in it.
+    /// Returns the bytes of the index: tables and shards, without what keys own on the heap.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed) + self.fixed_bytes()
     }
 
-    /// Bytes of the index that no entry has to do with.
+    /// Returns the bytes of an index without entries.
     #[inline]
     pub(crate) fn fixed_bytes(&self) -> usize {
         size_of_val(&*self.shards) + self.meter.as_ref().map_or(0, |meter| meter.bytes())
@@ -320,14 +322,14 @@ impl<K> Index<K> {
         }
     }
 
-    /// Bytes that an entry takes in the index.
+    /// Returns the bytes that an entry takes in the index.
     pub(crate) const fn entry_bytes() -> usize {
         Table::<K>::ENTRY_BYTES
     }
 
-    /// Copies of the keys of a stretch of a shard, and where the next stretch begins. Keys that
-    /// moved here from a stretch before, because two were merged, are left out. A stretch ends
-    /// where memory does.
+    /// Returns copies of the keys of a stretch of a shard, and where the next stretch begins. Keys
+    /// that moved here from an earlier stretch, because two were merged, are left out. If memory is
+    /// short, the stretch is shorter.
     ///
     /// # Panics
     ///

@@ -70,7 +70,7 @@ impl EntryState {
     /// The most that an entry can be warmed.
     pub(crate) const MAX_HEAT: u32 = (1 << HEAT_BITS) - 1;
 
-    /// Of an entry in `pool`, not in a table yet.
+    /// Packs an entry in `pool` that is in no table yet.
     #[inline]
     pub(crate) fn in_pool(pool: u16) -> EntryState {
         debug_assert!(usize::from(pool) < EntryState::MAX_POOLS);

@@ -52,7 +52,7 @@ impl PackedMeta {
     }
 }
 
-/// The low bits of a length less one, and the high ones.
+/// Returns the low bits of a length less one, and the high ones.
 #[inline]
 fn split(len: usize) -> ([u8; 2], u32) {
     debug_assert!((1..=MAX_BLOCK_SIZE).contains(&len), "{len} bytes");
@@ -60,7 +60,7 @@ fn split(len: usize) -> ([u8; 2], u32) {
     ((less as u16).to_le_bytes(), less >> LOW_BITS & ((1 << HIGH_BITS) - 1))
 }
 
-/// The other way round; of `high` only the lowest bits count.
+/// Returns the length of such parts. Of `high` only the lowest bits count.
 #[inline]
 fn join(low: [u8; 2], high: u32) -> usize {
     (usize::from(u16::from_le_bytes(low)) | (high as usize & ((1 << HIGH_BITS) - 1)) << LOW_BITS)
@@ -104,7 +104,7 @@ const ALL: [U5; 32] = {
 };
 
 impl U5 {
-    /// The lowest five bits.
+    /// Returns the lowest five bits.
     #[inline]
     fn new(bits: u32) -> U5 {
         ALL[bits as usize % ALL.len()]

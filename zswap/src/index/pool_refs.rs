@@ -37,7 +37,7 @@ pub(crate) struct PoolRefs {
 const FIRST: usize = 2;
 
 impl PoolRefs {
-    /// The pool of this number, which an entry has.
+    /// Returns the pool of this number, which an entry has.
     #[inline]
     pub(crate) fn get(&self, number: u16) -> &PoolRef {
         &self.used(number).expect("an entry's pool is in the list").pool
@@ -114,7 +114,7 @@ impl PoolRefs {
             && self.free.try_reserve(wanted - self.free.len()).is_ok()
     }
 
-    /// The number of `pool`, if an entry is in it.
+    /// Returns the number of `pool`, if an entry is in it.
     pub(crate) fn number_of(&self, pool: &PoolRef) -> Option<u16> {
         let is_it = |used: &Option<UsedPool>| {
             used.as_ref().is_some_and(|used| PoolRef::same(&used.pool, pool))
@@ -157,7 +157,7 @@ impl PoolRefs {
         Some(pool)
     }
 
-    /// Pools with how many entries are in each.
+    /// Iterates over the pools, with the number of entries in each.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (PoolId, usize)> {
         self.first
             .iter()
@@ -166,7 +166,7 @@ impl PoolRefs {
             .map(|used| (used.pool.id(), used.entries as usize))
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         self.more.capacity() * size_of::<Option<UsedPool>>()
             + self.by_ref.capacity() * size_of::<(usize, u16)>()

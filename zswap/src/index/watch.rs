@@ -41,7 +41,7 @@ impl Watches {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -59,7 +59,7 @@ impl Watches {
         self.list.iter_mut().for_each(|watch| watch.left = true);
     }
 
-    /// Whether the block has been in the index since the watch began.
+    /// Returns whether the block has been in the index since the watch began.
     pub(crate) fn stayed(&self, number: u64) -> bool {
         self.list.iter().any(|watch| watch.number == number && !watch.left)
     }

@@ -1,8 +1,8 @@
-//! Which stores the current thread evicts from.
+//! The stores that the current thread evicts from.
 //!
-//! A listener may store into the store that evicts; what it stores must not evict again, or there
-//! would be no end to it. It may also store into other stores, a second tier for instance, and
-//! those make room of their own: a chain of tiers marks one store after the other.
+//! A listener may store into the store that evicts. That must not evict again, because it would
+//! recurse for ever. A listener may also store into other stores, such as a second tier, which make
+//! room themselves. So a chain of tiers marks one store after the other.
 
 use std::cell::{Cell, RefCell};
 

@@ -94,7 +94,7 @@ impl Cooldown {
         Cooldown { born: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    /// Whether `interval` has passed. If so, it begins anew.
+    /// Returns whether `interval` has passed. If so, it begins anew.
     fn is_due(&self, interval: Duration) -> bool {
         let now = self.born.elapsed().as_micros() as u64 + 1;
         // Relaxed: if two threads find it due at once, both act.
@@ -137,7 +137,7 @@ impl Limit {
         }
     }
 
-    /// The limit, if there is one.
+    /// Returns the limit, if there is one.
     #[inline]
     pub(crate) fn bytes(&self) -> Option<usize> {
         // Relaxed: a thread that sees a new limit late applies the old one once more.
@@ -156,12 +156,12 @@ impl Limit {
         self.debt.reset();
     }
 
-    /// Bytes that all compression contexts together may hold.
+    /// Returns the bytes that all compression contexts together may hold.
     pub(crate) fn max_context_bytes(&self) -> Option<usize> {
         self.bytes().map(|max| max / CONTEXT_SHARE)
     }
 
-    /// Whether the limit was lowered, and the store was not below it since.
+    /// Returns whether the limit was lowered, and the store was not below it since.
     pub(crate) fn is_catching_up(&self) -> bool {
         // Relaxed, here and below: a thread that is late to see it evicts a step more or less.
         self.catching_up.load(Ordering::Relaxed)
@@ -201,7 +201,7 @@ impl Limit {
         self.swept.is_due(SWEEP)
     }
 
-    /// Whether the limit was reached, and the store not below its low watermark since.
+    /// Returns whether the limit was reached, and the store was not below its low watermark since.
     #[inline]
     pub(crate) fn above_low_watermark(&self) -> bool {
         // Relaxed: a thread that sees the flag late applies the other threshold once more.
@@ -278,13 +278,13 @@ impl Limit {
         }
     }
 
-    /// The store's eviction debt.
+    /// Returns the store's eviction debt.
     #[inline]
     pub(crate) fn debt(&self) -> &EvictionDebt {
         &self.debt
     }
 
-    /// Once full, the store takes blocks again below this many bytes.
+    /// Returns the bytes below which a store that was full takes blocks again.
     pub(crate) fn low_watermark(&self, max: usize) -> usize {
         let threshold = max as u128 * u128::from(self.accept_percent) / 100;
         usize::try_from(threshold).unwrap_or(max).saturating_add(1).min(max)

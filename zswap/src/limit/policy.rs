@@ -26,7 +26,7 @@ use crate::index::clock::EvictionAdvice;
 /// Loads are never refused: a decompression context that one of them makes counts as soon as it is
 /// there, and the next store makes room for it, or is refused. After
 /// [`Store::set_limit`](crate::Store::set_limit) has lowered the limit, the store is over it until
-/// what is too much was evicted or removed.
+/// enough was evicted or removed.
 ///
 /// # What a full store does
 ///

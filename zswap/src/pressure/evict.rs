@@ -109,14 +109,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         })
     }
 
-    /// Whether some held bytes go by themselves, and so are no reason to evict: a pool that awaits
-    /// destruction, or a context too large to stay idle.
+    /// Returns whether some held bytes are going to be freed in any case, and so are no reason to
+    /// evict: a pool that awaits destruction, or a context too large to stay idle.
     #[inline]
     fn has_transient_bytes(&self, pool: &PoolRef, max: usize) -> bool {
         self.manager().pending_bytes() > 0 || pool.codec().largest_context_bytes() > max / 2
     }
 
-    /// Lets it go.
+    /// Frees those bytes.
     #[cold]
     fn release_transient(&self, pool: &PoolRef, max: usize) {
         if self.has_transient_bytes(pool, max) {
@@ -127,7 +127,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Bytes held that are no reason to evict or refuse: [contexts in
+    /// Returns the held bytes that are no reason to evict or refuse: [contexts in
     /// flight](Self::contexts_in_flight), and for a store that evicts, which would evict in vain
     /// for them, pools that await destruction.
     fn transient_bytes(&self) -> usize {
@@ -156,9 +156,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Frees unused memory, then evicts, until the store is below its limit. Needs no memory
     /// itself.
     ///
-    /// While the store is over a limit that was lowered, it evicts one step, which is more than a
-    /// block adds, and leaves the rest to the stores after it; unless it is to bring the store
-    /// below the limit `at_once`.
+    /// While the store is over a limit that was lowered, this evicts one step, which is more than a
+    /// block adds, and leaves the rest to later calls. With `at_once`, it brings the store below
+    /// the limit.
     #[cold]
     fn make_room(&self, pool: &PoolRef, at_once: bool) -> Result<(), Error> {
         self.manager().destroy_pending();
@@ -192,7 +192,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             if freed > 0 && held < limit.saturating_add(SLACK) {
                 return Ok(());
             }
-            // Without success so far: all pools are asked before more goes.
+            // That was not enough: release what all pools have before more is evicted.
             match self.over_limit_after_release(pool, freed > 0, PoolScope::All)? {
                 None => return Ok(()),
                 // Contexts in use belong to stores in flight: this one waits for one of them.
@@ -209,15 +209,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Returns by how much the store is over its limit after a step of eviction, and after
-    /// releasing what that left behind.
+    /// Releases what a step of eviction left behind. Returns the held bytes and the limit, if the
+    /// store is still over it.
     fn over_limit_after_release(
         &self,
         pool: &PoolRef,
         evicted: bool,
         scope: PoolScope,
     ) -> Result<Option<(usize, usize)>, Error> {
-        // If there was nothing to evict it is contexts after all: all that are idle go.
+        // If there was nothing to evict, contexts hold the memory: free all idle ones.
         self.release_unused(
             if evicted { IdleContexts::KeepOne } else { IdleContexts::Free },
             scope,
@@ -253,7 +253,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(enough(self.over_limit(pool)?))
     }
 
-    /// Whether the store is at least `bytes` below its limit.
+    /// Returns whether the store is at least `bytes` below its limit.
     fn has_room_for(&self, bytes: usize, max: usize) -> bool {
         let transient_bytes = self.transient_bytes();
         self.measure_held()
@@ -375,7 +375,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 }
 
 impl<K, S> Store<K, S> {
-    /// Whether a store that adds bytes has to evict as many.
+    /// Returns whether a store that adds bytes has to evict as many.
     #[inline]
     fn evicts_for_debt(&self) -> bool {
         // The flag may be left over from a limit that there was.

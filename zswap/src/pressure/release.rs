@@ -19,7 +19,7 @@ use crate::limit::{Admission, ReleaseAttempt};
 use crate::store::Store;
 use crate::value::error::Error;
 
-/// Which contexts are freed.
+/// Contexts to free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdleContexts {
     /// None.
@@ -30,10 +30,10 @@ pub(crate) enum IdleContexts {
     Free,
 }
 
-/// Which pools are asked.
+/// Pools to release memory of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolScope {
-    /// Those in use and some others: takes no longer where pools are many.
+    /// Those in use and some others, so that the time does not depend on the number of pools.
     Some,
     /// Every one.
     All,
@@ -112,7 +112,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         freed + self.release_unused(IdleContexts::Free, PoolScope::All)
     }
 
-    /// Releases what costs little to find. Returns about how many bytes that were.
+    /// Releases what costs little to find. Returns roughly how many bytes.
     pub(crate) fn release_unused(&self, contexts: IdleContexts, scope: PoolScope) -> usize {
         let mut freed = 0;
         if contexts != IdleContexts::Keep {
@@ -217,9 +217,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Bytes of compression contexts in use that are no reason to evict or refuse: where one is
-    /// more than half of the limit, none stays idle, and those in use belong to stores in flight. A
-    /// store that is admitted waits for one of them, and adds none. 0 where contexts are smaller.
+    /// Returns the bytes of compression contexts in use that are no reason to evict or refuse:
+    /// where one is more than half of the limit, none stays idle, and those in use belong to stores
+    /// in flight. A store that is admitted waits for one of them, and adds none. 0 where contexts
+    /// are smaller.
     pub(crate) fn in_flight_context_bytes(&self) -> usize {
         if self.may_keep_idle_context() { 0 } else { self.manager().compression_context_bytes() }
     }
@@ -233,7 +234,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if attempt == ReleaseAttempt::Thorough { 0 } else { needed / 4 }
     }
 
-    /// The store is full, and there is nothing that it could do about that.
+    /// Returns the error of a full store that can release nothing more.
     pub(crate) fn full_error(&self, held: usize, limit: usize) -> Error {
         let threshold =
             if self.eviction().evicts() { limit } else { self.limit().low_watermark(limit) };

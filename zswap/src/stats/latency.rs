@@ -110,7 +110,7 @@ impl fmt::Display for LatencySummary {
     }
 }
 
-/// The power of two, and the two bits after the highest.
+/// Returns the number of a time's range: its power of two, and the two bits after the highest.
 fn bucket(ns: u64) -> usize {
     let ns = ns.max(4);
     let power = ns.ilog2();
@@ -118,7 +118,7 @@ fn bucket(ns: u64) -> usize {
     ((power as usize - 2) * 4 + quarter).min(BUCKETS - 1)
 }
 
-/// The longest time that is counted there.
+/// Returns the longest time that is counted there.
 fn upper(bucket: usize) -> u64 {
     let (power, quarter) = (bucket as u32 / 4 + 2, bucket as u64 % 4);
     ((4 + quarter + 1) << (power - 2)) - 1

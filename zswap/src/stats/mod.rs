@@ -134,7 +134,7 @@ pub struct Rejected {
 }
 
 impl StoreStats {
-    /// Bytes held altogether, which the limit bounds.
+    /// Returns all held bytes, which the limit bounds.
     pub fn bytes_held(&self) -> usize {
         self.pool_bytes + self.context_bytes + self.index_bytes
     }
@@ -147,7 +147,7 @@ impl StoreStats {
 }
 
 impl Rejected {
-    /// All of them.
+    /// Returns the sum of all kinds.
     pub fn total(&self) -> u64 {
         self.full + self.compress_failed + self.alloc_failed + self.no_pool + self.bad_input
     }
@@ -175,7 +175,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// A store returned this error.
+    /// Counts an error that a store returned.
     pub(crate) fn store_failed(&self, error: &Error) {
         count(match error {
             Error::BlockTooLong { .. } | Error::BufferTooSmall { .. } => &self.bad_input,
@@ -190,7 +190,7 @@ impl Counters {
         });
     }
 
-    /// A load or take returned this error.
+    /// Counts an error that a load or take returned.
     pub(crate) fn load_failed(&self, error: &Error) {
         match error {
             Error::Codec(_) => count(&self.decompress_failed),

@@ -43,7 +43,8 @@ impl<K, S> Store<K, S> {
         }
     }
 
-    /// A page of allocators with a bounded number of objects in each: it has room for a block.
+    /// Returns the page of allocators with a bounded number of objects in each: it has room for a
+    /// block.
     #[inline]
     pub(crate) fn page_bytes(&self) -> usize {
         self.block_size().max(4096)

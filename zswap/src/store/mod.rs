@@ -166,7 +166,7 @@ impl<K, S> Store<K, S> {
         WeakStore(Arc::downgrade(&self.inner))
     }
 
-    /// The largest block in bytes.
+    /// Returns the largest block in bytes.
     #[inline]
     pub fn block_size(&self) -> usize {
         self.inner.settings.block_size
@@ -178,7 +178,7 @@ impl<K, S> Store<K, S> {
         self.inner.settings.max_value_len
     }
 
-    /// The pool manager: its pools, its registry, its executor.
+    /// Returns the pool manager: its pools, its registry, its executor.
     #[inline]
     pub fn manager(&self) -> &PoolManager {
         &self.inner.manager
@@ -240,13 +240,13 @@ impl<K, S> Store<K, S> {
         if many { self.manager().renew().ok().flatten() } else { None }
     }
 
-    /// Bytes held now, as the operating system counts them: pools, contexts and index. What the
-    /// limit is about. Walks the pools.
+    /// Returns the bytes held now, as the operating system counts them: pools, contexts and index.
+    /// What the limit is about. Walks the pools.
     pub fn bytes_held(&self) -> usize {
         self.inner.manager.bytes_held() + self.index().bytes()
     }
 
-    /// The limit of [`bytes_held`](Self::bytes_held), if there is one.
+    /// Returns the limit of [`bytes_held`](Self::bytes_held), if there is one.
     pub fn limit_bytes(&self) -> Option<usize> {
         self.limit().bytes()
     }

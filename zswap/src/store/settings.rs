@@ -29,13 +29,14 @@ pub(crate) struct EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// Whether this block is kept raw without running the codec.
+    /// Returns whether this block is kept raw without running the codec.
     #[inline]
     pub(crate) fn looks_incompressible(self, block: &[u8]) -> bool {
         self.skip_incompressible && incompressible::looks_incompressible(block)
     }
 
-    /// Bytes that the object of a block of `len` bytes may have at most; a longer one is kept raw.
+    /// Returns the most bytes that the object of a block of `len` bytes may have; a longer one is
+    /// kept raw.
     #[inline]
     pub(crate) fn max_object_len(self, len: usize) -> usize {
         len - (len * usize::from(self.min_gain_percent) / 100).max(1)

@@ -53,7 +53,8 @@ impl Backoff {
     }
 }
 
-/// Whether this error ends when readers finish. Out of line, so that other loads do not check.
+/// Returns whether this error ends when readers finish. Out of line, so that other loads do not
+/// check.
 #[cold]
 #[inline(never)]
 pub(crate) fn is_too_many_readers(error: &Error) -> bool {

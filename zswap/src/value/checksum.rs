@@ -6,7 +6,7 @@
 const MULTIPLIERS: [u64; 4] =
     [0x9E37_79B1_85EB_CA87, 0xC2B2_AE3D_27D4_EB4F, 0x1656_67B1_9E37_79F9, 0x85EB_CA77_C2B2_AE63];
 
-/// Of `bytes`, and of the length of the block that they stand for.
+/// Returns the checksum of `bytes`, and of the length of the block that they stand for.
 pub(crate) fn checksum(bytes: &[u8], len: usize) -> u32 {
     let mut lanes = MULTIPLIERS;
     lanes[0] ^= bytes.len() as u64;

@@ -61,7 +61,7 @@ pub(crate) enum ValueId {
 }
 
 impl Value {
-    /// Bytes of the block or value.
+    /// Returns the bytes of the block or value.
     pub(crate) fn len(&self) -> usize {
         match self {
             Value::SameFilled { len, .. } => *len,
@@ -70,7 +70,7 @@ impl Value {
         }
     }
 
-    /// Bytes of its objects.
+    /// Returns the bytes of its objects.
     pub(crate) fn object_len(&self) -> usize {
         match self {
             Value::SameFilled { .. } => 0,
@@ -79,7 +79,7 @@ impl Value {
         }
     }
 
-    /// A pool that it is in: of a large value the first.
+    /// Returns a pool that it is in: of a large value the first.
     pub(crate) fn pool(&self) -> Option<&PoolRef> {
         match self {
             Value::SameFilled { .. } => None,
@@ -113,7 +113,7 @@ impl LargeValue {
         ValueId::Large(self.parts.as_ptr().addr())
     }
 
-    /// Bytes on the heap that say where its blocks are.
+    /// Returns the bytes on the heap that say where its blocks are.
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.parts) + TryArc::<LargeValue>::HEAP_BYTES
     }

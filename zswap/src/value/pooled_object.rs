@@ -39,7 +39,7 @@ impl PooledObject {
         &self.held().1
     }
 
-    /// The object's id: unique while the object is pinned or watched.
+    /// Returns the object's id: unique while the object is pinned or watched.
     pub(crate) fn id(&self) -> ValueId {
         let (pool, handle) = self.held();
         ValueId::Pooled { pool: pool.id(), handle: handle.id() }
@@ -95,7 +95,7 @@ impl PooledObject {
         zpool_core::internal::catch(|| pool.zpool().free(handle).is_ok()).unwrap_or(false)
     }
 
-    /// The handle and a reference to its pool, for an index to keep.
+    /// Returns the handle and a reference to its pool, for an index to keep.
     #[inline]
     pub(crate) fn into_parts(mut self) -> (PoolRef, Handle) {
         self.held.take().expect("there until the end")

@@ -9,7 +9,8 @@ use zpool_core::internal::prefetch;
 /// Bytes after which a same-filled block repeats itself.
 const PERIOD: usize = size_of::<u64>();
 
-/// The word that `block` repeats, first byte lowest. Blocks of up to eight bytes always repeat one.
+/// Returns the word that `block` repeats, first byte lowest. Blocks of up to eight bytes always
+/// repeat one.
 #[inline]
 pub(crate) fn detect(block: &[u8]) -> Option<u64> {
     let Some(first) = block.first_chunk::<PERIOD>() else { return Some(short(block)) };
@@ -27,7 +28,7 @@ pub(crate) fn detect(block: &[u8]) -> Option<u64> {
     (block[PERIOD..] == block[..block.len() - PERIOD]).then_some(word)
 }
 
-/// A word that begins with `block`, which is shorter than one.
+/// Returns a word that begins with `block`, which is shorter than one.
 fn short(block: &[u8]) -> u64 {
     let mut bytes = [0; PERIOD];
     bytes[..block.len()].copy_from_slice(block);

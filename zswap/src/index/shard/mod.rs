@@ -79,14 +79,14 @@ impl<K> Shard<K> {
         }
     }
 
-    /// Bytes on the heap: of the table, of the lists of pools and values, and of what says where
-    /// the blocks of values are.
+    /// Returns the bytes on the heap: of the table, of the lists of pools and values, and of what
+    /// says where the blocks of values are.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.table.bytes() + self.list_bytes
     }
 
-    /// Entries in pools, by pool; blocks of large values among them.
+    /// Counts entries in pools, by pool; blocks of large values among them.
     pub(crate) fn entries_by_pool(&self, mut add: impl FnMut(PoolId, usize)) {
         self.pools.entries().for_each(|(pool, entries)| add(pool, entries));
         self.values.blocks().iter().for_each(|&(pool, blocks)| add(pool, blocks));
@@ -132,8 +132,8 @@ impl<K> Shard<K> {
     }
 }
 
-/// Whether a look-up can find this key. A float that is not a number, for example, does not equal
-/// itself.
+/// Returns whether a look-up can find this key. A float that is not a number, for example, does not
+/// equal itself.
 pub(crate) fn equals_itself<K: Eq>(key: &K) -> bool {
     let itself = key;
     key == itself
@@ -204,8 +204,8 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Whether hashes are looked up in their order: before `hash` the one before it. Now it is
-    /// `hash`.
+    /// Returns whether hashes are looked up in their order: before `hash` the one before it. Now it
+    /// is `hash`.
     #[inline]
     pub(crate) fn is_sequential(&mut self, hash: u64) -> bool {
         std::mem::replace(&mut self.last_hash, hash) == hash.wrapping_sub(1)
@@ -251,7 +251,7 @@ impl<K: Eq> Shard<K> {
 }
 
 impl ValueRef<'_> {
-    /// Bytes of the block or value.
+    /// Returns the bytes of the block or value.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {

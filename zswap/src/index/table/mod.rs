@@ -83,7 +83,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Whether a walk begins here, with the stash.
+    /// Returns whether a walk begins here, with the stash.
     pub(crate) fn is_start(self) -> bool {
         self.hash == 0
     }
@@ -138,7 +138,7 @@ impl<K> Table<K> {
         self.len
     }
 
-    /// Bytes of the table's memory.
+    /// Returns the bytes of the table's memory.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.array_bytes
@@ -147,7 +147,7 @@ impl<K> Table<K> {
             + self.stash.capacity() * size_of::<(KeyedEntry<K>, u32)>()
     }
 
-    /// Bytes that [`tidy`](Self::tidy) could free, roughly.
+    /// Returns roughly the bytes that [`tidy`](Self::tidy) could free.
     #[cfg(test)]
     pub(crate) fn surplus(&self) -> usize {
         let needed = enough(self.len);
@@ -174,7 +174,7 @@ impl<K> Table<K> {
         self.segment_mut(at.segment).get_mut(at.bucket as usize)
     }
 
-    /// The checksum of the entry at `at`; 0 where there are none.
+    /// Returns the checksum of the entry at `at`; 0 where there are none.
     #[inline]
     pub(crate) fn sum(&self, at: BucketId) -> u32 {
         if at.segment == STASH {
@@ -258,7 +258,7 @@ impl<K> Table<K> {
         removed
     }
 
-    /// All items, and the hash of none: in no order that means anything.
+    /// Iterates over all items, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyedEntry<K>> {
         let segments = std::iter::once(&self.first).chain(&self.more).flat_map(Segment::iter);
         segments.chain(self.stash.iter().map(|(item, _)| item))
@@ -276,8 +276,8 @@ impl<K> Table<K> {
         segments.flat_map(Segment::drain).chain(self.stash.drain(..))
     }
 
-    /// The items of the stretch of the table at `from`, and where the next stretch begins; `None`
-    /// behind the last. A stretch is the stash, or one segment.
+    /// Returns the items of the stretch of the table at `from`, and where the next stretch begins;
+    /// `None` behind the last. A stretch is the stash, or one segment.
     pub(crate) fn stretch(&self, from: Position) -> (Stretch<'_, K>, Option<Position>) {
         if from == Position::default() && !self.stash.is_empty() {
             return (Stretch::Stash(&self.stash), Some(Position::of(0)));
@@ -287,8 +287,8 @@ impl<K> Table<K> {
         (Stretch::Segment(segment), next)
     }
 
-    /// The first entry at or behind `from` among the next `most` buckets, and the position of that
-    /// bucket; otherwise the position behind them, or `None` at the end of the table.
+    /// Returns the first entry at or behind `from` among the next `most` buckets, and the position
+    /// of that bucket; otherwise the position behind them, or `None` at the end of the table.
     pub(crate) fn seek(&self, from: Position, most: usize) -> Seek {
         if from.hash == 0 && from.stashed < self.stash.len() {
             return Seek::Found(BucketId { segment: STASH, bucket: from.stashed as u32 }, from);
@@ -312,8 +312,8 @@ impl<K> Table<K> {
         }
     }
 
-    /// The position behind the entry at `at`, which [`seek`](Self::seek) found at `from`; `None` at
-    /// the end of the table.
+    /// Returns the position behind the entry at `at`, which [`seek`](Self::seek) found at `from`;
+    /// `None` at the end of the table.
     pub(crate) fn behind(&self, at: BucketId, from: Position) -> Option<Position> {
         if at.segment == STASH {
             return Some(Position { stashed: from.stashed + 1, ..from });
@@ -323,7 +323,7 @@ impl<K> Table<K> {
         Some(Position { hash, ..from })
     }
 
-    /// The number of the segment for a hash.
+    /// Returns the number of the segment for a hash.
     #[inline]
     fn number(&self, hash: u64) -> u32 {
         if self.depth == 0 {

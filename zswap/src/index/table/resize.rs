@@ -250,7 +250,7 @@ impl<K> Table<K> {
         fit(&mut self.more);
     }
 
-    /// Whether the table has many more buckets than it needs.
+    /// Returns whether the table has many more buckets than it needs.
     #[inline]
     pub(crate) fn is_sparse(&self) -> bool {
         self.buckets > SPARE_BUCKETS && is_much_more(self.buckets - SPARE_BUCKETS, enough(self.len))
@@ -295,7 +295,7 @@ impl<K> Table<K> {
     }
 }
 
-/// The buckets at which a segment splits.
+/// Returns the buckets at which a segment splits.
 pub(super) fn max_buckets<K>() -> usize {
     (SEGMENT_BYTES / size_of::<Option<KeyedEntry<K>>>()).max(SEGMENT_BUCKETS)
 }
@@ -304,7 +304,7 @@ fn is_much_more(buckets: usize, enough: usize) -> bool {
     buckets > enough + enough / 2
 }
 
-/// The hashes of all entries of these segments, in their order.
+/// Returns the hashes of all entries of these segments, in their order.
 fn hashes<K>(segments: &[&Segment<K>], rehash: &impl Fn(&K) -> u64) -> Result<Vec<u64>, NoRoom> {
     let mut hashes = Vec::new();
     hashes.try_reserve_exact(segments.iter().map(|segment| segment.len()).sum())?;

@@ -78,29 +78,29 @@ pub(crate) struct Range {
 impl Range {
     pub(crate) const ALL: Range = Range { start: 0, depth: 0 };
 
-    /// The two halves.
+    /// Returns the two halves.
     pub(crate) fn halves(self) -> [Range; 2] {
         let depth = self.depth + 1;
         [Range { depth, ..self }, Range { start: self.start | 1 << (u64::BITS - depth), depth }]
     }
 
-    /// The half that `hash`, which lies inside, is in: 0 or 1.
+    /// Returns the half that `hash`, which lies inside, is in: 0 or 1.
     pub(crate) fn half_of(self, hash: u64) -> usize {
         (hash >> (u64::BITS - 1 - self.depth)) as usize & 1
     }
 
-    /// The first hash behind the range; `None` at the end of all hashes.
+    /// Returns the first hash behind the range; `None` at the end of all hashes.
     pub(crate) fn end(self) -> Option<u64> {
         if self.depth == 0 { None } else { self.start.checked_add(1 << (u64::BITS - self.depth)) }
     }
 
-    /// The bucket of `buckets` where the entries of `hash` begin, without its lowest bits.
+    /// Returns the bucket of `buckets` where the entries of `hash` begin, without its lowest bits.
     #[inline]
     fn share(self, hash: u64, buckets: usize) -> usize {
         ((u128::from(hash << self.depth) * buckets as u128) >> u64::BITS) as usize
     }
 
-    /// The lowest hash whose share of `buckets` is `bucket`.
+    /// Returns the lowest hash whose share of `buckets` is `bucket`.
     fn first_hash(self, bucket: usize, buckets: usize) -> u64 {
         let offset =
             ((bucket as u128) << u64::BITS).div_ceil(buckets as u128).div_ceil(1 << self.depth);
@@ -160,7 +160,7 @@ impl<K> Segment<K> {
         self.buckets.len()
     }
 
-    /// Bytes of the arrays.
+    /// Returns the bytes of the arrays.
     pub(crate) fn bytes(&self) -> usize {
         self.buckets.bytes() + self.sums.bytes()
     }
@@ -175,7 +175,7 @@ impl<K> Segment<K> {
         self.buckets.get_mut(at)?.as_mut()
     }
 
-    /// The checksum at bucket `at`; 0 where there are none.
+    /// Returns the checksum at bucket `at`; 0 where there are none.
     #[inline]
     pub(crate) fn sum(&self, at: usize) -> u32 {
         self.sums.get(at).copied().unwrap_or(0)
@@ -188,7 +188,7 @@ impl<K> Segment<K> {
         }
     }
 
-    /// The items in the order of their homes.
+    /// Iterates over the items in the order of their homes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyedEntry<K>> {
         let (wrapped, rest) = self.buckets.split_at(self.wrapped());
         rest.iter().chain(wrapped).flatten()
@@ -203,7 +203,7 @@ impl<K> Segment<K> {
         order.filter_map(move |at| Some((buckets[at].take()?, sums.get(at).copied().unwrap_or(0))))
     }
 
-    /// How many buckets at the front have entries whose homes are at the end.
+    /// Returns how many buckets at the front have entries whose homes are at the end.
     fn wrapped(&self) -> usize {
         let is_wrapped = |(at, bucket): (usize, &Option<KeyedEntry<K>>)| {
             bucket.as_ref().is_some_and(|(_, entry)| entry.state().distance() > at)
@@ -211,8 +211,8 @@ impl<K> Segment<K> {
         self.buckets.iter().enumerate().take_while(|&bucket| is_wrapped(bucket)).count()
     }
 
-    /// Whether an insert is fine as it is: there is room and the latest inserts were cheap, or a
-    /// larger segment would not help.
+    /// Returns whether an insert is fine as it is: there is room and the latest inserts were cheap,
+    /// or a larger segment would not help.
     #[inline]
     pub(crate) fn is_roomy(&self) -> bool {
         (self.has_room() && self.strain <= STRAINED * STRAIN_WINDOW) || self.stuck
@@ -223,13 +223,13 @@ impl<K> Segment<K> {
         (self.len + 1) * LOAD_OF <= self.buckets.len() * LOAD
     }
 
-    /// Entries crowd in a part of the range although most buckets of the segment are free: more
-    /// buckets would not help.
+    /// Returns whether entries crowd in a part of the range although most buckets of the segment
+    /// are free: more buckets would not help.
     pub(crate) fn is_thin(&self) -> bool {
         self.len * 4 < self.buckets.len()
     }
 
-    /// Whether it was given more buckets than its entries need.
+    /// Returns whether it has more buckets than its entries need.
     pub(crate) fn is_enlarged(&self) -> bool {
         self.enlarged
     }
@@ -260,17 +260,17 @@ impl<K> Segment<K> {
         buckets + if self.has_room() { buckets / 2 } else { STEP.max(buckets / 8) }
     }
 
-    /// The bucket where the hand of a clock goes on at `position`, a hash in the range.
+    /// Returns the bucket where the hand of a clock goes on at `position`, a hash in the range.
     pub(crate) fn bucket_at(&self, position: u64) -> usize {
         self.range().share(position, self.buckets.len())
     }
 
-    /// The position of bucket `at`; `None` behind the last.
+    /// Returns the position of bucket `at`; `None` behind the last.
     pub(crate) fn position_of(&self, at: usize) -> Option<u64> {
         (at < self.buckets.len()).then(|| self.range().first_hash(at, self.buckets.len()))
     }
 
-    /// The bucket of the key of this hash for which `is` says yes.
+    /// Returns the bucket of the key of this hash for which `is` returns true.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<usize> {
         let buckets = &self.buckets[..];
@@ -300,8 +300,8 @@ impl<K> Segment<K> {
         prefetch(self.buckets.get(self.home(hash)..).unwrap_or_default(), 3);
     }
 
-    /// Whether entries of these hashes, in this empty segment, would all be within reach of their
-    /// homes.
+    /// Returns whether entries of these hashes, in this empty segment, would all be within reach of
+    /// their homes.
     ///
     /// In the order of homes each entry comes right after the one before it or at its home, so the
     /// farthest is known without placing any. A run that wraps around the end adds at most what a
@@ -422,7 +422,7 @@ impl<K> Segment<K> {
         if at < self.buckets.len() { at } else { at - self.buckets.len() }
     }
 
-    /// The home of the entry at `at`, if there is one.
+    /// Returns the home of the entry at `at`, if there is one.
     fn home_of(&self, at: usize) -> Option<usize> {
         let (_, entry) = self.buckets[self.wrapped_around(at)].as_ref()?;
         at.checked_sub(entry.state().distance())
@@ -473,8 +473,8 @@ impl<K> Segment<K> {
         if at + 1 == self.buckets.len() { 0 } else { at + 1 }
     }
 
-    /// The bucket where the entries of a hash begin: as far into the array as the hash is into the
-    /// range, with the lowest bits added.
+    /// Returns the bucket where the entries of a hash begin: as far into the array as the hash is
+    /// into the range, with the lowest bits added.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         let at = self.range().share(hash, self.buckets.len()) + (hash % NEIGHBOURS) as usize;

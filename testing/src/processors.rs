@@ -4,21 +4,25 @@
 #[cfg(target_os = "linux")]
 const TRIED: usize = 4;
 
-/// Does `work` on some of the processors that this thread may run on, in turn; it stays on each
-/// meanwhile. Elsewhere than on Linux `work` is done once, wherever the thread is.
-pub(crate) fn on_each_processor(mut work: impl FnMut()) {
+/// Does `work` on some of the processors that this thread may run on, one after the other. On
+/// systems other than Linux, does it once, wherever the thread is.
+///
+/// # Panics
+///
+/// If the system refuses to move the thread.
+pub fn on_each_processor(mut work: impl FnMut()) {
     #[cfg(not(target_os = "linux"))]
     work();
     #[cfg(target_os = "linux")]
     {
         use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-        let all = sched_getaffinity(None).unwrap();
+        let all = sched_getaffinity(None).expect("the system knows");
         for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| all.is_set(cpu)).take(TRIED) {
             let mut one = CpuSet::new();
             one.set(cpu);
-            sched_setaffinity(None, &one).unwrap();
+            sched_setaffinity(None, &one).expect("this thread may run there");
             work();
         }
-        sched_setaffinity(None, &all).unwrap();
+        sched_setaffinity(None, &all).expect("it could run there before");
     }
 }

@@ -1,30 +1,13 @@
-//! Runs tests that change their whole process, each in a child process. And seccomp filters.
-
-use std::process::Command;
-
-/// Runs the test of this name again, alone in a child process. Returns true in the child.
-pub(crate) fn in_child(test: &str) -> bool {
-    const CHILD: &str = "ZPOOL_TEST_CHILD";
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let output = child.env(CHILD, "1").args(["--exact", test, "--nocapture"]).output().unwrap();
-    let text =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(output.status.success(), "{}\n{}{}", output.status, text[0], text[1]);
-    // Its message about being skipped.
-    print!("{}", text[1]);
-    false
-}
+//! A system that refuses calls, or keeps all memory resident. Each test needs a
+//! [child process](crate::child), because neither can be taken back.
 
 /// The result of a refused system call: an error, or success without an effect.
-pub(crate) const ANSWERS: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::ENOSYS, 0];
+pub const ANSWERS: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::ENOSYS, 0];
 
 /// Refuses system calls of this thread from now on. Returns false, with a message, if filters are
 /// not permitted.
 #[must_use]
-pub(crate) fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
+pub fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -51,7 +34,7 @@ pub(crate) fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
 
 /// Locks the memory of this process. Returns false, with a message, if that is not permitted.
 #[must_use]
-pub(crate) fn lock_memory(flags: i32) -> bool {
+pub fn lock_memory(flags: i32) -> bool {
     // SAFETY: a plain system call.
     let locked = unsafe { libc::mlockall(flags) } == 0;
     if !locked {

@@ -5,8 +5,9 @@ use zpool_core::Violation;
 use crate::buddy::BuddyState;
 use crate::geometry::{BuddyIndex, Chunks, Geometry, PageIndex, SIDES};
 use crate::page_list::{By, List, PageGroup};
-use crate::state::{FullnessRow, ZbudState};
 use crate::table::RunTable;
+
+use super::{FullnessRow, ZbudState};
 
 /// Compares lists, entries, buddies and sums, under the pool's lock. It allows for what happens
 /// without the lock: buddies that are being filled, isolated pages, and guards that come and go.
@@ -40,12 +41,13 @@ struct Totals {
 
 impl Totals {
     fn compare(&self, state: &ZbudState) -> Result<(), Violation> {
+        let counts = state.counts;
         let pairs = [
-            ("objects", self.objects, state.objects),
-            ("zombies", self.zombies, state.zombies),
-            ("payload bytes", self.payload, state.payload),
-            ("chunks", self.chunks, state.chunks),
-            ("resident frames", self.resident, state.resident),
+            ("objects", self.objects, counts.objects),
+            ("zombies", self.zombies, counts.zombies),
+            ("payload bytes", self.payload, counts.payload),
+            ("chunks", self.chunks, counts.chunks),
+            ("resident frames", self.resident, counts.resident),
             ("pages by age", self.aged, state.by_age.len()),
             ("vacant pages", self.vacant, state.vacant.len()),
             ("empty pages", self.empty, state.empty.len()),
@@ -55,10 +57,10 @@ impl Totals {
                 return Err(Violation::new(format!("{what}: {booked} kept, {counted} counted")));
             }
         }
-        if self.rows != state.rows {
+        if self.rows != counts.rows {
             return Err(Violation::new(format!(
                 "rows: {:?} counted, {:?} kept",
-                self.rows, state.rows
+                self.rows, counts.rows
             )));
         }
         Ok(())
