@@ -4,7 +4,8 @@
 #   ci/fuzz.sh [SECONDS [TARGET...]]
 #
 #   SECONDS   time per target (60)
-#   TARGET    of zbud, zsmalloc, lz4, lzo, zstd, zstd_dict, store; all of them if none is named
+#   TARGET    of zbud, zsmalloc, lz4, lz4_flex, lzo, zstd, zstd_dict, pagelz, pagelz_dense,
+#             pagelz_slow, store; all of them if none is named
 #
 # Runs under AddressSanitizer with the flags of cargo-fuzz, which need not be installed. If it is,
 # `cargo fuzz run TARGET` works too. Needs a nightly toolchain and a C++ compiler. Interesting
@@ -23,7 +24,7 @@ if ! command -v "${CXX:-c++}" >/dev/null 2>&1; then
 fi
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- zbud zsmalloc lz4 lzo zstd zstd_dict \
+[ $# -gt 0 ] || set -- zbud zsmalloc lz4 lz4_flex lzo zstd zstd_dict \
     pagelz pagelz_dense pagelz_slow store
 
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')

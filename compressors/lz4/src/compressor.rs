@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lz4_flex::block::{decompress_into, get_maximum_output_size};
+use lz4_flex::block::get_maximum_output_size;
 use zpool_core::CreateError;
 use zpool_core::compress::{
     CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
@@ -11,6 +11,7 @@ use zpool_core::internal::try_box;
 use zpool_core::spec::{Component, Params};
 
 use crate::context::Lz4Context;
+use crate::decode::decode;
 
 /// lz4. Has no settings; every one is as good as any other.
 #[derive(Debug)]
@@ -51,14 +52,11 @@ impl Compressor for Lz4Compressor {
         Ok(try_box(Lz4Context::new(max_block_len)?).map_err(|_| CodecError::OutOfMemory)?)
     }
 
-    /// As in the trait. The decoder checks each length and offset, and copies only what it wrote
-    /// before. So K9 holds once a short result is refused.
+    /// As in the trait. The decoder checks each length and offset, copies only what it wrote before,
+    /// and refuses input that does not fill the block. So K9 holds.
     #[inline]
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
-        match decompress_into(compressed, block) {
-            Ok(len) if len == block.len() => Ok(()),
-            Ok(_) | Err(_) => Err(CodecError::Corrupt),
-        }
+        decode(compressed, block)
     }
 }
 

@@ -25,8 +25,10 @@
 //! # Format
 //!
 //! A plain LZ4 block that any LZ4 decoder reads, without frame, length or checksum. The bytes are
-//! those of [`lz4_flex::block::compress_into`]. A corrupt block is an error if it breaks the
-//! format; otherwise a load returns wrong bytes, over the full length.
+//! those of [`lz4_flex::block::compress_into`]. The decoder is our own, because it knows the length
+//! of the block and what is frequent in memory pages. It reads what that of `lz4_flex` reads, and
+//! refuses what that refuses. A corrupt block is an error if it breaks the format; otherwise a load
+//! returns wrong bytes, over the full length.
 //!
 //! # Example
 //!
@@ -52,12 +54,13 @@
 //!
 //! # Where to read next
 //!
-//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, and `context.rs` for
-//! the half with state.
-
-#![forbid(unsafe_code)]
+//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for the
+//! half with state, and `decode.rs` and `fast.rs` for the decoder.
 
 mod compressor;
 mod context;
+mod decode;
+#[allow(unsafe_code, reason = "loads and stores of fixed widths without a bounds check")]
+mod fast;
 
 pub use compressor::{Lz4Compressor, Lz4Driver};

@@ -137,9 +137,15 @@ pub(crate) fn careful<const XORED: bool>(
     Ok(at)
 }
 
-/// The numbers of literals and of match bytes.
+/// The numbers of literals and of match bytes. Those literals are in the stream if they are by the
+/// token's entry, or free ones.
+///
+/// # Errors
+///
+/// [`CodecError::Corrupt`] if the extensions do not have them, or if there are not as many free
+/// literals.
 #[inline]
-fn lengths(
+pub(crate) fn lengths(
     token: u8,
     entry: &TokenEntry,
     streams: &EncodedStreams<'_>,

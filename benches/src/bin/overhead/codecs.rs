@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
 use lzo1x::CompressLevel;
-use zpool_core::compress::{Compressor, CompressorDriver};
+use zpool_core::compress::{
+    Compressed, CompressionContext, Compressor, CompressorDriver, DecompressionContext,
+};
 use zpool_core::spec::Component;
 use zpool_lz4::Lz4Driver;
 use zpool_lzo::LzoDriver;
+use zpool_pagelz::{PagelzCompressor, PagelzDriver};
 use zpool_zstd::ZstdDriver;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
 
@@ -22,15 +25,27 @@ pub(crate) struct CodecSetting {
 }
 
 /// Returns all codecs that are measured.
-pub(crate) fn settings() -> [CodecSetting; 4] {
-    // lz4 is the fastest, so there is time for more rounds. Its layers also add the least, so it
-    // needs more.
+pub(crate) fn settings() -> [CodecSetting; 6] {
+    // lz4 and pagelz are the fastest, so there is time for more rounds. Their layers also add the
+    // least, so they need more.
     [
         CodecSetting {
             spec: "lz4",
             rounds: 41,
             driver: Arc::new(Lz4Driver),
             raw: || Raw::Lz4(Box::new(CompressTable::small())),
+        },
+        CodecSetting {
+            spec: "pagelz",
+            rounds: 41,
+            driver: Arc::new(PagelzDriver),
+            raw: || Raw::pagelz(1),
+        },
+        CodecSetting {
+            spec: "pagelz(level=3)",
+            rounds: 21,
+            driver: Arc::new(PagelzDriver),
+            raw: || Raw::pagelz(3),
         },
         CodecSetting {
             spec: "zstd",
@@ -68,9 +83,27 @@ pub(crate) enum Raw {
     Lz4(Box<CompressTable>),
     Zstd { compression: Box<CCtx<'static>>, decompression: Box<DCtx<'static>> },
     Lzo,
+    /// Our own crate is the codec, so its contexts are called directly.
+    Pagelz {
+        codec: PagelzCompressor,
+        compression: Box<dyn CompressionContext>,
+        /// None where a block is decompressed without state.
+        decompression: Option<Box<dyn DecompressionContext>>,
+    },
 }
 
 impl Raw {
+    fn pagelz(level: u8) -> Raw {
+        let codec = PagelzCompressor::new(level).expect("a level that it has");
+        let stateless = codec.properties().stateless_decompression;
+        let context = || codec.decompression_context().expect("memory for a context");
+        Raw::Pagelz {
+            compression: codec.compression_context(4096).expect("memory for a context"),
+            decompression: (!stateless).then(context),
+            codec,
+        }
+    }
+
     /// Sets zstd up with our parameters, so that the frames are the same.
     fn zstd(level: i32) -> Raw {
         let (mut compression, mut decompression) = (CCtx::create(), DCtx::create());
@@ -105,6 +138,10 @@ impl Raw {
                 out[..compressed.len()].copy_from_slice(&compressed);
                 compressed.len()
             }
+            Raw::Pagelz { compression, .. } => match compression.compress(page, out) {
+                Ok(Compressed::Len(len)) => len,
+                outcome => panic!("the bound is enough, and yet: {outcome:?}"),
+            },
         }
     }
 
@@ -118,6 +155,11 @@ impl Raw {
                 decompression.decompress(page, object).expect("an object of ours");
             }
             Raw::Lzo => lzo1x::decompress(object, page).expect("an object of ours"),
+            Raw::Pagelz { codec, decompression, .. } => match decompression {
+                Some(context) => context.decompress(object, page),
+                None => codec.decompress(object, page),
+            }
+            .expect("an object of ours"),
         }
     }
 }

@@ -1,0 +1,125 @@
+//! From a compressed form to a block whose length is known.
+//!
+//! ```text
+//!   input   token │ literals │ offset │ token │ ...             block   ... │ literals │ match │
+//!           └─ fast: while both are far from their ends ─┘
+//!                     └─ careful: one sequence of any kind, then fast again ─┘
+//! ```
+//!
+//! A sequence is some literals and a match, which repeats bytes of the block from `offset` bytes
+//! before. Its token has the number of literals and the length of the match, 4 bits each. A length
+//! that is too long for them continues in bytes behind (LZ4 block format).
+//!
+//! [`fast`](crate::fast::fast) only takes sequences that it can decode in steps of a fixed width.
+//! Everything else comes here, where every access is checked: what is close to an end, what is
+//! long, and what is corrupt.
+
+use zpool_core::compress::CodecError;
+
+use crate::fast::fast;
+
+/// How far a decoder has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursors {
+    /// Bytes of the input that were read.
+    pub(crate) read: usize,
+    /// Bytes of the block that are in place.
+    pub(crate) written: usize,
+}
+
+impl Cursors {
+    pub(crate) fn new(read: usize, written: usize) -> Cursors {
+        Cursors { read, written }
+    }
+}
+
+/// The shortest match. A token has the length beyond it.
+pub(crate) const MIN_MATCH: usize = 4;
+
+/// A length of 4 bits with this value continues in the bytes behind.
+pub(crate) const CONTINUES: usize = 15;
+
+/// Up to this many bytes are copied one by one: sooner done than a call of `memcpy`.
+const SHORT: usize = 18;
+
+/// Decodes `input` to the whole of `block`.
+///
+/// # Errors
+///
+/// [`CodecError::Corrupt`] if the input is no LZ4 block, or one of another length. Every byte of
+/// `block` is then old, or made of the input.
+pub(crate) fn decode(input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
+    let mut at = Cursors::default();
+    loop {
+        at = fast(input, block, at);
+        if careful(input, block, &mut at).ok_or(CodecError::Corrupt)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Decodes one sequence. Returns whether it was the last one, and `None` if the input is corrupt.
+#[inline(never)]
+fn careful(input: &[u8], block: &mut [u8], at: &mut Cursors) -> Option<bool> {
+    let (&token, mut rest) = input.get(at.read..)?.split_first()?;
+    let (literals, length) = (usize::from(token >> 4), usize::from(token & 15));
+
+    let literals = literals + take_more(literals, &mut rest)?;
+    let source = rest.split_off(..literals)?;
+    copy_short(source, block.get_mut(at.written..)?.get_mut(..literals)?);
+    at.written += literals;
+    if rest.is_empty() {
+        return (at.written == block.len()).then_some(true);
+    }
+
+    let offset = usize::from(u16::from_le_bytes(*rest.split_off(..2)?.first_chunk()?));
+    let length = MIN_MATCH + length + take_more(length, &mut rest)?;
+    let start = at.written.checked_sub(offset)?;
+    let window = block.get_mut(start..)?.get_mut(..offset.checked_add(length)?)?;
+    (offset > 0).then_some(())?;
+    repeat(window, offset);
+    at.written += length;
+    at.read = input.len() - rest.len();
+    Some(false)
+}
+
+/// Takes the bytes by which a length continues, if it does: up to the first that is not 255.
+#[inline]
+fn take_more(length: usize, rest: &mut &[u8]) -> Option<usize> {
+    let mut more = 0usize;
+    if length == CONTINUES {
+        loop {
+            let &byte = rest.split_off_first()?;
+            more = more.checked_add(byte.into())?;
+            if byte < u8::MAX {
+                break;
+            }
+        }
+    }
+    Some(more)
+}
+
+/// Copies to a place of the same length, without a call if that is short.
+#[inline]
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    if from.len() > SHORT {
+        return to.copy_from_slice(from);
+    }
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
+
+/// Fills what is behind the first `offset` bytes with repetitions of them.
+#[inline]
+fn repeat(window: &mut [u8], offset: usize) {
+    let mut ready = offset;
+    if window.len() - offset <= SHORT {
+        (offset..window.len()).for_each(|at| window[at] = window[at - offset]);
+        return;
+    }
+    // All that is in place is a multiple of the offset, so it can be repeated as a whole.
+    while ready < window.len() {
+        let step = ready.min(window.len() - ready);
+        window.copy_within(..step, ready);
+        ready += step;
+    }
+}
