@@ -183,7 +183,7 @@ impl RegionBuilder {
             // SAFETY: (1) the region drops the registration before the engine; (2) the caller of
             // `fault_in_signal_handler` promised it.
             let registered = unsafe { SignalRegistration::new(&engine) };
-            FaultServer::Signal(registered.map_err(RegionError::System)?)
+            FaultServer::Signal { _registration: registered.map_err(RegionError::System)? }
         } else {
             let started = Handlers::start(&engine, self.handler_threads);
             FaultServer::Threads(started.map_err(RegionError::System)?)

@@ -38,14 +38,18 @@ const FILL_ATTEMPTS: usize = 1000;
 impl Engine {
     /// Serves an access to a unit, once. Does not wait for other threads.
     pub(crate) fn serve(&self, unit: usize, write: bool) -> Served {
+        self.serve_with(unit, write, || self.readahead.window(unit))
+    }
+
+    /// Serves an access, and brings in up to `window` units if this one is not resident.
+    fn serve_with(&self, unit: usize, write: bool, window: impl Fn() -> usize) -> Served {
         loop {
             match self.states.get(unit) {
                 UnitState::Here => return Served::Present,
                 UnitState::Poisoned => return Served::Poisoned,
                 from @ (UnitState::Empty | UnitState::Stored) => {
                     if self.states.claim(unit, from, UnitState::Loading) {
-                        let window = self.readahead.window(unit);
-                        return self.fill_window(unit, from, window, write);
+                        return self.fill_window(unit, from, window(), write);
                     }
                 }
                 UnitState::Loading | UnitState::Evicting => {
@@ -57,11 +61,11 @@ impl Engine {
         }
     }
 
-    /// Serves an access, and waits while another thread owns the unit. Returns false if it is
-    /// poisoned.
-    pub(crate) fn bring_in(&self, unit: usize, write: bool) -> bool {
+    /// Brings a unit in, with up to `window` units from it on, and waits while another thread owns
+    /// it. Returns false if it is poisoned.
+    pub(crate) fn bring_in(&self, unit: usize, window: usize, write: bool) -> bool {
         loop {
-            match self.serve(unit, write) {
+            match self.serve_with(unit, write, || window) {
                 Served::Filled if self.states.get(unit) != UnitState::Poisoned => return true,
                 Served::Present => return true,
                 Served::Filled | Served::Poisoned => return false,
@@ -214,7 +218,9 @@ impl Engine {
             }
         }
         if !early {
-            plans().for_each(|(unit, _)| drop(self.evict_units(unit..unit + 1)));
+            for (unit, _) in plans() {
+                self.evict_units(unit..unit + 1);
+            }
             invalidate();
         }
     }

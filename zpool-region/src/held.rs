@@ -38,8 +38,8 @@ impl<'a> HeldUnits<'a> {
         // what is on its way out is waited for.
         engine.residents.lock().hold(units.clone());
         let held = HeldUnits { engine, units: units.clone() };
-        for unit in units {
-            if !engine.bring_in(unit, write) {
+        for unit in units.clone() {
+            if !engine.bring_in(unit, units.end - unit, write) {
                 return Err(RegionError::Poisoned { at: unit * engine.unit });
             }
         }

@@ -68,7 +68,8 @@
 //!   accessor.
 //! - **S7 The drop has no access in flight**, because it needs the region to itself.
 //! - **S8 Locked memory is refused, or stays.** A program that locks all future memory cannot build
-//!   a region. Parts that are locked later are not put away.
+//!   a region. Parts that are locked later are not put away. (`mlock` of a part that is not
+//!   resident may fail: hold it first.)
 //! - **S9 Nothing of it is in a core dump**, neither the region nor its store.
 //!
 //! # What is not allowed

@@ -32,7 +32,10 @@ pub enum FaultMode {
 #[derive(Debug)]
 pub(crate) enum FaultServer {
     Threads(Handlers),
-    Signal(SignalRegistration),
+    Signal {
+        /// Kept for its drop.
+        _registration: SignalRegistration,
+    },
 }
 
 /// Memory of which what was not used for a while lies compressed in a store of its own. See the
@@ -75,7 +78,7 @@ impl Region {
     pub fn fault_mode(&self) -> FaultMode {
         match &*self.server {
             FaultServer::Threads(_) => FaultMode::Threads,
-            FaultServer::Signal(_) => FaultMode::Signal,
+            FaultServer::Signal { .. } => FaultMode::Signal,
         }
     }
 

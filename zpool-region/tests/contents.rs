@@ -106,7 +106,7 @@ fn s1_storm_is_exact() {
             assert!(stats.units_evicted > 1_000, "{stats:?}");
             assert_eq!(stats.units_poisoned, 0, "{stats:?}");
             assert_eq!(stats.units_dropped_clean > 0, copies, "{stats:?}");
-            assert_eq!(stats.units_read_ahead > 0, readahead > 1, "{stats:?}");
+            assert!(stats.units_read_ahead > 0, "{stats:?}");
         }
     }
 }
