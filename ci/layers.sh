@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that a crate depends on crates of lower levels only (ARCHITECTURE.md). Dev-dependencies are
-# not looked at, because crates of levels 1 to 3 may dev-depend on zpool-conformance, and all may on
+# not looked at, because crates of levels 1 to 4 may dev-depend on zpool-conformance, and all may on
 # zpool-testing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,6 +13,7 @@ level() {
         zpool-manager | zpool-conformance) echo 2 ;;
         zswap | workload) echo 3 ;;
         zswap-cache) echo 4 ;;
+        zpool-region) echo 4 ;;
         zlab | benches) echo 5 ;;
         *) echo none ;;
     esac

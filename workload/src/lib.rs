@@ -89,7 +89,7 @@ pub use files::{
     FilesError, Input, OutputError, OutputFile, check_input, check_standard_streams, input_path,
     read_files, read_first_blocks,
 };
-pub use kernel::{KernelSwitches, KernelZram, KernelZswap, Skipped};
+pub use kernel::{KernelSwap, KernelSwitches, KernelZram, KernelZswap, MemoryGroup, Skipped};
 pub use memory::{
     Archive, Growth, Isolated, IsolatedError, ResidentBytes, ResidentError, anonymous_bytes,
     answer, refuse_huge_pages, resident_bytes,

@@ -27,6 +27,7 @@ pub(crate) enum Task {
     Print(String),
     Analyze(AnalyzeArgs),
     Storm(StormArgs),
+    Region(RegionArgs),
     Train(TrainArgs),
     Density(DensityArgs),
     Classes(ClassesArgs),
@@ -96,6 +97,11 @@ enum Command {
     /// compressor, and verifies it. Without a terminal, prints one frame each time.
     #[command(after_help = help::TOP)]
     Top(TopArgs),
+    /// Verify every byte of a region of memory while its limit, its pools and its pages change
+    ///
+    /// Threads write and verify, others fork, read a file past the page cache into it, switch pools,
+    /// and change the limit. Needs Linux 6.8; elsewhere it says so and exits with 0.
+    Region(RegionArgs),
     /// Train a zstd dictionary on the blocks of files, and write it if it pays on other blocks
     ///
     /// Half of the blocks train the dictionary, the other half judge it. It pays if it takes off at
@@ -235,6 +241,22 @@ pub(crate) struct StormArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RegionArgs {
+    /// Seconds for all ways to serve faults together
+    #[arg(long, value_name = "N", default_value = "15", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// The number of threads that write and verify
+    #[arg(long, value_name = "N", default_value = "4", value_parser = threads)]
+    pub(crate) threads: NonZeroUsize,
+    /// MiB of the region; half of it is its limit
+    #[arg(long, value_name = "N", default_value = "64", value_parser = region_mib)]
+    pub(crate) mib: NonZeroUsize,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DensityArgs {
     /// Files of pages of 4096 bytes, or pipes; `-` is the standard input
     #[arg(value_name = "FILE", required = true)]
@@ -346,6 +368,7 @@ pub(crate) fn parse() -> Result<Task, Failure> {
         None => Task::Analyze(cli.analyze),
         Some(Command::Analyze(args)) => Task::Analyze(args),
         Some(Command::Storm(args)) => Task::Storm(args),
+        Some(Command::Region(args)) => Task::Region(args),
         Some(Command::Train(args)) => Task::Train(args),
         Some(Command::Density(args)) => Task::Density(args),
         Some(Command::Classes(args)) => Task::Classes(args),
@@ -401,6 +424,12 @@ pub(crate) fn block_size(text: &str) -> Result<NonZeroUsize, String> {
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     let threads: usize = within(text, 1..=1024, "threads")?;
     NonZeroUsize::new(threads).ok_or_else(|| "at least 1 thread".to_owned())
+}
+
+/// Parses the MiB of a region.
+fn region_mib(text: &str) -> Result<NonZeroUsize, String> {
+    let mib: usize = within(text, 16..=1 << 20, "MiB")?;
+    NonZeroUsize::new(mib).ok_or_else(|| "at least 16 MiB".to_owned())
 }
 
 /// Parses a count, up to 2^32.

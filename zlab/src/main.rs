@@ -7,6 +7,7 @@
 //!   zlab top               a running process ──► what it could save, again and again
 //!   zlab train             blocks ──► a zstd dictionary, if it pays on others
 //!   zlab storm             switch as fast as possible ──► was a block lost, did a caller block
+//!   zlab region            memory larger than its limit ──► was a byte wrong
 //!   zlab density           fill, replace, free half, compact ──► bytes held over bytes of objects
 //!   zlab classes           the size classes of zsmalloc
 //!   zlab backends          the back ends that are compiled in
@@ -36,8 +37,6 @@
 //! Start with `cli` for the options, `analyze` and `storm` for the two programs, and `drivers` for
 //! what is compiled in. What other programs can use is in the crate `workload`.
 
-#![forbid(unsafe_code)]
-
 mod analyze;
 mod backends;
 mod classes;
@@ -48,6 +47,12 @@ mod drivers;
 mod error;
 mod help;
 mod output;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "chooses the signal mode of a region")]
+mod region;
+#[cfg(not(target_os = "linux"))]
+#[path = "region_elsewhere.rs"]
+mod region;
 mod replay;
 mod storm;
 mod suggest;
@@ -75,6 +80,7 @@ fn run() -> Result<ExitCode, Failure> {
         Task::Print(text) => output::print(&text),
         Task::Analyze(args) => analyze::run(&args),
         Task::Storm(args) => storm::run(&args),
+        Task::Region(args) => region::run(&args),
         Task::Train(args) => train::run(&args),
         Task::Density(args) => density::run(&args),
         Task::Classes(args) => classes::run(&args),

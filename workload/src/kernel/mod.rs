@@ -1,7 +1,10 @@
 //! The kernel's own compressed memory, as a yardstick. Needs root, and is left out without.
 
+mod swap;
+mod undo;
 mod zram;
 mod zswap;
 
+pub use swap::{KernelSwap, MemoryGroup};
 pub use zram::KernelZram;
 pub use zswap::{KernelSwitches, KernelZswap, Skipped};

@@ -57,6 +57,13 @@ impl KernelZram {
         Ok(KernelZram { added, number, bounce: AlignedBuffer::new(bytes), request_bytes })
     }
 
+    /// Adds a device that is not opened for requests, to be swapped to.
+    pub(crate) fn add_unopened(algorithm: &str, bytes: usize) -> Result<Self, Skipped> {
+        let zram = KernelZram::add(algorithm, bytes, ALIGNMENT)?;
+        zram.added.lock().device = None;
+        Ok(zram)
+    }
+
     /// Returns the device's number.
     pub fn number(&self) -> u32 {
         self.number

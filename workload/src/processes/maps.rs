@@ -9,7 +9,7 @@ pub(crate) const MAX_REGION_BYTES: u64 = 256 << 30;
 
 /// A mapping that may hold anonymous pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Region {
+pub(crate) struct MappedRange {
     /// The addresses, multiples of the page size.
     pub(crate) span: Range<u64>,
     /// Whether the region is shared between processes. Reading an absent page of a shared region
@@ -18,12 +18,12 @@ pub(crate) struct Region {
 }
 
 /// Parses a `maps` file into regions, in its order. Lines that we do not understand are left out.
-pub(crate) fn parse_maps(text: &str) -> Vec<Region> {
+pub(crate) fn parse_maps(text: &str) -> Vec<MappedRange> {
     text.lines().filter_map(parse_line).collect()
 }
 
 /// `7f1c00000000-7f1c00021000 rw-p 00000000 00:00 0    [heap]`
-fn parse_line(line: &str) -> Option<Region> {
+fn parse_line(line: &str) -> Option<MappedRange> {
     let (span, rest) = line.split_once(' ')?;
     let (permissions, rest) = rest.split_once(' ')?;
     let (_offset, rest) = rest.split_once(' ')?;
@@ -38,7 +38,7 @@ fn parse_line(line: &str) -> Option<Region> {
         return None;
     }
     is_anonymous(device, inode, name.trim_start())
-        .then_some(Region { span, shared: *share == b's' })
+        .then_some(MappedRange { span, shared: *share == b's' })
 }
 
 /// Lists what is taken, not what is left out. Stacks, kernel pages, files, devices and names of

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use super::maps::Region;
+use super::maps::MappedRange;
 
 /// Bytes per entry of `pagemap`. Each page of address space has an entry.
 const ENTRY_BYTES: u64 = 8;
@@ -41,7 +41,7 @@ impl ResidentBlocks {
     /// If `pagemap` cannot be read.
     pub(crate) fn from_pagemap(
         pagemap: &File,
-        regions: &[Region],
+        regions: &[MappedRange],
         block_size: u64,
     ) -> io::Result<Self> {
         let page = rustix::param::page_size() as u64;
@@ -58,7 +58,7 @@ impl ResidentBlocks {
     ///
     /// Shared regions are left out, because reading an absent page of shared memory allocates it.
     /// Reading an absent private page only maps the kernel's page of zeros.
-    pub(crate) fn assumed(regions: &[Region], block_size: u64) -> Self {
+    pub(crate) fn assumed(regions: &[MappedRange], block_size: u64) -> Self {
         let mut present = Self { block_size, known: false, ..Self::default() };
         for region in regions.iter().filter(|region| !region.shared) {
             present.add(region.span.clone());
@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn private_regions_are_assumed() {
         let regions = [
-            Region { span: 0x10000..0x12000, shared: false },
-            Region { span: 0x20000..0x22000, shared: true },
+            MappedRange { span: 0x10000..0x12000, shared: false },
+            MappedRange { span: 0x20000..0x22000, shared: true },
         ];
         let present = ResidentBlocks::assumed(&regions, PAGE);
         assert_eq!((present.runs, present.known), (vec![(0x10000, 2)], false));

@@ -169,14 +169,14 @@ mod tests {
 
     use super::*;
     use crate::pages::Pages;
-    use crate::processes::maps::Region;
+    use crate::processes::maps::MappedRange;
 
     const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
     /// 40 MiB of memory of this process. Some pages of the first 4 MiB were written.
     struct Buffer {
         bytes: Vec<u8>,
-        region: Region,
+        region: MappedRange,
         touched: usize,
     }
 
@@ -193,7 +193,7 @@ mod tests {
                 touched += 1;
             }
             let end = (first + (39 << 20)) & !(rustix::param::page_size() as u64 - 1);
-            Self { bytes, region: Region { span: start..end, shared: false }, touched }
+            Self { bytes, region: MappedRange { span: start..end, shared: false }, touched }
         }
 
         fn target(&self, present: ResidentBlocks) -> ProcessMemory {

@@ -23,12 +23,12 @@ pub use loom_locks::{Condvar, Mutex, MutexGuard};
 pub mod atomic {
     #[cfg(zpool_loom)]
     pub use loom::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
 
     #[cfg(not(zpool_loom))]
     pub use core::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
 
     pub use core::sync::atomic::Ordering;

@@ -1,0 +1,139 @@
+//! Measures memory that is larger than its limit, in a region and in the kernel's zram swap:
+//! `cargo run --release -p benches --bin region -- FILE... [--json]`.
+//!
+//! A contestant has 48 MiB of the files' pages, and 1/2 or 1/4 of that resident. A region's limit
+//! is set so that this much is resident; the kernel gets the resident bytes that the region had in
+//! the same round, as anonymous memory of a memory group of its own. The kernel's side needs root.
+//! Where it cannot run, its ratios are null.
+//!
+//! Each contestant is a process of its own, and they alternate. A ratio is the median of those of
+//! the rounds. `_2x` and `_4x` are how much more memory there is than is resident, `_signal` and
+//! `_thread` the ways to serve faults. Names that end in `_pagelz` are of the codec pagelz; the
+//! kernel's codec is lz4 in both cases.
+//!
+//! - `fault_p50_over_zram`, `fault_p99_over_zram`: the time on the wall of the accesses that
+//!   faulted, zipf at 2x. They are the slowest accesses, as many as there were faults.
+//! - `zipf_cpu_over_zram`, `scan_cpu_over_zram`: CPU time of the process for Zipf(0.99) accesses,
+//!   or passes over all pages. 1 access of 10 is a write.
+//! - `bytes_per_unit`: bytes outside the store per page of the region, the most of all runs.
+//! - `over_limit_bytes`: the most by which a look between accesses found the limit exceeded.
+//! - `wrong_pages`: pages of all contestants that had wrong contents at the end.
+
+mod contestant;
+mod result;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use benches::{Failure, Output, child, child_task, exit};
+use clap::Parser;
+use workload::{KernelSwap, Pages, read_files};
+
+use contestant::{Measured, Task};
+use result::Ratios;
+
+const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// Bytes of memory of each contestant.
+const MEMORY: usize = 48 << 20;
+
+/// An odd number, so that the median is of one round.
+const ROUNDS: usize = 3;
+
+/// How much more memory there is than is resident.
+const EXCESSES: [usize; 2] = [2, 4];
+
+/// The codecs of the regions, and the ends of the names of their figures.
+const SPECS: [(&str, &str); 2] = [("zsmalloc+lz4", ""), ("zsmalloc+pagelz", "_pagelz")];
+
+/// Measures memory that is larger than its limit
+#[derive(Debug, Parser)]
+struct Options {
+    /// Files whose pages are the memory's contents
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn main() -> ExitCode {
+    if let Some(task) = child_task() {
+        return exit(contestant::measure_here(&task));
+    }
+    let options = Options::parse();
+    exit(measure(&options.files).map(|ratios| options.output.print(&ratios)))
+}
+
+fn measure(files: &[PathBuf]) -> Result<Ratios, Failure> {
+    let count = MEMORY / PAGE.get();
+    let mut pages = read_files(files, PAGE, Some(MEMORY as u64))?;
+    if pages.is_empty() {
+        return Err("the files have not even one page".into());
+    }
+    if pages.len() < count {
+        pages = pages.repeat(count.div_ceil(pages.len()));
+    }
+    pages.truncate(count);
+    let swap = match KernelSwap::add("lz4", 2 * MEMORY) {
+        Ok(swap) => Some(swap),
+        Err(skipped) => {
+            eprintln!("{skipped}");
+            None
+        }
+    };
+    let mut ratios = Ratios::default();
+    for round in 0..ROUNDS {
+        for (spec, suffix) in SPECS {
+            for work in ["zipf", "scan"] {
+                for excess in EXCESSES {
+                    let task = Task {
+                        contestant: String::new(),
+                        work: work.to_owned(),
+                        spec: spec.to_owned(),
+                        resident: MEMORY / excess,
+                        group: None,
+                    };
+                    let regions = ["signal", "thread"].map(|mode| {
+                        run(&Task { contestant: mode.to_owned(), ..task.clone() }, &pages)
+                    });
+                    let [signal, thread] = regions;
+                    let (signal, thread) = (signal?, thread?);
+                    let resident = usize::midpoint(signal.resident, thread.resident);
+                    let kernel = swap.as_ref().map(|swap| {
+                        let group = swap.group().folder().display().to_string();
+                        let contestant = "zram".to_owned();
+                        let task = Task { contestant, resident, group: Some(group), ..task };
+                        run(&task, &pages)
+                    });
+                    let kernel = kernel.transpose()?;
+                    eprintln!(
+                        "round {round}, {spec}, {work}, {excess}x:\n  signal {signal:?}\n  thread \
+                         {thread:?}\n  zram {kernel:?}"
+                    );
+                    let name = |figure: &str, mode: &str| match figure {
+                        "cpu" => format!("{work}_cpu_over_zram_{mode}_{excess}x{suffix}"),
+                        _ => format!("{figure}_over_zram_{mode}{suffix}"),
+                    };
+                    for (mode, region) in [("signal", &signal), ("thread", &thread)] {
+                        ratios.add_region(region);
+                        let over = |figure: fn(&Measured) -> f64| {
+                            kernel.as_ref().map(|kernel| figure(region) / figure(kernel))
+                        };
+                        ratios.add(&name("cpu", mode), over(|measured| measured.cpu_ns));
+                        if (work, excess) == ("zipf", 2) {
+                            ratios.add(&name("fault_p50", mode), over(|measured| measured.p50_ns));
+                            ratios.add(&name("fault_p99", mode), over(|measured| measured.p99_ns));
+                        }
+                    }
+                    ratios.add_wrong(kernel.as_ref().map_or(0, |kernel| kernel.wrong_pages));
+                }
+            }
+        }
+    }
+    Ok(ratios)
+}
+
+fn run(task: &Task, pages: &Pages) -> Result<Measured, Failure> {
+    Ok(child([serde_json::to_string(task)?]).run(pages)?)
+}

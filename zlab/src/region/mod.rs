@@ -1,0 +1,170 @@
+//! `zlab region`: verifies every byte of a region while everything happens to it at once.
+//!
+//! ```text
+//!   workers     write and verify pieces of their own, at random and in order; a page has several
+//!   steering    changes the limit, switches pools, puts away, brings back
+//!   children    fork and exec, all the time
+//!   direct      O_DIRECT reads of a file into the region
+//!   in between  holds of random ranges, and discards
+//! ```
+//!
+//! Each way to serve faults takes its part of the time.
+
+mod round;
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use workload::{Pages, SeededBlocks};
+use zpool_conformance::Generator;
+use zpool_region::{Region, RegionBuilder, RegionError, RegionStats};
+
+use crate::cli::RegionArgs;
+use crate::error::Failure;
+use crate::output::{Progress, print_report, table};
+use round::{Round, Tally};
+
+const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const GENERATED_PAGES: usize = 2048;
+const GENERATOR_SEED: u64 = 23;
+
+/// Show a progress bar for runs longer than this.
+const LONG: Duration = Duration::from_secs(2);
+
+/// The ways to serve faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum ServedBy {
+    Thread,
+    TwoThreads,
+    Signal,
+}
+
+/// What happened in one mode.
+#[derive(Debug, Serialize)]
+struct ModeReport {
+    served_by: ServedBy,
+    seconds: f64,
+    serves_kernel_faults: bool,
+    #[serde(flatten)]
+    tally: Tally,
+    faults: u64,
+    units_evicted: u64,
+    units_dropped_clean: u64,
+    units_read_ahead: u64,
+    units_pinned: u64,
+    units_poisoned: u64,
+}
+
+/// Runs all modes, prints, and fails if a byte was wrong.
+pub(crate) fn run(args: &RegionArgs) -> Result<ExitCode, Failure> {
+    let blocks = generated();
+    let mut reports = Vec::new();
+    let modes = [ServedBy::Thread, ServedBy::TwoThreads, ServedBy::Signal];
+    let progress = Progress::start(args.seconds >= LONG, modes.len() as u64);
+    for mode in modes {
+        progress.doing(format!("{mode:?}"));
+        match run_mode(mode, args, &blocks, args.seconds / modes.len() as u32) {
+            Ok(report) => reports.push(report),
+            Err(error) if error.is_unsupported() => {
+                // No failure: a script runs this wherever it runs the rest.
+                eprintln!("zlab: region skipped: {error}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        progress.done(1);
+    }
+    drop(progress);
+    print_report(args.json, &reports, || text(&reports))?;
+    let wrong: u64 = reports.iter().map(|report| report.tally.wrong + report.units_poisoned).sum();
+    match wrong {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Err(Failure::broken(format!("{wrong} pieces of a region were wrong or lost"))),
+    }
+}
+
+fn run_mode(
+    mode: ServedBy,
+    args: &RegionArgs,
+    blocks: &SeededBlocks,
+    length: Duration,
+) -> Result<ModeReport, RegionError> {
+    let len = args.mib.get() << 20;
+    let limit = len / 2;
+    let mut region = with_mode(Region::builder().len(len).limit_bytes(limit), mode).build()?;
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    let mut round = Round::new(blocks, len, args.threads.get());
+    while start.elapsed() < length {
+        let left = length.saturating_sub(start.elapsed());
+        round.storm(&mut region, limit, left.min(Duration::from_secs(1)), &mut tally);
+        round.hold_and_discard(&mut region, &mut tally);
+    }
+    round.verify(&mut region, &mut tally);
+    let stats: RegionStats = region.stats();
+    Ok(ModeReport {
+        served_by: mode,
+        seconds: start.elapsed().as_secs_f64(),
+        serves_kernel_faults: region.serves_kernel_faults(),
+        tally,
+        faults: stats.faults,
+        units_evicted: stats.units_evicted,
+        units_dropped_clean: stats.units_dropped_clean,
+        units_read_ahead: stats.units_read_ahead,
+        units_pinned: stats.units_pinned,
+        units_poisoned: stats.units_poisoned,
+    })
+}
+
+#[allow(unsafe_code, reason = "signal mode is unsafe to choose")]
+fn with_mode(builder: RegionBuilder, mode: ServedBy) -> RegionBuilder {
+    match mode {
+        ServedBy::Thread => builder.handler_threads(1),
+        ServedBy::TwoThreads => builder.handler_threads(2),
+        // SAFETY: (1) no thread of this program blocks SIGBUS, and nothing else handles it; (2) its
+        // threads have 2 MiB of stack; (3) the heap is std's, and there is no other signal handler;
+        // (4) there are no plug-ins of our own.
+        ServedBy::Signal => unsafe { builder.fault_in_signal_handler() },
+    }
+}
+
+fn generated() -> SeededBlocks {
+    let mut generator = Generator::new(GENERATOR_SEED);
+    let mut bytes = vec![0; GENERATED_PAGES * PAGE.get()];
+    bytes.chunks_exact_mut(PAGE.get()).for_each(|page| generator.block(page));
+    SeededBlocks::new(Pages::from_bytes(PAGE, bytes)).expect("there are pages")
+}
+
+fn text(reports: &[ModeReport]) -> String {
+    let header = [
+        "served by", "verified", "wrong", "lost", "faults", "evicted", "clean", "ahead", "pinned",
+        "switches", "children", "direct", "holds",
+    ];
+    let mut table = table(1, &header);
+    for report in reports {
+        let Tally { verified, wrong, switches, children, direct_reads, holds } = report.tally;
+        let mut row = vec![format!("{:?}", report.served_by)];
+        row.extend(
+            [
+                verified,
+                wrong,
+                report.units_poisoned,
+                report.faults,
+                report.units_evicted,
+                report.units_dropped_clean,
+                report.units_read_ahead,
+                report.units_pinned,
+                switches,
+                children,
+                direct_reads,
+                holds,
+            ]
+            .map(|count| count.to_string()),
+        );
+        table.add_row(row);
+    }
+    table.to_string()
+}

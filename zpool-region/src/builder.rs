@@ -1,0 +1,226 @@
+//! Settings of a region, and its making.
+
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+use zswap::{PoolSpec, SequentialKeys, Store, StoreBuilder};
+
+use crate::engine::{Engine, EngineParts, PlantedBug};
+use crate::error::RegionError;
+use crate::handler::Handlers;
+use crate::readahead::MAX_WINDOW;
+use crate::region::{FaultMode, FaultServer, Region};
+use crate::residents::Residents;
+use crate::signal::SignalRegistration;
+use crate::uffd::{Unsupported, Userfault};
+
+/// Units that a region can number.
+const MAX_UNITS: usize = 1 << 31;
+
+/// Lowest limit in bytes above what the empty store holds.
+const LEAST_ABOVE_STORE: usize = 1 << 20;
+
+type MakeStore = dyn FnOnce(StoreBuilder<u64>) -> StoreBuilder<u64> + Send;
+
+/// Settings of a [`Region`] to be. Made by [`Region::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct RegionBuilder {
+    len: usize,
+    limit: Option<usize>,
+    spec: Option<PoolSpec>,
+    readahead: usize,
+    clean_copies: bool,
+    checksums: bool,
+    handler_threads: usize,
+    mode: FaultMode,
+    planted: PlantedBug,
+    configure: Option<Box<MakeStore>>,
+}
+
+impl RegionBuilder {
+    pub(crate) fn new() -> RegionBuilder {
+        // A second thread pays where it has a processor that the program does not need.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        RegionBuilder {
+            len: 0,
+            limit: None,
+            spec: None,
+            readahead: MAX_WINDOW,
+            clean_copies: true,
+            checksums: true,
+            handler_threads: if processors < 4 { 1 } else { 2 },
+            mode: FaultMode::Threads,
+            planted: PlantedBug::None,
+            configure: None,
+        }
+    }
+
+    /// The bytes of the slice. There is no default.
+    #[doc(alias = "size")]
+    pub fn len(self, bytes: usize) -> Self {
+        RegionBuilder { len: bytes, ..self }
+    }
+
+    /// The limit in bytes of resident pages and of what the store holds, together (default: 1/2 of
+    /// the length). Tables of the region, some 5 bytes per unit and 28 per resident unit, are not
+    /// in it.
+    pub fn limit_bytes(self, bytes: usize) -> Self {
+        RegionBuilder { limit: Some(bytes), ..self }
+    }
+
+    /// The allocator and compressor of the store (default: that of zswap).
+    pub fn spec(self, spec: PoolSpec) -> Self {
+        RegionBuilder { spec: Some(spec), ..self }
+    }
+
+    /// The most units that one fault brings in while faults are sequential: 1 to 16 (default 16).
+    /// Values outside are taken for the nearest.
+    pub fn readahead(self, units: usize) -> Self {
+        RegionBuilder { readahead: units.clamp(1, MAX_WINDOW), ..self }
+    }
+
+    /// Whether the block of a unit stays in the store while the unit is resident and likely to be
+    /// evicted unchanged (default true). It then costs no compression. The bytes of such copies
+    /// count towards the limit.
+    pub fn clean_copies(self, keep: bool) -> Self {
+        RegionBuilder { clean_copies: keep, ..self }
+    }
+
+    /// Whether every block has a checksum of four bytes (default true). Without it, memory that was
+    /// corrupted may be noticed by the program only.
+    pub fn checksums(self, checksums: bool) -> Self {
+        RegionBuilder { checksums, ..self }
+    }
+
+    /// The number of threads that serve faults (default 1, or 2 on a machine of 4 processors and
+    /// more). Has no effect in signal mode.
+    pub fn handler_threads(self, threads: usize) -> Self {
+        RegionBuilder { handler_threads: threads, ..self }
+    }
+
+    /// Changes settings of the store that the region has none for: registered plug-ins, a page
+    /// source, an executor. The region sets block size, hasher, checksums, spec and dumps itself,
+    /// after this.
+    ///
+    /// The store must not evict and must have no limit: what it drops is lost, and an access to it
+    /// raises `SIGBUS`. Its plug-ins must not touch the region.
+    pub fn store(
+        self,
+        configure: impl FnOnce(StoreBuilder<u64>) -> StoreBuilder<u64> + Send + 'static,
+    ) -> Self {
+        RegionBuilder { configure: Some(Box::new(configure)), ..self }
+    }
+
+    /// Serves faults in the thread that faults, in a handler of `SIGBUS`. A fault then costs about
+    /// half of the time that a handler thread needs. Faults of the kernel are not served: see
+    /// [`hold`](Region::hold).
+    ///
+    /// # Safety
+    ///
+    /// 1. No thread that touches the region blocks `SIGBUS`, and the program does not replace the
+    ///    handler of `SIGBUS` later, except by one that calls ours for addresses that are not its
+    ///    own. Otherwise an access ends the process.
+    /// 2. Every thread has 32 KiB of stack left when it touches the region. Otherwise the fault
+    ///    runs into the guard page, or beyond it in threads that have none.
+    /// 3. The region is not touched while the thread is in a signal handler that interrupted this
+    ///    crate or the global allocator, nor inside the global allocator.
+    /// 4. A thread that touches the region holds no lock that the store's plug-ins take.
+    pub unsafe fn fault_in_signal_handler(self) -> Self {
+        RegionBuilder { mode: FaultMode::Signal, ..self }
+    }
+
+    /// Plants a mistake, which the tests of this crate must find.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn plant(self, planted: PlantedBug) -> Self {
+        RegionBuilder { planted, ..self }
+    }
+
+    /// Maps the region, makes its store and starts its threads. May block.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError`]: a setting is out of its range, the kernel lacks what a region needs, or the
+    /// system refuses memory or threads.
+    pub fn build(mut self) -> Result<Region, RegionError> {
+        let unit = rustix::param::page_size();
+        let units = self.len.div_ceil(unit);
+        if self.len == 0 || units > MAX_UNITS || units.checked_mul(unit).is_none() {
+            return Err(RegionError::Length(self.len));
+        }
+        if self.handler_threads == 0 {
+            return Err(RegionError::NoHandlers);
+        }
+        let by_signal = self.mode == FaultMode::Signal;
+        let uffd = Userfault::open(by_signal).map_err(|unsupported| match unsupported {
+            Unsupported::NoUserfaultfd(error) => RegionError::NoUserfaultfd(error),
+            Unsupported::NoMove => RegionError::KernelTooOld,
+        })?;
+        let store = self.make_store(unit)?;
+        let limit = self.limit.unwrap_or(self.len / 2 + LEAST_ABOVE_STORE + store.bytes_held());
+        let least = store.bytes_held() + LEAST_ABOVE_STORE;
+        if limit < least {
+            return Err(RegionError::LimitTooLow { limit, least });
+        }
+        let residents = Residents::new(units)
+            .ok_or_else(|| RegionError::System(std::io::ErrorKind::OutOfMemory.into()))?;
+        let engine = Engine::new(EngineParts {
+            uffd,
+            store,
+            residents,
+            units,
+            unit,
+            limit,
+            readahead: self.readahead,
+            clean_copies: self.clean_copies,
+            planted: self.planted,
+        });
+        let engine = Arc::new(engine.map_err(|(error, locked)| match locked {
+            true => RegionError::MemoryLocked,
+            false => RegionError::System(error),
+        })?);
+        let server = if by_signal {
+            // SAFETY: (1) the region drops the registration before the engine; (2) the caller of
+            // `fault_in_signal_handler` promised it.
+            let registered = unsafe { SignalRegistration::new(&engine) };
+            FaultServer::Signal { _registration: registered.map_err(RegionError::System)? }
+        } else {
+            let started = Handlers::start(&engine, self.handler_threads);
+            FaultServer::Threads(started.map_err(RegionError::System)?)
+        };
+        Ok(Region {
+            len: self.len,
+            process: rustix::process::getpid(),
+            server: ManuallyDrop::new(server),
+            engine: ManuallyDrop::new(engine),
+        })
+    }
+
+    fn make_store(&mut self, unit: usize) -> Result<Store<u64, SequentialKeys>, RegionError> {
+        let mut builder = Store::<u64>::builder();
+        if let Some(configure) = self.configure.take() {
+            builder = configure(builder);
+        }
+        if let Some(spec) = self.spec.take() {
+            builder = builder.spec(spec);
+        }
+        builder
+            .block_size(unit)
+            .checksums(self.checksums)
+            .exclude_from_dumps(true)
+            .hasher(SequentialKeys::default())
+            .build()
+            .map_err(RegionError::Store)
+    }
+}
+
+impl std::fmt::Debug for RegionBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegionBuilder")
+            .field("len", &self.len)
+            .field("limit", &self.limit)
+            .field("spec", &self.spec)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! Threads that serve faults: the default mode.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fd::OwnedFd;
+use zpool_core::internal::sync::{spawn_worker, thread};
+
+use crate::engine::Engine;
+use crate::fault::Served;
+use crate::uffd::FaultEvent;
+
+/// The handler threads of a region, and the descriptor that stops them.
+#[derive(Debug)]
+pub(crate) struct Handlers {
+    threads: Vec<thread::JoinHandle<()>>,
+    /// Becomes readable when the threads have to end.
+    stop: Arc<OwnedFd>,
+}
+
+impl Handlers {
+    /// Starts `count` threads.
+    pub(crate) fn start(engine: &Arc<Engine>, count: usize) -> io::Result<Handlers> {
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let mut handlers = Handlers { threads: Vec::with_capacity(count), stop };
+        for _ in 0..count {
+            let (engine, stop) = (engine.clone(), handlers.stop.clone());
+            let started = spawn_worker("zpool-region", move || run(&engine, &stop));
+            match started {
+                Ok(thread) => handlers.threads.push(thread),
+                Err(error) => {
+                    handlers.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(handlers)
+    }
+
+    /// Ends the threads and waits for them. There must be no access in flight.
+    pub(crate) fn stop(&mut self) {
+        // An eventfd takes 2^64 - 2 such writes.
+        let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        for thread in self.threads.drain(..) {
+            // A handler does not unwind: see `run`.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves faults until `stop` is readable.
+///
+/// A handler that ended early would leave every accessor waiting for ever. So a panic, which could
+/// only be a mistake of this crate (the store contains those of plug-ins), ends the process.
+fn run(engine: &Engine, stop: &OwnedFd) {
+    if catch_unwind(AssertUnwindSafe(|| serve_until(engine, stop))).is_err() {
+        std::process::abort();
+    }
+}
+
+fn serve_until(engine: &Engine, stop: &OwnedFd) {
+    loop {
+        let mut ready =
+            [PollFd::new(&engine.uffd, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        if poll(&mut ready, None).is_err() {
+            // Interrupted: signals are blocked here, but a debugger may stop us.
+            continue;
+        }
+        if !ready[1].revents().is_empty() {
+            return;
+        }
+        let mut served = 0;
+        let read = engine.uffd.read_events(|event| {
+            serve_event(engine, event);
+            served += 1;
+        });
+        if read.is_err() {
+            std::process::abort();
+        }
+        // Reclaim after the threads were woken: they do not wait for it.
+        (0..served).for_each(|_| engine.balance());
+    }
+}
+
+fn serve_event(engine: &Engine, event: FaultEvent) {
+    engine.note_fault();
+    // The staging area is registered as well, but nothing accesses a missing page of it.
+    let Some(unit) = engine.unit_at(event.address) else { return };
+    match engine.serve(unit, event.write) {
+        // The page was filled before this event was read, so its thread may still wait.
+        Served::Present => engine.wake(unit),
+        // The mark may have been set after the thread began to wait.
+        Served::Poisoned => engine.wake(unit),
+        // Filling wakes, and an owner was asked to.
+        Served::Filled | Served::InTransit => {}
+    }
+}
