@@ -5,8 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export RUSTFLAGS="--cfg zpool_loom ${RUSTFLAGS:-}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom"
-for folder in zpool-core zpool-zsmalloc pool-manager zswap; do
-for folder in zpool-core zpool-zsmalloc pool-manager zpool-region; do
+for folder in zpool-core zpool-zsmalloc pool-manager zswap zpool-region; do
     package=$(sed -n 's/^name = "\(.*\)"/\1/p' "$folder/Cargo.toml" | head -n 1)
     # Models of private parts are unit tests called loom_*, the others are test programs.
     cargo test --release --locked -p "$package" --lib loom_

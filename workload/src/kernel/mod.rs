@@ -1,7 +1,6 @@
 //! The kernel's own compressed memory, as a yardstick. Needs root, and is left out without.
 
 mod swap;
-mod undo;
 mod zram;
 mod zswap;
 

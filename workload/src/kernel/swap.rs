@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::undo::{Undo, Undoable};
+use crate::undo::{Undo, Undoable};
 use super::zram::KernelZram;
 use super::zswap::Skipped;
 
