@@ -53,7 +53,7 @@
 //! # Where to read next
 //!
 //! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, and `context.rs` for
-//! the half with state.
+//! its mutable half.
 
 #![forbid(unsafe_code)]
 
