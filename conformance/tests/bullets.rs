@@ -63,7 +63,7 @@ fn expand(word: &str) -> Vec<String> {
     }
 }
 
-/// The cases of a file, with their docs.
+/// Returns the cases of a file, with their docs.
 fn cases(source: &str) -> Vec<(String, String)> {
     let (mut found, mut doc) = (Vec::new(), String::new());
     for line in source.lines() {
@@ -81,7 +81,7 @@ fn cases(source: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The numbered bullets of zpool-core's traits.
+/// Returns the numbered bullets of zpool-core's traits.
 fn contract() -> BTreeSet<String> {
     let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zpool-core/src");
     let files = [core.join("pool.rs"), core.join("compress/mod.rs"), core.join("exec/mod.rs")];

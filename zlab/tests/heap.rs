@@ -12,7 +12,6 @@ use zpool_zstd::{ZstdDriver, remember};
 use zswap::plugin::Manual;
 use zswap::{PoolSpec, Store};
 
-
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 

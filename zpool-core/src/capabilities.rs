@@ -37,7 +37,7 @@ impl Capabilities {
         }
     }
 
-    /// Adds that objects move, and that `compact` moves them.
+    /// Adds that `compact` works, and moves objects.
     pub const fn compacting(self) -> Capabilities {
         Capabilities { moves_objects: true, can_compact: true, ..self }
     }

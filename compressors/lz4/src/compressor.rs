@@ -13,14 +13,14 @@ use zpool_core::spec::{Component, Params};
 use crate::context::Lz4Context;
 use crate::decode::decode;
 
-/// lz4. Has no settings; every one is as good as any other.
+/// The lz4 codec. It has no settings, so all instances are equal.
 #[derive(Debug)]
 pub struct Lz4Compressor {
     identity: Component,
 }
 
 impl Lz4Compressor {
-    /// The codec.
+    /// Creates the codec.
     pub fn new() -> Lz4Compressor {
         Lz4Compressor { identity: Component::named(Lz4Driver::NAME) }
     }
@@ -54,6 +54,8 @@ impl Compressor for Lz4Compressor {
 
     /// As in the trait. The decoder checks each length and offset, copies only what it wrote before,
     /// and refuses input that does not fill the block. So K9 holds.
+    /// Decompresses without a context. The decoder checks each length and offset, and copies only
+    /// what it wrote before. So K9 holds once a short result is refused.
     #[inline]
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         decode(compressed, block)

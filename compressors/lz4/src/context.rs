@@ -1,4 +1,4 @@
-//! The half with state: hash tables, and a buffer for when the caller's is short.
+//! The mutable half: hash tables, and an output buffer for callers whose own is short.
 
 use core::fmt;
 
@@ -15,7 +15,7 @@ const LARGE_BLOCK: usize = u16::MAX as usize;
 /// So the output depends on the block alone.
 pub(crate) struct Lz4Context {
     small: Box<CompressTable>,
-    /// There if the context is for blocks of [`LARGE_BLOCK`] bytes or more.
+    /// Present if the context is for blocks of [`LARGE_BLOCK`] bytes or more.
     large: Option<Box<CompressTable>>,
     /// Output buffer for callers whose own is shorter than the bound. Empty until there is one,
     /// then as long as the largest such block needs.
@@ -44,20 +44,20 @@ fn large_table() -> Result<Box<CompressTable>, CodecError> {
     boxed_table(LARGE_TABLE_BYTES, CompressTable::large)
 }
 
-/// Boxes a table of so many bytes.
+/// Boxes a table.
 fn boxed_table(
     bytes: usize,
     make: fn() -> CompressTable,
 ) -> Result<Box<CompressTable>, CodecError> {
     if BOXED_BY_LIBRARY {
-        // The next best: a heap that has this much has it for the library, unless another thread is
-        // faster.
+        // The next best: if the heap has this much now, it has it for the library, unless
+        // another thread is faster.
         reserve(&mut Vec::new(), bytes)?;
     }
     try_box(make()).map_err(|_| CodecError::OutOfMemory)
 }
 
-/// Bytes that a boxed table holds on the heap.
+/// Returns the bytes that a boxed table holds on the heap.
 fn table_bytes(inside: usize) -> usize {
     size_of::<CompressTable>() + if BOXED_BY_LIBRARY { inside } else { 0 }
 }
@@ -113,7 +113,7 @@ fn compress_to_short(
     Ok(Compressed::Len(len))
 }
 
-/// The library's one error is a buffer under its bound, and none is given to it.
+/// Converts the library's one error, a buffer under its bound, which it never gets here.
 #[cold]
 fn impossible(error: lz4_flex::block::CompressError) -> CodecError {
     CodecError::Misbehaved(error.to_string())

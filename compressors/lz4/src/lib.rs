@@ -56,6 +56,10 @@
 //!
 //! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for the
 //! half with state, and `decode.rs` and `fast.rs` for the decoder.
+//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, and `context.rs` for
+//! its mutable half.
+
+#![forbid(unsafe_code)]
 
 mod compressor;
 mod context;

@@ -41,7 +41,7 @@ impl Compressor for LzoCompressor {
         CodecProperties::new("GPL-2.0-only").with_stateless_decompression()
     }
 
-    /// The expansion that the authors of LZO state for LZO1X, and the end marker.
+    /// Returns the longest output that the authors of LZO state for LZO1X, with the end marker.
     fn compress_bound(&self, block_len: usize) -> usize {
         block_len + block_len / 16 + 64 + 3
     }

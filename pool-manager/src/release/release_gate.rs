@@ -370,6 +370,10 @@ impl fmt::Debug for ReleaseGate {
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+    use std::thread;
+
     use zpool_core::exec::Manual;
 
     use super::*;
@@ -428,5 +432,31 @@ mod tests {
         let leftovers = gate.hand_over(job, || unreachable!("no ticket is made")).unwrap();
         assert_eq!(leftovers.job.unwrap().label(), "too late");
         assert!(!leftovers.orphans && leftovers.executor.is_none());
+    }
+
+    /// A caller waits for a destruction that another thread has begun.
+    #[test]
+    fn begun_destruction_is_waited_for() {
+        let gate = Arc::new(ReleaseGate::new(Arc::new(Manual::new())));
+        let returned = Arc::new(AtomicBool::new(false));
+        let (begun, begins) = mpsc::channel();
+        let (ending, gave_up) = (gate.clone(), returned.clone());
+        let job = Job::new("destroys a pool", move || {
+            begun.send(()).unwrap();
+            // A wake-up without a reason shows that the caller waits, and does not end its wait.
+            while ending.changed.notify_all() == 0 && !gave_up.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            ending.end_pending();
+        });
+        assert!(gate.hand_over(job, || Job::new("a ticket", || ())).is_none());
+        thread::scope(|scope| {
+            scope.spawn(|| gate.destroy_oldest());
+            begins.recv().unwrap();
+            gate.wait_for_pending_below(1);
+            let pending = gate.pending();
+            returned.store(true, Ordering::SeqCst);
+            assert_eq!(pending, 0, "the wait is over");
+        });
     }
 }

@@ -69,8 +69,8 @@ impl<E: DrainExecutor> AllocatorUnderTest for PoolAllocator<E> {
         self.pool.read(token).is_ok_and(|guard: ReadGuard<'_>| *guard == *bytes)
     }
 
-    /// A job may submit the next one or postpone itself, so we wait until a while has passed
-    /// without a change.
+    /// Waits until the pool's jobs are done. A job may submit the next one or postpone itself, so
+    /// we wait until nothing has changed for a while.
     fn settle(&mut self) {
         // Work that does not end is the pool's fault, and what it holds afterwards shows that.
         const PATIENCE: usize = 100;

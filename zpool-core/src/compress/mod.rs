@@ -75,7 +75,7 @@ pub trait Compressor: Send + Sync + Debug {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`DecompressionContext::decompress`].
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         let _ = (compressed, block);
         Err(CodecError::Failed(format!(

@@ -27,7 +27,7 @@ pub struct JobList {
     head: AtomicPtr<Header>,
 }
 
-/// The pointer of a closed list, which no node has. Never dereferenced.
+/// Returns the pointer of a closed list, which no node has. Never dereferenced.
 fn closed() -> *mut Header {
     ptr::without_provenance_mut(1)
 }

@@ -212,7 +212,7 @@ impl Codec {
 
     /// Keeps compression contexts again, because the pool was revived. They are made when needed.
     pub fn revive_compression(&self) {
-        // A thread that still sees the flag only drops a context too many.
+        // A thread that still sees the flag drops one context more than needed.
         self.waiters.set(RETIRED, false);
     }
 
