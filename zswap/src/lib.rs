@@ -106,8 +106,10 @@
 //! [`Store`] and [`StoreBuilder`]; [`manager::PoolManager`] for the pools; the examples
 //! `slow_file`, `json_cache`, `tokio_server` and `metrics_export`. In the source, `ops/store.rs`
 //! and `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show
-//! what an entry costs and when it is evicted. The folders are layers, lowest first: `value`,
-//! `stats`, `index`, `limit`, `store`, `pressure`, `ops`.
+//! what an entry costs and when it is evicted. `ops/conditional.rs` has the operations that look at
+//! stored keys, on which the crate zswap-cache rests: a cache with expiry, single flight and
+//! versions. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`, `store`,
+//! `pressure`, `ops`.
 
 #![forbid(unsafe_code)]
 

@@ -286,7 +286,8 @@ fn copy(bytes: &[u8]) -> Option<TryArc<Vec<u8>>> {
 }
 
 fn same(one: &TryArc<Flight>, other: &TryArc<Flight>) -> bool {
-    std::ptr::eq::<Flight>(&**one, &**other)
+    let (one, other): (&Flight, &Flight) = (one, other);
+    std::ptr::eq(one, other)
 }
 
 impl<K> fmt::Debug for FlightTable<K> {
