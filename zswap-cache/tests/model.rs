@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use zswap_cache::{Cache, EntryOptions, ManualTime, Version};
 
-/// What the map knows of an entry.
+/// An entry of the map.
 #[derive(Debug, Clone)]
 struct Entry {
     value: Vec<u8>,
@@ -107,6 +107,7 @@ impl Model {
         self.entries.insert(key, entry);
     }
 
+    /// Applies a step that stores; the others are left to [`read`](Self::read).
     fn apply(&mut self, cache: &Cache<u8>, time: &ManualTime, step: Step) {
         let defaults = [Some(DEFAULT_LIVE), None];
         match step {
@@ -132,6 +133,22 @@ impl Model {
                     self.insert(cache, key, value, defaults);
                 }
             }
+            Step::Load(key, value) => {
+                let expected = self.used(key);
+                let found = cache.get_or_insert_with(&key, || value.clone()).unwrap();
+                assert_eq!(found, expected.clone().unwrap_or(value.clone()));
+                if expected.is_none() {
+                    self.insert(cache, key, value, defaults);
+                }
+            }
+            step => self.read(cache, time, step),
+        }
+    }
+
+    /// Applies a step that reads or changes what is there; removals are left to
+    /// [`remove`](Self::remove).
+    fn read(&mut self, cache: &Cache<u8>, time: &ManualTime, step: Step) {
+        match step {
             Step::Get(key) => {
                 let found = cache.get_versioned(&key).unwrap();
                 assert_eq!(found.as_ref().map(|(value, _)| value.clone()), self.used(key));
@@ -145,14 +162,6 @@ impl Model {
                 let slice = |value: Vec<u8>| value.into_iter().skip(at).take(len).collect();
                 let expected: Option<Vec<u8>> = self.used(key).map(slice);
                 assert_eq!(read.map(|read| buffer[..read].to_vec()), expected);
-            }
-            Step::Load(key, value) => {
-                let expected = self.used(key);
-                let found = cache.get_or_insert_with(&key, || value.clone()).unwrap();
-                assert_eq!(found, expected.clone().unwrap_or(value.clone()));
-                if expected.is_none() {
-                    self.insert(cache, key, value, defaults);
-                }
             }
             Step::Update(key, byte) => {
                 let expected = self.used(key).map(|mut value| {
@@ -182,6 +191,13 @@ impl Model {
                     entry.expires = live.map(|live| now + live.max(1));
                 }
             }
+            step => self.remove(cache, time, step),
+        }
+    }
+
+    /// Applies a step that removes, or lets time pass.
+    fn remove(&mut self, cache: &Cache<u8>, time: &ManualTime, step: Step) {
+        match step {
             Step::Remove(key) => {
                 assert_eq!(cache.remove(&key), self.fresh(key).is_some());
                 self.entries.remove(&key);
@@ -214,6 +230,7 @@ impl Model {
                 time.advance(Duration::from_millis(millis));
                 self.now += millis;
             }
+            step => unreachable!("{step:?} is applied above"),
         }
     }
 }

@@ -179,8 +179,8 @@ impl<K, S> StoreBuilder<K, S> {
 
     /// At this many bytes, as the operating system counts them (pools, contexts and index), the
     /// store is full (default: never). Needs [`at_limit`](Self::at_limit), and must be more than an
-    /// empty store holds. `usize::MAX` is no limit, or one that [`set_limit`](Store::set_limit) sets
-    /// later.
+    /// empty store holds. `usize::MAX` is no limit, or one that [`set_limit`](Store::set_limit)
+    /// sets later.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         StoreBuilder { limit_bytes: Some(bytes), ..self }
     }

@@ -110,6 +110,10 @@
 //! what an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from
 //! one pool to another. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`,
 //! `store`, `pressure`, `ops`, `moving`.
+//! what an entry costs and when it is evicted. `ops/conditional.rs` has the operations that look at
+//! stored keys, on which the crate zswap-cache rests: a cache with expiry, single flight and
+//! versions. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`, `store`,
+//! `pressure`, `ops`.
 
 #![forbid(unsafe_code)]
 

@@ -124,20 +124,22 @@ fn panicking_conditions_change_nothing() {
     for (key, value) in values().iter().enumerate() {
         let number = Number(key as u64);
         panics(&mut || drop(store.load_vec_if(&number, |_| panic!("admit"))));
-        panics(&mut || drop(store.remove_if(&number, |_, _| panic!("decide"))));
+        panics(&mut || assert!(store.remove_if(&number, |_, _| panic!("decide")).is_none()));
         panics(&mut || drop(store.remove_value_if(&number, |_| true, |_| panic!("decide"))));
         panics(&mut || drop(store.remove_value_if(&number, |_| panic!("admit"), |_| true)));
         panics(&mut || {
             drop(store.store_if(Tagged(key as u64, 1), b"new", |_, _| panic!("decide")));
         });
-        panics(&mut || drop(store.with_key(&number, |_, _| panic!("look"))));
+        panics(&mut || {
+            assert!(store.with_key(&number, |_, _| -> u64 { panic!("look") }).is_none())
+        });
         let tag = store.with_key(&number, |key, _| key.1);
         assert_eq!(
             (tag, store.load_vec_if(&number, |_| true).unwrap().as_ref()),
             (Some(0), Some(value))
         );
     }
-    panics(&mut || drop(store.remove_where(|_| panic!("wanted"), |_, _| {})));
+    panics(&mut || assert_eq!(store.remove_where(|_| panic!("wanted"), |_, _| {}), 0));
     let stats = store.stats();
     let objects: usize = stats.objects_by_pool.iter().map(|(_, objects)| objects).sum();
     assert_eq!((stats.entries, stats.invalidated, objects), (4, 0, stats.current.objects));
@@ -185,6 +187,30 @@ fn remove_where_removes_exactly_what_is_wanted() {
     }
     sweep(&builder().build().unwrap(), 50_000);
     sweep(&builder().hasher(Constant).build().unwrap(), 2000);
+}
+
+/// A clear passes each key on, once, and what is stored meanwhile may stay.
+#[test]
+fn clear_with_passes_each_key_on() {
+    let (store, kinds) = (builder().build().unwrap(), values());
+    for round in 0..3 {
+        for key in 0..5000u64 {
+            store.store(Tagged(key, round), &kinds[key as usize % 4][..100]).unwrap();
+        }
+        store.store(Tagged(5000, round), &kinds[3]).unwrap();
+        let (mut gone, mut bytes) = (Vec::new(), 0);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            store.clear_with(|key, len| {
+                gone.push(key.0);
+                bytes += len;
+                assert!(key.0 != 7, "a panic that waits");
+            });
+        }));
+        gone.sort_unstable();
+        assert!(panicked.is_err() && gone == (0..=5000).collect::<Vec<_>>());
+        let stats = store.stats();
+        assert_eq!((stats.entries, stats.current.objects, bytes), (0, 0, 600_000));
+    }
 }
 
 /// The clock takes at once what it is told to, and never what is pinned.
