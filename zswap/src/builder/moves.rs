@@ -85,7 +85,8 @@ where
     /// The clock runs on the executor, if that keeps delays as the default one does. Otherwise call
     /// [`Store::turn_heat_clock`]. It cools the heat by which blocks are evicted as well.
     pub fn cold(mut self, spec: PoolSpec) -> Self {
-        (self.moves.cold, self.moves.start_clock) = (Some(spec), Some(start_heat_clock));
+        self.moves.cold = Some(spec);
+        self.moves.start_clock = Some(start_heat_clock);
         self
     }
 
@@ -101,7 +102,8 @@ where
     ///
     /// Switches of the store count, not those of its [manager](Store::manager).
     pub fn drain(mut self, policy: DrainPolicy) -> Self {
-        (self.moves.drain_policy, self.moves.start_drain) = (policy, Some(start_drain));
+        self.moves.drain_policy = policy;
+        self.moves.start_drain = Some(start_drain);
         self
     }
 }

@@ -94,6 +94,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         if batch.is_empty() {
             return self.end_of_fruitless_shard(drain);
         }
+        let moved_before = drain.report.object_bytes_before;
         let mut room = self.room_for(&batch);
         let mut buffer = BlockBuffer::new(arena);
         for chosen in batch {
@@ -112,6 +113,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 return Some(DrainEnd::OutOfMemory);
             }
         }
+        self.compact_emptied(&sources, drain.report.object_bytes_before - moved_before);
         if self.limit().above_low_watermark() {
             self.limit().note_removed();
         }

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hash};
 
 use zpool_core::CompactionBudget;
 use zpool_core::internal::catch;
+use zpool_manager::PoolRef;
 
 use crate::moving::batch::{ChosenEntry, SourcePools, batch_bytes};
 use crate::store::Store;
@@ -11,6 +12,11 @@ use crate::store::Store;
 /// Bytes by which a copied object may grow its pool beyond its own length: a frame of its size
 /// class, of the pool's tables and of the index.
 const GROWTH: usize = 16 << 10;
+
+/// A pool that is emptied is compacted when the holes in it are 1/16 of what it holds, but at least
+/// and at most so many bytes.
+const HOLES_SHARE: usize = 16;
+const HOLES: std::ops::RangeInclusive<usize> = 64 << 10..=16 << 20;
 
 /// Knowledge about the room for the copies of a batch.
 #[derive(Debug, Default)]
@@ -44,11 +50,29 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if std::mem::replace(&mut room.compacted, true) {
             return false;
         }
-        for pool in sources.iter() {
-            catch(|| {
-                pool.zpool().compact(CompactionBudget::UNLIMITED).freed_bytes + pool.zpool().trim()
-            });
-        }
+        compact(sources);
         self.has_room_for_copies(bytes)
+    }
+
+    /// Compacts the pools that are emptied, each time that a part of them has moved: entries leave
+    /// in the order of their hashes, which empties no frame until late.
+    pub(crate) fn compact_emptied(&self, sources: &SourcePools, moved_bytes: usize) {
+        let held = |pool: &PoolRef| catch(|| pool.zpool().bytes_held()).unwrap_or(0);
+        let holes = self.drain_state().add_holes(moved_bytes);
+        let enough = sources.iter().map(held).sum::<usize>() / HOLES_SHARE;
+        if holes >= enough.clamp(*HOLES.start(), *HOLES.end()) {
+            self.drain_state().reset_holes();
+            compact(sources);
+        }
+    }
+}
+
+/// Moves the objects of these pools together, and releases the frames that become empty. A pool
+/// that panics releases nothing.
+fn compact(sources: &SourcePools) {
+    for pool in sources.iter() {
+        catch(|| {
+            pool.zpool().compact(CompactionBudget::UNLIMITED).freed_bytes + pool.zpool().trim()
+        });
     }
 }

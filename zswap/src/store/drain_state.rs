@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use zpool_core::internal::sync::Mutex;
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::index::table::Position;
 use crate::stats::drain_report::DrainEnd;
@@ -27,12 +28,25 @@ pub(crate) struct DrainState {
     pub(crate) cursor: Mutex<MoveCursor>,
     /// The arena of the latest drain, for the next one.
     arena: Mutex<Option<Bump>>,
+    /// Bytes that have left retired pools since these were compacted.
+    holes: AtomicUsize,
     /// Not held while a job is submitted, because an executor may run it at once.
     pub(crate) background: Mutex<BackgroundDrain>,
     pub(crate) policy: DrainPolicy,
 }
 
 impl DrainState {
+    /// Adds bytes that have left retired pools. Returns how many have since the last compaction.
+    pub(crate) fn add_holes(&self, bytes: usize) -> usize {
+        // Relaxed, here and below: an estimate.
+        self.holes.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    /// Notes that the pools were compacted.
+    pub(crate) fn reset_holes(&self) {
+        self.holes.store(0, Ordering::Relaxed);
+    }
+
     /// Takes the arena, or makes one. It is returned by [`keep_arena`](Self::keep_arena).
     pub(crate) fn take_arena(&self) -> Bump {
         self.arena.lock().take().unwrap_or_default()
