@@ -205,7 +205,8 @@ fn i8_drains_are_invisible_to_owners() {
     }
 }
 
-/// The same while a clock moves blocks to a pool for cold ones and back: two pools are left.
+/// Owners find their blocks while a clock moves blocks to a pool for cold ones and back, and two
+/// pools are left.
 #[test]
 fn i8_cold_pool_is_invisible_to_owners() {
     let pool = PoolScript::new();
