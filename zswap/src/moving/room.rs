@@ -4,7 +4,6 @@ use std::hash::{BuildHasher, Hash};
 
 use zpool_core::CompactionBudget;
 use zpool_core::internal::catch;
-use zpool_manager::PoolRef;
 
 use crate::moving::batch::{ChosenEntry, SourcePools, batch_bytes};
 use crate::store::Store;
@@ -13,10 +12,13 @@ use crate::store::Store;
 /// class, of the pool's tables and of the index.
 const GROWTH: usize = 16 << 10;
 
-/// A pool that is emptied is compacted when the holes in it are 1/16 of what it holds, but at least
-/// and at most so many bytes.
-const HOLES_SHARE: usize = 16;
-const HOLES: std::ops::RangeInclusive<usize> = 64 << 10..=16 << 20;
+/// While a store is drained it may hold 1/9 more than before, and then the pools that are emptied
+/// are compacted. It is measured after each 1/64 that has moved.
+const GROWTH_SHARE: usize = 9;
+const HOLES_SHARE: usize = 64;
+
+/// Objects that such a compaction moves at most for each entry that has left.
+const MOVES_PER_ENTRY: usize = 2;
 
 /// Knowledge about the room for the copies of a batch.
 #[derive(Debug, Default)]
@@ -50,29 +52,28 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if std::mem::replace(&mut room.compacted, true) {
             return false;
         }
-        compact(sources);
+        compact(sources, CompactionBudget::UNLIMITED);
         self.has_room_for_copies(bytes)
     }
 
-    /// Compacts the pools that are emptied, each time that a part of them has moved: entries leave
-    /// in the order of their hashes, which empties no frame until late.
-    pub(crate) fn compact_emptied(&self, sources: &SourcePools, moved_bytes: usize) {
-        let held = |pool: &PoolRef| catch(|| pool.zpool().bytes_held()).unwrap_or(0);
-        let holes = self.drain_state().add_holes(moved_bytes);
-        let enough = sources.iter().map(held).sum::<usize>() / HOLES_SHARE;
-        if holes >= enough.clamp(*HOLES.start(), *HOLES.end()) {
-            self.drain_state().reset_holes();
-            compact(sources);
+    /// Compacts the pools that are emptied, if the store holds a part more than before the drain.
+    ///
+    /// Entries leave in the order of their hashes, which empties few frames until late. Compacting
+    /// earlier than needed would move most objects twice: the later, the sparser are the frames.
+    pub(crate) fn compact_emptied(&self, sources: &SourcePools, moved_bytes: usize, moved: usize) {
+        let state = self.drain_state();
+        let base = state.held_before();
+        let Some(moved) = state.take_holes(moved_bytes, moved, base / HOLES_SHARE) else { return };
+        if self.measure_held().is_ok_and(|held| held > base + base / GROWTH_SHARE) {
+            compact(sources, CompactionBudget::moves(MOVES_PER_ENTRY * moved));
         }
     }
 }
 
 /// Moves the objects of these pools together, and releases the frames that become empty. A pool
 /// that panics releases nothing.
-fn compact(sources: &SourcePools) {
+fn compact(sources: &SourcePools, budget: CompactionBudget) {
     for pool in sources.iter() {
-        catch(|| {
-            pool.zpool().compact(CompactionBudget::UNLIMITED).freed_bytes + pool.zpool().trim()
-        });
+        catch(|| pool.zpool().compact(budget).freed_bytes + pool.zpool().trim());
     }
 }
