@@ -13,14 +13,19 @@ BUGS = {
         "return self.bucket_of(hash, key).filter(is_seen);",
         "return self.bucket_of(hash, key);",
     )]),
-    "unpinned-before-exchange": ("zswap", ["drain_races"], [(
-        "zswap/src/moving/relocate.rs",
-        "        // The value is pinned, so that no other value can have the identity that was "
-        "seen.\n",
-        "        if let ChosenValue::Pooled { object, .. } = &mut value {\n"
-        "            self.unpin(object);\n"
-        "        }\n",
-    )]),
+    "unpinned-before-exchange": ("zswap", ["drain_races"], [
+        (
+            "zswap/src/moving/relocate.rs",
+            "        object: &PinnedObject<'_>,\n",
+            "        object: &mut PinnedObject<'_>,\n",
+        ),
+        (
+            "zswap/src/moving/relocate.rs",
+            "            let raw = self.encode_options().looks_incompressible(block);\n",
+            "            self.unpin(object);\n"
+            "            let raw = self.encode_options().looks_incompressible(block);\n",
+        ),
+    ]),
     "heat-lost": ("zswap", ["drain"], [(
         "zswap/src/index/shard/moving.rs",
         "to.set_heat(from.heat());",

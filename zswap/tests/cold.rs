@@ -28,6 +28,13 @@ fn cold_builder() -> StoreBuilder<u64> {
         .max_value_len(1 << 16)
 }
 
+/// Turns the clock so many times.
+fn turn(store: &Store<u64>, times: usize) {
+    for _ in 0..times {
+        store.turn_heat_clock();
+    }
+}
+
 fn cold(store: &Store<u64>) -> ColdStats {
     store.stats().cold.expect("there is a pool for cold blocks")
 }
@@ -81,7 +88,7 @@ fn cold_after_two_turns_without_load() {
 fn cold_block_loaded_often_returns() {
     let store = cold_builder().build().unwrap();
     (0..100u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
-    (0..2).for_each(|_| drop(store.turn_heat_clock()));
+    turn(&store, 2);
     assert_eq!(cold(&store).made_cold, 100);
     let load = |key: u64, times: usize| {
         (0..times).for_each(|_| assert!(store.load_vec(&key).unwrap().is_some()));
@@ -131,7 +138,7 @@ fn cold_pool_is_not_revived_by_switch() {
     let executor = Arc::new(Manual::new());
     let store = cold_builder().executor(executor.clone()).build().unwrap();
     (0..50u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
-    (0..2).for_each(|_| drop(store.turn_heat_clock()));
+    turn(&store, 2);
     let id = store.manager().cold().unwrap().id();
     let switched = store.switch(&spec("zbud+rle")).unwrap();
     assert!(switched.pool() != id && matches!(switched, zswap::Switched::Created(_)));
@@ -147,7 +154,7 @@ fn cold_pool_is_not_revived_by_switch() {
 fn cold_pool_can_be_exchanged_and_drained() {
     let store = cold_builder().build().unwrap();
     (0..200u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
-    (0..2).for_each(|_| drop(store.turn_heat_clock()));
+    turn(&store, 2);
     let first = store.manager().cold().unwrap().id();
     store.set_cold(&spec("zsmalloc+rle(other=1)")).unwrap();
     assert_eq!(cold(&store).blocks, 0);
@@ -157,7 +164,7 @@ fn cold_pool_can_be_exchanged_and_drained() {
     assert_eq!(store.manager().stats().pools_alive, 2);
     assert!(store.manager().pools().iter().all(|pool| pool.label.id != first));
     // A drain takes nothing out of the cold pool.
-    (0..3).for_each(|_| drop(store.turn_heat_clock()));
+    turn(&store, 3);
     assert_eq!(cold(&store).blocks, 200);
     let report = store.drain(DrainBudget::UNLIMITED);
     assert_eq!((report.end, report.moved), (DrainEnd::Empty, 0));

@@ -6,13 +6,14 @@
 mod common;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::codec::CodecScript;
 use common::pool::PoolScript;
 use common::{TestRng, check_books, scripted, spec, stamped, unstamp};
-use zswap::{AtLimit, DrainBudget, DrainEnd, DrainReport, Store};
+use zswap::{AtLimit, DrainBudget, DrainEnd, DrainReport, Store, StoreBuilder};
 
 /// Every switch is to the next of these. A cycle of two comes back to a pool that may still have
 /// blocks, and so revives it.
@@ -142,6 +143,14 @@ fn run(store: &Store<u64>, evicts: bool) -> DrainReport {
             drain(DrainBudget::entries(50)),
             drain(DrainBudget::time(Duration::from_millis(1)).with_bytes(100_000)),
         ];
+        if store.manager().cold().is_some() {
+            scope.spawn(|| {
+                while until_done() {
+                    store.turn_heat_clock();
+                    std::thread::sleep(BETWEEN_SWITCHES);
+                }
+            });
+        }
         scope.spawn(|| {
             for text in SPECS.iter().cycle().take_while(|_| until_done()) {
                 store.switch(&spec(text)).unwrap();
@@ -166,28 +175,49 @@ fn run(store: &Store<u64>, evicts: bool) -> DrainReport {
     report
 }
 
+/// Runs all threads over a store, and looks at what is left.
+fn check(store: &Store<u64>, pool: &PoolScript, evicts: bool) {
+    let report = run(store, evicts);
+    assert_eq!((report.unreadable, report.refused), (0, 0), "{report:?}");
+    assert!(report.copied > 0 && report.recompressed > 0, "{report:?}");
+    let _ = store.manager().flush();
+    let stats = store.stats();
+    let roles = 1 + usize::from(stats.cold.is_some());
+    assert_eq!(stats.manager.pools_alive, roles, "{stats}");
+    assert!(stats.moved >= report.moved as u64);
+    assert_eq!((stats.free_failed, stats.unpins_panicked), (0, 0));
+    store.clear();
+    let stats = store.stats();
+    assert_eq!((stats.payload_bytes, stats.stored_bytes, pool.live()), (0, 0, 0));
+}
+
+fn builder(pool: &Arc<PoolScript>) -> StoreBuilder<u64> {
+    scripted(pool.clone(), CodecScript::new()).max_value_len(16 << 10).checksums(true)
+}
+
 /// Each thread finds what it stored last, and after a last drain one pool is alive.
 #[test]
 fn i8_drains_are_invisible_to_owners() {
     for (limit, at_limit) in [(usize::MAX, AtLimit::Refuse), (3 << 20, AtLimit::Evict)] {
         let pool = PoolScript::new();
-        let store = scripted(pool.clone(), CodecScript::new())
-            .max_value_len(16 << 10)
-            .checksums(true)
-            .limit_bytes(limit)
-            .at_limit(at_limit)
-            .build()
-            .unwrap();
-        let report = run(&store, at_limit == AtLimit::Evict);
-        assert_eq!((report.unreadable, report.refused), (0, 0), "{report:?}");
-        assert!(report.copied > 0 && report.recompressed > 0, "{report:?}");
-        let _ = store.manager().flush();
-        let stats = store.stats();
-        assert_eq!(stats.manager.pools_alive, 1, "{stats}");
-        assert!(stats.moved >= report.moved as u64);
-        assert_eq!((stats.free_failed, stats.unpins_panicked), (0, 0));
-        store.clear();
-        let stats = store.stats();
-        assert_eq!((stats.payload_bytes, stats.stored_bytes, pool.live()), (0, 0, 0));
+        let store = builder(&pool).limit_bytes(limit).at_limit(at_limit).build().unwrap();
+        check(&store, &pool, at_limit == AtLimit::Evict);
     }
+}
+
+/// Owners find their blocks while a clock moves blocks to a pool for cold ones and back, and two
+/// pools are left.
+#[test]
+fn i8_cold_pool_is_invisible_to_owners() {
+    let pool = PoolScript::new();
+    // A clock of the test's: no other one turns.
+    let store = builder(&pool)
+        .cold(spec("zsmalloc+rle(cold=1)"))
+        .cold_turn(Duration::from_secs(1 << 20))
+        .thrash_meter(true)
+        .build()
+        .unwrap();
+    check(&store, &pool, false);
+    let cold = store.stats().cold.unwrap();
+    assert!(cold.made_cold > 0, "{cold:?}");
 }

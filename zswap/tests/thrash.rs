@@ -6,11 +6,18 @@ mod common;
 use std::sync::Arc;
 
 use common::{Look, block, builder, spec, stamped};
-use zswap::AtLimit;
 use zswap::plugin::Manual;
 use zswap::stats::{SAMPLED_ONE_IN, ThrashCounts};
+use zswap::{AtLimit, Store};
 
 const KEYS: u64 = 4_000;
+
+/// Turns the clock so many times.
+fn turn(store: &Store<u64>, times: usize) {
+    for _ in 0..times {
+        store.turn_heat_clock();
+    }
+}
 
 /// About as many as the sample has of so many keys.
 fn is_sample_of(counted: u64, keys: u64) -> bool {
@@ -60,7 +67,7 @@ fn cold_blocks_are_counted_by_fate() {
         .build()
         .unwrap();
     (0..KEYS).for_each(|key| store.store(key, stamped(key, 1, 1200)).unwrap());
-    (0..2).for_each(|_| drop(store.turn_heat_clock()));
+    turn(&store, 2);
     let cold = || store.stats().thrash.unwrap().cold;
     assert!(is_sample_of(cold().noted, KEYS) && fates(cold()) == 0, "{:?}", cold());
     let keys: Vec<u64> = (0..KEYS / 4).collect();

@@ -71,6 +71,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     pub fn drain(&self, budget: DrainBudget) -> DrainReport {
         might_block("Store::drain");
         let mut drain = Drain::new(budget, self.bytes_held());
+        self.drain_state().begin(self.manager().switches(), drain.report.held_before);
         let mut arena = self.drain_state().take_arena();
         while drain.end.is_none() {
             drain.end = self.drain_batch(&mut drain, &arena);
@@ -94,6 +95,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         if batch.is_empty() {
             return self.end_of_fruitless_shard(drain);
         }
+        let before = drain.report;
         let mut room = self.room_for(&batch);
         let mut buffer = BlockBuffer::new(arena);
         for chosen in batch {
@@ -112,6 +114,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 return Some(DrainEnd::OutOfMemory);
             }
         }
+        let DrainReport { moved, object_bytes_before, .. } = drain.report;
+        let moved_bytes = object_bytes_before - before.object_bytes_before;
+        self.compact_emptied(&sources, moved_bytes, moved - before.moved);
         if self.limit().above_low_watermark() {
             self.limit().note_removed();
         }

@@ -12,6 +12,14 @@ use crate::store::Store;
 /// class, of the pool's tables and of the index.
 const GROWTH: usize = 16 << 10;
 
+/// While a store is drained it may hold 1/9 more than before, and then the pools that are emptied
+/// are compacted. It is measured after each 1/64 that has moved.
+const GROWTH_SHARE: usize = 9;
+const HOLES_SHARE: usize = 64;
+
+/// Objects that such a compaction moves at most for each entry that has left.
+const MOVES_PER_ENTRY: usize = 2;
+
 /// Knowledge about the room for the copies of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
@@ -44,11 +52,28 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if std::mem::replace(&mut room.compacted, true) {
             return false;
         }
-        for pool in sources.iter() {
-            catch(|| {
-                pool.zpool().compact(CompactionBudget::UNLIMITED).freed_bytes + pool.zpool().trim()
-            });
-        }
+        compact(sources, CompactionBudget::UNLIMITED);
         self.has_room_for_copies(bytes)
+    }
+
+    /// Compacts the pools that are emptied, if the store holds a part more than before the drain.
+    ///
+    /// Entries leave in the order of their hashes, which empties few frames until late. Compacting
+    /// earlier than needed would move most objects twice: the later, the sparser are the frames.
+    pub(crate) fn compact_emptied(&self, sources: &SourcePools, moved_bytes: usize, moved: usize) {
+        let state = self.drain_state();
+        let base = state.held_before();
+        let Some(moved) = state.take_holes(moved_bytes, moved, base / HOLES_SHARE) else { return };
+        if self.measure_held().is_ok_and(|held| held > base + base / GROWTH_SHARE) {
+            compact(sources, CompactionBudget::moves(MOVES_PER_ENTRY * moved));
+        }
+    }
+}
+
+/// Moves the objects of these pools together, and releases the frames that become empty. A pool
+/// that panics releases nothing.
+fn compact(sources: &SourcePools, budget: CompactionBudget) {
+    for pool in sources.iter() {
+        catch(|| pool.zpool().compact(budget).freed_bytes + pool.zpool().trim());
     }
 }

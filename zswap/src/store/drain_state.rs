@@ -19,6 +19,18 @@ pub(crate) struct MoveCursor {
     pub(crate) position: Position,
 }
 
+/// Progress of a drain over many calls.
+#[derive(Debug, Default)]
+struct MoveProgress {
+    /// The manager's switches when it began.
+    switches: Option<u64>,
+    /// Bytes that the store held then.
+    held: usize,
+    /// Bytes and entries that have left since holes were looked at.
+    holes: usize,
+    left: usize,
+}
+
 /// State of a store's moves.
 #[derive(Debug, Default)]
 pub(crate) struct DrainState {
@@ -27,12 +39,40 @@ pub(crate) struct DrainState {
     pub(crate) cursor: Mutex<MoveCursor>,
     /// The arena of the latest drain, for the next one.
     arena: Mutex<Option<Bump>>,
+    progress: Mutex<MoveProgress>,
     /// Not held while a job is submitted, because an executor may run it at once.
     pub(crate) background: Mutex<BackgroundDrain>,
     pub(crate) policy: DrainPolicy,
 }
 
 impl DrainState {
+    /// Notes that a drain begins in a store that holds `held` bytes and has made so many switches.
+    /// One that goes on in the same direction keeps what the first one noted.
+    pub(crate) fn begin(&self, switches: u64, held: usize) {
+        let mut progress = self.progress.lock();
+        if progress.switches != Some(switches) {
+            *progress = MoveProgress { switches: Some(switches), held, ..MoveProgress::default() };
+        }
+    }
+
+    /// Bytes that the store held when its drain began.
+    pub(crate) fn held_before(&self) -> usize {
+        self.progress.lock().held
+    }
+
+    /// Adds entries that have left retired pools. If they have left as many as `enough` bytes of
+    /// holes since the last time, returns how many entries those were.
+    pub(crate) fn take_holes(&self, bytes: usize, entries: usize, enough: usize) -> Option<usize> {
+        let mut progress = self.progress.lock();
+        progress.holes += bytes;
+        progress.left += entries;
+        if progress.holes < enough {
+            return None;
+        }
+        progress.holes = 0;
+        Some(std::mem::take(&mut progress.left))
+    }
+
     /// Takes the arena, or makes one. It is returned by [`keep_arena`](Self::keep_arena).
     pub(crate) fn take_arena(&self) -> Bump {
         self.arena.lock().take().unwrap_or_default()

@@ -48,24 +48,29 @@ struct Options {
     /// Files whose pages are stored
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Measure only drains
+    #[arg(long)]
+    drains: bool,
     #[command(flatten)]
     output: Output,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    exit(measure(&options.files).map(|report| options.output.print(&report)))
+    exit(measure(&options).map(|report| options.output.print(&report)))
 }
 
-fn measure(files: &[PathBuf]) -> Result<Report, Failure> {
-    let pages = read_files(files, PAGE, Some(MAX_BYTES))?.without_same_filled();
+fn measure(options: &Options) -> Result<Report, Failure> {
+    let pages = read_files(&options.files, PAGE, Some(MAX_BYTES))?.without_same_filled();
     if pages.len() < FEWEST_PAGES {
         return Err(format!("{} pages that are not same-filled: too few", pages.len()).into());
     }
     let mut report = Report::default();
     drains::measure(&pages, &mut report)?;
     loads::measure(&pages, &mut report)?;
-    cold_pool::measure(&pages, &mut report)?;
+    if !options.drains {
+        cold_pool::measure(&pages, &mut report)?;
+    }
     Ok(report)
 }
 
