@@ -10,7 +10,7 @@ use zpool_core::spec::PoolSpec;
 use crate::drivers;
 use crate::error::Failure;
 
-/// What one sample says about the process. This is the JSON object of a frame.
+/// The result for one sample of the process. This is the JSON object of a frame.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TopSample {
     pub(super) pid: u32,
@@ -24,7 +24,7 @@ pub(super) struct TopSample {
     pub(super) results: Vec<TopRow>,
 }
 
-/// What one pool would do to all anonymous memory, if all is like the sample.
+/// The savings and costs of one pool for all anonymous memory, if all is like the sample.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TopRow {
     pub(super) allocator: String,
