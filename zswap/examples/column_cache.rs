@@ -14,7 +14,7 @@ const CHUNK_ROWS: usize = 16 << 10;
 const CHUNK_BYTES: usize = CHUNK_ROWS * 4;
 const COLUMNS: u16 = 12;
 const CHUNKS: u32 = 32;
-const LIMIT: usize = 6 << 20;
+const LIMIT: usize = 3 << 20;
 
 /// The place of a chunk in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
