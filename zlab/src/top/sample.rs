@@ -143,7 +143,7 @@ mod tests {
     /// The result for a part of the memory is scaled to all of it.
     #[test]
     fn row_is_scaled_to_all_memory() {
-        let text = (0..100 * BLOCK.get()).map(|at| (at / 9 % 251) as u8).collect();
+        let text = (0..400 * BLOCK.get()).map(|at| (at / 64 % 251) as u8).collect();
         let pages = Pages::from_bytes(BLOCK, text);
         let spec = "zsmalloc+lz4".parse().unwrap();
         let all = pages.bytes().len() as u64;
