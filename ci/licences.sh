@@ -21,7 +21,11 @@ done
 apache_only() {
     sed 's/ (\*)$//' | grep -E ': (.* AND )?(Apache-2\.0|Apache-2\.0 WITH [A-Za-z-]+)$' || true
 }
-of_rivals=$( (tree foyer-memory normal,build; tree moka normal,build) | apache_only | sort -u)
+of_rivals=$(
+    for crate in foyer-memory moka; do
+        cargo tree --locked -p "$crate" --edges normal,build --prefix none --format '{p}: {l}'
+    done | apache_only | sort -u
+)
 for package in zlab benches; do
     crates=$(tree "$package" normal,build | apache_only | sort -u)
     if [ "$package" = benches ]; then crates=$(comm -23 <(echo "$crates") <(echo "$of_rivals")); fi

@@ -60,7 +60,7 @@ struct ReplayReport {
 #[derive(Debug, Serialize)]
 struct ReplayRow {
     subject: String,
-    /// What was wrong first, and at which action.
+    /// The first deviation, and at which action it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     wrong: Option<String>,
 }

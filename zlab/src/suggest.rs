@@ -1,12 +1,12 @@
-//! What a misspelt command was meant to be.
+//! Finds the command that a misspelt word was meant to be.
 
 use std::path::Path;
 
 /// At most this many letters may differ.
 const FARTHEST: usize = 2;
 
-/// Returns the name that `word` is a misspelling of: that of the fewest edits, at most 2 of them and
-/// fewer than half of the letters.
+/// Returns the name that `word` is a misspelling of: that of the fewest edits, at most 2 of them
+/// and fewer than half of the letters.
 pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = |name: &'a str| {
         let edits = edits(word, name);

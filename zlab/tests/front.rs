@@ -1,4 +1,4 @@
-//! What a person meets first: misspelt commands, help, completions, narrow tables, and `-`.
+//! The front of the program: misspelt commands, help, completions, narrow tables, and `-`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

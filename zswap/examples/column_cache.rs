@@ -1,9 +1,9 @@
 //! A cache of column chunks for a query engine: `cargo run -p zswap --example column_cache`.
 //!
-//! A table lies in columns, and a column in chunks of 16384 numbers. A query reads a few columns and
-//! runs over their chunks. What it read stays in the cache, compressed. [`Store::load_with`] hands a
-//! chunk to the query in a buffer of the thread, so no copy of it is kept. Several threads run
-//! queries at a time, without a lock of their own.
+//! A table lies in columns, and a column in chunks of 16384 numbers. A query reads a few columns
+//! and runs over their chunks. What it read stays in the cache, compressed. [`Store::load_with`]
+//! hands a chunk to the query in a buffer of the thread, so no copy of it is kept. Several threads
+//! run queries at a time, without a lock of their own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -14,7 +14,7 @@ const CHUNK_ROWS: usize = 16 << 10;
 const CHUNK_BYTES: usize = CHUNK_ROWS * 4;
 const COLUMNS: u16 = 12;
 const CHUNKS: u32 = 32;
-const LIMIT: usize = 6 << 20;
+const LIMIT: usize = 3 << 20;
 
 /// The place of a chunk in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

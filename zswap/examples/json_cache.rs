@@ -45,7 +45,7 @@ impl JsonCache {
     }
 }
 
-const LIMIT: usize = 1 << 20;
+const LIMIT: usize = 4 << 20;
 
 /// A document: the larger its number, the more orders, from none to thousands.
 fn document(number: u64) -> Value {

@@ -14,7 +14,7 @@ use zswap::{AtLimit, Store};
 
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 4096;
-const LIMIT: usize = 3 << 20;
+const LIMIT: usize = 4 << 20;
 
 /// A file of blocks whose reads are as slow as those of a disk, and what was read of it lately.
 struct Cached {
@@ -72,7 +72,7 @@ fn block(number: u64, version: u64) -> [u8; BLOCK] {
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut file = tempfile::tempfile()?;
     (0..BLOCKS).try_for_each(|number| file.write_all(&block(number, 0)))?;
-    // 16 MiB of blocks behind a cache of 3 MiB, which has room for about half of them.
+    // 16 MiB of blocks behind a cache of 4 MiB, which has room for about half of them.
     let cached = Cached::new(file, LIMIT)?;
     let mut versions = vec![0; BLOCKS as usize];
     let (mut state, mut read) = (1u64, [0; BLOCK]);

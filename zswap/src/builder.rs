@@ -453,8 +453,8 @@ fn registry(
     Ok(registry)
 }
 
-/// What an error says about a back end of this workspace that is not compiled in. A hint for one
-/// that is registered is never shown.
+/// Hints for errors about back ends of this workspace that are not compiled in. A hint for one that
+/// is registered is never shown.
 const NOT_BUILT_IN: [(&str, &str); 6] = [
     ("zsmalloc", "turn on the feature `zsmalloc` of zswap"),
     ("zbud", "turn on the feature `zbud` of zswap"),

@@ -10,7 +10,7 @@ use zpool_core::spec::PoolSpec;
 use crate::drivers;
 use crate::error::Failure;
 
-/// What one sample says about the process. This is the JSON object of a frame.
+/// The result for one sample of the process. This is the JSON object of a frame.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TopSample {
     pub(super) pid: u32,
@@ -24,7 +24,7 @@ pub(super) struct TopSample {
     pub(super) results: Vec<TopRow>,
 }
 
-/// What one pool would do to all anonymous memory, if all is like the sample.
+/// The savings and costs of one pool for all anonymous memory, if all is like the sample.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TopRow {
     pub(super) allocator: String,
@@ -143,7 +143,7 @@ mod tests {
     /// The result for a part of the memory is scaled to all of it.
     #[test]
     fn row_is_scaled_to_all_memory() {
-        let text = (0..100 * BLOCK.get()).map(|at| (at / 9 % 251) as u8).collect();
+        let text = (0..400 * BLOCK.get()).map(|at| (at / 64 % 251) as u8).collect();
         let pages = Pages::from_bytes(BLOCK, text);
         let spec = "zsmalloc+lz4".parse().unwrap();
         let all = pages.bytes().len() as u64;

@@ -25,7 +25,7 @@ pub(crate) enum RunSize {
     Quick,
 }
 
-/// What one process does.
+/// A cache and a trace, for one process.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheRun<'a> {
     /// The name of the cache.
@@ -39,7 +39,7 @@ pub(crate) struct CacheRun<'a> {
     pub(crate) entry_bytes: u64,
 }
 
-/// What one process measured.
+/// The figures of one process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct RunResult {
     /// The mean over the run, once the cache was warm.
@@ -161,9 +161,10 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Forgets what was counted.
+    /// Forgets what was counted, and leaves the heap alone.
     fn reset(&mut self) {
-        *self = Replay { buffer: std::mem::take(&mut self.buffer), ..Replay::new(self.pages) };
+        (self.hits, self.misses, self.stores) = (0, 0, 0);
+        (self.looking_up, self.storing) = (Duration::ZERO, Duration::ZERO);
     }
 
     /// Returns the page of a number.

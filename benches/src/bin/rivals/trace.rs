@@ -7,9 +7,9 @@ use workload::{Rng, Zipf};
 pub(crate) enum Pattern {
     /// Few numbers are hot, most are cold, and this never changes.
     Zipf,
-    /// The same, interrupted by scans over numbers that come once.
+    /// As hot and cold, but interrupted by scans over numbers that come once.
     Scan,
-    /// The same, but the hot numbers move on all the time.
+    /// As hot and cold, but the hot numbers move on all the time.
     Shifting,
 }
 

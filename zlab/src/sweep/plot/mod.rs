@@ -195,7 +195,7 @@ mod tests {
             ("zstd with a dictionary", 1),
             ("1 fast", 1),
             ("3 small", 1),
-            (">1</text>", 2),
+            ("class=\"number\"", 6),
         ] {
             assert_eq!(svg.matches(text).count(), times, "{text}");
         }
