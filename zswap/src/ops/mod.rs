@@ -8,5 +8,6 @@ mod encode;
 pub(crate) mod export;
 mod load;
 mod pinned;
+mod sample;
 mod scan;
 mod store;
