@@ -59,17 +59,15 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
         let (next, here) = (read + 1 + literals, written + literals);
         // SAFETY: L1: literals <= 14, so next + 2 <= last_read + 17.
         let offset = usize::from(u16::from_le_bytes(unsafe { load(input, next) }));
-        if offset > here {
-            break;
-        }
+        let Some(from) = here.checked_sub(offset) else { break };
         let length = MIN_MATCH + length;
         if offset >= WORD {
             // SAFETY: C1: here <= last_written + 14, and the margin is 40. C2: both were compared.
-            unsafe { copy::<WORD>(block, here, offset) };
+            unsafe { copy::<WORD>(block, from, here) };
             // SAFETY: likewise.
-            unsafe { copy::<WORD>(block, here + WORD, offset) };
+            unsafe { copy::<WORD>(block, from + WORD, here + WORD) };
             // SAFETY: likewise; a match of this branch has at most 18 bytes.
-            unsafe { copy::<2>(block, here + 2 * WORD, offset) };
+            unsafe { copy::<2>(block, from + 2 * WORD, here + 2 * WORD) };
         } else if offset > 0 {
             // SAFETY: R1: here + length <= last_written + 14 + 18, so 24 bytes from here on end at
             // last_written + 38 at most. R2: both were compared.
@@ -104,7 +102,11 @@ fn long(
         if more == u8::MAX || read + literals > last.read || here + literals > last.written {
             return None;
         }
-        for done in (0..literals).step_by(STEP) {
+        // SAFETY: L1: read + 15 <= last.read, and the margin is 18.
+        let bytes: [u8; 2 * STEP] = unsafe { load(input, read) };
+        // SAFETY: S1: here <= last.written, and the margin is 40.
+        unsafe { store(block, here, bytes) };
+        for done in (2 * STEP..literals).step_by(STEP) {
             // SAFETY: L1: read + done < last.read, and the margin is 18.
             let bytes: [u8; STEP] = unsafe { load(input, read + done) };
             // SAFETY: S1: here + done < last.written, and the margin is 40.
@@ -138,31 +140,31 @@ fn long(
         // SAFETY: R1: here + length <= last.written, and the margin is 40. R2: both were compared.
         unsafe { repeat(block, here, offset, length) };
     } else {
-        for word in (here..).step_by(WORD).take(FAR / WORD) {
-            // SAFETY: C1: word + 8 <= here + 32 <= last.written + 32. C2: both were compared.
-            unsafe { copy::<WORD>(block, word, offset) };
+        for done in (0..FAR).step_by(WORD) {
+            // SAFETY: C1: here + done + 8 <= last.written + 32. C2: both were compared.
+            unsafe { copy::<WORD>(block, here - offset + done, here + done) };
         }
         // What is in place repeats, so it can be copied from any multiple of the offset before.
         let distance = if offset < FAR { offset * FAR.div_ceil(offset) } else { offset };
         for to in (here + FAR..here + length).step_by(FAR) {
             // SAFETY: C1: to < last.written, and the margin is 40. C2: the distance is less than
             // 32 + offset if it is not the offset, and to is at least here + 32.
-            unsafe { copy::<FAR>(block, to, distance) };
+            unsafe { copy::<FAR>(block, to - distance, to) };
         }
     }
     Some(Cursors { read, written: here + length })
 }
 
-/// Copies `N` bytes to `to` from `distance` bytes before.
+/// Copies `N` bytes.
 ///
 /// # Safety
 ///
 /// - C1. `to + N` is at most `block.len()`.
-/// - C2. `distance` is at most `to`, and at least `N`.
+/// - C2. `from + N` is at most `to`.
 #[inline(always)]
-unsafe fn copy<const N: usize>(block: &mut [u8], to: usize, distance: usize) {
+unsafe fn copy<const N: usize>(block: &mut [u8], from: usize, to: usize) {
     // SAFETY: L1: it ends where the store begins, or before (C2).
-    let bytes: [u8; N] = unsafe { load(block, to - distance) };
+    let bytes: [u8; N] = unsafe { load(block, from) };
     // SAFETY: S1: by C1.
     unsafe { store(block, to, bytes) };
 }
@@ -203,7 +205,7 @@ unsafe fn repeat(block: &mut [u8], to: usize, offset: usize, length: usize) {
     for to in (to..to + length).step_by(WORD).skip(1) {
         // SAFETY: C1: by R1. C2: the distance is 8 to 14. It is less than 8 + offset, and this word
         // is at least 8 bytes behind the first.
-        unsafe { copy::<WORD>(block, to, distance) };
+        unsafe { copy::<WORD>(block, to - distance, to) };
     }
 }
 

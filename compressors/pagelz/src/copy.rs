@@ -126,10 +126,10 @@ fn quick<'a, const XORED: bool>(
             continue;
         }
         distance = offset as u32;
-        let count = usize::from(entry.literals);
+        let (from, count) = (here - offset, usize::from(entry.literals));
         for (step, mask) in [(0, MASKS[(count + 8) & 31]), (8, MASKS[count & 31])] {
             // SAFETY: L1: before the place of the store below.
-            let bytes = u64::from_le_bytes(unsafe { load(block, here + step - offset) });
+            let bytes = u64::from_le_bytes(unsafe { load(block, from + step) });
             // SAFETY: P1: the literals of this token are within the stream, and 16 bytes behind it.
             let literal = u64::from_le_bytes(unsafe { peek(literals.wrapping_add(step)) });
             let blended = blend::<XORED>(bytes, literal, mask);
@@ -137,11 +137,11 @@ fn quick<'a, const XORED: bool>(
             unsafe { store(block, here + step, blended.to_le_bytes()) };
         }
         // SAFETY: C1: here + 32 <= last_end + 32. C2: no offset is below 8; the other was checked.
-        unsafe { copy_words::<2>(block, here + STEP, offset) };
+        unsafe { copy_words::<2>(block, from + STEP, here + STEP) };
         let mut to = here + SHORT;
         while to < end {
             // SAFETY: C1: to < end <= last_end. C2: as before.
-            unsafe { copy_words::<2>(block, to, offset) };
+            unsafe { copy_words::<2>(block, to - offset, to) };
             to += STEP;
         }
         here = end;
@@ -198,7 +198,7 @@ fn long<const XORED: bool>(
     for to in (here..here + length).step_by(STEP) {
         // SAFETY: C1: to < here + length <= block.len() - 32. C2: no offset is below 8, and this
         // one was compared.
-        unsafe { copy_words::<2>(block, to, offset) };
+        unsafe { copy_words::<2>(block, to - offset, to) };
     }
     next.literal += literals;
     next.block = here + length;
@@ -206,19 +206,19 @@ fn long<const XORED: bool>(
     true
 }
 
-/// Copies `N` words of 8 bytes to `to` from `offset` bytes before, one after the other.
+/// Copies `N` words of 8 bytes, one after the other.
 ///
 /// # Safety
 ///
 /// - C1. `to + 8 * N` is at most `block.len()`.
-/// - C2. `offset` is 8 to `to`.
+/// - C2. `from + 8` is at most `to`.
 #[inline(always)]
-unsafe fn copy_words<const N: usize>(block: &mut [u8], to: usize, offset: usize) {
-    for to in (0..N).map(|i| to + 8 * i) {
+unsafe fn copy_words<const N: usize>(block: &mut [u8], from: usize, to: usize) {
+    for done in (0..N).map(|i| 8 * i) {
         // SAFETY: L1: the word ends where that of the store begins, or before (C2).
-        let bytes: [u8; 8] = unsafe { load(block, to - offset) };
+        let bytes: [u8; 8] = unsafe { load(block, from + done) };
         // SAFETY: S1: by C1.
-        unsafe { store(block, to, bytes) };
+        unsafe { store(block, to + done, bytes) };
     }
 }
 
