@@ -17,8 +17,7 @@ fn text(i: u64) -> Vec<u8> {
 }
 
 fn filled(count: u64) -> Store<u64> {
-    let store =
-        builder().spec(spec("reference+rle")).block_size(BLOCK).build().unwrap();
+    let store = builder().spec(spec("reference+rle")).block_size(BLOCK).build().unwrap();
     (0..count).for_each(|i| store.store(i, text(i)).unwrap());
     store
 }

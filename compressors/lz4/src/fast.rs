@@ -30,9 +30,12 @@ const FAR: usize = 4 * WORD;
 /// by which a length continues; or a token and [`STEP`] bytes.
 const INPUT_MARGIN: usize = 18;
 
-/// A sequence begins, and a long match ends, so far before the end of the block: 14 literals and
+/// A sequence begins so far before the end of the block: 14 literals and a match of 18 bytes.
+const BLOCK_MARGIN: usize = 32;
+
+/// A long sequence begins, and its match ends, so far before the end of the block: 14 literals and
 /// three words; or [`FAR`] bytes.
-const BLOCK_MARGIN: usize = 40;
+const LONG_MARGIN: usize = 40;
 
 /// Decodes sequences until one is close to an end, has a length that continues beyond one byte, or
 /// is corrupt. Returns where that one begins.
@@ -47,14 +50,15 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
         let [token] = unsafe { load(input, read) };
         let (literals, length) = (usize::from(token >> 4), usize::from(token & 15));
         if literals == CONTINUES || length == CONTINUES {
-            let (at, last) = (Cursors { read, written }, Cursors::new(last_read, last_written));
+            let at = Cursors { read, written };
+            let last = Cursors::new(last_read, block.len().saturating_sub(LONG_MARGIN));
             let Some(next) = long(input, block, at, last, literals, length) else { break };
             Cursors { read, written } = next;
             continue;
         }
         // SAFETY: L1: read <= last_read, and the margin is 18.
         let bytes: [u8; STEP] = unsafe { load(input, read + 1) };
-        // SAFETY: S1: written <= last_written, and the margin is 40.
+        // SAFETY: S1: written <= last_written, and the margin is 32.
         unsafe { store(block, written, bytes) };
         let (next, here) = (read + 1 + literals, written + literals);
         // SAFETY: L1: literals <= 14, so next + 2 <= last_read + 17.
@@ -62,15 +66,15 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
         let Some(from) = here.checked_sub(offset) else { break };
         let length = MIN_MATCH + length;
         if offset >= WORD {
-            // SAFETY: C1: here <= last_written + 14, and the margin is 40. C2: both were compared.
+            // SAFETY: C1: here + 18 <= last_written + 32, and the margin is 32. C2: both were
+            // compared.
             unsafe { copy::<WORD>(block, from, here) };
             // SAFETY: likewise.
             unsafe { copy::<WORD>(block, from + WORD, here + WORD) };
-            // SAFETY: likewise; a match of this branch has at most 18 bytes.
+            // SAFETY: likewise; a match of this branch has at most 18 bytes, so it is whole.
             unsafe { copy::<2>(block, from + 2 * WORD, here + 2 * WORD) };
-        } else if offset > 0 {
-            // SAFETY: R1: here + length <= last_written + 14 + 18, so 24 bytes from here on end at
-            // last_written + 38 at most. R2: both were compared.
+        } else if offset > 0 && here + 3 * WORD <= block.len() {
+            // SAFETY: R1: the length is at most 18, so three words. R2: both were compared.
             unsafe { repeat(block, here, offset, length) };
         } else {
             break;
@@ -83,7 +87,8 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
 /// Decodes the sequence at `at`, of which one length or both continue in one byte. Returns where
 /// the next one begins, or `None` if this one is not to be decoded here.
 ///
-/// `at` is not behind `last`, which is as far from the ends as the margins say.
+/// `at.read` is at most `last.read`. Both of `last` are as far from the ends as the margins say, or
+/// 0 where a block is shorter than that.
 #[inline(always)]
 fn long(
     input: &[u8],
@@ -94,6 +99,9 @@ fn long(
     mut length: usize,
 ) -> Option<Cursors> {
     let (mut read, mut here) = (at.read + 1, at.written);
+    if here >= last.written {
+        return None;
+    }
     if literals == CONTINUES {
         // SAFETY: L1: at.read <= last.read, and the margin is 18.
         let [more] = unsafe { load(input, read) };
