@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use crate::Error;
 use crate::store::Store;
+use crate::value::error::Error;
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Returns copies of up to `count` blocks, spread over the store: for training a codec on what
