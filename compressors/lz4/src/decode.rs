@@ -39,7 +39,7 @@ pub(crate) const MIN_MATCH: usize = 4;
 /// A length of 4 bits with this value continues in the bytes behind.
 pub(crate) const CONTINUES: usize = 15;
 
-/// Up to this many bytes are copied one by one: sooner done than a call of `memcpy`.
+/// Up to this many bytes that repeat themselves are copied one by one.
 const SHORT: usize = 18;
 
 /// Decodes `input` to the whole of `block`.
@@ -99,24 +99,42 @@ fn take_more(length: usize, rest: &mut &[u8]) -> Option<usize> {
     Some(more)
 }
 
-/// Copies to a place of the same length, without a call if that is short.
+/// Copies to a place of the same length, without a call or a loop if that is short.
 #[inline]
 fn copy_short(from: &[u8], to: &mut [u8]) {
-    if from.len() > SHORT {
-        return to.copy_from_slice(from);
+    match from.len() {
+        0..4 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        4..8 => copy_ends::<4>(from, to),
+        8..=16 => copy_ends::<8>(from, to),
+        _ => to.copy_from_slice(from),
     }
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
+
+/// Copies `N` to `2 * N` bytes: the first and the last `N`, which may overlap.
+#[inline]
+fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        *to = *from;
+    }
+    if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut::<N>()) {
+        *to = *from;
+    }
 }
 
 /// Fills what is behind the first `offset` bytes with repetitions of them.
 #[inline]
 fn repeat(window: &mut [u8], offset: usize) {
-    let mut ready = offset;
-    if window.len() - offset <= SHORT {
+    let length = window.len() - offset;
+    if offset >= length {
+        let (from, to) = window.split_at_mut(offset);
+        return copy_short(&from[..length], to);
+    }
+    if length <= SHORT {
         (offset..window.len()).for_each(|at| window[at] = window[at - offset]);
         return;
     }
     // All that is in place is a multiple of the offset, so it can be repeated as a whole.
+    let mut ready = offset;
     while ready < window.len() {
         let step = ready.min(window.len() - ready);
         window.copy_within(..step, ready);

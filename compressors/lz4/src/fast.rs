@@ -30,9 +30,12 @@ const FAR: usize = 4 * WORD;
 /// by which a length continues; or a token and [`STEP`] bytes.
 const INPUT_MARGIN: usize = 18;
 
-/// A sequence begins, and a long match ends, so far before the end of the block: 14 literals and
+/// A sequence begins so far before the end of the block: 14 literals and a match of 18 bytes.
+const BLOCK_MARGIN: usize = 32;
+
+/// A long sequence begins, and its match ends, so far before the end of the block: 14 literals and
 /// three words; or [`FAR`] bytes.
-const BLOCK_MARGIN: usize = 40;
+const LONG_MARGIN: usize = 40;
 
 /// Decodes sequences until one is close to an end, has a length that continues beyond one byte, or
 /// is corrupt. Returns where that one begins.
@@ -47,32 +50,31 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
         let [token] = unsafe { load(input, read) };
         let (literals, length) = (usize::from(token >> 4), usize::from(token & 15));
         if literals == CONTINUES || length == CONTINUES {
-            let (at, last) = (Cursors { read, written }, Cursors::new(last_read, last_written));
+            let at = Cursors { read, written };
+            let last = Cursors::new(last_read, block.len().saturating_sub(LONG_MARGIN));
             let Some(next) = long(input, block, at, last, literals, length) else { break };
             Cursors { read, written } = next;
             continue;
         }
         // SAFETY: L1: read <= last_read, and the margin is 18.
         let bytes: [u8; STEP] = unsafe { load(input, read + 1) };
-        // SAFETY: S1: written <= last_written, and the margin is 40.
+        // SAFETY: S1: written <= last_written, and the margin is 32.
         unsafe { store(block, written, bytes) };
         let (next, here) = (read + 1 + literals, written + literals);
         // SAFETY: L1: literals <= 14, so next + 2 <= last_read + 17.
         let offset = usize::from(u16::from_le_bytes(unsafe { load(input, next) }));
-        if offset > here {
-            break;
-        }
+        let Some(from) = here.checked_sub(offset) else { break };
         let length = MIN_MATCH + length;
         if offset >= WORD {
-            // SAFETY: C1: here <= last_written + 14, and the margin is 40. C2: both were compared.
-            unsafe { copy::<WORD>(block, here, offset) };
+            // SAFETY: C1: here + 18 <= last_written + 32, and the margin is 32. C2: both were
+            // compared.
+            unsafe { copy::<WORD>(block, from, here) };
             // SAFETY: likewise.
-            unsafe { copy::<WORD>(block, here + WORD, offset) };
-            // SAFETY: likewise; a match of this branch has at most 18 bytes.
-            unsafe { copy::<2>(block, here + 2 * WORD, offset) };
-        } else if offset > 0 {
-            // SAFETY: R1: here + length <= last_written + 14 + 18, so 24 bytes from here on end at
-            // last_written + 38 at most. R2: both were compared.
+            unsafe { copy::<WORD>(block, from + WORD, here + WORD) };
+            // SAFETY: likewise; a match of this branch has at most 18 bytes, so it is whole.
+            unsafe { copy::<2>(block, from + 2 * WORD, here + 2 * WORD) };
+        } else if offset > 0 && here + 3 * WORD <= block.len() {
+            // SAFETY: R1: the length is at most 18, so three words. R2: both were compared.
             unsafe { repeat(block, here, offset, length) };
         } else {
             break;
@@ -85,7 +87,8 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
 /// Decodes the sequence at `at`, of which one length or both continue in one byte. Returns where
 /// the next one begins, or `None` if this one is not to be decoded here.
 ///
-/// `at` is not behind `last`, which is as far from the ends as the margins say.
+/// `at.read` is at most `last.read`. Both of `last` are as far from the ends as the margins say, or
+/// 0 where a block is shorter than that.
 #[inline(always)]
 fn long(
     input: &[u8],
@@ -96,6 +99,9 @@ fn long(
     mut length: usize,
 ) -> Option<Cursors> {
     let (mut read, mut here) = (at.read + 1, at.written);
+    if here >= last.written {
+        return None;
+    }
     if literals == CONTINUES {
         // SAFETY: L1: at.read <= last.read, and the margin is 18.
         let [more] = unsafe { load(input, read) };
@@ -104,7 +110,11 @@ fn long(
         if more == u8::MAX || read + literals > last.read || here + literals > last.written {
             return None;
         }
-        for done in (0..literals).step_by(STEP) {
+        // SAFETY: L1: read + 15 <= last.read, and the margin is 18.
+        let bytes: [u8; 2 * STEP] = unsafe { load(input, read) };
+        // SAFETY: S1: here <= last.written, and the margin is 40.
+        unsafe { store(block, here, bytes) };
+        for done in (2 * STEP..literals).step_by(STEP) {
             // SAFETY: L1: read + done < last.read, and the margin is 18.
             let bytes: [u8; STEP] = unsafe { load(input, read + done) };
             // SAFETY: S1: here + done < last.written, and the margin is 40.
@@ -138,31 +148,31 @@ fn long(
         // SAFETY: R1: here + length <= last.written, and the margin is 40. R2: both were compared.
         unsafe { repeat(block, here, offset, length) };
     } else {
-        for word in (here..).step_by(WORD).take(FAR / WORD) {
-            // SAFETY: C1: word + 8 <= here + 32 <= last.written + 32. C2: both were compared.
-            unsafe { copy::<WORD>(block, word, offset) };
+        for done in (0..FAR).step_by(WORD) {
+            // SAFETY: C1: here + done + 8 <= last.written + 32. C2: both were compared.
+            unsafe { copy::<WORD>(block, here - offset + done, here + done) };
         }
         // What is in place repeats, so it can be copied from any multiple of the offset before.
         let distance = if offset < FAR { offset * FAR.div_ceil(offset) } else { offset };
         for to in (here + FAR..here + length).step_by(FAR) {
             // SAFETY: C1: to < last.written, and the margin is 40. C2: the distance is less than
             // 32 + offset if it is not the offset, and to is at least here + 32.
-            unsafe { copy::<FAR>(block, to, distance) };
+            unsafe { copy::<FAR>(block, to - distance, to) };
         }
     }
     Some(Cursors { read, written: here + length })
 }
 
-/// Copies `N` bytes to `to` from `distance` bytes before.
+/// Copies `N` bytes.
 ///
 /// # Safety
 ///
 /// - C1. `to + N` is at most `block.len()`.
-/// - C2. `distance` is at most `to`, and at least `N`.
+/// - C2. `from + N` is at most `to`.
 #[inline(always)]
-unsafe fn copy<const N: usize>(block: &mut [u8], to: usize, distance: usize) {
+unsafe fn copy<const N: usize>(block: &mut [u8], from: usize, to: usize) {
     // SAFETY: L1: it ends where the store begins, or before (C2).
-    let bytes: [u8; N] = unsafe { load(block, to - distance) };
+    let bytes: [u8; N] = unsafe { load(block, from) };
     // SAFETY: S1: by C1.
     unsafe { store(block, to, bytes) };
 }
@@ -203,7 +213,7 @@ unsafe fn repeat(block: &mut [u8], to: usize, offset: usize, length: usize) {
     for to in (to..to + length).step_by(WORD).skip(1) {
         // SAFETY: C1: by R1. C2: the distance is 8 to 14. It is less than 8 + offset, and this word
         // is at least 8 bytes behind the first.
-        unsafe { copy::<WORD>(block, to, distance) };
+        unsafe { copy::<WORD>(block, to - distance, to) };
     }
 }
 

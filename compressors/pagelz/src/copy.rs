@@ -10,9 +10,8 @@
 //! mostly written by one earlier store, and comes out of the processor's store buffer without a
 //! wait. What the last store of a sequence writes too much, the next sequence overwrites.
 //!
-//! A sequence with both lengths among the extensions is copied by `long`: first its literals, then
-//! the match. One that is close to an end of the block goes to `careful`, in which every access is
-//! checked.
+//! A sequence that the loop cannot take (one with both lengths among the extensions, or close to an
+//! end of the block) goes to `careful`, in which every access is checked.
 //!
 //! The one file of this crate with unsafe code: loads and stores of fixed widths without a bounds
 //! check, at the end of the file. Debug builds check those of the block; [`DecodePosition::start`]
@@ -21,8 +20,7 @@
 
 use zpool_core::compress::CodecError;
 
-use crate::format::{BOTH, FIRST_CELL};
-use crate::sequence::{DecodePosition, EncodedStreams, Stream, careful, finish, lengths};
+use crate::sequence::{DecodePosition, EncodedStreams, Stream, careful, finish};
 use crate::tables::{SLOW, TokenEntry};
 
 /// A sequence ends so far before the end of the block: its last store begins before its end, or
@@ -78,8 +76,8 @@ pub(crate) fn copy<const XORED: bool>(
     finish::<XORED>(streams, &at, block)
 }
 
-/// Decodes sequences as long as they are not at an end of the block. Returns the tokens from the
-/// first other one on.
+/// Decodes sequences as long as they have short lengths and are not at an end of the block. Returns
+/// the tokens from the first other one on.
 ///
 /// Each stream can be read as far behind its end as the constants above say, and `at` is a place
 /// that [`DecodePosition::start`] or [`careful`] returned. So each token finds the bytes that its
@@ -100,7 +98,6 @@ fn quick<'a, const XORED: bool>(
     let mut offsets = streams.offsets.readable[at.offset..].as_ptr();
     let mut extensions = streams.extensions.readable[at.extension..].as_ptr();
     let (mut here, mut distance) = (at.block, at.distance as u32);
-    let moved = |from: &[u8], to: *const u8| to.addr() - from.as_ptr().addr();
     let mut rest = tokens;
     while let [token, behind @ ..] = rest {
         let entry = &entries[usize::from(*token)];
@@ -112,18 +109,7 @@ fn quick<'a, const XORED: bool>(
         let offset = entry.offset(raw, distance) as usize;
         let end = here + entry.length(more);
         if end > last_end || offset > here {
-            at.literal = moved(streams.literals.readable, literals);
-            at.extension = moved(streams.extensions.readable, extensions);
-            at.block = here;
-            if !long::<XORED>(*token, entry, streams, offset, at, block) {
-                break;
-            }
-            literals = streams.literals.readable[at.literal..].as_ptr();
-            extensions = streams.extensions.readable[at.extension..].as_ptr();
-            offsets = offsets.wrapping_add(entry.size.into());
-            (here, distance) = (at.block, offset as u32);
-            rest = behind;
-            continue;
+            break;
         }
         distance = offset as u32;
         let count = usize::from(entry.literals);
@@ -150,60 +136,12 @@ fn quick<'a, const XORED: bool>(
         extensions = extensions.wrapping_add(entry.extensions.into());
         rest = behind;
     }
+    let moved = |from: &[u8], to: *const u8| to.addr() - from.as_ptr().addr();
     at.literal = moved(streams.literals.readable, literals);
     at.offset = moved(streams.offsets.readable, offsets);
     at.extension = moved(streams.extensions.readable, extensions);
     (at.block, at.distance) = (here, distance as usize);
     rest
-}
-
-/// Decodes a sequence with both lengths among the extensions, if it is not at an end of the block.
-/// Returns whether it did; `at` is behind it then.
-///
-/// As for [`quick`], each stream can be read as far behind its end as the constants above say.
-#[inline(never)]
-fn long<const XORED: bool>(
-    token: u8,
-    entry: &TokenEntry,
-    streams: &EncodedStreams<'_>,
-    offset: usize,
-    at: &mut DecodePosition,
-    block: &mut [u8],
-) -> bool {
-    let mut next = *at;
-    let both = (BOTH..FIRST_CELL).contains(&usize::from(token));
-    let Some((literals, length)) =
-        both.then(|| lengths(token, entry, streams, &mut next).ok()).flatten()
-    else {
-        return false;
-    };
-    let (start, source) = (at.block, &streams.literals.readable[at.literal..]);
-    // Neither sum overflows: there are as many literals, and as many bytes before the last end.
-    let here = start + literals;
-    let room = block.len().saturating_sub(BLOCK_MARGIN).checked_sub(here);
-    let first_use = if XORED { start } else { here };
-    if room.is_none_or(|room| length > room) || offset > first_use {
-        return false;
-    }
-    for done in (0..literals).step_by(8) {
-        // SAFETY: L1: done < literals, which are in the stream, and 16 bytes are behind it.
-        let mut word = u64::from_le_bytes(unsafe { load(source, done) });
-        if XORED {
-            // SAFETY: L1: before the place of the store below; offset <= start.
-            word ^= u64::from_le_bytes(unsafe { load(block, start + done - offset) });
-        }
-        // SAFETY: S1: start + done < here <= block.len() - 32.
-        unsafe { store(block, start + done, word.to_le_bytes()) };
-    }
-    for to in (here..here + length).step_by(STEP) {
-        // SAFETY: C1: to < here + length <= block.len() - 32. C2: no offset is below 8, and this
-        // one was compared.
-        unsafe { copy_words::<2>(block, to, offset) };
-    }
-    next.literal += literals;
-    next.block = here + length;
-    *at = next;
-    true
 }
 
 /// Copies `N` words of 8 bytes to `to` from `offset` bytes before, one after the other.

@@ -16,7 +16,7 @@ const LONG_BITS: u32 = 13;
 const PAGE: usize = 4096;
 
 /// After `2^PATIENCE` positions in vain one in two is left out, then two in three, and so on.
-const PATIENCE: u32 = 6;
+const PATIENCE: u32 = 5;
 
 /// Positions of what was seen before, by hash.
 #[derive(Debug)]

@@ -137,15 +137,9 @@ pub(crate) fn careful<const XORED: bool>(
     Ok(at)
 }
 
-/// The numbers of literals and of match bytes. Those literals are in the stream if they are by the
-/// token's entry, or free ones.
-///
-/// # Errors
-///
-/// [`CodecError::Corrupt`] if the extensions do not have them, or if there are not as many free
-/// literals.
+/// The numbers of literals and of match bytes.
 #[inline]
-pub(crate) fn lengths(
+fn lengths(
     token: u8,
     entry: &TokenEntry,
     streams: &EncodedStreams<'_>,

@@ -81,7 +81,10 @@ impl CodecSetting {
 /// A codec's crate, called directly with reused state.
 pub(crate) enum Raw {
     Lz4(Box<CompressTable>),
-    Zstd { compression: Box<CCtx<'static>>, decompression: Box<DCtx<'static>> },
+    Zstd {
+        compression: Box<CCtx<'static>>,
+        decompression: Box<DCtx<'static>>,
+    },
     Lzo,
     /// Our own crate is the codec, so its contexts are called directly.
     Pagelz {

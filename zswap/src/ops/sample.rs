@@ -1,0 +1,39 @@
+//! A sample of what is stored, to train a codec on.
+
+use std::hash::{BuildHasher, Hash};
+
+use crate::store::Store;
+use crate::value::error::Error;
+
+impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
+    /// Returns copies of up to `count` blocks, spread over the store: for training a codec on what
+    /// it will compress, as a dictionary of zstd or a model of pagelz.
+    ///
+    /// Values are [peeked](Self::peek) at, so the sample keeps nothing warm. A value longer than a
+    /// block counts as its blocks, of which the last may be shorter. Values that come or go
+    /// meanwhile may be in the sample or not. Keys are cloned as [`keys`](Self::keys) does.
+    ///
+    /// The copies take `count` times the block size, and there is a longer value besides while it
+    /// is cut into blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_vec`](Self::load_vec).
+    ///
+    /// # Panics
+    ///
+    /// As `keys` does.
+    pub fn sample(&self, count: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let step = (self.len() / count.max(1)).max(1);
+        let mut blocks = Vec::new();
+        for key in self.keys().step_by(step) {
+            if blocks.len() >= count {
+                break;
+            }
+            let Some(value) = self.peek_vec(&key)? else { continue };
+            let rest = count - blocks.len();
+            blocks.extend(value.chunks(self.block_size()).take(rest).map(<[u8]>::to_vec));
+        }
+        Ok(blocks)
+    }
+}
