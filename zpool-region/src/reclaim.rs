@@ -75,6 +75,9 @@ impl Engine {
 
     /// Puts cold units away until the region is within its limit, or nothing more can be done.
     pub(crate) fn balance_fully(&self) {
+        if !self.is_ours() {
+            return;
+        }
         self.refresh_store_bytes();
         let mut fruitless = 0;
         while self.over_limit() > 0 && fruitless < 4 {
@@ -87,9 +90,9 @@ impl Engine {
     }
 
     /// Puts at most `want` of the coldest units away. Returns how many. If another thread is at it,
-    /// this leaves it to that one, unless the region is far over its limit.
+    /// this leaves it to that one, unless the region is over its limit by more than a batch.
     pub(crate) fn reclaim(&self, want: usize) -> usize {
-        let far = self.over_limit() > 4 * BATCH * self.unit;
+        let far = self.over_limit() > BATCH * self.unit;
         let reclaimer = self.reclaimer.try_lock();
         let Some(mut reclaimer) = reclaimer.or_else(|| far.then(|| self.reclaimer.lock())) else {
             return 0;
@@ -102,6 +105,9 @@ impl Engine {
 
     /// Puts the units of a range away that are resident and not held. Returns how many.
     pub(crate) fn evict_units(&self, units: std::ops::Range<usize>) -> usize {
+        if !self.is_ours() {
+            return 0;
+        }
         let mut gone = 0;
         let mut at = units.start;
         while at < units.end {

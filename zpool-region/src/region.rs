@@ -5,7 +5,6 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
-use rustix::process::Pid;
 use zswap::{PoolSpec, SwitchError, Switched};
 
 use crate::builder::RegionBuilder;
@@ -58,11 +57,10 @@ pub(crate) enum FaultServer {
 /// # Fork
 ///
 /// A child that is forked without an `exec` does not have the region's memory: an access ends it
-/// with `SIGSEGV`, instead of reading zeros. Dropping the region in the child does nothing.
+/// with `SIGSEGV`, instead of reading zeros. In the child, calls about cold parts and the drop do
+/// nothing, and `hold` is an error.
 pub struct Region {
     pub(crate) len: usize,
-    /// The process that built it.
-    pub(crate) process: Pid,
     /// Dropped before the engine; both are left alone in a forked child.
     pub(crate) server: ManuallyDrop<FaultServer>,
     pub(crate) engine: ManuallyDrop<Arc<Engine>>,
@@ -236,7 +234,7 @@ impl fmt::Debug for Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if rustix::process::getpid() != self.process {
+        if !self.engine.is_ours() {
             // A forked child has neither the memory nor the threads. What is at the address of the
             // memory may be another mapping.
             return;

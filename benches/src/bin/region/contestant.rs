@@ -38,7 +38,7 @@ pub(crate) struct Task {
     pub(crate) group: Option<String>,
 }
 
-/// What a child measured.
+/// The measurements of a child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) faults: u64,
@@ -109,13 +109,13 @@ fn measure_region(task: &Task) -> Result<Measured, Failure> {
 /// Chooses signal mode for that contestant.
 #[expect(unsafe_code, reason = "signal mode is unsafe to choose")]
 fn with_mode(builder: zpool_region::RegionBuilder, mode: &str) -> zpool_region::RegionBuilder {
-    match mode {
-        // SAFETY: (1) no signal is blocked, and no other handler is installed; (2) this is the main
-        // thread, with 8 MiB of stack; (3) the heap is std's, and there is no other signal handler;
-        // (4) there are no plug-ins of our own.
-        "signal" => unsafe { builder.fault_in_signal_handler() },
-        _ => builder,
+    if mode != "signal" {
+        return builder;
     }
+    // SAFETY: (1) no signal is blocked, and no other handler is installed; (2) this is the main
+    // thread, with 8 MiB of stack; (3) the heap is std's, and there is no other signal handler; (4)
+    // there are no plug-ins of our own.
+    unsafe { builder.fault_in_signal_handler() }
 }
 
 fn settled_over(control: &RegionControl) -> usize {
