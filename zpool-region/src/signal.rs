@@ -137,12 +137,13 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     let address = unsafe { info_ref.si_addr() }.addr();
     // Another code is an error of the memory itself, or a poison mark: filling does not help.
     let missing = info_ref.si_code == libc::BUS_ADRERR;
-    let served = missing && find(address).is_some_and(|engine| {
-        // SAFETY: this thread is in the middle of an access to the region, which borrows it.
-        let engine = unsafe { &*engine };
-        // SAFETY: the system passes the context of this thread.
-        serve(engine, address, unsafe { is_write(context) })
-    });
+    let served = missing
+        && find(address).is_some_and(|engine| {
+            // SAFETY: this thread is in the middle of an access to the region, which borrows it.
+            let engine = unsafe { &*engine };
+            // SAFETY: the system passes the context of this thread.
+            serve(engine, address, unsafe { is_write(context) })
+        });
     if !served {
         // SAFETY: the arguments of this call.
         unsafe { chain(signal, info, context) };

@@ -142,8 +142,19 @@ fn generated() -> SeededBlocks {
 
 fn text(reports: &[ModeReport]) -> String {
     let header = [
-        "served by", "verified", "wrong", "lost", "faults", "evicted", "clean", "ahead", "pinned",
-        "switches", "children", "direct", "holds",
+        "served by",
+        "verified",
+        "wrong",
+        "lost",
+        "faults",
+        "evicted",
+        "clean",
+        "ahead",
+        "pinned",
+        "switches",
+        "children",
+        "direct",
+        "holds",
     ];
     let mut table = table(1, &header);
     for report in reports {

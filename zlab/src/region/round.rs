@@ -216,13 +216,7 @@ impl DirectFile {
 }
 
 /// Changes the limit, switches, puts away and brings back.
-fn steer(
-    control: &RegionControl,
-    limit: usize,
-    len: usize,
-    done: &AtomicBool,
-    seed: u64,
-) -> Tally {
+fn steer(control: &RegionControl, limit: usize, len: usize, done: &AtomicBool, seed: u64) -> Tally {
     let mut tally = Tally::default();
     let mut rng = Rng::new(seed);
     let specs = SPECS.map(|spec| spec.parse::<PoolSpec>().expect("a spec of ours"));

@@ -86,7 +86,7 @@ fn measure_region(task: &Task) -> Result<Measured, Failure> {
     let mut over = 0;
     for accesses in run.warm_up.clone().chunks(LOOK) {
         accesses.iter().for_each(|&access| run.access(access));
-        over = over.max(settled_over(&control));
+        over = over.max(over_limit(&control));
     }
     find_limit();
     let faults = || control.stats().map_or(0, |stats| stats.faults);
@@ -118,7 +118,7 @@ fn with_mode(builder: zpool_region::RegionBuilder, mode: &str) -> zpool_region::
     unsafe { builder.fault_in_signal_handler() }
 }
 
-fn settled_over(control: &RegionControl) -> usize {
+fn over_limit(control: &RegionControl) -> usize {
     control.stats().map_or(0, |stats| stats.over_limit_bytes)
 }
 
@@ -253,7 +253,9 @@ fn kernel_faults() -> Result<u64, Failure> {
     let text = std::fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> =
         text.rsplit_once(')').ok_or("a name in brackets")?.1.split_whitespace().collect();
-    let field = |at: usize| fields.get(at).ok_or("a field of stat")?.parse().map_err(Failure::from);
-    let (minor, major): (u64, u64) = (field(7)?, field(9)?);
+    let field = |at: usize| -> Result<u64, Failure> {
+        Ok(fields.get(at).ok_or("a field of stat is missing")?.parse::<u64>()?)
+    };
+    let (minor, major) = (field(7)?, field(9)?);
     Ok(minor + major)
 }
