@@ -56,7 +56,7 @@ fn refuse_userfaultfd() -> std::io::Result<()> {
     if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// `build` is an error that is told apart from wrong settings, and its message is one line.
+/// `build` is an error that differs from those of wrong settings, and its message is one line.
 #[test]
 fn build_refused_without_userfaultfd() {
     if std::env::var_os(CHILD).is_none() {
