@@ -16,6 +16,7 @@
 
 use rustix::io::Errno;
 use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::internal::sync::thread;
 
 use crate::engine::Engine;
 use crate::fault::lost_unit;
@@ -111,12 +112,21 @@ impl Engine {
         let mut gone = 0;
         let mut at = units.start;
         while at < units.end {
+            // A handler wakes a thread a moment before the unit counts as resident. Not under a
+            // lock, because its owner may need the same one.
+            while self.states.get(at).is_transient() {
+                thread::yield_now();
+            }
             let mut reclaimer = self.reclaimer.lock();
             reclaimer.batch.clear();
             {
                 let mut residents = self.residents.lock();
                 while at < units.end && reclaimer.batch.len() < BATCH {
-                    if self.states.get(at) == UnitState::Here && !residents.is_held(at) {
+                    let state = self.states.get(at);
+                    if state.is_transient() {
+                        break;
+                    }
+                    if state == UnitState::Here && !residents.is_held(at) {
                         self.claim_resident(at);
                         reclaimer.batch.push(residents.remove(at));
                     }
@@ -271,7 +281,7 @@ impl Engine {
                 self.wake(unit);
                 return;
             }
-            zpool_core::internal::sync::thread::yield_now();
+            thread::yield_now();
         }
         lost_unit();
     }

@@ -119,7 +119,8 @@ impl Region {
     }
 
     /// Puts the pages of a range away now, except for those that are held or pinned. Returns the
-    /// bytes that went. The bytes at the ends of the range take their whole pages with them.
+    /// bytes that went. Waits for pages that are on their way. The bytes at the ends of the range
+    /// take their whole pages with them.
     ///
     /// # Panics
     ///
