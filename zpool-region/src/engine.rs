@@ -26,6 +26,7 @@ const STORE_BYTES_REFRESH: usize = 32;
 /// A deliberate mistake, which the tests must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "public in tests only"))]
 pub enum PlantedBug {
     /// None: the code as it should be.
     #[default]
