@@ -68,9 +68,12 @@ pub(crate) fn measure_here(task: &[String]) -> Result<(), Failure> {
 fn measure_region(task: &Task) -> Result<Measured, Failure> {
     let pages = Pages::read_from(io::stdin().lock())?;
     let units = pages.len();
-    // No limit while it is filled.
-    let builder =
-        Region::builder().len(units * PAGE.get()).limit_bytes(usize::MAX).spec(task.spec.parse()?);
+    // While it is filled, no more is resident than should be later, so that the tables of slots are
+    // not larger.
+    let builder = Region::builder()
+        .len(units * PAGE.get())
+        .limit_bytes(task.resident)
+        .spec(task.spec.parse()?);
     let mut region = with_mode(builder, &task.contestant).build()?;
     let control = region.control();
     let mut run = Run::new(&mut region, pages, &task.work);

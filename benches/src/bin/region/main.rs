@@ -124,7 +124,10 @@ fn measure_case(
         let resident = usize::midpoint(signal.resident, thread.resident);
         run(&task("zram", resident, Some(group)), pages)
     });
-    let kernel = kernel.transpose()?;
+    // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills.
+    let kernel = kernel.and_then(|measured| {
+        measured.inspect_err(|error| eprintln!("  the kernel's side of this round: {error}")).ok()
+    });
     eprintln!("  signal {signal:?}\n  thread {thread:?}\n  zram {kernel:?}");
     ratios.add_wrong(kernel.as_ref().map_or(0, |kernel| kernel.wrong_pages));
     for (mode, region) in [("signal", &signal), ("thread", &thread)] {
