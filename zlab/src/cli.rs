@@ -99,8 +99,8 @@ enum Command {
     Top(TopArgs),
     /// Verify every byte of a region of memory while its limit, its pools and its pages change
     ///
-    /// Threads write and verify, others fork, read a file past the page cache into it, switch pools,
-    /// and change the limit. Needs Linux 6.8; elsewhere it says so and exits with 0.
+    /// Threads write and verify, others fork, read a file past the page cache into it, switch
+    /// pools, and change the limit. Needs Linux 6.8; elsewhere it says so and exits with 0.
     Region(RegionArgs),
     /// Train a zstd dictionary on the blocks of files, and write it if it pays on other blocks
     ///

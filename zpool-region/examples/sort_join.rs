@@ -9,7 +9,7 @@ mod tables {
     use std::time::Instant;
 
     use rayon::prelude::*;
-    use zpool_region::{Region, RegionBuilder};
+    use zpool_region::RegionBuilder;
 
     /// Bytes of a row: a key of 8, a value of 8, and a text.
     const ROW: usize = 64;
@@ -40,7 +40,7 @@ mod tables {
             let amount = at as u64 % 100;
             write_row(row, scrambled(at % CUSTOMERS), amount, "order, paid, sent by mail")
         });
-        println!("{} MiB written after {:.1?}", ROWS * ROW >> 20, start.elapsed());
+        println!("{} MiB written after {:.1?}", (ROWS * ROW) >> 20, start.elapsed());
 
         customers.par_sort_unstable();
         orders.par_sort_unstable();

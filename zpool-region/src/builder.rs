@@ -190,7 +190,6 @@ impl RegionBuilder {
         };
         Ok(Region {
             len: self.len,
-            process: rustix::process::getpid(),
             server: ManuallyDrop::new(server),
             engine: ManuallyDrop::new(engine),
         })

@@ -89,6 +89,9 @@ impl Engine {
 
     /// Brings the stored units of a range back, until the region is at its limit.
     pub(crate) fn prefetch_units(&self, units: Range<usize>) {
+        if !self.is_ours() {
+            return;
+        }
         self.refresh_store_bytes();
         for unit in units.clone() {
             if self.over_limit() > 0 {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::process::{Pid, getpid};
 use zpool_core::internal::sync::Mutex;
 use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zswap::{SequentialKeys, Store};
@@ -25,6 +26,7 @@ const STORE_BYTES_REFRESH: usize = 32;
 /// A deliberate mistake, which the tests must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "public in tests only"))]
 pub enum PlantedBug {
     /// None: the code as it should be.
     #[default]
@@ -50,7 +52,7 @@ pub(crate) struct Engine {
     /// Bytes of a unit, a page of the system.
     pub(crate) unit: usize,
     pub(crate) states: UnitStates,
-    /// The queues: a unit is resident if and only if it is in a queue, or its owner is about to put it
+    /// The queues: a unit is resident if and only if it is in one, or its owner is about to put it
     /// there. A leaf lock: nothing is taken under it, and no plug-in runs.
     pub(crate) residents: Mutex<Residents>,
     pub(crate) readahead: Readahead,
@@ -59,6 +61,8 @@ pub(crate) struct Engine {
     pub(crate) clean_copies: bool,
     pub(crate) counters: RegionCounters,
     pub(crate) planted: PlantedBug,
+    /// The process that the memory and the descriptor belong to.
+    process: Pid,
     /// Pages that are there: those of the queues, and those of units that are being put away.
     pub(crate) resident: AtomicUsize,
     limit: AtomicUsize,
@@ -109,12 +113,19 @@ impl Engine {
             clean_copies: parts.clean_copies,
             counters: RegionCounters::default(),
             planted: parts.planted,
+            process: getpid(),
             resident: AtomicUsize::new(0),
             limit: AtomicUsize::new(parts.limit),
             store_bytes: AtomicUsize::new(store.bytes_held()),
             until_refresh: AtomicUsize::new(STORE_BYTES_REFRESH),
             store,
         })
+    }
+
+    /// Returns whether this process built the region. A forked child has the descriptor, too, by
+    /// which it would fill and wake pages of its parent.
+    pub(crate) fn is_ours(&self) -> bool {
+        getpid() == self.process
     }
 
     /// The start of a unit's page.
@@ -159,8 +170,8 @@ impl Engine {
     /// Counts a fault, and looks at the store if it is time.
     pub(crate) fn note_fault(&self) {
         self.counters.faults.add(1);
-        // The count may wrap below 0, if several threads see it at 1: then it is refreshed often
-        // until it is set again.
+        // Several threads may find the count at its end, and all of them set it again. A wrap below
+        // 0 in between lasts until then.
         if self.until_refresh.fetch_sub(1, Ordering::Relaxed) <= 1 {
             self.refresh_store_bytes();
         }

@@ -28,6 +28,8 @@ pub enum RegionError {
     System(io::Error),
     /// The store could not be made.
     Store(zswap::BuildError),
+    /// `hold`: this process is a forked child of the one that built the region.
+    OtherProcess,
     /// `hold`: a part of the range cannot be brought back, and an access to it raises `SIGBUS`.
     Poisoned {
         /// Offset of the first such byte.
@@ -71,6 +73,9 @@ impl fmt::Display for RegionError {
                 write!(f, "the system refused what a region needs: {error}")
             }
             RegionError::Store(error) => write!(f, "the region's store: {error}"),
+            RegionError::OtherProcess => f.write_str(
+                "a forked child does not have the memory of a region: build one in the child",
+            ),
             RegionError::Poisoned { at } => write!(
                 f,
                 "the page at offset {at} was lost and cannot be held: discard it, or do not use it"

@@ -101,9 +101,11 @@ impl Engine {
         self.publish(&window, UnitState::Empty, |done| {
             let (page, left) = (self.memory.at(first * self.unit + done), len * self.unit - done);
             if write {
+                // SAFETY: (1) ordinary memory, which the kernel fills; (2) it is never written.
+                let zeros = unsafe { self.zeros.bytes(0, left) };
                 // SAFETY: (1) and (2): these units are ours and empty, so they are missing pages
-                // that read as zeros. The buffer is never written.
-                unsafe { self.uffd.copy(page, self.zeros.bytes(0, left)) }
+                // that read as zeros.
+                unsafe { self.uffd.copy(page, zeros) }
             } else {
                 // SAFETY: (1) and (2): as above.
                 unsafe { self.uffd.zero(page, left) }

@@ -87,7 +87,7 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
 }
 
-#[cfg(all(test, not(zpool_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;

@@ -34,6 +34,9 @@ impl<'a> HeldUnits<'a> {
         units: Range<usize>,
         write: bool,
     ) -> Result<HeldUnits<'a>, RegionError> {
+        if !engine.is_ours() {
+            return Err(RegionError::OtherProcess);
+        }
         // First they are held, then brought in: what comes in after this does not go again, and
         // what is on its way out is waited for.
         engine.residents.lock().hold(units.clone());

@@ -54,7 +54,7 @@ fn pack(expected: usize, window: usize) -> u64 {
     (expected as u64) << WINDOW_BITS | window as u64
 }
 
-#[cfg(all(test, not(zpool_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -16,6 +16,7 @@
 
 use rustix::io::Errno;
 use zpool_core::internal::sync::atomic::Ordering;
+use zpool_core::internal::sync::thread;
 
 use crate::engine::Engine;
 use crate::fault::lost_unit;
@@ -75,6 +76,9 @@ impl Engine {
 
     /// Puts cold units away until the region is within its limit, or nothing more can be done.
     pub(crate) fn balance_fully(&self) {
+        if !self.is_ours() {
+            return;
+        }
         self.refresh_store_bytes();
         let mut fruitless = 0;
         while self.over_limit() > 0 && fruitless < 4 {
@@ -87,9 +91,9 @@ impl Engine {
     }
 
     /// Puts at most `want` of the coldest units away. Returns how many. If another thread is at it,
-    /// this leaves it to that one, unless the region is far over its limit.
+    /// this leaves it to that one, unless the region is over its limit by more than a batch.
     pub(crate) fn reclaim(&self, want: usize) -> usize {
-        let far = self.over_limit() > 4 * BATCH * self.unit;
+        let far = self.over_limit() > BATCH * self.unit;
         let reclaimer = self.reclaimer.try_lock();
         let Some(mut reclaimer) = reclaimer.or_else(|| far.then(|| self.reclaimer.lock())) else {
             return 0;
@@ -102,15 +106,27 @@ impl Engine {
 
     /// Puts the units of a range away that are resident and not held. Returns how many.
     pub(crate) fn evict_units(&self, units: std::ops::Range<usize>) -> usize {
+        if !self.is_ours() {
+            return 0;
+        }
         let mut gone = 0;
         let mut at = units.start;
         while at < units.end {
+            // A handler wakes a thread a moment before the unit counts as resident. Not under a
+            // lock, because its owner may need the same one.
+            while self.states.get(at).is_transient() {
+                thread::yield_now();
+            }
             let mut reclaimer = self.reclaimer.lock();
             reclaimer.batch.clear();
             {
                 let mut residents = self.residents.lock();
                 while at < units.end && reclaimer.batch.len() < BATCH {
-                    if self.states.get(at) == UnitState::Here && !residents.is_held(at) {
+                    let state = self.states.get(at);
+                    if state.is_transient() {
+                        break;
+                    }
+                    if state == UnitState::Here && !residents.is_held(at) {
                         self.claim_resident(at);
                         reclaimer.batch.push(residents.remove(at));
                     }
@@ -265,7 +281,7 @@ impl Engine {
                 self.wake(unit);
                 return;
             }
-            zpool_core::internal::sync::thread::yield_now();
+            thread::yield_now();
         }
         lost_unit();
     }

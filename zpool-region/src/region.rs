@@ -5,7 +5,6 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
-use rustix::process::Pid;
 use zswap::{PoolSpec, SwitchError, Switched};
 
 use crate::builder::RegionBuilder;
@@ -58,11 +57,10 @@ pub(crate) enum FaultServer {
 /// # Fork
 ///
 /// A child that is forked without an `exec` does not have the region's memory: an access ends it
-/// with `SIGSEGV`, instead of reading zeros. Dropping the region in the child does nothing.
+/// with `SIGSEGV`, instead of reading zeros. In the child, calls about cold parts and the drop do
+/// nothing, and `hold` is an error.
 pub struct Region {
     pub(crate) len: usize,
-    /// The process that built it.
-    pub(crate) process: Pid,
     /// Dropped before the engine; both are left alone in a forked child.
     pub(crate) server: ManuallyDrop<FaultServer>,
     pub(crate) engine: ManuallyDrop<Arc<Engine>>,
@@ -121,7 +119,8 @@ impl Region {
     }
 
     /// Puts the pages of a range away now, except for those that are held or pinned. Returns the
-    /// bytes that went. The bytes at the ends of the range take their whole pages with them.
+    /// bytes that went. Waits for pages that are on their way. The bytes at the ends of the range
+    /// take their whole pages with them.
     ///
     /// # Panics
     ///
@@ -236,7 +235,7 @@ impl fmt::Debug for Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if rustix::process::getpid() != self.process {
+        if !self.engine.is_ours() {
             // A forked child has neither the memory nor the threads. What is at the address of the
             // memory may be another mapping.
             return;

@@ -204,7 +204,7 @@ impl Residents {
     }
 }
 
-#[cfg(all(test, not(zpool_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::VecDeque;

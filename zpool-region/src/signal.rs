@@ -129,24 +129,29 @@ unsafe fn install() -> Result<libc::sigaction, c_int> {
 
 /// The handler. An unwinding panic aborts here, at the edge of a C function.
 extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: errno of this thread.
-    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: has no preconditions.
+    let errno_place = unsafe { libc::__errno_location() };
+    // SAFETY: errno of this thread, which lives as long as the thread.
+    let errno = unsafe { errno_place.read() };
     // SAFETY: the system passes a valid pointer.
     let info_ref = unsafe { &*info };
     // SAFETY: `SIGBUS` carries an address.
     let address = unsafe { info_ref.si_addr() }.addr();
-    let served = find(address).is_some_and(|engine| {
-        // SAFETY: this thread is in the middle of an access to the region, which borrows it.
-        let engine = unsafe { &*engine };
-        // SAFETY: the system passes the context of this thread.
-        serve(engine, address, unsafe { is_write(context) })
-    });
+    // Another code is an error of the memory itself, or a poison mark: filling does not help.
+    let missing = info_ref.si_code == libc::BUS_ADRERR;
+    let served = missing
+        && find(address).is_some_and(|engine| {
+            // SAFETY: this thread is in the middle of an access to the region, which borrows it.
+            let engine = unsafe { &*engine };
+            // SAFETY: the system passes the context of this thread.
+            serve(engine, address, unsafe { is_write(context) })
+        });
     if !served {
         // SAFETY: the arguments of this call.
         unsafe { chain(signal, info, context) };
     }
-    // SAFETY: errno of this thread.
-    unsafe { *libc::__errno_location() = errno };
+    // SAFETY: as above.
+    unsafe { errno_place.write(errno) };
 }
 
 /// Serves one fault. Returns false if the access has to fail.
@@ -169,6 +174,7 @@ fn serve(engine: &Engine, address: usize, write: bool) -> bool {
 /// # Safety
 ///
 /// 1. The arguments are those of a signal that is being handled.
+#[expect(clippy::disallowed_methods, reason = "a function whose address the system reports")]
 unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let previous = PREVIOUS.get().and_then(|previous| previous.as_ref().ok());
     let handler = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);

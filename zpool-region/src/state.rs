@@ -13,7 +13,7 @@
 //! `Loading` and `Evicting` have an owner: the thread whose compare-exchange made them. It alone
 //! touches the unit's page, block and place in the queues, and ends the state with
 //! [`settle`](UnitStates::settle). A thread that finds one of the two sets the bit *waited*, so
-//! that the owner wakes it, and does nothing else.
+//! that the owner wakes it, and does nothing else. `tests/loom_state.rs` has models of this.
 
 use zpool_core::internal::sync::atomic::{AtomicU8, Ordering};
 
@@ -152,7 +152,3 @@ mod tests {
         assert_eq!(states.get(0), UnitState::Empty);
     }
 }
-
-#[cfg(all(test, zpool_loom))]
-#[path = "tests/loom_state.rs"]
-mod loom_tests;

@@ -141,9 +141,7 @@ impl Userfault {
         let (probe, _) = open_descriptor().map_err(Unsupported::NoUserfaultfd)?;
         let features = agree(&probe, 0).map_err(|e| Unsupported::NoUserfaultfd(e.into()))?;
         let needed = FEATURE_MOVE | FEATURE_POISON | if by_signal { FEATURE_SIGBUS } else { 0 };
-        if features & needed != needed {
-            return Err(Unsupported::NoMove);
-        }
+        check_features(features, needed)?;
         let (descriptor, all_faults) = open_descriptor().map_err(Unsupported::NoUserfaultfd)?;
         agree(&descriptor, needed).map_err(|e| Unsupported::NoUserfaultfd(e.into()))?;
         Ok(Userfault { descriptor, serves_kernel_faults: all_faults && !by_signal })
@@ -324,6 +322,11 @@ fn open_descriptor() -> io::Result<(OwnedFd, bool)> {
     Ok((descriptor, false))
 }
 
+/// Checks that a kernel with these features can serve a region.
+fn check_features(features: u64, needed: u64) -> Result<(), Unsupported> {
+    if features & needed == needed { Ok(()) } else { Err(Unsupported::NoMove) }
+}
+
 /// Agrees with the kernel on `features`, and returns those that it has.
 fn agree(descriptor: &OwnedFd, features: u64) -> rustix::io::Result<u64> {
     let mut args = ApiArgs { version: API_VERSION, features, ioctls: 0 };
@@ -332,4 +335,18 @@ fn agree(descriptor: &OwnedFd, features: u64) -> rustix::io::Result<u64> {
     // SAFETY: it changes only the descriptor.
     unsafe { ioctl(descriptor, call) }?;
     Ok(args.features)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux 6.7 has all features that a region needs except `UFFDIO_MOVE`.
+    #[test]
+    fn old_kernels_are_refused() {
+        let linux_6_7 = (1 << 16) - 1;
+        let needed = FEATURE_MOVE | FEATURE_POISON | FEATURE_SIGBUS;
+        assert!(matches!(check_features(linux_6_7, needed), Err(Unsupported::NoMove)));
+        assert!(check_features(linux_6_7 | FEATURE_MOVE, needed).is_ok());
+    }
 }

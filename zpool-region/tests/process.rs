@@ -66,6 +66,12 @@ fn s4_forked_child_reads_no_zeros() {
                 "{mode:?}, at {at}: {ended:?}"
             );
         }
+        let ended = fork(|| {
+            region.prefetch(0..LEN);
+            let held = region.hold(0..PAGE);
+            i32::from(region.evict(0..LEN) != 0 || !matches!(held, Err(RegionError::OtherProcess)))
+        });
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
         let mut region = Some(region);
         let ended = fork(|| {
             drop(region.take());
@@ -92,7 +98,7 @@ fn s4_descriptor_is_close_on_exec() {
     drop(region);
 }
 
-/// S7: many regions are made, used and dropped, and leave neither mappings nor descriptors.
+/// S7: many regions are made, used and dropped, and leave neither threads nor descriptors.
 #[test]
 fn s7_drop_leaves_nothing() {
     if !is_child() {
@@ -113,9 +119,15 @@ fn s7_drop_leaves_nothing() {
         }
         // A thread that was joined may be listed for a moment.
         let settled = |wanted: &dyn Fn(usize) -> bool| {
-            let settle = || (0..100_000).find(|_| std::thread::yield_now() == () && wanted(figures().1));
-            let _ = settle();
-            figures()
+            let mut now = figures();
+            for _ in 0..100_000 {
+                if wanted(now.1) {
+                    break;
+                }
+                std::thread::yield_now();
+                now = figures();
+            }
+            now
         };
         let first = *before.get_or_insert_with(|| settled(&|threads| threads <= 2));
         assert_eq!(settled(&|threads| threads == first.1), first, "round {round}");

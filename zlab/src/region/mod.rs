@@ -42,7 +42,7 @@ enum ServedBy {
     Signal,
 }
 
-/// What happened in one mode.
+/// The counts of one mode.
 #[derive(Debug, Serialize)]
 struct ModeReport {
     served_by: ServedBy,
@@ -134,14 +134,27 @@ fn with_mode(builder: RegionBuilder, mode: ServedBy) -> RegionBuilder {
 fn generated() -> SeededBlocks {
     let mut generator = Generator::new(GENERATOR_SEED);
     let mut bytes = vec![0; GENERATED_PAGES * PAGE.get()];
-    bytes.chunks_exact_mut(PAGE.get()).for_each(|page| generator.block(page));
+    for page in bytes.chunks_exact_mut(PAGE.get()) {
+        generator.block(page);
+    }
     SeededBlocks::new(Pages::from_bytes(PAGE, bytes)).expect("there are pages")
 }
 
 fn text(reports: &[ModeReport]) -> String {
     let header = [
-        "served by", "verified", "wrong", "lost", "faults", "evicted", "clean", "ahead", "pinned",
-        "switches", "children", "direct", "holds",
+        "served by",
+        "verified",
+        "wrong",
+        "lost",
+        "faults",
+        "evicted",
+        "clean",
+        "ahead",
+        "pinned",
+        "switches",
+        "children",
+        "direct",
+        "holds",
     ];
     let mut table = table(1, &header);
     for report in reports {

@@ -181,7 +181,8 @@ impl DirectFile {
     /// Creates a file in the folder for temporary files, which goes with the descriptor.
     fn create() -> Option<DirectFile> {
         let path = std::env::temp_dir().join(format!("zlab-region-{}", std::process::id()));
-        let content: Vec<u8> = (0..DIRECT).map(|at| (at / PAGE.get() + at * 31) as u8 | 1).collect();
+        let byte = |at: usize| (at / PAGE.get() + at * 31) as u8 | 1;
+        let content: Vec<u8> = (0..DIRECT).map(byte).collect();
         let mut file = File::create_new(&path).ok()?;
         let written = file.write_all(&content).and_then(|()| file.sync_all());
         let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
@@ -215,13 +216,7 @@ impl DirectFile {
 }
 
 /// Changes the limit, switches, puts away and brings back.
-fn steer(
-    control: &RegionControl,
-    limit: usize,
-    len: usize,
-    done: &AtomicBool,
-    seed: u64,
-) -> Tally {
+fn steer(control: &RegionControl, limit: usize, len: usize, done: &AtomicBool, seed: u64) -> Tally {
     let mut tally = Tally::default();
     let mut rng = Rng::new(seed);
     let specs = SPECS.map(|spec| spec.parse::<PoolSpec>().expect("a spec of ours"));

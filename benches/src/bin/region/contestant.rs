@@ -38,7 +38,7 @@ pub(crate) struct Task {
     pub(crate) group: Option<String>,
 }
 
-/// What a child measured.
+/// The measurements of a child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) faults: u64,
@@ -68,9 +68,12 @@ pub(crate) fn measure_here(task: &[String]) -> Result<(), Failure> {
 fn measure_region(task: &Task) -> Result<Measured, Failure> {
     let pages = Pages::read_from(io::stdin().lock())?;
     let units = pages.len();
-    // No limit while it is filled.
-    let builder =
-        Region::builder().len(units * PAGE.get()).limit_bytes(usize::MAX).spec(task.spec.parse()?);
+    // While it is filled, no more is resident than should be later, so that the tables of slots are
+    // not larger.
+    let builder = Region::builder()
+        .len(units * PAGE.get())
+        .limit_bytes(task.resident)
+        .spec(task.spec.parse()?);
     let mut region = with_mode(builder, &task.contestant).build()?;
     let control = region.control();
     let mut run = Run::new(&mut region, pages, &task.work);
@@ -86,7 +89,7 @@ fn measure_region(task: &Task) -> Result<Measured, Failure> {
     let mut over = 0;
     for accesses in run.warm_up.clone().chunks(LOOK) {
         accesses.iter().for_each(|&access| run.access(access));
-        over = over.max(settled_over(&control));
+        over = over.max(over_limit(&control));
     }
     find_limit();
     let faults = || control.stats().map_or(0, |stats| stats.faults);
@@ -109,16 +112,16 @@ fn measure_region(task: &Task) -> Result<Measured, Failure> {
 /// Chooses signal mode for that contestant.
 #[expect(unsafe_code, reason = "signal mode is unsafe to choose")]
 fn with_mode(builder: zpool_region::RegionBuilder, mode: &str) -> zpool_region::RegionBuilder {
-    match mode {
-        // SAFETY: (1) no signal is blocked, and no other handler is installed; (2) this is the main
-        // thread, with 8 MiB of stack; (3) the heap is std's, and there is no other signal handler;
-        // (4) there are no plug-ins of our own.
-        "signal" => unsafe { builder.fault_in_signal_handler() },
-        _ => builder,
+    if mode != "signal" {
+        return builder;
     }
+    // SAFETY: (1) no signal is blocked, and no other handler is installed; (2) this is the main
+    // thread, with 8 MiB of stack; (3) the heap is std's, and there is no other signal handler; (4)
+    // there are no plug-ins of our own.
+    unsafe { builder.fault_in_signal_handler() }
 }
 
-fn settled_over(control: &RegionControl) -> usize {
+fn over_limit(control: &RegionControl) -> usize {
     control.stats().map_or(0, |stats| stats.over_limit_bytes)
 }
 
@@ -253,7 +256,9 @@ fn kernel_faults() -> Result<u64, Failure> {
     let text = std::fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> =
         text.rsplit_once(')').ok_or("a name in brackets")?.1.split_whitespace().collect();
-    let field = |at: usize| fields.get(at).ok_or("a field of stat")?.parse().map_err(Failure::from);
-    let (minor, major): (u64, u64) = (field(7)?, field(9)?);
+    let field = |at: usize| -> Result<u64, Failure> {
+        Ok(fields.get(at).ok_or("a field of stat is missing")?.parse::<u64>()?)
+    };
+    let (minor, major) = (field(7)?, field(9)?);
     Ok(minor + major)
 }

@@ -41,9 +41,6 @@ const MEMORY: usize = 48 << 20;
 /// An odd number, so that the median is of one round.
 const ROUNDS: usize = 3;
 
-/// How much more memory there is than is resident.
-const EXCESSES: [usize; 2] = [2, 4];
-
 /// The codecs of the regions, and the ends of the names of their figures.
 const SPECS: [(&str, &str); 2] = [("zsmalloc+lz4", ""), ("zsmalloc+pagelz", "_pagelz")];
 
@@ -85,53 +82,68 @@ fn measure(files: &[PathBuf]) -> Result<Ratios, Failure> {
     let mut ratios = Ratios::default();
     for round in 0..ROUNDS {
         for (spec, suffix) in SPECS {
-            for work in ["zipf", "scan"] {
-                for excess in EXCESSES {
-                    let task = Task {
-                        contestant: String::new(),
-                        work: work.to_owned(),
-                        spec: spec.to_owned(),
-                        resident: MEMORY / excess,
-                        group: None,
-                    };
-                    let regions = ["signal", "thread"].map(|mode| {
-                        run(&Task { contestant: mode.to_owned(), ..task.clone() }, &pages)
-                    });
-                    let [signal, thread] = regions;
-                    let (signal, thread) = (signal?, thread?);
-                    let resident = usize::midpoint(signal.resident, thread.resident);
-                    let kernel = swap.as_ref().map(|swap| {
-                        let group = swap.group().folder().display().to_string();
-                        let contestant = "zram".to_owned();
-                        let task = Task { contestant, resident, group: Some(group), ..task };
-                        run(&task, &pages)
-                    });
-                    let kernel = kernel.transpose()?;
-                    eprintln!(
-                        "round {round}, {spec}, {work}, {excess}x:\n  signal {signal:?}\n  thread \
-                         {thread:?}\n  zram {kernel:?}"
-                    );
-                    let name = |figure: &str, mode: &str| match figure {
-                        "cpu" => format!("{work}_cpu_over_zram_{mode}_{excess}x{suffix}"),
-                        _ => format!("{figure}_over_zram_{mode}{suffix}"),
-                    };
-                    for (mode, region) in [("signal", &signal), ("thread", &thread)] {
-                        ratios.add_region(region);
-                        let over = |figure: fn(&Measured) -> f64| {
-                            kernel.as_ref().map(|kernel| figure(region) / figure(kernel))
-                        };
-                        ratios.add(&name("cpu", mode), over(|measured| measured.cpu_ns));
-                        if (work, excess) == ("zipf", 2) {
-                            ratios.add(&name("fault_p50", mode), over(|measured| measured.p50_ns));
-                            ratios.add(&name("fault_p99", mode), over(|measured| measured.p99_ns));
-                        }
-                    }
-                    ratios.add_wrong(kernel.as_ref().map_or(0, |kernel| kernel.wrong_pages));
-                }
+            for (work, excess) in [("zipf", 2), ("zipf", 4), ("scan", 2), ("scan", 4)] {
+                let case = Case { spec, suffix, work, excess };
+                eprintln!("round {round}, {spec}, {work}, {excess}x");
+                measure_case(case, swap.as_ref(), &pages, &mut ratios)?;
             }
         }
     }
     Ok(ratios)
+}
+
+/// One comparison of all contestants.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    spec: &'static str,
+    suffix: &'static str,
+    work: &'static str,
+    /// How much more memory there is than is resident.
+    excess: usize,
+}
+
+/// Measures a case once: the regions, and then the kernel with as much resident as they had.
+fn measure_case(
+    case: Case,
+    swap: Option<&KernelSwap>,
+    pages: &Pages,
+    ratios: &mut Ratios,
+) -> Result<(), Failure> {
+    let Case { spec, suffix, work, excess } = case;
+    let task = |contestant: &str, resident: usize, group: Option<String>| Task {
+        contestant: contestant.to_owned(),
+        work: work.to_owned(),
+        spec: spec.to_owned(),
+        resident,
+        group,
+    };
+    let signal = run(&task("signal", MEMORY / excess, None), pages)?;
+    let thread = run(&task("thread", MEMORY / excess, None), pages)?;
+    let kernel = swap.map(|swap| {
+        let group = swap.group().folder().display().to_string();
+        let resident = usize::midpoint(signal.resident, thread.resident);
+        run(&task("zram", resident, Some(group)), pages)
+    });
+    // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills.
+    let kernel = kernel.and_then(|measured| {
+        measured.inspect_err(|error| eprintln!("  the kernel's side of this round: {error}")).ok()
+    });
+    eprintln!("  signal {signal:?}\n  thread {thread:?}\n  zram {kernel:?}");
+    ratios.add_wrong(kernel.as_ref().map_or(0, |kernel| kernel.wrong_pages));
+    for (mode, region) in [("signal", &signal), ("thread", &thread)] {
+        ratios.add_region(region);
+        let over = |figure: fn(&Measured) -> f64| {
+            kernel.as_ref().map(|kernel| figure(region) / figure(kernel))
+        };
+        let cpu = format!("{work}_cpu_over_zram_{mode}_{excess}x{suffix}");
+        ratios.add(&cpu, over(|measured| measured.cpu_ns));
+        if (work, excess) == ("zipf", 2) {
+            let [p50, p99] = ["p50", "p99"].map(|p| format!("fault_{p}_over_zram_{mode}{suffix}"));
+            ratios.add(&p50, over(|measured| measured.p50_ns));
+            ratios.add(&p99, over(|measured| measured.p99_ns));
+        }
+    }
+    Ok(())
 }
 
 fn run(task: &Task, pages: &Pages) -> Result<Measured, Failure> {

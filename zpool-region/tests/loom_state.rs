@@ -1,11 +1,21 @@
-//! Models of the state byte: every order of a fault, an eviction and a second access.
+//! S2, S3: models of the state byte, in every order of a fault, an eviction and a second access.
+//!
+//! Run by `ci/loom.sh`. The rest of the crate is system calls, which loom cannot model, so this
+//! program has the module by itself.
+
+#![cfg(zpool_loom)]
+#![allow(unsafe_code, reason = "the cells that stand for memory")]
+
+#[allow(dead_code, reason = "a part of a crate")]
+#[path = "../src/state.rs"]
+mod state;
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::thread;
 
-use super::{UnitState, UnitStates};
+use state::{UnitState, UnitStates};
 
 /// A unit with its page and its block. Cells stand for memory that only the owner touches.
 struct UnitModel {
