@@ -108,12 +108,10 @@
 //! `slow_file`, `json_cache`, `tokio_server` and `metrics_export`. In the source, `ops/store.rs`
 //! and `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show
 //! what an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from
-//! one pool to another. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`,
-//! `store`, `pressure`, `ops`, `moving`.
-//! what an entry costs and when it is evicted. `ops/conditional.rs` has the operations that look at
+//! one pool to another. `ops/conditional.rs` has the operations that look at
 //! stored keys, on which the crate zswap-cache rests: a cache with expiry, single flight and
 //! versions. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`, `store`,
-//! `pressure`, `ops`.
+//! `pressure`, `ops`, `moving`.
 
 #![forbid(unsafe_code)]
 

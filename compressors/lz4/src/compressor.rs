@@ -52,12 +52,8 @@ impl Compressor for Lz4Compressor {
         Ok(try_box(Lz4Context::new(max_block_len)?).map_err(|_| CodecError::OutOfMemory)?)
     }
 
-    /// As in the trait. The decoder checks each length and offset, copies only what it wrote before,
-    /// and refuses input that does not fill the block. So K9 holds.
-    /// Decompresses without a context. The decoder checks each length and offset, and copies only
-    /// what it wrote before. So K9 holds once a short result is refused.
-    /// As in the trait. The decoder checks each length and offset, copies only what it wrote
-    /// before, and refuses input that does not fill the block. So K9 holds.
+    /// Decompresses without a context. The decoder checks each length and offset, copies only what
+    /// it wrote before, and refuses input that does not fill the block. So K9 holds.
     #[inline]
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         decode(compressed, block)

@@ -54,12 +54,8 @@
 //!
 //! # Where to read next
 //!
-//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for the
-//! half with state, and `decode.rs` and `fast.rs` for the decoder.
-//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, and `context.rs` for
-//! its mutable half.
-
-#![forbid(unsafe_code)]
+//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for its
+//! mutable half, and `decode.rs` and `fast.rs` for the decoder.
 
 mod compressor;
 mod context;

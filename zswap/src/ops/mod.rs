@@ -10,7 +10,6 @@ pub(crate) mod export;
 mod load;
 pub(crate) mod pinned;
 mod range;
-mod pinned;
 mod sample;
 mod scan;
 mod store;
