@@ -103,16 +103,19 @@
 //!
 //! # Where to read next
 //!
-//! [`Store`] and [`StoreBuilder`]; [`manager::PoolManager`] for the pools; the examples
-//! `slow_file`, `json_cache`, `tokio_server` and `metrics_export`. In the source, `ops/store.rs`
-//! and `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show
-//! what an entry costs and when it is evicted. The folders are layers, lowest first: `value`,
-//! `stats`, `index`, `limit`, `store`, `pressure`, `ops`.
+//! [`docs`] is the guide, in chapters. [`Store`] and [`StoreBuilder`] are the reference, and
+//! [`manager::PoolManager`] for the pools. The examples are `slow_file`, `json_cache`,
+//! `tokio_server` and `metrics_export`. In the source, `ops/store.rs` and `ops/load.rs` are the two
+//! ways through the store; `index/table/` and `index/clock.rs` show what an entry costs and when it
+//! is evicted. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`, `store`,
+//! `pressure`, `ops`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod build_error;
 mod builder;
+pub mod docs;
 mod hasher;
 mod index;
 mod limit;
@@ -164,8 +167,3 @@ pub mod manager {
         RegistryError,
     };
 }
-
-/// The program in README.md runs as a doctest of this crate with its default features.
-#[cfg(all(doctest, feature = "zsmalloc", feature = "lz4"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -40,6 +40,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// is stored like any other. An incompressible block is kept raw. Values longer than a block,
     /// if they are [allowed](crate::StoreBuilder::max_value_len), are stored whole or not at all.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::builder().build()?;
+    /// store.store("greeting", b"hello ".repeat(100))?;
+    /// store.store("greeting", b"good morning ".repeat(100))?;
+    /// assert_eq!(store.load_vec(&"greeting")?, Some(b"good morning ".repeat(100)));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error`]. Whatever the reason, nothing is stored under `key` then. The older block is

@@ -93,6 +93,14 @@ impl<K, S> Store<K, S> {
     }
 
     /// The largest block in bytes.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().block_size(16 << 10).build()?;
+    /// assert_eq!(store.block_size(), 16 << 10);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn block_size(&self) -> usize {
         self.inner.settings.block_size
@@ -100,23 +108,60 @@ impl<K, S> Store<K, S> {
 
     /// Returns the length of the longest value in bytes: the block size, unless the builder set
     /// another.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().max_value_len(1 << 20).build()?;
+    /// assert_eq!(store.max_value_len(), 1 << 20);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn max_value_len(&self) -> usize {
         self.inner.settings.max_value_len
     }
 
     /// The pool manager: its pools, its registry, its executor.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for pool in store.manager().pools() {
+    ///     println!("{} holds {} bytes", pool.label.name, pool.bytes_held);
+    /// }
+    /// assert!(store.manager().registry().compressors().contains(&"lz4".to_owned()));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn manager(&self) -> &PoolManager {
         &self.inner.manager
     }
 
     /// Keys with something stored.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "one")?;
+    /// store.store(1, "one again")?;
+    /// assert_eq!(store.len(), 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.inner.index.len()
     }
 
     /// Returns whether nothing is stored.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// assert!(store.is_empty());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -128,6 +173,16 @@ impl<K, S> Store<K, S> {
     /// with all that is in it, unless something else still refers to it; this may block. Otherwise
     /// pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim)
     /// is called; a full store does that by itself.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "one")?;
+    /// store.clear();
+    /// assert!(store.is_empty());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -169,11 +224,34 @@ impl<K, S> Store<K, S> {
 
     /// Bytes held now, as the operating system counts them: pools, contexts and index. What the
     /// limit is about. Walks the pools.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// let empty = store.bytes_held();
+    /// for key in 0..1000 {
+    ///     store.store(key, format!("{key:>4000}"))?;
+    /// }
+    /// println!("{} bytes for 4 MB of values", store.bytes_held() - empty);
+    /// assert!(store.bytes_held() - empty < 1 << 20);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes_held(&self) -> usize {
         self.inner.manager.bytes_held() + self.index().bytes()
     }
 
     /// The limit of [`bytes_held`](Self::bytes_held), if there is one.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().limit_bytes(64 << 20).build()?;
+    /// assert_eq!(store.limit_bytes(), Some(64 << 20));
+    /// store.set_limit(None)?;
+    /// assert_eq!(store.limit_bytes(), None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limit_bytes(&self) -> Option<usize> {
         self.limit().bytes()
     }
@@ -182,6 +260,21 @@ impl<K, S> Store<K, S> {
     /// stay where they are, and load as before. May block.
     ///
     /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use zswap::Switched;
+    ///
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// let switched = store.switch(&"zsmalloc(chain=8)+lz4".parse()?)?;
+    /// assert!(matches!(switched, Switched::Created(_)));
+    /// // The old block is still in the old pool, and loads as before.
+    /// assert_eq!(store.load_vec(&1)?, Some(b"a page of memory ".repeat(240)));
+    /// assert_eq!(store.manager().pools().len(), 2);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -192,6 +285,16 @@ impl<K, S> Store<K, S> {
 
     /// Switches to another allocator and keeps the compressor. May block.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.set_allocator(&"zsmalloc(chain=8)".parse()?)?;
+    /// let current = store.manager().current().ok_or("a store always has a pool")?;
+    /// assert_eq!(current.spec().to_string(), "zsmalloc(chain=8)+lz4");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`switch`](Self::switch).
@@ -200,6 +303,16 @@ impl<K, S> Store<K, S> {
     }
 
     /// Switches to another compressor and keeps the allocator. May block.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// // A name that is not there changes nothing. The error names those that are.
+    /// let error = store.set_compressor(&"lz5".parse()?).unwrap_err();
+    /// assert!(error.to_string().contains("lz4"), "{error}");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -268,6 +381,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as
     /// far as the drop of a key is.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<String>::builder().build()?;
+    /// store.store("key".to_owned(), "a value")?;
+    /// assert!(store.invalidate("key"));
+    /// assert!(!store.invalidate("key"));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "remove")]
     #[doc(alias = "delete")]
     pub fn invalidate<Q>(&self, key: &Q) -> bool
@@ -280,6 +403,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Returns the length of what is stored under `key` in bytes. Not counted as a load.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "three")?;
+    /// assert_eq!(store.len_of(&1), Some(5));
+    /// assert_eq!(store.len_of(&2), None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len_of<Q>(&self, key: &Q) -> Option<usize>
     where
         K: Borrow<Q>,
@@ -290,6 +423,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Returns whether something is stored under `key`. Not counted as a load.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "one")?;
+    /// assert!(store.contains(&1) && !store.contains(&2));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "contains_key")]
     pub fn contains<Q>(&self, key: &Q) -> bool
     where

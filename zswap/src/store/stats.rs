@@ -9,6 +9,20 @@ impl<K, S> Store<K, S> {
     /// Returns statistics of what the store holds and has done. Walks shards and pools, but no
     /// objects: cheap enough for once per second, not for each store. Needs memory for its lists,
     /// and ends the process if the heap refuses it.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// store.store(2, [0; 4096])?;
+    /// store.load_vec(&1)?;
+    /// let stats = store.stats();
+    /// assert_eq!((stats.entries, stats.same_filled, stats.loads_hit), (2, 1, 1));
+    /// assert_eq!(stats.stored_bytes, 4080 + 4096);
+    /// println!("{stats}");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> StoreStats {
         let stats = self.index().stats();
         // An allocator that panics when it is asked has nothing in these books.
