@@ -10,7 +10,7 @@ import pathlib, re, sys, tempfile
 # The order of the folders, lowest first. One line per crate that has folders as layers.
 ORDER = """
 workload: random report timing pages files memory processes density kernel
-zswap: docs value stats index limit store pressure ops
+zswap: docs value stats index limit store pressure ops batches
 zpool-zsmalloc: collections geometry handle zspage class pool reclaim
 """
 

@@ -97,7 +97,14 @@ def pairs():
             microseconds(pair["load_ns"]["p50"]),
         ])
     head = ["allocator and codec", "times smaller", "store, median", "load, median"]
-    return table(head, rows) + "\n\n" + wrapped(source)
+    given = report["input"]
+    intro = wrapped(
+        f"The memory of a Python process, {given['bytes'] >> 20} MiB of parsed JSON, its text and "
+        f"an index, in blocks of {given['block_size'] >> 10} KiB. "
+        "`ci/sample_process.py FILE` writes it to a file. *Times smaller* is input over resident "
+        "memory, with everything included."
+    )
+    return intro + "\n\n" + table(head, rows) + "\n\n" + wrapped(source)
 
 
 def books():

@@ -94,4 +94,4 @@ pub use rle::RleDriver;
 /// The program in README.md is a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+mod readme {}

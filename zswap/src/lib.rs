@@ -108,29 +108,39 @@
 //! `tokio_server` and `metrics_export`. In the source, `ops/store.rs` and `ops/load.rs` are the two
 //! ways through the store; `index/table/` and `index/clock.rs` show what an entry costs and when it
 //! is evicted. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`, `store`,
-//! `pressure`, `ops`.
+//! `pressure`, `ops`, `batches`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod build_error;
-mod builder;
 pub mod docs;
 mod hasher;
 mod index;
 mod limit;
-mod ops;
-mod pressure;
 pub mod stats;
-mod store;
 mod value;
 
+// Methods of `Store`, in the order in which rustdoc shows them: build; store, load, remove; limits;
+// switching; batches; statistics. Blank lines keep rustfmt from sorting these by name.
+mod builder;
+
+mod ops;
+
+mod pressure;
+
+mod store;
+
+mod batches;
+
+mod inspect;
+
+pub use batches::batch_results::{BatchResults, BatchResultsIntoIter};
+pub use batches::export::EncodedBlock;
 pub use build_error::BuildError;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
 pub use hasher::{SequentialHasher, SequentialKeys};
 pub use limit::policy::AtLimit;
-pub use ops::batch_results::{BatchResults, BatchResultsIntoIter};
-pub use ops::export::EncodedBlock;
 pub use stats::StoreStats;
 pub use store::Store;
 pub use store::settings::DEFAULT_BLOCK_SIZE;

@@ -73,4 +73,4 @@ pub use compressor::{LzoCompressor, LzoDriver};
 /// The program in README.md is a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+mod readme {}

@@ -8,7 +8,7 @@
 //! | `map.lock().insert(key, compress(&value))` | `store.store(key, &value)?` |
 //! | `map.lock().get(&key).map(decompress)` | `store.load_vec(&key)?` |
 //! | the same, into a buffer that you keep | `store.load(&key, &mut buffer)?` |
-//! | `map.lock().remove(&key)` | `store.invalidate(&key)`, or `store.take_vec(&key)?` for the value |
+//! | `map.lock().remove(&key)` | `store.invalidate(&key)`, `store.take_vec(&key)?` |
 //! | `map.lock().contains_key(&key)` | `store.contains(&key)` |
 //! | `map.lock().retain(..)` | `store.retain(..)` |
 //! | a counter of bytes, and a queue for eviction | `limit_bytes` and `at_limit` |

@@ -13,10 +13,15 @@
 //!
 //! # Refuse or evict
 //!
-//! | [`at_limit`](crate::StoreBuilder::at_limit) | a full store | for |
+//! | [`at_limit`] | a full store | for |
 //! |---|---|---|
-//! | [`Refuse`](crate::AtLimit::Refuse) (default) | returns [`Error::Full`](crate::Error::Full) | data that exists nowhere else |
-//! | [`Evict`](crate::AtLimit::Evict) | removes what was not used for the longest time | caches |
+//! | [`Refuse`] (default) | returns [`Error::Full`] | data that exists nowhere else |
+//! | [`Evict`] | removes what was not used for the longest time | caches |
+//!
+//! [`at_limit`]: crate::StoreBuilder::at_limit
+//! [`Refuse`]: crate::AtLimit::Refuse
+//! [`Evict`]: crate::AtLimit::Evict
+//! [`Error::Full`]: crate::Error::Full
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

@@ -49,9 +49,9 @@
 //!
 //! # Measure
 //!
-//! [`latency_histograms`](crate::StoreBuilder::latency_histograms) records how long stores and loads
-//! take in your program. The repository has programs for everything else. They take files of your
-//! own, alternate what they compare, and print JSON:
+//! [`latency_histograms`](crate::StoreBuilder::latency_histograms) records how long stores and
+//! loads take in your program. The repository has programs for everything else. They take files of
+//! your own, alternate what they compare, and print JSON:
 //!
 //! ```sh
 //! cargo run --release --locked -p benches --bin store -- FILE --json

@@ -6,10 +6,21 @@
 //!
 //! | you write | trait | registered by | suite |
 //! |---|---|---|---|
-//! | an allocator | [`ZPool`](crate::plugin::ZPool), [`ZPoolDriver`](crate::plugin::ZPoolDriver) | [`allocator`](crate::StoreBuilder::allocator) | `pool_suite!` |
-//! | a codec | [`Compressor`](crate::plugin::Compressor), [`CompressorDriver`](crate::plugin::CompressorDriver) | [`compressor`](crate::StoreBuilder::compressor) | `compressor_suite!` |
-//! | an executor | [`Executor`](crate::plugin::Executor) | [`executor`](crate::StoreBuilder::executor) | `executor_suite!` |
-//! | a source of memory | [`PageSource`](crate::plugin::PageSource) | [`page_source`](crate::StoreBuilder::page_source) | none |
+//! | an allocator | [`ZPool`], [`ZPoolDriver`] | [`allocator`] | `pool_suite!` |
+//! | a codec | [`Compressor`], [`CompressorDriver`] | [`compressor`] | `compressor_suite!` |
+//! | an executor | [`Executor`] | [`executor`] | `executor_suite!` |
+//! | a source of memory | [`PageSource`] | [`page_source`] | none |
+//!
+//! [`ZPool`]: crate::plugin::ZPool
+//! [`ZPoolDriver`]: crate::plugin::ZPoolDriver
+//! [`Compressor`]: crate::plugin::Compressor
+//! [`CompressorDriver`]: crate::plugin::CompressorDriver
+//! [`Executor`]: crate::plugin::Executor
+//! [`PageSource`]: crate::plugin::PageSource
+//! [`allocator`]: crate::StoreBuilder::allocator
+//! [`compressor`]: crate::StoreBuilder::compressor
+//! [`executor`]: crate::StoreBuilder::executor
+//! [`page_source`]: crate::StoreBuilder::page_source
 //!
 //! A driver has a name. Once it is registered, the name is valid in a spec:
 //!

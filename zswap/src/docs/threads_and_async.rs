@@ -10,7 +10,7 @@
 //!
 //! | call | may block | why |
 //! |---|---|---|
-//! | `load`, `peek`, `take`, `load_many` | no, with lz4 | zstd makes a context for its first loads |
+//! | `load`, `peek`, `take`, `load_many` | no, with lz4 | zstd makes contexts at first |
 //! | `invalidate`, `contains`, `len_of`, `len` | no | |
 //! | `store`, `store_many` | yes | memory from the system, eviction at the limit |
 //! | `retain`, `clear`, `trim`, `compact`, `set_limit` | yes | they release memory |

@@ -18,6 +18,7 @@ use crate::value::access::Access;
 use crate::value::backoff::Backoff;
 use crate::value::error::Error;
 
+/// # Load, peek, take
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Copies what is stored under `key` to the front of `buffer` and returns its length, or `None`
     /// if there is nothing. Counts as a use, so the entry is evicted later.

@@ -1,12 +1,13 @@
-//! The calls of a store, one file per kind.
+//! The calls of a store, one file per kind, in the order in which rustdoc shows them.
 
-pub(crate) mod batch_results;
-
-mod batch;
-mod decode;
-mod encode;
-pub(crate) mod export;
-mod load;
-mod pinned;
-mod scan;
 mod store;
+
+mod load;
+
+mod remove;
+mod scan;
+
+// What they share.
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod pinned;

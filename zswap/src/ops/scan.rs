@@ -40,6 +40,7 @@ impl<K> Drop for WatchGuard<'_, K> {
     }
 }
 
+/// # Go over all keys
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Returns copies of all keys, in no order. A key that is there all the time is listed once. A
     /// key that comes or goes meanwhile may or may not be listed.

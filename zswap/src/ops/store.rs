@@ -33,6 +33,7 @@ const PART_BYTES: usize = 64;
 /// ...and 1/64 of the limit.
 const POOL_SHARE: usize = 64;
 
+/// # Store
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores a copy of `block` under `key`, and replaces what was stored under it before.
     ///

@@ -2,20 +2,17 @@
 
 pub(crate) mod cost;
 pub(crate) mod settings;
-mod stats;
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
+use zpool_core::might_block;
 use zpool_core::spec::{Component, PoolSpec};
-use zpool_core::{NoBlock, might_block};
-use zpool_manager::{PoolManager, PoolRef, SwitchError, Switched};
+use zpool_manager::{PoolManager, SwitchError, Switched};
 
 use crate::index::Index;
 use crate::index::shard::Item;
-use crate::index::shard_contents;
 use crate::limit::Limit;
 use crate::limit::policy::Eviction;
 use crate::stats::Counters;
@@ -72,9 +69,6 @@ struct Inner<K, S> {
     latencies: Option<Box<Latencies>>,
 }
 
-/// Entries from which [`Store::clear`] replaces the pool.
-const RENEWED_FROM: usize = 1 << 16;
-
 impl<K, S> Store<K, S> {
     pub(crate) fn new(
         manager: PoolManager,
@@ -91,7 +85,10 @@ impl<K, S> Store<K, S> {
             inner: Arc::new(Inner { index, manager, hasher, settings, limit, counters, latencies }),
         }
     }
+}
 
+/// # Lengths and limits
+impl<K, S> Store<K, S> {
     /// The largest block in bytes.
     ///
     /// ```
@@ -119,107 +116,6 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub fn max_value_len(&self) -> usize {
         self.inner.settings.max_value_len
-    }
-
-    /// The pool manager: its pools, its registry, its executor.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().build()?;
-    /// for pool in store.manager().pools() {
-    ///     println!("{} holds {} bytes", pool.label.name, pool.bytes_held);
-    /// }
-    /// assert!(store.manager().registry().compressors().contains(&"lz4".to_owned()));
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[inline]
-    pub fn manager(&self) -> &PoolManager {
-        &self.inner.manager
-    }
-
-    /// Keys with something stored.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().build()?;
-    /// store.store(1, "one")?;
-    /// store.store(1, "one again")?;
-    /// assert_eq!(store.len(), 1);
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn len(&self) -> usize {
-        self.inner.index.len()
-    }
-
-    /// Returns whether nothing is stored.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().build()?;
-    /// assert!(store.is_empty());
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Removes everything that was there when the call began, and releases the memory of the index.
-    /// Blocks stored meanwhile may stay. Needs no memory.
-    ///
-    /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole
-    /// with all that is in it, unless something else still refers to it; this may block. Otherwise
-    /// pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim)
-    /// is called; a full store does that by itself.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().build()?;
-    /// store.store(1, "one")?;
-    /// store.clear();
-    /// assert!(store.is_empty());
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping
-    /// the store does the same.
-    pub fn clear(&self) {
-        let mut panics = DeferredPanic::default();
-        let renewed = self.renew_for_clear();
-        let mut taken = Vec::new();
-        // Without memory for the list, or another pool, objects are freed one by one.
-        if renewed.is_some() && taken.try_reserve_exact(self.index().shards()).is_ok() {
-            taken.extend((0..self.index().shards()).map(|shard| self.index().take_shard(shard)));
-        }
-        let whole = renewed.filter(|pool| shard_contents::have_all_references(&taken, pool));
-        let rest = (taken.len()..self.index().shards()).map(|shard| self.index().take_shard(shard));
-        for contents in taken.into_iter().chain(rest) {
-            let failed = contents.free(whole.as_ref(), &mut panics);
-            (0..failed).for_each(|_| self.counters().free_failed());
-        }
-        if let Some(pool) = whole {
-            drop(pool);
-            // Inside a job the executor does it later.
-            let _ = self.manager().flush();
-        }
-        // With all blocks gone, there is nothing to evict for those that were stored.
-        self.limit().debt().reset();
-        self.limit().note_removed();
-        panics.raise();
-    }
-
-    /// Renews the current pool, if it has many objects, so that destroying it as a whole is cheaper
-    /// than freeing them.
-    fn renew_for_clear(&self) -> Option<PoolRef> {
-        let many = self.len() >= RENEWED_FROM
-            && !self.inner.settings.wipe_on_free
-            && !NoBlock::is_active();
-        if many { self.manager().renew().ok().flatten() } else { None }
     }
 
     /// Bytes held now, as the operating system counts them: pools, contexts and index. What the
@@ -254,6 +150,26 @@ impl<K, S> Store<K, S> {
     /// ```
     pub fn limit_bytes(&self) -> Option<usize> {
         self.limit().bytes()
+    }
+}
+
+/// # Switch
+impl<K, S> Store<K, S> {
+    /// The pool manager: its pools, its registry, its executor.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for pool in store.manager().pools() {
+    ///     println!("{} holds {} bytes", pool.label.name, pool.bytes_held);
+    /// }
+    /// assert!(store.manager().registry().compressors().contains(&"lz4".to_owned()));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn manager(&self) -> &PoolManager {
+        &self.inner.manager
     }
 
     /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before
@@ -320,7 +236,10 @@ impl<K, S> Store<K, S> {
     pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
         self.inner.manager.set_compressor(compressor)
     }
+}
 
+/// Access for the calls in other folders.
+impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn index(&self) -> &Index<K> {
         &self.inner.index
@@ -339,6 +258,11 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn eviction(&self) -> &Eviction<K> {
         &self.inner.settings.eviction
+    }
+
+    #[inline]
+    pub(crate) fn wipes_on_free(&self) -> bool {
+        self.inner.settings.wipe_on_free
     }
 
     #[inline]
@@ -377,86 +301,9 @@ impl<K, S> Store<K, S> {
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Removes what is stored under `key`. Returns false if there is nothing.
-    ///
-    /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as
-    /// far as the drop of a key is.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<String>::builder().build()?;
-    /// store.store("key".to_owned(), "a value")?;
-    /// assert!(store.invalidate("key"));
-    /// assert!(!store.invalidate("key"));
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias = "remove")]
-    #[doc(alias = "delete")]
-    pub fn invalidate<Q>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hash(key);
-        self.remove(hash, key)
-    }
-
-    /// Returns the length of what is stored under `key` in bytes. Not counted as a load.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().build()?;
-    /// store.store(1, "three")?;
-    /// assert_eq!(store.len_of(&1), Some(5));
-    /// assert_eq!(store.len_of(&2), None);
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn len_of<Q>(&self, key: &Q) -> Option<usize>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let (shard, hash) = self.index().lock(self.hash(key));
-        shard.find(hash, key).map(|found| found.len())
-    }
-
-    /// Returns whether something is stored under `key`. Not counted as a load.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().build()?;
-    /// store.store(1, "one")?;
-    /// assert!(store.contains(&1) && !store.contains(&2));
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias = "contains_key")]
-    pub fn contains<Q>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.len_of(key).is_some()
-    }
-
     #[inline]
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         self.inner.hasher.hash_one(key)
-    }
-
-    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let removed = self.index().edit(hash, |shard, hash| {
-            let removed = shard.remove_if(hash, key, |_| true);
-            shard.stats.invalidated += u64::from(removed.is_some());
-            removed
-        });
-        self.free_removed(removed)
     }
 }
 

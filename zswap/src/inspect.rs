@@ -1,11 +1,85 @@
-//! Collecting the statistics of a store from its parts.
+//! Looking at a store: one entry, their number, and statistics collected from all parts.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
 
 use zpool_core::internal::catch;
 
 use crate::stats::{LatencyStats, StoreStats};
 use crate::store::Store;
 
+/// # Look, without a use
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Returns whether something is stored under `key`. Not counted as a load.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "one")?;
+    /// assert!(store.contains(&1) && !store.contains(&2));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "contains_key")]
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.len_of(key).is_some()
+    }
+
+    /// Returns the length of what is stored under `key` in bytes. Not counted as a load.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "three")?;
+    /// assert_eq!(store.len_of(&1), Some(5));
+    /// assert_eq!(store.len_of(&2), None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn len_of<Q>(&self, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let (shard, hash) = self.index().lock(self.hash(key));
+        shard.find(hash, key).map(|found| found.len())
+    }
+}
+
+/// # Statistics
 impl<K, S> Store<K, S> {
+    /// Keys with something stored.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "one")?;
+    /// store.store(1, "one again")?;
+    /// assert_eq!(store.len(), 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn len(&self) -> usize {
+        self.inner.index.len()
+    }
+
+    /// Returns whether nothing is stored.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// assert!(store.is_empty());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Returns statistics of what the store holds and has done. Walks shards and pools, but no
     /// objects: cheap enough for once per second, not for each store. Needs memory for its lists,
     /// and ends the process if the heap refuses it.

@@ -18,8 +18,8 @@ use zpool_core::internal::prefetch;
 use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
+use crate::batches::batch_results::{BatchResults, ResultsBuilder};
 use crate::index::shard::ValueRef;
-use crate::ops::batch_results::{BatchResults, ResultsBuilder};
 use crate::ops::encode::Placement;
 use crate::stats::latency::Laps;
 use crate::store::Store;
@@ -39,6 +39,7 @@ const LINES: usize = 4;
 /// `store_many_over_store`.
 const BLOCK_LINES: usize = 12;
 
+/// # Batches
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores many blocks, as [`store`](Self::store) does each. Returns their results in order. Of
     /// several blocks under one key the last one counts.
