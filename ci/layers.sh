@@ -8,11 +8,12 @@ level() {
     case $1 in
         zpool-core) echo 0 ;;
         # For tests only, so that a dependency which is none of the tests' is found at every level.
-        zpool-testing) echo 5 ;;
+        zpool-testing) echo 6 ;;
         zpool-zbud | zpool-zsmalloc | zpool-lz4 | zpool-lzo | zpool-pagelz | zpool-zstd) echo 1 ;;
         zpool-manager | zpool-conformance) echo 2 ;;
         zswap | workload) echo 3 ;;
-        zlab | benches) echo 4 ;;
+        zswap-cache) echo 4 ;;
+        zlab | benches) echo 5 ;;
         *) echo none ;;
     esac
 }

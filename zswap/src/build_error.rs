@@ -30,6 +30,11 @@ pub enum BuildError {
         /// The setting, as it is called on the builder.
         setting: &'static str,
     },
+    /// A limit was set, and nothing says what to do when the store reaches it.
+    NoPolicy {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// This setting says how to evict, and the store refuses instead.
     NoEviction {
         /// The setting, as it is called on the builder.
@@ -81,6 +86,11 @@ impl fmt::Display for BuildError {
                 f,
                 "`{setting}` without a limit: set `limit_bytes` (to `usize::MAX` if `set_limit` \
                  sets one later), or leave `{setting}` out"
+            ),
+            BuildError::NoPolicy { limit } => write!(
+                f,
+                "`limit_bytes({limit})` without a policy: add `at_limit(AtLimit::Evict)`, which \
+                 makes the store a cache, or `at_limit(AtLimit::Refuse)`"
             ),
             BuildError::NoEviction { setting } => write!(
                 f,

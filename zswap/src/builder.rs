@@ -26,7 +26,9 @@ use crate::build_error::BuildError;
 use crate::limit::Limit;
 use crate::limit::policy::{AtLimit, Eviction};
 use crate::store::Store;
-use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
+use crate::store::settings::{
+    DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN, EncodeOptions, StoreSettings,
+};
 use crate::value::MAX_BLOCK_SIZE;
 
 /// Default of [`StoreBuilder::accept_percent`]: a store that was full accepts blocks again below
@@ -46,6 +48,7 @@ pub struct StoreBuilder<K, S = RandomState> {
     revive: bool,
     limit_bytes: Option<usize>,
     accept_percent: Option<u8>,
+    at_limit: Option<AtLimit>,
     eviction: Eviction<K>,
     max_value_len: Option<usize>,
     encode_options: EncodeOptions,
@@ -89,10 +92,12 @@ impl<K> StoreBuilder<K, RandomState> {
             revive: true,
             limit_bytes: None,
             accept_percent: None,
+            at_limit: None,
             eviction: Eviction {
                 at_limit: AtLimit::Refuse,
                 keep_compressible: false,
                 listener: None,
+                advisor: None,
             },
             max_value_len: None,
             encode_options: EncodeOptions {
@@ -153,6 +158,7 @@ impl<K, S> StoreBuilder<K, S> {
             revive: self.revive,
             limit_bytes: self.limit_bytes,
             accept_percent: self.accept_percent,
+            at_limit: self.at_limit,
             eviction: self.eviction,
             max_value_len: self.max_value_len,
             encode_options: self.encode_options,
@@ -207,7 +213,7 @@ impl<K, S> StoreBuilder<K, S> {
         if self.exclude_from_dumps && self.source.is_some() {
             return Err(BuildError::DumpsOfOwnSource);
         }
-        let Eviction { keep_compressible, listener, .. } = &self.eviction;
+        let Eviction { keep_compressible, listener, advisor, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
         for (setting, given) in
@@ -217,14 +223,21 @@ impl<K, S> StoreBuilder<K, S> {
                 return Err(BuildError::NoLimit { setting });
             }
         }
-        for (setting, given) in
-            [("on_evict", listener.is_some()), ("keep_compressible", *keep_compressible)]
-        {
+        for (setting, given) in [
+            ("on_evict", listener.is_some()),
+            ("keep_compressible", *keep_compressible),
+            ("eviction_advice", advisor.is_some()),
+        ] {
             if given && !evicts {
                 return Err(BuildError::NoEviction { setting });
             }
         }
-        Ok(())
+        match self.limit_bytes {
+            Some(limit) if self.at_limit.is_none() && limit != usize::MAX => {
+                Err(BuildError::NoPolicy { limit })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn build_checked(self) -> Result<Store<K, S>, BuildError> {
@@ -252,7 +265,7 @@ impl<K, S> StoreBuilder<K, S> {
         manager.switch(&spec).map_err(BuildError::Switch)?;
         let settings = StoreSettings {
             block_size: self.block_size,
-            max_value_len: self.max_value_len.unwrap_or(self.block_size),
+            max_value_len: self.max_value_len.unwrap_or(DEFAULT_MAX_VALUE_LEN),
             encode_options: self.encode_options,
             eviction: self.eviction,
             wipe_on_free: self.wipe_on_free,

@@ -64,7 +64,7 @@ impl<K, S> Store<K, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn len(&self) -> usize {
-        self.inner.index.len()
+        self.index().len()
     }
 
     /// Returns whether nothing is stored.

@@ -15,8 +15,8 @@
 //! - A *block* is 0 bytes to the block size (4 KiB unless chosen otherwise), stored under a *key*
 //!   and loaded whole. A block that repeats eight bytes, or has none, is *same-filled* and costs no
 //!   pool memory; one that does not shrink is *incompressible* and kept raw.
-//! - A *value* longer than a block is cut up and joined again inside, where that is
-//!   [allowed](StoreBuilder::max_value_len).
+//! - A *value* longer than a block is cut up and joined again inside, up to
+//!   [a length](StoreBuilder::max_value_len) of 64 MiB unless told otherwise.
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
 //!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block
 //!   needs, as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then it refuses, or
@@ -140,10 +140,13 @@ pub use batches::export::EncodedBlock;
 pub use build_error::BuildError;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
 pub use hasher::{SequentialHasher, SequentialKeys};
+pub use index::clock::EvictionAdvice;
+pub use index::equivalent::Equivalent;
 pub use limit::policy::AtLimit;
+pub use ops::conditional::{NotStored, StoredIf};
 pub use stats::StoreStats;
 pub use store::Store;
-pub use store::settings::DEFAULT_BLOCK_SIZE;
+pub use store::settings::{DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN};
 pub use value::MAX_BLOCK_SIZE;
 pub use value::error::Error;
 pub use zpool_core::CompactionBudget;

@@ -57,7 +57,11 @@ fn batch_of_any_length_equals_single_calls() {
 #[test]
 fn batch_with_repeated_key_keeps_last_block() {
     let pool = PoolScript::new();
-    let store = scripted(pool.clone(), CodecScript::new()).block_size(1024).build().unwrap();
+    let store = scripted(pool.clone(), CodecScript::new())
+        .block_size(1024)
+        .max_value_len(1024)
+        .build()
+        .unwrap();
     let (a, b) = (block(1, 500, Look::Runs), block(2, 600, Look::Runs));
     let too_long = vec![1; 1025];
     let items: Vec<(u64, &[u8])> =

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Look, SPECS, block, builder, check_books, spec, store_of};
-use zswap::{BuildError, Error, MAX_BLOCK_SIZE, Store};
+use zswap::{AtLimit, BuildError, Error, MAX_BLOCK_SIZE, Store};
 
 /// Every length and look comes back from every back end.
 #[test]
@@ -133,7 +133,7 @@ fn hits_and_misses_are_counted() {
 /// A too long block is refused and removes the older one.
 #[test]
 fn too_long_block_removes_older_block() {
-    let store = builder().block_size(1024).build().unwrap();
+    let store = builder().block_size(1024).max_value_len(1024).build().unwrap();
     let kind = Error::BlockTooLong { len: 1025, max: 1024 };
     store.store(1, block(1, 1024, Look::Runs)).unwrap();
     assert_eq!(store.store(1, [7; 1025]), Err(kind));
@@ -189,7 +189,11 @@ fn settings_out_of_range_are_refused() {
         );
     }
     for percent in [0, 101] {
-        let built = builder().limit_bytes(1 << 20).accept_percent(percent).build();
+        let built = builder()
+            .limit_bytes(1 << 20)
+            .at_limit(AtLimit::Refuse)
+            .accept_percent(percent)
+            .build();
         assert!(matches!(built, Err(BuildError::AcceptPercent(p)) if p == percent));
     }
     let unknown = builder().spec(spec("z3fold+lz4")).build().unwrap_err().to_string();

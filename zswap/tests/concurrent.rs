@@ -11,6 +11,7 @@ use common::pool::PoolScript;
 use common::{
     Look, SPECS, TestRng, block, builder, check_books, scripted, spec, stamped, store_of, unstamp,
 };
+use zswap::AtLimit;
 
 /// Ends the loops of other threads when a thread ends, also when it fails.
 struct SetWhenDropped<'a>(&'a AtomicBool);
@@ -272,7 +273,7 @@ fn i7_storm_of_calls_and_switches() {
     for limit in [None, Some(600 << 10)] {
         let mut builder = builder().spec(spec("reference+rle"));
         if let Some(limit) = limit {
-            builder = builder.limit_bytes(limit);
+            builder = builder.limit_bytes(limit).at_limit(AtLimit::Refuse);
         }
         let store = builder.build().unwrap();
         let done = [AtomicBool::new(false), AtomicBool::new(false)];

@@ -101,7 +101,12 @@ fn empty_blocks_at_the_limit_are_evicted() {
     let stats = store.stats();
     assert!(stats.evicted > 10_000 && stats.entries > 1_000, "{stats}");
     assert_eq!((stats.entries as u64 + stats.evicted, stats.listeners_panicked), (100_000, 0));
-    let refusing = builder().spec(spec("reference+rle")).limit_bytes(1 << 20).build().unwrap();
+    let refusing = builder()
+        .spec(spec("reference+rle"))
+        .limit_bytes(1 << 20)
+        .at_limit(AtLimit::Refuse)
+        .build()
+        .unwrap();
     let error = (0..100_000).find_map(|key| refusing.store(key, []).err()).unwrap();
     assert!(matches!(error, Error::Full { .. }), "{error}");
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use common::{Look, block, builder, spec};
 use processors::on_each_processor;
 use zpool_testing::heap::{CountingAllocator, calls_of};
+use zswap::AtLimit;
 use zswap::plugin::Manual;
 
 #[global_allocator]
@@ -26,7 +27,7 @@ fn warm_stores_and_loads_make_no_heap_call() {
     {
         let mut builder = builder().spec(spec(text)).executor(Arc::new(Manual::new()));
         if let Some(limit) = limit {
-            builder = builder.limit_bytes(limit);
+            builder = builder.limit_bytes(limit).at_limit(AtLimit::Refuse);
         }
         let store = builder.build().unwrap();
         let looks = [Look::Runs, Look::Runs, Look::Noise, Look::SameFilled];

@@ -20,7 +20,7 @@ fn executors() -> [Option<Arc<dyn Executor>>; 3] {
 }
 
 fn refusing(text: &str, executor: Option<Arc<dyn Executor>>, limit: usize) -> Store<u64> {
-    let store = builder().spec(spec(text)).limit_bytes(limit);
+    let store = builder().spec(spec(text)).limit_bytes(limit).at_limit(AtLimit::Refuse);
     match executor {
         Some(executor) => store.executor(executor),
         None => store,
@@ -109,8 +109,13 @@ fn cleared_store_takes_as_much_again() {
 /// `Full` says from where on the store takes blocks again.
 #[test]
 fn full_names_threshold() {
-    let store =
-        builder().spec(spec("reference+rle")).limit_bytes(MIB).accept_percent(70).build().unwrap();
+    let store = builder()
+        .spec(spec("reference+rle"))
+        .limit_bytes(MIB)
+        .at_limit(AtLimit::Refuse)
+        .accept_percent(70)
+        .build()
+        .unwrap();
     let stored = fill(&store, |key| block(key, 1000, Look::Noise));
     let error = store.store(stored, block(1, 1000, Look::Noise)).unwrap_err();
     let Error::Full { held, limit, threshold } = error else { panic!("{error}") };

@@ -183,6 +183,7 @@ fn pool_without_estimates_is_compacted() {
         .compressor(Arc::new(RleDriver { script: CodecScript::new() }))
         .executor(Arc::new(Manual::new()))
         .limit_bytes(MIB)
+        .at_limit(AtLimit::Refuse)
         .build()
         .unwrap();
     let stored = (0..100_000).find(|&key| store.store(key, noise(key, 400)).is_err()).unwrap();

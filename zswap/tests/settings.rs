@@ -33,6 +33,23 @@ fn build_eviction_without_limit_is_refused() {
     later.set_limit(Some(1 << 20)).unwrap();
 }
 
+/// A limit says nothing about what happens there, so the builder asks for that.
+#[test]
+fn build_limit_without_policy_is_refused() {
+    let error = refused(builder().limit_bytes(1 << 20), &["limit_bytes(1048576)", "`at_limit("]);
+    assert!(matches!(error, BuildError::NoPolicy { limit: 1_048_576 }));
+    builder().limit_bytes(usize::MAX).build().unwrap();
+}
+
+/// Values longer than a block are split unless a store is told otherwise.
+#[test]
+fn build_default_splits_long_values() {
+    let store = builder().build().unwrap();
+    assert_eq!(store.max_value_len(), zswap::DEFAULT_MAX_VALUE_LEN);
+    store.store(1, vec![3; 5 * store.block_size() + 7]).unwrap();
+    assert_eq!(store.stats().large_values, 1);
+}
+
 #[test]
 fn build_listener_without_eviction_is_refused() {
     for limit in [None, Some(1 << 20), Some(usize::MAX)] {
@@ -44,7 +61,7 @@ fn build_listener_without_eviction_is_refused() {
         let error =
             refused(builder().keep_compressible(true), &["`keep_compressible`", "AtLimit::Evict"]);
         assert!(matches!(error, BuildError::NoEviction { setting: "keep_compressible" }));
-        builder().keep_compressible(false).build().unwrap();
+        builder().at_limit(AtLimit::Refuse).keep_compressible(false).build().unwrap();
     }
     let all = builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).on_evict(|_, _| ());
     all.keep_compressible(true).accept_percent(100).build().unwrap();

@@ -243,7 +243,7 @@ fn soak_emptied_store_takes_blocks_again() {
         let (look, longest) = (looks[rng.below(3)], [40, 400, 4096][rng.below(3)]);
         let text = ["zsmalloc+lz4", "zbud+lz4", "zsmalloc(compact=off)+lz4"][rng.below(3)];
         let limit = (1 + rng.below(mib)) * MIB;
-        let plain = builder().spec(spec(text)).limit_bytes(limit);
+        let plain = builder().spec(spec(text)).limit_bytes(limit).at_limit(AtLimit::Refuse);
         let inline = rng.below(2) == 0;
         let builder = if inline { plain.executor(Arc::new(Inline::new())) } else { plain };
         let store = builder.build().unwrap();

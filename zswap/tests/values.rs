@@ -295,7 +295,12 @@ fn keys_and_retain() {
 /// The books can be read and calls are timed when asked.
 #[test]
 fn stats_display_and_latencies() {
-    let store = builder().latency_histograms(true).limit_bytes(64 << 20).build().unwrap();
+    let store = builder()
+        .latency_histograms(true)
+        .limit_bytes(64 << 20)
+        .at_limit(AtLimit::Refuse)
+        .build()
+        .unwrap();
     assert!(builder().build().unwrap().stats().latencies.is_none());
     (0..100u64).for_each(|key| store.store(key, block(key, 4096, Look::Runs)).unwrap());
     (0..150u64).for_each(|key| drop(store.load_vec(&key).unwrap()));

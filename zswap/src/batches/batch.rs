@@ -324,6 +324,7 @@ mod tests {
                 at_limit: AtLimit::Refuse,
                 keep_compressible: false,
                 listener: None,
+                advisor: None,
             },
             wipe_on_free: false,
         };

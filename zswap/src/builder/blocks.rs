@@ -12,7 +12,8 @@ impl<K, S> StoreBuilder<K, S> {
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
     /// let store = zswap::Store::<u64>::builder().block_size(64 << 10).build()?;
     /// store.store(1, vec![b'x'; 64 << 10])?;
-    /// assert!(store.store(1, vec![b'x'; (64 << 10) + 1]).is_err());
+    /// // A longer value has two blocks.
+    /// store.store(2, vec![b'x'; (64 << 10) + 1])?;
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -20,14 +21,15 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { block_size: bytes, ..self }
     }
 
-    /// The longest value in bytes (default: the block size). Longer ones than a block are cut up
-    /// and joined again, and are there whole or not at all.
+    /// The longest value in bytes (default
+    /// [`DEFAULT_MAX_VALUE_LEN`](crate::DEFAULT_MAX_VALUE_LEN)). Longer ones than a block are cut
+    /// up and joined again, and are there whole or not at all.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
     /// let store = zswap::Store::<u64>::builder().max_value_len(1 << 20).build()?;
     /// store.store(1, vec![b'x'; 1 << 20])?;
-    /// assert_eq!(store.len_of(&1), Some(1 << 20));
+    /// assert!(store.store(1, vec![b'x'; (1 << 20) + 1]).is_err());
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

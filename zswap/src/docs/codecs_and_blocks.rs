@@ -56,8 +56,8 @@
 //!   compresses better.
 //! - *64 KiB and more*: archives that are read from front to back.
 //!
-//! Values longer than a block are cut up, if [`max_value_len`](crate::StoreBuilder::max_value_len)
-//! allows them. A block that is shorter than the block size costs nothing extra.
+//! Values longer than a block are cut up, to the length that
+//! [`max_value_len`](crate::StoreBuilder::max_value_len) allows. A block that is shorter than the block size costs nothing extra.
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

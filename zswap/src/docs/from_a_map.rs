@@ -33,8 +33,8 @@
 //!
 //! - *Errors.* A store can be full, a value too long, memory short. A `store` that fails removes
 //!   the older value, because stale data is worse than none. A load that fails changes nothing.
-//! - *Lengths.* A value longer than the block size needs
-//!   [`max_value_len`](crate::StoreBuilder::max_value_len).
+//! - *Lengths.* A value longer than [`max_value_len`](crate::StoreBuilder::max_value_len) is an
+//!   error.
 //! - *No references into it.* A load copies. `load_with` lends a decompressed copy.
 //! - *Short values.* A value of some dozen bytes gains nothing. Put such values together, or keep
 //!   them in a map.

@@ -15,7 +15,7 @@
 //!
 //! | [`at_limit`] | a full store | for |
 //! |---|---|---|
-//! | [`Refuse`] (default) | returns [`Error::Full`] | data that exists nowhere else |
+//! | [`Refuse`] | returns [`Error::Full`] | data that exists nowhere else |
 //! | [`Evict`] | removes what was not used for the longest time | caches |
 //!
 //! [`at_limit`]: crate::StoreBuilder::at_limit

@@ -22,16 +22,33 @@ use crate::index::table::{Position, Seek};
 const ENTRIES: usize = 128;
 const BUCKETS: usize = 128;
 
+/// How the eviction clock treats an entry, as told by [`StoreBuilder::eviction_advice`].
+///
+/// [`StoreBuilder::eviction_advice`]: crate::StoreBuilder::eviction_advice
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EvictionAdvice {
+    /// By its use, as every entry of a store without advice.
+    #[default]
+    ByUse,
+    /// It is worthless: the hand takes it at once, however warm it is.
+    AtOnce,
+    /// It is pinned: the hand passes it.
+    Never,
+}
+
 /// Result of a step of the hand.
 #[derive(Debug)]
 pub(crate) enum Coldest<K> {
     /// The coldest, taken out.
     Taken(Item<K>),
-    /// All entries that it passed were warm, and there are more to come.
+    /// The entries that it passed were warm, some of them, and there are more to come.
     Warm,
+    /// It passed no entry that it may take, and there may be more to come.
+    Pinned,
     /// It came to the end of the shard.
     End,
-    /// It came to the end of the shard, in which there is nothing.
+    /// It came to the end of the shard, in which there is nothing that it may take.
     Empty,
 }
 
@@ -40,7 +57,14 @@ impl<K> Shard<K> {
     ///
     /// `keep_compressible`: what takes up at most a quarter of its block cools at every second turn
     /// only.
-    pub(crate) fn take_coldest(&mut self, keep_compressible: bool) -> Coldest<K> {
+    ///
+    /// `advise` is asked for each entry under the hand.
+    pub(crate) fn take_coldest(
+        &mut self,
+        keep_compressible: bool,
+        advise: impl Fn(&K) -> EvictionAdvice,
+    ) -> Coldest<K> {
+        let mut cooled = false;
         if self.table.len() == 0 {
             self.hand = Position::default();
             return Coldest::Empty;
@@ -50,15 +74,24 @@ impl<K> Shard<K> {
                 Seek::Found(at, position) => (at, position),
                 Seek::Nothing(position) => {
                     self.hand = position;
-                    return Coldest::Warm;
+                    return step(cooled);
                 }
                 Seek::End => return self.turn(),
             };
             let odd_turn = self.odd_turn;
-            let Some((_, entry)) = self.table.get_mut(at) else { return self.turn() };
+            let Some((key, entry)) = self.table.get_mut(at) else { return self.turn() };
+            let advice = advise(key);
             let spared = keep_compressible && odd_turn && is_dense(entry);
             let heat = entry.state().heat();
-            if heat == 0 && !spared {
+            let cold = match advice {
+                EvictionAdvice::ByUse => heat == 0 && !spared,
+                EvictionAdvice::AtOnce => true,
+                EvictionAdvice::Never => false,
+            };
+            if advice != EvictionAdvice::Never {
+                (cooled, self.passed_evictable) = (true, true);
+            }
+            if cold {
                 // The hand stays: the next entry of the run moves here.
                 self.hand = position;
                 let taken = self.remove_at(at);
@@ -68,7 +101,7 @@ impl<K> Shard<K> {
                 }
                 return taken.map_or(Coldest::Warm, Coldest::Taken);
             }
-            if !spared {
+            if !spared && advice == EvictionAdvice::ByUse {
                 entry.state_mut().set_heat(heat - 1);
             }
             match self.table.behind(at, position) {
@@ -76,15 +109,20 @@ impl<K> Shard<K> {
                 None => return self.turn(),
             }
         }
-        Coldest::Warm
+        step(cooled)
     }
 
     /// Ends a turn: the hand has reached the end of the shard.
     fn turn(&mut self) -> Coldest<K> {
         self.hand = Position::default();
         self.odd_turn = !self.odd_turn;
-        Coldest::End
+        if std::mem::take(&mut self.passed_evictable) { Coldest::End } else { Coldest::Empty }
     }
+}
+
+/// Result of a step that took nothing and did not reach the end.
+fn step<K>(cooled: bool) -> Coldest<K> {
+    if cooled { Coldest::Warm } else { Coldest::Pinned }
 }
 
 /// Little would be gained by evicting it.

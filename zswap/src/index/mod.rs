@@ -17,6 +17,7 @@
 //! after the lock.
 
 pub(crate) mod clock;
+pub(crate) mod equivalent;
 pub(crate) mod key_batch;
 pub(crate) mod large_values;
 pub(crate) mod packed_entry;
@@ -36,7 +37,7 @@ use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::internal::sync::{Mutex, MutexGuard};
 use zpool_manager::PoolRef;
 
-use crate::index::clock::Coldest;
+use crate::index::clock::{Coldest, EvictionAdvice};
 use crate::index::key_batch::KeyBatch;
 use crate::index::shard::{Inserted, Item, Replaced, Shard, ShardStats};
 use crate::index::shard_contents::ShardContents;
@@ -258,17 +259,22 @@ impl<K> Index<K> {
     }
 
     /// Evicts the first cold entry that the clock's hand reaches. Returns `None` if no shard has an
-    /// entry.
+    /// entry that may be evicted.
     ///
     /// An empty shard passes the question on, however often it is asked (B30).
-    pub(crate) fn take_coldest(&self, keep_compressible: bool) -> Option<Item<K>> {
+    pub(crate) fn take_coldest(
+        &self,
+        keep_compressible: bool,
+        advise: impl Fn(&K) -> EvictionAdvice,
+    ) -> Option<Item<K>> {
         let mut empty = 0;
-        while empty < self.shards() {
+        // The first shard twice: the hand may have been in its middle.
+        while empty <= self.shards() {
             // Relaxed, here and below: only this function reads the hand. Two threads that find it
             // in the same shard look there one after the other.
             let at = self.hand.load(Ordering::Relaxed);
             let coldest = self.edit_shard(at % self.shards(), |shard| {
-                let coldest = shard.take_coldest(keep_compressible);
+                let coldest = shard.take_coldest(keep_compressible, &advise);
                 shard.stats.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
                 coldest
             });
@@ -280,6 +286,7 @@ impl<K> Index<K> {
             match coldest {
                 Coldest::Taken(item) => return Some(item),
                 Coldest::Warm => empty = 0,
+                Coldest::Pinned => {}
                 Coldest::End => {
                     empty = 0;
                     on();
@@ -395,6 +402,23 @@ impl<K: Eq> Index<K> {
         rehash: impl Fn(&K) -> u64,
     ) -> Result<Inserted<K>, NoRoom> {
         self.edit(hash, |shard, hash| shard.put(hash, new, |key| self.split(rehash(key)).1))
+    }
+
+    /// Stores the item in `new` if `decide` accepts: see [`Shard::put_if`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory or no place; `new` still has it.
+    pub(crate) fn put_if(
+        &self,
+        hash: u64,
+        new: &mut Option<Item<K>>,
+        rehash: impl Fn(&K) -> u64,
+        decide: impl FnOnce(Option<&K>, &K) -> bool,
+    ) -> Result<Option<Inserted<K>>, NoRoom> {
+        self.edit(hash, |shard, hash| {
+            shard.put_if(hash, new, |key| self.split(rehash(key)).1, decide)
+        })
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use zpool_core::internal::catch;
+
+use crate::index::clock::EvictionAdvice;
+
 /// Policy of a store at its limit.
 ///
 /// # How far over the limit
@@ -44,17 +48,30 @@ pub enum AtLimit {
 /// Receives what was evicted: key and length.
 pub(crate) type Listener<K> = Box<dyn Fn(&K, usize) + Send + Sync>;
 
+/// Says how the eviction clock treats the entry of a key.
+pub(crate) type Advisor<K> = Box<dyn Fn(&K) -> EvictionAdvice + Send + Sync>;
+
 /// How to evict.
 pub(crate) struct Eviction<K> {
     pub(crate) at_limit: AtLimit,
     pub(crate) keep_compressible: bool,
     pub(crate) listener: Option<Listener<K>>,
+    pub(crate) advisor: Option<Advisor<K>>,
 }
 
 impl<K> Eviction<K> {
     #[inline]
     pub(crate) fn evicts(&self) -> bool {
         self.at_limit == AtLimit::Evict
+    }
+
+    /// How to treat the entry of `key`. An advisor that panics is not heard.
+    #[inline]
+    pub(crate) fn advise(&self, key: &K) -> EvictionAdvice {
+        match &self.advisor {
+            None => EvictionAdvice::ByUse,
+            Some(advisor) => catch(|| advisor(key)).unwrap_or_default(),
+        }
     }
 }
 
@@ -64,6 +81,7 @@ impl<K> fmt::Debug for Eviction<K> {
             .field("at_limit", &self.at_limit)
             .field("keep_compressible", &self.keep_compressible)
             .field("listener", &self.listener.is_some())
+            .field("advisor", &self.advisor.is_some())
             .finish()
     }
 }

@@ -363,7 +363,7 @@ enum LoadOutcome {
 }
 
 /// Memory that a value is copied to.
-trait Destination {
+pub(crate) trait Destination {
     /// Returns room for `len` bytes.
     fn room(&mut self, len: usize) -> Result<&mut [u8], Error>;
 }
@@ -393,10 +393,10 @@ thread_local! {
 }
 
 /// The thread's buffer, on loan.
-struct Scratch(Vec<u8>);
+pub(crate) struct Scratch(pub(crate) Vec<u8>);
 
 impl Scratch {
-    fn take() -> Scratch {
+    pub(crate) fn take() -> Scratch {
         // While the thread ends, the buffer may be gone.
         Scratch(SCRATCH.try_with(Cell::take).unwrap_or_default())
     }

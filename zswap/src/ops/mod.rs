@@ -4,7 +4,12 @@ mod store;
 
 mod load;
 
+mod range;
+
 mod remove;
+
+pub(crate) mod conditional;
+
 mod scan;
 
 // What they share.

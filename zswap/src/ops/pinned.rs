@@ -8,14 +8,15 @@
 //!
 //! The guard keeps the object's bytes, whatever becomes of the entry. The reference keeps the pool.
 
-use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::PoolError;
 use zpool_core::internal::{TryArc, prefetch};
 use zpool_manager::PoolRef;
 
-use crate::index::shard::ValueRef;
+use crate::index::equivalent::Equivalent;
+use crate::index::shard::{Shard, ValueRef};
+use crate::index::table::BucketId;
 use crate::store::Store;
 use crate::value::access::Access;
 use crate::value::backoff::{Backoff, is_too_many_readers};
@@ -71,15 +72,37 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         use_value: F,
     ) -> Result<Option<R>, Error>
     where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
+        Q: Equivalent<K> + ?Sized,
+        F: FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
+    {
+        self.with_pinned_if(hash, key, access, backoff, |_, _| true, use_value)
+    }
+
+    /// Lends a value if `admit` accepts its entry, which it sees under the shard's lock. Otherwise
+    /// there is nothing.
+    #[inline(always)]
+    pub(crate) fn with_pinned_if<Q, R, A, F>(
+        &self,
+        hash: u64,
+        key: &Q,
+        access: Access,
+        backoff: &mut Backoff,
+        mut admit: A,
+        use_value: F,
+    ) -> Result<Option<R>, Error>
+    where
+        Q: Equivalent<K> + ?Sized,
+        A: FnMut(&Shard<K>, BucketId) -> bool,
         F: FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
     {
         loop {
             let (mut shard, table_hash) = self.index().lock(hash);
             let is_sequential = shard.is_sequential(table_hash);
-            let Some(found) = shard.look_up(table_hash, key, access) else { return Ok(None) };
-            let id = (access == Access::Take).then(|| found.id());
+            let Some(found) = shard.look_up(table_hash, key, access, &mut admit) else {
+                return Ok(None);
+            };
+            let removes = matches!(access, Access::Take | Access::Examine);
+            let id = removes.then(|| found.id());
             match found {
                 ValueRef::Pooled { handle, pool, meta } => {
                     let pool = pool.clone();

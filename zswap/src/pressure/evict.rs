@@ -22,6 +22,7 @@ use crate::limit::Admission;
 use crate::limit::eviction_scope::EvictionScope;
 use crate::pressure::release::{IdleContexts, PoolScope};
 use crate::store::Store;
+use crate::value::Value;
 use crate::value::error::Error;
 use crate::value::pooled_object::call_allocator;
 
@@ -267,8 +268,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut trimmed = [const { None }; TRIMMED];
         let (mut freed, mut evicted) = (0, 0usize);
         while freed < step
-            && let Some((key, stored)) =
-                self.index().take_coldest(self.eviction().keep_compressible)
+            && let Some((key, stored)) = self.take_coldest()
         {
             if let Some(pool) = stored.pool() {
                 note_pool(&mut trimmed, pool);
@@ -312,9 +312,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
+    /// Takes the coldest entry out of the index.
+    fn take_coldest(&self) -> Option<Item<K>> {
+        let eviction = self.eviction();
+        self.index().take_coldest(eviction.keep_compressible, |key| eviction.advise(key))
+    }
+
     /// Evicts the coldest entry. Returns its cost, or `None` if there is no entry.
     fn evict_one(&self) -> Option<usize> {
-        let (key, stored) = self.index().take_coldest(self.eviction().keep_compressible)?;
+        let (key, stored) = self.take_coldest()?;
         let cost = self.cost(&stored);
         self.notify_listener((key, stored));
         Some(cost)
@@ -405,6 +411,17 @@ impl<K, S> Store<K, S> {
             return removed;
         }
         self.free_item(item)
+    }
+
+    /// Frees a value that its owner removed, as [`free_removed`](Self::free_removed) does.
+    pub(crate) fn free_removed_value(&self, value: Value) {
+        if self.evicts_for_debt() {
+            self.limit().debt().credit(self.cost(&value));
+        }
+        self.free(value);
+        if self.limit().above_low_watermark() {
+            self.limit().note_removed();
+        }
     }
 }
 

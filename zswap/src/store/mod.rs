@@ -103,8 +103,7 @@ impl<K, S> Store<K, S> {
         self.inner.settings.block_size
     }
 
-    /// Returns the length of the longest value in bytes: the block size, unless the builder set
-    /// another.
+    /// Returns the length of the longest value in bytes.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -141,7 +140,10 @@ impl<K, S> Store<K, S> {
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().limit_bytes(64 << 20).build()?;
+    /// let store = zswap::Store::<u64>::builder()
+    ///     .limit_bytes(64 << 20)
+    ///     .at_limit(zswap::AtLimit::Refuse)
+    ///     .build()?;
     /// assert_eq!(store.limit_bytes(), Some(64 << 20));
     /// store.set_limit(None)?;
     /// assert_eq!(store.limit_bytes(), None);

@@ -6,6 +6,9 @@ use crate::value::incompressible;
 /// Default of [`StoreBuilder::block_size`](crate::StoreBuilder::block_size) in bytes.
 pub const DEFAULT_BLOCK_SIZE: usize = 4096;
 
+/// Default of [`StoreBuilder::max_value_len`](crate::StoreBuilder::max_value_len) in bytes.
+pub const DEFAULT_MAX_VALUE_LEN: usize = 64 << 20;
+
 /// Settings of a store.
 pub(crate) struct StoreSettings<K> {
     pub(crate) block_size: usize,

@@ -9,4 +9,6 @@ pub(crate) enum Access {
     Peek,
     /// The entry is removed once its bytes are in the buffer.
     Take,
+    /// No use, but the entry may be removed once its bytes were looked at.
+    Examine,
 }

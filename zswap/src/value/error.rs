@@ -15,7 +15,7 @@ pub enum Error {
     BlockTooLong {
         /// Its bytes.
         len: usize,
-        /// The store's longest value: its block size, unless told otherwise.
+        /// The store's longest value.
         max: usize,
     },
     /// `load`, `take`: the block does not fit the buffer. Nothing was decompressed.

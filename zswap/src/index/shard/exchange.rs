@@ -62,6 +62,18 @@ impl<K: Eq> Shard<K> {
     ) -> Result<Inserted<K>, NoRoom> {
         let Some((key, _)) = &*new else { return Err(NoRoom) };
         let found = self.table.find(hash, |other| other == key);
+        self.put_at(found, hash, new, rehash)
+    }
+
+    /// Stores the item in `new` at the bucket of its key, or in a new one if there is none.
+    #[inline]
+    pub(super) fn put_at(
+        &mut self,
+        found: Option<BucketId>,
+        hash: u64,
+        new: &mut Option<Item<K>>,
+        rehash: impl Fn(&K) -> u64,
+    ) -> Result<Inserted<K>, NoRoom> {
         if found.is_none() {
             if self.table.is_sparse() {
                 self.table.tidy(false, &rehash);

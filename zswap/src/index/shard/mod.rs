@@ -1,18 +1,19 @@
 //! A shard of the index, all under one lock: a table of entries, the pools that they are in, and
 //! the statistics.
 
+mod conditional;
 mod entries;
 mod exchange;
 mod shard_stats;
-
-use std::borrow::Borrow;
 
 use zpool_core::internal::TryArc;
 use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
+pub(crate) use self::conditional::SWEEP;
 pub(crate) use self::exchange::{Inserted, Replaced};
 pub(crate) use self::shard_stats::ShardStats;
+use crate::index::equivalent::Equivalent;
 use crate::index::large_values::LargeValues;
 use crate::index::packed_entry::PackedEntry;
 use crate::index::pool_refs::PoolRefs;
@@ -48,6 +49,8 @@ pub(crate) struct Shard<K> {
     /// Position of the clock's hand: see [`clock`](crate::index::clock).
     pub(crate) hand: Position,
     pub(crate) odd_turn: bool,
+    /// In this turn the hand has passed an entry that it may take.
+    pub(crate) passed_evictable: bool,
 }
 
 /// A value in the index, borrowed from its shard.
@@ -69,6 +72,7 @@ impl<K> Shard<K> {
             list_bytes: 0,
             hand: Position::default(),
             odd_turn: false,
+            passed_evictable: false,
             watches: Watches::default(),
         }
     }
@@ -166,26 +170,32 @@ impl<K: Eq> Shard<K> {
     #[inline]
     pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<ValueRef<'_>>
     where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        let at = self.table.find(hash, |other| other.borrow() == key)?;
+        let at = self.table.find(hash, |other| key.equivalent(other))?;
         self.found(at)
     }
 
     /// Finds `key` for a load, peek or take: counted, and for a load as a use.
+    ///
+    /// An entry that `admit` declines counts as none.
     #[inline]
-    pub(crate) fn look_up<Q>(&mut self, hash: u64, key: &Q, access: Access) -> Option<ValueRef<'_>>
+    pub(crate) fn look_up<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        access: Access,
+        admit: impl FnOnce(&Self, BucketId) -> bool,
+    ) -> Option<ValueRef<'_>>
     where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        match self.table.find(hash, |other| other.borrow() == key) {
-            Some(at) => {
+        match self.table.find(hash, |other| key.equivalent(other)) {
+            Some(at) if admit(self, at) => {
                 self.count_hit(at, access);
                 self.found(at)
             }
-            None => {
+            _ => {
                 self.stats.count_miss(access);
                 None
             }
@@ -203,10 +213,9 @@ impl<K: Eq> Shard<K> {
     #[inline]
     pub(crate) fn bucket_of<Q>(&self, hash: u64, key: &Q) -> Option<BucketId>
     where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        self.table.find(hash, |other| other.borrow() == key)
+        self.table.find(hash, |other| key.equivalent(other))
     }
 
     /// Counts a load, peek or take of the entry at bucket `at`. A load warms it.
@@ -229,10 +238,9 @@ impl<K: Eq> Shard<K> {
         wanted: impl FnOnce(&ValueRef<'_>) -> bool,
     ) -> Option<Item<K>>
     where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        let at = self.table.find(hash, |other| other.borrow() == key)?;
+        let at = self.table.find(hash, |other| key.equivalent(other))?;
         if !wanted(&self.found(at)?) {
             return None;
         }

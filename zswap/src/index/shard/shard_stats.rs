@@ -92,7 +92,7 @@ impl ShardStats {
     pub(crate) fn count_hit(&mut self, access: Access) {
         match access {
             Access::Load => self.load_hits += 1,
-            Access::Peek => self.peek_hits += 1,
+            Access::Peek | Access::Examine => self.peek_hits += 1,
             Access::Take => {}
         }
     }
@@ -101,7 +101,7 @@ impl ShardStats {
     pub(crate) fn uncount_hit(&mut self, access: Access) {
         match access {
             Access::Load => self.load_hits -= 1,
-            Access::Peek => self.peek_hits -= 1,
+            Access::Peek | Access::Examine => self.peek_hits -= 1,
             Access::Take => {}
         }
     }
@@ -110,7 +110,7 @@ impl ShardStats {
     pub(super) fn count_miss(&mut self, access: Access) {
         match access {
             Access::Load => self.load_misses += 1,
-            Access::Peek => self.peek_misses += 1,
+            Access::Peek | Access::Examine => self.peek_misses += 1,
             Access::Take => self.take_misses += 1,
         }
     }

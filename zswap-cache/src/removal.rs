@@ -1,0 +1,139 @@
+//! What happens when an entry is gone: counted by cause, its pin given back, its listener told.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use zpool_core::internal::catch;
+use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::entry::stamp::EntryStamp;
+use crate::entry::stamped::Stamped;
+use crate::time::Clock;
+
+/// Why an entry is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RemovalCause {
+    /// The cache was full, and the entry had not been used for the longest time.
+    Evicted,
+    /// Another value was stored under the key.
+    Replaced,
+    /// Its time to live or to idle was over.
+    Expired,
+    /// The program removed it, or a newer value could not be stored.
+    Invalidated,
+    /// The program cleared the cache.
+    Cleared,
+}
+
+pub(crate) const CAUSES: [RemovalCause; 5] = [
+    RemovalCause::Evicted,
+    RemovalCause::Replaced,
+    RemovalCause::Expired,
+    RemovalCause::Invalidated,
+    RemovalCause::Cleared,
+];
+
+/// Receives the key, the length in bytes and the cause of what is gone.
+pub(crate) type RemovalListener<K> = Box<dyn Fn(&K, usize, RemovalCause) + Send + Sync>;
+
+thread_local! {
+    /// The caches whose listeners run on this thread, by address.
+    static TELLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a cache and its store share about removals.
+pub(crate) struct Removals<K> {
+    pub(crate) listener: Option<RemovalListener<K>>,
+    pub(crate) clock: Clock,
+    /// Bytes of pinned values, as they were given.
+    pub(crate) pinned: AtomicUsize,
+    by_cause: [AtomicU64; CAUSES.len()],
+    pub(crate) listeners_panicked: AtomicU64,
+}
+
+impl<K> Removals<K> {
+    pub(crate) fn new(listener: Option<RemovalListener<K>>, clock: Clock) -> Arc<Removals<K>> {
+        Arc::new(Removals {
+            listener,
+            clock,
+            pinned: AtomicUsize::new(0),
+            by_cause: Default::default(),
+            listeners_panicked: AtomicU64::new(0),
+        })
+    }
+
+    /// Entries that are gone for this cause.
+    pub(crate) fn count(&self, cause: RemovalCause) -> u64 {
+        // Relaxed, here and below: statistics.
+        self.by_cause[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// Notes that an entry is gone, and tells the listener. Called once per entry, with no lock
+    /// held, after its memory is freed. An entry that had expired is gone for that reason.
+    pub(crate) fn removed<M: EntryStamp>(
+        &self,
+        key: &Stamped<K, M>,
+        len: usize,
+        cause: RemovalCause,
+    ) {
+        let expires = matches!(cause, RemovalCause::Evicted | RemovalCause::Replaced);
+        let cause = if expires && key.stamp.is_expired(self.clock.now()) {
+            RemovalCause::Expired
+        } else {
+            cause
+        };
+        self.by_cause[cause as usize].fetch_add(1, Ordering::Relaxed);
+        if key.stamp.is_pinned() {
+            self.unpin_bytes(len);
+        }
+        if let Some(listener) = &self.listener {
+            self.tell(|| listener(&key.key, len, cause));
+        }
+    }
+
+    /// Takes `bytes` of the share of pinned values, which has `max`. Returns false if they do not
+    /// fit.
+    pub(crate) fn pin_bytes(&self, bytes: usize, max: usize) -> bool {
+        // Relaxed: an account, exact because each entry's pin is set and cleared under a lock.
+        let add = |pinned: usize| pinned.checked_add(bytes).filter(|&sum| sum <= max);
+        self.pinned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
+
+    pub(crate) fn unpin_bytes(&self, bytes: usize) {
+        self.pinned.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Calls the listener, unless it runs on this thread already: a listener that stores what it is
+    /// told of would have no end.
+    fn tell(&self, call: impl FnOnce()) {
+        let this = std::ptr::from_ref(self).addr();
+        let entered = TELLING.try_with(|telling| {
+            let mut telling = telling.borrow_mut();
+            let enters = !telling.contains(&this) && telling.try_reserve(1).is_ok();
+            if enters {
+                telling.push(this);
+            }
+            enters
+        });
+        // Without the list, the thread is about to end: there is nothing to recurse from.
+        if entered == Ok(false) {
+            return;
+        }
+        if catch(call).is_none() {
+            self.listeners_panicked.fetch_add(1, Ordering::Relaxed);
+        }
+        let _ = TELLING.try_with(|telling| telling.borrow_mut().retain(|&other| other != this));
+    }
+}
+
+impl<K> fmt::Debug for Removals<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Removals")
+            .field("listener", &self.listener.is_some())
+            .field("pinned", &self.pinned)
+            .field("by_cause", &self.by_cause)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,25 @@
+//! What a look-up compares with stored keys.
+
+use std::borrow::Borrow;
+
+/// Equality of a look-up's key with a stored one.
+///
+/// Every borrowed form of a key has it. A type of your own, which is not `Eq`, can have it for keys
+/// that cannot be borrowed in another form: a key with something attached, for instance.
+///
+/// # Behavior
+///
+/// 1. If a stored key is equivalent, its hash is that of `self`.
+/// 2. Equal stored keys are equivalent to the same values.
+/// 3. It must not call the store: it runs under a lock of the index.
+pub trait Equivalent<K: ?Sized> {
+    /// Returns whether `key` is the one that is looked up.
+    fn equivalent(&self, key: &K) -> bool;
+}
+
+impl<Q: Eq + ?Sized, K: Borrow<Q> + ?Sized> Equivalent<K> for Q {
+    #[inline]
+    fn equivalent(&self, key: &K) -> bool {
+        self == key.borrow()
+    }
+}

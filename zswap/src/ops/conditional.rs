@@ -1,0 +1,391 @@
+//! Operations that look at the stored key: the hooks for a layer that attaches something to its
+//! keys, a version or a deadline for instance.
+//!
+//! ```text
+//!   load_if, peek_with_if   find ─► admit(stored key)? ─► pin ─► decompress
+//!   store_if                encode ─► find ─► decide(stored key, new key)? ─► replace both
+//!   remove_if               find ─► decide(stored key)? ─► take out ─► free
+//!   remove_value_if         pin ─► decompress ─► decide(bytes)? ─► same value still? ─► take out
+//!   remove_where            every entry: wanted(stored key)? ─► take out ─► free
+//! ```
+//!
+//! Closures that see a stored key run under the shard's lock: they must be short and must not call
+//! the store. If one panics, so does the call, and nothing has changed. All other operations of a
+//! store are compiled without a trace of these.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use zpool_core::might_block;
+
+use crate::index::equivalent::Equivalent;
+use crate::index::shard::{Inserted, Item, SWEEP};
+use crate::index::table::Position;
+use crate::ops::encode::Placement;
+use crate::ops::load::{Destination, Scratch};
+use crate::ops::pinned::PinnedValue;
+use crate::store::Store;
+use crate::value::access::Access;
+use crate::value::backoff::Backoff;
+use crate::value::error::Error;
+use crate::value::pooled_object::PooledObject;
+use crate::value::{PooledBlock, Value};
+
+/// Result of [`Store::store_if`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredIf<K> {
+    /// The block is stored.
+    Stored {
+        /// The stored key and the length in bytes of what it replaced, if there was something.
+        replaced: Option<(K, usize)>,
+    },
+    /// The condition does not hold. Nothing has changed.
+    Declined {
+        /// The key that was to be stored.
+        key: K,
+    },
+}
+
+/// A conditional store that failed. What was stored under the key before is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotStored<K> {
+    /// The key that was to be stored.
+    pub key: K,
+    /// Why it was not.
+    pub error: Error,
+}
+
+impl<K> fmt::Display for NotStored<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<K: fmt::Debug> std::error::Error for NotStored<K> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.error)
+    }
+}
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Loads as [`load`](Self::load) does, if `admit` accepts the stored key. Otherwise there is
+    /// nothing, and a miss is counted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn load_if<Q>(
+        &self,
+        key: &Q,
+        mut buffer: &mut [u8],
+        admit: impl FnMut(&K) -> bool,
+    ) -> Result<Option<usize>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.fetch_if(key, &mut buffer, Access::Load, admit)
+    }
+
+    /// Loads into a new vector, if `admit` accepts the stored key: see [`load_if`](Self::load_if).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_vec`](Self::load_vec).
+    pub fn load_vec_if<Q>(
+        &self,
+        key: &Q,
+        admit: impl FnMut(&K) -> bool,
+    ) -> Result<Option<Vec<u8>>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut block = Vec::new();
+        let found = self.fetch_if(key, &mut block, Access::Load, admit)?;
+        Ok(found.map(|_| block))
+    }
+
+    /// Peeks, in a new vector, if `admit` accepts the stored key: see [`peek_vec`](Self::peek_vec).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_vec`](Self::load_vec).
+    pub fn peek_vec_if<Q>(
+        &self,
+        key: &Q,
+        admit: impl FnMut(&K) -> bool,
+    ) -> Result<Option<Vec<u8>>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut block = Vec::new();
+        let found = self.fetch_if(key, &mut block, Access::Peek, admit)?;
+        Ok(found.map(|_| block))
+    }
+
+    /// Lends the value to `look`, if `admit` accepts the stored key: see
+    /// [`load_with`](Self::load_with). `look` runs with no lock held.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_with`](Self::load_with).
+    pub fn load_with_if<Q, R>(
+        &self,
+        key: &Q,
+        admit: impl FnMut(&K) -> bool,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut scratch = Scratch::take();
+        let found = self.fetch_if(key, &mut scratch.0, Access::Load, admit)?;
+        Ok(found.map(|len| look(&scratch.0[..len])))
+    }
+
+    /// Lends the value to `look` without counting a use, if `admit` accepts the stored key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_with`](Self::load_with).
+    pub fn peek_with_if<Q, R>(
+        &self,
+        key: &Q,
+        admit: impl FnMut(&K) -> bool,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut scratch = Scratch::take();
+        let found = self.fetch_if(key, &mut scratch.0, Access::Peek, admit)?;
+        Ok(found.map(|len| look(&scratch.0[..len])))
+    }
+
+    /// Lends the stored key, and the length of its value in bytes, to `look`. Returns `None` if
+    /// there is nothing. Counts as no look-up.
+    pub fn with_key<Q, R>(&self, key: &Q, look: impl FnOnce(&K, usize) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (shard, hash) = self.index().lock(self.hash(key));
+        shard.with_key(hash, key, look)
+    }
+
+    /// Stores a copy of `block` under `key`, if `decide` accepts the stored key, if there is one,
+    /// and the new one. The new key replaces the stored one, which is returned.
+    ///
+    /// `decide` runs once, after the block is compressed.
+    ///
+    /// # Errors
+    ///
+    /// [`NotStored`], with the key. Unlike [`store`](Self::store), this leaves what was stored
+    /// before. If that is stale now, remove it.
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`store`](Self::store). No other operation on the key comes between the decision and
+    /// its effect.
+    pub fn store_if(
+        &self,
+        key: K,
+        block: impl AsRef<[u8]>,
+        decide: impl FnOnce(Option<&K>, &K) -> bool,
+    ) -> Result<StoredIf<K>, NotStored<K>> {
+        might_block("Store::store_if");
+        let _timer = self.latencies().map(|latencies| latencies.store.timer());
+        let hash = self.hash(&key);
+        match self.encode_value(hash, block.as_ref()) {
+            Ok(value) => self.put_if(hash, key, value, decide),
+            Err(error) => Err(self.not_stored(key, error)),
+        }
+    }
+
+    /// Removes what is stored under `key`, if `decide` accepts the stored key and the length in
+    /// bytes. Returns both.
+    ///
+    /// Never blocks or allocates, as [`invalidate`](Self::invalidate).
+    pub fn remove_if<Q>(
+        &self,
+        key: &Q,
+        decide: impl FnOnce(&K, usize) -> bool,
+    ) -> Option<(K, usize)>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let removed = self.index().edit(self.hash(key), |shard, hash| {
+            let removed = shard.remove_key_if(hash, key, decide);
+            shard.stats.invalidated += u64::from(removed.is_some());
+            removed
+        });
+        removed.map(|item| self.free_and_keep_key(item))
+    }
+
+    /// Removes what is stored under `key`, if `decide` accepts its bytes and it is still there
+    /// afterwards. Returns the stored key and the length in bytes.
+    ///
+    /// `decide` runs with no lock held and may use the store. If the value is replaced meanwhile,
+    /// the newer one stays. The exception is a same-filled block that replaces an equal one: the
+    /// two cannot be distinguished. Counts as a peek.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_with`](Self::load_with). What is stored stays.
+    pub fn remove_value_if<Q>(
+        &self,
+        key: &Q,
+        mut admit: impl FnMut(&K) -> bool,
+        decide: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Option<(K, usize)>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (hash, mut scratch) = (self.hash(key), Scratch::take());
+        let removed = self.with_pinned_if(
+            hash,
+            key,
+            Access::Examine,
+            &mut Backoff::default(),
+            |shard, at| shard.key_at(at).is_some_and(&mut admit),
+            |value, id, backoff| {
+                let room = scratch.0.room(value.len())?;
+                self.decode_value(&value, room, backoff)?;
+                if !decide(room) {
+                    return Ok(None);
+                }
+                // Pinned until now, so that no other value can have its id.
+                let removed = self.index().edit(hash, |shard, hash| {
+                    let removed = shard.remove_if(hash, key, |found| Some(found.id()) == id);
+                    shard.stats.invalidated += u64::from(removed.is_some());
+                    removed
+                });
+                // Unpinned before the object is freed: an allocator may wait for readers (B20).
+                match value {
+                    PinnedValue::Pooled { object, .. } => self.unpin(object),
+                    PinnedValue::Large(large) => drop(large),
+                    PinnedValue::SameFilled { .. } => {}
+                }
+                Ok(removed.map(|item| self.free_and_keep_key(item)))
+            },
+        );
+        removed.map(Option::flatten).inspect_err(|error| self.counters().load_failed(error))
+    }
+
+    /// Removes all entries whose stored keys are `wanted`, and lends each to `gone` with the length
+    /// in bytes, after it is freed. Returns their number. Entries that are stored or moved
+    /// meanwhile may be passed over.
+    ///
+    /// `wanted` runs under the shard's lock, for a bounded number of entries at a time; `gone` runs
+    /// under none and may use the store. Needs no memory.
+    pub fn remove_where(
+        &self,
+        mut wanted: impl FnMut(&K) -> bool,
+        mut gone: impl FnMut(K, usize),
+    ) -> usize {
+        let mut removed = 0;
+        for number in 0..self.index().shards() {
+            let mut next = Some(Position::default());
+            while let Some(from) = next {
+                let mut out = [const { None }; SWEEP];
+                next = self.index().edit_shard(number, |shard| {
+                    let next = shard.sweep(from, &mut wanted, &mut out);
+                    shard.stats.invalidated += out.iter().flatten().count() as u64;
+                    next
+                });
+                for item in out.into_iter().flatten() {
+                    let (key, len) = self.free_and_keep_key(item);
+                    gone(key, len);
+                    removed += 1;
+                }
+            }
+        }
+        removed
+    }
+
+    fn fetch_if<Q>(
+        &self,
+        key: &Q,
+        to: &mut impl Destination,
+        access: Access,
+        mut admit: impl FnMut(&K) -> bool,
+    ) -> Result<Option<usize>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let _timer = self.latencies().map(|latencies| latencies.load.timer());
+        let found = self.with_pinned_if(
+            self.hash(key),
+            key,
+            access,
+            &mut Backoff::default(),
+            |shard, at| shard.key_at(at).is_some_and(&mut admit),
+            |value, _, backoff| {
+                let len = value.len();
+                self.decode_value(&value, to.room(len)?, backoff)?;
+                Ok(len)
+            },
+        );
+        found.inspect_err(|error| self.counters().load_failed(error))
+    }
+
+    /// Encodes a block or value, which no index has yet.
+    fn encode_value(&self, hash: u64, block: &[u8]) -> Result<Value, Error> {
+        self.check_len(block)?;
+        if block.len() > self.block_size() {
+            return self.large(hash, block);
+        }
+        Ok(match self.place(block, || self.manager().current().ok_or(Error::NoPool))? {
+            Placement::SameFilled(word) => Value::SameFilled { word, len: block.len() },
+            Placement::Pool(pool) => {
+                // The prefetch finishes while the codec works.
+                self.index().prefetch(hash);
+                let (handle, meta) = self.encode(&pool, pool.codec(), block)?;
+                Value::Pooled(PooledBlock { object: PooledObject::new(pool, handle), meta })
+            }
+        })
+    }
+
+    fn put_if(
+        &self,
+        hash: u64,
+        key: K,
+        value: Value,
+        decide: impl FnOnce(Option<&K>, &K) -> bool,
+    ) -> Result<StoredIf<K>, NotStored<K>> {
+        let added = self.cost(&value);
+        // Here, so that the value is freed without the shard's lock if `decide` panics.
+        let mut new = Some((key, value));
+        let put = self.index().put_if(hash, &mut new, |key| self.hash(key), decide);
+        if let Ok(Some(Inserted { replaced, unused_ref })) = put {
+            drop(unused_ref);
+            let replaced_cost = replaced.as_ref().map_or(0, |(_, value)| self.cost(value));
+            let replaced = replaced.map(|(key, value)| {
+                let len = value.len();
+                self.free(value);
+                (key, len)
+            });
+            self.charge_eviction_debt(added, replaced_cost);
+            return Ok(StoredIf::Stored { replaced });
+        }
+        let Some((key, value)) = new else {
+            unreachable!("an entry that was not put in is still here")
+        };
+        self.free(value);
+        match put {
+            Ok(_) => Ok(StoredIf::Declined { key }),
+            Err(_) => Err(self.not_stored(key, Error::IndexOutOfMemory)),
+        }
+    }
+
+    #[cold]
+    fn not_stored(&self, key: K, error: Error) -> NotStored<K> {
+        self.counters().store_failed(&error);
+        NotStored { key, error }
+    }
+
+    /// Frees the value of an item that was removed. Returns its key and length.
+    fn free_and_keep_key(&self, (key, value): Item<K>) -> (K, usize) {
+        let len = value.len();
+        self.free_removed_value(value);
+        (key, len)
+    }
+}

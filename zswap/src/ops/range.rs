@@ -1,0 +1,140 @@
+//! Loads of a part of a value.
+//!
+//! ```text
+//!   blocks    |   0   |   1   |   2   |   3   |      a value of four
+//!   wanted            |  ▒▒▒▒▒▒▒▒▒▒▒▒|
+//!   decoded              1: into scratch memory, its end is copied
+//!                                2: into the caller's buffer
+//! ```
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use crate::index::equivalent::Equivalent;
+use crate::ops::load::{Destination, Scratch};
+use crate::ops::pinned::PinnedValue;
+use crate::store::Store;
+use crate::value::access::Access;
+use crate::value::backoff::Backoff;
+use crate::value::error::Error;
+use crate::value::same_filled;
+
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Copies the bytes of a value from `offset` on into `buffer`, as many as there are and fit, and
+    /// returns their number: 0 if the value ends before. Returns `None` if there is nothing under
+    /// `key`. Counts as a use.
+    ///
+    /// Of a value longer than a block, only the blocks that the range touches are decompressed. A
+    /// block that it touches in part is decompressed whole, in a buffer that the thread keeps for
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_with`](Self::load_with). The contents of `buffer` are unspecified then.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use zswap::Store;
+    ///
+    /// let store = Store::builder().max_value_len(1 << 20).build()?;
+    /// let log: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
+    /// store.store("log", &log)?;
+    /// let mut line = [0; 4];
+    /// assert_eq!(store.load_range("log", 4 * 12_345, &mut line)?, Some(4));
+    /// assert_eq!(u32::from_le_bytes(line), 12_345);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "pread")]
+    pub fn load_range<Q>(
+        &self,
+        key: &Q,
+        offset: usize,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.load_range_if(key, offset, buffer, |_| true)
+    }
+
+    /// Loads a part of a value, if `admit` accepts the stored key: see
+    /// [`load_range`](Self::load_range) and [`load_if`](Self::load_if).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_range`](Self::load_range).
+    pub fn load_range_if<Q>(
+        &self,
+        key: &Q,
+        offset: usize,
+        buffer: &mut [u8],
+        mut admit: impl FnMut(&K) -> bool,
+    ) -> Result<Option<usize>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let _timer = self.latencies().map(|latencies| latencies.load.timer());
+        let found = self.with_pinned_if(
+            self.hash(key),
+            key,
+            Access::Load,
+            &mut Backoff::default(),
+            |shard, at| shard.key_at(at).is_some_and(&mut admit),
+            |value, _, backoff| self.decode_range(&value, offset, buffer, backoff),
+        );
+        found.inspect_err(|error| self.counters().load_failed(error))
+    }
+}
+
+impl<K, S> Store<K, S> {
+    /// Writes the bytes of a value from `offset` on into `buffer`. Returns how many.
+    fn decode_range(
+        &self,
+        value: &PinnedValue<'_, '_>,
+        offset: usize,
+        buffer: &mut [u8],
+        backoff: &mut Backoff,
+    ) -> Result<usize, Error> {
+        let (len, room) = (value.len(), buffer.len());
+        let wanted = len.saturating_sub(offset).min(room);
+        let buffer = &mut buffer[..wanted];
+        if wanted == 0 {
+            return Ok(0);
+        }
+        if wanted == len {
+            self.decode_value(value, buffer, backoff)?;
+            return Ok(wanted);
+        }
+        match value {
+            PinnedValue::SameFilled { word, .. } => {
+                // As if the block began here.
+                same_filled::fill(buffer, word.rotate_right(8 * (offset % 8) as u32));
+            }
+            PinnedValue::Pooled { object, meta, .. } if meta.raw => {
+                self.check_object(object, *meta)?;
+                buffer.copy_from_slice(&object[offset..][..wanted]);
+            }
+            PinnedValue::Pooled { pool, object, meta } => {
+                let mut scratch = Scratch::take();
+                let block = scratch.0.room(len)?;
+                self.decode(pool, object, *meta, block)?;
+                buffer.copy_from_slice(&block[offset..][..wanted]);
+            }
+            PinnedValue::Large(large) => {
+                let (mut skip, mut filled) = (offset, 0);
+                for part in &large.parts {
+                    if filled < wanted && skip < part.len() {
+                        let rest = &mut buffer[filled..];
+                        filled += self.with_pinned_part(part, backoff, |part, backoff| {
+                            self.decode_range(&part, skip, rest, backoff)
+                        })?;
+                    }
+                    skip = skip.saturating_sub(part.len());
+                }
+            }
+        }
+        Ok(wanted)
+    }
+}
