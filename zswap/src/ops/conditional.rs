@@ -71,6 +71,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Loads as [`load`](Self::load) does, if `admit` accepts the stored key. Otherwise there is
     /// nothing, and a miss is counted.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let mut buffer = [0; 16];
+    /// assert_eq!(store.load_if(&7, &mut buffer, |key| *key < 10)?, Some(7));
+    /// assert_eq!(store.load_if(&7, &mut buffer, |key| *key > 10)?, None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load`](Self::load).
@@ -87,6 +98,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Loads into a new vector, if `admit` accepts the stored key: see [`load_if`](Self::load_if).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let value = store.load_vec_if(&7, |key| *key < 10)?;
+    /// assert_eq!(value.as_deref(), Some(b"a value".as_slice()));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -105,6 +126,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Peeks, in a new vector, if `admit` accepts the stored key: see [`peek_vec`](Self::peek_vec).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let value = store.peek_vec_if(&7, |key| *key > 10)?;
+    /// assert_eq!(value, None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -125,6 +156,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Lends the value to `look`, if `admit` accepts the stored key: see
     /// [`load_with`](Self::load_with). `look` runs with no lock held.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let len = store.load_with_if(&7, |key| *key < 10, |value| value.len())?;
+    /// assert_eq!(len, Some(7));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load_with`](Self::load_with).
@@ -143,6 +184,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Lends the value to `look` without counting a use, if `admit` accepts the stored key.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let len = store.peek_with_if(&7, |key| *key < 10, |value| value.len())?;
+    /// assert_eq!((len, store.stats().loads_hit), (Some(7), 0));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -163,6 +214,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Lends the stored key, and the length of its value in bytes, to `look`. Returns `None` if
     /// there is nothing. Counts as no look-up.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// assert_eq!(store.with_key(&7, |key, len| (*key, len)), Some((7, 7)));
+    /// assert_eq!(store.with_key(&8, |key, len| (*key, len)), None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_key<Q, R>(&self, key: &Q, look: impl FnOnce(&K, usize) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -175,6 +236,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// and the new one. The new key replaces the stored one, which is returned.
     ///
     /// `decide` runs once, after the block is compressed.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// use zswap::StoredIf;
+    ///
+    /// // Only if there is nothing yet.
+    /// let stored = store.store_if(7, "another value", |old, _new| old.is_none())?;
+    /// assert_eq!(stored, StoredIf::Declined { key: 7 });
+    /// let stored = store.store_if(8, "another value", |old, _new| old.is_none())?;
+    /// assert_eq!(stored, StoredIf::Stored { replaced: None });
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -204,6 +280,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// bytes. Returns both.
     ///
     /// Never blocks or allocates, as [`invalidate`](Self::invalidate).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// assert_eq!(store.remove_if(&7, |_key, len| len > 100), None);
+    /// assert_eq!(store.remove_if(&7, |_key, len| len < 100), Some((7, 7)));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove_if<Q>(
         &self,
         key: &Q,
@@ -226,6 +312,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// `decide` runs with no lock held and may use the store. If the value is replaced meanwhile,
     /// the newer one stays. The exception is a same-filled block that replaces an equal one: the
     /// two cannot be distinguished. Counts as a peek.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let removed = store.remove_value_if(&7, |_key| true, |value| value.ends_with(b"value"))?;
+    /// assert_eq!(removed, Some((7, 7)));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -276,6 +372,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// `wanted` runs under the shard's lock, for a bounded number of entries at a time; `gone` runs
     /// under none and may use the store. Needs no memory.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..10 {
+    ///     store.store(key, "a value")?;
+    /// }
+    /// let mut bytes = 0;
+    /// assert_eq!(store.remove_where(|key| key % 2 == 0, |_key, len| bytes += len), 5);
+    /// assert_eq!(bytes, 5 * 7);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove_where(
         &self,
         mut wanted: impl FnMut(&K) -> bool,
