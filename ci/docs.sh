@@ -58,13 +58,8 @@ print("\n".join(wrong) or f"{seen} methods have examples; no link leaves docs.rs
 sys.exit(bool(wrong))
 PY
 if cargo +nightly --version >/dev/null 2>&1; then
-    packages=$(cargo metadata --no-deps --locked --format-version 1 | python3 -c '
-import json, sys
-packages = json.load(sys.stdin)["packages"]
-print(" ".join("-p " + p["name"] for p in packages if p["publish"] != []))')
-    # shellcheck disable=SC2086
     RUSTDOCFLAGS="--cfg docsrs -D warnings" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/docsrs" \
-        cargo +nightly doc $packages --no-deps --all-features --locked --quiet
+        cargo +nightly doc $(ci/published.sh) --no-deps --all-features --locked --quiet
     echo "docs build as on docs.rs"
 else
     echo "no nightly toolchain: the docs were not built as on docs.rs"

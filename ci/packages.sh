@@ -17,6 +17,7 @@ trap 'rm -rf "$scratch"' EXIT
 rm -rf "$CARGO_TARGET_DIR/package"
 # Building them is left to step 2, which does it once for all.
 cargo publish --workspace --dry-run --no-verify --allow-dirty --locked --quiet
+cargo package $(ci/published.sh) --no-verify --allow-dirty --locked --quiet
 mkdir "$scratch/packages"
 for crate in "$CARGO_TARGET_DIR"/package/*.crate; do
     tar -xzf "$crate" -C "$scratch/packages"
