@@ -25,7 +25,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/tsan"
 export RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc ${RUSTFLAGS:-}"
 export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp halt_on_error=1 ${TSAN_OPTIONS:-}"
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_DEV_OPT_LEVEL=1
-packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap}
+packages=${*:-zpool-core zpool-zbud zpool-zsmalloc zpool-manager zswap zswap-cache}
 # One test adds up what this process maps and excludes from core dumps, and that would include the
 # sanitizer's shadow.
 cargo +nightly test -Zbuild-std --quiet --locked --target "$host" --tests \

@@ -1,8 +1,8 @@
 //! A buffer pool in front of a slow file: `cargo run -p zswap-cache --example buffer_pool`.
 //!
 //! Pages are read once however many threads miss them, and changed in place without a lock of the
-//! program's: `update` repeats a change that met another one. The catalogue's pages are pinned. Pages
-//! are `(file, number)` and cost no allocation to look up.
+//! program's: `update` repeats a change that met another one. The catalogue's pages are pinned.
+//! Pages are `(file, number)` and cost no allocation to look up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

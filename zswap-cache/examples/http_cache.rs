@@ -1,8 +1,8 @@
 //! A cache of HTTP responses: `cargo run -p zswap-cache --example http_cache`.
 //!
-//! Responses live as long as their `max-age`, expensive pages are rendered once however many clients
-//! ask, and a look-up takes a `&str`: no lock here, no key is allocated for a hit, and no second map
-//! says when what expires.
+//! Responses live as long as their `max-age`, expensive pages are rendered once however many
+//! clients ask, and a look-up takes a `&str`: no lock here, no key is allocated for a hit, and no
+//! second map says when what expires.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ struct HttpCache {
 }
 
 impl HttpCache {
-    /// Serves a page that is rendered once, whoever asks.
+    /// Serves a page that is rendered once, however many clients ask.
     fn page(&self, path: &str) -> Result<Vec<u8>, CacheError> {
         self.responses.get_or_insert_with(path, || {
             self.rendered.fetch_add(1, Ordering::Relaxed);

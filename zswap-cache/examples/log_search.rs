@@ -1,8 +1,8 @@
 //! A search over log segments in memory: `cargo run -p zswap-cache --example log_search`.
 //!
 //! Segments are long values, split into blocks. The search walks over the cache itself, so there is
-//! no second index of what is in it; a hit is read again by its offset, which decompresses one block
-//! instead of the segment; and old segments go by what is in them.
+//! no second index of what is in it; a hit is read again by its offset, which decompresses one
+//! block instead of the segment; and old segments go by what is in them.
 
 use zswap_cache::{Cache, CacheError};
 

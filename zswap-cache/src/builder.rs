@@ -24,7 +24,7 @@ pub const DEFAULT_PINNED_PERCENT: u8 = 25;
 /// blocks compress better.
 const DEFAULT_BLOCK_SIZE: usize = 16 << 10;
 
-/// Settings of a [`Cache`] to be. Made by [`Cache::builder`].
+/// Settings of a [`Cache`] to be. NewStamp by [`Cache::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct CacheBuilder<K, S = RandomState, M = Stamp> {
     store: StoreBuilder<Stamped<K, M>, S>,
@@ -92,9 +92,9 @@ impl<K, S, M> CacheBuilder<K, S, M> {
     /// Sets a listener that receives the key, the length in bytes and the cause of each removal,
     /// after the memory is freed (default: none).
     ///
-    /// It runs on the thread whose call made the entry go, with no lock held, and may use the cache.
-    /// It is not called for what it removes itself, so that it cannot recurse for ever; what it
-    /// stores does not evict. Its panics are contained and
+    /// It runs on the thread whose call made the entry go, with no lock held, and may use the
+    /// cache. It is not called for what it removes itself, so that it cannot recurse for ever; what
+    /// it stores does not evict. Its panics are contained and
     /// [counted](crate::CacheStats::listeners_panicked). It is not called for what the drop of the
     /// cache removes.
     pub fn on_removal(

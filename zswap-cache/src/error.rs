@@ -20,8 +20,8 @@ pub enum CacheError {
         /// Bytes that pinned values may have together.
         share: usize,
     },
-    /// A loader asked for the value that it computes itself, or that waits for one that it computes,
-    /// so it would have waited for ever.
+    /// A loader asked for the value that it computes itself, or that waits for one that it
+    /// computes, so it would have waited for ever.
     Recursive,
     /// Another thread computes the value, and has not finished within
     /// [`max_wait`](crate::CacheBuilder::max_wait).

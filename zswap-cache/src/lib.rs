@@ -3,30 +3,30 @@
 //!
 //! ```text
 //!   get_or_insert_with(key, load) ─► get ─► hit: decompress
-//!                                     └ miss ─► flight of this key? ─► wait for it
-//!                                                 └ none: load() ─► insert ─► land: wake the others
+//!                                     └ miss ─► a flight of this key? ─► wait for it
+//!                                                 └ none: load() ─► insert ─► wake the others
 //!
 //!   a stored key     | key | version 8 | expires 8 | idle limit and deadline 8 |
 //!                            └─ Stamp: 24 bytes; Unstamped: none
 //!
-//!   gone             replaced, expired, invalidated, cleared, evicted ─► listener(key, length, cause)
+//!   removed: evicted, replaced, expired, invalidated, cleared ─► listener(key, length, cause)
 //! ```
 //!
 //! # The nouns
 //!
 //! - A [`Cache`] maps keys to values of bytes, which it holds compressed. It is cheap to clone and
-//!   used by any number of threads at once, without a lock of the caller's. At its *limit*, in bytes
-//!   as the operating system counts them, it evicts what was not used for the longest time.
-//! - A *value* is any number of bytes up to 64 MiB unless [told otherwise](CacheBuilder::max_value_len).
-//!   Values longer than a block are split, and a [range](Cache::get_range) of one is read without
-//!   decompressing the rest.
-//! - A *flight* is one computation of a missing value. Threads that miss the same key meanwhile wait
-//!   for it, and each gets the value: [`get_or_insert_with`](Cache::get_or_insert_with).
-//! - An entry *expires* at its time to live after it was stored, or at its time to idle after it was
-//!   last used: [`time_to_live`](CacheBuilder::time_to_live),
+//!   used by any number of threads at once, without a lock of the caller's. At its *limit*, in
+//!   bytes as the operating system counts them, it evicts what was not used for the longest time.
+//! - A *value* is any number of bytes up to 64 MiB unless [told
+//!   otherwise](CacheBuilder::max_value_len). Values longer than a block are split, and a
+//!   [range](Cache::get_range) of one is read without decompressing the rest.
+//! - A *flight* is one computation of a missing value. Threads that miss the same key meanwhile
+//!   wait for it, and each gets the value: [`get_or_insert_with`](Cache::get_or_insert_with).
+//! - An entry *expires* at its time to live after it was stored, or at its time to idle after it
+//!   was last used: [`time_to_live`](CacheBuilder::time_to_live),
 //!   [`time_to_idle`](CacheBuilder::time_to_idle), [`EntryOptions`].
-//! - A [`Version`] names what was stored at one moment. [`replace_if`](Cache::replace_if) stores only
-//!   if it is still there, and [`update`](Cache::update) repeats that until it succeeds.
+//! - A [`Version`] names what was stored at one moment. [`replace_if`](Cache::replace_if) stores
+//!   only if it is still there, and [`update`](Cache::update) repeats that until it succeeds.
 //! - A *pinned* entry is never evicted. Pinned values together have at most a
 //!   [share](CacheBuilder::pinned_percent) of the limit.
 //! - A [`RemovalCause`] says why an entry is gone; a [listener](CacheBuilder::on_removal) is told.
@@ -73,8 +73,8 @@
 //!
 //! # Where to read next
 //!
-//! [`Cache`] and [`CacheBuilder`]; the examples `http_cache`, `buffer_pool` and `log_search`. In the
-//! source, `cache/read.rs` and `cache/write.rs` are the two ways through a cache, `flight/` is
+//! [`Cache`] and [`CacheBuilder`]; the examples `http_cache`, `buffer_pool` and `log_search`. In
+//! the source, `cache/read.rs` and `cache/write.rs` are the two ways through a cache, `flight/` is
 //! single flight, and `entry/` shows what an entry costs. `zswap/src/ops/conditional.rs` has the
 //! hooks that all of it rests on.
 

@@ -1,4 +1,4 @@
-//! What happens when an entry is gone: counted by cause, its pin given back, its listener told.
+//! Bookkeeping of removals: counts by cause, bytes of pins, calls of the listener.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -43,7 +43,7 @@ thread_local! {
     static TELLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a cache and its store share about removals.
+/// State that a cache shares with its store's callbacks.
 pub(crate) struct Removals<K> {
     pub(crate) listener: Option<RemovalListener<K>>,
     pub(crate) clock: Clock,

@@ -8,12 +8,12 @@ use std::time::Duration;
 use zswap::PoolSpec;
 
 /// Settings of a cache that a configuration may give, for
-/// [`CacheBuilder::settings`](crate::CacheBuilder::settings). What is `None` stays as the builder has
-/// it.
+/// [`CacheBuilder::settings`](crate::CacheBuilder::settings). What is `None` stays as the builder
+/// has it.
 ///
-/// The text form is `name=value` pairs, separated by white space; the names are those of the fields.
-/// With the feature `serde` it is a map of the same names, and the values are the same texts, except
-/// for `pinned_percent`, which is a number.
+/// The text form is `name=value` pairs, separated by white space; the names are those of the
+/// fields. With the feature `serde` it is a map of the same names, and the values are the same
+/// texts, except for `pinned_percent`, which is a number.
 ///
 /// ```
 /// use zswap_cache::{Cache, CacheSettings};
@@ -219,8 +219,8 @@ impl fmt::Display for TimeSpan {
     }
 }
 
-/// Parses a number, perhaps with a fraction, and a unit. Without a unit, the factor is `bare`, and 0
-/// means that there must be one.
+/// Parses a number, perhaps with a fraction, and a unit. Without a unit, the factor is `bare`, and
+/// 0 means that there must be one.
 fn parse_unit(text: &str, units: &[(&str, u128)], bare: u128) -> Option<u128> {
     let unit = units.iter().find_map(|(name, factor)| Some((text.strip_suffix(name)?, *factor)));
     let (number, factor) = unit.unwrap_or((text, bare));

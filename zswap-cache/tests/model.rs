@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use zswap_cache::{Cache, EntryOptions, ManualTime, Version};
 
-/// What the map knows of an entry.
+/// An entry of the map.
 #[derive(Debug, Clone)]
 struct Entry {
     value: Vec<u8>,

@@ -54,7 +54,8 @@ fn each_removal_has_its_cause() {
     assert_eq!((stats.replaced, stats.invalidated, stats.cleared), (1, 5, 1));
 }
 
-/// What is inserted is there, or was reported as gone, once: under eviction from several threads.
+/// Each value that is inserted is there, or was reported as gone, once: under eviction from several
+/// threads.
 #[test]
 fn reported_and_present_add_up() {
     let (builder, seen) = recording();

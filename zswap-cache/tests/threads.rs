@@ -38,7 +38,8 @@ fn found_values_have_not_expired() {
         })
         .build()
         .unwrap();
-    // The clock's time. Held for reading while an entry is stored, so that its end is known exactly.
+    // The clock's time. Held for reading while an entry is stored, so that its end is known
+    // exactly.
     let (now, done) = (RwLock::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4)

@@ -227,6 +227,7 @@ fn any_key_type_and_hasher_works() {
             script: common::codec::CodecScript::new(),
         }))
         .hasher(Constant)
+        .max_value_len(4096)
         .build()
         .unwrap();
     let key = |n: u64| (format!("file {n}"), n as u8);

@@ -187,6 +187,30 @@ fn remove_where_removes_exactly_what_is_wanted() {
     sweep(&builder().hasher(Constant).build().unwrap(), 2000);
 }
 
+/// A clear passes each key on, once, and what is stored meanwhile may stay.
+#[test]
+fn clear_with_passes_each_key_on() {
+    let (store, kinds) = (builder().build().unwrap(), values());
+    for round in 0..3 {
+        for key in 0..5000u64 {
+            store.store(Tagged(key, round), &kinds[key as usize % 4][..100]).unwrap();
+        }
+        store.store(Tagged(5000, round), &kinds[3]).unwrap();
+        let (mut gone, mut bytes) = (Vec::new(), 0);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            store.clear_with(|key, len| {
+                gone.push(key.0);
+                bytes += len;
+                assert!(key.0 != 7, "a panic that waits");
+            });
+        }));
+        gone.sort_unstable();
+        assert!(panicked.is_err() && gone == (0..=5000).collect::<Vec<_>>());
+        let stats = store.stats();
+        assert_eq!((stats.entries, stats.current.objects, bytes), (0, 0, 600_000));
+    }
+}
+
 /// The clock takes at once what it is told to, and never what is pinned.
 #[test]
 fn advice_orders_eviction() {

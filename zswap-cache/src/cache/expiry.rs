@@ -14,9 +14,9 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     /// Removes all entries that have expired, and returns their number. Visits all entries, a
     /// bounded number at a time under a lock.
     ///
-    /// Look-ups find no expired entry anyway, and in a full cache the eviction clock takes those that
-    /// it passes, however warm they are. This releases the memory of all; call it from time to time
-    /// if that matters.
+    /// Look-ups find no expired entry anyway, and in a full cache the eviction clock takes those
+    /// that it passes, however warm they are. This releases the memory of all; call it from time to
+    /// time if that matters.
     pub fn remove_expired(&self) -> usize {
         let now = self.freshness().now;
         self.store().remove_where(
@@ -63,8 +63,8 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
         self.change_stamp(key, |stamp, now| stamp.set_time_to_idle(after.map(millis), now))
     }
 
-    /// Returns how long the entry of `key` has to live, unless it is used before: `None` if there is
-    /// no entry, `Some(None)` if it does not expire.
+    /// Returns how long the entry of `key` has to live, unless it is used before: `None` if there
+    /// is no entry, `Some(None)` if it does not expire.
     pub fn expires_in<Q>(&self, key: &Q) -> Option<Option<Duration>>
     where
         K: Borrow<Q>,

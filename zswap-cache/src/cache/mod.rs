@@ -40,11 +40,11 @@ use crate::stats::{CacheStats, LoadCounters};
 /// Calls panic if the key's `Hash`, `Eq` or `Clone` does. What holds then is said at
 /// [`zswap::Store`].
 pub struct Cache<K, S = RandomState, M = Stamp> {
-    shared: Arc<Shared<K, S, M>>,
+    shared: Arc<CacheState<K, S, M>>,
 }
 
 /// State that clones share.
-struct Shared<K, S, M> {
+struct CacheState<K, S, M> {
     store: Store<Stamped<K, M>, S>,
     flights: FlightTable<K>,
     removals: Arc<Removals<K>>,
@@ -88,7 +88,7 @@ impl<K, S, M: EntryStamp> Cache<K, S, M> {
         max_wait: Option<Duration>,
     ) -> Cache<K, S, M> {
         Cache {
-            shared: Arc::new(Shared {
+            shared: Arc::new(CacheState {
                 store,
                 flights: FlightTable::new(),
                 removals,

@@ -24,17 +24,16 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     pub fn clear(&self) {
         self.shared.flights.invalidate_all();
         // Pins have to be given back, and the listener wants each key.
-        self.store().remove_where(
-            |_| true,
-            |stored, len| self.shared.removals.removed(&stored, len, RemovalCause::Cleared),
-        );
+        self.store().clear_with(|stored, len| {
+            self.shared.removals.removed(&stored, len, RemovalCause::Cleared);
+        });
         self.store().trim();
     }
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
-    /// Returns copies of all keys, in no order. An entry that comes or goes meanwhile may or may not
-    /// be listed. See [`zswap::Store::keys`].
+    /// Returns copies of all keys, in no order. An entry that comes or goes meanwhile may or may
+    /// not be listed. See [`zswap::Store::keys`].
     pub fn keys(&self) -> impl Iterator<Item = K> {
         let fresh = self.freshness();
         self.store().keys().filter(move |stored| fresh.peek(stored)).map(|stored| stored.key)
@@ -42,8 +41,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
 
     /// Returns copies of all keys with their values, in no order. Counts as no use.
     ///
-    /// Each value is copied when the iterator comes to it. An entry that comes or goes meanwhile may
-    /// or may not be there.
+    /// Each value is copied when the iterator comes to it. An entry that comes or goes meanwhile
+    /// may or may not be there.
     ///
     /// # Errors
     ///

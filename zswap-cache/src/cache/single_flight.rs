@@ -29,14 +29,14 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///
     /// # Panics
     ///
-    /// If `load` does. Threads that wait for it go on, and the first of them computes the value with
-    /// its own loader.
+    /// If `load` does. Threads that wait for it go on, and the first of them computes the value
+    /// with its own loader.
     ///
     /// # Concurrency
     ///
-    /// May block. `load` runs with no lock held and may use the cache, for other keys. If the key is
-    /// removed while `load` runs, or a value is stored under it, the computed value is returned and
-    /// not stored.
+    /// May block. `load` runs with no lock held and may use the cache, for other keys. If the key
+    /// is removed while `load` runs, or a value is stored under it, the computed value is returned
+    /// and not stored.
     pub fn get_or_insert_with<Q, V>(
         &self,
         key: &Q,
@@ -55,8 +55,8 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///
     /// # Errors
     ///
-    /// [`LoadError::Loader`] if `load` fails. Nothing is stored then. Threads that wait for it do not
-    /// get the error: the first of them computes the value with its own loader.
+    /// [`LoadError::Loader`] if `load` fails. Nothing is stored then. Threads that wait for it do
+    /// not get the error: the first of them computes the value with its own loader.
     /// [`LoadError::Cache`] as for `get_or_insert_with`.
     ///
     /// # Panics

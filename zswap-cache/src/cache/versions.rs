@@ -14,8 +14,8 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
     ///
     /// # Errors
     ///
-    /// As for [`insert`](Self::insert), and [`CacheError::PinnedFull`]. There is nothing under `key`
-    /// then.
+    /// As for [`insert`](Self::insert), and [`CacheError::PinnedFull`]. There is nothing under
+    /// `key` then.
     pub fn insert_with(
         &self,
         key: K,
@@ -94,8 +94,8 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
         })
     }
 
-    /// Changes the value under `key` in place. Returns what `change` returned, or `None` if there is
-    /// nothing. The entry keeps its expiry and its pin. Counts as a use.
+    /// Changes the value under `key` in place. Returns what `change` returned, or `None` if there
+    /// is nothing. The entry keeps its expiry and its pin. Counts as a use.
     ///
     /// `change` runs with no lock held. If another thread stores under `key` meanwhile, it runs
     /// again, with the newer value: so two updates never lose one. It must not depend on how often

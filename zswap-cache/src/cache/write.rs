@@ -8,7 +8,7 @@ use zswap::{NotStored, StoredIf};
 
 use crate::cache::Cache;
 use crate::entry::options::Lifetime;
-use crate::entry::stamp::{EntryStamp, Made};
+use crate::entry::stamp::{EntryStamp, NewStamp};
 use crate::entry::stamped::{Probe, Stamped};
 use crate::error::CacheError;
 use crate::removal::{RemovalCause, Removals};
@@ -59,8 +59,8 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///
     /// # Concurrency
     ///
-    /// May block: memory may have to be asked for, or made by evicting. Listeners are called on this
-    /// thread.
+    /// May block: memory may have to be asked for, or made by evicting. Listeners are called on
+    /// this thread.
     #[doc(alias = "store")]
     #[doc(alias = "put")]
     pub fn insert(&self, key: K, value: impl AsRef<[u8]>) -> Result<(), CacheError> {
@@ -179,7 +179,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
             true => removals.clock.now_for_deadline(),
             false => 0,
         };
-        let stamp = M::new(Made { version, now, lifetime });
+        let stamp = M::new(NewStamp { version, now, lifetime });
         match self.store().store_if(Stamped { key, stamp }, value, decide) {
             Ok(StoredIf::Stored { replaced }) => {
                 pinned.into_iter().for_each(PinnedBytes::keep);

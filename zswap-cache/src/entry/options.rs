@@ -60,7 +60,7 @@ pub(crate) struct Lifetime {
 }
 
 impl Lifetime {
-    /// What `options` say, and otherwise what `self` says.
+    /// Returns a lifetime by `options`, and by `self` where they say nothing.
     pub(crate) fn with(self, options: EntryOptions) -> Lifetime {
         Lifetime {
             time_to_live: options.time_to_live.unwrap_or(self.time_to_live),

@@ -3,7 +3,7 @@
 //! ```text
 //!   version  64 bits                                a number that is never used twice
 //!   life     pinned 1 | expires at: 63 bits         milliseconds of the cache's clock
-//!   idle     limit 24 bits | expires at: 40 bits    the same; a limit is 20 bits shifted by 0 to 30
+//!   idle     limit 24 bits | expires at: 40 bits    the same; a limit is 20 bits and a shift
 //! ```
 //!
 //! Stamps are read and written under the lock of the entry's shard, so their atomics order nothing.
@@ -20,13 +20,13 @@ use crate::time::{Millis, millis};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(pub(crate) u64);
 
-/// What a cache attaches to its stored keys: [`Stamp`] or [`Unstamped`].
+/// Attachment of a stored key: [`Stamp`] or [`Unstamped`].
 pub trait EntryStamp: sealed::Sealed + fmt::Debug + Clone + Send + Sync + 'static {
     /// Whether entries can expire, have versions and be pinned.
     #[doc(hidden)]
     const STAMPED: bool;
     #[doc(hidden)]
-    fn new(made: Made) -> Self;
+    fn new(made: NewStamp) -> Self;
     #[doc(hidden)]
     fn is_expired(&self, now: Millis) -> bool;
     #[doc(hidden)]
@@ -43,10 +43,10 @@ mod sealed {
     impl Sealed for super::Unstamped {}
 }
 
-/// What a new stamp says.
+/// Contents of a new stamp.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct Made {
+pub struct NewStamp {
     pub(crate) version: u64,
     pub(crate) now: Millis,
     pub(crate) lifetime: Lifetime,
@@ -60,7 +60,7 @@ impl EntryStamp for Unstamped {
     const STAMPED: bool = false;
 
     #[inline]
-    fn new(_: Made) -> Unstamped {
+    fn new(_: NewStamp) -> Unstamped {
         Unstamped
     }
 
@@ -100,8 +100,8 @@ const LATEST_IDLE: u64 = (1 << IDLE_BITS) - 1;
 impl EntryStamp for Stamp {
     const STAMPED: bool = true;
 
-    fn new(made: Made) -> Stamp {
-        let Made { version, now, lifetime } = made;
+    fn new(made: NewStamp) -> Stamp {
+        let NewStamp { version, now, lifetime } = made;
         let stamp = Stamp {
             version: AtomicU64::new(version),
             life: AtomicU64::new(NEVER),
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     fn stamp(lifetime: Lifetime, now: Millis) -> Stamp {
-        Stamp::new(Made { version: 7, now, lifetime })
+        Stamp::new(NewStamp { version: 7, now, lifetime })
     }
 
     #[test]

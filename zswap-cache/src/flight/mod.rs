@@ -7,8 +7,8 @@
 //!   remove(key) ─► flight of this key: stale, so that its value is not stored
 //! ```
 //!
-//! A flight ends when its leader's guard is dropped, by a return, an error or a panic of the loader.
-//! Flights are few, one per thread at most, so that a stripe keeps them in a plain list.
+//! A flight ends when its leader's guard is dropped, by a return, an error or a panic of the
+//! loader. Flights are few, one per thread at most, so that a stripe keeps them in a plain list.
 
 mod waits;
 
@@ -86,12 +86,6 @@ impl<K> FlightTable<K> {
 
     fn stripe<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
         self.hasher.hash_one(key) as usize % STRIPES
-    }
-
-    /// Flights under way.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.stripes.iter().map(|stripe| stripe.lock().len()).sum()
     }
 
     /// Marks the flight of `key`, if there is one: its value must not be stored any more.

@@ -1,4 +1,4 @@
-//! What a look-up compares with stored keys.
+//! Comparison of a look-up's key with stored keys.
 
 use std::borrow::Borrow;
 

@@ -58,6 +58,33 @@ impl<K> ShardContents<K> {
         failed + batch.free(&self.pools)
     }
 
+    /// Frees all objects one by one, and passes each key on to `gone` with the length of its value.
+    /// `panics` keeps the panics of `gone`. Returns how many objects an allocator did not free.
+    pub(crate) fn free_each(
+        mut self,
+        gone: &mut impl FnMut(K, usize),
+        panics: &mut DeferredPanic,
+    ) -> usize {
+        let (mut failed, mut list_bytes) = (0, usize::MAX / 2);
+        for ((key, entry), _) in self.table.drain() {
+            let (len, freed) = match entry {
+                PackedEntry::SameFilled { len, .. } => (len.get(), true),
+                PackedEntry::Pooled { handle, state, meta } => {
+                    let pool = self.pools.get(state.pool());
+                    let freed = catch(|| pool.zpool().free(handle).is_ok()).unwrap_or(false);
+                    (meta.unpack(0).block_len, freed)
+                }
+                PackedEntry::Large { number, .. } => {
+                    let value = self.values.remove(number, &mut list_bytes);
+                    (value.len, Value::Large(value).free())
+                }
+            };
+            failed += usize::from(!freed);
+            panics.run(|| gone(key, len));
+        }
+        failed
+    }
+
     /// Drops all keys and references, and leaves the objects to their pools, which are about to go
     /// as a whole.
     pub(crate) fn forget_objects(mut self, panics: &mut DeferredPanic) {

@@ -48,7 +48,7 @@ pub enum AtLimit {
 /// Receives what was evicted: key and length.
 pub(crate) type Listener<K> = Box<dyn Fn(&K, usize) + Send + Sync>;
 
-/// Says how the eviction clock treats the entry of a key.
+/// Decides how the eviction clock treats the entry of a key.
 pub(crate) type Advisor<K> = Box<dyn Fn(&K) -> EvictionAdvice + Send + Sync>;
 
 /// How to evict.

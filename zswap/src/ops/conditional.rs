@@ -27,6 +27,7 @@ use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
+use crate::value::deferred_panic::DeferredPanic;
 use crate::value::error::Error;
 use crate::value::pooled_object::PooledObject;
 use crate::value::{PooledBlock, Value};
@@ -408,6 +409,27 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
         }
         removed
+    }
+
+    /// Removes everything that was there when the call began, as [`clear`](Self::clear) does, and
+    /// passes each key on to `gone` with the length in bytes, after it is freed. Needs no memory.
+    ///
+    /// `gone` runs with no lock held and may use the store.
+    ///
+    /// # Panics
+    ///
+    /// If `gone` does: with the first such panic, after everything is removed.
+    pub fn clear_with(&self, mut gone: impl FnMut(K, usize)) {
+        let mut panics = DeferredPanic::default();
+        for shard in 0..self.index().shards() {
+            let contents = self.index().take_shard(shard);
+            let failed = contents.free_each(&mut gone, &mut panics);
+            (0..failed).for_each(|_| self.counters().free_failed());
+        }
+        // There is nothing left to evict for what was stored before.
+        self.limit().debt().reset();
+        self.limit().note_removed();
+        panics.raise();
     }
 
     fn fetch_if<Q>(

@@ -20,9 +20,9 @@ use crate::value::error::Error;
 use crate::value::same_filled;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Copies the bytes of a value from `offset` on into `buffer`, as many as there are and fit, and
-    /// returns their number: 0 if the value ends before. Returns `None` if there is nothing under
-    /// `key`. Counts as a use.
+    /// Copies the bytes of a value from `offset` on into `buffer`, as many as there are and fit,
+    /// and returns their number: 0 if the value ends before. Returns `None` if there is nothing
+    /// under `key`. Counts as a use.
     ///
     /// Of a value longer than a block, only the blocks that the range touches are decompressed. A
     /// block that it touches in part is decompressed whole, in a buffer that the thread keeps for

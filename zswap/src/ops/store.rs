@@ -38,8 +38,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores a copy of `block` under `key`, and replaces what was stored under it before.
     ///
     /// A block that repeats eight bytes costs no pool memory, and neither does an empty one, which
-    /// is stored like any other. An incompressible block is kept raw. Values longer than a block, up
-    /// to [a length](crate::StoreBuilder::max_value_len), are stored whole or not at all.
+    /// is stored like any other. An incompressible block is kept raw. Values longer than a block,
+    /// up to [a length](crate::StoreBuilder::max_value_len), are stored whole or not at all.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
