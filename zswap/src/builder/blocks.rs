@@ -87,9 +87,9 @@ impl<K, S> StoreBuilder<K, S> {
     ///
     /// It does not cover the compressors' contexts, which hold the latest blocks; the index, which
     /// holds keys and same-filled blocks; and each thread's buffer for
-    /// [`load_with`](crate::Store::load_with), which holds plain bytes until they are overwritten. The
-    /// zeros are written on every system. Without this setting only memory that was returned to the
-    /// system is zeroed, and only on Linux; other systems may leave its contents.
+    /// [`load_with`](crate::Store::load_with), which holds plain bytes until they are overwritten.
+    /// The zeros are written on every system. Without this setting only memory that was returned to
+    /// the system is zeroed, and only on Linux; other systems may leave its contents.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

@@ -57,7 +57,8 @@
 //! - *64 KiB and more*: archives that are read from front to back.
 //!
 //! Values longer than a block are cut up, to the length that
-//! [`max_value_len`](crate::StoreBuilder::max_value_len) allows. A block that is shorter than the block size costs nothing extra.
+//! [`max_value_len`](crate::StoreBuilder::max_value_len) allows. A block that is shorter than the
+//! block size costs nothing extra.
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

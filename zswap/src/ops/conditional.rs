@@ -6,7 +6,6 @@
 //!   store_if                encode ─► find ─► decide(stored key, new key)? ─► replace both
 //!   remove_if               find ─► decide(stored key)? ─► take out ─► free
 //!   remove_value_if         pin ─► decompress ─► decide(bytes)? ─► same value still? ─► take out
-//!   remove_where            every entry: wanted(stored key)? ─► take out ─► free
 //! ```
 //!
 //! Closures that see a stored key run under the shard's lock: they must be short and must not call
@@ -19,15 +18,13 @@ use std::hash::{BuildHasher, Hash};
 use zpool_core::might_block;
 
 use crate::index::equivalent::Equivalent;
-use crate::index::shard::{Inserted, Item, SWEEP};
-use crate::index::table::Position;
+use crate::index::shard::{Inserted, Item};
 use crate::ops::encode::Placement;
 use crate::ops::load::{Destination, Scratch};
 use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
-use crate::value::deferred_panic::DeferredPanic;
 use crate::value::error::Error;
 use crate::value::pooled_object::PooledObject;
 use crate::value::{PooledBlock, Value};
@@ -367,71 +364,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         removed.map(Option::flatten).inspect_err(|error| self.counters().load_failed(error))
     }
 
-    /// Removes all entries whose stored keys are `wanted`, and lends each to `gone` with the length
-    /// in bytes, after it is freed. Returns their number. Entries that are stored or moved
-    /// meanwhile may be passed over.
-    ///
-    /// `wanted` runs under the shard's lock, for a bounded number of entries at a time; `gone` runs
-    /// under none and may use the store. Needs no memory.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// let store = zswap::Store::<u64>::builder().build()?;
-    /// for key in 0..10 {
-    ///     store.store(key, "a value")?;
-    /// }
-    /// let mut bytes = 0;
-    /// assert_eq!(store.remove_where(|key| key % 2 == 0, |_key, len| bytes += len), 5);
-    /// assert_eq!(bytes, 5 * 7);
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn remove_where(
-        &self,
-        mut wanted: impl FnMut(&K) -> bool,
-        mut gone: impl FnMut(K, usize),
-    ) -> usize {
-        let mut removed = 0;
-        for number in 0..self.index().shards() {
-            let mut next = Some(Position::default());
-            while let Some(from) = next {
-                let mut out = [const { None }; SWEEP];
-                next = self.index().edit_shard(number, |shard| {
-                    let next = shard.sweep(from, &mut wanted, &mut out);
-                    shard.stats.invalidated += out.iter().flatten().count() as u64;
-                    next
-                });
-                for item in out.into_iter().flatten() {
-                    let (key, len) = self.free_and_keep_key(item);
-                    gone(key, len);
-                    removed += 1;
-                }
-            }
-        }
-        removed
-    }
-
-    /// Removes everything that was there when the call began, as [`clear`](Self::clear) does, and
-    /// passes each key on to `gone` with the length in bytes, after it is freed. Needs no memory.
-    ///
-    /// `gone` runs with no lock held and may use the store.
-    ///
-    /// # Panics
-    ///
-    /// If `gone` does: with the first such panic, after everything is removed.
-    pub fn clear_with(&self, mut gone: impl FnMut(K, usize)) {
-        let mut panics = DeferredPanic::default();
-        for shard in 0..self.index().shards() {
-            let contents = self.index().take_shard(shard);
-            let failed = contents.free_each(&mut gone, &mut panics);
-            (0..failed).for_each(|_| self.counters().free_failed());
-        }
-        // There is nothing left to evict for what was stored before.
-        self.limit().debt().reset();
-        self.limit().note_removed();
-        panics.raise();
-    }
-
     fn fetch_if<Q>(
         &self,
         key: &Q,
@@ -514,7 +446,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Frees the value of an item that was removed. Returns its key and length.
-    fn free_and_keep_key(&self, (key, value): Item<K>) -> (K, usize) {
+    pub(crate) fn free_and_keep_key(&self, (key, value): Item<K>) -> (K, usize) {
         let len = value.len();
         self.free_removed_value(value);
         (key, len)

@@ -10,6 +10,8 @@ mod remove;
 
 pub(crate) mod conditional;
 
+mod sweep;
+
 mod scan;
 
 // What they share.
