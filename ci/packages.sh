@@ -19,8 +19,9 @@ rm -rf "$CARGO_TARGET_DIR/package"
 cargo publish --workspace --dry-run --no-verify --allow-dirty --locked --quiet
 cargo package $(ci/published.sh) --no-verify --allow-dirty --locked --quiet
 mkdir "$scratch/packages"
+# -m: files in a package are all of one old date, by which cargo would take them for built.
 for crate in "$CARGO_TARGET_DIR"/package/*.crate; do
-    tar -xzf "$crate" -C "$scratch/packages"
+    tar -xmzf "$crate" -C "$scratch/packages"
 done
 cp Cargo.lock "$scratch"
 ci/reader.py README.md "$scratch"
