@@ -120,11 +120,11 @@ fn scans_see_all_values() {
     cache.for_each(|&key, found| bytes += usize::from(found == value(key))).unwrap();
     assert_eq!(bytes, 500);
     assert_eq!(cache.retain(|_, value| value.len() > 8), 63);
-    assert_eq!(cache.retain_keys(|key| key % 8 < 4), 250);
+    assert_eq!(cache.retain_keys(|key| key % 8 < 4), 248);
     let mut left: Vec<_> = cache.keys().collect();
     left.sort_unstable();
     assert_eq!(left, (0..500).filter(|key| (1..4).contains(&(key % 8))).collect::<Vec<_>>());
-    assert_eq!(cache.stats().invalidated, 313);
+    assert_eq!(cache.stats().invalidated, 311);
 }
 
 /// Versions are never used twice.

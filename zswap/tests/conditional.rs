@@ -124,20 +124,22 @@ fn panicking_conditions_change_nothing() {
     for (key, value) in values().iter().enumerate() {
         let number = Number(key as u64);
         panics(&mut || drop(store.load_vec_if(&number, |_| panic!("admit"))));
-        panics(&mut || drop(store.remove_if(&number, |_, _| panic!("decide"))));
+        panics(&mut || assert!(store.remove_if(&number, |_, _| panic!("decide")).is_none()));
         panics(&mut || drop(store.remove_value_if(&number, |_| true, |_| panic!("decide"))));
         panics(&mut || drop(store.remove_value_if(&number, |_| panic!("admit"), |_| true)));
         panics(&mut || {
             drop(store.store_if(Tagged(key as u64, 1), b"new", |_, _| panic!("decide")));
         });
-        panics(&mut || drop(store.with_key(&number, |_, _| panic!("look"))));
+        panics(&mut || {
+            assert!(store.with_key(&number, |_, _| -> u64 { panic!("look") }).is_none())
+        });
         let tag = store.with_key(&number, |key, _| key.1);
         assert_eq!(
             (tag, store.load_vec_if(&number, |_| true).unwrap().as_ref()),
             (Some(0), Some(value))
         );
     }
-    panics(&mut || drop(store.remove_where(|_| panic!("wanted"), |_, _| {})));
+    panics(&mut || assert_eq!(store.remove_where(|_| panic!("wanted"), |_, _| {}), 0));
     let stats = store.stats();
     let objects: usize = stats.objects_by_pool.iter().map(|(_, objects)| objects).sum();
     assert_eq!((stats.entries, stats.invalidated, objects), (4, 0, stats.current.objects));

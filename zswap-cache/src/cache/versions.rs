@@ -104,8 +104,8 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
     /// ```
     /// use zswap_cache::Cache;
     ///
-    /// let counters: Cache<&str> = Cache::builder().build()?;
-    /// counters.insert("visits", 41u64.to_le_bytes())?;
+    /// let counters: Cache<String> = Cache::builder().build()?;
+    /// counters.insert("visits".to_owned(), 41u64.to_le_bytes())?;
     /// let visits = counters.update("visits", |value| {
     ///     let visits = u64::from_le_bytes(value[..].try_into().unwrap()) + 1;
     ///     value.copy_from_slice(&visits.to_le_bytes());
