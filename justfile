@@ -24,6 +24,18 @@ lint:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked
 
+# Check the examples in the documentation, and build it as docs.rs does
+docs:
+    ci/docs.sh
+
+# Write the generated parts of README.md
+readme:
+    ci/readme.sh
+
+# Build the packages from their files alone, and a user's crate against them
+packages:
+    ci/packages.sh
+
 # Check the English of a path, and measure it
 prose *PATHS:
     ci/prose.sh {{PATHS}}

@@ -90,3 +90,8 @@ pub use moving::{MovingDriver, MovingPool};
 pub use null::NullDriver;
 pub use reference::{ReferenceDriver, ReferencePool};
 pub use rle::RleDriver;
+
+/// The program in README.md is a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

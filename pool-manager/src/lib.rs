@@ -65,6 +65,7 @@
 //! pool's life. References are counted by `zpool_core::internal::Counted`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accounting;
 mod builder;

@@ -68,6 +68,8 @@
 //! [`ZPool`] for the contract of an allocator, [`compress`] of a compressor, [`exec`] of an
 //! executor. zpool-conformance has test suites for all three, and a tutorial.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod capabilities;
 mod compaction;
 pub mod compress;

@@ -79,10 +79,12 @@
 //! hooks that all of it rests on.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod build_error;
 mod builder;
 mod cache;
+pub mod docs;
 mod entry;
 mod error;
 mod flight;
@@ -102,3 +104,8 @@ pub use removal::RemovalCause;
 pub use settings::{ByteSize, CacheSettings, ParseSettingsError, TimeSpan};
 pub use stats::CacheStats;
 pub use time::ManualTime;
+
+/// The programs in README.md are doctests.
+#[cfg(all(doctest, feature = "zsmalloc", feature = "lz4"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,4 +1,11 @@
-//! Settings of a store, and its making.
+//! Settings of a store, and its making. The settings are in the modules below, by topic.
+
+// In the order in which rustdoc shows them.
+mod blocks;
+
+mod pools;
+
+mod limits;
 
 mod moves;
 
@@ -19,9 +26,8 @@ use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
 use self::moves::MoveSettings;
 use crate::build_error::BuildError;
-use crate::index::clock::EvictionAdvice;
 use crate::limit::Limit;
-use crate::limit::policy::{AtLimit, Eviction, Listener};
+use crate::limit::policy::{AtLimit, Eviction};
 use crate::store::Store;
 use crate::store::settings::{
     DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN, EncodeOptions, StoreSettings,
@@ -57,8 +63,22 @@ pub struct StoreBuilder<K, S = RandomState> {
     hasher: S,
 }
 
+/// # Build
 impl<K> Store<K, RandomState> {
     /// Starts to build a store.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use zswap::{AtLimit, Store};
+    ///
+    /// let store = Store::<u64>::builder()
+    ///     .limit_bytes(64 << 20)
+    ///     .at_limit(AtLimit::Evict)
+    ///     .build()?;
+    /// store.store(1, "one")?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> StoreBuilder<K, RandomState> {
         StoreBuilder::new()
     }
@@ -101,170 +121,20 @@ impl<K> StoreBuilder<K, RandomState> {
 }
 
 impl<K, S> StoreBuilder<K, S> {
-    /// Sets the largest block in bytes: 1 to [`MAX_BLOCK_SIZE`] (default [`DEFAULT_BLOCK_SIZE`]).
-    /// Larger blocks compress better and cost more to load.
-    pub fn block_size(self, bytes: usize) -> Self {
-        StoreBuilder { block_size: bytes, ..self }
-    }
-
-    /// Sets the spec of the first pool (default: `zsmalloc+lz4`, if those features are on).
-    pub fn spec(self, spec: PoolSpec) -> Self {
-        StoreBuilder { spec: Some(spec), ..self }
-    }
-
-    /// One more allocator to choose from. One that has the name of a built-in one takes its place.
-    pub fn allocator(mut self, driver: Arc<dyn ZPoolDriver>) -> Self {
-        self.allocators.push(driver);
-        self
-    }
-
-    /// One more compressor to choose from. One that has the name of a built-in one takes its place.
-    pub fn compressor(mut self, driver: Arc<dyn CompressorDriver>) -> Self {
-        self.compressors.push(driver);
-        self
-    }
-
-    /// Sets the executor that destroys retired pools (default: one worker thread that all stores of
-    /// the process share).
-    ///
-    /// Stores that are to share another thread, or none with the rest of the process, are each
-    /// given a clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::plugin::WorkQueue) and
-    /// [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
-    pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
-        StoreBuilder { executor: Some(executor), ..self }
-    }
-
-    /// Sets whether the memory of pools is left out of core dumps: it is mapped for this store
-    /// alone then (default false). Cannot be combined with a [`page_source`](Self::page_source), to
-    /// which it would do nothing.
-    ///
-    /// Heap memory stays in dumps: keys; same-filled blocks, which the index holds as they are; the
-    /// compressors' contexts, which hold the latest blocks; and each thread's buffer for
-    /// [`load_with`](Store::load_with), which holds plain bytes of what it loaded. Memory is left
-    /// out of dumps on Linux only (`MADV_DONTDUMP`). On other systems this setting has no effect,
-    /// and nothing reports that.
-    pub fn exclude_from_dumps(self, exclude: bool) -> Self {
-        StoreBuilder { exclude_from_dumps: exclude, ..self }
-    }
-
-    /// Overwrites a block with zeros in its pool once it is removed, replaced, evicted or moved,
-    /// and no reader holds it (default: false). This costs a write of as many bytes. Allocators
-    /// that [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused.
-    ///
-    /// It does not cover the compressors' contexts, which hold the latest blocks; the index, which
-    /// holds keys and same-filled blocks; and each thread's buffer for
-    /// [`load_with`](Store::load_with), which holds plain bytes until they are overwritten. The
-    /// zeros are written on every system. Without this setting only memory that was returned to the
-    /// system is zeroed, and only on Linux; other systems may leave its contents.
-    pub fn wipe_on_free(self, wipe: bool) -> Self {
-        StoreBuilder { wipe_on_free: wipe, ..self }
-    }
-
-    /// Sets the source of the pools' memory (default: mapped memory, shared by the process).
-    pub fn page_source(self, source: Arc<dyn PageSource>) -> Self {
-        StoreBuilder { source: Some(source), ..self }
-    }
-
-    /// Sets how many pools may await destruction before a switch waits: at least 1 (default
-    /// [`DEFAULT_MAX_PENDING`]).
-    pub fn max_pending(self, pools: usize) -> Self {
-        StoreBuilder { max_pending: pools, ..self }
-    }
-
-    /// Sets whether a switch takes a live retired pool of the same spec instead of making one
-    /// (default true).
-    pub fn revive(self, revive: bool) -> Self {
-        StoreBuilder { revive, ..self }
-    }
-
-    /// At this many bytes, as the operating system counts them (pools, contexts and index), the
-    /// store is full (default: never). Needs [`at_limit`](Self::at_limit), and must be more than an
-    /// empty store holds. `usize::MAX` is no limit, or one that [`set_limit`](Store::set_limit)
-    /// sets later.
-    pub fn limit_bytes(self, bytes: usize) -> Self {
-        StoreBuilder { limit_bytes: Some(bytes), ..self }
-    }
-
-    /// Once full, the store takes blocks again when it holds no more than this part of its limit: 1
-    /// to 100 percent (default [`DEFAULT_ACCEPT_PERCENT`]). Needs
-    /// [`limit_bytes`](Self::limit_bytes).
-    pub fn accept_percent(self, percent: u8) -> Self {
-        StoreBuilder { accept_percent: Some(percent), ..self }
-    }
-
-    /// Sets what to do at the limit: a store with [`limit_bytes`](Self::limit_bytes) must be told.
-    /// [`AtLimit::Evict`] needs `limit_bytes`.
-    pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
-        self.at_limit = Some(at_limit);
-        self.eviction.at_limit = at_limit;
-        self
-    }
-
-    /// Sets a listener that receives the key and the length in bytes of each evicted item, after it
-    /// is freed, on the thread whose `store` caused the eviction (default: none). Needs
-    /// [`AtLimit::Evict`].
-    ///
-    /// The listener runs with no lock held and may use the store. Blocks that it stores do not
-    /// evict. Its panics are contained and [counted](crate::StoreStats::listeners_panicked).
-    pub fn on_evict(mut self, listener: impl Fn(&K, usize) + Send + Sync + 'static) -> Self {
-        let listener: Listener<K> = Box::new(listener);
-        self.eviction.listener = Some(listener);
-        self
-    }
-
-    /// Sets a function that says how the eviction clock treats the entry of a key: by its use,
-    /// taken at once, or never (default: all by their use). Needs [`AtLimit::Evict`].
-    ///
-    /// It runs under a lock of the index for each entry that the hand passes, so it must be short
-    /// and must not call the store. If it panics, the entry is treated by its use. If nothing but
-    /// entries that may never be taken is left, a store that needs room fails with
-    /// [`Error::Full`](crate::Error::Full).
-    pub fn eviction_advice(
-        mut self,
-        advise: impl Fn(&K) -> EvictionAdvice + Send + Sync + 'static,
-    ) -> Self {
-        self.eviction.advisor = Some(Box::new(advise));
-        self
-    }
-
-    /// Sets whether what compresses to 1/4 or less is spared by every second turn of the eviction
-    /// clock, since evicting it gains little (default false). Needs [`AtLimit::Evict`].
-    pub fn keep_compressible(mut self, unused_ref: bool) -> Self {
-        self.eviction.keep_compressible = unused_ref;
-        self
-    }
-
-    /// Sets the longest value in bytes (default [`DEFAULT_MAX_VALUE_LEN`]). Longer ones than a block
-    /// are cut up and joined again, and are there whole or not at all.
-    pub fn max_value_len(self, bytes: usize) -> Self {
-        StoreBuilder { max_value_len: Some(bytes), ..self }
-    }
-
-    /// By how many percent compression has to make a block shorter, for it not to be kept raw: 0 to
-    /// 99 (default 0, at least a byte). A raw block is loaded by a copy instead of a decompression.
-    pub fn min_gain_percent(mut self, percent: u8) -> Self {
-        self.encode_options.min_gain_percent = percent;
-        self
-    }
-
-    /// Sets whether blocks whose bytes look random are kept raw without asking the compressor
-    /// (default true). See docs/decisions/0018 for how seldom that is wrong.
-    pub fn skip_incompressible(mut self, skip: bool) -> Self {
-        self.encode_options.skip_incompressible = skip;
-        self
-    }
-
-    /// Sets whether every object has a checksum of four bytes in the index, without which a load
-    /// may give wrong bytes after memory was corrupted (default false).
-    pub fn checksums(mut self, checksums: bool) -> Self {
-        self.encode_options.checksums = checksums;
-        self
-    }
-
     /// Sets whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two
     /// looks at the clock each, and one for an item of a batch (default false). An item counts as
     /// the time since the one before it was done, or since the call began: together they are as
     /// long as the call.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().latency_histograms(true).build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// let latencies = store.stats().latencies.ok_or("histograms are on")?;
+    /// println!("{}", latencies.store);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn latency_histograms(self, on: bool) -> Self {
         StoreBuilder { latencies: on, ..self }
     }
@@ -283,6 +153,16 @@ impl<K, S> StoreBuilder<K, S> {
     /// keys chosen by an attacker). [`SequentialKeys`](crate::SequentialKeys) is faster for trusted
     /// integers. If a hasher maps many keys to one hash, the store becomes slow for them, but keeps
     /// them all.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use zswap::{SequentialKeys, Store};
+    ///
+    /// let pages = Store::<u64>::builder().hasher(SequentialKeys::default()).build()?;
+    /// pages.store(0x7f00, b"a page of memory ".repeat(240))?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hasher<S2>(self, hasher: S2) -> StoreBuilder<K, S2> {
         StoreBuilder {
             block_size: self.block_size,
@@ -309,6 +189,17 @@ impl<K, S> StoreBuilder<K, S> {
     }
 
     /// Makes the store and its first pool. May block.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use zswap::{AtLimit, Store};
+    ///
+    /// // A policy for a limit, and no limit: the error names both settings.
+    /// let error = Store::<u64>::builder().at_limit(AtLimit::Evict).build().unwrap_err();
+    /// assert!(error.to_string().contains("limit_bytes"), "{error}");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -104,38 +104,51 @@
 //!
 //! # Where to read next
 //!
-//! [`Store`] and [`StoreBuilder`]; [`manager::PoolManager`] for the pools; the examples
-//! `slow_file`, `json_cache`, `tokio_server` and `metrics_export`. In the source, `ops/store.rs`
-//! and `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show
-//! what an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from
-//! one pool to another. `ops/conditional.rs` has the operations that look at
-//! stored keys, on which the crate zswap-cache rests: a cache with expiry, single flight and
-//! versions. The folders are layers, lowest first: `value`, `stats`, `index`, `limit`, `store`,
-//! `pressure`, `ops`, `moving`.
+//! [`docs`] is the guide, in chapters. [`Store`] and [`StoreBuilder`] are the reference, and
+//! [`manager::PoolManager`] for the pools. The examples are `slow_file`, `json_cache`,
+//! `tokio_server` and `metrics_export`. In the source, `ops/store.rs` and `ops/load.rs` are the two
+//! ways through the store; `index/table/` and `index/clock.rs` show what an entry costs and when it
+//! is evicted; `moving/relocate.rs` is the way of an entry from one pool to another.
+//! `ops/conditional.rs` has the operations that look at stored keys, on which the crate zswap-cache
+//! rests: a cache with expiry, single flight and versions. The folders are layers, lowest first:
+//! `value`, `stats`, `index`, `limit`, `store`, `pressure`, `ops`, `moving`, `batches`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod build_error;
-mod builder;
+pub mod docs;
 mod hasher;
 mod index;
 mod limit;
-mod moving;
-mod ops;
-mod pressure;
 pub mod stats;
-mod store;
 mod value;
 
+// Methods of `Store`, in the order in which rustdoc shows them: build; store, load, remove; limits;
+// switching; batches; statistics. Blank lines keep rustfmt from sorting these by name.
+mod builder;
+
+mod ops;
+
+mod pressure;
+
+mod store;
+
+mod batches;
+
+mod moving;
+
+mod inspect;
+
+pub use batches::batch_results::{BatchResults, BatchResultsIntoIter};
+pub use batches::export::EncodedBlock;
 pub use build_error::BuildError;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
 pub use hasher::{SequentialHasher, SequentialKeys};
 pub use index::clock::EvictionAdvice;
 pub use index::equivalent::Equivalent;
 pub use limit::policy::AtLimit;
-pub use ops::batch_results::{BatchResults, BatchResultsIntoIter};
 pub use ops::conditional::{NotStored, StoredIf};
-pub use ops::export::EncodedBlock;
 pub use stats::StoreStats;
 pub use stats::cold_report::ColdReport;
 pub use stats::drain_report::{DrainBudget, DrainEnd, DrainProgress, DrainReport};
@@ -176,8 +189,3 @@ pub mod manager {
         RegistryError,
     };
 }
-
-/// The program in README.md runs as a doctest of this crate with its default features.
-#[cfg(all(doctest, feature = "zsmalloc", feature = "lz4"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;

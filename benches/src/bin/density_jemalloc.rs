@@ -1,5 +1,5 @@
 //! Measures the density of one box per object on jemalloc:
-//! `cargo run --release -p benches --bin density_jemalloc -- FILE...`.
+//! `cargo run --release -p benches --features jemalloc --bin density_jemalloc -- FILE...`.
 //!
 //! Procedure and output are those of `zlab density`, which has the pools and the system's
 //! allocator.

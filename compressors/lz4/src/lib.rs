@@ -20,7 +20,7 @@
 //! Use it if loads must cost as little as possible. It decodes faster than any other codec here,
 //! needs no state to decode, and makes no heap call once its contexts exist. It compresses least.
 //! `cargo run --release -p benches --bin codecs -- FILE` compares the codecs on your pages, and
-//! `docs/measurements` has the figures of ours.
+//! `docs/measurements` in the repository has the figures of ours.
 //!
 //! # Format
 //!

@@ -69,3 +69,8 @@
 mod compressor;
 
 pub use compressor::{LzoCompressor, LzoDriver};
+
+/// The program in README.md is a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::undo::{Undo, Undoable};
 use super::zram::KernelZram;
 use super::zswap::Skipped;
+use crate::undo::{Undo, Undoable};
 
 /// Folders in which a memory group can be made: cgroup v1, and v2.
 const PARENTS: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];

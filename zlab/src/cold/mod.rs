@@ -23,9 +23,6 @@ use crate::output::{Progress, print_report};
 use measure::Measured;
 use report::ColdPoolReport;
 
-/// Show a progress bar for more bytes than this.
-const LONG_INPUT_BYTES: usize = 4 << 20;
-
 /// The shares of hot blocks in percent, unless the command line names some.
 const DEFAULT_HOT: [u8; 3] = [10, 20, 50];
 
@@ -70,7 +67,7 @@ pub(crate) fn run(
         lines.iter().for_each(|line| eprintln!("{line}"));
     }
     let shares = if args.hot.is_empty() { DEFAULT_HOT.to_vec() } else { args.hot.clone() };
-    let progress = Progress::start(pages.bytes().len() > LONG_INPUT_BYTES, shares.len() as u64 + 1);
+    let progress = Progress::start(shares.len() as u64 + 1);
     progress.doing(format!("{} alone", specs[0]));
     let plain = measure::plain(&specs[0], pages)?;
     progress.done(1);

@@ -30,9 +30,6 @@ const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const GENERATED_PAGES: usize = 2048;
 const GENERATOR_SEED: u64 = 23;
 
-/// Show a progress bar for runs longer than this.
-const LONG: Duration = Duration::from_secs(2);
-
 /// The ways to serve faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -63,7 +60,7 @@ pub(crate) fn run(args: &RegionArgs) -> Result<ExitCode, Failure> {
     let blocks = generated();
     let mut reports = Vec::new();
     let modes = [ServedBy::Thread, ServedBy::TwoThreads, ServedBy::Signal];
-    let progress = Progress::start(args.seconds >= LONG, modes.len() as u64);
+    let progress = Progress::start(modes.len() as u64);
     for mode in modes {
         progress.doing(format!("{mode:?}"));
         match run_mode(mode, args, &blocks, args.seconds / modes.len() as u32) {

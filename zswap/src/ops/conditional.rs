@@ -6,7 +6,6 @@
 //!   store_if                encode ─► find ─► decide(stored key, new key)? ─► replace both
 //!   remove_if               find ─► decide(stored key)? ─► take out ─► free
 //!   remove_value_if         pin ─► decompress ─► decide(bytes)? ─► same value still? ─► take out
-//!   remove_where            every entry: wanted(stored key)? ─► take out ─► free
 //! ```
 //!
 //! Closures that see a stored key run under the shard's lock: they must be short and must not call
@@ -19,15 +18,13 @@ use std::hash::{BuildHasher, Hash};
 use zpool_core::might_block;
 
 use crate::index::equivalent::Equivalent;
-use crate::index::shard::{Inserted, Item, SWEEP};
-use crate::index::table::Position;
+use crate::index::shard::{Inserted, Item};
 use crate::ops::encode::Placement;
 use crate::ops::load::{Destination, Scratch};
 use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
-use crate::value::deferred_panic::DeferredPanic;
 use crate::value::error::Error;
 use crate::value::pooled_object::PooledObject;
 use crate::value::{PooledBlock, Value};
@@ -72,6 +69,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Loads as [`load`](Self::load) does, if `admit` accepts the stored key. Otherwise there is
     /// nothing, and a miss is counted.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let mut buffer = [0; 16];
+    /// assert_eq!(store.load_if(&7, &mut buffer, |key| *key < 10)?, Some(7));
+    /// assert_eq!(store.load_if(&7, &mut buffer, |key| *key > 10)?, None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load`](Self::load).
@@ -88,6 +96,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Loads into a new vector, if `admit` accepts the stored key: see [`load_if`](Self::load_if).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let value = store.load_vec_if(&7, |key| *key < 10)?;
+    /// assert_eq!(value.as_deref(), Some(b"a value".as_slice()));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -106,6 +124,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Peeks, in a new vector, if `admit` accepts the stored key: see [`peek_vec`](Self::peek_vec).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let value = store.peek_vec_if(&7, |key| *key > 10)?;
+    /// assert_eq!(value, None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -126,6 +154,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Lends the value to `look`, if `admit` accepts the stored key: see
     /// [`load_with`](Self::load_with). `look` runs with no lock held.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let len = store.load_with_if(&7, |key| *key < 10, |value| value.len())?;
+    /// assert_eq!(len, Some(7));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load_with`](Self::load_with).
@@ -144,6 +182,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Lends the value to `look` without counting a use, if `admit` accepts the stored key.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let len = store.peek_with_if(&7, |key| *key < 10, |value| value.len())?;
+    /// assert_eq!((len, store.stats().loads_hit), (Some(7), 0));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -164,6 +212,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Lends the stored key, and the length of its value in bytes, to `look`. Returns `None` if
     /// there is nothing. Counts as no look-up.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// assert_eq!(store.with_key(&7, |key, len| (*key, len)), Some((7, 7)));
+    /// assert_eq!(store.with_key(&8, |key, len| (*key, len)), None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_key<Q, R>(&self, key: &Q, look: impl FnOnce(&K, usize) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -176,6 +234,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// and the new one. The new key replaces the stored one, which is returned.
     ///
     /// `decide` runs once, after the block is compressed.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// use zswap::StoredIf;
+    ///
+    /// // Only if there is nothing yet.
+    /// let stored = store.store_if(7, "another value", |old, _new| old.is_none())?;
+    /// assert_eq!(stored, StoredIf::Declined { key: 7 });
+    /// let stored = store.store_if(8, "another value", |old, _new| old.is_none())?;
+    /// assert_eq!(stored, StoredIf::Stored { replaced: None });
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -205,6 +278,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// bytes. Returns both.
     ///
     /// Never blocks or allocates, as [`invalidate`](Self::invalidate).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// assert_eq!(store.remove_if(&7, |_key, len| len > 100), None);
+    /// assert_eq!(store.remove_if(&7, |_key, len| len < 100), Some((7, 7)));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove_if<Q>(
         &self,
         key: &Q,
@@ -227,6 +310,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// `decide` runs with no lock held and may use the store. If the value is replaced meanwhile,
     /// the newer one stays. The exception is a same-filled block that replaces an equal one: the
     /// two cannot be distinguished. Counts as a peek.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let removed = store.remove_value_if(&7, |_key| true, |value| value.ends_with(b"value"))?;
+    /// assert_eq!(removed, Some((7, 7)));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -269,58 +362,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             },
         );
         removed.map(Option::flatten).inspect_err(|error| self.counters().load_failed(error))
-    }
-
-    /// Removes all entries whose stored keys are `wanted`, and lends each to `gone` with the length
-    /// in bytes, after it is freed. Returns their number. Entries that are stored or moved
-    /// meanwhile may be passed over.
-    ///
-    /// `wanted` runs under the shard's lock, for a bounded number of entries at a time; `gone` runs
-    /// under none and may use the store. Needs no memory.
-    pub fn remove_where(
-        &self,
-        mut wanted: impl FnMut(&K) -> bool,
-        mut gone: impl FnMut(K, usize),
-    ) -> usize {
-        let mut removed = 0;
-        for number in 0..self.index().shards() {
-            let mut next = Some(Position::default());
-            while let Some(from) = next {
-                let mut out = [const { None }; SWEEP];
-                next = self.index().edit_shard(number, |shard| {
-                    let next = shard.sweep(from, &mut wanted, &mut out);
-                    shard.stats.invalidated += out.iter().flatten().count() as u64;
-                    next
-                });
-                for item in out.into_iter().flatten() {
-                    let (key, len) = self.free_and_keep_key(item);
-                    gone(key, len);
-                    removed += 1;
-                }
-            }
-        }
-        removed
-    }
-
-    /// Removes everything that was there when the call began, as [`clear`](Self::clear) does, and
-    /// passes each key on to `gone` with the length in bytes, after it is freed. Needs no memory.
-    ///
-    /// `gone` runs with no lock held and may use the store.
-    ///
-    /// # Panics
-    ///
-    /// If `gone` does: with the first such panic, after everything is removed.
-    pub fn clear_with(&self, mut gone: impl FnMut(K, usize)) {
-        let mut panics = DeferredPanic::default();
-        for shard in 0..self.index().shards() {
-            let contents = self.index().take_shard(shard);
-            let failed = contents.free_each(&mut gone, &mut panics);
-            (0..failed).for_each(|_| self.counters().free_failed());
-        }
-        // There is nothing left to evict for what was stored before.
-        self.limit().debt().reset();
-        self.limit().note_removed();
-        panics.raise();
     }
 
     fn fetch_if<Q>(
@@ -405,7 +446,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Frees the value of an item that was removed. Returns its key and length.
-    fn free_and_keep_key(&self, (key, value): Item<K>) -> (K, usize) {
+    pub(crate) fn free_and_keep_key(&self, (key, value): Item<K>) -> (K, usize) {
         let len = value.len();
         self.free_removed_value(value);
         (key, len)

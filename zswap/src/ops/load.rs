@@ -18,9 +18,21 @@ use crate::value::access::Access;
 use crate::value::backoff::Backoff;
 use crate::value::error::Error;
 
+/// # Load, peek, take
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Copies what is stored under `key` to the front of `buffer` and returns its length, or `None`
     /// if there is nothing. Counts as a use, so the entry is evicted later.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().block_size(4096).build()?;
+    /// store.store(7, b"a page of memory ".repeat(240))?;
+    /// let mut page = [0; 4096];
+    /// assert_eq!(store.load(&7, &mut page)?, Some(4080));
+    /// assert_eq!(store.load(&8, &mut page)?, None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -51,6 +63,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Loads what is stored under `key` into a new vector; see [`load`](Self::load).
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<String>::builder().build()?;
+    /// store.store("name".to_owned(), "a value")?;
+    /// // A `&str` finds a `String` key, so a look-up allocates none.
+    /// assert_eq!(store.load_vec("name")?.as_deref(), Some(b"a value".as_slice()));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load`](Self::load), except that [`Error::BufferOutOfMemory`] replaces
@@ -69,6 +91,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// `look` runs with no lock held and may use the store. The buffer keeps the memory of the
     /// thread's longest value.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "one two three")?;
+    /// let words = store.load_with(&7, |bytes| bytes.split(|byte| *byte == b' ').count())?;
+    /// assert_eq!(words, Some(3));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -92,6 +124,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Copies what is stored under `key` into `buffer` without counting a use: for a scan of the
     /// store, which must not keep everything warm. See [`load`](Self::load).
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let mut buffer = [0; 16];
+    /// assert_eq!(store.peek(&7, &mut buffer)?, Some(7));
+    /// assert_eq!(store.stats().loads_hit, 0);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load`](Self::load).
@@ -104,6 +147,22 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Peeks at what is stored under `key`, in a new vector; see [`peek`](Self::peek).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..100 {
+    ///     store.store(key, format!("value {key}"))?;
+    /// }
+    /// // A scan for a backup does not change what is evicted next.
+    /// let mut bytes = 0;
+    /// for key in store.keys() {
+    ///     bytes += store.peek_vec(&key)?.map_or(0, |value| value.len());
+    /// }
+    /// assert_eq!(bytes, 790);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -118,6 +177,18 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Loads what is stored under `key`, and removes it once its bytes are in `buffer`. If several
     /// threads take the same value, one of them gets it.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let mut buffer = [0; 16];
+    /// assert_eq!(store.take(&7, &mut buffer)?, Some(7));
+    /// assert_eq!(&buffer[..7], b"a value");
+    /// assert_eq!(store.take(&7, &mut buffer)?, None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -137,6 +208,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Takes what is stored under `key`, into a new vector; see [`take`](Self::take).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// assert_eq!(store.take_vec(&7)?.as_deref(), Some(b"a value".as_slice()));
+    /// assert!(store.is_empty());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,15 +1,22 @@
-//! The calls of a store, one file per kind.
+//! The calls of a store, one file per kind, in the order in which rustdoc shows them.
 
-pub(crate) mod batch_results;
-
-mod batch;
-pub(crate) mod conditional;
-mod decode;
-mod encode;
-pub(crate) mod export;
-mod load;
-pub(crate) mod pinned;
-mod range;
-mod sample;
-mod scan;
 mod store;
+
+mod load;
+
+mod range;
+
+mod remove;
+
+pub(crate) mod conditional;
+
+mod sweep;
+
+mod scan;
+
+mod sample;
+
+// What they share.
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod pinned;

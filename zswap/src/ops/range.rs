@@ -62,6 +62,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Loads a part of a value, if `admit` accepts the stored key: see
     /// [`load_range`](Self::load_range) and [`load_if`](Self::load_if).
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(7, "a value")?;
+    /// let mut buffer = [0; 5];
+    /// assert_eq!(store.load_range_if(&7, 2, &mut buffer, |key| *key < 10)?, Some(5));
+    /// assert_eq!(&buffer, b"value");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load_range`](Self::load_range).

@@ -40,6 +40,7 @@ impl<K> Drop for WatchGuard<'_, K> {
     }
 }
 
+/// # Go over all keys
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Returns copies of all keys, in no order. A key that is there all the time is listed once. A
     /// key that comes or goes meanwhile may or may not be listed.
@@ -47,6 +48,19 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Keys are cloned in batches of some thousand, under a lock of the index, so `Clone` must not
     /// call the store. If memory is short, batches are smaller, down to single keys, which need no
     /// memory.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in [3, 1, 2] {
+    ///     store.store(key, "value")?;
+    /// }
+    /// let mut keys: Vec<u64> = store.keys().collect();
+    /// keys.sort();
+    /// assert_eq!(keys, [1, 2, 3]);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -83,6 +97,18 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// `keep` runs with no lock held and may use the store. Lists keys as [`keys`](Self::keys)
     /// does.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..10 {
+    ///     store.store(key, vec![b'x'; 100 * key as usize])?;
+    /// }
+    /// assert_eq!(store.retain(|key, len| key % 2 == 0 && len < 500), 7);
+    /// assert!(store.contains(&4) && !store.contains(&5) && !store.contains(&6));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///

@@ -33,12 +33,23 @@ const PART_BYTES: usize = 64;
 /// ...and 1/64 of the limit.
 const POOL_SHARE: usize = 64;
 
+/// # Store
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores a copy of `block` under `key`, and replaces what was stored under it before.
     ///
     /// A block that repeats eight bytes costs no pool memory, and neither does an empty one, which
     /// is stored like any other. An incompressible block is kept raw. Values longer than a block,
     /// up to [a length](crate::StoreBuilder::max_value_len), are stored whole or not at all.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::builder().build()?;
+    /// store.store("greeting", b"hello ".repeat(100))?;
+    /// store.store("greeting", b"good morning ".repeat(100))?;
+    /// assert_eq!(store.load_vec(&"greeting")?, Some(b"good morning ".repeat(100)));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -354,6 +354,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// store that refuses evicts nothing: it is full until it holds less. The bound for
     /// [contexts](crate::AtLimit) changes with the limit.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// # let page = |n: u64| (n * 600..n * 600 + 600).map(|n| n.to_string()).collect::<String>();
+    /// use zswap::{AtLimit, Store};
+    ///
+    /// let store = Store::builder().limit_bytes(8 << 20).at_limit(AtLimit::Evict).build()?;
+    /// for key in 0..1000 {
+    ///     store.store(key, page(key))?;
+    /// }
+    /// store.set_limit(Some(1 << 20))?;
+    /// assert!(store.bytes_held() <= 1 << 20 && store.stats().evicted > 0);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Full`] when what cannot be evicted (contexts in use, the shards of the index)

@@ -39,6 +39,7 @@ pub(crate) enum PoolScope {
     All,
 }
 
+/// # Release memory
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Releases free memory to the system: pools that await destruction, frames of all other pools
     /// that hold no object, index memory beyond what the entries need, and contexts that no thread

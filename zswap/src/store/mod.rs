@@ -4,21 +4,18 @@ pub(crate) mod cold_state;
 pub(crate) mod cost;
 pub(crate) mod drain_state;
 pub(crate) mod settings;
-mod stats;
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use zpool_core::might_block;
 use zpool_core::spec::{Component, PoolSpec};
-use zpool_core::{NoBlock, might_block};
-use zpool_manager::{PoolManager, PoolRef, SwitchError, Switched};
+use zpool_manager::{PoolManager, SwitchError, Switched};
 
 use crate::index::Index;
 use crate::index::shard::Item;
-use crate::index::shard_contents;
 use crate::limit::Limit;
 use crate::limit::policy::Eviction;
 use crate::stats::Counters;
@@ -90,9 +87,6 @@ impl<K, S> WeakStore<K, S> {
     }
 }
 
-/// Entries from which [`Store::clear`] replaces the pool.
-const RENEWED_FROM: usize = 1 << 16;
-
 impl<K, S> Store<K, S> {
     pub(crate) fn new(
         manager: PoolManager,
@@ -145,117 +139,114 @@ impl<K, S> Store<K, S> {
         Arc::get_mut(&mut self.inner).expect("a new store has no clone").cold.turn = turn;
         self
     }
+}
 
-    /// Makes a pool of `spec` the one for [cold blocks](crate::StoreBuilder::cold). Blocks of the
-    /// one before stay where they are, until they are used or [drained](crate::Store::drain). May
-    /// block.
-    ///
-    /// # Errors
-    ///
-    /// As for [`switch`](Self::switch); everything is then as it was.
-    pub fn set_cold(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
-        self.inner.manager.set_cold(spec)
-    }
-
-    #[inline]
-    pub(crate) fn cold_state(&self) -> &ColdState {
-        &self.inner.cold
-    }
-
-    pub(crate) fn downgrade(&self) -> WeakStore<K, S> {
-        WeakStore(Arc::downgrade(&self.inner))
-    }
-
+/// # Lengths and limits
+impl<K, S> Store<K, S> {
     /// Returns the largest block in bytes.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().block_size(16 << 10).build()?;
+    /// assert_eq!(store.block_size(), 16 << 10);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn block_size(&self) -> usize {
         self.inner.settings.block_size
     }
 
     /// Returns the length of the longest value in bytes.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().max_value_len(1 << 20).build()?;
+    /// assert_eq!(store.max_value_len(), 1 << 20);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn max_value_len(&self) -> usize {
         self.inner.settings.max_value_len
     }
 
-    /// Returns the pool manager: its pools, its registry, its executor.
-    #[inline]
-    pub fn manager(&self) -> &PoolManager {
-        &self.inner.manager
-    }
-
-    /// Keys with something stored.
-    pub fn len(&self) -> usize {
-        self.inner.index.len()
-    }
-
-    /// Returns whether nothing is stored.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Removes everything that was there when the call began, and releases the memory of the index.
-    /// Blocks stored meanwhile may stay. Needs no memory.
-    ///
-    /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole
-    /// with all that is in it, unless something else still refers to it; this may block. Otherwise
-    /// pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim)
-    /// is called; a full store does that by itself.
-    ///
-    /// # Panics
-    ///
-    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping
-    /// the store does the same.
-    pub fn clear(&self) {
-        let mut panics = DeferredPanic::default();
-        let renewed = self.renew_for_clear();
-        let mut taken = Vec::new();
-        // Without memory for the list, or another pool, objects are freed one by one.
-        if renewed.is_some() && taken.try_reserve_exact(self.index().shards()).is_ok() {
-            taken.extend((0..self.index().shards()).map(|shard| self.index().take_shard(shard)));
-        }
-        let whole = renewed.filter(|pool| shard_contents::have_all_references(&taken, pool));
-        let rest = (taken.len()..self.index().shards()).map(|shard| self.index().take_shard(shard));
-        for contents in taken.into_iter().chain(rest) {
-            let failed = contents.free(whole.as_ref(), &mut panics);
-            (0..failed).for_each(|_| self.counters().free_failed());
-        }
-        if let Some(pool) = whole {
-            drop(pool);
-            // Inside a job the executor does it later.
-            let _ = self.manager().flush();
-        }
-        // With all blocks gone, there is nothing to evict for those that were stored.
-        self.limit().debt().reset();
-        self.limit().note_removed();
-        panics.raise();
-    }
-
-    /// Renews the current pool, if it has many objects, so that destroying it as a whole is cheaper
-    /// than freeing them.
-    fn renew_for_clear(&self) -> Option<PoolRef> {
-        let many = self.len() >= RENEWED_FROM
-            && !self.inner.settings.wipe_on_free
-            && !NoBlock::is_active();
-        if many { self.manager().renew().ok().flatten() } else { None }
-    }
-
     /// Returns the bytes held now, as the operating system counts them: pools, contexts and index.
     /// What the limit is about. Walks the pools.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// let empty = store.bytes_held();
+    /// for key in 0..1000 {
+    ///     store.store(key, format!("{key:>4000}"))?;
+    /// }
+    /// println!("{} bytes for 4 MB of values", store.bytes_held() - empty);
+    /// assert!(store.bytes_held() - empty < 1 << 20);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes_held(&self) -> usize {
         self.inner.manager.bytes_held() + self.index().bytes()
     }
 
     /// Returns the limit of [`bytes_held`](Self::bytes_held), if there is one.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder()
+    ///     .limit_bytes(64 << 20)
+    ///     .at_limit(zswap::AtLimit::Refuse)
+    ///     .build()?;
+    /// assert_eq!(store.limit_bytes(), Some(64 << 20));
+    /// store.set_limit(None)?;
+    /// assert_eq!(store.limit_bytes(), None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limit_bytes(&self) -> Option<usize> {
         self.limit().bytes()
     }
+}
+
+/// # Switch
+impl<K, S> Store<K, S> {
+    /// Returns the pool manager: its pools, its registry, its executor.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for pool in store.manager().pools() {
+    ///     println!("{} holds {} bytes", pool.label.name, pool.bytes_held);
+    /// }
+    /// assert!(store.manager().registry().compressors().contains(&"lz4".to_owned()));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn manager(&self) -> &PoolManager {
+        &self.inner.manager
+    }
 
     /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before
-    /// stay where they are, and load as before, until they are
-    /// [drained](crate::Store::drain). May block.
+    /// stay where they are, and load as before, until they are [drained](Self::drain). May block.
     ///
     /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use zswap::Switched;
+    ///
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// let switched = store.switch(&"zsmalloc(chain=8)+lz4".parse()?)?;
+    /// assert!(matches!(switched, Switched::Created(_)));
+    /// // The old block is still in the old pool, and loads as before.
+    /// assert_eq!(store.load_vec(&1)?, Some(b"a page of memory ".repeat(240)));
+    /// assert_eq!(store.manager().pools().len(), 2);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -266,6 +257,16 @@ impl<K, S> Store<K, S> {
 
     /// Switches to another allocator and keeps the compressor. May block.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.set_allocator(&"zsmalloc(chain=8)".parse()?)?;
+    /// let current = store.manager().current().ok_or("a store always has a pool")?;
+    /// assert_eq!(current.spec().to_string(), "zsmalloc(chain=8)+lz4");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`switch`](Self::switch).
@@ -275,11 +276,40 @@ impl<K, S> Store<K, S> {
 
     /// Switches to another compressor and keeps the allocator. May block.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// // A name that is not there changes nothing. The error names those that are.
+    /// let error = store.set_compressor(&"lz5".parse()?).unwrap_err();
+    /// assert!(error.to_string().contains("lz4"), "{error}");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
         self.switched(self.inner.manager.set_compressor(compressor)?)
+    }
+
+    /// Makes a pool of `spec` the one for [cold blocks](crate::StoreBuilder::cold). Blocks of the
+    /// one before stay where they are, until they are used or [drained](Self::drain). May block.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.set_cold(&"zsmalloc(chain=8)+lz4".parse()?)?;
+    /// assert!(store.stats().cold.is_some());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`switch`](Self::switch); everything is then as it was.
+    pub fn set_cold(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
+        self.inner.manager.set_cold(spec)
     }
 
     /// Ends a switch: begins to drain, if that is the policy.
@@ -290,6 +320,26 @@ impl<K, S> Store<K, S> {
             start(self);
         }
         Ok(switched)
+    }
+}
+
+/// Access for the calls in other folders.
+impl<K, S> Store<K, S> {
+    #[inline]
+    pub(crate) fn cold_state(&self) -> &ColdState {
+        &self.inner.cold
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakStore<K, S> {
+        WeakStore(Arc::downgrade(&self.inner))
+    }
+
+    /// Notes in the thrash meter that a key is stored anew, or removed.
+    #[inline]
+    pub(crate) fn note_removed(&self, hash: u64) {
+        if let Some(meter) = self.index().meter() {
+            meter.removed(hash);
+        }
     }
 
     #[inline]
@@ -310,6 +360,11 @@ impl<K, S> Store<K, S> {
     #[inline]
     pub(crate) fn eviction(&self) -> &Eviction<K> {
         &self.inner.settings.eviction
+    }
+
+    #[inline]
+    pub(crate) fn wipes_on_free(&self) -> bool {
+        self.inner.settings.wipe_on_free
     }
 
     #[inline]
@@ -353,68 +408,9 @@ impl<K, S> Store<K, S> {
 }
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Removes what is stored under `key`. Returns false if there is nothing.
-    ///
-    /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as
-    /// far as the drop of a key is.
-    #[doc(alias = "remove")]
-    #[doc(alias = "delete")]
-    pub fn invalidate<Q>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hash(key);
-        self.remove(hash, key)
-    }
-
-    /// Returns the length of what is stored under `key` in bytes. Not counted as a load.
-    pub fn len_of<Q>(&self, key: &Q) -> Option<usize>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let (shard, hash) = self.index().lock(self.hash(key));
-        shard.find(hash, key).map(|found| found.len())
-    }
-
-    /// Returns whether something is stored under `key`. Not counted as a load.
-    #[doc(alias = "contains_key")]
-    pub fn contains<Q>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.len_of(key).is_some()
-    }
-
     #[inline]
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         self.inner.hasher.hash_one(key)
-    }
-
-    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let removed = self.index().edit(hash, |shard, hash| {
-            let removed = shard.remove_if(hash, key, |_| true);
-            shard.stats.invalidated += u64::from(removed.is_some());
-            removed
-        });
-        self.note_removed(hash);
-        self.free_removed(removed)
-    }
-}
-
-impl<K, S> Store<K, S> {
-    /// Notes in the thrash meter that a key is stored anew, or removed.
-    #[inline]
-    pub(crate) fn note_removed(&self, hash: u64) {
-        if let Some(meter) = self.index().meter() {
-            meter.removed(hash);
-        }
     }
 }
 

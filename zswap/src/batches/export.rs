@@ -42,6 +42,7 @@ pub enum EncodedBlock<'a> {
     },
 }
 
+/// # Export
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Lends `visit` what is stored under `key` in its encoded form: a block, or the blocks of a
     /// longer value in order. Returns the length of the whole, or `None` if there is nothing. Does

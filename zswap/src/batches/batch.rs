@@ -18,8 +18,8 @@ use zpool_core::internal::prefetch;
 use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
+use crate::batches::batch_results::{BatchResults, ResultsBuilder};
 use crate::index::shard::ValueRef;
-use crate::ops::batch_results::{BatchResults, ResultsBuilder};
 use crate::ops::encode::Placement;
 use crate::stats::latency::Laps;
 use crate::store::Store;
@@ -39,9 +39,20 @@ const LINES: usize = 4;
 /// `store_many_over_store`.
 const BLOCK_LINES: usize = 12;
 
+/// # Batches
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores many blocks, as [`store`](Self::store) does each. Returns their results in order. Of
     /// several blocks under one key the last one counts.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// let results = store.store_many((0..64).map(|key| (key, format!("value {key}"))));
+    /// assert!(results.iter().all(Result::is_ok));
+    /// assert_eq!(store.len(), 64);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -149,6 +160,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Loads many blocks, each into the buffer at its place, as [`load`](Self::load) does. Returns
     /// their results in order.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, "one")?;
+    /// store.store(3, "three")?;
+    /// let mut buffers = [[0; 8]; 3];
+    /// let results = store.load_many(&[1, 2, 3], &mut buffers);
+    /// assert_eq!(results, [Ok(Some(3)), Ok(None), Ok(Some(5))]);
+    /// assert_eq!(&buffers[2][..5], b"three");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,0 +1,83 @@
+//! Limits and eviction.
+//!
+//! # What a limit counts
+//!
+//! [`limit_bytes`](crate::StoreBuilder::limit_bytes) bounds what the operating system counts: the
+//! memory of all pools, retired ones included, the compressors' contexts and the index. It is not
+//! the sum of compressed lengths, and not the number of values. Two things are outside: what keys
+//! own on the heap (the text of a `String`), and the buffer that each thread keeps for
+//! [`load_with`](crate::Store::load_with).
+//!
+//! A store in flight may exceed the limit by what it adds itself. [`AtLimit`](crate::AtLimit) has
+//! the exact bound.
+//!
+//! # Refuse or evict
+//!
+//! | [`at_limit`] | a full store | for |
+//! |---|---|---|
+//! | [`Refuse`] | returns [`Error::Full`] | data that exists nowhere else |
+//! | [`Evict`] | removes what was not used for the longest time | caches |
+//!
+//! [`at_limit`]: crate::StoreBuilder::at_limit
+//! [`Refuse`]: crate::AtLimit::Refuse
+//! [`Evict`]: crate::AtLimit::Evict
+//! [`Error::Full`]: crate::Error::Full
+//!
+//! ```
+//! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+//! use zswap::{AtLimit, Store};
+//!
+//! let cache = Store::<String>::builder()
+//!     .limit_bytes(256 << 20)
+//!     .at_limit(AtLimit::Evict)
+//!     .on_evict(|key, len| println!("{key} ({len} bytes) made room"))
+//!     .build()?;
+//! # cache.store("key".to_owned(), "value")?;
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What happens at the limit
+//!
+//! ```text
+//!   1  destroy pools that await it        nothing of yours is lost up to here
+//!   2  free contexts that no thread uses
+//!   3  shrink the index
+//!   4  return free page frames
+//!   5  move blocks together, return the frames that become empty
+//!   6  evict the coldest blocks, or refuse the new one
+//! ```
+//!
+//! Eviction follows a clock. A hand goes over all entries. Each pass takes away one of the uses
+//! that an entry has collected, three at most, and evicts an entry without any. `peek` and `keys`
+//! do not count as uses, so a scan of the store leaves the order alone. With
+//! [`keep_compressible`](crate::StoreBuilder::keep_compressible), blocks that compress very well
+//! are spared more often, because evicting them gains little.
+//!
+//! A store that refuses accepts blocks again once it holds less than
+//! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without that distance it
+//! would accept and refuse in turns, and search for memory each time.
+//!
+//! # Another limit at run time
+//!
+//! [`set_limit`](crate::Store::set_limit) changes the limit. A lower one evicts on the calling
+//! thread until it holds, while other threads store and load.
+//!
+//! ```
+//! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+//! use zswap::{AtLimit, Store};
+//!
+//! let cache = Store::<u64>::builder().limit_bytes(8 << 20).at_limit(AtLimit::Evict).build()?;
+//! // The service is short of memory: give some back.
+//! cache.set_limit(Some(4 << 20))?;
+//! assert!(cache.bytes_held() <= 4 << 20);
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How small a limit may be
+//!
+//! A compression context of lz4 takes some KiB, one of zstd up to some MiB. All contexts together
+//! hold at most 1/4 of the limit, or one context if that is more. Threads that need another one
+//! wait. So give a store at least four times the size of a context, and more if many threads store
+//! at once. `build` refuses a limit that an empty store would exceed.
