@@ -51,7 +51,8 @@ impl LiveScreen {
     ///
     /// If the terminal cannot be set, or if signals cannot be watched. Then it is as before.
     pub fn open() -> io::Result<LiveScreen> {
-        let redraws = std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty());
+        let redraws =
+            std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty());
         let takes = redraws && io::stdout().is_terminal();
         let has_keys = takes && io::stdin().is_terminal();
         let screen = takes.then(|| ScreenMode::prepare(has_keys)).transpose()?;
