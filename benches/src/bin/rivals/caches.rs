@@ -86,7 +86,7 @@ pub(crate) fn create(
         }
         "foyer" => {
             let cache = foyer_memory::CacheBuilder::new(capacity as usize)
-                .with_weighter(|_: &u64, page: &Box<[u8]>| page.len())
+                .with_weighter(|_: &u64, page: &OwnedPage| page.0.len())
                 .build();
             Box::new(Foyer { cache, form })
         }
@@ -159,18 +159,20 @@ impl PageCache for QuickCache {
 }
 
 struct Foyer {
-    /// Entries are counted by foyer, so a page needs no count of its own.
-    cache: foyer_memory::Cache<u64, Box<[u8]>>,
+    cache: foyer_memory::Cache<u64, OwnedPage>,
     form: PageForm,
 }
 
+/// The bytes of a page. foyer counts the references to its entries, so they need no count here.
+struct OwnedPage(Box<[u8]>);
+
 impl PageCache for Foyer {
     fn load(&mut self, number: u64, page: &mut [u8]) -> bool {
-        self.cache.get(&number).is_some_and(|kept| PageForm::decode(&kept, page))
+        self.cache.get(&number).is_some_and(|kept| PageForm::decode(&kept.0, page))
     }
 
     fn store(&mut self, number: u64, page: &[u8]) {
-        self.cache.insert(number, Box::from(self.form.encode(page)));
+        self.cache.insert(number, OwnedPage(Box::from(self.form.encode(page))));
     }
 }
 
