@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zswap::{AtLimit, EvictionAdvice, PoolSpec, Store, StoreBuilder};
+use zswap::conditional::EvictionAdvice;
+use zswap::{AtLimit, PoolSpec, Store, StoreBuilder};
 
 use crate::build_error::CacheBuildError;
 use crate::cache::Cache;

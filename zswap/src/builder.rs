@@ -145,6 +145,15 @@ impl<K, S> StoreBuilder<K, S> {
     ///
     /// Takes 32 KiB for the whole store, and nothing per entry. One key in
     /// [16](crate::stats::SAMPLED_ONE_IN) is looked at, by its hash; evicting one hashes its key.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().thrash_meter(true).build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// assert!(store.stats().thrash.is_some());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn thrash_meter(self, on: bool) -> Self {
         StoreBuilder { thrash_meter: on, ..self }
     }

@@ -145,22 +145,32 @@ pub use batches::export::EncodedBlock;
 pub use build_error::BuildError;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
 pub use hasher::{SequentialHasher, SequentialKeys};
-pub use index::clock::EvictionAdvice;
-pub use index::equivalent::Equivalent;
 pub use limit::policy::AtLimit;
-pub use ops::conditional::{NotStored, StoredIf};
 pub use stats::StoreStats;
-pub use stats::cold_report::ColdReport;
-pub use stats::drain_report::{DrainBudget, DrainEnd, DrainProgress, DrainReport};
 pub use store::Store;
-pub use store::cold_state::DEFAULT_COLD_TURN;
-pub use store::drain_state::DrainPolicy;
 pub use store::settings::{DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN};
 pub use value::MAX_BLOCK_SIZE;
 pub use value::error::Error;
 pub use zpool_core::CompactionBudget;
 pub use zpool_core::spec::{Component, PoolSpec, SpecError};
 pub use zpool_manager::{SwitchError, Switched};
+
+/// What the operations that look at stored keys take and return, such as
+/// [`store_if`](Store::store_if).
+pub mod conditional {
+    pub use crate::index::clock::EvictionAdvice;
+    pub use crate::index::equivalent::Equivalent;
+    pub use crate::ops::conditional::{NotStored, StoredIf};
+}
+
+/// What moves blocks from one pool to another: [`Store::drain`] for retired pools, and
+/// [`StoreBuilder::cold`] for a second pool of cold blocks.
+pub mod drain {
+    pub use crate::stats::cold_report::ColdReport;
+    pub use crate::stats::drain_report::{DrainBudget, DrainEnd, DrainProgress, DrainReport};
+    pub use crate::store::cold_state::DEFAULT_COLD_TURN;
+    pub use crate::store::drain_state::DrainPolicy;
+}
 
 /// Traits and types for allocators, compressors, executors and page sources of your own.
 pub mod plugin {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
+use zswap::drain::{DrainBudget, DrainEnd};
 use zswap::manager::PoolState;
 use zswap::plugin::{Manual, WorkQueue};
 use zswap::stats::ColdStats;
-use zswap::{AtLimit, BuildError, DrainBudget, DrainEnd, SequentialKeys, Store, StoreBuilder};
+use zswap::{AtLimit, BuildError, SequentialKeys, Store, StoreBuilder};
 
 /// Blocks of long runs: rle makes them much smaller than lz4 does.
 const LEN: usize = 1200;
@@ -56,7 +57,7 @@ fn cold_after_two_turns_without_load() {
     (0..400u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
     store.store(400, runs(400, 20_000)).unwrap();
     let before = store.stats();
-    assert_eq!(store.turn_heat_clock(), zswap::ColdReport::default());
+    assert_eq!(store.turn_heat_clock(), zswap::drain::ColdReport::default());
     for key in (0..400u64).step_by(4) {
         assert!(store.load_vec(&key).unwrap() == Some(runs(key, LEN)));
     }

@@ -14,7 +14,8 @@ use common::pool::PoolScript;
 use common::{Constant, Look, TestRng, block, spec};
 use zpool_lz4::Lz4Driver;
 use zpool_zsmalloc::ZsmallocDriver;
-use zswap::{AtLimit, Equivalent, Error, EvictionAdvice, Store, StoreBuilder, StoredIf};
+use zswap::conditional::{Equivalent, EvictionAdvice, StoredIf};
+use zswap::{AtLimit, Error, Store, StoreBuilder};
 
 /// A key with a tag that is not compared.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnInsert, OnRead, PoolScript};
 use common::{Look, TestRng, block, builder, check_books, scripted, spec, stamped};
-use zswap::{AtLimit, DrainBudget, DrainEnd, Store};
+use zswap::drain::{DrainBudget, DrainEnd};
+use zswap::{AtLimit, Store};
 
 const KEYS: u64 = 600;
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use common::pool::{OnInsert, PoolScript};
 use common::{SPECS, builder, check_books, scripted, spec, stamped};
+use zswap::drain::{DrainEnd, DrainPolicy, DrainProgress};
 use zswap::plugin::{Inline, Manual};
-use zswap::{BuildError, DrainEnd, DrainPolicy, DrainProgress, SequentialKeys, Store, Switched};
+use zswap::{BuildError, SequentialKeys, Store, Switched};
 
 const KEYS: u64 = 2_000;
 

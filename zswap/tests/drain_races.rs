@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::hooked::{Hook, HookedDriver};
 use common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
-use zswap::{DrainBudget, DrainEnd, DrainReport, Store};
+use zswap::Store;
+use zswap::drain::{DrainBudget, DrainEnd, DrainReport};
 
 const KEY: u64 = 3;
 const LEN: usize = 1500;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use common::codec::CodecScript;
 use common::pool::PoolScript;
 use common::{TestRng, check_books, scripted, spec, stamped, unstamp};
-use zswap::{AtLimit, DrainBudget, DrainEnd, DrainReport, Store, StoreBuilder};
+use zswap::drain::{DrainBudget, DrainEnd, DrainReport};
+use zswap::{AtLimit, Store, StoreBuilder};
 
 /// Every switch is to the next of these. A cycle of two comes back to a pool that may still have
 /// blocks, and so revives it.

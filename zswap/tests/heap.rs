@@ -8,8 +8,9 @@ use std::sync::Arc;
 use common::{Look, block, builder, spec};
 use zpool_testing::heap::{CountingAllocator, calls_of};
 use zpool_testing::processors::on_each_processor;
+use zswap::AtLimit;
+use zswap::drain::DrainBudget;
 use zswap::plugin::Manual;
-use zswap::{AtLimit, DrainBudget};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use common::codec::{CodecScript, RleDriver};
 use common::pool::{PoolScript, ScriptedDriver};
 use common::{Constant, Look, block, spec};
-use zswap::{DrainBudget, DrainEnd, Store, StoreBuilder, StoreStats};
+use zswap::drain::{DrainBudget, DrainEnd};
+use zswap::{Store, StoreBuilder, StoreStats};
 
 /// A store over the scripted allocator, for keys of any kind.
 fn builder<K>(pool: &Arc<PoolScript>) -> StoreBuilder<K> {

@@ -2,7 +2,8 @@
 //! every block.
 
 use serde::Serialize;
-use zswap::{DrainBudget, DrainEnd, DrainReport, Store};
+use zswap::Store;
+use zswap::drain::{DrainBudget, DrainEnd, DrainReport};
 
 use super::executors::StormExecutor;
 use crate::error::Failure;

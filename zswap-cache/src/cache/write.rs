@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::internal::sync::atomic::Ordering;
-use zswap::{NotStored, StoredIf};
+use zswap::conditional::{NotStored, StoredIf};
 
 use crate::cache::Cache;
 use crate::entry::options::Lifetime;

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 
-use zswap::Equivalent;
+use zswap::conditional::Equivalent;
 
 /// A stored key with what the cache attaches to it. Hashed and compared as the key alone, so a
 /// newer stamp replaces an older one together with the value.

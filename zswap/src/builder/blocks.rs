@@ -51,8 +51,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Sets whether blocks whose bytes look random are kept raw without asking the compressor (default
-    /// true). Decision record 0018 of the repository says how seldom that is wrong.
+    /// Sets whether blocks whose bytes look random are kept raw without asking the compressor
+    /// (default true). Decision record 0018 of the repository says how seldom that is wrong.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -65,8 +65,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Sets whether every object has a checksum of four bytes in the index, without which a load may
-    /// give wrong bytes after memory was corrupted (default false).
+    /// Sets whether every object has a checksum of four bytes in the index, without which a load
+    /// may give wrong bytes after memory was corrupted (default false).
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -103,9 +103,9 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { wipe_on_free: wipe, ..self }
     }
 
-    /// Sets whether the memory of pools is left out of core dumps: it is mapped for this store alone
-    /// then (default false). Cannot be combined with a [`page_source`](Self::page_source), to which
-    /// it would do nothing.
+    /// Sets whether the memory of pools is left out of core dumps: it is mapped for this store
+    /// alone then (default false). Cannot be combined with a [`page_source`](Self::page_source), to
+    /// which it would do nothing.
     ///
     /// Heap memory stays in dumps: keys; same-filled blocks, which the index holds as they are; the
     /// compressors' contexts, which hold the latest blocks; and each thread's buffer for

@@ -115,7 +115,8 @@ impl<K, S> StoreBuilder<K, S> {
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
     /// # let page = |n: u64| (n * 600..n * 600 + 600).map(|n| n.to_string()).collect::<String>();
-    /// use zswap::{AtLimit, EvictionAdvice, Store};
+    /// use zswap::conditional::EvictionAdvice;
+    /// use zswap::{AtLimit, Store};
     ///
     /// let store = Store::<u64>::builder()
     ///     .limit_bytes(1 << 20)
@@ -140,8 +141,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Sets whether what compresses to 1/4 or less is spared by every second turn of the eviction clock,
-    /// since evicting it gains little (default false). Needs [`AtLimit::Evict`].
+    /// Sets whether what compresses to 1/4 or less is spared by every second turn of the eviction
+    /// clock, since evicting it gains little (default false). Needs [`AtLimit::Evict`].
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

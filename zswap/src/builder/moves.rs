@@ -84,6 +84,15 @@ where
     ///
     /// The clock runs on the executor, if that keeps delays as the default one does. Otherwise call
     /// [`Store::turn_heat_clock`]. It cools the heat by which blocks are evicted as well.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().cold("zsmalloc(chain=8)+lz4".parse()?).build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// assert!(store.stats().cold.is_some());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cold(mut self, spec: PoolSpec) -> Self {
         self.moves.cold = Some(spec);
         self.moves.start_clock = Some(start_heat_clock);
@@ -91,7 +100,20 @@ where
     }
 
     /// Sets the time of a turn of the clock that finds [cold](Self::cold) blocks: more than 0
-    /// (default [`DEFAULT_COLD_TURN`](crate::DEFAULT_COLD_TURN)).
+    /// (default [`DEFAULT_COLD_TURN`](crate::drain::DEFAULT_COLD_TURN)).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use std::time::Duration;
+    ///
+    /// let store = zswap::Store::<u64>::builder()
+    ///     .cold("zsmalloc(chain=8)+lz4".parse()?)
+    ///     .cold_turn(Duration::from_secs(60))
+    ///     .build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cold_turn(mut self, turn: Duration) -> Self {
         self.moves.cold_turn = turn;
         self
@@ -101,6 +123,21 @@ where
     /// it after [`hasher`](Self::hasher).
     ///
     /// Switches of the store count, not those of its [manager](Store::manager).
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use std::time::Duration;
+    /// use zswap::drain::DrainPolicy;
+    /// use zswap::Store;
+    ///
+    /// let idle = Duration::from_secs(10);
+    /// let policy = DrainPolicy::After { idle, share_percent: 25 };
+    /// let store = Store::<u64>::builder().drain(policy).build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// store.switch(&"zsmalloc(chain=8)+lz4".parse()?)?; // in 10 seconds, block 1 begins to move
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn drain(mut self, policy: DrainPolicy) -> Self {
         self.moves.drain_policy = policy;
         self.moves.start_drain = Some(start_drain);

@@ -128,8 +128,8 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { max_pending: pools, ..self }
     }
 
-    /// Sets whether a switch takes a live retired pool of the same spec instead of making one (default
-    /// true).
+    /// Sets whether a switch takes a live retired pool of the same spec instead of making one
+    /// (default true).
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

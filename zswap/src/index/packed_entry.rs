@@ -10,9 +10,9 @@
 //! ```
 //!
 //! The distance belongs to the [table](crate::index::table), the pool's number to the shard's [list
-//! of pools](crate::index::pool_refs), the heat to the [clock](crate::index::clock), idleness to the
-//! clock of a [pool for cold blocks](crate::index::shard); lengths are
-//! packed by [`meta`](crate::index::packed_meta).
+//! of pools](crate::index::pool_refs), the heat to the [clock](crate::index::clock), and idleness
+//! to the clock of a [pool for cold blocks](crate::index::shard). Lengths are packed by
+//! [`meta`](crate::index::packed_meta).
 
 use zpool_core::Handle;
 

@@ -47,6 +47,19 @@ where
     /// A step that runs keeps the store: if its last clone is dropped meanwhile, its memory goes
     /// when the step ends.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// store.switch_and_drain(&"zsmalloc(chain=8)+lz4".parse()?)?;
+    /// while store.drain_progress().is_active {
+    ///     std::thread::yield_now();
+    /// }
+    /// assert_eq!(store.stats().moved, 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`switch`](Self::switch). Then no drain begins.
@@ -58,6 +71,22 @@ where
 
     /// Resumes a drain that was paused, or that gave up. Begins one if there is none and a retired
     /// pool has blocks.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// store.pause_drain();
+    /// store.switch_and_drain(&"zsmalloc(chain=8)+lz4".parse()?)?;
+    /// assert_eq!(store.stats().moved, 0);
+    /// store.resume_drain();
+    /// while store.drain_progress().is_active {
+    ///     std::thread::yield_now();
+    /// }
+    /// assert_eq!(store.stats().moved, 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resume_drain(&self) {
         self.drain_state().background.lock().is_paused = false;
         if self.blocks_to_drain() > 0 {
@@ -169,11 +198,29 @@ impl<K, S> Store<K, S> {
     /// Pauses a drain on the executor, and keeps others from beginning, until
     /// [`resume_drain`](Self::resume_drain). A step that runs goes on, for some milliseconds. Calls
     /// of [`drain`](Self::drain) are not affected.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// store.pause_drain();
+    /// assert!(store.drain_progress().is_paused);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pause_drain(&self) {
         self.drain_state().background.lock().is_paused = true;
     }
 
     /// Returns the state of the drain on the executor. Walks the shards of the index.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// let progress = store.drain_progress();
+    /// assert!(!progress.is_active && !progress.is_paused);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn drain_progress(&self) -> DrainProgress {
         let left = self.blocks_to_drain();
         let background = self.drain_state().background.lock();

@@ -52,6 +52,22 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// An entry is copied as by a [drain](Self::drain), with the same promises: it never evicts,
     /// begins no copy that would pass the limit, and nothing counts as a store or a use.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// use std::time::Duration;
+    ///
+    /// // A turn of an hour, so that the clock of the store itself does not interfere.
+    /// let store = zswap::Store::<u64>::builder()
+    ///     .cold("zsmalloc(chain=8)+lz4".parse()?)
+    ///     .cold_turn(Duration::from_secs(3600))
+    ///     .build()?;
+    /// store.store(1, b"a page of memory ".repeat(240))?;
+    /// let report = store.turn_heat_clock();
+    /// println!("{report:?}");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// If the key's `Hash`, `Eq` or `Clone` does. Nothing is lost then.

@@ -39,7 +39,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// use zswap::{DrainBudget, DrainEnd, Store};
+    /// use zswap::drain::{DrainBudget, DrainEnd};
+    /// use zswap::Store;
     ///
     /// let store = Store::<u64>::builder().build()?;
     /// for key in 0..1000 {

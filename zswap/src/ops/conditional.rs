@@ -239,7 +239,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
     /// let store = zswap::Store::<u64>::builder().build()?;
     /// store.store(7, "a value")?;
-    /// use zswap::StoredIf;
+    /// use zswap::conditional::StoredIf;
     ///
     /// // Only if there is nothing yet.
     /// let stored = store.store_if(7, "another value", |old, _new| old.is_none())?;

@@ -16,6 +16,17 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// The copies take `count` times the block size, and there is a longer value besides while it
     /// is cut into blocks.
     ///
+    /// ```
+    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+    /// let store = zswap::Store::<u64>::builder().build()?;
+    /// for key in 0..100 {
+    ///     store.store(key, format!("{key:>4000}"))?;
+    /// }
+    /// assert_eq!(store.sample(10)?.len(), 10);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`load_vec`](Self::load_vec).

@@ -2,7 +2,8 @@
 
 use benches::Failure;
 use workload::{Elapsed, Pages, Report, Spread, clocked};
-use zswap::{DrainBudget, DrainEnd, Store};
+use zswap::Store;
+use zswap::drain::{DrainBudget, DrainEnd};
 
 use crate::{PAGE, ROUNDS, check_all, filled, spec, store_all};
 

@@ -5,7 +5,8 @@ use std::thread;
 
 use benches::Failure;
 use workload::{LatencyHistogram, Pages, Report, Rng, Spread};
-use zswap::{DrainBudget, Store};
+use zswap::Store;
+use zswap::drain::DrainBudget;
 
 use crate::{PAGE, ROUNDS, filled, spec};
 
