@@ -35,6 +35,16 @@ Exit codes:
   1  they broke it; the message names what
   2  the command line, the input or the machine is at fault";
 
+pub(crate) const REGION: &str = "\
+Examples:
+  zlab region
+  zlab region --seconds 600 --threads 4 --mib 256 --json
+
+Exit codes:
+  0  every byte was right, or the kernel lacks what a region needs
+  1  a byte was wrong
+  2  the command line or the machine is at fault";
+
 pub(crate) const TRAIN: &str = "\
 Examples:
   zlab train records.bin -o records.dict --block-size 1024

@@ -155,7 +155,7 @@ pub use zpool_core::CompactionBudget;
 pub use zpool_core::spec::{Component, PoolSpec, SpecError};
 pub use zpool_manager::{SwitchError, Switched};
 
-/// What the operations that look at stored keys take and return, such as
+/// Arguments and results of the operations that look at stored keys, such as
 /// [`store_if`](Store::store_if).
 pub mod conditional {
     pub use crate::index::clock::EvictionAdvice;
@@ -163,7 +163,7 @@ pub mod conditional {
     pub use crate::ops::conditional::{NotStored, StoredIf};
 }
 
-/// What moves blocks from one pool to another: [`Store::drain`] for retired pools, and
+/// Moving blocks from one pool to another: [`Store::drain`] for retired pools, and
 /// [`StoreBuilder::cold`] for a second pool of cold blocks.
 pub mod drain {
     pub use crate::stats::cold_report::ColdReport;
