@@ -41,7 +41,7 @@
 //!
 //! // There is no compressor yet: the error says what is missing, and what there is.
 //! let error = manager.switch(&"reference+lz4".parse()?).unwrap_err();
-//! assert_eq!(error.to_string(), "unknown compressor `lz4` (known: none)");
+//! assert!(error.to_string().starts_with("unknown compressor `lz4` (known: none): "));
 //! assert!(manager.current().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

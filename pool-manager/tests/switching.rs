@@ -132,9 +132,10 @@ fn unknown_name_error_lists_known_names() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
     let id = manager.current().unwrap().id();
     let error = manager.switch(&spec("c+x")).unwrap_err();
-    assert_eq!(error.to_string(), "unknown allocator `c` (known: a, b)");
+    let advice = "use a known one, or register its driver";
+    assert_eq!(error.to_string(), format!("unknown allocator `c` (known: a, b): {advice}"));
     let error = manager.switch(&spec("a+z")).unwrap_err();
-    assert_eq!(error.to_string(), "unknown compressor `z` (known: x, y)");
+    assert_eq!(error.to_string(), format!("unknown compressor `z` (known: x, y): {advice}"));
     assert_eq!(manager.current().unwrap().id(), id);
 }
 
@@ -269,5 +270,5 @@ fn driver_of_pending_pool_is_busy() {
     registry.unregister_allocator("a").unwrap();
     registry.unregister_compressor("x").unwrap();
     assert!(registry.unregister_allocator("a").is_err());
-    assert!(manager.switch(&spec("a+y")).unwrap_err().to_string().ends_with("(known: b)"));
+    assert!(manager.switch(&spec("a+y")).unwrap_err().to_string().contains("(known: b)"));
 }

@@ -108,7 +108,8 @@ impl ClassesReport {
             ]);
         }
         format!(
-            "{}\n\n{} classes of {} over frames of {} bytes, for objects of up to {} bytes\n\
+            "{}\n\n{} classes of {} over frames of {} bytes,\n\
+             for objects of up to {} bytes\n\
              rounding and tail together: {:.2} % of the object in the mean over all lengths,\n\
              at most {:.2} % from {} bytes up (at {})\n\n{LEGEND}",
             table.trim_fmt(),

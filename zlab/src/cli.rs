@@ -101,6 +101,7 @@ enum Command {
     ///
     /// Threads write and verify, others fork, read a file past the page cache into it, switch
     /// pools, and change the limit. Needs Linux 6.8; elsewhere it says so and exits with 0.
+    #[command(after_help = help::REGION)]
     Region(RegionArgs),
     /// Train a zstd dictionary on the blocks of files, and write it if it pays on other blocks
     ///

@@ -251,12 +251,12 @@ fn analyze_cold_predicts_each_share() {
     let folder = tempfile::tempdir().unwrap();
     let (file, plot) = (pages(folder.path()), folder.path().join("cold.svg"));
     let [file, plot] = [&file, &plot].map(|path| path.to_str().unwrap());
-    let cold = ["--cold", "zsmalloc+zstd(level=1)", "--hot", "0,25,100", "--plot", plot];
+    let cold = ["--cold", "zsmalloc+zstd(level=3)", "--hot", "0,25,100", "--plot", plot];
     let output = zlab(&[&["analyze", file, "--json"][..], &cold].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let report = json(&output);
     assert_eq!(report["hot"].as_str().unwrap(), "zsmalloc+lz4");
-    assert_eq!(report["cold"].as_str().unwrap(), "zsmalloc+zstd(level=1)");
+    assert_eq!(report["cold"].as_str().unwrap(), "zsmalloc+zstd(level=3)");
     let results = report["results"].as_array().unwrap();
     let hot: Vec<u64> = results.iter().map(|row| number(row, "hot_percent")).collect();
     assert_eq!(hot, [0, 25, 100]);

@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +26,27 @@ impl Sampled {
         let program = "x = list(range(300000)); import time; time.sleep(600)";
         let child = Command::new("python3").args(["-c", program]).spawn();
         // Any process will do; python has more to compress.
-        Sampled(child.or_else(|_| Command::new("sleep").arg("600").spawn()).unwrap())
+        let child = child.or_else(|_| Command::new("sleep").arg("600").spawn()).unwrap();
+        let sampled = Sampled(child);
+        // A process that has just begun has nothing to sample.
+        while sampled.anonymous_kib() < 64 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        sampled
+    }
+
+    /// Returns the anonymous memory of the process in KiB, once it runs a program of its own.
+    fn anonymous_kib(&self) -> u64 {
+        let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let of = |file: &str| {
+            std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap_or_default()
+        };
+        if of("comm") == own {
+            return 0;
+        }
+        let rollup = of("smaps_rollup");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
     }
 
     fn pid(&self) -> String {
@@ -111,6 +131,7 @@ struct OnTerminal {
 impl OnTerminal {
     fn start(pid: &str) -> OnTerminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        rustix::fs::fcntl_setfl(&master, rustix::fs::OFlags::NONBLOCK).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
@@ -136,12 +157,21 @@ impl OnTerminal {
         started
     }
 
-    /// Reads what the view draws until `text` is part of it.
+    /// Reads what the view draws until `text` is part of it. Panics if the view ends before.
     fn wait_for(&mut self, text: &str) {
         let mut bytes = [0; 4096];
+        let mut ended = None;
         while !self.shown.contains(text) {
-            let read = self.terminal.read(&mut bytes).unwrap();
-            self.shown += &String::from_utf8_lossy(&bytes[..read]);
+            match self.terminal.read(&mut bytes) {
+                Ok(read) => self.shown += &String::from_utf8_lossy(&bytes[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // What it drew last is read after it has ended.
+                    assert!(ended.is_none(), "ended with {ended:?}: {}", self.shown);
+                    ended = self.view.try_wait().unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("{error}: {}", self.shown),
+            }
         }
     }
 

@@ -104,7 +104,8 @@ fn sweep_recommends_from_front() {
     assert!(settings.iter().any(|setting| setting["front"] == true));
     let chart = fs::read_to_string(plot).unwrap();
     assert!(chart.starts_with("<svg") && chart.trim_end().ends_with("</svg>"));
-    assert!(chart.matches("<circle").count() >= 2 * settings.len());
+    // In both panels. The legend has marks too.
+    assert!(chart.matches("class=\"mark ").count() >= 2 * settings.len());
 }
 
 /// Nothing foretells noise, so a model of it saves nothing; and nothing is written.

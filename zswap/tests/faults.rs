@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::codec::{CodecScript, OnCompress, OnDecompress};
 use common::pool::{OnFree, OnInsert, OnRead, PoolScript};
-use common::{Look, block, builder, check_books, scripted, spec, store_of};
+use common::{Look, block, builder, check_books, scripted, spec};
 use zpool_core::page::{FaultPlan, FaultySource, MmapSource, PageSource};
 use zswap::plugin::{CodecError, Manual, PoolError};
 use zswap::{AtLimit, Error, Store};
@@ -346,7 +346,7 @@ fn panicking_key_leaves_store_usable() {
 #[test]
 fn an_error_is_one_line_with_its_cause_once() {
     use std::error::Error as _;
-    let store = store_of("reference+rle");
+    let store = builder().max_value_len(4096).build().unwrap();
     let error = store.store(7, [0; 5000]).unwrap_err();
     assert!(error.to_string().starts_with("a block of 5000 bytes is over the 4096 allowed"));
     assert!(error.source().is_none());

@@ -27,7 +27,7 @@ fn load_without_memory_keeps_value() {
     store.store(1, &value).unwrap();
     let refused = Refusal::AtLeast(1 << 20);
     let no_memory = Error::BufferOutOfMemory { needed: 1 << 20 };
-    assert_eq!(no_memory.to_string(), "no memory for a buffer of 1048576 bytes");
+    assert!(no_memory.to_string().starts_with("no memory for a buffer of 1048576 bytes: "));
     assert_eq!(refusing(refused, || store.load_vec(&1)), Err(no_memory.clone()));
     assert_eq!(refusing(refused, || store.peek_vec(&1)), Err(no_memory.clone()));
     assert_eq!(refusing(refused, || store.take_vec(&1)), Err(no_memory.clone()));

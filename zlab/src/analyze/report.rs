@@ -57,9 +57,9 @@ impl<'a> AnalyzeReport<'a> {
             "held /\npayload",
             "same-\nfilled",
             "kept\nraw",
-            "store µs\nmean",
+            "store\nmean",
             "\np99",
-            "load µs\nmean",
+            "load\nmean",
             "\np99",
             "as it\nwas",
         ];
@@ -94,9 +94,9 @@ ratio: bytes of input / growth of resident memory that the OS reports, with
 held / payload: bytes the allocator holds from the OS / bytes of its objects.
 same-filled: blocks that repeat one word and take no object.
 kept raw: blocks that do not shrink.
-mean: all times together / blocks. It can be over p99: a few blocks wait long,
-  for a new pool's memory or for another program on the processor.
-p99: 99 of 100 blocks took this time or less.
+mean: all times together / blocks, in µs. It can be over p99: a few blocks wait
+  long, for a new pool's memory or for another program on the processor.
+p99: 99 of 100 blocks took this time or less, in µs.
 as it was: whether every block came back so.
 ";
 

@@ -265,7 +265,9 @@ mod tests {
         assert_eq!((replay.hits, replay.misses, replay.stores), (0, 3, 2));
         replay.reset();
         replay.go(&mut cache, (0..600).map(|n| n % 10));
-        assert_eq!((replay.hits, replay.misses, replay.stores), (600 - 206, 206, 8));
+        // Pages are stored at the end of a batch. Until then all miss but 1 and 9.
+        let missed = (0..BATCH as u64).filter(|n| !matches!(n % 10, 1 | 9)).count() as u64;
+        assert_eq!((replay.hits, replay.misses, replay.stores), (600 - missed, missed, 8));
         assert_eq!(replay.count_entries(&mut cache, 20), 10);
     }
 
