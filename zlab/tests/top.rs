@@ -22,31 +22,25 @@ fn top() -> Command {
 struct Sampled(Child);
 
 impl Sampled {
+    /// Starts python, which has more to compress, or a shell: any process will do.
+    /// It says when it runs, because one that has just begun has nothing to sample.
     fn start() -> Sampled {
-        let program = "x = list(range(300000)); import time; time.sleep(600)";
-        let child = Command::new("python3").args(["-c", program]).spawn();
-        // Any process will do; python has more to compress.
-        let child = child.or_else(|_| Command::new("sleep").arg("600").spawn()).unwrap();
-        let sampled = Sampled(child);
-        // A process that has just begun has nothing to sample.
-        while sampled.anonymous_kib() < 64 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        sampled
+        let program = "x = list(range(300000)); import time; print(1, flush=True); time.sleep(600)";
+        let mut python = Command::new("python3");
+        python.args(["-c", program]);
+        Sampled::ready(python).unwrap_or_else(|| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "echo 1; read line"]);
+            Sampled::ready(shell).expect("a process that waits")
+        })
     }
 
-    /// Returns the anonymous memory of the process in KiB, once it runs a program of its own.
-    fn anonymous_kib(&self) -> u64 {
-        let own = std::fs::read_to_string("/proc/self/comm").unwrap();
-        let of = |file: &str| {
-            std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap_or_default()
-        };
-        if of("comm") == own {
-            return 0;
-        }
-        let rollup = of("smaps_rollup");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    /// Starts a process and waits for its first byte.
+    fn ready(mut command: Command) -> Option<Sampled> {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut sampled = Sampled(command.spawn().ok()?);
+        sampled.0.stdout.as_mut()?.read_exact(&mut [0]).ok()?;
+        Some(sampled)
     }
 
     fn pid(&self) -> String {
@@ -111,10 +105,10 @@ fn top_ends_with_the_process() {
         .spawn()
         .unwrap();
     // One frame is there.
-    view.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let begun = view.stdout.as_mut().unwrap().read_exact(&mut [0]);
     drop(sampled);
     let output = view.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    assert!(begun.is_ok() && output.status.success(), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("has ended"));
 }
 
