@@ -6,6 +6,8 @@
 //!
 //! - `store_incompressible_over_typical`, `store_same_filled_over_typical`: the time of a page of
 //!   noise, or of one that repeats 8 bytes, over the time of a page of the files.
+//!   `read_same_filled_over_typical`: the same for reading every word of such a page and no more,
+//!   the least that any check can cost.
 //! - `load_many_over_load`, `store_many_over_store`: pages per second in batches of 64 over single
 //!   calls, with keys in random order. `*_in_order`: in the order in which pages and objects lie in
 //!   memory.
