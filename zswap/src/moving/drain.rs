@@ -32,8 +32,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// decompressed, and compressed as a store would. A value of several blocks is moved whole. An
     /// entry keeps its heat, and nothing counts as a store or a use.
     ///
-    /// The next call goes on where this one ended. A [`switch`](Self::switch) turns the drain towards
-    /// the new current pool, also while a call runs.
+    /// The next call goes on where this one ended. A [`switch`](Self::switch) turns the drain
+    /// towards the new current pool, also while a call runs.
     ///
     /// What cannot be read or copied stays where it is, and is [reported](DrainReport).
     ///
