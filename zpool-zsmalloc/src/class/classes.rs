@@ -26,6 +26,8 @@ pub(crate) struct Classes {
     pub(super) pressure: CachePadded<Pressure>,
     /// Bytes on the heap.
     metadata: AtomicUsize,
+    /// Objects that have two slots, because compaction moves them.
+    pub(super) in_transit: AtomicUsize,
 }
 
 /// A box of one class, which can be allocated fallibly.
@@ -51,7 +53,8 @@ impl Classes {
         let classes: Box<[_]> = table.classes().iter().map(|_| OnceLock::new()).collect();
         let metadata = AtomicUsize::new(size_of_val::<[_]>(&classes));
         let magazines = MagazineSet::new(classes.len());
-        Classes { table, classes, magazines, pressure: CachePadded::default(), metadata }
+        let (pressure, in_transit) = (CachePadded::default(), AtomicUsize::new(0));
+        Classes { table, classes, magazines, pressure, metadata, in_transit }
     }
 
     /// Returns the geometry of the classes.

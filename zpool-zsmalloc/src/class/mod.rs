@@ -11,6 +11,7 @@ pub mod magazines;
 mod overflow;
 mod pressure;
 mod state;
+mod transit;
 mod validate;
 
 pub(crate) use self::classes::{Class, Classes};

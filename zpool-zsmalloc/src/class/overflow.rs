@@ -35,11 +35,6 @@ impl Classes {
         None
     }
 
-    /// Claims an open slot of exactly this class for an object of `len` bytes.
-    pub(crate) fn claim_open(&self, class: ClassIndex, len: u32) -> Option<ClaimedSlot> {
-        self.locked(self.existing(class)?, |state| state.claim_open(len))
-    }
-
     /// Uncounts the waste of an object of `len` bytes that leaves a slot of `class`, if that is
     /// larger than its own class.
     #[inline]

@@ -37,8 +37,8 @@ impl PoolCore {
         let mut builder = StatsBuilder::default();
         builder.stats.groups.reserve(self.table().classes().len());
         let mut classes = Vec::with_capacity(self.table().classes().len());
-        // All of them at once, for a moment: an object that moves from one class to another
-        // meanwhile is not counted twice.
+        // All of them at once, for a moment, so that those in transit are known and each object
+        // counts once.
         self.classes.lock_all(&mut classes);
         // In all claimed slots. Wraps until all classes are added.
         let mut payload = magazines.payload_delta();
@@ -51,6 +51,7 @@ impl PoolCore {
             let figures = ClassFigures { objects, pinned, counts: state.counts() };
             self.add_class(class, state, figures, &mut builder);
         }
+        builder.stats.objects -= self.classes.in_transit().min(builder.stats.objects);
         drop(classes);
         self.finish_stats(builder, payload)
     }

@@ -21,7 +21,7 @@ use super::policy::ReclaimScope;
 use super::reclaimer::Reclaimer;
 use super::release;
 use super::relocate::{MoveOutcome, relocate};
-use crate::class::{ClaimedSlot, Class};
+use crate::class::{ClaimedSlot, Class, ClassState};
 use crate::collections::fallible::{try_boxed_defaults, try_with_capacity};
 use crate::geometry::size_class::ClassIndex;
 use crate::handle::Location;
@@ -307,7 +307,8 @@ fn claim_gap(
     let mut supply = zspages.no_frames();
     loop {
         let had = *supply.credit();
-        match classes.locked(class, |state| state.claim_gap(len, supply.credit(), evacuated)) {
+        let gap = |state: &mut ClassState| state.claim_gap(len, supply.credit(), evacuated);
+        match classes.claim_second_slot(class, gap) {
             Ok(claimed) => {
                 *charged += had - *supply.credit();
                 return claimed;

@@ -81,7 +81,7 @@ impl Compaction<'_> {
                 // not for.
                 let expected = (class, found.len(object));
                 let claim = |class, len| {
-                    let claimed = || pool.classes().claim_open(target, len);
+                    let claimed = || pool.classes().claim_open_second(target, len);
                     let same = (class, len) == expected;
                     same.then(claimed).flatten().map(|claimed| (target, claimed))
                 };

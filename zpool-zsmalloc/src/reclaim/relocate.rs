@@ -70,7 +70,7 @@ pub(super) fn relocate(
     let to = Location { zspage: claimed.zspage, slot: claimed.slot };
     let target = pool.zspages().slot(to);
     if target.zspage().is_evacuated(to.slot) {
-        pool.release_slot(to, len);
+        release(pool, to, len);
         return MoveOutcome::NoPlace;
     }
     // The copy below relies on this.
@@ -83,13 +83,62 @@ pub(super) fn relocate(
     if !pinned.pin.relocate(pool.handles().pack(to, room - len)) {
         classes.move_waste(new_class, old_class, len);
         pool.wipe_if_configured(target, len);
-        pool.release_slot(to, len);
+        release(pool, to, len);
         return MoveOutcome::Pinned;
     }
     // The exchange took the pin as well.
     core::mem::forget(pinned);
     pool.count_moved();
     pool.wipe_if_configured(source, len);
-    pool.release_slot(from, len);
+    release(pool, from, len);
     MoveOutcome::Moved
+}
+
+/// Releases one of the two slots of an object that moves.
+fn release(pool: &PoolCore, at: Location, len: u32) {
+    pool.classes().release_second_slot(pool.zspages().existing(at.zspage), at.slot, len);
+}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use zpool_core::PoolConfig;
+    use zpool_core::page::HeapSource;
+
+    use super::*;
+    use crate::geometry::size_class::{ClassConfig, ClassTable};
+    use crate::handle::entry::EntrySnapshot;
+
+    /// Statistics in the middle of a move count the object once, whether the move succeeds or not.
+    #[test]
+    fn stats_count_moving_object_once() {
+        let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096);
+        let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
+        let pool = PoolCore::new(&config, table, 0);
+        let mut handles: Vec<_> = (0..4).map(|n| pool.insert(&[n; 1200]).unwrap()).collect();
+        // Leaves a gap in front.
+        pool.free(handles.remove(0)).unwrap();
+        pool.drain_magazines(None);
+        let (class, last) = (pool.table().class_of(1200), pool.handles().open(&handles[2]));
+        let last = last.unwrap().index;
+        for (pinned, expected) in [(true, MoveOutcome::Pinned), (false, MoveOutcome::Moved)] {
+            let entry = pool.handles().snapshot(last).unwrap();
+            let EntrySnapshot::Live { location, .. } = entry else { panic!("{entry:?}") };
+            let (from, _) = pool.handles().unpack(location);
+            let zspage = pool.zspages().existing(from.zspage);
+            zspage.evacuate_from(Some(from.slot));
+            let mut guard = None;
+            let outcome = relocate(&pool, last, |of, len| {
+                assert_eq!(of, class);
+                let claimed = pool.classes().claim_open_second(of, len);
+                assert_eq!(pool.stats().objects, 3);
+                guard = pinned.then(|| pool.read(&handles[2]).unwrap());
+                claimed.map(|claimed| (of, claimed))
+            });
+            zspage.evacuate_from(None);
+            assert_eq!((outcome, pool.stats().objects), (expected, 3));
+        }
+        pool.validate().unwrap();
+    }
 }
