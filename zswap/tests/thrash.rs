@@ -56,9 +56,8 @@ fn evicted_blocks_are_counted_by_fate() {
     assert_eq!(store.stats().thrash.unwrap().evicted, evicted);
 }
 
-/// Blocks made cold are counted apart from evicted ones, by load, batch, take and store.
-#[test]
-fn cold_blocks_are_counted_by_fate() {
+/// A store with a meter, all blocks of which are cold.
+fn cold_store() -> Store<u64> {
     let store = builder()
         .spec(spec("zsmalloc+lz4"))
         .cold(spec("zbud+rle"))
@@ -68,6 +67,13 @@ fn cold_blocks_are_counted_by_fate() {
         .unwrap();
     (0..KEYS).for_each(|key| store.store(key, stamped(key, 1, 1200)).unwrap());
     turn(&store, 2);
+    store
+}
+
+/// Blocks made cold are counted apart from evicted ones, by load, batch, take and store.
+#[test]
+fn cold_blocks_are_counted_by_fate() {
+    let store = cold_store();
     let cold = || store.stats().thrash.unwrap().cold;
     assert!(is_sample_of(cold().noted, KEYS) && fates(cold()) == 0, "{:?}", cold());
     let keys: Vec<u64> = (0..KEYS / 4).collect();
@@ -85,6 +91,37 @@ fn cold_blocks_are_counted_by_fate() {
     assert!(is_sample_of(cold().removed_unasked, KEYS / 2), "{:?}", cold());
     assert_eq!(fates(cold()) + cold().displaced, cold().noted);
     assert_eq!(store.stats().thrash.unwrap().evicted, ThrashCounts::default());
+}
+
+/// Conditional operations count as removals if they remove or replace, and never as look-ups.
+#[test]
+fn conditional_removals_are_counted_by_fate() {
+    let store = cold_store();
+    let cold = || store.stats().thrash.unwrap().cold;
+    for key in 0..KEYS {
+        assert_eq!(store.remove_if(&key, |_, _| false), None);
+        assert_eq!(store.remove_value_if(&key, |_| true, |_| false), Ok(None));
+        assert!(store.store_if(key, "new", |_, _| false).is_ok());
+    }
+    assert_eq!((fates(cold()), store.len() as u64), (0, KEYS));
+    let mut expected = 0;
+    for (quarter, first) in (0..KEYS).step_by(KEYS as usize / 4).enumerate() {
+        for key in first..first + KEYS / 4 {
+            match quarter {
+                0 => assert!(store.remove_if(&key, |_, _| true).is_some()),
+                1 => assert!(store.remove_value_if(&key, |_| true, |_| true).unwrap().is_some()),
+                2 => assert!(store.store_if(key, "new", |_, _| true).is_ok()),
+                _ => break,
+            }
+        }
+        if quarter == 3 {
+            let swept = store.remove_where(|&key| key >= first, |_, _| ());
+            assert_eq!(swept as u64, KEYS / 4);
+        }
+        expected += KEYS / 4;
+        assert!(is_sample_of(cold().removed_unasked, expected), "{:?}", cold());
+    }
+    assert_eq!(cold().removed_unasked + cold().displaced, cold().noted);
 }
 
 /// The meter's bytes are on the books, and a store without one has no figures.

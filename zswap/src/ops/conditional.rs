@@ -19,15 +19,13 @@ use zpool_core::might_block;
 
 use crate::index::equivalent::Equivalent;
 use crate::index::shard::{Inserted, Item};
-use crate::ops::encode::Placement;
 use crate::ops::load::{Destination, Scratch};
 use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
+use crate::value::Value;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
 use crate::value::error::Error;
-use crate::value::pooled_object::PooledObject;
-use crate::value::{PooledBlock, Value};
 
 /// Result of [`Store::store_if`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +57,7 @@ impl<K> fmt::Display for NotStored<K> {
     }
 }
 
-impl<K: fmt::Debug> std::error::Error for NotStored<K> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.error)
-    }
-}
+impl<K: fmt::Debug> std::error::Error for NotStored<K> {}
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Loads as [`load`](Self::load) does, if `admit` accepts the stored key. Otherwise there is
@@ -118,9 +112,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let mut block = Vec::new();
-        let found = self.fetch_if(key, &mut block, Access::Load, admit)?;
-        Ok(found.map(|_| block))
+        self.vec_if(key, Access::Load, admit)
     }
 
     /// Peeks, in a new vector, if `admit` accepts the stored key: see [`peek_vec`](Self::peek_vec).
@@ -146,9 +138,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let mut block = Vec::new();
-        let found = self.fetch_if(key, &mut block, Access::Peek, admit)?;
-        Ok(found.map(|_| block))
+        self.vec_if(key, Access::Peek, admit)
     }
 
     /// Lends the value to `look`, if `admit` accepts the stored key: see
@@ -176,9 +166,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let mut scratch = Scratch::take();
-        let found = self.fetch_if(key, &mut scratch.0, Access::Load, admit)?;
-        Ok(found.map(|len| look(&scratch.0[..len])))
+        self.lend_if(key, Access::Load, admit, look)
     }
 
     /// Lends the value to `look` without counting a use, if `admit` accepts the stored key.
@@ -205,9 +193,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let mut scratch = Scratch::take();
-        let found = self.fetch_if(key, &mut scratch.0, Access::Peek, admit)?;
-        Ok(found.map(|len| look(&scratch.0[..len])))
+        self.lend_if(key, Access::Peek, admit, look)
     }
 
     /// Lends the stored key, and the length of its value in bytes, to `look`. Returns `None` if
@@ -268,7 +254,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         might_block("Store::store_if");
         let _timer = self.latencies().map(|latencies| latencies.store.timer());
         let hash = self.hash(&key);
-        match self.encode_value(hash, block.as_ref()) {
+        let block = block.as_ref();
+        let encoded = self.check_len(block).and_then(|()| match block.len() > self.block_size() {
+            true => self.large(hash, block),
+            false => self.encode_block(hash, block),
+        });
+        match encoded {
             Ok(value) => self.put_if(hash, key, value, decide),
             Err(error) => Err(self.not_stored(key, error)),
         }
@@ -296,12 +287,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let removed = self.index().edit(self.hash(key), |shard, hash| {
+        let hash = self.hash(key);
+        let removed = self.index().edit(hash, |shard, hash| {
             let removed = shard.remove_key_if(hash, key, decide);
             shard.stats.invalidated += u64::from(removed.is_some());
             removed
         });
-        removed.map(|item| self.free_and_keep_key(item))
+        removed.map(|item| self.free_and_keep_key(hash, item))
     }
 
     /// Removes what is stored under `key`, if `decide` accepts its bytes and it is still there
@@ -358,10 +350,39 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     PinnedValue::Large(large) => drop(large),
                     PinnedValue::SameFilled { .. } => {}
                 }
-                Ok(removed.map(|item| self.free_and_keep_key(item)))
+                Ok(removed.map(|item| self.free_and_keep_key(hash, item)))
             },
         );
         removed.map(Option::flatten).inspect_err(|error| self.counters().load_failed(error))
+    }
+
+    fn vec_if<Q>(
+        &self,
+        key: &Q,
+        access: Access,
+        admit: impl FnMut(&K) -> bool,
+    ) -> Result<Option<Vec<u8>>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut block = Vec::new();
+        let found = self.fetch_if(key, &mut block, access, admit)?;
+        Ok(found.map(|_| block))
+    }
+
+    fn lend_if<Q, R>(
+        &self,
+        key: &Q,
+        access: Access,
+        admit: impl FnMut(&K) -> bool,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut scratch = Scratch::take();
+        let found = self.fetch_if(key, &mut scratch.0, access, admit)?;
+        Ok(found.map(|len| look(&scratch.0[..len])))
     }
 
     fn fetch_if<Q>(
@@ -369,8 +390,26 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         key: &Q,
         to: &mut impl Destination,
         access: Access,
-        mut admit: impl FnMut(&K) -> bool,
+        admit: impl FnMut(&K) -> bool,
     ) -> Result<Option<usize>, Error>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.look_up_if(key, access, admit, |value, backoff| {
+            let len = value.len();
+            self.decode_value(value, to.room(len)?, backoff)?;
+            Ok(len)
+        })
+    }
+
+    /// Lends a value, if `admit` accepts the stored key. Times and counts it as a look-up.
+    pub(crate) fn look_up_if<Q, R>(
+        &self,
+        key: &Q,
+        access: Access,
+        mut admit: impl FnMut(&K) -> bool,
+        use_value: impl FnOnce(&PinnedValue<'_, '_>, &mut Backoff) -> Result<R, Error>,
+    ) -> Result<Option<R>, Error>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
@@ -381,30 +420,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             access,
             &mut Backoff::default(),
             |shard, at| shard.key_at(at).is_some_and(&mut admit),
-            |value, _, backoff| {
-                let len = value.len();
-                self.decode_value(&value, to.room(len)?, backoff)?;
-                Ok(len)
-            },
+            |value, _, backoff| use_value(&value, backoff),
         );
         found.inspect_err(|error| self.counters().load_failed(error))
-    }
-
-    /// Encodes a block or value, which no index has yet.
-    fn encode_value(&self, hash: u64, block: &[u8]) -> Result<Value, Error> {
-        self.check_len(block)?;
-        if block.len() > self.block_size() {
-            return self.large(hash, block);
-        }
-        Ok(match self.place(block, || self.manager().current().ok_or(Error::NoPool))? {
-            Placement::SameFilled(word) => Value::SameFilled { word, len: block.len() },
-            Placement::Pool(pool) => {
-                // The prefetch finishes while the codec works.
-                self.index().prefetch(hash);
-                let (handle, meta) = self.encode(&pool, pool.codec(), block)?;
-                Value::Pooled(PooledBlock { object: PooledObject::new(pool, handle), meta })
-            }
-        })
     }
 
     fn put_if(
@@ -420,6 +438,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let put = self.index().put_if(hash, &mut new, |key| self.hash(key), decide);
         if let Ok(Some(Inserted { replaced, unused_ref })) = put {
             drop(unused_ref);
+            self.note_removed(hash);
             let replaced_cost = replaced.as_ref().map_or(0, |(_, value)| self.cost(value));
             let replaced = replaced.map(|(key, value)| {
                 let len = value.len();
@@ -446,7 +465,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Frees the value of an item that was removed. Returns its key and length.
-    pub(crate) fn free_and_keep_key(&self, (key, value): Item<K>) -> (K, usize) {
+    fn free_and_keep_key(&self, hash: u64, (key, value): Item<K>) -> (K, usize) {
+        self.note_removed(hash);
         let len = value.len();
         self.free_removed_value(value);
         (key, len)

@@ -95,7 +95,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         A: FnMut(&Shard<K>, BucketId) -> bool,
         F: FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
     {
-        if access != Access::Peek
+        if matches!(access, Access::Load | Access::Take)
             && let Some(meter) = self.index().meter()
         {
             meter.asked(hash);

@@ -81,21 +81,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         key: &Q,
         offset: usize,
         buffer: &mut [u8],
-        mut admit: impl FnMut(&K) -> bool,
+        admit: impl FnMut(&K) -> bool,
     ) -> Result<Option<usize>, Error>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let _timer = self.latencies().map(|latencies| latencies.load.timer());
-        let found = self.with_pinned_if(
-            self.hash(key),
-            key,
-            Access::Load,
-            &mut Backoff::default(),
-            |shard, at| shard.key_at(at).is_some_and(&mut admit),
-            |value, _, backoff| self.decode_range(&value, offset, buffer, backoff),
-        );
-        found.inspect_err(|error| self.counters().load_failed(error))
+        self.look_up_if(key, Access::Load, admit, |value, backoff| {
+            self.decode_range(value, offset, buffer, backoff)
+        })
     }
 }
 

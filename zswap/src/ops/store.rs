@@ -129,6 +129,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(())
     }
 
+    /// Encodes one block into the current pool. No index has the result yet.
+    pub(crate) fn encode_block(&self, hash: u64, block: &[u8]) -> Result<Value, Error> {
+        Ok(match self.place(block, || self.manager().current().ok_or(Error::NoPool))? {
+            Placement::SameFilled(word) => Value::SameFilled { word, len: block.len() },
+            Placement::Pool(pool) => {
+                // The prefetch finishes while the codec works.
+                self.index().prefetch(hash);
+                let (handle, meta) = self.encode(&pool, pool.codec(), block)?;
+                Value::Pooled(PooledBlock { object: PooledObject::new(pool, handle), meta })
+            }
+        })
+    }
+
     /// Stores the parts of a long value.
     #[inline(never)]
     pub(crate) fn large(&self, hash: u64, value: &[u8]) -> Result<Value, Error> {
@@ -138,15 +151,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         parts.try_reserve_exact(count).map_err(|_| Error::IndexOutOfMemory)?;
         for part in value.chunks(self.block_size()) {
             // A switch, or the limit reached, between two parts acts as between two blocks.
-            let pool = || self.manager().current().ok_or(Error::NoPool);
-            parts.push(match self.place(part, pool)? {
-                Placement::Pool(pool) => {
-                    self.index().prefetch(hash);
-                    let (handle, meta) = self.encode(&pool, pool.codec(), part)?;
-                    Value::Pooled(PooledBlock { object: PooledObject::new(pool, handle), meta })
-                }
-                Placement::SameFilled(word) => Value::SameFilled { word, len: part.len() },
-            });
+            parts.push(self.encode_block(hash, part)?);
         }
         let large = LargeValue { parts: parts.into_boxed_slice(), len: value.len() };
         TryArc::try_new(large).map(Value::Large).map_err(|_| Error::IndexOutOfMemory)

@@ -47,8 +47,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     shard.stats.invalidated += out.iter().flatten().count() as u64;
                     next
                 });
-                for item in out.into_iter().flatten() {
-                    let (key, len) = self.free_and_keep_key(item);
+                for (key, value) in out.into_iter().flatten() {
+                    if self.index().meter().is_some() {
+                        self.note_removed(self.hash(&key));
+                    }
+                    let len = value.len();
+                    self.free_removed_value(value);
                     gone(key, len);
                     removed += 1;
                 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   evicted, made cold ─► slot of the key's hash: a tag, the kind, the second
-//!   load, peek, take   ─► same tag? one more in the bucket of its age; the slot is free again
+//!   load, take         ─► same tag? one more in the bucket of its age; the slot is free again
 //!   removed, replaced  ─► same tag? removed without having been asked for
 //! ```
 //!
