@@ -1,34 +1,12 @@
 //! The front of the program: misspelt commands, help, completions, narrow tables, and `-`.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
+use common::{records, stdout, zlab};
 use serde_json::Value;
-use workload::Rng;
-
-fn zlab(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zlab")).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// Writes 1 MiB of records that share their words but not the order.
-fn records(folder: &Path) -> PathBuf {
-    let mut rng = Rng::new(7);
-    let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
-    let mut text = String::new();
-    while text.len() < 1 << 20 {
-        text += &format!("{{\"name\":\"{}\",\"at\":{}}},", words[rng.below(300)], rng.below(1000));
-    }
-    text.truncate(1 << 20);
-    let path = folder.join("records.bin");
-    fs::write(&path, text).unwrap();
-    path
-}
 
 /// A misspelt command is no file that is missing.
 #[test]
@@ -68,7 +46,7 @@ fn shells_have_completions() {
 #[test]
 fn tables_fit_80_columns() {
     let folder = tempfile::tempdir().unwrap();
-    let file = records(folder.path());
+    let file = records(folder.path(), 1 << 20);
     let file = file.to_str().unwrap();
     for args in [
         &["analyze", file, "--max-mib", "1"][..],
@@ -93,7 +71,7 @@ fn tables_fit_80_columns() {
 #[test]
 fn dash_writes_stdout() {
     let folder = tempfile::tempdir().unwrap();
-    let file = records(folder.path());
+    let file = records(folder.path(), 1 << 20);
     let file = file.to_str().unwrap();
     let output = zlab(&["train", file, "-o", "-", "--block-size", "512", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

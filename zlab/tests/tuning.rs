@@ -1,33 +1,13 @@
 //! `train` and `analyze --sweep` from outside.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
+use common::{json, records, refused, stderr, stdout, zlab};
 use serde_json::Value;
 use workload::Rng;
-
-fn zlab(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zlab")).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Makes records that share their words but not the order, which is what dictionaries are for.
-fn records(folder: &Path, bytes: usize) -> PathBuf {
-    let mut rng = Rng::new(7);
-    let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
-    let mut text = String::new();
-    while text.len() < bytes {
-        text += &format!("{{\"name\":\"{}\",\"at\":{}}},", words[rng.below(300)], rng.below(1000));
-    }
-    text.truncate(bytes);
-    let path = folder.join("records.bin");
-    fs::write(&path, text).unwrap();
-    path
-}
 
 fn noise(folder: &Path, bytes: usize) -> PathBuf {
     let mut rng = Rng::new(8);

@@ -275,8 +275,8 @@ fn random_loads_and_removals_keep_values_whole() {
     assert!(loads.load(Ordering::Relaxed) > 0);
 }
 
-/// Loaders that need later keys only have no cycle, however threads and removals interleave: none
-/// of them gets an error.
+/// Loaders that need later keys only have no cycle, however threads and removals interleave. So no
+/// loader gets an error.
 #[test]
 fn nested_loads_in_order_find_no_cycle() {
     fn load(cache: &Cache<u64>, key: u64) -> Vec<u8> {

@@ -8,7 +8,7 @@ use std::error::Error;
 use zpool_zstd::{TrainError, remember, train_and_judge};
 use zswap::Store;
 
-/// Of the blocks in the store, this many are looked at.
+/// The number of blocks in the store that the dictionary is trained on.
 const SAMPLE_BLOCKS: usize = 4000;
 const DICTIONARY_BYTES: usize = 4096;
 

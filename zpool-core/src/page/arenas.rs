@@ -323,7 +323,7 @@ mod tests {
         }
     }
 
-    /// Of the arenas without runs, the current one and [`IDLE_ARENAS`] others stay mapped.
+    /// The current arena and [`IDLE_ARENAS`] others stay mapped when they have no runs.
     #[test]
     fn few_idle_arenas_stay_mapped() {
         let mut arenas = Arenas::default();

@@ -39,7 +39,8 @@ impl Classes {
         })
     }
 
-    /// Claims an open slot of exactly this class, for an object of `len` bytes that has one already.
+    /// Claims an open slot of exactly this class, for an object of `len` bytes that has a slot
+    /// already.
     pub(crate) fn claim_open_second(&self, class: ClassIndex, len: u32) -> Option<ClaimedSlot> {
         let open = |state: &mut ClassState| Ok::<_, Infallible>(state.claim_open(len));
         let Ok(claimed) = self.claim_second_slot(self.existing(class)?, open);

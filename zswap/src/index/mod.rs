@@ -11,13 +11,15 @@
 //! ```
 //!
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's
-//! `Eq`; its `Hash` when a part of the table is rebuilt; its `Clone` when keys are listed; and the
+//! `Eq`; its `Hash` when a part of the table is rebuilt; its `Clone` when keys are listed; the
+//! closures of conditional operations and the eviction advice, which see stored keys; and the
 //! allocator's `read` and `exchange`, which never block. No other caller-supplied code runs under
 //! it. The frames of a rebuilt part come from a source of the index's own. Removed items are freed
 //! after the lock.
 
 pub(crate) mod clock;
 pub(crate) mod equivalent;
+mod insert;
 pub(crate) mod key_batch;
 pub(crate) mod large_values;
 pub(crate) mod moving;
@@ -40,11 +42,10 @@ use zpool_manager::PoolRef;
 
 use crate::index::clock::{Coldest, EvictionAdvice};
 use crate::index::key_batch::KeyBatch;
-use crate::index::shard::{Inserted, Item, Replaced, Shard, ShardStats};
+use crate::index::shard::{Item, Shard, ShardStats};
 use crate::index::shard_contents::ShardContents;
-use crate::index::table::{NEIGHBOUR_BITS, NEIGHBOURS, NoRoom, Position, Table};
+use crate::index::table::{NEIGHBOUR_BITS, NEIGHBOURS, Position, Table};
 use crate::stats::thrash::ThrashMeter;
-use crate::value::PooledBlock;
 
 /// Fewest and most shards.
 const SHARDS: std::ops::RangeInclusive<usize> = 64..=1024;
@@ -379,54 +380,6 @@ impl<K> Index<K> {
             }
             return (keys, next);
         }
-    }
-}
-
-impl<K: Eq> Index<K> {
-    /// Exchanges `new` with the block under its key, if there is one.
-    #[inline]
-    pub(crate) fn exchange(&self, hash: u64, key: &K, new: &mut PooledBlock) -> Replaced<K> {
-        let (mut shard, hash) = self.lock(hash);
-        let Some(at) = shard.bucket_of(hash, key) else { return Replaced::No };
-        match shard.exchange_in_pool(at, new) {
-            Ok(true) => Replaced::Yes { unused_ref: None },
-            Ok(false) => self.accounted(&mut shard, |shard| shard.exchange_pools(at, new)),
-            // No table shrinks by that, and no list of a block's.
-            Err(error) => Replaced::Failed { broken: shard.remove_at(at), error },
-        }
-    }
-
-    /// Stores the item in `new`, in one critical section, and returns the item that it replaced.
-    /// The caller drops that with no lock held.
-    ///
-    /// # Errors
-    ///
-    /// When there is no memory or no place; `new` still has it.
-    #[inline]
-    pub(crate) fn put(
-        &self,
-        hash: u64,
-        new: &mut Option<Item<K>>,
-        rehash: impl Fn(&K) -> u64,
-    ) -> Result<Inserted<K>, NoRoom> {
-        self.edit(hash, |shard, hash| shard.put(hash, new, |key| self.split(rehash(key)).1))
-    }
-
-    /// Stores the item in `new` if `decide` accepts: see [`Shard::put_if`].
-    ///
-    /// # Errors
-    ///
-    /// When there is no memory or no place; `new` still has it.
-    pub(crate) fn put_if(
-        &self,
-        hash: u64,
-        new: &mut Option<Item<K>>,
-        rehash: impl Fn(&K) -> u64,
-        decide: impl FnOnce(Option<&K>, &K) -> bool,
-    ) -> Result<Option<Inserted<K>>, NoRoom> {
-        self.edit(hash, |shard, hash| {
-            shard.put_if(hash, new, |key| self.split(rehash(key)).1, decide)
-        })
     }
 }
 

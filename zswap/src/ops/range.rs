@@ -24,9 +24,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// and returns their number: 0 if the value ends before. Returns `None` if there is nothing
     /// under `key`. Counts as a use.
     ///
-    /// Of a value longer than a block, only the blocks that the range touches are decompressed. A
-    /// block that it touches in part is decompressed whole, in a buffer that the thread keeps for
-    /// that.
+    /// If the value is longer than a block, only the blocks that the range touches are
+    /// decompressed. A block that it touches in part is decompressed whole, in a buffer that the
+    /// thread keeps.
     ///
     /// # Errors
     ///

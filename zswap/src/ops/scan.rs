@@ -147,8 +147,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     }
 
     /// Removes the value of `key`, if `keep` rejects it and it is still there afterwards. Returns
-    /// it, and if `keep` rejected it, how many values
-    /// of the shard had been moved before.
+    /// it. If `keep` rejected it, also returns how many values had moved in the shard before.
     fn remove_unless(
         &self,
         key: &K,

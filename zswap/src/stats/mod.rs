@@ -45,7 +45,7 @@ pub struct StoreStats {
     pub objects_by_pool: Vec<(PoolId, usize)>,
     /// Bytes that the allocators of all pools hold, their metadata included; retired pools too.
     pub pool_bytes: usize,
-    /// Of the current pool, what they are used for.
+    /// Statistics of the current pool: what its bytes are used for.
     pub current: PoolStats,
     /// Bytes of the compressors' contexts of all pools.
     pub context_bytes: usize,
@@ -109,10 +109,10 @@ pub struct StoreStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencyStats {
-    /// Of `store` and of each item of `store_many`, failed ones included. An item takes from when
-    /// the one before it was done, or the call began.
+    /// Times of `store` and of each item of `store_many`, failed ones included. An item takes from
+    /// when the one before it was done, or the call began.
     pub store: LatencySummary,
-    /// Of loads, peeks and takes, and of each item of `load_many` likewise, misses and failed ones
+    /// Times of loads, peeks and takes, and of each item of `load_many`, misses and failed ones
     /// included.
     pub load: LatencySummary,
 }

@@ -287,8 +287,8 @@ impl<K> Table<K> {
         (Stretch::Segment(segment), next)
     }
 
-    /// Returns the first entry at or behind `from` among the next `most` buckets, and the position
-    /// of that bucket; otherwise the position behind them, or `None` at the end of the table.
+    /// Returns the first entry at or behind `from` among the next `most` buckets, with its
+    /// position. If these are empty, returns the position behind them, or the end of the table.
     pub(crate) fn seek(&self, from: Position, most: usize) -> Seek {
         if from.hash == 0 && from.stashed < self.stash.len() {
             return Seek::Found(BucketId { segment: STASH, bucket: from.stashed as u32 }, from);
