@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::pool::{OnInsert, PoolScript};
 use common::{SPECS, builder, check_books, scripted, spec, stamped};
+use zpool_testing::executors::{Fate, UnwillingExecutor};
 use zswap::drain::{DrainEnd, DrainPolicy, DrainProgress};
 use zswap::plugin::{Inline, Manual};
 use zswap::{BuildError, SequentialKeys, Store, Switched};
@@ -220,4 +221,27 @@ fn policy_builder_errors_name_the_setting() {
     let error = builder().drain(policy(10)).hasher(SequentialKeys::default()).build().unwrap_err();
     assert!(matches!(error, BuildError::DrainBeforeHasher), "{error}");
     builder().hasher(SequentialKeys::default()).drain(policy(10)).build().unwrap();
+}
+
+/// An executor that does not take the next step ends the drain, whatever it does with the job. The
+/// next request begins another one. (A forgotten job cannot be told from one that is kept.)
+#[test]
+fn drain_survives_unwilling_executor() {
+    for fate in [Fate::Refused, Fate::Dropped, Fate::Unwound, Fate::Kept] {
+        let executor = Arc::new(UnwillingExecutor::new(fate));
+        executor.set_willing(true);
+        let store = builder().spec(spec(SPECS[0])).executor(executor.clone()).build().unwrap();
+        fill(&store);
+        store.switch_and_drain(&spec(SPECS[1])).unwrap();
+        executor.set_willing(false);
+        run_a_step(executor.jobs(), &store);
+        let progress = store.drain_progress();
+        assert!(progress.left > 0, "{fate:?}: one step does not move all");
+        assert_eq!(progress.is_active, fate == Fate::Kept, "{fate:?}: {progress:?}");
+        executor.set_willing(true);
+        store.resume_drain();
+        executor.jobs().run_all();
+        assert_eq!(counts(store.drain_progress()).3, 0, "{fate:?}");
+        check(&store);
+    }
 }

@@ -108,8 +108,8 @@ where
     }
 
     fn submit_drain(&self, requests: u64, delay: Duration) {
-        let store = self.downgrade();
-        let job = Job::try_new("drain retired pools", || move || run_step(store, requests));
+        let step = PendingStep { store: Some(self.downgrade()), requests };
+        let job = Job::try_new("drain retired pools", || move || step.run());
         let submit = |job| match delay.is_zero() {
             true => self.manager().executor().submit(job),
             false => self.manager().executor().submit_later(delay, job),
@@ -170,13 +170,39 @@ where
     }
 }
 
-/// A job of a drain that was asked for as many times as `requests` says.
-fn run_step<K, S>(store: WeakStore<K, S>, requests: u64)
+/// A job of a drain that was asked for as many times as `requests` says. If an executor drops the
+/// job, the next request makes another one.
+struct PendingStep<K, S> {
+    /// `None` once it runs.
+    store: Option<WeakStore<K, S>>,
+    requests: u64,
+}
+
+impl<K, S> PendingStep<K, S>
 where
     K: Hash + Eq + Clone + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    let Some(store) = store.upgrade() else { return };
+    fn run(mut self) {
+        if let Some(store) = self.store.take().and_then(|store| store.upgrade()) {
+            run_step(&store, self.requests);
+        }
+    }
+}
+
+impl<K, S> Drop for PendingStep<K, S> {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take().and_then(|store| store.upgrade()) {
+            store.drain_state().background.lock().has_job = false;
+        }
+    }
+}
+
+fn run_step<K, S>(store: &Store<K, S>, requests: u64)
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
     let idle = match store.drain_state().policy {
         DrainPolicy::After { idle, .. } => idle,
         DrainPolicy::Never => Duration::ZERO,
@@ -189,7 +215,8 @@ where
     let on_caller = store.manager().executor().properties().runs_on_caller;
     while let Some(pause) = store.background_step() {
         if !on_caller {
-            return store.submit_drain(store.drain_state().background.lock().requests, pause);
+            let requests = store.drain_state().background.lock().requests;
+            return store.submit_drain(requests, pause);
         }
     }
 }
