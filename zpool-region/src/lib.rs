@@ -145,3 +145,8 @@ pub use held::{Held, HeldMut};
 pub use region::{FaultMode, Region};
 pub use stats::RegionStats;
 pub use zswap::PoolSpec;
+
+/// The program in README.md runs as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
