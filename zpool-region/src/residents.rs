@@ -206,41 +206,52 @@ impl Residents {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::VecDeque;
-    use zpool_testing::random::TestRng;
 
-    /// Both queues keep their order through random pushes, removals and deferrals.
-    #[test]
-    fn residents_match_two_queues() {
-        let mut rng = TestRng::new(23);
-        let mut residents = Residents::new(64).unwrap();
-        let mut model: [VecDeque<usize>; 2] = Default::default();
-        for _ in 0..20_000 {
-            let unit = rng.below(64);
-            let place = model.iter().position(|queue| queue.contains(&unit));
-            match (place, rng.below(3)) {
-                (None, _) => {
-                    let fifo = if rng.below(2) == 0 { Fifo::Small } else { Fifo::Main };
-                    residents.push(unit, fifo, Fingerprint::from_bits(unit as u128));
-                    model[fifo as usize].push_back(unit);
-                }
-                (Some(place), action) => {
-                    model[place].retain(|&other| other != unit);
-                    if action == 0 {
-                        residents.defer(unit);
-                        model[1].push_back(unit);
-                    } else {
-                        let gone = residents.remove(unit);
-                        assert_eq!(gone.copy, Fingerprint::from_bits(unit as u128));
-                        residents.note_evicted(unit);
-                    }
-                }
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Both queues keep their order through random pushes, removals and deferrals.
+        #[test]
+        fn residents_match_two_queues(
+            steps in vec((0_usize..64, any::<bool>(), any::<bool>()), 0..2000),
+        ) {
+            let mut residents = Residents::new(64).unwrap();
+            let mut model: [VecDeque<usize>; 2] = Default::default();
+            for (unit, defers, is_small) in steps {
+                step(&mut residents, &mut model, unit, defers, is_small);
+                let len = model[0].len() + model[1].len();
+                prop_assert_eq!(residents.len(), len);
+                let from = usize::from(!(model[1].is_empty() || model[0].len() * 10 > len));
+                prop_assert_eq!(residents.coldest(), model[from].front().copied());
             }
-            let len = model[0].len() + model[1].len();
-            assert_eq!(residents.len(), len);
-            let from = usize::from(!(model[1].is_empty() || model[0].len() * 10 > len));
-            assert_eq!(residents.coldest(), model[from].front().copied());
+        }
+    }
+
+    /// Pushes a unit that is in no queue; defers or removes one that is.
+    fn step(
+        residents: &mut Residents,
+        model: &mut [VecDeque<usize>; 2],
+        unit: usize,
+        defers: bool,
+        is_small: bool,
+    ) {
+        let copy = Fingerprint::from_bits(unit as u128);
+        let Some(place) = model.iter().position(|queue| queue.contains(&unit)) else {
+            let fifo = if is_small { Fifo::Small } else { Fifo::Main };
+            residents.push(unit, fifo, copy);
+            return model[fifo as usize].push_back(unit);
+        };
+        model[place].retain(|&other| other != unit);
+        if defers {
+            residents.defer(unit);
+            model[1].push_back(unit);
+        } else {
+            assert_eq!(residents.remove(unit).copy, copy);
+            residents.note_evicted(unit);
         }
     }
 

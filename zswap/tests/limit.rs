@@ -4,9 +4,14 @@
 mod common;
 
 use common::{Look, block, builder, check_books, spec};
-use zswap::{AtLimit, Error, Store};
+use zswap::{AtLimit, Error, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
+
+/// Builds a store of pools of this spec that refuses blocks at `limit` bytes.
+fn refusing(text: &str, limit: usize) -> StoreBuilder<u64> {
+    builder().spec(spec(text)).limit_bytes(limit).at_limit(AtLimit::Refuse)
+}
 
 /// Stores noise under rising keys until the store is full. Returns the next key.
 fn fill(store: &Store<u64>, mut key: u64) -> u64 {
@@ -26,13 +31,7 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
 #[test]
 fn full_at_limit_until_below_low_watermark() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
-        let store = builder()
-            .spec(spec(text))
-            .limit_bytes(4 * MIB)
-            .at_limit(AtLimit::Refuse)
-            .accept_percent(75)
-            .build()
-            .unwrap();
+        let store = refusing(text, 4 * MIB).accept_percent(75).build().unwrap();
         let end = fill(&store, 0);
         let held = store.stats().bytes_held();
         assert!((4 * MIB..4 * MIB + 128 * 1024).contains(&held), "{text}: {held}");
@@ -65,12 +64,7 @@ fn full_at_limit_until_below_low_watermark() {
 
 #[test]
 fn a_raised_limit_takes_blocks_at_once() {
-    let store = builder()
-        .spec(spec("reference+rle"))
-        .limit_bytes(4 * MIB)
-        .at_limit(AtLimit::Refuse)
-        .build()
-        .unwrap();
+    let store = refusing("reference+rle", 4 * MIB).build().unwrap();
     let end = fill(&store, 0);
     let held = store.stats().bytes_held();
     let raised = held + MIB / 4;
@@ -86,12 +80,7 @@ fn a_raised_limit_takes_blocks_at_once() {
 /// A store refused for the limit removes the older block (B23).
 #[test]
 fn b23_refused_store_removes_older_block() {
-    let store = builder()
-        .spec(spec("reference+rle"))
-        .limit_bytes(MIB)
-        .at_limit(AtLimit::Refuse)
-        .build()
-        .unwrap();
+    let store = refusing("reference+rle", MIB).build().unwrap();
     fill(&store, 0);
     assert!(store.contains(&0));
     let error = store.store(0, block(9, 4096, Look::Runs)).unwrap_err();
@@ -146,12 +135,7 @@ fn b24_refused_store_never_revives_older_block() {
 
 #[test]
 fn retired_pools_count_and_every_switch_is_noticed() {
-    let store = builder()
-        .spec(spec("reference+rle"))
-        .limit_bytes(4 * MIB)
-        .at_limit(AtLimit::Refuse)
-        .build()
-        .unwrap();
+    let store = refusing("reference+rle", 4 * MIB).build().unwrap();
     let specs = ["reference+lz4", "reference+rle(n=2)", "reference+rle", "reference+rle(n=3)"];
     let mut key = 0;
     'full: loop {
@@ -178,12 +162,7 @@ fn retired_pools_count_and_every_switch_is_noticed() {
 /// A batch that began before a switch keeps the limit too (B7).
 #[test]
 fn b7_batch_across_switch_keeps_limit() {
-    let store = builder()
-        .spec(spec("zsmalloc+lz4"))
-        .limit_bytes(4 * MIB)
-        .at_limit(AtLimit::Refuse)
-        .build()
-        .unwrap();
+    let store = refusing("zsmalloc+lz4", 4 * MIB).build().unwrap();
     let blocks: Vec<_> = (0..2_000).map(|key| (key, block(key, 4096, Look::Noise))).collect();
     let batch = blocks.iter().inspect(|(key, _)| {
         if *key == 0 {
@@ -208,12 +187,7 @@ fn b7_batch_across_switch_keeps_limit() {
 
 #[test]
 fn the_index_counts() {
-    let store = builder()
-        .spec(spec("reference+rle"))
-        .limit_bytes(MIB)
-        .at_limit(AtLimit::Refuse)
-        .build()
-        .unwrap();
+    let store = refusing("reference+rle", MIB).build().unwrap();
     let stored =
         (0..100_000u64).take_while(|key| store.store(*key, key.to_le_bytes()).is_ok()).count();
     assert!(
@@ -225,12 +199,7 @@ fn the_index_counts() {
 
 #[test]
 fn a_limit_of_nothing_takes_nothing() {
-    let store = builder()
-        .spec(spec("reference+rle"))
-        .limit_bytes(MIB)
-        .at_limit(AtLimit::Refuse)
-        .build()
-        .unwrap();
+    let store = refusing("reference+rle", MIB).build().unwrap();
     store.set_limit(Some(0)).unwrap();
     let error = store.store(1, b"not a byte of it").unwrap_err();
     assert!(matches!(error, Error::Full { limit: 0, held, .. } if held > 0));
@@ -239,12 +208,7 @@ fn a_limit_of_nothing_takes_nothing() {
 /// Concurrent stores overshoot by no more than what is in flight (B7).
 #[test]
 fn b7_overshoot_is_what_is_in_flight() {
-    let store = builder()
-        .spec(spec("zsmalloc+lz4"))
-        .limit_bytes(4 * MIB)
-        .at_limit(AtLimit::Refuse)
-        .build()
-        .unwrap();
+    let store = refusing("zsmalloc+lz4", 4 * MIB).build().unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4u64 {
             let store = store.clone();
