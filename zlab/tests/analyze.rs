@@ -2,10 +2,9 @@
 
 mod common;
 
-use std::fs;
 use std::num::NonZeroUsize;
 
-use common::{BLOCK, json, number, pages, refused, stderr, stdout, zlab};
+use common::{BLOCK, json, number, pages, refused, stderr, zlab};
 use serde_json::Value;
 use workload::Pages;
 

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{json, records, refused, stderr, stdout, zlab};
+use common::{records, stderr, zlab};
 use serde_json::Value;
 use workload::Rng;
 
