@@ -16,20 +16,21 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 # Folder to package, where they differ.
 PACKAGES = {"pool-manager": "zpool-manager"}
 CRATES = ["zpool-core", "pool-manager", "zpool-zbud", "zpool-zsmalloc", "zswap"]
 
 # Tests of other crates that a change in this one shows in. What zpool-core promises is mostly
-# tested through its users.
+# tested through its users. A target is a test program, or the tests of one of its modules.
 DEPENDENTS = {
     "zpool-core": {
-        "zpool-zbud": ["conformance", "release"],
-        "zpool-manager": ["payloads", "queue", "release", "switching"],
-        "zswap": ["blocks", "limit"],
+        "zpool-zbud": ["conformance", "suite release::"],
+        "zpool-manager": [f"suite {name}::" for name in ("payloads", "queue", "release", "switching")],
+        "zswap": ["suite blocks::", "suite limit::"],
     },
-    "pool-manager": {"zswap": ["blocks", "pools"]},
+    "pool-manager": {"zswap": ["suite blocks::", "pools"]},
 }
 
 # Models need another build. The others run for long, measure this machine, or start cargo
@@ -176,7 +177,8 @@ class Tree:
     def build(self, package, targets):
         """Returns paths by target, or None and what cargo printed."""
         command = ["cargo", "test", "--locked", "--no-run", "--message-format=json", "-p", package]
-        command += ["--lib" if target == "lib" else f"--test={target}" for target in targets]
+        programs = {target.split()[0] for target in targets}
+        command += ["--lib" if name == "lib" else f"--test={name}" for name in sorted(programs)]
         code, out = run(
             command, self.folder, BUILD_SECONDS, CARGO_TARGET_DIR=str(self.target),
             CARGO_INCREMENTAL="1", CARGO_PROFILE_TEST_DEBUG="0", CARGO_PROFILE_DEV_DEBUG="0",
@@ -189,17 +191,28 @@ class Tree:
             if message.get("executable") and message["profile"]["test"]:
                 name = "lib" if "lib" in message["target"]["kind"] else message["target"]["name"]
                 paths[name] = message["executable"]
-        return paths, out
+        return {target: paths[target.split()[0]] for target in targets}, out
 
-    def test(self, crate, path, seconds):
+    def test(self, crate, target, path, seconds):
         folder = self.folder / crate
-        return run([path, "--quiet"], folder, seconds, CARGO_MANIFEST_DIR=str(folder))
+        command = [path, "--quiet", *target.split()[1:]]
+        return run(command, folder, seconds, CARGO_MANIFEST_DIR=str(folder))
+
+    def targets(self, crate):
+        """Returns the test programs of a crate; of one with modules, each module by itself."""
+        tests = self.folder / crate / "tests"
+        manifest = tomllib.loads((self.folder / crate / "Cargo.toml").read_text())
+        listed = [test["name"] for test in manifest.get("test", [])]
+        found = []
+        for name in listed or sorted(path.stem for path in tests.glob("*.rs")):
+            modules = re.findall(r"^mod (\w+);", (tests / f"{name}.rs").read_text(), re.M)
+            modules = [module for module in modules if (tests / f"{module}.rs").exists()]
+            found += [f"{name} {module}::" for module in modules] or [name]
+        return [target for target in found if target.split()[-1].strip(":") not in NOT_TESTS]
 
     def measure(self, crate):
         """Builds and runs every program once without any change, and orders them."""
-        own = sorted(path.stem for path in (self.folder / crate / "tests").glob("*.rs"))
-        stages = [(package(crate), ["lib"])]
-        stages += [(package(crate), [name for name in own if name not in NOT_TESTS])]
+        stages = [(package(crate), ["lib"]), (package(crate), self.targets(crate))]
         stages += DEPENDENTS.get(crate, {}).items()
         self.stages[crate], left = [], BUDGET
         for name, targets in stages:
@@ -209,10 +222,10 @@ class Tree:
             programs = []
             for target, path in paths.items():
                 begun = time.monotonic()
-                code, out = self.test(folder_of(name), path, 600)
+                code, out = self.test(folder_of(name), target, path, 600)
                 if code != 0:
                     # A busy machine may be why.
-                    code, out = self.test(folder_of(name), path, 600)
+                    code, out = self.test(folder_of(name), target, path, 600)
                 if code != 0:
                     sys.exit(f"{name} {target} fails without any change:\n{out}")
                 programs.append(Program(name, target, path, time.monotonic() - begun))
@@ -232,12 +245,12 @@ class Tree:
 
     def attempt(self, mutant):
         """Returns the outcome, and the test that showed the change."""
-        path = self.folder / mutant.file
-        text = path.read_text()
+        file = self.folder / mutant.file
+        text = file.read_text()
         lines = text.splitlines(keepends=True)
         assert lines[mutant.number].rstrip("\n") == mutant.was
         lines[mutant.number] = mutant.now + "\n"
-        path.write_text("".join(lines))
+        file.write_text("".join(lines))
         try:
             for name, programs in self.stages[mutant.crate]:
                 paths, _ = self.build(name, [program.target for program in programs])
@@ -245,7 +258,8 @@ class Tree:
                     return "does not compile", ""
                 for program in programs:
                     seconds = 20 + 5 * program.seconds
-                    code, out = self.test(folder_of(name), paths[program.target], seconds)
+                    path = paths[program.target]
+                    code, out = self.test(folder_of(name), program.target, path, seconds)
                     if code is None:
                         return "killed", f"{program.target} hangs"
                     if code != 0:
@@ -254,7 +268,7 @@ class Tree:
                         return "killed", f"{program.target} {by}"
             return "survived", ""
         finally:
-            path.write_text(text)
+            file.write_text(text)
 
 
 def folder_of(name):

@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-600}
 # Six parts, one after another: two policies, four tests. Each ends its last round after its time.
 export ZSWAP_SOAK_SECONDS=$(((seconds + 5) / 6))
-cargo test --release --locked -p zswap --test model_threads --test soak --no-fail-fast \
-    -- --test-threads=1
+suite="cargo test --release --locked -p zswap --test suite --"
+$suite model_threads:: soak:: --test-threads=1
 ZSWAP_DRAIN_OPERATIONS=10000000 \
-    cargo test --release --locked -p zswap --test drain_threads -- --nocapture
+    $suite drain_threads:: --nocapture

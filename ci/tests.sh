@@ -31,7 +31,8 @@ for package in map(pathlib.Path, members):
                 wrong.append(f"{path}: has tests, and its manifest says `test = false`")
     if manifest["package"].get("autotests", True):
         continue
-    listed = {(package / test["path"]).resolve() for test in manifest.get("test", [])}
+    programs = manifest.get("test", [])
+    listed = {(package / t.get("path", f"tests/{t['name']}.rs")).resolve() for t in programs}
     for root in list(listed):
         modules = re.findall(r"^mod (\w+);", root.read_text(), re.M)
         listed |= {root.with_name(f"{name}.rs").resolve() for name in modules}

@@ -1,11 +1,8 @@
 //! The pool for cold blocks: a second pool that takes objects, neither current nor retired.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use zpool_core::exec::Manual;
 use zpool_manager::{PoolState, SwitchError, Switched};
 

@@ -1,11 +1,9 @@
 //! Contexts of a compressor are made and freed without a lock.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::compress::CodecError;
 use zpool_core::exec::Manual;

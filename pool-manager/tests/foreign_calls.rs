@@ -1,12 +1,10 @@
 //! Every call into a plug-in may panic, even a harmless one. No panic unwinds to the caller.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::*;
+use crate::common::*;
 use zpool_core::compress::{Compressor, CompressorDriver};
 use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused};
 use zpool_core::page::{HeapSource, ObservedSource};

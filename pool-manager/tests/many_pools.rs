@@ -1,11 +1,9 @@
 //! With thousands of live retired pools, a store or a switch takes no longer.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::exec::{Executor, Inline, Manual};
 use zpool_core::spec::Params;

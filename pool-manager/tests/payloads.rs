@@ -1,13 +1,11 @@
 //! Panic payloads of foreign code are foreign, too, and may panic when they are dropped. None of
 //! these panics leaves the manager or ends a queue's thread.
 
-mod common;
-
 use std::panic::panic_any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::*;
+use crate::common::*;
 use zpool_core::exec::{DrainExecutor, Executor, Job, Manual};
 use zpool_manager::{PoolEvent, PoolManager, PoolObserver, SwitchError, WorkQueue};
 use zpool_testing::codecs::{CodecHooks, HookedDriver};

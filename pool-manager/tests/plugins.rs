@@ -1,12 +1,10 @@
 //! Plug-ins that block, fail, panic or call back: the releasing thread is never delayed, stores
 //! continue, and the current pool does not change.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::compress::CodecError;
 use zpool_core::{CreateError, PoolConfig, ZPool, ZPoolDriver};

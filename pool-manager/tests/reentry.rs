@@ -1,12 +1,10 @@
 //! Plug-ins and executors that call back, panic or give up at the worst moment: no deadlock, no
 //! unwinding, no loss.
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::NoBlock;
 use zpool_core::compress::{

@@ -1,10 +1,8 @@
 //! The last reference, in all circumstances.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use zpool_core::NoBlock;
 use zpool_core::exec::{DrainExecutor, Inline, Manual};
 use zpool_manager::{WorkQueue, pools_leaked};

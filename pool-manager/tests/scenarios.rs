@@ -1,13 +1,11 @@
 //! Scenarios from the kernel's history that concern the manager and fit no other file
 //! (docs/scenarios.md lists all).
 
-mod common;
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::exec::{Executor, Job, Manual};
 use zpool_core::{CreateError, PoolId};

@@ -1,13 +1,11 @@
 //! Switching under load: stores continue, the counts are right, and executors may end at any
 //! moment.
 
-mod common;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use zpool_core::PoolId;

@@ -1,11 +1,9 @@
 //! Switches, case by case: the result, and the current pool afterwards.
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::CreateError;
 use zpool_core::exec::Manual;

@@ -1,12 +1,10 @@
 //! Waits that only the waiter can end do end: no thread waits for a job that no other thread runs.
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::exec::{
     DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason,

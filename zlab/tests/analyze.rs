@@ -1,10 +1,8 @@
 //! `zlab analyze`: what it verifies, counts and predicts.
 
-mod common;
-
 use std::num::NonZeroUsize;
 
-use common::{BLOCK, json, number, pages, refused, stderr, zlab};
+use crate::common::{BLOCK, json, number, pages, refused, stderr, zlab};
 use serde_json::Value;
 use workload::Pages;
 

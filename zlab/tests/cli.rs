@@ -1,10 +1,8 @@
 //! The program from outside: its errors and help, and the shape and the sums of its JSON.
 
-mod common;
-
 use std::fs;
 
-use common::{BLOCK, json, number, pages, refused, zlab};
+use crate::common::{BLOCK, json, number, pages, refused, zlab};
 
 /// An unknown back end is refused, and the known ones are listed.
 #[test]

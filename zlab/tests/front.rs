@@ -1,11 +1,9 @@
 //! The front of the program: misspelt commands, help, completions, narrow tables, and `-`.
 
-mod common;
-
 use std::fs;
 use std::process::Command;
 
-use common::{records, stdout, zlab};
+use crate::common::{records, stdout, zlab};
 use serde_json::Value;
 
 /// A misspelt command is no file that is missing.

@@ -1,10 +1,8 @@
 //! `zlab storm`: short storms, and their books.
 
-mod common;
-
 use std::process::Output;
 
-use common::{json, number, pages, stderr, zlab};
+use crate::common::{json, number, pages, stderr, zlab};
 use serde_json::Value;
 
 /// Runs a storm of one second per phase.

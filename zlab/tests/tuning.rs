@@ -1,11 +1,9 @@
 //! `train` and `analyze --sweep` from outside.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{records, stderr, zlab};
+use crate::common::{records, stderr, zlab};
 use serde_json::Value;
 use workload::Rng;
 

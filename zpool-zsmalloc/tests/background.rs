@@ -1,8 +1,6 @@
 //! The pool's job submits itself again only as long as it makes progress. If the pool is not used,
 //! the series of jobs ends, whatever was left behind.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +12,7 @@ use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-use common::Random;
+use crate::common::Random;
 
 /// More jobs than there can be use for: one job moves some thousand objects, and there are fewer.
 const JOBS: usize = 20;

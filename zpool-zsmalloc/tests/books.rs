@@ -1,8 +1,6 @@
 //! Statistics at each stage of a pool's life. Every figure agrees with the objects and the page
 //! source, the classes sum to the totals, and the parts sum to the bytes held.
 
-mod common;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -11,7 +9,7 @@ use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, GroupStats, Handle, PoolConfig, ReadGuard, ZPool, ZPoolDriver};
 use zpool_zsmalloc::{SizeClass, ZsmallocDriver};
 
-use common::{Random, ideal_frames};
+use crate::common::{Random, ideal_frames};
 
 const SLOTS: usize = if cfg!(miri) { 120 } else { 3000 };
 const MAX: usize = 9000;

@@ -3,8 +3,6 @@
 //! it. This holds for every length and every limit of the chain, and for objects longer than a
 //! frame.
 
-mod common;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,7 +11,7 @@ use zpool_core::spec::Component;
 use zpool_core::{Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::{ClassConfig, ClassTable, SizeClass, ZsmallocDriver};
 
-use common::Random;
+use crate::common::Random;
 
 /// Under the interpreter a sample of lengths and chains has to suffice.
 const EVERY: usize = if cfg!(miri) { 61 } else { 1 };

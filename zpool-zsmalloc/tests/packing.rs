@@ -1,8 +1,6 @@
 //! Compaction of many classes at once frees what an ideal packing of each would free, and reports
 //! that before and after.
 
-mod common;
-
 use std::sync::Arc;
 
 use zpool_core::page::{HeapSource, PageSource};
@@ -10,7 +8,7 @@ use zpool_core::spec::Component;
 use zpool_core::{CompactionBudget, GroupStats, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-use common::{Random, ideal_frames};
+use crate::common::{Random, ideal_frames};
 
 const FRAME: usize = 4096;
 const OBJECTS: usize = if cfg!(miri) { 300 } else { 12_000 };

@@ -1,8 +1,6 @@
 //! Threads insert, read and free while others compact and trim. Contents, statistics and structures
 //! stay right.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,7 +9,7 @@ use zpool_core::page::{HeapSource, MmapSource, PageSource};
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
 
-use common::Random;
+use crate::common::Random;
 
 const STEPS: usize = if cfg!(miri) { 200 } else { 40_000 };
 

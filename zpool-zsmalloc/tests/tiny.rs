@@ -1,6 +1,5 @@
 //! Objects of a few bytes in large frames: tens of thousands of slots per zspage, numbered by 16
 //! bits.
-#![cfg(not(zpool_loom))]
 
 use std::sync::Arc;
 

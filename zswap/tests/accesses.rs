@@ -1,11 +1,8 @@
 //! Hits and misses by kind of access.
-#![cfg(not(zpool_loom))]
 
-mod common;
-
-use common::codec::{CodecScript, OnDecompress};
-use common::pool::{OnRead, PoolScript};
-use common::{Look, block, check_books, scripted, store_of};
+use crate::common::codec::{CodecScript, OnDecompress};
+use crate::common::pool::{OnRead, PoolScript};
+use crate::common::{Look, block, check_books, scripted, store_of};
 use zswap::{Store, StoreStats};
 
 /// Loads that hit and missed, peeks, takes.

@@ -1,16 +1,13 @@
 //! Batches: every item has the result that it would have had alone.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use common::codec::{CodecScript, OnCompress, RleDriver};
-use common::pool::{OnInsert, OnRead, PoolScript, ScriptedDriver};
-use common::{Look, block, builder, check_books, scripted, spec};
+use crate::common::codec::{CodecScript, OnCompress, RleDriver};
+use crate::common::pool::{OnInsert, OnRead, PoolScript, ScriptedDriver};
+use crate::common::{Look, block, builder, check_books, scripted, spec};
 use zpool_conformance::ReferenceDriver;
 use zpool_core::page::{FaultPlan, FaultySource, MmapSource};
 use zswap::plugin::Manual;

@@ -1,9 +1,6 @@
 //! Blocks of every kind and length go in and come out exactly, and the books say what there is.
-#![cfg(not(zpool_loom))]
 
-mod common;
-
-use common::{Look, SPECS, block, builder, check_books, spec, store_of};
+use crate::common::{Look, SPECS, block, builder, check_books, spec, store_of};
 use zswap::{AtLimit, BuildError, Error, MAX_BLOCK_SIZE, Store};
 
 /// Every length and look comes back from every back end.
@@ -223,8 +220,8 @@ fn any_key_type_and_hasher_works() {
     let store: Store<(String, u8), Constant> = Store::builder()
         .spec(spec("reference+rle"))
         .allocator(std::sync::Arc::new(zpool_conformance::ReferenceDriver))
-        .compressor(std::sync::Arc::new(common::codec::RleDriver {
-            script: common::codec::CodecScript::new(),
+        .compressor(std::sync::Arc::new(crate::common::codec::RleDriver {
+            script: crate::common::codec::CodecScript::new(),
         }))
         .hasher(Constant)
         .max_value_len(4096)

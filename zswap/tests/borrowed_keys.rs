@@ -1,15 +1,12 @@
 //! Keys that are looked up by a borrowed form, and keys that cannot be cloned.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::codec::{CodecScript, RleDriver};
-use common::{Look, block, spec};
+use crate::common::codec::{CodecScript, RleDriver};
+use crate::common::{Look, block, spec};
 use zpool_conformance::ReferenceDriver;
 use zswap::{AtLimit, EncodedBlock, Store, StoreBuilder};
 

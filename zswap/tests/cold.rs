@@ -1,12 +1,9 @@
 //! A pool for cold blocks: what moves there, what stays, what returns, and what a switch does.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
+use crate::common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
 use zswap::drain::{DrainBudget, DrainEnd};
 use zswap::manager::PoolState;
 use zswap::plugin::{Manual, WorkQueue};

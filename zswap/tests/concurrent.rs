@@ -1,14 +1,11 @@
 //! Many threads on one store: what is loaded is whole and was stored under its key, and nothing is
 //! freed twice or never.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::codec::CodecScript;
-use common::pool::PoolScript;
-use common::{
+use crate::common::codec::CodecScript;
+use crate::common::pool::PoolScript;
+use crate::common::{
     Look, SPECS, TestRng, block, builder, check_books, scripted, spec, stamped, store_of, unstamp,
 };
 use zswap::AtLimit;

@@ -1,17 +1,14 @@
 //! Operations that look at the stored key: loads, stores and removals under a condition, advice to
 //! the eviction clock, and loads of a part.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use common::codec::{CodecScript, OnDecompress};
-use common::pool::PoolScript;
-use common::{Constant, Look, TestRng, block, spec};
+use crate::common::codec::{CodecScript, OnDecompress};
+use crate::common::pool::PoolScript;
+use crate::common::{Constant, Look, TestRng, block, spec};
 use zpool_lz4::Lz4Driver;
 use zpool_zsmalloc::ZsmallocDriver;
 use zswap::conditional::{Equivalent, EvictionAdvice, StoredIf};
@@ -295,8 +292,10 @@ fn pinned_store_refuses_and_recovers() {
 #[test]
 fn load_range_decodes_touched_blocks_only() {
     let codec = CodecScript::new();
-    let store =
-        common::scripted(PoolScript::new(), codec.clone()).max_value_len(1 << 20).build().unwrap();
+    let store = crate::common::scripted(PoolScript::new(), codec.clone())
+        .max_value_len(1 << 20)
+        .build()
+        .unwrap();
     // Blocks 0 and 2 are compressed, block 1 is raw, and block 3 is same-filled.
     let looks = [Look::Runs, Look::Noise, Look::Runs, Look::SameFilled];
     let value: Vec<u8> =

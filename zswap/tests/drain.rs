@@ -1,14 +1,11 @@
 //! Draining retired pools: what moves, what stays, what is counted, and when it ends.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::codec::{CodecScript, OnCompress, OnDecompress};
-use common::pool::{OnInsert, OnRead, PoolScript};
-use common::{Look, TestRng, block, builder, check_books, scripted, spec, stamped};
+use crate::common::codec::{CodecScript, OnCompress, OnDecompress};
+use crate::common::pool::{OnInsert, OnRead, PoolScript};
+use crate::common::{Look, TestRng, block, builder, check_books, scripted, spec, stamped};
 use zswap::drain::{DrainBudget, DrainEnd};
 use zswap::{AtLimit, Store};
 
@@ -41,8 +38,8 @@ fn movable() -> usize {
 /// After a drain the only pool alive is the current one, and every value is what it was.
 #[test]
 fn drain_leaves_only_current_pool() {
-    for from in common::SPECS {
-        for to in common::SPECS.iter().filter(|to| *to != from) {
+    for from in crate::common::SPECS {
+        for to in crate::common::SPECS.iter().filter(|to| *to != from) {
             let store = filled(from);
             let before = store.stats();
             store.switch(&spec(to)).unwrap();
@@ -256,7 +253,7 @@ fn drain_at_limit_keeps_limit() {
 /// Entries that are too many pools for one batch are all moved.
 #[test]
 fn drain_of_many_pools_moves_all() {
-    let store = builder().hasher(common::Constant).build().unwrap();
+    let store = builder().hasher(crate::common::Constant).build().unwrap();
     for key in 0..60u64 {
         store.switch(&spec(&format!("zsmalloc(chain={})+rle", 1 + key % 20))).unwrap();
         store.store(key, stamped(key, 1, 700)).unwrap();

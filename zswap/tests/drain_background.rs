@@ -1,14 +1,11 @@
 //! Drains on the executor: after a switch, paused and resumed, at the limit, and when the store is
 //! dropped. The executor is one that runs its jobs when the test says so.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::pool::{OnInsert, PoolScript};
-use common::{SPECS, builder, check_books, scripted, spec, stamped};
+use crate::common::pool::{OnInsert, PoolScript};
+use crate::common::{SPECS, builder, check_books, scripted, spec, stamped};
 use zpool_testing::executors::{Fate, UnwillingExecutor};
 use zswap::drain::{DrainEnd, DrainPolicy, DrainProgress};
 use zswap::plugin::{Inline, Manual};

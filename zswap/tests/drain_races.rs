@@ -1,14 +1,11 @@
 //! Drains that meet stores, takes, removals and switches in the middle of a copy. A compressor with
 //! a hook makes each meeting happen for sure.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::hooked::{Hook, HookedDriver};
-use common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
+use crate::common::hooked::{Hook, HookedDriver};
+use crate::common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
 use zswap::Store;
 use zswap::drain::{DrainBudget, DrainEnd, DrainReport};
 

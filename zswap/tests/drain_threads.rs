@@ -1,18 +1,15 @@
 //! Drains against maps, on several threads at once: each has keys of its own and knows what it
 //! stored there, while two threads drain and another one switches every few milliseconds (I7, I8).
 //! Bounded here; `ci/soak.sh` runs ten million operations.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::codec::CodecScript;
-use common::pool::PoolScript;
-use common::{TestRng, check_books, scripted, spec, stamped, unstamp};
+use crate::common::codec::CodecScript;
+use crate::common::pool::PoolScript;
+use crate::common::{TestRng, check_books, scripted, spec, stamped, unstamp};
 use zswap::drain::{DrainBudget, DrainEnd, DrainReport};
 use zswap::{AtLimit, Store, StoreBuilder};
 

@@ -1,9 +1,6 @@
 //! Empty blocks are values like all others.
-#![cfg(not(zpool_loom))]
 
-mod common;
-
-use common::{Look, SPECS, block, builder, check_books, spec};
+use crate::common::{Look, SPECS, block, builder, check_books, spec};
 use zswap::{AtLimit, EncodedBlock, Error, Store};
 
 #[test]

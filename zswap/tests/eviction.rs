@@ -1,14 +1,11 @@
 //! Eviction at the limit: which blocks go and which stay, the listener, and how far the limit is
 //! exceeded.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use common::{Look, TestRng, block, builder, check_books, spec};
+use crate::common::{Look, TestRng, block, builder, check_books, spec};
 use zswap::plugin::Manual;
 use zswap::{AtLimit, Error, MAX_BLOCK_SIZE, Store, StoreBuilder};
 

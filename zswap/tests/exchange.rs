@@ -1,14 +1,11 @@
 //! A block takes the place of another under its key: in one pool, across a switch, of every kind,
 //! and with checksums.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::atomic::Ordering;
 
-use common::codec::CodecScript;
-use common::pool::{OnExchange, PoolScript};
-use common::{Look, block, builder, check_books, scripted, spec};
+use crate::common::codec::CodecScript;
+use crate::common::pool::{OnExchange, PoolScript};
+use crate::common::{Look, block, builder, check_books, scripted, spec};
 use zswap::{AtLimit, Error, SequentialKeys, Store};
 
 const LOOKS: [Look; 3] = [Look::Runs, Look::Noise, Look::SameFilled];

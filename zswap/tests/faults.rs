@@ -1,14 +1,11 @@
 //! Plug-ins and memory that fail: a clear error, nothing lost, nothing left behind, and the older
 //! block gone.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::codec::{CodecScript, OnCompress, OnDecompress};
-use common::pool::{OnFree, OnInsert, OnRead, PoolScript};
-use common::{Look, block, builder, check_books, scripted, spec};
+use crate::common::codec::{CodecScript, OnCompress, OnDecompress};
+use crate::common::pool::{OnFree, OnInsert, OnRead, PoolScript};
+use crate::common::{Look, block, builder, check_books, scripted, spec};
 use zpool_core::page::{FaultPlan, FaultySource, MmapSource, PageSource};
 use zswap::plugin::{CodecError, Manual, PoolError};
 use zswap::{AtLimit, Error, Store};
@@ -309,11 +306,11 @@ fn panicking_key_leaves_store_usable() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
     let store: Store<Fused> = Store::builder()
         .spec(spec("scripted+rle"))
-        .allocator(Arc::new(common::pool::ScriptedDriver {
+        .allocator(Arc::new(crate::common::pool::ScriptedDriver {
             inner: Arc::new(zpool_conformance::ReferenceDriver),
             script: pool.clone(),
         }))
-        .compressor(Arc::new(common::codec::RleDriver { script: codec }))
+        .compressor(Arc::new(crate::common::codec::RleDriver { script: codec }))
         .build()
         .unwrap();
     let mut panics = 0;

@@ -1,14 +1,11 @@
 //! Guards of an allocator that panic when they go, and reads that an allocator cannot count.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use common::codec::CodecScript;
-use common::pool::{OnRead, PoolScript};
-use common::{Look, block, check_books, scripted, spec};
+use crate::common::codec::CodecScript;
+use crate::common::pool::{OnRead, PoolScript};
+use crate::common::{Look, block, check_books, scripted, spec};
 use zswap::plugin::zpool_core::NoBlock;
 use zswap::plugin::{Manual, PoolError};
 use zswap::{EncodedBlock, Error, Store};
@@ -236,7 +233,7 @@ fn load_too_many_readers_for_ever_is_an_error() {
 #[test]
 fn retain_unpinned_replaced_often_keeps_newer() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
-    let over = Arc::new(common::pool::ScriptedDriver {
+    let over = Arc::new(crate::common::pool::ScriptedDriver {
         inner: Arc::new(zpool_zsmalloc::ZsmallocDriver),
         script: pool.clone(),
     });
@@ -274,7 +271,7 @@ fn retain_unpinned_replaced_often_keeps_newer() {
 #[test]
 fn retain_unpinned_gone_and_back_keeps_newer() {
     let pool = PoolScript::new();
-    let over = Arc::new(common::pool::ScriptedDriver {
+    let over = Arc::new(crate::common::pool::ScriptedDriver {
         inner: Arc::new(zpool_zsmalloc::ZsmallocDriver),
         script: pool.clone(),
     });

@@ -1,14 +1,11 @@
 //! The index under keys in any order, limits that change, and pools in any number.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
 
-use common::codec::CodecScript;
-use common::pool::PoolScript;
-use common::{Constant, Look, block, builder, check_books, spec};
+use crate::common::codec::CodecScript;
+use crate::common::pool::PoolScript;
+use crate::common::{Constant, Look, block, builder, check_books, spec};
 use zswap::{AtLimit, SequentialKeys, Store};
 
 /// Fills a store, copies it to another one in the order of its table, and empties and fills it
@@ -145,7 +142,7 @@ fn blocks_in_thousands_of_pools_are_stored() {
 #[test]
 fn clear_of_many_lets_pool_go() {
     let pool = PoolScript::new();
-    let store = common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
+    let store = crate::common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
     let before = store.stats().manager;
     (0..70_000u64).for_each(|key| store.store(key, block(key, 40, Look::Noise)).unwrap());
     store.clear();
@@ -163,7 +160,7 @@ fn clear_of_many_lets_pool_go() {
 #[test]
 fn clear_of_many_empties_referenced_pool() {
     let pool = PoolScript::new();
-    let store = common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
+    let store = crate::common::scripted(pool.clone(), CodecScript::new()).build().unwrap();
     (0..70_000u64).for_each(|key| store.store(key, block(key, 40, Look::Noise)).unwrap());
     let (held, text) =
         (store.manager().current().unwrap(), store.manager().current().unwrap().spec().clone());

@@ -1,10 +1,7 @@
 //! A value that cannot fit is refused before anything is evicted for it, whatever the allocator
 //! rounds its parts up to.
-#![cfg(not(zpool_loom))]
 
-mod common;
-
-use common::{Look, block, builder, check_books, spec};
+use crate::common::{Look, block, builder, check_books, spec};
 use zswap::AtLimit;
 
 const LIMIT: usize = 8 << 20;

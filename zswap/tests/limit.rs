@@ -1,9 +1,6 @@
 //! The limit and its hysteresis.
-#![cfg(not(zpool_loom))]
 
-mod common;
-
-use common::{Look, block, builder, check_books, spec};
+use crate::common::{Look, block, builder, check_books, spec};
 use zswap::{AtLimit, Error, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;

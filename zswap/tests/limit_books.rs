@@ -1,12 +1,9 @@
 //! Bytes that count towards the limit and are easily forgotten: pools that await destruction, and
 //! contexts for reading blocks of retired ones.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::{Arc, Barrier};
 
-use common::{Look, block, builder, spec};
+use crate::common::{Look, block, builder, spec};
 use zpool_core::compress::{
     CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,

@@ -1,12 +1,9 @@
 //! A limit that changes while threads store, and stores that evict inside of others.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use common::{Constant, Look, block, builder, check_books, spec};
+use crate::common::{Constant, Look, block, builder, check_books, spec};
 use proptest::prelude::*;
 use zpool_core::CompactionBudget;
 use zswap::plugin::Manual;

@@ -1,14 +1,11 @@
 //! Compression contexts in a store with a limit: how many there are, who waits for one, and when
 //! idle ones go.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
-use common::{Look, block, builder, check_books, spec};
+use crate::common::{Look, block, builder, check_books, spec};
 use zswap::plugin::{
     CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
     CreateError, Params,

@@ -1,12 +1,9 @@
 //! Pools that await destruction count against the limit. A full store destroys them itself, before
 //! it evicts or refuses.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::{Look, block, builder, check_books, spec};
+use crate::common::{Look, block, builder, check_books, spec};
 use zpool_core::CompactionBudget;
 use zswap::plugin::Manual;
 use zswap::{AtLimit, Store};

@@ -1,12 +1,9 @@
 //! A full store releases memory before it refuses or evicts: index, contexts, free frames and
 //! holes, with every executor and allocator.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::{Look, block, builder, check_books, spec};
+use crate::common::{Look, block, builder, check_books, spec};
 use zpool_core::CompactionBudget;
 use zpool_core::exec::{Executor, Inline};
 use zswap::plugin::Manual;

@@ -1,8 +1,5 @@
 //! The order of the index's locks and an allocator's own: an allocator whose `free` waits until no
 //! guard is out does not wait for ever.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use common::{Constant, TestRng, builder, spec, stamped, unstamp};
+use crate::common::{Constant, TestRng, builder, spec, stamped, unstamp};
 use zpool_conformance::ReferenceDriver;
 use zpool_core::{HandleId, Pins};
 use zswap::Store;

@@ -1,15 +1,12 @@
 //! A store that evicts, at its limit: how much goes for how much that comes, and what the
 //! allocator's own means of giving memory back spare.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::codec::{CodecScript, RleDriver};
-use common::pool::{OnGiveBack, PoolScript, ScriptedDriver};
-use common::{Look, block, builder, check_books, spec};
+use crate::common::codec::{CodecScript, RleDriver};
+use crate::common::pool::{OnGiveBack, PoolScript, ScriptedDriver};
+use crate::common::{Look, block, builder, check_books, spec};
 use zswap::plugin::Manual;
 use zswap::{AtLimit, Store};
 

@@ -1,17 +1,14 @@
 //! The store against a plain map: a load returns the block last stored, or nothing if nothing is
 //! stored (I7). In a store that evicts, it also returns nothing for keys that the listener
 //! received.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use common::codec::{CodecScript, OnCompress};
-use common::pool::{OnInsert, PoolScript};
-use common::{Look, block, check_books, scripted, spec};
+use crate::common::codec::{CodecScript, OnCompress};
+use crate::common::pool::{OnInsert, PoolScript};
+use crate::common::{Look, block, check_books, scripted, spec};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use zswap::CompactionBudget;

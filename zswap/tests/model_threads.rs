@@ -2,18 +2,15 @@
 //! stored there, while pools are switched and compacted, the limit changes, everything is cleared,
 //! and plug-ins fail (I7). The listener has received what a thread misses. Bounded here;
 //! `ci/soak.sh` runs it for a chosen time.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::codec::{CodecScript, OnCompress, OnDecompress};
-use common::pool::{OnInsert, OnRead, PoolScript};
-use common::{TestRng, check_books, scripted, spec, stamped, unstamp};
+use crate::common::codec::{CodecScript, OnCompress, OnDecompress};
+use crate::common::pool::{OnInsert, OnRead, PoolScript};
+use crate::common::{TestRng, check_books, scripted, spec, stamped, unstamp};
 use zswap::{AtLimit, Error, Store, StoreStats};
 
 const SPECS: &[&str] =

@@ -1,17 +1,14 @@
 //! Keys that do what they should not: they do not equal themselves, or panic when they are dropped
 //! or cloned.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use common::codec::{CodecScript, RleDriver};
-use common::pool::{PoolScript, ScriptedDriver};
-use common::{Constant, Look, block, spec};
+use crate::common::codec::{CodecScript, RleDriver};
+use crate::common::pool::{PoolScript, ScriptedDriver};
+use crate::common::{Constant, Look, block, spec};
 use zswap::drain::{DrainBudget, DrainEnd};
 use zswap::{Store, StoreBuilder, StoreStats};
 

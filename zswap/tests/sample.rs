@@ -1,11 +1,8 @@
 //! Samples of a store's live blocks, and a codec that is trained on them.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::collections::HashSet;
 
-use common::{builder, spec};
+use crate::common::{builder, spec};
 use zswap::Store;
 
 const BLOCK: usize = 512;

@@ -1,11 +1,8 @@
 //! Settings that contradict each other are an error that names them.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::builder;
+use crate::common::builder;
 use zpool_conformance::ReferenceDriver;
 use zswap::manager::RegistryError;
 use zswap::plugin::zpool_core::page::MmapSource;

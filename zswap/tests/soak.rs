@@ -1,8 +1,5 @@
 //! Long random runs over orders of keys and kinds of hashes, limits that change, stores that were
 //! full, and many retired pools. Bounded here; `ci/soak.sh` runs each part for a chosen time.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -10,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Look, TestRng, block, builder, check_books, spec};
+use crate::common::{Look, TestRng, block, builder, check_books, spec};
 use zswap::plugin::Inline;
 use zswap::{AtLimit, Store};
 

@@ -1,11 +1,8 @@
 //! The thrash meter: the fate of blocks that were evicted or made cold.
-#![cfg(not(zpool_loom))]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::{Look, block, builder, spec, stamped};
+use crate::common::{Look, block, builder, spec, stamped};
 use zswap::plugin::Manual;
 use zswap::stats::{SAMPLED_ONE_IN, ThrashCounts};
 use zswap::{AtLimit, Store};

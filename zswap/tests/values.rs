@@ -1,11 +1,8 @@
 //! Values longer than a block, checksums, minimum gain, and ways to look.
-#![cfg(not(zpool_loom))]
 
-mod common;
-
-use common::codec::{CodecScript, OnCompress, OnDecompress};
-use common::pool::{OnInsert, OnRead, PoolScript};
-use common::{Look, block, builder, check_books, scripted, spec, store_of};
+use crate::common::codec::{CodecScript, OnCompress, OnDecompress};
+use crate::common::pool::{OnInsert, OnRead, PoolScript};
+use crate::common::{Look, block, builder, check_books, scripted, spec, store_of};
 use zswap::plugin::CodecError;
 use zswap::{AtLimit, BuildError, Error, Store};
 
@@ -226,7 +223,7 @@ fn load_with_works_while_its_thread_ends() {
 /// Retain leaves what takes the place of a block that it asks about.
 #[test]
 fn retain_keeps_newer_block() {
-    for text in common::SPECS {
+    for text in crate::common::SPECS {
         let store = builder().spec(spec(text)).max_value_len(1 << 16).build().unwrap();
         for len in [100, 1000, 40_000] {
             store.store(1, block(1, len, Look::Runs)).unwrap();

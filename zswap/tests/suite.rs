@@ -1,0 +1,42 @@
+//! The tests of this crate that can share a process, as one program: it is compiled and linked
+//! once. `Cargo.toml` lists the others.
+
+#![cfg(not(zpool_loom))]
+
+mod common;
+
+mod accesses;
+mod batches;
+mod blocks;
+mod borrowed_keys;
+mod cold;
+mod concurrent;
+mod conditional;
+mod drain;
+mod drain_background;
+mod drain_races;
+mod drain_threads;
+mod empty;
+mod eviction;
+mod exchange;
+mod export;
+mod faults;
+mod guards;
+mod index;
+mod large_that_cannot_fit;
+mod limit;
+mod limit_books;
+mod limit_changes;
+mod limit_contexts;
+mod limit_pending;
+mod limit_relief;
+mod lock_order;
+mod making_room;
+mod model;
+mod model_threads;
+mod odd_keys;
+mod sample;
+mod settings;
+mod soak;
+mod thrash;
+mod values;
