@@ -27,7 +27,9 @@ CRATES = ["zpool-core", "pool-manager", "zpool-zbud", "zpool-zsmalloc", "zswap"]
 DEPENDENTS = {
     "zpool-core": {
         "zpool-zbud": ["conformance", "suite release::"],
-        "zpool-manager": [f"suite {name}::" for name in ("payloads", "queue", "release", "switching")],
+        "zpool-manager": [
+            f"suite {module}::" for module in ("payloads", "queue", "release", "switching")
+        ],
         "zswap": ["suite blocks::", "suite limit::"],
     },
     "pool-manager": {"zswap": ["suite blocks::", "pools"]},
