@@ -61,7 +61,7 @@ seconds_of() {
 time_commands() {
     local first second
     first=$(seconds_of cargo run --release --locked)
-    second=$(seconds_of cargo test --workspace --locked)
+    second=$(seconds_of cargo test --locked)
     echo "{\"first_seconds\": $first, \"second_seconds\": $second}"
 }
 
