@@ -12,6 +12,9 @@ use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents, contents};
 use crate::rng::SplitMix;
 
+/// Exchanges that a pool declines in a row before readers get a turn.
+const MOST_DECLINED: usize = 100;
+
 /// Exchanges the objects of two handles, if the pool does so. Returns whether it did, and updates
 /// what the handles name.
 fn exchange(harness: &PoolHarness<'_>, kept: &mut StoredObject, other: &mut StoredObject) -> bool {
@@ -149,7 +152,7 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
         };
         let readers = [scope.spawn(reader), scope.spawn(reader)];
         let _ends = OnDrop(|| over.store(true, Ordering::Relaxed));
-        let mut turn = 0;
+        let (mut turn, mut declined) = (0, 0);
         // Until they have met or a reader has failed.
         while (turn < scaled(20_000) || reads.load(Ordering::Relaxed) < 100)
             && !readers.iter().any(|reader| reader.is_finished())
@@ -157,7 +160,12 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
             turn += 1;
             let next = 1 - kept.fill;
             let mut new = harness.put(next, lens[next as usize]);
-            exchange(&harness, &mut kept, &mut new);
+            // A reader that is suspended with its guard makes the pool decline until it runs again.
+            declined = if exchange(&harness, &mut kept, &mut new) { 0 } else { declined + 1 };
+            if declined == MOST_DECLINED {
+                declined = 0;
+                thread::yield_now();
+            }
             // This is the exchanged object or the new one.
             harness.pool.free(new.handle).expect("H2: the other handle is good");
         }

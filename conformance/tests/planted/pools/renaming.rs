@@ -78,7 +78,8 @@ impl Renaming {
         };
         if self.flaw == ExchangesInTwoSteps {
             drop(names);
-            std::thread::yield_now();
+            // Long enough for a reader to come in between, also on a busy machine.
+            std::thread::sleep(std::time::Duration::from_micros(1));
             names = self.names.lock();
         }
         names.inner.insert(one.id(), second);
