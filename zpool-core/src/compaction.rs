@@ -35,7 +35,7 @@ pub struct CompactionReport {
     pub moved_objects: usize,
     /// Objects that were not moved because a guard held them.
     pub pinned_objects: usize,
-    /// Whether the budget ended the call before everything was gained.
+    /// Whether the budget ended the call while there was still something to gain.
     pub exhausted: bool,
 }
 

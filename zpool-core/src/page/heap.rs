@@ -35,7 +35,7 @@ impl HeapSource {
 
     fn layout(&self, bytes: usize) -> Layout {
         Layout::from_size_align(bytes, self.frame_size)
-            .expect("no longer than a run that was asked for with this very layout")
+            .expect("the layout was valid when the run was reserved")
     }
 }
 

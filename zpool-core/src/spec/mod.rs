@@ -8,7 +8,7 @@
 //!   value     := one or more characters except "," "(" ")" and control characters; trimmed
 //! ```
 //!
-//! Spaces are allowed between any two of these. Drivers interpret names and values; a [`Component`]
+//! Spaces are allowed between any two tokens. Drivers interpret names and values; a [`Component`]
 //! only keeps its parameters sorted, so that two texts for one thing are equal. The identity of a
 //! spec is its `Display` text.
 
