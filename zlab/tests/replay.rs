@@ -81,7 +81,7 @@ fn replay_empty_blocks_on_store() {
 #[test]
 fn malformed_list_is_refused() {
     for (list, more, says) in [
-        ("trim\ngrow 3\n", &[][..], "line 2: `grow 3` is no action"),
+        ("trim\ngrow 3\n", &[][..], "line 2: `grow 3` is not an action"),
         ("insert 1 fill \u{1b}[1m\n", &[], "line 1"),
         ("trim\n", &["--allocator", "unheard-of"], "unheard-of"),
         ("trim\n", &["--allocator", "zbud(pages=1)"], "pages"),
