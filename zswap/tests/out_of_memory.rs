@@ -1,5 +1,5 @@
-//! A heap that gives no more: an error, and everything as it was. A program of
-//! its own, because it replaces the allocator.
+//! An exhausted heap: calls return an error, and nothing has changed. A program of its own, because
+//! it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -32,7 +32,7 @@ fn load_without_memory_keeps_value() {
     assert_eq!(refusing(refused, || store.peek_vec(&1)), Err(no_memory.clone()));
     assert_eq!(refusing(refused, || store.take_vec(&1)), Err(no_memory.clone()));
     assert_eq!(refusing(refused, || store.load_with(&1, <[u8]>::len)), Err(no_memory));
-    // One that has its buffer needs no memory.
+    // A load into a buffer needs no memory.
     let mut buffer = vec![0; 1 << 20];
     assert_eq!(refusing(Refusal::All, || store.load(&1, &mut buffer)), Ok(Some(1 << 20)));
     assert_eq!(store.load_with(&1, |bytes| bytes == value), Ok(Some(true)));
