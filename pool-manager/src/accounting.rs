@@ -167,7 +167,7 @@ impl Shared {
             }
         }
         if let Some(cold) = self.pools.cold() {
-            // The cold pool grows as the current one does, so its last figure is no bound.
+            // The cold pool grows as the current one does, so its last figure is not a bound.
             self.ask(&cold);
         }
         let current = self.pools.current().filter(|current| !PoolRef::same(current, except));

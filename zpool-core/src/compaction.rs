@@ -45,7 +45,7 @@ pub trait Evict {
     /// returning `Ok`.
     ///
     /// The pool calls this with no lock held, and never twice at the same time for one object.
-    /// Another thread may free the object at any moment, so an unknown `id` is no error: return
+    /// Another thread may free the object at any moment, so an unknown `id` is not an error: return
     /// `Ok`.
     ///
     /// # Errors

@@ -151,7 +151,7 @@ fn give_back_by_moving(source: &MmapSource, answer: i32) {
     if !refuse(&ADVICE, answer) {
         return;
     }
-    // A refused hint is no error.
+    // A refused hint is not an error.
     source.populate(&runs[0], 0..4);
     assert_eq!(discard(source, &runs[0]), Ok(()));
     assert_eq!(discard_all(source, &runs[1..100]), 99);

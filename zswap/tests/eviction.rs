@@ -284,7 +284,7 @@ fn what_compresses_well_is_spared_longer_when_asked() {
         there(1) / there(0)
     };
     let (plain, sparing) = (survivors(false), survivors(true));
-    assert!((0.8..1.25).contains(&plain), "{plain}: kind is no matter");
+    assert!((0.8..1.25).contains(&plain), "{plain}: the kind does not matter");
     assert!(sparing > 1.4, "{sparing}");
 }
 

@@ -32,7 +32,7 @@ fn sample_of_many_blocks_is_spread() {
     let stored: HashSet<Vec<u8>> = (0..1000).map(text).collect();
     assert!(sample.iter().all(|block| stored.contains(block)));
     let stats = store.stats();
-    assert_eq!(stats.loads_hit, 0, "a sample is no use");
+    assert_eq!(stats.loads_hit, 0, "a sample does not count as a use");
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub trait CompressionContext: Send + Debug {
     /// - K3. Deterministic: equal blocks compress to equal bytes, whatever the context did before.
     /// - K4. Never writes outside `out`, which may have any length. Bytes of `out` behind the
     ///   compressed form may change.
-    /// - K5. Returns [`Compressed::DoesNotFit`], which is no error, if the compressed form is
+    /// - K5. Returns [`Compressed::DoesNotFit`], which is not an error, if the compressed form is
     ///   longer than `out`. It always fits in [`compress_bound`](Compressor::compress_bound) bytes.
     /// - K6. No byte of an earlier block appears in a later block's output.
     ///

@@ -24,7 +24,7 @@ impl HeapSource {
     ///
     /// # Panics
     ///
-    /// If `frame_size` is no power of two, or less than 4096.
+    /// If `frame_size` is not a power of two, or less than 4096.
     pub fn new(frame_size: usize) -> HeapSource {
         assert!(
             frame_size.is_power_of_two() && frame_size >= 4096,

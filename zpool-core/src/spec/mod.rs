@@ -125,7 +125,7 @@ impl fmt::Display for Params {
     }
 }
 
-/// The error of a text that is no spec, with the position and what was expected there.
+/// The error of a text that is not a spec, with the position and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError {
     /// The whole text.

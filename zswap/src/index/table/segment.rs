@@ -44,7 +44,7 @@ const _: () = assert!(STEP >= NEIGHBOURS as usize, "neighbours wrap around the e
 /// Number of inserts over which their cost is averaged.
 const STRAIN_WINDOW: u32 = 32;
 /// A segment is strained if an insert costs more than this on average: one per bucket moved, or
-/// five per bucket passed. Random hashes, also in groups of neighbours, stay far below it in a full
+/// five per bucket passed. Random hashes, even in groups of neighbours, stay far below it in a full
 /// segment. Hashes in order, which crowd together, do not.
 const STRAINED: u32 = 512;
 const PASSED: usize = 5;
